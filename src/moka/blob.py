@@ -1,0 +1,288 @@
+"""The border between tensors and NumPy: a Blob has `data` and `diff`, each on two sides.
+
+A Memory is one array that may be on the host, on a device, or on both. It takes no memory before
+it is touched, and copies only when the side that is asked for is stale. An array once handed out
+stays live: later results are written into that same memory. Only what was handed out pays for
+this; everything else simply takes the tensor it is given.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from moka.errors import NetError
+
+Shape = tuple[int, ...]
+CPU = torch.device("cpu")
+
+
+class State(enum.Enum):
+    """Which side of a Memory is current."""
+
+    UNINITIALIZED = 0
+    HEAD_AT_CPU = 1
+    HEAD_AT_GPU = 2
+    SYNCED = 3
+
+
+class Memory:
+    """One float32 array on the host, on a device, or on both.
+
+    Args:
+        shape: of the array.
+        value: what every element is before anything is written.
+        device: where its device side lies.
+    """
+
+    def __init__(self, shape: Shape, value: float = 0.0, device: torch.device = CPU) -> None:
+        self.shape = shape
+        self.state = State.UNINITIALIZED
+        self.device = device
+        self.handed_out = False
+        self._value = value
+        self._host: Tensor | None = None
+        self._gpu: Tensor | None = None
+
+    def cpu_data(self) -> Tensor:
+        """The array on the host, for reading. Copies if the device's side is newer."""
+        if self.state is State.UNINITIALIZED:
+            self._host = torch.full(self.shape, self._value)
+            self.state = State.HEAD_AT_CPU
+        elif self.state is State.HEAD_AT_GPU:
+            assert self._gpu is not None
+            if self._host is None or self._host.shape != self._gpu.shape:
+                self._host = self._gpu.cpu()
+            else:
+                self._host.copy_(self._gpu)
+            self.state = State.SYNCED
+        assert self._host is not None
+        return self._host
+
+    def gpu_data(self) -> Tensor:
+        """The array on the device, for reading. Copies if the host's side is newer."""
+        if self.state is State.UNINITIALIZED:
+            self._gpu = torch.full(self.shape, self._value, device=self.device)
+            self.state = State.HEAD_AT_GPU
+        elif self.state is State.HEAD_AT_CPU:
+            assert self._host is not None
+            if self._gpu is None or self._gpu.shape != self._host.shape:
+                self._gpu = self._host.to(self.device)
+            else:
+                self._gpu.copy_(self._host)
+            self.state = State.SYNCED
+        assert self._gpu is not None
+        return self._gpu
+
+    def mutable_cpu_data(self) -> Tensor:
+        """The array on the host, for writing: the device's side becomes stale."""
+        data = self.cpu_data()
+        self.state = State.HEAD_AT_CPU
+        return data
+
+    def mutable_gpu_data(self) -> Tensor:
+        """The array on the device, for writing: the host's side becomes stale."""
+        data = self.gpu_data()
+        self.state = State.HEAD_AT_GPU
+        return data
+
+    def tensor(self) -> Tensor:
+        """The array where the net runs, for reading."""
+        return self.cpu_data() if self.device.type == "cpu" else self.gpu_data()
+
+    def put(self, tensor: Tensor) -> None:
+        """Take a result. Only a Memory whose array was handed out copies it."""
+        if self.handed_out and tuple(tensor.shape) == self.shape:
+            assert self._host is not None
+            if self._host.data_ptr() != tensor.data_ptr() or tensor.device.type != "cpu":
+                self._host.copy_(tensor)
+            self.state = State.HEAD_AT_CPU  # its reader may write at any moment
+            return
+        self.handed_out = False
+        self.shape = tuple(tensor.shape)
+        if tensor.device.type == "cpu":
+            self._host, self.state = tensor, State.HEAD_AT_CPU
+        else:
+            self._gpu, self.state = tensor, State.HEAD_AT_GPU
+
+    def array(self) -> NDArray[np.float32]:
+        """A live, writable NumPy view of the host's side."""
+        host = self.mutable_cpu_data()
+        if host.dtype != torch.float32 or (host.numel() > 1 and 0 in host.stride()):
+            self._host = host = host.to(torch.float32).contiguous()
+        self.handed_out = True
+        return host.detach().numpy()
+
+    def reshape(self, shape: Shape) -> None:
+        """Change the shape; the memory is kept as long as it is large enough, with its values."""
+        if shape == self.shape:
+            return
+        self.shape = shape
+        if self.state is State.UNINITIALIZED:
+            return
+        flat = self.cpu_data().contiguous()
+        count = prod(shape)
+        if count * flat.element_size() <= flat.untyped_storage().nbytes():
+            self._host = flat.detach().as_strided(shape, _row_major(shape), 0)
+            self.state = State.HEAD_AT_CPU
+        else:
+            self._host = self._gpu = None
+            self.state = State.UNINITIALIZED
+        self.handed_out = False
+
+
+def _row_major(shape: Shape) -> tuple[int, ...]:
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+class ParameterMemory(Memory):
+    """Memory that lies in a parameter: its values, or its gradient (zeros while it has none)."""
+
+    def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
+        super().__init__(shape, device=parameter.device)
+        self._parameter = parameter
+        self._grad = grad
+
+    def _storage(self) -> Tensor:
+        if not self._grad:
+            return self._parameter.detach().view(self.shape)
+        if self._parameter.grad is None:
+            self._parameter.grad = torch.zeros_like(self._parameter)
+        return self._parameter.grad.view(self.shape)
+
+    def tensor(self) -> Tensor:
+        return self._storage()
+
+    def cpu_data(self) -> Tensor:
+        if self.device.type == "cpu":
+            return self._storage()
+        if self._host is None:
+            self._host = self._storage().cpu()
+        return self._host
+
+    def gpu_data(self) -> Tensor:
+        return self._storage()
+
+    def put(self, tensor: Tensor) -> None:
+        self._storage().copy_(tensor)
+        self.pull()
+
+    def array(self) -> NDArray[np.float32]:
+        self.handed_out = True
+        return self.cpu_data().numpy()
+
+    def push(self) -> None:
+        """Take over what was written into the array handed out (nothing to do on the CPU)."""
+        if self.handed_out and self._host is not None:
+            self._storage().copy_(self._host)
+
+    def pull(self) -> None:
+        """Renew the array handed out from the parameter (nothing to do on the CPU)."""
+        if self.handed_out and self._host is not None:
+            self._host.copy_(self._storage())
+
+    def reshape(self, shape: Shape) -> None:
+        if prod(shape) != prod(self.shape):
+            raise NetError(
+                f"a parameter of shape {self.shape} cannot be reshaped to {shape}: it is the"
+                " layer's own."
+            )
+        self.shape = shape
+
+
+class Blob:
+    """An N-dimensional array with its gradient, as Caffe's users know it.
+
+    Args:
+        shape: any number of axes, 0 too.
+        diff_value: what the diff holds before anything is written (a loss: its weight).
+        device: where the net runs.
+    """
+
+    def __init__(
+        self, shape: Sequence[int] = (), diff_value: float = 0.0, device: torch.device = CPU
+    ) -> None:
+        self.data_memory = Memory(tuple(shape), device=device)
+        self.diff_memory = Memory(tuple(shape), diff_value, device)
+
+    @classmethod
+    def of_parameter(cls, parameter: nn.Parameter, shape: Shape) -> Blob:
+        """The blob whose memory is a parameter's."""
+        blob = cls(shape)
+        blob.data_memory = ParameterMemory(parameter, grad=False, shape=shape)
+        blob.diff_memory = ParameterMemory(parameter, grad=True, shape=shape)
+        return blob
+
+    @property
+    def data(self) -> NDArray[np.float32]:
+        """The values: a live float32 view; writing to it changes the net."""
+        return self.data_memory.array()
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        """Allows `blob.data += x`; use `blob.data[...] = x` to write."""
+        self.data_memory.array()[...] = values
+
+    @property
+    def diff(self) -> NDArray[np.float32]:
+        """The gradient: a live float32 view, shaped like the values."""
+        if self.diff_memory.shape != self.data_memory.shape:
+            self.diff_memory.reshape(self.data_memory.shape)
+        return self.diff_memory.array()
+
+    @diff.setter
+    def diff(self, values: Any) -> None:
+        self.diff_memory.array()[...] = values
+
+    @property
+    def shape(self) -> Shape:
+        return self.data_memory.shape
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    def reshape(self, *shape: int) -> None:
+        """Change the shape; memory is kept where it is large enough."""
+        self.data_memory.reshape(tuple(shape))
+        self.diff_memory.reshape(tuple(shape))
+
+    def offset(self, *index: int) -> int:
+        """Position of an element in row-major memory: ((n * C + c) * H + h) * W + w."""
+        return sum(i * stride for i, stride in zip(index, _row_major(self.shape), strict=False))
+
+    def _legacy(self, axis: int) -> int:
+        if len(self.shape) > 4:
+            raise NetError(
+                f"num, channels, height and width are for at most 4 axes, this blob has"
+                f" {len(self.shape)}.",
+                advice="Use shape.",
+            )
+        return self.shape[axis] if axis < len(self.shape) else 1
+
+    @property
+    def num(self) -> int:
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        return self._legacy(3)
+
+    def __repr__(self) -> str:
+        return f"Blob(shape={self.shape}, data={self.data_memory.state.name})"

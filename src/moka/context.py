@@ -1,0 +1,64 @@
+"""What a program chooses once for what comes after: mode, device, seed. Per thread, as in Caffe.
+
+Layers never read it; nets and solvers do when they are made.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import torch
+
+from moka.errors import UsageError
+
+log = logging.getLogger("moka")
+
+
+class _Context(threading.local):
+    gpu = False
+    device_id = 0
+
+
+_context = _Context()
+
+
+def set_mode_cpu() -> None:
+    """Run what is made from now on (in this thread) on the CPU."""
+    _context.gpu = False
+
+
+def set_mode_gpu() -> None:
+    """Run what is made from now on (in this thread) on the GPU chosen by `set_device`."""
+    _context.gpu = True
+
+
+def set_device(device_id: int) -> None:
+    """Choose the GPU by its number.
+
+    Raises:
+        UsageError: there is no such GPU.
+    """
+    count = torch.cuda.device_count()
+    if not 0 <= device_id < count:
+        raise UsageError(
+            f"there is no GPU {device_id}: {count} found.",
+            advice="Leave --gpu out to run on the CPU.",
+        )
+    _context.device_id = device_id
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed everything random that follows: fillers, dropout, crops and mirrors."""
+    torch.manual_seed(seed % 2**63)
+
+
+def device() -> torch.device:
+    """Where a net made now runs."""
+    if not _context.gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        log.warning("No GPU is available here: running on the CPU.")
+        _context.gpu = False
+        return torch.device("cpu")
+    return torch.device("cuda", _context.device_id)

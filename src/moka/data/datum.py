@@ -1,0 +1,86 @@
+"""Datum: one image (or vector) and its label, as stored in a database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from moka.errors import DataError
+from moka.schema import caffe_pb2
+
+Image = NDArray[Any]  # (C, H, W), BGR, uint8 or float32
+
+
+def parse(value: bytes) -> caffe_pb2.Datum:
+    """Bytes of a record to a Datum. Raises DataError if they are none."""
+    datum = caffe_pb2.Datum()
+    try:
+        datum.ParseFromString(value)
+    except DecodeError:
+        raise DataError("the record is not a Datum.") from None
+    return datum
+
+
+def decode(
+    datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: bool = False
+) -> Image:
+    """The datum's image as (C, H, W), channels in BGR order; uint8, or float32 from float_data.
+
+    Args:
+        force_color, force_gray: make an encoded image 3 or 1 channels; raw data stays.
+
+    Raises:
+        DataError: the image cannot be decoded, or its size is not what the datum says.
+    """
+    if datum.encoded:
+        return decode_image(datum.data, force_color=force_color, force_gray=force_gray)
+    shape = (datum.channels, datum.height, datum.width)
+    if datum.data:
+        values: Image = np.frombuffer(datum.data, np.uint8)
+    else:
+        values = np.array(datum.float_data, np.float32)
+    if values.size != shape[0] * shape[1] * shape[2] or not values.size:
+        raise DataError(
+            f"the record is not a Datum: {values.size} values for channels, height, width {shape}."
+        )
+    return values.reshape(shape)
+
+
+def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:
+    """An encoded image (JPEG, PNG, ...) as (C, H, W) uint8 in BGR order."""
+    try:
+        import cv2
+    except ImportError:
+        raise DataError(
+            "decoding images needs the package opencv-python-headless.",
+            advice="pip install opencv-python-headless",
+        ) from None
+    how = (
+        cv2.IMREAD_COLOR
+        if force_color
+        else cv2.IMREAD_GRAYSCALE
+        if force_gray
+        else cv2.IMREAD_UNCHANGED
+    )
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    if image is None:
+        raise DataError("the record's image cannot be decoded.")
+    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+
+
+def encode(image: Image, label: int | None = None) -> caffe_pb2.Datum:
+    """A Datum of a (C, H, W) array: uint8 goes to `data`, everything else to `float_data`."""
+    if image.ndim != 3:
+        raise DataError(f"a Datum holds (channels, height, width), got shape {image.shape}.")
+    c, h, w = image.shape
+    datum = caffe_pb2.Datum(channels=c, height=h, width=w)
+    if image.dtype == np.uint8:
+        datum.data = image.tobytes()
+    else:
+        datum.float_data.extend(image.astype(np.float32, copy=False).ravel())
+    if label is not None:
+        datum.label = label
+    return datum

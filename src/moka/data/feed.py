@@ -1,0 +1,81 @@
+"""Batches made ahead of the solver: a thread reads, decodes and transforms while it computes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_POLL_S = 0.1  # how soon a thread that waits for room sees that nobody wants its work any more
+
+
+class Feed(Generic[T]):
+    """Runs an iterator in a thread, at most `ahead` items in front of the reader.
+
+    The thread starts with the first `next` and ends with `close`, or when the feed is forgotten.
+    An exception in the iterator is raised from `next`, with its own traceback.
+
+    Args:
+        items: makes the iterator; called in the thread.
+        ahead: how many finished items may wait.
+    """
+
+    def __init__(self, items: Callable[[], Iterator[T]], ahead: int) -> None:
+        self.waited_s = 0.0
+        self._items = items
+        self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        weakref.finalize(self, self._stop.set)
+
+    def next(self) -> T:
+        """The next item, waiting for it if need be (see `waited_s`)."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=_run, args=(self._items, self._queue, self._stop), name="feed", daemon=True
+            )
+            self._thread.start()
+        start = time.perf_counter()
+        item, error = self._queue.get()
+        self.waited_s += time.perf_counter() - start
+        if error is not None:
+            self._queue.put((None, error))  # whoever asks again gets the same answer
+            raise error
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Stop the thread and wait for its end; what it made ahead is dropped."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+def _run(
+    items: Callable[[], Iterator[Any]],
+    out: queue.Queue[tuple[Any, BaseException | None]],
+    stop: threading.Event,
+) -> None:
+    """The thread: knows the queue but not the feed, so that a forgotten feed can go."""
+    try:
+        for item in items():
+            if not _put(out, (item, None), stop):
+                return
+    except BaseException as error:  # noqa: BLE001 - handed to the reader whole
+        _put(out, (None, error), stop)
+    else:
+        _put(out, (None, StopIteration("the feed has ended")), stop)
+
+
+def _put(out: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        try:
+            out.put(item, timeout=_POLL_S)
+            return True
+        except queue.Full:
+            continue
+    return False

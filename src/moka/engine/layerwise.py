@@ -1,0 +1,174 @@
+"""One layer at a time: every blob and every diff visible and writable, from any layer to any other.
+
+This is what pycaffe promises, what `caffe time` measures, and what finding a fault needs. Each
+layer's own piece of autograd graph is kept from its forward to its backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from moka.blob import ParameterMemory
+from moka.layers.source import Input
+from moka.net import Net
+
+Callback = Callable[[int], object]
+
+
+class _Record(NamedTuple):
+    """What a layer saw and made: detached bottoms, and tops that lead back to them."""
+
+    bottoms: list[Tensor]
+    tops: list[Tensor]
+
+
+class Layerwise:
+    """Runs a net over its blobs.
+
+    Args:
+        net: the net; its `blobs` and parameters are read and written.
+
+    Attributes:
+        before_forward, after_forward, before_backward, after_backward: called with the index of
+            the layer.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.before_forward: list[Callback] = []
+        self.after_forward: list[Callback] = []
+        self.before_backward: list[Callback] = []
+        self.after_backward: list[Callback] = []
+        self._records: dict[int, _Record] = {}
+
+    def forward(self, start: int = 0, end: int | None = None) -> float:
+        """Run layers `start` to `end` (both included, None: the last); returns their loss."""
+        self._settle()
+        loss = 0.0
+        for i in range(start, len(self.net.layers) if end is None else end + 1):
+            _call(self.before_forward, i)
+            self._forward_layer(i)
+            loss += self._loss_of(i)
+            _call(self.after_forward, i)
+        return loss
+
+    def backward(self, start: int | None = None, end: int = 0) -> None:
+        """Run the backward pass from layer `start` (None: the last) down to `end`.
+
+        Begins with the diffs the tops have; parameters' diffs add up, bottoms' are replaced.
+        """
+        self._settle()
+        for i in range(len(self.net.layers) - 1 if start is None else start, end - 1, -1):
+            _call(self.before_backward, i)
+            if self.net.marks[i].layer:
+                self._backward_layer(i)
+            _call(self.after_backward, i)
+
+    def clear_param_diffs(self) -> None:
+        """Zero the diffs of all parameters."""
+        for blob in self.net.learnable:
+            grad = self.net.parameter_of(blob).grad
+            if grad is not None:
+                grad.zero_()
+
+    def _settle(self) -> None:
+        """Before a pass: follow changed input shapes, take over arrays written by the user."""
+        net = self.net
+        if any(net.blobs[name].shape != shape for name, shape in net.input_shapes.items()):
+            net.reshape()
+        if net.device.type != "cpu":
+            for i in range(len(net.layers)):
+                for blob in net.layer_blobs(i):
+                    for memory in (blob.data_memory, blob.diff_memory):
+                        if isinstance(memory, ParameterMemory):
+                            memory.push()
+
+    def _forward_layer(self, i: int) -> None:
+        net, node = self.net, self.net.graph.nodes[i]
+        if isinstance(net.layers[i], Input):
+            return
+        if net.marks[i].layer:
+            self._records[i] = record = self._record(i)
+            tops = record.tops
+        else:
+            with torch.no_grad():
+                bottoms = [net.blobs[b].data_memory.tensor() for b in node.bottoms]
+                tops = list(net.run_layer(i, bottoms))
+        for name, top in zip(node.tops, tops, strict=True):
+            net.blobs[name].data_memory.put(top.detach())
+
+    def _record(self, i: int) -> _Record:
+        net, node = self.net, self.net.graph.nodes[i]
+        bottoms = []
+        for name, wanted in zip(node.bottoms, net.marks[i].bottoms, strict=True):
+            memory = net.blobs[name].data_memory
+            # An array handed out may be written to before the backward pass.
+            tensor = memory.tensor().clone() if memory.handed_out else memory.tensor().detach()
+            bottoms.append(tensor.requires_grad_(wanted))
+        with torch.enable_grad():
+            return _Record(bottoms, list(net.run_layer(i, bottoms)))
+
+    def _loss_of(self, i: int) -> float:
+        node = self.net.graph.nodes[i]
+        return sum(
+            weight * float(self.net.blobs[top].data_memory.tensor().sum())
+            for top, weight in zip(node.tops, node.loss_weights, strict=True)
+            if weight
+        )
+
+    def _backward_layer(self, i: int) -> None:
+        net, node, marks = self.net, self.net.graph.nodes[i], self.net.marks[i]
+        record = self._records.get(i) or self._records.setdefault(i, self._record(i))
+        made = [(t, net.blobs[n]) for t, n in zip(record.tops, node.tops, strict=True)
+                if t.requires_grad]  # fmt: skip
+        weights = [w for w, wanted in zip(net.layers[i].weights, marks.params, strict=True)
+                   if wanted]  # fmt: skip
+        bottoms = [j for j, wanted in enumerate(marks.bottoms) if wanted]
+        wanted_tensors = [record.bottoms[j] for j in bottoms] + weights
+        if not made or not wanted_tensors:
+            for j in bottoms:
+                self._put_diff(node.bottoms[j], torch.zeros_like(record.bottoms[j]))
+            return
+        for top, blob in made:
+            if blob.diff_memory.shape != tuple(top.shape):
+                blob.diff_memory.reshape(tuple(top.shape))
+        grads = torch.autograd.grad(
+            [top for top, _ in made],
+            wanted_tensors,
+            [blob.diff_memory.tensor().to(top.dtype) for top, blob in made],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        for j, grad in zip(bottoms, grads, strict=False):
+            self._put_diff(
+                node.bottoms[j], torch.zeros_like(record.bottoms[j]) if grad is None else grad
+            )
+        for weight, grad in zip(weights, grads[len(bottoms) :], strict=True):
+            if grad is not None:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+                weight.grad += grad
+        for blob in net.layer_blobs(i):
+            if isinstance(blob.diff_memory, ParameterMemory):
+                blob.diff_memory.pull()
+
+    def _put_diff(self, name: str, grad: Tensor) -> None:
+        memory = self.net.blobs[name].diff_memory
+        if memory.handed_out and memory.shape == tuple(grad.shape):
+            memory.put(grad)
+        else:
+            memory.put(grad.detach().clone() if _shared(grad) else grad.detach())
+
+
+def _shared(grad: Tensor) -> bool:
+    """Whether a gradient may be the memory of another blob's diff (a view, or expanded)."""
+    return grad._base is not None or 0 in grad.stride()
+
+
+def _call(callbacks: list[Callback], index: int) -> None:
+    for callback in callbacks:
+        callback(index)

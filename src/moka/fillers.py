@@ -1,0 +1,121 @@
+"""Initial values of parameters, by the `type` of a FillerParameter.
+
+Random numbers come from torch's default generator, so one seed governs a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, prod, sqrt
+
+import torch
+from torch import Tensor
+
+from moka.errors import NetError, did_you_mean
+from moka.schema import caffe_pb2
+
+Shape = tuple[int, ...]
+Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
+
+FILLERS: dict[str, Filler] = {}
+
+
+def filler(name: str) -> Callable[[Filler], Filler]:
+    """Register a filler under its name; refuses a second one."""
+
+    def register(function: Filler) -> Filler:
+        if name in FILLERS:
+            raise ValueError(f"filler {name} is registered twice")
+        FILLERS[name] = function
+        return function
+
+    return register
+
+
+def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """A new float32 tensor of `shape`, filled as `spec` says.
+
+    Raises:
+        NetError: unknown filler, or a shape or value that it cannot work with.
+    """
+    function = FILLERS.get(spec.type)
+    if function is None:
+        raise NetError(
+            f'unknown filler "{spec.type}" (known: {", ".join(sorted(FILLERS))}).',
+            advice=did_you_mean(spec.type, FILLERS),
+        )
+    if spec.sparse != -1 and spec.type != "gaussian":
+        raise NetError(f"sparse is for the gaussian filler only, not for {spec.type}.")
+    return function(spec, shape)
+
+
+@filler("constant")
+def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Every element `value`."""
+    return torch.full(shape, spec.value)
+
+
+@filler("uniform")
+def uniform(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Uniform in [min, max)."""
+    return torch.empty(shape).uniform_(spec.min, spec.max)
+
+
+@filler("gaussian")
+def gaussian(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Normal with `mean` and `std`; with `sparse` each weight is kept with chance sparse/shape[0].
+
+    So each output (row) has on average `sparse` inputs of shape[0] ... as Caffe computes it.
+    """
+    values = torch.empty(shape).normal_(spec.mean, spec.std)
+    if spec.sparse >= 0:
+        chance = min(1.0, spec.sparse / shape[0])
+        values *= torch.empty(shape).bernoulli_(chance)
+    return values
+
+
+@filler("positive_unitball")
+def positive_unitball(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Uniform positive values whose sum over everything but the first axis is 1."""
+    values = torch.rand(shape)
+    rows = values.view(shape[0], -1)
+    rows /= rows.sum(1, keepdim=True)
+    return values
+
+
+@filler("xavier")
+def xavier(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Uniform within +-sqrt(3 / n), n by `variance_norm` (Glorot and Bengio, 2010)."""
+    bound = sqrt(3.0 / _fan(spec, shape))
+    return torch.empty(shape).uniform_(-bound, bound)
+
+
+@filler("msra")
+def msra(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Normal with variance 2 / n, n by `variance_norm` (He et al., 2015)."""
+    return torch.empty(shape).normal_(0.0, sqrt(2.0 / _fan(spec, shape)))
+
+
+@filler("bilinear")
+def bilinear(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """Weights of bilinear interpolation, for an upsampling Deconvolution with group = channels.
+
+    With f = ceil(k/2) and c = (k - 1) / (2f) a weight is (1 - |x/f - c|) (1 - |y/f - c|).
+    """
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise NetError(f"the bilinear filler needs a 4-D blob with a square kernel, got {shape}.")
+    size = shape[3]
+    half = ceil(size / 2)
+    centre = (size - 1) / (2 * half)
+    line = 1 - (torch.arange(size) / half - centre).abs()
+    return (line[:, None] * line).expand(shape).contiguous()
+
+
+def _fan(spec: caffe_pb2.FillerParameter, shape: Shape) -> float:
+    """FAN_IN: elements for each output, FAN_OUT: for each input, AVERAGE: the mean of both."""
+    count = prod(shape)
+    fan_in = count / shape[0] if shape else 1
+    fan_out = count / (shape[1] if len(shape) > 1 else 1)
+    if spec.variance_norm == caffe_pb2.FillerParameter.AVERAGE:
+        return (fan_in + fan_out) / 2
+    return fan_out if spec.variance_norm == caffe_pb2.FillerParameter.FAN_OUT else fan_in

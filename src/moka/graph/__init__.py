@@ -1,0 +1,16 @@
+"""A net's structure as plain data: states, splits, wiring, sharing, backward marks."""
+
+from moka.graph.backward import BackwardMarks, mark_backward
+from moka.graph.graph import Graph, build_graph
+from moka.graph.sharing import LearnableBlob, share
+from moka.graph.wiring import Node
+
+__all__ = [
+    "BackwardMarks",
+    "Graph",
+    "LearnableBlob",
+    "Node",
+    "build_graph",
+    "mark_backward",
+    "share",
+]

@@ -1,0 +1,90 @@
+"""From a NetParameter and a NetState to a Graph, by small passes over plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from moka.errors import MokaError
+from moka.graph.splits import insert_splits
+from moka.graph.state import filter_net
+from moka.graph.wiring import EntryLike, Node, wire
+from moka.schema import caffe_pb2
+from moka.schema.text import PathLike
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A net's structure: nodes in running order and the names at its borders.
+
+    Attributes:
+        file: where it was read from, for messages.
+        param: the message after filtering and with its splits; never changed.
+        nodes: the layers.
+        inputs: blobs the caller fills (tops of Input layers), in order.
+        outputs: blobs nobody consumes, in alphabetical order.
+    """
+
+    file: PathLike
+    param: caffe_pb2.NetParameter
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.param.name
+
+    @property
+    def phase(self) -> int:
+        return self.param.state.phase
+
+    @property
+    def blob_names(self) -> tuple[str, ...]:
+        """Every blob once, in the order the layers make them."""
+        return tuple(dict.fromkeys(top for node in self.nodes for top in node.tops))
+
+    def __str__(self) -> str:
+        width = max((len(node.name) for node in self.nodes), default=0)
+        return "\n".join(
+            f"{node.name:{width}}  {node.type}  {', '.join(node.bottoms)} -> "
+            f"{', '.join(node.tops)}"
+            for node in self.nodes
+        )
+
+
+def build_graph(
+    net: caffe_pb2.NetParameter,
+    registry: Mapping[str, EntryLike],
+    *,
+    phase: int | None = None,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    file: PathLike = "(text)",
+) -> Graph:
+    """Build the graph of a net for one state.
+
+    Args:
+        net: the net, in today's form (see `moka.schema.upgrade`).
+        registry: layer type to entry.
+        phase: TRAIN or TEST, over the one in the file; None takes the file's.
+        level, stages: the rest of the state, added to the file's.
+        file: where the net came from, for messages.
+
+    Raises:
+        NetError: any structural fault, with file and layer.
+    """
+    state = caffe_pb2.NetState()
+    state.CopyFrom(net.state)
+    if phase is not None:
+        state.phase = phase
+    if level:
+        state.level = level
+    state.stage.extend(stages)
+    try:
+        param = insert_splits(filter_net(net, state))
+        nodes, outputs = wire(param, registry)
+    except MokaError as error:
+        raise error.at(file=file) from None
+    inputs = tuple(top for node in nodes if node.type == "Input" for top in node.tops)
+    return Graph(file, param, nodes, inputs, outputs)

@@ -1,0 +1,174 @@
+"""Who reads and writes which blob: layer messages become nodes, and every structural fault shows.
+
+Nothing here needs a tensor: a registry entry is plain data (see `moka.layers.registry`), so a
+graph can be built, printed and drawn without any numerical library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from moka.errors import NetError, did_you_mean
+from moka.schema import caffe_pb2
+
+Arity = int | tuple[int, int | None]  # exactly n, or (least, most); None: no upper limit
+
+
+class EntryLike(Protocol):
+    """What the graph needs to know of a layer type."""
+
+    @property
+    def bottoms(self) -> Arity: ...
+    @property
+    def tops(self) -> Arity: ...
+    @property
+    def one_top_each(self) -> bool: ...
+    @property
+    def is_loss(self) -> bool: ...
+    @property
+    def fixed_bottoms(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a graph.
+
+    Attributes:
+        layer: its message, with the phase it runs in; never changed.
+        bottoms, tops: blob names.
+        loss_weights: one for each top, 0 where the top is no loss.
+        fixed_bottoms: indices of bottoms that never take a gradient (labels).
+    """
+
+    layer: caffe_pb2.LayerParameter
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    loss_weights: tuple[float, ...]
+    fixed_bottoms: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return self.layer.name
+
+    @property
+    def type(self) -> str:
+        return self.layer.type
+
+    def in_place(self, top_index: int) -> bool:
+        """Whether that top is the bottom at the same position."""
+        return self.bottoms[top_index : top_index + 1] == self.tops[top_index : top_index + 1]
+
+
+def wire(
+    net: caffe_pb2.NetParameter, registry: Mapping[str, EntryLike]
+) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+    """Nodes in order, and the names of the blobs nobody consumes, alphabetically.
+
+    Raises:
+        NetError: unknown layer type, wrong number of bottoms or tops, a top made twice,
+            `propagate_down` or `loss_weight` given for some blobs only.
+    """
+    nodes: list[Node] = []
+    made: set[str] = set()
+    unused: set[str] = set()
+    for layer in net.layer:
+        try:
+            node = _node(layer, net.state.phase, registry, made)
+            _check_tops(node, made)
+        except NetError as error:
+            raise error.at(layer=layer.name, layer_type=layer.type) from None
+        unused -= set(node.bottoms)
+        unused |= set(layer.top)
+        made |= set(node.tops)
+        nodes.append(node)
+    return tuple(nodes), tuple(sorted(unused))
+
+
+def _node(
+    layer: caffe_pb2.LayerParameter,
+    phase: int,
+    registry: Mapping[str, EntryLike],
+    made: set[str],
+) -> Node:
+    entry = registry.get(layer.type)
+    if entry is None:
+        raise NetError(
+            f"Unknown layer type: {layer.type} (known types: {', '.join(sorted(registry))}).",
+            advice=did_you_mean(layer.type, registry),
+        )
+    tops = _with_automatic_top(layer, entry, made)
+    _check_arity(layer, tops, entry)
+    placed = caffe_pb2.LayerParameter()
+    placed.CopyFrom(layer)
+    if not placed.HasField("phase"):
+        placed.phase = phase
+    return Node(
+        layer=placed,
+        bottoms=tuple(layer.bottom),
+        tops=tops,
+        loss_weights=_loss_weights(layer, tops, entry.is_loss),
+        fixed_bottoms=entry.fixed_bottoms,
+    )
+
+
+def _with_automatic_top(
+    layer: caffe_pb2.LayerParameter, entry: EntryLike, made: set[str]
+) -> tuple[str, ...]:
+    """A loss layer written without a top gets one that shows nowhere."""
+    if layer.top or not entry.is_loss:
+        return tuple(layer.top)
+    name = "(automatic)"
+    return (name if name not in made else f"{name} {layer.name}",)
+
+
+def _check_arity(
+    layer: caffe_pb2.LayerParameter, tops: tuple[str, ...], entry: EntryLike
+) -> None:
+    for kind, count, arity in (
+        ("bottom", len(layer.bottom), entry.bottoms),
+        ("top", len(tops), entry.tops),
+    ):
+        least, most = (arity, arity) if isinstance(arity, int) else arity
+        if count < least or (most is not None and count > most):
+            raise NetError(f"takes {_wanted(least, most, kind)}, got {count}.")
+    if entry.one_top_each and len(layer.bottom) != len(tops):
+        raise NetError(
+            f"makes one top for each bottom, got {len(layer.bottom)} bottoms and {len(tops)} tops."
+        )
+    if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
+        raise NetError(
+            f"propagate_down must be given for no bottom or for each of the {len(layer.bottom)},"
+            f" got {len(layer.propagate_down)}."
+        )
+
+
+def _wanted(least: int, most: int | None, kind: str) -> str:
+    if most is None:
+        return f"at least {least} {kind}{'s' * (least != 1)}"
+    if least == most:
+        return f"{least or 'no'} {kind}{'s' * (least != 1)}"
+    return f"{least} to {most} {kind}s"
+
+
+def _loss_weights(
+    layer: caffe_pb2.LayerParameter, tops: tuple[str, ...], is_loss: bool
+) -> tuple[float, ...]:
+    if layer.loss_weight:
+        if len(layer.loss_weight) != len(tops):
+            raise NetError(
+                f"loss_weight must be given for no top or for each of the {len(tops)},"
+                f" got {len(layer.loss_weight)}."
+            )
+        return tuple(layer.loss_weight)
+    return tuple(1.0 if is_loss and i == 0 else 0.0 for i in range(len(tops)))
+
+
+def _check_tops(node: Node, made: set[str]) -> None:
+    for i, top in enumerate(node.tops):
+        if (top in made and not node.in_place(i)) or top in node.tops[:i]:
+            raise NetError(
+                f"Top blob '{top}' produced by multiple sources.",
+                advice="Rename this top, or make the layer in-place by naming its bottom as top.",
+            )

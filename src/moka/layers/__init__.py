@@ -1,0 +1,28 @@
+"""All layer types: importing this package registers them."""
+
+from moka.layers import (
+    activation,
+    conv,
+    linear,
+    loss,
+    metric,
+    pooling,
+    shape,
+    source,
+)
+from moka.layers.base import Layer
+from moka.layers.registry import REGISTRY, Entry
+
+__all__ = [
+    "REGISTRY",
+    "Entry",
+    "Layer",
+    "activation",
+    "conv",
+    "linear",
+    "loss",
+    "metric",
+    "pooling",
+    "shape",
+    "source",
+]

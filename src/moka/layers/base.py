@@ -1,0 +1,173 @@
+"""What every layer is: declared fields, shapes, parameters, and one pure tensor function.
+
+A layer says four things: which fields of its message it reads (`param`), the shapes of its tops
+(`top_shapes`), the shape and filler of its parameters (`blob_specs`), and `forward`. It knows
+nothing of nets, solvers, devices or files. Its gradient is autograd's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from typing import Any, ClassVar, NamedTuple
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from torch import Tensor, nn
+
+from moka.errors import NetError
+from moka.fillers import fill
+from moka.layers.registry import Entry
+from moka.schema import caffe_pb2
+
+Shape = tuple[int, ...]
+
+
+class BlobSpec(NamedTuple):
+    """Shape and filler of one parameter."""
+
+    shape: Shape
+    filler: caffe_pb2.FillerParameter
+
+
+class Check(NamedTuple):
+    """A condition on a field's value, and how to say it."""
+
+    holds: Callable[[Any], bool]
+    text: str
+
+
+positive = Check(lambda v: v > 0, "> 0")
+not_negative = Check(lambda v: v >= 0, ">= 0")
+
+
+class Param:
+    """A field of the layer's message, read once when the layer is made.
+
+    Enums become their names, repeated fields tuples; a field that is not set and has no default
+    in the schema becomes None. See `param`.
+    """
+
+    name: str
+
+    def __init__(self, check: Check | None, of: str | None, unset_is_none: bool) -> None:
+        self.check = check
+        self.of = of
+        self.unset_is_none = unset_is_none
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def read(self, config: caffe_pb2.LayerParameter, own_message: str | None) -> Any:
+        """The value of this field in a layer's configuration, checked."""
+        message_name = self.of or own_message
+        message = config if message_name is None else getattr(config, message_name)
+        value = _field_value(message, self.name, self.unset_is_none)
+        if self.check and value is not None:
+            for item in value if isinstance(value, tuple) else (value,):
+                if not self.check.holds(item):
+                    raise NetError(f"{self.name} must be {self.check.text}, got {item:g}.")
+        return value
+
+
+def param(
+    check: Check | None = None, *, of: str | None = None, unset_is_none: bool = False
+) -> Any:
+    """Declare a field that the layer reads.
+
+    Args:
+        check: a condition every value has to meet.
+        of: the field of LayerParameter it lies in, where it is not the layer's own message.
+        unset_is_none: None when the user did not set it, even if the schema has a default.
+    """
+    return Param(check, of, unset_is_none)
+
+
+def _field_value(message: Message, name: str, unset_is_none: bool) -> Any:
+    field = message.DESCRIPTOR.fields_by_name[name]
+    value = getattr(message, name)
+    if field.is_repeated:
+        return tuple(value)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+        return value
+    if not message.HasField(name) and (unset_is_none or not field.has_default_value):
+        return None
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
+    return value
+
+
+class Layer(nn.Module):
+    """Base of all layers.
+
+    Args:
+        config: the layer's message, with its phase set.
+        bottom_shapes: what it will be given.
+
+    Raises:
+        NetError: the local fact only; the net adds file and layer.
+    """
+
+    entry: ClassVar[Entry]
+    fields: ClassVar[tuple[Param, ...]] = ()
+    is_source: ClassVar[bool] = False  # makes its tops from nothing (data, fillers)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        found: dict[str, Param] = {}
+        for base in reversed(cls.__mro__):
+            found.update({k: v for k, v in vars(base).items() if isinstance(v, Param)})
+        cls.fields = tuple(found.values())
+
+    def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
+        super().__init__()
+        self.config = config
+        for field in self.fields:
+            setattr(self, field.name, field.read(config, self.entry.message))
+        self.train(config.phase == caffe_pb2.TRAIN)
+        self.setup(*bottom_shapes)
+        self.top_shapes(*bottom_shapes)
+        self.weights = nn.ParameterList(
+            nn.Parameter(fill(spec.filler, spec.shape)) for spec in self.blob_specs(*bottom_shapes)
+        )
+        self.blob_shapes = [tuple(w.shape) for w in self.weights]
+
+    def setup(self, *bottom_shapes: Any, **_: Any) -> None:
+        """Work out once what `top_shapes` and `forward` need beyond the declared fields."""
+
+    def top_shapes(self, *bottom_shapes: Any, **_: Any) -> Sequence[Shape]:
+        """Shapes of the tops; raises NetError if the bottoms do not fit. No data, no memory."""
+        return bottom_shapes
+
+    def blob_specs(self, *bottom_shapes: Any, **_: Any) -> Iterable[BlobSpec]:
+        """Shape and filler of each parameter, in Caffe's order."""
+        return ()
+
+    @property
+    def blobs(self) -> list[Tensor]:
+        """The parameters in this layer's shapes (a shared one may be stored in another)."""
+        return [
+            w if w.shape == shape else w.view(shape)
+            for w, shape in zip(self.weights, self.blob_shapes, strict=True)
+        ]
+
+    def notes(self) -> list[str]:
+        """What Caffe's log says while this layer is set up, line by line."""
+        return []
+
+
+def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:
+    """A possibly negative axis as an index; `extra` allows axes past the last one.
+
+    Raises:
+        NetError: there is no such axis.
+    """
+    axes = len(shape) + extra
+    if not -axes <= axis < axes:
+        raise NetError(f"axis {axis} does not exist in a blob of shape {shape_text(shape)}.")
+    return axis % axes if axes else 0
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """(64, 1, 28, 28) -> "64 1 28 28 (50176)", as Caffe writes shapes."""
+    return "".join(f"{n} " for n in shape) + f"({prod(shape)})"

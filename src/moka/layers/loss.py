@@ -1,0 +1,191 @@
+"""Layers that say how wrong a prediction is: the scalar a net is trained to make small."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from moka.errors import NetError
+from moka.layers.base import Layer, Shape, canonical_axis, param, shape_text
+from moka.layers.labels import class_labels
+from moka.layers.registry import layer
+
+SMALLEST = torch.finfo(torch.float32).tiny
+
+
+def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | Tensor:
+    """What a loss is divided by, at least 1.
+
+    Args:
+        mode: FULL (every position), VALID (those that count), BATCH_SIZE (outer) or NONE (1).
+        outer, inner: positions before and after the class axis.
+        counted: mask of the positions that count; None: all.
+    """
+    if mode == "VALID" and counted is not None:
+        return counted.sum().clamp_min(1)
+    return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer}.get(mode, 1))
+
+
+class _SoftmaxNLL(Function):
+    """Sum of -log softmax(x)[label]. By hand because of the floor: Caffe takes the logarithm of
+    at least the smallest float, while its gradient, p - onehot, knows no floor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, counted: Tensor | None) -> Tensor:
+        p = torch.softmax(x, 1)
+        nll = -p.gather(1, index).clamp_min(SMALLEST).log()
+        if counted is not None:
+            nll = nll * counted
+        ctx.save_for_backward(p, index, counted)
+        return nll.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        p, index, counted = ctx.saved_tensors
+        dx = p.scatter_add(1, index, p.new_full((), -1.0).expand_as(index))
+        return dx * (grad if counted is None else grad * counted), None, None
+
+
+def softmax_nll(x: Tensor, index: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Sum over positions of -log of the softmax probability of the label.
+
+    x (outer, classes, inner) scores; index (outer, 1, inner) int64 labels; counted the same shape,
+    False where a position is to be left out. Probabilities are floored at the smallest normal
+    float. Returns a scalar.
+    """
+    return _SoftmaxNLL.apply(x, index, counted)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@layer(
+    "SoftmaxWithLoss",
+    bottoms=2,
+    tops=(1, 2),
+    message="softmax_param",
+    is_loss=True,
+    fixed_bottoms=(1,),
+)
+class SoftmaxWithLoss(Layer):
+    """Multinomial logistic loss of a softmax: -log p[label], summed and divided.
+
+    Bottoms: scores (outer..., C, inner...) with C classes along `axis`, any real numbers; labels,
+    outer * inner whole numbers in [0, C). Tops: the loss, a scalar; optionally the probabilities,
+    shaped like the scores, without a gradient. The labels take no gradient.
+    Messages: softmax_param (`engine` changes nothing here), loss_param. The divisor is, by
+    normalization: VALID (default) the labels that are not ignore_label, FULL all, BATCH_SIZE the
+    product of the axes before `axis`, NONE 1; `normalize: false` means BATCH_SIZE unless
+    normalization is given.
+
+    Errors: as many labels as scores / C are wanted; a label outside of [0, C).
+    """
+
+    axis = param()
+    engine = param()
+    ignore_label = param(of="loss_param")
+    normalization = param(of="loss_param", unset_is_none=True)
+    normalize = param(of="loss_param")
+
+    def setup(self, x: Shape, label: Shape) -> None:
+        self.class_axis = canonical_axis(self.axis, x)
+        if self.normalization is None:
+            self.normalization = "BATCH_SIZE" if self.normalize is False else "VALID"
+
+    def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
+        check_label_count(x, label, self.class_axis)
+        return [(), x][: max(1, len(self.config.top))]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
+        outer, inner = prod(x.shape[: self.class_axis]), prod(x.shape[self.class_axis + 1 :])
+        index, counted = class_labels(
+            label.reshape(outer, 1, inner), x.shape[self.class_axis], self.ignore_label
+        )
+        loss = softmax_nll(x.reshape(outer, -1, inner), index, counted) / divisor(
+            self.normalization, outer, inner, counted
+        )
+        if len(self.config.top) < 2:
+            return loss
+        return [loss, torch.softmax(x.detach(), self.class_axis)]
+
+
+def check_label_count(scores: Shape, labels: Shape, axis: int) -> None:
+    """Raises NetError unless there is one label for each position of the scores."""
+    wanted = prod(scores[:axis]) * prod(scores[axis + 1 :])
+    if prod(labels) != wanted:
+        raise NetError(
+            f"Number of labels must match number of predictions: scores of shape"
+            f" {shape_text(scores)} with classes along axis {axis} need {wanted} labels, got shape"
+            f" {shape_text(labels)}."
+        )
+
+
+@layer(
+    "SigmoidCrossEntropyLoss",
+    bottoms=2,
+    tops=1,
+    message="loss_param",
+    is_loss=True,
+    fixed_bottoms=(1,),
+)
+class SigmoidCrossEntropyLoss(Layer):
+    """Cross-entropy of independent yes/no predictions:
+    -(t log s(x) + (1 - t) log(1 - s(x))), s the logistic function, summed and divided.
+
+    Bottoms: scores x, any real numbers; targets t of the same count, in [0, 1] (fractions too).
+    Top: a scalar. The targets take no gradient. Message: loss_param; normalization defaults to
+    BATCH_SIZE (the first axis). A target whose whole part equals ignore_label does not count, so
+    ignore_label: 0 takes out everything in [0, 1).
+
+    Errors: scores and targets that differ in count.
+    """
+
+    ignore_label = param()
+    normalization = param(unset_is_none=True)
+    normalize = param()
+
+    def setup(self, x: Shape, target: Shape) -> None:
+        if self.normalization is None:
+            self.normalization = "VALID" if self.normalize else "BATCH_SIZE"
+
+    def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
+        if prod(x) != prod(target):
+            raise NetError(
+                "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count:"
+                f" {shape_text(x)} vs. {shape_text(target)}."
+            )
+        return [()]
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        target = target.reshape(x.shape)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+        counted = None
+        if self.ignore_label is not None:
+            counted = target.trunc() != self.ignore_label
+            loss = loss * counted
+        outer = x.shape[0]
+        return loss.sum() / divisor(self.normalization, outer, x.numel() // outer, counted)
+
+
+@layer("EuclideanLoss", bottoms=2, tops=1, message="loss_param", is_loss=True)
+class EuclideanLoss(Layer):
+    """Half the squared distance of two blobs, for each item: sum (a - b)^2 / (2 N).
+
+    Bottoms: a, b (N, ...) with the same count for each item; both take gradients. Top: a scalar.
+    Reads no field: BVLC's layer ignores loss_param too.
+
+    Errors: items that differ in count.
+    """
+
+    def top_shapes(self, a: Shape, b: Shape) -> list[Shape]:
+        if a[:1] != b[:1] or prod(a) != prod(b):
+            raise NetError(
+                f"Inputs must have the same dimension: {shape_text(a)} vs. {shape_text(b)}."
+            )
+        return [()]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a - b.reshape(a.shape)).square().sum() / (2 * a.shape[0])

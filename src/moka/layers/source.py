@@ -1,0 +1,184 @@
+"""Layers without bottoms: what a net starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from moka.data.batches import CursorState, RecordBatches
+from moka.data.feed import Feed
+from moka.data.store import open_store
+from moka.data.transform import Transform
+from moka.errors import NetError
+from moka.fillers import fill
+from moka.layers.base import Layer, Shape, not_negative, param, positive
+from moka.layers.registry import layer
+from moka.schema import caffe_pb2
+
+
+class Source(Layer):
+    """A layer that makes its tops from nothing. Calling it is not pure: data moves on."""
+
+    is_source = True
+
+    def state(self) -> CursorState | None:
+        """Where the data stands after the last batch handed out; None if there is nothing to say."""
+        return None
+
+    def load_state(self, state: CursorState) -> None:
+        """Go on from a state."""
+
+    def close(self) -> None:
+        """Release files and threads."""
+
+
+@layer("Input", bottoms=0, tops=(1, None))
+class Input(Source):
+    """Blobs that the caller fills before each forward pass.
+
+    Tops: the shapes of `input_param { shape { dim ... } }`, one for all tops or one for each.
+
+    Errors: another number of shapes.
+    """
+
+    shape = param()
+
+    def top_shapes(self) -> list[Shape]:
+        count, shapes = len(self.config.top), [tuple(s.dim) for s in self.shape]
+        if len(shapes) not in (1, count):
+            raise NetError(
+                f"Must specify 'shape' once, or once per top blob: {len(shapes)} shapes for"
+                f" {count} tops."
+            )
+        return shapes * count if len(shapes) == 1 else shapes
+
+    def forward(self) -> list[Tensor]:
+        raise NetError(
+            f"no data given for {', '.join(self.config.top)}.",
+            advice="Pass a tensor for each input by its name.",
+        )
+
+
+@layer("DummyData", bottoms=0, tops=(1, None))
+class DummyData(Source):
+    """Blobs filled by fillers: constants once, random numbers anew for each pass.
+
+    Tops: `shape` (or the older num, channels, height, width), each once for all tops or once for
+    each; data_filler likewise, constant 0 by default. Message: dummy_data_param.
+
+    Errors: another number of shapes or fillers.
+    """
+
+    data_filler = param()
+    shape = param()
+    num = param(not_negative)
+    channels = param(not_negative)
+    height = param(not_negative)
+    width = param(not_negative)
+
+    def setup(self) -> None:
+        count = len(self.config.top)
+        fillers = self.data_filler or (caffe_pb2.FillerParameter(),)
+        if len(fillers) not in (1, count):
+            raise NetError(
+                f"Number of data fillers must be 0, 1 or equal to the number of tops: {count};"
+                f" you specified {len(fillers)} data fillers."
+            )
+        self.fillers = fillers * count if len(fillers) == 1 else fillers
+        self.constants: dict[int, Tensor] = {}
+
+    def top_shapes(self) -> list[Shape]:
+        count = len(self.config.top)
+        if self.shape:
+            shapes = [tuple(s.dim) for s in self.shape]
+        else:
+            legacy = (self.num, self.channels, self.height, self.width)
+            longest = max(len(v) for v in legacy)
+            if not longest or any(len(v) not in (1, longest) for v in legacy):
+                raise NetError(
+                    "give shape, or num, channels, height and width, once or once for each top."
+                )
+            shapes = [
+                tuple(v[k if len(v) > 1 else 0] for v in legacy) for k in range(longest)
+            ]
+        if len(shapes) not in (1, count):
+            raise NetError(
+                f"Must specify 'shape' once, or once per top blob: {len(shapes)} shapes for"
+                f" {count} tops."
+            )
+        return shapes * count if len(shapes) == 1 else shapes
+
+    def forward(self) -> list[Tensor]:
+        return [self._fill(k, shape) for k, shape in enumerate(self.top_shapes())]
+
+    def _fill(self, k: int, shape: Shape) -> Tensor:
+        if self.fillers[k].type != "constant":
+            return fill(self.fillers[k], shape)
+        if k not in self.constants:
+            self.constants[k] = fill(self.fillers[k], shape)
+        return self.constants[k]
+
+
+@layer("Data", bottoms=0, tops=(1, 2))
+class Data(Source):
+    """Images and labels from a database of Datum records, in key order, over and over.
+
+    Tops: data (batch_size, C, H, W) float, after the transformation; optionally labels
+    (batch_size,). Messages: data_param (`source`, `batch_size`, `backend`, `rand_skip`,
+    `prefetch`: how many batches are made ahead), transform_param. The images of a batch have one
+    size, that of another batch may differ.
+
+    Errors: a database that is missing, empty, or holds something else (the record's key is
+    named); images that differ in size within a batch; what the transformation refuses.
+    """
+
+    source = param()
+    batch_size = param(positive)
+    backend = param()
+    rand_skip = param(not_negative)
+    prefetch = param(positive)
+
+    def setup(self) -> None:
+        if not self.source:
+            raise NetError("data_param has no source: name the database's folder.")
+        self.batches = RecordBatches(
+            open_store(self.source, self.backend),
+            Transform(self.config.transform_param, training=self.training),
+            batch_size=self.batch_size,
+            rand_skip=self.rand_skip,
+            with_labels=len(self.config.top) > 1,
+        )
+        self.after = CursorState()
+        self._start()
+
+    def _start(self) -> None:
+        self.feed = Feed(self.batches.stream(self.after), self.prefetch)
+
+    def top_shapes(self) -> list[Shape]:
+        return [(self.batch_size, *self.batches.image_shape), (self.batch_size,)][
+            : len(self.config.top)
+        ]
+
+    def forward(self) -> list[Tensor]:
+        arrays, self.after = self.feed.next()
+        return [torch.from_numpy(a) for a in arrays]
+
+    def state(self) -> CursorState:
+        return self.after
+
+    def load_state(self, state: CursorState) -> None:
+        self.feed.close()
+        self.after = state
+        self._start()
+
+    def close(self) -> None:
+        self.feed.close()
+
+    def notes(self) -> list[str]:
+        mean_file = self.batches.transform.mean_file
+        size = ",".join(str(n) for n in self.top_shapes()[0])
+        return [
+            f"Opened lmdb {self.source}",
+            *([f"Loading mean file from: {mean_file}"] if mean_file else []),
+            f"output data size: {size}",
+        ]

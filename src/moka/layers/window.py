@@ -1,0 +1,77 @@
+"""Sliding windows: kernel, stride, pad and dilation of each spatial axis, and the output's size.
+
+Convolution rounds its output size down, pooling rounds up (and clips).
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from moka.errors import NetError
+
+
+class Window(NamedTuple):
+    """The window along one axis, in elements."""
+
+    kernel: int
+    stride: int = 1
+    pad: int = 0
+    dilation: int = 1
+
+    @property
+    def extent(self) -> int:
+        """Elements from the window's first to its last, both included."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def convolved(self, size: int) -> int:
+        """Output size of a convolution (rounds down)."""
+        return (size + 2 * self.pad - self.extent) // self.stride + 1
+
+    def pooled(self, size: int, *, round_up: bool = True) -> int:
+        """Output size of a pooling; with padding no window starts at or beyond `size + pad`."""
+        steps = (size + 2 * self.pad - self.kernel) / self.stride
+        out = (ceil(steps) if round_up else int(steps // 1)) + 1
+        if self.pad and (out - 1) * self.stride >= size + self.pad:
+            out -= 1
+        return out
+
+
+def per_axis(
+    name: str,
+    values: tuple[int, ...],
+    h: int | None,
+    w: int | None,
+    axes: int,
+    default: int | None,
+) -> tuple[int, ...]:
+    """A window field for each spatial axis, from its plain form or its _h/_w form.
+
+    Args:
+        name: the field, for messages.
+        values: the plain form: none, one for all axes, or one for each.
+        h, w: the 2-D form, which excludes the plain one; None if not given.
+        axes: how many spatial axes there are.
+        default: taken when nothing is given; None if something must be.
+    """
+    stem = name.removesuffix("_size")
+    if h or w:
+        if axes != 2:
+            raise NetError(f"{stem}_h and {stem}_w are for two spatial axes, here are {axes}.")
+        if values:
+            raise NetError(f"give either {name} or {stem}_h and {stem}_w, not both.")
+        if default is None and not (h and w):
+            raise NetError(f"give both {stem}_h and {stem}_w.")
+        return (default or 0 if h is None else h, default or 0 if w is None else w)
+    if not values:
+        if default is None:
+            if not axes:
+                return ()
+            raise NetError(f"{name} is missing.")
+        return (default,) * axes
+    if len(values) not in (1, axes):
+        raise NetError(
+            f"{name} is given once or once for each of the {axes} spatial axes, got"
+            f" {len(values)} values."
+        )
+    return values if len(values) == axes else values * axes

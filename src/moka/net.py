@@ -1,0 +1,286 @@
+"""Net: a graph with its layers, as an ordinary `nn.Module`.
+
+Calling a net with tensors for its inputs returns its outputs; nothing else is touched. The blobs
+that Caffe's users see (`net.blobs`) are kept by the engines in `moka.engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moka.blob import Blob
+from moka.context import device as context_device
+from moka.errors import MokaError, NetError
+from moka.graph import BackwardMarks, Graph, LearnableBlob, build_graph, mark_backward, share
+from moka.layers import REGISTRY
+from moka.layers.base import Layer, Shape
+from moka.layers.source import Source
+from moka.schema import caffe_pb2, read_text
+from moka.schema.text import PathLike
+from moka.schema.upgrade import upgrade_net
+
+NetLike = PathLike | caffe_pb2.NetParameter
+
+
+class Net(nn.Module):
+    """A neural net.
+
+    Args:
+        graph: its structure.
+        device: where it runs; None asks the context (`moka.context`).
+
+    Attributes:
+        graph: nodes in running order; node i belongs to layer i.
+        layers: the layers, in order.
+        marks: for each layer, what takes part in the backward pass.
+        learnable: every parameter once, with its owner, sharers and factors.
+        blobs: name to Blob, in order; they take no memory before they are used.
+
+    Raises:
+        NetError, DataError: with file and layer.
+    """
+
+    def __init__(self, graph: Graph, device: torch.device | None = None) -> None:
+        super().__init__()
+        self.graph = graph
+        self.device = device or context_device()
+        shapes: dict[str, Shape] = {}
+        self.layers = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
+        try:
+            blob_shapes = [layer.blob_shapes for layer in self.layers]
+            self.learnable: tuple[LearnableBlob, ...] = share(graph.nodes, blob_shapes)
+        except MokaError as error:
+            raise error.at(file=graph.file) from None
+        self.marks: tuple[BackwardMarks, ...] = self._mark()
+        self._tie_shared_weights()
+        self.to(self.device)
+        self.blobs = self._make_blobs(shapes)
+        self._layer_blobs: dict[int, list[Blob]] = {}
+        self._last_use = _last_uses(graph)
+        self.input_shapes = {name: shapes[name] for name in graph.inputs}
+
+    # --- building -------------------------------------------------------------------------
+
+    def _make_layer(self, node: Any, shapes: dict[str, Shape]) -> Layer:
+        entry = REGISTRY[node.type]
+        bottoms = [shapes[b] for b in node.bottoms]
+        try:
+            layer = entry.make(node.layer, *bottoms)
+            tops = layer.top_shapes(*bottoms)
+        except MokaError as error:
+            place = {"layer": node.name, "layer_type": node.type}
+            raise error.at(file=self.graph.file if not error.file else None, **place) from None
+        shapes.update(zip(node.tops, map(tuple, tops), strict=True))
+        return layer
+
+    def _mark(self) -> tuple[BackwardMarks, ...]:
+        mults = [[0.0] * len(layer.blob_shapes) for layer in self.layers]
+        for blob in self.learnable:
+            for i, k in blob.users:
+                # Each user asks for itself, as in Caffe: only the factors are shared.
+                specs = self.graph.nodes[i].layer.param
+                mults[i][k] = specs[k].lr_mult if k < len(specs) else 1.0
+        return mark_backward(self.graph.nodes, mults, self.graph.param.force_backward)
+
+    def _tie_shared_weights(self) -> None:
+        for blob in self.learnable:
+            owner = self.layers[blob.owner[0]].weights[blob.owner[1]]
+            owner.requires_grad_(any(self.marks[i].params[k] for i, k in blob.users))
+            for i, k in blob.users[1:]:
+                self.layers[i].weights[k] = owner
+
+    def _make_blobs(self, shapes: Mapping[str, Shape]) -> dict[str, Blob]:
+        blobs: dict[str, Blob] = {}
+        for node in self.graph.nodes:
+            for top, weight in zip(node.tops, node.loss_weights, strict=True):
+                if top not in blobs or weight:
+                    blobs[top] = Blob(shapes[top], weight, self.device)
+        return blobs
+
+    # --- what is where --------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+    def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
+        """The parameter itself."""
+        return self.layers[blob.owner[0]].weights[blob.owner[1]]  # type: ignore[no-any-return]
+
+    def layer_blobs(self, index: int) -> list[Blob]:
+        """The parameters of layer `index` as blobs; the same objects each time."""
+        if index not in self._layer_blobs:
+            layer = self.layers[index]
+            self._layer_blobs[index] = [
+                Blob.of_parameter(w, shape)
+                for w, shape in zip(layer.weights, layer.blob_shapes, strict=True)
+            ]
+        return self._layer_blobs[index]
+
+    def named_layers(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) in running order; names may repeat."""
+        for node, layer in zip(self.graph.nodes, self.layers, strict=True):
+            yield node.name, layer  # type: ignore[misc]
+
+    @property
+    def sources(self) -> Iterator[tuple[str, Source]]:
+        """(name, layer) of the layers that make data."""
+        for name, layer in self.named_layers():
+            if isinstance(layer, Source):
+                yield name, layer
+
+    @property
+    def loss_tops(self) -> list[tuple[str, float]]:
+        """(blob, weight) of everything that adds to the loss."""
+        return [
+            (top, weight)
+            for node in self.graph.nodes
+            for top, weight in zip(node.tops, node.loss_weights, strict=True)
+            if weight
+        ]
+
+    def close(self) -> None:
+        """Stop the threads and close the files of data layers."""
+        for _, source in self.sources:
+            source.close()
+
+    # --- running --------------------------------------------------------------------------
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, for tensors given by the names of the inputs.
+
+        Data layers whose tops are given are not asked for data.
+
+        Raises:
+            NetError: a name that is no input, or an input that is missing.
+        """
+        given = {top for node in self.graph.nodes if not node.bottoms for top in node.tops}
+        if unknown := set(inputs) - given:
+            raise NetError(
+                f"no input is named {', '.join(sorted(unknown))}; inputs are"
+                f" {', '.join(sorted(given))}.",
+                file=self.graph.file,
+            )
+        on_device = {k: torch.as_tensor(v).to(self.device) for k, v in inputs.items()}
+        blobs = self.propagate(on_device, keep=self.graph.outputs)
+        return {name: blobs[name] for name in self.graph.outputs}
+
+    def propagate(
+        self, inputs: Mapping[str, Tensor], keep: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """All blobs by name (in-place ones: their last value), as one differentiable function.
+
+        Args:
+            inputs: tensors for tops of source layers; a source that is not given makes its own.
+            keep: blobs to return; the others are let go after their last use. None keeps all.
+        """
+        blobs: dict[str, Tensor] = {}
+        for i, node in enumerate(self.graph.nodes):
+            if not node.bottoms and all(top in inputs for top in node.tops):
+                blobs.update((top, inputs[top]) for top in node.tops)
+                continue
+            bottoms = [blobs[b] for b in node.bottoms]
+            for j, wanted in enumerate(self.marks[i].bottoms):
+                if not wanted and bottoms[j].requires_grad:
+                    bottoms[j] = bottoms[j].detach()
+            blobs.update(zip(node.tops, self.run_layer(i, bottoms), strict=True))
+            if keep is not None:
+                for name in self._last_use[i]:
+                    if name not in keep:
+                        del blobs[name]
+        return blobs
+
+    def run_layer(self, index: int, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Tops of one layer; a fault in the data is reported with file and layer."""
+        layer = self.layers[index]
+        try:
+            tops = layer(*bottoms)
+        except MokaError as error:
+            node = self.graph.nodes[index]
+            raise error.at(
+                file=error.file or self.graph.file, layer=node.name, layer_type=node.type
+            ) from None
+        if isinstance(tops, Tensor):
+            return (tops,)
+        if isinstance(layer, Source):
+            return [t.to(self.device, non_blocking=True) for t in tops]
+        return tops  # type: ignore[no-any-return]
+
+    def reshape(self) -> None:
+        """Carry the shapes of the input blobs through the net.
+
+        Raises:
+            NetError: a layer that cannot take its new bottoms.
+        """
+        shapes: dict[str, Shape] = {name: self.blobs[name].shape for name in self.graph.inputs}
+        for node, (_, layer) in zip(self.graph.nodes, self.named_layers(), strict=True):
+            if isinstance(layer, Source) and all(top in shapes for top in node.tops):
+                continue
+            try:
+                tops = layer.top_shapes(*(shapes[b] for b in node.bottoms))
+            except MokaError as error:
+                raise error.at(
+                    file=self.graph.file, layer=node.name, layer_type=node.type
+                ) from None
+            shapes.update(zip(node.tops, map(tuple, tops), strict=True))
+        for name, shape in shapes.items():
+            if self.blobs[name].shape != shape:
+                self.blobs[name].reshape(*shape)
+        self.input_shapes = {name: shapes[name] for name in self.graph.inputs}
+
+
+def _last_uses(graph: Graph) -> list[list[str]]:
+    """For each node, the blobs nobody reads after it."""
+    last: dict[str, int] = {}
+    for i, node in enumerate(graph.nodes):
+        last.update((name, i) for name in (*node.bottoms, *node.tops))
+    freed: list[list[str]] = [[] for _ in graph.nodes]
+    for name, i in last.items():
+        freed[i].append(name)
+    return freed
+
+
+def read_net(net: NetLike) -> tuple[caffe_pb2.NetParameter, PathLike]:
+    """A net in today's form, and the file to name in messages."""
+    if isinstance(net, caffe_pb2.NetParameter):
+        return upgrade_net(net), "(given message)"
+    return upgrade_net(read_text(net, caffe_pb2.NetParameter), net), net
+
+
+def build_net(
+    net: NetLike,
+    phase: int = caffe_pb2.TEST,
+    *,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    device: torch.device | None = None,
+    on_graph: Callable[[Graph], None] | None = None,
+) -> Net:
+    """Read a net and make it ready to run.
+
+    Args:
+        net: a prototxt file, or a message.
+        phase: caffe_pb2.TRAIN or caffe_pb2.TEST.
+        level, stages: what the rules of its layers are held against.
+        device: where it runs; None asks the context.
+        on_graph: called with the graph before any layer is made.
+
+    Raises:
+        SchemaError, NetError, DataError: see the message.
+    """
+    param, file = read_net(net)
+    graph = build_graph(param, REGISTRY, phase=phase, level=level, stages=stages, file=file)
+    if on_graph:
+        on_graph(graph)
+    return Net(graph, device)
+
+
+def parameter_count(net: Net) -> int:
+    """Learnable numbers in the net, shared ones once."""
+    return sum(net.parameter_of(blob).numel() for blob in net.learnable)
+
+

@@ -1,0 +1,45 @@
+"""BlobProto to array and back: the form in which weights, means and histories are stored."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moka.errors import SchemaError
+from moka.schema import caffe_pb2
+
+Array = NDArray[np.float32]
+
+
+def shape_of(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
+    """The shape, from `shape` or the legacy num, channels, height, width (always 4-D)."""
+    legacy = ("num", "channels", "height", "width")
+    if any(blob.HasField(name) for name in legacy):
+        return tuple(getattr(blob, name) for name in legacy)
+    return tuple(blob.shape.dim)
+
+
+def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Array:
+    """The data (or diff) as a float32 array.
+
+    Raises:
+        SchemaError: the count of numbers does not fit the shape.
+    """
+    single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
+    values = np.asarray(double if len(double) else single, dtype=np.float32)
+    shape = shape_of(blob)
+    if prod(shape) != values.size:
+        raise SchemaError(f"a blob of shape {shape} holds {values.size} numbers.")
+    return values.reshape(shape)
+
+
+def from_array(data: Array, diff: Array | None = None) -> caffe_pb2.BlobProto:
+    """A BlobProto with `shape`, data and, if given, diff."""
+    blob = caffe_pb2.BlobProto()
+    blob.shape.dim.extend(data.shape)
+    blob.data.extend(data.astype(np.float32, copy=False).ravel())
+    if diff is not None:
+        blob.diff.extend(diff.astype(np.float32, copy=False).ravel())
+    return blob
