@@ -6,8 +6,8 @@ that Caffe's users see (`net.blobs`) are kept by the engines in `moka.engine`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from moka.blob import Blob
 from moka.context import device as context_device
 from moka.errors import MokaError, NetError
-from moka.graph import BackwardMarks, Graph, LearnableBlob, build_graph, mark_backward, share
+from moka import net_lines
+from moka.graph import (
+    BackwardMarks,
+    Graph,
+    LearnableBlob,
+    Node,
+    build_graph,
+    mark_backward,
+    share,
+)
 from moka.layers import REGISTRY
 from moka.layers.base import Layer, Shape
 from moka.layers.source import Source
@@ -24,6 +33,7 @@ from moka.schema.text import PathLike
 from moka.schema.upgrade import upgrade_net
 
 NetLike = PathLike | caffe_pb2.NetParameter
+log = logging.getLogger("moka.detail")
 
 
 class Net(nn.Module):
@@ -39,6 +49,7 @@ class Net(nn.Module):
         marks: for each layer, what takes part in the backward pass.
         learnable: every parameter once, with its owner, sharers and factors.
         blobs: name to Blob, in order; they take no memory before they are used.
+        data_bytes: what Caffe calls "Memory required for data".
 
     Raises:
         NetError, DataError: with file and layer.
@@ -48,7 +59,9 @@ class Net(nn.Module):
         super().__init__()
         self.graph = graph
         self.device = device or context_device()
+        self.data_bytes = 0
         shapes: dict[str, Shape] = {}
+        log.info(net_lines.opening(graph.filtered))
         self.layers = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
         try:
             blob_shapes = [layer.blob_shapes for layer in self.layers]
@@ -62,19 +75,25 @@ class Net(nn.Module):
         self._layer_blobs: dict[int, list[Blob]] = {}
         self._last_use = _last_uses(graph)
         self.input_shapes = {name: shapes[name] for name in graph.inputs}
+        for line in net_lines.closing(graph.nodes, [m.layer for m in self.marks], graph.outputs):
+            log.info(line)
 
     # --- building -------------------------------------------------------------------------
 
-    def _make_layer(self, node: Any, shapes: dict[str, Shape]) -> Layer:
+    def _make_layer(self, node: Node, shapes: dict[str, Shape]) -> Layer:
         entry = REGISTRY[node.type]
         bottoms = [shapes[b] for b in node.bottoms]
         try:
             layer = entry.make(node.layer, *bottoms)
-            tops = layer.top_shapes(*bottoms)
+            tops = [tuple(top) for top in layer.top_shapes(*bottoms)]
         except MokaError as error:
-            place = {"layer": node.name, "layer_type": node.type}
-            raise error.at(file=self.graph.file if not error.file else None, **place) from None
-        shapes.update(zip(node.tops, map(tuple, tops), strict=True))
+            raise error.at(
+                file=error.file or self.graph.file, layer=node.name, layer_type=node.type
+            ) from None
+        shapes.update(zip(node.tops, tops, strict=True))
+        for line in net_lines.layer_lines(node, layer, tops, self.data_bytes):
+            log.info(line)
+        self.data_bytes += net_lines.data_bytes(tops)
         return layer
 
     def _mark(self) -> tuple[BackwardMarks, ...]:
@@ -120,6 +139,10 @@ class Net(nn.Module):
                 for w, shape in zip(layer.weights, layer.blob_shapes, strict=True)
             ]
         return self._layer_blobs[index]
+
+    def forget_layer_blobs(self, index: int) -> None:
+        """Make new blobs for layer `index`, whose parameters have been exchanged."""
+        self._layer_blobs.pop(index, None)
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) in running order; names may repeat."""
@@ -258,7 +281,6 @@ def build_net(
     level: int = 0,
     stages: Sequence[str] = (),
     device: torch.device | None = None,
-    on_graph: Callable[[Graph], None] | None = None,
 ) -> Net:
     """Read a net and make it ready to run.
 
@@ -267,15 +289,12 @@ def build_net(
         phase: caffe_pb2.TRAIN or caffe_pb2.TEST.
         level, stages: what the rules of its layers are held against.
         device: where it runs; None asks the context.
-        on_graph: called with the graph before any layer is made.
 
     Raises:
         SchemaError, NetError, DataError: see the message.
     """
     param, file = read_net(net)
     graph = build_graph(param, REGISTRY, phase=phase, level=level, stages=stages, file=file)
-    if on_graph:
-        on_graph(graph)
     return Net(graph, device)
 
 

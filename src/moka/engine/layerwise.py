@@ -91,7 +91,7 @@ class Layerwise:
         net, node = self.net, self.net.graph.nodes[i]
         if isinstance(net.layers[i], Input):
             return
-        if net.marks[i].layer:
+        if net.marks[i].layer and node.bottoms:
             self._records[i] = record = self._record(i)
             tops = record.tops
         else:
@@ -122,6 +122,8 @@ class Layerwise:
 
     def _backward_layer(self, i: int) -> None:
         net, node, marks = self.net, self.net.graph.nodes[i], self.net.marks[i]
+        if not any(marks.bottoms) and not any(marks.params):
+            return
         record = self._records.get(i) or self._records.setdefault(i, self._record(i))
         made = [(t, net.blobs[n]) for t, n in zip(record.tops, node.tops, strict=True)
                 if t.requires_grad]  # fmt: skip

@@ -19,13 +19,15 @@ class Graph:
 
     Attributes:
         file: where it was read from, for messages.
-        param: the message after filtering and with its splits; never changed.
+        filtered: the message after its rules; never changed.
+        param: the same with its splits.
         nodes: the layers.
         inputs: blobs the caller fills (tops of Input layers), in order.
         outputs: blobs nobody consumes, in alphabetical order.
     """
 
     file: PathLike
+    filtered: caffe_pb2.NetParameter
     param: caffe_pb2.NetParameter
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
@@ -82,9 +84,10 @@ def build_graph(
         state.level = level
     state.stage.extend(stages)
     try:
-        param = insert_splits(filter_net(net, state))
+        filtered = filter_net(net, state)
+        param = insert_splits(filtered)
         nodes, outputs = wire(param, registry)
     except MokaError as error:
         raise error.at(file=file) from None
     inputs = tuple(top for node in nodes if node.type == "Input" for top in node.tops)
-    return Graph(file, param, nodes, inputs, outputs)
+    return Graph(file, filtered, param, nodes, inputs, outputs)

@@ -7,7 +7,7 @@ import logging
 from moka.errors import NetError
 from moka.schema import caffe_pb2
 
-log = logging.getLogger("moka")
+log = logging.getLogger("moka.detail")
 
 
 def filter_net(

@@ -1,4 +1,4 @@
-"""Layers that apply a function to every element. All may run in-place."""
+"""Layers that apply a function to every element, and softmax. All may run in-place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moka.layers.base import Check, Layer, param
+from moka.layers.base import Check, Layer, Shape, canonical_axis, param
 from moka.layers.registry import layer
 
 
@@ -70,3 +70,21 @@ class Dropout(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout_ratio, self.training)
+
+
+@layer("Softmax", bottoms=1, tops=1)
+class Softmax(Layer):
+    """Scores to probabilities along one axis: y = exp(x) / sum of exp(x).
+
+    Bottom and top: (outer..., C, inner...) with the C classes along `axis`; each y in (0, 1), the
+    sum over classes is 1. Message: softmax_param (`engine` changes nothing here).
+    """
+
+    engine = param()
+    axis = param()
+
+    def setup(self, x: Shape) -> None:
+        self.class_axis = canonical_axis(self.axis, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(x, self.class_axis)

@@ -20,6 +20,7 @@ class Source(Layer):
     """A layer that makes its tops from nothing. Calling it is not pure: data moves on."""
 
     is_source = True
+    waited_s = 0.0  # how long it let its caller wait for data, in all
 
     def state(self) -> CursorState | None:
         """Where the data stands after the last batch handed out; None if there is nothing to say."""
@@ -161,6 +162,7 @@ class Data(Source):
 
     def forward(self) -> list[Tensor]:
         arrays, self.after = self.feed.next()
+        self.waited_s = self.feed.waited_s
         return [torch.from_numpy(a) for a in arrays]
 
     def state(self) -> CursorState:

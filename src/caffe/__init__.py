@@ -1,0 +1,29 @@
+"""`import caffe`: pycaffe's public names, each a few lines over moka."""
+
+from caffe import io, proto
+from caffe.pycaffe import Net
+from moka.blob import Blob
+from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from moka.layers import REGISTRY
+from moka.schema.caffe_pb2 import TEST, TRAIN
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "Blob",
+    "Net",
+    "io",
+    "layer_type_list",
+    "proto",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_random_seed",
+]
+
+
+def layer_type_list() -> list[str]:
+    """All layer types, in alphabetical order."""
+    return sorted(REGISTRY)

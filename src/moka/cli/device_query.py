@@ -1,0 +1,28 @@
+"""`caffe device_query`: what GPUs there are."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from moka.cli.device import gpu_ids
+
+log = logging.getLogger("moka")
+
+
+def device_query(flags: dict[str, Any]) -> None:
+    """Print the properties of each GPU of `-gpu`."""
+    log.info("Querying GPUs %s", flags["gpu"])
+    for i in gpu_ids(flags["gpu"]):
+        properties = torch.cuda.get_device_properties(i)
+        for name, value in (
+            ("Device id", i),
+            ("Major revision number", properties.major),
+            ("Minor revision number", properties.minor),
+            ("Name", properties.name),
+            ("Total global memory", properties.total_memory),
+            ("Number of multiprocessors", properties.multi_processor_count),
+        ):
+            log.info("%-31s%s", f"{name}:", value)

@@ -1,0 +1,86 @@
+"""Command line flags in gflags' manner: one or two dashes, `-flag value` or `-flag=value`, before
+or after the command; booleans as `-flag`, `-noflag`, `-flag=true|false`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moka.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag with its default, whose type is the flag's, and its help."""
+
+    name: str
+    default: str | int | bool
+    help: str
+
+    def parse(self, text: str) -> str | int | bool:
+        """The value of a text. Raises UsageError if it is no such value."""
+        if isinstance(self.default, bool):
+            if text.lower() in ("true", "t", "yes", "y", "1"):
+                return True
+            if text.lower() in ("false", "f", "no", "n", "0"):
+                return False
+        elif isinstance(self.default, str):
+            return text
+        else:
+            try:
+                return int(text)
+            except ValueError:
+                pass
+        raise UsageError(f"illegal value '{text}' specified for {self.kind} flag '{self.name}'.")
+
+    @property
+    def kind(self) -> str:
+        return {bool: "bool", int: "int32", str: "string"}[type(self.default)]
+
+    def describe(self) -> str:
+        """The help as gflags prints it."""
+        default = f'"{self.default}"' if isinstance(self.default, str) else str(self.default)
+        text = f"-{self.name} ({self.help}) type: {self.kind} default: {default}"
+        return "\n".join(
+            textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="      ")
+        )
+
+
+def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:
+    """Split a command line into words that are no flags, and values of all flags.
+
+    Raises:
+        UsageError: an unknown flag (the nearest is named), a missing or illegal value.
+    """
+    words: list[str] = []
+    values: dict[str, Any] = {name: flag.default for name, flag in flags.items()}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            words += rest
+            break
+        if not word.startswith("-") or word == "-":
+            words.append(word)
+            continue
+        name, equals, text = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        flag = flags.get(name)
+        if flag is None:
+            negated = flags.get(name.removeprefix("no"))
+            if negated is None or not isinstance(negated.default, bool) or equals:
+                raise UsageError(
+                    f"unknown command line flag '{name}'.", advice=did_you_mean(name, flags)
+                )
+            values[negated.name] = False
+        elif equals:
+            values[name] = flag.parse(text)
+        elif isinstance(flag.default, bool):
+            values[name] = True
+        elif rest:
+            values[name] = flag.parse(rest.pop(0))
+        else:
+            raise UsageError(f"flag '{name}' is missing its argument.")
+    return words, values

@@ -1,0 +1,129 @@
+"""The program `caffe` (and `moka`, the same): `caffe <command> <flags>`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from moka.cli.flags import Flag, parse
+from moka.errors import MokaError, UsageError, did_you_mean
+from moka.report.glog import log_to_stderr
+
+log = logging.getLogger("moka")
+
+_EFFECT = "Optional; action to take when a {} signal is received: snapshot, stop or none."
+FLAGS = {
+    flag.name: flag
+    for flag in (
+        Flag(
+            "gpu",
+            "",
+            "Optional; run in GPU mode on given device IDs separated by ','."
+            " Use '-gpu all' to run on all available GPUs. The effective training batch size is"
+            " multiplied by the number of devices.",
+        ),
+        Flag("iterations", 50, "The number of iterations to run."),
+        Flag("level", 0, "Optional; network level."),
+        Flag("model", "", "The model definition protocol buffer text file."),
+        Flag(
+            "phase", "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."
+        ),
+        Flag("sighup_effect", "snapshot", _EFFECT.format("SIGHUP")),
+        Flag("sigint_effect", "stop", _EFFECT.format("SIGINT")),
+        Flag(
+            "snapshot",
+            "",
+            "Optional; the snapshot solver state to resume training.",
+        ),
+        Flag("solver", "", "The solver definition protocol buffer text file."),
+        Flag(
+            "stage",
+            "",
+            "Optional; network stages (not to be confused with phase), separated by ','.",
+        ),
+        Flag(
+            "weights",
+            "",
+            "Optional; the pretrained weights to initialize finetuning, separated by ','."
+            " Cannot be set simultaneously with snapshot.",
+        ),
+        Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
+        Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
+        Flag("help", False, "Print this and exit."),
+        Flag("version", False, "Print the version and exit."),
+    )
+}
+COMMANDS = {
+    "train": "train or finetune a model",
+    "test": "score a model",
+    "device_query": "show GPU diagnostic information",
+    "time": "benchmark model execution time",
+}
+
+
+def command(name: str) -> Callable[[dict[str, Any]], None]:
+    """The function of a command; its module is loaded only now, so that `caffe` answers fast."""
+    if name == "train":
+        from moka.cli.train import train
+
+        return train
+    if name == "test":
+        from moka.cli.test import test
+
+        return test
+    if name == "time":
+        from moka.cli.time import time
+
+        return time
+    from moka.cli.device_query import device_query
+
+    return device_query
+
+
+def usage() -> str:
+    """What `caffe` alone prints."""
+    commands = "\n".join(f"  {name:<15} {text}" for name, text in COMMANDS.items())
+    flags = "\n".join(flag.describe() for _, flag in sorted(FLAGS.items()))
+    return (
+        "caffe: command line brew\nusage: caffe <command> <args>\n\ncommands:\n"
+        f"{commands}\n\n  Flags:\n{flags}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0, or 1 after an error of the user's."""
+    on_terminal = sys.stderr.isatty()
+    log_to_stderr(plain=on_terminal)
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except MokaError as error:
+        if on_terminal:
+            print(f"caffe: {error}", file=sys.stderr)
+        else:
+            log.critical(str(error))
+        return 1
+
+
+def _run(argv: Sequence[str]) -> int:
+    words, flags = parse(argv, FLAGS)
+    if flags["version"]:
+        from moka import __version__
+
+        print(f"caffe version 1.0.0 (moka {__version__})")
+        return 0
+    if flags["help"] or len(words) != 1:
+        print(usage())
+        return 0
+    if words[0] not in COMMANDS:
+        log.error("Available caffe actions:")
+        for name in sorted(COMMANDS):
+            log.error("\t%s", name)
+        raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], COMMANDS))
+    command(words[0])(flags)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""`caffe train`: train or fine-tune a model."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Any
+
+import torch
+
+from moka.cli import device
+from moka.errors import UsageError
+from moka.report.caffe_log import log_record
+from moka.report.records import Listener
+from moka.report.terminal import TerminalReport, net_table
+from moka.schema import caffe_pb2
+from moka.solver.config import read_solver
+from moka.solver.snapshot import latest_state, snapshot_prefix
+from moka.solver.solver import Solver
+
+log = logging.getLogger("moka")
+
+EFFECTS = ("snapshot", "stop", "none")
+
+
+def train(flags: dict[str, Any]) -> None:
+    """Train by `-solver`, from `-weights` or `-snapshot` if given."""
+    if not flags["solver"]:
+        raise UsageError("Need a solver definition to train.", advice="Give --solver=FILE.")
+    if flags["snapshot"] and flags["weights"]:
+        raise UsageError(
+            "Give a snapshot to resume training or weights to finetune but not both."
+        )
+    for name in ("sigint_effect", "sighup_effect"):
+        if flags[name] not in EFFECTS:
+            raise UsageError(f'Invalid signal effect "{flags[name]}" was specified.',
+                             advice=f"--{name} is one of {', '.join(EFFECTS)}.")  # fmt: skip
+    config, _ = read_solver(flags["solver"])
+    config.train_state.level = flags["level"]
+    config.train_state.stage.extend(flags["stage"].split(","))
+    if flags["weights"]:
+        del config.weights[:]
+        config.weights.append(flags["weights"])
+    elif flags["snapshot"]:
+        del config.weights[:]
+    gpu_mode = config.solver_mode == caffe_pb2.SolverParameter.GPU
+    where = device.use(flags["gpu"], wanted_id=config.device_id if gpu_mode else None)
+    _run(config, flags, where)
+
+
+def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.device) -> None:
+    state = flags["snapshot"]
+    prefix = snapshot_prefix(config, flags["solver"])
+    if not config.snapshot_prefix:
+        log.info("snapshot_prefix was not specified and is set to %s", prefix)
+    config.snapshot_prefix = prefix
+    if config.random_seed < 0:
+        torch.seed()
+    on_terminal = sys.stderr.isatty()
+    report: Listener = TerminalReport() if on_terminal else log_record
+    solver = Solver(config, file=flags["solver"], listeners=[report], device=where)
+    if isinstance(report, TerminalReport):
+        report.console.print(net_table(solver.net))
+    if state == "auto":
+        state = latest_state(prefix)
+        log.info("Found %s", state or f"no snapshot under {prefix}: starting at iteration 0")
+    _listen_to_signals(solver, flags)
+    try:
+        if state:
+            log.info("Resuming from %s", state)
+            solver.restore(state)
+        log.info("Starting Optimization")
+        solver.solve()
+        log.info("Optimization Done.")
+    finally:
+        if isinstance(report, TerminalReport):
+            report.close()
+        solver.close()
+
+
+def _listen_to_signals(solver: Solver, flags: dict[str, Any]) -> None:
+    """SIGINT and SIGHUP ask the loop to stop or to save; it does so between two iterations."""
+
+    def act(effect: str) -> Any:
+        def handler(*_: Any) -> None:
+            if effect == "stop":
+                solver.stop_requested = True
+            elif effect == "snapshot":
+                solver.snapshot_requested = True
+
+        return handler
+
+    signal.signal(signal.SIGINT, act(flags["sigint_effect"]))
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, act(flags["sighup_effect"]))

@@ -1,0 +1,52 @@
+"""What Caffe's log says of a net while it is built, line by line, from the finished net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from moka.graph import Node
+from moka.layers.base import Layer, Shape, shape_text
+from moka.schema import format_text
+from moka.schema.caffe_pb2 import NetParameter
+
+FLOAT_BYTES = 4
+
+
+def opening(filtered: NetParameter) -> str:
+    """The net as read, after its rules."""
+    return f"Initializing net from parameters: \n{format_text(filtered)}"
+
+
+def layer_lines(
+    node: Node, layer: Layer, tops: list[Shape], memory_before: int
+) -> Iterator[str]:
+    """One layer's set-up."""
+    yield f"Creating layer {node.name}"
+    yield f"Creating Layer {node.name}"
+    for bottom in node.bottoms:
+        yield f"{node.name} <- {bottom}"
+    for j, top in enumerate(node.tops):
+        yield f"{node.name} -> {top}{' (in-place)' if node.in_place(j) else ''}"
+    yield from layer.notes()
+    yield f"Setting up {node.name}"
+    for shape, weight in zip(tops, node.loss_weights, strict=True):
+        yield f"Top shape: {shape_text(shape)}"
+        if weight:
+            yield f"    with loss weight {weight:g}"
+    yield f"Memory required for data: {memory_before + data_bytes(tops)}"
+
+
+def data_bytes(tops: list[Shape]) -> int:
+    """Bytes of float32 tops, as Caffe counts them: in-place and shared ones count again."""
+    return FLOAT_BYTES * sum(prod(shape) for shape in tops)
+
+
+def closing(nodes: tuple[Node, ...], need_backward: list[bool], outputs: tuple[str, ...]
+            ) -> Iterator[str]:  # fmt: skip
+    """What runs backward, last layer first, and what comes out."""
+    for node, needed in zip(reversed(nodes), reversed(need_backward), strict=True):
+        yield f"{node.name} {'needs' if needed else 'does not need'} backward computation."
+    for output in outputs:
+        yield f"This network produces output {output}"
+    yield "Network initialization done."

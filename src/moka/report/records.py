@@ -1,0 +1,110 @@
+"""What happened in a run, as plain records. Log lines, bars and charts are renderings of these.
+
+Units are in the names: `_s` seconds, `_bytes` bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Output:
+    """One number of a net's output.
+
+    Attributes:
+        name: the blob.
+        value: as it came out, or its mean over the batches of a test.
+        loss_weight: 0 if it is no loss.
+    """
+
+    name: str
+    value: float
+    loss_weight: float
+
+
+@dataclass(frozen=True)
+class SolvingStarted:
+    net: str
+    lr_policy: str
+    iteration: int
+    max_iter: int
+
+
+@dataclass(frozen=True)
+class IterationCompleted:
+    """One iteration, after its update.
+
+    Attributes:
+        loss: averaged over the last `average_loss` iterations.
+        displayed: whether `display` is due; only then are `outputs` given.
+        lapse_s: since the last displayed iteration, `lapse_iterations` ago.
+        stage: the stage multistep has just reached, None if it did not change.
+        clipped: the gradients' norm and its limit, None if they were not clipped.
+        waited_s: for data, in this iteration.
+    """
+
+    iteration: int
+    loss: float
+    rate: float
+    displayed: bool = False
+    outputs: tuple[Output, ...] = ()
+    lapse_s: float = 0.0
+    lapse_iterations: int = 0
+    display_every: int = 0
+    stage: int | None = None
+    clipped: tuple[float, float] | None = None
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class TestStarted:
+    __test__ = False
+    iteration: int
+    net_index: int
+
+
+@dataclass(frozen=True)
+class TestCompleted:
+    """A test net's outputs, averaged over its batches; `loss` only if it was asked for."""
+
+    __test__ = False
+    iteration: int
+    net_index: int
+    outputs: tuple[Output, ...]
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class SnapshotWritten:
+    iteration: int
+    model_file: str
+    state_file: str
+
+
+@dataclass(frozen=True)
+class SolvingCompleted:
+    """The end of a run.
+
+    Attributes:
+        loss: of one more pass after the last update, if `display` is due.
+        elapsed_s, waited_s: the whole run, and how much of it was waiting for data.
+    """
+
+    iteration: int
+    stopped_early: bool
+    loss: float | None
+    elapsed_s: float
+    waited_s: float
+
+
+Record = (
+    SolvingStarted
+    | IterationCompleted
+    | TestStarted
+    | TestCompleted
+    | SnapshotWritten
+    | SolvingCompleted
+)
+Listener = Callable[[Record], object]

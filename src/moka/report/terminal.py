@@ -1,0 +1,99 @@
+"""A run on a terminal: a table of the net, a progress bar, a row for each test."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from moka.net import Net, parameter_count
+from moka.report.caffe_log import output_text
+from moka.report.records import (
+    IterationCompleted,
+    Record,
+    SnapshotWritten,
+    SolvingCompleted,
+    SolvingStarted,
+    TestCompleted,
+)
+
+
+class TerminalReport:
+    """A listener that draws on a terminal (standard error, so that output can be piped)."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._task = self._progress.add_task("", total=None, status="", visible=False)
+        self._speed = ""
+
+    def __call__(self, record: Record) -> None:
+        match record:
+            case SolvingStarted():
+                self._progress.start()
+                self._progress.update(
+                    self._task,
+                    description=record.net,
+                    total=record.max_iter,
+                    completed=record.iteration,
+                    visible=True,
+                )
+            case IterationCompleted():
+                self._iteration(record)
+            case TestCompleted():
+                row = "  ".join(output_text(o) for o in record.outputs)
+                self.console.print(f"iteration {record.iteration:6d}  test  {row}")
+            case SnapshotWritten():
+                self.console.print(
+                    f"iteration {record.iteration:6d}  saved {record.model_file}"
+                )
+            case SolvingCompleted():
+                self.close()
+                how = "stopped" if record.stopped_early else "done"
+                wait = record.waited_s / record.elapsed_s if record.elapsed_s else 0.0
+                self.console.print(
+                    f"{how} at iteration {record.iteration} after {record.elapsed_s:.1f} s"
+                    f" ({wait:.1%} waiting for data)"
+                )
+
+    def _iteration(self, r: IterationCompleted) -> None:
+        if r.displayed and r.lapse_s and r.lapse_iterations:
+            self._speed = f"  {r.lapse_iterations / r.lapse_s:.0f} it/s"
+        self._progress.update(
+            self._task,
+            completed=r.iteration + 1,
+            status=f"loss {r.loss:<8.4g} lr {r.rate:<8.3g}{self._speed}",
+        )
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+
+def net_table(net: Net) -> Table:
+    """Layers with their shapes and parameters."""
+    table = Table(title=f"{net.name}: {parameter_count(net):,} parameters", title_justify="left")
+    for heading in ("layer", "type", "tops", "parameters"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
+        if node.type == "Split":
+            continue
+        tops = ", ".join(
+            f"{top} {'x'.join(map(str, net.blobs[top].shape)) or 'scalar'}" for top in node.tops
+        )
+        count = sum(w.numel() for w in layer.weights)
+        table.add_row(node.name, node.type, tops, f"{count:,}" if count else "")
+    return table

@@ -1,0 +1,140 @@
+"""A solver's message made ready: which nets it names, and every field checked before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moka.errors import MokaError, SolverError
+from moka.net import read_net
+from moka.schema import caffe_pb2, read_text
+from moka.schema.text import PathLike
+from moka.solver.policy import check_policy
+from moka.solver.update import check_regularization
+
+SolverLike = PathLike | caffe_pb2.SolverParameter
+
+
+@dataclass(frozen=True)
+class NetToBuild:
+    """A net the solver names, with the state it is built for."""
+
+    param: caffe_pb2.NetParameter
+    file: PathLike
+    said: str  # where it came from, in Caffe's words
+
+
+def read_solver(solver: SolverLike) -> tuple[caffe_pb2.SolverParameter, PathLike]:
+    """A solver's message and the file it came from.
+
+    Raises:
+        SchemaError: missing file, or text that cannot be parsed.
+    """
+    if isinstance(solver, caffe_pb2.SolverParameter):
+        return solver, "(given message)"
+    return read_text(solver, caffe_pb2.SolverParameter), solver
+
+
+def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
+    """Raises SolverError for what would fail, or be ignored, only later."""
+    try:
+        check_policy(config)
+        check_regularization(config)
+        if config.HasField("solver_type"):
+            raise SolverError(
+                f"solver_type {config.solver_type} is an older form.",
+                advice='Write type: "SGD" (or the like) instead.',
+            )
+        if config.snapshot_format == caffe_pb2.SolverParameter.HDF5:
+            raise SolverError("snapshot_format HDF5 cannot be written; use BINARYPROTO.")
+        if config.iter_size < 1:
+            raise SolverError(f"iter_size must be > 0, got {config.iter_size}.")
+        if config.average_loss < 1:
+            raise SolverError(f"average_loss must be > 0, got {config.average_loss}.")
+        if config.snapshot < 0:
+            raise SolverError(f"snapshot must be >= 0, got {config.snapshot}.")
+    except MokaError as error:
+        raise error.at(file=file) from None
+
+
+def train_net(config: caffe_pb2.SolverParameter, file: PathLike) -> NetToBuild:
+    """The one net to train: train_net_param, train_net, net_param or net.
+
+    Raises:
+        SolverError: none of them, or more than one.
+    """
+    fields = ("net", "net_param", "train_net", "train_net_param")
+    given = [name for name in fields if config.HasField(name)]
+    if len(given) != 1:
+        raise SolverError(
+            "SolverParameter must specify a train net using one of these fields: "
+            f"{', '.join(fields)}; found {', '.join(given) or 'none'}.",
+            file=file,
+        )
+    name = given[0]
+    if name.endswith("_param"):
+        said = f"Creating training net specified in {name}."
+        net, net_file = read_net(getattr(config, name))[0], file
+    else:
+        kind = "train_net" if name == "train_net" else "net"
+        said = f"Creating training net from {kind} file: {getattr(config, name)}"
+        net, net_file = read_net(getattr(config, name))
+    return _with_state(net, net_file, said, caffe_pb2.TRAIN, config.train_state)
+
+
+def test_nets(config: caffe_pb2.SolverParameter, file: PathLike) -> list[NetToBuild]:
+    """The nets to test with: test_net_param, then test_net, then net or net_param for the rest.
+
+    Raises:
+        SolverError: the number of test_iter or test_state does not fit.
+    """
+    general = config.HasField("net") + config.HasField("net_param")
+    named = len(config.test_net_param) + len(config.test_net)
+    if general:
+        if len(config.test_iter) < named:
+            raise SolverError("test_iter must be specified for each test network.", file=file)
+    elif len(config.test_iter) != named:
+        raise SolverError("test_iter must be specified for each test network.", file=file)
+    count = len(config.test_iter)
+    if config.test_state and len(config.test_state) != count:
+        raise SolverError(
+            "test_state must be unspecified or specified once per test net: "
+            f"{len(config.test_state)} for {count}.",
+            file=file,
+        )
+    if count and config.test_interval <= 0:
+        raise SolverError("test_iter needs a test_interval > 0.", file=file)
+    nets: list[tuple[caffe_pb2.NetParameter, PathLike, str]] = [
+        (read_net(param)[0], file, "test_net_param") for param in config.test_net_param
+    ]
+    nets += [(*read_net(name), f"test_net file: {name}") for name in config.test_net]
+    while len(nets) < count:
+        if config.HasField("net_param"):
+            nets.append((read_net(config.net_param)[0], file, "net_param"))
+        else:
+            nets.append((*read_net(config.net), f"net file: {config.net}"))
+    states = list(config.test_state) or [caffe_pb2.NetState()] * count
+    return [
+        _with_state(
+            net, net_file, f"Creating test net (#{i}) specified by {said}", caffe_pb2.TEST, state
+        )
+        for i, ((net, net_file, said), state) in enumerate(zip(nets, states, strict=True))
+    ]
+
+
+def _with_state(
+    net: caffe_pb2.NetParameter,
+    file: PathLike,
+    said: str,
+    phase: int,
+    state: caffe_pb2.NetState,
+) -> NetToBuild:
+    merged = caffe_pb2.NetState(phase=phase)
+    own = caffe_pb2.NetState()
+    own.CopyFrom(net.state)
+    own.ClearField("phase")
+    merged.MergeFrom(own)
+    merged.MergeFrom(state)
+    with_state = caffe_pb2.NetParameter()
+    with_state.CopyFrom(net)
+    with_state.state.CopyFrom(merged)
+    return NetToBuild(with_state, file, said)

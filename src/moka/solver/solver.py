@@ -1,0 +1,341 @@
+"""The training loop: step, test, snapshot, resume; it announces what happens to its listeners."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from math import isfinite
+
+import torch
+
+from moka.context import set_random_seed
+from moka.engine.training import TrainingStep
+from moka.errors import SolverError
+from moka.graph import build_graph
+from moka.layers import REGISTRY
+from moka.net import Net
+from moka.report.records import (
+    IterationCompleted,
+    Listener,
+    Output,
+    Record,
+    SnapshotWritten,
+    SolvingCompleted,
+    SolvingStarted,
+    TestCompleted,
+    TestStarted,
+)
+from moka.schema import format_text
+from moka.schema.text import PathLike
+from moka.solver.config import (
+    NetToBuild,
+    SolverLike,
+    check_solver,
+    read_solver,
+    test_nets,
+    train_net,
+)
+from moka.solver.policy import rate, stage
+from moka.solver.snapshot import (
+    check_writable,
+    load_history,
+    load_run_state,
+    model_of,
+    read_state,
+    snapshot_prefix,
+    write_snapshot,
+)
+from moka.solver.update import Clipped, Learnable, apply_update, make_rule
+from moka.weights import load_weights, share_weights
+
+log = logging.getLogger("moka.detail")
+
+
+class Solver:
+    """Trains a net.
+
+    Args:
+        solver: a solver prototxt, or its message.
+        file: where a message came from.
+        listeners: called with each record (`moka.report.records`).
+        device: where it runs; None asks the context.
+        keep_blobs: leave every blob's data and every parameter's update in view after a step,
+            as pycaffe does; costs some time.
+
+    Attributes:
+        config: the message, its snapshot prefix worked out.
+        net: the net that is trained.
+        test_nets: those it is tested with, on the same parameters.
+        iteration: how many updates have been made.
+
+    Raises:
+        MokaError: anything that can be known before training starts.
+    """
+
+    def __init__(
+        self,
+        solver: SolverLike,
+        *,
+        file: PathLike | None = None,
+        listeners: Iterable[Listener] = (),
+        device: torch.device | None = None,
+        keep_blobs: bool = False,
+    ) -> None:
+        config, read_from = read_solver(solver)
+        self.file = file or read_from
+        self.config = type(config)()
+        self.config.CopyFrom(config)
+        log.info("Initializing solver from parameters: \n%s", format_text(self.config))
+        check_solver(self.config, self.file)
+        self.prefix = snapshot_prefix(self.config, self.file)
+        if self.config.snapshot or self.config.snapshot_after_train:
+            check_writable(self.prefix)
+        if self.config.random_seed >= 0:
+            set_random_seed(self.config.random_seed)
+        self.listeners = list(listeners)
+        self.keep_blobs = keep_blobs
+        self.iteration = 0
+        self.stop_requested = False
+        self.snapshot_requested = False
+        self.net = self._build(train_net(self.config, self.file), device)
+        self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
+        self._train = TrainingStep(self.net, keep_blobs=keep_blobs)
+        self._tests = [TrainingStep(net) for net in self.test_nets]
+        self._params = [
+            Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult)
+            for b in self.net.learnable
+        ]
+        self._rule = make_rule(self._params, self.config)
+        self._losses: list[float] = []
+        self._last_snapshot: str | None = None
+        log.info("Solver scaffolding done.")
+
+    def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
+        log.info(wanted.said)
+        net = Net(build_graph(wanted.param, REGISTRY, file=wanted.file), device)
+        for weights in self.config.weights:
+            for file in weights.split(","):
+                log.info("Finetuning from %s", file)
+                load_weights(net, [file])
+        return net
+
+    # --- running --------------------------------------------------------------------------
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next iteration."""
+        return rate(self.config, self.iteration)
+
+    def solve(self, resume_file: str | None = None) -> None:
+        """Train to max_iter, with tests and snapshots on the way and a snapshot at the end."""
+        started, waited = time.perf_counter(), self._waited_s()
+        config = self.config
+        self._announce(
+            SolvingStarted(self.net.name, config.lr_policy, self.iteration, config.max_iter)
+        )
+        self.stop_requested = False
+        if resume_file:
+            self.restore(resume_file)
+        self.step(config.max_iter - self.iteration)
+        if config.snapshot_after_train and not self._due(config.snapshot):
+            self.snapshot()
+        loss = None
+        if not self.stop_requested:
+            if self._due(config.display):
+                loss = self._smoothed(float(self._train.forward()))
+            if self._due(config.test_interval):
+                self.test_all()
+        self._announce(
+            SolvingCompleted(
+                self.iteration,
+                self.stop_requested,
+                loss,
+                time.perf_counter() - started,
+                self._waited_s() - waited,
+            )
+        )
+
+    def step(self, iterations: int) -> None:
+        """Train for some iterations, with the tests and snapshots that fall due.
+
+        Raises:
+            SolverError: the loss is no longer a finite number; nothing is saved then.
+        """
+        config = self.config
+        end = self.iteration + iterations
+        self._lapse_start = time.perf_counter()
+        self._lapse_iteration = self.iteration
+        while self.iteration < end:
+            self._clear_grads()
+            if self._due(config.test_interval) and (
+                self.iteration > 0 or config.test_initialization
+            ):
+                self.test_all()
+                if self.stop_requested:
+                    return
+            self._iterate()
+            self.iteration += 1
+            if (config.snapshot and self._due(config.snapshot)) or self.snapshot_requested:
+                self.snapshot_requested = False
+                self.snapshot()
+            if self.stop_requested:
+                return
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.iteration % every == 0
+
+    def _iterate(self) -> None:
+        config = self.config
+        waited = self._waited_s()
+        loss = 0.0
+        for _ in range(config.iter_size):
+            loss += float(self._train.forward_backward())
+        loss = self._checked(loss / config.iter_size)
+        smoothed = self._smoothed(loss)
+        displayed = self._due(config.display)
+        outputs = outputs_of(self.net) if displayed else ()
+        lr = self.rate
+        clipped = apply_update(self._params, self._rule, config, lr)
+        if self.keep_blobs:
+            for p, update in zip(self._params, self._rule.updates(), strict=True):
+                p.grad.copy_(update)
+        self._announce_iteration(smoothed, lr, displayed, outputs, clipped, waited)
+
+    def _announce_iteration(
+        self,
+        loss: float,
+        lr: float,
+        displayed: bool,
+        outputs: tuple[Output, ...],
+        clipped: Clipped | None,
+        waited_before: float,
+    ) -> None:
+        if not self.listeners:
+            return
+        now = time.perf_counter()
+        here = stage(self.config, self.iteration)
+        before = stage(self.config, self.iteration - 1) if self.iteration else 0
+        multistep = self.config.lr_policy == "multistep" and here != before
+        self._announce(
+            IterationCompleted(
+                self.iteration,
+                loss,
+                lr,
+                displayed,
+                outputs,
+                now - self._lapse_start,
+                self.iteration - self._lapse_iteration,
+                self.config.display,
+                here if multistep else None,
+                clipped,
+                self._waited_s() - waited_before,
+            )
+        )
+        if displayed:
+            self._lapse_start, self._lapse_iteration = now, self.iteration
+
+    def _checked(self, loss: float) -> float:
+        if isfinite(loss):
+            return loss
+        kept = f"The last good snapshot is {self._last_snapshot}." if self._last_snapshot else (
+            "No snapshot has been made yet."
+        )  # fmt: skip
+        raise SolverError(
+            f"the loss is {loss} at iteration {self.iteration}: training has diverged.",
+            file=self.file,
+            advice=f"{kept} Lower base_lr, warm up, clip gradients, or look for broken data.",
+        )
+
+    def _smoothed(self, loss: float) -> float:
+        """The mean of the last average_loss losses."""
+        self._losses.append(loss)
+        del self._losses[: -self.config.average_loss]
+        return sum(self._losses) / len(self._losses)
+
+    def _clear_grads(self) -> None:
+        for p in self._params:
+            if p.parameter.grad is None:
+                p.parameter.grad = torch.zeros_like(p.parameter)
+        torch._foreach_zero_([p.grad for p in self._params])
+
+    def _waited_s(self) -> float:
+        return sum(source.waited_s for _, source in self.net.sources)
+
+    def _announce(self, record: Record) -> None:
+        for listener in self.listeners:
+            listener(record)
+
+    # --- testing --------------------------------------------------------------------------
+
+    def test_all(self) -> None:
+        """Run every test net over its batches and announce the mean of each output."""
+        for index in range(len(self.test_nets)):
+            self._test(index)
+            if self.stop_requested:
+                return
+
+    def _test(self, index: int) -> None:
+        net, batches = self.test_nets[index], self.config.test_iter[index]
+        self._announce(TestStarted(self.iteration, index))
+        share_weights(net, self.net)
+        loss = 0.0
+        sums: list[Output] = []
+        for _ in range(batches):
+            loss += float(self._tests[index].forward())
+            outputs = outputs_of(net)
+            sums = [
+                Output(o.name, o.value + (sums[i].value if sums else 0.0), o.loss_weight)
+                for i, o in enumerate(outputs)
+            ]
+        means = tuple(Output(o.name, o.value / batches, o.loss_weight) for o in sums)
+        mean_loss = loss / batches if self.config.test_compute_loss else None
+        self._announce(TestCompleted(self.iteration, index, means, mean_loss))
+
+    # --- files ----------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[str, str]:
+        """Write model and state; returns their names."""
+        files = write_snapshot(
+            self.net,
+            self._rule.history(),
+            prefix=self.prefix,
+            iteration=self.iteration,
+            current_step=stage(self.config, self.iteration - 1) if self.iteration else 0,
+            with_diffs=self.config.snapshot_diff,
+            recent_losses=self._losses,
+        )
+        self._last_snapshot = files[0]
+        self._announce(SnapshotWritten(self.iteration, *files))
+        return files
+
+    def restore(self, state_file: str) -> None:
+        """Go on from a snapshot: BVLC Caffe's, or ours, which also knows where the data was.
+
+        Raises:
+            SolverError, WeightsError: files that are missing or belong to another run.
+        """
+        log.info("Restoring previous solver status from %s", state_file)
+        state = read_state(state_file)
+        load_weights(self.net, [model_of(state, state_file)])
+        log.info("SGDSolver: restoring history")
+        load_history(state, self._rule.history(), state_file)
+        self.iteration = state.iter
+        if state.HasField("run_state"):
+            self._losses = list(state.run_state.recent_loss)
+            load_run_state(state.run_state, self.net)
+
+    def close(self) -> None:
+        """Stop the threads of all data layers."""
+        for net in (self.net, *self.test_nets):
+            net.close()
+
+
+def outputs_of(net: Net) -> tuple[Output, ...]:
+    """Every number of the net's outputs after a pass, element by element."""
+    weights = dict(net.loss_tops)
+    return tuple(
+        Output(name, value, weights.get(name, 0.0))
+        for name in net.graph.outputs
+        for value in net.blobs[name].data_memory.tensor().flatten().tolist()
+    )

@@ -1,0 +1,1 @@
+"""Caffe's tools: each is a function first, a command second."""
