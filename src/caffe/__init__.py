@@ -2,6 +2,7 @@
 
 from caffe import io, proto
 from caffe.pycaffe import Net
+from caffe.solver import SGDSolver, get_solver
 from moka.blob import Blob
 from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from moka.layers import REGISTRY
@@ -14,6 +15,8 @@ __all__ = [
     "TRAIN",
     "Blob",
     "Net",
+    "SGDSolver",
+    "get_solver",
     "io",
     "layer_type_list",
     "proto",

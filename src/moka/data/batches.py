@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,6 +15,7 @@ from moka.data import datum
 from moka.data.store import Store
 from moka.data.transform import Transform
 from moka.errors import MokaError
+from moka.schema import caffe_pb2
 
 Arrays = list[NDArray[np.float32]]
 
@@ -61,8 +62,12 @@ class RecordBatches:
         self.with_labels = with_labels
         self.skip = int(torch.randint(rand_skip, ())) if rand_skip else 0
         self.count = len(store)
-        first, _ = self._decode(*next(store.read()))
-        self.image_shape = transform.out_shape(first.shape)
+        key, value = next(store.read())
+        first = self._decode(key, self._parse(key, value))
+        try:
+            self.image_shape = transform.out_shape(first.shape)
+        except MokaError as error:
+            raise self._at_record(error, key) from None
 
     def stream(self, after: CursorState) -> Callable[[], Iterator[tuple[Arrays, CursorState]]]:
         """Batches from a state on, without end, each with the state after it.
@@ -82,12 +87,10 @@ class RecordBatches:
         while True:
             arrays = self._batch(list(islice(records, self.batch_size)), rng)
             read += self.batch_size
-            state = json.dumps(rng.bit_generator.state).encode() if self._random else None
+            state = None
+            if self.transform.is_random:
+                state = json.dumps(rng.bit_generator.state).encode()
             yield arrays, CursorState(read, state)
-
-    @property
-    def _random(self) -> bool:
-        return self.transform.is_random
 
     def _records(self, read: int) -> Iterator[tuple[bytes, bytes]]:
         """Records from the one after `read` on, starting over at the end."""
@@ -97,32 +100,40 @@ class RecordBatches:
             start = 0
 
     def _batch(self, records: list[tuple[bytes, bytes]], rng: np.random.Generator) -> Arrays:
-        decoded = [self._decode(key, value) for key, value in records]
-        images = [image for image, _ in decoded]
+        datums = [self._parse(key, value) for key, value in records]
+        images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums)
+        if images is None:
+            keys = [key for key, _ in records]
+            images = [self._decode(k, d) for k, d in zip(keys, datums, strict=True)]
         shapes = [image.shape for image in images]
         try:
             for shape in set(shapes):
                 self.transform.out_shape(shape)
             data = self.transform.apply(images, self.transform.draw(shapes, rng))
         except MokaError as error:
-            first, last = records[0][0].decode(errors="replace"), records[-1][0].decode(
-                errors="replace"
-            )
+            first, last = (records[i][0].decode(errors="replace") for i in (0, -1))
             error.message = f'records "{first}" to "{last}": {error.message}'
             raise error.at(file=self.store.path) from None
         if not self.with_labels:
             return [data]
-        return [data, np.array([label for _, label in decoded], np.float32)]
+        return [data, np.array([d.label for d in datums], np.float32)]
 
-    def _decode(self, key: bytes, value: bytes) -> tuple[datum.Image, int]:
+    def _parse(self, key: bytes, value: bytes) -> caffe_pb2.Datum:
         try:
-            record = datum.parse(value)
-            image = datum.decode(
+            return datum.parse(value)
+        except MokaError as error:
+            raise self._at_record(error, key) from None
+
+    def _decode(self, key: bytes, record: caffe_pb2.Datum) -> datum.Image:
+        try:
+            return datum.decode(
                 record,
                 force_color=self.transform.force_color,
                 force_gray=self.transform.force_gray,
             )
         except MokaError as error:
-            error.message = f'record "{key.decode(errors="replace")}": {error.message}'
-            raise error.at(file=self.store.path) from None
-        return image, record.label
+            raise self._at_record(error, key) from None
+
+    def _at_record(self, error: MokaError, key: bytes) -> MokaError:
+        error.message = f'record "{key.decode(errors="replace")}": {error.message}'
+        return error.at(file=self.store.path)

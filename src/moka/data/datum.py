@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,20 @@ def decode(
             f"the record is not a Datum: {values.size} values for channels, height, width {shape}."
         )
     return values.reshape(shape)
+
+
+def decode_raw_batch(datums: Sequence[caffe_pb2.Datum]) -> Image | None:
+    """All images at once, (N, C, H, W) uint8, if every datum is raw bytes of one size; else None.
+
+    The common case, in a fraction of the time that image by image takes.
+    """
+    first = datums[0]
+    shape = (first.channels, first.height, first.width)
+    size = shape[0] * shape[1] * shape[2]
+    for d in datums:
+        if d.encoded or (d.channels, d.height, d.width) != shape or len(d.data) != size or not size:
+            return None
+    return np.frombuffer(b"".join([d.data for d in datums]), np.uint8).reshape(-1, *shape)
 
 
 def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:

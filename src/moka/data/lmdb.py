@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Self
+from typing import ClassVar, Self
+from weakref import WeakValueDictionary
 
 from moka.errors import DataError
 
@@ -26,6 +28,32 @@ def _lmdb() -> ModuleType:
     return lmdb
 
 
+class _Environment:
+    """An open environment. LMDB allows one for each file in a process, so stores share it."""
+
+    _open: ClassVar[WeakValueDictionary[str, _Environment]] = WeakValueDictionary()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: str) -> None:
+        self.handle = _lmdb().open(
+            path, readonly=True, lock=False, subdir=os.path.isdir(path), readahead=True
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            self.handle.close()
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> _Environment:
+        """The environment of a file, opened if it is not open yet."""
+        real = os.path.realpath(path)
+        with cls._lock:
+            found = cls._open.get(real)
+            if found is None:
+                found = cls._open[real] = cls(real)
+        return found
+
+
 class LmdbStore:
     """An LMDB database opened for reading, without a lock, so that several may read at once."""
 
@@ -33,29 +61,20 @@ class LmdbStore:
         self.path = path
         lmdb = _lmdb()
         try:
-            self._env = lmdb.open(
-                os.fspath(path),
-                readonly=True,
-                lock=False,
-                subdir=os.path.isdir(path),
-                readahead=True,
-            )
+            self._environment = _Environment.of(path)
         except lmdb.Error as error:
             raise DataError(f"this is not an LMDB database ({error}).", file=path) from None
 
     def __len__(self) -> int:
-        return int(self._env.stat()["entries"])
+        return int(self._environment.handle.stat()["entries"])
 
     def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        with self._env.begin() as transaction, transaction.cursor() as cursor:
+        with self._environment.handle.begin() as transaction, transaction.cursor() as cursor:
             here = cursor.first()
             for _ in range(start):
                 here = here and cursor.next()
             if here:
                 yield from cursor.iternext()
-
-    def close(self) -> None:
-        self._env.close()
 
 
 class LmdbWriter:

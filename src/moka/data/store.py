@@ -23,9 +23,6 @@ class Store(Protocol):
     def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Key and value of each record from number `start` on, once through."""
 
-    def close(self) -> None:
-        """Release the files."""
-
 
 def open_store(path: PathLike, backend: str = "LMDB") -> Store:
     """Open a database for reading; which kind it is shows from its files.
@@ -52,6 +49,5 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
         )
     store = LmdbStore(path)
     if not len(store):
-        store.close()
         raise DataError("the database is empty.", file=path, advice="Make it again.")
     return store

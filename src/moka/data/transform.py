@@ -105,7 +105,7 @@ class Transform:
         mirror = rng.random(n) < 0.5 if self.mirror else np.zeros(n, np.bool_)
         return Draw(top, left, mirror)
 
-    def apply(self, images: Sequence[Image], draw: Draw) -> NDArray[np.float32]:
+    def apply(self, images: Sequence[Image] | Image, draw: Draw) -> NDArray[np.float32]:
         """Transformed images (N, C, H, W) float32. All must come out in one size.
 
         Raises:
@@ -140,7 +140,9 @@ class Transform:
         return np.stack([crops[int(t), int(x)] for t, x in zip(draw.top, draw.left, strict=True)])
 
 
-def _stack(images: Sequence[Image]) -> Image:
+def _stack(images: Sequence[Image] | Image) -> Image:
+    if isinstance(images, np.ndarray):
+        return images
     shape = images[0].shape
     for image in images:
         if image.shape != shape:

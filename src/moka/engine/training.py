@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from moka.engine.heap import keep_freed_memory
+from moka.layers.source import Input, Source
 from moka.net import Net
 
 
@@ -25,6 +27,13 @@ class TrainingStep:
     def __init__(self, net: Net, *, keep_blobs: bool = False) -> None:
         self.net = net
         self.keep_blobs = keep_blobs
+        if net.device.type == "cpu":
+            keep_freed_memory()
+        self._sources = [
+            i
+            for i, (_, layer) in enumerate(net.named_layers())
+            if isinstance(layer, Source) and not isinstance(layer, Input)
+        ]
         self._keep = tuple({*net.graph.outputs, *(name for name, _ in net.loss_tops)})
 
     def forward(self) -> Tensor:
@@ -42,7 +51,10 @@ class TrainingStep:
     def _run(self) -> dict[str, Tensor]:
         net = self.net
         inputs = {name: net.blobs[name].data_memory.tensor() for name in net.graph.inputs}
-        blobs = net.propagate(inputs, None if self.keep_blobs else self._keep)
+        for i in self._sources:
+            inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
+        laid_out = {name: channels_last(tensor) for name, tensor in inputs.items()}
+        blobs = net.propagate(laid_out, None if self.keep_blobs else self._keep)
         for name, tensor in blobs.items():
             net.blobs[name].data_memory.put(tensor.detach())
         return blobs
@@ -52,3 +64,17 @@ class TrainingStep:
         for name, weight in self.net.loss_tops:
             total = total + weight * blobs[name].sum()
         return total
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same images (N, C, H, W) with the channels of a pixel side by side in memory.
+
+    With one channel both layouts are the same memory, and only the strides say which one is meant;
+    PyTorch's own conversion would leave them as they are.
+    """
+    if x.dim() != 4 or x.device.type != "cpu":
+        return x
+    n, c, h, w = x.shape
+    if c == 1 and x.is_contiguous():
+        return x.as_strided(x.shape, (h * w, 1, w, 1))
+    return x.contiguous(memory_format=torch.channels_last)

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from moka.errors import NetError
 from moka.layers.base import Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.window import Window
+
+class _GradLikeValue(Function):
+    """Nothing forward; backward, lay the gradient out in memory as the value was.
+
+    PyTorch's max pooling copies whole images when it gets a row-major gradient for a channels-last
+    value, as an inner product hands it down: 0.3 ms of 9 in an iteration of LeNet.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.contiguous(memory_format=torch.channels_last) if ctx.channels_last else grad
+
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -22,7 +41,8 @@ def max_pooling(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Ten
     A window without any pixel gives the lowest float.
     """
     if _fits(x, windows, out):
-        return F.max_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(x, windows, out))
+        y = F.max_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(x, windows, out))
+        return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call, no-any-return]
     padded = _pad(x, windows, out, LOWEST)
     return F.max_pool2d(padded, *_arguments(windows, pad=False))
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from moka.report.records import (
+    FinalLoss,
     IterationCompleted,
     Output,
     Record,
@@ -42,6 +43,8 @@ def lines(record: Record) -> Iterator[str]:
         case SnapshotWritten():
             yield f"Snapshotting to binary proto file {record.model_file}"
             yield f"Snapshotting solver state to binary proto file {record.state_file}"
+        case FinalLoss():
+            yield f"Iteration {record.iteration}, loss = {record.loss:g}"
         case SolvingCompleted():
             yield from _end(record)
 

@@ -84,17 +84,23 @@ class SnapshotWritten:
 
 
 @dataclass(frozen=True)
+class FinalLoss:
+    """The loss of one more pass after the last update, smoothed; made if `display` is due."""
+
+    iteration: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class SolvingCompleted:
     """The end of a run.
 
     Attributes:
-        loss: of one more pass after the last update, if `display` is due.
         elapsed_s, waited_s: the whole run, and how much of it was waiting for data.
     """
 
     iteration: int
     stopped_early: bool
-    loss: float | None
     elapsed_s: float
     waited_s: float
 
@@ -105,6 +111,7 @@ Record = (
     | TestStarted
     | TestCompleted
     | SnapshotWritten
+    | FinalLoss
     | SolvingCompleted
 )
 Listener = Callable[[Record], object]

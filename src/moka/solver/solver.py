@@ -16,6 +16,7 @@ from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
 from moka.report.records import (
+    FinalLoss,
     IterationCompleted,
     Listener,
     Output,
@@ -140,17 +141,16 @@ class Solver:
         self.step(config.max_iter - self.iteration)
         if config.snapshot_after_train and not self._due(config.snapshot):
             self.snapshot()
-        loss = None
         if not self.stop_requested:
             if self._due(config.display):
                 loss = self._smoothed(float(self._train.forward()))
+                self._announce(FinalLoss(self.iteration, loss))
             if self._due(config.test_interval):
                 self.test_all()
         self._announce(
             SolvingCompleted(
                 self.iteration,
                 self.stop_requested,
-                loss,
                 time.perf_counter() - started,
                 self._waited_s() - waited,
             )

@@ -1,0 +1,66 @@
+"""Run contenders side by side: each in its own process, in turns, so that drift hits all alike."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+# A contender makes itself ready and returns a function that runs so many iterations.
+Contender = Callable[[], Callable[[int], None]]
+
+
+class Timing(NamedTuple):
+    """Median milliseconds an iteration, and the process's peak memory in MB."""
+
+    ms: float
+    peak_mb: float
+
+
+def compare(
+    contenders: dict[str, Contender], *, rounds: int = 15, iterations: int = 20, warm_up: int = 20
+) -> dict[str, Timing]:
+    """Median time of each contender's iterations, taken in turns.
+
+    Args:
+        rounds: how often each has its turn.
+        iterations: how many a turn.
+        warm_up: iterations of each before the first turn.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for name, contender in contenders.items():
+        here, there = context.Pipe()
+        process = context.Process(target=_work, args=(contender, there))
+        process.start()
+        there.close()  # so that a contender that fails is noticed here
+        workers[name] = (process, here)
+        _ask(here, warm_up)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, (_, pipe) in workers.items():
+            times[name].append(_ask(pipe, iterations) / iterations * 1e3)
+    result = {}
+    for name, (process, pipe) in workers.items():
+        pipe.send(0)
+        result[name] = Timing(median(times[name]), pipe.recv())
+        process.join()
+    return result
+
+
+def _ask(pipe: Connection, iterations: int) -> float:
+    pipe.send(iterations)
+    return float(pipe.recv())
+
+
+def _work(contender: Contender, pipe: Connection) -> None:
+    run = contender()
+    while iterations := pipe.recv():
+        start = perf_counter()
+        run(iterations)
+        pipe.send(perf_counter() - start)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
