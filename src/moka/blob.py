@@ -99,13 +99,14 @@ class Memory:
 
     def put(self, tensor: Tensor) -> None:
         """Take a result. Only a Memory whose array was handed out copies it."""
-        if self.handed_out and tuple(tensor.shape) == self.shape:
+        if self.handed_out:
+            self.reshape(tuple(tensor.shape))
+        if self.handed_out:
             assert self._host is not None
             if self._host.data_ptr() != tensor.data_ptr() or tensor.device.type != "cpu":
                 self._host.copy_(tensor)
             self.state = State.HEAD_AT_CPU  # its reader may write at any moment
             return
-        self.handed_out = False
         self.shape = tuple(tensor.shape)
         if tensor.device.type == "cpu":
             self._host, self.state = tensor, State.HEAD_AT_CPU
@@ -125,17 +126,20 @@ class Memory:
         if shape == self.shape:
             return
         self.shape = shape
-        if self.state is State.UNINITIALIZED:
+        if not self.handed_out and self._host is None:
+            self._gpu = None
+            self.state = State.UNINITIALIZED
             return
-        flat = self.cpu_data().contiguous()
-        count = prod(shape)
-        if count * flat.element_size() <= flat.untyped_storage().nbytes():
-            self._host = flat.detach().as_strided(shape, _row_major(shape), 0)
+        host = self.cpu_data()
+        self.handed_out = self.handed_out and host.is_contiguous()
+        host = host.contiguous()
+        self._gpu = None
+        if prod(shape) * host.element_size() <= host.untyped_storage().nbytes():
+            self._host = host.detach().as_strided(shape, _row_major(shape), 0)
             self.state = State.HEAD_AT_CPU
         else:
-            self._host = self._gpu = None
+            self._host, self.handed_out = None, False
             self.state = State.UNINITIALIZED
-        self.handed_out = False
 
 
 def _row_major(shape: Shape) -> tuple[int, ...]:

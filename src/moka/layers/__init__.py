@@ -2,6 +2,7 @@
 
 from moka.layers import (
     activation,
+    arithmetic,
     conv,
     linear,
     loss,
@@ -18,6 +19,7 @@ __all__ = [
     "Entry",
     "Layer",
     "activation",
+    "arithmetic",
     "conv",
     "linear",
     "loss",

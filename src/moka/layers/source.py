@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from moka.data.batches import CursorState, RecordBatches
 from moka.data.feed import Feed
+from moka.data.hdf5 import Hdf5Rows
 from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.errors import NetError
@@ -183,4 +185,43 @@ class Data(Source):
             f"Opened lmdb {self.source}",
             *([f"Loading mean file from: {mean_file}"] if mean_file else []),
             f"output data size: {size}",
+        ]
+
+
+@layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param")
+class HDF5Data(Source):
+    """Rows of the datasets of HDF5 files, named by the tops, over and over.
+
+    Tops: (batch_size, ...), float. Message: hdf5_data_param (`source`: a text file that names one
+    HDF5 file a line; `shuffle`: files and the rows in a file are shuffled in each epoch). Batches
+    run across files; integers are converted.
+
+    Errors: files or datasets that are missing; a transform_param, which this layer does not use.
+    """
+
+    source = param()
+    batch_size = param(positive)
+    shuffle = param()
+
+    def setup(self) -> None:
+        if self.config.HasField("transform_param"):
+            raise NetError(f"{self.config.type} does not transform data: drop transform_param.")
+        seed = int(torch.randint(2**63 - 1, ())) if self.shuffle else None
+        self.rows = Hdf5Rows(
+            self.source,
+            list(self.config.top),
+            None if seed is None else np.random.default_rng(seed),
+        )
+        self.batches = self.rows.batches(self.batch_size)
+
+    def top_shapes(self) -> list[Shape]:
+        return [(self.batch_size, *shape) for shape in self.rows.row_shapes]
+
+    def forward(self) -> list[Tensor]:
+        return [torch.from_numpy(array) for array in next(self.batches)]
+
+    def notes(self) -> list[str]:
+        return [
+            f"Loading list of HDF5 filenames from: {self.source}",
+            f"Number of HDF5 files: {len(self.rows.files)}",
         ]

@@ -137,6 +137,7 @@ class Solver:
         )
         self.stop_requested = False
         if resume_file:
+            log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
         self.step(config.max_iter - self.iteration)
         if config.snapshot_after_train and not self._due(config.snapshot):
@@ -315,7 +316,6 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        log.info("Restoring previous solver status from %s", state_file)
         state = read_state(state_file)
         load_weights(self.net, [model_of(state, state_file)])
         log.info("SGDSolver: restoring history")

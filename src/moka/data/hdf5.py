@@ -1,0 +1,104 @@
+"""Rows of HDF5 files, as HDF5Data reads them: file after file, batches run across files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moka.errors import DataError
+
+Array = NDArray[np.float32]
+PathLike = str | os.PathLike[str]
+
+
+def read_list(source: PathLike) -> list[str]:
+    """The file names in a list file, one a line.
+
+    Raises:
+        DataError: missing or empty.
+    """
+    try:
+        names = [line.strip() for line in Path(source).read_text().splitlines()]
+    except OSError as error:
+        raise DataError(
+            f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
+            advice="`source` is a text file with the name of an HDF5 file on each line.",
+        ) from None
+    files = [name for name in names if name]
+    if not files:
+        raise DataError("the list names no file.", file=source)
+    return files
+
+
+def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
+    """Datasets of a file as float32 arrays with one first axis.
+
+    Raises:
+        DataError: missing file or dataset, no numbers, or different numbers of rows.
+    """
+    h5py = _h5py()
+    try:
+        with h5py.File(file, "r") as opened:
+            missing = [name for name in names if name not in opened]
+            if missing:
+                raise DataError(
+                    f"no dataset is named {', '.join(missing)}; found {', '.join(opened)}.",
+                    file=file,
+                    advice="The tops of an HDF5Data layer are the names of the datasets.",
+                )
+            arrays = [np.asarray(opened[name], dtype=np.float32) for name in names]
+    except OSError as error:
+        raise DataError(f"Failed opening HDF5 file: {error}.", file=file) from None
+    rows = {name: array.shape[:1] for name, array in zip(names, arrays, strict=True)}
+    if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
+        raise DataError(f"the datasets have different numbers of rows: {rows}.", file=file)
+    return arrays
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise DataError("reading HDF5 needs the package h5py.", advice="pip install h5py") from None
+    return h5py
+
+
+class Hdf5Rows:
+    """Rows of the files of a list, over and over; one file at a time is in memory.
+
+    Args:
+        source: the list file.
+        names: the datasets.
+        rng: shuffles the files of each epoch and the rows of each file; None: in order.
+    """
+
+    def __init__(
+        self, source: PathLike, names: Sequence[str], rng: np.random.Generator | None = None
+    ) -> None:
+        self.files = read_list(source)
+        self.names = names
+        self.rng = rng
+        self.row_shapes = [a.shape[1:] for a in read_datasets(self.files[0], names)]
+
+    def batches(self, size: int) -> Iterator[list[Array]]:
+        """Batches of `size` rows, without end."""
+        rows = self._rows()
+        while True:
+            picked = [next(rows) for _ in range(size)]
+            yield [np.stack(column) for column in zip(*picked, strict=True)]
+
+    def _rows(self) -> Iterator[list[Array]]:
+        while True:
+            order = self._order(len(self.files))
+            for i in order:
+                arrays = read_datasets(self.files[i], self.names)
+                for row in self._order(len(arrays[0])):
+                    yield [array[row] for array in arrays]
+
+    def _order(self, count: int) -> Sequence[int]:
+        return range(count) if self.rng is None else self.rng.permutation(count).tolist()
