@@ -9,9 +9,7 @@ from moka.data import datum as moka_datum
 from moka.schema import blobproto, caffe_pb2
 
 
-def blobproto_to_array(
-    blob: caffe_pb2.BlobProto, return_diff: bool = False
-) -> NDArray[np.float32]:
+def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> NDArray[np.float32]:
     """The data (or diff) of a BlobProto as a float32 array in its shape."""
     return blobproto.to_array(blob, diff=return_diff)
 

@@ -15,6 +15,7 @@ from moka import net as moka_net
 from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
+from moka.schema import caffe_pb2
 
 Array = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ class Net:
     def __init__(
         self,
         network_file: str,
-        phase: int,
+        phase: caffe_pb2.Phase,
         level: int = 0,
         stages: Sequence[str] | None = None,
         weights: str | None = None,
@@ -151,9 +152,7 @@ class Net:
 
         Returns: live diffs of the inputs (with `end`, of that layer's bottoms) and of `diffs`.
         """
-        self._fill(
-            kwargs, self.outputs, "diff", "Top diff arguments do not match net outputs."
-        )
+        self._fill(kwargs, self.outputs, "diff", "Top diff arguments do not match net outputs.")
         first = None if start is None else self._index(start)
         last = 0 if end is None else self._index(end)
         names = self.inputs if end is None else list(self._net.graph.nodes[last].bottoms)

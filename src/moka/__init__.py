@@ -1,3 +1,39 @@
-"""Moka: Caffe models on PyTorch."""
+"""Moka: Caffe models on PyTorch.
+
+    net = moka.load("deploy.prototxt", "net.caffemodel")   # an nn.Module
+    outputs = net(data=tensor)                             # {"prob": tensor}
+    solver = moka.train("solver.prototxt")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from moka.errors import MokaError
+
+if TYPE_CHECKING:
+    from moka.api import load, train
+    from moka.net import Net
+    from moka.solver.solver import Solver
+    from moka.weights import load_weights, save_weights
+
+__all__ = ["MokaError", "Net", "Solver", "load", "load_weights", "save_weights", "train"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "load": "moka.api",
+    "train": "moka.api",
+    "Net": "moka.net",
+    "Solver": "moka.solver.solver",
+    "load_weights": "moka.weights",
+    "save_weights": "moka.weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used when it is used: reading messages and graphs needs no torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'moka' has no attribute '{name}'")

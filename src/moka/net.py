@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from moka import net_lines
 from moka.blob import Blob
 from moka.context import device as context_device
 from moka.errors import MokaError, NetError
-from moka import net_lines
 from moka.graph import (
     BackwardMarks,
     Graph,
@@ -62,7 +63,8 @@ class Net(nn.Module):
         self.data_bytes = 0
         shapes: dict[str, Shape] = {}
         log.info(net_lines.opening(graph.filtered))
-        self.layers = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
+        made = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
+        self.layers = cast("list[Layer]", made)
         try:
             blob_shapes = [layer.blob_shapes for layer in self.layers]
             self.learnable: tuple[LearnableBlob, ...] = share(graph.nodes, blob_shapes)
@@ -128,7 +130,7 @@ class Net(nn.Module):
 
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
         """The parameter itself."""
-        return self.layers[blob.owner[0]].weights[blob.owner[1]]  # type: ignore[no-any-return]
+        return self.layers[blob.owner[0]].weights[blob.owner[1]]
 
     def layer_blobs(self, index: int) -> list[Blob]:
         """The parameters of layer `index` as blobs; the same objects each time."""
@@ -147,7 +149,7 @@ class Net(nn.Module):
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) in running order; names may repeat."""
         for node, layer in zip(self.graph.nodes, self.layers, strict=True):
-            yield node.name, layer  # type: ignore[misc]
+            yield node.name, layer
 
     @property
     def sources(self) -> Iterator[tuple[str, Source]]:
@@ -231,7 +233,7 @@ class Net(nn.Module):
             return (tops,)
         if isinstance(layer, Source):
             return [t.to(self.device, non_blocking=True) for t in tops]
-        return tops  # type: ignore[no-any-return]
+        return tops
 
     def reshape(self) -> None:
         """Carry the shapes of the input blobs through the net.
@@ -276,7 +278,7 @@ def read_net(net: NetLike) -> tuple[caffe_pb2.NetParameter, PathLike]:
 
 def build_net(
     net: NetLike,
-    phase: int = caffe_pb2.TEST,
+    phase: caffe_pb2.Phase = caffe_pb2.TEST,
     *,
     level: int = 0,
     stages: Sequence[str] = (),
@@ -301,5 +303,3 @@ def build_net(
 def parameter_count(net: Net) -> int:
     """Learnable numbers in the net, shared ones once."""
     return sum(net.parameter_of(blob).numel() for blob in net.learnable)
-
-

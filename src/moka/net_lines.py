@@ -18,9 +18,7 @@ def opening(filtered: NetParameter) -> str:
     return f"Initializing net from parameters: \n{format_text(filtered)}"
 
 
-def layer_lines(
-    node: Node, layer: Layer, tops: list[Shape], memory_before: int
-) -> Iterator[str]:
+def layer_lines(node: Node, layer: Layer, tops: list[Shape], memory_before: int) -> Iterator[str]:
     """One layer's set-up."""
     yield f"Creating layer {node.name}"
     yield f"Creating Layer {node.name}"

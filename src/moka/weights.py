@@ -7,6 +7,7 @@ parameters as blobs.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from math import prod
 
@@ -18,13 +19,13 @@ from moka.blob import Blob
 from moka.errors import SchemaError, WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
-from moka.schema.blobproto import shape_of, to_array
+from moka.schema.blobproto import to_array
 from moka.schema.text import PathLike
 
 log = logging.getLogger("moka.detail")
 
 
-def load_weights(net: Net, files: str | Iterable[PathLike]) -> None:
+def load_weights(net: Net, files: PathLike | Iterable[PathLike]) -> None:
     """Copy parameters from one or several .caffemodel files into layers of the same name.
 
     Layers of the file that the net lacks are skipped with a log line, layers that the file lacks
@@ -37,7 +38,9 @@ def load_weights(net: Net, files: str | Iterable[PathLike]) -> None:
         WeightsError: a file that is no model, or a layer whose parameters differ in number or
             shape.
     """
-    for file in files.split(",") if isinstance(files, str) else files:
+    if isinstance(files, (str, os.PathLike)):
+        files = os.fspath(files).split(",")
+    for file in files:
         copy_weights(net, read_model(file), file)
 
 
@@ -155,4 +158,3 @@ def _flat(tensor: torch.Tensor) -> NDArray[np.float32]:
 def save_weights(net: Net, file: PathLike, *, with_diffs: bool = False) -> None:
     """Write a .caffemodel; the file is complete or not there at all."""
     write_binary(file, to_message(net, with_diffs=with_diffs))
-

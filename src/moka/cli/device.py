@@ -21,9 +21,7 @@ def gpu_ids(text: str) -> list[int]:
     count = torch.cuda.device_count()
     if text == "all":
         if not count:
-            raise UsageError(
-                "there is no GPU here.", advice="Leave --gpu out to run on the CPU."
-            )
+            raise UsageError("there is no GPU here.", advice="Leave --gpu out to run on the CPU.")
         return list(range(count))
     ids = []
     for part in filter(None, text.split(",")):

@@ -43,9 +43,7 @@ class Flag:
         """The help as gflags prints it."""
         default = f'"{self.default}"' if isinstance(self.default, str) else str(self.default)
         text = f"-{self.name} ({self.help}) type: {self.kind} default: {default}"
-        return "\n".join(
-            textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="      ")
-        )
+        return "\n".join(textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="      "))
 
 
 def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:

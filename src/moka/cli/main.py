@@ -27,9 +27,7 @@ FLAGS = {
         Flag("iterations", 50, "The number of iterations to run."),
         Flag("level", 0, "Optional; network level."),
         Flag("model", "", "The model definition protocol buffer text file."),
-        Flag(
-            "phase", "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."
-        ),
+        Flag("phase", "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."),
         Flag("sighup_effect", "snapshot", _EFFECT.format("SIGHUP")),
         Flag("sigint_effect", "stop", _EFFECT.format("SIGINT")),
         Flag(

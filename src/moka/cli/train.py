@@ -29,9 +29,7 @@ def train(flags: dict[str, Any]) -> None:
     if not flags["solver"]:
         raise UsageError("Need a solver definition to train.", advice="Give --solver=FILE.")
     if flags["snapshot"] and flags["weights"]:
-        raise UsageError(
-            "Give a snapshot to resume training or weights to finetune but not both."
-        )
+        raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
     for name in ("sigint_effect", "sighup_effect"):
         if flags[name] not in EFFECTS:
             raise UsageError(f'Invalid signal effect "{flags[name]}" was specified.',

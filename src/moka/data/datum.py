@@ -25,9 +25,7 @@ def parse(value: bytes) -> caffe_pb2.Datum:
     return datum
 
 
-def decode(
-    datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: bool = False
-) -> Image:
+def decode(datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: bool = False) -> Image:
     """The datum's image as (C, H, W), channels in BGR order; uint8, or float32 from float_data.
 
     Args:

@@ -22,9 +22,7 @@ def _lmdb() -> ModuleType:
     try:
         import lmdb
     except ImportError:
-        raise DataError(
-            "reading LMDB needs the package lmdb.", advice="pip install lmdb"
-        ) from None
+        raise DataError("reading LMDB needs the package lmdb.", advice="pip install lmdb") from None
     return lmdb
 
 

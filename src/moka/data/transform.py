@@ -132,9 +132,7 @@ class Transform:
         if not self.crop:
             return self.mean_image
         spots = {(int(t), int(x)) for t, x in zip(draw.top, draw.left, strict=True)}
-        crops = {
-            (t, x): self.mean_image[:, t : t + self.crop, x : x + self.crop] for t, x in spots
-        }
+        crops = {(t, x): self.mean_image[:, t : t + self.crop, x : x + self.crop] for t, x in spots}
         if len(crops) == 1:
             return crops.popitem()[1]
         return np.stack([crops[int(t), int(x)] for t, x in zip(draw.top, draw.left, strict=True)])

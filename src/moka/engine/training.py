@@ -74,7 +74,7 @@ def channels_last(x: Tensor) -> Tensor:
     """
     if x.dim() != 4 or x.device.type != "cpu":
         return x
-    n, c, h, w = x.shape
+    _, c, h, w = x.shape
     if c == 1 and x.is_contiguous():
         return x.as_strided(x.shape, (h * w, 1, w, 1))
     return x.contiguous(memory_format=torch.channels_last)

@@ -59,9 +59,7 @@ def _downward(
         needed = any(here) or any(mult != 0 for mult in mults)
         bottoms.append(list(node.layer.propagate_down) or here)
         need.append(needed)
-        blob_needs.update(
-            (top, needed or blob_needs.get(top, False)) for top in node.tops
-        )
+        blob_needs.update((top, needed or blob_needs.get(top, False)) for top in node.tops)
     return need, bottoms
 
 

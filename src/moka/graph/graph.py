@@ -38,7 +38,7 @@ class Graph:
         return self.param.name
 
     @property
-    def phase(self) -> int:
+    def phase(self) -> caffe_pb2.Phase:
         return self.param.state.phase
 
     @property
@@ -49,8 +49,7 @@ class Graph:
     def __str__(self) -> str:
         width = max((len(node.name) for node in self.nodes), default=0)
         return "\n".join(
-            f"{node.name:{width}}  {node.type}  {', '.join(node.bottoms)} -> "
-            f"{', '.join(node.tops)}"
+            f"{node.name:{width}}  {node.type}  {', '.join(node.bottoms)} -> {', '.join(node.tops)}"
             for node in self.nodes
         )
 
@@ -59,7 +58,7 @@ def build_graph(
     net: caffe_pb2.NetParameter,
     registry: Mapping[str, EntryLike],
     *,
-    phase: int | None = None,
+    phase: caffe_pb2.Phase | None = None,
     level: int = 0,
     stages: Sequence[str] = (),
     file: PathLike = "(text)",

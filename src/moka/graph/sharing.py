@@ -59,8 +59,7 @@ def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[Lea
         specs = node.layer.param
         if len(specs) > len(shapes[i]):
             raise NetError(
-                f"Too many params specified: {len(specs)} entries for {len(shapes[i])}"
-                " parameters.",
+                f"Too many params specified: {len(specs)} entries for {len(shapes[i])} parameters.",
                 layer=node.name,
                 layer_type=node.type,
             )

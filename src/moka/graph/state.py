@@ -10,9 +10,7 @@ from moka.schema import caffe_pb2
 log = logging.getLogger("moka.detail")
 
 
-def filter_net(
-    net: caffe_pb2.NetParameter, state: caffe_pb2.NetState
-) -> caffe_pb2.NetParameter:
+def filter_net(net: caffe_pb2.NetParameter, state: caffe_pb2.NetState) -> caffe_pb2.NetParameter:
     """The net with only the layers whose rules the state meets, and with that state.
 
     A layer without rules is in. `include` rules are alternatives, one that is met is enough;

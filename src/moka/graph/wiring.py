@@ -88,7 +88,7 @@ def wire(
 
 def _node(
     layer: caffe_pb2.LayerParameter,
-    phase: int,
+    phase: caffe_pb2.Phase,
     registry: Mapping[str, EntryLike],
     made: set[str],
 ) -> Node:
@@ -123,9 +123,7 @@ def _with_automatic_top(
     return (name if name not in made else f"{name} {layer.name}",)
 
 
-def _check_arity(
-    layer: caffe_pb2.LayerParameter, tops: tuple[str, ...], entry: EntryLike
-) -> None:
+def _check_arity(layer: caffe_pb2.LayerParameter, tops: tuple[str, ...], entry: EntryLike) -> None:
     for kind, count, arity in (
         ("bottom", len(layer.bottom), entry.bottoms),
         ("top", len(tops), entry.tops),

@@ -50,10 +50,13 @@ class Param:
 
     name: str
 
-    def __init__(self, check: Check | None, of: str | None, unset_is_none: bool) -> None:
+    def __init__(
+        self, check: Check | None, of: str | None, unset_is_none: bool, required: bool
+    ) -> None:
         self.check = check
         self.of = of
         self.unset_is_none = unset_is_none
+        self.required = required
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -63,6 +66,8 @@ class Param:
         message_name = self.of or own_message
         message = config if message_name is None else getattr(config, message_name)
         value = _field_value(message, self.name, self.unset_is_none)
+        if value is None and self.required:
+            raise NetError(f"{self.name} is missing.")
         if self.check and value is not None:
             for item in value if isinstance(value, tuple) else (value,):
                 if not self.check.holds(item):
@@ -71,7 +76,11 @@ class Param:
 
 
 def param(
-    check: Check | None = None, *, of: str | None = None, unset_is_none: bool = False
+    check: Check | None = None,
+    *,
+    of: str | None = None,
+    unset_is_none: bool = False,
+    required: bool = False,
 ) -> Any:
     """Declare a field that the layer reads.
 
@@ -79,8 +88,9 @@ def param(
         check: a condition every value has to meet.
         of: the field of LayerParameter it lies in, where it is not the layer's own message.
         unset_is_none: None when the user did not set it, even if the schema has a default.
+        required: the user has to set it.
     """
-    return Param(check, of, unset_is_none)
+    return Param(check, of, unset_is_none, required)
 
 
 def _field_value(message: Message, name: str, unset_is_none: bool) -> Any:

@@ -31,9 +31,9 @@ def convolution(
     product over the channels. Returns (N, M, spatial...), sizes rounded down.
     """
     if not windows:
-        return convolution(
-            x[..., None], weight[..., None], bias, windows=[Window(1)], group=group
-        )[..., 0]
+        return convolution(x[..., None], weight[..., None], bias, windows=[Window(1)], group=group)[
+            ..., 0
+        ]
     return _CONVOLVE[len(windows)](
         x,
         weight,
@@ -60,7 +60,7 @@ class Convolution(Layer):
     padded image; more than three spatial axes.
     """
 
-    num_output = param(positive)
+    num_output = param(positive, required=True)
     bias_term = param()
     pad = param()
     kernel_size = param(positive)
@@ -142,5 +142,3 @@ class Convolution(Layer):
             x = x.reshape(-1, *x.shape[self.channel_axis :])
         y = convolution(x, *self.blobs, windows=self.windows, group=self.group)
         return y if len(batch) == 1 else y.reshape(*batch, *y.shape[1:])
-
-

@@ -34,7 +34,7 @@ class InnerProduct(Layer):
     Errors: a bottom whose K differs from the one the weights were made for.
     """
 
-    num_output = param(positive)
+    num_output = param(positive, required=True)
     bias_term = param()
     weight_filler = param()
     bias_filler = param()

@@ -59,7 +59,7 @@ def softmax_nll(x: Tensor, index: Tensor, counted: Tensor | None = None) -> Tens
     False where a position is to be left out. Probabilities are floored at the smallest normal
     float. Returns a scalar.
     """
-    return _SoftmaxNLL.apply(x, index, counted)  # type: ignore[no-untyped-call, no-any-return]
+    return _SoftmaxNLL.apply(x, index, counted)  # type: ignore[no-untyped-call]
 
 
 @layer(

@@ -15,6 +15,7 @@ from moka.layers.base import Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.window import Window
 
+
 class _GradLikeValue(Function):
     """Nothing forward; backward, lay the gradient out in memory as the value was.
 
@@ -42,7 +43,7 @@ def max_pooling(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Ten
     """
     if _fits(x, windows, out):
         y = F.max_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(x, windows, out))
-        return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call, no-any-return]
+        return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call]
     padded = _pad(x, windows, out, LOWEST)
     return F.max_pool2d(padded, *_arguments(windows, pad=False))
 
@@ -207,9 +208,7 @@ class Pooling(Layer):
 
     def _out(self, x: Shape) -> list[int]:
         up = self.round_mode == "CEIL"
-        return [
-            w.pooled(n, round_up=up) for n, w in zip(x[2:], self._windows(x), strict=True)
-        ]
+        return [w.pooled(n, round_up=up) for n, w in zip(x[2:], self._windows(x), strict=True)]
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if len(x) != 4:

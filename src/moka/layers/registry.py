@@ -32,7 +32,7 @@ class Entry:
     """
 
     type: str
-    make: type[Layer]
+    make: Callable[..., Layer]
     message: str | None
     bottoms: Arity
     tops: Arity

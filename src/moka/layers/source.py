@@ -25,7 +25,7 @@ class Source(Layer):
     waited_s = 0.0  # how long it let its caller wait for data, in all
 
     def state(self) -> CursorState | None:
-        """Where the data stands after the last batch handed out; None if there is nothing to say."""
+        """Where the data stands after the last batch handed out; None: nothing to say."""
         return None
 
     def load_state(self, state: CursorState) -> None:
@@ -101,9 +101,7 @@ class DummyData(Source):
                 raise NetError(
                     "give shape, or num, channels, height and width, once or once for each top."
                 )
-            shapes = [
-                tuple(v[k if len(v) > 1 else 0] for v in legacy) for k in range(longest)
-            ]
+            shapes = [tuple(v[k if len(v) > 1 else 0] for v in legacy) for k in range(longest)]
         if len(shapes) not in (1, count):
             raise NetError(
                 f"Must specify 'shape' once, or once per top blob: {len(shapes)} shapes for"
@@ -136,7 +134,7 @@ class Data(Source):
     """
 
     source = param()
-    batch_size = param(positive)
+    batch_size = param(positive, required=True)
     backend = param()
     rand_skip = param(not_negative)
     prefetch = param(positive)
@@ -200,7 +198,7 @@ class HDF5Data(Source):
     """
 
     source = param()
-    batch_size = param(positive)
+    batch_size = param(positive, required=True)
     shuffle = param()
 
     def setup(self) -> None:

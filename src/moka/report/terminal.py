@@ -57,9 +57,7 @@ class TerminalReport:
                 row = "  ".join(output_text(o) for o in record.outputs)
                 self.console.print(f"iteration {record.iteration:6d}  test  {row}")
             case SnapshotWritten():
-                self.console.print(
-                    f"iteration {record.iteration:6d}  saved {record.model_file}"
-                )
+                self.console.print(f"iteration {record.iteration:6d}  saved {record.model_file}")
             case SolvingCompleted():
                 self.close()
                 how = "stopped" if record.stopped_early else "done"

@@ -125,7 +125,7 @@ def _with_state(
     net: caffe_pb2.NetParameter,
     file: PathLike,
     said: str,
-    phase: int,
+    phase: caffe_pb2.Phase,
     state: caffe_pb2.NetState,
 ) -> NetToBuild:
     merged = caffe_pb2.NetState(phase=phase)

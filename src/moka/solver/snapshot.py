@@ -82,9 +82,7 @@ def write_snapshot(
         SolverError: the disk is full, or the like; older snapshots are untouched.
     """
     model_file, state_file = file_names(prefix, iteration)
-    state = caffe_pb2.SolverState(
-        iter=iteration, learned_net=model_file, current_step=current_step
-    )
+    state = caffe_pb2.SolverState(iter=iteration, learned_net=model_file, current_step=current_step)
     for tensor in history:
         state.history.append(blobproto.from_array(tensor.detach().cpu().numpy()))
     _put_run_state(state.run_state, net, recent_losses)
@@ -126,9 +124,7 @@ def model_of(state: caffe_pb2.SolverState, state_file: PathLike) -> str:
     return state.learned_net
 
 
-def load_history(
-    state: caffe_pb2.SolverState, history: Sequence[Tensor], file: PathLike
-) -> None:
+def load_history(state: caffe_pb2.SolverState, history: Sequence[Tensor], file: PathLike) -> None:
     """Copy the stored histories into the solver's.
 
     Raises:
@@ -152,15 +148,11 @@ def load_history(
         tensor.copy_(torch.from_numpy(array).view(tensor.shape))
 
 
-def _put_run_state(
-    run: caffe_pb2.RunState, net: Net, recent_losses: Sequence[float]
-) -> None:
+def _put_run_state(run: caffe_pb2.RunState, net: Net, recent_losses: Sequence[float]) -> None:
     run.recent_loss.extend(recent_losses)
     run.random.add(name="cpu", state=torch.get_rng_state().numpy().tobytes())
     if net.device.type == "cuda":
-        run.random.add(
-            name="cuda", state=torch.cuda.get_rng_state(net.device).numpy().tobytes()
-        )
+        run.random.add(name="cuda", state=torch.cuda.get_rng_state(net.device).numpy().tobytes())
     for name, source in net.sources:
         cursor = source.state()
         if cursor is not None:

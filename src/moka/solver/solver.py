@@ -104,8 +104,7 @@ class Solver:
         self._train = TrainingStep(self.net, keep_blobs=keep_blobs)
         self._tests = [TrainingStep(net) for net in self.test_nets]
         self._params = [
-            Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult)
-            for b in self.net.learnable
+            Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable
         ]
         self._rule = make_rule(self._params, self.config)
         self._losses: list[float] = []

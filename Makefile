@@ -1,0 +1,55 @@
+# `make digits`: a trained digit classifier. `make test`: the tests. Both install what is missing
+# into $(VENV): the virtual environment that is active, or .venv, which is made if need be.
+
+PYTHON ?= python3
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.moka-installed
+DIGITS = examples/digits
+MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
+
+.PHONY: install digits test lint format bench proto clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -r requirements.lock
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+digits: $(INSTALLED) $(MODEL)
+	$(BIN)/caffe test --model=$(DIGITS)/lenet_train_test.prototxt --weights=$(MODEL) --iterations=6
+	$(BIN)/python $(DIGITS)/classify.py
+
+$(MODEL): $(DIGITS)/digits_train_lmdb $(DIGITS)/lenet_solver.prototxt $(DIGITS)/lenet_train_test.prototxt
+	$(BIN)/caffe train --solver=$(DIGITS)/lenet_solver.prototxt
+
+$(DIGITS)/digits_train_lmdb: $(DIGITS)/make_data.py | $(INSTALLED)
+	$(BIN)/python $(DIGITS)/make_data.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/lenet_training.py
+
+# The compiled schema: made with an old compiler, so that it works with every protobuf from 4.25 on.
+proto:
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install -q grpcio-tools==1.62.3 setuptools
+	.venv-proto/bin/python -m grpc_tools.protoc -I src/moka/schema --python_out=src/moka/schema \
+		--pyi_out=src/moka/schema src/moka/schema/caffe.proto
+	rm -rf .venv-proto
+
+clean:
+	rm -rf $(DIGITS)/digits_*_lmdb $(DIGITS)/lenet_iter_*

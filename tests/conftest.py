@@ -1,0 +1,54 @@
+"""Fixtures for all tests: where a net runs, nets from short texts, one seed for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from moka import context
+from moka.net import Net, build_net
+from moka.schema import caffe_pb2, parse_text
+
+NetMaker = Callable[..., Net]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Nets this small run much slower on several threads than on one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(1701)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Each place a net can run in; nets built during the test run there."""
+    chosen = torch.device(request.param)
+    if chosen.type == "cpu":
+        yield chosen
+        return
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False  # TF32 keeps 10 bits, float32 has 23
+    context.set_mode_gpu()
+    yield chosen
+    context.set_mode_cpu()
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.fixture
+def make_net() -> NetMaker:
+    """Builds a net from prototxt text: make_net(text, phase=TEST, **build_net's)."""
+
+    def make(text: str, phase: caffe_pb2.Phase = caffe_pb2.TEST, **more: object) -> Net:
+        param = parse_text(text, caffe_pb2.NetParameter)
+        return build_net(param, phase, **more)  # type: ignore[arg-type]
+
+    return make

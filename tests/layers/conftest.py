@@ -1,0 +1,92 @@
+"""One harness for all layers: make one from text, run it in double precision, check its gradient.
+
+Double precision leaves only the formula to be compared, so results agree to about 1e-12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from moka.layers import REGISTRY, Layer
+from moka.schema import caffe_pb2, parse_text
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+LayerMaker = Callable[..., Layer]
+Runner = Callable[..., list[Array]]
+GradientCheck = Callable[..., None]
+Spread = Callable[..., Array]
+
+
+@pytest.fixture
+def make_layer() -> LayerMaker:
+    """make_layer(text, *bottom_shapes, training=False): one layer; a top is added if none."""
+
+    def make(text: str, *shapes: Shape, training: bool = False) -> Layer:
+        config = parse_text(text, caffe_pb2.LayerParameter)
+        config.phase = caffe_pb2.TRAIN if training else caffe_pb2.TEST
+        if not config.top:
+            config.top.append("top")
+        return REGISTRY[config.type].make(config, *shapes)
+
+    return make
+
+
+def tops_of(layer: Layer, bottoms: list[Tensor]) -> list[Tensor]:
+    tops = layer(*bottoms)
+    return [tops] if isinstance(tops, Tensor) else list(tops)
+
+
+@pytest.fixture
+def run() -> Runner:
+    """run(layer, *bottoms): tops as arrays, computed in double precision; shapes are checked."""
+
+    def run_layer(layer: Layer, *bottoms: Array) -> list[Array]:
+        tensors = [torch.from_numpy(np.asarray(b, np.float64)) for b in bottoms]
+        tops = tops_of(layer.double(), tensors)
+        expected = [tuple(s) for s in layer.top_shapes(*(tuple(b.shape) for b in tensors))]
+        assert [tuple(top.shape) for top in tops] == expected
+        return [top.detach().numpy() for top in tops]
+
+    return run_layer
+
+
+@pytest.fixture
+def check_gradient() -> GradientCheck:
+    """check_gradient(layer, *bottoms): autograd against finite differences, parameters too."""
+
+    def check(layer: Layer, *bottoms: Array) -> None:
+        layer.double()
+        fixed = layer.entry.fixed_bottoms
+        tensors = [
+            torch.from_numpy(np.array(b, np.float64)).requires_grad_(j not in fixed)
+            for j, b in enumerate(bottoms)
+        ]
+
+        def function(*inputs: Tensor) -> tuple[Tensor, ...]:
+            tops = tops_of(layer, list(inputs[: len(tensors)]))
+            return tuple(top for top in tops if top.requires_grad)
+
+        assert torch.autograd.gradcheck(function, (*tensors, *layer.weights))
+
+    return check
+
+
+@pytest.fixture
+def spread() -> Spread:
+    """spread(*shape): distinct values of both signs, 0.1 apart and none nearer to 0 than 0.05."""
+    rng = np.random.default_rng(7)
+
+    def make(*shape: int) -> Array:
+        count = int(np.prod(shape))
+        steps = np.arange(count) - count // 2 + 0.5
+        return (rng.permutation(steps) * 0.1).reshape(shape)
+
+    return make

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+
+Array = NDArray[Any]
+
+
+def convolve(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    *,
+    stride: Shape,
+    pad: Shape,
+    dilation: Shape,
+    group: int,
+) -> Array:
+    """y[n, m, p] = b[m] + sum over c, k of w[m, c, k] x[n, first channel + c, s p - pad + d k]."""
+    axes = range(x.ndim - 2)
+    kernel = weight.shape[2:]
+    out = [
+        (x.shape[2 + a] + 2 * pad[a] - (dilation[a] * (kernel[a] - 1) + 1)) // stride[a] + 1
+        for a in axes
+    ]
+    y = np.zeros((x.shape[0], weight.shape[0], *out))
+    per_group = weight.shape[0] // group
+    for n, m in product(range(x.shape[0]), range(weight.shape[0])):
+        first = m // per_group * weight.shape[1]
+        for at in product(*map(range, out)):
+            total = bias[m]
+            for c, k in product(range(weight.shape[1]), product(*map(range, kernel))):
+                pixel = [at[a] * stride[a] - pad[a] + k[a] * dilation[a] for a in axes]
+                if all(0 <= pixel[a] < x.shape[2 + a] for a in axes):
+                    total += weight[(m, c, *k)] * x[(n, first + c, *pixel)]
+            y[(n, m, *at)] = total
+    return y
+
+
+CASES = [
+    # fields, bottom, stride, pad, dilation, group
+    ("kernel_size: 3", (2, 3, 5, 4), (1, 1), (0, 0), (1, 1), 1),
+    ("kernel_size: 3 stride: 2 pad: 1", (1, 2, 6, 5), (2, 2), (1, 1), (1, 1), 1),
+    ("kernel_size: 2 dilation: 2 pad: 1", (1, 2, 5, 5), (1, 1), (1, 1), (2, 2), 1),
+    ("kernel_size: 2 group: 2", (1, 4, 3, 4), (1, 1), (0, 0), (1, 1), 2),
+    (
+        "kernel_h: 3 kernel_w: 1 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0",
+        (1, 2, 5, 3),
+        (2, 1),
+        (1, 0),
+        (1, 1),
+        1,
+    ),
+    (
+        "kernel_size: 2 kernel_size: 3 stride: 1 stride: 2 dilation: 2 dilation: 1",
+        (1, 2, 4, 7),
+        (1, 2),
+        (0, 0),
+        (2, 1),
+        1,
+    ),
+    ("kernel_size: 1 stride: 2", (1, 3, 4, 4), (2, 2), (0, 0), (1, 1), 1),
+    ("kernel_size: 3 pad: 1", (2, 2, 6), (1,), (1,), (1,), 1),
+    ("kernel_size: 2 stride: 2", (1, 2, 4, 2, 4), (2, 2, 2), (0, 0, 0), (1, 1, 1), 1),
+]
+
+
+def layer_text(fields: str, outputs: int = 4) -> str:
+    return (
+        f'type: "Convolution" convolution_param {{ num_output: {outputs} {fields}'
+        ' weight_filler { type: "gaussian" } bias_filler { type: "gaussian" } }'
+    )
+
+
+@pytest.mark.parametrize(("fields", "shape", "stride", "pad", "dilation", "group"), CASES)
+def test_convolution_is_the_sum_over_the_window(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    shape: Shape,
+    stride: Shape,
+    pad: Shape,
+    dilation: Shape,
+    group: int,
+) -> None:
+    layer = make_layer(layer_text(fields), shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    wanted = convolve(x, weight, bias, stride=stride, pad=pad, dilation=dilation, group=group)
+    # Both in double precision, sums of at most 27 terms.
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x)
+
+
+def test_without_bias(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    layer = make_layer(layer_text("kernel_size: 2 bias_term: false"), (1, 2, 3, 3))
+    assert layer.blob_shapes == [(4, 2, 2, 2)]
+    (y,) = run(layer, np.zeros((1, 2, 3, 3)))
+    assert not y.any()
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "top"),
+    [(1, (2, 3, 5, 5), (2, 4, 3, 3)), (2, (2, 2, 3, 5, 5), (2, 2, 4, 3, 3)), (-3, (3, 5, 5), None)],
+)
+def test_axes_before_axis_are_batch_axes(
+    make_layer: LayerMaker, run: Runner, spread: Spread, axis: int, shape: Shape, top: Shape | None
+) -> None:
+    layer = make_layer(layer_text(f"kernel_size: 3 axis: {axis}"), shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    one = {"stride": (1, 1), "pad": (0, 0), "dilation": (1, 1)}
+    wanted = convolve(x.reshape(-1, 3, 5, 5), weight, bias, group=1, **one)
+    assert y.shape == (top or (4, 3, 3))
+    # Both in double precision.
+    np.testing.assert_allclose(y.reshape(wanted.shape), wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_no_spatial_axes_is_an_inner_product(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    layer = make_layer(layer_text("kernel_size: 1"), (2, 3))
+    x = spread(2, 3)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    wanted = [[bias[m] + sum(weight[m, c] * x[n, c] for c in range(3)) for m in range(4)]
+              for n in range(2)]  # fmt: skip
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+
+
+def test_several_bottoms_share_the_kernels(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    text = layer_text("kernel_size: 2", outputs=2) + 'bottom: "a" bottom: "b" top: "c" top: "d"'
+    shapes = [(1, 2, 3, 3), (2, 2, 2, 4)]
+    layer = make_layer(text, *shapes)
+    bottoms = [spread(*shape) for shape in shapes]
+    assert len(layer.weights) == 2
+    for y, x in zip(run(layer, *bottoms), bottoms, strict=True):
+        (alone,) = run(layer, x)
+        np.testing.assert_array_equal(y, alone)
+    check_gradient(layer, *bottoms)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes", "message"),
+    [
+        ("", [(1, 2, 5, 5)], "kernel_size is missing"),
+        ("kernel_size: 3 group: 3", [(1, 2, 5, 5)], "channels must be a multiple of group 3, got"),
+        ("kernel_size: 3 group: 3", [(1, 3, 5, 5)], "num_output must be a multiple of group 3"),
+        ("kernel_size: 7", [(1, 2, 5, 5)], r"the kernel \(7\) is larger than the padded image"),
+        ("kernel_size: 3 dilation: 3", [(1, 2, 5, 9)], r"the kernel \(7\) is larger than"),
+        ("kernel_size: 1", [(1, 2, 2, 2, 2, 2)], "at most 3 spatial axes, the bottom has 4"),
+        ("kernel_size: 1", [(1, 2, 5, 5), (1, 3, 5, 5)], "must have 2 channels and 4 axes"),
+        ("kernel_size: 0", [(1, 2, 5, 5)], "kernel_size must be > 0, got 0"),
+        ("kernel_size: 1 stride: 0", [(1, 2, 5, 5)], "stride must be > 0, got 0"),
+        ("kernel_size: 1 group: 0", [(1, 2, 5, 5)], "group must be > 0, got 0"),
+        ("kernel_size: 1 axis: 4", [(1, 2, 5, 5)], "axis 4 does not exist"),
+        ("num_output: 0 kernel_size: 1", [(1, 2, 5, 5)], "num_output must be > 0, got 0"),
+        ("kernel_size: 3 kernel_h: 3 kernel_w: 3", [(1, 2, 5, 5)], "give either kernel_size or"),
+    ],
+)
+def test_refused(make_layer: LayerMaker, fields: str, shapes: list[Shape], message: str) -> None:
+    output = "" if "num_output" in fields else "num_output: 4"
+    text = f'type: "Convolution" convolution_param {{ {output} {fields} }}'
+    with pytest.raises(NetError, match=message):
+        make_layer(text, *shapes)
+
+
+def test_num_output_is_needed(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="num_output"):
+        make_layer('type: "Convolution" convolution_param { kernel_size: 1 }', (1, 2, 5, 5))

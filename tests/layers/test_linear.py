@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+
+
+def layer_text(fields: str) -> str:
+    return (
+        f'type: "InnerProduct" inner_product_param {{ num_output: 3 {fields}'
+        ' weight_filler { type: "gaussian" } bias_filler { type: "gaussian" } }'
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "axis"),
+    [
+        ("", (4, 5), 1),
+        ("", (2, 2, 3, 2), 1),
+        ("axis: 2", (2, 3, 4), 2),
+        ("axis: -1", (2, 3, 4), 2),
+        ("axis: 0", (2, 3), 0),
+        ("transpose: true", (4, 5), 1),
+        ("bias_term: false", (4, 5), 1),
+    ],
+)
+def test_inner_product(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    shape: Shape,
+    axis: int,
+) -> None:
+    layer = make_layer(layer_text(fields), shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    inner = prod(shape[axis:])
+    weight: NDArray[Any] = layer.weights[0].detach().numpy()
+    bias = layer.weights[1].detach().numpy() if "bias_term" not in fields else np.zeros(3)
+    if "transpose" in fields:
+        assert weight.shape == (inner, 3)
+        weight = weight.T
+    rows = x.reshape(-1, inner)
+    wanted = np.zeros((len(rows), 3))
+    for m, n in product(range(len(rows)), range(3)):
+        wanted[m, n] = bias[n] + sum(weight[n, k] * rows[m, k] for k in range(inner))
+    assert y.shape == (*shape[:axis], 3)
+    # Both in double precision, at most 12 terms.
+    np.testing.assert_allclose(y.reshape(wanted.shape), wanted, rtol=1e-12, atol=1e-13)
+    check_gradient(layer, x)
+
+
+def test_takes_other_batches_of_the_same_inputs_only(make_layer: LayerMaker) -> None:
+    layer = make_layer(layer_text(""), (4, 2, 3))
+    assert layer.top_shapes((7, 6)) == [(7, 3)]
+    with pytest.raises(NetError, match=r"the weights take 6 inputs, .* shape 4 7 \(28\) has 7"):
+        layer.top_shapes((4, 7))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("num_output: 0", "num_output must be > 0, got 0"),
+        ("", "num_output"),
+        ("num_output: 3 axis: 2", "axis 2 does not exist"),
+    ],
+)
+def test_refused(make_layer: LayerMaker, fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "InnerProduct" inner_product_param {{ {fields} }}', (4, 5))

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker, Runner, Shape
+
+
+@pytest.mark.parametrize("ignored", [None, 2])
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("axis", "scores", "labels"),
+    [(1, (40, 4), (40,)), (1, (5, 4, 3), (5, 3)), (-1, (5, 3, 4), (5, 3)), (0, (4, 7), (7,))],
+)
+def test_accuracy(
+    make_layer: LayerMaker,
+    run: Runner,
+    axis: int,
+    scores: Shape,
+    labels: Shape,
+    top_k: int,
+    ignored: int | None,
+) -> None:
+    more = "" if ignored is None else f"ignore_label: {ignored}"
+    fields = f"top_k: {top_k} axis: {axis} {more}"
+    text = f'type: "Accuracy" top: "a" top: "c" accuracy_param {{ {fields} }}'
+    layer = make_layer(text, scores, labels)
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 5, scores).astype(float)  # many ties
+    t = rng.integers(0, 3, labels)  # class 3 never appears
+    accuracy, of_class = run(layer, x, t)
+    moved = np.moveaxis(x, axis, -1).reshape(-1, 4)
+    right, members = np.zeros(4), np.zeros(4)
+    for line, label in zip(moved, t.flat, strict=True):
+        if label == ignored:
+            continue
+        better = sum(line[k] >= line[label] for k in range(4) if k != label)
+        members[label] += 1
+        right[label] += better < top_k
+    # Counts are exact, their quotient has single precision.
+    assert accuracy == pytest.approx(right.sum() / members.sum(), rel=1e-6)
+    for k in range(4):
+        assert of_class[k] == pytest.approx(right[k] / max(members[k], 1), rel=1e-6)
+
+
+@pytest.mark.parametrize(("score", "expected"), [(1.0, 0.0), (2.0, 1.0)])
+def test_ties_count_against_the_label(
+    make_layer: LayerMaker, run: Runner, score: float, expected: float
+) -> None:
+    layer = make_layer('type: "Accuracy"', (1, 3), (1,))
+    (accuracy,) = run(layer, np.array([[score, 1.0, 1.0]]), np.array([0]))
+    assert accuracy == expected
+
+
+def test_without_valid_labels_the_accuracy_is_zero(make_layer: LayerMaker, run: Runner) -> None:
+    layer = make_layer('type: "Accuracy" accuracy_param { ignore_label: 1 }', (2, 3), (2,))
+    assert run(layer, np.zeros((2, 3)), np.ones(2))[0] == 0
+
+
+def test_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Accuracy"', (1, 3), (1,))
+    assert not layer(torch.ones(1, 3, requires_grad=True), torch.zeros(1)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "message"),
+    [
+        ("top_k: 4", (2,), r"top_k must be <= number of classes \(3\), got 4"),
+        ("top_k: 0", (2,), "top_k must be > 0"),
+        ("", (3,), "Number of labels must match"),
+        ("axis: 2", (2,), "axis 2 does not exist"),
+    ],
+)
+def test_refused(make_layer: LayerMaker, fields: str, labels: Shape, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "Accuracy" accuracy_param {{ {fields} }}', (2, 3), labels)
+
+
