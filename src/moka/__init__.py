@@ -1,8 +1,8 @@
 """Moka: Caffe models on PyTorch.
 
-    net = moka.load("deploy.prototxt", "net.caffemodel")   # an nn.Module
-    outputs = net(data=tensor)                             # {"prob": tensor}
-    solver = moka.train("solver.prototxt")
+net = moka.load("deploy.prototxt", "net.caffemodel")   # an nn.Module
+outputs = net(data=tensor)                             # {"prob": tensor}
+solver = moka.train("solver.prototxt")
 """
 
 from __future__ import annotations

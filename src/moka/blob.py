@@ -156,7 +156,8 @@ class ParameterMemory(Memory):
 
     def _storage(self) -> Tensor:
         if not self._grad:
-            return self._parameter.detach().view(self.shape)
+            # `data`, not `detach()`: weights may change between a forward and a backward pass.
+            return self._parameter.data.view(self.shape)
         if self._parameter.grad is None:
             self._parameter.grad = torch.zeros_like(self._parameter)
         return self._parameter.grad.view(self.shape)

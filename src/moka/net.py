@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moka import net_lines
-from moka.blob import Blob
+from moka.blob import Blob, ParameterMemory
 from moka.context import device as context_device
 from moka.errors import MokaError, NetError
 from moka.graph import (
@@ -141,6 +141,25 @@ class Net(nn.Module):
                 for w, shape in zip(layer.weights, layer.blob_shapes, strict=True)
             ]
         return self._layer_blobs[index]
+
+    def take_written_parameters(self) -> None:
+        """Copy parameters to the device whose NumPy arrays a user may have written to."""
+        for memory in self._handed_out_parameters():
+            memory.push()
+
+    def renew_written_parameters(self) -> None:
+        """Copy parameters from the device to NumPy arrays that a user holds."""
+        for memory in self._handed_out_parameters():
+            memory.pull()
+
+    def _handed_out_parameters(self) -> Iterator[ParameterMemory]:
+        if self.device.type == "cpu":
+            return  # there an array is the parameter's own memory
+        for blobs in self._layer_blobs.values():
+            for blob in blobs:
+                for memory in (blob.data_memory, blob.diff_memory):
+                    if isinstance(memory, ParameterMemory) and memory.handed_out:
+                        yield memory
 
     def forget_layer_blobs(self, index: int) -> None:
         """Make new blobs for layer `index`, whose parameters have been exchanged."""

@@ -34,7 +34,7 @@ def time(flags: dict[str, Any]) -> None:
         stages=flags["stage"].split(","),
         device=where,
     )
-    engine = Layerwise(net)
+    engine = Layerwise(net, every_layer=True)
     log.info("Performing Forward")
     log.info("Initial loss: %g", engine.forward())
     log.info("Performing Backward")

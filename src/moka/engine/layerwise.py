@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.blob import ParameterMemory
+from moka.graph import BackwardMarks
 from moka.layers.source import Input
 from moka.net import Net
 
@@ -31,14 +31,21 @@ class Layerwise:
 
     Args:
         net: the net; its `blobs` and parameters are read and written.
+        every_layer: compute the gradients of all parameters, needed or not, as `caffe time` does.
 
     Attributes:
         before_forward, after_forward, before_backward, after_backward: called with the index of
             the layer.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, *, every_layer: bool = False) -> None:
         self.net = net
+        self.marks = net.marks
+        if every_layer:
+            self.marks = tuple(
+                BackwardMarks(True, mark.bottoms, tuple(w.requires_grad for w in layer.weights))
+                for mark, layer in zip(net.marks, net.layers, strict=True)
+            )
         self.before_forward: list[Callback] = []
         self.after_forward: list[Callback] = []
         self.before_backward: list[Callback] = []
@@ -64,7 +71,7 @@ class Layerwise:
         self._settle()
         for i in range(len(self.net.layers) - 1 if start is None else start, end - 1, -1):
             _call(self.before_backward, i)
-            if self.net.marks[i].layer:
+            if self.marks[i].layer:
                 self._backward_layer(i)
             _call(self.after_backward, i)
 
@@ -80,18 +87,13 @@ class Layerwise:
         net = self.net
         if any(net.blobs[name].shape != shape for name, shape in net.input_shapes.items()):
             net.reshape()
-        if net.device.type != "cpu":
-            for i in range(len(net.layers)):
-                for blob in net.layer_blobs(i):
-                    for memory in (blob.data_memory, blob.diff_memory):
-                        if isinstance(memory, ParameterMemory):
-                            memory.push()
+        net.take_written_parameters()
 
     def _forward_layer(self, i: int) -> None:
         net, node = self.net, self.net.graph.nodes[i]
         if isinstance(net.layers[i], Input):
             return
-        if net.marks[i].layer and node.bottoms:
+        if self.marks[i].layer and node.bottoms:
             self._records[i] = record = self._record(i)
             tops = record.tops
         else:
@@ -104,7 +106,7 @@ class Layerwise:
     def _record(self, i: int) -> _Record:
         net, node = self.net, self.net.graph.nodes[i]
         bottoms = []
-        for name, wanted in zip(node.bottoms, net.marks[i].bottoms, strict=True):
+        for name, wanted in zip(node.bottoms, self.marks[i].bottoms, strict=True):
             memory = net.blobs[name].data_memory
             # An array handed out may be written to before the backward pass.
             tensor = memory.tensor().clone() if memory.handed_out else memory.tensor().detach()
@@ -121,7 +123,7 @@ class Layerwise:
         )
 
     def _backward_layer(self, i: int) -> None:
-        net, node, marks = self.net, self.net.graph.nodes[i], self.net.marks[i]
+        net, node, marks = self.net, self.net.graph.nodes[i], self.marks[i]
         if not any(marks.bottoms) and not any(marks.params):
             return
         record = self._records.get(i) or self._records.setdefault(i, self._record(i))
@@ -154,9 +156,7 @@ class Layerwise:
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
                 weight.grad += grad
-        for blob in net.layer_blobs(i):
-            if isinstance(blob.diff_memory, ParameterMemory):
-                blob.diff_memory.pull()
+        net.renew_written_parameters()
 
     def _put_diff(self, name: str, grad: Tensor) -> None:
         memory = self.net.blobs[name].diff_memory

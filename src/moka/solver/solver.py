@@ -164,6 +164,7 @@ class Solver:
         """
         config = self.config
         end = self.iteration + iterations
+        self.net.take_written_parameters()
         self._lapse_start = time.perf_counter()
         self._lapse_iteration = self.iteration
         while self.iteration < end:
@@ -182,6 +183,14 @@ class Solver:
             if self.stop_requested:
                 return
 
+    def _update(self, lr: float) -> Clipped | None:
+        clipped = apply_update(self._params, self._rule, self.config, lr)
+        if self.keep_blobs:
+            for p, update in zip(self._params, self._rule.updates(), strict=True):
+                p.grad.copy_(update)
+            self.net.renew_written_parameters()
+        return clipped
+
     def _due(self, every: int) -> bool:
         return every > 0 and self.iteration % every == 0
 
@@ -196,10 +205,7 @@ class Solver:
         displayed = self._due(config.display)
         outputs = outputs_of(self.net) if displayed else ()
         lr = self.rate
-        clipped = apply_update(self._params, self._rule, config, lr)
-        if self.keep_blobs:
-            for p, update in zip(self._params, self._rule.updates(), strict=True):
-                p.grad.copy_(update)
+        clipped = self._update(lr)
         self._announce_iteration(smoothed, lr, displayed, outputs, clipped, waited)
 
     def _announce_iteration(
