@@ -48,6 +48,7 @@ class Net(nn.Module):
         graph: nodes in running order; node i belongs to layer i.
         layers: the layers, in order.
         marks: for each layer, what takes part in the backward pass.
+        sources: (name, layer) of the layers that make data.
         learnable: every parameter once, with its owner, sharers and factors.
         blobs: name to Blob, in order; they take no memory before they are used.
         data_bytes: what Caffe calls "Memory required for data".
@@ -70,6 +71,7 @@ class Net(nn.Module):
             self.learnable: tuple[LearnableBlob, ...] = share(graph.nodes, blob_shapes)
         except MokaError as error:
             raise error.at(file=graph.file) from None
+        self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]
         self.marks: tuple[BackwardMarks, ...] = self._mark()
         self._tie_shared_weights()
         self.to(self.device)
@@ -171,13 +173,6 @@ class Net(nn.Module):
             yield node.name, layer
 
     @property
-    def sources(self) -> Iterator[tuple[str, Source]]:
-        """(name, layer) of the layers that make data."""
-        for name, layer in self.named_layers():
-            if isinstance(layer, Source):
-                yield name, layer
-
-    @property
     def loss_tops(self) -> list[tuple[str, float]]:
         """(blob, weight) of everything that adds to the loss."""
         return [
@@ -228,8 +223,8 @@ class Net(nn.Module):
                 blobs.update((top, inputs[top]) for top in node.tops)
                 continue
             bottoms = [blobs[b] for b in node.bottoms]
-            for j, wanted in enumerate(self.marks[i].bottoms):
-                if not wanted and bottoms[j].requires_grad:
+            for j, wanted in enumerate(node.layer.propagate_down):
+                if not wanted and not self.marks[i].bottoms[j]:  # force_backward overrules it
                     bottoms[j] = bottoms[j].detach()
             blobs.update(zip(node.tops, self.run_layer(i, bottoms), strict=True))
             if keep is not None:

@@ -25,7 +25,7 @@ def time(flags: dict[str, Any]) -> None:
     if not flags["model"]:
         raise UsageError("Need a model definition to time.", advice="Give --model=FILE.")
     if flags["phase"] not in PHASES:
-        raise UsageError('phase must be "TRAIN" or "TEST"', advice=f"found {flags['phase']}.")
+        raise UsageError(f'phase must be "TRAIN" or "TEST", found {flags["phase"]}.')
     where = device.use(flags["gpu"])
     net = build_net(
         flags["model"],

@@ -25,7 +25,7 @@ class CursorState:
     """Where a stream of batches stands: what a resumed run needs to go on with the next record.
 
     Attributes:
-        records_read: since the beginning, over all epochs.
+        records_read: since the beginning, over all epochs, skipped ones too.
         random: the state of the generator of crops and mirrors; None before the first draw.
     """
 
@@ -60,7 +60,7 @@ class RecordBatches:
         self.transform = transform
         self.batch_size = batch_size
         self.with_labels = with_labels
-        self.skip = int(torch.randint(rand_skip, ())) if rand_skip else 0
+        self.start = CursorState(int(torch.randint(rand_skip, ())) if rand_skip else 0)
         self.count = len(store)
         key, value = next(store.read())
         first = self._decode(key, self._parse(key, value))
@@ -94,7 +94,7 @@ class RecordBatches:
 
     def _records(self, read: int) -> Iterator[tuple[bytes, bytes]]:
         """Records from the one after `read` on, starting over at the end."""
-        start = (self.skip + read) % self.count
+        start = read % self.count
         while True:
             yield from self.store.read(start)
             start = 0

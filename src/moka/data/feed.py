@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from moka.errors import DataError
+
 T = TypeVar("T")
 
 _POLL_S = 0.1  # how soon a thread that waits for room sees that nobody wants its work any more
@@ -35,6 +37,8 @@ class Feed(Generic[T]):
 
     def next(self) -> T:
         """The next item, waiting for it if need be (see `waited_s`)."""
+        if self._stop.is_set():
+            raise DataError("the data layer has been closed and gives no more batches.")
         if self._thread is None:
             self._thread = threading.Thread(
                 target=_run, args=(self._items, self._queue, self._stop), name="feed", daemon=True

@@ -34,7 +34,8 @@ class TrainingStep:
             for i, (_, layer) in enumerate(net.named_layers())
             if isinstance(layer, Source) and not isinstance(layer, Input)
         ]
-        self._keep = tuple({*net.graph.outputs, *(name for name, _ in net.loss_tops)})
+        self._losses = net.loss_tops
+        self._keep = tuple({*net.graph.outputs, *(name for name, _ in self._losses)})
 
     def forward(self) -> Tensor:
         """One pass without gradients; returns the loss, a scalar."""
@@ -60,10 +61,11 @@ class TrainingStep:
         return blobs
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
-        total = torch.zeros((), device=self.net.device)
-        for name, weight in self.net.loss_tops:
-            total = total + weight * blobs[name].sum()
-        return total
+        terms = [
+            blobs[name].sum() if weight == 1 else weight * blobs[name].sum()
+            for name, weight in self._losses
+        ]
+        return sum(terms[1:], terms[0]) if terms else torch.zeros((), device=self.net.device)
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class Data(Source):
             rand_skip=self.rand_skip,
             with_labels=len(self.config.top) > 1,
         )
-        self.after = CursorState()
+        self.after = self.batches.start
         self._start()
 
     def _start(self) -> None:

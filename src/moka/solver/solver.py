@@ -322,10 +322,12 @@ class Solver:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
         state = read_state(state_file)
-        load_weights(self.net, [model_of(state, state_file)])
+        model_file = model_of(state, state_file)
+        load_weights(self.net, [model_file])
         log.info("SGDSolver: restoring history")
         load_history(state, self._rule.history(), state_file)
         self.iteration = state.iter
+        self._last_snapshot = model_file
         if state.HasField("run_state"):
             self._losses = list(state.run_state.recent_loss)
             load_run_state(state.run_state, self.net)

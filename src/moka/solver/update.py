@@ -127,17 +127,17 @@ RULES: dict[str, Callable[[Sequence[Learnable], SolverParameter], Rule]] = {"SGD
 
 
 def make_rule(params: Sequence[Learnable], config: SolverParameter) -> Rule:
-    """The rule of the solver's type.
+    """The rule of the solver's type, which `check_type` knows."""
+    return RULES[config.type](params, config)
 
-    Raises:
-        SolverError: unknown type.
-    """
+
+def check_type(config: SolverParameter) -> None:
+    """Raises SolverError if there is no such solver type."""
     if config.type not in RULES:
         raise SolverError(
             f"Unknown solver type: {config.type} (known: {', '.join(sorted(RULES))}).",
             advice=did_you_mean(config.type, RULES),
         )
-    return RULES[config.type](params, config)
 
 
 def apply_update(
