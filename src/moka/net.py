@@ -114,7 +114,7 @@ class Net(nn.Module):
             owner = self.layers[blob.owner[0]].weights[blob.owner[1]]
             owner.requires_grad_(any(self.marks[i].params[k] for i, k in blob.users))
             for i, k in blob.users[1:]:
-                self.layers[i].weights[k] = owner
+                self.layers[i].share_weight(k, owner)
 
     def _make_blobs(self, shapes: Mapping[str, Shape]) -> dict[str, Blob]:
         blobs: dict[str, Blob] = {}

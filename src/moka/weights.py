@@ -131,7 +131,7 @@ def share_weights(net: Net, owner: Net) -> None:
             )
         if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
             for k, weight in enumerate(theirs.weights):
-                mine.weights[k] = weight
+                mine.share_weight(k, weight)
             net.forget_layer_blobs(by_name[node.name])
 
 

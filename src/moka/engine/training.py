@@ -27,13 +27,15 @@ class TrainingStep:
     def __init__(self, net: Net, *, keep_blobs: bool = False) -> None:
         self.net = net
         self.keep_blobs = keep_blobs
-        if net.device.type == "cpu":
-            keep_freed_memory()
         self._sources = [
             i
             for i, (_, layer) in enumerate(net.named_layers())
             if isinstance(layer, Source) and not isinstance(layer, Input)
         ]
+        if net.device.type == "cpu":
+            keep_freed_memory()
+            if not keep_blobs:  # whose readers may expect row-major parameters
+                _lay_out_kernels(net)
         self._losses = net.loss_tops
         self._keep = tuple({*net.graph.outputs, *(name for name, _ in self._losses)})
 
@@ -66,6 +68,14 @@ class TrainingStep:
             for name, weight in self._losses
         ]
         return sum(terms[1:], terms[0]) if terms else torch.zeros((), device=self.net.device)
+
+
+def _lay_out_kernels(net: Net) -> None:
+    """Keep convolution kernels channels-last too, so that they are not copied in each pass."""
+    for blob in net.learnable:
+        parameter = net.parameter_of(blob)
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def channels_last(x: Tensor) -> Tensor:

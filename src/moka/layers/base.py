@@ -141,6 +141,14 @@ class Layer(nn.Module):
             nn.Parameter(fill(spec.filler, spec.shape)) for spec in self.blob_specs(*bottom_shapes)
         )
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
+        self.stored_in_other_shape = False
+
+    def share_weight(self, index: int, weight: nn.Parameter) -> None:
+        """Use another layer's parameter, of the same count, as parameter `index`."""
+        self.weights[index] = weight
+        self.stored_in_other_shape = any(
+            tuple(w.shape) != shape for w, shape in zip(self.weights, self.blob_shapes, strict=True)
+        )
 
     def setup(self, *bottom_shapes: Any, **_: Any) -> None:
         """Work out once what `top_shapes` and `forward` need beyond the declared fields."""
@@ -156,10 +164,10 @@ class Layer(nn.Module):
     @property
     def blobs(self) -> list[Tensor]:
         """The parameters in this layer's shapes (a shared one may be stored in another)."""
-        return [
-            w if w.shape == shape else w.view(shape)
-            for w, shape in zip(self.weights, self.blob_shapes, strict=True)
-        ]
+        stored: list[Tensor] = list(self.weights._parameters.values())  # type: ignore[arg-type]
+        if not self.stored_in_other_shape:
+            return stored
+        return [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
 
     def notes(self) -> list[str]:
         """What Caffe's log says while this layer is set up, line by line."""

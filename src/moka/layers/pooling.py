@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from moka.errors import NetError
 from moka.layers.base import Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.window import Window
+
+Windows = tuple[Window, ...]  # one for each spatial axis
+Sizes = tuple[int, ...]
 
 
 class _GradLikeValue(Function):
@@ -36,19 +40,20 @@ class _GradLikeValue(Function):
 LOWEST = torch.finfo(torch.float32).min
 
 
-def max_pooling(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Tensor:
+def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     """Largest value of each window of x (N, C, H, W); (N, C, *out). First maximum on ties.
 
     A window without any pixel gives the lowest float.
     """
-    if _fits(x, windows, out):
-        y = F.max_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(x, windows, out))
+    size = x.shape[2:]
+    if _fits(size, windows, out):
+        y = F.max_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
         return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call]
     padded = _pad(x, windows, out, LOWEST)
     return F.max_pool2d(padded, *_arguments(windows, pad=False))
 
 
-def max_pooling_mask(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Tensor:
+def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     """Where each maximum was: h * W + w inside its channel, as float; -1 for an empty window."""
     padded = _pad(x, windows, out, LOWEST)
     _, index = F.max_pool2d(padded, *_arguments(windows, pad=False), return_indices=True)
@@ -58,22 +63,21 @@ def max_pooling_mask(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -
     return torch.where(inside, row * x.shape[3] + column, -1).to(x.dtype)
 
 
-def average_pooling(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Tensor:
+def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     """Sum of each window of x (N, C, H, W) over its area clipped to the padded image.
 
     Padding counts as pixels of value 0; a window outside of the padded image gives NaN (0/0).
     """
-    if _fits(x, windows, out):
-        return F.avg_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(x, windows, out))
+    size = x.shape[2:]
+    if _fits(size, windows, out):
+        return F.avg_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
     area = _window_area(x, windows, out)
     padded = _pad(x, windows, out, 0.0)
     kernel = windows[0].kernel * windows[1].kernel
     return F.avg_pool2d(padded, *_arguments(windows, pad=False)) * (kernel / area)
 
 
-def stochastic_pooling(
-    x: Tensor, windows: Sequence[Window], out: Sequence[int], *, training: bool
-) -> Tensor:
+def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
     """One value of each window of x >= 0, drawn with chance proportional to it; in testing the
     average weighted the same way, sum(x^2) / sum(x) (Zeiler and Fergus, 2013)."""
     padded = _pad(x, windows, out, 0.0)
@@ -89,27 +93,25 @@ def stochastic_pooling(
     return flat.gather(-1, chosen.clamp_max(flat.shape[-1] - 1))[..., 0]
 
 
-def _rounds_up(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> bool:
-    return any(
-        w.pooled(n, round_up=False) != m for n, w, m in zip(x.shape[2:], windows, out, strict=True)
-    )
+@functools.lru_cache(maxsize=1024)
+def _rounds_up(size: Sizes, windows: Windows, out: Sizes) -> bool:
+    return any(w.pooled(n, round_up=False) != m for n, w, m in zip(size, windows, out, strict=True))
 
 
-def _fits(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> bool:
+@functools.lru_cache(maxsize=1024)
+def _fits(size: Sizes, windows: Windows, out: Sizes) -> bool:
     """Whether PyTorch's own pooling has Caffe's sizes here: it refuses pad > kernel / 2 and drops
     windows that start outside of an image without padding."""
-    rounds_up = _rounds_up(x, windows, out)
+    rounds_up = _rounds_up(size, windows, out)
     return all(
         2 * w.pad <= w.kernel
         and w.pooled(n, round_up=rounds_up) == m
         and (m - 1) * w.stride < n + w.pad
-        for n, w, m in zip(x.shape[2:], windows, out, strict=True)
+        for n, w, m in zip(size, windows, out, strict=True)
     )
 
 
-def _arguments(
-    windows: Sequence[Window], *, pad: bool = True
-) -> tuple[list[int], list[int], list[int]]:
+def _arguments(windows: Windows, *, pad: bool = True) -> tuple[list[int], list[int], list[int]]:
     return (
         [w.kernel for w in windows],
         [w.stride for w in windows],
@@ -117,7 +119,7 @@ def _arguments(
     )
 
 
-def _pad(x: Tensor, windows: Sequence[Window], out: Sequence[int], value: float) -> Tensor:
+def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
     """Pad (or cut) so that exactly the windows wanted fit without rounding."""
     h, w = (
         ((m - 1) * win.stride + win.kernel) - (n + win.pad)
@@ -126,7 +128,7 @@ def _pad(x: Tensor, windows: Sequence[Window], out: Sequence[int], value: float)
     return F.pad(x, (windows[1].pad, w, windows[0].pad, h), value=value)
 
 
-def _window_area(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Tensor:
+def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     """Area of each window clipped to the padded image, (*out)."""
     lengths = []
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
@@ -136,7 +138,7 @@ def _window_area(x: Tensor, windows: Sequence[Window], out: Sequence[int]) -> Te
     return lengths[0][:, None] * lengths[1]
 
 
-_POOL: dict[str, Callable[[Tensor, Sequence[Window], Sequence[int]], Tensor]] = {
+_POOL: dict[str, Callable[[Tensor, Windows, Sizes], Tensor]] = {
     "MAX": max_pooling,
     "AVE": average_pooling,
 }
@@ -180,14 +182,14 @@ class Pooling(Layer):
             raise NetError("give kernel_size, or both kernel_h and kernel_w.")
         if self.kernel_size is not None and (self.kernel_h or self.kernel_w):
             raise NetError("give either kernel_size or kernel_h and kernel_w, not both.")
-        self.windows = [
+        self.windows = tuple(
             Window(
                 getattr(self, f"kernel_{axis}") or self.kernel_size,
                 getattr(self, f"stride_{axis}") or self.stride,
                 getattr(self, f"pad_{axis}") or self.pad,
             )
             for axis in "hw"
-        ]
+        )
         for axis, window in zip("hw", self.windows, strict=True):
             if window.pad >= window.kernel:
                 raise NetError(
@@ -203,25 +205,27 @@ class Pooling(Layer):
         if any((s or 1) != 1 for s in (self.stride, self.stride_h, self.stride_w)):
             raise NetError("with global_pooling stride must be 1.")
 
-    def _windows(self, x: Shape) -> list[Window]:
-        return [Window(x[2]), Window(x[3])] if self.global_pooling else self.windows
+    def _windows(self, size: Sizes) -> Windows:
+        return tuple(Window(n) for n in size) if self.global_pooling else self.windows
 
-    def _out(self, x: Shape) -> list[int]:
+    def _out(self, size: Sizes) -> Sizes:
         up = self.round_mode == "CEIL"
-        return [w.pooled(n, round_up=up) for n, w in zip(x[2:], self._windows(x), strict=True)]
+        return tuple(
+            w.pooled(n, round_up=up) for n, w in zip(size, self._windows(size), strict=True)
+        )
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if len(x) != 4:
             raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
         if self.pool != "MAX" and len(self.config.top) > 1:
             raise NetError("only MAX pooling has a second top (the mask).")
-        out = self._out(x)
+        out = self._out(x[2:])
         if min(out) < 1:
-            raise NetError(f"the window {self._windows(x)} is larger than the image {x[2:]}.")
+            raise NetError(f"the window {self._windows(x[2:])} is larger than the image {x[2:]}.")
         return [(*x[:2], *out)] * max(1, len(self.config.top))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        windows, out = self._windows(tuple(x.shape)), self._out(tuple(x.shape))
+        windows, out = self._windows(x.shape[2:]), self._out(x.shape[2:])
         if self.pool == "STOCHASTIC":
             return stochastic_pooling(x, windows, out, training=self.training)
         y = _POOL[self.pool](x, windows, out)

@@ -86,12 +86,14 @@ def write_snapshot(
     for tensor in history:
         state.history.append(blobproto.from_array(tensor.detach().cpu().numpy()))
     _put_run_state(state.run_state, net, recent_losses)
+    model_written = False
     try:
         save_weights(net, model_file, with_diffs=with_diffs)
+        model_written = True
         write_binary(state_file, state)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            if not os.path.exists(state_file):
+        if model_written and not os.path.exists(state_file):
+            with contextlib.suppress(OSError):
                 os.unlink(model_file)
         raise SolverError(
             f"the snapshot of iteration {iteration} could not be written: {error.strerror}.",
