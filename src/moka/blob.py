@@ -47,6 +47,7 @@ class Memory:
         self.state = State.UNINITIALIZED
         self.device = device
         self.handed_out = False
+        self._borrowed = False
         self._value = value
         self._host: Tensor | None = None
         self._gpu: Tensor | None = None
@@ -109,13 +110,16 @@ class Memory:
             return
         self.shape = tuple(tensor.shape)
         if tensor.device.type == "cpu":
-            self._host, self.state = tensor, State.HEAD_AT_CPU
+            self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, True
         else:
             self._gpu, self.state = tensor, State.HEAD_AT_GPU
 
     def array(self) -> NDArray[np.float32]:
         """A live, writable NumPy view of the host's side."""
         host = self.mutable_cpu_data()
+        if self._borrowed:  # an engine's, which may need it as it is for the backward pass
+            self._host, self._borrowed = host.clone(), False
+            host = self._host
         if host.dtype != torch.float32 or (host.numel() > 1 and 0 in host.stride()):
             self._host = host = host.to(torch.float32).contiguous()
         self.handed_out = True

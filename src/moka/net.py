@@ -51,6 +51,7 @@ class Net(nn.Module):
         sources: (name, layer) of the layers that make data.
         learnable: every parameter once, with its owner, sharers and factors.
         blobs: name to Blob, in order; they take no memory before they are used.
+        passes: of the training step, so that the layerwise engine sees that blobs have changed.
         data_bytes: what Caffe calls "Memory required for data".
 
     Raises:
@@ -62,6 +63,7 @@ class Net(nn.Module):
         self.graph = graph
         self.device = device or context_device()
         self.data_bytes = 0
+        self.passes = 0
         shapes: dict[str, Shape] = {}
         log.info(net_lines.opening(graph.filtered))
         made = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
@@ -115,6 +117,10 @@ class Net(nn.Module):
             owner.requires_grad_(any(self.marks[i].params[k] for i, k in blob.users))
             for i, k in blob.users[1:]:
                 self.layers[i].share_weight(k, owner)
+            if owner.requires_grad:
+                for i, k in blob.users:
+                    if not self.marks[i].params[k]:
+                        self.layers[i].freeze(k)
 
     def _make_blobs(self, shapes: Mapping[str, Shape]) -> dict[str, Blob]:
         blobs: dict[str, Blob] = {}

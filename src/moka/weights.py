@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moka.blob import Blob
 from moka.errors import SchemaError, WeightsError
+from moka.layers.base import Layer
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
 from moka.schema.blobproto import to_array
@@ -40,8 +41,7 @@ def load_weights(net: Net, files: PathLike | Iterable[PathLike]) -> None:
     """
     if isinstance(files, (str, os.PathLike)):
         files = os.fspath(files).split(",")
-    for file in files:
-        copy_weights(net, read_model(file), file)
+    _carry_out([copy for file in files for copy in _plan(net, read_model(file), file)])
 
 
 def read_model(file: PathLike) -> caffe_pb2.NetParameter:
@@ -67,8 +67,21 @@ def read_model(file: PathLike) -> caffe_pb2.NetParameter:
 
 def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(model)") -> None:
     """Copy the blobs of a model's layers into the net's layers of the same name."""
+    _carry_out(_plan(net, model, file))
+
+
+Plan = list[tuple[Blob, NDArray[np.float32]]]
+
+
+def _carry_out(plan: Plan) -> None:
+    for target, values in plan:
+        target.data_memory.put(torch.from_numpy(values.reshape(target.shape)))
+
+
+def _plan(net: Net, model: caffe_pb2.NetParameter, file: PathLike) -> Plan:
+    """Which of the net's blobs get which values of a model, if all of them fit."""
     by_name = {node.name: i for i, node in enumerate(net.graph.nodes)}
-    found: list[tuple[Blob, NDArray[np.float32]]] = []
+    found: Plan = []
     for layer in model.layer:
         if layer.name not in by_name:
             log.info("Ignoring source layer %s", layer.name)
@@ -83,8 +96,7 @@ def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(mod
             )
         for k, (target, source) in enumerate(zip(targets, layer.blobs, strict=True)):
             found.append((target, _fitting(target.shape, source, layer.name, k, file)))
-    for target, values in found:
-        target.data_memory.put(torch.from_numpy(values.reshape(target.shape)))
+    return found
 
 
 def _fitting(
@@ -116,9 +128,10 @@ def share_weights(net: Net, owner: Net) -> None:
     """Let the net use another net's parameters, layer by layer of the same name.
 
     Raises:
-        WeightsError: a layer whose parameters differ in number or shape.
+        WeightsError: a layer whose parameters differ in number or shape; nothing is shared then.
     """
     by_name = {node.name: i for i, node in enumerate(net.graph.nodes)}
+    pairs: list[tuple[int, Layer]] = []
     for j, node in enumerate(owner.graph.nodes):
         if node.name not in by_name:
             log.info("Ignoring source layer %s", node.name)
@@ -130,9 +143,11 @@ def share_weights(net: Net, owner: Net) -> None:
                 f" {theirs.blob_shapes} there."
             )
         if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
-            for k, weight in enumerate(theirs.weights):
-                mine.share_weight(k, weight)
-            net.forget_layer_blobs(by_name[node.name])
+            pairs.append((by_name[node.name], theirs))
+    for i, theirs in pairs:
+        for k, weight in enumerate(theirs.weights):
+            net.layers[i].share_weight(k, weight)
+        net.forget_layer_blobs(i)
 
 
 def to_message(net: Net, *, with_diffs: bool = False) -> caffe_pb2.NetParameter:

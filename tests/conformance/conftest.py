@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,21 @@ class Case:
     """One recorded case.
 
     Args:
-        file: the .npz.
+        path: the .npz, or a folder with case.json, expect.npz and work/.
         factor: widens every tolerance.
     """
 
-    def __init__(self, file: Path, factor: float = 1.0) -> None:
-        with np.load(file) as stored:
+    def __init__(self, path: Path, factor: float = 1.0) -> None:
+        self.folder = path if path.is_dir() else None
+        with np.load(path / "expect.npz" if self.folder else path) as stored:
             self.values: dict[str, Array] = {key: stored[key] for key in stored.files}
         self.factor = factor
-        self.options: dict[str, Any] = self.json("options")
-        self.tolerances: dict[str, dict[str, float]] = self.json("tol")
+        if self.folder:
+            self.options: dict[str, Any] = json.loads((path / "case.json").read_text())
+            self.tolerances: dict[str, dict[str, float]] = self.options["tol"]
+        else:
+            self.options = self.json("options")
+            self.tolerances = self.json("tol")
 
     def text(self, key: str) -> str:
         return str(self.values[key])
@@ -68,21 +73,21 @@ class Case:
 
     def write_files(self) -> None:
         """Write what the case needs into the current directory."""
+        if self.folder:
+            shutil.copytree(self.folder / "work", ".", dirs_exist_ok=True)
         for name, content in self.group("file").items():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_bytes(content.tobytes())
 
 
 @pytest.fixture
-def case(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     """The case in the file given by parametrisation, its files in the current directory."""
     monkeypatch.chdir(tmp_path)
     cuda = "device" in request.fixturenames and _device(request).type == "cuda"
     made = Case(request.param, CUDA_FACTOR if cuda else 1.0)
     made.write_files()
-    yield made
+    return made
 
 
 def _device(request: pytest.FixtureRequest) -> torch.device:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 import caffe
 
 if TYPE_CHECKING:
-    from tests.conformance.conftest import Case
+    from tests.conformance.conftest import Array, Case
 
 FILES = sorted((Path(__file__).parent / "solvers").glob("*.npz"))
 
@@ -28,19 +29,19 @@ def test_step_by_step(case: Case, device: torch.device) -> None:
         solver.net.params[layer][int(index)].data[...] = values
 
     rates: list[float] = []
-    losses: dict[str, list[float]] = {name: [] for name in case.group("loss")}
+    losses: dict[str, list[Array]] = {name: [] for name in case.group("loss")}
     for k in range(1, case.options["steps"] + 1):
         rates.append(solver.lr)
         solver.step(1)
-        for name, values in losses.items():
-            values.append(solver.net.blobs[name].data.copy())
+        for name, recent in losses.items():
+            recent.append(solver.net.blobs[name].data.copy())
         for address in case.group(f"param/{k}"):
             layer, _, index = address.rpartition("/")
             case.check(f"param/{k}/{address}", solver.net.params[layer][int(index)].data)
     assert solver.iter == case.options["steps"]
     case.check("lr", rates)
-    for name, values in losses.items():
-        case.check(f"loss/{name}", values)
+    for name, recent in losses.items():
+        case.check(f"loss/{name}", np.stack(recent))
 
     batches = case.options["test_net"]
     for k in range(1, batches + 1):

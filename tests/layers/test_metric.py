@@ -80,5 +80,3 @@ def test_no_gradient(make_layer: LayerMaker) -> None:
 def test_refused(make_layer: LayerMaker, fields: str, labels: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "Accuracy" accuracy_param {{ {fields} }}', (2, 3), labels)
-
-

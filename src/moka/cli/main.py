@@ -93,15 +93,15 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: 0, or 1 after an error of the user's."""
     on_terminal = sys.stderr.isatty()
-    log_to_stderr(plain=on_terminal)
-    try:
-        return _run(sys.argv[1:] if argv is None else argv)
-    except MokaError as error:
-        if on_terminal:
-            print(f"caffe: {error}", file=sys.stderr)
-        else:
-            log.critical(str(error))
-        return 1
+    with log_to_stderr(plain=on_terminal):
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        except MokaError as error:
+            if on_terminal:
+                print(f"caffe: {error}", file=sys.stderr)
+            else:
+                log.critical(str(error))
+            return 1
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,21 +65,22 @@ def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.
     if state == "auto":
         state = latest_state(prefix)
         log.info("Found %s", state or f"no snapshot under {prefix}: starting at iteration 0")
-    _listen_to_signals(solver, flags)
     try:
-        if state:
-            log.info("Resuming from %s", state)
-            solver.restore(state)
-        log.info("Starting Optimization")
-        solver.solve()
-        log.info("Optimization Done.")
+        with _listening_to_signals(solver, flags):
+            if state:
+                log.info("Resuming from %s", state)
+                solver.restore(state)
+            log.info("Starting Optimization")
+            solver.solve()
+            log.info("Optimization Done.")
     finally:
         if isinstance(report, TerminalReport):
             report.close()
         solver.close()
 
 
-def _listen_to_signals(solver: Solver, flags: dict[str, Any]) -> None:
+@contextmanager
+def _listening_to_signals(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
     """SIGINT and SIGHUP ask the loop to stop or to save; it does so between two iterations."""
 
     def act(effect: str) -> Any:
@@ -89,6 +92,12 @@ def _listen_to_signals(solver: Solver, flags: dict[str, Any]) -> None:
 
         return handler
 
-    signal.signal(signal.SIGINT, act(flags["sigint_effect"]))
+    effects = {signal.SIGINT: flags["sigint_effect"]}
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, act(flags["sighup_effect"]))
+        effects[signal.SIGHUP] = flags["sighup_effect"]
+    before = {number: signal.signal(number, act(effect)) for number, effect in effects.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

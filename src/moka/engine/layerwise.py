@@ -20,10 +20,12 @@ Callback = Callable[[int], object]
 
 
 class _Record(NamedTuple):
-    """What a layer saw and made: detached bottoms, and tops that lead back to them."""
+    """What a layer saw and made: detached bottoms, and tops that lead back to them; and in which
+    pass, since another engine's pass makes it worthless."""
 
     bottoms: list[Tensor]
     tops: list[Tensor]
+    passes: int
 
 
 class Layerwise:
@@ -112,7 +114,7 @@ class Layerwise:
             tensor = memory.tensor().clone() if memory.handed_out else memory.tensor().detach()
             bottoms.append(tensor.requires_grad_(wanted))
         with torch.enable_grad():
-            return _Record(bottoms, list(net.run_layer(i, bottoms)))
+            return _Record(bottoms, list(net.run_layer(i, bottoms)), net.passes)
 
     def _loss_of(self, i: int) -> float:
         node = self.net.graph.nodes[i]
@@ -126,7 +128,9 @@ class Layerwise:
         net, node, marks = self.net, self.net.graph.nodes[i], self.marks[i]
         if not any(marks.bottoms) and not any(marks.params):
             return
-        record = self._records.get(i) or self._records.setdefault(i, self._record(i))
+        record = self._records.get(i)
+        if record is None or record.passes != net.passes:
+            record = self._records[i] = self._record(i)
         made = [(t, net.blobs[n]) for t, n in zip(record.tops, node.tops, strict=True)
                 if t.requires_grad]  # fmt: skip
         weights = [w for w, wanted in zip(net.layers[i].weights, marks.params, strict=True)
@@ -135,7 +139,8 @@ class Layerwise:
         wanted_tensors = [record.bottoms[j] for j in bottoms] + weights
         if not made or not wanted_tensors:
             for j in bottoms:
-                self._put_diff(node.bottoms[j], torch.zeros_like(record.bottoms[j]))
+                zeros = torch.zeros_like(record.bottoms[j]).detach()
+                net.blobs[node.bottoms[j]].diff_memory.put(zeros)
             return
         for top, blob in made:
             if blob.diff_memory.shape != tuple(top.shape):
@@ -147,10 +152,14 @@ class Layerwise:
             retain_graph=True,
             allow_unused=True,
         )
+        taken = {_storage(blob.diff_memory.tensor()) for _, blob in made}
         for j, grad in zip(bottoms, grads, strict=False):
-            self._put_diff(
-                node.bottoms[j], torch.zeros_like(record.bottoms[j]) if grad is None else grad
-            )
+            if grad is None:
+                grad = torch.zeros_like(record.bottoms[j])
+            elif _storage(grad) in taken or 0 in grad.stride():
+                grad = grad.clone()  # blobs' diffs are written to, so each has its own memory
+            taken.add(_storage(grad))
+            net.blobs[node.bottoms[j]].diff_memory.put(grad.detach())
         for weight, grad in zip(weights, grads[len(bottoms) :], strict=True):
             if grad is not None:
                 if weight.grad is None:
@@ -158,17 +167,10 @@ class Layerwise:
                 weight.grad += grad
         net.renew_written_parameters()
 
-    def _put_diff(self, name: str, grad: Tensor) -> None:
-        memory = self.net.blobs[name].diff_memory
-        if memory.handed_out and memory.shape == tuple(grad.shape):
-            memory.put(grad)
-        else:
-            memory.put(grad.detach().clone() if _shared(grad) else grad.detach())
 
-
-def _shared(grad: Tensor) -> bool:
-    """Whether a gradient may be the memory of another blob's diff (a view, or expanded)."""
-    return grad._base is not None or 0 in grad.stride()
+def _storage(tensor: Tensor) -> int:
+    """What tells apart the memory of two tensors; no two blobs' diffs may have the same."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _call(callbacks: list[Callback], index: int) -> None:

@@ -53,6 +53,7 @@ class TrainingStep:
 
     def _run(self) -> dict[str, Tensor]:
         net = self.net
+        net.passes += 1
         inputs = {name: net.blobs[name].data_memory.tensor() for name in net.graph.inputs}
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))

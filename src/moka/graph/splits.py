@@ -41,7 +41,7 @@ def insert_splits(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
                 weight = old.loss_weight[j] if j < len(old.loss_weight) else 0.0
                 _add_split(new, old, j, uses[i, j], weight)
                 if weight:
-                    layer.ClearField("loss_weight")
+                    layer.loss_weight[j] = 0.0
                     taken[i, j] += 1
     return new
 

@@ -141,14 +141,18 @@ class Layer(nn.Module):
             nn.Parameter(fill(spec.filler, spec.shape)) for spec in self.blob_specs(*bottom_shapes)
         )
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
-        self.stored_in_other_shape = False
+        self._frozen: set[int] = set()
+        self._adapted = False  # whether `blobs` differs from `weights`
+
+    def freeze(self, index: int) -> None:
+        """Take no part in the gradient of parameter `index`, which others share and train."""
+        self._frozen.add(index)
+        self._adapted = True
 
     def share_weight(self, index: int, weight: nn.Parameter) -> None:
         """Use another layer's parameter, of the same count, as parameter `index`."""
         self.weights[index] = weight
-        self.stored_in_other_shape = any(
-            tuple(w.shape) != shape for w, shape in zip(self.weights, self.blob_shapes, strict=True)
-        )
+        self._adapted |= tuple(weight.shape) != self.blob_shapes[index]
 
     def setup(self, *bottom_shapes: Any, **_: Any) -> None:
         """Work out once what `top_shapes` and `forward` need beyond the declared fields."""
@@ -165,9 +169,10 @@ class Layer(nn.Module):
     def blobs(self) -> list[Tensor]:
         """The parameters in this layer's shapes (a shared one may be stored in another)."""
         stored: list[Tensor] = list(self.weights._parameters.values())  # type: ignore[arg-type]
-        if not self.stored_in_other_shape:
+        if not self._adapted:
             return stored
-        return [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
+        views = [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
+        return [w.detach() if k in self._frozen else w for k, w in enumerate(views)]
 
     def notes(self) -> list[str]:
         """What Caffe's log says while this layer is set up, line by line."""

@@ -54,9 +54,9 @@ class Accuracy(Layer):
         if counted is None:
             counted = torch.ones_like(right)
         right = right & counted
-        accuracy = right.sum() / counted.sum().clamp_min(1)
+        accuracy = right.sum().to(x.dtype) / counted.sum().clamp_min(1)
         if len(self.config.top) < 2:
-            return accuracy.to(x.dtype)
+            return accuracy
         members = x.new_zeros(classes).index_add_(0, index.flatten(), counted.flatten().to(x.dtype))
         hits = x.new_zeros(classes).index_add_(0, index.flatten(), right.flatten().to(x.dtype))
-        return [accuracy.to(x.dtype), hits / members.clamp_min(1)]
+        return [accuracy, hits / members.clamp_min(1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -88,8 +87,3 @@ def _message_of(type_name: str) -> str | None:
         if field.message_type is not None and field.message_type.name == wanted:
             return field.name
     return None
-
-
-def snake_case(type_name: str) -> str:
-    """SoftmaxWithLoss -> softmax_with_loss."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type_name).lower()

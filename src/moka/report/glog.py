@@ -11,6 +11,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 _LETTERS = {
@@ -35,7 +37,8 @@ class GlogFormatter(logging.Formatter):
         )
 
 
-def log_to_stderr(*, plain: bool = False) -> logging.Handler:
+@contextmanager
+def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
     """Send the logger "moka" to standard error; GLOG_minloglevel (0 INFO to 3 FATAL) is obeyed.
 
     Args:
@@ -45,10 +48,17 @@ def log_to_stderr(*, plain: bool = False) -> logging.Handler:
     number = os.environ.get("GLOG_minloglevel", "0")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s") if plain else GlogFormatter())
-    logger = logging.getLogger("moka")
+    logger, detail = logging.getLogger("moka"), logging.getLogger("moka.detail")
+    before = logger.level, logger.propagate, detail.level
     logger.addHandler(handler)
     logger.setLevel(_LEVELS[min(int(number), 3)] if number.isdigit() else logging.INFO)
     logger.propagate = False
     if plain:
-        logging.getLogger("moka.detail").setLevel(logging.WARNING)
-    return handler
+        detail.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        detail.setLevel(before[2])

@@ -188,7 +188,7 @@ class Solver:
         if self.keep_blobs:
             for p, update in zip(self._params, self._rule.updates(), strict=True):
                 p.grad.copy_(update)
-            self.net.renew_written_parameters()
+        self.net.renew_written_parameters()
         return clipped
 
     def _due(self, every: int) -> bool:

@@ -6,7 +6,9 @@ import gzip
 import os
 import struct
 import sys
+import zlib
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +33,16 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
             data = file.read()
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}.", file=path) from None
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise DataError("this is not an idx file of bytes.", file=path)
-    axes = data[3]
-    shape = struct.unpack_from(f">{axes}I", data, 4)
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
-    if values.size != np.prod(shape, dtype=np.int64):
+    start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise DataError(f"it is truncated: {len(data)} bytes.", file=path)
+    shape = struct.unpack(f">{data[3]}I", data[4:start])
+    values = np.frombuffer(data, np.uint8, offset=start)
+    if values.size != prod(shape):
         raise DataError(
             f"{values.size} bytes where shape {shape} says otherwise: it is truncated.", file=path
         )

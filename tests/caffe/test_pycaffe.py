@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import caffe
+from moka.errors import NetError, WeightsError
+
+if TYPE_CHECKING:
+    from tests.caffe.conftest import NetOpener
+
+Array = NDArray[Any]
+
+
+@pytest.fixture
+def net(open_net: NetOpener) -> caffe.Net:
+    return open_net()
+
+
+@pytest.fixture
+def x() -> Array:
+    return np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32)
+
+
+def outputs_of(net: caffe.Net, x: Array) -> tuple[Array, Array]:
+    """Hidden values and outputs, by the formula."""
+    w1, b1 = (blob.data for blob in net.params["ip1"])
+    w2, b2 = (blob.data for blob in net.params["ip2"])
+    hidden = np.tanh(x @ w1.T + b1)
+    return hidden, hidden @ w2.T + b2
+
+
+def test_what_is_in_a_net(net: caffe.Net) -> None:
+    assert net.name == "small"
+    assert list(net.blobs) == ["x", "h", "y"]
+    assert [tuple(blob.shape) for blob in net.blobs.values()] == [(2, 3), (2, 4), (2, 2)]
+    assert {name: [b.data.shape for b in blobs] for name, blobs in net.params.items()} == {
+        "ip1": [(4, 3), (4,)],
+        "ip2": [(2, 4), (2,)],
+    }
+    assert [layer.type for layer in net.layers] == ["Input", "InnerProduct", "TanH", "InnerProduct"]
+    assert [len(layer.blobs) for layer in net.layers] == [0, 2, 0, 2]
+    assert list(net.layer_dict) == ["in", "ip1", "act", "ip2"]
+    assert net.layer_dict["act"].type == "TanH"
+    assert (net.inputs, net.outputs) == (["x"], ["y"])
+    assert net.top_names["ip1"] == ["h"]
+    assert net.bottom_names["ip2"] == ["h"]
+    assert net.blob_loss_weights == {"x": 0.0, "h": 0.0, "y": 0.0}
+
+
+def test_forward(net: caffe.Net, x: Array) -> None:
+    net.blobs["x"].data[...] = x
+    got = net.forward()
+    hidden, y = outputs_of(net, x)
+    assert list(got) == ["y"]
+    # Sums of at most four terms in float32.
+    np.testing.assert_allclose(got["y"], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.blobs["h"].data, hidden, rtol=1e-5, atol=1e-6)
+
+
+def test_forward_with_keywords_and_more_blobs(net: caffe.Net, x: Array) -> None:
+    got = net.forward(blobs=["h"], x=x)
+    hidden, y = outputs_of(net, x)
+    assert list(got) == ["y", "h"]
+    np.testing.assert_allclose(got["h"], hidden, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got["y"], y, rtol=1e-5, atol=1e-6)
+
+
+def test_start_and_end(net: caffe.Net, x: Array) -> None:
+    got = net.forward(end="ip1", x=x)
+    assert list(got) == ["h"]
+    w, b = (blob.data for blob in net.params["ip1"])
+    np.testing.assert_allclose(got["h"], x @ w.T + b, rtol=1e-5, atol=1e-6)  # before the TanH
+    assert not net.blobs["y"].data.any()
+    net.blobs["h"].data[...] = 0.25
+    got = net.forward(start="ip2")
+    w, b = (blob.data for blob in net.params["ip2"])
+    np.testing.assert_allclose(got["y"], np.full((2, 4), 0.25) @ w.T + b, rtol=1e-5, atol=1e-6)
+
+
+def test_arrays_are_live(net: caffe.Net, x: Array) -> None:
+    data, y, weight = net.blobs["x"].data, net.blobs["y"].data, net.params["ip2"][0].data
+    data[...] = x
+    net.forward()
+    before = y.copy()
+    assert before.any()
+    weight *= 2
+    net.forward()
+    bias = net.params["ip2"][1].data
+    np.testing.assert_allclose(y, 2 * (before - bias) + bias, rtol=1e-5, atol=1e-6)
+    assert net.blobs["y"].data is not before
+    assert np.shares_memory(net.blobs["y"].data, y)
+
+
+def test_backward(open_net: NetOpener, x: Array) -> None:
+    Path("net.prototxt").write_text("force_backward: true\n" + Path("net.prototxt").read_text())
+    net = open_net()
+    net.forward(x=x)
+    dy = np.random.default_rng(2).standard_normal((2, 2)).astype(np.float32)
+    got = net.backward(diffs=["h"], y=dy)
+    assert list(got) == ["x", "h"]
+    hidden, _ = outputs_of(net, x)
+    w1, w2 = net.params["ip1"][0].data, net.params["ip2"][0].data
+    before_tanh = (dy @ w2) * (1 - hidden**2)
+    wanted = {
+        ("ip2", 0): dy.T @ hidden,
+        ("ip2", 1): dy.sum(0),
+        ("ip1", 0): before_tanh.T @ x,
+        ("ip1", 1): before_tanh.sum(0),
+    }
+    for (layer, k), value in wanted.items():
+        np.testing.assert_allclose(net.params[layer][k].diff, value, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got["x"], before_tanh @ w1, rtol=1e-4, atol=1e-6)
+    net.backward(y=dy)
+    np.testing.assert_allclose(  # parameters' diffs add up
+        net.params["ip2"][1].diff, 2 * dy.sum(0), rtol=1e-4, atol=1e-6
+    )
+    net.clear_param_diffs()
+    assert not any(blob.diff.any() for blobs in net.params.values() for blob in blobs)
+
+
+def test_backward_from_start_to_end(open_net: NetOpener, x: Array) -> None:
+    Path("net.prototxt").write_text("force_backward: true\n" + Path("net.prototxt").read_text())
+    net = open_net()
+    net.forward(x=x)
+    net.blobs["y"].diff[...] = 1
+    got = net.backward(end="ip2")
+    assert list(got) == ["h"]
+    w2 = net.params["ip2"][0].data
+    np.testing.assert_allclose(got["h"], np.ones((2, 2)) @ w2, rtol=1e-5, atol=1e-6)
+    assert not net.params["ip1"][0].diff.any()
+    net.backward(start="act")
+    assert net.params["ip1"][0].diff.any()
+
+
+def test_backward_without_a_loss_does_nothing(net: caffe.Net, x: Array) -> None:
+    net.forward(x=x)
+    net.backward(y=np.ones((2, 2), np.float32))
+    assert not any(blob.diff.any() for blobs in net.params.values() for blob in blobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        ("z", (2, 3), "Input blob arguments do not match net inputs."),
+        ("x", (5, 3), "Input is not batch sized"),
+    ],
+)
+def test_keywords_that_do_not_fit(
+    net: caffe.Net, name: str, shape: tuple[int, ...], says: str
+) -> None:
+    with pytest.raises(Exception, match=says):
+        net.forward(None, None, None, **{name: np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        ("h", (2, 2), "Top diff arguments do not match net outputs."),
+        ("y", (5, 2), "Diff is not batch sized"),
+    ],
+)
+def test_diffs_that_do_not_fit(
+    net: caffe.Net, name: str, shape: tuple[int, ...], says: str
+) -> None:
+    net.forward()
+    with pytest.raises(Exception, match=says):
+        net.backward(None, None, None, **{name: np.zeros(shape, np.float32)})
+
+
+def test_reshape(net: caffe.Net) -> None:
+    net.blobs["x"].reshape(5, 3)
+    net.reshape()
+    assert tuple(net.blobs["y"].shape) == (5, 2)
+    x = np.ones((5, 3), np.float32)
+    assert net.forward(x=x)["y"].shape == (5, 2)
+
+
+def test_callbacks(net: caffe.Net) -> None:
+    calls: list[tuple[str, int]] = []
+    net.before_forward(lambda i: calls.append(("before forward", i)))
+    net.after_forward(lambda i: calls.append(("after forward", i)))
+    net.before_backward(lambda i: calls.append(("before backward", i)))
+    net.after_backward(lambda i: calls.append(("after backward", i)))
+    net.forward(start="ip1", end="act")
+    net.backward(start="act", end="ip1")
+    assert calls == [
+        ("before forward", 1),
+        ("after forward", 1),
+        ("before forward", 2),
+        ("after forward", 2),
+        ("before backward", 2),
+        ("after backward", 2),
+        ("before backward", 1),
+        ("after backward", 1),
+    ]
+
+
+def same_parameters(a: caffe.Net, b: caffe.Net) -> bool:
+    return all(
+        np.array_equal(x.data, y.data)
+        for name in a.params
+        for x, y in zip(a.params[name], b.params[name], strict=True)
+    )
+
+
+def test_save_and_copy_from(open_net: NetOpener) -> None:
+    one, other = open_net(), open_net()
+    assert not same_parameters(one, other)
+    one.save("w.caffemodel")
+    other.copy_from("w.caffemodel")
+    assert same_parameters(one, other)
+    assert same_parameters(one, open_net(weights="w.caffemodel"))
+    one.params["ip1"][0].data[...] = 7
+    assert not same_parameters(one, other)
+
+
+def test_share_with(open_net: NetOpener, x: Array) -> None:
+    one, other = open_net(), open_net()
+    other.share_with(one)
+    assert same_parameters(one, other)
+    one.params["ip1"][0].data[...] = 0.5
+    assert (other.params["ip1"][0].data == 0.5).all()
+    np.testing.assert_array_equal(one.forward(x=x)["y"], other.forward(x=x)["y"])
+
+
+@pytest.mark.parametrize("weights", [None, "gone.caffemodel"])
+def test_files_that_are_missing(weights: str | None) -> None:
+    file = "net.prototxt" if weights else "gone.prototxt"
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\."):
+        caffe.Net(file, caffe.TEST, weights=weights)
+
+
+def test_weights_that_do_not_fit(open_net: NetOpener) -> None:
+    open_net().save("w.caffemodel")
+    text = Path("net.prototxt").read_text()
+    Path("net.prototxt").write_text(text.replace("num_output: 2", "num_output: 3"))
+    with pytest.raises(WeightsError, match=r"w\.caffemodel: .*'ip2'.*2 4 \(8\).*3 4 \(12\)"):
+        open_net(weights="w.caffemodel")
+
+
+def test_phases_levels_and_stages() -> None:
+    rules = ("phase: TRAIN", "phase: TEST", 'stage: "more"', "min_level: 2")
+    layers = "\n".join(
+        f'layer {{ name: "l{i}" type: "Silence" bottom: "x" include {{ {rule} }} }}'
+        for i, rule in enumerate(rules)
+    )
+    text = Path("net.prototxt").read_text()
+    Path("net.prototxt").write_text(text + layers)
+
+    def chosen(*args: Any, **more: Any) -> list[str]:
+        net = caffe.Net("net.prototxt", *args, **more)
+        return [name for name in net.layer_dict if name.startswith("l")]
+
+    assert chosen(caffe.TRAIN) == ["l0"]
+    assert chosen(caffe.TEST) == ["l1"]
+    assert chosen(caffe.TEST, stages=["more"]) == ["l1", "l2"]
+    assert chosen(caffe.TEST, level=2) == ["l1", "l3"]
+
+
+def test_layer_type_list() -> None:
+    types = caffe.layer_type_list()
+    assert {"Convolution", "SoftmaxWithLoss", "Data"} <= set(types)
+    assert types == sorted(types)
+
+
+def test_a_net_with_a_fault() -> None:
+    Path("bad.prototxt").write_text('layer { name: "a" type: "ReLU" bottom: "b" top: "c" }')
+    with pytest.raises(NetError, match=r"bad\.prototxt: Unknown bottom blob 'b'"):
+        caffe.Net("bad.prototxt", caffe.TEST)
+
+
+def test_set_random_seed(open_net: NetOpener) -> None:
+    caffe.set_random_seed(5)
+    one = open_net()
+    caffe.set_random_seed(5)
+    other = open_net()
+    third = open_net()
+    assert same_parameters(one, other)
+    assert not same_parameters(one, third)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import caffe
+from moka.errors import SolverError
+
+
+@pytest.fixture
+def solver() -> caffe.SGDSolver:
+    return caffe.get_solver("solver.prototxt")
+
+
+def values(net: caffe.Net) -> list[float]:
+    return [v for blobs in net.params.values() for b in blobs for v in b.data.ravel().tolist()]
+
+
+def test_what_is_in_a_solver(solver: caffe.SGDSolver) -> None:
+    assert isinstance(solver, caffe.SGDSolver)
+    assert solver.net.name == "line"
+    assert [net.name for net in solver.test_nets] == ["line"]
+    assert solver.iter == 0
+    assert solver.param.max_iter == 6
+    assert solver.net is solver.net
+
+
+def test_iter_and_lr(solver: caffe.SGDSolver) -> None:
+    rates = []
+    for _ in range(5):
+        rates.append(solver.lr)
+        solver.step(1)
+    assert solver.iter == 5
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05])
+
+
+def test_a_step_is_caffes(solver: caffe.SGDSolver) -> None:
+    weight, bias = (blob.data.copy() for blob in solver.net.params["ip"])
+    x = solver.net.blobs["x"].data
+    solver.step(1)
+    error = (np.full((4, 3), 0.5) @ weight.T + bias - 2)[0, 0]
+    # The gradient of 1/(2N) sum (y - t)^2 for equal rows; diffs hold lr * gradient.
+    update = solver.net.params["ip"][0].diff
+    np.testing.assert_allclose(update, np.full((1, 3), 0.1 * error * 0.5), rtol=1e-5)
+    np.testing.assert_array_equal(solver.net.params["ip"][0].data, weight - update)
+    assert solver.net.blobs["loss"].data == pytest.approx(error**2 / 2, rel=1e-5)
+    assert (x == 0.5).all()
+    np.testing.assert_allclose(solver.net.blobs["y"].data, np.full((4, 1), error + 2), rtol=1e-5)
+
+
+def test_parameters_written_in_between_are_used(solver: caffe.SGDSolver) -> None:
+    solver.step(1)
+    weight, bias = solver.net.params["ip"]
+    weight.data[...] = 1
+    bias.data[...] = 0.5  # now y = t
+    solver.step(1)
+    assert solver.net.blobs["loss"].data == 0
+
+
+def test_solve(solver: caffe.SGDSolver) -> None:
+    solver.solve()
+    assert solver.iter == 6
+
+
+def test_snapshot_and_restore(solver: caffe.SGDSolver) -> None:
+    solver.step(2)
+    solver.snapshot()
+    assert {"snap_iter_2.caffemodel", "snap_iter_2.solverstate"} <= set(os.listdir())
+    solver.step(3)
+    other = caffe.SGDSolver("solver.prototxt")
+    other.restore("snap_iter_2.solverstate")
+    assert other.iter == 2
+    other.step(3)
+    assert values(other.net) == values(solver.net)
+
+
+def test_solve_from_a_snapshot(solver: caffe.SGDSolver) -> None:
+    solver.step(2)
+    solver.snapshot()
+    solver.solve()
+    other = caffe.get_solver("solver.prototxt")
+    other.solve("snap_iter_2.solverstate")
+    assert other.iter == 6
+    assert values(other.net) == values(solver.net)
+
+
+def test_test_nets_can_share_the_parameters(solver: caffe.SGDSolver) -> None:
+    (test_net,) = solver.test_nets
+    test_net.share_with(solver.net)
+    solver.step(2)
+    assert values(test_net) == values(solver.net)
+
+
+@pytest.mark.parametrize("make", [caffe.get_solver, caffe.SGDSolver])
+def test_a_file_that_is_missing(make: type[caffe.SGDSolver]) -> None:
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\.prototxt"):
+        make("gone.prototxt")
+
+
+def test_a_state_that_is_missing(solver: caffe.SGDSolver) -> None:
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\.solverstate"):
+        solver.restore("gone.solverstate")
+
+
+def test_an_unknown_type() -> None:
+    Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + 'type: "Magic"')
+    with pytest.raises(SolverError, match=r"solver\.prototxt: Unknown solver type: Magic"):
+        caffe.get_solver("solver.prototxt")

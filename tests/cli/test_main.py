@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import moka
+from moka.cli.main import COMMANDS, FLAGS, main
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Caffe
+
+
+@pytest.mark.parametrize("argv", [[], ["-help"], ["train", "--help"], ["train", "test"]])
+def test_usage(caffe: Caffe, argv: list[str]) -> None:
+    run = caffe(*argv)
+    assert run.code == 0
+    assert "usage: caffe <command> <args>" in run.out
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", run.out, re.MULTILINE)
+    for name in FLAGS:
+        assert f"    -{name} (" in run.out
+    assert run.err == ""
+
+
+def test_version(caffe: Caffe) -> None:
+    assert caffe("--version").out == f"caffe version 1.0.0 (moka {moka.__version__})\n"
+
+
+def test_an_unknown_action(caffe: Caffe) -> None:
+    run = caffe("trian")
+    assert run.code == 1
+    assert run.messages("E")[0] == "Available caffe actions:"
+    assert run.messages("F") == ['Unknown action: trian. Did you mean "train"?']
+
+
+def test_every_line_has_glogs_form(workspace: Path, caffe: Caffe) -> None:
+    """But for the text of a message, which goes on in lines of its own."""
+    run = caffe("train", "-solver", "gone.prototxt")
+    assert len(run.messages()) == len(run.err.splitlines())
+
+
+@pytest.mark.parametrize(("level", "wanted"), [("0", True), ("1", False), ("3", False)])
+def test_glog_minloglevel(
+    workspace: Path, caffe: Caffe, monkeypatch: pytest.MonkeyPatch, level: str, wanted: bool
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", level)
+    run = caffe("train", "-solver", "gone.prototxt", "-gpu", "0")
+    assert bool(run.messages("I")) is wanted or not run.messages("I")
+    assert len(run.messages("F")) == 1
+    run = caffe("time", "-model", "net.prototxt", "-iterations", "1")
+    assert bool(run.messages("I")) is wanted
+
+
+def test_on_a_terminal_an_error_is_one_plain_line(
+    workspace: Path, caffe: Caffe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run = caffe("train")
+    assert run.code == 1
+    assert run.err == ("caffe: Need a solver definition to train. Give --solver=FILE.\n")
+
+
+def test_the_program_leaves_the_process_as_it_was(workspace: Path, caffe: Caffe) -> None:
+    loggers = [logging.getLogger(name) for name in ("moka", "moka.detail")]
+
+    def state() -> list[object]:
+        logging_state = [(log.handlers[:], log.level, log.propagate) for log in loggers]
+        return [*logging_state, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP)]
+
+    before = state()
+    assert caffe("train", "-solver", "solver.prototxt").code == 0
+    assert caffe("train", "-solver", "gone.prototxt").code == 1
+    assert state() == before
+
+
+def test_argv_is_taken_from_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["caffe", "--version"])
+    assert main() == 0
+    assert "caffe version" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        (["--version"], 0, "caffe version 1.0.0"),
+        ([], 0, "usage: caffe <command> <args>"),
+        (["trian"], 1, "Unknown action: trian"),
+        (["train", "-solver", "gone.prototxt"], 1, "File not found: gone.prototxt"),
+    ],
+)
+def test_as_a_process_of_its_own(tmp_path: Path, argv: list[str], code: int, says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "moka", *argv],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code
+    assert says in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []

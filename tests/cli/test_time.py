@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Caffe
+
+TIME = ("time", "-model", "net.prototxt")
+MS = re.compile(r"([-+.\de]+) ms")
+
+
+@pytest.mark.parametrize(
+    ("flags", "layers"),
+    [
+        ((), ["data", "conv", "relu", "ip", "loss"]),
+        (("-phase", "TRAIN"), ["data", "conv", "relu", "ip", "loss"]),
+        (
+            ("-phase", "TEST"),
+            [
+                "data",
+                "label_data_1_split",
+                "conv",
+                "relu",
+                "ip",
+                "ip_ip_0_split",
+                "loss",
+                "accuracy",
+            ],
+        ),
+    ],
+)
+def test_every_layer_is_timed(
+    workspace: Path, caffe: Caffe, flags: tuple[str, ...], layers: list[str]
+) -> None:
+    run = caffe(*TIME, "-iterations", "2", *flags)
+    assert run.code == 0
+    messages = run.messages("I")
+    each = messages[messages.index("Average time per layer: ") + 1 :]
+    wanted = [f"{name:>10}\t{way}: # ms." for name in layers for way in ("forward", "backward")]
+    assert [MS.sub("# ms", m) for m in each[: len(wanted)]] == wanted
+    times = [float(MS.findall(m)[0]) for m in each if "ms" in m]
+    assert all(ms >= 0 for ms in times)
+    assert "Testing for 2 iterations." in messages
+    assert [MS.sub("# ms", m) for m in messages if m.startswith("Iteration: ")] == [
+        "Iteration: 1 forward-backward time: # ms.",
+        "Iteration: 2 forward-backward time: # ms.",
+    ]
+    totals = ["Average Forward pass", "Average Backward pass", "Average Forward-Backward", "Total"]
+    for message, start in zip(each[len(wanted) :], totals, strict=False):
+        assert message.startswith(start)
+    assert messages[-1] == "*** Benchmark ends ***"
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("time",), "Need a model definition to time. Give --model=FILE."),
+        ((*TIME, "-phase", "train"), 'phase must be "TRAIN" or "TEST", found train.'),
+    ],
+)
+def test_what_is_needed(workspace: Path, caffe: Caffe, argv: tuple[str, ...], says: str) -> None:
+    run = caffe(*argv)
+    assert (run.code, run.messages("F")) == (1, [says])

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moka.schema import caffe_pb2, read_binary
+from moka.solver.solver import Solver
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Caffe
+
+SOLVER = ("train", "-solver", "solver.prototxt")
+PATIENCE_S = 60.0  # for a process to start or end; only a failure waits that long
+
+
+def replace(file: str, old: str, new: str) -> None:
+    text = Path(file).read_text()
+    assert old in text
+    Path(file).write_text(text.replace(old, new))
+
+
+def snapshots() -> list[str]:
+    return sorted(name for name in os.listdir() if name.startswith("snap"))
+
+
+def names(*iterations: int) -> list[str]:
+    kinds = ("caffemodel", "solverstate")
+    return sorted(f"snap_iter_{i}.{kind}" for i in iterations for kind in kinds)
+
+
+def blobs_of(model: str) -> list[list[float]]:
+    message = read_binary(model, caffe_pb2.NetParameter)
+    return [list(blob.data) for layer in message.layer for blob in layer.blobs]
+
+
+@pytest.fixture(autouse=True)
+def _workspace(workspace: Path) -> None:
+    """All tests here run in it."""
+
+
+def test_a_whole_run(caffe: Caffe) -> None:
+    run = caffe(*SOLVER)
+    assert run.code == 0
+    messages = run.messages("I")
+    wanted = [
+        "Use CPU.",
+        "Creating training net from net file: net.prototxt",
+        "Creating test net (#0) specified by net file: net.prototxt",
+        "Solver scaffolding done.",
+        "Starting Optimization",
+        "Solving small",
+        "Learning Rate Policy: fixed",
+        "Iteration 0, Testing net (#0)",
+        "Snapshotting to binary proto file snap_iter_2.caffemodel",
+        "Snapshotting solver state to binary proto file snap_iter_4.solverstate",
+        "Iteration 4, Testing net (#0)",
+        "Optimization Done.",
+    ]
+    assert [m for m in messages if m in wanted] == [*wanted, wanted[-1]]
+    assert [m for m in messages if m.startswith("Iteration") and "lr =" in m] == [
+        "Iteration 0, lr = 0.01",
+        "Iteration 2, lr = 0.01",
+    ]
+    assert snapshots() == names(2, 4)
+
+
+def test_finetuning_starts_from_the_weights(caffe: Caffe) -> None:
+    caffe(*SOLVER)
+    replace("solver.prototxt", "base_lr: 0.01", "base_lr: 0")
+    replace("solver.prototxt", '"snap"', '"again"')
+    run = caffe(*SOLVER, "-weights", "snap_iter_4.caffemodel")
+    assert "Finetuning from snap_iter_4.caffemodel" in run.messages("I")
+    assert blobs_of("again_iter_4.caffemodel") == blobs_of("snap_iter_4.caffemodel")
+
+
+def test_resuming_goes_on_where_the_run_was(caffe: Caffe) -> None:
+    caffe(*SOLVER)
+    straight = Path("snap_iter_4.caffemodel").read_bytes()
+    for name in names(4):
+        os.unlink(name)
+    run = caffe(*SOLVER, "-snapshot", "snap_iter_2.solverstate")
+    assert "Resuming from snap_iter_2.solverstate" in run.messages("I")
+    assert not [m for m in run.messages("I") if m.startswith("Iteration 0")]
+    assert Path("snap_iter_4.caffemodel").read_bytes() == straight
+
+
+def test_snapshot_auto(caffe: Caffe) -> None:
+    run = caffe(*SOLVER, "-snapshot", "auto")
+    assert "Found no snapshot under snap: starting at iteration 0" in run.messages("I")
+    assert snapshots() == names(2, 4)
+    replace("solver.prototxt", "max_iter: 4", "max_iter: 6")
+    os.unlink("snap_iter_4.caffemodel")
+    run = caffe(*SOLVER, "-snapshot", "auto")
+    assert "Found snap_iter_2.solverstate" in run.messages("I")
+    assert snapshots() == names(2, 4, 6)
+
+
+def test_without_a_prefix_snapshots_are_named_after_the_solver(caffe: Caffe) -> None:
+    replace("solver.prototxt", 'snapshot_prefix: "snap"', "")
+    run = caffe(*SOLVER)
+    assert "snapshot_prefix was not specified and is set to solver" in run.messages("I")
+    assert Path("solver_iter_4.solverstate").exists()
+
+
+def test_stage_and_level_choose_layers(caffe: Caffe) -> None:
+    layer = 'layer { name: "extra" type: "Silence" bottom: "ip" include { %s } }'
+    text = Path("net.prototxt").read_text()
+    rules = 'stage: "more"', "min_level: 2"
+    Path("net.prototxt").write_text(text + "\n".join(layer % rule for rule in rules))
+
+    def made(*flags: str) -> int:
+        return caffe(*SOLVER, *flags).messages("I").count("Creating Layer extra")
+
+    assert made() == 0
+    assert made("-stage", "other,more") == 1  # in training, not in testing
+    assert made("-level", "2") == 1
+
+
+def test_gpu_0_where_there_is_none(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    run = caffe(*SOLVER, "-gpu", "0")
+    assert run.code == 1
+    assert run.messages("F") == ["there is no GPU 0: 0 found. Leave --gpu out to run on the CPU."]
+    assert snapshots() == []
+
+
+def test_solver_mode_gpu_where_there_is_none(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    replace("solver.prototxt", "solver_mode: CPU", "solver_mode: GPU")
+    run = caffe(*SOLVER)
+    assert run.code == 0
+    assert run.messages("W") == [
+        "The solver asks for a GPU and none is available: running on the CPU."
+    ]
+    assert snapshots() == names(2, 4)
+
+
+def test_on_a_terminal(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    run = caffe(*SOLVER)
+    assert run.code == 0
+    assert run.messages() == []  # not one line of glog's
+    shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", run.err)
+    for part in (
+        "small: 119 parameters",
+        "Convolution",
+        "iteration      2  saved snap_iter_2.caffemodel",
+        "iteration      4  test  accuracy = ",
+        "done at iteration 4",
+    ):
+        assert part in shown
+
+
+@pytest.fixture
+def endless() -> Iterator[subprocess.Popen[str]]:
+    """A training process that goes on until it is told to stop; it has begun."""
+    replace("solver.prototxt", "max_iter: 4", "max_iter: 100000000")
+    replace("solver.prototxt", "snapshot: 2", "snapshot: 0")
+    replace("solver.prototxt", "test_interval: 4", "test_interval: 1000000")
+    replace("solver.prototxt", "display: 2", "display: 0")
+    with open("log", "w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "moka", *SOLVER], stderr=log, text=True)
+    try:
+        assert wait_for_log("Testing net", process)
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+
+
+def wait_for_log(text: str, process: subprocess.Popen[str]) -> bool:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        if text in Path("log").read_text():
+            return True
+        time.sleep(0.02)
+    return text in Path("log").read_text()
+
+
+def test_sigint_stops_with_a_snapshot(endless: subprocess.Popen[str]) -> None:
+    endless.send_signal(signal.SIGINT)
+    assert endless.wait(PATIENCE_S) == 0
+    log = Path("log").read_text()
+    assert "Optimization stopped early." in log
+    assert "Traceback" not in log
+    (model, state) = snapshots()
+    assert read_binary(state, caffe_pb2.SolverState).learned_net == model
+
+
+def test_sighup_saves_and_goes_on(endless: subprocess.Popen[str]) -> None:
+    endless.send_signal(signal.SIGHUP)
+    assert wait_for_log("Snapshotting solver state", endless)
+    assert endless.poll() is None
+    assert len(snapshots()) == 2
+    endless.send_signal(signal.SIGINT)
+    assert endless.wait(PATIENCE_S) == 0
+    assert len(snapshots()) == 4
+
+
+@pytest.mark.parametrize(
+    ("effect", "stops", "saves"), [("stop", True, 2), ("snapshot", False, 2), ("none", False, 0)]
+)
+def test_signal_effects(
+    caffe: Caffe, monkeypatch: pytest.MonkeyPatch, effect: str, stops: bool, saves: int
+) -> None:
+    """The signal comes while the first iteration runs, which asks for no snapshot of its own."""
+    replace("solver.prototxt", "snapshot: 2", f"snapshot_after_train: {str(stops).lower()}")
+    iterate = Solver._iterate
+
+    def interrupted(self: Solver) -> None:
+        if self.iteration == 0:
+            os.kill(os.getpid(), signal.SIGHUP)
+        iterate(self)
+
+    monkeypatch.setattr(Solver, "_iterate", interrupted)
+    run = caffe(*SOLVER, "-sighup_effect", effect)
+    assert run.code == 0
+    assert ("Optimization stopped early." in run.messages("I")) is stops
+    assert len(snapshots()) == saves
+    if saves:
+        assert snapshots() == names(1)

@@ -1,0 +1,145 @@
+"""Files that BVLC Caffe wrote are read as it reads them, and ours hold what its own hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import caffe
+from moka.schema import caffe_pb2, read_binary
+
+if TYPE_CHECKING:
+    from tests.conformance.conftest import Case
+
+FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("files/*/case.json"))
+PHASES = {"TRAIN": caffe.TRAIN, "TEST": caffe.TEST}
+LEGACY = ("num", "channels", "height", "width")
+
+Results = dict[str, Any]  # arrays, and everything else as in the case's json
+
+
+def params(net: caffe.Net, prefix: str) -> Results:
+    return {
+        f"{prefix}/{layer}/{i}": blob.data.copy()
+        for layer, blobs in net.params.items()
+        for i, blob in enumerate(blobs)
+    }
+
+
+def blob_array(blob: caffe_pb2.BlobProto) -> NDArray[np.float32]:
+    return np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
+
+
+def model_content(file: str) -> Results:
+    model = read_binary(file, caffe_pb2.NetParameter)
+    content: Results = {"net_name": model.name, "layers": []}
+    for layer in model.layer:
+        content["layers"].append(
+            [
+                layer.name,
+                layer.type,
+                list(layer.bottom),
+                list(layer.top),
+                [list(blob.shape.dim) for blob in layer.blobs],
+                [any(blob.HasField(name) for name in LEGACY) for blob in layer.blobs],
+                [bool(blob.diff) for blob in layer.blobs],
+            ]
+        )
+        for i, blob in enumerate(layer.blobs):
+            content[f"blob/{layer.name}/{i}"] = blob_array(blob)
+    return content
+
+
+def state_content(file: str) -> Results:
+    state = read_binary(file, caffe_pb2.SolverState)
+    content: Results = {
+        "iter": state.iter,
+        "learned_net": state.learned_net,
+        "current_step": state.current_step,
+        "history_shapes": [list(blob.shape.dim) for blob in state.history],
+    }
+    content.update((f"history/{i}", blob_array(b)) for i, b in enumerate(state.history))
+    return content
+
+
+def weights_load(case: Case) -> Results:
+    net = caffe.Net(case.options["net"], caffe.TEST)
+    net.copy_from(case.options["weights"])
+    return params(net, "param")
+
+
+def weights_save(case: Case) -> Results:
+    net = caffe.Net(case.options["net"], caffe.TEST)
+    net.copy_from(case.options["weights"])
+    net.save(case.options["out"])
+    return model_content(case.options["out"])
+
+
+def solver_resume(case: Case) -> Results:
+    solver = caffe.get_solver(case.options["solver"])
+    solver.restore(case.options["state"])
+    results = {"iter_restored": solver.iter, **params(solver.net, "param/0")}
+    rates: list[float] = []
+    losses: dict[str, list[Any]] = {name: [] for name in case.group("loss")}
+    for k in range(1, case.options["steps"] + 1):
+        rates.append(solver.lr)
+        solver.step(1)
+        results |= params(solver.net, f"param/{k}")
+        for name, values in losses.items():
+            values.append(solver.net.blobs[name].data.copy())
+    loss_results = {f"loss/{name}": values for name, values in losses.items()}
+    return {**results, **loss_results, "lr": rates, "iter": solver.iter}
+
+
+def solver_snapshot(case: Case) -> Results:
+    solver = caffe.get_solver(case.options["solver"])
+    solver.net.copy_from(case.options["weights"])
+    solver.step(case.options["steps"])
+    solver.snapshot()
+    model = model_content(case.options["model"])
+    state = state_content(case.options["state"])
+    return {
+        **{f"model/{key}": value for key, value in model.items()},
+        **{f"state/{key}": value for key, value in state.items()},
+    }
+
+
+def batches(case: Case) -> Results:
+    net = caffe.Net(case.options["net"], PHASES[case.options["phase"]])
+    results: Results = {}
+    for k in range(case.options["batches"]):
+        results.update((f"batch/{k}/{n}", a.copy()) for n, a in net.forward().items())
+    net._net.close()
+    return results
+
+
+def blobproto(case: Case) -> Results:
+    array = caffe.io.blobproto_to_array(read_binary(case.options["blob"], caffe_pb2.BlobProto))
+    return {"array": array, "shape": list(array.shape)}
+
+
+RUNNERS: dict[str, Callable[[Case], Results]] = {
+    "weights_load": weights_load,
+    "weights_save": weights_save,
+    "solver_resume": solver_resume,
+    "solver_snapshot": solver_snapshot,
+    "lmdb_read": batches,
+    "data_layer": batches,
+    "blobproto": blobproto,
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS, ids=lambda folder: folder.name, indirect=True)
+def test_files(case: Case) -> None:
+    results = RUNNERS[case.options["kind"]](case)
+    exact = case.json("json")
+    arrays = case.values.keys() - {"json"}
+    assert results.keys() == exact.keys() | arrays
+    assert {key: results[key] for key in exact} == exact
+    for key in sorted(arrays):
+        case.check(key, results[key])

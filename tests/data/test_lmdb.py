@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from moka.data.lmdb import COMMIT_EVERY, LmdbStore, LmdbWriter
+from moka.errors import DataError
+
+Records = list[tuple[bytes, bytes]]
+
+
+def write(path: Path, records: Iterable[tuple[bytes, bytes]]) -> Path:
+    with LmdbWriter(path) as writer:
+        for key, value in records:
+            writer.put(key, value)
+    return path
+
+
+def numbered(count: int) -> Records:
+    return [(b"%06d" % i, b"value %d" % i) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [0, 1, COMMIT_EVERY, COMMIT_EVERY + 3])
+def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
+    store = LmdbStore(write(tmp_path / "db", numbered(count)))
+    assert len(store) == count
+    assert list(store.read()) == numbered(count)
+
+
+def test_records_come_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    records = [(b"b", b"2"), (b"a", b"1"), (b"aa", b"11"), (b"B", b"0")]
+    store = LmdbStore(write(tmp_path / "db", records))
+    assert list(store.read()) == sorted(records)
+
+
+def test_a_later_value_replaces_an_earlier_one(tmp_path: Path) -> None:
+    store = LmdbStore(write(tmp_path / "db", [(b"k", b"first"), (b"k", b"second")]))
+    assert list(store.read()) == [(b"k", b"second")]
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 99])
+def test_reading_from_a_number_on(tmp_path: Path, start: int) -> None:
+    store = LmdbStore(write(tmp_path / "db", numbered(5)))
+    assert list(store.read(start)) == numbered(5)[start:]
+
+
+def test_one_database_opened_twice(tmp_path: Path) -> None:
+    path = write(tmp_path / "db", numbered(5))
+    first, second = LmdbStore(path), LmdbStore(os.path.relpath(path))
+    one, other = first.read(), second.read(2)
+    pairs = list(zip(one, other, strict=False))
+    assert pairs == list(zip(numbered(5), numbered(5)[2:], strict=False))
+    del first, one
+    gc.collect()
+    assert len(second) == 5
+    assert list(other) == []
+
+
+def test_a_database_is_closed_with_its_last_store(tmp_path: Path) -> None:
+    path = write(tmp_path / "db", numbered(1))
+    store = LmdbStore(path)
+    assert len(store) == 1
+    del store
+    gc.collect()
+    (path / "data.mdb").unlink()
+    path.rmdir()
+    write(path, numbered(2))
+    assert len(LmdbStore(path)) == 2
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "db", numbered(3))
+    assert os.listdir(path) == ["data.mdb"]
+    before = (path / "data.mdb").read_bytes()
+    list(LmdbStore(path).read())
+    assert os.listdir(path) == ["data.mdb"]
+    assert (path / "data.mdb").read_bytes() == before
+
+
+def test_a_data_file_by_its_own_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "db", numbered(3))
+    assert list(LmdbStore(path / "data.mdb").read()) == numbered(3)
+
+
+def test_an_existing_target_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "db", numbered(3))
+    with pytest.raises(DataError, match=r"db: File exists.*Remove it first"):
+        LmdbWriter(path)
+    assert list(LmdbStore(path).read()) == numbered(3)
+
+
+@pytest.mark.parametrize("count", [1, COMMIT_EVERY + 1])
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, count: int) -> None:
+    def records() -> Iterator[tuple[bytes, bytes]]:
+        yield from numbered(count)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "db", records())
+    assert os.listdir(tmp_path) == []
+
+
+def test_nothing_has_the_name_before_it_is_complete(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "db") as writer:
+        writer.put(b"k", b"v")
+        assert not (tmp_path / "db").exists()
+    assert os.listdir(tmp_path) == ["db"]
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+    assert len(LmdbStore(write(tmp_path / "a" / "b" / "db", numbered(1)))) == 1
+
+
+def test_junk_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"junk" * 5000)
+    with pytest.raises(DataError, match="not an LMDB database"):
+        LmdbStore(tmp_path)

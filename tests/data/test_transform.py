@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moka.data.transform import Draw, Transform
+from moka.errors import DataError, NetError, SchemaError
+from moka.schema import blobproto, caffe_pb2, parse_text, write_binary
+
+Array = NDArray[Any]
+IMAGES = np.random.default_rng(1).integers(0, 256, (3, 2, 7, 6), np.uint8)
+MEAN = np.random.default_rng(2).uniform(0, 255, (2, 7, 6)).astype(np.float32)
+
+
+def transform(text: str, *, training: bool = False) -> Transform:
+    return Transform(parse_text(text, caffe_pb2.TransformationParameter), training=training)
+
+
+def draws(top: list[int], left: list[int], mirror: list[bool]) -> Draw:
+    return Draw(np.array(top), np.array(left), np.array(mirror))
+
+
+def caffe_transform(
+    images: Array, draw: Draw, *, crop: int = 0, mean: Array | float = 0.0, scale: float = 1.0
+) -> Array:
+    """Caffe's DataTransformer, pixel by pixel; `mean` fits the whole image."""
+    n, c, h, w = images.shape
+    height, width = (crop, crop) if crop else (h, w)
+    means = np.broadcast_to(np.asarray(mean, np.float64), (c, h, w))
+    out = np.zeros((n, c, height, width))
+    for i, k, y, x in np.ndindex(out.shape):
+        source = (k, draw.top[i] + y, draw.left[i] + x)
+        target = width - 1 - x if draw.mirror[i] else x
+        out[i, k, y, target] = (float(images[(i, *source)]) - means[source]) * scale
+    return out
+
+
+STILL = draws([0, 0, 0], [0, 0, 0], [False, False, False])
+MIRRORED = draws([0, 0, 0], [0, 0, 0], [True, False, True])
+CROPPED = draws([0, 2, 3], [1, 0, 2], [False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("text", "draw", "options"),
+    [
+        ("", STILL, {}),
+        ("scale: 0.5", STILL, {"scale": 0.5}),
+        ("mean_value: 100", STILL, {"mean": 100.0}),
+        ("mean_value: 100 mean_value: 20", STILL, {"mean": np.array([100.0, 20.0])[:, None, None]}),
+        ('mean_file: "mean"', STILL, {"mean": MEAN}),
+        ("mirror: true", MIRRORED, {}),
+        ("crop_size: 4", CROPPED, {"crop": 4}),
+        ("crop_size: 4 mean_value: 9 scale: 2", CROPPED, {"crop": 4, "mean": 9.0, "scale": 2.0}),
+        (
+            'crop_size: 4 mirror: true mean_file: "mean" scale: 0.25',
+            CROPPED,
+            {"crop": 4, "mean": MEAN, "scale": 0.25},
+        ),
+        (
+            'crop_size: 4 mean_file: "mean"',
+            draws([1, 1, 1], [2, 2, 2], [False, False, True]),
+            {"crop": 4, "mean": MEAN},
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_list", [False, True])
+def test_apply(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    draw: Draw,
+    options: dict[str, Any],
+    as_list: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_binary("mean", blobproto.from_array(MEAN[None]))
+    before = IMAGES.copy()
+    got = transform(text, training=True).apply(list(IMAGES) if as_list else IMAGES, draw)
+    assert got.dtype == np.float32
+    # One subtraction and one product in float32.
+    np.testing.assert_allclose(got, caffe_transform(IMAGES, draw, **options), rtol=1e-6, atol=1e-5)
+    np.testing.assert_array_equal(IMAGES, before)
+
+
+def test_a_test_crops_the_centre_rounding_down() -> None:
+    draw = transform("crop_size: 4").draw([(2, 7, 6), (2, 4, 9)], np.random.default_rng(0))
+    assert (draw.top.tolist(), draw.left.tolist()) == ([1, 0], [1, 2])
+    assert not draw.mirror.any()
+
+
+def test_training_crops_everywhere_in_the_image() -> None:
+    made = transform("crop_size: 4", training=True)
+    draw = made.draw([(2, 7, 6)] * 500, np.random.default_rng(0))
+    assert set(draw.top.tolist()) == {0, 1, 2, 3}
+    assert set(draw.left.tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mirrors_are_about_half(training: bool) -> None:
+    draw = transform("mirror: true", training=training).draw(
+        [(1, 2, 2)] * 1000, np.random.default_rng(0)
+    )
+    assert 430 < draw.mirror.sum() < 570  # five standard deviations are 79
+
+
+def test_draws_follow_their_generator() -> None:
+    made = transform("crop_size: 2 mirror: true", training=True)
+
+    def drawn(seed: int) -> list[list[int]]:
+        return [a.tolist() for a in made.draw([(1, 9, 9)] * 20, np.random.default_rng(seed))]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize(
+    ("text", "training", "wanted"),
+    [
+        ("", True, False),
+        ("crop_size: 2", True, True),
+        ("crop_size: 2", False, False),
+        ("mirror: true", True, True),
+        ("mirror: true", False, True),
+    ],
+)
+def test_is_random(text: str, training: bool, wanted: bool) -> None:
+    assert transform(text, training=training).is_random is wanted
+
+
+def test_out_shape() -> None:
+    assert transform("").out_shape((3, 7, 6)) == (3, 7, 6)
+    assert transform("crop_size: 6").out_shape((3, 7, 6)) == (3, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("crop_size: 7", r"crop_size 7 is larger than the image \(7 x 6\)"),
+        ("mean_value: 1 mean_value: 2 mean_value: 3", "3 values for 2 channels"),
+        ('mean_file: "mean"', r"mean is for images of \(2, 7, 6\), this one is \(2, 7, 5\)"),
+    ],
+)
+def test_images_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_binary("mean", blobproto.from_array(MEAN[None]))
+    with pytest.raises(DataError, match=says):
+        transform(text).out_shape((2, 7, 5) if "mean_file" in text else (2, 7, 6))
+
+
+def test_images_of_different_sizes() -> None:
+    images = [np.zeros((1, 4, 4), np.uint8), np.ones((1, 5, 6), np.uint8)]
+    still = draws([0, 1], [0, 2], [False, False])
+    with pytest.raises(DataError, match=r"\(1, 4, 4\) and \(1, 5, 6\).*crop_size"):
+        transform("").apply(images, still)
+    assert transform("crop_size: 4").apply(images, still).shape == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ('mean_file: "mean" mean_value: 1', NetError, "mean_file and mean_value at the same time"),
+        ("force_color: true force_gray: true", NetError, "'force_color' and 'force_gray'"),
+        ('mean_file: "gone"', SchemaError, "File not found: gone"),
+        ('mean_file: "junk"', SchemaError, "junk: .*BlobProto"),
+        ('mean_file: "two"', DataError, r"two: .*one image .*\(2, 2, 7, 6\)"),
+        ('mean_file: "flat"', DataError, r"flat: .*one image .*\(2, 7, 6\)"),
+    ],
+)
+def test_parameters_that_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    error: type[Exception],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("junk").write_bytes(b"\xff\xff")
+    write_binary("two", blobproto.from_array(np.stack([MEAN, MEAN])))
+    write_binary("flat", blobproto.from_array(MEAN))
+    with pytest.raises(error, match=says):
+        transform(text)
+
+
+def test_a_mean_file_in_the_older_form(tmp_path: Path) -> None:
+    proto = caffe_pb2.BlobProto(num=1, channels=2, height=7, width=6, data=MEAN.ravel().tolist())
+    write_binary(tmp_path / "mean", proto)
+    got = transform(f'mean_file: "{tmp_path}/mean"').apply(IMAGES, STILL)
+    np.testing.assert_array_equal(got, IMAGES - MEAN)

@@ -1,0 +1,260 @@
+"""Both engines compute the same losses and gradients; what the training step leaves behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.engine.layerwise import Layerwise
+from moka.engine.training import TrainingStep, channels_last
+from moka.net import Net
+from moka.schema import caffe_pb2
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+INPUT = 'layer {{ name: "{0}" type: "Input" top: "{0}" input_param {{ shape {{ {1} }} }} }}\n'
+FILLERS = 'weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }'
+
+
+def input_of(name: str, *shape: int) -> str:
+    return INPUT.format(name, " ".join(f"dim: {n}" for n in shape))
+
+
+def ip(name: str, bottom: str, top: str, outputs: int, more: str = "") -> str:
+    return (
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{top}" {more}'
+        f" inner_product_param {{ num_output: {outputs} {FILLERS} }} }}\n"
+    )
+
+
+def conv(name: str, bottom: str, top: str, fields: str) -> str:
+    return (
+        f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{top}"'
+        f" convolution_param {{ {fields} {FILLERS} }} }}\n"
+    )
+
+
+def act(kind: str, blob: str, more: str = "") -> str:
+    return (
+        f'layer {{ name: "{blob}_{kind}" type: "{kind}" bottom: "{blob}" top: "{blob}" {more} }}\n'
+    )
+
+
+def pool(name: str, bottom: str, top: str, fields: str) -> str:
+    return (
+        f'layer {{ name: "{name}" type: "Pooling" bottom: "{bottom}" top: "{top}"'
+        f" pooling_param {{ {fields} }} }}\n"
+    )
+
+
+def loss(kind: str, a: str, b: str, top: str = "loss", more: str = "") -> str:
+    return (
+        f'layer {{ name: "{top}" type: "{kind}" bottom: "{a}" bottom: "{b}" top: "{top}"'
+        f" {more} }}\n"
+    )
+
+
+NETS = {
+    "lenet": input_of("data", 3, 1, 12, 12)
+    + input_of("label", 3)
+    + conv("conv1", "data", "conv1", "num_output: 4 kernel_size: 3")
+    + pool("pool1", "conv1", "pool1", "kernel_size: 2 stride: 2")
+    + conv("conv2", "pool1", "conv2", "num_output: 4 kernel_size: 2 group: 2")
+    + act("ReLU", "conv2")
+    + pool("pool2", "conv2", "pool2", "pool: AVE kernel_size: 3 stride: 2")
+    + ip("ip1", "pool2", "ip1", 6)
+    + act("ReLU", "ip1")
+    + act("Dropout", "ip1")
+    + ip("ip2", "ip1", "ip2", 3)
+    + loss("SoftmaxWithLoss", "ip2", "label")
+    + 'layer { name: "a" type: "Accuracy" bottom: "ip2" bottom: "label" top: "accuracy" }',
+    "shared weights": input_of("a", 3, 4)
+    + input_of("b", 3, 4)
+    + ip("left", "a", "x", 2, 'param { name: "w" } param { name: "b" }')
+    + ip("right", "b", "y", 2, 'param { name: "w" } param { name: "b" lr_mult: 2 }')
+    + loss("EuclideanLoss", "x", "y"),
+    "shared in a row, other shape": input_of("a", 3, 4)
+    + input_of("t", 3, 4)
+    + ip("up", "a", "x", 2, 'param { name: "w" }')
+    + act("TanH", "x")
+    + ip("down", "x", "y", 4, 'param { name: "w" share_mode: PERMISSIVE }')
+    + loss("EuclideanLoss", "y", "t"),
+    "two weighted losses": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 5)
+    + act("Sigmoid", "h")
+    + ip("x", "h", "x", 2)
+    + ip("y", "h", "y", 2)
+    + loss("EuclideanLoss", "x", "t", "l1", "loss_weight: 0.5")
+    + loss("SigmoidCrossEntropyLoss", "y", "t", "l2", "loss_weight: 3"),
+    "loss weight on a plain layer": input_of("a", 3, 4) + ip("h", "a", "h", 2, "loss_weight: 0.5"),
+    "loss that is consumed": input_of("a", 3, 4)
+    + ip("h", "a", "h", 2, "loss_weight: 0.5")
+    + input_of("t", 3, 2)
+    + loss("EuclideanLoss", "h", "t"),
+    "split and joined": input_of("a", 2, 3, 5, 5)
+    + input_of("label", 2)
+    + conv("c", "a", "c", "num_output: 4 kernel_size: 3 pad: 1 stride: 2")
+    + act("ReLU", "c")
+    + conv("d", "c", "d", "num_output: 4 kernel_size: 3 pad: 2 dilation: 2")
+    + 'layer { name: "e" type: "Eltwise" bottom: "c" bottom: "d" top: "e" }'
+    + 'layer { name: "f" type: "Concat" bottom: "c" bottom: "e" bottom: "d" top: "f" }'
+    + ip("g", "f", "g", 3)
+    + loss("SoftmaxWithLoss", "g", "label"),
+    "propagate_down false": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 5)
+    + ip("x", "h", "x", 2, "propagate_down: false")
+    + loss("EuclideanLoss", "x", "t"),
+    "one of two paths cut": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 2)
+    + ip("x", "h", "x", 2, "propagate_down: false")
+    + 'layer { name: "e" type: "Eltwise" bottom: "h" bottom: "x" top: "e" }'
+    + loss("EuclideanLoss", "e", "t"),
+    "lr_mult 0": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 5, "param { lr_mult: 0 } param { lr_mult: 0 }")
+    + ip("k", "h", "k", 5, "param { lr_mult: 0 } param { lr_mult: 1 }")
+    + act("TanH", "k")
+    + ip("x", "k", "x", 2, "param { lr_mult: 1 } param { lr_mult: 0 }")
+    + loss("EuclideanLoss", "x", "t"),
+    "in-place chain": input_of("a", 3, 4)
+    + input_of("t", 3, 4)
+    + ip("h", "a", "h", 4)
+    + act("ReLU", "h", "relu_param { negative_slope: -0.3 }")
+    + act("Sigmoid", "h")
+    + act("TanH", "h")
+    + loss("EuclideanLoss", "h", "t"),
+    "in-place, then two readers": input_of("a", 3, 4)
+    + input_of("t", 3, 4)
+    + ip("h", "a", "h", 4)
+    + act("TanH", "h")
+    + ip("k", "h", "k", 4)
+    + loss("EuclideanLoss", "h", "t", "l1")
+    + loss("EuclideanLoss", "k", "t", "l2"),
+    "force_backward": "force_backward: true\n"
+    + input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 2, "param { lr_mult: 0 }")
+    + loss("EuclideanLoss", "h", "t"),
+    "no loss": input_of("a", 3, 4) + ip("h", "a", "h", 2),
+}
+
+
+def fill_inputs(net: Net) -> None:
+    rng = np.random.default_rng(11)
+    for name in net.graph.inputs:
+        data = net.blobs[name].data
+        labels = name == "label"
+        data[...] = rng.integers(0, 3, data.shape) if labels else rng.normal(size=data.shape)
+
+
+def diffs_of(net: Net) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    return {
+        f"{node.name}/{k}": blob.diff.copy()
+        for i, node in enumerate(net.graph.nodes)
+        for k, blob in enumerate(net.layer_blobs(i))
+    }
+
+
+@pytest.mark.parametrize("text", NETS.values(), ids=list(NETS))
+def test_engines_agree(make_net: NetMaker, device: torch.device, text: str) -> None:
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        nets.append(make_net(text, caffe_pb2.TRAIN))
+        fill_inputs(nets[-1])
+    layerwise, step = Layerwise(nets[0]), TrainingStep(nets[1], keep_blobs=True)
+    for _ in range(2):  # a second round adds to the diffs of the first
+        torch.manual_seed(4)  # of dropout
+        loss = layerwise.forward()
+        layerwise.backward()
+        torch.manual_seed(4)
+        # Single precision; only the order of sums differs.
+        assert float(step.forward_backward()) == pytest.approx(loss, rel=1e-5)
+    for name in nets[0].blobs:
+        have, want = nets[1].blobs[name].data, nets[0].blobs[name].data
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5, err_msg=name)
+    wanted = diffs_of(nets[0])
+    for name, diff in diffs_of(nets[1]).items():
+        np.testing.assert_allclose(diff, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    if text != NETS["no loss"]:
+        assert any(diff.any() for diff in wanted.values())
+
+
+def test_forward_alone_makes_no_gradients(make_net: NetMaker) -> None:
+    net = make_net(NETS["shared weights"], caffe_pb2.TRAIN)
+    fill_inputs(net)
+    step = TrainingStep(net)
+    loss = step.forward()
+    assert all(p.grad is None for p in net.parameters())
+    assert step.forward_backward().item() == loss.item()
+
+
+def test_only_outputs_are_kept_unless_asked(make_net: NetMaker) -> None:
+    net = make_net(NETS["two weighted losses"], caffe_pb2.TRAIN)
+    fill_inputs(net)
+    TrainingStep(net).forward_backward()
+    assert net.blobs["l1"].data_memory.state.name == "HEAD_AT_CPU"
+    assert net.blobs["x"].data_memory.state.name == "UNINITIALIZED"
+    TrainingStep(net, keep_blobs=True).forward_backward()
+    assert net.blobs["x"].data.any()
+
+
+def test_arrays_handed_out_follow_the_training(make_net: NetMaker) -> None:
+    net = make_net(NETS["shared weights"], caffe_pb2.TRAIN)
+    fill_inputs(net)
+    step = TrainingStep(net, keep_blobs=True)
+    x, loss = net.blobs["x"].data, net.blobs["loss"].data
+    first = float(step.forward_backward())
+    assert float(loss) == first
+    before = x.copy()
+    net.blobs["a"].data[...] *= 2
+    assert float(step.forward_backward()) == float(loss) != first
+    assert not np.array_equal(x, before)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (1, 1, 1, 1)])
+def test_channels_last_keeps_values_and_shape(shape: tuple[int, ...]) -> None:
+    x = torch.arange(float(np.prod(shape))).reshape(shape)
+    y = channels_last(x)
+    assert y.shape == x.shape
+    assert y.tolist() == x.tolist()
+    channel, row, column = y.stride()[1:]
+    assert (channel, column, row) == (1, shape[1], shape[1] * shape[3])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4, 5, 6)])
+def test_channels_last_is_for_images(shape: tuple[int, ...]) -> None:
+    x = torch.zeros(shape)
+    assert channels_last(x) is x
+
+
+def test_a_shared_weight_takes_no_gradient_from_a_user_with_rate_0(make_net: NetMaker) -> None:
+    text = (
+        "force_backward: false "
+        + input_of("x", 1, 2)
+        + input_of("t", 1, 2)
+        + ip("a", "x", "y", 2, 'param { name: "w" lr_mult: 0 }')
+        + ip("b", "y", "z", 2, 'param { name: "w" }')
+        + loss("EuclideanLoss", "z", "t")
+    )
+    diffs = []
+    for engine in ("layerwise", "training"):
+        torch.manual_seed(0)
+        net = make_net(text, caffe_pb2.TRAIN)
+        net.blobs["x"].data[...] = 1
+        if engine == "layerwise":
+            run = Layerwise(net)
+            run.forward()
+            run.backward()
+        else:
+            TrainingStep(net).forward_backward()
+        diffs.append(net.layer_blobs(2)[0].diff.copy())
+    assert np.abs(diffs[0]).max() > 0
+    np.testing.assert_allclose(diffs[1], diffs[0], rtol=1e-6)

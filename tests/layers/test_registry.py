@@ -1,0 +1,236 @@
+"""What holds for every registered layer type, whatever it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import lmdb
+import numpy as np
+import pytest
+import torch
+
+from moka.engine.layerwise import Layerwise
+from moka.layers import REGISTRY, Layer
+from moka.layers.registry import layer
+from moka.net import Net, build_net
+from moka.schema import caffe_pb2, format_text, parse_text
+
+IMAGE, ROWS, LABELS = "2 3 4 4", "2 6", "2"
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """The least a layer needs: shapes of its bottoms, number of tops, its fields."""
+
+    bottoms: tuple[str, ...] = (IMAGE,)
+    tops: int = 1
+    fields: str = ""
+
+
+MINIMAL = {
+    "Accuracy": Minimal((ROWS, LABELS)),
+    "Concat": Minimal((ROWS, ROWS)),
+    "Convolution": Minimal(
+        fields="convolution_param { num_output: 2 kernel_size: 3"
+        ' weight_filler { type: "gaussian" } }'
+    ),
+    "Data": Minimal((), 2, 'data_param { source: "images.lmdb" batch_size: 2 backend: LMDB }'),
+    "Dropout": Minimal(),
+    "DummyData": Minimal((), 1, "dummy_data_param { shape { dim: 2 } }"),
+    "Eltwise": Minimal((ROWS, ROWS)),
+    "EuclideanLoss": Minimal((ROWS, ROWS)),
+    "Flatten": Minimal(),
+    "HDF5Data": Minimal((), 2, 'hdf5_data_param { source: "rows.txt" batch_size: 2 }'),
+    "InnerProduct": Minimal(
+        fields='inner_product_param { num_output: 2 weight_filler { type: "gaussian" } }'
+    ),
+    "Input": Minimal((), 1, "input_param { shape { dim: 2 } }"),
+    "Pooling": Minimal(fields="pooling_param { kernel_size: 2 }"),
+    "ReLU": Minimal(),
+    "Sigmoid": Minimal(),
+    "SigmoidCrossEntropyLoss": Minimal((ROWS, ROWS)),
+    "Silence": Minimal(tops=0),
+    "Softmax": Minimal(),
+    "SoftmaxWithLoss": Minimal((ROWS, LABELS)),
+    "Split": Minimal(tops=2),
+    "TanH": Minimal(),
+}
+
+# Fields of a layer's own message that its class does not declare, and why.
+UNREAD = {
+    "Data": {
+        **dict.fromkeys(
+            ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
+        ),
+        "force_encoded_color": "belongs to transform_param now",
+    },
+}
+
+# No gradient reaches their bottoms.
+WITHOUT_GRADIENT = {"Accuracy", "Silence"}
+
+
+@pytest.fixture
+def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data that MINIMAL names, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("rows.h5", "w") as file:
+        file["top0"], file["top1"] = np.ones((3, 4)), np.ones(3)
+    Path("rows.txt").write_text("rows.h5\n")
+    with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
+        for k in range(3):
+            datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)
+            out.put(b"%08d" % k, datum.SerializeToString())
+
+
+@pytest.fixture(params=sorted(REGISTRY))
+def net(request: pytest.FixtureRequest, _data_files: None) -> Iterator[Net]:
+    """A net of nothing but one layer of each type and its inputs."""
+    made = build_net(parse_text(text_of(request.param), caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+    yield made
+    made.close()
+
+
+def text_of(kind: str) -> str:
+    if kind not in MINIMAL:
+        pytest.fail(f"add a minimal prototxt for {kind} to MINIMAL")
+    case = MINIMAL[kind]
+    lines = ["force_backward: true"]
+    for k, shape in enumerate(case.bottoms):
+        dims = " ".join(f"dim: {n}" for n in shape.split())
+        lines.append(
+            f'layer {{ name: "in{k}" type: "Input" top: "bottom{k}"'
+            f" input_param {{ shape {{ {dims} }} }} }}"
+        )
+    blobs = [f'bottom: "bottom{k}"' for k in range(len(case.bottoms))]
+    blobs += [f'top: "top{k}"' for k in range(case.tops)]
+    lines.append(f'layer {{ name: "it" type: "{kind}" {" ".join(blobs)} {case.fields} }}')
+    return "\n".join(lines)
+
+
+def layer_of(net: Net) -> Layer:
+    return list(net.layers)[-1]
+
+
+def test_the_table_has_no_unknown_types() -> None:
+    assert set(MINIMAL) <= set(REGISTRY)
+    assert set(UNREAD) | WITHOUT_GRADIENT <= set(REGISTRY)
+
+
+def test_the_prototxt_of_a_net_makes_the_same_net(net: Net) -> None:
+    text = format_text(net.graph.param)
+    again = build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+    assert format_text(again.graph.param) == text
+    assert [n.tops for n in again.graph.nodes] == [n.tops for n in net.graph.nodes]
+    assert [b.shape for b in again.blobs.values()] == [b.shape for b in net.blobs.values()]
+    again.close()
+
+
+def test_runs_both_ways(net: Net) -> None:
+    node, made = net.graph.nodes[-1], layer_of(net)
+    rng = np.random.default_rng(5)
+    for name in net.graph.inputs:
+        labels = "2" if net.blobs[name].shape == (2,) else ""
+        values = rng.uniform(0.1, 0.9, net.blobs[name].shape)
+        net.blobs[name].data[...] = 1 if labels else values
+    engine = Layerwise(net)
+    engine.forward()
+    for top, shape in zip(node.tops, made.top_shapes(*shapes_of(net)), strict=True):
+        assert net.blobs[top].data.shape == tuple(shape)
+        assert np.isfinite(net.blobs[top].data).all()
+        net.blobs[top].diff[...] = rng.normal(size=shape)
+    engine.backward()
+    for j, bottom in enumerate(node.bottoms):
+        moved = net.blobs[bottom].diff.any()
+        assert moved == (j not in node.fixed_bottoms and node.type not in WITHOUT_GRADIENT)
+    for blob in net.layer_blobs(len(net.layers) - 1):
+        assert blob.diff.any()
+
+
+def shapes_of(net: Net) -> list[tuple[int, ...]]:
+    return [net.blobs[b].shape for b in net.graph.nodes[-1].bottoms]
+
+
+def test_runs_in_double_precision(net: Net) -> None:
+    made = layer_of(net)
+    if made.is_source:
+        return
+    bottoms = [torch.ones(shape, dtype=torch.float64) for shape in shapes_of(net)]
+    tops = made.double()(*bottoms)
+    for top in [tops] if isinstance(tops, torch.Tensor) else tops:
+        assert top.dtype == torch.float64
+
+
+def own_message(kind: str) -> Any:
+    field = REGISTRY[kind].message
+    if field is None:
+        return None
+    return caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[field].message_type
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_every_field_of_its_own_message_is_read(kind: str) -> None:
+    message = own_message(kind)
+    if message is None or message.name == "LossParameter":  # shared by all losses
+        return
+    read = {field.name for field in REGISTRY[kind].make.fields if field.of is None}  # type: ignore[attr-defined]
+    unread = {field.name for field in message.fields} - read
+    assert unread == set(UNREAD.get(kind, {}))
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_every_field_it_reads_exists(kind: str) -> None:
+    for field in REGISTRY[kind].make.fields:  # type: ignore[attr-defined]
+        parent = caffe_pb2.LayerParameter.DESCRIPTOR
+        message: Any = own_message(kind)
+        if field.of:
+            message = parent.fields_by_name[field.of].message_type
+        assert field.name in message.fields_by_name, field.name
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_every_type_is_described(kind: str) -> None:
+    text = REGISTRY[kind].make.__doc__
+    assert text
+    assert text != Layer.__doc__
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_every_type_has_a_recorded_case(kind: str) -> None:
+    """Numbers of BVLC Caffe; Data needs a database, which has tests of its own."""
+    cases = (Path(__file__).parents[1] / "conformance" / "layers").glob("*.npz")
+    seen: set[str] = {"Data"}
+    for case in cases:
+        with np.load(case) as values:
+            seen |= set(json.loads(str(values["layer_types"])))
+    assert kind in seen
+
+
+def test_the_table_of_types_is_read_only() -> None:
+    with pytest.raises(TypeError):
+        REGISTRY["New"] = REGISTRY["ReLU"]  # type: ignore[index]
+
+
+def test_a_second_registration_is_refused() -> None:
+    with pytest.raises(ValueError, match="layer type ReLU is registered twice"):
+        layer("ReLU", bottoms=1, tops=1)(Layer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("ReLU", "relu_param"),
+        ("TanH", "tanh_param"),
+        ("InnerProduct", "inner_product_param"),
+        ("HDF5Data", "hdf5_data_param"),
+        ("SoftmaxWithLoss", "softmax_param"),
+        ("Split", None),
+    ],
+)
+def test_the_message_that_configures_a_type(kind: str, expected: str | None) -> None:
+    assert REGISTRY[kind].message == expected

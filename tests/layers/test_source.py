@@ -1,0 +1,211 @@
+"""Layers without bottoms. What the data sets themselves do is tested in tests/data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import lmdb
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import DataError, NetError
+from moka.layers.source import Data, Source
+from moka.schema import caffe_pb2
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker, Shape
+
+
+@pytest.mark.parametrize(
+    ("fields", "tops", "shapes"),
+    [
+        ("shape { dim: 2 dim: 3 }", "a", [(2, 3)]),
+        ("shape { dim: 2 dim: 3 }", "a b", [(2, 3), (2, 3)]),
+        ("shape { dim: 2 } shape { dim: 3 dim: 1 }", "a b", [(2,), (3, 1)]),
+        ("shape { }", "a", [()]),
+    ],
+)
+def test_input(make_layer: LayerMaker, fields: str, tops: str, shapes: list[Shape]) -> None:
+    made = make_layer(with_tops("Input", tops, f"input_param {{ {fields} }}"))
+    assert made.top_shapes() == shapes
+
+
+def with_tops(kind: str, tops: str, more: str) -> str:
+    return f'type: "{kind}" {" ".join(f"""top: "{t}" """ for t in tops.split())} {more}'
+
+
+def test_input_makes_no_data(make_layer: LayerMaker) -> None:
+    made = make_layer(with_tops("Input", "a b", "input_param { shape { dim: 1 } }"))
+    with pytest.raises(NetError, match=r"no data given for a, b\. Pass a tensor for each"):
+        made()
+
+
+DUMMY = "dummy_data_param"
+
+
+@pytest.mark.parametrize(
+    ("fields", "tops", "shapes"),
+    [
+        ("shape { dim: 2 dim: 3 }", "a b", [(2, 3), (2, 3)]),
+        ("shape { dim: 2 } shape { dim: 3 }", "a b", [(2,), (3,)]),
+        ("num: 2 channels: 3 height: 4 width: 5", "a b", [(2, 3, 4, 5)] * 2),
+        (
+            "num: 2 num: 7 channels: 3 height: 4 height: 6 width: 5",
+            "a b",
+            [(2, 3, 4, 5), (7, 3, 6, 5)],
+        ),
+    ],
+)
+def test_dummy_data_shapes(
+    make_layer: LayerMaker, fields: str, tops: str, shapes: list[Shape]
+) -> None:
+    made = make_layer(with_tops("DummyData", tops, f"{DUMMY} {{ {fields} }}"))
+    assert made.top_shapes() == shapes
+    assert [tuple(top.shape) for top in made()] == shapes
+    assert not any(top.any() for top in made())
+
+
+def test_dummy_data_constants_are_made_once_random_numbers_each_time(
+    make_layer: LayerMaker,
+) -> None:
+    fillers = 'data_filler { value: 3 } data_filler { type: "gaussian" }'
+    made = make_layer(with_tops("DummyData", "a b", f"{DUMMY} {{ shape {{ dim: 9 }} {fillers} }}"))
+    (a, b), (c, d) = made(), made()
+    assert a.tolist() == [3] * 9
+    assert a.data_ptr() == c.data_ptr()
+    assert b.tolist() != d.tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("Input", "input_param { }", "Must specify 'shape' once, or once per top blob: 0 shapes"),
+        (
+            "Input",
+            "input_param { shape { } shape { } shape { } }",
+            "3 shapes for 2 tops",
+        ),
+        ("DummyData", "dummy_data_param { }", "give shape, or num, channels, height and width"),
+        (
+            "DummyData",
+            "dummy_data_param { num: 1 channels: 1 height: 1 }",
+            "give shape, or num, channels, height and width",
+        ),
+        (
+            "DummyData",
+            "dummy_data_param { shape { } shape { } shape { } }",
+            "3 shapes for 2 tops",
+        ),
+        (
+            "DummyData",
+            "dummy_data_param { shape { } data_filler { } data_filler { } data_filler { } }",
+            "you specified 3 data fillers",
+        ),
+        ("Data", "data_param { batch_size: 1 }", "data_param has no source"),
+        ("Data", 'data_param { source: "x" }', "batch_size is missing"),
+        ("Data", 'data_param { source: "x" batch_size: 0 }', "batch_size must be > 0, got 0"),
+        ("HDF5Data", 'hdf5_data_param { source: "x" }', "batch_size is missing"),
+        (
+            "HDF5Data",
+            'hdf5_data_param { source: "x" batch_size: 1 } transform_param { scale: 2 }',
+            "HDF5Data does not transform data",
+        ),
+    ],
+)
+def test_refused(make_layer: LayerMaker, kind: str, more: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(with_tops(kind, "a b", more))
+
+
+def write_images(folder: Path, count: int = 5) -> None:
+    """Images 1 x 2 x 2 with the values 4k, ..., 4k + 3 and the label k."""
+    with lmdb.open(str(folder), map_size=1 << 20) as database, database.begin(write=True) as out:
+        for k in range(count):
+            pixels = bytes(range(4 * k, 4 * k + 4))
+            datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=pixels, label=k)
+            out.put(b"%08d" % k, datum.SerializeToString())
+
+
+def data_layer(make_layer: LayerMaker, folder: Path, more: str = "", tops: str = "a b") -> Data:
+    fields = f'data_param {{ source: "{folder}" batch_size: 2 backend: LMDB }} {more}'
+    made = make_layer(with_tops("Data", tops, fields))
+    assert isinstance(made, Data)
+    return made
+
+
+def test_data_reads_records_in_order_over_and_over(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    made = data_layer(make_layer, tmp_path / "db", "transform_param { scale: 0.5 }")
+    assert made.top_shapes() == [(2, 1, 2, 2), (2,)]
+    labels = []
+    for _ in range(5):
+        images, of_batch = made()
+        for image, label in zip(images, of_batch.tolist(), strict=True):
+            assert image.flatten().tolist() == [(4 * label + i) * 0.5 for i in range(4)]
+            labels.append(label)
+    assert labels == [0, 1, 2, 3, 4] * 2
+    made.close()
+
+
+def test_data_without_labels(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    made = data_layer(make_layer, tmp_path / "db", tops="a")
+    assert made.top_shapes() == [(2, 1, 2, 2)]
+    assert len(made()) == 1
+    made.close()
+
+
+def test_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    first, second = (data_layer(make_layer, tmp_path / "db") for _ in range(2))
+    first()
+    second.load_state(first.state())
+    assert second()[1].tolist() == first()[1].tolist() == [2, 3]
+    for made in (first, second):
+        made.close()
+
+
+def test_data_that_is_not_there(make_layer: LayerMaker, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        data_layer(make_layer, tmp_path / "nowhere")
+
+
+def write_rows(folder: Path) -> Path:
+    """Datasets a (rows 0 to 4, two columns) and b in two files, and their list."""
+    rows = np.arange(10.0).reshape(5, 2)
+    for name, part in (("one", slice(0, 3)), ("two", slice(3, 5))):
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["a"], file["b"] = rows[part], np.arange(5)[part]
+    (folder / "list.txt").write_text(f"{folder}/one.h5\n{folder}/two.h5\n")
+    return folder / "list.txt"
+
+
+def test_hdf5_data_runs_across_files(make_layer: LayerMaker, tmp_path: Path) -> None:
+    fields = f'hdf5_data_param {{ source: "{write_rows(tmp_path)}" batch_size: 4 }}'
+    made = make_layer(with_tops("HDF5Data", "a b", fields))
+    assert made.top_shapes() == [(4, 2), (4,)]
+    first, second = made(), made()
+    assert first[1].tolist() == [0, 1, 2, 3]
+    assert second[1].tolist() == [4, 0, 1, 2]
+    assert first[0].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert first[1].dtype == torch.float32
+
+
+def test_hdf5_data_shuffled_has_every_row_once_an_epoch(
+    make_layer: LayerMaker, tmp_path: Path
+) -> None:
+    fields = f'hdf5_data_param {{ source: "{write_rows(tmp_path)}" batch_size: 5 shuffle: true }}'
+    made = make_layer(with_tops("HDF5Data", "b", fields))
+    epochs = [made()[0].tolist() for _ in range(6)]
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_layers_that_make_data_say_so(make_layer: LayerMaker) -> None:
+    made = make_layer(with_tops("Input", "a", "input_param { shape { } }"))
+    assert isinstance(made, Source)
+    assert made.is_source
+    assert made.state() is None

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from datetime import datetime
+
+import pytest
+
+from moka.report.glog import GlogFormatter, log_to_stderr
+
+PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6}\s+\d+ [\w./\\-]+:\d+\] ")
+log = logging.getLogger("moka")
+detail = logging.getLogger("moka.detail")
+
+
+def say_everything() -> None:
+    detail.info("a detail")
+    log.info("said %d", 1)
+    log.warning("warned")
+    log.error("failed")
+    log.critical("ended")
+
+
+def test_the_parts_of_a_line() -> None:
+    when = datetime(2026, 11, 5, 8, 31, 22, 123456).timestamp()
+    record = logging.LogRecord("moka", logging.WARNING, "/a/b/c.py", 12, "50%% of %s", ("x",), None)
+    record.created = when
+    thread = threading.get_native_id()
+    line = GlogFormatter().format(record)
+    assert line == f"W1105 08:31:22.123456 {thread:5d} c.py:12] 50% of x"
+
+
+def test_lines_and_their_severities(capsys: pytest.CaptureFixture[str]) -> None:
+    with log_to_stderr():
+        say_everything()
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert all(PREFIX.match(line) for line in lines)
+    assert [line[0] for line in lines] == ["I", "I", "W", "E", "F"]
+    texts = [PREFIX.sub("", line) for line in lines]
+    assert texts == ["a detail", "said 1", "warned", "failed", "ended"]
+    assert all("test_glog.py:" in line for line in lines)
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("level", "letters"), [("0", "IIWEF"), ("1", "WEF"), ("2", "EF"), ("3", "F"), ("9", "F")]
+)
+def test_minloglevel(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    letters: str,
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", level)
+    with log_to_stderr():
+        say_everything()
+    assert [line[0] for line in capsys.readouterr().err.splitlines()] == list(letters)
+
+
+def test_a_minloglevel_that_is_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "quiet")
+    with log_to_stderr():
+        say_everything()
+    assert len(capsys.readouterr().err.splitlines()) == 5
+
+
+def test_plain_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    with log_to_stderr(plain=True):
+        say_everything()
+    assert capsys.readouterr().err == "said 1\nwarned\nfailed\nended\n"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_afterwards_logging_is_as_before(capsys: pytest.CaptureFixture[str], plain: bool) -> None:
+    def state() -> list[object]:
+        return [(each.handlers[:], each.level, each.propagate) for each in (log, detail)]
+
+    before = state()
+    with log_to_stderr(plain=plain):
+        assert state() != before
+    assert state() == before
+    say_everything()
+    assert capsys.readouterr().err == ""

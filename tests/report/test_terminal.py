@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from moka.report.records import (
+    FinalLoss,
+    IterationCompleted,
+    Output,
+    SnapshotWritten,
+    SolvingCompleted,
+    SolvingStarted,
+    TestCompleted,
+    TestStarted,
+)
+from moka.report.terminal import TerminalReport, net_table
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+CODES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
+
+
+class Screen:
+    """A terminal of 120 columns that remembers what was written to it."""
+
+    def __init__(self) -> None:
+        self.file = StringIO()
+        self.console = Console(file=self.file, force_terminal=True, width=120)
+
+    @property
+    def text(self) -> str:
+        return CODES.sub("", self.file.getvalue())
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+@pytest.fixture
+def report(screen: Screen) -> Iterator[TerminalReport]:
+    made = TerminalReport(screen.console)
+    made(SolvingStarted("LeNet", "fixed", 20, 1000))
+    yield made
+    made.close()
+
+
+def test_the_bar_starts_where_the_run_does(report: TerminalReport, screen: Screen) -> None:
+    report.close()
+    assert "LeNet" in screen.text
+    assert re.search(r"\b20/1000", screen.text)
+
+
+def test_the_bar_moves_with_the_iterations(report: TerminalReport, screen: Screen) -> None:
+    report(
+        IterationCompleted(499, 0.12345678, 0.01, displayed=True, lapse_s=0.5, lapse_iterations=100)
+    )
+    report.close()
+    last = screen.text.splitlines()[-1]
+    for part in ("500/1000", "loss 0.1235", "lr 0.01", "200 it/s"):
+        assert part in last
+
+
+def test_a_speed_stays_until_the_next(report: TerminalReport, screen: Screen) -> None:
+    report(IterationCompleted(99, 1.0, 0.1, displayed=True, lapse_s=0.5, lapse_iterations=100))
+    report(IterationCompleted(100, 1.0, 0.1))
+    report.close()
+    assert "200 it/s" in screen.text.splitlines()[-1]
+
+
+def test_tests_and_snapshots_are_rows(report: TerminalReport, screen: Screen) -> None:
+    report(TestStarted(500, 0))
+    outputs = (Output("accuracy", 0.975, 0.0), Output("loss", 0.5, 1.0))
+    report(TestCompleted(500, 0, outputs, None))
+    report(SnapshotWritten(500, "snap_iter_500.caffemodel", "snap_iter_500.solverstate"))
+    report(FinalLoss(1000, 0.5))
+    rows = [line.strip() for line in screen.text.splitlines()]
+    assert "iteration    500  test  accuracy = 0.975  loss = 0.5 (* 1 = 0.5 loss)" in rows
+    assert "iteration    500  saved snap_iter_500.caffemodel" in rows
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        (
+            SolvingCompleted(1000, False, 20.0, 1.0),
+            "done at iteration 1000 after 20.0 s (5.0% waiting for data)",
+        ),
+        (
+            SolvingCompleted(7, True, 0.0, 0.0),
+            "stopped at iteration 7 after 0.0 s (0.0% waiting for data)",
+        ),
+    ],
+)
+def test_the_end(
+    report: TerminalReport, screen: Screen, record: SolvingCompleted, wanted: str
+) -> None:
+    report(record)
+    assert screen.text.splitlines()[-1] == wanted
+    assert "\x1b[?25h" in screen.file.getvalue()  # the cursor is shown again
+
+
+def test_standard_error_unless_told_otherwise() -> None:
+    assert TerminalReport().console.stderr
+
+
+NET = """
+name: "two"
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 6 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 100 kernel_size: 3 } }
+layer { name: "a" type: "Silence" bottom: "c" }
+layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 4 dim: 100 dim: 4 dim: 4 } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "c" bottom: "t" top: "l" }
+"""
+
+
+def test_net_table(screen: Screen, make_net: NetMaker) -> None:
+    screen.console.print(net_table(make_net(NET)))
+    assert "two: 2,800 parameters" in screen.text
+    rows = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in screen.text.splitlines()
+        if line.startswith("│")
+    ]
+    assert rows == [
+        ["in", "Input", "x 4x3x6x6", ""],
+        ["conv", "Convolution", "c 4x100x4x4", "2,800"],
+        ["a", "Silence", "", ""],
+        ["t", "Input", "t 4x100x4x4", ""],
+        ["loss", "EuclideanLoss", "l scalar", ""],
+    ]

@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from moka.errors import SolverError, WeightsError
+from moka.net import Net
+from moka.report.records import (
+    FinalLoss,
+    IterationCompleted,
+    Record,
+    SnapshotWritten,
+    SolvingCompleted,
+    SolvingStarted,
+    TestCompleted,
+)
+from moka.solver.solver import Solver
+
+if TYPE_CHECKING:
+    from tests.solver.conftest import SolverMaker
+
+
+def weights(solver: Solver) -> list[Tensor]:
+    return [w.detach().clone() for layer in solver.net.layers for w in layer.weights]
+
+
+def iterations(records: list[Record]) -> list[IterationCompleted]:
+    return [r for r in records if isinstance(r, IterationCompleted)]
+
+
+def test_everything_is_announced_in_order(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver(
+        "max_iter: 4 display: 2 test_iter: 1 test_interval: 2 snapshot: 3"
+        " test_initialization: true snapshot_after_train: true",
+        records=records,
+    )
+    solver.solve()
+    assert [(type(r).__name__, r.iteration) for r in records] == [
+        ("SolvingStarted", 0),
+        ("TestStarted", 0),
+        ("TestCompleted", 0),
+        ("IterationCompleted", 0),
+        ("IterationCompleted", 1),
+        ("TestStarted", 2),
+        ("TestCompleted", 2),
+        ("IterationCompleted", 2),
+        ("SnapshotWritten", 3),  # counted after the update
+        ("IterationCompleted", 3),
+        ("SnapshotWritten", 4),
+        ("FinalLoss", 4),
+        ("TestStarted", 4),
+        ("TestCompleted", 4),
+        ("SolvingCompleted", 4),
+    ]
+    assert records[0] == SolvingStarted("linear", "fixed", 0, 4)
+    end = records[-1]
+    assert isinstance(end, SolvingCompleted)
+    assert not end.stopped_early
+    assert 0 <= end.waited_s <= end.elapsed_s
+
+
+def test_only_what_is_due_is_announced(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    make_solver("max_iter: 3 test_iter: 1 test_interval: 2", records=records).solve()
+    names = [type(r).__name__ for r in records]
+    wanted = ["SolvingStarted", "IterationCompleted", "IterationCompleted", "TestStarted"]
+    assert names == [*wanted, "TestCompleted", "IterationCompleted", "SolvingCompleted"]
+    assert os.listdir() == []
+
+
+def test_display(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    make_solver("display: 3", records=records).step(7)
+    found = iterations(records)
+    assert [r.displayed for r in found] == [True, False, False, True, False, False, True]
+    assert [len(r.outputs) for r in found] == [1, 0, 0, 1, 0, 0, 1]
+    assert found[3].outputs[0].name == "loss"
+    assert found[3].outputs[0].value == pytest.approx(found[3].loss)
+    assert found[3].outputs[0].loss_weight == 1.0
+    assert [r.lapse_iterations for r in found if r.displayed] == [0, 3, 3]
+
+
+def test_the_first_losses_and_updates_are_those_of_the_formula(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver("momentum: 0.9", records=records)
+    w, b = (p.numpy().astype(np.float64).ravel() for p in weights(solver))
+    h = np.zeros(4)
+    losses = []
+    x, t = np.full(3, 0.5), 2.0
+    for _ in range(5):
+        error = w @ x + b[0] - t
+        losses.append(error**2 / 2)
+        h = 0.9 * h + 0.1 * error * np.array([*x, 1.0])
+        w, b = w - h[:3], b - h[3:]
+    solver.step(5)
+    # Float32 sums of four terms.
+    assert [r.loss for r in iterations(records)] == pytest.approx(losses, rel=1e-5)
+    got = np.concatenate([p.numpy().ravel() for p in weights(solver)])
+    np.testing.assert_allclose(got, [*w, *b], rtol=1e-5)
+
+
+def test_rates_and_stages(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver(
+        'lr_policy: "multistep" gamma: 0.5 stepvalue: 2 stepvalue: 3', records=records
+    )
+    assert solver.rate == pytest.approx(0.1)
+    solver.step(5)
+    found = iterations(records)
+    assert [r.rate for r in found] == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.025])
+    assert [r.stage for r in found] == [None, None, 1, 2, None]
+    assert solver.rate == pytest.approx(0.025)
+
+
+def test_clipping_is_announced(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    make_solver("clip_gradients: 0.001", records=records).step(1)
+    (record,) = iterations(records)
+    assert record.clipped is not None
+    norm, limit = record.clipped
+    assert limit == pytest.approx(0.001)
+    assert norm > limit
+
+
+def test_average_loss(make_solver: SolverMaker) -> None:
+    single: list[Record] = []
+    averaged: list[Record] = []
+    make_solver(records=single).step(5)
+    make_solver("average_loss: 3", records=averaged).step(5)
+    losses = [r.loss for r in iterations(single)]
+    wanted = [np.mean(losses[max(0, i - 2) : i + 1]) for i in range(5)]
+    assert [r.loss for r in iterations(averaged)] == pytest.approx(wanted)
+
+
+def test_final_loss_is_of_the_trained_net(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    make_solver("max_iter: 2 display: 1", records=records).solve()
+    (final,) = (r for r in records if isinstance(r, FinalLoss))
+    losses = [r.loss for r in iterations(records)]
+    # Each step takes away lr * |(x, 1)|^2 = 0.1 * 1.75 of the error, of which the loss is a square.
+    assert final.loss / losses[1] == pytest.approx((1 - 0.175) ** 2, rel=1e-4)
+
+
+def test_iter_size_is_a_larger_batch(make_solver: SolverMaker, database: str) -> None:
+    text = 'lr_policy: "exp" gamma: 0.5 momentum: 0.9 weight_decay: 0.1'
+    small: list[Record] = []
+    large: list[Record] = []
+    one = make_solver(f"{text} iter_size: 5", net="plain", records=small)
+    other = make_solver(text, net="plain_20", records=large)
+    one.step(4)
+    other.step(4)
+    # The same twenty images, summed in another order.
+    assert [r.loss for r in iterations(small)] == pytest.approx(
+        [r.loss for r in iterations(large)], rel=1e-5
+    )
+    for a, b in zip(weights(one), weights(other), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_test_is_the_mean_over_its_batches(make_solver: SolverMaker, database: str) -> None:
+    records: list[Record] = []
+    solver = make_solver(
+        "test_iter: 5 test_interval: 1 test_compute_loss: true", net="plain", records=records
+    )
+    solver.test_all()
+    (result,) = (r for r in records if isinstance(r, TestCompleted))
+    losses = [solver.net(**batch(solver.net))["loss"].item() for _ in range(5)]
+    assert [o.name for o in result.outputs] == ["loss"]
+    assert result.outputs[0].value == pytest.approx(np.mean(losses), rel=1e-5)
+    assert result.loss == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def batch(net: Net) -> dict[str, Tensor]:
+    """The next batch of a net's first layer."""
+    return dict(zip(net.graph.nodes[0].tops, net.run_layer(0, ()), strict=True))
+
+
+def test_test_nets_use_the_parameters_that_are_trained(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver("test_iter: 1 test_interval: 1 max_iter: 30", records=records)
+    solver.solve()
+    tests = [r.outputs[0].value for r in records if isinstance(r, TestCompleted)]
+    assert len(tests) == 30
+    assert all(later < earlier for earlier, later in pairwise(tests))
+
+
+def test_snapshots_fall_due(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver("snapshot: 2 max_iter: 5 snapshot_after_train: true", records=records)
+    solver.solve()
+    found = [r for r in records if isinstance(r, SnapshotWritten)]
+    assert [r.iteration for r in found] == [2, 4, 5]
+    assert {name for r in found for name in (r.model_file, r.state_file)} == set(os.listdir())
+
+
+def test_a_snapshot_that_is_due_at_the_end_is_made_once(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    make_solver("snapshot: 2 max_iter: 4 snapshot_after_train: true", records=records).solve()
+    found = [r for r in records if isinstance(r, SnapshotWritten)]
+    assert [r.iteration for r in found] == [2, 4]
+
+
+def test_a_request_to_stop(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver("max_iter: 100 display: 1 snapshot_after_train: true", records=records)
+
+    def listen(record: Record) -> None:
+        if isinstance(record, IterationCompleted) and record.iteration == 3:
+            solver.stop_requested = True
+
+    solver.listeners.append(listen)
+    solver.solve()
+    assert solver.iteration == 4
+    assert [type(r).__name__ for r in records[-2:]] == ["SnapshotWritten", "SolvingCompleted"]
+    end = records[-1]
+    assert isinstance(end, SolvingCompleted)
+    assert end.stopped_early
+    assert Path("snap_iter_4.solverstate").exists()
+
+
+def test_a_request_for_a_snapshot(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver(records=records)
+    solver.snapshot_requested = True
+    solver.step(3)
+    found = [r for r in records if isinstance(r, SnapshotWritten)]
+    assert [r.iteration for r in found] == [1]
+    assert solver.iteration == 3
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_loss_that_is_no_number(make_solver: SolverMaker, resumed: bool) -> None:
+    solver = make_solver("snapshot: 2 base_lr: 1e-30")
+    solver.step(2)
+    kept = weights(solver)
+    files = {name: Path(name).read_bytes() for name in os.listdir()}
+    if resumed:
+        solver = make_solver()
+        solver.restore("snap_iter_2.solverstate")
+    with torch.no_grad():
+        (data,) = (source for _, source in solver.net.sources)
+        data()[0].fill_(torch.nan)  # the constant that it hands out each time
+    with pytest.raises(
+        SolverError, match=r"loss is nan at iteration 2: .*last good snapshot is snap_iter_2\.caf"
+    ):
+        solver.step(10)
+    assert solver.iteration == 2
+    assert all(torch.equal(a, b) for a, b in zip(weights(solver), kept, strict=True))
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == files
+
+
+def test_a_loss_that_is_no_number_before_any_snapshot(make_solver: SolverMaker) -> None:
+    solver = make_solver("base_lr: 1e30")
+    with pytest.raises(SolverError, match="No snapshot has been made yet"):
+        solver.step(10)
+
+
+def trained(make_solver: SolverMaker, text: str, *, stop_at: int | None) -> Solver:
+    """Twenty iterations, straight or with a snapshot and a new solver in between."""
+    solver = make_solver(text, net="random")
+    if stop_at is not None:
+        solver.step(stop_at)
+        _, state = solver.snapshot()
+        torch.manual_seed(99)  # a new process starts from another seed
+        solver = make_solver(text.replace("random_seed: 3", "random_seed: 8"), net="random")
+        solver.restore(state)
+    solver.step(20 - solver.iteration)
+    return solver
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 10, 19])
+def test_a_resumed_run_is_the_same_run(
+    make_solver: SolverMaker, database: str, stop_at: int
+) -> None:
+    text = (
+        "momentum: 0.9 weight_decay: 0.01 average_loss: 4 random_seed: 3"
+        ' lr_policy: "step" gamma: 0.5 stepsize: 6 iter_size: 2'
+    )
+    straight = trained(make_solver, text, stop_at=None)
+    resumed = trained(make_solver, text, stop_at=stop_at)
+    for a, b in zip(weights(straight), weights(resumed), strict=True):
+        assert torch.equal(a, b)
+    # The files hold history, position in the data, random generators and recent losses too.
+    (model, state), (again, state_again) = (
+        [Path(name).read_bytes() for name in solver.snapshot()] for solver in (straight, resumed)
+    )
+    assert model == again
+    assert state == state_again
+
+
+def test_the_run_that_is_resumed_is_random(make_solver: SolverMaker, database: str) -> None:
+    """Were it not, the test above would say little."""
+    one = trained(make_solver, "random_seed: 3", stop_at=None)
+    other = trained(make_solver, "random_seed: 4", stop_at=None)
+    assert not torch.equal(weights(one)[0], weights(other)[0])
+
+
+def test_a_seed_fixes_a_run(make_solver: SolverMaker, database: str) -> None:
+    one = trained(make_solver, "random_seed: 4", stop_at=None)
+    other = trained(make_solver, "random_seed: 4", stop_at=None)
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def test_resuming_with_solve(make_solver: SolverMaker) -> None:
+    make_solver("max_iter: 4 snapshot_after_train: true").solve()
+    records: list[Record] = []
+    solver = make_solver("max_iter: 6", records=records)
+    solver.solve("snap_iter_4.solverstate")
+    assert [r.iteration for r in iterations(records)] == [4, 5]
+
+
+def test_restoring_what_belongs_to_another_net(make_solver: SolverMaker, database: str) -> None:
+    make_solver().snapshot()
+    solver = make_solver(net="plain")
+    before = weights(solver)
+    with pytest.raises((SolverError, WeightsError), match="ip"):
+        solver.restore("snap_iter_0.solverstate")
+    assert solver.iteration == 0
+    assert all(torch.equal(a, b) for a, b in zip(weights(solver), before, strict=True))
+
+
+def test_weights_to_finetune_from(make_solver: SolverMaker) -> None:
+    source = make_solver("random_seed: 11")
+    model, _ = source.snapshot()
+    solver = make_solver(f'random_seed: 12 weights: "{model}"')
+    assert all(torch.equal(a, b) for a, b in zip(weights(solver), weights(source), strict=True))
+
+
+def test_keep_blobs_leaves_all_data_and_the_updates(make_solver: SolverMaker) -> None:
+    solver = make_solver("momentum: 0.9 weight_decay: 0.1", keep_blobs=True)
+    for _ in range(3):
+        before = weights(solver)
+        solver.step(1)
+        for old, new, blob in zip(before, weights(solver), solver.net.layer_blobs(1), strict=True):
+            np.testing.assert_array_equal(old.numpy() - blob.diff, new.numpy())
+        w, b = (p.numpy() for p in before)
+        np.testing.assert_allclose(
+            solver.net.blobs["y"].data, solver.net.blobs["x"].data @ w.T + b, rtol=1e-6
+        )
+
+
+def test_a_prefix_that_cannot_be_written_is_refused_before_training(
+    make_solver: SolverMaker,
+) -> None:
+    Path("a_file").touch()
+    with pytest.raises(SolverError, match="'a_file/snap': Not a directory"):
+        make_solver('snapshot: 2 snapshot_prefix: "a_file/snap"')
+    make_solver('snapshot_prefix: "a_file/snap"')  # no snapshots are asked for
+
+
+def test_the_given_message_is_not_changed(make_solver: SolverMaker) -> None:
+    solver = make_solver("max_iter: 1")
+    again = Solver(solver.config)
+    again.config.max_iter = 7
+    assert solver.config.max_iter == 1
+    again.close()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from moka.errors import SolverError
+from moka.schema import caffe_pb2, parse_text
+from moka.solver.update import (
+    Clipped,
+    Learnable,
+    apply_update,
+    check_regularization,
+    check_type,
+    clip,
+    make_rule,
+    normalize,
+)
+
+Array = NDArray[Any]
+MULTS = [(1.0, 1.0), (2.0, 0.0), (1.0, 1.0), (0.0, 1.0)]  # (lr_mult, decay_mult)
+SHAPES = [(3, 4), (4,), (2, 1, 3), (5,)]
+
+
+def config(text: str) -> caffe_pb2.SolverParameter:
+    return parse_text(text, caffe_pb2.SolverParameter)
+
+
+def caffe_sgd(
+    p: caffe_pb2.SolverParameter,
+    rates: Sequence[float],
+    weights: list[Array],
+    gradients: Sequence[Sequence[Array]],
+) -> tuple[list[Array], list[Array]]:
+    """Caffe's SGDSolver::ApplyUpdate in double precision: weights and histories at the end."""
+    weights = [w.astype(np.float64) for w in weights]
+    history = [np.zeros_like(w) for w in weights]
+    for rate, given in zip(rates, gradients, strict=True):
+        grads = [g.astype(np.float64) for g in given]
+        norm = np.sqrt(sum((g**2).sum() for g in grads))
+        if 0 <= p.clip_gradients < norm:
+            grads = [g * (p.clip_gradients / norm) for g in grads]
+        for i, (lr_mult, decay_mult) in enumerate(MULTS):
+            g = grads[i] / p.iter_size
+            decay = p.weight_decay * decay_mult
+            g = g + decay * (np.sign(weights[i]) if p.regularization_type == "L1" else weights[i])
+            history[i] = p.momentum * history[i] + rate * lr_mult * g
+            weights[i] = weights[i] - history[i]
+    return weights, history
+
+
+STEADY = [0.1] * 6
+CHANGING = [0.1, 0.1, 0.01, 0.001, 0.05, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("", STEADY),
+        ("", CHANGING),
+        ("momentum: 0.9", STEADY),
+        ("momentum: 0.9", CHANGING),
+        ("momentum: 0.9", [0.1, 0.1, 0.0, 0.0, 0.1, 0.1]),  # the history goes on at rate 0
+        ("momentum: 0.9", [0.0, 0.0, 0.1, 0.0, 0.1, 0.0]),
+        ("momentum: 0.9 weight_decay: 0.05", CHANGING),
+        ("weight_decay: 0.05", CHANGING),
+        ('momentum: 0.9 weight_decay: 0.05 regularization_type: "L1"', CHANGING),
+        ('weight_decay: 0.05 regularization_type: "L1"', CHANGING),
+        ("momentum: 0.9 iter_size: 3 weight_decay: 0.05", CHANGING),
+        ("momentum: 0.9 clip_gradients: 2 weight_decay: 0.05", CHANGING),
+        ("momentum: 0.9 clip_gradients: 2 iter_size: 3", CHANGING),
+        ("momentum: 0.9 clip_gradients: 1000", CHANGING),
+        ("clip_gradients: 0 weight_decay: 0.05", CHANGING),
+    ],
+)
+def test_updates_are_caffes(text: str, rates: list[float], device: torch.device) -> None:
+    p = config(text)
+    rng = np.random.default_rng(4)
+    weights = [rng.standard_normal(s).astype(np.float32) for s in SHAPES]
+    weights[0][0] = 0  # the sign of 0 is 0
+    gradients = [[rng.standard_normal(s).astype(np.float32) for s in SHAPES] for _ in rates]
+    params = [
+        Learnable(nn.Parameter(torch.tensor(w, device=device)), *mults)
+        for w, mults in zip(weights, MULTS, strict=True)
+    ]
+    rule = make_rule(params, p)
+    for rate, grads in zip(rates, gradients, strict=True):
+        for param, grad in zip(params, grads, strict=True):
+            param.parameter.grad = torch.tensor(grad, device=device)
+        before = [param.parameter.detach().clone() for param in params]
+        apply_update(params, rule, p, rate)
+        for param, old, update in zip(params, before, rule.updates(), strict=True):
+            assert torch.equal(param.parameter.detach(), old - update)
+    wanted, histories = caffe_sgd(p, rates, weights, gradients)
+    # Float32 against double precision, six steps.
+    for param, history, w, h in zip(params, rule.history(), wanted, histories, strict=True):
+        np.testing.assert_allclose(param.parameter.detach().cpu(), w, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(history.cpu(), h, rtol=1e-5, atol=1e-6)
+
+
+def learnables(*grads: list[float]) -> list[Learnable]:
+    params = []
+    for grad in grads:
+        parameter = nn.Parameter(torch.zeros(len(grad)))
+        parameter.grad = torch.tensor(grad)
+        params.append(Learnable(parameter, 1.0, 1.0))
+    return params
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"), [(-1.0, None), (5.0, None), (6.0, None), (2.5, Clipped(5.0, 2.5))]
+)
+def test_clip_looks_at_the_norm_of_all(limit: float, wanted: Clipped | None) -> None:
+    params = learnables([3.0, 0.0], [4.0])
+    assert clip(params, limit) == wanted
+    factor = 1.0 if wanted is None else 0.5
+    assert [p.grad.tolist() for p in params] == [[3 * factor, 0.0], [4 * factor]]
+
+
+def test_normalize_divides_by_iter_size() -> None:
+    params = learnables([3.0, 6.0])
+    normalize(params, 1)
+    assert params[0].grad.tolist() == [3.0, 6.0]
+    normalize(params, 3)
+    assert params[0].grad.tolist() == pytest.approx([1.0, 2.0])
+
+
+def test_least_squares_reaches_the_closed_form() -> None:
+    """One step of SGD on 1/(2n) |Xw - t|^2 + decay/2 |w|^2, repeated, ends in its minimum."""
+    rng = np.random.default_rng(5)
+    x, t = rng.standard_normal((20, 3)), rng.standard_normal(20)
+    decay = 0.1
+    wanted = np.linalg.solve(x.T @ x / 20 + decay * np.eye(3), x.T @ t / 20)
+    parameter = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    params = [Learnable(parameter, 1.0, 1.0)]
+    p = config(f"momentum: 0.5 weight_decay: {decay}")
+    rule = make_rule(params, p)
+    for _ in range(200):
+        parameter.grad = torch.from_numpy(x.T @ (x @ parameter.detach().numpy() - t) / 20)
+        apply_update(params, rule, p, 0.3)
+    np.testing.assert_allclose(parameter.detach(), wanted, rtol=1e-6)  # weight_decay is float32
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "says"),
+    [
+        (check_type, 'type: "SDG"', r"type: SDG \(known: .*Did you mean \"SGD\""),
+        (check_regularization, 'regularization_type: "L3"', "type: L3 .*L1, L2"),
+    ],
+)
+def test_what_is_refused(check: Any, text: str, says: str) -> None:
+    check(config(""))
+    with pytest.raises(SolverError, match=says):
+        check(config(text))

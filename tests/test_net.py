@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import MokaError, NetError, SchemaError
+from moka.net import build_net, parameter_count
+from moka.schema import caffe_pb2
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+SMALL = """
+name: "small"
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }
+layer { name: "prob" type: "Softmax" bottom: "y" top: "prob" }
+"""
+
+LENET = """
+layer { name: "mnist" type: "DummyData" top: "data" top: "label"
+  dummy_data_param { shape { dim: 64 dim: 1 dim: 28 dim: 28 } shape { dim: 64 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 20 kernel_size: 5 } }
+layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1"
+  pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2"
+  convolution_param { num_output: 50 kernel_size: 5 } }
+layer { name: "pool2" type: "Pooling" bottom: "conv2" top: "pool2"
+  pooling_param { kernel_size: 2 stride: 2 } }
+"""
+
+
+def test_called_with_its_inputs_a_net_returns_its_outputs(
+    make_net: NetMaker, device: torch.device
+) -> None:
+    net = make_net(SMALL)
+    x = torch.randn(2, 3)
+    outputs = net(x=x)
+    assert list(outputs) == ["prob"]
+    assert outputs["prob"].device.type == device.type
+    weight, bias = (w.detach().cpu().numpy() for w in net.layers[1].weights)
+    for n in range(2):
+        scores = [
+            max(0.0, bias[m] + sum(weight[m, k] * float(x[n, k]) for k in range(3)))
+            for m in range(4)
+        ]
+        wanted = np.exp(scores) / np.exp(scores).sum()
+        # Single precision.
+        np.testing.assert_allclose(outputs["prob"][n].detach().cpu(), wanted, rtol=1e-5)
+
+
+def test_a_call_leaves_the_blobs_alone(make_net: NetMaker) -> None:
+    net = make_net(SMALL)
+    net(x=torch.ones(2, 3))
+    assert {b.data_memory.state.name for b in net.blobs.values()} == {"UNINITIALIZED"}
+
+
+def test_a_call_takes_any_batch(make_net: NetMaker) -> None:
+    assert make_net(SMALL)(x=torch.ones(5, 3))["prob"].shape == (5, 4)
+
+
+def test_a_net_is_differentiable(make_net: NetMaker) -> None:
+    net = make_net("force_backward: true" + SMALL)
+    x = torch.randn(2, 3, requires_grad=True)
+    net(x=x)["prob"][:, 0].sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert net.layers[1].weights[0].grad is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["z"], r"no input is named z; inputs are x"), ([], r'layer "in" .*no data given for x')],
+)
+def test_wrong_inputs(make_net: NetMaker, names: list[str], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_net(SMALL)(**{name: torch.ones(2, 3) for name in names})
+
+
+def test_tops_of_a_data_layer_may_be_given(make_net: NetMaker) -> None:
+    net = make_net(LENET)
+    assert net(data=torch.ones(2, 1, 28, 28), label=torch.zeros(2))["pool2"].shape == (2, 50, 4, 4)
+
+
+def test_memory_for_data_counts_every_top_once_as_caffe_does(make_net: NetMaker) -> None:
+    """The tutorial's numbers: after the data, conv1 and pool1."""
+    layers = LENET.strip().split("\nlayer ")
+    counts = []
+    for n in (1, 2, 3):
+        counts.append(make_net("\nlayer ".join(layers[:n])).data_bytes)
+    assert counts == [200960, 3150080, 3887360]
+
+
+def test_memory_of_in_place_tops_counts_again(make_net: NetMaker) -> None:
+    assert make_net(SMALL).data_bytes == 4 * (6 + 8 + 8 + 8)
+
+
+def test_names(make_net: NetMaker) -> None:
+    net = make_net(SMALL)
+    assert net.name == "small"
+    assert list(net.blobs) == ["x", "y", "prob"]
+    assert [(name, type(layer).__name__) for name, layer in net.named_layers()] == [
+        ("in", "Input"),
+        ("ip", "InnerProduct"),
+        ("relu", "ReLU"),
+        ("prob", "Softmax"),
+    ]
+    assert [name for name, _ in net.sources] == ["in"]
+    assert parameter_count(net) == 4 * 3 + 4
+
+
+def test_state_dict_round_trip(make_net: NetMaker) -> None:
+    first, second = make_net(SMALL), make_net(SMALL)
+    x = torch.randn(2, 3)
+    assert not torch.equal(first(x=x)["prob"], second(x=x)["prob"])
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x=x)["prob"], second(x=x)["prob"])
+
+
+def test_shared_parameters_are_one(make_net: NetMaker) -> None:
+    shared = SMALL.replace('bottom: "x" top: "y"', 'bottom: "x" top: "y" param { name: "w" }')
+    net = make_net(
+        shared + 'layer { name: "ip2" type: "InnerProduct" bottom: "x" top: "z" param { name: "w" }'
+        " inner_product_param { num_output: 4 } }"
+    )
+    ip, ip2 = (layer for name, layer in net.named_layers() if name.startswith("ip"))
+    assert ip.weights[0] is ip2.weights[0]
+    assert ip.weights[1] is not ip2.weights[1]
+    assert parameter_count(net) == 12 + 4 + 4
+    index = [node.name for node in net.graph.nodes].index("ip")
+    net.layer_blobs(index)[0].data[...] = 3
+    assert ip2.weights[0].unique().tolist() == [3]
+
+
+def test_permissive_sharing_reads_one_memory_in_two_shapes(make_net: NetMaker) -> None:
+    net = make_net("""
+        layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
+        layer { name: "up" type: "InnerProduct" bottom: "x" top: "y" param { name: "w" }
+          inner_product_param { num_output: 2 bias_term: false } }
+        layer { name: "down" type: "InnerProduct" bottom: "y" top: "z"
+          param { name: "w" share_mode: PERMISSIVE }
+          inner_product_param { num_output: 3 bias_term: false } }
+    """)
+    up, down = net.layer_blobs(1)[0], net.layer_blobs(2)[0]
+    assert (up.shape, down.shape) == ((2, 3), (3, 2))
+    up.data[...] = [[1, 2, 3], [4, 5, 6]]
+    assert down.data.tolist() == [[1, 2], [3, 4], [5, 6]]
+    # (1, 1, 1) -> (6, 15) by rows of up -> rows of down.
+    assert net(x=torch.ones(1, 3))["z"].tolist() == [[36, 78, 120]]
+
+
+def test_an_in_place_layer_has_to_be_the_first_reader(make_net: NetMaker) -> None:
+    """As in BVLC Caffe: a blob that was read before has been split, and is in-place no more."""
+    layers = [
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 } } }',
+        'layer { name: "relu" type: "ReLU" bottom: "x" top: "x" }',
+        'layer { name: "reader" type: "TanH" bottom: "x" top: "y" }',
+    ]
+    outputs = make_net("".join(layers))(x=torch.tensor([-1.0, 1.0]))
+    assert outputs["y"].tolist() == [0, pytest.approx(np.tanh(1.0), rel=1e-6)]  # float32
+    with pytest.raises(NetError, match="Top blob 'x' produced by multiple sources"):
+        make_net("".join([layers[0], layers[2], layers[1]]))
+
+
+def test_reshape_carries_the_shapes_of_the_inputs_through(make_net: NetMaker) -> None:
+    net = make_net(SMALL)
+    net.blobs["x"].reshape(7, 3)
+    assert net.blobs["y"].shape == (2, 4)
+    net.reshape()
+    assert {name: b.shape for name, b in net.blobs.items()} == {
+        "x": (7, 3),
+        "y": (7, 4),
+        "prob": (7, 4),
+    }
+    net.blobs["x"].reshape(7, 5)
+    with pytest.raises(NetError, match=r'layer "ip" \(InnerProduct\): Input size incompatible'):
+        net.reshape()
+
+
+def test_device_none_asks_the_context(make_net: NetMaker, device: torch.device) -> None:
+    net = make_net(SMALL)
+    assert net.device.type == device.type
+    assert {p.device.type for p in net.parameters()} == {device.type}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("layer {", "Failed to parse NetParameter file: .*net.prototxt:1:"),
+        ('layer { name: "a" type: "Relu" }', r'layer "a" \(Relu\): Unknown layer type.*"ReLU"'),
+        (SMALL.replace("num_output: 4", "num_output: 0"), r'layer "ip" .*num_output must be > 0'),
+        (SMALL.replace('"xavier"', '"xaver"'), r'layer "ip" .*unknown filler "xaver".*"xavier"'),
+        (SMALL.replace('top: "prob"', 'top: "x"'), r'layer "prob" .*produced by multiple'),
+    ],
+)
+def test_faults_name_file_and_layer(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "net.prototxt"
+    file.write_text(text)
+    with pytest.raises(MokaError, match=message) as caught:
+        build_net(file)
+    assert "net.prototxt" in str(caught.value)
+
+
+def test_a_file_that_is_missing() -> None:
+    with pytest.raises(SchemaError, match=r"File not found: no/such\.prototxt"):
+        build_net("no/such.prototxt")
+
+
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+def test_layers_run_in_the_phase_of_the_net(make_net: NetMaker, phase: caffe_pb2.Phase) -> None:
+    net = make_net(
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 100 } } }'
+        'layer { name: "d" type: "Dropout" bottom: "x" top: "y" }'
+        'layer { name: "e" type: "Dropout" bottom: "x" top: "z" phase: TEST }',
+        phase,
+    )
+    outputs = net(x=torch.ones(100))
+    assert bool((outputs["y"] == 0).any()) == (phase == caffe_pb2.TRAIN)
+    assert not (outputs["z"] == 0).any()

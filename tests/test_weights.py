@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import WeightsError
+from moka.net import Net
+from moka.schema import caffe_pb2, parse_text, read_binary, write_binary
+from moka.weights import copy_weights, load_weights, save_weights, share_weights, to_message
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+RECORDED = Path(__file__).parent / "conformance" / "files"
+
+NET = """
+name: "two"
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 3 kernel_size: 2 weight_filler { type: "gaussian" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "c" top: "y"
+  inner_product_param { num_output: 5 weight_filler { type: "gaussian" } } }
+"""
+
+# The layers of the recorded models that have parameters known here.
+MLP = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 6 } } }
+layer { name: "h" type: "InnerProduct" bottom: "x" top: "h" inner_product_param { num_output: 5 } }
+layer { name: "o" type: "InnerProduct" bottom: "h" top: "o" inner_product_param { num_output: 2 } }
+"""
+WIDE = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 6 dim: 6 } } }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 3 kernel_size: 3 } }
+layer { name: "in2" type: "Input" top: "z" input_param { shape { dim: 1 dim: 128 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "z" top: "y"
+  inner_product_param { num_output: 4 } }
+"""
+
+
+def values_of(net: Net) -> dict[str, list[float]]:
+    return {
+        f"{node.name}/{k}": blob.data.flatten().tolist()
+        for i, node in enumerate(net.graph.nodes)
+        for k, blob in enumerate(net.layer_blobs(i))
+    }
+
+
+@pytest.fixture
+def net(make_net: NetMaker) -> Net:
+    return make_net(NET)
+
+
+def test_round_trip(net: Net, make_net: NetMaker, tmp_path: Path) -> None:
+    save_weights(net, tmp_path / "a.caffemodel")
+    other = make_net(NET)
+    assert values_of(other) != values_of(net)
+    load_weights(other, [tmp_path / "a.caffemodel"])
+    assert values_of(other) == values_of(net)
+
+
+def test_a_saved_model_has_every_layer_and_its_shapes(net: Net, make_net: NetMaker) -> None:
+    split = make_net(NET + 'layer { name: "s" type: "Silence" bottom: "x" }', caffe_pb2.TRAIN)
+    message = to_message(split)
+    assert message.name == "two"
+    assert [(x.name, x.type, x.phase) for x in message.layer] == [
+        ("in", "Input", caffe_pb2.TRAIN),
+        ("x_in_0_split", "Split", caffe_pb2.TRAIN),
+        ("conv", "Convolution", caffe_pb2.TRAIN),
+        ("ip", "InnerProduct", caffe_pb2.TRAIN),
+        ("s", "Silence", caffe_pb2.TRAIN),
+    ]
+    shapes = [[list(b.shape.dim) for b in x.blobs] for x in message.layer]
+    assert shapes == [[], [], [[3, 2, 2, 2], [3]], [[5, 27], [5]], []]
+    assert not any(b.diff for x in message.layer for b in x.blobs)
+
+
+def test_diffs_are_saved_if_asked(net: Net) -> None:
+    net.layer_blobs(2)[1].diff[...] = [1, 2, 3, 4, 5]
+    ip = to_message(net, with_diffs=True).layer[2]
+    assert list(ip.blobs[1].diff) == [1, 2, 3, 4, 5]
+    assert list(ip.blobs[0].diff) == [0] * 135
+
+
+@pytest.mark.parametrize(("name", "text", "exact"), [("mlp", MLP, True), ("wide", WIDE, False)])
+def test_a_model_that_bvlc_caffe_wrote(
+    make_net: NetMaker,
+    caplog: pytest.LogCaptureFixture,
+    device: torch.device,
+    name: str,
+    text: str,
+    exact: bool,
+) -> None:
+    caplog.set_level(logging.INFO, "moka.detail")
+    net = make_net(text)
+    load_weights(net, [RECORDED / f"{name}.caffemodel"])
+    with np.load(RECORDED / f"{name}.npz") as recorded:
+        for address, values in values_of(net).items():
+            assert values == recorded[f"param/{address}"].flatten().tolist()
+    ignored = {m for m in caplog.messages if m.startswith("Ignoring source layer")}
+    expected = ["d", "s", "loss"] if exact else ["data", "bn", "sc", "pr", "dec"]
+    assert ignored == {f"Ignoring source layer {name}" for name in expected}
+
+
+def test_arrays_handed_out_show_loaded_weights(make_net: NetMaker, device: torch.device) -> None:
+    net = make_net(MLP)
+    array = net.layer_blobs(1)[1].data
+    load_weights(net, [RECORDED / "mlp.caffemodel"])
+    with np.load(RECORDED / "mlp.npz") as recorded:
+        assert array.tolist() == recorded["param/h/1"].tolist()
+
+
+def test_several_files_one_after_the_other(net: Net, make_net: NetMaker, tmp_path: Path) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    sources = [make_net(NET), make_net(NET)]
+    for source, file in zip(sources, files, strict=True):
+        save_weights(source, file)
+    message = read_binary(files[1], caffe_pb2.NetParameter)
+    del message.layer[1]  # conv
+    write_binary(files[1], message)
+    load_weights(net, f"{files[0]},{files[1]}")
+    first, second, have = values_of(sources[0]), values_of(sources[1]), values_of(net)
+    assert have["conv/0"] == first["conv/0"]
+    assert have["ip/0"] == second["ip/0"]
+    copy_weights(net, to_message(sources[1]))
+    assert values_of(net) == second
+
+
+@pytest.mark.parametrize(
+    ("layer", "index", "legacy"),
+    [("ip", 0, (1, 1, 5, 27)), ("ip", 1, (1, 1, 1, 5)), ("conv", 0, (3, 2, 2, 2))],
+)
+def test_legacy_shapes_are_aligned_at_the_end(
+    net: Net, make_net: NetMaker, layer: str, index: int, legacy: tuple[int, ...]
+) -> None:
+    source = make_net(NET)
+    message = to_message(source)
+    (stored,) = (x for x in message.layer if x.name == layer)
+    blob = stored.blobs[index]
+    blob.ClearField("shape")
+    blob.num, blob.channels, blob.height, blob.width = legacy
+    copy_weights(net, message)
+    assert values_of(net) == values_of(source)
+
+
+def damage_shape(blob: caffe_pb2.BlobProto) -> None:
+    blob.shape.dim[:] = [27, 5]
+
+
+def damage_legacy(blob: caffe_pb2.BlobProto) -> None:
+    blob.ClearField("shape")
+    blob.num, blob.channels, blob.height, blob.width = 5, 27, 1, 1
+
+
+def damage_data(blob: caffe_pb2.BlobProto) -> None:
+    blob.data.pop()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            damage_shape,
+            r"Cannot copy param 0 weights from layer 'ip'; shape mismatch\. Source param shape is"
+            r" 27 5 \(135\); target param shape is 5 27 \(135\)",
+        ),
+        (damage_legacy, r"Source param shape is 5 27 1 1 \(135\)"),
+        (damage_data, r'layer "ip": a blob of shape \(5, 27\) holds 134 numbers'),
+    ],
+)
+def test_nothing_is_changed_if_one_blob_does_not_fit(
+    net: Net, make_net: NetMaker, damage: object, message: str
+) -> None:
+    assert callable(damage)
+    model = to_message(make_net(NET))
+    damage(model.layer[2].blobs[0])
+    before = values_of(net)
+    with pytest.raises(WeightsError, match=message):
+        copy_weights(net, model, "m.caffemodel")
+    assert values_of(net) == before
+
+
+def test_the_number_of_blobs_has_to_agree(net: Net, make_net: NetMaker) -> None:
+    model = to_message(make_net(NET))
+    del model.layer[2].blobs[1]
+    wanted = r"Incompatible number of blobs for layer ip: the file has 1, the net 2"
+    with pytest.raises(WeightsError, match=wanted):
+        copy_weights(net, model)
+
+
+def test_files_that_are_no_models(net: Net, tmp_path: Path) -> None:
+    file = tmp_path / "m.caffemodel"
+    with pytest.raises(WeightsError, match="File not found"):
+        load_weights(net, [file])
+    whole = (RECORDED / "mlp.caffemodel").read_bytes()
+    for content, message in (
+        (whole[:-7], "not a complete binary NetParameter: it is truncated"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "not a complete binary NetParameter"),
+        (b"name: 'a text'", "not a complete binary NetParameter"),
+        (b"", "holds no layers: it is no model"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(WeightsError, match=message):
+            load_weights(net, [file])
+
+
+def test_a_v1_model_is_refused_for_now_with_advice(net: Net, tmp_path: Path) -> None:
+    file = tmp_path / "old.caffemodel"
+    old = parse_text('layers { name: "ip" type: INNER_PRODUCT }', caffe_pb2.NetParameter)
+    write_binary(file, old)
+    with pytest.raises(WeightsError, match="V1 layers"):
+        load_weights(net, [file])
+
+
+def test_shared_weights_are_the_same_memory(net: Net, make_net: NetMaker) -> None:
+    owner = make_net(NET)
+    assert net.layer_blobs(1)[0].data is not None  # blobs made before have to be renewed
+    share_weights(net, owner)
+    assert values_of(net) == values_of(owner)
+    owner.layer_blobs(1)[0].data[...] = 3
+    assert np.all(net.layer_blobs(1)[0].data == 3)
+    assert net.layers[1].weights[0] is owner.layers[1].weights[0]
+
+
+def test_sharing_needs_equal_shapes(net: Net, make_net: NetMaker) -> None:
+    owner = make_net(NET.replace("num_output: 5", "num_output: 6"))
+    with pytest.raises(WeightsError, match="Cannot share weights of layer 'ip'"):
+        share_weights(net, owner)
