@@ -20,7 +20,7 @@ import lmdb
 import numpy as np
 import torch
 import torch.nn.functional as F
-from side_by_side import compare
+from side_by_side import Contender, compare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -132,11 +132,10 @@ def main() -> None:
         "torch, DataLoader, 0 workers": partial(batches_from_loader, 0),
         "torch, DataLoader, 1 worker": partial(batches_from_loader, 1),
     }
-    result = compare(
-        {"moka (caffe train)": partial(moka_training, device)}
-        | {name: partial(plain_training, device, feed) for name, feed in peers.items()},
-        rounds=args.rounds,
-    )
+    contenders: dict[str, Contender] = {"moka (caffe train)": partial(moka_training, device)}
+    for name, feed in peers.items():
+        contenders[name] = partial(plain_training, device, feed)
+    result = compare(contenders, rounds=args.rounds)
     moka = result["moka (caffe train)"].ms
     print(f"LeNet training, batch {BATCH}, {device}, {torch.get_num_threads()} threads")
     print(f"{'':34}{'ms/iteration':>13}{'ratio to moka':>15}{'peak MB':>9}")
