@@ -6,6 +6,7 @@ VENV ?= $(or $(VIRTUAL_ENV),.venv)
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.moka-installed
 DIGITS = examples/digits
+DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
 .PHONY: install digits test lint format bench proto clean
@@ -22,10 +23,10 @@ digits: $(INSTALLED) $(MODEL)
 	$(BIN)/caffe test --model=$(DIGITS)/lenet_train_test.prototxt --weights=$(MODEL) --iterations=6
 	$(BIN)/python $(DIGITS)/classify.py
 
-$(MODEL): $(DIGITS)/digits_train_lmdb $(DIGITS)/lenet_solver.prototxt $(DIGITS)/lenet_train_test.prototxt
+$(MODEL): $(DATA) $(DIGITS)/lenet_solver.prototxt $(DIGITS)/lenet_train_test.prototxt
 	$(BIN)/caffe train --solver=$(DIGITS)/lenet_solver.prototxt
 
-$(DIGITS)/digits_train_lmdb: $(DIGITS)/make_data.py | $(INSTALLED)
+$(DATA) &: $(DIGITS)/make_data.py | $(INSTALLED)
 	$(BIN)/python $(DIGITS)/make_data.py
 
 test: $(INSTALLED)

@@ -200,7 +200,7 @@ def test_files_that_are_no_models(net: Net, tmp_path: Path) -> None:
     whole = (RECORDED / "mlp.caffemodel").read_bytes()
     for content, message in (
         (whole[:-7], "not a complete binary NetParameter: it is truncated"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(50), "not a complete binary NetParameter"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "this is an HDF5 file"),
         (b"name: 'a text'", "not a complete binary NetParameter"),
         (b"", "holds no layers: it is no model"),
     ):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,11 @@ from moka import net as moka_net
 from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
+from moka.errors import NetError, did_you_mean
 from moka.schema import caffe_pb2
 
 Array = NDArray[np.float32]
+log = logging.getLogger("moka")
 
 
 def check_file(name: str) -> str:
@@ -45,6 +48,10 @@ class Net:
         stages: Sequence[str] | None = None,
         weights: str | None = None,
     ) -> None:
+        if isinstance(phase, str):  # Net(file, weights, phase), the oldest form
+            log.warning("DEPRECATION WARNING - deprecated use of Python interface: use this"
+                        " instead (with the named \"weights\" parameter)")  # fmt: skip
+            weights, phase, level = check_file(phase), cast("caffe_pb2.Phase", level), 0
         check_file(network_file)
         net = moka_net.build_net(network_file, phase, level=level, stages=stages or ())
         self._attach(net)
@@ -118,7 +125,11 @@ class Net:
         return OrderedDict((name, weights.get(name, 0.0)) for name in self._net.blobs)
 
     def _index(self, layer: str) -> int:
-        return [node.name for node in self._net.graph.nodes].index(layer)
+        names = [node.name for node in self._net.graph.nodes]
+        if layer not in names:
+            raise NetError(f'no layer is named "{layer}".', file=self._net.graph.file,
+                           advice=did_you_mean(layer, names))  # fmt: skip
+        return names.index(layer)
 
     # --- running --------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from caffe.pycaffe import Net, check_file
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2
-from moka.solver.config import read_solver
 from moka.solver.solver import Solver
 
 
@@ -62,10 +61,6 @@ class SGDSolver:
         self._solver.restore(check_file(state_file))
 
 
-SOLVERS = {"SGD": SGDSolver}
-
-
 def get_solver(solver_file: str) -> SGDSolver:
     """The solver of the class that the file's `type` names."""
-    config, _ = read_solver(check_file(solver_file))
-    return SOLVERS.get(config.type, SGDSolver)(solver_file)
+    return SGDSolver(solver_file)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from moka.net import Net, NetLike, build_net
 from moka.report.records import Listener
 from moka.schema import caffe_pb2
 from moka.schema.text import PathLike
-from moka.solver.config import SolverLike
+from moka.solver.config import SolverLike, read_solver
 from moka.solver.solver import Solver
 from moka.weights import load_weights
 
@@ -43,7 +45,11 @@ def load(
 
 
 def train(
-    solver: SolverLike, *, listeners: Iterable[Listener] = (), resume: str | None = None
+    solver: SolverLike,
+    *,
+    listeners: Iterable[Listener] = (),
+    resume: str | None = None,
+    device: torch.device | None = None,
 ) -> Solver:
     """Train by a solver prototxt (or message) to its end.
 
@@ -51,6 +57,8 @@ def train(
         solver: the file, or a SolverParameter.
         listeners: called with each record of what happens (`moka.report.records`).
         resume: a .solverstate to go on from.
+        device: where it runs; None: the GPU `device_id` if `solver_mode` is GPU and there is
+            one, else the CPU.
 
     Returns:
         The solver; its `net` is trained.
@@ -58,7 +66,11 @@ def train(
     Raises:
         MokaError: one clear sentence.
     """
-    made = Solver(solver, listeners=listeners)
+    if device is None:
+        config, _ = read_solver(solver)
+        gpu = config.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
+        device = torch.device("cuda", config.device_id) if gpu else torch.device("cpu")
+    made = Solver(solver, listeners=listeners, device=device)
     try:
         made.solve(resume)
     finally:

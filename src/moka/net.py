@@ -81,6 +81,7 @@ class Net(nn.Module):
         self._layer_blobs: dict[int, list[Blob]] = {}
         self._last_use = _last_uses(graph)
         self.input_shapes = {name: shapes[name] for name in graph.inputs}
+        self._checked_shapes: dict[str, Shape] = {}
         for line in net_lines.closing(graph.nodes, [m.layer for m in self.marks], graph.outputs):
             log.info(line)
 
@@ -117,10 +118,15 @@ class Net(nn.Module):
             owner.requires_grad_(any(self.marks[i].params[k] for i, k in blob.users))
             for i, k in blob.users[1:]:
                 self.layers[i].share_weight(k, owner)
-            if owner.requires_grad:
-                for i, k in blob.users:
-                    if not self.marks[i].params[k]:
-                        self.layers[i].freeze(k)
+                log.info(
+                    "Sharing parameters '%s' owned by layer '%s', param index %d",
+                    blob.name,
+                    self.graph.nodes[blob.owner[0]].name,
+                    blob.owner[1],
+                )
+            for i, k in blob.users:
+                if owner.requires_grad and not self.marks[i].params[k]:
+                    self.layers[i].freeze(k)
 
     def _make_blobs(self, shapes: Mapping[str, Shape]) -> dict[str, Blob]:
         blobs: dict[str, Blob] = {}
@@ -210,7 +216,11 @@ class Net(nn.Module):
                 f" {', '.join(sorted(given))}.",
                 file=self.graph.file,
             )
-        on_device = {k: torch.as_tensor(v).to(self.device) for k, v in inputs.items()}
+        on_device = {
+            name: torch.as_tensor(value, dtype=torch.float32, device=self.device)
+            for name, value in inputs.items()
+        }
+        self._check_shapes({name: tuple(value.shape) for name, value in on_device.items()})
         blobs = self.propagate(on_device, keep=self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
 
@@ -225,7 +235,7 @@ class Net(nn.Module):
         """
         blobs: dict[str, Tensor] = {}
         for i, node in enumerate(self.graph.nodes):
-            if not node.bottoms and all(top in inputs for top in node.tops):
+            if not node.bottoms and self._given(i, inputs):
                 blobs.update((top, inputs[top]) for top in node.tops)
                 continue
             bottoms = [blobs[b] for b in node.bottoms]
@@ -238,6 +248,20 @@ class Net(nn.Module):
                     if name not in keep:
                         del blobs[name]
         return blobs
+
+    def _given(self, index: int, inputs: Mapping[str, Tensor]) -> bool:
+        """Whether all tops of a source are given; some of them only is an error."""
+        node = self.graph.nodes[index]
+        missing = [top for top in node.tops if top not in inputs]
+        if missing and (len(missing) < len(node.tops) or node.type == "Input"):
+            raise NetError(
+                f"no data given for {', '.join(missing)}.",
+                file=self.graph.file,
+                layer=node.name,
+                layer_type=node.type,
+                advice=f"Pass a tensor for each of {', '.join(node.tops)}.",
+            )
+        return not missing
 
     def run_layer(self, index: int, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
         """Tops of one layer; a fault in the data is reported with file and layer."""
@@ -261,7 +285,26 @@ class Net(nn.Module):
         Raises:
             NetError: a layer that cannot take its new bottoms.
         """
-        shapes: dict[str, Shape] = {name: self.blobs[name].shape for name in self.graph.inputs}
+        inputs = {name: self.blobs[name].shape for name in self.graph.inputs}
+        for name, shape in self._infer_shapes(inputs).items():
+            if self.blobs[name].shape != shape:
+                self.blobs[name].reshape(*shape)
+        self.input_shapes = inputs
+
+    def follow_input_shapes(self) -> None:
+        """`reshape`, if an input blob has changed its shape since the last pass."""
+        if any(self.blobs[name].shape != shape for name, shape in self.input_shapes.items()):
+            self.reshape()
+
+    def _check_shapes(self, given: dict[str, Shape]) -> None:
+        """Raises NetError if inputs of these shapes cannot run; what fits is not checked again."""
+        if given != self._checked_shapes:
+            self._infer_shapes(given)
+            self._checked_shapes = given
+
+    def _infer_shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Every blob's shape, for given shapes of tops of source layers."""
+        shapes = dict(inputs)
         for node, (_, layer) in zip(self.graph.nodes, self.named_layers(), strict=True):
             if isinstance(layer, Source) and all(top in shapes for top in node.tops):
                 continue
@@ -272,10 +315,7 @@ class Net(nn.Module):
                     file=self.graph.file, layer=node.name, layer_type=node.type
                 ) from None
             shapes.update(zip(node.tops, map(tuple, tops), strict=True))
-        for name, shape in shapes.items():
-            if self.blobs[name].shape != shape:
-                self.blobs[name].reshape(*shape)
-        self.input_shapes = {name: shapes[name] for name in self.graph.inputs}
+        return shapes
 
 
 def _last_uses(graph: Graph) -> list[list[str]]:

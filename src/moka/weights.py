@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from math import prod
 
 import numpy as np
 import torch
@@ -17,13 +16,14 @@ from numpy.typing import NDArray
 
 from moka.blob import Blob
 from moka.errors import SchemaError, WeightsError
-from moka.layers.base import Layer
+from moka.layers.base import Layer, shape_text
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
 from moka.schema.blobproto import to_array
 from moka.schema.text import PathLike
 
-log = logging.getLogger("moka.detail")
+log = logging.getLogger("moka")
+detail = logging.getLogger("moka.detail")
 
 
 def load_weights(net: Net, files: PathLike | Iterable[PathLike]) -> None:
@@ -50,6 +50,10 @@ def read_model(file: PathLike) -> caffe_pb2.NetParameter:
     Raises:
         WeightsError: missing, truncated, or something else.
     """
+    if _is_hdf5(file):
+        raise WeightsError(
+            "this is an HDF5 file; only binary .caffemodel files can be read.", file=file
+        )
     try:
         model = read_binary(file, caffe_pb2.NetParameter)
     except SchemaError as error:
@@ -63,6 +67,14 @@ def read_model(file: PathLike) -> caffe_pb2.NetParameter:
     if not model.layer:
         raise WeightsError("this file holds no layers: it is no model.", file=file)
     return model
+
+
+def _is_hdf5(file: PathLike) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError:
+        return False
 
 
 def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(model)") -> None:
@@ -80,13 +92,16 @@ def _carry_out(plan: Plan) -> None:
 
 def _plan(net: Net, model: caffe_pb2.NetParameter, file: PathLike) -> Plan:
     """Which of the net's blobs get which values of a model, if all of them fit."""
-    by_name = {node.name: i for i, node in enumerate(net.graph.nodes)}
+    by_name: dict[str, list[int]] = {}
+    for i, node in enumerate(net.graph.nodes):
+        by_name.setdefault(node.name, []).append(i)
     found: Plan = []
     for layer in model.layer:
         if layer.name not in by_name:
-            log.info("Ignoring source layer %s", layer.name)
+            detail.info("Ignoring source layer %s", layer.name)
             continue
-        targets = net.layer_blobs(by_name[layer.name])
+        same_name = by_name[layer.name]  # a repeated name: the first of the file to the first here
+        targets = net.layer_blobs(same_name.pop(0) if len(same_name) > 1 else same_name[0])
         if len(targets) != len(layer.blobs):
             raise WeightsError(
                 f"Incompatible number of blobs for layer {layer.name}: the file has"
@@ -96,6 +111,8 @@ def _plan(net: Net, model: caffe_pb2.NetParameter, file: PathLike) -> Plan:
             )
         for k, (target, source) in enumerate(zip(targets, layer.blobs, strict=True)):
             found.append((target, _fitting(target.shape, source, layer.name, k, file)))
+    if not found and net.learnable:
+        log.warning("%s has no parameters for any layer of this net.", file)
     return found
 
 
@@ -114,18 +131,17 @@ def _fitting(
         return values
     raise WeightsError(
         f"Cannot copy param {index} weights from layer '{layer}'; shape mismatch. Source param"
-        f" shape is {_text(have)}; target param shape is {_text(wanted)}. To learn this layer's"
-        " parameters from scratch rather than copying from a saved net, rename the layer.",
+        f" shape is {shape_text(have)}; target param shape is {shape_text(wanted)}. To learn this"
+        " layer's parameters from scratch rather than copying from a saved net, rename the layer.",
         file=file,
     )
 
 
-def _text(shape: Sequence[int]) -> str:
-    return "".join(f"{n} " for n in shape) + f"({prod(shape)})"
-
-
-def share_weights(net: Net, owner: Net) -> None:
+def share_weights(net: Net, owner: Net, *, say_what_is_missing: bool = True) -> None:
     """Let the net use another net's parameters, layer by layer of the same name.
+
+    Args:
+        say_what_is_missing: log the owner's layers that the net lacks.
 
     Raises:
         WeightsError: a layer whose parameters differ in number or shape; nothing is shared then.
@@ -134,13 +150,16 @@ def share_weights(net: Net, owner: Net) -> None:
     pairs: list[tuple[int, Layer]] = []
     for j, node in enumerate(owner.graph.nodes):
         if node.name not in by_name:
-            log.info("Ignoring source layer %s", node.name)
+            if say_what_is_missing:
+                detail.info("Ignoring source layer %s", node.name)
             continue
         mine, theirs = net.layers[by_name[node.name]], owner.layers[j]
         if mine.blob_shapes != theirs.blob_shapes:
             raise WeightsError(
-                f"Cannot share weights of layer '{node.name}': shapes {mine.blob_shapes} here,"
-                f" {theirs.blob_shapes} there."
+                f"Cannot share weights of layer '{node.name}': its parameters have shapes"
+                f" {mine.blob_shapes} in phase {_phase(net)}, {theirs.blob_shapes} in phase"
+                f" {_phase(owner)}.",
+                file=net.graph.file,
             )
         if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
             pairs.append((by_name[node.name], theirs))
@@ -148,6 +167,10 @@ def share_weights(net: Net, owner: Net) -> None:
         for k, weight in enumerate(theirs.weights):
             net.layers[i].share_weight(k, weight)
         net.forget_layer_blobs(i)
+
+
+def _phase(net: Net) -> str:
+    return caffe_pb2.Phase.Name(net.graph.phase)
 
 
 def to_message(net: Net, *, with_diffs: bool = False) -> caffe_pb2.NetParameter:

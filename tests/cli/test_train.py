@@ -115,7 +115,7 @@ def test_resuming_goes_on_where_the_run_was(caffe: Caffe) -> None:
 
 def test_snapshot_auto(caffe: Caffe) -> None:
     run = caffe(*SOLVER, "-snapshot", "auto")
-    assert "Found no snapshot under snap: starting at iteration 0" in run.messages("I")
+    assert "Found no snapshot under snap: starting afresh" in run.messages("I")
     assert snapshots() == names(2, 4)
     replace("solver.prototxt", "max_iter: 4", "max_iter: 6")
     os.unlink("snap_iter_4.caffemodel")

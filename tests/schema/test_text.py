@@ -88,7 +88,7 @@ def test_a_field_that_is_like_nothing_gets_no_advice() -> None:
 
 def test_a_binary_file_is_no_prototxt(tmp_path: Path) -> None:
     file = tmp_path / "a.caffemodel"
-    file.write_bytes(b"\x0a\xff\xfe")
+    file.write_bytes(b"\x0a\x07LeNet\x00\xff")
     with pytest.raises(SchemaError, match=r"it is not text\. A binary model is loaded as weights"):
         read_text(file, caffe_pb2.NetParameter)
 
@@ -128,3 +128,9 @@ def test_a_field_in_the_wrong_place(
 ) -> None:
     with pytest.raises(SchemaError, match=re.escape(advice)):
         parse_text(text, message_type)
+
+
+def test_a_comment_in_an_old_encoding_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.prototxt"
+    file.write_bytes('# caf\xe9\nname: "a"'.encode("latin-1"))
+    assert read_text(file, caffe_pb2.NetParameter).name == "a"

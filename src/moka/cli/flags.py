@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from moka.errors import UsageError, did_you_mean
@@ -82,3 +83,16 @@ def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], di
         else:
             raise UsageError(f"flag '{name}' is missing its argument.")
     return words, values
+
+
+def flags_of(file: str) -> list[str]:
+    """The flags in a file, one a line; empty lines and lines with # are skipped.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        lines = Path(file).read_text().splitlines()
+    except OSError as error:
+        raise UsageError(f"flagfile {file} cannot be read: {error.strerror}.") from None
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

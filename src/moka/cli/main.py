@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moka.cli.flags import Flag, parse
+from moka.cli.flags import Flag, flags_of, parse
 from moka.errors import MokaError, UsageError, did_you_mean
-from moka.report.glog import log_to_stderr
+from moka.report.glog import log_to_file, log_to_stderr, set_level
 
 log = logging.getLogger("moka")
 
@@ -49,10 +50,18 @@ FLAGS = {
         ),
         Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
         Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
+        Flag("log_dir", "", "If specified, logfiles are written into this directory too."),
+        Flag("minloglevel", 0, "Messages logged at a lower level than this don't appear: 0 to 3."),
+        Flag("stderrthreshold", 2, "Accepted for old scripts: the log goes to stderr."),
+        Flag("v", 0, "Accepted for old scripts: there are no verbose messages."),
+        Flag("vmodule", "", "Accepted for old scripts: there are no verbose messages."),
+        Flag("flagfile", "", "Load flags from file, one a line."),
         Flag("help", False, "Print this and exit."),
+        Flag("helpshort", False, "Print this and exit."),
         Flag("version", False, "Print the version and exit."),
     )
 }
+# What each command is for; its function has its name, in a module of its name.
 COMMANDS = {
     "train": "train or finetune a model",
     "test": "score a model",
@@ -63,21 +72,7 @@ COMMANDS = {
 
 def command(name: str) -> Callable[[dict[str, Any]], None]:
     """The function of a command; its module is loaded only now, so that `caffe` answers fast."""
-    if name == "train":
-        from moka.cli.train import train
-
-        return train
-    if name == "test":
-        from moka.cli.test import test
-
-        return test
-    if name == "time":
-        from moka.cli.time import time
-
-        return time
-    from moka.cli.device_query import device_query
-
-    return device_query
+    return getattr(importlib.import_module(f"moka.cli.{name}"), name)
 
 
 def usage() -> str:
@@ -103,17 +98,22 @@ def main(argv: Sequence[str] | None = None) -> int:
                 log.critical(str(error))
             return 1
         except KeyboardInterrupt:
+            log.error("Interrupted.")
             return 130  # as a shell says it: ended by SIGINT
 
 
 def _run(argv: Sequence[str]) -> int:
     words, flags = parse(argv, FLAGS)
+    if flags["flagfile"]:
+        words, flags = parse([*flags_of(flags["flagfile"]), *argv], FLAGS)
+    if flags["minloglevel"]:
+        set_level(flags["minloglevel"])
     if flags["version"]:
         from moka import __version__
 
         print(f"caffe version 1.0.0 (moka {__version__})")
         return 0
-    if flags["help"] or len(words) != 1:
+    if flags["help"] or flags["helpshort"] or len(words) != 1:
         print(usage())
         return 0
     if words[0] not in COMMANDS:
@@ -121,7 +121,8 @@ def _run(argv: Sequence[str]) -> int:
         for name in sorted(COMMANDS):
             log.error("\t%s", name)
         raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], COMMANDS))
-    command(words[0])(flags)
+    with log_to_file(flags["log_dir"]):
+        command(words[0])(flags)
     return 0
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
-
 from moka.cli import device
+from moka.engine.scoring import score
 from moka.engine.training import TrainingStep
 from moka.errors import UsageError
 from moka.net import build_net
 from moka.report.caffe_log import output_text
 from moka.report.records import Output
 from moka.schema import caffe_pb2
-from moka.solver.solver import outputs_of
 from moka.weights import load_weights
 
 log = logging.getLogger("moka")
@@ -36,28 +34,15 @@ def test(flags: dict[str, Any]) -> None:
     )
     load_weights(net, flags["weights"])
     log.info("Running for %d iterations.", flags["iterations"])
-    means, loss = score(TrainingStep(net), flags["iterations"])
-    log.info("Loss: %g", loss)
-    for mean in means:
-        log.info(output_text(mean))
+    scored = score(TrainingStep(net), flags["iterations"], _say_batch)
+    if scored is not None:
+        means, loss = scored
+        log.info("Loss: %g", loss)
+        for mean in means:
+            log.info(output_text(mean))
     net.close()
 
 
-def score(step: TrainingStep, iterations: int) -> tuple[list[Output], float]:
-    """Mean of every output value and of the loss over some batches."""
-    sums: list[float] = []
-    outputs: tuple[Output, ...] = ()
-    loss = 0.0
-    with torch.no_grad():
-        for i in range(iterations):
-            loss += float(step.forward())
-            outputs = outputs_of(step.net)
-            sums = sums or [0.0] * len(outputs)
-            for k, output in enumerate(outputs):
-                sums[k] += output.value
-                detail.info("Batch %d, %s = %g", i, output.name, output.value)
-    means = [
-        Output(o.name, total / iterations, o.loss_weight)
-        for o, total in zip(outputs, sums, strict=True)
-    ]
-    return means, loss / iterations
+def _say_batch(number: int, outputs: tuple[Output, ...]) -> None:
+    for output in outputs:
+        detail.info("Batch %d, %s = %g", number, output.name, output.value)

@@ -18,7 +18,7 @@ from moka.report.records import Listener
 from moka.report.terminal import TerminalReport, net_table
 from moka.schema import caffe_pb2
 from moka.solver.config import read_solver
-from moka.solver.snapshot import latest_state, snapshot_prefix
+from moka.solver.snapshot import latest_state
 from moka.solver.solver import Solver
 
 log = logging.getLogger("moka")
@@ -52,10 +52,6 @@ def train(flags: dict[str, Any]) -> None:
 
 def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.device) -> None:
     state = flags["snapshot"]
-    prefix = snapshot_prefix(config, flags["solver"])
-    if not config.snapshot_prefix:
-        log.info("snapshot_prefix was not specified and is set to %s", prefix)
-    config.snapshot_prefix = prefix
     if config.random_seed < 0:
         torch.seed()
     on_terminal = sys.stderr.isatty()
@@ -64,8 +60,8 @@ def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.
     if isinstance(report, TerminalReport):
         report.console.print(net_table(solver.net))
     if state == "auto":
-        state = latest_state(prefix)
-        log.info("Found %s", state or f"no snapshot under {prefix}: starting at iteration 0")
+        state = latest_state(solver.prefix)
+        log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
     try:
         with _listening_to_signals(solver, flags):
             if state:
@@ -87,6 +83,8 @@ def _listening_to_signals(solver: Solver, flags: dict[str, Any]) -> Iterator[Non
     def act(effect: str) -> Any:
         def handler(*_: Any) -> None:
             if effect == "stop":
+                if solver.stop_requested:  # the second time: at once
+                    raise KeyboardInterrupt
                 solver.stop_requested = True
             elif effect == "snapshot":
                 solver.snapshot_requested = True

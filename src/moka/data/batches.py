@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,8 @@ from moka.data.store import Store
 from moka.data.transform import Transform
 from moka.errors import MokaError
 from moka.schema import caffe_pb2
+
+log = logging.getLogger("moka.detail")
 
 Arrays = list[NDArray[np.float32]]
 
@@ -97,6 +100,7 @@ class RecordBatches:
         start = read % self.count
         while True:
             yield from self.store.read(start)
+            log.info("Restarting data prefetching from start.")
             start = 0
 
     def _batch(self, records: list[tuple[bytes, bytes]], rng: np.random.Generator) -> Arrays:

@@ -74,31 +74,39 @@ class Hdf5Rows:
     Args:
         source: the list file.
         names: the datasets.
-        rng: shuffles the files of each epoch and the rows of each file; None: in order.
+        seed: of the order of the files in each epoch and of the rows in each file; None: in order.
     """
 
-    def __init__(
-        self, source: PathLike, names: Sequence[str], rng: np.random.Generator | None = None
-    ) -> None:
+    def __init__(self, source: PathLike, names: Sequence[str], seed: int | None = None) -> None:
         self.files = read_list(source)
         self.names = names
-        self.rng = rng
-        self.row_shapes = [a.shape[1:] for a in read_datasets(self.files[0], names)]
+        self.seed = seed
+        first = read_datasets(self.files[0], names)
+        self.row_shapes = [array.shape[1:] for array in first]
+        self._counts = {0: len(first[0])}  # rows of each file, as far as they are known
 
-    def batches(self, size: int) -> Iterator[list[Array]]:
-        """Batches of `size` rows, without end."""
-        rows = self._rows()
+    def batches(self, size: int, skip: int = 0) -> Iterator[list[Array]]:
+        """Batches of `size` rows without end, after the first `skip` rows."""
+        rows = self._rows(skip)
         while True:
             picked = [next(rows) for _ in range(size)]
             yield [np.stack(column) for column in zip(*picked, strict=True)]
 
-    def _rows(self) -> Iterator[list[Array]]:
+    def _rows(self, skip: int) -> Iterator[list[Array]]:
+        rng = None if self.seed is None else np.random.default_rng(self.seed)
         while True:
-            order = self._order(len(self.files))
-            for i in order:
-                arrays = read_datasets(self.files[i], self.names)
-                for row in self._order(len(arrays[0])):
-                    yield [array[row] for array in arrays]
+            for i in _order(len(self.files), rng):
+                arrays = None
+                if i not in self._counts:
+                    arrays = read_datasets(self.files[i], self.names)
+                    self._counts[i] = len(arrays[0])
+                order = _order(self._counts[i], rng)
+                if skip < len(order):
+                    arrays = arrays or read_datasets(self.files[i], self.names)
+                    for row in order[skip:]:
+                        yield [array[row] for array in arrays]
+                skip = max(0, skip - len(order))
 
-    def _order(self, count: int) -> Sequence[int]:
-        return range(count) if self.rng is None else self.rng.permutation(count).tolist()
+
+def _order(count: int, rng: np.random.Generator | None) -> Sequence[int]:
+    return range(count) if rng is None else rng.permutation(count).tolist()

@@ -87,8 +87,7 @@ class Layerwise:
     def _settle(self) -> None:
         """Before a pass: follow changed input shapes, take over arrays written by the user."""
         net = self.net
-        if any(net.blobs[name].shape != shape for name, shape in net.input_shapes.items()):
-            net.reshape()
+        net.follow_input_shapes()
         net.take_written_parameters()
 
     def _forward_layer(self, i: int) -> None:

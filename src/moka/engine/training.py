@@ -54,6 +54,7 @@ class TrainingStep:
     def _run(self) -> dict[str, Tensor]:
         net = self.net
         net.passes += 1
+        net.follow_input_shapes()
         inputs = {name: net.blobs[name].data_memory.tensor() for name in net.graph.inputs}
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
@@ -75,7 +76,8 @@ def _lay_out_kernels(net: Net) -> None:
     """Keep convolution kernels channels-last too, so that they are not copied in each pass."""
     for blob in net.learnable:
         parameter = net.parameter_of(blob)
-        if parameter.dim() == 4:
+        shapes = {net.layers[i].blob_shapes[k] for i, k in blob.users}
+        if parameter.dim() == 4 and len(shapes) == 1:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -205,18 +204,25 @@ class HDF5Data(Source):
         if self.config.HasField("transform_param"):
             raise NetError(f"{self.config.type} does not transform data: drop transform_param.")
         seed = int(torch.randint(2**63 - 1, ())) if self.shuffle else None
-        self.rows = Hdf5Rows(
-            self.source,
-            list(self.config.top),
-            None if seed is None else np.random.default_rng(seed),
-        )
-        self.batches = self.rows.batches(self.batch_size)
+        self.rows = Hdf5Rows(self.source, list(self.config.top), seed)
+        self.load_state(CursorState())
 
     def top_shapes(self) -> list[Shape]:
         return [(self.batch_size, *shape) for shape in self.rows.row_shapes]
 
     def forward(self) -> list[Tensor]:
+        self.records_read += self.batch_size
         return [torch.from_numpy(array) for array in next(self.batches)]
+
+    def state(self) -> CursorState:
+        seed = None if self.rows.seed is None else str(self.rows.seed).encode()
+        return CursorState(self.records_read, seed)
+
+    def load_state(self, state: CursorState) -> None:
+        if state.random is not None:
+            self.rows.seed = int(state.random)
+        self.records_read = state.records_read
+        self.batches = self.rows.batches(self.batch_size, state.records_read)
 
     def notes(self) -> list[str]:
         return [

@@ -7,13 +7,19 @@ severity letter, month and day, time with microseconds, thread id, source positi
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
+
+from moka.errors import UsageError
 
 _LETTERS = {
     logging.DEBUG: "I",
@@ -45,20 +51,64 @@ def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
         plain: for a person at a terminal: messages alone, without "moka.detail" (how nets are
             built, every batch of a test); else everything in glog's form.
     """
-    number = os.environ.get("GLOG_minloglevel", "0")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s") if plain else GlogFormatter())
-    logger, detail = logging.getLogger("moka"), logging.getLogger("moka.detail")
-    before = logger.level, logger.propagate, detail.level
-    logger.addHandler(handler)
-    logger.setLevel(_LEVELS[min(int(number), 3)] if number.isdigit() else logging.INFO)
-    logger.propagate = False
     if plain:
-        detail.setLevel(logging.WARNING)
+        handler.addFilter(lambda r: r.name != "moka.detail" or r.levelno >= logging.WARNING)
+    logger = logging.getLogger("moka")
+    before = logger.level, logger.propagate
+    number = os.environ.get("GLOG_minloglevel", "0")
+    set_level(int(number) if number.isdigit() else 0)
+    logger.propagate = False
+    with _added(handler):
+        try:
+            yield
+        finally:
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+
+
+def set_level(number: int) -> None:
+    """Show messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
+    logging.getLogger("moka").setLevel(_LEVELS[max(0, min(number, 3))])
+
+
+@contextmanager
+def log_to_file(folder: str) -> Iterator[None]:
+    """Write the log to a file of the folder too, named as glog names it, with a link `caffe.INFO`.
+
+    Args:
+        folder: "" for no file.
+
+    Raises:
+        UsageError: the file cannot be made.
+    """
+    if not folder:
+        yield
+        return
+    name = (
+        f"caffe.{socket.gethostname()}.{getpass.getuser()}.log.INFO."
+        f"{datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}"
+    )
+    try:
+        handler = logging.FileHandler(Path(folder) / name)
+    except OSError as error:
+        raise UsageError(f"--log_dir {folder} cannot be written: {error.strerror}.") from None
+    handler.setFormatter(GlogFormatter())
+    link = Path(folder) / "caffe.INFO"
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+    with _added(handler):
+        yield
+
+
+@contextmanager
+def _added(handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger("moka")
+    logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-        detail.setLevel(before[2])
+        handler.close()

@@ -11,6 +11,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from moka.net import Net, parameter_count
 from moka.report.caffe_log import output_text
@@ -30,10 +31,10 @@ class TerminalReport:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
         )
@@ -55,14 +56,14 @@ class TerminalReport:
                 self._iteration(record)
             case TestCompleted():
                 row = "  ".join(output_text(o) for o in record.outputs)
-                self.console.print(f"iteration {record.iteration:6d}  test  {row}")
+                self._say(f"iteration {record.iteration:6d}  test  {row}")
             case SnapshotWritten():
-                self.console.print(f"iteration {record.iteration:6d}  saved {record.model_file}")
+                self._say(f"iteration {record.iteration:6d}  saved {record.model_file}")
             case SolvingCompleted():
                 self.close()
                 how = "stopped" if record.stopped_early else "done"
                 wait = record.waited_s / record.elapsed_s if record.elapsed_s else 0.0
-                self.console.print(
+                self._say(
                     f"{how} at iteration {record.iteration} after {record.elapsed_s:.1f} s"
                     f" ({wait:.1%} waiting for data)"
                 )
@@ -76,6 +77,9 @@ class TerminalReport:
             status=f"loss {r.loss:<8.4g} lr {r.rate:<8.3g}{self._speed}",
         )
 
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._progress.stop()
@@ -83,7 +87,8 @@ class TerminalReport:
 
 def net_table(net: Net) -> Table:
     """Layers with their shapes and parameters."""
-    table = Table(title=f"{net.name}: {parameter_count(net):,} parameters", title_justify="left")
+    title = Text(f"{net.name}: {parameter_count(net):,} parameters")
+    table = Table(title=title, title_justify="left")
     for heading in ("layer", "type", "tops", "parameters"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left")
     for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
@@ -93,5 +98,6 @@ def net_table(net: Net) -> Table:
             f"{top} {'x'.join(map(str, net.blobs[top].shape)) or 'scalar'}" for top in node.tops
         )
         count = sum(w.numel() for w in layer.weights)
-        table.add_row(node.name, node.type, tops, f"{count:,}" if count else "")
+        cells = (node.name, node.type, tops, f"{count:,}" if count else "")
+        table.add_row(*map(Text, cells))
     return table

@@ -38,15 +38,19 @@ def parse_text(text: str, message_type: type[M], file: PathLike = "(text)") -> M
 def read_text(path: PathLike, message_type: type[M]) -> M:
     """Read a prototxt file. Raises SchemaError if it is missing or cannot be parsed."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise cannot_open(path, error) from None
+    if b"\0" in data:
         raise SchemaError(
             f"Failed to parse {message_type.DESCRIPTOR.name} file: {os.fspath(path)}: it is not"
             " text.",
             advice="A binary model is loaded as weights, its description is a .prototxt.",
-        ) from None
-    except OSError as error:
-        raise cannot_open(path, error) from None
+        )
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # an old editor's comments
     return parse_text(text, message_type, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from moka.errors import MokaError, SolverError
@@ -10,6 +11,8 @@ from moka.schema import caffe_pb2, read_text
 from moka.schema.text import PathLike
 from moka.solver.policy import check_policy
 from moka.solver.update import check_regularization, check_type
+
+log = logging.getLogger("moka")
 
 SolverLike = PathLike | caffe_pb2.SolverParameter
 
@@ -47,6 +50,10 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
             )
         if config.snapshot_format == caffe_pb2.SolverParameter.HDF5:
             raise SolverError("snapshot_format HDF5 cannot be written; use BINARYPROTO.")
+        if config.max_iter < 0:
+            raise SolverError(f"max_iter must be >= 0, got {config.max_iter}.")
+        if config.debug_info:
+            log.warning("debug_info is not printed yet.")
         if config.iter_size < 1:
             raise SolverError(f"iter_size must be > 0, got {config.iter_size}.")
         if config.average_loss < 1:

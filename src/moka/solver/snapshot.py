@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from moka.data.batches import CursorState
 from moka.errors import SchemaError, SolverError
+from moka.layers.source import Source
 from moka.net import Net
 from moka.schema import blobproto, caffe_pb2, read_binary, write_binary
 from moka.schema.text import PathLike
@@ -36,21 +38,20 @@ def file_names(prefix: str, iteration: int) -> tuple[str, str]:
 def latest_state(prefix: str) -> str | None:
     """The state of the newest snapshot whose model is there too, or None."""
     found: list[tuple[int, str]] = []
-    for path in Path(prefix).parent.glob(f"{Path(prefix).name}_iter_*{STATE_SUFFIX}"):
-        number = path.name.removesuffix(STATE_SUFFIX).rpartition("_")[2]
-        if number.isdigit() and path.with_name(path.stem + MODEL_SUFFIX).exists():
-            found.append((int(number), str(path)))
+    name = re.compile(re.escape(Path(prefix).name) + r"_iter_(\d+)" + re.escape(STATE_SUFFIX))
+    folder = Path(prefix).parent
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = name.fullmatch(path.name)
+        if match and path.with_name(path.stem + MODEL_SUFFIX).exists():
+            found.append((int(match[1]), str(path)))
     return max(found)[1] if found else None
 
 
 def snapshot_prefix(config: caffe_pb2.SolverParameter, file: PathLike) -> str:
     """Where snapshots go: as given, or the solver file's own name; a folder gets its stem."""
     stem = Path(file).with_suffix("")
-    if not config.snapshot_prefix:
-        return str(stem)
-    if os.path.isdir(config.snapshot_prefix):
-        return str(Path(config.snapshot_prefix) / stem.name)
-    return config.snapshot_prefix
+    prefix = config.snapshot_prefix or str(stem)
+    return str(Path(prefix) / stem.name) if os.path.isdir(prefix) else prefix
 
 
 def check_writable(prefix: str) -> None:
@@ -67,7 +68,7 @@ def check_writable(prefix: str) -> None:
 
 
 def write_snapshot(
-    net: Net,
+    nets: Sequence[Net],
     history: Iterable[Tensor],
     *,
     prefix: str,
@@ -78,6 +79,9 @@ def write_snapshot(
 ) -> tuple[str, str]:
     """Write model and state; returns their names.
 
+    Args:
+        nets: the net that is trained, then those it is tested with (for their data's position).
+
     Raises:
         SolverError: the disk is full, or the like; older snapshots are untouched.
     """
@@ -85,10 +89,10 @@ def write_snapshot(
     state = caffe_pb2.SolverState(iter=iteration, learned_net=model_file, current_step=current_step)
     for tensor in history:
         state.history.append(blobproto.from_array(tensor.detach().cpu().numpy()))
-    _put_run_state(state.run_state, net, recent_losses)
+    _put_run_state(state.run_state, nets, recent_losses)
     model_written = False
     try:
-        save_weights(net, model_file, with_diffs=with_diffs)
+        save_weights(nets[0], model_file, with_diffs=with_diffs)
         model_written = True
         write_binary(state_file, state)
     except OSError as error:
@@ -150,28 +154,39 @@ def load_history(state: caffe_pb2.SolverState, history: Sequence[Tensor], file: 
         tensor.copy_(torch.from_numpy(array).view(tensor.shape))
 
 
-def _put_run_state(run: caffe_pb2.RunState, net: Net, recent_losses: Sequence[float]) -> None:
+def _sources(nets: Sequence[Net]) -> Iterator[tuple[str, Source]]:
+    """(key, source) of all data layers; the key is unique, names of layers need not be."""
+    for which, net in enumerate(nets):
+        for position, (name, source) in enumerate(net.sources):
+            yield f"{which}/{position}/{name}", source
+
+
+def _put_run_state(
+    run: caffe_pb2.RunState, nets: Sequence[Net], recent_losses: Sequence[float]
+) -> None:
     run.recent_loss.extend(recent_losses)
     run.random.add(name="cpu", state=torch.get_rng_state().numpy().tobytes())
-    if net.device.type == "cuda":
-        run.random.add(name="cuda", state=torch.cuda.get_rng_state(net.device).numpy().tobytes())
-    for name, source in net.sources:
+    device = nets[0].device
+    if device.type == "cuda":
+        run.random.add(name="cuda", state=torch.cuda.get_rng_state(device).numpy().tobytes())
+    for key, source in _sources(nets):
         cursor = source.state()
         if cursor is not None:
-            run.cursor.add(layer=name, records_read=cursor.records_read, random=cursor.random)
+            run.cursor.add(layer=key, records_read=cursor.records_read, random=cursor.random)
 
 
-def load_run_state(run: caffe_pb2.RunState, net: Net) -> None:
+def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
     """Put data sources and random generators where they were."""
     cursors = {cursor.layer: cursor for cursor in run.cursor}
-    for name, source in net.sources:
-        if name in cursors:
-            cursor = cursors[name]
+    for key, source in _sources(nets):
+        if key in cursors:
+            cursor = cursors[key]
             random = cursor.random if cursor.HasField("random") else None
             source.load_state(CursorState(cursor.records_read, random))
+    device = nets[0].device
     for generator in run.random:
         state = torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
         if generator.name == "cpu":
             torch.set_rng_state(state)
-        elif generator.name == "cuda" and net.device.type == "cuda":
-            torch.cuda.set_rng_state(state, net.device)
+        elif generator.name == "cuda" and device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)

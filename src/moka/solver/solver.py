@@ -10,6 +10,7 @@ from math import isfinite
 import torch
 
 from moka.context import set_random_seed
+from moka.engine.scoring import outputs_of, score
 from moka.engine.training import TrainingStep
 from moka.errors import SolverError
 from moka.graph import build_graph
@@ -90,6 +91,8 @@ class Solver:
         log.info("Initializing solver from parameters: \n%s", format_text(self.config))
         check_solver(self.config, self.file)
         self.prefix = snapshot_prefix(self.config, self.file)
+        if not self.config.snapshot_prefix:
+            log.info("snapshot_prefix was not specified and is set to %s", self.prefix)
         if self.config.snapshot or self.config.snapshot_after_train:
             check_writable(self.prefix)
         if self.config.random_seed >= 0:
@@ -101,6 +104,8 @@ class Solver:
         self.snapshot_requested = False
         self.net = self._build(train_net(self.config, self.file), device)
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
+        for net in self.test_nets:
+            share_weights(net, self.net, say_what_is_missing=False)
         self._train = TrainingStep(self.net, keep_blobs=keep_blobs)
         self._tests = [TrainingStep(net) for net in self.test_nets]
         self._params = [
@@ -109,6 +114,7 @@ class Solver:
         self._rule = make_rule(self._params, self.config)
         self._losses: list[float] = []
         self._last_snapshot: str | None = None
+        self._good_snapshot: str | None = None  # one that a finite loss has followed
         log.info("Solver scaffolding done.")
 
     def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
@@ -142,7 +148,7 @@ class Solver:
             self.snapshot()
         if not self.stop_requested:
             if self._due(config.display):
-                loss = self._smoothed(float(self._train.forward()))
+                loss = self._smoothed(self._checked(float(self._train.forward())))
                 self._announce(FinalLoss(self.iteration, loss))
             if self._due(config.test_interval):
                 self.test_all()
@@ -225,32 +231,38 @@ class Solver:
         multistep = self.config.lr_policy == "multistep" and here != before
         self._announce(
             IterationCompleted(
-                self.iteration,
-                loss,
-                lr,
-                displayed,
-                outputs,
-                now - self._lapse_start,
-                self.iteration - self._lapse_iteration,
-                self.config.display,
-                here if multistep else None,
-                clipped,
-                self._waited_s() - waited_before,
+                iteration=self.iteration,
+                loss=loss,
+                rate=lr,
+                displayed=displayed,
+                outputs=outputs,
+                lapse_s=now - self._lapse_start,
+                lapse_iterations=self.iteration - self._lapse_iteration,
+                display_every=self.config.display,
+                stage=here if multistep else None,
+                clipped=clipped,
+                waited_s=self._waited_s() - waited_before,
             )
         )
         if displayed:
             self._lapse_start, self._lapse_iteration = now, self.iteration
 
     def _checked(self, loss: float) -> float:
-        if isfinite(loss):
-            return loss
-        kept = f"The last good snapshot is {self._last_snapshot}." if self._last_snapshot else (
-            "No snapshot has been made yet."
-        )  # fmt: skip
-        raise SolverError(
-            f"the loss is {loss} at iteration {self.iteration}: training has diverged.",
+        if not isfinite(loss):
+            raise self._diverged(f"the loss is {loss}")
+        self._good_snapshot = self._last_snapshot
+        return loss
+
+    def _diverged(self, fact: str) -> SolverError:
+        last, good = self._last_snapshot, self._good_snapshot
+        kept = f"The last good snapshot is {good}." if good else "No snapshot has been made yet."
+        if last != good:
+            kept = f"The last snapshot, {last}, may be spoilt already. {kept if good else ''}"
+        return SolverError(
+            f"{fact} at iteration {self.iteration}: training has diverged.",
             file=self.file,
-            advice=f"{kept} Lower base_lr, warm up, clip gradients, or look for broken data.",
+            advice=f"{kept.strip()} Lower base_lr, warm up, clip gradients, or look for broken"
+            " data.",
         )
 
     def _smoothed(self, loss: float) -> float:
@@ -285,25 +297,25 @@ class Solver:
         net, batches = self.test_nets[index], self.config.test_iter[index]
         self._announce(TestStarted(self.iteration, index))
         share_weights(net, self.net)
-        loss = 0.0
-        sums: list[Output] = []
-        for _ in range(batches):
-            loss += float(self._tests[index].forward())
-            outputs = outputs_of(net)
-            sums = [
-                Output(o.name, o.value + (sums[i].value if sums else 0.0), o.loss_weight)
-                for i, o in enumerate(outputs)
-            ]
-        means = tuple(Output(o.name, o.value / batches, o.loss_weight) for o in sums)
-        mean_loss = loss / batches if self.config.test_compute_loss else None
-        self._announce(TestCompleted(self.iteration, index, means, mean_loss))
+        result = score(self._tests[index], batches, lambda *_: self.stop_requested)
+        if result is not None:
+            means, loss = result
+            said = loss if self.config.test_compute_loss else None
+            self._announce(TestCompleted(self.iteration, index, means, said))
 
     # --- files ----------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[str, str]:
-        """Write model and state; returns their names."""
+        """Write model and state; returns their names.
+
+        Raises:
+            SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
+        """
+        for p in self._params:
+            if not p.parameter.isfinite().all():
+                raise self._diverged("a parameter is not a finite number")
         files = write_snapshot(
-            self.net,
+            [self.net, *self.test_nets],
             self._rule.history(),
             prefix=self.prefix,
             iteration=self.iteration,
@@ -327,22 +339,12 @@ class Solver:
         log.info("SGDSolver: restoring history")
         load_history(state, self._rule.history(), state_file)
         self.iteration = state.iter
-        self._last_snapshot = model_file
+        self._last_snapshot = self._good_snapshot = model_file
         if state.HasField("run_state"):
             self._losses = list(state.run_state.recent_loss)
-            load_run_state(state.run_state, self.net)
+            load_run_state(state.run_state, [self.net, *self.test_nets])
 
     def close(self) -> None:
         """Stop the threads of all data layers."""
         for net in (self.net, *self.test_nets):
             net.close()
-
-
-def outputs_of(net: Net) -> tuple[Output, ...]:
-    """Every number of the net's outputs after a pass, element by element."""
-    weights = dict(net.loss_tops)
-    return tuple(
-        Output(name, value, weights.get(name, 0.0))
-        for name in net.graph.outputs
-        for value in net.blobs[name].data_memory.tensor().flatten().tolist()
-    )

@@ -81,7 +81,7 @@ class Sgd:
 
     Caffe keeps the rate inside the history h, PyTorch outside: its kernel computes
     h = momentum h + (1 - dampening) (g + decay w); w -= lr h. So dampening = 1 - rate and lr = 1
-    make it Caffe's (the kernel takes 1 - dampening in double precision).
+    make it Caffe's; 1 - dampening is the rate but for double precision's rounding of 1.
     """
 
     def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
