@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -224,3 +224,34 @@ def test_layers_run_in_the_phase_of_the_net(make_net: NetMaker, phase: caffe_pb2
     outputs = net(x=torch.ones(100))
     assert bool((outputs["y"] == 0).any()) == (phase == caffe_pb2.TRAIN)
     assert not (outputs["z"] == 0).any()
+
+
+def test_inputs_given_in_part_are_refused(make_net: NetMaker) -> None:
+    net = make_net(
+        'layer { name: "d" type: "DummyData" top: "a" top: "b"'
+        " dummy_data_param { shape { dim: 2 } } }"
+        'layer { name: "e" type: "Eltwise" bottom: "a" bottom: "b" top: "c" }'
+    )
+    two = torch.ones(2)
+    assert net(a=two, b=two)["c"].tolist() == [2, 2]
+    with pytest.raises(NetError, match=r'layer "d" .*no data given for b\. Pass .* a, b'):
+        net(a=two)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.ones((2, 5)), "Input size incompatible"), (np.ones((2, 3), np.float64), None)],
+)
+def test_inputs_of_another_shape_or_type(
+    make_net: NetMaker, value: np.ndarray[Any, Any], message: str | None
+) -> None:
+    net = make_net(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }'
+        'layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"'
+        " inner_product_param { num_output: 2 } }"
+    )
+    if message is None:
+        assert net(x=value)["y"].shape == (2, 2)
+    else:
+        with pytest.raises(NetError, match=message):
+            net(x=value)

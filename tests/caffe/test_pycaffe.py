@@ -282,3 +282,18 @@ def test_set_random_seed(open_net: NetOpener) -> None:
     third = open_net()
     assert same_parameters(one, other)
     assert not same_parameters(one, third)
+
+
+def test_the_oldest_form_of_the_constructor(open_net: NetOpener, tmp_path: Path) -> None:
+    new = open_net()
+    weights = tmp_path / "w.caffemodel"
+    new.save(str(weights))
+    old = caffe.Net("net.prototxt", str(weights), caffe.TEST)  # type: ignore[arg-type]
+    for name, blobs in new.params.items():
+        for a, b in zip(blobs, old.params[name], strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_a_layer_that_is_not_there(net: caffe.Net) -> None:
+    with pytest.raises(NetError, match="no layer is named"):
+        net.forward(start="nowhere")

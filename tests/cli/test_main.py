@@ -111,3 +111,17 @@ def test_as_a_process_of_its_own(tmp_path: Path, argv: list[str], code: int, say
     assert says in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_flags_from_a_file(caffe: Caffe, tmp_path: Path) -> None:
+    (tmp_path / "flags").write_text("# as for every run\n\n--version\n")
+    run = caffe("--flagfile", str(tmp_path / "flags"))
+    assert run.code == 0
+    assert run.out.startswith("caffe version 1.0.0")
+    assert caffe("--flagfile", str(tmp_path / "none")).code == 1
+
+
+def test_less_to_read(caffe: Caffe, workspace: Path) -> None:
+    run = caffe("train", "--solver=solver.prototxt", "--minloglevel=1", "--log_dir=.")
+    assert run.code == 0
+    assert not run.messages("I")

@@ -250,3 +250,14 @@ def test_signal_effects(
     assert len(snapshots()) == saves
     if saves:
         assert snapshots() == names(1)
+
+
+def test_snapshot_auto_when_a_folder_has_the_prefixes_name(caffe: Caffe, workspace: Path) -> None:
+    Path("solver.prototxt").write_text(
+        Path("solver.prototxt").read_text().replace('snapshot_prefix: "snap"', "")
+    )
+    Path("solver").mkdir()
+    assert caffe("train", "--solver=solver.prototxt").code == 0
+    assert Path("solver/solver_iter_4.solverstate").exists()
+    run = caffe("train", "--solver=solver.prototxt", "--snapshot=auto")
+    assert "Found solver/solver_iter_4.solverstate" in run.messages("I")

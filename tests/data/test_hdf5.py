@@ -84,7 +84,7 @@ def test_batches_run_across_files_and_start_over(source: str, size: int) -> None
 
 
 def test_shuffling_keeps_rows_whole_and_visits_each_once_an_epoch(source: str) -> None:
-    rows = Hdf5Rows(source, ["data", "label"], np.random.default_rng(3))
+    rows = Hdf5Rows(source, ["data", "label"], seed=3)
     orders = []
     for data, label in islice(rows.batches(7), 6):
         np.testing.assert_array_equal(data, np.stack([label, label + 0.5], axis=1))
@@ -95,3 +95,12 @@ def test_shuffling_keeps_rows_whole_and_visits_each_once_an_epoch(source: str) -
     assert firsts == {True, False}  # the files are shuffled too
     # A file's rows stay together.
     assert all(sorted(order[:3]) == [0, 1, 2] or sorted(order[4:]) == [0, 1, 2] for order in orders)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("skip", [1, 3, 4, 6, 7, 20])
+def test_going_on_after_some_rows(source: str, seed: int | None, skip: int) -> None:
+    straight = Hdf5Rows(source, ["label"], seed).batches(1)
+    resumed = Hdf5Rows(source, ["label"], seed).batches(1, skip)
+    rows = [float(label[0]) for (label,) in islice(straight, skip + 9)]
+    assert [float(label[0]) for (label,) in islice(resumed, 9)] == rows[skip:]

@@ -258,3 +258,22 @@ def test_a_shared_weight_takes_no_gradient_from_a_user_with_rate_0(make_net: Net
         diffs.append(net.layer_blobs(2)[0].diff.copy())
     assert np.abs(diffs[0]).max() > 0
     np.testing.assert_allclose(diffs[1], diffs[0], rtol=1e-6)
+
+
+def test_a_kernel_shared_as_another_shape(make_net: NetMaker) -> None:
+    share = 'param { name: "w" share_mode: PERMISSIVE } param { name: "b" }'
+    net = make_net(
+        input_of("x", 1, 2, 3, 3)
+        + input_of("v", 1, 18)
+        + conv("c", "x", "c", "num_output: 4 kernel_size: 3").replace(
+            "convolution_param", f"{share} convolution_param", 1
+        )
+        + 'layer { name: "f" type: "Flatten" bottom: "c" top: "f" }'
+        + ip("i", "v", "i", 4, share)
+        + loss("EuclideanLoss", "f", "i"),
+        caffe_pb2.TRAIN,
+    )
+    values = np.arange(18, dtype=np.float32) / 18
+    net.blobs["x"].data[...] = values.reshape(1, 2, 3, 3)
+    net.blobs["v"].data[...] = values
+    assert float(TrainingStep(net).forward_backward()) == pytest.approx(0, abs=1e-6)

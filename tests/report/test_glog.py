@@ -4,10 +4,12 @@ import logging
 import re
 import threading
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from moka.report.glog import GlogFormatter, log_to_stderr
+from moka.errors import UsageError
+from moka.report.glog import GlogFormatter, log_to_file, log_to_stderr
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6}\s+\d+ [\w./\\-]+:\d+\] ")
 log = logging.getLogger("moka")
@@ -85,3 +87,20 @@ def test_afterwards_logging_is_as_before(capsys: pytest.CaptureFixture[str], pla
     assert state() == before
     say_everything()
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_file_named_as_glog_names_it(tmp_path: Path) -> None:
+    with log_to_stderr(), log_to_file(str(tmp_path)):
+        logging.getLogger("moka.detail").info("a line")
+    (file,) = (p for p in tmp_path.iterdir() if not p.is_symlink())
+    assert re.fullmatch(r"caffe\..+\.\w+\.log\.INFO\.\d{8}-\d{6}\.\d+", file.name)
+    assert file.read_text().endswith("] a line\n")
+    assert (tmp_path / "caffe.INFO").resolve() == file
+
+
+def test_a_log_folder_that_is_not_there(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"--log_dir .* cannot be written"),
+        log_to_file(str(tmp_path / "none")),
+    ):
+        pass

@@ -136,3 +136,17 @@ def test_net_table(screen: Screen, make_net: NetMaker) -> None:
         ["t", "Input", "t 4x100x4x4", ""],
         ["loss", "EuclideanLoss", "l scalar", ""],
     ]
+
+
+def test_names_that_look_like_markup(
+    screen: Screen, report: TerminalReport, make_net: NetMaker
+) -> None:
+    report(SnapshotWritten(20, "a[/b]/x.caffemodel", "a[/b]/x.solverstate"))
+    report(TestCompleted(20, 0, (Output("acc[1]", 0.5, 0.0),), None))
+    net = make_net(
+        'name: "net [/v2]" layer { name: "[x]" type: "Input" top: "[/x]"'
+        " input_param { shape { dim: 1 } } }"
+    )
+    screen.console.print(net_table(net))
+    for text in ("a[/b]/x.caffemodel", "acc[1] = 0.5", "net [/v2]", "[/x] 1"):
+        assert text in screen.text

@@ -62,7 +62,20 @@ layer {
 }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
 """
+HDF5 = """
+name: "hdf5"
+layer {
+  name: "data" type: "HDF5Data" top: "x" top: "t"
+  hdf5_data_param { source: "rows.txt" batch_size: 2 shuffle: true }
+}
+layer {
+  name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 1 weight_filler { type: "gaussian" } }
+}
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+"""
 NETS = {
+    "hdf5": HDF5,
     "linear": LINEAR,
     "random": RANDOM,
     "plain": PLAIN,

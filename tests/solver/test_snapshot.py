@@ -201,3 +201,12 @@ def test_histories_that_do_not_fit(shapes: list[tuple[int, ...]], says: str) -> 
     with pytest.raises(SolverError, match=rf"s\.solverstate: .*{says}"):
         load_history(state, tensors, "s.solverstate")
     assert not tensors[0].any()  # nothing is half restored
+
+
+def test_only_this_prefix_counts(tmp_path: Path) -> None:
+    for name in ("a_iter_3", "a_iter_b_iter_5", "aa_iter_7", "a*_iter_9"):
+        for suffix in (".solverstate", ".caffemodel"):
+            (tmp_path / f"{name}{suffix}").touch()
+    assert latest_state(str(tmp_path / "a")) == str(tmp_path / "a_iter_3.solverstate")
+    assert latest_state(str(tmp_path / "a*")) == str(tmp_path / "a*_iter_9.solverstate")
+    assert latest_state(str(tmp_path / "nowhere" / "a")) is None

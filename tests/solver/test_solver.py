@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from moka.report.records import (
     SolvingCompleted,
     SolvingStarted,
     TestCompleted,
+    TestStarted,
 )
 from moka.solver.solver import Solver
 from moka.weights import load_weights
@@ -375,3 +377,65 @@ def test_parameters_that_are_no_numbers_are_not_saved(make_solver: SolverMaker) 
         if name.endswith(".caffemodel"):
             load_weights(solver.net, [name])
             assert all(w.isfinite().all() for w in weights(solver))
+
+
+def test_a_test_goes_on_with_its_own_data_after_resuming(
+    make_solver: SolverMaker, database: str
+) -> None:
+    text = "test_iter: 1 test_interval: 2"
+    straight: list[Record] = []
+    make_solver(text, "plain", straight).step(5)
+    solver = make_solver(text, "plain")
+    solver.step(3)
+    _, state = solver.snapshot()
+    resumed: list[Record] = []
+    solver = make_solver(text, "plain", resumed)
+    solver.restore(state)
+    solver.step(2)
+    last = [r for r in straight if isinstance(r, TestCompleted)][-1]
+    assert [r for r in resumed if isinstance(r, TestCompleted)] == [last]
+    assert last.iteration == 4
+
+
+def test_shuffled_hdf5_data_goes_on_after_resuming(make_solver: SolverMaker) -> None:
+    with h5py.File("rows.h5", "w") as file:
+        file["x"] = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
+        file["t"] = np.arange(7, dtype=np.float32)[:, None]
+    Path("rows.txt").write_text("rows.h5")
+    runs = []
+    for stop_at in (None, 4):
+        solver = make_solver(net="hdf5")
+        if stop_at:
+            solver.step(stop_at)
+            _, state = solver.snapshot()
+            solver = make_solver("random_seed: 9", net="hdf5")
+            solver.restore(state)
+        solver.step(9 - solver.iteration)
+        runs.append(weights(solver))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_test_net_that_cannot_share_is_refused_before_training(
+    make_solver: SolverMaker,
+) -> None:
+    other = """
+layer { name: "data" type: "DummyData" top: "x" dummy_data_param { shape { dim: 4 dim: 2 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 } }
+"""
+    with pytest.raises(WeightsError, match=r"layer 'ip': .*\(1, 2\).*TEST.*\(1, 3\).*TRAIN"):
+        make_solver(f"test_iter: 1 test_interval: 5 test_net_param {{ {other} }}")
+
+
+def test_a_request_to_stop_ends_a_long_test(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver(
+        "test_iter: 1000 test_interval: 1 test_initialization: true", records=records
+    )
+    solver.listeners.append(lambda _: setattr(solver, "stop_requested", True))
+    solver.step(3)
+    assert [type(record) for record in records] == [TestStarted]
+
+
+def test_max_iter_has_to_make_sense(make_solver: SolverMaker) -> None:
+    with pytest.raises(SolverError, match="max_iter must be >= 0, got -5"):
+        make_solver("max_iter: -5")
