@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from moka.cli import device
+from moka.cli.net_table import net_table
 from moka.errors import UsageError
 from moka.report.caffe_log import log_record
 from moka.report.records import Listener
-from moka.report.terminal import TerminalReport, net_table
+from moka.report.terminal import TerminalReport
 from moka.schema import caffe_pb2
 from moka.solver.config import read_solver
 from moka.solver.snapshot import latest_state

@@ -1,4 +1,4 @@
-"""A run on a terminal: a table of the net, a progress bar, a row for each test."""
+"""A run on a terminal: a progress bar, a row for each test and snapshot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
-from moka.net import Net, parameter_count
 from moka.report.caffe_log import output_text
 from moka.report.records import (
     IterationCompleted,
@@ -83,21 +80,3 @@ class TerminalReport:
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._progress.stop()
-
-
-def net_table(net: Net) -> Table:
-    """Layers with their shapes and parameters."""
-    title = Text(f"{net.name}: {parameter_count(net):,} parameters")
-    table = Table(title=title, title_justify="left")
-    for heading in ("layer", "type", "tops", "parameters"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left")
-    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
-        if node.type == "Split":
-            continue
-        tops = ", ".join(
-            f"{top} {'x'.join(map(str, net.blobs[top].shape)) or 'scalar'}" for top in node.tops
-        )
-        count = sum(w.numel() for w in layer.weights)
-        cells = (node.name, node.type, tops, f"{count:,}" if count else "")
-        table.add_row(*map(Text, cells))
-    return table

@@ -1,0 +1,26 @@
+"""A net as a table for a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from moka.net import Net, parameter_count
+
+
+def net_table(net: Net) -> Table:
+    """Layers with their shapes and parameters."""
+    title = Text(f"{net.name}: {parameter_count(net):,} parameters")
+    table = Table(title=title, title_justify="left")
+    for heading in ("layer", "type", "tops", "parameters"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
+        if node.type == "Split":
+            continue
+        tops = ", ".join(
+            f"{top} {'x'.join(map(str, net.blobs[top].shape)) or 'scalar'}" for top in node.tops
+        )
+        count = sum(w.numel() for w in layer.weights)
+        cells = (node.name, node.type, tops, f"{count:,}" if count else "")
+        table.add_row(*map(Text, cells))
+    return table
