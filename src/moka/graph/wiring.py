@@ -29,6 +29,8 @@ class EntryLike(Protocol):
     def is_loss(self) -> bool: ...
     @property
     def fixed_bottoms(self) -> tuple[int, ...]: ...
+    @property
+    def state_blobs(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def _node(
     placed.CopyFrom(layer)
     if not placed.HasField("phase"):
         placed.phase = phase
+    while len(placed.param) < entry.state_blobs:
+        placed.param.add(lr_mult=0.0)
     return Node(
         layer=placed,
         bottoms=tuple(layer.bottom),

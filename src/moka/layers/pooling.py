@@ -232,3 +232,58 @@ class Pooling(Layer):
         if len(self.config.top) == 1:
             return y
         return [y, max_pooling_mask(x.detach(), windows, out)]
+
+
+@layer("SPP", bottoms=1, tops=1, message="spp_param")
+class SPP(Layer):
+    """Spatial pyramid pooling: level l pools the image into 2^l x 2^l bins.
+
+    Bottom: (N, C, H, W). Top: (N, C * sum of 4^l) over all levels; with one level (N, C, 1, 1).
+    Level l has kernel ceil(in / bins), stride = kernel and pad (kernel * bins - in + 1) // 2.
+    Message: spp_param (`engine` changes nothing here). He et al., 2014.
+
+    Errors: an image too small for its levels (a pad that reaches the kernel).
+    """
+
+    pyramid_height = param(positive)
+    pool = param()
+    engine = param()
+
+    def setup(self, x: Shape) -> None:
+        if self.pyramid_height is None:
+            raise NetError("spp_param needs pyramid_height.")
+        if len(x) != 4:
+            raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
+
+    def _levels(self, size: Sizes) -> list[Windows]:
+        levels = []
+        for level in range(self.pyramid_height):
+            bins = 2**level
+            windows = []
+            for n in size:
+                kernel = -(-n // bins)
+                windows.append(Window(kernel, kernel, (kernel * bins - n + 1) // 2))
+            if any(w.pad >= w.kernel for w in windows):
+                raise NetError(f"an image of {size} is too small for {self.pyramid_height} levels.")
+            levels.append(tuple(windows))
+        return levels
+
+    def _outs(self, size: Sizes) -> list[Sizes]:
+        return [
+            tuple(w.pooled(n) for n, w in zip(size, windows, strict=True))
+            for windows in self._levels(size)
+        ]
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        outs = self._outs(x[2:])
+        if len(outs) == 1:
+            return [(*x[:2], *outs[0])]
+        return [(x[0], x[1] * sum(h * w for h, w in outs))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = tuple(x.shape[2:])
+        pooled = [
+            _POOL[self.pool](x, windows, out)
+            for windows, out in zip(self._levels(size), self._outs(size), strict=True)
+        ]
+        return pooled[0] if len(pooled) == 1 else torch.cat([p.flatten(1) for p in pooled], 1)
