@@ -20,7 +20,7 @@ import lmdb
 import numpy as np
 import torch
 import torch.nn.functional as F
-from side_by_side import compare
+from side_by_side import Contender, compare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -31,6 +31,7 @@ from moka.solver.solver import Solver
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "examples/mnist/mnist_train_lmdb"
 BATCH = 64
+Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
 class LeNet(nn.Module):
@@ -102,9 +103,7 @@ def batches_from_loader(workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         )
 
 
-def plain_training(
-    device: str, batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-) -> Callable[[int], None]:
+def plain_training(device: str, batches: Batches) -> Callable[[int], None]:
     """The usual loop: NCHW, torch.optim.SGD, loss.item() as a loop that prints it."""
     net = LeNet().to(device)
     optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=0.0005)
@@ -128,16 +127,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     device = args.device
-    peers = {
+    peers: dict[str, Batches] = {
         "torch, data in memory (no feed)": batches_in_memory,
         "torch, DataLoader, 0 workers": partial(batches_from_loader, 0),
         "torch, DataLoader, 1 worker": partial(batches_from_loader, 1),
     }
-    result = compare(
-        {"moka (caffe train)": partial(moka_training, device)}
-        | {name: partial(plain_training, device, feed) for name, feed in peers.items()},
-        rounds=args.rounds,
-    )
+    contenders: dict[str, Contender] = {"moka (caffe train)": partial(moka_training, device)}
+    for name, feed in peers.items():
+        contenders[name] = partial(plain_training, device, feed)
+    result = compare(contenders, rounds=args.rounds)
     moka = result["moka (caffe train)"].ms
     print(f"LeNet training, batch {BATCH}, {device}, {torch.get_num_threads()} threads")
     print(f"{'':34}{'ms/iteration':>13}{'ratio to moka':>15}{'peak MB':>9}")

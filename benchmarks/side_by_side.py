@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from statistics import median
 from time import perf_counter
@@ -22,7 +22,11 @@ class Timing(NamedTuple):
 
 
 def compare(
-    contenders: dict[str, Contender], *, rounds: int = 15, iterations: int = 20, warm_up: int = 20
+    contenders: Mapping[str, Contender],
+    *,
+    rounds: int = 15,
+    iterations: int = 20,
+    warm_up: int = 20,
 ) -> dict[str, Timing]:
     """Median time of each contender's iterations, taken in turns.
 

@@ -363,6 +363,12 @@ CASES = {
     "a net where a solver belongs": BadInput(
         lambda: None, "train -solver net.prototxt", ("net.prototxt:2:1:", "SolverParameter")
     ),
+    "no iterations to score": BadInput(
+        lambda: None, SCORE.replace("-iterations 1", "-iterations 0"), ("> 0, got 0",)
+    ),
+    "no iterations to time": BadInput(
+        lambda: None, TIME.replace("-iterations 1", "-iterations -3"), ("> 0, got -3",)
+    ),
     "unknown phase": BadInput(
         lambda: None, f"{TIME} -phase VAL", ('"TRAIN" or "TEST", found VAL',)
     ),

@@ -82,6 +82,26 @@ def test_finetuning_starts_from_the_weights(caffe: Caffe) -> None:
     assert blobs_of("again_iter_4.caffemodel") == blobs_of("snap_iter_4.caffemodel")
 
 
+def test_weights_on_the_command_line_count_more_than_the_solvers(caffe: Caffe) -> None:
+    caffe(*SOLVER)
+    solver = Path("solver.prototxt").read_text()
+    Path("solver.prototxt").write_text(solver + 'weights: "gone.caffemodel"')
+    run = caffe(*SOLVER, "-weights", "snap_iter_4.caffemodel")
+    assert (run.code, run.messages("F")) == (0, [])
+    assert caffe(*SOLVER, "-snapshot", "snap_iter_2.solverstate").code == 0
+    assert "gone.caffemodel" in caffe(*SOLVER).messages("F")[0]
+
+
+@pytest.mark.parametrize("seed", [5, -1])
+def test_a_seed_makes_runs_equal(caffe: Caffe, seed: int) -> None:
+    replace("solver.prototxt", "random_seed: 5", f"random_seed: {seed}")
+    models = []
+    for _ in range(2):
+        caffe(*SOLVER)
+        models.append(blobs_of("snap_iter_4.caffemodel"))
+    assert (models[0] == models[1]) is (seed >= 0)
+
+
 def test_resuming_goes_on_where_the_run_was(caffe: Caffe) -> None:
     caffe(*SOLVER)
     straight = Path("snap_iter_4.caffemodel").read_bytes()

@@ -104,6 +104,22 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, count: int) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("count", [0, COMMIT_EVERY])
+def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, count: int) -> None:
+    """The last records are written at the end of the block, the others on the way."""
+    no_key = (b"", b"a key has at least one byte")
+    with pytest.raises(DataError, match=r"db: the database cannot be written: .*MDB_BAD_VALSIZE"):
+        write(tmp_path / "db", [no_key, *numbered(count)])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(DataError, match="db: the database cannot be written"):
+        write(tmp_path / "a_file" / "db", numbered(1))
+    assert os.listdir(tmp_path) == ["a_file"]
+
+
 def test_nothing_has_the_name_before_it_is_complete(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "db") as writer:
         writer.put(b"k", b"v")

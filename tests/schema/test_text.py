@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,18 @@ def test_files_that_cannot_be_opened(tmp_path: Path, read: object) -> None:
         read(tmp_path / "gone", caffe_pb2.NetParameter)
     with pytest.raises(SchemaError, match=r"Is a directory|Permission denied"):
         read(tmp_path, caffe_pb2.NetParameter)
+
+
+@pytest.mark.parametrize(
+    ("text", "message_type", "advice"),
+    [
+        ('layer { name: "a"\nlayer { name: "b" }', caffe_pb2.NetParameter, 'Is a "}" missing'),
+        ('layer { name: "a" }', caffe_pb2.SolverParameter, "It is a field of NetParameter"),
+        ("base_lr: 1", caffe_pb2.NetParameter, "It is a field of SolverParameter"),
+    ],
+)
+def test_a_field_in_the_wrong_place(
+    text: str, message_type: type[caffe_pb2.NetParameter], advice: str
+) -> None:
+    with pytest.raises(SchemaError, match=re.escape(advice)):
+        parse_text(text, message_type)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import exp, isnan
+from math import exp, inf, nan
 
 import pytest
 
@@ -40,9 +40,19 @@ def test_every_policy_has_rates_here() -> None:
     assert {config(text).lr_policy for text, _ in RATES} == POLICIES.keys()
 
 
-def test_poly_past_its_end_is_no_number() -> None:
-    p = config('lr_policy: "poly" base_lr: 4 max_iter: 10 power: 0.5')
-    assert isnan(rate(p, 11))
+@pytest.mark.parametrize(
+    ("text", "t", "wanted"),
+    [
+        ('lr_policy: "poly" base_lr: 4 max_iter: 10 power: 0.5', 11, nan),
+        ('lr_policy: "poly" base_lr: 4 max_iter: 10 power: -1', 10, inf),
+        ('lr_policy: "inv" base_lr: 4 gamma: -1 power: 0.5', 3, nan),
+        ('lr_policy: "inv" base_lr: 4 gamma: -1 power: 1', 1, inf),
+        ('lr_policy: "exp" base_lr: 4 gamma: 10', 1000, inf),
+    ],
+)
+def test_where_the_formula_ends(text: str, t: int, wanted: float) -> None:
+    """As in C; a run then stops at its loss instead of in an arithmetic exception."""
+    assert rate(config(text), t) == pytest.approx(wanted, nan_ok=True)
 
 
 def test_sigmoid_far_from_its_step_does_not_overflow() -> None:

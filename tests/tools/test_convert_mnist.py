@@ -106,6 +106,7 @@ def test_main(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
         (["-backend", "leveldb", "images", "labels", "db"], "Unknown db backend leveldb"),
         (["-bakcend", "lmdb", "images", "labels", "db"], 'Did you mean "backend"'),
         (["gone", "labels", "db"], "gone: cannot be read"),
+        (["images", "labels", "labels/db"], "labels/db: the database cannot be written"),
     ],
 )
 def test_main_refuses(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:

@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 log.critical(str(error))
             return 1
+        except KeyboardInterrupt:
+            return 130  # as a shell says it: ended by SIGINT
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -27,6 +27,8 @@ def test(flags: dict[str, Any]) -> None:
         raise UsageError("Need a model definition to score.", advice="Give --model=FILE.")
     if not flags["weights"]:
         raise UsageError("Need model weights to score.", advice="Give --weights=FILE.")
+    if flags["iterations"] < 1:
+        raise UsageError(f"--iterations must be > 0, got {flags['iterations']}.")
     where = device.use(flags["gpu"])
     stages = flags["stage"].split(",")
     net = build_net(

@@ -26,6 +26,8 @@ def time(flags: dict[str, Any]) -> None:
         raise UsageError("Need a model definition to time.", advice="Give --model=FILE.")
     if flags["phase"] not in PHASES:
         raise UsageError(f'phase must be "TRAIN" or "TEST", found {flags["phase"]}.')
+    if flags["iterations"] < 1:
+        raise UsageError(f"--iterations must be > 0, got {flags['iterations']}.")
     where = device.use(flags["gpu"])
     net = build_net(
         flags["model"],
@@ -58,7 +60,7 @@ def _measure(net: Net, engine: Layerwise, iterations: int) -> None:
         ms = (perf_counter() - begun) * 1e3
         detail.info("Iteration: %d forward-backward time: %g ms.", k + 1, ms)
     total_ms = (perf_counter() - start) * 1e3
-    per = 1e3 / max(1, iterations)
+    per = 1e3 / iterations
     log.info("Average time per layer: ")
     for i in layers:
         name = net.graph.nodes[i].name
@@ -66,7 +68,7 @@ def _measure(net: Net, engine: Layerwise, iterations: int) -> None:
         log.info("%10s\tbackward: %g ms.", name, backward_s[i] * per)
     log.info("Average Forward pass: %g ms.", sum(forward_s) * per)
     log.info("Average Backward pass: %g ms.", sum(backward_s) * per)
-    log.info("Average Forward-Backward: %g ms.", total_ms / max(1, iterations))
+    log.info("Average Forward-Backward: %g ms.", total_ms / iterations)
     log.info("Total Time: %g ms.", total_ms)
     log.info("*** Benchmark ends ***")
 

@@ -22,6 +22,7 @@ from moka.solver.snapshot import latest_state, snapshot_prefix
 from moka.solver.solver import Solver
 
 log = logging.getLogger("moka")
+detail = logging.getLogger("moka.detail")
 
 EFFECTS = ("snapshot", "stop", "none")
 
@@ -72,7 +73,7 @@ def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.
                 solver.restore(state)
             log.info("Starting Optimization")
             solver.solve()
-            log.info("Optimization Done.")
+            detail.info("Optimization Done.")
     finally:
         if isinstance(report, TerminalReport):
             report.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -56,6 +57,8 @@ class Feed(Generic[T]):
         """Stop the thread and wait for its end; what it made ahead is dropped."""
         self._stop.set()
         if self._thread is not None:
+            with contextlib.suppress(queue.Empty):  # make room, so that the thread need not wait
+                self._queue.get_nowait()
             self._thread.join()
 
 

@@ -94,9 +94,16 @@ class LmdbWriter:
         self._pending: list[tuple[bytes, bytes]] = []
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._env = _lmdb().open(str(self._aside), map_size=MAP_SIZE, sync=False)
+        lmdb = _lmdb()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._env = lmdb.open(str(self._aside), map_size=MAP_SIZE, sync=False)
+        except (OSError, lmdb.Error) as error:
+            raise self._cannot_write(error) from None
         return self
+
+    def _cannot_write(self, error: Exception) -> DataError:
+        return DataError(f"the database cannot be written: {error}.", file=self.path)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add one record; a key that is there already is replaced."""
@@ -105,8 +112,11 @@ class LmdbWriter:
             self._commit()
 
     def _commit(self) -> None:
-        with self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
-            cursor.putmulti(self._pending)
+        try:
+            with self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
+                cursor.putmulti(self._pending)
+        except _lmdb().Error as error:
+            raise self._cannot_write(error) from None
         self._pending.clear()
 
     def __exit__(
@@ -115,13 +125,15 @@ class LmdbWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        complete = False
         try:
             if error is None:
                 self._commit()
                 self._env.sync(True)
+                complete = True
         finally:
             self._env.close()
-            if error is None:
+            if complete:
                 with contextlib.suppress(FileNotFoundError):
                     (self._aside / "lock.mdb").unlink()
                 os.replace(self._aside, self.path)

@@ -97,14 +97,21 @@ def _text_error(
     return SchemaError(
         f"Failed to parse {message_type.DESCRIPTOR.name} file: {place}: Error parsing text-format"
         f" {message_type.DESCRIPTOR.full_name}: {fact}.",
-        advice=_nearest_field(fact),
+        advice=_advice(fact, message_type),
     )
 
 
-def _nearest_field(fact: str) -> str | None:
-    """Advice for an unknown field or enum value, from the parser's own words."""
+def _advice(fact: str, message_type: type[Message]) -> str | None:
+    """What to do about an unknown field or enum value, from the parser's own words."""
     if found := re.search(r'Message type "([\w.]+)" has no field named "([^"]+)"', fact):
         descriptor = caffe_pb2.DESCRIPTOR.pool.FindMessageTypeByName(found[1])
+        root = message_type.DESCRIPTOR
+        if descriptor != root and found[2] in root.fields_by_name:
+            return 'Is a "}" missing above it?'
+        for other in (caffe_pb2.NetParameter, caffe_pb2.SolverParameter):
+            theirs = other.DESCRIPTOR
+            if descriptor == root != theirs and found[2] in theirs.fields_by_name:
+                return f"It is a field of {theirs.name}: is this the right file?"
         return did_you_mean(found[2], [f.name for f in descriptor.fields])
     if found := re.search(r'Enum type "([\w.]+)" has no value named ([\w."]+)', fact):
         enum = caffe_pb2.DESCRIPTOR.pool.FindEnumTypeByName(found[1])

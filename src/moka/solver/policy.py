@@ -6,12 +6,22 @@ t is the iteration, counted from 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp, nan
+from math import exp, inf, nan, pow
 
 from moka.errors import SolverError, did_you_mean
 from moka.schema.caffe_pb2 import SolverParameter
 
 Policy = Callable[[SolverParameter, int], float]
+
+
+def power(base: float, exponent: float) -> float:
+    """base ^ exponent as C computes it: infinite or NaN where Python raises an exception."""
+    try:
+        return pow(base, exponent)
+    except OverflowError:
+        return inf
+    except ValueError:
+        return nan if base else inf
 
 
 def fixed(p: SolverParameter, t: int) -> float:
@@ -21,28 +31,27 @@ def fixed(p: SolverParameter, t: int) -> float:
 
 def step(p: SolverParameter, t: int) -> float:
     """base_lr * gamma ^ floor(t / stepsize)."""
-    return p.base_lr * p.gamma ** stage(p, t)
+    return p.base_lr * power(p.gamma, stage(p, t))
 
 
 def exponential(p: SolverParameter, t: int) -> float:
     """base_lr * gamma ^ t."""
-    return p.base_lr * p.gamma**t
+    return p.base_lr * power(p.gamma, t)
 
 
 def inv(p: SolverParameter, t: int) -> float:
     """base_lr * (1 + gamma t) ^ -power."""
-    return p.base_lr * (1 + p.gamma * t) ** -p.power
+    return p.base_lr * power(1 + p.gamma * t, -p.power)
 
 
 def multistep(p: SolverParameter, t: int) -> float:
     """base_lr * gamma ^ (how many stepvalues are <= t)."""
-    return p.base_lr * p.gamma ** stage(p, t)
+    return p.base_lr * power(p.gamma, stage(p, t))
 
 
 def poly(p: SolverParameter, t: int) -> float:
     """base_lr * (1 - t / max_iter) ^ power; past max_iter negative, or NaN for a fraction."""
-    rest = 1 - t / p.max_iter
-    return p.base_lr * rest**p.power if rest >= 0 or p.power == int(p.power) else nan
+    return p.base_lr * power(1 - t / p.max_iter, p.power)
 
 
 def sigmoid(p: SolverParameter, t: int) -> float:

@@ -134,7 +134,6 @@ class Solver:
         self._announce(
             SolvingStarted(self.net.name, config.lr_policy, self.iteration, config.max_iter)
         )
-        self.stop_requested = False
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
@@ -155,6 +154,7 @@ class Solver:
                 self._waited_s() - waited,
             )
         )
+        self.stop_requested = False
 
     def step(self, iterations: int) -> None:
         """Train for some iterations, with the tests and snapshots that fall due.
