@@ -75,10 +75,12 @@ class _Broadcast(Layer):
     num_axes = param()
     filler = param()
 
+    covered: Shape
+
     def setup(self, x: Shape, other: Shape | None = None) -> None:
         self.learned = other is None
         if other == ():
-            self.at, self.covered = 0, ()
+            self.at, self.covered = 0, other
             return
         self.at = canonical_axis(self.axis, x)
         if other is None:

@@ -252,9 +252,9 @@ class Im2col(Layer):
     def forward(self, x: Tensor) -> Tensor:
         columns = F.unfold(
             x,
-            [w.kernel for w in self.windows],
-            dilation=[w.dilation for w in self.windows],
-            padding=[w.pad for w in self.windows],
-            stride=[w.stride for w in self.windows],
+            tuple(w.kernel for w in self.windows),
+            dilation=tuple(w.dilation for w in self.windows),
+            padding=tuple(w.pad for w in self.windows),
+            stride=tuple(w.stride for w in self.windows),
         )
         return columns.reshape(self.top_shapes(tuple(x.shape))[0])

@@ -308,6 +308,8 @@ class InfogainLoss(Layer):
     Errors: no matrix, or one that is not C x C; a label outside of [0, C).
     """
 
+    matrix: Tensor  # from the file; a bottom takes its place
+
     source = param()
     axis = param()
     ignore_label = param(of="loss_param")

@@ -39,7 +39,7 @@ class Entry:
     one_top_each: bool
     is_loss: bool
     fixed_bottoms: tuple[int, ...]
-    state_blobs: int
+    state_blobs: int = 0
 
 
 _entries: dict[str, Entry] = {}

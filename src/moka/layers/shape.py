@@ -195,7 +195,7 @@ class Slice(Layer):
         return [(*x[: self.cut], n, *x[self.cut + 1 :]) for n in self._sizes(x)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return list(x.split(self._sizes(tuple(x.shape)), self.cut))
+        return list(torch.split(x, self._sizes(tuple(x.shape)), self.cut))
 
 
 @layer("Tile", bottoms=1, tops=1)
