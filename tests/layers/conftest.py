@@ -64,7 +64,7 @@ def check_gradient() -> GradientCheck:
 
     def check(layer: Layer, *bottoms: Array) -> None:
         layer.double()
-        fixed = layer.entry.fixed_bottoms
+        fixed = [j % len(bottoms) if j < 0 else j for j in layer.entry.fixed_bottoms]
         tensors = [
             torch.from_numpy(np.array(b, np.float64)).requires_grad_(j not in fixed)
             for j, b in enumerate(bottoms)

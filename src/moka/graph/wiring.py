@@ -113,7 +113,7 @@ def _node(
         bottoms=tuple(layer.bottom),
         tops=tops,
         loss_weights=_loss_weights(layer, tops, entry.is_loss),
-        fixed_bottoms=entry.fixed_bottoms,
+        fixed_bottoms=tuple(j if j >= 0 else len(layer.bottom) + j for j in entry.fixed_bottoms),
     )
 
 

@@ -65,7 +65,7 @@ class InnerProduct(Layer):
         return inner_product(x, *self.blobs, axis=self.split, transpose=self.transpose)
 
 
-@layer("Embed", bottoms=1, tops=1)
+@layer("Embed", bottoms=1, tops=1, fixed_bottoms=(0,))
 class Embed(Layer):
     """A vector for each index: a row of a learned table, plus a bias.
 

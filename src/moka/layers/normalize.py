@@ -105,23 +105,27 @@ class BatchNorm(Layer):
         if use_global is None:
             use_global = not self.training
         if not use_global:
-            self._remember(x.detach())
-            # not F.batch_norm, which refuses a single value for each channel
-            return torch.batch_norm(x, None, None, None, None, True, 0.0, self.eps, True)
-        mean, variance, weight = self.blobs
+            return self._by_the_batch(x)
+        mean, variance, weight = (blob.detach() for blob in self.blobs)
         factor = torch.where(weight == 0, 0.0, 1 / weight)
-        return F.batch_norm(
-            x, (mean * factor).detach(), (variance * factor).detach(), training=False, eps=self.eps
-        )
+        return F.batch_norm(x, mean * factor, variance * factor, training=False, eps=self.eps)
+
+    def _by_the_batch(self, x: Tensor) -> Tensor:
+        """Normalise by the batch's own statistics, and remember them."""
+        mean, unbiased = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+        if x.numel() > x.shape[1]:
+            # with a momentum of 1 the running statistics are those of the batch
+            y = torch.batch_norm(x, None, None, mean, unbiased, True, 1.0, self.eps, True)
+        else:  # each value is its own mean; PyTorch rounds y, and has no unbiased variance
+            y = x - x
+            mean.copy_(x.detach().reshape(-1))
+        self._remember(mean, unbiased)
+        return y
 
     @torch.no_grad()
-    def _remember(self, x: Tensor) -> None:
-        axes = [0, *range(2, x.dim())]
-        count = x.numel() // x.shape[1]
-        variance, mean = torch.var_mean(x, axes, correction=0)
-        unbiased = variance * (count / (count - 1) if count > 1 else 1.0)
-        for total, new in zip(self.blobs, (mean, unbiased, torch.ones(1)), strict=True):
-            total.mul_(self.moving_average_fraction).add_(new.to(total))
+    def _remember(self, *batch: Tensor) -> None:
+        for total, new in zip(self.blobs, (*batch, 1), strict=True):
+            total.mul_(self.moving_average_fraction).add_(new)
 
 
 @layer("MVN", bottoms=1, tops=1)

@@ -27,7 +27,7 @@ class Entry:
         bottoms, tops: how many; n, or (least, most) with None for "no limit".
         one_top_each: makes one top for each bottom.
         is_loss: its first top has a loss weight of 1 unless the net says otherwise.
-        fixed_bottoms: indices of bottoms that never take a gradient (labels).
+        fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
         state_blobs: how many of its parameters are state that no solver may touch.
     """
 

@@ -280,7 +280,7 @@ class BatchReindex(Layer):
         return x.index_select(0, items)
 
 
-@layer("Filter", bottoms=(2, None), tops=(1, None))
+@layer("Filter", bottoms=(2, None), tops=(1, None), fixed_bottoms=(-1,))
 class Filter(Layer):
     """Items of several blobs kept where a selector is not 0.
 
