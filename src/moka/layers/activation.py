@@ -130,12 +130,8 @@ class Clip(Layer):
     Errors: a bound that is missing.
     """
 
-    min = param()
-    max = param()
-
-    def setup(self, x: Shape) -> None:
-        if self.min is None or self.max is None:
-            raise NetError("clip_param needs both min and max.")
+    min = param(required=True)
+    max = param(required=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.where(x.isnan(), self.min, x).clamp(self.min, self.max)
@@ -174,10 +170,10 @@ class Exp(Layer):
 class Log(Layer):
     """Logarithm: y = log_base(shift + scale x); base -1 (the default) means e.
 
-    Bottom and top: any shape. Message: log_param. Errors: another base that is not > 0.
+    Bottom and top: any shape. Message: log_param. Errors: another base that is not > 0, or 1.
     """
 
-    base = param(Check(lambda v: v == -1 or v > 0, "> 0, or -1 for e"))
+    base = param(Check(lambda v: v == -1 or (v > 0 and v != 1), "> 0 and not 1, or -1 for e"))
     scale = param()
     shift = param()
 
@@ -200,7 +196,7 @@ class Power(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.power * self.scale == 0:
-            return torch.full_like(x, 1.0 if self.power == 0 else self.shift**self.power)
+            return torch.full_like(x, self.shift) ** self.power  # 0 ** 0 is 1
         y = x * self.scale + self.shift if self.scale != 1 or self.shift else x
         return y if self.power == 1 else y**self.power
 

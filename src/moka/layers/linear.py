@@ -76,15 +76,11 @@ class Embed(Layer):
     Errors: an index outside of [0, input_dim).
     """
 
-    num_output = param(positive)
-    input_dim = param(positive)
+    num_output = param(positive, required=True)
+    input_dim = param(positive, required=True)
     bias_term = param()
     weight_filler = param()
     bias_filler = param()
-
-    def setup(self, x: Shape) -> None:
-        if not self.num_output or not self.input_dim:
-            raise NetError("embed_param needs num_output and input_dim.")
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         return [(*x, self.num_output)]

@@ -34,6 +34,12 @@ def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | 
     return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer}.get(mode, 1))
 
 
+def floored(x: Tensor, least: float) -> Tensor:
+    """max(x, least), with the gradient of x itself: that of Caffe's losses knows no floor."""
+    value = x.detach()
+    return x + (value.clamp_min(least) - value)
+
+
 class _SoftmaxNLL(Function):
     """Sum of -log softmax(x)[label]. By hand because of the floor: Caffe takes the logarithm of
     at least the smallest float, while its gradient, p - onehot, knows no floor."""
@@ -194,6 +200,15 @@ class EuclideanLoss(Layer):
         return (a - b.reshape(a.shape)).square().sum() / (2 * a.shape[0])
 
 
+def check_one_label_an_item(x: Shape, labels: Shape) -> None:
+    """Raises NetError unless there is one label for each item of x (N, ...)."""
+    if prod(labels) != x[0]:
+        raise NetError(
+            f"The data and label should have the same first dimension: {x[0]} items, labels of"
+            f" shape {shape_text(labels)}."
+        )
+
+
 @layer("HingeLoss", bottoms=2, tops=1, is_loss=True, fixed_bottoms=(1,))
 class HingeLoss(Layer):
     """One-versus-all hinge loss: sum of max(0, 1 - s x) / N, s = 1 for the label's class, else -1.
@@ -202,21 +217,20 @@ class HingeLoss(Layer):
     Top: a scalar. The labels take no gradient. Message: hinge_loss_param (`norm` L1, or L2, which
     squares each term).
 
-    Errors: a label outside of [0, C).
+    Errors: not one label an item; a label outside of [0, C).
     """
 
     norm = param()
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
+        check_one_label_an_item(x, label)
         return [()]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         rows = x.reshape(x.shape[0], -1)
         index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
         sign = torch.full_like(rows, -1.0).scatter_(1, index, 1.0)
-        margin = (1 - sign * rows).clamp_min(0)
-        # clamp_min passes a gradient at 0 itself; Caffe's L1 does not
-        margin = torch.where(margin > 0, margin, 0.0)
+        margin = torch.relu(1 - sign * rows)  # no gradient at 0 itself, as in Caffe
         return (margin.square() if self.norm == "L2" else margin).sum() / x.shape[0]
 
 
@@ -234,16 +248,17 @@ class MultinomialLogisticLoss(Layer):
     Bottoms: probabilities (N, C...); labels, N whole numbers in [0, C). Top: a scalar. For scores
     SoftmaxWithLoss is the stable choice. The labels take no gradient.
 
-    Errors: a label outside of [0, C).
+    Errors: not one label an item; a label outside of [0, C).
     """
 
     def top_shapes(self, p: Shape, label: Shape) -> list[Shape]:
+        check_one_label_an_item(p, label)
         return [()]
 
     def forward(self, p: Tensor, label: Tensor) -> Tensor:
         rows = p.reshape(p.shape[0], -1)
         index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
-        return -rows.gather(1, index).clamp_min(LOG_FLOOR).log().sum() / p.shape[0]
+        return -floored(rows.gather(1, index), LOG_FLOOR).log().sum() / p.shape[0]
 
 
 @layer("ContrastiveLoss", bottoms=3, tops=1, is_loss=True, fixed_bottoms=(2,))
@@ -272,10 +287,10 @@ class ContrastiveLoss(Layer):
         s = similar.reshape(-1).long()
         squared = (a - b).reshape(a.shape[0], -1).square().sum(1)
         if self.legacy_version:
-            apart = (self.margin - squared).clamp_min(0)
+            apart = torch.relu(self.margin - squared)
         else:
             d = _Distance.apply(squared)  # type: ignore[no-untyped-call]
-            apart = (self.margin - d).clamp_min(0).square()
+            apart = torch.relu(self.margin - d).square()
         return torch.where(s != 0, squared, apart).sum() / (2 * a.shape[0])
 
 
@@ -346,8 +361,9 @@ class InfogainLoss(Layer):
         if counted is not None:
             rows = rows * counted[:, None]
         log_p = torch.log_softmax(x.reshape(outer, classes, inner), 1)
-        floored = log_p + (log_p.detach().clamp_min(log(LOG_FLOOR)) - log_p.detach())
-        loss = -(rows * floored).sum() / divisor(self.normalization, outer, inner, counted)
+        loss = -(rows * floored(log_p, log(LOG_FLOOR))).sum() / divisor(
+            self.normalization, outer, inner, counted
+        )
         if len(self.config.top) < 2:
             return loss
         return [loss, torch.softmax(x.detach(), self.class_axis)]

@@ -123,8 +123,8 @@ class BatchNorm(Layer):
         return y
 
     @torch.no_grad()
-    def _remember(self, *batch: Tensor) -> None:
-        for total, new in zip(self.blobs, (*batch, 1), strict=True):
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        for total, new in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
             total.mul_(self.moving_average_fraction).add_(new)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -138,10 +137,11 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return lengths[0][:, None] * lengths[1]
 
 
-_POOL: dict[str, Callable[[Tensor, Windows, Sizes], Tensor]] = {
-    "MAX": max_pooling,
-    "AVE": average_pooling,
-}
+def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
+    """Pool the windows of x (N, C, H, W) by MAX, AVE or STOCHASTIC; (N, C, *out)."""
+    if method == "STOCHASTIC":
+        return stochastic_pooling(x, windows, out, training=training)
+    return (max_pooling if method == "MAX" else average_pooling)(x, windows, out)
 
 
 @layer("Pooling", bottoms=1, tops=(1, 2))
@@ -226,9 +226,7 @@ class Pooling(Layer):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         windows, out = self._windows(x.shape[2:]), self._out(x.shape[2:])
-        if self.pool == "STOCHASTIC":
-            return stochastic_pooling(x, windows, out, training=self.training)
-        y = _POOL[self.pool](x, windows, out)
+        y = pooling(self.pool, x, windows, out, training=self.training)
         if len(self.config.top) == 1:
             return y
         return [y, max_pooling_mask(x.detach(), windows, out)]
@@ -245,13 +243,11 @@ class SPP(Layer):
     Errors: an image too small for its levels (a pad that reaches the kernel).
     """
 
-    pyramid_height = param(positive)
+    pyramid_height = param(positive, required=True)
     pool = param()
     engine = param()
 
     def setup(self, x: Shape) -> None:
-        if self.pyramid_height is None:
-            raise NetError("spp_param needs pyramid_height.")
         if len(x) != 4:
             raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
 
@@ -283,7 +279,7 @@ class SPP(Layer):
     def forward(self, x: Tensor) -> Tensor:
         size = tuple(x.shape[2:])
         pooled = [
-            _POOL[self.pool](x, windows, out)
+            pooling(self.pool, x, windows, out, training=self.training)
             for windows, out in zip(self._levels(size), self._outs(size), strict=True)
         ]
         return pooled[0] if len(pooled) == 1 else torch.cat([p.flatten(1) for p in pooled], 1)

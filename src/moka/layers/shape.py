@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, canonical_axis, param, positive, refuse_in_place
+from moka.layers.base import Check, Layer, Shape, canonical_axis, param, positive, refuse_in_place
 from moka.layers.labels import class_labels
 from moka.layers.registry import layer
+
+at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
 
 
 @layer("Split", bottoms=1, tops=(1, None))
@@ -108,16 +110,18 @@ class Reshape(Layer):
     `shape`, in which 0 copies the bottom's size at that place and one -1 takes what is left.
     A negative `axis` counts from behind, -1 being after the last axis. Message: reshape_param.
 
-    Errors: counts that do not fit; more than one -1; in-place use.
+    Errors: other negative numbers; counts that do not fit; more than one -1; in-place use.
     """
 
     shape = param()
     axis = param()
-    num_axes = param()
+    num_axes = param(at_least_minus_one)
 
     def setup(self, x: Shape) -> None:
         refuse_in_place(self)
         self.dims = tuple(self.shape.dim)
+        if min(self.dims, default=0) < -1:
+            raise NetError(f"a dim of shape is a size, 0 or -1, got {min(self.dims)}.")
         if self.dims.count(-1) > 1:
             raise NetError("new shape contains multiple -1 dims; at most a single (1) value of -1"
                            " may be specified.")  # fmt: skip
