@@ -13,6 +13,8 @@ from moka.errors import NetError
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
 
+    from moka.layers import Layer
+
 Array = NDArray[Any]
 
 
@@ -123,14 +125,14 @@ def test_three_passes_of_batch_norm_add_up(
         x = spread(2, 3, 4) + k
         run(layer, x)
         mean, variance = statistics(x)
-        for total, new in zip(sums, (mean, variance * 8 / 7, 1.0), strict=True):
+        for total, new in zip(sums, (mean, variance * 8 / 7, np.ones(1)), strict=True):
             total *= fraction
             total += new
     for blob, total in zip(layer.weights, sums, strict=True):
         np.testing.assert_allclose(blob.detach(), total, rtol=1e-11)  # both in double precision
 
 
-def with_sums(layer: torch.nn.Module, *sums: list[float]) -> None:
+def with_sums(layer: Layer, *sums: list[float]) -> None:
     for weight, values in zip(layer.weights, sums, strict=True):
         weight.data[...] = torch.tensor(values)
 
