@@ -285,3 +285,26 @@ def test_a_pass_of_the_training_step_makes_older_records_worthless(make_net: Net
     net.blobs["b"].diff[...] = 1
     engine.backward()
     assert net.layer_blobs(2)[0].diff == 10
+
+
+FILTERED = """
+force_backward: true
+layer { name: "in" type: "Input" top: "x" top: "s"
+  input_param { shape { dim: 3 dim: 2 } shape { dim: 3 } } }
+layer { name: "f" type: "Filter" bottom: "x" bottom: "s" top: "y" }
+layer { name: "sum" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 }
+"""
+
+
+def test_a_top_may_change_its_size_from_pass_to_pass(make_net: NetMaker) -> None:
+    net = make_net(FILTERED)
+    engine = Layerwise(net)
+    assert net.blobs["y"].shape == (3, 2)
+    net.blobs["x"].data[...] = [[1, 2], [3, 4], [5, 6]]
+    for selector, total in (([1, 0, 1], 14.0), ([0, 0, 0], 0.0), ([1, 1, 1], 21.0)):
+        net.blobs["s"].data[...] = selector
+        assert engine.forward() == total
+        assert net.blobs["y"].data.shape == (sum(selector), 2)
+        engine.backward()
+        assert net.blobs["x"].diff.tolist() == [[float(s)] * 2 for s in selector]
+        assert not net.blobs["s"].diff.any()

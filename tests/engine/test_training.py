@@ -142,6 +142,44 @@ NETS = {
     + input_of("t", 3, 2)
     + ip("h", "a", "h", 2, "param { lr_mult: 0 }")
     + loss("EuclideanLoss", "h", "t"),
+    "residual": input_of("data", 4, 3, 6, 6)
+    + input_of("label", 4)
+    + conv("c", "data", "c", "num_output: 4 kernel_size: 3 pad: 1")
+    + act("BatchNorm", "c")
+    + act("Scale", "c", "scale_param { bias_term: true }")
+    + act("PReLU", "c")
+    + conv("d", "c", "d", "num_output: 4 kernel_size: 3 pad: 1")
+    + act("BatchNorm", "d")
+    + 'layer { name: "e" type: "Eltwise" bottom: "c" bottom: "d" top: "e" }'
+    + act("ELU", "e")
+    + act("LRN", "e")
+    + pool("p", "e", "p", "pool: AVE global_pooling: true")
+    + ip("g", "p", "g", 3)
+    + loss("SoftmaxWithLoss", "g", "label"),
+    "up and cropped": input_of("a", 1, 2, 6, 6)
+    + input_of("t", 1, 2, 6, 6)
+    + conv("c", "a", "c", "num_output: 4 kernel_size: 3 stride: 2")
+    + conv("u", "c", "u", "num_output: 2 kernel_size: 6 stride: 2").replace("Conv", "Deconv")
+    + 'layer { name: "r" type: "Crop" bottom: "u" bottom: "t" top: "r" crop_param { offset: 1 } }'
+    + act("Power", "r", "power_param { power: 2 shift: 1 }")
+    + loss("EuclideanLoss", "r", "t"),
+    "sliced and turned": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 6)
+    + 'layer { name: "s" type: "Slice" bottom: "h" top: "x" top: "y" top: "z" }'
+    + act("BNLL", "x")
+    + act("Swish", "y")
+    + 'layer { name: "m" type: "Scale" bottom: "x" bottom: "y" top: "m" scale_param { axis: 0 } }'
+    + 'layer { name: "n" type: "Bias" bottom: "m" bottom: "z" top: "n" bias_param { axis: 0 } }'
+    + 'layer { name: "o" type: "Reshape" bottom: "n" top: "o" reshape_param { shape { dim: 6 } } }'
+    + 'layer { name: "q" type: "Reshape" bottom: "o" top: "q"'
+    " reshape_param { shape { dim: 3 dim: -1 } } }" + loss("EuclideanLoss", "q", "t"),
+    "constant in between": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 2)
+    + act("Power", "h", "power_param { scale: 0 shift: 2 }")
+    + ip("k", "h", "k", 2)
+    + loss("EuclideanLoss", "k", "t"),
     "no loss": input_of("a", 3, 4) + ip("h", "a", "h", 2),
 }
 

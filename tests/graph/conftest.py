@@ -23,6 +23,7 @@ class PlainEntry:
     one_top_each: bool = False
     is_loss: bool = False
     fixed_bottoms: tuple[int, ...] = ()
+    state_blobs: int = 0
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ def registry() -> Registry:
         "Each": PlainEntry(bottoms=(1, None), tops=(1, None), one_top_each=True),
         "Loss": PlainEntry(bottoms=2, tops=(1, 2), is_loss=True, fixed_bottoms=(1,)),
         "Sink": PlainEntry(bottoms=(1, None), tops=0),
+        "Pick": PlainEntry(bottoms=(2, None), fixed_bottoms=(-1,)),
+        "Stateful": PlainEntry(state_blobs=2),
     }
 
 

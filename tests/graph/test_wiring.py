@@ -61,6 +61,35 @@ def test_a_loss_without_a_top_gets_one_that_is_no_output(registry: Registry) -> 
     assert outputs == ()
 
 
+@pytest.mark.parametrize(("bottoms", "fixed"), [(("x", "t"), 1), (("x", "x", "t"), 2)])
+def test_fixed_bottoms_may_count_from_the_end(
+    make_nodes: NodeMaker, bottoms: tuple[str, ...], fixed: int
+) -> None:
+    reads = " ".join(f'bottom: "{b}"' for b in bottoms)
+    assert make_nodes(DATA + f'layer {{ name: "p" type: "Pick" {reads} top: "y" }}')[
+        -1
+    ].fixed_bottoms == (fixed,)
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [
+        ("", [0, 0]),
+        ("param { lr_mult: 3 }", [3, 0]),
+        ("param { } param { }", [1, 1]),
+        ("param { } param { } param { }", [1, 1, 1]),
+    ],
+)
+def test_state_gets_a_rate_of_zero_where_none_is_given(
+    registry: Registry, given: str, rates: list[float]
+) -> None:
+    text = DATA + f'layer {{ name: "s" type: "Stateful" bottom: "x" top: "y" {given} }}'
+    net = parse_text(text, caffe_pb2.NetParameter)
+    nodes, _ = wire(net, registry)
+    assert [spec.lr_mult for spec in nodes[-1].layer.param] == rates
+    assert len(net.layer[-1].param) == text.count("param")  # the net's message stays as it was
+
+
 def test_in_place_is_the_bottom_at_the_same_position(make_nodes: NodeMaker) -> None:
     nodes = make_nodes(DATA + 'layer { name: "e" type: "Each" bottom: "x" bottom: "t" top: "x"'
                        ' top: "y" }')  # fmt: skip

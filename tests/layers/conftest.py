@@ -64,7 +64,7 @@ def check_gradient() -> GradientCheck:
 
     def check(layer: Layer, *bottoms: Array) -> None:
         layer.double()
-        fixed = layer.entry.fixed_bottoms
+        fixed = [j % len(bottoms) if j < 0 else j for j in layer.entry.fixed_bottoms]
         tensors = [
             torch.from_numpy(np.array(b, np.float64)).requires_grad_(j not in fixed)
             for j, b in enumerate(bottoms)
@@ -74,7 +74,8 @@ def check_gradient() -> GradientCheck:
             tops = tops_of(layer, list(inputs[: len(tensors)]))
             return tuple(top for top in tops if top.requires_grad)
 
-        assert torch.autograd.gradcheck(function, (*tensors, *layer.weights))
+        learned = list(layer.weights)[layer.entry.state_blobs :]
+        assert torch.autograd.gradcheck(function, (*tensors, *learned))
 
     return check
 

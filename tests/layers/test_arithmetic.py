@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from moka.errors import NetError
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
 
+Array = NDArray[Any]
 SHAPE = (2, 3, 2)
 COEFFICIENTS = (1.0, -0.5, 2.0)
 
@@ -84,3 +86,163 @@ def test_refused(
 ) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "Eltwise" eltwise_param {{ {fields} }}', SHAPE, second)
+
+
+GAUSSIAN = 'filler { type: "gaussian" }'
+BROADCASTS = [
+    # fields, bottom, axes that the operand covers
+    ("", (2, 3, 2), (1,)),
+    ("axis: 0", (2, 3), (0,)),
+    ("axis: -1", (2, 3, 2), (2,)),
+    ("axis: 0 num_axes: 2", (2, 3, 2), (0, 1)),
+    ("num_axes: 2", (2, 3, 2, 2), (1, 2)),
+    ("num_axes: -1", (2, 3, 2), (1, 2)),
+    ("num_axes: 0", (2, 3, 2), ()),
+    ("axis: 2 num_axes: 0", (2, 3, 2), ()),
+]
+
+
+def combined(x: Array, axes: Shape, factor: Array | None, bias: Array | None) -> Array:
+    """y = x a + b, each element with the operand's element at its covered axes."""
+    y = np.zeros(x.shape)
+    for at in np.ndindex(*x.shape):
+        part = tuple(at[a] for a in axes)
+        y[at] = x[at] * (1 if factor is None else factor[part])
+        y[at] += 0 if bias is None else bias[part]
+    return y
+
+
+@pytest.mark.parametrize(("fields", "shape", "axes"), BROADCASTS)
+@pytest.mark.parametrize("kind", ["Scale", "Bias", "Scale with bias"])
+def test_scale_and_bias_with_a_learned_operand(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    kind: str,
+    fields: str,
+    shape: Shape,
+    axes: Shape,
+) -> None:
+    more = 'bias_term: true bias_filler { type: "gaussian" }' if "with" in kind else ""
+    name = kind.split()[0]
+    text = f'type: "{name}" {name.lower()}_param {{ {fields} {GAUSSIAN} {more} }}'
+    layer = make_layer(text, shape)
+    covered = tuple(shape[a] for a in axes)
+    assert layer.blob_shapes == [covered] * (2 if more else 1)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    blobs = [w.detach().numpy() for w in layer.weights]
+    factor = None if kind == "Bias" else blobs[0]
+    bias = None if kind == "Scale" else blobs[-1]
+    wanted = combined(x, axes, factor, bias)
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "axes"),
+    [
+        ("", (2, 3, 2), (1,)),
+        ("num_axes: 7", (2, 3, 2), (1,)),  # of no account here
+        ("axis: 0", (2, 3, 2), (0, 1)),
+        ("axis: -2", (2, 3, 2), (1, 2)),
+        ("axis: 0", (2, 3), ()),
+        ("axis: 0", (2, 3), (0, 1)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Scale", "Bias", "Scale with bias"])
+def test_scale_and_bias_with_two_bottoms(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    kind: str,
+    fields: str,
+    shape: Shape,
+    axes: Shape,
+) -> None:
+    more = 'bias_term: true bias_filler { type: "gaussian" }' if "with" in kind else ""
+    name = kind.split()[0]
+    covered = tuple(shape[a] for a in axes)
+    text = f'type: "{name}" {name.lower()}_param {{ {fields} {more} }}'
+    layer = make_layer(text, shape, covered)
+    assert layer.blob_shapes == ([covered] if more else [])
+    x, other = spread(*shape), spread(*covered) + 3
+    (y,) = run(layer, x, other)
+    learned = layer.weights[0].detach().numpy() if more else None
+    wanted = combined(x, axes, *((None, other) if kind == "Bias" else (other, learned)))
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # both in double precision
+    check_gradient(layer, x, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('type: "Scale"', [1]),
+        ('type: "Scale" scale_param { bias_term: true }', [1, 0]),
+        ('type: "Scale" scale_param { filler { value: 3 } }', [3]),
+        ('type: "Bias"', [0]),
+        ('type: "Bias" bias_param { filler { value: 3 } }', [3]),
+    ],
+)
+def test_scale_and_bias_change_nothing_at_first(
+    make_layer: LayerMaker, text: str, values: list[float]
+) -> None:
+    layer = make_layer(text, (2, 3))
+    assert [w.tolist() for w in layer.weights] == [[v] * 3 for v in values]
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "message"),
+    [
+        ('type: "Scale"', [(2, 3), (2,)], r"shape \(2,\) does not match \(2, 3\) from axis 1 on"),
+        ('type: "Bias"', [(2, 3), (3, 1)], r"shape \(3, 1\) does not match"),
+        ('type: "Scale" scale_param { num_axes: 2 }', [(2, 3)], "num_axes 2 from axis 1 on reach"),
+        ('type: "Bias" bias_param { num_axes: -2 }', [(2, 3)], "num_axes -2 from axis 1 on reach"),
+        ('type: "Bias" bias_param { axis: 2 }', [(2, 3)], "axis 2 does not exist"),
+        ('type: "Reduction" reduction_param { axis: 2 }', [(2, 3)], "axis 2 does not exist"),
+    ],
+)
+def test_other_layers_refuse(
+    make_layer: LayerMaker, text: str, shapes: list[Shape], message: str
+) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(text, *shapes)
+
+
+def test_a_learned_factor_takes_no_other_number_of_channels(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Scale"', (2, 3))
+    assert layer.top_shapes((7, 3, 4)) == [(7, 3, 4)]
+    with pytest.raises(NetError, match=r"shape \(3,\) does not match \(2, 4\)"):
+        layer.top_shapes((2, 4))
+
+
+@pytest.mark.parametrize(("fields", "first"), [("", 0), ("axis: 1", 1), ("axis: -1 coeff: -2", 2)])
+@pytest.mark.parametrize("operation", ["SUM", "ASUM", "SUMSQ", "MEAN"])
+def test_reduction(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    operation: str,
+    fields: str,
+    first: int,
+) -> None:
+    shape = (2, 3, 2)
+    text = f'type: "Reduction" reduction_param {{ operation: {operation} {fields} }}'
+    layer = make_layer(text, shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    coeff = -2 if "coeff" in fields else 1
+    wanted = np.zeros(shape[:first])
+    for at in np.ndindex(*shape[:first]):
+        values = [float(v) for v in np.ravel(x[at])]
+        if operation == "ASUM":
+            values = [abs(v) for v in values]
+        elif operation == "SUMSQ":
+            values = [v * v for v in values]
+        wanted[at] = coeff * sum(values) / (len(values) if operation == "MEAN" else 1)
+    assert y.shape == shape[:first]
+    np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-13)  # both in double precision
+    check_gradient(layer, x)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from moka.errors import NetError
+from moka.errors import DataError, NetError
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
@@ -79,3 +80,64 @@ def test_takes_other_batches_of_the_same_inputs_only(make_layer: LayerMaker) -> 
 def test_refused(make_layer: LayerMaker, fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "InnerProduct" inner_product_param {{ {fields} }}', (4, 5))
+
+
+def embed_text(fields: str) -> str:
+    return (
+        f'type: "Embed" embed_param {{ {fields} weight_filler {{ type: "gaussian" }}'
+        ' bias_filler { type: "gaussian" } }'
+    )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("index", [[2, 0, 2, 2], [[1, 1], [0, 3]], [[[3.75]]]])
+def test_embed(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    index: Any,
+    bias: bool,
+) -> None:
+    x = np.array(index, float)
+    more = "" if bias else "bias_term: false"
+    layer = make_layer(embed_text(f"num_output: 3 input_dim: 4 {more}"), x.shape)
+    assert layer.blob_shapes == [(4, 3), (3,)][: 2 if bias else 1]
+    (y,) = run(layer, x)
+    table, *rest = (w.detach().numpy() for w in layer.weights)
+    for at in np.ndindex(*x.shape):
+        assert y[at].tolist() == (table[int(x[at])] + (rest[0] if bias else 0)).tolist()
+    check_gradient(layer, x)
+
+
+def test_repeated_indices_add_up_in_the_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer(embed_text("num_output: 1 input_dim: 3"), (4,))
+    y = layer(torch.tensor([2.0, 0.0, 2.0, 2.0]))
+    (y * torch.tensor([[1.0], [2], [3], [4]])).sum().backward()
+    table, bias = (w.grad for w in layer.weights)
+    assert table is not None
+    assert bias is not None
+    assert table.flatten().tolist() == [2, 0, 8]
+    assert bias.tolist() == [10]
+
+
+@pytest.mark.parametrize("index", [-1.0, 3.0])
+def test_an_index_outside_of_the_table_is_an_error_of_the_data(
+    make_layer: LayerMaker, index: float
+) -> None:
+    layer = make_layer(embed_text("num_output: 1 input_dim: 3"), (1,))
+    with pytest.raises(DataError, match=f"{index:g} is outside"):
+        layer(torch.tensor([index]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("num_output: 2", "input_dim is missing"),
+        ("input_dim: 2", "num_output is missing"),
+        ("num_output: 0 input_dim: 2", "num_output must be > 0"),
+        ("num_output: 2 input_dim: 0", "input_dim must be > 0"),
+    ],
+)
+def test_embed_refuses(make_layer: LayerMaker, fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "Embed" embed_param {{ {fields} }}', (4,))

@@ -10,8 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from moka.errors import DataError, NetError
+from moka.schema.blobproto import from_array
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
 
 Array = NDArray[Any]
@@ -128,8 +131,9 @@ def test_an_impossible_label_is_floored_but_keeps_its_gradient(make_layer: Layer
     assert x.grad.tolist() == [[1.0, -1.0]]
 
 
-def test_a_label_out_of_range_is_an_error_of_the_data(make_layer: LayerMaker) -> None:
-    layer = make_layer('type: "SoftmaxWithLoss"', (2, 3), (2,))
+@pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "HingeLoss", "MultinomialLogisticLoss"])
+def test_a_label_out_of_range_is_an_error_of_the_data(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(f'type: "{kind}"', (2, 3), (2,))
     with pytest.raises(DataError, match="label 3 is outside of the 3 classes"):
         layer(torch.zeros(2, 3), torch.tensor([0.0, 3.0]))
 
@@ -200,6 +204,197 @@ def test_euclidean(
     check_gradient(layer, left, right)
 
 
+@pytest.mark.parametrize("norm", ["", "norm: L1", "norm: L2"])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2)])
+def test_hinge(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    norm: str,
+    shape: Shape,
+) -> None:
+    layer = make_layer(f'type: "HingeLoss" hinge_loss_param {{ {norm} }}', shape, (3,))
+    x, labels = spread(*shape) * 3 + 0.01, np.array([2, 0, 3])
+    (loss,) = run(layer, x, labels)
+    total = 0.0
+    for n, c in product(range(3), range(4)):
+        margin = max(0.0, 1 - (1 if c == labels[n] else -1) * x.reshape(3, 4)[n, c])
+        total += margin**2 if "L2" in norm else margin
+    assert loss == pytest.approx(total / 3, rel=1e-12)  # double precision
+    check_gradient(layer, x, labels)
+
+
+def test_hinge_at_its_kink_has_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "HingeLoss"', (1, 2), (1,))
+    x = torch.tensor([[1.0, -1.0]], requires_grad=True)
+    loss = layer(x, torch.tensor([0.0]))
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1, 1)])
+def test_multinomial_logistic(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, shape: Shape
+) -> None:
+    layer = make_layer('type: "MultinomialLogisticLoss"', shape, (3,))
+    p = np.random.default_rng(2).uniform(0.1, 0.9, shape)
+    labels = np.array([1, 3, 0])
+    (loss,) = run(layer, p, labels)
+    wanted = -sum(log(p.reshape(3, 4)[n, labels[n]]) for n in range(3)) / 3
+    assert loss == pytest.approx(wanted, rel=1e-12)  # double precision
+    check_gradient(layer, p, labels)
+
+
+def test_a_probability_of_zero_is_floored_but_keeps_its_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "MultinomialLogisticLoss"', (1, 2), (1,))
+    p = torch.tensor([[0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    loss = layer(p, torch.tensor([0.0]))
+    loss.backward()
+    assert loss.item() == pytest.approx(-log(1e-20), rel=1e-12)  # double precision
+    assert p.grad is not None
+    assert p.grad[0].tolist() == pytest.approx([-1e20, 0], rel=1e-12)
+
+
+def contrast(a: Array, b: Array, similar: Array, margin: float, *, legacy: bool) -> float:
+    total = 0.0
+    for x, y, s in zip(a, b, similar, strict=True):
+        squared = sum((float(p) - float(q)) ** 2 for p, q in zip(x.flat, y.flat, strict=True))
+        if s:
+            total += squared
+        elif legacy:
+            total += max(margin - squared, 0.0)
+        else:
+            total += max(margin - squared**0.5, 0.0) ** 2
+    return total / (2 * len(a))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1, 1)])
+@pytest.mark.parametrize(
+    ("fields", "margin", "legacy"),
+    [
+        ("", 1.0, False),
+        ("margin: 4", 4.0, False),
+        ("legacy_version: true", 1.0, True),
+        ("margin: 4 legacy_version: true", 4.0, True),
+    ],
+)
+def test_contrastive(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    fields: str,
+    margin: float,
+    legacy: bool,
+    shape: Shape,
+) -> None:
+    text = f'type: "ContrastiveLoss" contrastive_loss_param {{ {fields} }}'
+    layer = make_layer(text, shape, shape, (4,))
+    similar = np.array([1, 0, 0, 0])
+    a = spread(*shape)
+    b = a + np.array([0.3, 0.2, 0.9, 8.0]).reshape(4, *(1,) * (len(shape) - 1))
+    (loss,) = run(layer, a, b, similar)
+    wanted = contrast(a, b, similar, margin, legacy=legacy)
+    assert loss == pytest.approx(wanted, rel=1e-12)  # double precision
+    tensors = [torch.from_numpy(v).requires_grad_() for v in (a, b)]
+    layer(*tensors, torch.from_numpy(similar)).backward()
+    for n in range(4):
+        apart = (a - b)[n].ravel()
+        d = (apart**2).sum() ** 0.5
+        if similar[n]:
+            slope = 1.0
+        elif legacy:
+            slope = -1.0 if margin > d * d else 0.0
+        else:
+            slope = -max(margin - d, 0.0) / (d + 1e-4)  # Caffe's guard
+        for sign, tensor in zip((1, -1), tensors, strict=True):
+            assert tensor.grad is not None
+            got = tensor.grad[n].flatten()
+            np.testing.assert_allclose(got, sign * slope * apart / 4, rtol=1e-11, atol=1e-13)
+
+
+def test_equal_items_that_should_differ_get_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "ContrastiveLoss"', (1, 2), (1, 2), (1,))
+    a = torch.ones(1, 2, requires_grad=True)
+    loss = layer(a, torch.ones(1, 2), torch.zeros(1))
+    loss.backward()
+    assert loss.item() == 0.5
+    assert a.grad is not None
+    assert a.grad.tolist() == [[0, 0]]
+
+
+def infogain(x: Array, labels: Array, h: Array, ignored: int | None, mode: str) -> float:
+    """Scores (outer, classes, inner), labels (outer, inner)."""
+    outer, classes, inner = x.shape
+    total, valid = 0.0, 0
+    for n, p in product(range(outer), range(inner)):
+        if labels[n, p] == ignored:
+            continue
+        valid += 1
+        whole = log(sum(exp(float(v)) for v in x[n, :, p]))
+        total -= sum(h[labels[n, p], c] * (x[n, c, p] - whole) for c in range(classes))
+    parts = {"FULL": outer * inner, "VALID": valid, "BATCH_SIZE": outer, "NONE": 1}
+    return total / max(parts[mode], 1)
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+@pytest.mark.parametrize("ignored", [None, 1])
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ("", "VALID"),
+        ("normalization: FULL", "FULL"),
+        ("normalization: BATCH_SIZE", "BATCH_SIZE"),
+        ("normalization: NONE", "NONE"),
+        ("normalize: false", "BATCH_SIZE"),
+    ],
+)
+def test_infogain(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    tmp_path: Path,
+    fields: str,
+    mode: str,
+    ignored: int | None,
+    from_file: bool,
+) -> None:
+    h = np.random.default_rng(4).integers(0, 8, (1, 1, 4, 4)) / 4
+    file = tmp_path / "h.binaryproto"
+    file.write_bytes(from_array(h.astype(np.float32)).SerializeToString())
+    more = "" if ignored is None else f"ignore_label: {ignored}"
+    source = f'infogain_loss_param {{ source: "{file}" }}' if from_file else ""
+    text = f'type: "InfogainLoss" {source} loss_param {{ {fields} {more} }}'
+    matrix = [] if from_file else [h]
+    layer = make_layer(text, (3, 4, 2), (3, 2), *(m.shape for m in matrix))
+    x, labels = spread(3, 4, 2), np.array([[0, 1], [3, 1], [2, 0]])
+    (loss,) = run(layer, x, labels, *matrix)
+    # Both in double precision.
+    assert loss == pytest.approx(infogain(x, labels, h[0, 0], ignored, mode), rel=1e-12)
+    check_gradient(layer, x, labels, *matrix)
+
+
+def test_infogain_shows_its_probabilities(make_layer: LayerMaker, run: Runner) -> None:
+    text = 'type: "InfogainLoss" top: "l" top: "p" infogain_loss_param { axis: 0 }'
+    layer = make_layer(text, (2, 3), (3,), (2, 2))
+    loss, probabilities = run(layer, np.zeros((2, 3)), np.array([0, 1, 0]), np.eye(2))
+    assert probabilities.tolist() == [[0.5] * 3] * 2
+    assert loss == pytest.approx(log(2), rel=1e-12)  # double precision
+
+
+def test_infogain_floors_but_keeps_the_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "InfogainLoss"', (1, 2), (1,), (2, 2))
+    x = torch.tensor([[1000.0, 0.0]], requires_grad=True)
+    loss = layer(x, torch.tensor([1.0]), torch.eye(2))
+    loss.backward()
+    assert loss.item() == pytest.approx(-log(1e-20), rel=1e-6)  # single precision
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1, -1]]
+
+
 @pytest.mark.parametrize(
     ("text", "shapes", "message"),
     [
@@ -209,6 +404,15 @@ def test_euclidean(
         ('type: "SigmoidCrossEntropyLoss"', [(2, 3), (2, 2)], "must have the same count"),
         ('type: "EuclideanLoss"', [(2, 3), (3, 2)], "must have the same dimension"),
         ('type: "EuclideanLoss"', [(2, 3), (2, 2)], "must have the same dimension"),
+        ('type: "HingeLoss"', [(2, 3), (1,)], "should have the same first dimension: 2 items"),
+        ('type: "HingeLoss"', [(2, 3), (2, 2)], r"labels of shape 2 2 \(4\)"),
+        ('type: "MultinomialLogisticLoss"', [(2, 3), (1,)], "the same first dimension: 2 items"),
+        ('type: "ContrastiveLoss"', [(2, 3), (2, 4), (2,)], r"takes two blobs \(N, C\), got"),
+        ('type: "ContrastiveLoss"', [(2, 3, 2), (2, 3, 2), (2,)], "takes two blobs"),
+        ('type: "ContrastiveLoss"', [(2, 3), (2, 3), (3,)], "one similarity for each of 2 pairs"),
+        ('type: "InfogainLoss"', [(2, 3), (2,)], "Infogain matrix source must be specified"),
+        ('type: "InfogainLoss"', [(2, 3), (2,), (3, 2)], "must have 3 x 3 values, found 6"),
+        ('type: "InfogainLoss"', [(2, 3), (3,), (3, 3)], "Number of labels must match"),
     ],
 )
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from moka.errors import NetError
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker, Runner, Shape
+
+Array = NDArray[Any]
 
 
 @pytest.mark.parametrize("ignored", [None, 2])
@@ -80,3 +83,61 @@ def test_no_gradient(make_layer: LayerMaker) -> None:
 def test_refused(make_layer: LayerMaker, fields: str, labels: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "Accuracy" accuracy_param {{ {fields} }}', (2, 3), labels)
+
+
+def largest(values: Array, top_k: int) -> list[int]:
+    """Indices of the largest values; among equal ones the larger index first."""
+    return sorted(range(len(values)), key=lambda k: (values[k], k), reverse=True)[:top_k]
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 2), (2, 2, 2, 2), (2, 1, 2, 1, 3)])
+def test_arg_max_of_items(make_layer: LayerMaker, run: Runner, shape: Shape, top_k: int) -> None:
+    x = np.random.default_rng(1).integers(0, 4, shape).astype(float)  # many ties
+    rows = x.reshape(shape[0], -1)
+    index = [largest(row, top_k) for row in rows]
+    more = (1,) * (len(shape) - 3)
+    (y,) = run(make_layer(f'type: "ArgMax" argmax_param {{ top_k: {top_k} }}', shape), x)
+    assert y.shape == (shape[0], 1, top_k, *more)
+    assert y.reshape(shape[0], top_k).tolist() == index
+    fields = f"top_k: {top_k} out_max_val: true"
+    (y,) = run(make_layer(f'type: "ArgMax" argmax_param {{ {fields} }}', shape), x)
+    assert y.shape == (shape[0], 2, top_k, *more)
+    for row, chosen, pair in zip(rows, index, y.reshape(shape[0], 2, top_k), strict=True):
+        assert pair.tolist() == [chosen, row[chosen].tolist()]
+
+
+@pytest.mark.parametrize("top_k", [1, 3])
+@pytest.mark.parametrize(("axis", "shape"), [(1, (2, 4)), (0, (3, 2)), (-2, (2, 4, 3))])
+def test_arg_max_along_an_axis(
+    make_layer: LayerMaker, run: Runner, axis: int, shape: Shape, top_k: int
+) -> None:
+    x = np.random.default_rng(1).integers(0, 3, shape).astype(float)  # many ties
+    fields = f"axis: {axis} top_k: {top_k}"
+    (index,) = run(make_layer(f'type: "ArgMax" argmax_param {{ {fields} }}', shape), x)
+    fields += " out_max_val: true"
+    (values,) = run(make_layer(f'type: "ArgMax" argmax_param {{ {fields} }}', shape), x)
+    assert index.shape[axis] == values.shape[axis] == top_k
+    lines = [np.moveaxis(v, axis, -1).reshape(-1, v.shape[axis]) for v in (x, index, values)]
+    for line, chosen, found in zip(*lines, strict=True):
+        assert chosen.tolist() == largest(line, top_k)
+        assert found.tolist() == [line[int(k)] for k in chosen]
+
+
+def test_arg_max_has_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "ArgMax" argmax_param { out_max_val: true }', (1, 3))
+    assert not layer(torch.ones(1, 3, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("top_k: 7", r"less than or equal to the number of classes \(6\), got 7"),
+        ("axis: 1 top_k: 4", r"less than or equal to the number of classes \(3\), got 4"),
+        ("top_k: 0", "top_k must be > 0"),
+        ("axis: 3", "axis 3 does not exist"),
+    ],
+)
+def test_arg_max_refuses(make_layer: LayerMaker, fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "ArgMax" argmax_param {{ {fields} }}', (2, 3, 2))

@@ -209,3 +209,18 @@ def test_layers_that_make_data_say_so(make_layer: LayerMaker) -> None:
     assert isinstance(made, Source)
     assert made.is_source
     assert made.state() is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape"), [("shape { dim: 2 dim: 3 }", (2, 3)), ("shape { }", ()), ("", ())]
+)
+def test_parameter_is_a_blob_of_its_own(make_layer: LayerMaker, fields: str, shape: Shape) -> None:
+    made = make_layer(with_tops("Parameter", "a", f"parameter_param {{ {fields} }}"))
+    assert made.top_shapes() == [shape]
+    assert made.blob_shapes == [shape]
+    (top,) = made()
+    assert top.data_ptr() == made.weights[0].data_ptr()
+    assert not top.any()
+    (3 * top).sum().backward()
+    assert made.weights[0].grad is not None
+    assert (made.weights[0].grad == 3).all()

@@ -29,6 +29,8 @@ class EntryLike(Protocol):
     def is_loss(self) -> bool: ...
     @property
     def fixed_bottoms(self) -> tuple[int, ...]: ...
+    @property
+    def state_blobs(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,14 @@ def _node(
     placed.CopyFrom(layer)
     if not placed.HasField("phase"):
         placed.phase = phase
+    while len(placed.param) < entry.state_blobs:
+        placed.param.add(lr_mult=0.0)
     return Node(
         layer=placed,
         bottoms=tuple(layer.bottom),
         tops=tops,
         loss_weights=_loss_weights(layer, tops, entry.is_loss),
-        fixed_bottoms=entry.fixed_bottoms,
+        fixed_bottoms=tuple(j if j >= 0 else len(layer.bottom) + j for j in entry.fixed_bottoms),
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import log
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moka.layers.base import Check, Layer, Shape, canonical_axis, param
+from moka.errors import NetError
+from moka.layers.base import BlobSpec, Check, Layer, Shape, canonical_axis, param, refuse_in_place
 from moka.layers.registry import layer
+from moka.schema import caffe_pb2
 
 
 def relu(x: Tensor, *, negative_slope: float = 0.0) -> Tensor:
@@ -88,3 +93,161 @@ class Softmax(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.softmax(x, self.class_axis)
+
+
+@layer("AbsVal", bottoms=1, tops=1)
+class AbsVal(Layer):
+    """Absolute value: y = |x|. At 0 the gradient is 0.
+
+    Bottom and top: any shape. No message. Errors: in-place use, which BVLC Caffe refuses too.
+    """
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.abs()
+
+
+@layer("BNLL", bottoms=1, tops=1)
+class BNLL(Layer):
+    """Binomial normal log likelihood, a smooth rectifier: y = log(1 + exp(x)).
+
+    Bottom and top: any shape. No message.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softplus(x, threshold=50)
+
+
+@layer("Clip", bottoms=1, tops=1)
+class Clip(Layer):
+    """Values held between two bounds: y = min(max(x, min), max). NaN becomes min.
+
+    Bottom and top: any shape. Message: clip_param, both fields required. The gradient passes at
+    the bounds themselves.
+
+    Errors: a bound that is missing.
+    """
+
+    min = param(required=True)
+    max = param(required=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x.isnan(), self.min, x).clamp(self.min, self.max)
+
+
+@layer("ELU", bottoms=1, tops=1)
+class ELU(Layer):
+    """Exponential linear unit: y = x for x > 0, else alpha (exp(x) - 1).
+
+    Bottom and top: any shape. Message: elu_param. At 0 the gradient is alpha. Clevert et al., 2015.
+    """
+
+    alpha = param()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(x, self.alpha)
+
+
+@layer("Exp", bottoms=1, tops=1)
+class Exp(Layer):
+    """Exponential: y = base ^ (shift + scale x); base -1 (the default) means e.
+
+    Bottom and top: any shape. Message: exp_param. Errors: another base that is not > 0.
+    """
+
+    base = param(Check(lambda v: v == -1 or v > 0, "> 0, or -1 for e"))
+    scale = param()
+    shift = param()
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = 1.0 if self.base == -1 else log(self.base)
+        return torch.exp((x * self.scale + self.shift) * factor)
+
+
+@layer("Log", bottoms=1, tops=1)
+class Log(Layer):
+    """Logarithm: y = log_base(shift + scale x); base -1 (the default) means e.
+
+    Bottom and top: any shape. Message: log_param. Errors: another base that is not > 0, or 1.
+    """
+
+    base = param(Check(lambda v: v == -1 or (v > 0 and v != 1), "> 0 and not 1, or -1 for e"))
+    scale = param()
+    shift = param()
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = 1.0 if self.base == -1 else 1 / log(self.base)
+        return torch.log(x * self.scale + self.shift) * factor
+
+
+@layer("Power", bottoms=1, tops=1)
+class Power(Layer):
+    """Power: y = (shift + scale x) ^ power.
+
+    Bottom and top: any shape. Message: power_param. If power * scale is 0 the output is the
+    constant shift ^ power and the gradient 0.
+    """
+
+    power = param()
+    scale = param()
+    shift = param()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.power * self.scale == 0:
+            return torch.full_like(x, self.shift) ** self.power  # 0 ** 0 is 1
+        y = x * self.scale + self.shift if self.scale != 1 or self.shift else x
+        return y if self.power == 1 else y**self.power
+
+
+@layer("PReLU", bottoms=1, tops=1)
+class PReLU(Layer):
+    """Rectifier with a learned slope: y = x for x > 0, else a x, a for each channel.
+
+    Bottom and top: (N, C, ...). Blob: slopes (C,), or a scalar with channel_shared: true; filled
+    with 0.25 unless a filler is given. Message: prelu_param. At 0 the gradient is a.
+    He et al., 2015.
+    """
+
+    filler = param()
+    channel_shared = param()
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(x) < 2:
+            raise NetError(f"Number of axes of bottom blob must be >= 2, got shape {x}.")
+        return [x]
+
+    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+        given = self.config.prelu_param.HasField("filler")
+        filler = self.filler if given else caffe_pb2.FillerParameter(value=0.25)
+        yield BlobSpec(() if self.channel_shared else (x[1],), filler)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.blobs[0].reshape(-1))
+
+
+@layer("Swish", bottoms=1, tops=1)
+class Swish(Layer):
+    """Swish: y = x s(beta x), s the logistic function.
+
+    Bottom and top: any shape. Message: swish_param. Ramachandran et al., 2017.
+    """
+
+    beta = param()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.beta * x)
+
+
+@layer("Threshold", bottoms=1, tops=1)
+class Threshold(Layer):
+    """Step: y = 1 for x > threshold, else 0. No gradient.
+
+    Bottom and top: any shape. Message: threshold_param.
+    """
+
+    threshold = param()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.detach() > self.threshold).to(x.dtype)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
 
 import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, param
+from moka.layers.base import BlobSpec, Layer, Shape, canonical_axis, param
 from moka.layers.registry import layer
+from moka.schema import caffe_pb2
 
 
 def maximum(a: Tensor, b: Tensor) -> Tensor:
@@ -58,3 +60,121 @@ class Eltwise(Layer):
             return reduce(torch.mul, bottoms)
         first = maximum(bottoms[0], bottoms[1])
         return reduce(lambda best, x: maximum(x, best), bottoms[2:], first)
+
+
+def broadcast_at(small: Tensor, x: Tensor, axis: int) -> Tensor:
+    """`small` with axes of size 1 around it, so that its first axis meets axis `axis` of x."""
+    after = x.dim() - axis - small.dim()
+    return small.reshape((1,) * axis + tuple(small.shape) + (1,) * after)
+
+
+class _Broadcast(Layer):
+    """What Scale and Bias have in common: a second operand that covers some axes of the first."""
+
+    axis = param()
+    num_axes = param()
+    filler = param()
+
+    covered: Shape
+
+    def setup(self, x: Shape, other: Shape | None = None) -> None:
+        self.learned = other is None
+        if other == ():
+            self.at, self.covered = 0, other
+            return
+        self.at = canonical_axis(self.axis, x)
+        if other is None:
+            if self.num_axes < -1 or self.num_axes > len(x) - self.at:
+                raise NetError(f"num_axes {self.num_axes} from axis {self.axis} on reach past"
+                               f" shape {x}.")  # fmt: skip
+            end = len(x) if self.num_axes == -1 else self.at + self.num_axes
+            self.covered = x[self.at : end]
+        else:
+            self.covered = other
+
+    def top_shapes(self, x: Shape, other: Shape | None = None) -> list[Shape]:
+        covered = self.covered if other is None else other
+        if x[self.at : self.at + len(covered)] != covered:
+            raise NetError(f"shape {covered} does not match {x} from axis {self.at} on.")
+        return [x]
+
+    def default_filler(self, message: str, value: float) -> caffe_pb2.FillerParameter:
+        """The filler given, or a constant."""
+        given = getattr(self.config, message).HasField("filler")
+        return self.filler if given else caffe_pb2.FillerParameter(value=value)
+
+
+@layer("Bias", bottoms=(1, 2), tops=1)
+class Bias(_Broadcast):
+    """A bias added along some axes: y = x + b.
+
+    Bottoms: x; optionally b, shaped like the axes of x from `axis` on, instead of a learned one.
+    Top: shaped like x. Blob (one bottom): the `num_axes` axes from `axis` on (-1: all the rest, 0:
+    a scalar), 0 by default. Message: bias_param.
+
+    Errors: a b that does not match x.
+    """
+
+    def blob_specs(self, x: Shape, other: Shape | None = None) -> Iterable[BlobSpec]:
+        if self.learned:
+            yield BlobSpec(self.covered, self.default_filler("bias_param", 0.0))
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        bias = self.blobs[0] if other is None else other
+        return x + broadcast_at(bias, x, self.at)
+
+
+@layer("Scale", bottoms=(1, 2), tops=1)
+class Scale(_Broadcast):
+    """A factor (and a bias) along some axes: y = x a + b.
+
+    Bottoms: x; optionally a, shaped like the axes of x from `axis` on, instead of a learned one.
+    Top: shaped like x. Blobs: a (one bottom only), over `num_axes` axes from `axis` on (-1: all the
+    rest, 0: a scalar), 1 by default; b shaped like a, with bias_term: true, 0 by default.
+    Message: scale_param.
+
+    Errors: an a that does not match x.
+    """
+
+    bias_term = param()
+    bias_filler = param()
+
+    def blob_specs(self, x: Shape, other: Shape | None = None) -> Iterable[BlobSpec]:
+        if self.learned:
+            yield BlobSpec(self.covered, self.default_filler("scale_param", 1.0))
+        if self.bias_term:
+            yield BlobSpec(self.covered, self.bias_filler)
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        blobs = self.blobs
+        factor = blobs[0] if other is None else other
+        y = x * broadcast_at(factor, x, self.at)
+        return y + broadcast_at(blobs[-1], x, self.at) if self.bias_term else y
+
+
+@layer("Reduction", bottoms=1, tops=1)
+class Reduction(Layer):
+    """All axes from `axis` on reduced to one number: coeff * SUM, ASUM (of |x|), SUMSQ or MEAN.
+
+    Bottom: any shape. Top: the axes before `axis` (a scalar for axis 0). Message: reduction_param.
+    """
+
+    operation = param()
+    axis = param()
+    coeff = param()
+
+    def setup(self, x: Shape) -> None:
+        self.first = canonical_axis(self.axis, x)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        return [x[: self.first]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(*x.shape[: self.first], -1)
+        if self.operation == "MEAN":
+            return rows.mean(-1) * self.coeff
+        if self.operation == "ASUM":
+            rows = rows.abs()
+        elif self.operation == "SUMSQ":
+            rows = rows.square()
+        return rows.sum(-1) * self.coeff

@@ -179,6 +179,12 @@ class Layer(nn.Module):
         return []
 
 
+def refuse_in_place(layer: Layer) -> None:
+    """Raises NetError if a layer's top is its bottom."""
+    if list(layer.config.bottom) == list(layer.config.top):
+        raise NetError("does not allow in-place computation: give its top a new name.")
+
+
 def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:
     """A possibly negative axis as an index; `extra` allows axes past the last one.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +21,7 @@ from moka.layers.registry import layer
 from moka.layers.window import Window, per_axis
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_DECONVOLVE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def convolution(
@@ -43,6 +45,59 @@ def convolution(
         dilation=[w.dilation for w in windows],
         groups=group,
     )
+
+
+def deconvolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, windows: Sequence[Window], group: int
+) -> Tensor:
+    """The transpose of `convolution`: x (N, C, spatial...), weight (C, M/group, kernel...), bias
+    (M,). Returns (N, M, spatial...) with stride (in - 1) + extent - 2 pad pixels an axis."""
+    if not windows:
+        return deconvolution(
+            x[..., None], weight[..., None], bias, windows=[Window(1)], group=group
+        )[..., 0]
+    return _DECONVOLVE[len(windows)](
+        x,
+        weight,
+        bias,
+        stride=[w.stride for w in windows],
+        padding=[w.pad for w in windows],
+        dilation=[w.dilation for w in windows],
+        groups=group,
+    )
+
+
+def windows_of(layer: Layer, axes: int) -> list[Window]:
+    """The window along each of the spatial axes, from the layer's fields."""
+    fields = layer.__dict__
+    return [
+        Window(*sizes)
+        for sizes in zip(
+            per_axis(
+                "kernel_size",
+                fields["kernel_size"],
+                fields["kernel_h"],
+                fields["kernel_w"],
+                axes,
+                None,
+            ),
+            per_axis("stride", fields["stride"], fields["stride_h"], fields["stride_w"], axes, 1),
+            per_axis("pad", fields["pad"], fields["pad_h"], fields["pad_w"], axes, 0),
+            per_axis("dilation", fields["dilation"], None, None, axes, 1),
+            strict=True,
+        )
+    ]
+
+
+def convolved_sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
+    """Output sizes of a convolution; raises NetError if a kernel does not fit."""
+    for size, window in zip(spatial, windows, strict=True):
+        if window.extent > size + 2 * window.pad:
+            raise NetError(
+                f"the kernel ({window.extent}) is larger than the padded image"
+                f" ({size} + 2 * {window.pad})."
+            )
+    return [w.convolved(size) for size, w in zip(spatial, windows, strict=True)]
 
 
 @layer("Convolution", bottoms=(1, None), tops=(1, None), one_top_each=True)
@@ -85,19 +140,7 @@ class Convolution(Layer):
         axes = len(x) - self.channel_axis - 1
         if axes > max(_CONVOLVE):
             raise NetError(f"convolves at most 3 spatial axes, the bottom has {axes}.")
-        kernels = per_axis(
-            "kernel_size", self.kernel_size, self.kernel_h, self.kernel_w, axes, None
-        )
-        self.windows = [
-            Window(*fields)
-            for fields in zip(
-                kernels,
-                per_axis("stride", self.stride, self.stride_h, self.stride_w, axes, 1),
-                per_axis("pad", self.pad, self.pad_h, self.pad_w, axes, 0),
-                per_axis("dilation", self.dilation, None, None, axes, 1),
-                strict=True,
-            )
-        ]
+        self.windows = windows_of(self, axes)
 
     def _channels(self, x: Shape) -> int:
         return x[self.channel_axis]
@@ -116,14 +159,7 @@ class Convolution(Layer):
         return [self._top_shape(x) for x in bottom_shapes]
 
     def _top_shape(self, x: Shape) -> Shape:
-        spatial = x[self.channel_axis + 1 :]
-        for size, window in zip(spatial, self.windows, strict=True):
-            if window.extent > size + 2 * window.pad:
-                raise NetError(
-                    f"the kernel ({window.extent}) is larger than the padded image"
-                    f" ({size} + 2 * {window.pad})."
-                )
-        out = [w.convolved(size) for size, w in zip(spatial, self.windows, strict=True)]
+        out = convolved_sizes(x[self.channel_axis + 1 :], self.windows)
         return (*x[: self.channel_axis], self.num_output, *out)
 
     def blob_specs(self, *bottom_shapes: Shape) -> Iterable[BlobSpec]:
@@ -134,11 +170,91 @@ class Convolution(Layer):
             yield BlobSpec((self.num_output,), self.bias_filler)
 
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
-        return [self._convolve(x) for x in bottoms]
+        return [self._over_batch_axes(x) for x in bottoms]
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def _over_batch_axes(self, x: Tensor) -> Tensor:
         batch = x.shape[: self.channel_axis]
-        if len(batch) != 1:
-            x = x.reshape(-1, *x.shape[self.channel_axis :])
-        y = convolution(x, *self.blobs, windows=self.windows, group=self.group)
-        return y if len(batch) == 1 else y.reshape(*batch, *y.shape[1:])
+        if len(batch) == 1:
+            return self.compute(x)
+        y = self.compute(x.reshape(-1, *x.shape[self.channel_axis :]))
+        return y.reshape(*batch, *y.shape[1:])
+
+    def compute(self, x: Tensor) -> Tensor:
+        """The operation on one batch axis: (N, C, spatial...) to (N, num_output, spatial...)."""
+        return convolution(x, *self.blobs, windows=self.windows, group=self.group)
+
+
+@layer("Deconvolution", bottoms=(1, None), tops=(1, None), one_top_each=True,
+       message="convolution_param")  # fmt: skip
+class Deconvolution(Convolution):
+    """Transposed convolution: what Convolution's gradient does, as a forward pass.
+
+    Bottoms: each (N..., C, spatial...). Tops: (N..., num_output, spatial...) with
+    size = stride (in - 1) + dilation (kernel - 1) + 1 - 2 pad.
+    Blobs: weight (C, num_output/group, kernel...), bias (num_output,). Message: convolution_param.
+    With the bilinear filler, group = channels and no bias it scales images up.
+
+    Errors: as Convolution's; an output without any pixel.
+    """
+
+    def _top_shape(self, x: Shape) -> Shape:
+        spatial = x[self.channel_axis + 1 :]
+        out = [
+            w.stride * (size - 1) + w.extent - 2 * w.pad
+            for size, w in zip(spatial, self.windows, strict=True)
+        ]
+        if out and min(out) < 1:
+            raise NetError(f"the padding cuts everything off: output size {out}.")
+        return (*x[: self.channel_axis], self.num_output, *out)
+
+    def blob_specs(self, *bottom_shapes: Shape) -> Iterable[BlobSpec]:
+        kernel = [w.kernel for w in self.windows]
+        channels = self._channels(bottom_shapes[0])
+        yield BlobSpec((channels, self.num_output // self.group, *kernel), self.weight_filler)
+        if self.bias_term:
+            yield BlobSpec((self.num_output,), self.bias_filler)
+
+    def compute(self, x: Tensor) -> Tensor:
+        return deconvolution(x, *self.blobs, windows=self.windows, group=self.group)
+
+
+@layer("Im2col", bottoms=1, tops=1, message="convolution_param")
+class Im2col(Layer):
+    """Every window of an image as a column.
+
+    Bottom: (N, C, H, W). Top: (N, C * kernel_h * kernel_w, H', W'), sizes as Convolution's.
+    Message: convolution_param, of which only the window's fields count here.
+
+    Errors: no kernel size; a bottom that is not 4-D; a kernel larger than the padded image.
+    """
+
+    pad = param()
+    kernel_size = param(positive)
+    stride = param(positive)
+    pad_h = param()
+    pad_w = param()
+    kernel_h = param(positive)
+    kernel_w = param(positive)
+    stride_h = param(positive)
+    stride_w = param(positive)
+    dilation = param(positive)
+
+    def setup(self, x: Shape) -> None:
+        if len(x) != 4:
+            raise NetError(f"takes images (N, C, H, W), got shape {x}.")
+        self.windows = windows_of(self, 2)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        area = prod(w.kernel for w in self.windows)
+        out = convolved_sizes(x[2:], self.windows)
+        return [(x[0], x[1] * area, *out)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = F.unfold(
+            x,
+            tuple(w.kernel for w in self.windows),
+            dilation=tuple(w.dilation for w in self.windows),
+            padding=tuple(w.pad for w in self.windows),
+            stride=tuple(w.stride for w in self.windows),
+        )
+        return columns.reshape(self.top_shapes(tuple(x.shape))[0])

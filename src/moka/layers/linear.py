@@ -10,6 +10,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer, Shape, canonical_axis, param, positive, shape_text
+from moka.layers.labels import class_labels
 from moka.layers.registry import layer
 
 
@@ -62,3 +63,35 @@ class InnerProduct(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return inner_product(x, *self.blobs, axis=self.split, transpose=self.transpose)
+
+
+@layer("Embed", bottoms=1, tops=1, fixed_bottoms=(0,))
+class Embed(Layer):
+    """A vector for each index: a row of a learned table, plus a bias.
+
+    Bottom: any shape, whole numbers in [0, input_dim). Top: (..., num_output). Blobs: table
+    (input_dim, num_output), bias (num_output,) unless bias_term: false. Repeated indices add up in
+    the gradient; the indices take none. Message: embed_param.
+
+    Errors: an index outside of [0, input_dim).
+    """
+
+    num_output = param(positive, required=True)
+    input_dim = param(positive, required=True)
+    bias_term = param()
+    weight_filler = param()
+    bias_filler = param()
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        return [(*x, self.num_output)]
+
+    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+        yield BlobSpec((self.input_dim, self.num_output), self.weight_filler)
+        if self.bias_term:
+            yield BlobSpec((self.num_output,), self.bias_filler)
+
+    def forward(self, x: Tensor) -> Tensor:
+        index, _ = class_labels(x.detach(), self.input_dim, None)
+        table, *bias = self.blobs
+        y = F.embedding(index, table)
+        return y + bias[0] if bias else y

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import log, prod
 from typing import Any
 
 import torch
@@ -14,8 +14,11 @@ from moka.errors import NetError
 from moka.layers.base import Layer, Shape, canonical_axis, param, shape_text
 from moka.layers.labels import class_labels
 from moka.layers.registry import layer
+from moka.schema import caffe_pb2, read_binary
+from moka.schema.blobproto import to_array
 
 SMALLEST = torch.finfo(torch.float32).tiny
+LOG_FLOOR = 1e-20  # probabilities of some losses are at least this in the logarithm
 
 
 def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | Tensor:
@@ -29,6 +32,12 @@ def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | 
     if mode == "VALID" and counted is not None:
         return counted.sum().clamp_min(1)
     return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer}.get(mode, 1))
+
+
+def floored(x: Tensor, least: float) -> Tensor:
+    """max(x, least), with the gradient of x itself: that of Caffe's losses knows no floor."""
+    value = x.detach()
+    return x + (value.clamp_min(least) - value)
 
 
 class _SoftmaxNLL(Function):
@@ -189,3 +198,172 @@ class EuclideanLoss(Layer):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b.reshape(a.shape)).square().sum() / (2 * a.shape[0])
+
+
+def check_one_label_an_item(x: Shape, labels: Shape) -> None:
+    """Raises NetError unless there is one label for each item of x (N, ...)."""
+    if prod(labels) != x[0]:
+        raise NetError(
+            f"The data and label should have the same first dimension: {x[0]} items, labels of"
+            f" shape {shape_text(labels)}."
+        )
+
+
+@layer("HingeLoss", bottoms=2, tops=1, is_loss=True, fixed_bottoms=(1,))
+class HingeLoss(Layer):
+    """One-versus-all hinge loss: sum of max(0, 1 - s x) / N, s = 1 for the label's class, else -1.
+
+    Bottoms: scores (N, ...), C = the product of the other axes; labels, N whole numbers in [0, C).
+    Top: a scalar. The labels take no gradient. Message: hinge_loss_param (`norm` L1, or L2, which
+    squares each term).
+
+    Errors: not one label an item; a label outside of [0, C).
+    """
+
+    norm = param()
+
+    def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
+        check_one_label_an_item(x, label)
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        rows = x.reshape(x.shape[0], -1)
+        index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
+        sign = torch.full_like(rows, -1.0).scatter_(1, index, 1.0)
+        margin = torch.relu(1 - sign * rows)  # no gradient at 0 itself, as in Caffe
+        return (margin.square() if self.norm == "L2" else margin).sum() / x.shape[0]
+
+
+@layer(
+    "MultinomialLogisticLoss",
+    bottoms=2,
+    tops=1,
+    message="loss_param",
+    is_loss=True,
+    fixed_bottoms=(1,),
+)
+class MultinomialLogisticLoss(Layer):
+    """-log p[label] / N for probabilities, floored at 1e-20. Reads no field, as in BVLC Caffe.
+
+    Bottoms: probabilities (N, C...); labels, N whole numbers in [0, C). Top: a scalar. For scores
+    SoftmaxWithLoss is the stable choice. The labels take no gradient.
+
+    Errors: not one label an item; a label outside of [0, C).
+    """
+
+    def top_shapes(self, p: Shape, label: Shape) -> list[Shape]:
+        check_one_label_an_item(p, label)
+        return [()]
+
+    def forward(self, p: Tensor, label: Tensor) -> Tensor:
+        rows = p.reshape(p.shape[0], -1)
+        index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
+        return -floored(rows.gather(1, index), LOG_FLOOR).log().sum() / p.shape[0]
+
+
+@layer("ContrastiveLoss", bottoms=3, tops=1, is_loss=True, fixed_bottoms=(2,))
+class ContrastiveLoss(Layer):
+    """Draws similar pairs together and pushes others apart:
+    sum of s d^2 + (1 - s) max(margin - d, 0)^2, over 2 N, d the distance of a pair.
+
+    Bottoms: a, b (N, C); similarity s (N,), 1 or 0 (no gradient). Top: a scalar.
+    Message: contrastive_loss_param (`margin`; `legacy_version` takes max(margin - d^2, 0)).
+    In the gradient d + 1e-4 stands for d. Hadsell et al., 2006.
+
+    Errors: bottoms that differ in shape, or have more than one value a channel.
+    """
+
+    margin = param()
+    legacy_version = param()
+
+    def top_shapes(self, a: Shape, b: Shape, similar: Shape) -> list[Shape]:
+        if a[:2] != b[:2] or prod(a[2:]) != 1 or prod(b[2:]) != 1:
+            raise NetError(f"takes two blobs (N, C), got shapes {a} and {b}.")
+        if prod(similar) != a[0]:
+            raise NetError(f"needs one similarity for each of {a[0]} pairs, got shape {similar}.")
+        return [()]
+
+    def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
+        s = similar.reshape(-1).long()
+        squared = (a - b).reshape(a.shape[0], -1).square().sum(1)
+        if self.legacy_version:
+            apart = torch.relu(self.margin - squared)
+        else:
+            d = _Distance.apply(squared)  # type: ignore[no-untyped-call]
+            apart = torch.relu(self.margin - d).square()
+        return torch.where(s != 0, squared, apart).sum() / (2 * a.shape[0])
+
+
+class _Distance(Function):
+    """sqrt, with 1 / (2 (d + 1e-4)) for its gradient: Caffe's guard at 0."""
+
+    @staticmethod
+    def forward(ctx: Any, squared: Tensor) -> Tensor:
+        d = squared.sqrt()
+        ctx.save_for_backward(d)
+        return d
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (d,) = ctx.saved_tensors
+        return grad / (2 * (d + 1e-4))
+
+
+@layer("InfogainLoss", bottoms=(2, 3), tops=(1, 2), is_loss=True, fixed_bottoms=(1, 2))
+class InfogainLoss(Layer):
+    """Multinomial logistic loss weighted by a matrix: -sum over classes c of H[label, c] log p[c],
+    p the softmax of the scores, floored at 1e-20; summed and divided.
+
+    Bottoms: scores (outer..., C, inner...) with classes along `axis`; labels, outer * inner whole
+    numbers in [0, C); optionally H (1, 1, C, C), else it comes from the file `source` (a
+    BlobProto). Tops: the loss, a scalar; optionally the probabilities. Labels and H take no
+    gradient. Messages: infogain_loss_param, loss_param (as SoftmaxWithLoss).
+
+    Errors: no matrix, or one that is not C x C; a label outside of [0, C).
+    """
+
+    matrix: Tensor  # from the file; a bottom takes its place
+
+    source = param()
+    axis = param()
+    ignore_label = param(of="loss_param")
+    normalization = param(of="loss_param", unset_is_none=True)
+    normalize = param(of="loss_param")
+
+    def setup(self, x: Shape, label: Shape, matrix: Shape | None = None) -> None:
+        self.class_axis = canonical_axis(self.axis, x)
+        if self.normalization is None:
+            self.normalization = "BATCH_SIZE" if self.normalize is False else "VALID"
+        if matrix is None:
+            if not self.source:
+                raise NetError("Infogain matrix source must be specified.")
+            stored = to_array(read_binary(self.source, caffe_pb2.BlobProto))
+            self.register_buffer("matrix", torch.from_numpy(stored), persistent=False)
+
+    def top_shapes(self, x: Shape, label: Shape, matrix: Shape | None = None) -> list[Shape]:
+        check_label_count(x, label, self.class_axis)
+        classes = x[self.class_axis]
+        count = prod(tuple(self.matrix.shape) if matrix is None else matrix)
+        if count != classes * classes:
+            raise NetError(f"the infogain matrix must have {classes} x {classes} values, found"
+                           f" {count}.")  # fmt: skip
+        return [(), x][: max(1, len(self.config.top))]
+
+    def forward(
+        self, x: Tensor, label: Tensor, matrix: Tensor | None = None
+    ) -> Tensor | list[Tensor]:
+        outer, inner = prod(x.shape[: self.class_axis]), prod(x.shape[self.class_axis + 1 :])
+        classes = x.shape[self.class_axis]
+        h = (self.matrix if matrix is None else matrix.detach()).reshape(classes, classes)
+        index, counted = class_labels(label.reshape(outer, inner), classes, self.ignore_label)
+        rows = h[index].movedim(-1, 1)  # (outer, classes, inner)
+        if counted is not None:
+            rows = rows * counted[:, None]
+        log_p = torch.log_softmax(x.reshape(outer, classes, inner), 1)
+        loss = -(rows * floored(log_p, log(LOG_FLOOR))).sum() / divisor(
+            self.normalization, outer, inner, counted
+        )
+        if len(self.config.top) < 2:
+            return loss
+        return [loss, torch.softmax(x.detach(), self.class_axis)]

@@ -60,3 +60,45 @@ class Accuracy(Layer):
         members = x.new_zeros(classes).index_add_(0, index.flatten(), counted.flatten().to(x.dtype))
         hits = x.new_zeros(classes).index_add_(0, index.flatten(), right.flatten().to(x.dtype))
         return [accuracy, hits / members.clamp_min(1)]
+
+
+@layer("ArgMax", bottoms=1, tops=1)
+class ArgMax(Layer):
+    """The top_k largest values' indices, or the values; among equal values the larger index first.
+
+    Bottom: (N, ...). Top without `axis`: (N, 1, top_k) indices, or (N, 2, top_k) indices and values
+    with out_max_val. With `axis`: that axis becomes top_k long and holds the indices, with
+    out_max_val the values instead. No gradient. Message: argmax_param.
+
+    Errors: top_k larger than the number of values.
+    """
+
+    out_max_val = param()
+    top_k = param(positive)
+    axis = param()
+
+    def setup(self, x: Shape) -> None:
+        self.along = None if self.axis is None else canonical_axis(self.axis, x)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        size = prod(x[1:]) if self.along is None else x[self.along]
+        if self.top_k > size:
+            raise NetError(f"top_k must be less than or equal to the number of classes ({size}),"
+                           f" got {self.top_k}.")  # fmt: skip
+        if self.along is not None:
+            return [(*x[: self.along], self.top_k, *x[self.along + 1 :])]
+        # BVLC keeps the bottom's number of axes, at least 3.
+        head = (x[0], 2 if self.out_max_val else 1, self.top_k)
+        return [(*head, *(1,) * (len(x) - 3))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach()
+        scores = x.flatten(1) if self.along is None else x.movedim(self.along, -1)
+        # Reversed, so that a stable descending sort puts the larger of equal indices first.
+        values, order = scores.flip(-1).sort(dim=-1, descending=True, stable=True)
+        values = values[..., : self.top_k]
+        index = (scores.shape[-1] - 1 - order[..., : self.top_k]).to(x.dtype)
+        if self.along is not None:
+            return (values if self.out_max_val else index).movedim(-1, self.along)
+        rows = torch.stack([index, values], 1) if self.out_max_val else index[:, None]
+        return rows.reshape(self.top_shapes(tuple(x.shape))[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -138,10 +137,11 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return lengths[0][:, None] * lengths[1]
 
 
-_POOL: dict[str, Callable[[Tensor, Windows, Sizes], Tensor]] = {
-    "MAX": max_pooling,
-    "AVE": average_pooling,
-}
+def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
+    """Pool the windows of x (N, C, H, W) by MAX, AVE or STOCHASTIC; (N, C, *out)."""
+    if method == "STOCHASTIC":
+        return stochastic_pooling(x, windows, out, training=training)
+    return (max_pooling if method == "MAX" else average_pooling)(x, windows, out)
 
 
 @layer("Pooling", bottoms=1, tops=(1, 2))
@@ -226,9 +226,60 @@ class Pooling(Layer):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         windows, out = self._windows(x.shape[2:]), self._out(x.shape[2:])
-        if self.pool == "STOCHASTIC":
-            return stochastic_pooling(x, windows, out, training=self.training)
-        y = _POOL[self.pool](x, windows, out)
+        y = pooling(self.pool, x, windows, out, training=self.training)
         if len(self.config.top) == 1:
             return y
         return [y, max_pooling_mask(x.detach(), windows, out)]
+
+
+@layer("SPP", bottoms=1, tops=1, message="spp_param")
+class SPP(Layer):
+    """Spatial pyramid pooling: level l pools the image into 2^l x 2^l bins.
+
+    Bottom: (N, C, H, W). Top: (N, C * sum of 4^l) over all levels; with one level (N, C, 1, 1).
+    Level l has kernel ceil(in / bins), stride = kernel and pad (kernel * bins - in + 1) // 2.
+    Message: spp_param (`engine` changes nothing here). He et al., 2014.
+
+    Errors: an image too small for its levels (a pad that reaches the kernel).
+    """
+
+    pyramid_height = param(positive, required=True)
+    pool = param()
+    engine = param()
+
+    def setup(self, x: Shape) -> None:
+        if len(x) != 4:
+            raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
+
+    def _levels(self, size: Sizes) -> list[Windows]:
+        levels = []
+        for level in range(self.pyramid_height):
+            bins = 2**level
+            windows = []
+            for n in size:
+                kernel = -(-n // bins)
+                windows.append(Window(kernel, kernel, (kernel * bins - n + 1) // 2))
+            if any(w.pad >= w.kernel for w in windows):
+                raise NetError(f"an image of {size} is too small for {self.pyramid_height} levels.")
+            levels.append(tuple(windows))
+        return levels
+
+    def _outs(self, size: Sizes) -> list[Sizes]:
+        return [
+            tuple(w.pooled(n) for n, w in zip(size, windows, strict=True))
+            for windows in self._levels(size)
+        ]
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        outs = self._outs(x[2:])
+        if len(outs) == 1:
+            return [(*x[:2], *outs[0])]
+        return [(x[0], x[1] * sum(h * w for h, w in outs))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = tuple(x.shape[2:])
+        pooled = [
+            pooling(self.pool, x, windows, out, training=self.training)
+            for windows, out in zip(self._levels(size), self._outs(size), strict=True)
+        ]
+        return pooled[0] if len(pooled) == 1 else torch.cat([p.flatten(1) for p in pooled], 1)

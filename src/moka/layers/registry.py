@@ -27,7 +27,8 @@ class Entry:
         bottoms, tops: how many; n, or (least, most) with None for "no limit".
         one_top_each: makes one top for each bottom.
         is_loss: its first top has a loss weight of 1 unless the net says otherwise.
-        fixed_bottoms: indices of bottoms that never take a gradient (labels).
+        fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
+        state_blobs: how many of its parameters are state that no solver may touch.
     """
 
     type: str
@@ -38,6 +39,7 @@ class Entry:
     one_top_each: bool
     is_loss: bool
     fixed_bottoms: tuple[int, ...]
+    state_blobs: int = 0
 
 
 _entries: dict[str, Entry] = {}
@@ -53,6 +55,7 @@ def layer(
     one_top_each: bool = False,
     is_loss: bool = False,
     fixed_bottoms: tuple[int, ...] = (),
+    state_blobs: int = 0,
 ) -> Callable[[L], L]:
     """Register a layer class under its type name. A second registration is refused.
 
@@ -72,6 +75,7 @@ def layer(
             one_top_each,
             is_loss,
             fixed_bottoms,
+            state_blobs,
         )
         cls.entry = entry
         _entries[type_name] = entry

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 
 import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, canonical_axis, param
+from moka.layers.base import Check, Layer, Shape, canonical_axis, param, positive, refuse_in_place
+from moka.layers.labels import class_labels
 from moka.layers.registry import layer
+
+at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
 
 
 @layer("Split", bottoms=1, tops=(1, None))
@@ -73,8 +77,7 @@ class Flatten(Layer):
     end_axis = param()
 
     def setup(self, x: Shape) -> None:
-        if list(self.config.bottom) == list(self.config.top):
-            raise NetError("Flatten does not allow in-place computation: give its top a new name.")
+        refuse_in_place(self)
         self.first = canonical_axis(self.axis, x)
         self.last = canonical_axis(self.end_axis, x)
         if self.last < self.first:
@@ -97,3 +100,216 @@ class Silence(Layer):
 
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
         return []
+
+
+@layer("Reshape", bottoms=1, tops=1)
+class Reshape(Layer):
+    """Another shape for the same values, in the same memory.
+
+    Bottom: any shape. Top: the axes from `axis` on (`num_axes` of them; -1: all) replaced by
+    `shape`, in which 0 copies the bottom's size at that place and one -1 takes what is left.
+    A negative `axis` counts from behind, -1 being after the last axis. Message: reshape_param.
+
+    Errors: other negative numbers; counts that do not fit; more than one -1; in-place use.
+    """
+
+    shape = param()
+    axis = param()
+    num_axes = param(at_least_minus_one)
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+        self.dims = tuple(self.shape.dim)
+        if min(self.dims, default=0) < -1:
+            raise NetError(f"a dim of shape is a size, 0 or -1, got {min(self.dims)}.")
+        if self.dims.count(-1) > 1:
+            raise NetError("new shape contains multiple -1 dims; at most a single (1) value of -1"
+                           " may be specified.")  # fmt: skip
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        start = self.axis if self.axis >= 0 else len(x) + self.axis + 1
+        if not 0 <= start <= len(x):
+            raise NetError(f"axis {self.axis} does not exist in a blob of shape {x}.")
+        end = len(x) if self.num_axes == -1 else start + self.num_axes
+        if end > len(x):
+            raise NetError(f"axis {self.axis} and {self.num_axes} axes reach past shape {x}.")
+        middle = [self._copied(x, start + k) if d == 0 else d for k, d in enumerate(self.dims)]
+        if -1 in middle:
+            known = prod(d for d in middle if d != -1)
+            inside = prod(x[start:end])
+            if not known or inside % known:
+                raise NetError(
+                    f"bottom count must be divisible by the product of the specified dimensions:"
+                    f" {inside} by {known}."
+                )
+            middle[middle.index(-1)] = inside // known
+        top = (*x[:start], *middle, *x[end:])
+        if prod(top) != prod(x):
+            raise NetError(f"output count must match input count: {x} into {top}.")
+        return [top]
+
+    def _copied(self, x: Shape, axis: int) -> int:
+        if axis >= len(x):
+            raise NetError(f"new shape contains a 0, but there is no corresponding bottom axis"
+                           f" {axis} to copy in shape {x}.")  # fmt: skip
+        return x[axis]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(self.top_shapes(tuple(x.shape))[0])
+
+
+@layer("Slice", bottoms=1, tops=(1, None))
+class Slice(Layer):
+    """A blob cut along one axis, the opposite of Concat.
+
+    Bottom: any shape. Tops: parts along `axis`, cut at each slice_point, or equal parts without.
+    Message: slice_param (`slice_dim` is an older name of `axis`).
+
+    Errors: another number of points than tops - 1; points that do not rise; parts that are not
+    equal; both names given.
+    """
+
+    axis = param(unset_is_none=True)
+    slice_dim = param(unset_is_none=True)
+    slice_point = param()
+
+    def setup(self, x: Shape) -> None:
+        if self.axis is not None and self.slice_dim is not None:
+            raise NetError("give either axis or slice_dim, not both.")
+        axis = self.slice_dim if self.axis is None else self.axis
+        self.cut = canonical_axis(1 if axis is None else axis, x)
+
+    def _sizes(self, x: Shape) -> list[int]:
+        size, parts = x[self.cut], len(self.config.top)
+        if not self.slice_point:
+            if size % parts:
+                raise NetError(f"Number of top blobs ({parts}) should evenly divide input slice"
+                               f" axis ({size}).")  # fmt: skip
+            return [size // parts] * parts
+        if len(self.slice_point) != parts - 1:
+            raise NetError(f"{parts} tops need {parts - 1} slice_points, got"
+                           f" {len(self.slice_point)}.")  # fmt: skip
+        edges = [0, *self.slice_point, size]
+        sizes = [b - a for a, b in itertools.pairwise(edges)]
+        if min(sizes) < 1:
+            raise NetError(f"slice_points {self.slice_point} must rise within the axis ({size}).")
+        return sizes
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        return [(*x[: self.cut], n, *x[self.cut + 1 :]) for n in self._sizes(x)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(torch.split(x, self._sizes(tuple(x.shape)), self.cut))
+
+
+@layer("Tile", bottoms=1, tops=1)
+class Tile(Layer):
+    """The blob repeated `tiles` times along one axis, as numpy.tile does.
+
+    Bottom: any shape. Top: tiles times as long along `axis`. Message: tile_param.
+    """
+
+    axis = param()
+    tiles = param(positive)
+
+    def setup(self, x: Shape) -> None:
+        self.along = canonical_axis(self.axis, x)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        return [(*x[: self.along], x[self.along] * self.tiles, *x[self.along + 1 :])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x] * self.tiles, self.along)
+
+
+@layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,))
+class Crop(Layer):
+    """The part of a blob that has another blob's size, from `axis` on.
+
+    Bottoms: x; a reference of as many axes, of which only the sizes from `axis` on count (no
+    gradient). Top: x cut there to the reference's sizes, beginning at `offset` (one for all axes
+    or one for each, 0 by default). Message: crop_param.
+
+    Errors: another number of offsets; a part that does not lie inside of x.
+    """
+
+    axis = param()
+    offset = param()
+
+    def setup(self, x: Shape, reference: Shape) -> None:
+        if len(x) != len(reference):
+            raise NetError(f"both bottoms must have as many axes: {x} and {reference}.")
+        self.first = canonical_axis(self.axis, x)
+        cropped = len(x) - self.first
+        if len(self.offset) not in (0, 1, cropped):
+            raise NetError(
+                f"number of offset values specified must be equal to the number of dimensions"
+                f" following axis: {len(self.offset)} for {cropped}."
+            )
+        self.offsets = (self.offset or (0,)) * (1 if len(self.offset) == cropped else cropped)
+
+    def top_shapes(self, x: Shape, reference: Shape) -> list[Shape]:
+        for k, offset in enumerate(self.offsets):
+            axis = self.first + k
+            if offset + reference[axis] > x[axis]:
+                raise NetError(
+                    f"the crop for dimension {axis} is out-of-bounds: offset {offset} and size"
+                    f" {reference[axis]} in {x[axis]}."
+                )
+        return [(*x[: self.first], *reference[self.first :])]
+
+    def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+        for k, offset in enumerate(self.offsets):
+            x = x.narrow(self.first + k, offset, reference.shape[self.first + k])
+        return x
+
+
+@layer("BatchReindex", bottoms=2, tops=1, fixed_bottoms=(1,))
+class BatchReindex(Layer):
+    """Items of a batch picked, repeated or left out by their number.
+
+    Bottoms: x (N, ...); indices (M,), whole numbers in [0, N) (no gradient). Top: (M, ...).
+    An item's gradient is the sum over its copies. No message.
+
+    Errors: indices with more than one axis, or outside of [0, N).
+    """
+
+    def top_shapes(self, x: Shape, index: Shape) -> list[Shape]:
+        if len(index) != 1:
+            raise NetError(f"the indices must have one axis, got shape {index}.")
+        return [(index[0], *x[1:])]
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        items, _ = class_labels(index, x.shape[0], None)
+        return x.index_select(0, items)
+
+
+@layer("Filter", bottoms=(2, None), tops=(1, None), fixed_bottoms=(-1,))
+class Filter(Layer):
+    """Items of several blobs kept where a selector is not 0.
+
+    Bottoms: blobs (N, ...) and, last, the selector (N,) or (N, 1) (no gradient). Tops: one for each
+    blob, (kept, ...); before the first pass (N, ...) is announced. The items left out get a zero
+    gradient. No message.
+
+    Errors: another number of tops; blobs that differ in N; a selector with more than one value an
+    item.
+    """
+
+    def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
+        *blobs, selector = bottom_shapes
+        if len(self.config.top) != len(blobs):
+            raise NetError(f"makes one top for each blob it filters: {len(blobs)} blobs,"
+                           f" {len(self.config.top)} tops.")  # fmt: skip
+        if prod(selector[1:]) != 1:
+            raise NetError(f"the selector has one value an item, got shape {selector}.")
+        for blob in blobs:
+            if blob[0] != selector[0]:
+                raise NetError(f"Each bottom should have the same 0th dimension as the selector"
+                               f" blob: {blob} and {selector}.")  # fmt: skip
+        return list(blobs)
+
+    def forward(self, *bottoms: Tensor) -> list[Tensor]:
+        *blobs, selector = bottoms
+        kept = selector.detach().flatten().nonzero().flatten()
+        return [blob.index_select(0, kept) for blob in blobs]

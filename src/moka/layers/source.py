@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.errors import NetError
 from moka.fillers import fill
-from moka.layers.base import Layer, Shape, not_negative, param, positive
+from moka.layers.base import BlobSpec, Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 
@@ -229,3 +231,22 @@ class HDF5Data(Source):
             f"Loading list of HDF5 filenames from: {self.source}",
             f"Number of HDF5 files: {len(self.rows.files)}",
         ]
+
+
+@layer("Parameter", bottoms=0, tops=1)
+class Parameter(Source):
+    """A learned blob as a top, for other layers to compute with.
+
+    Top: `shape`. Blob: the same, zeros at first. Message: parameter_param.
+    """
+
+    shape = param()
+
+    def top_shapes(self) -> list[Shape]:
+        return [tuple(self.shape.dim)]
+
+    def blob_specs(self) -> Iterable[BlobSpec]:
+        yield BlobSpec(tuple(self.shape.dim), caffe_pb2.FillerParameter())
+
+    def forward(self) -> list[Tensor]:
+        return self.blobs

@@ -1,0 +1,166 @@
+"""Layers that bring values to a common scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.layers.base import BlobSpec, Check, Layer, Shape, not_negative, param
+from moka.layers.registry import layer
+from moka.schema import caffe_pb2
+
+odd = Check(lambda v: v % 2 == 1, "odd")
+
+
+def lrn_across_channels(x: Tensor, *, size: int, alpha: float, beta: float, k: float) -> Tensor:
+    """x (N, C, H, W) times (k + alpha / size * sum of squares over `size` channels) ^ -beta.
+
+    The sum runs over neighbouring channels, clipped at the ends: a product of the squares with a
+    banded C x C matrix, several times cheaper than PyTorch's 3-D average pool.
+    """
+    c = x.shape[1]
+    index = torch.arange(c, device=x.device)
+    band = ((index[:, None] - index).abs() <= (size - 1) // 2).to(x.dtype)
+    squares = x.square().movedim(1, -1) @ (band * (alpha / size))
+    return x * (squares.movedim(-1, 1) + k).pow(-beta)
+
+
+def lrn_within_channel(x: Tensor, *, size: int, alpha: float, beta: float) -> Tensor:
+    """x (N, C, H, W) times (1 + alpha * mean of squares in a size x size window) ^ -beta.
+
+    Pixels outside of the image count as 0, the window's area is always size * size.
+    """
+    mean = F.avg_pool2d(x.square(), size, 1, (size - 1) // 2)
+    return x * (mean * alpha + 1).pow(-beta)
+
+
+@layer("LRN", bottoms=1, tops=1)
+class LRN(Layer):
+    """Local response normalisation: each value divided by (k + alpha / n * sum of squares) ^ beta.
+
+    Bottom and top: (N, C, H, W). ACROSS_CHANNELS: the sum over n = local_size neighbouring
+    channels. WITHIN_CHANNEL: over a window of n x n pixels, divided by n * n, with 1 for k.
+    Message: lrn_param (`engine` changes nothing here). Krizhevsky et al., 2012.
+
+    Errors: an even local_size; a bottom that is not 4-D.
+    """
+
+    local_size = param(odd)
+    alpha = param()
+    beta = param()
+    norm_region = param()
+    k = param()
+    engine = param()
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(x) != 4:
+            raise NetError(f"Input must have 4 axes, corresponding to (num, channels, height,"
+                           f" width), got shape {x}.")  # fmt: skip
+        return [x]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm_region == "WITHIN_CHANNEL":
+            return lrn_within_channel(x, size=self.local_size, alpha=self.alpha, beta=self.beta)
+        return lrn_across_channels(
+            x, size=self.local_size, alpha=self.alpha, beta=self.beta, k=self.k
+        )
+
+
+@layer("BatchNorm", bottoms=1, tops=1, state_blobs=3)
+class BatchNorm(Layer):
+    """Each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
+
+    Bottom and top: (N, C, ...). Blobs, which no solver trains: running *sums* of the mean (C,) and
+    of the unbiased variance (C,), and their weight (1,); each pass in training multiplies them by
+    moving_average_fraction and adds the batch's values and 1. With global statistics (in testing,
+    unless use_global_stats says otherwise) the sums divided by the weight are used; a weight of 0
+    means mean and variance 0. Message: batch_norm_param. Ioffe and Szegedy, 2015. A Scale layer
+    usually follows: unlike PyTorch's, this layer has no factor and bias.
+
+    Errors: a bottom with one axis; a learning rate for the blobs.
+    """
+
+    use_global_stats = param()
+    moving_average_fraction = param()
+    eps = param()
+
+    def setup(self, x: Shape) -> None:
+        if len(x) < 2:
+            raise NetError(f"needs a channel axis, got a bottom of shape {x}.")
+        for spec in self.config.param:
+            if spec.lr_mult != 0:
+                raise NetError("Cannot configure batch normalization statistics as layer"
+                               " parameters: drop the param entries.")  # fmt: skip
+
+    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+        zero = caffe_pb2.FillerParameter()
+        yield from (BlobSpec((x[1],), zero), BlobSpec((x[1],), zero), BlobSpec((1,), zero))
+
+    def forward(self, x: Tensor) -> Tensor:
+        use_global = self.use_global_stats
+        if use_global is None:
+            use_global = not self.training
+        if not use_global:
+            return self._by_the_batch(x)
+        mean, variance, weight = (blob.detach() for blob in self.blobs)
+        factor = torch.where(weight == 0, 0.0, 1 / weight)
+        return F.batch_norm(x, mean * factor, variance * factor, training=False, eps=self.eps)
+
+    def _by_the_batch(self, x: Tensor) -> Tensor:
+        """Normalise by the batch's own statistics, and remember them."""
+        mean, unbiased = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+        if x.numel() > x.shape[1]:
+            # with a momentum of 1 the running statistics are those of the batch
+            y = torch.batch_norm(x, None, None, mean, unbiased, True, 1.0, self.eps, True)
+        else:  # each value is its own mean; PyTorch rounds y, and has no unbiased variance
+            y = x - x
+            mean.copy_(x.detach().reshape(-1))
+        self._remember(mean, unbiased)
+        return y
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        for total, new in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
+            total.mul_(self.moving_average_fraction).add_(new)
+
+
+@layer("MVN", bottoms=1, tops=1)
+class MVN(Layer):
+    """Each image's channels (or whole images) to mean 0 and, by default, standard deviation 1.
+
+    y = (x - mean) / (std + eps): eps is added to the deviation. Bottom: up to 4 axes; top: 4-D.
+    Message: mvn_param (`across_channels`: one mean for all channels; `normalize_variance`).
+    As in BVLC Caffe the gradient takes std + eps for the deviation throughout.
+
+    Errors: a bottom of more than 4 axes.
+    """
+
+    normalize_variance = param()
+    across_channels = param()
+    eps = param(not_negative)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(x) > 4:
+            raise NetError(f"takes at most 4 axes, got shape {x}.")
+        return [(*x, *(1,) * (4 - len(x)))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape, *(1,) * (4 - x.dim()))
+        rows = x.reshape(shape[0] if self.across_channels else shape[0] * shape[1], -1)
+        centred = rows - rows.mean(1, keepdim=True)
+        if self.normalize_variance:
+            centred = _over_deviation(centred, self.eps)
+        return centred.reshape(shape)
+
+
+def _over_deviation(centred: Tensor, eps: float) -> Tensor:
+    """Rows of mean 0 divided by d = std + eps; the gradient is Caffe's, with d for the deviation:
+    dx = (dy - y mean(y dy)) / d."""
+    inverse = 1 / (centred.detach().square().mean(1, keepdim=True).sqrt() + eps)
+    y = centred.detach() * inverse
+    pull = (centred * y).mean(1, keepdim=True)
+    return (centred - y * (pull - pull.detach())) * inverse

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+
+    from moka.layers import Layer
+
+Array = NDArray[Any]
+
+
+def lrn(x: Array, *, across: bool, size: int, alpha: float, beta: float, k: float) -> Array:
+    y = np.zeros_like(x)
+    reach = (size - 1) // 2
+    for n, c, h, w in product(*map(range, x.shape)):
+        total = 0.0
+        if across:
+            for other in range(max(c - reach, 0), min(c + reach + 1, x.shape[1])):
+                total += x[n, other, h, w] ** 2
+            base = k + alpha / size * total
+        else:
+            rows = range(max(h - reach, 0), min(h + reach + 1, x.shape[2]))
+            columns = range(max(w - reach, 0), min(w + reach + 1, x.shape[3]))
+            total = sum(x[n, c, i, j] ** 2 for i, j in product(rows, columns))
+            base = 1 + alpha / size**2 * total
+        y[n, c, h, w] = x[n, c, h, w] * base**-beta
+    return y
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 2, 3), (1, 2, 5, 4)])
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize(
+    ("fields", "size", "alpha", "beta", "k"),
+    [
+        ("", 5, 1.0, 0.75, 1.0),
+        ("local_size: 3 alpha: 2 beta: 0.5", 3, 2.0, 0.5, 1.0),
+        ("local_size: 1 alpha: 0.5 k: 2", 1, 0.5, 0.75, 2.0),
+        ("local_size: 7 beta: 1.5 k: 0.5", 7, 1.0, 1.5, 0.5),
+    ],
+)
+def test_lrn(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    size: int,
+    alpha: float,
+    beta: float,
+    k: float,
+    across: bool,
+    shape: Shape,
+) -> None:
+    region = "ACROSS_CHANNELS" if across else "WITHIN_CHANNEL"
+    layer = make_layer(f'type: "LRN" lrn_param {{ norm_region: {region} {fields} }}', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    wanted = lrn(x, across=across, size=size, alpha=alpha, beta=beta, k=k)
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+
+
+def statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel, number by number."""
+    mean, variance = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c in range(x.shape[1]):
+        values = [float(v) for v in x[:, c].ravel()]
+        mean[c] = sum(values) / len(values)
+        variance[c] = sum((v - mean[c]) ** 2 for v in values) / len(values)
+    return mean, variance
+
+
+def normalised(x: Array, mean: Array, variance: Array, eps: float) -> Array:
+    y = np.zeros_like(x)
+    for at in np.ndindex(*x.shape):
+        c = at[1]
+        y[at] = (x[at] - mean[c]) / np.sqrt(variance[c] + eps)
+    return y
+
+
+EPS = float(np.float32(1e-5))  # the message holds single precision
+FRACTION = float(np.float32(0.999))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4), (3, 2, 2, 4), (2, 2, 1, 2, 3)])
+@pytest.mark.parametrize(("fields", "eps"), [("", EPS), ("eps: 0.5", 0.5)])
+def test_batch_norm_of_the_batch(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    eps: float,
+    shape: Shape,
+) -> None:
+    layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', shape, training=True)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    # Both in double precision, sums of a few dozen terms.
+    np.testing.assert_allclose(y, normalised(x, *statistics(x), eps), rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fraction"), [("", FRACTION), ("moving_average_fraction: 0.5", 0.5)]
+)
+def test_three_passes_of_batch_norm_add_up(
+    make_layer: LayerMaker, run: Runner, spread: Spread, fields: str, fraction: float
+) -> None:
+    layer = make_layer(
+        f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (2, 3, 4), training=True
+    )
+    assert [w.tolist() for w in layer.weights] == [[0, 0, 0], [0, 0, 0], [0]]
+    sums = [np.zeros(3), np.zeros(3), np.zeros(1)]
+    for k in range(3):
+        x = spread(2, 3, 4) + k
+        run(layer, x)
+        mean, variance = statistics(x)
+        for total, new in zip(sums, (mean, variance * 8 / 7, np.ones(1)), strict=True):
+            total *= fraction
+            total += new
+    for blob, total in zip(layer.weights, sums, strict=True):
+        np.testing.assert_allclose(blob.detach(), total, rtol=1e-11)  # both in double precision
+
+
+def with_sums(layer: Layer, *sums: list[float]) -> None:
+    for weight, values in zip(layer.weights, sums, strict=True):
+        weight.data[...] = torch.tensor(values)
+
+
+@pytest.mark.parametrize(("fields", "training"), [("", False), ("use_global_stats: true", True)])
+def test_batch_norm_by_global_statistics(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    training: bool,
+) -> None:
+    text = f'type: "BatchNorm" batch_norm_param {{ {fields} }}'
+    layer = make_layer(text, (2, 2, 3), training=training)
+    with_sums(layer, [3.0, -1.0], [2.0, 8.0], [4.0])
+    x = spread(2, 2, 3)
+    (y,) = run(layer, x)
+    wanted = normalised(x, np.array([0.75, -0.25]), np.array([0.5, 2.0]), EPS)
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+    assert [w.tolist() for w in layer.weights] == [[3, -1], [2, 8], [4]]
+
+
+def test_batch_norm_in_testing_can_use_the_batch_and_remembers_it(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    text = 'type: "BatchNorm" batch_norm_param { use_global_stats: false }'
+    layer = make_layer(text, (2, 2, 3))
+    x = spread(2, 2, 3)
+    (y,) = run(layer, x)
+    np.testing.assert_allclose(y, normalised(x, *statistics(x), EPS), rtol=1e-11, atol=1e-12)
+    assert layer.weights[2].tolist() == [1]
+
+
+def test_sums_of_weight_zero_mean_nothing(make_layer: LayerMaker, run: Runner) -> None:
+    layer = make_layer('type: "BatchNorm" batch_norm_param { eps: 0.25 }', (2, 1))
+    with_sums(layer, [3.0], [5.0], [0.0])
+    assert run(layer, np.array([[1.0], [-2.0]]))[0].tolist() == [[2], [-4]]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
+def test_a_single_value_for_each_channel_becomes_zero(make_layer: LayerMaker, shape: Shape) -> None:
+    layer = make_layer('type: "BatchNorm"', shape, training=True)
+    x = (torch.rand(shape) * 100).requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert not y.any()
+    assert not x.grad.any()
+    # The correction of the variance is 1 here.
+    assert [w.tolist() for w in layer.weights] == [x.flatten().tolist(), [0, 0, 0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("more", "shape", "message"),
+    [
+        ("", (4,), r"needs a channel axis, got a bottom of shape \(4,\)"),
+        ("param { lr_mult: 1 }", (4, 2), "Cannot configure batch normalization statistics"),
+        ("param { lr_mult: 0 } param { }", (4, 2), "Cannot configure batch normalization"),
+    ],
+)
+def test_batch_norm_refuses(make_layer: LayerMaker, more: str, shape: Shape, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "BatchNorm" {more}', shape)
+
+
+def mvn(x: Array, *, across: bool, normalise: bool, eps: float) -> Array:
+    y = np.zeros_like(x)
+    for n in range(x.shape[0]):
+        for part in [slice(None)] if across else range(x.shape[1]):
+            values = x[n, part]
+            mean = sum(float(v) for v in values.flat) / values.size
+            deviation = (sum((float(v) - mean) ** 2 for v in values.flat) / values.size) ** 0.5
+            y[n, part] = (values - mean) / (deviation + eps if normalise else 1)
+    return y
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 3), (2, 2, 5), (2, 4)])
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_mvn(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    across: bool,
+    normalise: bool,
+    shape: Shape,
+) -> None:
+    if len(shape) == 2 and normalise and not across:
+        return  # single values have no deviation; see below
+    fields = f"across_channels: {across} normalize_variance: {normalise}".lower()
+    layer = make_layer(f'type: "MVN" mvn_param {{ {fields} }}', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    wanted = mvn(x, across=across, normalise=normalise, eps=float(np.float32(1e-9)))
+    assert y.shape == (*shape, *(1,) * (4 - len(shape)))
+    # Both in double precision.
+    np.testing.assert_allclose(y.reshape(shape), wanted, rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x)
+
+
+def test_mvn_adds_eps_to_the_deviation(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "MVN" mvn_param { eps: 0.5 }', (1, 1, 1, 4))
+    x = torch.tensor([[[[0.0, 2.0, 0.0, 2.0]]]], dtype=torch.float64, requires_grad=True)
+    y = layer(x)  # a mean and a deviation of 1
+    np.testing.assert_allclose(y.detach().flatten(), np.array([-1, 1, -1, 1]) / 1.5, rtol=1e-12)
+    dy = np.array([1.0, 2.0, 4.0, 0.0])
+    y.backward(torch.from_numpy(dy).reshape(y.shape))
+    assert x.grad is not None
+    value = y.detach().flatten().numpy()
+    # Caffe's gradient takes 1.5 for the deviation throughout.
+    wanted = (dy - dy.mean() - value * (value * dy).mean()) / 1.5
+    np.testing.assert_allclose(x.grad.flatten(), wanted, rtol=1e-12)  # double precision
+
+
+def test_mvn_of_single_values_is_zero(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    (y,) = run(make_layer('type: "MVN"', (2, 4)), spread(2, 4))
+    assert not y.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "message"),
+    [
+        ('type: "LRN" lrn_param { local_size: 4 }', (1, 2, 3, 3), "local_size must be odd, got 4"),
+        ('type: "LRN"', (2, 3, 4), r"must have 4 axes, .* got shape \(2, 3, 4\)"),
+        ('type: "MVN"', (1, 2, 3, 4, 5), "at most 4 axes"),
+        ('type: "MVN" mvn_param { eps: -1 }', (1, 2), "eps must be >= 0, got -1"),
+    ],
+)
+def test_refused(make_layer: LayerMaker, text: str, shape: Shape, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(text, shape)
