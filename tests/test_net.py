@@ -255,3 +255,14 @@ def test_inputs_of_another_shape_or_type(
     else:
         with pytest.raises(NetError, match=message):
             net(x=value)
+
+
+def test_a_convolution_keeps_its_channels(make_net: NetMaker) -> None:
+    net = make_net(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 4'
+        ' dim: 4 } } } layer { name: "c" type: "Convolution" bottom: "x" top: "c"'
+        " convolution_param { num_output: 2 kernel_size: 3 } }"
+    )
+    assert net(x=torch.zeros(5, 1, 8, 8))["c"].shape == (5, 2, 6, 6)
+    with pytest.raises(NetError, match=r'layer "c" .*must have 1 channels and 4 axes'):
+        net(x=torch.zeros(1, 3, 8, 8))

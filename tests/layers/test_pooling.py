@@ -161,9 +161,10 @@ def test_stochastic_training_draws_in_proportion(make_layer: LayerMaker) -> None
 @pytest.mark.parametrize(
     ("fields", "shape", "message"),
     [
-        ("", (1, 1, 4, 4), "give kernel_size, or both kernel_h and kernel_w"),
-        ("kernel_h: 2", (1, 1, 4, 4), "give kernel_size, or both kernel_h and kernel_w"),
+        ("", (1, 1, 4, 4), "kernel_size is missing"),
+        ("kernel_h: 2", (1, 1, 4, 4), "give both kernel_h and kernel_w"),
         ("kernel_size: 2 kernel_h: 2 kernel_w: 2", (1, 1, 4, 4), "not both"),
+        ("kernel_size: 2 pad: 1 pad_h: 0", (1, 1, 4, 4), "either pad or pad_h and pad_w, not both"),
         ("kernel_size: 2 pad: 2", (1, 1, 4, 4), "pad_h must be < kernel_h, got pad_h=2"),
         ("kernel_size: 0", (1, 1, 4, 4), "kernel_size must be > 0"),
         ("kernel_size: 2 stride: 0", (1, 1, 4, 4), "stride must be > 0"),

@@ -82,11 +82,11 @@ def test_dummy_data_constants_are_made_once_random_numbers_each_time(
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
-        ("Input", "input_param { }", "Must specify 'shape' once, or once per top blob: 0 shapes"),
+        ("Input", "input_param { }", "Must specify 'shape' once, or once per top blob: 0 for 2"),
         (
             "Input",
             "input_param { shape { } shape { } shape { } }",
-            "3 shapes for 2 tops",
+            "'shape' once, or once per top blob: 3 for 2 tops",
         ),
         ("DummyData", "dummy_data_param { }", "give shape, or num, channels, height and width"),
         (
@@ -97,12 +97,12 @@ def test_dummy_data_constants_are_made_once_random_numbers_each_time(
         (
             "DummyData",
             "dummy_data_param { shape { } shape { } shape { } }",
-            "3 shapes for 2 tops",
+            "'shape' once, or once per top blob: 3 for 2 tops",
         ),
         (
             "DummyData",
             "dummy_data_param { shape { } data_filler { } data_filler { } data_filler { } }",
-            "you specified 3 data fillers",
+            "'data_filler' once, or once per top blob: 3 for 2 tops",
         ),
         ("Data", "data_param { batch_size: 1 }", "data_param has no source"),
         ("Data", 'data_param { source: "x" }', "batch_size is missing"),

@@ -123,8 +123,8 @@ class Convolution(Layer):
     stride = param(positive)
     weight_filler = param()
     bias_filler = param()
-    pad_h = param()
-    pad_w = param()
+    pad_h = param(unset_is_none=True)
+    pad_w = param(unset_is_none=True)
     kernel_h = param(positive)
     kernel_w = param(positive)
     stride_h = param(positive)
@@ -141,19 +141,21 @@ class Convolution(Layer):
         if axes > max(_CONVOLVE):
             raise NetError(f"convolves at most 3 spatial axes, the bottom has {axes}.")
         self.windows = windows_of(self, axes)
+        self.channels = self._channels(x)
 
     def _channels(self, x: Shape) -> int:
         return x[self.channel_axis]
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
-        first = bottom_shapes[0]
+        axes = self.channel_axis + 1 + len(self.windows)
         for x in bottom_shapes:
-            if len(x) != len(first) or self._channels(x) != self._channels(first):
+            if len(x) != axes or self._channels(x) != self.channels:
                 raise NetError(
-                    f"all bottoms share the kernels and must have {self._channels(first)}"
-                    f" channels and {len(first)} axes, got shape {x}."
+                    f"Input size incompatible with convolution kernel: the bottoms share the"
+                    f" kernels and must have {self.channels} channels and {axes} axes, got shape"
+                    f" {x}."
                 )
-        for what, count in (("channels", self._channels(first)), ("num_output", self.num_output)):
+        for what, count in (("channels", self.channels), ("num_output", self.num_output)):
             if count % self.group:
                 raise NetError(f"{what} must be a multiple of group {self.group}, got {count}.")
         return [self._top_shape(x) for x in bottom_shapes]
@@ -231,8 +233,8 @@ class Im2col(Layer):
     pad = param()
     kernel_size = param(positive)
     stride = param(positive)
-    pad_h = param()
-    pad_w = param()
+    pad_h = param(unset_is_none=True)
+    pad_w = param(unset_is_none=True)
     kernel_h = param(positive)
     kernel_w = param(positive)
     stride_h = param(positive)

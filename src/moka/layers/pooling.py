@@ -13,7 +13,7 @@ from torch.autograd import Function
 from moka.errors import NetError
 from moka.layers.base import Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
-from moka.layers.window import Window
+from moka.layers.window import Window, per_axis
 
 Windows = tuple[Window, ...]  # one for each spatial axis
 Sizes = tuple[int, ...]
@@ -161,15 +161,15 @@ class Pooling(Layer):
     """
 
     pool = param()
-    pad = param(not_negative)
-    pad_h = param(not_negative)
-    pad_w = param(not_negative)
+    pad = param(not_negative, unset_is_none=True)
+    pad_h = param(not_negative, unset_is_none=True)
+    pad_w = param(not_negative, unset_is_none=True)
     kernel_size = param(positive, unset_is_none=True)
     kernel_h = param(positive, unset_is_none=True)
     kernel_w = param(positive, unset_is_none=True)
-    stride = param(positive)
-    stride_h = param(positive)
-    stride_w = param(positive)
+    stride = param(positive, unset_is_none=True)
+    stride_h = param(positive, unset_is_none=True)
+    stride_w = param(positive, unset_is_none=True)
     engine = param()
     global_pooling = param()
     round_mode = param()
@@ -178,18 +178,22 @@ class Pooling(Layer):
         if self.global_pooling:
             self._check_global()
             return
-        if self.kernel_size is None and (self.kernel_h is None or self.kernel_w is None):
-            raise NetError("give kernel_size, or both kernel_h and kernel_w.")
-        if self.kernel_size is not None and (self.kernel_h or self.kernel_w):
-            raise NetError("give either kernel_size or kernel_h and kernel_w, not both.")
-        self.windows = tuple(
-            Window(
-                getattr(self, f"kernel_{axis}") or self.kernel_size,
-                getattr(self, f"stride_{axis}") or self.stride,
-                getattr(self, f"pad_{axis}") or self.pad,
+        sizes = (
+            per_axis(
+                name,
+                () if plain is None else (plain,),
+                getattr(self, f"{stem}_h"),
+                getattr(self, f"{stem}_w"),
+                2,
+                default,
             )
-            for axis in "hw"
+            for name, stem, plain, default in (
+                ("kernel_size", "kernel", self.kernel_size, None),
+                ("stride", "stride", self.stride, 1),
+                ("pad", "pad", self.pad, 0),
+            )
         )
+        self.windows = tuple(Window(*fields) for fields in zip(*sizes, strict=True))
         for axis, window in zip("hw", self.windows, strict=True):
             if window.pad >= window.kernel:
                 raise NetError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from moka.fillers import fill
 from moka.layers.base import BlobSpec, Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+
+T = TypeVar("T")
 
 
 class Source(Layer):
@@ -35,6 +38,15 @@ class Source(Layer):
     def close(self) -> None:
         """Release files and threads."""
 
+    def once_or_per_top(self, name: str, values: list[T]) -> list[T]:
+        """One value for each top. Raises NetError unless there is one, or one for each."""
+        count = len(self.config.top)
+        if len(values) not in (1, count):
+            raise NetError(
+                f"Must specify '{name}' once, or once per top blob: {len(values)} for {count} tops."
+            )
+        return values * count if len(values) == 1 else values
+
 
 @layer("Input", bottoms=0, tops=(1, None))
 class Input(Source):
@@ -48,13 +60,7 @@ class Input(Source):
     shape = param()
 
     def top_shapes(self) -> list[Shape]:
-        count, shapes = len(self.config.top), [tuple(s.dim) for s in self.shape]
-        if len(shapes) not in (1, count):
-            raise NetError(
-                f"Must specify 'shape' once, or once per top blob: {len(shapes)} shapes for"
-                f" {count} tops."
-            )
-        return shapes * count if len(shapes) == 1 else shapes
+        return self.once_or_per_top("shape", [tuple(s.dim) for s in self.shape])
 
     def forward(self) -> list[Tensor]:
         raise NetError(
@@ -81,18 +87,11 @@ class DummyData(Source):
     width = param(not_negative)
 
     def setup(self) -> None:
-        count = len(self.config.top)
-        fillers = self.data_filler or (caffe_pb2.FillerParameter(),)
-        if len(fillers) not in (1, count):
-            raise NetError(
-                f"Number of data fillers must be 0, 1 or equal to the number of tops: {count};"
-                f" you specified {len(fillers)} data fillers."
-            )
-        self.fillers = fillers * count if len(fillers) == 1 else fillers
+        fillers = list(self.data_filler) or [caffe_pb2.FillerParameter()]
+        self.fillers = self.once_or_per_top("data_filler", fillers)
         self.constants: dict[int, Tensor] = {}
 
     def top_shapes(self) -> list[Shape]:
-        count = len(self.config.top)
         if self.shape:
             shapes = [tuple(s.dim) for s in self.shape]
         else:
@@ -103,12 +102,7 @@ class DummyData(Source):
                     "give shape, or num, channels, height and width, once or once for each top."
                 )
             shapes = [tuple(v[k if len(v) > 1 else 0] for v in legacy) for k in range(longest)]
-        if len(shapes) not in (1, count):
-            raise NetError(
-                f"Must specify 'shape' once, or once per top blob: {len(shapes)} shapes for"
-                f" {count} tops."
-            )
-        return shapes * count if len(shapes) == 1 else shapes
+        return self.once_or_per_top("shape", shapes)
 
     def forward(self) -> list[Tensor]:
         return [self._fill(k, shape) for k, shape in enumerate(self.top_shapes())]

@@ -55,14 +55,14 @@ def per_axis(
         default: taken when nothing is given; None if something must be.
     """
     stem = name.removesuffix("_size")
-    if h or w:
+    if h is not None or w is not None:
         if axes != 2:
             raise NetError(f"{stem}_h and {stem}_w are for two spatial axes, here are {axes}.")
         if values:
             raise NetError(f"give either {name} or {stem}_h and {stem}_w, not both.")
-        if default is None and not (h and w):
+        if default is None and (h is None or w is None):
             raise NetError(f"give both {stem}_h and {stem}_w.")
-        return (default or 0 if h is None else h, default or 0 if w is None else w)
+        return tuple((default or 0) if value is None else value for value in (h, w))
     if not values:
         if default is None:
             if not axes:
