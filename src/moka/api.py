@@ -66,11 +66,11 @@ def train(
     Raises:
         MokaError: one clear sentence.
     """
+    config, file = read_solver(solver)
     if device is None:
-        config, _ = read_solver(solver)
         gpu = config.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
         device = torch.device("cuda", config.device_id) if gpu else torch.device("cpu")
-    made = Solver(solver, listeners=listeners, device=device)
+    made = Solver(config, file=file, listeners=listeners, device=device)
     try:
         made.solve(resume)
     finally:

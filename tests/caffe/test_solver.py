@@ -109,3 +109,22 @@ def test_an_unknown_type() -> None:
     Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + 'type: "Magic"')
     with pytest.raises(SolverError, match=r"solver\.prototxt: Unknown solver type: Magic"):
         caffe.get_solver("solver.prototxt")
+
+
+def test_a_test_net_leaves_parameters_and_its_blobs_as_pycaffe_has_them(tmp_path: Path) -> None:
+    """Kernels stay row-major for NumPy, and a test leaves the test net's data in view."""
+    net = (
+        'layer { name: "x" type: "DummyData" top: "x" dummy_data_param {'
+        " shape { dim: 1 dim: 2 dim: 3 dim: 3 } data_filler { value: 1 } } }"
+        'layer { name: "c" type: "Convolution" bottom: "x" top: "c" loss_weight: 1'
+        " convolution_param { num_output: 4 kernel_size: 3 bias_filler { value: 3 } } }"
+        'layer { name: "r" type: "ReLU" bottom: "c" top: "r" }'
+    )
+    (tmp_path / "s.prototxt").write_text(
+        f"net_param {{ {net} }} test_iter: 1 test_interval: 1 base_lr: 0 snapshot_after_train:"
+        ' false lr_policy: "fixed"'
+    )
+    solver = caffe.get_solver(str(tmp_path / "s.prototxt"))
+    solver.step(1)
+    assert solver.net.params["c"][0].data.flags.c_contiguous
+    assert solver.test_nets[0].blobs["c"].data.ravel().tolist() == [3, 3, 3, 3]

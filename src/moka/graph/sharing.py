@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import prod
 
 from moka.errors import NetError
@@ -14,32 +14,22 @@ Shape = tuple[int, ...]
 BlobIndex = tuple[int, int]  # (node index, blob index in that layer)
 
 
-@dataclass
-class SharedBlob:
+@dataclass(frozen=True)
+class LearnableBlob:
     """One parameter, with all the places that use it.
 
     Attributes:
         owner: where it lives; the first layer that names it.
         users: every place, the owner first.
+        name: what it is shared by, "" if it is not.
         lr_mult, decay_mult: factors of the learning rate and of weight decay.
     """
 
     owner: BlobIndex
-    users: list[BlobIndex] = field(default_factory=list)
-    name: str = ""
-    lr_mult: float | None = None
-    decay_mult: float | None = None
-
-
-@dataclass(frozen=True)
-class LearnableBlob:
-    """What the solver is to know of a parameter: where it lives and its two factors."""
-
-    owner: BlobIndex
     users: tuple[BlobIndex, ...]
     name: str
-    lr_mult: float
-    decay_mult: float
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
 
 
 def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[LearnableBlob, ...]:
@@ -53,8 +43,9 @@ def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[Lea
         NetError: more `param` entries than parameters; sharers that differ in shape (in count
             with `share_mode: PERMISSIVE`), in lr_mult or in decay_mult.
     """
-    blobs: list[SharedBlob] = []
-    by_name: dict[str, SharedBlob] = {}
+    blobs: dict[BlobIndex, LearnableBlob] = {}
+    owners: dict[str, BlobIndex] = {}
+    given: set[tuple[BlobIndex, str]] = set()
     for i, node in enumerate(nodes):
         specs = node.layer.param
         if len(specs) > len(shapes[i]):
@@ -65,32 +56,18 @@ def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[Lea
             )
         for k in range(len(shapes[i])):
             spec = specs[k] if k < len(specs) else caffe_pb2.ParamSpec()
-            blob = by_name.get(spec.name) if spec.name else None
-            if blob is None:
-                blob = SharedBlob((i, k), name=spec.name)
-                blobs.append(blob)
-                if spec.name:
-                    by_name[spec.name] = blob
-            else:
-                _check_shapes(nodes, shapes, blob, (i, k), spec)
-            blob.users.append((i, k))
-            _take_factors(blob, spec, node)
-    return tuple(
-        LearnableBlob(
-            b.owner,
-            tuple(b.users),
-            b.name,
-            1.0 if b.lr_mult is None else b.lr_mult,
-            1.0 if b.decay_mult is None else b.decay_mult,
-        )
-        for b in blobs
-    )
+            owner = owners.setdefault(spec.name, (i, k)) if spec.name else (i, k)
+            blob = blobs.get(owner, LearnableBlob(owner, (), spec.name))
+            _check_shapes(nodes, shapes, blob, (i, k), spec)
+            blob = replace(blob, users=(*blob.users, (i, k)))
+            blobs[owner] = _with_factors(blob, spec, node, given)
+    return tuple(blobs.values())
 
 
 def _check_shapes(
     nodes: Sequence[Node],
     shapes: Sequence[Sequence[Shape]],
-    blob: SharedBlob,
+    blob: LearnableBlob,
     user: BlobIndex,
     spec: caffe_pb2.ParamSpec,
 ) -> None:
@@ -111,16 +88,24 @@ def _check_shapes(
     )
 
 
-def _take_factors(blob: SharedBlob, spec: caffe_pb2.ParamSpec, node: Node) -> None:
+def _with_factors(
+    blob: LearnableBlob,
+    spec: caffe_pb2.ParamSpec,
+    node: Node,
+    given: set[tuple[BlobIndex, str]],
+) -> LearnableBlob:
+    """The blob with the factors this user gives; `given` collects which ones are settled."""
     for factor in ("lr_mult", "decay_mult"):
         if not spec.HasField(factor):
             continue
-        known, given = getattr(blob, factor), getattr(spec, factor)
-        if known is not None and known != given:
+        known, here = getattr(blob, factor), getattr(spec, factor)
+        if (blob.owner, factor) in given and known != here:
             raise NetError(
                 f"Shared param '{blob.name}' has mismatched {factor}: {known:g} before,"
-                f" {given:g} here.",
+                f" {here:g} here.",
                 layer=node.name,
                 layer_type=node.type,
             )
-        setattr(blob, factor, given)
+        given.add((blob.owner, factor))
+        blob = replace(blob, **{factor: here})
+    return blob

@@ -34,6 +34,15 @@ def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | 
     return max(1, {"FULL": outer * inner, "VALID": outer * inner, "BATCH_SIZE": outer}.get(mode, 1))
 
 
+def normalization_of(loss: Any, *, otherwise: str) -> str:
+    """The `normalization` given, or what the older `normalize` stands for, or the layer's own."""
+    if loss.normalization is not None:
+        return str(loss.normalization)
+    if loss.normalize is None:
+        return otherwise
+    return "VALID" if loss.normalize else "BATCH_SIZE"
+
+
 def floored(x: Tensor, least: float) -> Tensor:
     """max(x, least), with the gradient of x itself: that of Caffe's losses knows no floor."""
     value = x.detach()
@@ -101,8 +110,7 @@ class SoftmaxWithLoss(Layer):
 
     def setup(self, x: Shape, label: Shape) -> None:
         self.class_axis = canonical_axis(self.axis, x)
-        if self.normalization is None:
-            self.normalization = "BATCH_SIZE" if self.normalize is False else "VALID"
+        self.divide_by = normalization_of(self, otherwise="VALID")
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
         check_label_count(x, label, self.class_axis)
@@ -114,7 +122,7 @@ class SoftmaxWithLoss(Layer):
             label.reshape(outer, 1, inner), x.shape[self.class_axis], self.ignore_label
         )
         loss = softmax_nll(x.reshape(outer, -1, inner), index, counted) / divisor(
-            self.normalization, outer, inner, counted
+            self.divide_by, outer, inner, counted
         )
         if len(self.config.top) < 2:
             return loss
@@ -157,8 +165,7 @@ class SigmoidCrossEntropyLoss(Layer):
     normalize = param()
 
     def setup(self, x: Shape, target: Shape) -> None:
-        if self.normalization is None:
-            self.normalization = "VALID" if self.normalize else "BATCH_SIZE"
+        self.divide_by = normalization_of(self, otherwise="BATCH_SIZE")
 
     def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
         if prod(x) != prod(target):
@@ -176,7 +183,7 @@ class SigmoidCrossEntropyLoss(Layer):
             counted = target.trunc() != self.ignore_label
             loss = loss * counted
         outer = x.shape[0]
-        return loss.sum() / divisor(self.normalization, outer, x.numel() // outer, counted)
+        return loss.sum() / divisor(self.divide_by, outer, x.numel() // outer, counted)
 
 
 @layer("EuclideanLoss", bottoms=2, tops=1, message="loss_param", is_loss=True)
@@ -333,8 +340,7 @@ class InfogainLoss(Layer):
 
     def setup(self, x: Shape, label: Shape, matrix: Shape | None = None) -> None:
         self.class_axis = canonical_axis(self.axis, x)
-        if self.normalization is None:
-            self.normalization = "BATCH_SIZE" if self.normalize is False else "VALID"
+        self.divide_by = normalization_of(self, otherwise="VALID")
         if matrix is None:
             if not self.source:
                 raise NetError("Infogain matrix source must be specified.")
@@ -362,7 +368,7 @@ class InfogainLoss(Layer):
             rows = rows * counted[:, None]
         log_p = torch.log_softmax(x.reshape(outer, classes, inner), 1)
         loss = -(rows * floored(log_p, log(LOG_FLOOR))).sum() / divisor(
-            self.normalization, outer, inner, counted
+            self.divide_by, outer, inner, counted
         )
         if len(self.config.top) < 2:
             return loss

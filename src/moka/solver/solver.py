@@ -107,7 +107,7 @@ class Solver:
         for net in self.test_nets:
             share_weights(net, self.net, say_what_is_missing=False)
         self._train = TrainingStep(self.net, keep_blobs=keep_blobs)
-        self._tests = [TrainingStep(net) for net in self.test_nets]
+        self._tests = [TrainingStep(net, keep_blobs=keep_blobs) for net in self.test_nets]
         self._params = [
             Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable
         ]
