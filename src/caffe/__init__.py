@@ -6,6 +6,7 @@ from caffe.solver import SGDSolver, get_solver
 from moka.blob import Blob
 from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from moka.layers import REGISTRY
+from moka.layers.python import ArrayLayer as Layer
 from moka.schema.caffe_pb2 import TEST, TRAIN
 
 __version__ = "1.0.0"
@@ -14,6 +15,7 @@ __all__ = [
     "TEST",
     "TRAIN",
     "Blob",
+    "Layer",
     "Net",
     "SGDSolver",
     "get_solver",

@@ -17,6 +17,8 @@ from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
+from moka.layers.python import Python
+from moka.layers.source import MemoryData
 from moka.schema import caffe_pb2
 
 Array = NDArray[np.float32]
@@ -90,15 +92,19 @@ class Net:
         )
 
     @property
-    def layers(self) -> list[SimpleNamespace]:
-        """For each layer its `type` and `blobs`."""
+    def layers(self) -> list[Any]:
+        """For each layer its `type` and `blobs`; for a Python layer the user's own object."""
         return [
-            SimpleNamespace(type=node.type, blobs=self._net.layer_blobs(i))
-            for i, node in enumerate(self._net.graph.nodes)
+            layer.instance
+            if isinstance(layer, Python)
+            else SimpleNamespace(type=node.type, blobs=self._net.layer_blobs(i))
+            for i, (node, layer) in enumerate(
+                zip(self._net.graph.nodes, self._net.layers, strict=True)
+            )
         ]
 
     @property
-    def layer_dict(self) -> OrderedDict[str, SimpleNamespace]:
+    def layer_dict(self) -> OrderedDict[str, Any]:
         """Layer name to layer."""
         names = (node.name for node in self._net.graph.nodes)
         return OrderedDict(zip(names, self.layers, strict=True))
@@ -184,6 +190,27 @@ class Net:
                 what = "Input" if side == "data" else "Diff"
                 raise Exception(f"{what} is not batch sized")
             getattr(blob, side)[...] = value
+
+    def set_input_arrays(self, data: Array, labels: Array) -> None:
+        """Let the MemoryData layer in front give these, batch by batch; they are not copied.
+
+        Args:
+            data: (N, C, H, W) float32, C-contiguous, N a multiple of its batch size.
+            labels: (N,) or (N, 1, 1, 1) float32, C-contiguous.
+        """
+        layer = next(iter(self._net.layers), None)
+        if not isinstance(layer, MemoryData):
+            raise RuntimeError(
+                "set_input_arrays may only be called if the first layer is a MemoryDataLayer"
+            )
+        for name, array, axes in (("data", data, (4,)), ("labels", labels, (1, 4))):
+            if array.dtype != np.float32:
+                raise RuntimeError(f"{name} array must be float32, got {array.dtype}")
+            if array.ndim not in axes:
+                raise RuntimeError(f"{name} array must be {axes[-1]}-d, got {array.ndim}-d")
+            if not array.flags.c_contiguous:
+                raise RuntimeError(f"{name} array must be C contiguous")
+        layer.set_arrays(data, labels)
 
     def reshape(self) -> None:
         """Carry the shapes of the input blobs through the net."""

@@ -14,26 +14,29 @@ from moka.errors import MokaError
 
 if TYPE_CHECKING:
     from moka.api import load, train
+    from moka.layers.python import TensorLayer as Layer
     from moka.net import Net
     from moka.solver.solver import Solver
     from moka.weights import load_weights, save_weights
 
-__all__ = ["MokaError", "Net", "Solver", "load", "load_weights", "save_weights", "train"]
+__all__ = ["Layer", "MokaError", "Net", "Solver", "load", "load_weights", "save_weights", "train"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "moka.api",
-    "train": "moka.api",
-    "Net": "moka.net",
-    "Solver": "moka.solver.solver",
-    "load_weights": "moka.weights",
-    "save_weights": "moka.weights",
+    "Layer": "moka.layers.python.TensorLayer",
+    "load": "moka.api.load",
+    "train": "moka.api.train",
+    "Net": "moka.net.Net",
+    "Solver": "moka.solver.solver.Solver",
+    "load_weights": "moka.weights.load_weights",
+    "save_weights": "moka.weights.save_weights",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import what is used when it is used: reading messages and graphs needs no torch."""
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        module, _, attribute = _HOMES[name].rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'moka' has no attribute '{name}'")

@@ -155,16 +155,16 @@ class ParameterMemory(Memory):
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
         super().__init__(shape, device=parameter.device)
-        self._parameter = parameter
+        self.parameter = parameter
         self._grad = grad
 
     def _storage(self) -> Tensor:
         if not self._grad:
             # `data`, not `detach()`: weights may change between a forward and a backward pass.
-            return self._parameter.data.view(self.shape)
-        if self._parameter.grad is None:
-            self._parameter.grad = torch.zeros_like(self._parameter)
-        return self._parameter.grad.view(self.shape)
+            return self.parameter.data.view(self.shape)
+        if self.parameter.grad is None:
+            self.parameter.grad = torch.zeros_like(self.parameter)
+        return self.parameter.grad.view(self.shape)
 
     def tensor(self) -> Tensor:
         return self._storage()
@@ -295,3 +295,11 @@ class Blob:
 
     def __repr__(self) -> str:
         return f"Blob(shape={self.shape}, data={self.data_memory.state.name})"
+
+
+class BlobVec(list[Blob]):
+    """pycaffe's list of blobs."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Append a blob of zeros."""
+        self.append(Blob(shape))

@@ -23,10 +23,12 @@ from moka.graph import (
     LearnableBlob,
     Node,
     build_graph,
+    in_place_tails,
     mark_backward,
     share,
 )
 from moka.layers import REGISTRY
+from moka.layers.activation import ReLU
 from moka.layers.base import Layer, Shape
 from moka.layers.source import Source
 from moka.schema import caffe_pb2, read_text
@@ -76,6 +78,7 @@ class Net(nn.Module):
         self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]
         self.marks: tuple[BackwardMarks, ...] = self._mark()
         self._tie_shared_weights()
+        self._watchers = self._watch_in_place_chains()
         self.to(self.device)
         self.blobs = self._make_blobs(shapes)
         self._layer_blobs: dict[int, list[Blob]] = {}
@@ -92,11 +95,11 @@ class Net(nn.Module):
         bottoms = [shapes[b] for b in node.bottoms]
         try:
             layer = entry.make(node.layer, *bottoms)
-            tops = [tuple(top) for top in layer.top_shapes(*bottoms)]
         except MokaError as error:
             raise error.at(
                 file=error.file or self.graph.file, layer=node.name, layer_type=node.type
             ) from None
+        tops = layer.first_top_shapes
         shapes.update(zip(node.tops, tops, strict=True))
         for line in net_lines.layer_lines(node, layer, tops, self.data_bytes):
             log.info(line)
@@ -127,6 +130,16 @@ class Net(nn.Module):
             for i, k in blob.users:
                 if owner.requires_grad and not self.marks[i].params[k]:
                     self.layers[i].freeze(k)
+
+    def _watch_in_place_chains(self) -> dict[int, list[tuple[str, ReLU]]]:
+        """For the last in-place layer on a blob, those before it that need to see its result."""
+        watchers: dict[int, list[tuple[str, ReLU]]] = {}
+        for i, last in in_place_tails(self.graph.nodes).items():
+            layer = self.layers[i]
+            if isinstance(layer, ReLU):
+                layer.others_follow = True
+                watchers.setdefault(last, []).append((self.graph.nodes[i].tops[0], layer))
+        return watchers
 
     def _make_blobs(self, shapes: Mapping[str, Shape]) -> dict[str, Blob]:
         blobs: dict[str, Blob] = {}
@@ -273,11 +286,12 @@ class Net(nn.Module):
             raise error.at(
                 file=error.file or self.graph.file, layer=node.name, layer_type=node.type
             ) from None
-        if isinstance(tops, Tensor):
-            return (tops,)
-        if isinstance(layer, Source):
-            return [t.to(self.device, non_blocking=True) for t in tops]
-        return tops
+        made = (tops,) if isinstance(tops, Tensor) else tops
+        for name, relu in self._watchers.get(index, ()):
+            relu.see_blob(made[self.graph.nodes[index].tops.index(name)].detach())
+        if not bottoms:  # data comes from the host
+            return [t.to(self.device, non_blocking=True) for t in made]
+        return made
 
     def reshape(self) -> None:
         """Carry the shapes of the input blobs through the net.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,6 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"caffe: {error}", file=sys.stderr)
             else:
                 log.critical(str(error))
+            return 1
+        except Exception as error:
+            notes = getattr(error, "__notes__", None)
+            if not notes:
+                raise
+            traceback.print_exception(error)  # of a user's own layer
+            log.critical("%s: %s (%s)", type(error).__name__, error, notes[0])
             return 1
         except KeyboardInterrupt:
             log.error("Interrupted.")

@@ -1,9 +1,9 @@
-"""Rows of HDF5 files, as HDF5Data reads them: file after file, batches run across files."""
+"""Rows of HDF5 files, as HDF5Data reads and HDF5Output writes them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,30 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
     if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
         raise DataError(f"the datasets have different numbers of rows: {rows}.", file=file)
     return arrays
+
+
+def append_rows(file: PathLike, columns: Mapping[str, Array], *, afresh: bool) -> None:
+    """Write rows to datasets of a file, after those that are there.
+
+    Args:
+        columns: (rows, ...) for each dataset.
+        afresh: start a new file, in the place of an old one.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    h5py = _h5py()
+    try:
+        with h5py.File(file, "w" if afresh else "a") as opened:
+            for name, rows in columns.items():
+                if name not in opened:
+                    shape = (0, *rows.shape[1:])
+                    opened.create_dataset(name, shape, np.float32, maxshape=(None, *shape[1:]))
+                dataset = opened[name]
+                dataset.resize(len(dataset) + len(rows), axis=0)
+                dataset[len(dataset) - len(rows) :] = rows
+    except OSError as error:
+        raise DataError(f"Failed writing HDF5 file: {error}.", file=file) from None
 
 
 def _h5py() -> Any:

@@ -1,6 +1,7 @@
 """A net's structure as plain data: states, splits, wiring, sharing, backward marks."""
 
 from moka.graph.backward import BackwardMarks, mark_backward
+from moka.graph.chains import in_place_tails
 from moka.graph.graph import Graph, build_graph
 from moka.graph.sharing import LearnableBlob, share
 from moka.graph.wiring import Node
@@ -11,6 +12,7 @@ __all__ = [
     "LearnableBlob",
     "Node",
     "build_graph",
+    "in_place_tails",
     "mark_backward",
     "share",
 ]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import log
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Check, Layer, Shape, canonical_axis, param, refuse_in_place
@@ -20,19 +23,57 @@ def relu(x: Tensor, *, negative_slope: float = 0.0) -> Tensor:
     return F.leaky_relu(x, negative_slope) if negative_slope else torch.relu(x)
 
 
+class _Final:
+    """What the last in-place layer on a blob has left there; None: not known yet."""
+
+    blob: Tensor | None = None
+
+
+class _ReLUOfBlob(Function):
+    """ReLU that other in-place layers follow. By hand because BVLC Caffe takes the sign for its
+    gradient from the blob, where by then the last of those layers has put its values."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, negative_slope: float, final: _Final) -> Tensor:
+        y = relu(x, negative_slope=negative_slope)
+        ctx.negative_slope, ctx.final = negative_slope, final
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        blob = y if ctx.final.blob is None else ctx.final.blob
+        return torch.where(blob > 0, grad, grad * ctx.negative_slope), None, None
+
+
 @layer("ReLU", bottoms=1, tops=1)
 class ReLU(Layer):
     """Rectified linear unit: y = max(x, 0) + negative_slope * min(x, 0).
 
     Bottom and top: any shape. Message: relu_param (`engine` changes nothing here). At 0 the
-    gradient is negative_slope. Nair and Hinton, 2010.
+    gradient is negative_slope. Where other in-place layers follow on the same blob, the gradient
+    takes its sign from what they leave there, as in BVLC Caffe. Nair and Hinton, 2010.
     """
 
     negative_slope = param()
     engine = param()
 
+    def setup(self, x: Shape) -> None:
+        self.others_follow = False
+        self._final: _Final | None = None  # of the pass under way
+
     def forward(self, x: Tensor) -> Tensor:
-        return relu(x, negative_slope=self.negative_slope)
+        if not self.others_follow or not torch.is_grad_enabled():
+            return relu(x, negative_slope=self.negative_slope)
+        self._final = _Final()
+        return _ReLUOfBlob.apply(x, self.negative_slope, self._final)  # type: ignore[no-untyped-call]
+
+    def see_blob(self, blob: Tensor) -> None:
+        """Take notice of what the last in-place layer on this one's blob has left there."""
+        if self._final is not None:
+            self._final.blob, self._final = blob, None
 
 
 @layer("Sigmoid", bottoms=1, tops=1)

@@ -114,6 +114,10 @@ class Layer(nn.Module):
         config: the layer's message, with its phase set.
         bottom_shapes: what it will be given.
 
+    Attributes:
+        first_top_shapes: shapes of the tops for these bottoms.
+        weights: the parameters.
+
     Raises:
         NetError: the local fact only; the net adds file and layer.
     """
@@ -136,10 +140,8 @@ class Layer(nn.Module):
             setattr(self, field.name, field.read(config, self.entry.message))
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)
-        self.top_shapes(*bottom_shapes)
-        self.weights = nn.ParameterList(
-            nn.Parameter(fill(spec.filler, spec.shape)) for spec in self.blob_specs(*bottom_shapes)
-        )
+        self.first_top_shapes = [tuple(top) for top in self.top_shapes(*bottom_shapes)]
+        self.weights = nn.ParameterList(self.make_weights(*bottom_shapes))
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
         self._frozen: set[int] = set()
         self._adapted = False  # whether `blobs` differs from `weights`
@@ -164,6 +166,11 @@ class Layer(nn.Module):
     def blob_specs(self, *bottom_shapes: Any, **_: Any) -> Iterable[BlobSpec]:
         """Shape and filler of each parameter, in Caffe's order."""
         return ()
+
+    def make_weights(self, *bottom_shapes: Shape) -> list[nn.Parameter]:
+        """The parameters, filled."""
+        specs = self.blob_specs(*bottom_shapes)
+        return [nn.Parameter(fill(spec.filler, spec.shape)) for spec in specs]
 
     @property
     def blobs(self) -> list[Tensor]:

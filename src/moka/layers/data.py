@@ -1,19 +1,24 @@
-"""Layers that read files: databases and HDF5."""
+"""Layers that read and write files: databases and HDF5."""
 
 from __future__ import annotations
+
+import logging
+import os
 
 import torch
 from torch import Tensor
 
 from moka.data.batches import CursorState, RecordBatches
 from moka.data.feed import Feed
-from moka.data.hdf5 import Hdf5Rows
+from moka.data.hdf5 import Hdf5Rows, append_rows
 from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.errors import NetError
-from moka.layers.base import Shape, not_negative, param, positive
+from moka.layers.base import Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.source import Source
+
+log = logging.getLogger("moka.detail")
 
 
 @layer("Data", bottoms=0, tops=(1, 2))
@@ -126,3 +131,42 @@ class HDF5Data(Source):
             f"Loading list of HDF5 filenames from: {self.source}",
             f"Number of HDF5 files: {len(self.rows.files)}",
         ]
+
+
+@layer("HDF5Output", bottoms=2, tops=0, message="hdf5_output_param", fixed_bottoms=(0, 1))
+class HDF5Output(Layer):
+    """Writes its bottoms to an HDF5 file, as the datasets "data" and "label".
+
+    Bottoms: two blobs of at most 4 axes and the same first one, N; they take no gradient. The
+    datasets are (N, C, H, W), missing axes 1. Each pass adds its rows; the first one starts the
+    file anew. Message: hdf5_output_param (`file_name`). (BVLC Caffe ends with an error in the
+    second pass.)
+
+    Errors: another number of axes or rows; a file that cannot be written.
+    """
+
+    file_name = param(required=True)
+
+    def setup(self, data: Shape, label: Shape) -> None:
+        folder = os.path.dirname(self.file_name) or "."
+        if not os.access(folder, os.W_OK):
+            raise NetError(f"Failed to open HDF5 file{self.file_name}: {folder} cannot be written.")
+        self.passes = 0
+
+    def top_shapes(self, data: Shape, label: Shape) -> list[Shape]:
+        if len(data) > 4 or len(label) > 4:
+            raise NetError(f"writes blobs of at most 4 axes, got {data} and {label}.")
+        if data[:1] != label[:1] or not data:
+            raise NetError(f"needs as many labels as rows of data, got {data} and {label}.")
+        return []
+
+    def forward(self, data: Tensor, label: Tensor) -> list[Tensor]:
+        log.info("Saving HDF5 file %s", self.file_name)
+        columns = {
+            name: tensor.detach().cpu().reshape(*tensor.shape, *(1,) * (4 - tensor.dim())).numpy()
+            for name, tensor in (("data", data), ("label", label))
+        }
+        append_rows(self.file_name, columns, afresh=self.passes == 0)
+        self.passes += 1
+        log.info("Successfully saved %d rows", len(data))
+        return []

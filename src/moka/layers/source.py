@@ -1,20 +1,26 @@
-"""Layers without bottoms: what a net starts from."""
+"""Layers without bottoms that need no file: what a net starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from moka.data import datum
 from moka.data.batches import CursorState
-from moka.errors import NetError
+from moka.data.transform import Transform
+from moka.errors import DataError, NetError
 from moka.fillers import fill
-from moka.layers.base import BlobSpec, Layer, Shape, not_negative, param
+from moka.layers.base import BlobSpec, Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 
 T = TypeVar("T")
+Array = NDArray[Any]
 
 
 class Source(Layer):
@@ -108,6 +114,92 @@ class DummyData(Source):
         if k not in self.constants:
             self.constants[k] = fill(self.fillers[k], shape)
         return self.constants[k]
+
+
+@layer("MemoryData", bottoms=0, tops=2)
+class MemoryData(Source):
+    """Batches from arrays that the caller hands over, in order, over and over.
+
+    Tops: data (batch_size, channels, height, width); labels (batch_size,), which the first pass
+    makes (batch_size, 1, 1, 1), as in BVLC Caffe. Message: memory_data_param. Arrays are taken
+    as they are; Datum records pass through transform_param, and height and width are those of
+    the transformed image.
+
+    Errors: a size that is missing; a pass before `set_arrays` or `add_datums`; arrays of other
+    sizes, or whose number of items is no multiple of batch_size.
+    """
+
+    batch_size = param(positive, required=True)
+    channels = param(positive, required=True)
+    height = param(positive, required=True)
+    width = param(positive, required=True)
+
+    def setup(self) -> None:
+        self.transform = Transform(self.config.transform_param, training=self.training)
+        self.data: Tensor | None = None
+        self.labels = torch.empty(0)
+        self.position = 0  # of the next batch's first item
+        self.label_shape: Shape = (self.batch_size,)
+
+    @property
+    def item_shape(self) -> Shape:
+        """(C, H, W) of one image."""
+        return (self.channels, self.height, self.width)
+
+    def top_shapes(self) -> list[Shape]:
+        return [(self.batch_size, *self.item_shape), self.label_shape]
+
+    def set_arrays(self, data: Array, labels: Array) -> None:
+        """Use these from now on; they are not copied.
+
+        Args:
+            data: (N, C, H, W) float32, N a multiple of batch_size.
+            labels: N numbers.
+
+        Raises:
+            DataError: another shape, or not one label an item.
+        """
+        count = len(data)
+        if data.shape[1:] != self.item_shape:
+            raise DataError(f"items have shape {data.shape[1:]}, not {self.item_shape}.")
+        if labels.size != count:
+            raise DataError(f"{count} items need as many labels, found {labels.size}.")
+        if not count or count % self.batch_size:
+            raise DataError(f"{count} items are no multiple of the batch size, {self.batch_size}.")
+        self.data = torch.from_numpy(np.asarray(data, np.float32))
+        self.labels = torch.from_numpy(np.asarray(labels, np.float32)).reshape(-1)
+        self.position = 0
+
+    def add_datums(self, datums: Sequence[caffe_pb2.Datum]) -> None:
+        """Use these records, transformed, from now on.
+
+        Raises:
+            DataError: as `set_arrays`, or a record that cannot be decoded or transformed.
+        """
+        images = [datum.decode(record) for record in datums]
+        shapes = [image.shape for image in images]
+        for shape in set(shapes):
+            self.transform.out_shape(shape)
+        draw = self.transform.draw(shapes, np.random.default_rng(int(torch.randint(2**63 - 1, ()))))
+        self.set_arrays(
+            self.transform.apply(images, draw), np.array([d.label for d in datums], np.float32)
+        )
+
+    def forward(self) -> list[Tensor]:
+        if self.data is None:
+            raise NetError(
+                "has no data yet.", advice="Give it arrays first (pycaffe: net.set_input_arrays)."
+            )
+        here = slice(self.position, self.position + self.batch_size)
+        self.position = here.stop % len(self.data)
+        self.label_shape = (self.batch_size, 1, 1, 1)
+        return [self.data[here], self.labels[here].reshape(self.label_shape)]
+
+    def state(self) -> CursorState:
+        return CursorState(self.position)
+
+    def load_state(self, state: CursorState) -> None:
+        self.position = state.records_read
 
 
 @layer("Parameter", bottoms=0, tops=1)

@@ -1,0 +1,17 @@
+"""Which layer is the last to write into a blob that several layers in turn change in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moka.graph.wiring import Node
+
+
+def in_place_tails(nodes: Sequence[Node]) -> dict[int, int]:
+    """For every in-place layer that others follow on the same blob, the last of those."""
+    writers: dict[str, list[int]] = {}
+    for i, node in enumerate(nodes):
+        for j, top in enumerate(node.tops):
+            if node.in_place(j):
+                writers.setdefault(top, []).append(i)
+    return {i: chain[-1] for chain in writers.values() for i in chain[:-1]}

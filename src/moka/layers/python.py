@@ -1,0 +1,291 @@
+"""Layers written in Python by the user, named by module and class in the prototxt.
+
+Two kinds. A `caffe.Layer` (here `ArrayLayer`) is pycaffe's: it sees NumPy blobs and writes its
+gradient by hand. A `moka.Layer` (here `TensorLayer`) is one function of tensors: its gradient is
+autograd's, and it runs where the net runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from moka.blob import Blob, BlobVec, Memory, ParameterMemory
+from moka.errors import NetError
+from moka.layers.base import Layer, Shape, param
+from moka.layers.registry import layer
+from moka.schema import caffe_pb2
+
+
+class ArrayLayer:
+    """pycaffe's `caffe.Layer`, the base of layers that compute with NumPy.
+
+    A subclass defines `setup(bottom, top)`, called once; `reshape(bottom, top)`, called before
+    each pass, which gives the tops their shapes; `forward(bottom, top)`; and
+    `backward(top, propagate_down, bottom)`. `bottom` and `top` are lists of Blob.
+
+    Attributes:
+        param_str: what the prototxt says there, "" if nothing.
+        phase: caffe.TRAIN (0) or caffe.TEST (1).
+        blobs: its parameters; `self.blobs.add_blob(*shape)` in `setup` adds one.
+        type: "Python".
+    """
+
+    type = "Python"
+    param_str = ""
+    phase: int = caffe_pb2.TRAIN
+
+    def __init__(self, config: caffe_pb2.LayerParameter) -> None:
+        self.layer_param = config
+
+    @property
+    def blobs(self) -> BlobVec:
+        return self.__dict__.setdefault("_blobs", BlobVec())  # no need to call our __init__
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Look at the bottoms, read `param_str`, add parameters."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give each top its shape."""
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Fill each top's `data`."""
+        raise NetError(f"{type(self).__qualname__} has no forward(self, bottom, top).")
+
+    def backward(
+        self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]
+    ) -> None:
+        """Fill the `diff` of each bottom that is to be propagated to, from the tops' `diff`."""
+        raise NetError(
+            f"{type(self).__qualname__} has no backward(self, top, propagate_down, bottom), but"
+            " something before it needs gradients.",
+            advice="Write one, or set propagate_down: false for its bottoms.",
+        )
+
+
+class TensorLayer(Layer):
+    """`moka.Layer`, the base of layers that are one function of tensors.
+
+    A subclass defines `forward(self, *bottoms)`, which returns one tensor or a sequence of them,
+    one for each top; autograd gives the gradient. `setup(self, *bottom_shapes)` may make
+    parameters and modules as in any `nn.Module`; the parameters are the layer's blobs, in the
+    order they are made, and are trained, saved and shared as other layers' are. The shapes of
+    the tops are found by running `forward` without data; where that cannot be, because they
+    depend on values, define `top_shapes(self, *bottom_shapes)`.
+
+    Attributes:
+        param_str: what the prototxt says there, "" if nothing.
+        training: whether the phase is TRAIN.
+    """
+
+    param_str = param()
+
+    def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
+        with _named(config):
+            super().__init__(config, *bottom_shapes)
+            self.train(self.training)  # modules made in `setup` too
+
+    def make_weights(self, *_: Shape) -> list[nn.Parameter]:
+        return list(self.parameters())
+
+    def share_weight(self, index: int, weight: nn.Parameter) -> None:
+        mine = self.weights[index]
+        super().share_weight(index, weight)
+        for module in self.modules():
+            for name, parameter in list(module._parameters.items()):
+                if parameter is mine:
+                    module._parameters[name] = weight
+
+    def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+                tops = self.forward(*(torch.empty(shape) for shape in bottom_shapes))
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            raise NetError(
+                f"the shapes of its tops depend on values ({error}).",
+                advice="Define top_shapes(self, *bottom_shapes) in its class.",
+            ) from None
+        return [tuple(t.shape) for t in ((tops,) if isinstance(tops, Tensor) else tops)]
+
+
+@layer("Python", bottoms=(0, None), tops=(0, None))
+class Python(Layer):
+    """A layer written in Python: the class `layer` of the module `module`.
+
+    Bottoms and tops: what the class says. Blobs: those its `setup` makes. Message: python_param
+    (`module` is imported from the Python path; `param_str` is the class's to read;
+    `share_in_parallel` changes nothing within one process). The class is a `caffe.Layer`, which
+    computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
+
+    Errors: a module or class that cannot be found, a class of neither kind. Whatever the class
+    itself raises comes out as it is, with a note that names the layer.
+    """
+
+    module = param(required=True)
+    layer = param(required=True)
+    param_str = param()
+    share_in_parallel = param()
+
+    def __new__(cls, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> Any:
+        found = _find_class(config)
+        if issubclass(found, TensorLayer):
+            return found(config, *bottom_shapes)
+        return super().__new__(cls)
+
+    def setup(self, *bottom_shapes: Shape) -> None:
+        config = self.config
+        self.bottoms = [Blob(shape) for shape in bottom_shapes]
+        self.tops = [
+            # In place a bottom and a top are one blob, as in Caffe.
+            self.bottoms[k] if list(config.bottom[k : k + 1]) == [name] else Blob()
+            for k, name in enumerate(config.top)
+        ]
+        self._passes = 0
+        with _named(config):
+            self.instance = _find_class(config)(config)
+            self.instance.param_str = self.param_str
+            self.instance.phase = config.phase
+            self.instance.setup(self.bottoms, self.tops)
+
+    def make_weights(self, *_: Shape) -> list[nn.Parameter]:
+        blobs = self.instance.blobs
+        weights = [nn.Parameter(torch.from_numpy(blob.data)) for blob in blobs]
+        for blob in blobs:
+            blob.diff_memory = Memory(blob.shape)
+        return weights
+
+    def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
+        for blob, shape in zip(self.bottoms, bottom_shapes, strict=True):
+            blob.reshape(*shape)
+        with _named(self.config):
+            self.instance.reshape(self.bottoms, self.tops)
+        return [blob.shape for blob in self.tops]
+
+    def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
+        return _Call.apply(self, *bottoms, *self.weights)  # type: ignore[no-untyped-call]
+
+    def compute(self, bottoms: Sequence[Tensor]) -> list[Tensor]:
+        """The user's reshape and forward."""
+        self._passes += 1
+        with self._parameters_in_view():
+            for blob, tensor in zip(self.bottoms, bottoms, strict=True):
+                blob.data_memory.put(tensor.contiguous())
+            with _named(self.config):
+                self.instance.reshape(self.bottoms, self.tops)
+                self.instance.forward(self.bottoms, self.tops)
+        like = bottoms[0] if bottoms else torch.empty(())
+        return [blob.data_memory.cpu_data().clone().to(like) for blob in self.tops]
+
+    def differentiate(
+        self, bottoms: Sequence[Tensor], wanted: Sequence[bool], tops: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The user's backward, for gradients of the tops; gradients of bottoms and parameters."""
+        parameters = self.instance.blobs
+        for blob in (*self.bottoms, *parameters):
+            blob.diff[...] = 0
+        for blob, grad in zip(self.tops, tops, strict=True):
+            blob.diff_memory.put(grad.contiguous())
+        with self._parameters_in_view(), _named(self.config):
+            self.instance.backward(self.tops, list(wanted[: len(bottoms)]), self.bottoms)
+        like = [*bottoms, *self.weights]
+        return [
+            blob.diff_memory.cpu_data().clone().to(tensor)
+            for blob, tensor in zip((*self.bottoms, *parameters), like, strict=True)
+        ]
+
+    @contextmanager
+    def _parameters_in_view(self) -> Iterator[None]:
+        """The instance's blobs show the parameters, and what it writes there is taken over."""
+        memories = []
+        for blob, weight in zip(self.instance.blobs, self.weights, strict=True):
+            memory = blob.data_memory
+            if (
+                not isinstance(memory, ParameterMemory)
+                or memory.parameter is not weight
+                or memory.device != weight.device
+            ):
+                memory = ParameterMemory(weight, grad=False, shape=blob.shape)
+                blob.data_memory = memory
+            memory.pull()
+            memories.append(memory)
+        yield
+        for memory in memories:
+            memory.push()
+
+
+class _Call(Function):
+    """The user's forward and backward as one step of autograd. If the layer has run again since
+    (it may keep things from forward to backward), the pass in question is run once more."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: Python, *tensors: Tensor) -> tuple[Tensor, ...]:
+        bottoms = tensors[: len(layer.bottoms)]
+        tops = layer.compute(bottoms)
+        ctx.layer, ctx.number = layer, layer._passes
+        ctx.save_for_backward(*bottoms)
+        return tuple(tops)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        bottoms = ctx.saved_tensors
+        if ctx.layer._passes != ctx.number:
+            ctx.layer.compute(bottoms)
+            ctx.number = ctx.layer._passes
+        return None, *ctx.layer.differentiate(bottoms, ctx.needs_input_grad[1:], grads)
+
+
+TensorLayer.entry = Python.entry
+
+
+def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
+    """The class a prototxt names.
+
+    Raises:
+        NetError: there is no such module or class, or it is no layer.
+    """
+    name, class_name = config.python_param.module, config.python_param.layer
+    try:
+        with _named(config):
+            module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # something else that the module itself imports
+        raise NetError(
+            f'cannot import the module "{name}".',
+            advice="Put its folder on PYTHONPATH; a path of folders is written with dots.",
+        ) from None
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type) or not issubclass(found, (ArrayLayer, TensorLayer)):
+        raise NetError(
+            f'the module "{name}" ({module.__file__}) has no layer "{class_name}".',
+            advice="It has to be a class derived from caffe.Layer or moka.Layer.",
+        )
+    return found
+
+
+@contextmanager
+def _named(config: caffe_pb2.LayerParameter) -> Iterator[None]:
+    """What the user's code raises passes as it is, with a note that says which layer it was."""
+    try:
+        yield
+    except NetError:
+        raise
+    except Exception as error:
+        python = config.python_param
+        note = f'raised by layer "{config.name}" (Python, {python.module}.{python.layer})'
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
