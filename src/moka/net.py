@@ -77,6 +77,7 @@ class Net(nn.Module):
             raise error.at(file=graph.file) from None
         self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]
         self.marks: tuple[BackwardMarks, ...] = self._mark()
+        self._cut = self._cut_bottoms()
         self._tie_shared_weights()
         self._watchers = self._watch_in_place_chains()
         self.to(self.device)
@@ -114,6 +115,19 @@ class Net(nn.Module):
                 specs = self.graph.nodes[i].layer.param
                 mults[i][k] = specs[k].lr_mult if k < len(specs) else 1.0
         return mark_backward(self.graph.nodes, mults, self.graph.param.force_backward)
+
+    def _cut_bottoms(self) -> list[list[int]]:
+        """For each layer the bottoms that `propagate_down: false` keeps from a gradient."""
+        return [
+            [
+                j
+                for j, (asked, wanted) in enumerate(
+                    zip(node.layer.propagate_down, marks.bottoms, strict=False)
+                )
+                if not asked and not wanted  # force_backward overrules it
+            ]
+            for node, marks in zip(self.graph.nodes, self.marks, strict=True)
+        ]
 
     def _tie_shared_weights(self) -> None:
         for blob in self.learnable:
@@ -252,9 +266,8 @@ class Net(nn.Module):
                 blobs.update((top, inputs[top]) for top in node.tops)
                 continue
             bottoms = [blobs[b] for b in node.bottoms]
-            for j, wanted in enumerate(node.layer.propagate_down):
-                if not wanted and not self.marks[i].bottoms[j]:  # force_backward overrules it
-                    bottoms[j] = bottoms[j].detach()
+            for j in self._cut[i]:
+                bottoms[j] = bottoms[j].detach()
             blobs.update(zip(node.tops, self.run_layer(i, bottoms), strict=True))
             if keep is not None:
                 for name in self._last_use[i]:
@@ -312,7 +325,7 @@ class Net(nn.Module):
 
     def _check_shapes(self, given: dict[str, Shape]) -> None:
         """Raises NetError if inputs of these shapes cannot run; what fits is not checked again."""
-        if given != self._checked_shapes:
+        if given != self._checked_shapes and not torch.compiler.is_compiling():
             self._infer_shapes(given)
             self._checked_shapes = given
 

@@ -297,3 +297,71 @@ def test_the_oldest_form_of_the_constructor(open_net: NetOpener, tmp_path: Path)
 def test_a_layer_that_is_not_there(net: caffe.Net) -> None:
     with pytest.raises(NetError, match="no layer is named"):
         net.forward(start="nowhere")
+
+
+MEMORY = """
+layer { name: "m" type: "MemoryData" top: "data" top: "label"
+  memory_data_param { batch_size: 2 channels: 1 height: 1 width: 2 } }
+"""
+
+
+def test_set_input_arrays(tmp_path: Path) -> None:
+    file = tmp_path / "memory.prototxt"
+    file.write_text(MEMORY)
+    net = caffe.Net(str(file), caffe.TEST)
+    items = np.arange(8, dtype=np.float32).reshape(4, 1, 1, 2)
+    net.set_input_arrays(items, np.arange(4, dtype=np.float32))
+    for first in (0, 2, 0):
+        out = net.forward()
+        np.testing.assert_array_equal(out["data"], items[first : first + 2])
+        assert out["label"].flatten().tolist() == [first, first + 1]
+    labels = np.zeros((4, 1, 1, 1), np.float32)
+    for data, message in (
+        (items.astype(np.float64), "data array must be float32"),
+        (items[0], "data array must be 4-d"),
+        (items[:, :, :, ::-1], "data array must be C contiguous"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            net.set_input_arrays(data, labels)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="labels array must be 4-d, got 2-d"):
+        net.set_input_arrays(items, labels.reshape(4, 1))
+
+
+def test_set_input_arrays_needs_a_memory_data_layer(net: caffe.Net) -> None:
+    with pytest.raises(RuntimeError, match="if the first layer is a MemoryDataLayer"):
+        net.set_input_arrays(np.zeros((2, 3), np.float32), np.zeros(2, np.float32))
+
+
+OWN = """
+import caffe
+
+class Count(caffe.Layer):
+    def setup(self, bottom, top):
+        self.value = 0
+        self.blobs.add_blob(2)
+    def set_value(self, value):
+        self.value = value
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+    def forward(self, bottom, top):
+        top[0].data[...] = self.value
+"""
+
+
+def test_a_python_layer_is_the_users_own_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "count_layer.py").write_text(OWN)
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "c" type: "Python" top: "y"'
+        ' python_param { module: "count_layer" layer: "Count" } }'
+    )
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    made = net.layers[0]
+    assert (made.type, made.phase, [b.shape for b in made.blobs]) == ("Python", caffe.TEST, [(2,)])
+    assert net.layer_dict["c"] is made
+    made.set_value(7)
+    assert net.forward()["y"].tolist() == [7]
+    made.blobs[0].data[...] = 3
+    assert net.params["c"][0].data.tolist() == [3, 3]

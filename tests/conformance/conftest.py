@@ -27,6 +27,7 @@ class Case:
     """
 
     def __init__(self, path: Path, factor: float = 1.0) -> None:
+        self.name = path.stem
         self.folder = path if path.is_dir() else None
         with np.load(path / "expect.npz" if self.folder else path) as stored:
             self.values: dict[str, Array] = {key: stored[key] for key in stored.files}
@@ -87,6 +88,8 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     cuda = "device" in request.fixturenames and _device(request).type == "cuda"
     made = Case(request.param, CUDA_FACTOR if cuda else 1.0)
     made.write_files()
+    if made.options.get("python_path"):
+        monkeypatch.syspath_prepend(str(tmp_path))
     return made
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from moka.data.hdf5 import Hdf5Rows, read_datasets, read_list
+from moka.data.hdf5 import Hdf5Rows, append_rows, read_datasets, read_list
 from moka.errors import DataError
 
 
@@ -104,3 +104,18 @@ def test_going_on_after_some_rows(source: str, seed: int | None, skip: int) -> N
     resumed = Hdf5Rows(source, ["label"], seed).batches(1, skip)
     rows = [float(label[0]) for (label,) in islice(straight, skip + 9)]
     assert [float(label[0]) for (label,) in islice(resumed, 9)] == rows[skip:]
+
+
+def test_rows_are_appended_or_start_afresh(tmp_path: Path) -> None:
+    file = tmp_path / "out.h5"
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for afresh, count in ((True, 3), (False, 6), (False, 9), (True, 3)):
+        append_rows(file, {"a": rows, "b": rows[:, 0]}, afresh=afresh)
+        a, b = read_datasets(file, ["a", "b"])
+        np.testing.assert_array_equal(a, np.concatenate([rows] * (count // 3)))
+        np.testing.assert_array_equal(b, a[:, 0])
+
+
+def test_rows_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing/out\.h5: Failed writing HDF5 file"):
+        append_rows(tmp_path / "missing" / "out.h5", {}, afresh=True)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from moka.engine.layerwise import Layerwise
 from moka.errors import NetError
+from moka.layers.activation import ReLU
 
 if TYPE_CHECKING:
+    from tests.conftest import NetMaker
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
 
     from moka.layers import Layer
@@ -115,6 +118,53 @@ def gradient_at(layer: Layer, *values: float) -> list[float]:
 )
 def test_gradient_at_zero(make_layer: LayerMaker, text: str, wanted: float) -> None:
     assert gradient_at(make_layer(text, (1, 1)), 0.0) == [wanted]
+
+
+CHAIN = """
+force_backward: true
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 } } }
+layer { name: "p" type: "Power" bottom: "x" top: "y" }
+layer { name: "relu" type: "ReLU" bottom: "y" top: "y" relu_param { negative_slope: 0.5 } }
+layer { name: "shift" type: "Power" bottom: "y" top: "y" power_param { scale: 3 shift: %s } }
+layer { name: "scale" type: "Power" bottom: "y" top: "y" power_param { scale: %s } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "slopes"),
+    [(0, 1, (0.5, 0.5, 1, 1)), (6, 1, (0.5, 1, 1, 1)), (0, -1, (1, 1, 0.5, 0.5))],
+)
+def test_relu_takes_its_sign_from_what_in_place_layers_leave(
+    make_net: NetMaker, shift: float, scale: float, slopes: tuple[float, ...]
+) -> None:
+    """BVLC Caffe's gradient, in both engines: the blob's last values decide."""
+    net = make_net(CHAIN % (shift, scale))
+    x = torch.tensor([-8.0, -1, 1, 4])
+    wanted = [3 * scale * slope for slope in slopes]
+    tracked = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(net.propagate({"x": tracked})["y"].sum(), tracked)
+    assert grad.tolist() == wanted
+    engine = Layerwise(net)
+    net.blobs["x"].data[...] = x
+    engine.forward()
+    net.blobs["y"].diff[...] = 1
+    engine.backward()
+    assert net.blobs["x"].diff.tolist() == wanted
+
+
+def test_relu_in_place_alone_has_its_own_gradient(make_net: NetMaker) -> None:
+    net = make_net(CHAIN.split('layer { name: "shift"')[0])
+    x = torch.tensor([-8.0, 0, 1, 4], requires_grad=True)
+    (grad,) = torch.autograd.grad(net.propagate({"x": x})["y"].sum(), x)
+    assert grad.tolist() == [0.5, 0.5, 1, 1]
+
+
+def test_relu_keeps_nothing_of_a_chain_after_the_pass(make_net: NetMaker) -> None:
+    net = make_net(CHAIN % (0, 1))
+    net.propagate({"x": torch.ones(4, requires_grad=True)})
+    relu = net.layers[2]
+    assert isinstance(relu, ReLU)
+    assert relu._final is None
 
 
 def test_sigmoid_and_tanh_at_their_ends(make_layer: LayerMaker, run: Runner) -> None:

@@ -16,7 +16,9 @@ from moka.layers.data import Data
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import LayerMaker
+    from tests.layers.conftest import LayerMaker, Shape
+
+    from moka.layers import Layer
 
 
 def with_tops(kind: str, tops: str, more: str) -> str:
@@ -124,3 +126,46 @@ def test_hdf5_data_shuffled_has_every_row_once_an_epoch(
     epochs = [made()[0].tolist() for _ in range(6)]
     assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def output_layer(make_layer: LayerMaker, file: Path, *shapes: Shape) -> Layer:
+    return make_layer(
+        f'type: "HDF5Output" hdf5_output_param {{ file_name: "{file}" }}', *shapes or ((2, 3), (2,))
+    )
+
+
+def test_hdf5_output_adds_the_rows_of_each_pass(make_layer: LayerMaker, tmp_path: Path) -> None:
+    file = tmp_path / "out.h5"
+    file.write_text("something older")
+    made = output_layer(make_layer, file)
+    assert file.read_text() == "something older"
+    for k in range(2):
+        assert not made(torch.full((2, 3), float(k)), torch.tensor([k, k + 0.5]))
+    with h5py.File(file) as written:
+        assert sorted(written) == ["data", "label"]
+        assert written["data"].shape == (4, 3, 1, 1)
+        assert written["data"][:, 2, 0, 0].tolist() == [0, 0, 1, 1]
+        assert written["label"].shape == (4, 1, 1, 1)
+        assert written["label"][:, 0, 0, 0].tolist() == [0, 0.5, 1, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 3), (3,)), r"as many labels as rows of data, got \(2, 3\) and \(3,\)"),
+        (((2, 1, 1, 1, 1), (2,)), "blobs of at most 4 axes"),
+        (((), ()), "as many labels as rows"),
+    ],
+)
+def test_hdf5_output_refuses(
+    make_layer: LayerMaker, tmp_path: Path, shapes: tuple[Shape, Shape], message: str
+) -> None:
+    with pytest.raises(NetError, match=message):
+        output_layer(make_layer, tmp_path / "out.h5", *shapes)
+
+
+def test_hdf5_output_needs_a_folder_and_a_name(make_layer: LayerMaker, tmp_path: Path) -> None:
+    with pytest.raises(NetError, match=r"missing/out\.h5.*missing cannot be written"):
+        output_layer(make_layer, tmp_path / "missing" / "out.h5")
+    with pytest.raises(NetError, match="file_name is missing"):
+        make_layer('type: "HDF5Output"', (1,), (1,))

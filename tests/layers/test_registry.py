@@ -17,6 +17,7 @@ import torch
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, Layer
 from moka.layers.registry import layer
+from moka.layers.source import MemoryData
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, format_text, parse_text
 
@@ -67,6 +68,7 @@ MINIMAL = {
     "Filter": Minimal((IMAGE, LABELS)),
     "Flatten": Minimal(),
     "HDF5Data": Minimal((), 2, 'hdf5_data_param { source: "rows.txt" batch_size: 2 }'),
+    "HDF5Output": Minimal(("2 3", LABELS), 0, 'hdf5_output_param { file_name: "written.h5" }'),
     "HingeLoss": Minimal((ROWS, LABELS)),
     "Im2col": Minimal(fields="convolution_param { kernel_size: 3 }"),
     "InfogainLoss": Minimal((ROWS, LABELS, "1 1 6 6")),
@@ -77,11 +79,15 @@ MINIMAL = {
     "LRN": Minimal(),
     "Log": Minimal(),
     "MVN": Minimal(),
+    "MemoryData": Minimal(
+        (), 2, "memory_data_param { batch_size: 2 channels: 3 height: 4 width: 4 }"
+    ),
     "MultinomialLogisticLoss": Minimal((ROWS, LABELS)),
     "PReLU": Minimal(least=-0.9),
     "Parameter": Minimal((), 1, "parameter_param { shape { dim: 2 } }"),
     "Pooling": Minimal(fields="pooling_param { kernel_size: 2 }"),
     "Power": Minimal(),
+    "Python": Minimal(fields='python_param { module: "own_layers" layer: "Double" }'),
     "ReLU": Minimal(),
     "Reduction": Minimal(),
     "Reshape": Minimal(fields="reshape_param { shape { dim: 0 dim: -1 } }"),
@@ -126,6 +132,18 @@ UNREAD = {
 # No gradient reaches their bottoms.
 WITHOUT_GRADIENT = {"Accuracy", "ArgMax", "Silence", "Threshold"}
 
+OWN_LAYER = """
+import caffe
+
+class Double(caffe.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top):
+        top[0].data[...] = 2 * bottom[0].data
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = 2 * top[0].diff
+"""
+
 
 @pytest.fixture
 def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +152,8 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File("rows.h5", "w") as file:
         file["top0"], file["top1"] = np.ones((3, 4)), np.ones(3)
     Path("rows.txt").write_text("rows.h5\n")
+    Path("own_layers.py").write_text(OWN_LAYER)
+    monkeypatch.syspath_prepend(str(tmp_path))
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):
             datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)
@@ -144,6 +164,9 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def net(request: pytest.FixtureRequest, _data_files: None) -> Iterator[Net]:
     """A net of nothing but one layer of each type and its inputs."""
     made = build_net(parse_text(text_of(request.param), caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+    for _, source in made.sources:
+        if isinstance(source, MemoryData):
+            source.set_arrays(np.ones((2, *source.item_shape)), np.ones(2))
     yield made
     made.close()
 

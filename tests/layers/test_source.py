@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from moka.errors import NetError
-from moka.layers.source import Source
+from moka.errors import DataError, NetError
+from moka.layers.source import MemoryData, Source
+from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker, Shape
+
+Array = NDArray[Any]
 
 
 @pytest.mark.parametrize(
@@ -125,3 +130,74 @@ def test_parameter_is_a_blob_of_its_own(make_layer: LayerMaker, fields: str, sha
     (3 * top).sum().backward()
     assert made.weights[0].grad is not None
     assert (made.weights[0].grad == 3).all()
+
+
+def memory_layer(make_layer: LayerMaker, more: str = "", batch: int = 2) -> MemoryData:
+    sizes = f"memory_data_param {{ batch_size: {batch} channels: 1 height: 1 width: 2 }}"
+    made = make_layer(with_tops("MemoryData", "a b", f"{sizes} {more}"))
+    assert isinstance(made, MemoryData)
+    return made
+
+
+ITEMS = np.arange(8, dtype=np.float32).reshape(4, 1, 1, 2)
+
+
+def test_memory_data_hands_out_batch_after_batch(make_layer: LayerMaker) -> None:
+    made = memory_layer(make_layer)
+    assert made.top_shapes() == [(2, 1, 1, 2), (2,)]
+    made.set_arrays(ITEMS, np.arange(4.0))
+    for first in (0, 2, 0):
+        data, labels = made()
+        np.testing.assert_array_equal(data, ITEMS[first : first + 2])
+        assert labels.shape == (2, 1, 1, 1)
+        assert labels.flatten().tolist() == [first, first + 1]
+    assert made.top_shapes() == [(2, 1, 1, 2), (2, 1, 1, 1)]
+    made.set_arrays(-ITEMS[:2], np.zeros((2, 1, 1, 1)))
+    np.testing.assert_array_equal(made()[0], -ITEMS[:2])
+
+
+def test_memory_data_does_not_copy(make_layer: LayerMaker) -> None:
+    made, items = memory_layer(make_layer), ITEMS.copy()
+    made.set_arrays(items, np.arange(4.0))
+    items[0] = 9
+    assert made()[0][0].flatten().tolist() == [9, 9]
+
+
+def test_memory_data_goes_on_from_a_state(make_layer: LayerMaker) -> None:
+    first, second = (memory_layer(make_layer) for _ in range(2))
+    for made in (first, second):
+        made.set_arrays(ITEMS, np.arange(4.0))
+    first()
+    second.load_state(first.state())
+    assert second()[1].flatten().tolist() == [2, 3]
+
+
+def test_memory_data_of_records_is_transformed(make_layer: LayerMaker) -> None:
+    made = memory_layer(make_layer, "transform_param { scale: 0.5 mean_value: 1 }", batch=1)
+    made.add_datums([caffe_pb2.Datum(channels=1, height=1, width=2, data=bytes([3, 5]), label=7)])
+    data, labels = made()
+    assert data.flatten().tolist() == [1, 2]
+    assert labels.flatten().tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "message"),
+    [
+        (ITEMS[:3], np.zeros(3), "3 items are no multiple of the batch size, 2"),
+        (ITEMS[:0], np.zeros(0), "0 items are no multiple"),
+        (ITEMS, np.zeros(3), "4 items need as many labels, found 3"),
+        (ITEMS.reshape(4, 2, 1, 1), np.zeros(4), r"items have shape \(2, 1, 1\), not \(1, 1, 2\)"),
+    ],
+)
+def test_memory_data_refuses(
+    make_layer: LayerMaker, data: Array, labels: Array, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        memory_layer(make_layer).set_arrays(data, labels)
+
+
+def test_memory_data_without_data(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match=r"has no data yet\. Give it arrays first"):
+        memory_layer(make_layer)()
+    with pytest.raises(NetError, match="channels is missing"):
+        make_layer(with_tops("MemoryData", "a b", "memory_data_param { batch_size: 1 }"))

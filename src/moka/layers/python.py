@@ -14,11 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -82,8 +77,8 @@ class TensorLayer(Layer):
     one for each top; autograd gives the gradient. `setup(self, *bottom_shapes)` may make
     parameters and modules as in any `nn.Module`; the parameters are the layer's blobs, in the
     order they are made, and are trained, saved and shared as other layers' are. The shapes of
-    the tops are found by running `forward` without data; where that cannot be, because they
-    depend on values, define `top_shapes(self, *bottom_shapes)`.
+    the tops are found by running `forward` once on zeros, as in testing; to save that, define
+    `top_shapes(self, *bottom_shapes)`.
 
     Attributes:
         param_str: what the prototxt says there, "" if nothing.
@@ -93,6 +88,7 @@ class TensorLayer(Layer):
     param_str = param()
 
     def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
+        self._known_shapes: dict[tuple[Shape, ...], list[Shape]] = {}
         with _named(config):
             super().__init__(config, *bottom_shapes)
             self.train(self.training)  # modules made in `setup` too
@@ -109,15 +105,20 @@ class TensorLayer(Layer):
                     module._parameters[name] = weight
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
-        try:
-            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-                tops = self.forward(*(torch.empty(shape) for shape in bottom_shapes))
-        except (DataDependentOutputException, DynamicOutputShapeException) as error:
-            raise NetError(
-                f"the shapes of its tops depend on values ({error}).",
-                advice="Define top_shapes(self, *bottom_shapes) in its class.",
-            ) from None
-        return [tuple(t.shape) for t in ((tops,) if isinstance(tops, Tensor) else tops)]
+        if bottom_shapes not in self._known_shapes:
+            training = self.training
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=()):
+                    zeros = [torch.zeros(shape, device=self._device()) for shape in bottom_shapes]
+                    tops = self.eval()(*zeros)
+            finally:
+                self.train(training)
+            made = (tops,) if isinstance(tops, Tensor) else tops
+            self._known_shapes[bottom_shapes] = [tuple(top.shape) for top in made]
+        return self._known_shapes[bottom_shapes]
+
+    def _device(self) -> torch.device | None:
+        return next((p.device for p in self.parameters()), None)
 
 
 @layer("Python", bottoms=(0, None), tops=(0, None))
@@ -256,7 +257,8 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     Raises:
         NetError: there is no such module or class, or it is no layer.
     """
-    name, class_name = config.python_param.module, config.python_param.layer
+    module_field, class_field, *_ = Python.fields
+    name, class_name = (f.read(config, Python.entry.message) for f in (module_field, class_field))
     try:
         with _named(config):
             module = importlib.import_module(name)

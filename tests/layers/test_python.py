@@ -1,0 +1,463 @@
+"""Layers the user writes: pycaffe's with NumPy, and functions of tensors."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.engine.layerwise import Layerwise
+from moka.engine.training import TrainingStep
+from moka.errors import NetError
+from moka.layers.python import Python, TensorLayer
+from moka.net import Net
+from moka.schema import caffe_pb2
+from moka.weights import copy_weights, share_weights, to_message
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+    from tests.layers.conftest import GradientCheck, LayerMaker, Spread
+
+Write = Callable[..., str]
+INPUT = 'layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {} }} }} }}'
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """write(code, layer="It", **fields): a module with that code; the python_param for it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: list[str] = []
+
+    def make(code: str, layer: str = "It", **fields: str) -> str:
+        name = f"user_layers_{len(names)}"
+        names.append(name)
+        (tmp_path / f"{name}.py").write_text(
+            "import caffe, moka, torch\nimport numpy as np\n" + textwrap.dedent(code)
+        )
+        more = " ".join(f'{key}: "{value}"' for key, value in fields.items())
+        return f'python_param {{ module: "{name}" layer: "{layer}" {more} }}'
+
+    yield make
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+SCALE = """
+class It(caffe.Layer):
+    def setup(self, bottom, top):
+        self.factor = float(self.param_str or 3)
+        self.calls = []
+
+    def reshape(self, bottom, top):
+        self.calls.append("reshape")
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        self.calls.append("forward")
+        top[0].data[...] = self.factor * bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        self.calls.append(list(propagate_down))
+        if propagate_down[0]:
+            bottom[0].diff[...] = self.factor * top[0].diff
+"""
+
+
+def python_net(make_net: NetMaker, param: str, dims: str, more: str = "") -> Net:
+    return make_net(
+        "force_backward: true "
+        + INPUT.format(" ".join(f"dim: {n}" for n in dims.split()))
+        + f'layer {{ name: "it" type: "Python" bottom: "x" top: "y" {param} }} {more}'
+    )
+
+
+def instance(net: Net, index: int = 1) -> object:
+    made = net.layers[index]
+    assert isinstance(made, Python)
+    return made.instance
+
+
+def test_setup_runs_once_reshape_before_each_pass(make_net: NetMaker, write: Write) -> None:
+    net = python_net(make_net, write(SCALE, param_str="2"), "2 3")
+    calls = instance(net).calls  # type: ignore[attr-defined]
+    assert calls == ["reshape"]
+    assert net.blobs["y"].shape == (2, 3)
+    engine = Layerwise(net)
+    net.blobs["x"].data[...] = [[1, 2, 3], [4, 5, 6]]
+    engine.forward()
+    assert calls == ["reshape", "reshape", "forward"]
+    assert net.blobs["y"].data.tolist() == [[2, 4, 6], [8, 10, 12]]
+    net.blobs["y"].diff[...] = [[1, 0, -1], [0, 2, 0]]
+    engine.backward()
+    assert calls[3:] == [[True]]
+    assert net.blobs["x"].diff.tolist() == [[2, 0, -2], [0, 4, 0]]
+
+
+def test_it_sees_its_message_and_phase(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def setup(self, bottom, top):
+            assert (self.type, self.phase, self.param_str) == ("Python", caffe.TEST, "")
+            assert (len(bottom), len(top)) == (1, 1)
+            assert bottom[0].num == 2 and bottom[0].count == 6
+            assert not len(self.blobs)
+            top[0].reshape(1)
+        def reshape(self, bottom, top):
+            pass
+        def forward(self, bottom, top):
+            top[0].data[...] = self.phase
+    """
+    net = python_net(make_net, write(code), "2 3")
+    assert net(x=torch.zeros(2, 3))["y"].tolist() == [caffe_pb2.TEST]
+
+
+def test_tops_may_change_their_shape_in_forward(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def reshape(self, bottom, top):
+            top[0].reshape(1, 2)
+        def forward(self, bottom, top):
+            rows = bottom[0].data[bottom[0].data[:, 0] > 0]
+            top[0].reshape(*rows.shape)
+            top[0].data[...] = rows
+    """
+    net = python_net(make_net, write(code), "3 2")
+    for x in ([[1.0, 2.0], [-1.0, 0.0], [3.0, 4.0]], [[-1.0, 0.0], [-1.0, 0.0], [5.0, 6.0]]):
+        wanted = [row for row in x if row[0] > 0]
+        assert net(x=torch.tensor(x))["y"].tolist() == wanted
+        net.blobs["x"].data[...] = x
+        Layerwise(net).forward()
+        assert net.blobs["y"].data.tolist() == wanted
+
+
+def test_results_of_two_passes_are_two_tensors(make_net: NetMaker, write: Write) -> None:
+    net = python_net(make_net, write(SCALE), "1 1")
+    first, second = (net(x=torch.full((1, 1), v))["y"] for v in (1.0, 2.0))
+    assert [first.item(), second.item()] == [3, 6]
+
+
+def test_what_it_writes_into_a_bottom_stays_its_own(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def reshape(self, bottom, top):
+            top[0].reshape(*bottom[0].shape)
+        def forward(self, bottom, top):
+            bottom[0].data[...] += 1
+            top[0].data[...] = bottom[0].data
+    """
+    net = python_net(make_net, write(code), "1 2")
+    x = torch.zeros(1, 2)
+    assert [net(x=x)["y"].tolist() for _ in range(2)] == [[[1, 1]]] * 2
+    assert not x.any()
+
+
+def test_in_place_it_has_one_blob_for_both(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def reshape(self, bottom, top):
+            assert bottom[0] is top[0]
+        def forward(self, bottom, top):
+            self.low = bottom[0].data < 0
+            top[0].data[self.low] = 0
+        def backward(self, top, propagate_down, bottom):
+            bottom[0].diff[self.low] = 0
+    """
+    text = "force_backward: true " + INPUT.format("dim: 3") + (
+        'layer { name: "s" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }'
+        f'layer {{ name: "it" type: "Python" bottom: "y" top: "y" {write(code)} }}'
+    )  # fmt: skip
+    net = make_net(text)
+    net.blobs["x"].data[...] = [1, -1, 2]
+    engine = Layerwise(net)
+    engine.forward()
+    assert net.blobs["y"].data.tolist() == [2, 0, 4]
+    net.blobs["y"].diff[...] = 1
+    engine.backward()
+    assert net.blobs["x"].diff.tolist() == [2, 0, 2]
+
+
+OFFSET = """
+class It(caffe.Layer):
+    def setup(self, bottom, top):
+        self.blobs.add_blob(bottom[0].shape[1])
+        self.blobs[0].data[...] = 0.5
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data + self.blobs[0].data
+    def backward(self, top, propagate_down, bottom):
+        self.blobs[0].diff[...] += top[0].diff.sum(0)
+        bottom[0].diff[...] = top[0].diff
+"""
+
+
+def test_its_blobs_are_learned(make_net: NetMaker, write: Write, device: torch.device) -> None:
+    param = write(OFFSET)
+    loss = (
+        'layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 2 dim: 3 } } }'
+        'layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }'
+    )
+    net = python_net(make_net, param, "2 3", loss)
+    assert [blob.shape for blob in net.layer_blobs(1)] == [(3,)]
+    step = TrainingStep(net)
+    for passes in (1, 2):  # gradients add up
+        step.forward_backward()
+        (weight,) = net.layers[1].weights
+        assert weight.grad is not None
+        assert weight.grad.tolist() == [0.5 * passes] * 3  # (0.5 - 0) / 2 for each of two rows
+    with torch.no_grad():
+        weight -= weight.grad
+    assert float(step.forward()) == pytest.approx(6 * 0.25 / 4)  # 0.5 - 1, squared
+    share_weights(other := python_net(make_net, param, "2 3", loss), net)
+    assert other(x=torch.zeros(2, 3), t=torch.zeros(2, 3))["loss"].item() == pytest.approx(0.375)
+    copy_weights(third := python_net(make_net, param, "2 3"), to_message(net))
+    assert third(x=torch.zeros(2, 3))["y"].tolist() == [[-0.5] * 3] * 2
+
+
+def test_an_array_taken_in_setup_is_the_parameter(make_net: NetMaker, write: Write) -> None:
+    code = OFFSET.replace("= 0.5", "= 0.5\n        self.taken = self.blobs[0].data")
+    net = python_net(make_net, write(code), "2 3")
+    net.layer_blobs(1)[0].data[...] = 7
+    assert instance(net).taken.tolist() == [7, 7, 7]  # type: ignore[attr-defined]
+
+
+def test_without_bottoms_it_makes_data(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def setup(self, bottom, top):
+            self.count = 0
+        def reshape(self, bottom, top):
+            top[0].reshape(2, 1)
+        def forward(self, bottom, top):
+            self.count += 1
+            top[0].data[...] = self.count
+    """
+    text = (
+        f'layer {{ name: "it" type: "Python" top: "x" {write(code)} }}'
+        'layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 10 } }'
+    )
+    net = make_net(text)
+    assert [net()["y"].tolist() for _ in range(2)] == [[[10], [10]], [[20], [20]]]
+    assert net(x=torch.ones(2, 1))["y"].tolist() == [[10], [10]]
+
+
+def test_without_tops_it_watches(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        seen = []
+        def reshape(self, bottom, top):
+            pass
+        def forward(self, bottom, top):
+            self.seen.append(float(bottom[0].data.sum()))
+    """
+    net = make_net(
+        INPUT.format("dim: 2") + f'layer {{ name: "it" type: "Python" bottom: "x" {write(code)} }}'
+    )
+    net(x=torch.ones(2))
+    assert instance(net).seen == [2]  # type: ignore[attr-defined]
+
+
+def test_images_are_row_major_for_it(make_net: NetMaker, write: Write) -> None:
+    code = SCALE + "        assert bottom[0].data.flags.c_contiguous\n"
+    layer = python_net(make_net, write(code), "2 3 4 4").layers[1]
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(x)[0], 3 * x)
+
+
+def test_a_pass_that_is_no_longer_the_last_is_run_again(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def reshape(self, bottom, top):
+            top[0].reshape(*bottom[0].shape)
+        def forward(self, bottom, top):
+            self.x = bottom[0].data.copy()
+            top[0].data[...] = self.x ** 2
+        def backward(self, top, propagate_down, bottom):
+            bottom[0].diff[...] = 2 * self.x * top[0].diff
+    """
+    layer = python_net(make_net, write(code), "1").layers[1]
+    a, b = (torch.tensor([v], requires_grad=True) for v in (3.0, 5.0))
+    (first,), (second,) = layer(a), layer(b)
+    (first + second).sum().backward()
+    assert (a.grad, b.grad) == (torch.tensor([6.0]), torch.tensor([10.0]))
+
+
+@pytest.mark.parametrize("method", ["setup", "reshape", "forward", "backward"])
+def test_what_it_raises_comes_out_with_its_name(
+    make_net: NetMaker, write: Write, method: str
+) -> None:
+    code = SCALE.replace(f"def {method}(self,", f"def {method}(self, *_):\n        oops()\n\n"
+                         f"    def other_{method}(self,")  # fmt: skip
+    param = write(code)
+
+    def everything() -> None:
+        net = python_net(make_net, param, "2 3")
+        engine = Layerwise(net)
+        engine.forward()
+        engine.backward()
+
+    with pytest.raises(NameError, match="oops") as raised:
+        everything()
+    assert raised.value.__notes__ == ['raised by layer "it" (Python, user_layers_0.It)']
+    assert any(entry.name == method for entry in raised.traceback)  # the user's own line shows
+
+
+def test_a_gradient_that_nobody_wrote(make_net: NetMaker, write: Write) -> None:
+    code = SCALE.replace("def backward", "def something_else")
+    net = python_net(make_net, write(code), "2 3")
+    engine = Layerwise(net)
+    engine.forward()
+    with pytest.raises(NetError, match=r"It has no backward\(self, top, propagate_down, bottom\)"):
+        engine.backward()
+
+
+def test_a_gradient_that_it_leaves_out_is_zero(make_net: NetMaker, write: Write) -> None:
+    net = python_net(make_net, write(SCALE + "        bottom[0].diff[...] = 1\n"), "2")
+    engine = Layerwise(net)
+    for wanted in (1, 0):
+        engine.forward()
+        engine.backward()
+        assert net.blobs["x"].diff.tolist() == [wanted] * 2
+        type(instance(net)).backward = lambda *_: None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        ('module: "no_such_module" layer: "It"', 'cannot import the module "no_such_module"'),
+        ('module: "user_layers_0.more" layer: "It"', 'cannot import the module "user_layers_0.m'),
+        ('module: "user_layers_0" layer: "Its"', r"user_layers_0\.py\) has no layer \"Its\""),
+        ('module: "user_layers_0" layer: "np"', 'has no layer "np"'),
+        ('module: "collections" layer: "OrderedDict"', 'has no layer "OrderedDict"'),
+        ('layer: "It"', "module is missing"),
+        ('module: "user_layers_0"', "layer is missing"),
+    ],
+)
+def test_refused(make_net: NetMaker, write: Write, param: str, message: str) -> None:
+    write(SCALE)
+    with pytest.raises(NetError, match=f'layer "it".*{message}'):
+        python_net(make_net, f"python_param {{ {param} }}", "2")
+
+
+def test_a_module_that_cannot_import_something_itself(make_net: NetMaker, write: Write) -> None:
+    param = write("import not_installed_here")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_here") as raised:
+        python_net(make_net, param, "2")
+    assert "user_layers_0.It" in raised.value.__notes__[0]
+
+
+# --- moka.Layer --------------------------------------------------------------------------------
+
+CUBIC = """
+class It(moka.Layer):
+    def forward(self, a, b):
+        return (a - b).abs().pow(3).sum() * float(self.param_str or 1)
+"""
+
+
+def test_one_function_of_tensors(
+    make_layer: LayerMaker, write: Write, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    layer = make_layer(f'type: "Python" {write(CUBIC, param_str="2")}', (2, 3), (2, 3))
+    assert layer.first_top_shapes == [()]
+    a, b = spread(2, 3), spread(2, 3) + 0.3
+    top = layer(torch.from_numpy(a), torch.from_numpy(b))
+    np.testing.assert_allclose(top.item(), 2 * (abs(a - b) ** 3).sum(), rtol=1e-12)
+    check_gradient(layer, a, b)
+
+
+LINEAR = """
+class It(moka.Layer):
+    def setup(self, x):
+        self.linear = torch.nn.Linear(x[1], 2)
+        self.drop = torch.nn.Dropout(0.5)
+    def forward(self, x):
+        return self.drop(self.linear(x)) + torch.zeros(2, device=x.device), x
+"""
+
+
+def torch_net(make_net: NetMaker, param: str, phase: caffe_pb2.Phase = caffe_pb2.TEST) -> Net:
+    text = (
+        f'layer {{ name: "it" type: "Python" bottom: "x" top: "y" top: "z" {param} }}'
+        'layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 }'
+    )
+    return make_net(INPUT.format("dim: 4 dim: 3") + text, phase)
+
+
+def test_modules_made_in_setup_are_its_parameters(
+    make_net: NetMaker, write: Write, device: torch.device
+) -> None:
+    param = write(LINEAR)
+    net = torch_net(make_net, param)
+    layer = net.layers[1]
+    assert isinstance(layer, TensorLayer)
+    assert layer.first_top_shapes == [(4, 2), (4, 3)]
+    assert [blob.shape for blob in net.layer_blobs(1)] == [(2, 3), (2,)]
+    x = torch.randn(4, 3, device=device)
+    weight, bias = (blob.data for blob in net.layer_blobs(1))
+    np.testing.assert_allclose(
+        net(x=x)["loss"].item(), (x.cpu().numpy() @ weight.T + bias).sum(), rtol=1e-4, atol=1e-5
+    )  # float32
+    net.blobs["x"].data[...] = x.cpu()
+    TrainingStep(net).forward_backward()
+    np.testing.assert_allclose(net.layer_blobs(1)[1].diff, [4, 4])
+    other = torch_net(make_net, param)
+    assert other(x=x)["loss"].item() != net(x=x)["loss"].item()
+    share_weights(other, net)
+    assert other(x=x)["loss"].item() == net(x=x)["loss"].item()
+    assert other.layers[1].linear.weight is layer.linear.weight  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("phase", "dropped"), [(caffe_pb2.TRAIN, True), (caffe_pb2.TEST, False)])
+def test_modules_know_the_phase(
+    make_net: NetMaker, write: Write, phase: caffe_pb2.Phase, dropped: bool
+) -> None:
+    net = torch_net(make_net, write(LINEAR), phase)
+    tops = [net.layers[1](torch.ones(4, 3))[0] for _ in range(20)]
+    assert any((top == 0).any() for top in tops) == dropped
+
+
+def test_finding_its_shapes_leaves_no_trace(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(moka.Layer):
+        calls = 0
+        def setup(self, x):
+            self.norm = torch.nn.BatchNorm1d(x[1])
+        def forward(self, x):
+            self.calls += 1
+            return self.norm(x) + torch.rand(1)
+    """
+    param = write(code)
+    state = torch.get_rng_state()
+    layer = python_net(make_net, param, "4 3").layers[1]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert layer.norm.num_batches_tracked == 0  # type: ignore[union-attr]
+    assert layer.top_shapes((4, 3)) == [(4, 3)]
+    assert layer.calls == 1
+
+
+def test_shapes_may_depend_on_values(make_net: NetMaker, write: Write) -> None:
+    code = "class It(moka.Layer):\n    def forward(self, x):\n        return x[x > 0]"
+    net = python_net(make_net, write(code), "3")
+    assert net.blobs["y"].shape == (0,)
+    assert net(x=torch.tensor([1.0, -1, 2]))["y"].tolist() == [1, 2]
+
+
+def test_a_fault_in_its_function_comes_out_with_its_name(make_net: NetMaker, write: Write) -> None:
+    code = "class It(moka.Layer):\n    def forward(self, x):\n        return x @ x"
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as raised:
+        python_net(make_net, write(code), "2 3")
+    assert raised.value.__notes__ == ['raised by layer "it" (Python, user_layers_0.It)']
+
+
+def test_a_net_with_one_compiles_whole(make_net: NetMaker, write: Write) -> None:
+    net = torch_net(make_net, write(LINEAR))
+    x = torch.randn(4, 3)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x=x)["loss"], net(x=x)["loss"])
