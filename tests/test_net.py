@@ -94,12 +94,12 @@ def test_memory_for_data_counts_every_top_once_as_caffe_does(make_net: NetMaker)
     layers = LENET.strip().split("\nlayer ")
     counts = []
     for n in (1, 2, 3):
-        counts.append(make_net("\nlayer ".join(layers[:n])).data_bytes)
+        counts.append(make_net("\nlayer ".join(layers[:n])).memory.counted)
     assert counts == [200960, 3150080, 3887360]
 
 
 def test_memory_of_in_place_tops_counts_again(make_net: NetMaker) -> None:
-    assert make_net(SMALL).data_bytes == 4 * (6 + 8 + 8 + 8)
+    assert make_net(SMALL).memory.counted == 4 * (6 + 8 + 8 + 8)
 
 
 def test_names(make_net: NetMaker) -> None:

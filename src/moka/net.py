@@ -31,6 +31,7 @@ from moka.layers import REGISTRY
 from moka.layers.activation import ReLU
 from moka.layers.base import Layer, Shape
 from moka.layers.source import Source
+from moka.memory import data_bytes, memory_use
 from moka.schema import caffe_pb2, read_text
 from moka.schema.text import PathLike
 from moka.schema.upgrade import upgrade_net
@@ -54,7 +55,7 @@ class Net(nn.Module):
         learnable: every parameter once, with its owner, sharers and factors.
         blobs: name to Blob, in order; they take no memory before they are used.
         passes: of the training step, so that the layerwise engine sees that blobs have changed.
-        data_bytes: what Caffe calls "Memory required for data".
+        memory: how many bytes its blobs and parameters take.
 
     Raises:
         NetError, DataError: with file and layer.
@@ -64,9 +65,9 @@ class Net(nn.Module):
         super().__init__()
         self.graph = graph
         self.device = device or context_device()
-        self.data_bytes = 0
         self.passes = 0
         shapes: dict[str, Shape] = {}
+        self._counted_bytes = 0  # so far, as Caffe's log counts
         log.info(net_lines.opening(graph.filtered))
         made = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
         self.layers = cast("list[Layer]", made)
@@ -86,7 +87,14 @@ class Net(nn.Module):
         self._last_use = _last_uses(graph)
         self.input_shapes = {name: shapes[name] for name in graph.inputs}
         self._checked_shapes: dict[str, Shape] = {}
-        for line in net_lines.closing(graph.nodes, [m.layer for m in self.marks], graph.outputs):
+        self.memory = memory_use(
+            graph.nodes,
+            shapes,
+            [layer.makes_views for layer in self.layers],
+            [tuple(self.parameter_of(blob).shape) for blob in self.learnable],
+        )
+        need_backward = [marks.layer for marks in self.marks]
+        for line in net_lines.closing(graph.nodes, need_backward, graph.outputs, self.memory):
             log.info(line)
 
     # --- building -------------------------------------------------------------------------
@@ -102,9 +110,9 @@ class Net(nn.Module):
             ) from None
         tops = layer.first_top_shapes
         shapes.update(zip(node.tops, tops, strict=True))
-        for line in net_lines.layer_lines(node, layer, tops, self.data_bytes):
+        for line in net_lines.layer_lines(node, layer, tops, self._counted_bytes):
             log.info(line)
-        self.data_bytes += net_lines.data_bytes(tops)
+        self._counted_bytes += data_bytes(tops)
         return layer
 
     def _mark(self) -> tuple[BackwardMarks, ...]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 
 from moka.graph import Node
 from moka.layers.base import Layer, Shape, shape_text
+from moka.memory import MemoryUse, data_bytes
 from moka.schema import format_text
 from moka.schema.caffe_pb2 import NetParameter
-
-FLOAT_BYTES = 4
 
 
 def opening(filtered: NetParameter) -> str:
@@ -35,16 +33,19 @@ def layer_lines(node: Node, layer: Layer, tops: list[Shape], memory_before: int)
     yield f"Memory required for data: {memory_before + data_bytes(tops)}"
 
 
-def data_bytes(tops: list[Shape]) -> int:
-    """Bytes of float32 tops, as Caffe counts them: in-place and shared ones count again."""
-    return FLOAT_BYTES * sum(prod(shape) for shape in tops)
-
-
-def closing(nodes: tuple[Node, ...], need_backward: list[bool], outputs: tuple[str, ...]
-            ) -> Iterator[str]:  # fmt: skip
-    """What runs backward, last layer first, and what comes out."""
+def closing(
+    nodes: tuple[Node, ...],
+    need_backward: list[bool],
+    outputs: tuple[str, ...],
+    memory: MemoryUse,
+) -> Iterator[str]:
+    """What runs backward, last layer first, what comes out, and what it takes."""
     for node, needed in zip(reversed(nodes), reversed(need_backward), strict=True):
         yield f"{node.name} {'needs' if needed else 'does not need'} backward computation."
     for output in outputs:
         yield f"This network produces output {output}"
     yield "Network initialization done."
+    yield (
+        f"Memory taken by data: {memory.data} in training, at most {memory.peak} at a time in"
+        f" testing; by parameters: {memory.parameters}"
+    )

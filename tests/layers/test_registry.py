@@ -86,7 +86,7 @@ MINIMAL = {
     "PReLU": Minimal(least=-0.9),
     "Parameter": Minimal((), 1, "parameter_param { shape { dim: 2 } }"),
     "Pooling": Minimal(fields="pooling_param { kernel_size: 2 }"),
-    "Power": Minimal(),
+    "Power": Minimal(fields="power_param { scale: 2 }"),
     "Python": Minimal(fields='python_param { module: "own_layers" layer: "Double" }'),
     "ReLU": Minimal(),
     "Reduction": Minimal(),
@@ -239,6 +239,17 @@ def test_runs_in_double_precision(net: Net) -> None:
     tops = made.double()(*bottoms)
     for top in [tops] if isinstance(tops, torch.Tensor) else tops:
         assert top.dtype == torch.float64
+
+
+def test_tops_in_the_memory_of_a_bottom_are_known(net: Net) -> None:
+    made = layer_of(net)
+    if made.is_source or net.graph.nodes[-1].type == "Dropout":  # which copies only in training
+        return
+    bottoms = [torch.ones(shape) for shape in shapes_of(net)]
+    tops = made(*bottoms)
+    for top in [tops] if isinstance(tops, torch.Tensor) else tops:
+        shared = top.untyped_storage().data_ptr() == bottoms[0].untyped_storage().data_ptr()
+        assert shared == made.makes_views
 
 
 def own_message(kind: str) -> Any:

@@ -10,7 +10,11 @@ from moka.net import Net, parameter_count
 
 def net_table(net: Net) -> Table:
     """Layers with their shapes and parameters."""
-    title = Text(f"{net.name}: {parameter_count(net):,} parameters")
+    memory = net.memory
+    title = Text(
+        f"{net.name}: {parameter_count(net):,} parameters, {memory.parameters / 1e6:,.1f} MB;"
+        f" data {memory.data / 1e6:,.1f} MB in training, {memory.peak / 1e6:,.1f} MB in testing"
+    )
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "type", "tops", "parameters"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left")

@@ -125,6 +125,7 @@ class Layer(nn.Module):
     entry: ClassVar[Entry]
     fields: ClassVar[tuple[Param, ...]] = ()
     is_source: ClassVar[bool] = False  # makes its tops from nothing (data, fillers)
+    makes_views = False  # its tops lie in the memory of its first bottom
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

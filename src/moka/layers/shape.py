@@ -24,6 +24,8 @@ class Split(Layer):
     Inserted where a blob is used more than once; may be written too.
     """
 
+    makes_views = True
+
     def top_shapes(self, x: Shape) -> list[Shape]:
         return [x] * len(self.config.top)
 
@@ -47,6 +49,7 @@ class Concat(Layer):
     def setup(self, *bottom_shapes: Shape) -> None:
         if self.axis is not None and self.concat_dim is not None:
             raise NetError("give either axis or concat_dim, not both.")
+        self.makes_views = len(bottom_shapes) == 1
         axis = self.concat_dim if self.axis is None else self.axis
         self.join = canonical_axis(1 if axis is None else axis, bottom_shapes[0])
 
@@ -72,6 +75,8 @@ class Flatten(Layer):
 
     Errors: end_axis before axis; in-place use.
     """
+
+    makes_views = True
 
     axis = param()
     end_axis = param()
@@ -112,6 +117,8 @@ class Reshape(Layer):
 
     Errors: other negative numbers; counts that do not fit; more than one -1; in-place use.
     """
+
+    makes_views = True
 
     shape = param()
     axis = param()
@@ -168,6 +175,8 @@ class Slice(Layer):
     Errors: another number of points than tops - 1; points that do not rise; parts that are not
     equal; both names given.
     """
+
+    makes_views = True
 
     axis = param(unset_is_none=True)
     slice_dim = param(unset_is_none=True)
@@ -232,6 +241,8 @@ class Crop(Layer):
 
     Errors: another number of offsets; a part that does not lie inside of x.
     """
+
+    makes_views = True
 
     axis = param()
     offset = param()
