@@ -9,7 +9,7 @@ DIGITS = examples/digits
 DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench proto clean
+.PHONY: install digits test lint format bench docs proto clean
 
 install: $(INSTALLED)
 
@@ -43,6 +43,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/lenet_training.py
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_layers.py
 
 # The compiled schema: made with an old compiler, so that it works with every protobuf from 4.25 on.
 proto:
