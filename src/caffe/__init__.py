@@ -2,7 +2,15 @@
 
 from caffe import io, proto
 from caffe.pycaffe import Net
-from caffe.solver import SGDSolver, get_solver
+from caffe.solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
 from moka.blob import Blob
 from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from moka.layers import REGISTRY
@@ -14,9 +22,14 @@ __version__ = "1.0.0"
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Blob",
     "Layer",
+    "NesterovSolver",
     "Net",
+    "RMSPropSolver",
     "SGDSolver",
     "get_solver",
     "io",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from caffe.pycaffe import Net, check_file
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2
+from moka.solver.config import check_solver, read_solver
 from moka.solver.solver import Solver
 
 
@@ -15,8 +18,12 @@ class SGDSolver:
         solver_file: the prototxt.
     """
 
+    type = "SGD"
+
     def __init__(self, solver_file: str) -> None:
-        self._solver = Solver(check_file(solver_file), listeners=[log_record], keep_blobs=True)
+        config, file = read_solver(check_file(solver_file))
+        config.type = self.type  # the class decides
+        self._solver = Solver(config, file=file, listeners=[log_record], keep_blobs=True)
         self._net = Net.of(self._solver.net)
         self._test_nets = [Net.of(net) for net in self._solver.test_nets]
 
@@ -61,6 +68,51 @@ class SGDSolver:
         self._solver.restore(check_file(state_file))
 
 
+class NesterovSolver(SGDSolver):
+    """Trains by Nesterov's accelerated gradient."""
+
+    type = "Nesterov"
+
+
+class AdaGradSolver(SGDSolver):
+    """Trains by AdaGrad."""
+
+    type = "AdaGrad"
+
+
+class RMSPropSolver(SGDSolver):
+    """Trains by RMSProp."""
+
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(SGDSolver):
+    """Trains by AdaDelta."""
+
+    type = "AdaDelta"
+
+
+class AdamSolver(SGDSolver):
+    """Trains by Adam."""
+
+    type = "Adam"
+
+
+_CLASSES: dict[str, Callable[[str], SGDSolver]] = {
+    cls.type: cls
+    for cls in (
+        SGDSolver,
+        NesterovSolver,
+        AdaGradSolver,
+        RMSPropSolver,
+        AdaDeltaSolver,
+        AdamSolver,
+    )
+}
+
+
 def get_solver(solver_file: str) -> SGDSolver:
     """The solver of the class that the file's `type` names."""
-    return SGDSolver(solver_file)
+    config, file = read_solver(check_file(solver_file))
+    check_solver(config, file)
+    return _CLASSES[config.type](solver_file)

@@ -128,3 +128,27 @@ def test_a_test_net_leaves_parameters_and_its_blobs_as_pycaffe_has_them(tmp_path
     solver.step(1)
     assert solver.net.params["c"][0].data.flags.c_contiguous
     assert solver.test_nets[0].blobs["c"].data.ravel().tolist() == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("cls", "fields"),
+    [
+        (caffe.SGDSolver, "momentum: 0.9"),
+        (caffe.NesterovSolver, "momentum: 0.9"),
+        (caffe.AdaGradSolver, ""),
+        (caffe.RMSPropSolver, "rms_decay: 0.9"),
+        (caffe.AdaDeltaSolver, "momentum: 0.9"),
+        (caffe.AdamSolver, "momentum: 0.9"),
+    ],
+)
+def test_classes(cls: type[caffe.SGDSolver], fields: str) -> None:
+    text = Path("solver.prototxt").read_text().replace("momentum: 0.9", "")
+    Path("typed.prototxt").write_text(f'{text} type: "{cls.type}" {fields}')
+    made = caffe.get_solver("typed.prototxt")
+    assert type(made) is cls
+    assert isinstance(made, caffe.SGDSolver)
+    before = made.net.params["ip"][0].data.copy()
+    made.step(1)
+    assert (made.net.params["ip"][0].data != before).all()
+    Path("other.prototxt").write_text(f"{text} {fields}")
+    assert cls("other.prototxt").param.type == cls.type  # the class decides

@@ -11,14 +11,12 @@ from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
+from moka.solver.rules import Learnable, rule_class
 from moka.solver.update import (
     Clipped,
-    Learnable,
     apply_update,
     check_regularization,
-    check_type,
     clip,
-    make_rule,
     normalize,
 )
 
@@ -88,12 +86,12 @@ def test_updates_are_caffes(text: str, rates: list[float], device: torch.device)
         Learnable(nn.Parameter(torch.tensor(w, device=device)), *mults)
         for w, mults in zip(weights, MULTS, strict=True)
     ]
-    rule = make_rule(params, p)
-    for rate, grads in zip(rates, gradients, strict=True):
+    rule = rule_class(p)(params, p)
+    for t, (rate, grads) in enumerate(zip(rates, gradients, strict=True)):
         for param, grad in zip(params, grads, strict=True):
             param.parameter.grad = torch.tensor(grad, device=device)
         before = [param.parameter.detach().clone() for param in params]
-        apply_update(params, rule, p, rate)
+        apply_update(rule, p, t, rate)
         for param, old, update in zip(params, before, rule.updates(), strict=True):
             assert torch.equal(param.parameter.detach(), old - update)
     wanted, histories = caffe_sgd(p, rates, weights, gradients)
@@ -139,17 +137,16 @@ def test_least_squares_reaches_the_closed_form() -> None:
     parameter = nn.Parameter(torch.zeros(3, dtype=torch.float64))
     params = [Learnable(parameter, 1.0, 1.0)]
     p = config(f"momentum: 0.5 weight_decay: {decay}")
-    rule = make_rule(params, p)
+    rule = rule_class(p)(params, p)
     for _ in range(200):
         parameter.grad = torch.from_numpy(x.T @ (x @ parameter.detach().numpy() - t) / 20)
-        apply_update(params, rule, p, 0.3)
+        apply_update(rule, p, 0, 0.3)
     np.testing.assert_allclose(parameter.detach(), wanted, rtol=1e-6)  # weight_decay is float32
 
 
 @pytest.mark.parametrize(
     ("check", "text", "says"),
     [
-        (check_type, 'type: "SDG"', r"type: SDG \(known: .*Did you mean \"SGD\""),
         (check_regularization, 'regularization_type: "L3"', "type: L3 .*L1, L2"),
     ],
 )

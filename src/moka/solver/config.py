@@ -10,7 +10,8 @@ from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.text import PathLike
 from moka.solver.policy import check_policy
-from moka.solver.update import check_regularization, check_type
+from moka.solver.rules import rule_class
+from moka.solver.update import check_regularization
 
 log = logging.getLogger("moka")
 
@@ -40,7 +41,7 @@ def read_solver(solver: SolverLike) -> tuple[caffe_pb2.SolverParameter, PathLike
 def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
     """Raises SolverError for what would fail, or be ignored, only later."""
     try:
-        check_type(config)
+        rule_class(config)
         check_policy(config)
         check_regularization(config)
         if config.HasField("solver_type"):

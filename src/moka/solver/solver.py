@@ -39,6 +39,7 @@ from moka.solver.config import (
     train_net,
 )
 from moka.solver.policy import rate, stage
+from moka.solver.rules import Learnable, rule_class
 from moka.solver.snapshot import (
     check_writable,
     load_history,
@@ -48,7 +49,7 @@ from moka.solver.snapshot import (
     snapshot_prefix,
     write_snapshot,
 )
-from moka.solver.update import Clipped, Learnable, apply_update, make_rule
+from moka.solver.update import Clipped, apply_update
 from moka.weights import load_weights, share_weights
 
 log = logging.getLogger("moka.detail")
@@ -111,7 +112,7 @@ class Solver:
         self._params = [
             Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable
         ]
-        self._rule = make_rule(self._params, self.config)
+        self._rule = rule_class(self.config)(self._params, self.config)
         self._losses: list[float] = []
         self._last_snapshot: str | None = None
         self._good_snapshot: str | None = None  # one that a finite loss has followed
@@ -190,7 +191,7 @@ class Solver:
                 return
 
     def _update(self, lr: float) -> Clipped | None:
-        clipped = apply_update(self._params, self._rule, self.config, lr)
+        clipped = apply_update(self._rule, self.config, self.iteration, lr)
         if self.keep_blobs:
             for p, update in zip(self._params, self._rule.updates(), strict=True):
                 p.grad.copy_(update)

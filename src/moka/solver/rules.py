@@ -1,0 +1,284 @@
+"""Update rules, one for each solver type: from gradients and histories to what is subtracted.
+
+g is the gradient with regularisation, r the learning rate times the parameter's lr_mult, h, m, v, u
+are histories of the parameter's shape, zeros at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam as torch_adam
+from torch.optim.sgd import sgd as torch_sgd
+
+from moka.errors import SolverError, did_you_mean
+from moka.schema.caffe_pb2 import SolverParameter
+
+Tensors = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """A parameter with its factors of the learning rate and of weight decay."""
+
+    parameter: nn.Parameter
+    lr_mult: float
+    decay_mult: float
+
+    @property
+    def grad(self) -> Tensor:
+        assert self.parameter.grad is not None
+        return self.parameter.grad
+
+
+class Rule:
+    """A solver type: its histories, and `update`, its formula.
+
+    Args:
+        params: what it updates.
+        config: the solver's message.
+
+    Raises:
+        SolverError: fields that this type cannot have.
+    """
+
+    histories: ClassVar[int] = 1  # arrays kept for each parameter
+
+    def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
+        self.check(config)
+        self.config = config
+        self.params = params
+        self._history = [
+            [torch.zeros_like(p.parameter) for p in params] for _ in range(self.histories)
+        ]
+        self._groups: dict[tuple[float, float], list[int]] = {}
+        for i, p in enumerate(params):
+            self._groups.setdefault((p.lr_mult, p.decay_mult), []).append(i)
+
+    @classmethod
+    def check(cls, config: SolverParameter) -> None:
+        """Raises SolverError for fields that this type cannot have."""
+
+    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+        """Update all parameters.
+
+        Args:
+            iteration: counted from 0.
+            rate: the learning rate.
+            weight_decay: of L2 regularisation, which is added to the gradients here.
+        """
+        for r, decay, weights, grads, history in self._members(rate, weight_decay):
+            if decay:
+                torch._foreach_add_(grads, weights, alpha=decay)
+            self.update(iteration, r, grads, *history)
+            torch._foreach_sub_(weights, grads)
+
+    def _members(
+        self, rate: float, weight_decay: float
+    ) -> Iterator[tuple[float, float, Tensors, Tensors, list[Tensors]]]:
+        """Parameters of equal factors: rate, decay, values, gradients, histories."""
+        for (lr_mult, decay_mult), members in self._groups.items():
+            yield (
+                rate * lr_mult,
+                weight_decay * decay_mult,
+                [self.params[i].parameter.detach() for i in members],
+                [self.params[i].grad for i in members],
+                [[kind[i] for i in members] for kind in self._history],
+            )
+
+    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+        """Turn the gradients into what is subtracted, in their place."""
+        raise NotImplementedError
+
+    def updates(self) -> Tensors:
+        """What the last `apply` subtracted from each parameter."""
+        return [p.grad for p in self.params]
+
+    def history(self) -> Tensors:
+        """The histories themselves, in Caffe's order; written to on resuming."""
+        return [tensor for kind in self._history for tensor in kind]
+
+
+class Sgd(Rule):
+    """Stochastic gradient descent with momentum: h = momentum h + r g; w -= h.
+
+    Caffe keeps the rate inside the history h, PyTorch outside: its kernel computes
+    h = momentum h + (1 - dampening) (g + decay w); w -= lr h. So dampening = 1 - r and lr = 1
+    make it Caffe's; 1 - dampening is the rate but for double precision's rounding of 1.
+    """
+
+    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+        for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
+            if self.config.momentum:
+                torch_sgd(
+                    weights,
+                    grads,
+                    list(h),
+                    fused=True,
+                    weight_decay=decay,
+                    momentum=self.config.momentum,
+                    lr=1.0,
+                    dampening=1.0 - r,
+                    nesterov=False,
+                    maximize=False,
+                )
+                continue
+            torch._foreach_copy_(h, grads)
+            torch._foreach_add_(h, weights, alpha=decay)
+            torch._foreach_mul_(h, r)
+            torch._foreach_sub_(weights, h)
+
+    def updates(self) -> Tensors:
+        return self._history[0]
+
+
+class Nesterov(Rule):
+    """Accelerated gradient: h' = momentum h + r g; w -= (1 + momentum) h' - momentum h.
+
+    Nesterov, 1983; Sutskever et al., 2013.
+    """
+
+    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+        (h,) = history
+        torch._foreach_mul_(g, r)
+        torch._foreach_mul_(h, self.config.momentum)
+        torch._foreach_add_(h, g)  # so that (1 + momentum) h' - momentum h is momentum h' + r g
+        torch._foreach_add_(g, h, alpha=self.config.momentum)
+
+
+class AdaGrad(Rule):
+    """h += g^2; w -= r g / (sqrt(h) + delta). Duchi et al., 2011. Takes no momentum."""
+
+    @classmethod
+    def check(cls, config: SolverParameter) -> None:
+        if config.momentum:
+            raise SolverError(f"Momentum cannot be used with {config.type}.")
+
+    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+        (h,) = history
+        torch._foreach_addcmul_(h, g, g)
+        _divide_by_root(g, h, self.config.delta)
+        torch._foreach_mul_(g, r)
+
+
+class RMSProp(AdaGrad):
+    """h = rms_decay h + (1 - rms_decay) g^2; w -= r g / (sqrt(h) + delta). Takes no momentum.
+
+    Tieleman and Hinton, 2012.
+    """
+
+    @classmethod
+    def check(cls, config: SolverParameter) -> None:
+        super().check(config)
+        if not 0 <= config.rms_decay < 1:
+            raise SolverError(
+                f"rms_decay should lie between 0 and 1, 1 excluded, got {config.rms_decay:g}."
+            )
+
+    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+        (h,) = history
+        decay = self.config.rms_decay
+        torch._foreach_mul_(h, decay)
+        torch._foreach_addcmul_(h, g, g, value=1 - decay)
+        _divide_by_root(g, h, self.config.delta)
+        torch._foreach_mul_(g, r)
+
+
+class AdaDelta(Rule):
+    """h = momentum h + (1 - momentum) g^2; d = g sqrt((u + delta) / (h + delta));
+    u = momentum u + (1 - momentum) d^2; w -= r d. Zeiler, 2012."""
+
+    histories = 2
+
+    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+        h, u = history
+        momentum, delta = self.config.momentum, self.config.delta
+        torch._foreach_mul_(h, momentum)
+        torch._foreach_addcmul_(h, g, g, value=1 - momentum)
+        factor = torch._foreach_add(u, delta)
+        torch._foreach_div_(factor, torch._foreach_add(h, delta))
+        torch._foreach_sqrt_(factor)
+        torch._foreach_mul_(g, factor)
+        torch._foreach_mul_(u, momentum)
+        torch._foreach_addcmul_(u, g, g, value=1 - momentum)
+        torch._foreach_mul_(g, r)
+
+
+class Adam(Rule):
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+    w -= r sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + delta), with b1 = momentum, b2 = momentum2 and
+    t = iteration + 1. Kingma and Ba, 2015.
+
+    delta is not corrected for the bias of v. PyTorch's kernel corrects its eps: so eps is
+    delta / sqrt(1 - b2^t) for it.
+    """
+
+    histories = 2
+
+    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+        b1, b2 = self.config.momentum, self.config.momentum2
+        correction = sqrt(1 - b2 ** (iteration + 1))
+        for r, decay, weights, grads, (m, v) in self._members(rate, weight_decay):
+            torch_adam(
+                weights,
+                grads,
+                m,
+                v,
+                [],
+                [torch.tensor(float(iteration), device=w.device) for w in weights],
+                fused=True,
+                amsgrad=False,
+                beta1=b1,
+                beta2=b2,
+                lr=r,
+                weight_decay=decay,
+                eps=self.config.delta / correction,
+                maximize=False,
+            )
+        self._last = (iteration, rate)
+
+    def updates(self) -> Tensors:
+        iteration, rate = self._last
+        b1, b2 = self.config.momentum, self.config.momentum2
+        factor = rate * sqrt(1 - b2 ** (iteration + 1)) / (1 - b1 ** (iteration + 1))
+        m, v = self._history
+        updates = torch._foreach_mul(m, [factor * p.lr_mult for p in self.params])
+        _divide_by_root(updates, v, self.config.delta)
+        return list(updates)
+
+
+def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -> None:
+    """x /= sqrt(h) + delta."""
+    root = torch._foreach_sqrt(h)
+    torch._foreach_add_(root, delta)
+    torch._foreach_div_(x, root)
+
+
+RULES: dict[str, type[Rule]] = {
+    "SGD": Sgd,
+    "Nesterov": Nesterov,
+    "AdaGrad": AdaGrad,
+    "RMSProp": RMSProp,
+    "AdaDelta": AdaDelta,
+    "Adam": Adam,
+}
+
+
+def rule_class(config: SolverParameter) -> type[Rule]:
+    """The rule of the solver's type.
+
+    Raises:
+        SolverError: there is none, or it cannot have one of the fields that are set.
+    """
+    if config.type not in RULES:
+        raise SolverError(
+            f"Unknown solver type: {config.type} (known: {', '.join(RULES)}).",
+            advice=did_you_mean(config.type, RULES),
+        )
+    RULES[config.type].check(config)
+    return RULES[config.type]

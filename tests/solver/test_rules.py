@@ -1,0 +1,131 @@
+"""Every solver type against its formula in double precision, written out step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from moka.errors import SolverError
+from moka.schema import caffe_pb2, parse_text
+from moka.solver.rules import RULES, Learnable, rule_class
+
+Array = NDArray[Any]
+# update(p, t, r, g, histories): the histories are changed, what is subtracted is returned.
+Formula = Callable[[caffe_pb2.SolverParameter, int, float, Array, list[Array]], Array]
+
+
+def sgd(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array]) -> Array:
+    h[0] = p.momentum * h[0] + r * g
+    return h[0]
+
+
+def nesterov(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array]) -> Array:
+    old = h[0]
+    h[0] = p.momentum * old + r * g
+    return (1 + p.momentum) * h[0] - p.momentum * old
+
+
+def ada_grad(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array]) -> Array:
+    h[0] = h[0] + g**2
+    return r * g / (np.sqrt(h[0]) + p.delta)
+
+
+def rms_prop(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array]) -> Array:
+    h[0] = p.rms_decay * h[0] + (1 - p.rms_decay) * g**2
+    return r * g / (np.sqrt(h[0]) + p.delta)
+
+
+def ada_delta(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array]) -> Array:
+    h[0] = p.momentum * h[0] + (1 - p.momentum) * g**2
+    d = g * np.sqrt((h[1] + p.delta) / (h[0] + p.delta))
+    h[1] = p.momentum * h[1] + (1 - p.momentum) * d**2
+    return r * d
+
+
+def adam(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array]) -> Array:
+    h[0] = p.momentum * h[0] + (1 - p.momentum) * g
+    h[1] = p.momentum2 * h[1] + (1 - p.momentum2) * g**2
+    correction = np.sqrt(1 - p.momentum2 ** (t + 1)) / (1 - p.momentum ** (t + 1))
+    return r * correction * h[0] / (np.sqrt(h[1]) + p.delta)
+
+
+CASES: list[tuple[str, Formula]] = [
+    ('type: "SGD"', sgd),
+    ('type: "SGD" momentum: 0.9', sgd),
+    ('type: "Nesterov"', nesterov),
+    ('type: "Nesterov" momentum: 0.9', nesterov),
+    ('type: "AdaGrad"', ada_grad),
+    ('type: "AdaGrad" delta: 0.01', ada_grad),
+    ('type: "RMSProp" rms_decay: 0.9', rms_prop),
+    ('type: "RMSProp" rms_decay: 0 delta: 0.1', rms_prop),
+    ('type: "AdaDelta" momentum: 0.95 delta: 1e-6', ada_delta),
+    ('type: "AdaDelta" momentum: 0.5 delta: 0.01', ada_delta),
+    ('type: "Adam" momentum: 0.9', adam),
+    ('type: "Adam" momentum: 0.8 momentum2: 0.9 delta: 0.01', adam),
+    ('type: "Adam" momentum: 0 momentum2: 0', adam),
+]
+MULTS = [(1.0, 1.0), (2.0, 0.0), (1.0, 1.0), (0.0, 1.0)]  # (lr_mult, decay_mult)
+SHAPES = [(3, 4), (4,), (2, 1, 3), (5,)]
+RATES = [0.1, 0.1, 0.01, 0.001, 0.0, 0.2]
+DECAY = 0.05
+
+
+def test_every_type_has_a_case() -> None:
+    types = {parse_text(text, caffe_pb2.SolverParameter).type for text, _ in CASES}
+    assert types == set(RULES)
+
+
+@pytest.mark.parametrize("first", [0, 7])  # Adam looks at the iteration
+@pytest.mark.parametrize(("text", "formula"), CASES)
+def test_updates_are_the_formulas(
+    text: str, formula: Formula, first: int, device: torch.device
+) -> None:
+    p = parse_text(text, caffe_pb2.SolverParameter)
+    rng = np.random.default_rng(4)
+    weights = [rng.standard_normal(s).astype(np.float32) for s in SHAPES]
+    params = [
+        Learnable(nn.Parameter(torch.tensor(w, device=device)), *mults)
+        for w, mults in zip(weights, MULTS, strict=True)
+    ]
+    rule = rule_class(p)(params, p)
+    wanted = [w.astype(np.float64) for w in weights]
+    histories = [[np.zeros(s) for _ in range(rule.histories)] for s in SHAPES]
+    for t, rate in enumerate(RATES, start=first):
+        for i, (param, (lr_mult, decay_mult)) in enumerate(zip(params, MULTS, strict=True)):
+            grad = rng.standard_normal(SHAPES[i]).astype(np.float32)
+            param.parameter.grad = torch.tensor(grad, device=device)
+            g = grad + DECAY * decay_mult * wanted[i]
+            wanted[i] = wanted[i] - formula(p, t, rate * lr_mult, g, histories[i])
+        before = [param.parameter.detach().clone() for param in params]
+        rule.apply(t, rate, DECAY)
+        for param, old, update in zip(params, before, rule.updates(), strict=True):
+            np.testing.assert_allclose(  # within the rounding of the weights
+                (old - param.parameter.detach()).cpu(), update.cpu(), rtol=1e-4, atol=1e-6
+            )
+    # Float32 against double precision, six steps.
+    for param, w in zip(params, wanted, strict=True):
+        np.testing.assert_allclose(param.parameter.detach().cpu(), w, rtol=1e-5, atol=2e-6)
+    in_order = [h[k] for k in range(rule.histories) for h in histories]
+    for history, h in zip(rule.history(), in_order, strict=True):
+        np.testing.assert_allclose(history.cpu(), h, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('type: "SDG"', r"type: SDG \(known: SGD, .*Did you mean \"SGD\""),
+        ('type: "AdaGrad" momentum: 0.9', "Momentum cannot be used with AdaGrad"),
+        ('type: "RMSProp" momentum: 0.9', "Momentum cannot be used with RMSProp"),
+        ('type: "RMSProp" rms_decay: 1', "rms_decay should lie between 0 and 1, .*got 1"),
+        ('type: "RMSProp" rms_decay: -0.1', "rms_decay .* got -0.1"),
+    ],
+)
+def test_what_is_refused(text: str, says: str) -> None:
+    with pytest.raises(SolverError, match=says):
+        rule_class(parse_text(text, caffe_pb2.SolverParameter))
