@@ -10,6 +10,7 @@ from moka.layers import (
     metric,
     normalize,
     pooling,
+    recurrent,
     shape,
     source,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "metric",
     "normalize",
     "pooling",
+    "recurrent",
     "shape",
     "source",
 ]
