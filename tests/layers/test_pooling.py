@@ -188,6 +188,19 @@ def test_window_without_pixels(
     np.testing.assert_array_equal(y[0, 0, 2], [empty, empty])
 
 
+@pytest.mark.parametrize("size", [(6,), (6, 3), (3, 6, 6)])
+def test_the_mask_of_a_window_without_pixels(
+    make_layer: LayerMaker, run: Runner, spread: Spread, size: Shape
+) -> None:
+    text = 'type: "Pooling" top: "y" top: "mask" pooling_param { kernel_size: 1 stride: 4 }'
+    x = spread(1, 2, *size)
+    axes = len(size)
+    wanted = pool(x, "MAX", (1,) * axes, (4,) * axes, (0,) * axes, True)
+    assert (wanted[1] == -1).any()
+    for have, want in zip(run(make_layer(text, x.shape), x), wanted, strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
 def test_stochastic_training_draws_in_proportion(make_layer: LayerMaker) -> None:
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
     layer = make_layer(text, (1, 1, 200, 200), training=True)

@@ -50,8 +50,7 @@ def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     size, pool = x.shape[2:], _MAX[len(windows)]
     if _fits(size, windows, out):
         y = pool(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
-        two_d = y.requires_grad and y.dim() == 4
-        return _GradLikeValue.apply(y) if two_d else y  # type: ignore[no-untyped-call]
+        return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call]
     padded = _pad(x, windows, out, LOWEST)
     return pool(padded, *_arguments(windows, pad=False))
 
