@@ -111,9 +111,7 @@ def zeros(kind: str, streams: int = N) -> list[Array]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_step_by_step(
-    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, kind: str
-) -> None:
+def test_step_by_step(make_layer: LayerMaker, run: Runner, kind: str) -> None:
     layer = make_layer(text_of(kind), X, CONT)
     x, cont = sequences_of()
     (y,) = run(layer, x, cont)
@@ -123,9 +121,7 @@ def test_step_by_step(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_static_input(
-    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, kind: str
-) -> None:
+def test_static_input(make_layer: LayerMaker, run: Runner, kind: str) -> None:
     layer = make_layer(text_of(kind), X, CONT, (N, 2, 2))
     (x, cont), static = sequences_of(), values(N, 2, 2, seed=2)
     (y,) = run(layer, x, cont, static)
@@ -135,9 +131,7 @@ def test_static_input(
 
 @pytest.mark.parametrize("with_static", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradient(
-    make_layer: LayerMaker, check_gradient: GradientCheck, kind: str, with_static: bool
-) -> None:
+def test_gradient(make_layer: LayerMaker, kind: str, with_static: bool) -> None:
     """Given first states take none and keep none, so every pass is the same function."""
     states = [(1, N, D)] * STATES[kind]
     static = [(N, 2)] * with_static
