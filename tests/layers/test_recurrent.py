@@ -333,6 +333,7 @@ def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message
     ("shapes", "message"),
     [
         ([(T + 1, N, 6), (T + 1, N)], "number of timesteps cannot change: .* made for 4, got"),
+        ([(T,), (T,)], "number of timesteps cannot change: .* got shape 4"),
         ([(T, N, 5), CONT], "the weights take 6 inputs a timestep, .* has 5"),
     ],
 )

@@ -138,7 +138,7 @@ class Recurrent(Layer):
             self.register_buffer("start", zeros, persistent=False)
 
     def top_shapes(self, x: Shape, cont: Shape, *others: Shape) -> list[Shape]:
-        if x[:1] != (self.steps,):
+        if len(x) < 2 or x[0] != self.steps:
             raise NetError(
                 f"the number of timesteps cannot change: the layer was made for {self.steps}, got"
                 f" shape {shape_text(x)}."
