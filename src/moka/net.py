@@ -297,11 +297,17 @@ class Net(nn.Module):
             )
         return not missing
 
-    def run_layer(self, index: int, bottoms: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Tops of one layer; a fault in the data is reported with file and layer."""
+    def run_layer(
+        self, index: int, bottoms: Sequence[Tensor], *, again: bool = False
+    ) -> Sequence[Tensor]:
+        """Tops of one layer; a fault in the data is reported with file and layer.
+
+        Args:
+            again: this only repeats the layer's last pass (see `Layer.again`).
+        """
         layer = self.layers[index]
         try:
-            tops = layer(*bottoms)
+            tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:
             node = self.graph.nodes[index]
             raise error.at(

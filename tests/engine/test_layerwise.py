@@ -9,6 +9,7 @@ import torch
 from moka.engine.layerwise import Layerwise
 from moka.engine.training import TrainingStep
 from moka.net import Net
+from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -285,6 +286,34 @@ def test_a_pass_of_the_training_step_makes_older_records_worthless(make_net: Net
     net.blobs["b"].diff[...] = 1
     engine.backward()
     assert net.layer_blobs(2)[0].diff == 10
+
+
+HANDING_ON = """
+layer { name: "in" type: "Input" top: "x" top: "cont"
+  input_param { shape { dim: 3 dim: 2 dim: 4 } shape { dim: 3 dim: 2 } } }
+layer { name: "norm" type: "BatchNorm" bottom: "x" top: "norm" }
+layer { name: "lstm" type: "LSTM" bottom: "norm" bottom: "cont" top: "h" loss_weight: 1
+  recurrent_param { num_output: 2 weight_filler { type: "gaussian" } } }
+"""
+
+
+def test_a_layer_run_again_for_its_gradient_hands_nothing_on(make_net: NetMaker) -> None:
+    net = make_net("force_backward: true\n" + HANDING_ON, caffe_pb2.TRAIN)
+    engine, step = Layerwise(net), TrainingStep(net, keep_blobs=True)
+    net.blobs["x"].data[...] = np.random.default_rng(3).normal(size=(3, 2, 4))
+    net.blobs["cont"].data[...] = 1
+    norm, lstm = net.layers[1], net.layers[2]
+    for _ in range(2):
+        step.forward_backward()
+        wanted = [w.grad.clone() for w in lstm.weights if w.grad is not None]
+        engine.clear_param_diffs()
+        before = [*lstm.run_state(), *(w.detach().clone() for w in norm.weights)]
+        engine.backward()
+        for blob, grad in zip(net.layer_blobs(2), wanted, strict=True):
+            np.testing.assert_allclose(blob.diff, grad, rtol=1e-4, atol=1e-6)  # float32
+        after = [*lstm.run_state(), *norm.weights]
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        engine.clear_param_diffs()
 
 
 FILTERED = """

@@ -180,6 +180,14 @@ NETS = {
     + act("Power", "h", "power_param { scale: 0 shift: 2 }")
     + ip("k", "h", "k", 2)
     + loss("EuclideanLoss", "k", "t"),
+    "recurrent": input_of("x", 4, 2, 3)
+    + input_of("cont", 4, 2)
+    + input_of("static", 2, 3)
+    + input_of("t", 4, 2, 3)
+    + 'layer { name: "l" type: "LSTM" bottom: "x" bottom: "cont" bottom: "static" top: "l"'
+    f" recurrent_param {{ num_output: 2 {FILLERS} }} }}"
+    + 'layer { name: "r" type: "RNN" bottom: "l" bottom: "cont" top: "r"'
+    f" recurrent_param {{ num_output: 3 {FILLERS} }} }}" + loss("EuclideanLoss", "r", "t"),
     "no loss": input_of("a", 3, 4) + ip("h", "a", "h", 2),
 }
 

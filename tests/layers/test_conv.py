@@ -72,6 +72,24 @@ CASES = [
     ("kernel_size: 1 stride: 2", (1, 3, 4, 4), (2, 2), (0, 0), (1, 1), 1),
     ("kernel_size: 3 pad: 1", (2, 2, 6), (1,), (1,), (1,), 1),
     ("kernel_size: 2 stride: 2", (1, 2, 4, 2, 4), (2, 2, 2), (0, 0, 0), (1, 1, 1), 1),
+    ("kernel_size: 2 dilation: 3 stride: 2 group: 2", (2, 4, 8), (2,), (0,), (3,), 2),
+    (
+        "kernel_size: 2 dilation: 1 dilation: 2 dilation: 3 group: 2",
+        (1, 2, 2, 3, 4),
+        (1, 1, 1),
+        (0, 0, 0),
+        (1, 2, 3),
+        2,
+    ),
+    (
+        "kernel_size: 1 kernel_size: 3 kernel_size: 2 pad: 0 pad: 1 pad: 0"
+        " stride: 1 stride: 1 stride: 2",
+        (1, 2, 2, 3, 4),
+        (1, 1, 2),
+        (0, 1, 0),
+        (1, 1, 1),
+        1,
+    ),
 ]
 
 
@@ -130,6 +148,35 @@ def test_axes_before_axis_are_batch_axes(
     np.testing.assert_allclose(y.reshape(wanted.shape), wanted, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_batch_axes_before_other_spatial_axes(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread, kind: str
+) -> None:
+    text = layer_text("kernel_size: 2 stride: 2 axis: 2").replace("Convolution", kind, 1)
+    layer = make_layer(text, (2, 3, 2, 5))
+    x = spread(2, 3, 2, 5)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    slow = convolve if kind == "Convolution" else deconvolve
+    wanted = slow(x.reshape(6, 2, 5), weight, bias, stride=(2,), pad=(0,), dilation=(1,), group=1)
+    # Both in double precision.
+    np.testing.assert_allclose(y, wanted.reshape(2, 3, *wanted.shape[1:]), rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize("fields", ["engine: CAFFE", "engine: CUDNN", "force_nd_im2col: true"])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_the_implementation_asked_for_changes_nothing(
+    make_layer: LayerMaker, run: Runner, spread: Spread, kind: str, fields: str
+) -> None:
+    text = layer_text("kernel_size: 2 group: 2").replace("Convolution", kind, 1)
+    one = make_layer(text, (1, 2, 3, 4))
+    other = make_layer(text.replace("group", f"{fields} group"), (1, 2, 3, 4))
+    other.load_state_dict(one.state_dict())
+    x = spread(1, 2, 3, 4)
+    np.testing.assert_array_equal(run(one, x), run(other, x))
+
+
 def test_no_spatial_axes_is_an_inner_product(
     make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
 ) -> None:
@@ -170,6 +217,11 @@ def test_several_bottoms_share_the_kernels(
         ("kernel_size: 0", [(1, 2, 5, 5)], "kernel_size must be > 0, got 0"),
         ("kernel_size: 1 stride: 0", [(1, 2, 5, 5)], "stride must be > 0, got 0"),
         ("kernel_size: 1 group: 0", [(1, 2, 5, 5)], "group must be > 0, got 0"),
+        ("kernel_h: 2 kernel_w: 2", [(1, 2, 5)], "kernel_h and kernel_w are for two spatial axes"),
+        ("kernel_h: 2 kernel_w: 2", [(1, 2, 5, 5, 5)], "for two spatial axes, here are 3"),
+        ("kernel_size: 2 stride_h: 2 stride_w: 1", [(1, 2, 5)], "stride_h and stride_w are for"),
+        ("kernel_size: 2 pad_h: 1 pad_w: 1", [(1, 2, 5)], "pad_h and pad_w are for two spatial"),
+        ("kernel_size: 2 dilation: 1 dilation: 2", [(1, 2, 5, 5, 5)], "3 spatial axes, got 2 val"),
         ("kernel_size: 1 axis: 4", [(1, 2, 5, 5)], "axis 4 does not exist"),
         ("num_output: 0 kernel_size: 1", [(1, 2, 5, 5)], "num_output must be > 0, got 0"),
         ("kernel_size: 3 kernel_h: 3 kernel_w: 3", [(1, 2, 5, 5)], "give either kernel_size or"),
@@ -307,6 +359,16 @@ def test_deconvolution_without_spatial_axes(
             (1, 0),
             (1, 1),
         ),
+        ("kernel_size: 3 stride: 2 pad: 1", (2, 2, 6), (3,), (2,), (1,), (1,)),
+        (
+            "kernel_size: 2 dilation: 1 dilation: 2 dilation: 1 pad: 0 pad: 1 pad: 1",
+            (1, 2, 2, 3, 2),
+            (2, 2, 2),
+            (1, 1, 1),
+            (0, 1, 1),
+            (1, 2, 1),
+        ),
+        ("kernel_size: 1", (1, 1, 2, 1, 2, 1), (1,) * 4, (1,) * 4, (0,) * 4, (1,) * 4),
     ],
 )
 def test_im2col(
@@ -324,14 +386,34 @@ def test_im2col(
     layer = make_layer(f'type: "Im2col" convolution_param {{ {fields} }}', shape)
     x = spread(*shape)
     (y,) = run(layer, x)
-    assert y.shape[1] == shape[1] * kernel[0] * kernel[1]
-    for n, column, i, j in product(*map(range, y.shape)):
-        c, h, w = np.unravel_index(column, (shape[1], *kernel))
-        row = i * stride[0] - pad[0] + h * dilation[0]
-        place = j * stride[1] - pad[1] + w * dilation[1]
-        inside = 0 <= row < shape[2] and 0 <= place < shape[3]
-        assert y[n, column, i, j] == (x[n, c, row, place] if inside else 0)
+    assert y.shape[1] == shape[1] * np.prod(kernel)
+    for n, column, *at in product(*map(range, y.shape)):
+        c, *k = np.unravel_index(column, (shape[1], *kernel))
+        axes = range(len(kernel))
+        pixel = [at[a] * stride[a] - pad[a] + k[a] * dilation[a] for a in axes]
+        inside = all(0 <= pixel[a] < shape[2 + a] for a in axes)
+        assert y[(n, column, *at)] == (x[(n, c, *pixel)] if inside else 0)
     check_gradient(layer, x)
+
+
+@pytest.mark.parametrize("axis", [2, -2])
+@pytest.mark.parametrize("more", ["", "force_nd_im2col: true"])
+def test_im2col_keeps_batch_axes_apart(
+    make_layer: LayerMaker, run: Runner, spread: Spread, axis: int, more: str
+) -> None:
+    text = f'type: "Im2col" convolution_param {{ kernel_size: 2 axis: {axis} {more} }}'
+    x = spread(2, 3, 2, 5)
+    (y,) = run(make_layer(text, x.shape), x)
+    assert y.shape == (2, 3, 2 * 2, 4)
+    for n, m in product(range(2), range(3)):
+        np.testing.assert_array_equal(y[n, m, 0::2], x[n, m, :, :4])
+        np.testing.assert_array_equal(y[n, m, 1::2], x[n, m, :, 1:])
+
+
+def test_im2cols_number_of_axes_cannot_change(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Im2col" convolution_param { kernel_size: 2 }', (1, 1, 3, 3))
+    with pytest.raises(NetError, match="was made for bottoms of 4 axes, got shape"):
+        layer.top_shapes((1,))
 
 
 @pytest.mark.parametrize(
@@ -350,8 +432,8 @@ def test_im2col(
         ('type: "Im2col"', (1, 1, 3, 3), "kernel_size is missing"),
         (
             'type: "Im2col" convolution_param { kernel_size: 2 }',
-            (1, 3, 3),
-            r"takes images \(N, C, H, W\)",
+            (1, 3),
+            r"needs spatial axes after axis 1, got shape \(1, 3\)",
         ),
         (
             'type: "Im2col" convolution_param { kernel_size: 4 }',

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
 
 Array = NDArray[Any]
-Pair = tuple[int, int]
 LOWEST = -3.4028234663852886e38  # -FLT_MAX
 
 
@@ -25,30 +24,29 @@ def out_size(size: int, kernel: int, stride: int, pad: int, up: bool) -> int:
     return out - 1 if pad and (out - 1) * stride >= size + pad else out
 
 
-def pool(x: Array, method: str, kernel: Pair, stride: Pair, pad: Pair, up: bool) -> list[Array]:
+def pool(x: Array, method: str, kernel: Shape, stride: Shape, pad: Shape, up: bool) -> list[Array]:
     """Top and mask, window by window, as BVLC Caffe's loops do it."""
     sizes = x.shape[2:]
-    out = [out_size(sizes[a], kernel[a], stride[a], pad[a], up) for a in (0, 1)]
+    axes = range(len(sizes))
+    out = [out_size(sizes[a], kernel[a], stride[a], pad[a], up) for a in axes]
     y, mask = np.zeros((*x.shape[:2], *out)), np.full((*x.shape[:2], *out), -1.0)
-    for n, c, i, j in product(*map(range, y.shape)):
-        at = (i, j)
-        start = [at[a] * stride[a] - pad[a] for a in (0, 1)]
-        end = [min(start[a] + kernel[a], sizes[a] + pad[a]) for a in (0, 1)]
-        area = max(end[0] - start[0], 0) * max(end[1] - start[1], 0)
-        rows = range(max(start[0], 0), min(end[0], sizes[0]))
-        columns = range(max(start[1], 0), min(end[1], sizes[1]))
-        pixels = list(product(rows, columns))
-        values = [x[n, c, h, w] for h, w in pixels]
+    for n, c, *at in product(*map(range, y.shape)):
+        start = [at[a] * stride[a] - pad[a] for a in axes]
+        end = [min(start[a] + kernel[a], sizes[a] + pad[a]) for a in axes]
+        area = np.prod([max(end[a] - start[a], 0) for a in axes])
+        pixels = list(product(*(range(max(start[a], 0), min(end[a], sizes[a])) for a in axes)))
+        values = [x[(n, c, *pixel)] for pixel in pixels]
+        here = (n, c, *at)
         if method == "AVE":
-            y[n, c, i, j] = sum(values) / area if area else np.nan
+            y[here] = sum(values) / area if area else np.nan
         elif method == "MAX":
-            y[n, c, i, j] = LOWEST
-            for (h, w), value in zip(pixels, values, strict=True):
-                if value > y[n, c, i, j]:
-                    y[n, c, i, j], mask[n, c, i, j] = value, h * sizes[1] + w
+            y[here] = LOWEST
+            for pixel, value in zip(pixels, values, strict=True):
+                if value > y[here]:
+                    y[here], mask[here] = value, np.ravel_multi_index(pixel, sizes)
         else:
             total = sum(values)
-            y[n, c, i, j] = sum(v * v for v in values) / total if total else 0.0
+            y[here] = sum(v * v for v in values) / total if total else 0.0
     return [y, mask]
 
 
@@ -70,11 +68,40 @@ CASES = [
     ("kernel_size: 5 stride: 3 pad: 2", (5, 5), (3, 3), (2, 2), True),
 ]
 SHAPES = [(2, 2, 6, 5), (1, 1, 7, 8)]
+OTHER_AXES = [
+    # fields, bottom, kernel, stride, pad, round up
+    ("kernel_size: 3 stride: 2", (2, 2, 8), (3,), (2,), (0,), True),
+    ("kernel_size: 3 stride: 2 pad: 2", (1, 2, 6), (3,), (2,), (2,), True),
+    ("kernel_size: 2 stride: 3", (1, 2, 7), (2,), (3,), (0,), True),
+    ("kernel_size_3d: 2", (1, 2, 4), (2,), (1,), (0,), True),
+    ("kernel_size: 2 stride: 2", (1, 2, 3, 4, 5), (2,) * 3, (2,) * 3, (0,) * 3, True),
+    ("kernel_size: 2 round_mode: FLOOR", (2, 1, 2, 3, 4), (2,) * 3, (1,) * 3, (0,) * 3, False),
+    ("kernel_size: 3 stride: 2 pad: 2", (1, 1, 4, 3, 2), (3,) * 3, (2,) * 3, (2,) * 3, True),
+    (
+        "kernel_size_3d: 1 kernel_size_3d: 3 kernel_size_3d: 2"
+        " stride_3d: 1 stride_3d: 2 stride_3d: 2 pad_3d: 0 pad_3d: 1 pad_3d: 0",
+        (1, 2, 2, 5, 4),
+        (1, 3, 2),
+        (1, 2, 2),
+        (0, 1, 0),
+        True,
+    ),
+    (
+        "kernel_size: 3 stride_3d: 1 stride_3d: 2 stride_3d: 3 pad: 1",
+        (1, 2, 3, 4, 5),
+        (3, 3, 3),
+        (1, 2, 3),
+        (1, 1, 1),
+        True,
+    ),
+]
+ALL_CASES = [
+    (fields, shape, *rest) for shape in SHAPES for fields, *rest in CASES
+] + OTHER_AXES  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", ["MAX", "AVE", "STOCHASTIC"])
-@pytest.mark.parametrize(("fields", "kernel", "stride", "pad", "up"), CASES)
+@pytest.mark.parametrize(("fields", "shape", "kernel", "stride", "pad", "up"), ALL_CASES)
 def test_pooling_window_by_window(
     make_layer: LayerMaker,
     run: Runner,
@@ -83,9 +110,9 @@ def test_pooling_window_by_window(
     method: str,
     shape: Shape,
     fields: str,
-    kernel: Pair,
-    stride: Pair,
-    pad: Pair,
+    kernel: Shape,
+    stride: Shape,
+    pad: Shape,
     up: bool,
 ) -> None:
     layer = make_layer(f'type: "Pooling" pooling_param {{ pool: {method} {fields} }}', shape)
@@ -96,37 +123,50 @@ def test_pooling_window_by_window(
     check_gradient(layer, x)
 
 
-@pytest.mark.parametrize(("fields", "kernel", "stride", "pad", "up"), CASES)
+@pytest.mark.parametrize(("fields", "shape", "kernel", "stride", "pad", "up"), ALL_CASES)
 def test_mask_holds_the_index_inside_the_channel(
     make_layer: LayerMaker,
     run: Runner,
     check_gradient: GradientCheck,
     spread: Spread,
     fields: str,
-    kernel: Pair,
-    stride: Pair,
-    pad: Pair,
+    shape: Shape,
+    kernel: Shape,
+    stride: Shape,
+    pad: Shape,
     up: bool,
 ) -> None:
     text = f'type: "Pooling" top: "y" top: "mask" pooling_param {{ {fields} }}'
-    layer = make_layer(text, (2, 2, 6, 5))
-    x = spread(2, 2, 6, 5)
+    layer = make_layer(text, shape)
+    x = spread(*shape)
     for have, want in zip(run(layer, x), pool(x, "MAX", kernel, stride, pad, up), strict=True):
         np.testing.assert_array_equal(have, want)
     check_gradient(layer, x)
 
 
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
+@pytest.mark.parametrize("size", [(4,), (4, 5), (2, 3, 2)])
 def test_global_pooling_takes_the_whole_image(
-    make_layer: LayerMaker, run: Runner, spread: Spread, method: str
+    make_layer: LayerMaker, run: Runner, spread: Spread, method: str, size: Shape
 ) -> None:
     text = f'type: "Pooling" pooling_param {{ pool: {method} global_pooling: true }}'
-    layer = make_layer(text, (2, 3, 4, 5))
-    x = spread(2, 3, 4, 5)
+    layer = make_layer(text, (2, 3, *size))
+    x = spread(2, 3, *size)
     (y,) = run(layer, x)
-    wanted = pool(x, method, (4, 5), (1, 1), (0, 0), True)[0]
-    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # double precision
-    assert layer.top_shapes((1, 3, 9, 2)) == [(1, 3, 1, 1)]
+    ones, zeros = (1,) * len(size), (0,) * len(size)
+    np.testing.assert_allclose(y, pool(x, method, size, ones, zeros, True)[0], rtol=1e-12)
+    assert layer.top_shapes((1, 3, *(9,) * len(size))) == [(1, 3, *ones)]
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE", "STOCHASTIC"])
+@pytest.mark.parametrize("fields", ["kernel_size: 1", "global_pooling: true"])
+def test_without_spatial_axes_there_is_one_pixel(
+    make_layer: LayerMaker, run: Runner, spread: Spread, method: str, fields: str
+) -> None:
+    layer = make_layer(f'type: "Pooling" pooling_param {{ pool: {method} {fields} }}', (2, 3))
+    x = np.abs(spread(2, 3))
+    (y,) = run(layer, x)
+    np.testing.assert_allclose(y, x[..., None, None], rtol=1e-12)  # x^2 / x in double precision
 
 
 def test_first_maximum_gets_the_gradient(make_layer: LayerMaker) -> None:
@@ -148,14 +188,54 @@ def test_window_without_pixels(
     np.testing.assert_array_equal(y[0, 0, 2], [empty, empty])
 
 
+@pytest.mark.parametrize("size", [(6,), (6, 3), (3, 6, 6)])
+def test_the_mask_of_a_window_without_pixels(
+    make_layer: LayerMaker, run: Runner, spread: Spread, size: Shape
+) -> None:
+    text = 'type: "Pooling" top: "y" top: "mask" pooling_param { kernel_size: 1 stride: 4 }'
+    x = spread(1, 2, *size)
+    axes = len(size)
+    wanted = pool(x, "MAX", (1,) * axes, (4,) * axes, (0,) * axes, True)
+    assert (wanted[1] == -1).any()
+    for have, want in zip(run(make_layer(text, x.shape), x), wanted, strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
 def test_stochastic_training_draws_in_proportion(make_layer: LayerMaker) -> None:
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
     layer = make_layer(text, (1, 1, 200, 200), training=True)
-    x = torch.tensor([[1.0, 2.0], [3.0, 0.0]]).repeat(100, 100)[None, None]
+    x = torch.tensor([[1.0, 2.0], [0.0, 3.0]]).repeat(100, 100)[None, None]
     y = layer(x)
-    shares = [(y == value).double().mean().item() for value in (1.0, 2.0, 3.0, 0.0)]
+    shares = [(y == value).double().mean().item() for value in (1.0, 2.0, 0.0, 3.0)]
     # 10000 draws: a standard deviation of 0.005.
-    np.testing.assert_allclose(shares, [1 / 6, 2 / 6, 3 / 6, 0], atol=0.02)
+    np.testing.assert_allclose(shares, [1 / 6, 2 / 6, 0, 3 / 6], atol=0.02)
+
+
+def test_stochastic_gradient_goes_to_the_value_drawn(
+    make_layer: LayerMaker, spread: Spread
+) -> None:
+    text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 3 }'
+    layer = make_layer(text, (2, 2, 6, 6), training=True)
+    values = spread(2, 2, 6, 6)
+    x = torch.from_numpy(values - values.min() + 0.1).requires_grad_()
+    y = layer(x)
+    dy = torch.from_numpy(spread(*y.shape))
+    (dx,) = torch.autograd.grad(y, x, dy)
+    for n, c, i, j in product(*map(range, y.shape)):
+        window = np.s_[n, c, 3 * i : 3 * i + 3, 3 * j : 3 * j + 3]
+        drawn = x[window] == y[n, c, i, j]
+        assert torch.equal(dx[window], drawn * dy[n, c, i, j])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_stochastic_pooling_of_zeros_is_zero(make_layer: LayerMaker, training: bool) -> None:
+    text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
+    layer = make_layer(text, (1, 1, 2, 2), training=training)
+    x = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    y = layer(x)
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert y.item() == 0
+    assert dx.flatten().tolist() == [float(training), 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +248,19 @@ def test_stochastic_training_draws_in_proportion(make_layer: LayerMaker) -> None
         ("kernel_size: 2 pad: 2", (1, 1, 4, 4), "pad_h must be < kernel_h, got pad_h=2"),
         ("kernel_size: 0", (1, 1, 4, 4), "kernel_size must be > 0"),
         ("kernel_size: 2 stride: 0", (1, 1, 4, 4), "stride must be > 0"),
-        ("kernel_size: 2", (1, 4, 4), r"pools images \(N, C, H, W\), got a bottom of shape"),
+        ("kernel_size: 2", (4,), r"up to three spatial axes, got shape \(4,\)"),
+        ("kernel_size: 2", (1, 1, 2, 2, 2, 2), "up to three spatial axes, got shape"),
+        ("global_pooling: true", (1, 1, 2, 2, 2, 2), "up to three spatial axes, got shape"),
+        ("kernel_h: 2 kernel_w: 2", (1, 4, 4), "are for two spatial axes, here are 1"),
+        ("kernel_size: 2 pad: 2", (1, 4, 4), "pad must be < kernel, got pad=2, kernel=2"),
+        ("kernel_size: 2 kernel_size_3d: 2", (1, 1, 4, 4, 4), "kernel_size or kernel_size_3d, not"),
+        ("kernel_size_3d: 2 kernel_size_3d: 1", (1, 1, 4, 4, 4), "3 spatial axes, got 2 values"),
+        ("kernel_size_3d: 0", (1, 1, 4, 4, 4), "kernel_size_3d must be > 0"),
+        ("kernel_size_3d: 2 stride_3d: 0", (1, 1, 4, 4, 4), "stride_3d must be > 0"),
+        ("kernel_size: 2", (4, 4), r"is larger than the image \(1, 1\)"),
+        ("kernel_size_3d: 2 global_pooling: true", (1, 1, 4, 4, 4), "give no kernel size"),
+        ("global_pooling: true pad_3d: 1", (1, 1, 4, 4, 4), "pad must be 0"),
+        ("global_pooling: true stride_3d: 2", (1, 1, 4, 4, 4), "stride must be 1"),
         ("kernel_size: 2 global_pooling: true", (1, 1, 4, 4), "give no kernel size"),
         ("global_pooling: true pad: 1", (1, 1, 4, 4), "pad must be 0"),
         ("global_pooling: true stride: 2", (1, 1, 4, 4), "stride must be 1"),
@@ -178,6 +270,12 @@ def test_stochastic_training_draws_in_proportion(make_layer: LayerMaker) -> None
 def test_refused(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', shape)
+
+
+def test_the_number_of_axes_cannot_change(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Pooling" pooling_param { kernel_size: 2 }', (1, 1, 4, 4))
+    with pytest.raises(NetError, match="was made for 2 spatial axes, got a bottom of shape"):
+        layer.top_shapes((1, 1, 4))
 
 
 def test_only_max_has_a_mask(make_layer: LayerMaker) -> None:

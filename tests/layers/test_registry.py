@@ -34,6 +34,10 @@ class Minimal:
     least: float = 0.1  # of the values put into the bottoms
 
 
+RECURRENT = (
+    'recurrent_param { num_output: 2 weight_filler { type: "gaussian" }'
+    ' bias_filler { type: "gaussian" } }'
+)
 MINIMAL = {
     "AbsVal": Minimal(),
     "Accuracy": Minimal((ROWS, LABELS)),
@@ -77,6 +81,8 @@ MINIMAL = {
     ),
     "Input": Minimal((), 1, "input_param { shape { dim: 2 } }"),
     "LRN": Minimal(),
+    "LSTM": Minimal(("3 2 4", "3 2"), fields=RECURRENT),
+    "LSTMUnit": Minimal(("1 2 3", "1 2 12", "1 2"), 2),
     "Log": Minimal(),
     "MVN": Minimal(),
     "MemoryData": Minimal(
@@ -88,6 +94,7 @@ MINIMAL = {
     "Pooling": Minimal(fields="pooling_param { kernel_size: 2 }"),
     "Power": Minimal(fields="power_param { scale: 2 }"),
     "Python": Minimal(fields='python_param { module: "own_layers" layer: "Double" }'),
+    "RNN": Minimal(("3 2 4", "3 2"), fields=RECURRENT),
     "ReLU": Minimal(),
     "Reduction": Minimal(),
     "Reshape": Minimal(fields="reshape_param { shape { dim: 0 dim: -1 } }"),
@@ -122,8 +129,6 @@ UNREAD = {
             "weight_filler",
             "bias_filler",
             "engine",
-            "axis",
-            "force_nd_im2col",
         ),
         "belongs to Convolution, whose message it uses",
     ),

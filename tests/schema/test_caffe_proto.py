@@ -19,7 +19,7 @@ from google.protobuf.descriptor_pb2 import (
 from moka.schema import caffe_pb2
 
 FILE = caffe_pb2.DESCRIPTOR
-OWN_MESSAGES = {"RunState", "RandomState", "CursorState"}
+OWN_MESSAGES = {"RunState", "RandomState", "CursorState", "LayerState"}
 FIRST_OWN_NUMBER = 20000
 
 
@@ -52,7 +52,10 @@ def test_everything_of_bvlc_caffe_is_there() -> None:
 
 def test_own_fields_in_messages_of_bvlc_caffe() -> None:
     own = [f for m in bvlc_messages() for f in m.fields if f.number >= FIRST_OWN_NUMBER]
-    assert [(f.containing_type.name, f.name) for f in own] == [("SolverState", "run_state")]
+    assert {f"{f.containing_type.name}.{f.name}" for f in own} == {
+        "SolverState.run_state",
+        *(f"PoolingParameter.{name}_3d" for name in ("kernel_size", "stride", "pad")),
+    }
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,31 @@ layer {
 }
 layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
 """
+RECURRENT = """
+name: "recurrent"
+layer {
+  name: "data" type: "DummyData" top: "x" top: "cont" top: "t"
+  dummy_data_param {
+    shape { dim: 3 dim: 2 dim: 4 } shape { dim: 3 dim: 2 } shape { dim: 3 dim: 2 dim: 5 }
+    data_filler { type: "gaussian" } data_filler { value: 1 } data_filler { type: "gaussian" }
+  }
+}
+layer {
+  name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h"
+  recurrent_param { num_output: 6 weight_filler { type: "xavier" } }
+}
+layer {
+  name: "rnn" type: "RNN" bottom: "h" bottom: "cont" top: "y"
+  recurrent_param { num_output: 5 weight_filler { type: "xavier" } }
+}
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+"""
 NETS = {
     "hdf5": HDF5,
     "linear": LINEAR,
     "random": RANDOM,
     "plain": PLAIN,
+    "recurrent": RECURRENT,
     "plain_20": PLAIN.replace("batch_size: 4", "batch_size: 20"),
 }
 

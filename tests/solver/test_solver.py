@@ -415,6 +415,22 @@ def test_shuffled_hdf5_data_goes_on_after_resuming(make_solver: SolverMaker) -> 
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+def test_sequences_go_on_after_resuming(make_solver: SolverMaker) -> None:
+    text = "test_iter: 1 test_interval: 2 momentum: 0.5"
+    straight: list[Record] = []
+    make_solver(text, "recurrent", straight).step(5)
+    solver = make_solver(text, "recurrent")
+    solver.step(3)
+    _, state = solver.snapshot()
+    resumed: list[Record] = []
+    solver = make_solver("random_seed: 9 " + text, "recurrent", resumed)
+    solver.restore(state)
+    solver.step(2)
+    assert [r.loss for r in iterations(resumed)] == [r.loss for r in iterations(straight)][3:]
+    tests = [r for r in straight if isinstance(r, TestCompleted)]
+    assert [r for r in resumed if isinstance(r, TestCompleted)] == tests[-1:]
+
+
 def test_a_test_net_that_cannot_share_is_refused_before_training(
     make_solver: SolverMaker,
 ) -> None:

@@ -104,7 +104,7 @@ class Layerwise:
         for name, top in zip(node.tops, tops, strict=True):
             net.blobs[name].data_memory.put(top.detach())
 
-    def _record(self, i: int) -> _Record:
+    def _record(self, i: int, *, again: bool = False) -> _Record:
         net, node = self.net, self.net.graph.nodes[i]
         bottoms = []
         for name, wanted in zip(node.bottoms, self.marks[i].bottoms, strict=True):
@@ -113,7 +113,7 @@ class Layerwise:
             tensor = memory.tensor().clone() if memory.handed_out else memory.tensor().detach()
             bottoms.append(tensor.requires_grad_(wanted))
         with torch.enable_grad():
-            return _Record(bottoms, list(net.run_layer(i, bottoms)), net.passes)
+            return _Record(bottoms, list(net.run_layer(i, bottoms, again=again)), net.passes)
 
     def _loss_of(self, i: int) -> float:
         node = self.net.graph.nodes[i]
@@ -129,7 +129,7 @@ class Layerwise:
             return
         record = self._records.get(i)
         if record is None or record.passes != net.passes:
-            record = self._records[i] = self._record(i)
+            record = self._records[i] = self._record(i, again=True)
         made = [(t, net.blobs[n]) for t, n in zip(record.tops, node.tops, strict=True)
                 if t.requires_grad]  # fmt: skip
         weights = [w for w, wanted in zip(net.layers[i].weights, marks.params, strict=True)

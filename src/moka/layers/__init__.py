@@ -11,6 +11,7 @@ from moka.layers import (
     normalize,
     pooling,
     python,
+    recurrent,
     shape,
     source,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "normalize",
     "pooling",
     "python",
+    "recurrent",
     "shape",
     "source",
 ]

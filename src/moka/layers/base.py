@@ -182,6 +182,20 @@ class Layer(nn.Module):
         views = [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
         return [w.detach() if k in self._frozen else w for k, w in enumerate(views)]
 
+    def again(self, *bottoms: Any, **_: Any) -> Tensor | Sequence[Tensor]:
+        """The last pass once more, to have its gradient: `forward` that leaves no trace behind.
+
+        A layer that hands something from pass to pass starts from where that pass started.
+        """
+        return self(*bottoms)
+
+    def run_state(self) -> list[Tensor]:
+        """What this layer hands from pass to pass beside its parameters; snapshots keep it."""
+        return []
+
+    def load_run_state(self, tensors: Sequence[Tensor]) -> None:
+        """Go on from a `run_state`."""
+
     def notes(self) -> list[str]:
         """What Caffe's log says while this layer is set up, line by line."""
         return []

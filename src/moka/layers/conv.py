@@ -220,14 +220,27 @@ class Deconvolution(Convolution):
         return deconvolution(x, *self.blobs, windows=self.windows, group=self.group)
 
 
+def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
+    """Every window of x (N..., C, spatial...) as a column, (N..., C * kernel..., out...): the
+    channel counts slowest, then the place inside the kernel, row by row."""
+    axes = len(windows)
+    first = x.dim() - axes
+    views = F.pad(x, [side for w in reversed(windows) for side in (w.pad, w.pad)])
+    for axis, w in enumerate(windows, first):
+        views = views.unfold(axis, w.extent, w.stride)[..., :: w.dilation]
+    columns = views.movedim(tuple(range(-axes, 0)), tuple(range(first, x.dim())))
+    return columns.flatten(first - 1, x.dim() - 1)
+
+
 @layer("Im2col", bottoms=1, tops=1, message="convolution_param")
 class Im2col(Layer):
     """Every window of an image as a column.
 
-    Bottom: (N, C, H, W). Top: (N, C * kernel_h * kernel_w, H', W'), sizes as Convolution's.
-    Message: convolution_param, of which only the window's fields count here.
+    Bottom: (N..., C, spatial...), axes before `axis` are batch axes. Top: (N..., C * product of
+    the kernel's sizes, spatial...), sizes as Convolution's. Message: convolution_param, of which
+    only `axis` and the window's fields count here; `force_nd_im2col` changes nothing.
 
-    Errors: no kernel size; a bottom that is not 4-D; a kernel larger than the padded image.
+    Errors: no kernel size; no spatial axis; a kernel larger than the padded image.
     """
 
     pad = param()
@@ -239,24 +252,24 @@ class Im2col(Layer):
     kernel_w = param(positive)
     stride_h = param(positive)
     stride_w = param(positive)
+    axis = param()
     dilation = param(positive)
+    force_nd_im2col = param()
 
     def setup(self, x: Shape) -> None:
-        if len(x) != 4:
-            raise NetError(f"takes images (N, C, H, W), got shape {x}.")
-        self.windows = windows_of(self, 2)
+        self.channel_axis = canonical_axis(self.axis, x)
+        axes = len(x) - self.channel_axis - 1
+        if not axes:
+            raise NetError(f"needs spatial axes after axis {self.axis}, got shape {x}.")
+        self.windows = windows_of(self, axes)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        area = prod(w.kernel for w in self.windows)
-        out = convolved_sizes(x[2:], self.windows)
-        return [(x[0], x[1] * area, *out)]
+        axes = self.channel_axis + 1 + len(self.windows)
+        if len(x) != axes:
+            raise NetError(f"was made for bottoms of {axes} axes, got shape {x}.")
+        columns = prod((x[self.channel_axis], *(w.kernel for w in self.windows)))
+        out = convolved_sizes(x[self.channel_axis + 1 :], self.windows)
+        return [(*x[: self.channel_axis], columns, *out)]
 
     def forward(self, x: Tensor) -> Tensor:
-        columns = F.unfold(
-            x,
-            tuple(w.kernel for w in self.windows),
-            dilation=tuple(w.dilation for w in self.windows),
-            padding=tuple(w.pad for w in self.windows),
-            stride=tuple(w.stride for w in self.windows),
-        )
-        return columns.reshape(self.top_shapes(tuple(x.shape))[0])
+        return im2col(x, self.windows)

@@ -101,17 +101,25 @@ class BatchNorm(Layer):
         yield from (BlobSpec((x[1],), zero), BlobSpec((x[1],), zero), BlobSpec((1,), zero))
 
     def forward(self, x: Tensor) -> Tensor:
-        use_global = self.use_global_stats
-        if use_global is None:
-            use_global = not self.training
-        if not use_global:
-            return self._by_the_batch(x)
+        if self._global():
+            return self._by_the_sums(x)
+        y, *statistics = self._by_the_batch(x)
+        self._remember(*statistics)
+        return y
+
+    def again(self, x: Tensor) -> Tensor:
+        return self._by_the_sums(x) if self._global() else self._by_the_batch(x)[0]
+
+    def _global(self) -> bool:
+        return not self.training if self.use_global_stats is None else self.use_global_stats
+
+    def _by_the_sums(self, x: Tensor) -> Tensor:
         mean, variance, weight = (blob.detach() for blob in self.blobs)
         factor = torch.where(weight == 0, 0.0, 1 / weight)
         return F.batch_norm(x, mean * factor, variance * factor, training=False, eps=self.eps)
 
-    def _by_the_batch(self, x: Tensor) -> Tensor:
-        """Normalise by the batch's own statistics, and remember them."""
+    def _by_the_batch(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x normalised by its own statistics; its mean and unbiased variance."""
         mean, unbiased = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
         if x.numel() > x.shape[1]:
             # with a momentum of 1 the running statistics are those of the batch
@@ -119,8 +127,7 @@ class BatchNorm(Layer):
         else:  # each value is its own mean; PyTorch rounds y, and has no unbiased variance
             y = x - x
             mean.copy_(x.detach().reshape(-1))
-        self._remember(mean, unbiased)
-        return y
+        return y, mean, unbiased
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

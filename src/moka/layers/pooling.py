@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from math import prod
 from typing import Any
 
 import torch
@@ -37,59 +38,70 @@ class _GradLikeValue(Function):
 
 
 LOWEST = torch.finfo(torch.float32).min
+_MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_MEAN = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Largest value of each window of x (N, C, H, W); (N, C, *out). First maximum on ties.
+    """Largest value of each window of x (N, C, spatial...); (N, C, *out). First maximum on ties.
 
     A window without any pixel gives the lowest float.
     """
-    size = x.shape[2:]
+    size, pool = x.shape[2:], _MAX[len(windows)]
     if _fits(size, windows, out):
-        y = F.max_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
+        y = pool(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
         return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call]
     padded = _pad(x, windows, out, LOWEST)
-    return F.max_pool2d(padded, *_arguments(windows, pad=False))
+    return pool(padded, *_arguments(windows, pad=False))
 
 
 def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Where each maximum was: h * W + w inside its channel, as float; -1 for an empty window."""
+    """Where each maximum was: its row-major index inside the channel (h * W + w), as float; -1 for
+    an empty window."""
     padded = _pad(x, windows, out, LOWEST)
-    _, index = F.max_pool2d(padded, *_arguments(windows, pad=False), return_indices=True)
-    row = index.div(padded.shape[3], rounding_mode="floor") - windows[0].pad
-    column = index % padded.shape[3] - windows[1].pad
-    inside = (row >= 0) & (row < x.shape[2]) & (column >= 0) & (column < x.shape[3])
-    return torch.where(inside, row * x.shape[3] + column, -1).to(x.dtype)
+    pool = _MAX[len(windows)]
+    _, rest = pool(padded, *_arguments(windows, pad=False), return_indices=True)
+    index, inside, step = torch.zeros_like(rest), torch.ones_like(rest, dtype=torch.bool), 1
+    for axis in reversed(range(len(windows))):
+        at = rest % padded.shape[2 + axis] - windows[axis].pad
+        rest = rest.div(padded.shape[2 + axis], rounding_mode="floor")
+        index += at * step
+        inside &= (at >= 0) & (at < x.shape[2 + axis])
+        step *= x.shape[2 + axis]
+    return torch.where(inside, index, -1).to(x.dtype)
 
 
 def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Sum of each window of x (N, C, H, W) over its area clipped to the padded image.
+    """Sum of each window of x (N, C, spatial...) over its area clipped to the padded image.
 
     Padding counts as pixels of value 0; a window outside of the padded image gives NaN (0/0).
     """
-    size = x.shape[2:]
+    size, pool = x.shape[2:], _MEAN[len(windows)]
     if _fits(size, windows, out):
-        return F.avg_pool2d(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
+        return pool(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
     area = _window_area(x, windows, out)
     padded = _pad(x, windows, out, 0.0)
-    kernel = windows[0].kernel * windows[1].kernel
-    return F.avg_pool2d(padded, *_arguments(windows, pad=False)) * (kernel / area)
+    kernel = prod(w.kernel for w in windows)
+    return pool(padded, *_arguments(windows, pad=False)) * (kernel / area)
 
 
 def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
     """One value of each window of x >= 0, drawn with chance proportional to it; in testing the
-    average weighted the same way, sum(x^2) / sum(x) (Zeiler and Fergus, 2013)."""
-    padded = _pad(x, windows, out, 0.0)
-    views = padded
+    average weighted the same way, sum(x^2) / sum(x) (Zeiler and Fergus, 2013).
+
+    A window of zeros gives 0. In training the gradient goes to the value drawn (in a window of
+    zeros, to the first).
+    """
+    views = _pad(x, windows, out, 0.0)
     for axis, window in enumerate(windows):
         views = views.unfold(2 + axis, window.kernel, window.stride)
-    flat = views.flatten(4)
-    total = flat.sum(-1)
+    flat = views.flatten(2 + len(windows))
     if not training:
-        return torch.where(total > 0, flat.square().sum(-1) / total.clamp_min(1e-30), 0.0)
-    threshold = torch.rand_like(total) * total
-    chosen = (flat.cumsum(-1) < threshold[..., None]).sum(-1, keepdim=True)
-    return flat.gather(-1, chosen.clamp_max(flat.shape[-1] - 1))[..., 0]
+        return flat.square().sum(-1) / (flat.sum(-1) + torch.finfo(x.dtype).tiny)
+    cumulative = flat.detach().cumsum(-1)
+    total = cumulative[..., -1:]
+    drawn = (cumulative < torch.rand_like(total) * total).sum(-1, keepdim=True)
+    return flat.gather(-1, drawn)[..., 0]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -120,25 +132,25 @@ def _arguments(windows: Windows, *, pad: bool = True) -> tuple[list[int], list[i
 
 def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
     """Pad (or cut) so that exactly the windows wanted fit without rounding."""
-    h, w = (
-        ((m - 1) * win.stride + win.kernel) - (n + win.pad)
-        for n, win, m in zip(x.shape[2:], windows, out, strict=True)
-    )
-    return F.pad(x, (windows[1].pad, w, windows[0].pad, h), value=value)
+    sides: list[int] = []  # from the last axis to the first
+    for n, window, m in zip(x.shape[2:], windows, out, strict=True):
+        end = (m - 1) * window.stride + window.kernel
+        sides = [window.pad, end - (n + window.pad), *sides]
+    return F.pad(x, sides, value=value)
 
 
 def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     """Area of each window clipped to the padded image, (*out)."""
-    lengths = []
+    area = x.new_ones(())
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
         start = torch.arange(m, device=x.device) * window.stride - window.pad
         end = (start + window.kernel).clamp_max(n + window.pad)
-        lengths.append((end - start).clamp_min(0).to(x.dtype))
-    return lengths[0][:, None] * lengths[1]
+        area = area[..., None] * (end - start).clamp_min(0).to(x.dtype)
+    return area
 
 
 def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
-    """Pool the windows of x (N, C, H, W) by MAX, AVE or STOCHASTIC; (N, C, *out)."""
+    """Pool the windows of x (N, C, spatial...) by MAX, AVE or STOCHASTIC; (N, C, *out)."""
     if method == "STOCHASTIC":
         return stochastic_pooling(x, windows, out, training=training)
     return (max_pooling if method == "MAX" else average_pooling)(x, windows, out)
@@ -148,65 +160,86 @@ def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: b
 class Pooling(Layer):
     """Pooling of windows of each channel: their maximum, average, or a value drawn by chance.
 
-    Bottom: (N, C, H, W). Top: (N, C, H', W') with size = ceil((in + 2 pad - kernel) / stride) + 1
-    (floor with round_mode: FLOOR), less one if padding is used and the last window would start
-    at or beyond in + pad. Second top, MAX only: the index h * W + w of each maximum, no gradient.
-    Message: pooling_param. `engine` changes nothing here.
+    Bottom: (N, C, H, W), or with one or three spatial axes; (N, C) counts as (N, C, 1, 1).
+    Top: (N, C, H', W') with size = ceil((in + 2 pad - kernel) / stride) + 1 (floor with
+    round_mode: FLOOR), less one if padding is used and the last window would start at or beyond
+    in + pad. Second top, MAX only: the index h * W + w of each maximum, no gradient.
+    AVE divides by the window's area inside the padded image. STOCHASTIC, for values >= 0, draws
+    one in training and takes the weighted average in testing (Zeiler and Fergus, 2013).
+    Message: pooling_param. kernel_size, stride and pad hold for all spatial axes, the _h and _w
+    fields for two, kernel_size_3d, stride_3d and pad_3d for each. `engine` changes nothing here.
 
     Errors: no kernel size; global_pooling with a kernel, pad or stride; pad not smaller than the
-    kernel; a bottom that is not 4-D.
+    kernel; more than three spatial axes.
 
-    PyTorch differs: its max pooling hands a NaN on, BVLC's skips it (here: handed on); its sizes
-    differ where pad > kernel / 2, or stride > kernel without padding.
+    BVLC Caffe pools two spatial axes only, and STOCHASTIC on a GPU only. PyTorch differs: its max
+    pooling hands a NaN on, BVLC's skips it (here: handed on); its sizes differ where
+    pad > kernel / 2, or stride > kernel without padding.
     """
 
     pool = param()
     pad = param(not_negative, unset_is_none=True)
     pad_h = param(not_negative, unset_is_none=True)
     pad_w = param(not_negative, unset_is_none=True)
+    pad_3d = param()
     kernel_size = param(positive, unset_is_none=True)
     kernel_h = param(positive, unset_is_none=True)
     kernel_w = param(positive, unset_is_none=True)
+    kernel_size_3d = param(positive)
     stride = param(positive, unset_is_none=True)
     stride_h = param(positive, unset_is_none=True)
     stride_w = param(positive, unset_is_none=True)
+    stride_3d = param(positive)
     engine = param()
     global_pooling = param()
     round_mode = param()
 
     def setup(self, x: Shape) -> None:
+        self.axes = len(_size(x))
+        if not 2 <= len(x) <= 2 + max(_MAX):
+            raise NetError(f"pools bottoms (N, C, spatial...) of up to three spatial axes, got"
+                           f" shape {x}.")  # fmt: skip
         if self.global_pooling:
             self._check_global()
             return
         sizes = (
             per_axis(
                 name,
-                () if plain is None else (plain,),
+                self._plain(name),
                 getattr(self, f"{stem}_h"),
                 getattr(self, f"{stem}_w"),
-                2,
+                self.axes,
                 default,
             )
-            for name, stem, plain, default in (
-                ("kernel_size", "kernel", self.kernel_size, None),
-                ("stride", "stride", self.stride, 1),
-                ("pad", "pad", self.pad, 0),
+            for name, stem, default in (
+                ("kernel_size", "kernel", None),
+                ("stride", "stride", 1),
+                ("pad", "pad", 0),
             )
         )
         self.windows = tuple(Window(*fields) for fields in zip(*sizes, strict=True))
-        for axis, window in zip("hw", self.windows, strict=True):
+        suffixes = ("_h", "_w") if self.axes == 2 else ("",) * self.axes
+        for k, window in zip(suffixes, self.windows, strict=True):
             if window.pad >= window.kernel:
                 raise NetError(
-                    f"pad_{axis} must be < kernel_{axis}, got pad_{axis}={window.pad},"
-                    f" kernel_{axis}={window.kernel}."
+                    f"pad{k} must be < kernel{k}, got pad{k}={window.pad},"
+                    f" kernel{k}={window.kernel}."
                 )
 
+    def _plain(self, name: str) -> Sizes:
+        """The field of that name or its _3d form: no value, one, or one for each axis."""
+        plain: int | None = getattr(self, name)
+        each: Sizes = getattr(self, f"{name}_3d")
+        if plain is not None and each:
+            raise NetError(f"give either {name} or {name}_3d, not both.")
+        return each if plain is None else (plain,)
+
     def _check_global(self) -> None:
-        if self.kernel_size or self.kernel_h or self.kernel_w:
+        if any((self.kernel_size, self.kernel_h, self.kernel_w, *self.kernel_size_3d)):
             raise NetError("with global_pooling the kernel is the image: give no kernel size.")
-        if self.pad or self.pad_h or self.pad_w:
+        if any((self.pad, self.pad_h, self.pad_w, *self.pad_3d)):
             raise NetError("with global_pooling pad must be 0.")
-        if any((s or 1) != 1 for s in (self.stride, self.stride_h, self.stride_w)):
+        if any((s or 1) != 1 for s in (self.stride, self.stride_h, self.stride_w, *self.stride_3d)):
             raise NetError("with global_pooling stride must be 1.")
 
     def _windows(self, size: Sizes) -> Windows:
@@ -219,21 +252,30 @@ class Pooling(Layer):
         )
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        if len(x) != 4:
-            raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
+        size = _size(x)
+        if len(size) != self.axes:
+            raise NetError(f"was made for {self.axes} spatial axes, got a bottom of shape {x}.")
         if self.pool != "MAX" and len(self.config.top) > 1:
             raise NetError("only MAX pooling has a second top (the mask).")
-        out = self._out(x[2:])
+        out = self._out(size)
         if min(out) < 1:
-            raise NetError(f"the window {self._windows(x[2:])} is larger than the image {x[2:]}.")
+            raise NetError(f"the window {self._windows(size)} is larger than the image {size}.")
         return [(*x[:2], *out)] * max(1, len(self.config.top))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        windows, out = self._windows(x.shape[2:]), self._out(x.shape[2:])
+        size = _size(tuple(x.shape))
+        if x.dim() == 2:
+            x = x[..., None, None]
+        windows, out = self._windows(size), self._out(size)
         y = pooling(self.pool, x, windows, out, training=self.training)
         if len(self.config.top) == 1:
             return y
         return [y, max_pooling_mask(x.detach(), windows, out)]
+
+
+def _size(x: Shape) -> Sizes:
+    """The spatial axes; of (N, C), as in BVLC Caffe, one pixel."""
+    return x[2:] or (1, 1)
 
 
 @layer("SPP", bottoms=1, tops=1, message="spp_param")

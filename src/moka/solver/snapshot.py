@@ -1,8 +1,8 @@
 """A run's state on disk: the model (.caffemodel) and what resuming needs (.solverstate).
 
-Both are BVLC Caffe's files. What they cannot hold (the position in the data, random generators)
-goes into `run_state`, a field that BVLC Caffe skips. Each file is complete or not there; the state
-is written last, so a state's model is always complete.
+Both are BVLC Caffe's files. What they cannot hold (the position in the data, random generators,
+what layers hand from pass to pass) goes into `run_state`, a field that BVLC Caffe skips. Each file
+is complete or not there; the state is written last, so a state's model is always complete.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from moka.data.batches import CursorState
 from moka.errors import SchemaError, SolverError
+from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.net import Net
 from moka.schema import blobproto, caffe_pb2, read_binary, write_binary
@@ -161,6 +162,13 @@ def _sources(nets: Sequence[Net]) -> Iterator[tuple[str, Source]]:
             yield f"{which}/{position}/{name}", source
 
 
+def _layers(nets: Sequence[Net]) -> Iterator[tuple[str, Layer]]:
+    """(key, layer) of all layers; the key is unique."""
+    for which, net in enumerate(nets):
+        for position, (name, layer) in enumerate(net.named_layers()):
+            yield f"{which}/{position}/{name}", layer
+
+
 def _put_run_state(
     run: caffe_pb2.RunState, nets: Sequence[Net], recent_losses: Sequence[float]
 ) -> None:
@@ -173,10 +181,14 @@ def _put_run_state(
         cursor = source.state()
         if cursor is not None:
             run.cursor.add(layer=key, records_read=cursor.records_read, random=cursor.random)
+    for key, layer in _layers(nets):
+        if tensors := layer.run_state():
+            arrays = (tensor.detach().cpu().numpy() for tensor in tensors)
+            run.layer.add(layer=key, blob=map(blobproto.from_array, arrays))
 
 
 def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
-    """Put data sources and random generators where they were."""
+    """Put data sources, layers and random generators where they were."""
     cursors = {cursor.layer: cursor for cursor in run.cursor}
     for key, source in _sources(nets):
         if key in cursors:
@@ -184,6 +196,11 @@ def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
             random = cursor.random if cursor.HasField("random") else None
             source.load_state(CursorState(cursor.records_read, random))
     device = nets[0].device
+    states = {state.layer: state.blob for state in run.layer}
+    for key, layer in _layers(nets):
+        if key in states:
+            arrays = map(blobproto.to_array, states[key])
+            layer.load_run_state([torch.tensor(array, device=device) for array in arrays])
     for generator in run.random:
         state = torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
         if generator.name == "cpu":
