@@ -261,3 +261,62 @@ def test_snapshot_auto_when_a_folder_has_the_prefixes_name(caffe: Caffe, workspa
     assert Path("solver/solver_iter_4.solverstate").exists()
     run = caffe("train", "--solver=solver.prototxt", "--snapshot=auto")
     assert "Found solver/solver_iter_4.solverstate" in run.messages("I")
+
+
+SOFTMAX_LOSS = """
+import caffe
+import numpy as np
+
+class Loss(caffe.Layer):
+    def setup(self, bottom, top):
+        if len(bottom) != 2:
+            raise Exception("Need two inputs.")
+
+    def reshape(self, bottom, top):
+        self.diff = np.zeros_like(bottom[0].data)
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        p = np.exp(bottom[0].data - bottom[0].data.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        rows, labels = np.arange(len(p)), bottom[1].data.astype(int)
+        top[0].data[...] = -np.log(p[rows, labels]).mean()
+        p[rows, labels] -= 1
+        self.diff[...] = p / len(p)
+
+    def backward(self, top, propagate_down, bottom):
+        assert list(propagate_down) == [True, False]
+        bottom[0].diff[...] = self.diff * top[0].diff[0]
+"""
+PYTHON_LOSS = 'type: "Python" loss_weight: 1 python_param { module: "%s" layer: "Loss" }'
+
+
+def test_a_loss_layer_in_python_trains_as_the_built_in_one(
+    caffe: Caffe, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(workspace))
+    Path("softmax_loss_layer.py").write_text(SOFTMAX_LOSS)
+    assert caffe(*SOLVER).code == 0
+    wanted = blobs_of("snap_iter_4.caffemodel")
+    replace("net.prototxt", 'type: "SoftmaxWithLoss"', PYTHON_LOSS % "softmax_loss_layer")
+    assert caffe(*SOLVER).code == 0
+    for mine, theirs in zip(blobs_of("snap_iter_4.caffemodel"), wanted, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-7)  # float32, another order
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_a_layer_in_python_that_raises(
+    caffe: Caffe, workspace: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.syspath_prepend(str(workspace))
+    module = f"raising_in_{method}"
+    code = SOFTMAX_LOSS.replace(f"def {method}(self,", f"def {method}(self, *_):\n"
+                                f"        raise ValueError('too wet')\n    def _(self,")  # fmt: skip
+    Path(f"{module}.py").write_text(code)
+    replace("net.prototxt", 'type: "SoftmaxWithLoss"', PYTHON_LOSS % module)
+    run = caffe(*SOLVER)
+    assert run.code == 1
+    assert f'{module}.py", line ' in run.err  # the user's own traceback
+    assert run.messages("F") == [
+        f'ValueError: too wet (raised by layer "loss" (Python, {module}.Loss))'
+    ]
