@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from moka.schema import caffe_pb2, parse_text
+from moka.schema.upgrade import batch_norm, upgrade_net
+
+
+def net(text: str) -> caffe_pb2.NetParameter:
+    return parse_text(text, caffe_pb2.NetParameter)
+
+
+def test_three_entries_get_zeros() -> None:
+    old = net(
+        'layer { type: "BatchNorm" param { lr_mult: 2 } param { } param { name: "f"'
+        ' decay_mult: 3 } } layer { type: "LSTM" param { lr_mult: 2 } param { } param { } }'
+    )
+    before = old.SerializeToString()
+    assert batch_norm.needed(old)
+    zero = "lr_mult: 0 decay_mult: 0"
+    assert batch_norm.upgrade(old) == net(
+        f'layer {{ type: "BatchNorm" param {{ {zero} }} param {{ {zero} }} param {{ name: "f"'
+        f' {zero} }} }} layer {{ type: "LSTM" param {{ lr_mult: 2 }} param {{ }} param {{ }} }}'
+    )
+    assert old.SerializeToString() == before
+
+
+@pytest.mark.parametrize("params", ["", "param { }", "param { } param { }", "param { } " * 4])
+def test_any_other_number_is_left_alone(params: str) -> None:
+    assert not batch_norm.needed(net(f'layer {{ type: "BatchNorm" {params} }}'))
+
+
+def test_other_layers_are_left_alone() -> None:
+    assert not batch_norm.needed(net('layer { type: "LSTM" param { } param { } param { } }'))
+
+
+def test_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "moka")
+    upgrade_net(net('layer { type: "BatchNorm" param { } param { } param { } }'), "a.prototxt")
+    assert caplog.messages == [
+        "Attempting to upgrade batch norm layers using deprecated params: a.prototxt",
+        "Successfully upgraded batch norm layers using deprecated params.",
+    ]
