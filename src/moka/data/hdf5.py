@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moka.errors import DataError
+from moka.hdf5 import import_h5py
 
 Array = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
@@ -41,7 +41,7 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
     Raises:
         DataError: missing file or dataset, no numbers, or different numbers of rows.
     """
-    h5py = _h5py()
+    h5py = import_h5py()
     try:
         with h5py.File(file, "r") as opened:
             missing = [name for name in names if name not in opened]
@@ -58,14 +58,6 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
     if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
         raise DataError(f"the datasets have different numbers of rows: {rows}.", file=file)
     return arrays
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise DataError("reading HDF5 needs the package h5py.", advice="pip install h5py") from None
-    return h5py
 
 
 class Hdf5Rows:
