@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import pytest
 
+from moka.errors import NetError
 from moka.schema import caffe_pb2, parse_text
 from moka.schema.upgrade import batch_norm, upgrade_net
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
 
 
 def net(text: str) -> caffe_pb2.NetParameter:
@@ -43,3 +48,20 @@ def test_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
         "Attempting to upgrade batch norm layers using deprecated params: a.prototxt",
         "Successfully upgraded batch norm layers using deprecated params.",
     ]
+
+
+NET = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" %s }
+"""
+
+
+def test_a_net_of_that_time_does_not_train_its_statistics(make_net: NetMaker) -> None:
+    made = make_net(NET % "param { lr_mult: 1 } param { lr_mult: 1 } param { lr_mult: 0 }")
+    assert [(b.lr_mult, b.decay_mult) for b in made.learnable] == [(0, 0)] * 3
+
+
+def test_one_entry_is_no_old_form(make_net: NetMaker) -> None:
+    make_net(NET % "param { lr_mult: 0 }")
+    with pytest.raises(NetError, match=r'layer "bn" \(BatchNorm\): Cannot configure statistics'):
+        make_net(NET % "param { lr_mult: 1 }")
