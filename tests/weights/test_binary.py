@@ -9,7 +9,7 @@ import pytest
 from moka.errors import WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, parse_text, write_binary
-from moka.weights import read_model, to_message
+from moka.weights import copy_weights, read_model, to_message
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -81,3 +81,18 @@ def test_an_inconsistent_model(tmp_path: Path) -> None:
     write_binary(file, parse_text("layer { } layers { }", caffe_pb2.NetParameter))
     with pytest.raises(WeightsError, match=r'old\.caffemodel: it has both 1 "layer"'):
         read_model(file)
+
+
+def test_a_layer_of_an_old_model_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "old.caffemodel"
+    old = 'layers { layer { name: "p" type: "pol" } }'
+    write_binary(file, parse_text(old, caffe_pb2.NetParameter))
+    says = r'old\.caffemodel: layer "p": Unknown layer name: pol .* Did you mean "pool"'
+    with pytest.raises(WeightsError, match=says):
+        read_model(file)
+
+
+def test_layers_the_net_lacks_are_not_looked_into(net: Net) -> None:
+    message = to_message(net)
+    message.layer.add(name="other").blobs.add().shape.dim.append(3)  # and no numbers
+    copy_weights(net, message)
