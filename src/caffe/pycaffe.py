@@ -39,7 +39,7 @@ class Net:
         network_file: the prototxt.
         phase: caffe.TRAIN or caffe.TEST.
         level, stages: what the rules of its layers are held against.
-        weights: a .caffemodel.
+        weights: a .caffemodel, or its HDF5 form.
     """
 
     def __init__(
@@ -235,8 +235,12 @@ class Net:
     # --- weights --------------------------------------------------------------------------
 
     def copy_from(self, weights: str) -> None:
-        """Copy parameters from a .caffemodel into layers of the same name."""
+        """Copy parameters from a .caffemodel, or its HDF5 form, into layers of the same name."""
         moka_weights.load_weights(self._net, [check_file(weights)])
+
+    def load_hdf5(self, file: str) -> None:
+        """`copy_from`, by the name used for HDF5 files."""
+        self.copy_from(file)
 
     def share_with(self, other: Net) -> None:
         """Use another net's parameters, by layer name."""
@@ -245,3 +249,7 @@ class Net:
     def save(self, file: str) -> None:
         """Write a .caffemodel without diffs."""
         moka_weights.save_weights(self._net, file)
+
+    def save_hdf5(self, file: str) -> None:
+        """Write a model in HDF5 form, without diffs."""
+        moka_weights.save_hdf5(self._net, file)

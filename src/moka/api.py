@@ -23,12 +23,12 @@ def load(
     level: int = 0,
     stages: Sequence[str] = (),
 ) -> Net:
-    """A net from a prototxt file (or message), with weights from .caffemodel files.
+    """A net from a prototxt file (or message), with weights from files.
 
     Args:
         net: the file, or a NetParameter.
-        weights: one file, several joined by commas, or an iterable of files; None keeps what the
-            fillers made.
+        weights: a .caffemodel or its HDF5 form, several joined by commas, or an iterable of files;
+            None keeps what the fillers made.
         phase: caffe_pb2.TEST or caffe_pb2.TRAIN.
         level, stages: what the rules of its layers are held against.
 

@@ -219,6 +219,16 @@ def test_save_and_copy_from(open_net: NetOpener) -> None:
     assert not same_parameters(one, other)
 
 
+def test_save_hdf5_and_load_it(open_net: NetOpener) -> None:
+    one, other = open_net(), open_net()
+    one.save_hdf5("w.h5")
+    other.load_hdf5("w.h5")
+    assert same_parameters(one, other)
+    assert same_parameters(one, open_net(weights="w.h5"))
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\.h5"):
+        other.load_hdf5("gone.h5")
+
+
 def test_share_with(open_net: NetOpener, x: Array) -> None:
     one, other = open_net(), open_net()
     other.share_with(one)

@@ -39,6 +39,8 @@ def test_an_unknown_action(caffe: Caffe) -> None:
     assert run.code == 1
     assert run.messages("E")[0] == "Available caffe actions:"
     assert run.messages("F") == ['Unknown action: trian. Did you mean "train"?']
+    run = caffe("upgrade_net_prototext")
+    assert run.messages("F")[0].endswith('Did you mean "upgrade_net_proto_text"?')
 
 
 def test_every_line_has_glogs_form(workspace: Path, caffe: Caffe) -> None:

@@ -310,8 +310,8 @@ def test_a_layer_in_python_that_raises(
 ) -> None:
     monkeypatch.syspath_prepend(str(workspace))
     module = f"raising_in_{method}"
-    code = SOFTMAX_LOSS.replace(f"def {method}(self,", f"def {method}(self, *_):\n"
-                                f"        raise ValueError('too wet')\n    def _(self,")  # fmt: skip
+    raising = f"def {method}(self, *_):\n        raise ValueError('too wet')\n\n    def _(self,"
+    code = SOFTMAX_LOSS.replace(f"def {method}(self,", raising)
     Path(f"{module}.py").write_text(code)
     replace("net.prototxt", 'type: "SoftmaxWithLoss"', PYTHON_LOSS % module)
     run = caffe(*SOLVER)

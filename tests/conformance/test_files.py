@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import caffe
-from moka.schema import caffe_pb2, read_binary
+from moka.cli.main import main
+from moka.schema import caffe_pb2, parse_text, read_binary
+from moka.schema.blobproto import is_legacy, shape_of
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Case
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("files/*/case.json"))
 PHASES = {"TRAIN": caffe.TRAIN, "TEST": caffe.TEST}
-LEGACY = ("num", "channels", "height", "width")
 
 Results = dict[str, Any]  # arrays, and everything else as in the case's json
 
@@ -32,7 +36,7 @@ def params(net: caffe.Net, prefix: str) -> Results:
 
 
 def blob_array(blob: caffe_pb2.BlobProto) -> NDArray[np.float32]:
-    return np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
+    return np.array(blob.data, np.float32).reshape(shape_of(blob))
 
 
 def model_content(file: str) -> Results:
@@ -45,13 +49,25 @@ def model_content(file: str) -> Results:
                 layer.type,
                 list(layer.bottom),
                 list(layer.top),
-                [list(blob.shape.dim) for blob in layer.blobs],
-                [any(blob.HasField(name) for name in LEGACY) for blob in layer.blobs],
+                [list(shape_of(blob)) for blob in layer.blobs],
+                [is_legacy(blob) for blob in layer.blobs],
                 [bool(blob.diff) for blob in layer.blobs],
             ]
         )
         for i, blob in enumerate(layer.blobs):
             content[f"blob/{layer.name}/{i}"] = blob_array(blob)
+    return content
+
+
+def hdf5_content(file: str) -> Results:
+    content: Results = {}
+
+    def visit(name: str, member: object) -> None:
+        if isinstance(member, h5py.Dataset):
+            content[f"h5/{name}"] = member[()]
+
+    with h5py.File(file) as opened:
+        opened.visititems(visit)
     return content
 
 
@@ -68,16 +84,53 @@ def state_content(file: str) -> Results:
 
 
 def weights_load(case: Case) -> Results:
-    net = caffe.Net(case.options["net"], caffe.TEST)
-    net.copy_from(case.options["weights"])
+    file, how = case.options["weights"], case.options["how"]
+    net = caffe.Net(case.options["net"], caffe.TEST, weights=file if how == "init" else None)
+    if how != "init":
+        getattr(net, how)(file)  # copy_from or load_hdf5
     return params(net, "param")
 
 
 def weights_save(case: Case) -> Results:
-    net = caffe.Net(case.options["net"], caffe.TEST)
+    net, file = caffe.Net(case.options["net"], caffe.TEST), case.options["out"]
     net.copy_from(case.options["weights"])
-    net.save(case.options["out"])
-    return model_content(case.options["out"])
+    if file.endswith(".h5"):
+        net.save_hdf5(file)
+        return hdf5_content(file)
+    net.save(file)
+    return model_content(file)
+
+
+def upgrade_tool(case: Case) -> Results:
+    """The program's exit code, log and file; `contains` are fragments of the log."""
+    with pytest.MonkeyPatch.context() as patch:
+        log = io.StringIO()
+        patch.setattr(sys, "stderr", log)
+        results: Results = {"exit": main(case.options["argv"])}
+    said = " ".join(log.getvalue().split())
+    results.update((f"log: {part}", part in said) for part in case.options["contains"])
+    file = case.options["out"]
+    if not file.endswith(".prototxt"):
+        return results | model_content(file)
+    kind = (
+        caffe_pb2.SolverParameter if "solver" in case.options["argv"][0] else caffe_pb2.NetParameter
+    )
+    mine = parse_text(Path(file).read_text(), kind)
+    theirs = case.json("json")["out__prototxt"]
+    return {**results, "out__prototxt": theirs if mine == parse_text(theirs, kind) else str(mine)}
+
+
+def net_listing(case: Case) -> Results:
+    net = caffe.Net(case.options["net"], PHASES[case.options["phase"]])
+    return {
+        "blob_names": list(net.blobs),
+        "blob_shapes": {name: list(blob.shape) for name, blob in net.blobs.items()},
+        "layer_names": list(net.layer_dict),
+        "layer_types": [layer.type for layer in net.layers],
+        "inputs": net.inputs,
+        "outputs": net.outputs,
+        "param_shapes": {n: [list(b.shape) for b in blobs] for n, blobs in net.params.items()},
+    }
 
 
 def solver_resume(case: Case) -> Results:
@@ -126,6 +179,8 @@ def blobproto(case: Case) -> Results:
 RUNNERS: dict[str, Callable[[Case], Results]] = {
     "weights_load": weights_load,
     "weights_save": weights_save,
+    "upgrade_tool": upgrade_tool,
+    "net_listing": net_listing,
     "solver_resume": solver_resume,
     "solver_snapshot": solver_snapshot,
     "lmdb_read": batches,

@@ -75,9 +75,9 @@ def test_fixed_bottoms_may_count_from_the_end(
     ("given", "rates"),
     [
         ("", [0, 0]),
-        ("param { lr_mult: 3 }", [3, 0]),
-        ("param { } param { }", [1, 1]),
-        ("param { } param { } param { }", [1, 1, 1]),
+        ("param { lr_mult: 0 }", [0, 0]),
+        ("param { lr_mult: 0 } param { lr_mult: 0 }", [0, 0]),
+        ("param { lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 3 }", [0, 0, 3]),
     ],
 )
 def test_state_gets_a_rate_of_zero_where_none_is_given(
@@ -88,6 +88,21 @@ def test_state_gets_a_rate_of_zero_where_none_is_given(
     nodes, _ = wire(net, registry)
     assert [spec.lr_mult for spec in nodes[-1].layer.param] == rates
     assert len(net.layer[-1].param) == text.count("param")  # the net's message stays as it was
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("param { lr_mult: 3 }", "param 0 has lr_mult 3"),
+        ("param { }", "param 0 has lr_mult 1"),
+        ("param { lr_mult: 0 } param { decay_mult: 0 }", "param 1 has lr_mult 1"),
+    ],
+)
+def test_state_that_is_given_a_rate(registry: Registry, given: str, says: str) -> None:
+    text = DATA + f'layer {{ name: "s" type: "Stateful" bottom: "x" top: "y" {given} }}'
+    wanted = rf'layer "s" \(Stateful\): Cannot configure statistics.*2 blobs, but {says}'
+    with pytest.raises(NetError, match=wanted):
+        wire(parse_text(text, caffe_pb2.NetParameter), registry)
 
 
 def test_in_place_is_the_bottom_at_the_same_position(make_nodes: NodeMaker) -> None:

@@ -13,6 +13,7 @@ from moka.schema import (
     read_binary,
     read_text,
     write_binary,
+    write_text,
 )
 
 TEXT = """name: "n"
@@ -134,3 +135,12 @@ def test_a_comment_in_an_old_encoding_is_read(tmp_path: Path) -> None:
     file = tmp_path / "a.prototxt"
     file.write_bytes('# caf\xe9\nname: "a"'.encode("latin-1"))
     assert read_text(file, caffe_pb2.NetParameter).name == "a"
+
+
+def test_text_is_written_complete_or_not_at_all(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", net())
+    assert read_text(tmp_path / "a", caffe_pb2.NetParameter) == net()
+    assert (tmp_path / "a").read_text() == format_text(net())
+    with pytest.raises(FileNotFoundError):
+        write_text(tmp_path / "no" / "a", net())
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -38,6 +38,12 @@ def test_a_message_is_taken_as_it_is() -> None:
     assert read_solver(given)[0] is given
 
 
+def test_an_older_form_becomes_todays() -> None:
+    Path("s.prototxt").write_text("base_lr: 0.5 solver_type: ADAM")
+    for given in ("s.prototxt", config("base_lr: 0.5 solver_type: ADAM")):
+        assert read_solver(given)[0] == config('base_lr: 0.5 type: "Adam"')
+
+
 def test_a_missing_file() -> None:
     with pytest.raises(SchemaError, match=r"File not found: gone\.prototxt"):
         read_solver("gone.prototxt")
@@ -166,7 +172,6 @@ def test_states_are_merged() -> None:
         ("iter_size: 0", "iter_size must be > 0, got 0"),
         ("average_loss: 0", "average_loss must be > 0, got 0"),
         ("snapshot: -1", "snapshot must be >= 0, got -1"),
-        ("solver_type: ADAM", 'older form. Write type: "SGD"'),
         ("snapshot_format: HDF5", "snapshot_format HDF5"),
         ('type: "Magic"', "Unknown solver type: Magic"),
         ('regularization_type: "L3"', "Unknown regularization type: L3"),

@@ -69,6 +69,12 @@ COMMANDS = {
     "device_query": "show GPU diagnostic information",
     "time": "benchmark model execution time",
 }
+# Programs of their own that `caffe` runs as well: what each is for, and where its function is.
+TOOLS = {
+    "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
+    "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),
+    "upgrade_solver_proto_text": ("bring a solver to today's form", "upgrade_proto:solver_text"),
+}
 
 
 def command(name: str) -> Callable[[dict[str, Any]], None]:
@@ -76,9 +82,16 @@ def command(name: str) -> Callable[[dict[str, Any]], None]:
     return getattr(importlib.import_module(f"moka.cli.{name}"), name)
 
 
+def tool(name: str) -> Callable[[Sequence[str]], int]:
+    """The function of a tool, from its arguments to its exit code; loaded only now."""
+    module, function = TOOLS[name][1].split(":")
+    return getattr(importlib.import_module(f"moka.tools.{module}"), function)
+
+
 def usage() -> str:
     """What `caffe` alone prints."""
-    commands = "\n".join(f"  {name:<15} {text}" for name, text in COMMANDS.items())
+    listed = [*COMMANDS.items(), *((name, text) for name, (text, _) in TOOLS.items())]
+    commands = "\n".join(f"  {name:<15} {text}" for name, text in listed)
     flags = "\n".join(flag.describe() for _, flag in sorted(FLAGS.items()))
     return (
         "caffe: command line brew\nusage: caffe <command> <args>\n\ncommands:\n"
@@ -87,11 +100,14 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0, or 1 after an error of the user's."""
+    """Run the program; returns its exit code: a tool's, or 0, or 1 after an error of the user's."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in TOOLS:
+        return tool(argv[0])(argv[1:])
     on_terminal = sys.stderr.isatty()
     with log_to_stderr(plain=on_terminal):
         try:
-            return _run(sys.argv[1:] if argv is None else argv)
+            return _run(argv)
         except MokaError as error:
             if on_terminal:
                 print(f"caffe: {error}", file=sys.stderr)
@@ -128,7 +144,8 @@ def _run(argv: Sequence[str]) -> int:
         log.error("Available caffe actions:")
         for name in sorted(COMMANDS):
             log.error("\t%s", name)
-        raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], COMMANDS))
+        known = (*COMMANDS, *TOOLS)
+        raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], known))
     with log_to_file(flags["log_dir"]):
         command(words[0])(flags)
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moka.errors import DataError
+from moka.hdf5 import import_h5py
 
 Array = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
@@ -41,7 +41,7 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
     Raises:
         DataError: missing file or dataset, no numbers, or different numbers of rows.
     """
-    h5py = _h5py()
+    h5py = import_h5py()
     try:
         with h5py.File(file, "r") as opened:
             missing = [name for name in names if name not in opened]
@@ -70,7 +70,7 @@ def append_rows(file: PathLike, columns: Mapping[str, Array], *, afresh: bool) -
     Raises:
         DataError: the file cannot be written.
     """
-    h5py = _h5py()
+    h5py = import_h5py()
     try:
         with h5py.File(file, "w" if afresh else "a") as opened:
             for name, rows in columns.items():
@@ -82,14 +82,6 @@ def append_rows(file: PathLike, columns: Mapping[str, Array], *, afresh: bool) -
                 dataset[len(dataset) - len(rows) :] = rows
     except OSError as error:
         raise DataError(f"Failed writing HDF5 file: {error}.", file=file) from None
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise DataError("reading HDF5 needs the package h5py.", advice="pip install h5py") from None
-    return h5py
 
 
 class Hdf5Rows:

@@ -70,7 +70,7 @@ def wire(
 
     Raises:
         NetError: unknown layer type, wrong number of bottoms or tops, a top made twice,
-            `propagate_down` or `loss_weight` given for some blobs only.
+            `propagate_down` or `loss_weight` given for some blobs only, a rate for statistics.
     """
     nodes: list[Node] = []
     made: set[str] = set()
@@ -102,6 +102,7 @@ def _node(
         )
     tops = _with_automatic_top(layer, entry, made)
     _check_arity(layer, tops, entry)
+    _check_state(layer, entry.state_blobs)
     placed = caffe_pb2.LayerParameter()
     placed.CopyFrom(layer)
     if not placed.HasField("phase"):
@@ -144,6 +145,16 @@ def _check_arity(layer: caffe_pb2.LayerParameter, tops: tuple[str, ...], entry: 
             f"propagate_down must be given for no bottom or for each of the {len(layer.bottom)},"
             f" got {len(layer.propagate_down)}."
         )
+
+
+def _check_state(layer: caffe_pb2.LayerParameter, state_blobs: int) -> None:
+    for k, spec in enumerate(layer.param[:state_blobs]):
+        if spec.lr_mult != 0:
+            raise NetError(
+                f"Cannot configure statistics as layer parameters: no solver trains its first"
+                f" {state_blobs} blobs, but param {k} has lr_mult {spec.lr_mult:g}.",
+                advice="Give it lr_mult: 0, or leave out the param entries.",
+            )
 
 
 def _wanted(least: int, most: int | None, kind: str) -> str:

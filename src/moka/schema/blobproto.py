@@ -13,11 +13,18 @@ from moka.schema import caffe_pb2
 Array = NDArray[np.float32]
 
 
+LEGACY = ("num", "channels", "height", "width")
+
+
+def is_legacy(blob: caffe_pb2.BlobProto) -> bool:
+    """Whether the shape is written in the four fields of 2014 and before."""
+    return any(blob.HasField(name) for name in LEGACY)
+
+
 def shape_of(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
     """The shape, from `shape` or the legacy num, channels, height, width (always 4-D)."""
-    legacy = ("num", "channels", "height", "width")
-    if any(blob.HasField(name) for name in legacy):
-        return tuple(getattr(blob, name) for name in legacy)
+    if is_legacy(blob):
+        return tuple(getattr(blob, name) for name in LEGACY)
     return tuple(blob.shape.dim)
 
 

@@ -82,6 +82,12 @@ def write_binary(path: PathLike, message: Message) -> None:
     write_atomically(path, lambda file: file.write(data))
 
 
+def write_text(path: PathLike, message: Message) -> None:
+    """Write a message as prototxt so that the file is complete or not there at all."""
+    data = format_text(message).encode()
+    write_atomically(path, lambda file: file.write(data))
+
+
 def cannot_open(path: PathLike, error: OSError) -> SchemaError:
     """The error for a file that could not be opened, from what the system said."""
     if isinstance(error, FileNotFoundError):

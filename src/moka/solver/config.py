@@ -9,6 +9,7 @@ from moka.errors import MokaError, SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.text import PathLike
+from moka.schema.upgrade import upgrade_solver
 from moka.solver.policy import check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
@@ -28,14 +29,14 @@ class NetToBuild:
 
 
 def read_solver(solver: SolverLike) -> tuple[caffe_pb2.SolverParameter, PathLike]:
-    """A solver's message and the file it came from.
+    """A solver's message in today's form, and the file it came from.
 
     Raises:
-        SchemaError: missing file, or text that cannot be parsed.
+        SchemaError: missing file, text that cannot be parsed, or an inconsistent old form.
     """
     if isinstance(solver, caffe_pb2.SolverParameter):
-        return solver, "(given message)"
-    return read_text(solver, caffe_pb2.SolverParameter), solver
+        return upgrade_solver(solver, "(given message)"), "(given message)"
+    return upgrade_solver(read_text(solver, caffe_pb2.SolverParameter), solver), solver
 
 
 def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
@@ -44,11 +45,6 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         rule_class(config)
         check_policy(config)
         check_regularization(config)
-        if config.HasField("solver_type"):
-            raise SolverError(
-                f"solver_type {config.solver_type} is an older form.",
-                advice='Write type: "SGD" (or the like) instead.',
-            )
         if config.snapshot_format == caffe_pb2.SolverParameter.HDF5:
             raise SolverError("snapshot_format HDF5 cannot be written; use BINARYPROTO.")
         if config.max_iter < 0:

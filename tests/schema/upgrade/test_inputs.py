@@ -93,8 +93,3 @@ def test_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
         "Attempting to upgrade input file specified using deprecated input fields: a.prototxt",
         "Successfully upgraded file specified using deprecated input fields.",
     ]
-
-
-def test_v1_layers_are_refused_with_advice() -> None:
-    with pytest.raises(SchemaError, match=r'1 entries "layers".*Write each as "layer"'):
-        upgrade_net(net("layers { type: RELU }"))

@@ -1,42 +1,79 @@
 """Older forms of nets and solvers become today's, at the door.
 
-One module a step, each with `PHRASE`, `needed(net)` and a pure `upgrade(net)`. Behind this
-package only the newest form exists.
+One module a step, chained in BVLC Caffe's order. Behind this package only the newest form exists.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import TypeVar
 
-from moka.errors import MokaError, SchemaError
+from moka.errors import MokaError
 from moka.schema import caffe_pb2
 from moka.schema.text import PathLike
-from moka.schema.upgrade import inputs
+from moka.schema.upgrade import batch_norm, inputs, solver_type, transformation, v0, v1
+from moka.schema.upgrade.step import Step
 
-STEPS = (inputs,)
+M = TypeVar("M")
+
+NET_STEPS = (v0.STEP, transformation.STEP, v1.STEP, inputs.STEP, batch_norm.STEP)
+SOLVER_STEPS = (solver_type.STEP,)
 log = logging.getLogger("moka")
+
+
+def net_needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
+    """Whether anything in the net is in an older form."""
+    return any(step.needed(net) for step in NET_STEPS)
+
+
+def solver_needs_upgrade(solver: caffe_pb2.SolverParameter) -> bool:
+    """Whether anything in the solver is in an older form; nets inside it are not asked."""
+    return any(step.needed(solver) for step in SOLVER_STEPS)
 
 
 def upgrade_net(net: caffe_pb2.NetParameter, file: PathLike = "(text)") -> caffe_pb2.NetParameter:
     """The net in today's form; the message given is left as it is.
 
+    What has no place in today's form is dropped with an error in the log (see `net_problems`).
+
     Raises:
-        SchemaError: the old form is inconsistent, or one that cannot be read yet.
+        SchemaError: the old form is inconsistent.
     """
-    if net.layers:
-        raise SchemaError(
-            f'{len(net.layers)} entries "layers" (the form of 2014 and before) cannot be read.',
-            file=file,
-            advice='Write each as "layer" with a quoted type, or upgrade the file with BVLC'
-            " Caffe's upgrade_net_proto_text.",
-        )
+    return _chain(NET_STEPS, net, file)
+
+
+def upgrade_solver(
+    solver: caffe_pb2.SolverParameter, file: PathLike = "(text)"
+) -> caffe_pb2.SolverParameter:
+    """The solver in today's form, but for nets inside it; the message given is left as it is.
+
+    Raises:
+        SchemaError: the old form is inconsistent.
+    """
+    return _chain(SOLVER_STEPS, solver, file)
+
+
+def net_problems(net: caffe_pb2.NetParameter) -> list[str]:
+    """A sentence for each field that `upgrade_net` would drop."""
+    return [p for step in NET_STEPS if step.needed(net) for p in step.problems(net)]
+
+
+def _chain(steps: Sequence[Step[M]], message: M, file: PathLike) -> M:
     try:
-        for step in STEPS:
-            if step.needed(net):
-                log.info("Attempting to upgrade input file specified using deprecated %s: %s",
-                         step.PHRASE, file)  # fmt: skip
-                net = step.upgrade(net)
-                log.info("Successfully upgraded file specified using deprecated %s.", step.PHRASE)
+        for step in steps:
+            if not step.needed(message):
+                continue
+            log.info("%s: %s", step.attempt, file)
+            problems = step.problems(message)
+            for problem in problems:
+                log.error("%s", problem)
+            message = step.upgrade(message)
+            if problems:
+                log.error("Warning: had one or more problems upgrading (see above);"
+                          " continuing anyway.")  # fmt: skip
+            else:
+                log.info("%s", step.success)
     except MokaError as error:
         raise error.at(file=file) from None
-    return net
+    return message

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from moka.errors import SchemaError
 from moka.schema import caffe_pb2
-
-PHRASE = "input fields"
+from moka.schema.upgrade.step import Step
 
 
 def needed(net: caffe_pb2.NetParameter) -> bool:
@@ -25,6 +24,14 @@ def upgrade(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
         layer.input_param.shape.extend(shapes)
     new.layer.extend(net.layer)
     return new
+
+
+STEP = Step(
+    attempt="Attempting to upgrade input file specified using deprecated input fields",
+    success="Successfully upgraded file specified using deprecated input fields.",
+    needed=needed,
+    upgrade=upgrade,
+)
 
 
 def _shapes(net: caffe_pb2.NetParameter) -> list[caffe_pb2.BlobShape]:

@@ -10,13 +10,13 @@ import torch
 
 from moka.errors import WeightsError
 from moka.net import Net
-from moka.schema import caffe_pb2, parse_text, read_binary, write_binary
-from moka.weights import copy_weights, load_weights, save_weights, share_weights, to_message
+from moka.schema import caffe_pb2, read_binary, write_binary
+from moka.weights import copy_weights, load_weights, save_weights, to_message
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
 
-RECORDED = Path(__file__).parent / "conformance" / "files"
+RECORDED = Path(__file__).parents[1] / "conformance" / "files"
 
 NET = """
 name: "two"
@@ -62,29 +62,6 @@ def test_round_trip(net: Net, make_net: NetMaker, tmp_path: Path) -> None:
     assert values_of(other) != values_of(net)
     load_weights(other, [tmp_path / "a.caffemodel"])
     assert values_of(other) == values_of(net)
-
-
-def test_a_saved_model_has_every_layer_and_its_shapes(net: Net, make_net: NetMaker) -> None:
-    split = make_net(NET + 'layer { name: "s" type: "Silence" bottom: "x" }', caffe_pb2.TRAIN)
-    message = to_message(split)
-    assert message.name == "two"
-    assert [(x.name, x.type, x.phase) for x in message.layer] == [
-        ("in", "Input", caffe_pb2.TRAIN),
-        ("x_in_0_split", "Split", caffe_pb2.TRAIN),
-        ("conv", "Convolution", caffe_pb2.TRAIN),
-        ("ip", "InnerProduct", caffe_pb2.TRAIN),
-        ("s", "Silence", caffe_pb2.TRAIN),
-    ]
-    shapes = [[list(b.shape.dim) for b in x.blobs] for x in message.layer]
-    assert shapes == [[], [], [[3, 2, 2, 2], [3]], [[5, 27], [5]], []]
-    assert not any(b.diff for x in message.layer for b in x.blobs)
-
-
-def test_diffs_are_saved_if_asked(net: Net) -> None:
-    net.layer_blobs(2)[1].diff[...] = [1, 2, 3, 4, 5]
-    ip = to_message(net, with_diffs=True).layer[2]
-    assert list(ip.blobs[1].diff) == [1, 2, 3, 4, 5]
-    assert list(ip.blobs[0].diff) == [0] * 135
 
 
 @pytest.mark.parametrize(("name", "text", "exact"), [("mlp", MLP, True), ("wide", WIDE, False)])
@@ -200,34 +177,10 @@ def test_files_that_are_no_models(net: Net, tmp_path: Path) -> None:
     whole = (RECORDED / "mlp.caffemodel").read_bytes()
     for content, message in (
         (whole[:-7], "not a complete binary NetParameter: it is truncated"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(50), "this is an HDF5 file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "this HDF5 file is truncated or damaged"),
         (b"name: 'a text'", "not a complete binary NetParameter"),
         (b"", "holds no layers: it is no model"),
     ):
         file.write_bytes(content)
         with pytest.raises(WeightsError, match=message):
             load_weights(net, [file])
-
-
-def test_a_v1_model_is_refused_for_now_with_advice(net: Net, tmp_path: Path) -> None:
-    file = tmp_path / "old.caffemodel"
-    old = parse_text('layers { name: "ip" type: INNER_PRODUCT }', caffe_pb2.NetParameter)
-    write_binary(file, old)
-    with pytest.raises(WeightsError, match="V1 layers"):
-        load_weights(net, [file])
-
-
-def test_shared_weights_are_the_same_memory(net: Net, make_net: NetMaker) -> None:
-    owner = make_net(NET)
-    assert net.layer_blobs(1)[0].data is not None  # blobs made before have to be renewed
-    share_weights(net, owner)
-    assert values_of(net) == values_of(owner)
-    owner.layer_blobs(1)[0].data[...] = 3
-    assert np.all(net.layer_blobs(1)[0].data == 3)
-    assert net.layers[1].weights[0] is owner.layers[1].weights[0]
-
-
-def test_sharing_needs_equal_shapes(net: Net, make_net: NetMaker) -> None:
-    owner = make_net(NET.replace("num_output: 5", "num_output: 6"))
-    with pytest.raises(WeightsError, match="Cannot share weights of layer 'ip'"):
-        share_weights(net, owner)

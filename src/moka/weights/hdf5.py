@@ -1,0 +1,129 @@
+"""The HDF5 form of a model: a dataset `/data/<layer>/<index>` for each parameter.
+
+Layers without parameters have an empty group. A shared parameter is stored with its owner only;
+if diffs are stored, `/diff/<layer>/<index>` has them for sharers as well. A "/" in a layer's name
+makes groups within groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from moka.blob import Blob
+from moka.errors import WeightsError
+from moka.hdf5 import import_h5py, write_hdf5
+from moka.net import Net
+from moka.schema.text import PathLike
+from moka.weights.stored import StoredBlob, StoredLayer
+
+
+def stored_layers(file: PathLike, wanted: Container[str]) -> list[StoredLayer]:
+    """The layers in a file, in alphabetical order, with the blobs of those whose name is wanted.
+
+    Raises:
+        WeightsError: a damaged file, one without /data, or a wanted layer whose group holds
+            something else than numbers under 0, 1, ...
+    """
+    h5py = import_h5py()
+    try:
+        with h5py.File(file, "r") as opened:
+            data = opened.get("data")
+            if not isinstance(data, h5py.Group):
+                raise WeightsError(
+                    f"this HDF5 file has no group /data: it is no model (found"
+                    f" {', '.join(map(_text, opened)) or 'nothing'}).",
+                    file=file,
+                )
+            return [
+                StoredLayer(name, _blobs(group, name, file) if name in wanted else {})
+                for name, group in _layer_groups(data)
+            ]
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"this HDF5 file is truncated or damaged: {error}.",
+            file=file,
+            advice="Compare its size or checksum with the original and fetch it again.",
+        ) from None
+
+
+def _layer_groups(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(layer name, group) of all groups but those that only lead to others."""
+    group_type = import_h5py().Group
+    for key, member in group.items():
+        if isinstance(member, group_type):
+            name = prefix + _text(key)
+            if not len(member) or not all(isinstance(m, group_type) for m in member.values()):
+                yield name, member
+            yield from _layer_groups(member, f"{name}/")
+
+
+def _text(name: str | bytes) -> str:
+    """A name in a file; h5py gives bytes for what is not UTF-8."""
+    return name if isinstance(name, str) else name.decode(errors="replace")
+
+
+def _blobs(group: Any, layer: str, file: PathLike) -> dict[int, StoredBlob]:
+    h5py = import_h5py()
+    blobs: dict[int, StoredBlob] = {}
+    for name, member in group.items():
+        key = _text(name)
+        if isinstance(member, h5py.Group):
+            continue
+        if not isinstance(member, h5py.Dataset) or not key.isdecimal():
+            raise WeightsError(
+                f'its group holds "{key}", which is no parameter: those are datasets 0, 1, ...',
+                file=file,
+                layer=layer,
+            )
+        if member.dtype.kind not in "fiu":
+            raise WeightsError(
+                f"dataset {key} holds {member.dtype}, not numbers.", file=file, layer=layer
+            )
+        blobs[int(key)] = StoredBlob(np.asarray(member[()], dtype=np.float32))
+    return blobs
+
+
+def save_hdf5(net: Net, file: PathLike, *, with_diffs: bool = False) -> None:
+    """Write a model's HDF5 form; the file is complete or not there at all.
+
+    Raises:
+        WeightsError: a layer's name that no group can have, or that two layers have.
+        OSError: the file cannot be written.
+    """
+    write_hdf5(file, lambda opened: _fill(opened, net, with_diffs))
+
+
+def _fill(opened: Any, net: Net, with_diffs: bool) -> None:
+    owners = {blob.owner for blob in net.learnable}
+    seen: set[str] = set()
+    for i, node in enumerate(net.graph.nodes):
+        blobs = dict(enumerate(net.layer_blobs(i)))
+        owned = {k: blob for k, blob in blobs.items() if (i, k) in owners}
+        try:
+            if node.name in seen:
+                raise ValueError("another layer has the same name")
+            seen.add(node.name)
+            _write(opened.require_group("data"), node.name, owned, "data_memory")
+            if with_diffs:
+                _write(opened.require_group("diff"), node.name, blobs, "diff_memory")
+        except (TypeError, ValueError) as error:
+            raise WeightsError(
+                f"its name cannot be that of a group in an HDF5 file: {error}.",
+                file=net.graph.file,
+                layer=node.name,
+                layer_type=node.type,
+                advice="Rename the layer, or save a .caffemodel.",
+            ) from None
+
+
+def _write(side: Any, layer: str, blobs: dict[int, Blob], memory: str) -> None:
+    group = side.require_group(layer)
+    if group.name != f"{side.name}/{layer}":
+        raise ValueError(f"it would become {group.name}")
+    for k, blob in blobs.items():
+        tensor: torch.Tensor = getattr(blob, memory).tensor()
+        group[str(k)] = tensor.detach().cpu().numpy().reshape(blob.shape)

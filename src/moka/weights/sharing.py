@@ -1,0 +1,48 @@
+"""A net that uses another net's parameters."""
+
+from __future__ import annotations
+
+import logging
+
+from moka.errors import WeightsError
+from moka.layers.base import Layer
+from moka.net import Net
+from moka.schema import caffe_pb2
+
+detail = logging.getLogger("moka.detail")
+
+
+def share_weights(net: Net, owner: Net, *, say_what_is_missing: bool = True) -> None:
+    """Let the net use another net's parameters, layer by layer of the same name.
+
+    Args:
+        say_what_is_missing: log the owner's layers that the net lacks.
+
+    Raises:
+        WeightsError: a layer whose parameters differ in number or shape; nothing is shared then.
+    """
+    by_name = {node.name: i for i, node in enumerate(net.graph.nodes)}
+    pairs: list[tuple[int, Layer]] = []
+    for j, node in enumerate(owner.graph.nodes):
+        if node.name not in by_name:
+            if say_what_is_missing:
+                detail.info("Ignoring source layer %s", node.name)
+            continue
+        mine, theirs = net.layers[by_name[node.name]], owner.layers[j]
+        if mine.blob_shapes != theirs.blob_shapes:
+            raise WeightsError(
+                f"Cannot share weights of layer '{node.name}': its parameters have shapes"
+                f" {mine.blob_shapes} in phase {_phase(net)}, {theirs.blob_shapes} in phase"
+                f" {_phase(owner)}.",
+                file=net.graph.file,
+            )
+        if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
+            pairs.append((by_name[node.name], theirs))
+    for i, theirs in pairs:
+        for k, weight in enumerate(theirs.weights):
+            net.layers[i].share_weight(k, weight)
+        net.forget_layer_blobs(i)
+
+
+def _phase(net: Net) -> str:
+    return caffe_pb2.Phase.Name(net.graph.phase)

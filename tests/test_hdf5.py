@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from moka.errors import MokaError
+from moka.hdf5 import import_h5py, is_hdf5, write_hdf5
+
+
+def fill(file: Any) -> None:
+    file["a/b"] = [1.0, 2.0]
+
+
+def test_a_file_is_written_and_recognised(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "any name", fill)
+    assert is_hdf5(tmp_path / "any name")
+    with h5py.File(tmp_path / "any name") as file:
+        assert file["a/b"][()].tolist() == [1, 2]
+    assert os.listdir(tmp_path) == ["any name"]
+
+
+def test_other_files_are_not_recognised(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a")
+    for name in ("a.h5", "gone", "."):
+        assert not is_hdf5(tmp_path / name)
+
+
+def test_after_an_error_the_old_file_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+
+    def fail(file: Any) -> None:
+        fill(file)
+        raise ValueError("bug")
+
+    with pytest.raises(ValueError, match="bug"):
+        write_hdf5(tmp_path / "a", fail)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_without_h5py(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert import_h5py() is h5py
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MokaError, match=r"HDF5 files need the package h5py\. pip install h5py"):
+        import_h5py()
