@@ -24,6 +24,8 @@ def layer_lines(node: Node, layer: Layer, tops: list[Shape], memory_before: int)
         yield f"{node.name} <- {bottom}"
     for j, top in enumerate(node.tops):
         yield f"{node.name} -> {top}{' (in-place)' if node.in_place(j) else ''}"
+    if node.layer.blobs:
+        yield "Skipping parameter initialization"
     yield from layer.notes()
     yield f"Setting up {node.name}"
     for shape, weight in zip(tops, node.loss_weights, strict=True):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -19,6 +20,9 @@ from moka.layers.base import (
 )
 from moka.layers.registry import Entry
 from moka.schema import caffe_pb2, parse_text
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker
 
 
 class Probe(Layer):
@@ -123,3 +127,32 @@ def test_an_axis_that_does_not_exist(axis: int, shape: Shape) -> None:
 )
 def test_shape_text(shape: Shape, text: str) -> None:
     assert shape_text(shape) == text
+
+
+GIVEN = 'type: "InnerProduct" inner_product_param { num_output: 2 bias_term: %s } %s'
+WEIGHT = "blobs { shape { dim: 2 dim: 1 } data: 3 data: 4 }"
+LEGACY = "blobs { num: 1 channels: 1 height: 2 width: 1 data: 3 data: 4 }"
+
+
+@pytest.mark.parametrize("blob", [WEIGHT, LEGACY])
+def test_blobs_in_the_message_are_where_it_starts(make_layer: LayerMaker, blob: str) -> None:
+    layer = make_layer(GIVEN % ("false", blob), (1, 1))
+    assert layer.weights[0].tolist() == [[3], [4]]
+
+
+@pytest.mark.parametrize(
+    ("bias", "blobs", "message"),
+    [
+        ("true", WEIGHT, "Incorrect number of weight blobs: 1 are given, the layer has 2"),
+        (
+            "false",
+            "blobs { shape { dim: 1 dim: 2 } data: 3 data: 4 }",
+            r"given for parameter 0 has shape 1 2 \(2\), the layer's is 2 1 \(2\)",
+        ),
+    ],
+)
+def test_blobs_in_the_message_that_do_not_fit(
+    make_layer: LayerMaker, bias: str, blobs: str, message: str
+) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(GIVEN % (bias, blobs), (1, 1))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.registry import Entry
-from moka.schema import caffe_pb2
+from moka.schema import blobproto, caffe_pb2
 
 Shape = tuple[int, ...]
 
@@ -144,8 +145,27 @@ class Layer(nn.Module):
         self.first_top_shapes = [tuple(top) for top in self.top_shapes(*bottom_shapes)]
         self.weights = nn.ParameterList(self.make_weights(*bottom_shapes))
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
+        if config.blobs:
+            self._take_given_blobs()
         self._frozen: set[int] = set()
         self._adapted = False  # whether `blobs` differs from `weights`
+
+    def _take_given_blobs(self) -> None:
+        """Start from the blobs that lie in the layer's message, instead of what fillers made."""
+        given = self.config.blobs
+        if len(given) != len(self.weights):
+            raise NetError(
+                f"Incorrect number of weight blobs: {len(given)} are given, the layer has"
+                f" {len(self.weights)}."
+            )
+        for k, (blob, weight) in enumerate(zip(given, self.weights, strict=True)):
+            values, shape = blobproto.to_array(blob), self.blob_shapes[k]
+            if not blobproto.fits(values.shape, shape, legacy=blobproto.is_legacy(blob)):
+                raise NetError(
+                    f"the blob given for parameter {k} has shape {shape_text(values.shape)}, the"
+                    f" layer's is {shape_text(shape)}."
+                )
+            weight.data.copy_(torch.from_numpy(values).view_as(weight))
 
     def freeze(self, index: int) -> None:
         """Take no part in the gradient of parameter `index`, which others share and train."""

@@ -11,7 +11,7 @@ from moka.errors import SchemaError
 from moka.schema import caffe_pb2
 
 Array = NDArray[np.float32]
-
+Shape = tuple[int, ...]
 
 LEGACY = ("num", "channels", "height", "width")
 
@@ -26,6 +26,11 @@ def shape_of(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
     if is_legacy(blob):
         return tuple(getattr(blob, name) for name in LEGACY)
     return tuple(blob.shape.dim)
+
+
+def fits(stored: Shape, wanted: Shape, *, legacy: bool) -> bool:
+    """Whether a stored shape is the one wanted; a legacy one is filled with 1 in front."""
+    return stored == ((1,) * (4 - len(wanted)) + wanted if legacy else wanted)
 
 
 def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Array:

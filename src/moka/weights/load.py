@@ -16,6 +16,7 @@ from moka.hdf5 import is_hdf5
 from moka.layers.base import shape_text
 from moka.net import Net
 from moka.schema import caffe_pb2
+from moka.schema.blobproto import fits
 from moka.schema.text import PathLike
 from moka.weights import binary, hdf5
 from moka.weights.stored import StoredBlob, StoredLayer
@@ -111,8 +112,7 @@ def _fitting(
 ) -> NDArray[np.float32]:
     """The stored values, if their shape fits: equal, or legacy 4-D equal at the end."""
     have = stored.values.shape
-    padded = (1,) * (4 - len(wanted)) + tuple(wanted)
-    if have == (padded if stored.legacy else tuple(wanted)):
+    if fits(have, tuple(wanted), legacy=stored.legacy):
         return stored.values
     raise WeightsError(
         f"Cannot copy param {index} weights from layer '{layer}'; shape mismatch. Source param"
