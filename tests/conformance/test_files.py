@@ -154,11 +154,26 @@ def solver_snapshot(case: Case) -> Results:
     solver.net.copy_from(case.options["weights"])
     solver.step(case.options["steps"])
     solver.snapshot()
-    model = model_content(case.options["model"])
-    state = state_content(case.options["state"])
+    files = case.options["model"], case.options["state"]
+    if files[0].endswith(".h5"):
+        model, state = map(hdf5_content, files)
+        del state["h5/run_state"]  # ours alone
+        state["h5/learned_net"] = state["h5/learned_net"].decode()
+    else:
+        model, state = model_content(files[0]), state_content(files[1])
     return {
         **{f"model/{key}": value for key, value in model.items()},
         **{f"state/{key}": value for key, value in state.items()},
+    }
+
+
+def solver_listing(case: Case) -> Results:
+    solver = caffe.get_solver(case.options["solver"])
+    return {
+        "type": type(solver).__name__,
+        "max_iter": solver.param.max_iter,
+        "base_lr": solver.param.base_lr,
+        "lr": solver.lr,
     }
 
 
@@ -183,6 +198,7 @@ RUNNERS: dict[str, Callable[[Case], Results]] = {
     "net_listing": net_listing,
     "solver_resume": solver_resume,
     "solver_snapshot": solver_snapshot,
+    "solver_listing": solver_listing,
     "lmdb_read": batches,
     "data_layer": batches,
     "blobproto": blobproto,

@@ -80,6 +80,13 @@ SENTENCES: list[tuple[Record, list[str]]] = [
             "Snapshotting solver state to binary proto file a.solverstate",
         ],
     ),
+    (
+        SnapshotWritten(500, "a.caffemodel.h5", "a.solverstate.h5"),
+        [
+            "Snapshotting to HDF5 file a.caffemodel.h5",
+            "Snapshotting solver state to HDF5 file a.solverstate.h5",
+        ],
+    ),
     (FinalLoss(1000, 0.0123456789), ["Iteration 1000, loss = 0.0123457"]),
     (
         SolvingCompleted(1000, False, 20.0, 1.0),

@@ -172,7 +172,7 @@ def test_states_are_merged() -> None:
         ("iter_size: 0", "iter_size must be > 0, got 0"),
         ("average_loss: 0", "average_loss must be > 0, got 0"),
         ("snapshot: -1", "snapshot must be >= 0, got -1"),
-        ("snapshot_format: HDF5", "snapshot_format HDF5"),
+        ("snapshot_keep: -1", "snapshot_keep must be >= 0, got -1"),
         ('type: "Magic"', "Unknown solver type: Magic"),
         ('regularization_type: "L3"', "Unknown regularization type: L3"),
         ('lr_policy: "magic"', "Unknown learning rate policy: magic"),

@@ -18,9 +18,11 @@ from moka.solver.snapshot import (
     latest_state,
     load_history,
     model_of,
-    read_state,
     snapshot_prefix,
+    snapshots,
+    state_before,
 )
+from moka.solver.state_file import write_state
 
 if TYPE_CHECKING:
     from tests.solver.conftest import SolverMaker
@@ -31,9 +33,10 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_file_names() -> None:
-    names = ("run/snap_iter_20.caffemodel", "run/snap_iter_20.solverstate")
-    assert file_names("run/snap", 20) == names
+@pytest.mark.parametrize("end", ["", ".h5"])
+def test_file_names(end: str) -> None:
+    names = (f"run/snap_iter_20.caffemodel{end}", f"run/snap_iter_20.solverstate{end}")
+    assert file_names("run/snap", 20, hdf5=bool(end)) == names
 
 
 @pytest.mark.parametrize(
@@ -46,14 +49,65 @@ def test_prefix(given: str, wanted: str) -> None:
     assert snapshot_prefix(config, "sub/lenet_solver.prototxt") == wanted
 
 
+def put_snapshot(stem: str, end: str = "", *, state: bool = True, model: bool = True) -> None:
+    """Files as a snapshot leaves them, the model an empty one."""
+    if state:
+        message = caffe_pb2.SolverState(iter=1, learned_net=f"{stem}.caffemodel{end}")
+        write_state(f"{stem}.solverstate{end}", message, hdf5=bool(end))
+    if model:
+        Path(f"{stem}.caffemodel{end}").touch()
+
+
 def test_latest_state_is_the_highest_number_with_a_model() -> None:
     for name in ("snap_iter_9", "snap_iter_100", "snap_iter_x", "other_iter_500"):
-        Path(f"{name}.solverstate").touch()
-        Path(f"{name}.caffemodel").touch()
-    Path("snap_iter_200.solverstate").touch()
-    Path("snap_iter_300.caffemodel").touch()
+        put_snapshot(name)
+    put_snapshot("snap_iter_200", model=False)
+    put_snapshot("snap_iter_300", state=False)
     assert latest_state("snap") == "snap_iter_100.solverstate"
     assert latest_state("none") is None
+
+
+def test_latest_state_of_both_kinds() -> None:
+    put_snapshot("snap_iter_1")
+    put_snapshot("snap_iter_2", ".h5")
+    assert latest_state("snap") == "snap_iter_2.solverstate.h5"
+    Path("snap_iter_2.caffemodel.h5").rename("snap_iter_2.caffemodel")
+    assert latest_state("snap") == "snap_iter_1.solverstate"
+
+
+@pytest.mark.parametrize("end", ["", ".h5"])
+def test_latest_state_that_is_whole(end: str, caplog: pytest.LogCaptureFixture) -> None:
+    for k in (1, 2, 3):
+        put_snapshot(f"snap_iter_{k}", end)
+    for k in (2, 3):
+        file = Path(f"snap_iter_{k}.solverstate{end}")
+        file.write_bytes(file.read_bytes()[:-7])
+    assert latest_state("snap") == f"snap_iter_1.solverstate{end}"
+    assert [m.split(":")[0] for m in caplog.messages] == [
+        f"snap_iter_{k}.solverstate{end}" for k in (3, 2)
+    ]
+    assert all(m.endswith("The snapshot before it is taken.") for m in caplog.messages)
+
+
+def test_state_before() -> None:
+    for k in (1, 2, 10):
+        put_snapshot(f"snap_iter_{k}")
+    assert state_before("snap_iter_10.solverstate") == "snap_iter_2.solverstate"
+    assert state_before("snap_iter_5.solverstate.h5") == "snap_iter_2.solverstate"
+    assert state_before("snap_iter_1.solverstate") is None
+    assert state_before("something") is None
+
+
+def test_the_last_snapshots_stay(make_solver: SolverMaker) -> None:
+    solver = make_solver("snapshot_keep: 2 snapshot: 2 max_iter: 100")
+    put_snapshot("snap_iter_1")
+    put_snapshot("snap_iter_9")  # of a longer run: not older
+    put_snapshot("other_iter_1")
+    for iteration, kept in ((2, {1, 2, 9}), (4, {2, 4, 9}), (6, {4, 6, 9})):
+        solver.step(2)
+        assert {i for i, *_ in snapshots("snap")} == kept
+        assert solver.iteration == iteration
+    assert len(snapshots("other")) == 1
 
 
 @pytest.mark.parametrize("prefix", ["snap", "out/snap"])
@@ -148,23 +202,6 @@ def test_a_full_disk_does_not_touch_files_of_the_same_names(
     assert {name: Path(name).read_bytes() for name in os.listdir()} == before
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, r"File not found: s\.solverstate"),
-        (b"\xff\xff", r"s\.solverstate: .*SolverState.*truncated"),
-        (b"", r"s\.solverstate: .*no iteration and no model"),
-        (caffe_pb2.SolverState(iter=3).SerializeToString(), "no iteration and no model"),
-        (caffe_pb2.SolverState(learned_net="m").SerializeToString(), "no iteration and no model"),
-    ],
-)
-def test_states_that_are_none(content: bytes | None, says: str) -> None:
-    if content is not None:
-        Path("s.solverstate").write_bytes(content)
-    with pytest.raises(SolverError, match=says):
-        read_state("s.solverstate")
-
-
 def test_a_model_that_has_moved_with_its_state() -> None:
     state = caffe_pb2.SolverState(iter=1, learned_net="before/m.caffemodel")
     Path("now").mkdir()
@@ -205,8 +242,7 @@ def test_histories_that_do_not_fit(shapes: list[tuple[int, ...]], says: str) -> 
 
 def test_only_this_prefix_counts(tmp_path: Path) -> None:
     for name in ("a_iter_3", "a_iter_b_iter_5", "aa_iter_7", "a*_iter_9"):
-        for suffix in (".solverstate", ".caffemodel"):
-            (tmp_path / f"{name}{suffix}").touch()
+        put_snapshot(str(tmp_path / name))
     assert latest_state(str(tmp_path / "a")) == str(tmp_path / "a_iter_3.solverstate")
     assert latest_state(str(tmp_path / "a*")) == str(tmp_path / "a*_iter_9.solverstate")
     assert latest_state(str(tmp_path / "nowhere" / "a")) is None

@@ -23,7 +23,9 @@ from moka.report.records import (
     TestCompleted,
     TestStarted,
 )
+from moka.solver.rules import RULES
 from moka.solver.solver import Solver
+from moka.solver.state_file import read_state
 from moka.weights import load_weights
 
 if TYPE_CHECKING:
@@ -281,24 +283,60 @@ def trained(make_solver: SolverMaker, text: str, *, stop_at: int | None) -> Solv
     return solver
 
 
-@pytest.mark.parametrize("stop_at", [1, 7, 10, 19])
+TYPES = {
+    "SGD": "momentum: 0.9",
+    "Nesterov": "momentum: 0.9",
+    "AdaGrad": "",
+    "RMSProp": "rms_decay: 0.9",
+    "AdaDelta": "momentum: 0.9 delta: 1e-6",
+    "Adam": "momentum: 0.9",
+}
+
+
+def test_every_type_is_resumed() -> None:
+    assert set(TYPES) == set(RULES)
+
+
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
+@pytest.mark.parametrize(
+    ("solver_type", "stop_at"), [("SGD", 1), ("SGD", 7), ("SGD", 19), *((t, 10) for t in TYPES)]
+)
 def test_a_resumed_run_is_the_same_run(
-    make_solver: SolverMaker, database: str, stop_at: int
+    make_solver: SolverMaker, database: str, solver_type: str, stop_at: int, kind: str
 ) -> None:
     text = (
-        "momentum: 0.9 weight_decay: 0.01 average_loss: 4 random_seed: 3"
-        ' lr_policy: "step" gamma: 0.5 stepsize: 6 iter_size: 2'
+        f'type: "{solver_type}" {TYPES[solver_type]} snapshot_format: {kind}'
+        " weight_decay: 0.01 average_loss: 4 random_seed: 3"
+        ' lr_policy: "step" gamma: 0.5 stepsize: 6 iter_size: 3'
     )
     straight = trained(make_solver, text, stop_at=None)
     resumed = trained(make_solver, text, stop_at=stop_at)
     for a, b in zip(weights(straight), weights(resumed), strict=True):
         assert torch.equal(a, b)
     # The files hold history, position in the data, random generators and recent losses too.
-    (model, state), (again, state_again) = (
-        [Path(name).read_bytes() for name in solver.snapshot()] for solver in (straight, resumed)
-    )
-    assert model == again
-    assert state == state_again
+    model, state = straight.snapshot()
+    assert model.endswith(".h5") == (kind == "HDF5")
+    before = read_state(state)
+    resumed.snapshot()
+    assert read_state(state) == before
+    fresh = make_solver(text, net="random")
+    load_weights(fresh.net, [model])
+    for a, b in zip(weights(straight), weights(fresh), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_state_of_another_type_is_refused(make_solver: SolverMaker) -> None:
+    make_solver('type: "Adam" momentum: 0.9').snapshot()
+    with pytest.raises(SolverError, match=r"state of a solver of type Adam, not of SGD\. Set type"):
+        make_solver("momentum: 0.9").restore("snap_iter_0.solverstate")
+
+
+def test_a_damaged_state_names_the_one_before(make_solver: SolverMaker) -> None:
+    solver = make_solver("snapshot: 1")
+    solver.step(2)
+    Path("snap_iter_2.solverstate").write_bytes(b"\xff")
+    with pytest.raises(SolverError, match=r"The snapshot before it is snap_iter_1\.solverstate\."):
+        make_solver().restore("snap_iter_2.solverstate")
 
 
 def test_the_run_that_is_resumed_is_random(make_solver: SolverMaker, database: str) -> None:

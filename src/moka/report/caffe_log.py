@@ -41,8 +41,9 @@ def lines(record: Record) -> Iterator[str]:
                 yield f"Test loss: {record.loss:g}"
             yield from _outputs("Test", record.outputs)
         case SnapshotWritten():
-            yield f"Snapshotting to binary proto file {record.model_file}"
-            yield f"Snapshotting solver state to binary proto file {record.state_file}"
+            kind = "HDF5" if record.state_file.endswith(".h5") else "binary proto"
+            yield f"Snapshotting to {kind} file {record.model_file}"
+            yield f"Snapshotting solver state to {kind} file {record.state_file}"
         case FinalLoss():
             yield f"Iteration {record.iteration}, loss = {record.loss:g}"
         case SolvingCompleted():

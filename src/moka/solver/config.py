@@ -45,8 +45,6 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         rule_class(config)
         check_policy(config)
         check_regularization(config)
-        if config.snapshot_format == caffe_pb2.SolverParameter.HDF5:
-            raise SolverError("snapshot_format HDF5 cannot be written; use BINARYPROTO.")
         if config.max_iter < 0:
             raise SolverError(f"max_iter must be >= 0, got {config.max_iter}.")
         if config.debug_info:
@@ -55,8 +53,9 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
             raise SolverError(f"iter_size must be > 0, got {config.iter_size}.")
         if config.average_loss < 1:
             raise SolverError(f"average_loss must be > 0, got {config.average_loss}.")
-        if config.snapshot < 0:
-            raise SolverError(f"snapshot must be >= 0, got {config.snapshot}.")
+        for name in ("snapshot", "snapshot_keep"):
+            if getattr(config, name) < 0:
+                raise SolverError(f"{name} must be >= 0, got {getattr(config, name)}.")
     except MokaError as error:
         raise error.at(file=file) from None
 

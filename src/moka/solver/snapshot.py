@@ -1,51 +1,83 @@
-"""A run's state on disk: the model (.caffemodel) and what resuming needs (.solverstate).
+"""A run's snapshots: the model (.caffemodel) and what resuming needs (.solverstate).
 
-Both are BVLC Caffe's files. What they cannot hold (the position in the data, random generators,
-what layers hand from pass to pass) goes into `run_state`, a field that BVLC Caffe skips. Each file
-is complete or not there; the state is written last, so a state's model is always complete.
+Both are BVLC Caffe's files, binary or HDF5. Each is complete or not there; the state is written
+last, so a state's model is always complete.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from moka.data.batches import CursorState
-from moka.errors import SchemaError, SolverError
-from moka.layers.base import Layer
-from moka.layers.source import Source
+from moka.errors import SolverError
 from moka.net import Net
-from moka.schema import blobproto, caffe_pb2, read_binary, write_binary
+from moka.schema import blobproto, caffe_pb2
 from moka.schema.text import PathLike
-from moka.weights import save_weights
+from moka.solver.state_file import read_state, write_state
+from moka.weights import save_hdf5, save_weights
 
-STATE_SUFFIX = ".solverstate"
-MODEL_SUFFIX = ".caffemodel"
+log = logging.getLogger("moka")
+_STATE_NAME = re.compile(r"(.+)_iter_(\d+)\.solverstate(\.h5)?", re.DOTALL)
 
 
-def file_names(prefix: str, iteration: int) -> tuple[str, str]:
+def file_names(prefix: str, iteration: int, *, hdf5: bool = False) -> tuple[str, str]:
     """Names of the model and of the state."""
-    stem = f"{prefix}_iter_{iteration}"
-    return stem + MODEL_SUFFIX, stem + STATE_SUFFIX
+    stem, end = f"{prefix}_iter_{iteration}", ".h5" if hdf5 else ""
+    return f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
+
+
+def snapshots(prefix: str) -> list[tuple[int, str, str]]:
+    """(iteration, model, state) of each snapshot that has both files, the oldest first."""
+    found: list[tuple[int, str, str]] = []
+    folder = Path(prefix).parent
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _STATE_NAME.fullmatch(path.name)
+        if match and match[1] == Path(prefix).name:
+            iteration = int(match[2])
+            model, state = file_names(prefix, iteration, hdf5=bool(match[3]))
+            if os.path.exists(model):
+                found.append((iteration, model, state))
+    return sorted(found)
 
 
 def latest_state(prefix: str) -> str | None:
-    """The state of the newest snapshot whose model is there too, or None."""
-    found: list[tuple[int, str]] = []
-    name = re.compile(re.escape(Path(prefix).name) + r"_iter_(\d+)" + re.escape(STATE_SUFFIX))
-    folder = Path(prefix).parent
-    for path in folder.iterdir() if folder.is_dir() else ():
-        match = name.fullmatch(path.name)
-        if match and path.with_name(path.stem + MODEL_SUFFIX).exists():
-            found.append((int(match[1]), str(path)))
-    return max(found)[1] if found else None
+    """The state of the newest snapshot that can be read and whose model is there, or None."""
+    for _, _, state in reversed(snapshots(prefix)):
+        try:
+            read_state(state)
+        except SolverError as error:
+            log.warning("%s The snapshot before it is taken.", error)
+        else:
+            return state
+    return None
+
+
+def state_before(state_file: PathLike) -> str | None:
+    """The state of the snapshot before a state's, going by their names, or None."""
+    if match := _STATE_NAME.fullmatch(os.fspath(state_file)):
+        older = [state for i, _, state in snapshots(match[1]) if i < int(match[2])]
+        return older[-1] if older else None
+    return None
+
+
+def remove_older(prefix: str, iteration: int, keep: int) -> None:
+    """Remove the snapshots before `iteration`, but for the last ones, so that `keep` remain.
+
+    A state goes before its model, so that no state is ever without one.
+    """
+    older = [files for i, *files in snapshots(prefix) if i < iteration]
+    for model, state in older[: max(0, len(older) - (keep - 1))]:
+        for file in (state, model):
+            with contextlib.suppress(OSError):  # a file that cannot go does no harm
+                os.unlink(file)
 
 
 def snapshot_prefix(config: caffe_pb2.SolverParameter, file: PathLike) -> str:
@@ -69,33 +101,36 @@ def check_writable(prefix: str) -> None:
 
 
 def write_snapshot(
-    nets: Sequence[Net],
+    net: Net,
     history: Iterable[Tensor],
     *,
     prefix: str,
     iteration: int,
     current_step: int,
     with_diffs: bool,
-    recent_losses: Sequence[float],
+    hdf5: bool,
+    run_state: caffe_pb2.RunState,
 ) -> tuple[str, str]:
     """Write model and state; returns their names.
 
     Args:
-        nets: the net that is trained, then those it is tested with (for their data's position).
+        net: the net that is trained.
+        hdf5: in HDF5 form.
+        run_state: see `moka.solver.run_state`.
 
     Raises:
         SolverError: the disk is full, or the like; older snapshots are untouched.
     """
-    model_file, state_file = file_names(prefix, iteration)
+    model_file, state_file = file_names(prefix, iteration, hdf5=hdf5)
     state = caffe_pb2.SolverState(iter=iteration, learned_net=model_file, current_step=current_step)
     for tensor in history:
         state.history.append(blobproto.from_array(tensor.detach().cpu().numpy()))
-    _put_run_state(state.run_state, nets, recent_losses)
+    state.run_state.CopyFrom(run_state)
     model_written = False
     try:
-        save_weights(nets[0], model_file, with_diffs=with_diffs)
+        (save_hdf5 if hdf5 else save_weights)(net, model_file, with_diffs=with_diffs)
         model_written = True
-        write_binary(state_file, state)
+        write_state(state_file, state, hdf5=hdf5)
     except OSError as error:
         if model_written and not os.path.exists(state_file):
             with contextlib.suppress(OSError):
@@ -106,21 +141,6 @@ def write_snapshot(
             advice="Earlier snapshots are complete; make room and resume from the last one.",
         ) from None
     return model_file, state_file
-
-
-def read_state(file: PathLike) -> caffe_pb2.SolverState:
-    """A .solverstate as a message.
-
-    Raises:
-        SolverError: missing, truncated, or something else.
-    """
-    try:
-        state = read_binary(file, caffe_pb2.SolverState)
-    except SchemaError as error:
-        raise SolverError(error.message, file=error.file, advice=error.advice) from None
-    if not state.HasField("iter") or not state.learned_net:
-        raise SolverError("this file names no iteration and no model: it is no state.", file=file)
-    return state
 
 
 def model_of(state: caffe_pb2.SolverState, state_file: PathLike) -> str:
@@ -153,57 +173,3 @@ def load_history(state: caffe_pb2.SolverState, history: Sequence[Tensor], file: 
             )
     for array, tensor in zip(arrays, history, strict=True):
         tensor.copy_(torch.from_numpy(array).view(tensor.shape))
-
-
-def _sources(nets: Sequence[Net]) -> Iterator[tuple[str, Source]]:
-    """(key, source) of all data layers; the key is unique, names of layers need not be."""
-    for which, net in enumerate(nets):
-        for position, (name, source) in enumerate(net.sources):
-            yield f"{which}/{position}/{name}", source
-
-
-def _layers(nets: Sequence[Net]) -> Iterator[tuple[str, Layer]]:
-    """(key, layer) of all layers; the key is unique."""
-    for which, net in enumerate(nets):
-        for position, (name, layer) in enumerate(net.named_layers()):
-            yield f"{which}/{position}/{name}", layer
-
-
-def _put_run_state(
-    run: caffe_pb2.RunState, nets: Sequence[Net], recent_losses: Sequence[float]
-) -> None:
-    run.recent_loss.extend(recent_losses)
-    run.random.add(name="cpu", state=torch.get_rng_state().numpy().tobytes())
-    device = nets[0].device
-    if device.type == "cuda":
-        run.random.add(name="cuda", state=torch.cuda.get_rng_state(device).numpy().tobytes())
-    for key, source in _sources(nets):
-        cursor = source.state()
-        if cursor is not None:
-            run.cursor.add(layer=key, records_read=cursor.records_read, random=cursor.random)
-    for key, layer in _layers(nets):
-        if tensors := layer.run_state():
-            arrays = (tensor.detach().cpu().numpy() for tensor in tensors)
-            run.layer.add(layer=key, blob=map(blobproto.from_array, arrays))
-
-
-def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
-    """Put data sources, layers and random generators where they were."""
-    cursors = {cursor.layer: cursor for cursor in run.cursor}
-    for key, source in _sources(nets):
-        if key in cursors:
-            cursor = cursors[key]
-            random = cursor.random if cursor.HasField("random") else None
-            source.load_state(CursorState(cursor.records_read, random))
-    device = nets[0].device
-    states = {state.layer: state.blob for state in run.layer}
-    for key, layer in _layers(nets):
-        if key in states:
-            arrays = map(blobproto.to_array, states[key])
-            layer.load_run_state([torch.tensor(array, device=device) for array in arrays])
-    for generator in run.random:
-        state = torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
-        if generator.name == "cpu":
-            torch.set_rng_state(state)
-        elif generator.name == "cuda" and device.type == "cuda":
-            torch.cuda.set_rng_state(state, device)

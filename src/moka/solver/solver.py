@@ -29,6 +29,7 @@ from moka.report.records import (
     TestStarted,
 )
 from moka.schema import format_text
+from moka.schema.caffe_pb2 import SolverParameter, SolverState
 from moka.schema.text import PathLike
 from moka.solver.config import (
     NetToBuild,
@@ -40,15 +41,17 @@ from moka.solver.config import (
 )
 from moka.solver.policy import rate, stage
 from moka.solver.rules import Learnable, rule_class
+from moka.solver.run_state import load_run_state, save_run_state
 from moka.solver.snapshot import (
     check_writable,
     load_history,
-    load_run_state,
     model_of,
-    read_state,
+    remove_older,
     snapshot_prefix,
+    state_before,
     write_snapshot,
 )
+from moka.solver.state_file import read_state
 from moka.solver.update import Clipped, apply_update
 from moka.weights import load_weights, share_weights
 
@@ -316,15 +319,22 @@ class Solver:
             if not p.parameter.isfinite().all():
                 raise self._diverged("a parameter is not a finite number")
         files = write_snapshot(
-            [self.net, *self.test_nets],
+            self.net,
             self._rule.history(),
             prefix=self.prefix,
             iteration=self.iteration,
             current_step=stage(self.config, self.iteration - 1) if self.iteration else 0,
             with_diffs=self.config.snapshot_diff,
-            recent_losses=self._losses,
+            hdf5=self.config.snapshot_format == SolverParameter.HDF5,
+            run_state=save_run_state(
+                [self.net, *self.test_nets],
+                solver_type=self.config.type,
+                recent_losses=self._losses,
+            ),
         )
         self._last_snapshot = files[0]
+        if self.config.snapshot_keep:
+            remove_older(self.prefix, self.iteration, self.config.snapshot_keep)
         self._announce(SnapshotWritten(self.iteration, *files))
         return files
 
@@ -334,7 +344,7 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        state = read_state(state_file)
+        state = self._read(state_file)
         model_file = model_of(state, state_file)
         load_weights(self.net, [model_file])
         log.info("SGDSolver: restoring history")
@@ -344,6 +354,22 @@ class Solver:
         if state.HasField("run_state"):
             self._losses = list(state.run_state.recent_loss)
             load_run_state(state.run_state, [self.net, *self.test_nets])
+
+    def _read(self, state_file: str) -> SolverState:
+        try:
+            state = read_state(state_file)
+        except SolverError as error:
+            if before := state_before(state_file):
+                error.advice = f"The snapshot before it is {before}."
+            raise
+        made_by = state.run_state.solver_type
+        if made_by and made_by != self.config.type:
+            raise SolverError(
+                f"this is the state of a solver of type {made_by}, not of {self.config.type}.",
+                file=state_file,
+                advice=f'Set type: "{made_by}", or start from the model alone (--weights).',
+            )
+        return state
 
     def close(self) -> None:
         """Stop the threads of all data layers."""

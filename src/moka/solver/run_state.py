@@ -1,0 +1,76 @@
+"""What BVLC Caffe's files cannot hold but an exact resume needs: the position in the data, random
+generators, what layers hand from pass to pass, and the losses that the displayed one averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from moka.data.batches import CursorState
+from moka.layers.base import Layer
+from moka.layers.source import Source
+from moka.net import Net
+from moka.schema import blobproto, caffe_pb2
+
+
+def _sources(nets: Sequence[Net]) -> Iterator[tuple[str, Source]]:
+    """(key, source) of all data layers; the key is unique, names of layers need not be."""
+    for which, net in enumerate(nets):
+        for position, (name, source) in enumerate(net.sources):
+            yield f"{which}/{position}/{name}", source
+
+
+def _layers(nets: Sequence[Net]) -> Iterator[tuple[str, Layer]]:
+    """(key, layer) of all layers; the key is unique."""
+    for which, net in enumerate(nets):
+        for position, (name, layer) in enumerate(net.named_layers()):
+            yield f"{which}/{position}/{name}", layer
+
+
+def save_run_state(
+    nets: Sequence[Net], *, solver_type: str, recent_losses: Sequence[float]
+) -> caffe_pb2.RunState:
+    """Where everything stands.
+
+    Args:
+        nets: the net that is trained, then those it is tested with.
+        solver_type: whose histories lie beside it.
+        recent_losses: the oldest first.
+    """
+    run = caffe_pb2.RunState(solver_type=solver_type, recent_loss=recent_losses)
+    run.random.add(name="cpu", state=torch.get_rng_state().numpy().tobytes())
+    device = nets[0].device
+    if device.type == "cuda":
+        run.random.add(name="cuda", state=torch.cuda.get_rng_state(device).numpy().tobytes())
+    for key, source in _sources(nets):
+        cursor = source.state()
+        if cursor is not None:
+            run.cursor.add(layer=key, records_read=cursor.records_read, random=cursor.random)
+    for key, layer in _layers(nets):
+        if tensors := layer.run_state():
+            arrays = (tensor.detach().cpu().numpy() for tensor in tensors)
+            run.layer.add(layer=key, blob=map(blobproto.from_array, arrays))
+    return run
+
+
+def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
+    """Put data sources, layers and random generators where they were."""
+    cursors = {cursor.layer: cursor for cursor in run.cursor}
+    for key, source in _sources(nets):
+        if key in cursors:
+            cursor = cursors[key]
+            random = cursor.random if cursor.HasField("random") else None
+            source.load_state(CursorState(cursor.records_read, random))
+    device = nets[0].device
+    states = {state.layer: state.blob for state in run.layer}
+    for key, layer in _layers(nets):
+        if key in states:
+            arrays = map(blobproto.to_array, states[key])
+            layer.load_run_state([torch.tensor(array, device=device) for array in arrays])
+    for generator in run.random:
+        state = torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
+        if generator.name == "cpu":
+            torch.set_rng_state(state)
+        elif generator.name == "cuda" and device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
