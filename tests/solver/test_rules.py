@@ -55,6 +55,21 @@ def adam(p: caffe_pb2.SolverParameter, t: int, r: float, g: Array, h: list[Array
     return r * correction * h[0] / (np.sqrt(h[1]) + p.delta)
 
 
+def larc_factor(
+    p: caffe_pb2.SolverParameter, rate: float, w: Array, g: Array, decay: float
+) -> float:
+    """What the rate is multiplied by; g without decay."""
+    if p.type != "LARS" and not p.larc:
+        return 1.0
+    w_norm, g_norm = np.sqrt((w**2).sum()), np.sqrt((g**2).sum())
+    if not w_norm or not g_norm:
+        return 1.0
+    trust = float(p.larc_eta * w_norm / (g_norm + decay * w_norm))
+    if p.larc_policy == "clip":
+        return min(rate, trust) / rate if rate else 0.0
+    return trust
+
+
 CASES: list[tuple[str, Formula]] = [
     ('type: "SGD"', sgd),
     ('type: "SGD" momentum: 0.9', sgd),
@@ -69,6 +84,13 @@ CASES: list[tuple[str, Formula]] = [
     ('type: "Adam" momentum: 0.9', adam),
     ('type: "Adam" momentum: 0.8 momentum2: 0.9 delta: 0.01', adam),
     ('type: "Adam" momentum: 0 momentum2: 0', adam),
+    ('type: "AdamW" momentum: 0.9', adam),
+    ('type: "AdamW" momentum: 0.8 momentum2: 0.9 delta: 0.01', adam),
+    ('type: "LARS" momentum: 0.9 larc_eta: 0.1', sgd),
+    ('type: "LARS"', sgd),
+    ('type: "SGD" momentum: 0.9 larc: true larc_eta: 0.5', sgd),
+    ('type: "SGD" momentum: 0.9 larc: true larc_policy: "clip" larc_eta: 0.05', sgd),
+    ('type: "LARS" larc_policy: "clip" larc_eta: 0.05', sgd),
 ]
 MULTS = [(1.0, 1.0), (2.0, 0.0), (1.0, 1.0), (0.0, 1.0)]  # (lr_mult, decay_mult)
 SHAPES = [(3, 4), (4,), (2, 1, 3), (5,)]
@@ -89,6 +111,7 @@ def test_updates_are_the_formulas(
     p = parse_text(text, caffe_pb2.SolverParameter)
     rng = np.random.default_rng(4)
     weights = [rng.standard_normal(s).astype(np.float32) for s in SHAPES]
+    weights[2][:] = 0  # LARS has no ratio of norms for it at first
     params = [
         Learnable(nn.Parameter(torch.tensor(w, device=device)), *mults)
         for w, mults in zip(weights, MULTS, strict=True)
@@ -99,9 +122,15 @@ def test_updates_are_the_formulas(
     for t, rate in enumerate(RATES, start=first):
         for i, (param, (lr_mult, decay_mult)) in enumerate(zip(params, MULTS, strict=True)):
             grad = rng.standard_normal(SHAPES[i]).astype(np.float32)
+            if t == first + 2 and "lar" in text.lower():
+                grad[:] = 0  # nor here
             param.parameter.grad = torch.tensor(grad, device=device)
-            g = grad + DECAY * decay_mult * wanted[i]
-            wanted[i] = wanted[i] - formula(p, t, rate * lr_mult, g, histories[i])
+            w, decay = wanted[i], DECAY * decay_mult
+            r = rate * larc_factor(p, rate, w, grad, decay) * lr_mult
+            if p.type == "AdamW":
+                wanted[i] = w - r * decay * w - formula(p, t, r, grad, histories[i])
+            else:
+                wanted[i] = w - formula(p, t, r, grad + decay * w, histories[i])
         before = [param.parameter.detach().clone() for param in params]
         rule.apply(t, rate, DECAY)
         for param, old, update in zip(params, before, rule.updates(), strict=True):
@@ -124,6 +153,11 @@ def test_updates_are_the_formulas(
         ('type: "RMSProp" momentum: 0.9', "Momentum cannot be used with RMSProp"),
         ('type: "RMSProp" rms_decay: 1', "rms_decay should lie between 0 and 1, .*got 1"),
         ('type: "RMSProp" rms_decay: -0.1', "rms_decay .* got -0.1"),
+        ('type: "AdamW" regularization_type: "L1"', "L1 cannot be used with AdamW"),
+        ('type: "LARS" larc_policy: "clamp"', r"larc_policy: clamp \(known: scale, clip"),
+        ('larc: true larc_policy: "clamp"', "larc_policy: clamp"),
+        ('type: "LARS" larc_eta: 0', "larc_eta must be > 0, got 0"),
+        ('type: "Adam" larc: true', "larc works with type SGD, not with Adam"),
     ],
 )
 def test_what_is_refused(text: str, says: str) -> None:

@@ -137,6 +137,40 @@ class Sgd(Rule):
         return self._history[0]
 
 
+class Lars(Sgd):
+    """SGD whose rate is worked out for each parameter from its norm and its gradient's:
+
+    trust = larc_eta |w| / (|g| + decay |w|), g without decay; larc_policy "scale" takes r * trust,
+    "clip" lr_mult * min(rate, trust). Where w or g is all zeros the rate is r. You et al., 2017
+    (LARS); NVCaffe calls it larc, layer-wise adaptive rate control.
+    """
+
+    @classmethod
+    def check(cls, config: SolverParameter) -> None:
+        if config.larc_policy not in ("scale", "clip"):
+            raise SolverError(f"Unknown larc_policy: {config.larc_policy} (known: scale, clip).")
+        if not config.larc_eta > 0:
+            raise SolverError(f"larc_eta must be > 0, got {config.larc_eta:g}.")
+
+    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+        for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
+            rates = self._rates(r, rate, decay, weights, grads)
+            torch._foreach_add_(grads, weights, alpha=decay)
+            torch._foreach_mul_(grads, rates)
+            torch._foreach_mul_(h, self.config.momentum)
+            torch._foreach_add_(h, grads)
+            torch._foreach_sub_(weights, h)
+
+    def _rates(self, r: float, rate: float, decay: float, w: Tensors, g: Tensors) -> Tensors:
+        w_norm, g_norm = torch.stack(torch._foreach_norm(w)), torch.stack(torch._foreach_norm(g))
+        trust = self.config.larc_eta * w_norm / (g_norm + decay * w_norm)
+        if self.config.larc_policy == "clip":
+            factor = (trust / rate).clamp_max(1) if rate else torch.zeros_like(trust)
+        else:
+            factor = trust
+        return list((r * factor.where((w_norm > 0) & (g_norm > 0), 1.0)).unbind())
+
+
 class Nesterov(Rule):
     """Accelerated gradient: h' = momentum h + r g; w -= (1 + momentum) h' - momentum h.
 
@@ -219,6 +253,7 @@ class Adam(Rule):
     """
 
     histories = 2
+    decoupled_decay: ClassVar[bool] = False
 
     def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
         b1, b2 = self.config.momentum, self.config.momentum2
@@ -239,17 +274,41 @@ class Adam(Rule):
                 weight_decay=decay,
                 eps=self.config.delta / correction,
                 maximize=False,
+                decoupled_weight_decay=self.decoupled_decay,
             )
-        self._last = (iteration, rate)
+        self._last = (iteration, rate, weight_decay)
 
     def updates(self) -> Tensors:
-        iteration, rate = self._last
+        iteration, rate, _ = self._last
         b1, b2 = self.config.momentum, self.config.momentum2
         factor = rate * sqrt(1 - b2 ** (iteration + 1)) / (1 - b1 ** (iteration + 1))
         m, v = self._history
         updates = torch._foreach_mul(m, [factor * p.lr_mult for p in self.params])
         _divide_by_root(updates, v, self.config.delta)
         return list(updates)
+
+
+class AdamW(Adam):
+    """w -= r decay w, then Adam with a g without decay. Loshchilov and Hutter, 2019."""
+
+    decoupled_decay = True
+
+    @classmethod
+    def check(cls, config: SolverParameter) -> None:
+        if config.regularization_type != "L2":
+            raise SolverError(
+                f"regularization_type {config.regularization_type} cannot be used with AdamW, whose"
+                " decay is not part of the gradient."
+            )
+
+    def updates(self) -> Tensors:
+        _, rate, weight_decay = self._last
+        updates = super().updates()
+        for p, update in zip(self.params, updates, strict=True):
+            w = p.parameter.detach()
+            shrunk_by = 1 - rate * p.lr_mult * weight_decay * p.decay_mult
+            update.add_(w).div_(shrunk_by).sub_(w)
+        return updates
 
 
 def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -> None:
@@ -261,11 +320,13 @@ def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -
 
 RULES: dict[str, type[Rule]] = {
     "SGD": Sgd,
+    "LARS": Lars,
     "Nesterov": Nesterov,
     "AdaGrad": AdaGrad,
     "RMSProp": RMSProp,
     "AdaDelta": AdaDelta,
     "Adam": Adam,
+    "AdamW": AdamW,
 }
 
 
@@ -280,5 +341,8 @@ def rule_class(config: SolverParameter) -> type[Rule]:
             f"Unknown solver type: {config.type} (known: {', '.join(RULES)}).",
             advice=did_you_mean(config.type, RULES),
         )
-    RULES[config.type].check(config)
-    return RULES[config.type]
+    if config.larc and config.type not in ("SGD", "LARS"):
+        raise SolverError(f"larc works with type SGD, not with {config.type}.")
+    rule = Lars if config.larc else RULES[config.type]
+    rule.check(config)
+    return rule
