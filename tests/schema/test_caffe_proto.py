@@ -19,7 +19,17 @@ from google.protobuf.descriptor_pb2 import (
 from moka.schema import caffe_pb2
 
 FILE = caffe_pb2.DESCRIPTOR
-OWN_MESSAGES = {"RunState", "RandomState", "CursorState", "LayerState"}
+OWN_MESSAGES = {
+    *("RunState", "RandomState", "CursorState", "LayerState"),
+    *("PlateauState", "BestState"),
+}
+OWN_ENUMS = {"Better", "Precision"}
+OWN_SOLVER_FIELDS = {
+    *("min_lr", "warmup_iter", "warmup_start_lr", "rampup_interval", "rampup_lr"),
+    *("stagelr", "stageiter", "plateau_winsize", "larc", "larc_policy", "larc_eta"),
+    *("clip_value", "ema_decay", "test_with_ema", "precision"),
+    *("snapshot_keep", "snapshot_best", "snapshot_best_is", "early_stop"),
+}
 FIRST_OWN_NUMBER = 20000
 
 
@@ -43,6 +53,7 @@ def field(path: str) -> Any:
 def test_everything_of_bvlc_caffe_is_there() -> None:
     messages = bvlc_messages()
     enums = [*FILE.enum_types_by_name.values(), *(e for m in messages for e in m.enum_types)]
+    enums = [enum for enum in enums if enum.name not in OWN_ENUMS]
     fields = [f for m in messages for f in m.fields if f.number < FIRST_OWN_NUMBER]
     assert len(messages) == 63
     assert len(fields) == 423
@@ -55,6 +66,8 @@ def test_own_fields_in_messages_of_bvlc_caffe() -> None:
     assert {f"{f.containing_type.name}.{f.name}" for f in own} == {
         "SolverState.run_state",
         *(f"PoolingParameter.{name}_3d" for name in ("kernel_size", "stride", "pad")),
+        *(f"LossParameter.{name}" for name in ("class_weight", "label_smoothing")),
+        *(f"SolverParameter.{name}" for name in OWN_SOLVER_FIELDS),
     }
 
 

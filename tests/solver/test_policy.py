@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import exp, inf, nan
+from math import cos, exp, inf, nan, pi
 
 import pytest
 
@@ -27,6 +27,37 @@ RATES = [
         'lr_policy: "sigmoid" base_lr: 6 gamma: -0.5 stepsize: 4',
         {0: 6 / (1 + exp(-2)), 4: 3.0, 6: 6 / (1 + exp(1))},
     ),
+    (
+        'lr_policy: "cosine" base_lr: 4 max_iter: 10',
+        {0: 4.0, 3: 2 + 2 * cos(0.3 * pi), 5: 2.0, 10: 0.0, 15: 0.0},
+    ),
+    (
+        'lr_policy: "cosine" base_lr: 4 max_iter: 10 min_lr: 1',
+        {0: 4.0, 3: 2.5 + 1.5 * cos(0.3 * pi), 5: 2.5, 10: 1.0, 11: 1.0},
+    ),
+    (
+        'lr_policy: "multifixed" stagelr: 0.5 stageiter: 3 stagelr: 2 stageiter: 5',
+        {0: 0.5, 3: 0.5, 4: 2.0, 5: 2.0, 6: 2.0, 100: 2.0},
+    ),
+    ('lr_policy: "plateau" base_lr: 0.25 gamma: 0.5 plateau_winsize: 3', {0: 0.25, 1000: 0.25}),
+    # min_lr: the floor of any policy, and where poly ends
+    (STEP + " min_lr: 0.02", {0: 0.5, 10: 0.05, 20: 0.02, 30: 0.02}),
+    (
+        'lr_policy: "poly" base_lr: 4 power: 1 max_iter: 10 min_lr: 1',
+        {0: 4.0, 5: 2.5, 10: 1.0, 15: 1.0},
+    ),
+    ('lr_policy: "multifixed" stagelr: 2 stageiter: 5 min_lr: 3', {0: 3.0}),
+    ('lr_policy: "fixed" base_lr: -1', {0: -1.0}),
+    # warm-up: in place of the policy, which counts from 0 all the same
+    (STEP + " warmup_iter: 5", {0: 0.0, 1: 0.1, 4: 0.4, 5: 0.5, 9: 0.5, 10: 0.05}),
+    (
+        STEP + " warmup_iter: 15 warmup_start_lr: 0.2 min_lr: 0.3",
+        {0: 0.2, 5: 0.3, 14: 0.48, 15: 0.3},
+    ),
+    (
+        'lr_policy: "poly" base_lr: 4 power: 1 max_iter: 10 rampup_interval: 4 rampup_lr: 2',
+        {0: 2.0, 1: 2.125, 2: 2.5, 3: 3.125, 4: 2.4},
+    ),
 ]
 
 
@@ -38,6 +69,11 @@ def test_rate(text: str, wanted: dict[int, float]) -> None:
 
 def test_every_policy_has_rates_here() -> None:
     assert {config(text).lr_policy for text, _ in RATES} == POLICIES.keys()
+
+
+def test_each_drop_of_a_plateau_multiplies_by_gamma() -> None:
+    p = config('lr_policy: "plateau" base_lr: 8 gamma: 0.5 min_lr: 3 plateau_winsize: 5')
+    assert [rate(p, 100, drops) for drops in range(3)] == [8.0, 4.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -75,11 +111,29 @@ def test_stage(text: str, wanted: dict[int, int]) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('lr_policy: "cosine"', r"policy: cosine \(known: fixed, step"),
+        ('lr_policy: "sine"', r"policy: sine \(known: fixed, step"),
         ('lr_policy: "stp"', 'Did you mean "step"'),
         ("base_lr: 1", r"policy: \(none\)"),
         ('lr_policy: "step"', "stepsize > 0, got 0"),
-        ('lr_policy: "poly"', "max_iter > 0, got 0"),
+        ('lr_policy: "poly"', "poly needs max_iter > 0, got 0"),
+        ('lr_policy: "cosine"', "cosine needs max_iter > 0, got 0"),
+        ('lr_policy: "multifixed"', "one stageiter for each stagelr, got 0 for 0"),
+        ('lr_policy: "multifixed" stagelr: 1', "stagelr, got 0 for 1"),
+        (
+            'lr_policy: "multifixed" stagelr: 1 stagelr: 2 stageiter: 5 stageiter: 5',
+            "stageiter must ascend, got 5, 5",
+        ),
+        ('lr_policy: "plateau" gamma: 0.1', "plateau needs plateau_winsize"),
+        ('lr_policy: "plateau" gamma: 0.1 plateau_winsize: 0', "winsize must be > 0, got 0"),
+        ('lr_policy: "plateau" plateau_winsize: 5', "plateau needs gamma"),
+        ('lr_policy: "fixed" min_lr: -1', "min_lr must be >= 0, got -1"),
+        ('lr_policy: "fixed" base_lr: 1 min_lr: 2', "min_lr must be <= base_lr, got 2 > 1"),
+        ('lr_policy: "fixed" warmup_iter: -1', "warmup_iter must be >= 0, got -1"),
+        ('lr_policy: "fixed" rampup_interval: -1', "rampup_interval must be >= 0, got -1"),
+        ('lr_policy: "fixed" base_lr: 1 warmup_iter: 2 rampup_interval: 2', "not both"),
+        ('lr_policy: "multifixed" stagelr: 1 stageiter: 2 warmup_iter: 2', "needs base_lr"),
+        ('lr_policy: "fixed" warmup_start_lr: 2', "nothing without warmup_iter"),
+        ('lr_policy: "fixed" rampup_lr: 2', "nothing without rampup_interval"),
     ],
 )
 def test_what_is_refused(text: str, says: str) -> None:

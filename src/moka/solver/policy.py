@@ -1,12 +1,14 @@
 """Learning-rate policies: pure functions of the solver's message and the iteration.
 
-t is the iteration, counted from 0.
+t is the iteration, counted from 0, warm-up included. Only a plateau of the loss cannot be told from
+t: see `moka.solver.plateau`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp, inf, nan, pow
+from itertools import pairwise
+from math import cos, exp, inf, nan, pi, pow
 
 from moka.errors import SolverError, did_you_mean
 from moka.schema.caffe_pb2 import SolverParameter
@@ -50,8 +52,25 @@ def multistep(p: SolverParameter, t: int) -> float:
 
 
 def poly(p: SolverParameter, t: int) -> float:
-    """base_lr * (1 - t / max_iter) ^ power; past max_iter negative, or NaN for a fraction."""
-    return p.base_lr * power(1 - t / p.max_iter, p.power)
+    """From base_lr to min_lr: min_lr + (base_lr - min_lr) * (1 - t / max_iter) ^ power.
+
+    Past max_iter negative, or NaN for a fraction.
+    """
+    return p.min_lr + (p.base_lr - p.min_lr) * power(1 - t / p.max_iter, p.power)
+
+
+def cosine(p: SolverParameter, t: int) -> float:
+    """From base_lr to min_lr along half a cosine, over max_iter iterations; then min_lr.
+
+    Loshchilov and Hutter, 2017, without restarts.
+    """
+    return p.min_lr + (p.base_lr - p.min_lr) * (1 + cos(pi * min(1, t / p.max_iter))) / 2
+
+
+def multifixed(p: SolverParameter, t: int) -> float:
+    """The stagelr of the first stageiter that is >= t; past the last one the last stagelr."""
+    stages = zip(p.stagelr, p.stageiter, strict=True)
+    return next((lr for lr, last in stages if t <= last), p.stagelr[-1])
 
 
 def sigmoid(p: SolverParameter, t: int) -> float:
@@ -67,6 +86,9 @@ POLICIES: dict[str, Policy] = {
     "multistep": multistep,
     "poly": poly,
     "sigmoid": sigmoid,
+    "cosine": cosine,
+    "multifixed": multifixed,
+    "plateau": fixed,  # times gamma for each drop
 }
 
 
@@ -79,13 +101,30 @@ def stage(p: SolverParameter, t: int) -> int:
     return 0
 
 
-def rate(p: SolverParameter, t: int) -> float:
-    """The learning rate of iteration t."""
-    return POLICIES[p.lr_policy](p, t)
+def warm_up(p: SolverParameter, t: int) -> float | None:
+    """The rate that takes the place of the policy's in the first iterations; None after them."""
+    if t < p.warmup_iter:
+        return p.warmup_start_lr + (p.base_lr - p.warmup_start_lr) * t / p.warmup_iter
+    if t < p.rampup_interval:
+        return p.rampup_lr + (p.base_lr - p.rampup_lr) * (t / p.rampup_interval) ** 2
+    return None
+
+
+def rate(p: SolverParameter, t: int, drops: int = 0) -> float:
+    """The learning rate of iteration t.
+
+    Args:
+        drops: how often a plateau has lowered it.
+    """
+    warming = warm_up(p, t)
+    if warming is not None:
+        return warming
+    lr = POLICIES[p.lr_policy](p, t) * power(p.gamma, drops)
+    return max(lr, p.min_lr) if p.min_lr else lr
 
 
 def check_policy(p: SolverParameter) -> None:
-    """Raises SolverError if the policy is unknown or lacks a field it divides by."""
+    """Raises SolverError for an unknown policy, or fields that it lacks or that contradict."""
     if p.lr_policy not in POLICIES:
         raise SolverError(
             f"Unknown learning rate policy: {p.lr_policy or '(none)'} (known:"
@@ -94,5 +133,46 @@ def check_policy(p: SolverParameter) -> None:
         )
     if p.lr_policy == "step" and p.stepsize <= 0:
         raise SolverError(f"lr_policy step needs stepsize > 0, got {p.stepsize}.")
-    if p.lr_policy == "poly" and p.max_iter <= 0:
-        raise SolverError(f"lr_policy poly needs max_iter > 0, got {p.max_iter}.")
+    if p.lr_policy in ("poly", "cosine") and p.max_iter <= 0:
+        raise SolverError(f"lr_policy {p.lr_policy} needs max_iter > 0, got {p.max_iter}.")
+    if p.lr_policy == "multifixed":
+        _check_stages(p)
+    if p.lr_policy == "plateau":
+        _check_plateau(p)
+    _check_warm_up(p)
+    if p.min_lr < 0:
+        raise SolverError(f"min_lr must be >= 0, got {p.min_lr:g}.")
+    if p.min_lr and p.lr_policy != "multifixed" and p.min_lr > p.base_lr:
+        raise SolverError(f"min_lr must be <= base_lr, got {p.min_lr:g} > {p.base_lr:g}.")
+
+
+def _check_stages(p: SolverParameter) -> None:
+    if not p.stagelr or len(p.stagelr) != len(p.stageiter):
+        raise SolverError(
+            "lr_policy multifixed needs one stageiter for each stagelr, got"
+            f" {len(p.stageiter)} for {len(p.stagelr)}."
+        )
+    if any(later <= earlier for earlier, later in pairwise(p.stageiter)):
+        raise SolverError(f"stageiter must ascend, got {', '.join(map(str, p.stageiter))}.")
+
+
+def _check_plateau(p: SolverParameter) -> None:
+    if not p.plateau_winsize:
+        raise SolverError("lr_policy plateau needs plateau_winsize, the iterations to wait.")
+    if min(p.plateau_winsize) <= 0:
+        raise SolverError(f"plateau_winsize must be > 0, got {min(p.plateau_winsize)}.")
+    if not p.HasField("gamma"):
+        raise SolverError("lr_policy plateau needs gamma, which each drop multiplies the rate by.")
+
+
+def _check_warm_up(p: SolverParameter) -> None:
+    for name in ("warmup_iter", "rampup_interval"):
+        if getattr(p, name) < 0:
+            raise SolverError(f"{name} must be >= 0, got {getattr(p, name)}.")
+    if p.warmup_iter and p.rampup_interval:
+        raise SolverError("Give warmup_iter or rampup_interval, not both.")
+    if (p.warmup_iter or p.rampup_interval) and not p.HasField("base_lr"):
+        raise SolverError("a warm-up needs base_lr, where it ends.")
+    for value, needed in (("warmup_start_lr", "warmup_iter"), ("rampup_lr", "rampup_interval")):
+        if p.HasField(value) and not getattr(p, needed):
+            raise SolverError(f"{value} does nothing without {needed}.")
