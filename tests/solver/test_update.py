@@ -17,6 +17,7 @@ from moka.solver.update import (
     apply_update,
     check_regularization,
     clip,
+    clip_elements,
     normalize,
 )
 
@@ -40,6 +41,8 @@ def caffe_sgd(
     history = [np.zeros_like(w) for w in weights]
     for rate, given in zip(rates, gradients, strict=True):
         grads = [g.astype(np.float64) for g in given]
+        if p.clip_value >= 0:
+            grads = [np.minimum(np.maximum(g, -p.clip_value), p.clip_value) for g in grads]
         norm = np.sqrt(sum((g**2).sum() for g in grads))
         if 0 <= p.clip_gradients < norm:
             grads = [g * (p.clip_gradients / norm) for g in grads]
@@ -74,6 +77,10 @@ CHANGING = [0.1, 0.1, 0.01, 0.001, 0.05, 0.2]
         ("momentum: 0.9 clip_gradients: 2 iter_size: 3", CHANGING),
         ("momentum: 0.9 clip_gradients: 1000", CHANGING),
         ("clip_gradients: 0 weight_decay: 0.05", CHANGING),
+        ("momentum: 0.9 clip_value: 0.5 weight_decay: 0.05", CHANGING),
+        ("momentum: 0.9 clip_value: 0.5 iter_size: 3", CHANGING),
+        ("clip_value: 0.3 clip_gradients: 1", CHANGING),
+        ("clip_value: 0 weight_decay: 0.05", CHANGING),
     ],
 )
 def test_updates_are_caffes(text: str, rates: list[float], device: torch.device) -> None:
@@ -118,6 +125,22 @@ def test_clip_looks_at_the_norm_of_all(limit: float, wanted: Clipped | None) -> 
     assert clip(params, limit) == wanted
     factor = 1.0 if wanted is None else 0.5
     assert [p.grad.tolist() for p in params] == [[3 * factor, 0.0], [4 * factor]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [(-1.0, [[3.0, -0.5], [-4.0]]), (1.0, [[1.0, -0.5], [-1.0]]), (0.0, [[0.0, 0.0], [0.0]])],
+)
+def test_clip_elements_looks_at_each(limit: float, wanted: list[list[float]]) -> None:
+    params = learnables([3.0, -0.5], [-4.0])
+    clip_elements(params, limit)
+    assert [p.grad.tolist() for p in params] == wanted
+
+
+def test_a_gradient_that_is_no_number_stays_one() -> None:
+    params = learnables([float("nan")])
+    clip_elements(params, 1.0)
+    assert params[0].grad.isnan().all()
 
 
 def test_normalize_divides_by_iter_size() -> None:

@@ -1,6 +1,6 @@
 """How gradients become updates: the order of Caffe's ApplyUpdate.
 
-Clip the summed gradients, divide by iter_size, add the gradient of the regularisation, then the
+Clip the summed gradients (elements, then the norm), divide by iter_size, add the gradient of the regularisation, then the
 rule of the solver's type (`rules`), which turns them into updates and subtracts those.
 """
 
@@ -35,6 +35,14 @@ def clip(params: Sequence[Learnable], limit: float) -> Clipped | None:
     return Clipped(norm, limit)
 
 
+def clip_elements(params: Sequence[Learnable], limit: float) -> None:
+    """Bring every element of the gradients into [-limit, limit]; negative: off."""
+    if limit >= 0:
+        grads = [p.grad for p in params]
+        torch._foreach_clamp_min_(grads, -limit)
+        torch._foreach_clamp_max_(grads, limit)
+
+
 def normalize(params: Sequence[Learnable], iter_size: int) -> None:
     """Divide the gradients, which are sums over iter_size batches."""
     if iter_size > 1:
@@ -52,6 +60,7 @@ def apply_update(
 ) -> Clipped | None:
     """Clip, normalise, regularise, update. Returns whether gradients were clipped."""
     params = rule.params
+    clip_elements(params, config.clip_value)
     clipped = clip(params, config.clip_gradients)
     normalize(params, config.iter_size)
     l1 = config.regularization_type == "L1"
