@@ -99,6 +99,141 @@ def test_softmax_with_loss_along_any_axis(
     assert loss == pytest.approx(wanted, rel=1e-12)  # double precision
 
 
+def weighted_softmax_loss(
+    scores: Array,
+    labels: Array,
+    *,
+    weights: list[float],
+    smoothing: float,
+    ignored: int | None,
+    mode: str,
+) -> float:
+    """Scores (outer, classes, inner), labels (outer, inner)."""
+    outer, classes, inner = scores.shape
+    total, valid = 0.0, 0.0
+    for n, k in product(range(outer), range(inner)):
+        label = int(labels[n, k])
+        if label == ignored:
+            continue
+        valid += weights[label]
+        line = scores[n, :, k]
+        for c in range(classes):
+            target = smoothing / classes + (1 - smoothing if c == label else 0.0)
+            nll = log(sum(exp(float(v)) for v in line)) - line[c]
+            total += weights[c] * target * nll
+    if mode == "VALID":
+        return total / valid if valid else total
+    return total / {"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode]
+
+
+@pytest.mark.parametrize("ignored", [None, 1, 255])
+@pytest.mark.parametrize("mode", ["VALID", "FULL", "BATCH_SIZE", "NONE"])
+@pytest.mark.parametrize(
+    ("weights", "smoothing"),
+    [
+        ([0.5, 2.0, 0.25, 0.0], 0.0),
+        ([0.03125, 0.0625, 0.125, 0.0], 0.0),  # whose sum is below 1
+        ([1.0, 1.0, 1.0, 1.0], 0.0),
+        ([], 0.25),
+        ([0.5, 2.0, 0.25, 0.0], 0.25),
+    ],
+)
+def test_class_weights_and_label_smoothing(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    weights: list[float],
+    smoothing: float,
+    mode: str,
+    ignored: int | None,
+) -> None:
+    fields = [f"normalization: {mode}", *(f"class_weight: {w}" for w in weights)]
+    if ignored is not None:
+        fields.append(f"ignore_label: {ignored}")
+    if smoothing:
+        fields.append(f"label_smoothing: {smoothing}")
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ {" ".join(fields)} }}', (3, 4, 2), (3, 2)
+    )
+    scores, labels = spread(3, 4, 2), np.array([[0, 1], [3, 1], [2, 0]])
+    if ignored == 255:
+        labels[0, 0] = 255
+    (loss,) = run(layer, scores, labels)
+    wanted = weighted_softmax_loss(
+        scores,
+        labels,
+        weights=weights or [1.0] * 4,
+        smoothing=smoothing,
+        ignored=ignored,
+        mode=mode,
+    )
+    assert loss == pytest.approx(wanted, rel=1e-12)  # both in double precision
+    check_gradient(layer, scores, labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.125])
+def test_weights_and_smoothing_are_pytorchs(make_layer: LayerMaker, smoothing: float) -> None:
+    weights = [0.5, 2.0, 0.25]
+    fields = " ".join(f"class_weight: {w}" for w in weights)
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ {fields} label_smoothing: {smoothing}'
+        " ignore_label: 255 }",
+        (4, 3),
+        (4,),
+    )
+    x, labels = torch.randn(4, 3), torch.tensor([0, 2, 255, 1])
+    wanted = torch.nn.functional.cross_entropy(
+        x, labels, torch.tensor(weights), ignore_index=255, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(layer(x, labels.float()), wanted)
+
+
+def test_weighted_and_everything_ignored(make_layer: LayerMaker) -> None:
+    text = 'type: "SoftmaxWithLoss" loss_param { ignore_label: 1 label_smoothing: 0.1 }'
+    x = torch.randn(2, 3, requires_grad=True)
+    loss = make_layer(text, (2, 3), (2,))(x, torch.ones(2))
+    loss.backward()
+    assert x.grad is not None
+    assert loss.item() == 0
+    assert not x.grad.any()
+
+
+def test_a_weighted_impossible_label_is_floored_but_keeps_its_gradient(
+    make_layer: LayerMaker,
+) -> None:
+    text = 'type: "SoftmaxWithLoss" loss_param { class_weight: 1 class_weight: 2 }'
+    layer = make_layer(text, (1, 2), (1,))
+    x = torch.tensor([[1000.0, 0.0]], requires_grad=True)
+    loss = layer(x, torch.tensor([1.0]))
+    loss.backward()
+    assert x.grad is not None
+    assert loss.item() == pytest.approx(-log(1.1754943508222875e-38), rel=1e-6)
+    assert x.grad.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ("class_weight: 1 class_weight: 2", "once for each of 3 classes, got 2"),
+        ("class_weight: 1 class_weight: 2 class_weight: -1", "class_weight must be >= 0, got -1"),
+        ("label_smoothing: 1", r"label_smoothing must be in \[0, 1\), got 1"),
+        ("label_smoothing: -0.1", r"label_smoothing must be in \[0, 1\), got -0.1"),
+    ],
+)
+def test_weights_and_smoothing_that_are_refused(
+    make_layer: LayerMaker, fields: str, says: str
+) -> None:
+    with pytest.raises(NetError, match=says):
+        make_layer(f'type: "SoftmaxWithLoss" loss_param {{ {fields} }}', (2, 3), (2,))
+
+
+@pytest.mark.parametrize("kind", ["SigmoidCrossEntropyLoss", "EuclideanLoss"])
+def test_weights_and_smoothing_belong_to_one_loss(make_layer: LayerMaker, kind: str) -> None:
+    with pytest.raises(NetError, match="label_smoothing is not an option of this layer type"):
+        make_layer(f'type: "{kind}" loss_param {{ label_smoothing: 0.1 }}', (2, 3), (2, 3))
+
+
 def test_everything_ignored_gives_no_loss_and_no_gradient(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "SoftmaxWithLoss" loss_param { ignore_label: 1 }', (2, 3), (2,))
     x = torch.randn(2, 3, requires_grad=True)

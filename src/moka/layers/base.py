@@ -22,6 +22,7 @@ from moka.layers.registry import Entry
 from moka.schema import blobproto, caffe_pb2
 
 Shape = tuple[int, ...]
+FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
 
 
 class BlobSpec(NamedTuple):
@@ -140,6 +141,7 @@ class Layer(nn.Module):
         self.config = config
         for field in self.fields:
             setattr(self, field.name, field.read(config, self.entry.message))
+        self._refuse_unread_options()
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)
         self.first_top_shapes = [tuple(top) for top in self.top_shapes(*bottom_shapes)]
@@ -149,6 +151,13 @@ class Layer(nn.Module):
             self._take_given_blobs()
         self._frozen: set[int] = set()
         self._adapted = False  # whether `blobs` differs from `weights`
+
+    def _refuse_unread_options(self) -> None:
+        """Moka's own fields of the message all losses share belong to some of them only."""
+        read = {field.name for field in self.fields}
+        for field, _ in self.config.loss_param.ListFields():
+            if field.number >= FIRST_OWN_NUMBER and field.name not in read:
+                raise NetError(f"{field.name} is not an option of this layer type.")
 
     def _take_given_blobs(self) -> None:
         """Start from the blobs that lie in the layer's message, instead of what fillers made."""

@@ -11,13 +11,22 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, canonical_axis, param, shape_text
+from moka.layers.base import (
+    Check,
+    Layer,
+    Shape,
+    canonical_axis,
+    not_negative,
+    param,
+    shape_text,
+)
 from moka.layers.labels import class_labels
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
 
 SMALLEST = torch.finfo(torch.float32).tiny
+fraction = Check(lambda v: 0 <= v < 1, "in [0, 1)")
 LOG_FLOOR = 1e-20  # probabilities of some losses are at least this in the logarithm
 
 
@@ -80,6 +89,31 @@ def softmax_nll(x: Tensor, index: Tensor, counted: Tensor | None = None) -> Tens
     return _SoftmaxNLL.apply(x, index, counted)  # type: ignore[no-untyped-call]
 
 
+def weighted_softmax_nll(
+    x: Tensor, index: Tensor, counted: Tensor | None, weights: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Sum over positions of -sum_c q[c] log p[c], p the softmax of x, floored as in `softmax_nll`.
+
+    q[c] = weights[c] (smoothing / classes + (1 - smoothing) [c is the label]).
+
+    Args:
+        x, index, counted: as in `softmax_nll`.
+        weights: one for each class.
+        smoothing: from 0 to less than 1.
+
+    Returns:
+        the sum; the sum of the weights of the labels that count.
+    """
+    nll = -floored(torch.log_softmax(x, 1), log(SMALLEST))
+    of_labels = weights[index]
+    loss = (1 - smoothing) * of_labels * nll.gather(1, index)
+    if smoothing:
+        loss = loss + smoothing * (nll * weights[:, None]).mean(1, keepdim=True)
+    if counted is not None:
+        loss, of_labels = loss * counted, of_labels * counted
+    return loss.sum(), of_labels.sum()
+
+
 @layer(
     "SoftmaxWithLoss",
     bottoms=2,
@@ -99,21 +133,37 @@ class SoftmaxWithLoss(Layer):
     product of the axes before `axis`, NONE 1; `normalize: false` means BATCH_SIZE unless
     normalization is given.
 
-    Errors: as many labels as scores / C are wanted; a label outside of [0, C).
+    Beyond Caffe, both as in PyTorch's cross_entropy: `class_weight`, one factor >= 0 for each
+    class; VALID then divides by the sum of the factors of the labels that count.
+    `label_smoothing` s in [0, 1): the target is 1 - s for the label plus s / C for every class.
+
+    Errors: as many labels as scores / C are wanted; a label outside of [0, C); not C weights.
     """
+
+    weights_of_classes: Tensor
 
     axis = param()
     engine = param()
     ignore_label = param(of="loss_param")
     normalization = param(of="loss_param", unset_is_none=True)
     normalize = param(of="loss_param")
+    class_weight = param(not_negative, of="loss_param")
+    label_smoothing = param(fraction, of="loss_param")
 
     def setup(self, x: Shape, label: Shape) -> None:
         self.class_axis = canonical_axis(self.axis, x)
         self.divide_by = normalization_of(self, otherwise="VALID")
+        self.is_plain = not self.class_weight and not self.label_smoothing
+        weights = torch.tensor(self.class_weight or [1.0] * x[self.class_axis])
+        self.register_buffer("weights_of_classes", weights, persistent=False)
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
         check_label_count(x, label, self.class_axis)
+        if self.class_weight and len(self.class_weight) != x[self.class_axis]:
+            raise NetError(
+                f"class_weight must be given once for each of {x[self.class_axis]} classes, got"
+                f" {len(self.class_weight)}."
+            )
         return [(), x][: max(1, len(self.config.top))]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
@@ -121,9 +171,17 @@ class SoftmaxWithLoss(Layer):
         index, counted = class_labels(
             label.reshape(outer, 1, inner), x.shape[self.class_axis], self.ignore_label
         )
-        loss = softmax_nll(x.reshape(outer, -1, inner), index, counted) / divisor(
-            self.divide_by, outer, inner, counted
-        )
+        divide_by = divisor(self.divide_by, outer, inner, counted)
+        scores = x.reshape(outer, -1, inner)
+        if self.is_plain:
+            loss = softmax_nll(scores, index, counted)
+        else:
+            loss, weight = weighted_softmax_nll(
+                scores, index, counted, self.weights_of_classes, self.label_smoothing
+            )
+            if self.divide_by == "VALID":
+                divide_by = weight.where(weight > 0, 1.0)
+        loss = loss / divide_by
         if len(self.config.top) < 2:
             return loss
         return [loss, torch.softmax(x.detach(), self.class_axis)]

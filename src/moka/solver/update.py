@@ -1,7 +1,8 @@
 """How gradients become updates: the order of Caffe's ApplyUpdate.
 
-Clip the summed gradients (elements, then the norm), divide by iter_size, add the gradient of the regularisation, then the
-rule of the solver's type (`rules`), which turns them into updates and subtracts those.
+Clip the summed gradients (each element, then the norm of all), divide by iter_size, add the
+gradient of the regularisation, then the rule of the solver's type (`rules`), which turns them into
+updates and subtracts those.
 """
 
 from __future__ import annotations
