@@ -323,3 +323,40 @@ def test_a_kernel_shared_as_another_shape(make_net: NetMaker) -> None:
     net.blobs["x"].data[...] = values.reshape(1, 2, 3, 3)
     net.blobs["v"].data[...] = values
     assert float(TrainingStep(net).forward_backward()) == pytest.approx(0, abs=1e-6)
+
+
+MIXED = (
+    input_of("data", 2, 3, 8, 8)
+    + input_of("label", 2)
+    + conv("conv1", "data", "conv1", "num_output: 4 kernel_size: 3")
+    + 'layer { name: "norm" type: "BatchNorm" bottom: "conv1" top: "norm" }'
+    + act("ReLU", "norm")
+    + pool("pool", "norm", "pool", "kernel_size: 2 stride: 2")
+    + conv("conv2", "pool", "conv2", "num_output: 4 kernel_size: 3")
+    + 'layer { name: "lrn" type: "LRN" bottom: "conv2" top: "lrn" }'
+    + ip("ip", "lrn", "ip", 3)
+    + loss("SoftmaxWithLoss", "ip", "label")
+)
+
+
+def test_mixed_precision_is_near_single_precision(make_net: NetMaker, device: torch.device) -> None:
+    """Matrix products in bfloat16, which has 8 bits; everything that is kept in float32."""
+    results = []
+    for bfloat16 in (False, True):
+        torch.manual_seed(3)
+        net = make_net(MIXED, caffe_pb2.TRAIN)
+        rng = np.random.default_rng(3)
+        net.blobs["data"].data[...] = rng.standard_normal((2, 3, 8, 8))
+        net.blobs["label"].data[...] = [0, 2]
+        step = TrainingStep(net, keep_blobs=True, bfloat16=bfloat16)
+        value = float(step.forward_backward())
+        grads = [p.grad for p in net.parameters() if p.grad is not None]
+        assert {p.dtype for p in net.parameters()} == {torch.float32}
+        assert {g.dtype for g in grads} == {torch.float32}
+        assert all(blob.data.dtype == np.float32 for blob in net.blobs.values())
+        results.append((value, torch.cat([g.flatten().cpu() for g in grads])))
+    (plain, plain_grads), (mixed, mixed_grads) = results
+    assert mixed != plain
+    assert mixed == pytest.approx(plain, rel=3e-2)
+    cosine = torch.nn.functional.cosine_similarity(plain_grads, mixed_grads, dim=0)
+    assert cosine > 0.99

@@ -290,6 +290,8 @@ TYPES = {
     "RMSProp": "rms_decay: 0.9",
     "AdaDelta": "momentum: 0.9 delta: 1e-6",
     "Adam": "momentum: 0.9",
+    "AdamW": "momentum: 0.9",
+    "LARS": "momentum: 0.9 larc_eta: 0.1",
 }
 
 
@@ -310,19 +312,43 @@ def test_a_resumed_run_is_the_same_run(
         ' lr_policy: "step" gamma: 0.5 stepsize: 6 iter_size: 3'
     )
     straight = trained(make_solver, text, stop_at=None)
-    resumed = trained(make_solver, text, stop_at=stop_at)
-    for a, b in zip(weights(straight), weights(resumed), strict=True):
-        assert torch.equal(a, b)
-    # The files hold history, position in the data, random generators and recent losses too.
-    model, state = straight.snapshot()
+    model = check_same_run(straight, trained(make_solver, text, stop_at=stop_at))
     assert model.endswith(".h5") == (kind == "HDF5")
-    before = read_state(state)
-    resumed.snapshot()
-    assert read_state(state) == before
     fresh = make_solver(text, net="random")
     load_weights(fresh.net, [model])
     for a, b in zip(weights(straight), weights(fresh), strict=True):
         assert torch.equal(a, b)
+
+
+def check_same_run(straight: Solver, resumed: Solver) -> str:
+    """The solvers are equal to the last bit, and so are the files they write; the model's name."""
+    for a, b in zip(weights(straight), weights(resumed), strict=True):
+        assert torch.equal(a, b)
+    # The files hold history, position in the data, random generators and recent losses too.
+    model, state = straight.snapshot()
+    before = read_state(state)
+    resumed.snapshot()
+    assert read_state(state) == before
+    return model
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'larc: true larc_policy: "clip" larc_eta: 0.01',
+        'lr_policy: "cosine" max_iter: 20 min_lr: 0.01 warmup_iter: 12',
+        'lr_policy: "multifixed" stagelr: 0.1 stageiter: 8 stagelr: 0.2 stageiter: 12'
+        " rampup_interval: 11",
+        "clip_value: 0.05 clip_gradients: 0.5",
+        "precision: BF16",
+    ],
+)
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
+def test_a_resumed_run_beyond_caffe_is_the_same_run(
+    make_solver: SolverMaker, database: str, text: str, kind: str
+) -> None:
+    text += f" momentum: 0.9 weight_decay: 0.01 random_seed: 3 snapshot_format: {kind}"
+    check_same_run(trained(make_solver, text, stop_at=None), trained(make_solver, text, stop_at=10))
 
 
 def test_a_state_of_another_type_is_refused(make_solver: SolverMaker) -> None:
@@ -493,3 +519,20 @@ def test_a_request_to_stop_ends_a_long_test(make_solver: SolverMaker) -> None:
 def test_max_iter_has_to_make_sense(make_solver: SolverMaker) -> None:
     with pytest.raises(SolverError, match="max_iter must be >= 0, got -5"):
         make_solver("max_iter: -5")
+
+
+def test_mixed_precision_trains_weights_in_single_precision(
+    make_solver: SolverMaker, database: str
+) -> None:
+    records: list[Record] = []
+    plain: list[Record] = []
+    solver = make_solver("momentum: 0.9 precision: BF16", net="plain_20", records=records)
+    solver.step(20)
+    make_solver("momentum: 0.9", net="plain_20", records=plain).step(20)
+    losses = [r.loss for r in iterations(records)]
+    assert losses[-1] < losses[0]
+    wanted = [r.loss for r in iterations(plain)]
+    assert losses != wanted
+    assert losses == pytest.approx(wanted, rel=2e-2)  # bfloat16 has 8 bits
+    assert {w.dtype for w in weights(solver)} == {torch.float32}
+    assert {h.dtype for h in solver._rule.history()} == {torch.float32}

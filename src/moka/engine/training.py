@@ -7,11 +7,13 @@ their shape stays N, C, H, W, so nobody sees a difference.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from moka.engine.heap import keep_freed_memory
+from moka.engine.precision import feed_others_float32, in_bfloat16
 from moka.layers.source import Input, Source
 from moka.net import Net
 
@@ -22,11 +24,15 @@ class TrainingStep:
     Args:
         net: built for training.
         keep_blobs: leave every blob's data in `net.blobs`, not only the outputs'.
+        bfloat16: in mixed precision (`moka.engine.precision`).
     """
 
-    def __init__(self, net: Net, *, keep_blobs: bool = False) -> None:
+    def __init__(self, net: Net, *, keep_blobs: bool = False, bfloat16: bool = False) -> None:
         self.net = net
         self.keep_blobs = keep_blobs
+        self.bfloat16 = bfloat16
+        if bfloat16:
+            feed_others_float32(net)
         self._sources = [
             i
             for i, (_, layer) in enumerate(net.named_layers())
@@ -59,14 +65,15 @@ class TrainingStep:
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
         laid_out = {name: channels_last(tensor) for name, tensor in inputs.items()}
-        blobs = net.propagate(laid_out, None if self.keep_blobs else self._keep)
+        with in_bfloat16(net) if self.bfloat16 else nullcontext():
+            blobs = net.propagate(laid_out, None if self.keep_blobs else self._keep)
         for name, tensor in blobs.items():
-            net.blobs[name].data_memory.put(tensor.detach())
+            net.blobs[name].data_memory.put(tensor.detach().float())
         return blobs
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [
-            blobs[name].sum() if weight == 1 else weight * blobs[name].sum()
+            blobs[name].float().sum() if weight == 1 else weight * blobs[name].float().sum()
             for name, weight in self._losses
         ]
         return sum(terms[1:], terms[0]) if terms else torch.zeros((), device=self.net.device)

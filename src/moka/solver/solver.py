@@ -110,7 +110,11 @@ class Solver:
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
         for net in self.test_nets:
             share_weights(net, self.net, say_what_is_missing=False)
-        self._train = TrainingStep(self.net, keep_blobs=keep_blobs)
+        self._train = TrainingStep(
+            self.net,
+            keep_blobs=keep_blobs,
+            bfloat16=self.config.precision == SolverParameter.BF16,
+        )
         self._tests = [TrainingStep(net, keep_blobs=keep_blobs) for net in self.test_nets]
         self._params = [
             Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable

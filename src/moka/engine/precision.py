@@ -1,0 +1,40 @@
+"""Mixed precision: a net computes in bfloat16 where that is fast and does little harm.
+
+Matrix products and convolutions take bfloat16 (8 bits of precision, the range of float32) and add
+up in float32; layers that only choose or pass on values work on whatever they get. All others, such
+as losses and normalisation, get float32. Parameters and their gradients are always float32.
+Micikevicius et al., 2018; Kalamkar et al., 2019.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moka.net import Net
+
+# PyTorch's autocast gives the first line bfloat16; the second line keeps what it gets.
+TAKES_BFLOAT16 = {
+    *("Convolution", "Deconvolution", "InnerProduct"),
+    *("Concat", "Dropout", "Flatten", "Pooling", "ReLU", "Reshape", "Slice", "Split"),
+}
+
+
+def in_bfloat16(net: Net) -> AbstractContextManager[Any]:
+    """Inside of it the layers that multiply matrices do so in bfloat16."""
+    return torch.autocast(net.device.type, torch.bfloat16)
+
+
+def feed_others_float32(net: Net) -> None:
+    """Let all layers but those of TAKES_BFLOAT16 get bottoms in float32, whatever they are."""
+    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
+        makes_a_mask = node.type == "Pooling" and len(node.tops) > 1  # of whole numbers
+        if node.type not in TAKES_BFLOAT16 or makes_a_mask:
+            layer.register_forward_pre_hook(_to_float32)
+
+
+def _to_float32(_: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.float() if x.dtype == torch.bfloat16 else x for x in bottoms)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from moka.engine.precision import TAKES_BFLOAT16, feed_others_float32, in_bfloat16
+from moka.layers import REGISTRY
+from moka.schema import caffe_pb2
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+NET = """
+layer {
+  name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } }
+}
+layer {
+  name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } }
+}
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer {
+  name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 2 stride: 2 }
+}
+layer {
+  name: "masked" type: "Pooling" bottom: "conv" top: "max" top: "mask"
+  pooling_param { kernel_size: 2 stride: 2 }
+}
+layer { name: "norm" type: "BatchNorm" bottom: "pool" top: "norm" }
+layer {
+  name: "ip" type: "InnerProduct" bottom: "norm" top: "ip"
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } }
+}
+layer { name: "softmax" type: "Softmax" bottom: "ip" top: "softmax" }
+"""
+
+
+def test_who_gets_what(make_net: NetMaker, device: torch.device) -> None:
+    net = make_net(NET, caffe_pb2.TRAIN)
+    feed_others_float32(net)
+    got: dict[str, torch.dtype] = {}
+    for name, layer in net.named_layers():
+
+        def look(_: nn.Module, bottoms: tuple[Tensor, ...], name: str = name) -> None:
+            for x in bottoms:
+                got[name] = x.dtype
+
+        layer.register_forward_pre_hook(look)
+    with in_bfloat16(net):
+        blobs = net.propagate({"data": torch.randn(2, 3, 8, 8, device=device)})
+    half, single = torch.bfloat16, torch.float32
+    in_single = {"conv", "masked", "norm", "ip", "softmax"}
+    assert {name for name, dtype in got.items() if dtype == single} == in_single
+    assert {got["relu"], got["pool"]} == {half}
+    assert blobs["ip"].dtype == half  # from float32, that is
+    assert blobs["mask"].dtype == blobs["norm"].dtype == blobs["softmax"].dtype == single
+
+
+def test_the_table_has_no_unknown_types() -> None:
+    assert set(REGISTRY) >= TAKES_BFLOAT16
