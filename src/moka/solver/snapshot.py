@@ -172,7 +172,8 @@ def _put_run_state(
     for key, source in _sources(nets):
         cursor = source.state()
         if cursor is not None:
-            run.cursor.add(layer=key, records_read=cursor.records_read, random=cursor.random)
+            random = None if cursor.seed is None else b"%d" % cursor.seed
+            run.cursor.add(layer=key, records_read=cursor.records_read, random=random)
 
 
 def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
@@ -181,8 +182,8 @@ def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
     for key, source in _sources(nets):
         if key in cursors:
             cursor = cursors[key]
-            random = cursor.random if cursor.HasField("random") else None
-            source.load_state(CursorState(cursor.records_read, random))
+            seed = int(cursor.random) if cursor.HasField("random") else None
+            source.load_state(CursorState(cursor.records_read, seed))
     device = nets[0].device
     for generator in run.random:
         state = torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
