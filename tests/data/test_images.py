@@ -66,6 +66,8 @@ def test_an_image_is_resized_if_both_sizes_are_given(image: Path) -> None:
     assert read_image(image, color=True, height=3, width=4).shape == (3, 3, 4)
     assert read_image(image, color=False, height=3, width=4).shape == (1, 3, 4)
     assert read_image(image, color=True).shape == (3, 5, 7)
+    assert read_image(image, color=True, height=3).shape == (3, 5, 7)
+    assert read_image(image, color=True, width=3).shape == (3, 5, 7)
 
 
 def test_an_image_that_is_missing(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import plyvel
 import pytest
 
 from moka.data.leveldb import LevelDbStore, LevelDbWriter
 from moka.errors import DataError
+
+plyvel = pytest.importorskip("plyvel")
 
 Records = list[tuple[bytes, bytes]]
 
@@ -221,20 +222,44 @@ def test_a_table_that_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [(1, "cannot be decompressed"), (7, r"not known here \(7\)")]
+    ("after", "value", "says"),
+    [
+        (4, 255, "a block is shorter than it says"),  # how many restart points there are
+        (8, 1, "cannot be decompressed"),  # the kind of the block
+        (8, 7, r"not known here \(7\)"),
+    ],
 )
-def test_blocks_of_other_kinds(tmp_path: Path, kind: int, says: str) -> None:
+def test_broken_blocks(tmp_path: Path, after: int, value: int, says: str) -> None:
     with plyvel.DB(str(tmp_path / "db"), create_if_missing=True, compression=None) as database:
         database.put(b"key", b"value")
         database.compact_range()
     (table,) = files(tmp_path / "db", ".ldb")
     data = bytearray(table.read_bytes())
-    end = data.index(b"value") + 5 + 8  # one restart point, and how many there are
-    assert data[end] == 0
-    data[end] = kind
+    end = data.index(b"value") + len(b"value")
+    assert data[end : end + 9] == bytes([0, 0, 0, 0, 1, 0, 0, 0, 0])
+    data[end + after] = value
     table.write_bytes(data)
     with pytest.raises(DataError, match=says):
         list(LevelDbStore(tmp_path / "db").read())
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "value", "says"),
+    [
+        (b"value", 1, 99, "ends within a key or value"),  # its length
+        (b"key", 2, 9, "an entry of kind 9"),
+    ],
+)
+def test_broken_records_of_a_log(
+    tmp_path: Path, part: bytes, before: int, value: int, says: str
+) -> None:
+    path = write(tmp_path / "db", [(b"key", b"value")])
+    (log,) = files(path, ".log")
+    data = bytearray(log.read_bytes())
+    data[data.index(part) - before] = value
+    log.write_bytes(data)
+    with pytest.raises(DataError, match=rf"{log.name}: this LevelDB file is broken: .*{says}"):
+        LevelDbStore(path)
 
 
 def test_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

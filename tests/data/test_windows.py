@@ -153,6 +153,13 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"context_pad": 3, "square": True},
         Placement(Box(0, 5, 4, 7), 8, 12, 0, 3),
     ),
+    "rounding may leave no room below": (
+        Box(6, 0, 7, 2),
+        (6, 8),
+        15,
+        {"context_pad": 3, "square": True},
+        Placement(Box(5, 0, 7, 4), 12, 8, 3, 0),
+    ),
     # half 12.5, centre 19.5, s = 1.2: 19.5 - 15 is 4.5 = 5, but 1.2 in single precision is a bit
     # more, which makes it 4 in both directions
     "single precision decides": (

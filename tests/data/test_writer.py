@@ -17,6 +17,8 @@ Records = list[tuple[bytes, bytes]]
 
 @pytest.fixture(params=["lmdb", "leveldb"])
 def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "leveldb":
+        pytest.importorskip("plyvel")
     return str(request.param)
 
 
@@ -79,3 +81,17 @@ def test_nothing_has_the_name_before_it_is_complete(tmp_path: Path, backend: str
 
 def test_folders_on_the_way_are_made(tmp_path: Path, backend: str) -> None:
     assert len(open_store(write(tmp_path / "a" / "b" / "db", numbered(1), backend))) == 1
+
+
+def test_a_start_that_fails_leaves_nothing(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(folder: Path) -> None:
+        folder.mkdir()
+        raise OSError("disk full")
+
+    writer = make_store(tmp_path / "db", backend)
+    monkeypatch.setattr(writer, "open", half)
+    with pytest.raises(DataError, match="db: the database cannot be written: disk full"), writer:
+        pass
+    assert os.listdir(tmp_path) == []

@@ -129,6 +129,8 @@ def test_data_skips_records_by_chance(make_layer: LayerMaker, tmp_path: Path) ->
 
 @pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
 def test_data_says_what_it_opened(make_layer: LayerMaker, tmp_path: Path, backend: str) -> None:
+    if backend == "leveldb":
+        pytest.importorskip("plyvel")
     write_images(tmp_path / "db", backend)
     made = data_layer(make_layer, tmp_path / "db", "transform_param { crop_size: 1 }")
     assert made.notes() == [f"Opened {backend} {tmp_path}/db", "output data size: 2,1,1,1"]
@@ -213,7 +215,33 @@ def test_image_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path)
         made.close()
 
 
-def test_image_data_skips_and_says_so(make_layer: LayerMaker, tmp_path: Path) -> None:
+def first_labels(
+    make_layer: LayerMaker, list_file: Path, param: str, count: int
+) -> list[tuple[float, ...]]:
+    """The labels of the first two batches of so many layers, one seed after the other."""
+    labels = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        made = image_layer(make_layer, list_file, param=param)
+        labels.append((*made()[1].tolist(), *made()[1].tolist()))
+        made.close()
+    return labels
+
+
+def test_image_data_shuffles_by_the_seed(make_layer: LayerMaker, tmp_path: Path) -> None:
+    list_file = write_list(tmp_path)
+    orders = first_labels(make_layer, list_file, "shuffle: true", 8)
+    assert len(set(orders)) > 4
+    assert all(len(set(order)) == 4 for order in orders)
+    assert orders == first_labels(make_layer, list_file, "shuffle: true", 8)
+
+
+def test_image_data_skips_by_the_seed(make_layer: LayerMaker, tmp_path: Path) -> None:
+    labels = first_labels(make_layer, write_list(tmp_path), "rand_skip: 3", 20)
+    assert set(labels) == {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 0)}
+
+
+def test_image_data_says_what_it_opened(make_layer: LayerMaker, tmp_path: Path) -> None:
     list_file = write_list(tmp_path)
     made = image_layer(make_layer, list_file, param="rand_skip: 5 shuffle: true")
     state = made.state()
@@ -304,6 +332,7 @@ def test_window_data_with_context(make_layer: LayerMaker, tmp_path: Path) -> Non
     data, _ = made()
     assert 0 < (data > 0).sum() < data.numel()
     assert not data[:, :, 0].any()
+    assert not data[:, :, :, 1].any()
     assert made.notes() == [
         "Number of images: 1",
         "class 0 has 1 samples",
@@ -312,6 +341,15 @@ def test_window_data_with_context(make_layer: LayerMaker, tmp_path: Path) -> Non
         "Crop mode: square",
         "output data size: 4,3,5,5",
     ]
+    made.close()
+
+
+def test_window_data_may_keep_its_images(make_layer: LayerMaker, tmp_path: Path) -> None:
+    made = window_layer(make_layer, tmp_path, "cache_images: true")
+    wanted, _ = made()
+    (tmp_path / "a.png").unlink()
+    for _ in range(10):  # more than are made ahead
+        assert torch.equal(made()[0], wanted)
     made.close()
 
 
