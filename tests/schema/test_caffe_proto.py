@@ -50,14 +50,6 @@ def test_everything_of_bvlc_caffe_is_there() -> None:
     assert sum(len(enum.values) for enum in enums) == 111
 
 
-def test_own_fields_in_messages_of_bvlc_caffe() -> None:
-    own = [f for m in bvlc_messages() for f in m.fields if f.number >= FIRST_OWN_NUMBER]
-    assert {f"{f.containing_type.name}.{f.name}" for f in own} == {
-        "SolverState.run_state",
-        *(f"PoolingParameter.{name}_3d" for name in ("kernel_size", "stride", "pad")),
-    }
-
-
 @pytest.mark.parametrize(
     ("path", "number", "default"),
     [
