@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,3 +51,15 @@ def test_after_an_error_all_is_as_before(
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "no" / "a", lambda file: file.write(b"x"))
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left = {name: tmp_path / f".{name}.part" for name in
+            (f"a[1].{ended.pid}", f"a[1].{os.getppid()}", f"b.{ended.pid}", "a[1].x")}  # fmt: skip
+    for path in left.values():
+        path.touch()
+    write_atomically(tmp_path / "a[1]", lambda file: file.write(b"x"))
+    gone = {name for name, path in left.items() if not path.exists()}
+    assert gone == {f"a[1].{ended.pid}"}

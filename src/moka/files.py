@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
         write: called with the open binary file.
     """
     target = Path(path)
+    _remove_leftovers(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with open(aside, "wb") as file:
@@ -34,6 +36,25 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     _sync_folder(target.parent)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this file have left."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        pid = path.name.split(".")[-2]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # there a signal of 0 would end it
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -304,8 +304,10 @@ CASES = {
         TRAIN,
         ("train_lmdb: ", 'layer "data" (Data)', "not an LMDB database"),
     ),
-    "a LevelDB database": BadInput(
-        level_db, TRAIN, ("train_lmdb: ", 'layer "data" (Data)', "LevelDB", "LMDB")
+    "a LevelDB database without its manifest": BadInput(
+        level_db,
+        TRAIN,
+        ("train_lmdb/MANIFEST-000002: ", 'layer "data" (Data)', "No such file or directory"),
     ),
     "a mean of another size": BadInput(
         smaller_mean,

@@ -1,65 +1,80 @@
+"""Batches, from examples in memory. What databases and lists do is tested in files of their own."""
+
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from moka.data import datum
-from moka.data.batches import CursorState, RecordBatches
-from moka.data.lmdb import LmdbWriter
-from moka.data.store import open_store
+from moka.data.batches import (
+    ORDER,
+    TRANSFORM,
+    CursorState,
+    ImageBatches,
+    Loaded,
+    first_state,
+    generator,
+)
 from moka.data.transform import Transform
 from moka.errors import DataError
 from moka.schema import caffe_pb2, parse_text
 
 Array = NDArray[Any]
-BatchMaker = Callable[..., RecordBatches]
 COUNT = 7
 IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 1, 6, 6), np.uint8)
 
 
-def record(i: int) -> bytes:
-    return datum.encode(IMAGES[i], 10 * i).SerializeToString()
+class Shelf:
+    """Examples in memory, numbered, with ten times their number as label."""
+
+    path = "shelf"
+    noun = "book"
+
+    def __init__(self, images: Sequence[Array] = tuple(IMAGES), shuffle: bool = False) -> None:
+        self.images = images
+        self.shuffle = shuffle
+
+    def records(self, start: int, seed: int | None) -> Iterator[int]:
+        for i in itertools.count(start):
+            epoch, k = divmod(i, COUNT)
+            yield int(generator(seed, ORDER, epoch).permutation(COUNT)[k]) if self.shuffle else k
+
+    def load(self, records: Sequence[int]) -> Loaded:
+        return Loaded([self.images[i] for i in records], [10 * i for i in records])
+
+    def name(self, record: int) -> str:
+        return f"no. {record}"
 
 
-@pytest.fixture
-def make_batches(tmp_path: Path) -> BatchMaker:
-    """make_batches("crop_size: 4", batch_size=3, records={5: b"..."}): seven records."""
-
-    def make(
-        text: str = "",
-        *,
-        training: bool = True,
-        records: dict[int, bytes] | None = None,
-        **options: Any,
-    ) -> RecordBatches:
-        with LmdbWriter(tmp_path / "db") as writer:
-            for i in range(COUNT):
-                writer.put(b"key%d" % i, (records or {}).get(i, record(i)))
-        transform = Transform(
-            parse_text(text, caffe_pb2.TransformationParameter), training=training
-        )
-        return RecordBatches(open_store(tmp_path / "db"), transform, **options)
-
-    return make
+def make_batches(
+    text: str = "",
+    *,
+    size: int = 3,
+    shelf: Shelf | None = None,
+    start: CursorState | None = None,
+) -> ImageBatches[int]:
+    shelf = shelf or Shelf()
+    transform = Transform(parse_text(text, caffe_pb2.TransformationParameter), training=True)
+    is_random = transform.is_random or shelf.shuffle
+    start = start or first_state(is_random=is_random)
+    return ImageBatches(shelf, transform, batch_size=size, start=start)
 
 
 def take(
-    batches: RecordBatches, count: int, after: CursorState | None = None
+    batches: ImageBatches[int], count: int, after: CursorState | None = None
 ) -> list[tuple[list[Array], CursorState]]:
-    return list(islice(batches.stream(after or CursorState())(), count))
+    return list(islice(batches.stream(after or batches.start), count))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])
-def test_records_come_in_order_and_start_over(make_batches: BatchMaker, size: int) -> None:
-    got = take(make_batches(batch_size=size), 5)
+def test_images_come_in_order_and_start_over(size: int) -> None:
+    got = take(make_batches(size=size), 5)
     for k, ((data, labels), state) in enumerate(got):
         picked = [(k * size + i) % COUNT for i in range(size)]
         np.testing.assert_array_equal(data, IMAGES[picked])
@@ -68,23 +83,16 @@ def test_records_come_in_order_and_start_over(make_batches: BatchMaker, size: in
         assert state == CursorState(records_read=(k + 1) * size)
 
 
-def test_without_labels(make_batches: BatchMaker) -> None:
-    ((arrays, _),) = take(make_batches(batch_size=2, with_labels=False), 1)
-    assert [a.shape for a in arrays] == [(2, 1, 6, 6)]
-
-
 @pytest.mark.parametrize(
     "text", ["", "crop_size: 3", "mirror: true", "crop_size: 3 mirror: true mean_value: 7"]
 )
 @pytest.mark.parametrize("resume_at", [0, 1, 4])
-def test_a_stream_goes_on_exactly_where_it_was(
-    make_batches: BatchMaker, text: str, resume_at: int
-) -> None:
-    batches = make_batches(text, batch_size=3)
-    straight = take(batches, 12)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_stream_goes_on_exactly_where_it_was(text: str, resume_at: int, shuffle: bool) -> None:
+    straight = take(make_batches(text, shelf=Shelf(shuffle=shuffle)), 12)
     _, state = straight[resume_at]
     torch.manual_seed(99)  # so that what is drawn comes from the state
-    resumed = take(batches, 12 - resume_at - 1, state)
+    resumed = take(make_batches(text, shelf=Shelf(shuffle=shuffle)), 12 - resume_at - 1, state)
     for (wanted, wanted_state), (got, got_state) in zip(
         straight[resume_at + 1 :], resumed, strict=True
     ):
@@ -93,83 +101,80 @@ def test_a_stream_goes_on_exactly_where_it_was(
         assert got_state == wanted_state
 
 
-def test_random_streams_follow_the_seed(make_batches: BatchMaker) -> None:
-    batches = make_batches("crop_size: 3 mirror: true", batch_size=7)
+def test_a_state_without_a_seed_gets_one() -> None:
+    """As in a snapshot of a run whose data was not random yet."""
+    batches = make_batches("mirror: true")
+    ((_, state),) = take(batches, 1, CursorState(3))
+    assert state == CursorState(6, batches.start.seed)
+    assert batches.start.seed is not None
 
+
+def test_random_streams_follow_the_seed() -> None:
     def drawn(seed: int) -> Array:
         torch.manual_seed(seed)
-        return take(batches, 1)[0][0][0]
+        return take(make_batches("crop_size: 3 mirror: true", size=7), 1)[0][0][0]
 
     np.testing.assert_array_equal(drawn(1), drawn(1))
     assert not np.array_equal(drawn(1), drawn(2))
 
 
-def test_crops_and_mirrors_are_of_their_images(make_batches: BatchMaker) -> None:
-    ((data, _), _), *_ = take(make_batches("crop_size: 3 mirror: true", batch_size=7), 1)
+def test_each_batch_draws_anew() -> None:
+    got = take(make_batches("crop_size: 3 mirror: true", size=7), 6)
+    assert len({data.tobytes() for (data, _), _ in got}) == 6
+
+
+def test_crops_and_mirrors_are_of_their_images() -> None:
+    ((data, _), _), *_ = take(make_batches("crop_size: 3 mirror: true", size=7), 1)
     for i in range(7):
         windows = [IMAGES[i, 0, y : y + 3, x : x + 3] for y in range(4) for x in range(4)]
         found = [np.array_equal(data[i, 0], w[:, ::s]) for w in windows for s in (1, -1)]
         assert any(found)
 
 
-def test_rand_skip(make_batches: BatchMaker) -> None:
+def test_first_state() -> None:
     torch.manual_seed(0)
-    batches = make_batches(batch_size=3, rand_skip=5)
-    skipped = batches.start.records_read
-    assert skipped == 4  # so the seed has it
-    got = take(batches, 2, batches.start)
-    assert [labels.tolist() for (_, labels), _ in got] == [[40, 50, 60], [0, 10, 20]]
-    assert [state.records_read for _, state in got] == [skipped + 3, skipped + 6]
+    skips = [first_state(rand_skip=5, is_random=False) for _ in range(50)]
+    assert {state.records_read for state in skips} == {0, 1, 2, 3, 4}
+    assert {state.seed for state in skips} == {None}
+    assert first_state(is_random=True) != first_state(is_random=True)
 
 
-def test_image_shape(make_batches: BatchMaker) -> None:
-    assert make_batches("crop_size: 4", batch_size=1).image_shape == (1, 4, 4)
+def test_random_numbers_belong_to_a_place() -> None:
+    def draw(*place: Any) -> float:
+        return generator(*place).random()
+
+    assert draw(5, TRANSFORM, 3) == draw(5, TRANSFORM, 3)
+    others = [(5, TRANSFORM, 4), (5, ORDER, 3), (6, TRANSFORM, 3), (2**62 + 5, TRANSFORM, 2**40)]
+    assert len({draw(5, TRANSFORM, 3), *(draw(*place) for place in others)}) == 5
 
 
-def test_encoded_and_raw_records_in_one_batch(make_batches: BatchMaker) -> None:
-    encoded = cv2.imencode(".png", IMAGES[2, 0])[1].tobytes()
-    png = caffe_pb2.Datum(encoded=True, data=encoded, label=20).SerializeToString()
-    ((data, labels), _), *_ = take(make_batches(batch_size=4, records={2: png}), 1)
-    np.testing.assert_array_equal(data, IMAGES[:4])
-    assert labels.tolist() == [0, 10, 20, 30]
+def test_image_shape_is_that_of_the_first_image_read() -> None:
+    images = [np.zeros((1, 6 + i, 6), np.uint8) for i in range(COUNT)]
+    assert make_batches("crop_size: 4").image_shape == (1, 4, 4)
+    start = CursorState(COUNT + 2)
+    assert make_batches(shelf=Shelf(images), start=start).image_shape == (1, 8, 6)
 
 
-BAD: dict[str, tuple[bytes, str]] = {
-    "no datum": (b"\xff\xff", "is not a Datum"),
-    "short": (
-        caffe_pb2.Datum(channels=1, height=6, width=6, data=b"x").SerializeToString(),
-        "1 values",
-    ),
-    "no image": (caffe_pb2.Datum(encoded=True, data=b"x").SerializeToString(), "cannot be decoded"),
-}
+def test_sizes_may_change_between_batches() -> None:
+    images = [np.zeros((1, 6 + i // 2, 6), np.uint8) for i in range(COUNT)]
+    got = take(make_batches(size=2, shelf=Shelf(images)), 2)
+    assert [data.shape for (data, _), _ in got] == [(2, 1, 6, 6), (2, 1, 7, 6)]
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_record_is_named(make_batches: BatchMaker, name: str) -> None:
-    value, says = BAD[name]
-    batches = make_batches(batch_size=3, records={4: value})
-    stream = batches.stream(CursorState())()
-    next(stream)
-    with pytest.raises(DataError, match=f'db: record "key4": .*{says}'):
-        next(stream)
+def test_images_of_other_sizes_are_named() -> None:
+    images = [*IMAGES[:4], np.zeros((1, 9, 9), np.uint8), *IMAGES[5:]]
+    with pytest.raises(
+        DataError, match=r'^shelf: books "no. 3" to "no. 5": images of different sizes'
+    ):
+        take(make_batches(shelf=Shelf(images)), 2)
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_first_record_is_named_at_once(make_batches: BatchMaker, name: str) -> None:
-    value, says = BAD[name]
-    with pytest.raises(DataError, match=f'db: record "key0": .*{says}'):
-        make_batches(batch_size=3, records={0: value})
+def test_an_image_too_small_for_the_crop_is_named() -> None:
+    images = [*IMAGES[:4], np.zeros((1, 3, 3), np.uint8), *IMAGES[5:]]
+    with pytest.raises(DataError, match=r'^shelf: books "no. 3" to "no. 5": crop_size 4'):
+        take(make_batches("crop_size: 4", shelf=Shelf(images)), 2)
 
 
-def test_images_of_other_sizes_are_named(make_batches: BatchMaker) -> None:
-    large = datum.encode(np.zeros((1, 9, 9), np.uint8)).SerializeToString()
-    batches = make_batches(batch_size=3, records={4: large})
-    with pytest.raises(DataError, match=r'db: records "key3" to "key5": .*different sizes'):
-        take(batches, 2)
-
-
-def test_a_record_too_small_for_the_crop_is_named(make_batches: BatchMaker) -> None:
-    small = datum.encode(np.zeros((1, 3, 3), np.uint8)).SerializeToString()
-    batches = make_batches("crop_size: 4", batch_size=3, records={4: small})
-    with pytest.raises(DataError, match=r'db: records "key3" to "key5": crop_size 4'):
-        take(batches, 2)
+def test_a_first_image_that_does_not_fit_is_named_at_once() -> None:
+    with pytest.raises(DataError, match=r'^shelf: book "no. 0": crop_size 9'):
+        make_batches("crop_size: 9")

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from moka.data.lmdb import COMMIT_EVERY, LmdbStore, LmdbWriter
+from moka.data.lmdb import LmdbStore, LmdbWriter
+from moka.data.writer import COMMIT_EVERY
 from moka.errors import DataError
 
 Records = list[tuple[bytes, bytes]]
@@ -86,24 +87,6 @@ def test_a_data_file_by_its_own_name(tmp_path: Path) -> None:
     assert list(LmdbStore(path / "data.mdb").read()) == numbered(3)
 
 
-def test_an_existing_target_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "db", numbered(3))
-    with pytest.raises(DataError, match=r"db: File exists.*Remove it first"):
-        LmdbWriter(path)
-    assert list(LmdbStore(path).read()) == numbered(3)
-
-
-@pytest.mark.parametrize("count", [1, COMMIT_EVERY + 1])
-def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, count: int) -> None:
-    def records() -> Iterator[tuple[bytes, bytes]]:
-        yield from numbered(count)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write(tmp_path / "db", records())
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize("count", [0, COMMIT_EVERY])
 def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, count: int) -> None:
     """The last records are written at the end of the block, the others on the way."""
@@ -111,24 +94,6 @@ def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, count: i
     with pytest.raises(DataError, match=r"db: the database cannot be written: .*MDB_BAD_VALSIZE"):
         write(tmp_path / "db", [no_key, *numbered(count)])
     assert os.listdir(tmp_path) == []
-
-
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "a_file").touch()
-    with pytest.raises(DataError, match="db: the database cannot be written"):
-        write(tmp_path / "a_file" / "db", numbered(1))
-    assert os.listdir(tmp_path) == ["a_file"]
-
-
-def test_nothing_has_the_name_before_it_is_complete(tmp_path: Path) -> None:
-    with LmdbWriter(tmp_path / "db") as writer:
-        writer.put(b"k", b"v")
-        assert not (tmp_path / "db").exists()
-    assert os.listdir(tmp_path) == ["db"]
-
-
-def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
-    assert len(LmdbStore(write(tmp_path / "a" / "b" / "db", numbered(1)))) == 1
 
 
 def test_junk_is_no_database(tmp_path: Path) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import h5py
-import lmdb
 import numpy as np
 import pytest
 import torch
 
+from moka.data.datum import encode
+from moka.data.store import make_store
 from moka.errors import DataError, NetError
-from moka.layers.data import Data
-from moka.schema import caffe_pb2
+from moka.layers.data import Data, ImageData, WindowData
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker, Shape
@@ -29,6 +30,30 @@ def with_tops(kind: str, tops: str, more: str) -> str:
     ("kind", "more", "message"),
     [
         ("Data", "data_param { batch_size: 1 }", "data_param has no source"),
+        ("ImageData", "image_data_param { batch_size: 1 }", "image_data_param has no source"),
+        (
+            "ImageData",
+            'image_data_param { source: "x" new_width: 4 }',
+            "new_height and new_width go together: got new_height=0, new_width=4",
+        ),
+        (
+            "ImageData",
+            'image_data_param { source: "x" new_height: 4 }',
+            "new_height and new_width go together: got new_height=4, new_width=0",
+        ),
+        ("ImageData", 'image_data_param { source: "x" batch_size: 0 }', "batch_size must be > 0"),
+        ("WindowData", "window_data_param { batch_size: 1 }", "window_data_param has no source"),
+        ("WindowData", 'window_data_param { source: "x" }', "batch_size is missing"),
+        (
+            "WindowData",
+            'window_data_param { source: "x" batch_size: 1 crop_mode: "crop" }',
+            'crop_mode is "warp" or "square", got "crop"',
+        ),
+        (
+            "WindowData",
+            'window_data_param { source: "x" batch_size: 1 fg_fraction: 1.5 }',
+            "fg_fraction must be between 0 and 1, got 1.5",
+        ),
         ("Data", 'data_param { source: "x" }', "batch_size is missing"),
         ("Data", 'data_param { source: "x" batch_size: 0 }', "batch_size must be > 0, got 0"),
         ("HDF5Data", 'hdf5_data_param { source: "x" }', "batch_size is missing"),
@@ -44,13 +69,12 @@ def test_refused(make_layer: LayerMaker, kind: str, more: str, message: str) -> 
         make_layer(with_tops(kind, "a b", more))
 
 
-def write_images(folder: Path, count: int = 5) -> None:
+def write_images(folder: Path, backend: str = "lmdb", count: int = 5) -> None:
     """Images 1 x 2 x 2 with the values 4k, ..., 4k + 3 and the label k."""
-    with lmdb.open(str(folder), map_size=1 << 20) as database, database.begin(write=True) as out:
+    with make_store(folder, backend) as writer:
         for k in range(count):
-            pixels = bytes(range(4 * k, 4 * k + 4))
-            datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=pixels, label=k)
-            out.put(b"%08d" % k, datum.SerializeToString())
+            image = np.arange(4 * k, 4 * k + 4, dtype=np.uint8).reshape(1, 2, 2)
+            writer.put(b"%08d" % k, encode(image, k).SerializeToString())
 
 
 def data_layer(make_layer: LayerMaker, folder: Path, more: str = "", tops: str = "a b") -> Data:
@@ -92,9 +116,255 @@ def test_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path) -> No
         made.close()
 
 
+def test_data_skips_records_by_chance(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    torch.manual_seed(1)
+    fields = f'data_param {{ source: "{tmp_path}/db" batch_size: 1 rand_skip: 4 }}'
+    first = set()
+    for _ in range(20):
+        made = make_layer(with_tops("Data", "a b", fields))
+        assert isinstance(made, Data)
+        first.add(int(made()[1]))
+        made.close()
+    assert first == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
+def test_data_says_what_it_opened(make_layer: LayerMaker, tmp_path: Path, backend: str) -> None:
+    if backend == "leveldb":
+        pytest.importorskip("plyvel")
+    write_images(tmp_path / "db", backend)
+    made = data_layer(make_layer, tmp_path / "db", "transform_param { crop_size: 1 }")
+    assert made.notes() == [f"Opened {backend} {tmp_path}/db", "output data size: 2,1,1,1"]
+    made.close()
+
+
 def test_data_that_is_not_there(make_layer: LayerMaker, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         data_layer(make_layer, tmp_path / "nowhere")
+
+
+def write_list(folder: Path, count: int = 5) -> Path:
+    """A list of images, 4 x 6 pixels in three colours of the value 10k + colour, labelled k."""
+    for k in range(count):
+        cv2.imwrite(str(folder / f"{k}.png"), np.full((4, 6, 3), 10 * k, np.uint8) + np.arange(3))
+    (folder / "list.txt").write_text("".join(f"{k}.png {k}\n" for k in range(count)))
+    return folder / "list.txt"
+
+
+def image_layer(
+    make_layer: LayerMaker, list_file: Path, more: str = "", param: str = ""
+) -> ImageData:
+    own = f'source: "{list_file}" root_folder: "{list_file.parent}/" batch_size: 2 {param}'
+    made = make_layer(
+        with_tops("ImageData", "a b", f"image_data_param {{ {own} }} {more}"), training=True
+    )
+    assert isinstance(made, ImageData)
+    return made
+
+
+def test_image_data_reads_a_list(make_layer: LayerMaker, tmp_path: Path) -> None:
+    made = image_layer(make_layer, write_list(tmp_path), "transform_param { scale: 0.5 }")
+    assert made.top_shapes() == [(2, 3, 4, 6), (2,)]
+    for k in range(5):
+        images, labels = made()
+        assert labels.tolist() == [2 * k % 5, (2 * k + 1) % 5]
+        wanted = (10 * labels[:, None] + torch.arange(3)) * 0.5
+        assert torch.equal(images, wanted[:, :, None, None].expand(2, 3, 4, 6))
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("param", "more", "shape"),
+    [
+        ("is_color: false", "", (2, 1, 4, 6)),
+        ("new_height: 3 new_width: 8", "", (2, 3, 3, 8)),
+        ("new_height: 5 new_width: 9", "transform_param { crop_size: 2 }", (2, 3, 2, 2)),
+    ],
+)
+def test_image_data_makes_one_size(
+    make_layer: LayerMaker, tmp_path: Path, param: str, more: str, shape: tuple[int, ...]
+) -> None:
+    made = image_layer(make_layer, write_list(tmp_path), more, param)
+    assert made.top_shapes()[0] == made()[0].shape == shape
+    made.close()
+
+
+def test_image_data_takes_its_shape_from_each_batch(make_layer: LayerMaker, tmp_path: Path) -> None:
+    list_file = write_list(tmp_path)
+    for k in (2, 3):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.zeros((5, 5, 3), np.uint8))
+    made = image_layer(make_layer, list_file)
+    assert [made()[0].shape for _ in range(2)] == [(2, 3, 4, 6), (2, 3, 5, 5)]
+    made.close()
+
+
+def test_image_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path) -> None:
+    options = ("transform_param { crop_size: 2 mirror: true }", "shuffle: true rand_skip: 3")
+    write_list(tmp_path)
+    rng = np.random.default_rng(2)
+    for k in range(5):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), rng.integers(0, 256, (4, 6, 3), np.uint8))
+    first, second = (image_layer(make_layer, tmp_path / "list.txt", *options) for _ in range(2))
+    for _ in range(4):
+        first()
+    second()
+    second.load_state(first.state())
+    for _ in range(6):
+        for a, b in zip(first(), second(), strict=True):
+            assert torch.equal(a, b)
+    for made in (first, second):
+        made.close()
+
+
+def first_labels(
+    make_layer: LayerMaker, list_file: Path, param: str, count: int
+) -> list[tuple[float, ...]]:
+    """The labels of the first two batches of so many layers, one seed after the other."""
+    labels = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        made = image_layer(make_layer, list_file, param=param)
+        labels.append((*made()[1].tolist(), *made()[1].tolist()))
+        made.close()
+    return labels
+
+
+def test_image_data_shuffles_by_the_seed(make_layer: LayerMaker, tmp_path: Path) -> None:
+    list_file = write_list(tmp_path)
+    orders = first_labels(make_layer, list_file, "shuffle: true", 8)
+    assert len(set(orders)) > 4
+    assert all(len(set(order)) == 4 for order in orders)
+    assert orders == first_labels(make_layer, list_file, "shuffle: true", 8)
+
+
+def test_image_data_skips_by_the_seed(make_layer: LayerMaker, tmp_path: Path) -> None:
+    labels = first_labels(make_layer, write_list(tmp_path), "rand_skip: 3", 20)
+    assert set(labels) == {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 0)}
+
+
+def test_image_data_says_what_it_opened(make_layer: LayerMaker, tmp_path: Path) -> None:
+    list_file = write_list(tmp_path)
+    made = image_layer(make_layer, list_file, param="rand_skip: 5 shuffle: true")
+    state = made.state()
+    assert made.notes() == [
+        f"Opening file {list_file}",
+        "Shuffling data",
+        "A total of 5 images.",
+        f"Skipping first {state.records_read} data points.",
+        "output data size: 2,3,4,6",
+    ]
+    made.close()
+    made = image_layer(make_layer, list_file)
+    assert made.notes() == [
+        f"Opening file {list_file}",
+        "A total of 5 images.",
+        "output data size: 2,3,4,6",
+    ]
+    made.close()
+
+
+def test_image_data_names_an_image_that_is_missing(make_layer: LayerMaker, tmp_path: Path) -> None:
+    list_file = write_list(tmp_path)
+    (tmp_path / "3.png").unlink()
+    made = image_layer(make_layer, list_file)
+    made()
+    with pytest.raises(DataError, match=r"list\.txt: Could not load .*/3\.png: No such file"):
+        made()
+    made.close()
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(DataError, match=r"Could not load .*/0\.png"):
+        image_layer(make_layer, list_file)
+
+
+def window_layer(
+    make_layer: LayerMaker, folder: Path, param: str = "", more: str = ""
+) -> WindowData:
+    """Two windows of an image of the value 100, one of them background."""
+    cv2.imwrite(str(folder / "a.png"), np.full((8, 8, 3), 100, np.uint8))
+    (folder / "w.txt").write_text("# 0\na.png\n3\n8\n8\n2\n2 0.9 0 0 3 7\n7 0.4 4 4 7 7\n")
+    own = f'source: "{folder}/w.txt" root_folder: "{folder}/" batch_size: 4 {param}'
+    fields = f"window_data_param {{ {own} }} transform_param {{ crop_size: 5 {more} }}"
+    made = make_layer(with_tops("WindowData", "a b", fields), training=True)
+    assert isinstance(made, WindowData)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("param", "labels"),
+    [
+        ("", [0, 0, 0, 2]),
+        ("fg_fraction: 0.5", [0, 0, 2, 2]),
+        ("fg_threshold: 0.3 fg_fraction: 1", {2, 7}),
+        ("bg_threshold: 0.2 fg_fraction: 1", [2, 2, 2, 2]),
+    ],
+)
+def test_window_data(
+    make_layer: LayerMaker, tmp_path: Path, param: str, labels: list[int] | set[int]
+) -> None:
+    torch.manual_seed(0)
+    made = window_layer(make_layer, tmp_path, param)
+    assert made.top_shapes() == [(4, 3, 5, 5), (4,)]
+    data, got = made()
+    assert torch.equal(data, torch.full((4, 3, 5, 5), 100.0))
+    assert (set(got.tolist()) if isinstance(labels, set) else got.tolist()) == labels
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("param", "more", "value"),
+    [
+        ("scale: 0.5", "", 50),
+        ("", "scale: 0.5 mean_value: 20", 40),
+        ("scale: 0.5", "scale: 0.5 mean_value: 20", 20),
+    ],
+)
+def test_window_data_is_scaled_by_either_message(
+    make_layer: LayerMaker, tmp_path: Path, param: str, more: str, value: float
+) -> None:
+    made = window_layer(make_layer, tmp_path, param, more)
+    assert torch.equal(made()[0], torch.full((4, 3, 5, 5), float(value)))
+    made.close()
+
+
+def test_window_data_with_context(make_layer: LayerMaker, tmp_path: Path) -> None:
+    """The tall window grows to a square and beyond the image on three sides."""
+    param = 'crop_mode: "square" context_pad: 1 fg_fraction: 1 cache_images: true'
+    made = window_layer(make_layer, tmp_path, param)
+    data, _ = made()
+    assert 0 < (data > 0).sum() < data.numel()
+    assert not data[:, :, 0].any()
+    assert not data[:, :, :, 1].any()
+    assert made.notes() == [
+        "Number of images: 1",
+        "class 0 has 1 samples",
+        "class 2 has 1 samples",
+        "Amount of context padding: 1",
+        "Crop mode: square",
+        "output data size: 4,3,5,5",
+    ]
+    made.close()
+
+
+def test_window_data_may_keep_its_images(make_layer: LayerMaker, tmp_path: Path) -> None:
+    made = window_layer(make_layer, tmp_path, "cache_images: true")
+    wanted, _ = made()
+    (tmp_path / "a.png").unlink()
+    for _ in range(10):  # more than are made ahead
+        assert torch.equal(made()[0], wanted)
+    made.close()
+
+
+def test_window_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path) -> None:
+    param = "fg_threshold: 0.3 fg_fraction: 1"
+    first, second = (window_layer(make_layer, tmp_path, param) for _ in range(2))
+    for _ in range(3):
+        first()
+    second.load_state(first.state())
+    for _ in range(6):
+        assert first()[1].tolist() == second()[1].tolist()
+    for made in (first, second):
+        made.close()
 
 
 def write_rows(folder: Path) -> Path:

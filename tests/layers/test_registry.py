@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import lmdb
 import numpy as np
@@ -19,7 +20,7 @@ from moka.layers import REGISTRY, Layer
 from moka.layers.registry import layer
 from moka.layers.source import MemoryData
 from moka.net import Net, build_net
-from moka.schema import caffe_pb2, format_text, parse_text
+from moka.schema import caffe_pb2, format_text, parse_text, read_text
 
 IMAGE, ROWS, LABELS = "2 3 4 4", "2 6", "2"
 
@@ -75,6 +76,7 @@ MINIMAL = {
     "HDF5Output": Minimal(("2 3", LABELS), 0, 'hdf5_output_param { file_name: "written.h5" }'),
     "HingeLoss": Minimal((ROWS, LABELS)),
     "Im2col": Minimal(fields="convolution_param { kernel_size: 3 }"),
+    "ImageData": Minimal((), 2, 'image_data_param { source: "images.txt" batch_size: 2 }'),
     "InfogainLoss": Minimal((ROWS, LABELS, "1 1 6 6")),
     "InnerProduct": Minimal(
         fields='inner_product_param { num_output: 2 weight_filler { type: "gaussian" } }'
@@ -111,16 +113,22 @@ MINIMAL = {
     "TanH": Minimal(),
     "Threshold": Minimal(),
     "Tile": Minimal(fields="tile_param { tiles: 2 }"),
+    "WindowData": Minimal(
+        (),
+        2,
+        'window_data_param { source: "windows.txt" batch_size: 2 }'
+        " transform_param { crop_size: 2 }",
+    ),
 }
 
 # Fields of a layer's own message that its class does not declare, and why.
+TRANSFORMS = dict.fromkeys(
+    ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
+)
 UNREAD = {
-    "Data": {
-        **dict.fromkeys(
-            ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
-        ),
-        "force_encoded_color": "belongs to transform_param now",
-    },
+    "Data": TRANSFORMS | {"force_encoded_color": "belongs to transform_param now"},
+    "ImageData": TRANSFORMS,
+    "WindowData": {name: why for name, why in TRANSFORMS.items() if name != "scale"},
     "Im2col": dict.fromkeys(
         (
             "num_output",
@@ -159,6 +167,9 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("rows.txt").write_text("rows.h5\n")
     Path("own_layers.py").write_text(OWN_LAYER)
     monkeypatch.syspath_prepend(str(tmp_path))
+    cv2.imwrite("image.png", np.ones((4, 4, 3), np.uint8))
+    Path("images.txt").write_text("image.png 0\nimage.png 1\n")
+    Path("windows.txt").write_text("# 0\nimage.png\n3\n4\n4\n1\n1 0 0 0 3 3\n")
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):
             datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)
@@ -293,12 +304,14 @@ def test_every_type_is_described(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", sorted(REGISTRY))
 def test_every_type_has_a_recorded_case(kind: str) -> None:
-    """Numbers of BVLC Caffe; Data needs a database, which has tests of its own."""
-    cases = (Path(__file__).parents[1] / "conformance" / "layers").glob("*.npz")
-    seen: set[str] = {"Data"}
-    for case in cases:
+    """Numbers of BVLC Caffe, in one layer's case or for files that are read."""
+    cases = Path(__file__).parents[1] / "conformance"
+    seen: set[str] = set()
+    for case in (cases / "layers").glob("*.npz"):
         with np.load(case) as values:
             seen |= set(json.loads(str(values["layer_types"])))
+    for text in (cases / "files").glob("*/work/read.prototxt"):
+        seen |= {layer.type for layer in read_text(text, caffe_pb2.NetParameter).layer}
     assert kind in seen
 
 

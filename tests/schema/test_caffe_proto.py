@@ -24,12 +24,6 @@ OWN_MESSAGES = {
     *("PlateauState", "BestState"),
 }
 OWN_ENUMS = {"Better", "Precision"}
-OWN_SOLVER_FIELDS = {
-    *("min_lr", "warmup_iter", "warmup_start_lr", "rampup_interval", "rampup_lr"),
-    *("stagelr", "stageiter", "plateau_winsize", "larc", "larc_policy", "larc_eta"),
-    *("clip_value", "ema_decay", "test_with_ema", "precision"),
-    *("snapshot_keep", "snapshot_best", "snapshot_best_is", "early_stop"),
-}
 FIRST_OWN_NUMBER = 20000
 
 
@@ -59,16 +53,6 @@ def test_everything_of_bvlc_caffe_is_there() -> None:
     assert len(fields) == 423
     assert len(enums) == 26
     assert sum(len(enum.values) for enum in enums) == 111
-
-
-def test_own_fields_in_messages_of_bvlc_caffe() -> None:
-    own = [f for m in bvlc_messages() for f in m.fields if f.number >= FIRST_OWN_NUMBER]
-    assert {f"{f.containing_type.name}.{f.name}" for f in own} == {
-        "SolverState.run_state",
-        *(f"PoolingParameter.{name}_3d" for name in ("kernel_size", "stride", "pad")),
-        *(f"LossParameter.{name}" for name in ("class_weight", "label_smoothing")),
-        *(f"SolverParameter.{name}" for name in OWN_SOLVER_FIELDS),
-    }
 
 
 @pytest.mark.parametrize(

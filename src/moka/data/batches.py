@@ -1,26 +1,29 @@
-"""Batches of records from a store: read in order, decode, transform, over and over."""
+"""Batches of labelled images: read in order, load, transform, over and over.
+
+What is random about the data (skipping, order, crops, mirrors) is a function of one seed and of the
+place in the data. So a position and a seed are all that a run needs to go on exactly.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moka.data import datum
-from moka.data.store import Store
+from moka.data.datum import Image
 from moka.data.transform import Transform
 from moka.errors import MokaError
-from moka.schema import caffe_pb2
-
-log = logging.getLogger("moka.detail")
 
 Arrays = list[NDArray[np.float32]]
+R = TypeVar("R")
+
+TRANSFORM, ORDER, WINDOWS = range(3)  # what random numbers are for, see `generator`
 
 
 @dataclass(frozen=True)
@@ -29,115 +32,133 @@ class CursorState:
 
     Attributes:
         records_read: since the beginning, over all epochs, skipped ones too.
-        random: the state of the generator of crops and mirrors; None before the first draw.
+        seed: of all that is random about the data; None: nothing is.
     """
 
     records_read: int = 0
-    random: bytes | None = None
+    seed: int | None = None
 
 
-class RecordBatches:
-    """What a Data layer reads, as streams of batches.
+def first_state(*, rand_skip: int = 0, is_random: bool) -> CursorState:
+    """Where a new run begins: after up to `rand_skip` records, by chance, with a seed of its own.
+
+    Both are drawn from torch's generator, so `random_seed` decides them.
+    """
+    skipped = int(torch.randint(rand_skip, ())) if rand_skip else 0
+    return CursorState(skipped, draw_seed() if is_random else None)
+
+
+def draw_seed() -> int:
+    """A seed for random data, from torch's generator."""
+    return int(torch.randint(2**63 - 1, ()))
+
+
+def generator(seed: int | None, purpose: int, place: int) -> np.random.Generator:
+    """Random numbers that belong to a place in the data: drawn there again, they are the same.
 
     Args:
-        store: the open database.
+        seed: of the run; None where nothing is drawn.
+        purpose: TRANSFORM, ORDER or WINDOWS, whose numbers have nothing to do with each other.
+        place: number of the epoch, or of the records before.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed or 0, spawn_key=(purpose, place)))
+
+
+class Loaded(NamedTuple):
+    """Images (C, H, W), in one array if they come in one, and their labels."""
+
+    images: Sequence[Image] | Image
+    labels: Sequence[int]
+
+
+class Examples(Protocol[R]):
+    """Labelled images in an order: the records of a database, the lines of a list.
+
+    Attributes:
+        path: the file or folder they come from.
+        noun: what one is called, such as "record".
+    """
+
+    @property
+    def path(self) -> str | os.PathLike[str]: ...
+
+    @property
+    def noun(self) -> str: ...
+
+    def records(self, start: int, seed: int | None) -> Iterator[R]:
+        """Records from number `start` on, over all epochs, without end."""
+
+    def load(self, records: Sequence[R]) -> Loaded:
+        """The images of some records. Raises DataError with the name of a broken one."""
+
+    def name(self, record: R) -> str:
+        """What to call a record in a message."""
+
+
+class Batches(Protocol):
+    """Streams of batches of one kind.
+
+    Attributes:
         transform: what is done to each image.
-        batch_size: records a batch.
-        rand_skip: up to this many records are skipped at the beginning, by chance.
-        with_labels: whether a batch has labels.
+        image_shape: of the first image after it, (C, H, W).
+        start: where a new run begins.
+    """
+
+    transform: Transform
+    image_shape: tuple[int, ...]
+    start: CursorState
+
+    def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
+        """Batches of images and labels from a state on, without end, each with the state after."""
+
+
+class ImageBatches(Generic[R]):
+    """Batches of the images of a database or a list.
+
+    Args:
+        examples: the images.
+        transform: what is done to each image.
+        batch_size: images a batch. They have one size; that of another batch may differ.
+        start: where a new run begins.
 
     Raises:
-        DataError: the first record cannot be read or transformed.
+        DataError: the first image cannot be read or transformed.
     """
 
     def __init__(
-        self,
-        store: Store,
-        transform: Transform,
-        *,
-        batch_size: int,
-        rand_skip: int = 0,
-        with_labels: bool = True,
+        self, examples: Examples[R], transform: Transform, *, batch_size: int, start: CursorState
     ) -> None:
-        self.store = store
+        self.examples = examples
         self.transform = transform
         self.batch_size = batch_size
-        self.with_labels = with_labels
-        self.start = CursorState(int(torch.randint(rand_skip, ())) if rand_skip else 0)
-        self.count = len(store)
-        key, value = next(store.read())
-        first = self._decode(key, self._parse(key, value))
+        self.start = start
+        first = next(examples.records(start.records_read, start.seed))
+        image = examples.load([first]).images[0]
         try:
-            self.image_shape = transform.out_shape(first.shape)
+            self.image_shape = transform.out_shape(image.shape)
         except MokaError as error:
-            raise self._at_record(error, key) from None
+            error.message = f'{examples.noun} "{examples.name(first)}": {error.message}'
+            raise error.at(file=examples.path) from None
 
-    def stream(self, after: CursorState) -> Callable[[], Iterator[tuple[Arrays, CursorState]]]:
-        """Batches from a state on, without end, each with the state after it.
-
-        The seed is taken now; the reading happens where the iterator runs.
-        """
-        seed = int(torch.randint(2**63 - 1, ())) if self.transform.is_random else 0
-        return lambda: self._batches(after, np.random.default_rng(seed))
-
-    def _batches(
-        self, after: CursorState, rng: np.random.Generator
-    ) -> Iterator[tuple[Arrays, CursorState]]:
-        if after.random is not None:
-            rng.bit_generator.state = json.loads(after.random)
-        records = self._records(after.records_read)
+    def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
         read = after.records_read
+        seed = self.start.seed if after.seed is None else after.seed
+        records = self.examples.records(read, seed)
         while True:
+            rng = generator(seed, TRANSFORM, read)
             arrays = self._batch(list(islice(records, self.batch_size)), rng)
             read += self.batch_size
-            state = None
-            if self.transform.is_random:
-                state = json.dumps(rng.bit_generator.state).encode()
-            yield arrays, CursorState(read, state)
+            yield arrays, CursorState(read, seed)
 
-    def _records(self, read: int) -> Iterator[tuple[bytes, bytes]]:
-        """Records from the one after `read` on, starting over at the end."""
-        start = read % self.count
-        while True:
-            yield from self.store.read(start)
-            log.info("Restarting data prefetching from start.")
-            start = 0
-
-    def _batch(self, records: list[tuple[bytes, bytes]], rng: np.random.Generator) -> Arrays:
-        datums = [self._parse(key, value) for key, value in records]
-        images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums)
-        if images is None:
-            keys = [key for key, _ in records]
-            images = [self._decode(k, d) for k, d in zip(keys, datums, strict=True)]
+    def _batch(self, records: list[R], rng: np.random.Generator) -> Arrays:
+        images, labels = self.examples.load(records)
         shapes = [image.shape for image in images]
         try:
             for shape in set(shapes):
                 self.transform.out_shape(shape)
             data = self.transform.apply(images, self.transform.draw(shapes, rng))
         except MokaError as error:
-            first, last = (records[i][0].decode(errors="replace") for i in (0, -1))
-            error.message = f'records "{first}" to "{last}": {error.message}'
-            raise error.at(file=self.store.path) from None
-        if not self.with_labels:
-            return [data]
-        return [data, np.array([d.label for d in datums], np.float32)]
-
-    def _parse(self, key: bytes, value: bytes) -> caffe_pb2.Datum:
-        try:
-            return datum.parse(value)
-        except MokaError as error:
-            raise self._at_record(error, key) from None
-
-    def _decode(self, key: bytes, record: caffe_pb2.Datum) -> datum.Image:
-        try:
-            return datum.decode(
-                record,
-                force_color=self.transform.force_color,
-                force_gray=self.transform.force_gray,
-            )
-        except MokaError as error:
-            raise self._at_record(error, key) from None
-
-    def _at_record(self, error: MokaError, key: bytes) -> MokaError:
-        error.message = f'record "{key.decode(errors="replace")}": {error.message}'
-        return error.at(file=self.store.path)
+            first, last = (self.examples.name(records[i]) for i in (0, -1))
+            error.message = f'{self.examples.noun}s "{first}" to "{last}": {error.message}'
+            raise error.at(file=self.examples.path) from None
+        return [data, np.array(labels, np.float32)]

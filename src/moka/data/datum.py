@@ -80,7 +80,7 @@ def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = F
     )
     image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
     if image is None:
-        raise DataError("the record's image cannot be decoded.")
+        raise DataError("the image cannot be decoded.")
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 

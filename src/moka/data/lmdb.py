@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import ClassVar, Self
+from types import ModuleType
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
+from moka.data.writer import Records, RecordWriter
 from moka.errors import DataError
 
-COMMIT_EVERY = 1000  # records a transaction
 MAP_SIZE = 1 << 40  # bytes of address space; the file only grows as far as it is filled
 
 
@@ -55,6 +53,8 @@ class _Environment:
 class LmdbStore:
     """An LMDB database opened for reading, without a lock, so that several may read at once."""
 
+    backend = "lmdb"
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         lmdb = _lmdb()
@@ -75,67 +75,25 @@ class LmdbStore:
                 yield from cursor.iternext()
 
 
-class LmdbWriter:
-    """Makes an LMDB database that has its name only once it is complete.
+class LmdbWriter(RecordWriter):
+    """Makes an LMDB database; see RecordWriter."""
 
-    Used in a `with` block: records are put, and at the end the folder gets its name; if the block
-    fails, nothing is left. An existing target is refused.
-    """
+    _environment: Any
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        if self.path.exists():
-            raise DataError(
-                "File exists: a database is not written over another.",
-                file=path,
-                advice="Remove it first, or choose another name.",
-            )
-        self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._pending: list[tuple[bytes, bytes]] = []
+    def error_types(self) -> tuple[type[Exception], ...]:
+        return OSError, _lmdb().Error
 
-    def __enter__(self) -> Self:
-        lmdb = _lmdb()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._env = lmdb.open(str(self._aside), map_size=MAP_SIZE, sync=False)
-        except (OSError, lmdb.Error) as error:
-            raise self._cannot_write(error) from None
-        return self
+    def open(self, folder: Path) -> None:
+        self._environment = _lmdb().open(str(folder), map_size=MAP_SIZE, sync=False)
 
-    def _cannot_write(self, error: Exception) -> DataError:
-        return DataError(f"the database cannot be written: {error}.", file=self.path)
+    def write(self, records: Records) -> None:
+        with self._environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+            cursor.putmulti(records)
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Add one record; a key that is there already is replaced."""
-        self._pending.append((key, value))
-        if len(self._pending) >= COMMIT_EVERY:
-            self._commit()
+    def sync(self) -> None:
+        self._environment.sync(True)
 
-    def _commit(self) -> None:
-        try:
-            with self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
-                cursor.putmulti(self._pending)
-        except _lmdb().Error as error:
-            raise self._cannot_write(error) from None
-        self._pending.clear()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        complete = False
-        try:
-            if error is None:
-                self._commit()
-                self._env.sync(True)
-                complete = True
-        finally:
-            self._env.close()
-            if complete:
-                with contextlib.suppress(FileNotFoundError):
-                    (self._aside / "lock.mdb").unlink()
-                os.replace(self._aside, self.path)
-            else:
-                shutil.rmtree(self._aside, ignore_errors=True)
+    def close(self) -> None:
+        lock = Path(self._environment.path(), "lock.mdb")
+        self._environment.close()
+        lock.unlink(missing_ok=True)

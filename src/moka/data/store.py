@@ -6,19 +6,27 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
-from moka.data.lmdb import LmdbStore
+from moka.data.leveldb import LevelDbStore, LevelDbWriter
+from moka.data.lmdb import LmdbStore, LmdbWriter
+from moka.data.writer import RecordWriter
 from moka.errors import DataError
 
 PathLike = str | os.PathLike[str]
 
 
 class Store(Protocol):
-    """Records (key, value) in the order of their keys."""
+    """Records (key, value) in the order of their keys.
+
+    Attributes:
+        path: the database's folder.
+        backend: which kind it is, as Caffe's tools and log call it.
+    """
 
     path: PathLike
+    backend: str
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """How many records there are; counting them may mean reading all."""
 
     def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """Key and value of each record from number `start` on, once through."""
@@ -32,7 +40,7 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
         backend: what the net says, for the message when the folder shows nothing.
 
     Raises:
-        DataError: missing, not a database, or of a kind that cannot be read; empty.
+        DataError: missing, not a database, broken, or empty.
     """
     if not os.path.exists(path):
         raise DataError(
@@ -41,13 +49,31 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
             advice=f"Make the {backend} database first, or correct `source`; relative names"
             f" start at the current directory, {os.getcwd()}.",
         )
+    store: Store
     if os.path.exists(os.path.join(path, "CURRENT")):
+        store = LevelDbStore(path)
+    elif os.path.isdir(path) and not os.path.exists(os.path.join(path, "data.mdb")):
         raise DataError(
-            "this is a LevelDB database, which cannot be read.",
+            "this is not a database: there is neither data.mdb (LMDB) nor CURRENT (LevelDB) in it.",
             file=path,
-            advice="Make an LMDB database of the same records and set `backend: LMDB`.",
         )
-    store = LmdbStore(path)
-    if not len(store):
+    else:
+        store = LmdbStore(path)
+    if next(store.read(), None) is None:
         raise DataError("the database is empty.", file=path, advice="Make it again.")
     return store
+
+
+def make_store(path: PathLike, backend: str = "lmdb") -> RecordWriter:
+    """A writer for a new database of one kind.
+
+    Args:
+        backend: "lmdb" or "leveldb", in any case.
+
+    Raises:
+        DataError: another backend; the target exists.
+    """
+    writer = {"lmdb": LmdbWriter, "leveldb": LevelDbWriter}.get(backend.lower())
+    if writer is None:
+        raise DataError(f"Unknown db backend {backend}.", advice="Known are lmdb and leveldb.")
+    return writer(path)

@@ -1,4 +1,4 @@
-"""Layers that read and write files: databases and HDF5."""
+"""Layers that read and write files: databases, images, windows of images, and HDF5."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import os
 import torch
 from torch import Tensor
 
-from moka.data.batches import CursorState, RecordBatches
+from moka.data.batches import Arrays, Batches, CursorState, ImageBatches, draw_seed, first_state
 from moka.data.feed import Feed
 from moka.data.hdf5 import Hdf5Rows, append_rows
+from moka.data.images import ImageList
+from moka.data.records import DatumRecords
 from moka.data.store import open_store
 from moka.data.transform import Transform
+from moka.data.windows import WindowBatches
 from moka.errors import NetError
 from moka.layers.base import Layer, Shape, not_negative, param, positive
 from moka.layers.registry import layer
@@ -21,8 +24,62 @@ from moka.layers.source import Source
 log = logging.getLogger("moka.detail")
 
 
+class ImageSource(Source):
+    """What the sources of images have in common: batches made ahead in a thread.
+
+    Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
+    """
+
+    source = param()
+    batch_size = param(positive, required=True)
+    prefetch = param(positive, of="data_param")
+    feed: Feed[tuple[Arrays, CursorState]]
+
+    def setup(self) -> None:
+        if not self.source:
+            raise NetError(f"{self.entry.message} has no source: name the file or folder.")
+        transform = Transform(self.config.transform_param, training=self.training)
+        self.batches = self.make_batches(transform)
+        self._start(self.batches.start)
+
+    def make_batches(self, transform: Transform) -> Batches:
+        """Open the data."""
+        raise NotImplementedError
+
+    def top_shapes(self) -> list[Shape]:
+        shapes = [(self.batch_size, *self.batches.image_shape), (self.batch_size,)]
+        return shapes[: len(self.config.top)]
+
+    def forward(self) -> list[Tensor]:
+        arrays, self.after = self.feed.next()
+        self.waited_s = self.feed.waited_s
+        return [torch.from_numpy(a) for a in arrays[: len(self.config.top)]]
+
+    def state(self) -> CursorState:
+        return self.after
+
+    def load_state(self, state: CursorState) -> None:
+        self.feed.close()
+        self._start(state)
+
+    def _start(self, after: CursorState) -> None:
+        self.after = after
+        batches = self.batches  # the thread must not hold this layer
+        self.feed = Feed(lambda: batches.stream(after), self.prefetch)
+
+    def close(self) -> None:
+        self.feed.close()
+
+    def mean_note(self) -> list[str]:
+        mean_file = self.batches.transform.mean_file
+        return [f"Loading mean file from: {mean_file}"] if mean_file else []
+
+    def size_note(self) -> str:
+        return "output data size: " + ",".join(str(n) for n in self.top_shapes()[0])
+
+
 @layer("Data", bottoms=0, tops=(1, 2))
-class Data(Source):
+class Data(ImageSource):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Tops: data (batch_size, C, H, W) float, after the transformation; optionally labels
@@ -34,56 +91,142 @@ class Data(Source):
     named); images that differ in size within a batch; what the transformation refuses.
     """
 
-    source = param()
-    batch_size = param(positive, required=True)
     backend = param()
     rand_skip = param(not_negative)
     prefetch = param(positive)
 
-    def setup(self) -> None:
-        if not self.source:
-            raise NetError("data_param has no source: name the database's folder.")
-        self.batches = RecordBatches(
-            open_store(self.source, self.backend),
-            Transform(self.config.transform_param, training=self.training),
+    def make_batches(self, transform: Transform) -> Batches:
+        self.store = open_store(self.source, self.backend)
+        return ImageBatches(
+            DatumRecords(
+                self.store,
+                force_color=transform.force_color,
+                force_gray=transform.force_gray,
+            ),
+            transform,
             batch_size=self.batch_size,
-            rand_skip=self.rand_skip,
-            with_labels=len(self.config.top) > 1,
+            start=first_state(rand_skip=self.rand_skip, is_random=transform.is_random),
         )
-        self.after = self.batches.start
-        self._start()
-
-    def _start(self) -> None:
-        self.feed = Feed(self.batches.stream(self.after), self.prefetch)
-
-    def top_shapes(self) -> list[Shape]:
-        return [(self.batch_size, *self.batches.image_shape), (self.batch_size,)][
-            : len(self.config.top)
-        ]
-
-    def forward(self) -> list[Tensor]:
-        arrays, self.after = self.feed.next()
-        self.waited_s = self.feed.waited_s
-        return [torch.from_numpy(a) for a in arrays]
-
-    def state(self) -> CursorState:
-        return self.after
-
-    def load_state(self, state: CursorState) -> None:
-        self.feed.close()
-        self.after = state
-        self._start()
-
-    def close(self) -> None:
-        self.feed.close()
 
     def notes(self) -> list[str]:
-        mean_file = self.batches.transform.mean_file
-        size = ",".join(str(n) for n in self.top_shapes()[0])
+        opened = f"Opened {self.store.backend} {self.source}"
+        return [opened, *self.mean_note(), self.size_note()]
+
+
+@layer("ImageData", bottoms=0, tops=2)
+class ImageData(ImageSource):
+    """Images and labels from a list of image files, over and over.
+
+    Tops: data (batch_size, C, H, W) float, after the transformation; labels (batch_size,).
+    Messages: image_data_param (`source`: the list, a path and a label on each line, split at the
+    last blank; `root_folder`: put before each path as it is; `new_height`, `new_width`: resize to
+    this, both or none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order
+    in each epoch; `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images
+    of a batch have one size, that of another batch may differ.
+
+    Errors: a list or an image that is missing or cannot be read (its path is named); images that
+    differ in size within a batch; what the transformation refuses.
+    """
+
+    root_folder = param()
+    new_height = param()
+    new_width = param()
+    is_color = param()
+    shuffle = param()
+    rand_skip = param()
+
+    def make_batches(self, transform: Transform) -> Batches:
+        if bool(self.new_height) != bool(self.new_width):
+            raise NetError(
+                "new_height and new_width go together: "
+                f"got new_height={self.new_height}, new_width={self.new_width}."
+            )
+        self.images = ImageList(
+            self.source,
+            root_folder=self.root_folder,
+            shuffle=self.shuffle,
+            color=self.is_color,
+            height=self.new_height,
+            width=self.new_width,
+        )
+        is_random = transform.is_random or self.shuffle
+        return ImageBatches(
+            self.images,
+            transform,
+            batch_size=self.batch_size,
+            start=first_state(rand_skip=self.rand_skip, is_random=is_random),
+        )
+
+    def notes(self) -> list[str]:
+        skipped = self.batches.start.records_read
         return [
-            f"Opened lmdb {self.source}",
-            *([f"Loading mean file from: {mean_file}"] if mean_file else []),
-            f"output data size: {size}",
+            *self.mean_note(),
+            f"Opening file {self.source}",
+            *(["Shuffling data"] if self.shuffle else []),
+            f"A total of {len(self.images)} images.",
+            *([f"Skipping first {skipped} data points."] if self.rand_skip else []),
+            self.size_note(),
+        ]
+
+
+@layer("WindowData", bottoms=0, tops=2)
+class WindowData(ImageSource):
+    """Windows of images, cut out and stretched to one size, drawn by chance: R-CNN's data.
+
+    Tops: data (batch_size, 3, crop_size, crop_size) float, BGR: first the background windows,
+    then int(batch_size * fg_fraction) foreground ones; labels (batch_size,): the class, 0 for
+    background. Messages: window_data_param (`source`: see moka/data/windows.py; `batch_size`,
+    `fg_fraction`; `fg_threshold`: foreground has this overlap or more; `bg_threshold`: background
+    has less; `context_pad`: pixels of context on each side of the crop; `crop_mode`: warp, or
+    square; `root_folder`, `cache_images`), transform_param, data_param (`prefetch`). Where a
+    window with its context leaves the image the crop is 0. The mean file is cut in its centre.
+
+    Errors: no crop_size; a file that is missing or not of this form; windows beyond their image;
+    no window of a kind that a batch needs.
+
+    BVLC Caffe reads `scale` from window_data_param alone and leaves that of transform_param
+    aside; here both count.
+    """
+
+    root_folder = param()
+    fg_threshold = param()
+    bg_threshold = param()
+    fg_fraction = param()
+    context_pad = param()
+    crop_mode = param()
+    cache_images = param()
+    scale = param()
+
+    def make_batches(self, transform: Transform) -> Batches:
+        if self.crop_mode not in ("warp", "square"):
+            raise NetError(f'crop_mode is "warp" or "square", got "{self.crop_mode}".')
+        if not 0 <= self.fg_fraction <= 1:
+            raise NetError(f"fg_fraction must be between 0 and 1, got {self.fg_fraction:g}.")
+        self.windows = WindowBatches(
+            self.source,
+            transform,
+            batch_size=self.batch_size,
+            fg_fraction=self.fg_fraction,
+            fg_threshold=self.fg_threshold,
+            bg_threshold=self.bg_threshold,
+            context_pad=self.context_pad,
+            square=self.crop_mode == "square",
+            scale=self.scale,
+            root_folder=self.root_folder,
+            cache_images=self.cache_images,
+            seed=draw_seed(),
+        )
+        return self.windows
+
+    def notes(self) -> list[str]:
+        counts = self.windows.class_counts()
+        return [
+            *self.mean_note(),
+            f"Number of images: {len(self.windows.file.images)}",
+            *(f"class {label} has {count} samples" for label, count in counts.items()),
+            f"Amount of context padding: {self.context_pad}",
+            f"Crop mode: {self.crop_mode}",
+            self.size_note(),
         ]
 
 
@@ -105,7 +248,7 @@ class HDF5Data(Source):
     def setup(self) -> None:
         if self.config.HasField("transform_param"):
             raise NetError(f"{self.config.type} does not transform data: drop transform_param.")
-        seed = int(torch.randint(2**63 - 1, ())) if self.shuffle else None
+        seed = draw_seed() if self.shuffle else None
         self.rows = Hdf5Rows(self.source, list(self.config.top), seed)
         self.load_state(CursorState())
 
@@ -117,12 +260,11 @@ class HDF5Data(Source):
         return [torch.from_numpy(array) for array in next(self.batches)]
 
     def state(self) -> CursorState:
-        seed = None if self.rows.seed is None else str(self.rows.seed).encode()
-        return CursorState(self.records_read, seed)
+        return CursorState(self.records_read, self.rows.seed)
 
     def load_state(self, state: CursorState) -> None:
-        if state.random is not None:
-            self.rows.seed = int(state.random)
+        if state.seed is not None:
+            self.rows.seed = state.seed
         self.records_read = state.records_read
         self.batches = self.rows.batches(self.batch_size, state.records_read)
 

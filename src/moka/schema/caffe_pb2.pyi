@@ -366,14 +366,14 @@ class RandomState(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[bytes] = ...) -> None: ...
 
 class CursorState(_message.Message):
-    __slots__ = ("layer", "records_read", "random")
+    __slots__ = ("layer", "records_read", "seed")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     RECORDS_READ_FIELD_NUMBER: _ClassVar[int]
-    RANDOM_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     layer: str
     records_read: int
-    random: bytes
-    def __init__(self, layer: _Optional[str] = ..., records_read: _Optional[int] = ..., random: _Optional[bytes] = ...) -> None: ...
+    seed: int
+    def __init__(self, layer: _Optional[str] = ..., records_read: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class LayerState(_message.Message):
     __slots__ = ("layer", "blob")

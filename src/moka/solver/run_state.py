@@ -46,7 +46,7 @@ def save_run_state(
     for key, source in _sources(nets):
         cursor = source.state()
         if cursor is not None:
-            run.cursor.add(layer=key, records_read=cursor.records_read, random=cursor.random)
+            run.cursor.add(layer=key, records_read=cursor.records_read, seed=cursor.seed)
     for key, layer in _layers(nets):
         if tensors := layer.run_state():
             arrays = (tensor.detach().cpu().numpy() for tensor in tensors)
@@ -60,8 +60,8 @@ def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
     for key, source in _sources(nets):
         if key in cursors:
             cursor = cursors[key]
-            random = cursor.random if cursor.HasField("random") else None
-            source.load_state(CursorState(cursor.records_read, random))
+            seed = cursor.seed if cursor.HasField("seed") else None
+            source.load_state(CursorState(cursor.records_read, seed))
     device = nets[0].device
     states = {state.layer: state.blob for state in run.layer}
     for key, layer in _layers(nets):

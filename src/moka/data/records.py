@@ -1,0 +1,71 @@
+"""The Datum records of a database as labelled images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from moka.data import datum
+from moka.data.batches import Loaded
+from moka.data.store import PathLike, Store
+from moka.errors import MokaError
+from moka.schema import caffe_pb2
+
+log = logging.getLogger("moka.detail")
+
+Record = tuple[bytes, bytes]  # key, value
+
+
+class DatumRecords:
+    """What a Data layer reads: the records of a store in key order, over and over.
+
+    Args:
+        store: the open database, which is not empty.
+        force_color, force_gray: make encoded images 3 or 1 channels.
+    """
+
+    noun = "record"
+
+    def __init__(
+        self, store: Store, *, force_color: bool = False, force_gray: bool = False
+    ) -> None:
+        self.store = store
+        self.force_color = force_color
+        self.force_gray = force_gray
+
+    @property
+    def path(self) -> PathLike:
+        return self.store.path
+
+    def name(self, record: Record) -> str:
+        return record[0].decode(errors="replace")
+
+    def records(self, start: int, seed: int | None = None) -> Iterator[Record]:
+        at = start % len(self.store) if start else 0  # counting may mean reading all
+        while True:
+            yield from self.store.read(at)
+            log.info("Restarting data prefetching from start.")
+            at = 0
+
+    def load(self, records: Sequence[Record]) -> Loaded:
+        datums = [self._parse(record) for record in records]
+        images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums)
+        if images is None:
+            images = [self._decode(r, d) for r, d in zip(records, datums, strict=True)]
+        return Loaded(images, [d.label for d in datums])
+
+    def _parse(self, record: Record) -> caffe_pb2.Datum:
+        try:
+            return datum.parse(record[1])
+        except MokaError as error:
+            raise self._at(record, error) from None
+
+    def _decode(self, record: Record, parsed: caffe_pb2.Datum) -> datum.Image:
+        try:
+            return datum.decode(parsed, force_color=self.force_color, force_gray=self.force_gray)
+        except MokaError as error:
+            raise self._at(record, error) from None
+
+    def _at(self, record: Record, error: MokaError) -> MokaError:
+        error.message = f'record "{self.name(record)}": {error.message}'
+        return error.at(file=self.path)

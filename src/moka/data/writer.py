@@ -1,0 +1,106 @@
+"""Making a database that is complete or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from moka.errors import DataError
+
+COMMIT_EVERY = 1000  # records a transaction
+
+Records = list[tuple[bytes, bytes]]
+
+
+class RecordWriter(ABC):
+    """Makes a database that has its name only once it is complete.
+
+    Used in a `with` block: records are put, and at the end the folder gets its name; if the block
+    fails, nothing is left. An existing target is refused.
+
+    Raises:
+        DataError: the target exists, or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if self.path.exists():
+            raise DataError(
+                "File exists: a database is not written over another.",
+                file=path,
+                advice="Remove it first, or choose another name.",
+            )
+        self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._pending: Records = []
+
+    @abstractmethod
+    def error_types(self) -> tuple[type[Exception], ...]:
+        """What the methods below may raise."""
+
+    @abstractmethod
+    def open(self, folder: Path) -> None:
+        """Make an empty database in a folder that is not there yet."""
+
+    @abstractmethod
+    def write(self, records: Records) -> None:
+        """Add records; a key that is there already is replaced."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """See to it that all is on disk."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the database, and of files that only its writer needs."""
+
+    def __enter__(self) -> Self:
+        def make() -> None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.open(self._aside)
+
+        try:
+            self._trying(make)
+        except DataError:
+            shutil.rmtree(self._aside, ignore_errors=True)
+            raise
+        return self
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Add one record; a key that is there already is replaced."""
+        self._pending.append((key, value))
+        if len(self._pending) >= COMMIT_EVERY:
+            self._commit()
+
+    def _commit(self) -> None:
+        self._trying(lambda: self.write(self._pending))
+        self._pending.clear()
+
+    def _trying(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except self.error_types() as error:
+            raise DataError(f"the database cannot be written: {error}.", file=self.path) from None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        complete = False
+        try:
+            if error is None:
+                self._commit()
+                self._trying(self.sync)
+                complete = True
+        finally:
+            self.close()
+            if complete:
+                os.replace(self._aside, self.path)
+            else:
+                shutil.rmtree(self._aside, ignore_errors=True)

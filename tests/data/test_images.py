@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moka.data.images import ImageList, ListLine, parse_line, read_image, read_list, resize
+from moka.errors import DataError
+
+Array = NDArray[Any]
+BGR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    cv2.imwrite(str(tmp_path / "a.png"), BGR)
+    return tmp_path / "a.png"
+
+
+def test_an_image_in_colour(image: Path) -> None:
+    np.testing.assert_array_equal(read_image(image, color=True), BGR.transpose(2, 0, 1))
+
+
+def test_an_image_in_gray(image: Path) -> None:
+    gray = read_image(image, color=False)
+    wanted = BGR @ [0.114, 0.587, 0.299]  # ITU-R BT.601, blue first
+    assert gray.shape == (1, 5, 7)
+    np.testing.assert_allclose(gray[0], wanted, atol=1)
+
+
+def test_a_gray_file_in_colour(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "g.png"), BGR[:, :, 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "g.png", color=True), [BGR[:, :, 0]] * 3)
+
+
+def slow_resize(image: Array, height: int, width: int) -> Array:
+    """Bilinear, half-pixel centres, one pixel after the other."""
+    _, rows, columns = image.shape
+    out = np.zeros((image.shape[0], height, width))
+    for c, i, j in np.ndindex(*out.shape):
+        y = min(max((i + 0.5) * rows / height - 0.5, 0), rows - 1)
+        x = min(max((j + 0.5) * columns / width - 0.5, 0), columns - 1)
+        for k, m in np.ndindex(rows, columns):
+            near = max(0, 1 - abs(y - k)) * max(0, 1 - abs(x - m))
+            out[c, i, j] += near * image[c, k, m]
+    return out
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (10, 14), (4, 9), (2, 3), (1, 1)])
+def test_resize(channels: int, height: int, width: int) -> None:
+    image = BGR.transpose(2, 0, 1)[:channels]
+    got = resize(image, height, width)
+    assert got.shape == (channels, height, width)
+    assert got.dtype == np.uint8
+    np.testing.assert_allclose(got, slow_resize(image, height, width), atol=1)
+
+
+def test_an_image_is_resized_if_both_sizes_are_given(image: Path) -> None:
+    assert read_image(image, color=True, height=3, width=4).shape == (3, 3, 4)
+    assert read_image(image, color=False, height=3, width=4).shape == (1, 3, 4)
+    assert read_image(image, color=True).shape == (3, 5, 7)
+    assert read_image(image, color=True, height=3).shape == (3, 5, 7)
+    assert read_image(image, color=True, width=3).shape == (3, 5, 7)
+
+
+def test_an_image_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^Could not load .*/no\.png: No such file or directory"):
+        read_image(tmp_path / "no.png", color=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image"])
+def test_a_file_that_is_no_image(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"^Could not load .*/no\.png: .*cannot be decoded"):
+        read_image(tmp_path / "no.png", color=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "label"),
+    [
+        ("a.png 3", "a.png", 3),
+        ("my dog.png 12", "my dog.png", 12),
+        ("a.png -1", "a.png", -1),
+        ("a.png +1", "a.png", 1),
+        ("a.png 7th", "a.png", 7),
+        ("a.png \t7", "a.png", 7),
+        ("a.png cat", "a.png", 0),
+        ("a.png - 1", "a.png -", 1),
+        ("a.png 3 ", "a.png 3", 0),
+        ("a.png", "a.png", 0),
+        ("12.png", "12.png", 12),
+        ("a.png\t3", "a.png\t3", 0),
+        ("a.png 3.9", "a.png", 3),
+    ],
+)
+def test_lines_are_split_at_the_last_blank(line: str, path: str, label: int) -> None:
+    assert parse_line(line) == (path, label)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_read_list(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "list.txt").write_bytes(ending.join(["a 1", "", "b\x0b\xe9 2", "c"]).encode())
+    assert read_list(tmp_path / "list.txt") == [("a", 1), ("b\x0b\xe9", 2), ("c", 0)]
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    name = b"caf\xe9.png"
+    (tmp_path / "list.txt").write_bytes(name + b" 1\n")
+    encoded = cv2.imencode(".png", BGR)[1].tobytes()
+    (tmp_path / name.decode(errors="surrogateescape")).write_bytes(encoded)
+    images = ImageList(tmp_path / "list.txt", root_folder=f"{tmp_path}/")
+    loaded = images.load([images.lines[0]])
+    np.testing.assert_array_equal(loaded.images[0], BGR.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("content", "says"), [("", "File is empty"), ("\n\n", "File is empty")])
+def test_an_empty_list(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "list.txt").write_text(content)
+    with pytest.raises(DataError, match=rf"list\.txt: {says}"):
+        read_list(tmp_path / "list.txt")
+
+
+def test_a_missing_list(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"list\.txt: No such file or directory\. `source` is"):
+        read_list(tmp_path / "list.txt")
+
+
+COUNT = 6
+
+
+@pytest.fixture
+def list_file(tmp_path: Path) -> Path:
+    (tmp_path / "list.txt").write_text("".join(f"{i}.png {10 * i}\n" for i in range(COUNT)))
+    for i in range(COUNT):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), BGR + i)
+    return tmp_path / "list.txt"
+
+
+@pytest.mark.parametrize("start", [0, 2, 5, 6, 13])
+def test_images_come_in_order_and_start_over(list_file: Path, start: int) -> None:
+    got = islice(ImageList(list_file).records(start, None), 10)
+    assert [line.label // 10 for line in got] == [(start + i) % COUNT for i in range(10)]
+
+
+@pytest.mark.parametrize("start", [0, 4, 6, 13])
+def test_shuffled_images_do_too(list_file: Path, start: int) -> None:
+    images = ImageList(list_file, shuffle=True)
+    straight = list(islice(images.records(0, 5), 10 * COUNT))
+    assert list(islice(images.records(start, 5), 10 * COUNT - start)) == straight[start:]
+    epochs = [tuple(straight[k : k + COUNT]) for k in range(0, 10 * COUNT, COUNT)]
+    assert all(Counter(epoch) == Counter(images.lines) for epoch in epochs)
+    assert len(set(epochs)) > 5
+    assert list(islice(images.records(0, 6), COUNT)) != straight[:COUNT]
+
+
+def test_load(list_file: Path) -> None:
+    images = ImageList(list_file, root_folder=f"{list_file.parent}/")
+    loaded = images.load([images.lines[4], images.lines[1]])
+    assert loaded.labels == [40, 10]
+    np.testing.assert_array_equal(
+        np.stack(list(loaded.images)), [(BGR + i).transpose(2, 0, 1) for i in (4, 1)]
+    )
+
+
+def test_load_gray_and_resized(list_file: Path) -> None:
+    images = ImageList(
+        list_file, root_folder=f"{list_file.parent}/", color=False, height=2, width=3
+    )
+    (image,) = images.load(images.lines[:1]).images
+    assert image.shape == (1, 2, 3)
+
+
+def test_an_image_of_the_list_that_is_missing(list_file: Path) -> None:
+    images = ImageList(list_file, root_folder="nowhere/")
+    with pytest.raises(DataError, match=r"list\.txt: Could not load nowhere/2\.png: No such file"):
+        images.load([ListLine("2.png", 0)])
+
+
+def test_the_root_folder_is_put_before_the_path_as_it_is(list_file: Path) -> None:
+    prefix = str(list_file.parent) + "/"
+    images = ImageList(list_file, root_folder=prefix)
+    assert images.name(ListLine("2.png", 0)) == prefix + "2.png"
+    assert ImageList(list_file, root_folder="a").name(ListLine("2.png", 0)) == "a2.png"

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from moka.data import datum
+from moka.data.lmdb import LmdbWriter
+from moka.data.records import DatumRecords
+from moka.data.store import open_store
+from moka.errors import DataError
+from moka.schema import caffe_pb2
+
+RecordsMaker = Callable[..., DatumRecords]
+COUNT = 5
+IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 3, 4, 6), np.uint8)
+
+
+@pytest.fixture
+def make_records(tmp_path: Path) -> RecordsMaker:
+    """make_records({2: b"..."}, force_gray=True): five records, some of them replaced."""
+
+    def make(replaced: dict[int, bytes] | None = None, **options: Any) -> DatumRecords:
+        with LmdbWriter(tmp_path / "db") as writer:
+            for i in range(COUNT):
+                value = datum.encode(IMAGES[i], 10 * i).SerializeToString()
+                writer.put(b"key%d" % i, (replaced or {}).get(i, value))
+        return DatumRecords(open_store(tmp_path / "db"), **options)
+
+    return make
+
+
+def png(i: int) -> bytes:
+    encoded = cv2.imencode(".png", IMAGES[i].transpose(1, 2, 0))[1].tobytes()
+    return caffe_pb2.Datum(encoded=True, data=encoded, label=10 * i).SerializeToString()
+
+
+@pytest.mark.parametrize("start", [0, 2, 4, 5, 12])
+def test_records_go_on_without_end(make_records: RecordsMaker, start: int) -> None:
+    records = make_records()
+    names = [records.name(r) for r in islice(records.records(start), 12)]
+    assert names == [f"key{(start + i) % COUNT}" for i in range(12)]
+
+
+def test_starting_over_is_logged(
+    make_records: RecordsMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "moka.detail")
+    records = make_records().records(3)
+    list(islice(records, 2))
+    assert not caplog.messages
+    next(records)
+    assert caplog.messages == ["Restarting data prefetching from start."]
+
+
+@pytest.mark.parametrize("encoded", [[], [2], range(COUNT)])
+def test_encoded_and_raw_records(make_records: RecordsMaker, encoded: list[int]) -> None:
+    records = make_records({i: png(i) for i in encoded})
+    images, labels = records.load(list(islice(records.records(0), COUNT)))
+    np.testing.assert_array_equal(np.stack(list(images)), IMAGES)
+    assert labels == [0, 10, 20, 30, 40]
+
+
+def test_encoded_records_become_gray_if_forced(make_records: RecordsMaker) -> None:
+    records = make_records({i: png(i) for i in range(2)}, force_gray=True)
+    images, _ = records.load(list(islice(records.records(0), 3)))
+    assert [image.shape for image in images] == [(1, 4, 6), (1, 4, 6), (3, 4, 6)]
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "no datum": (b"\xff\xff", "is not a Datum"),
+    "short": (
+        caffe_pb2.Datum(channels=1, height=6, width=6, data=b"x").SerializeToString(),
+        "1 values",
+    ),
+    "no image": (caffe_pb2.Datum(encoded=True, data=b"x").SerializeToString(), "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_named(make_records: RecordsMaker, name: str) -> None:
+    value, says = BAD[name]
+    records = make_records({3: value})
+    four = list(islice(records.records(0), 4))
+    records.load(four[:3])
+    with pytest.raises(DataError, match=f'db: record "key3": .*{says}'):
+        records.load(four)

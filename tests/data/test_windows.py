@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from moka.data.batches import CursorState
+from moka.data.transform import Transform
+from moka.data.windows import Box, Placement, WindowBatches, place, read_windows
+from moka.errors import DataError, NetError
+from moka.schema import caffe_pb2, parse_text
+
+Array = NDArray[Any]
+Windows = Sequence[tuple[float, ...]]
+BatchMaker = Callable[..., WindowBatches]
+
+# ------------------------------------------------------------------------------------------- file
+
+TWO = """# 0
+a.png
+3
+24
+30
+2
+4 0.9 5 4 20 18
+0 0.1 2 3 12 10
+# 1
+sub/b.png
+3
+10 20
+1  2 0.25  0 0 19 9
+"""
+
+
+def test_read_windows(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text(TWO)
+    got = read_windows(tmp_path / "w.txt")
+    assert got.images == ["a.png", "sub/b.png"]
+    assert got.image.tolist() == [0, 0, 1]
+    assert got.label.tolist() == [4, 0, 2]
+    assert got.overlap.tolist() == [np.float32(0.9), np.float32(0.1), 0.25]
+    assert got.boxes.tolist() == [[5, 4, 20, 18], [2, 3, 12, 10], [0, 0, 19, 9]]
+
+
+def test_an_image_without_windows(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text("# 0 a.png 3 9 9 0\n# 1 b.png 3 9 9 1\n1 1 0 0 2 2\n")
+    got = read_windows(tmp_path / "w.txt")
+    assert (got.images, got.image.tolist()) == (["a.png", "b.png"], [1])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "Window file is empty"),
+        (TWO + "#2 c.png 3 5 5 0", 'block of image 2 cannot be read: "#2" where "#" was expected'),
+        (TWO[: TWO.index("24")], "block of image 0 cannot be read: the file ends within it"),
+        (TWO[:-3], "block of image 1 cannot be read: the file ends within it"),
+        (TWO.replace("a.png", "my dog.png"), r"image 0 cannot be read: .*'dog.png'.*without blank"),
+        (TWO.replace("0.25", "half"), "image 1 cannot be read: .*'half'"),
+        (TWO.replace("19", "19.5"), "image 1 cannot be read: .*whole numbers"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "w.txt").write_text(text)
+    with pytest.raises(DataError, match=rf"w\.txt: .*{says}"):
+        read_windows(tmp_path / "w.txt")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"w\.txt: No such file"):
+        read_windows(tmp_path / "w.txt")
+
+
+# ------------------------------------------------------------------------------------------ place
+
+
+def test_warp_stretches_the_window_itself() -> None:
+    window = Box(5, 4, 20, 18)
+    assert place(window, (24, 30), 8) == Placement(window, 8, 8, 0, 0)
+
+
+# Worked out by hand. With s = crop / (crop - 2 pad), half sizes and centre:
+PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] = {
+    # half 8, 7.5; centre 13, 11.5; s = 5/3: x 13 -+ 13.33 = 0..26, y 11.5 -+ 12.5 = -1..24, so one
+    # row is missing above and below; 26 rows are 10 pixels: 24 are 9.23, 1 is 0.38
+    "context above and below": (
+        Box(5, 4, 20, 18),
+        (24, 30),
+        10,
+        {"context_pad": 2},
+        Placement(Box(0, 0, 26, 23), 9, 10, 0, 0),
+    ),
+    # half 5.5, 4; centre 7.5, 7: x 7.5 -+ 9.17 = -2..17, y 7 -+ 6.67 = 0..14; 20 columns are 10
+    "context on the left": (
+        Box(2, 3, 12, 10),
+        (24, 30),
+        10,
+        {"context_pad": 2},
+        Placement(Box(0, 0, 17, 14), 10, 9, 0, 1),
+    ),
+    "context on the left, mirrored": (
+        Box(2, 3, 12, 10),
+        (24, 30),
+        10,
+        {"context_pad": 2, "mirror": True},
+        Placement(Box(0, 0, 17, 14), 10, 9, 0, 0),
+    ),
+    # centre 22.5: x 22.5 -+ 9.17 = 13..32, of which 30 to 32 are missing; 17 columns are 8.5 = 9
+    "context on the right": (
+        Box(17, 3, 27, 10),
+        (24, 30),
+        10,
+        {"context_pad": 2},
+        Placement(Box(13, 0, 29, 14), 10, 9, 0, 0),
+    ),
+    # and the missing three 1.5 = 2, so that there is room for 8 only
+    "context on the right, mirrored": (
+        Box(17, 3, 27, 10),
+        (24, 30),
+        10,
+        {"context_pad": 2, "mirror": True},
+        Placement(Box(13, 0, 29, 14), 10, 8, 0, 2),
+    ),
+    # half 5.5; centre 7.5, 7: x 2..13, y 1.5..12.5 = 2..13
+    "square": (
+        Box(2, 3, 12, 10),
+        (24, 30),
+        8,
+        {"square": True},
+        Placement(Box(2, 2, 13, 13), 8, 8, 0, 0),
+    ),
+    # half 2.5; centre 2, 2.5: x -0.5 = -1 (away from zero)..4.5 = 5, y 0..5; 7 columns are 14
+    "halves are rounded away from zero": (
+        Box(0, 0, 3, 4),
+        (9, 9),
+        14,
+        {"square": True},
+        Placement(Box(0, 0, 5, 5), 14, 12, 0, 2),
+    ),
+    # half 1.5; centre 1.5, 7; s = 5/3: x -1..4, y 4.5 = 5..9.5 = 10; 6 columns are 15: the image's
+    # five are 12.5 = 13 and the missing one 2.5 = 3, which is one too many
+    "rounding may leave no room": (
+        Box(0, 6, 2, 7),
+        (8, 6),
+        15,
+        {"context_pad": 3, "square": True},
+        Placement(Box(0, 5, 4, 7), 8, 12, 0, 3),
+    ),
+    "rounding may leave no room below": (
+        Box(6, 0, 7, 2),
+        (6, 8),
+        15,
+        {"context_pad": 3, "square": True},
+        Placement(Box(5, 0, 7, 4), 12, 8, 3, 0),
+    ),
+    # half 12.5, centre 19.5, s = 1.2: 19.5 - 15 is 4.5 = 5, but 1.2 in single precision is a bit
+    # more, which makes it 4 in both directions
+    "single precision decides": (
+        Box(19, 6, 19, 30),
+        (35, 23),
+        12,
+        {"context_pad": 1, "square": True},
+        Placement(Box(4, 3, 22, 34), 12, 7, 0, 0),
+    ),
+    # the whole image is less than half a pixel wide in the crop
+    "nothing is left": (
+        Box(7, 5, 8, 38),
+        (39, 14),
+        11,
+        {"context_pad": 5, "square": True},
+        Placement(Box(0, 0, 13, 38), 1, 0, 5, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_place(name: str) -> None:
+    window, size, crop, options, wanted = PLACED[name]
+    assert place(window, size, crop, **options) == wanted
+
+
+@pytest.mark.parametrize(
+    ("window", "options"),
+    [
+        (Box(0, 0, 10, 5), {}),
+        (Box(0, 0, 5, 10), {}),
+        (Box(-1, 0, 5, 5), {}),
+        (Box(0, -1, 5, 5), {}),
+        (Box(5, 0, 4, 5), {}),
+        (Box(0, 5, 5, 4), {}),
+        (Box(20, 0, 25, 5), {"context_pad": 1}),
+        (Box(0, 20, 5, 25), {"square": True}),
+    ],
+)
+def test_windows_beyond_the_image(window: Box, options: dict[str, Any]) -> None:
+    corners = " ".join(str(n) for n in window)
+    with pytest.raises(DataError, match=rf"window {corners} is not inside the image \(10 x 10\)"):
+        place(window, (10, 10), 6, **options)
+
+
+# ---------------------------------------------------------------------------------------- batches
+
+HEIGHT, WIDTH = 12, 16
+IMAGES = np.random.default_rng(1).integers(1, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
+WINDOWS: Windows = [  # of each image: class, overlap, corners; 4 x 4 pixels
+    (3, 0.9, 0, 0, 3, 3),
+    (5, 0.5, 12, 8, 15, 11),
+    (6, 0.4, 6, 4, 9, 7),
+    (0, 0.1, 12, 0, 15, 3),
+    (0, 0.0, 0, 8, 3, 11),
+]
+CROP = 7  # with one pixel of context, 4 pixels grow to 7 (-1..5 about 0..3): no resizing
+OPTIONS = {
+    "batch_size": 4,
+    "fg_fraction": 0.5,
+    "fg_threshold": 0.5,
+    "bg_threshold": 0.5,
+    "context_pad": 1,
+    "square": False,
+    "scale": 1.0,
+    "cache_images": False,
+    "seed": 3,
+}
+
+
+@pytest.fixture
+def make_batches(tmp_path: Path) -> BatchMaker:
+    """make_batches("mirror: true", WINDOWS, batch_size=2): windows of two images."""
+    for name, image in zip("ab", IMAGES, strict=True):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+
+    def make(text: str = "", windows: Windows = WINDOWS, **options: Any) -> WindowBatches:
+        lines = [" ".join(f"{v:g}" for v in window) for window in windows]
+        blocks = [
+            f"# {i} {name}.png 3 {HEIGHT} {WIDTH} {len(lines)}\n" + "\n".join(lines)
+            for i, name in enumerate("ab")
+        ]
+        (tmp_path / "w.txt").write_text("\n".join(blocks))
+        if "crop_size" not in text:
+            text += f" crop_size: {CROP}"
+        return WindowBatches(
+            tmp_path / "w.txt",
+            Transform(parse_text(text, caffe_pb2.TransformationParameter), training=True),
+            root_folder=f"{tmp_path}/",
+            **OPTIONS | options,
+        )
+
+    return make
+
+
+def slow_crop(number: int, mirror: bool, mean: Array, scale: float) -> Array:
+    """Window `number` of the file with one pixel of context, pixel by pixel."""
+    image, window = IMAGES[number // len(WINDOWS)], WINDOWS[number % len(WINDOWS)]
+    crop = np.zeros((3, CROP, CROP))
+    for c, h, w in np.ndindex(*crop.shape):
+        y, x = int(window[3]) - 1 + h, int(window[2]) - 1 + w
+        if 0 <= y < HEIGHT and 0 <= x < WIDTH:
+            to = CROP - 1 - w if mirror else w
+            crop[c, h, to] = (image[y, x, c] - mean[c, h, to]) * scale
+    return crop
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("number", range(2 * len(WINDOWS)))
+def test_a_crop_pixel_by_pixel(
+    make_batches: BatchMaker, tmp_path: Path, number: int, mirror: bool
+) -> None:
+    mean = np.random.default_rng(2).uniform(0, 9, (1, 3, CROP + 3, CROP + 3)).astype(np.float32)
+    blob = caffe_pb2.BlobProto(num=1, channels=3, height=CROP + 3, width=CROP + 3)
+    blob.data.extend(mean.ravel().tolist())
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    batches = make_batches(f'mean_file: "{tmp_path}/mean.binaryproto" scale: 0.5', scale=0.25)
+    wanted = slow_crop(number, mirror, mean[0, :, 1 : CROP + 1, 1 : CROP + 1], 0.125)
+    np.testing.assert_allclose(batches.crop(number, mirror), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("values", [[7.0], [1.0, 20.0, 3.0]])
+def test_mean_values_are_not_taken_from_what_is_missing(
+    make_batches: BatchMaker, values: list[float]
+) -> None:
+    batches = make_batches(" ".join(f"mean_value: {v}" for v in values))
+    mean = np.broadcast_to(np.reshape(values, (-1, 1, 1)), (3, CROP, CROP))
+    np.testing.assert_array_equal(batches.crop(0, False), slow_crop(0, False, mean, 1))
+
+
+def test_warp_without_context(make_batches: BatchMaker) -> None:
+    batches = make_batches("crop_size: 4", context_pad=0)
+    wanted = IMAGES[0, 8:12, 12:16].transpose(2, 0, 1)
+    np.testing.assert_array_equal(batches.crop(1, False), wanted)
+    np.testing.assert_array_equal(batches.crop(1, True), wanted[:, :, ::-1])
+
+
+def test_an_image_too_thin_to_be_seen(make_batches: BatchMaker, tmp_path: Path) -> None:
+    windows = [(1.0, 1.0, 1.0, 0.0, 1.0, 39.0)]
+    batches = make_batches(
+        "crop_size: 11 mean_value: 9", windows, context_pad=5, square=True, fg_fraction=1.0
+    )
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 3, 3), 200, np.uint8))
+    np.testing.assert_array_equal(batches.crop(0, False), np.zeros((3, 11, 11)))
+
+
+def known_crops(batches: WindowBatches) -> dict[bytes, tuple[int, bool]]:
+    """Window and mirror flag by the crop they make."""
+    pairs = itertools.product(range(2 * len(WINDOWS)), (False, True))
+    return {batches.crop(number, mirror).tobytes(): (number, mirror) for number, mirror in pairs}
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_background_first_then_foreground(make_batches: BatchMaker, mirror: bool) -> None:
+    batches = make_batches("mirror: true" if mirror else "", batch_size=5, fg_fraction=0.4)
+    known = known_crops(batches)
+    seen = set()
+    for (data, labels), _ in islice(batches.stream(batches.start), 60):
+        assert data.shape == (5, 3, CROP, CROP)
+        assert data.dtype == labels.dtype == np.float32
+        drawn = [known[crop.tobytes()] for crop in data]
+        of_image = [number % len(WINDOWS) for number, _ in drawn]
+        assert set(of_image[:3]) <= {2, 3, 4}
+        assert set(of_image[3:]) <= {0, 1}
+        assert labels.tolist() == [0, 0, 0, *(WINDOWS[k][0] for k in of_image[3:])]
+        seen.update(drawn)
+    flags = (False, True) if mirror else (False,)
+    assert seen == set(itertools.product(range(2 * len(WINDOWS)), flags))
+
+
+@pytest.mark.parametrize(
+    ("fg_threshold", "bg_threshold", "fg", "bg"),
+    [(0.5, 0.5, [0, 1], [2, 3, 4]), (0.9, 0.4, [0], [3, 4]), (0.1, 0.5, [0, 1, 2, 3], [4])],
+)
+def test_thresholds(
+    make_batches: BatchMaker, fg_threshold: float, bg_threshold: float, fg: list[int], bg: list[int]
+) -> None:
+    windows = [(w[0] or 1, *w[1:]) for w in WINDOWS]
+    batches = make_batches("", windows, fg_threshold=fg_threshold, bg_threshold=bg_threshold)
+    assert batches.foreground.tolist() == [*fg, *(i + 5 for i in fg)]
+    assert batches.background.tolist() == [*bg, *(i + 5 for i in bg)]
+    counts = {0: 2 * len(bg)}
+    for i in fg:
+        counts[int(windows[i][0])] = counts.get(int(windows[i][0]), 0) + 2
+    assert batches.class_counts() == counts
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "fg_fraction", "wanted"),
+    [(4, 0.25, 1), (7, 0.5, 3), (5, 0.0, 0), (5, 1.0, 5), (100, 0.29, 29)],
+)
+def test_how_many_are_foreground(
+    make_batches: BatchMaker, batch_size: int, fg_fraction: float, wanted: int
+) -> None:
+    """In single precision 100 times 0.29 is 29; in double it would be a bit less."""
+    batches = make_batches(batch_size=batch_size, fg_fraction=fg_fraction)
+    assert (batches.bg_count, batches.fg_count) == (batch_size - wanted, wanted)
+
+
+def test_a_stream_goes_on_exactly_where_it_was(make_batches: BatchMaker) -> None:
+    straight = list(islice((b := make_batches("mirror: true")).stream(b.start), 8))
+    state = straight[2][1]
+    assert state == CursorState(12, 3)
+    resumed = islice(make_batches("mirror: true", seed=9).stream(state), 5)
+    for (wanted, wanted_state), (got, got_state) in zip(straight[3:], resumed, strict=True):
+        np.testing.assert_array_equal(wanted[0], got[0])
+        np.testing.assert_array_equal(wanted[1], got[1])
+        assert wanted_state == got_state
+    other = next(make_batches("mirror: true", seed=9).stream(CursorState(12)))
+    assert not np.array_equal(other[0][0], straight[3][0][0])
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_cached_images_are_read_once(make_batches: BatchMaker, tmp_path: Path, cache: bool) -> None:
+    batches = make_batches(cache_images=cache)
+    wanted = batches.crop(0, False)
+    (tmp_path / "a.png").unlink()
+    if cache:
+        np.testing.assert_array_equal(batches.crop(0, False), wanted)
+    else:
+        with pytest.raises(DataError, match=r"w\.txt: Could not load .*/a\.png: No such file"):
+            batches.crop(0, False)
+
+
+def test_a_window_beyond_its_image_is_named(make_batches: BatchMaker) -> None:
+    batches = make_batches("", [(1.0, 1.0, 10.0, 10.0, 16.0, 11.0)], context_pad=0, fg_fraction=1)
+    with pytest.raises(DataError, match=r"w\.txt: .*/b\.png: window 10 10 16 11 is not inside"):
+        batches.crop(1, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("crop_size: 0", {}, "transform_param has no crop_size"),
+        ("crop_size: 6", {"context_pad": 3}, "context_pad 3 leaves no room .* crop_size 6"),
+        ("mean_value: 1 mean_value: 2", {}, "2 values for 3 channels"),
+    ],
+)
+def test_refused(make_batches: BatchMaker, text: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(NetError, match=says):
+        make_batches(text, **options)
+
+
+@pytest.mark.parametrize(
+    ("windows", "options", "says"),
+    [
+        (WINDOWS[:2], {}, "a batch wants 2 background windows, and there are none"),
+        (WINDOWS[2:], {}, "a batch wants 2 foreground windows, and there are none"),
+        ([(0.0, 0.7, 0, 0, 3, 3), *WINDOWS], {}, "a foreground window has class 0"),
+    ],
+)
+def test_windows_that_do_not_do(
+    make_batches: BatchMaker,
+    windows: Windows,
+    options: dict[str, Any],
+    says: str,
+) -> None:
+    with pytest.raises(DataError, match=rf"w\.txt: {says}"):
+        make_batches("", windows, **options)
+
+
+@pytest.mark.parametrize("windows", [WINDOWS[:2], WINDOWS[2:]])
+def test_what_a_batch_does_not_want_may_be_missing(
+    make_batches: BatchMaker, windows: Windows
+) -> None:
+    make_batches("", windows, fg_fraction=1.0 if windows[0][1] >= 0.5 else 0.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 9), (3, 6, 9), (3, 9, 6)])
+def test_a_mean_that_does_not_cover_the_crop(
+    make_batches: BatchMaker, tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    c, h, w = shape
+    blob = caffe_pb2.BlobProto(num=1, channels=c, height=h, width=w, data=[0.0] * (c * h * w))
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    with pytest.raises(DataError, match=r"mean\.binaryproto: a mean of shape .* does not cover"):
+        make_batches(f'mean_file: "{tmp_path}/mean.binaryproto"')

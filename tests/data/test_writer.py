@@ -1,0 +1,97 @@
+"""What holds for the writers of all kinds of databases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from moka.data.store import make_store, open_store
+from moka.data.writer import COMMIT_EVERY
+from moka.errors import DataError
+
+Records = list[tuple[bytes, bytes]]
+
+
+@pytest.fixture(params=["lmdb", "leveldb"])
+def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "leveldb":
+        pytest.importorskip("plyvel")
+    return str(request.param)
+
+
+def write(path: Path, records: Iterable[tuple[bytes, bytes]], backend: str) -> Path:
+    with make_store(path, backend) as writer:
+        for key, value in records:
+            writer.put(key, value)
+    return path
+
+
+def numbered(count: int) -> Records:
+    return [(b"%06d" % i, b"value %d" % i) for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, COMMIT_EVERY, COMMIT_EVERY + 3])
+def test_what_is_written_is_read(tmp_path: Path, backend: str, count: int) -> None:
+    store = open_store(write(tmp_path / "db", numbered(count), backend))
+    assert store.backend == backend
+    assert len(store) == count
+    assert list(store.read()) == numbered(count)
+
+
+def test_a_later_value_replaces_an_earlier_one(tmp_path: Path, backend: str) -> None:
+    records = [(b"k", b"first"), (b"a", b"other"), (b"k", b"second")]
+    store = open_store(write(tmp_path / "db", records, backend))
+    assert list(store.read()) == [(b"a", b"other"), (b"k", b"second")]
+
+
+def test_an_existing_target_is_refused(tmp_path: Path, backend: str) -> None:
+    path = write(tmp_path / "db", numbered(3), backend)
+    with pytest.raises(DataError, match=r"db: File exists.*Remove it first"):
+        make_store(path, backend)
+    assert list(open_store(path).read()) == numbered(3)
+
+
+@pytest.mark.parametrize("count", [1, COMMIT_EVERY + 1])
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, backend: str, count: int) -> None:
+    def records() -> Iterator[tuple[bytes, bytes]]:
+        yield from numbered(count)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "db", records(), backend)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(DataError, match="db: the database cannot be written"):
+        write(tmp_path / "a_file" / "db", numbered(1), backend)
+    assert os.listdir(tmp_path) == ["a_file"]
+
+
+def test_nothing_has_the_name_before_it_is_complete(tmp_path: Path, backend: str) -> None:
+    with make_store(tmp_path / "db", backend) as writer:
+        writer.put(b"k", b"v")
+        assert not (tmp_path / "db").exists()
+    assert os.listdir(tmp_path) == ["db"]
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path, backend: str) -> None:
+    assert len(open_store(write(tmp_path / "a" / "b" / "db", numbered(1), backend))) == 1
+
+
+def test_a_start_that_fails_leaves_nothing(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(folder: Path) -> None:
+        folder.mkdir()
+        raise OSError("disk full")
+
+    writer = make_store(tmp_path / "db", backend)
+    monkeypatch.setattr(writer, "open", half)
+    with pytest.raises(DataError, match="db: the database cannot be written: disk full"), writer:
+        pass
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,79 @@
+"""A training process that is killed again and again loses nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moka.cli.main import main
+from moka.schema import format_text
+from moka.solver.snapshot import latest_state, snapshots
+from moka.solver.solver import Solver
+from moka.solver.state_file import read_state
+
+if TYPE_CHECKING:
+    from tests.solver.conftest import SolverMaker
+
+LIVES = 50
+LONGEST_S = 0.4  # of a life, from the start of its process
+PATIENCE_S = 60.0
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+
+
+def live(server: multiprocessing.context.ForkServerContext, argv: list[str], for_s: float) -> int:
+    """Run the program in a process of its own and kill it after a while; its exit code."""
+    process = server.Process(target=main, args=(argv,))
+    process.start()
+    process.join(for_s)
+    if process.is_alive():
+        process.kill()
+    process.join(PATIENCE_S)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
+def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind: str) -> None:
+    text = (
+        f"momentum: 0.9 weight_decay: 0.01 average_loss: 4 snapshot_format: {kind}"
+        " snapshot: 2 snapshot_keep: 3 max_iter: 1000000 random_seed: 5"
+    )
+    first = make_solver(text, net="random")
+    Path("solver.prototxt").write_text(format_text(first.config))
+    first.close()
+
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["moka.cli.main", "moka.solver.solver", "moka.data.lmdb"])
+    argv = ["train", "--solver=solver.prototxt", "--snapshot=auto", "--minloglevel=3"]
+    moments = random.Random(17)
+    reached = 0
+    while not snapshots("snap"):  # once in its life it has to come that far
+        assert live(server, argv, 1.0) == -signal.SIGKILL
+    for _ in range(LIVES // 2):  # for each of the two kinds
+        assert live(server, argv, moments.uniform(0, LONGEST_S)) == -signal.SIGKILL
+        last = latest_state("snap")
+        assert last is not None
+        assert last == snapshots("snap")[-1][2]  # none is damaged
+        iteration = read_state(last).iter
+        assert iteration >= reached
+        reached = iteration
+        model = snapshots("snap")[-1][1]
+        assert os.path.getsize(model) > 0
+    assert reached > 2
+
+    kept = {name: Path(name).read_bytes() for name in snapshots("snap")[-1][1:]}
+    for name in os.listdir():
+        if name.startswith("snap"):
+            os.unlink(name)
+    straight: Solver = make_solver(text.replace("snapshot: 2", "snapshot: 0"), net="random")
+    straight.step(reached)
+    files = straight.snapshot()
+    assert set(files) == set(kept)
+    assert {name: Path(name).read_bytes() for name in files} == kept
