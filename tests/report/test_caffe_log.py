@@ -7,6 +7,8 @@ import pytest
 
 from moka.report.caffe_log import lines, log_record, output_text
 from moka.report.records import (
+    BestSnapshotWritten,
+    EarlyStop,
     FinalLoss,
     IterationCompleted,
     Output,
@@ -64,6 +66,14 @@ SENTENCES: list[tuple[Record, list[str]]] = [
             "Iteration 5, lr = 0.5",
         ],
     ),
+    (
+        IterationCompleted(5, 1.0, 0.5, displayed=True, plateau=1, display_every=5),
+        [
+            "Iteration 5 (0 iter/s, 0s/5 iters), loss = 1",
+            "Plateau Status: Iteration 5, step = 1",
+            "Iteration 5, lr = 0.5",
+        ],
+    ),
     (TestStarted(500, 1), ["Iteration 500, Testing net (#1)"]),
     (
         TestCompleted(500, 0, (ACCURACY, LOSS), None),
@@ -86,6 +96,22 @@ SENTENCES: list[tuple[Record, list[str]]] = [
             "Snapshotting to HDF5 file a.caffemodel.h5",
             "Snapshotting solver state to HDF5 file a.solverstate.h5",
         ],
+    ),
+    (
+        SnapshotWritten(500, "a.caffemodel", "a.solverstate", "a.ema.caffemodel"),
+        [
+            "Snapshotting to binary proto file a.caffemodel",
+            "Snapshotting solver state to binary proto file a.solverstate",
+            "Snapshotting averaged weights to binary proto file a.ema.caffemodel",
+        ],
+    ),
+    (
+        BestSnapshotWritten(500, "accuracy", 0.98765432, "a_best.caffemodel"),
+        ["Best accuracy so far: 0.987654 at iteration 500, kept in a_best.caffemodel"],
+    ),
+    (
+        EarlyStop(900, 4, "accuracy", 0.75, 500),
+        ["Stopping at iteration 900: 4 tests without a better accuracy than 0.75 of iteration 500"],
     ),
     (FinalLoss(1000, 0.0123456789), ["Iteration 1000, loss = 0.0123457"]),
     (

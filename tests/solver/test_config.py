@@ -176,6 +176,10 @@ def test_states_are_merged() -> None:
         ('type: "Magic"', "Unknown solver type: Magic"),
         ('regularization_type: "L3"', "Unknown regularization type: L3"),
         ('lr_policy: "magic"', "Unknown learning rate policy: magic"),
+        ('lr_policy: "plateau" gamma: 0.1', "lr_policy plateau needs plateau_winsize"),
+        ("early_stop: 3", "early_stop needs snapshot_best"),
+        ("test_with_ema: true", "test_with_ema needs ema_decay"),
+        ('type: "Adam" larc: true', "larc works with type SGD"),
     ],
 )
 def test_what_is_refused_before_training(text: str, says: str) -> None:

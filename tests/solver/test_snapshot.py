@@ -13,6 +13,9 @@ import torch
 from moka.errors import SolverError
 from moka.schema import blobproto, caffe_pb2, read_binary
 from moka.solver.snapshot import (
+    averaged_name,
+    averaged_of,
+    best_names,
     check_writable,
     file_names,
     latest_state,
@@ -246,3 +249,74 @@ def test_only_this_prefix_counts(tmp_path: Path) -> None:
     assert latest_state(str(tmp_path / "a")) == str(tmp_path / "a_iter_3.solverstate")
     assert latest_state(str(tmp_path / "a*")) == str(tmp_path / "a*_iter_9.solverstate")
     assert latest_state(str(tmp_path / "nowhere" / "a")) is None
+
+
+@pytest.mark.parametrize("end", ["", ".h5"])
+def test_names_of_the_best_and_of_averaged_weights(end: str) -> None:
+    model, state = best_names("run/snap", hdf5=bool(end))
+    assert (model, state) == (f"run/snap_best.caffemodel{end}", f"run/snap_best.solverstate{end}")
+    assert averaged_name(model) == f"run/snap_best.ema.caffemodel{end}"
+
+
+BEST = 'snapshot_best: "loss" test_iter: 1 test_interval: 100 ema_decay: 0.5'
+
+
+@pytest.mark.parametrize("call", [1, 3, 5])
+def test_a_full_disk_leaves_the_best_snapshot(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    solver = make_solver(BEST)
+    solver.step(1)
+    solver.test_all()
+    before = {name: Path(name).read_bytes() for name in os.listdir()}
+    solver.step(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing(call))
+        with pytest.raises(SolverError, match=r"snap_best\.caffemodel: .*iteration 2 .*No space"):
+            solver.test_all()
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
+
+
+@pytest.mark.parametrize("call", range(4, 8))
+def test_a_best_state_is_never_beside_another_model(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """The process is killed before one of the renames; three write the files aside."""
+    solver = make_solver(BEST)
+    solver.step(1)
+    solver.test_all()
+    solver.step(1)
+    replace, calls = os.replace, 0
+
+    def killed(*names: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= call:
+            raise KeyboardInterrupt
+        replace(*names)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        if call < 7:
+            with pytest.raises(KeyboardInterrupt):
+                solver.test_all()
+        else:
+            solver.test_all()
+    assert Path("snap_best.solverstate").exists() == (call == 7)
+    assert Path("snap_best.caffemodel").exists()
+
+
+def test_older_averaged_weights_go_too(make_solver: SolverMaker) -> None:
+    make_solver("snapshot_keep: 1 snapshot: 2 ema_decay: 0.5").step(4)
+    assert sorted(os.listdir()) == [
+        f"snap_iter_4.{kind}" for kind in ("caffemodel", "ema.caffemodel", "solverstate")
+    ]
+
+
+def test_averaged_weights_that_have_moved_with_their_state() -> None:
+    state = caffe_pb2.SolverState()
+    assert averaged_of(state, "now/s.solverstate") is None
+    state.run_state.averaged_net = "before/m.ema.caffemodel"
+    Path("now").mkdir()
+    Path("now/m.ema.caffemodel").touch()
+    assert averaged_of(state, "now/s.solverstate") == "now/m.ema.caffemodel"

@@ -14,6 +14,8 @@ from torch import Tensor
 from moka.errors import SolverError, WeightsError
 from moka.net import Net
 from moka.report.records import (
+    BestSnapshotWritten,
+    EarlyStop,
     FinalLoss,
     IterationCompleted,
     Record,
@@ -341,6 +343,10 @@ def check_same_run(straight: Solver, resumed: Solver) -> str:
         " rampup_interval: 11",
         "clip_value: 0.05 clip_gradients: 0.5",
         "precision: BF16",
+        'lr_policy: "plateau" gamma: 0.5 plateau_winsize: 4 plateau_winsize: 2 average_loss: 3'
+        " warmup_iter: 2",
+        "ema_decay: 0.75 test_with_ema: true test_iter: 2 test_interval: 3",
+        'snapshot_best: "loss" early_stop: 100 test_iter: 2 test_interval: 3 ema_decay: 0.5',
     ],
 )
 @pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
@@ -536,3 +542,169 @@ def test_mixed_precision_trains_weights_in_single_precision(
     assert losses == pytest.approx(wanted, rel=2e-2)  # bfloat16 has 8 bits
     assert {w.dtype for w in weights(solver)} == {torch.float32}
     assert {h.dtype for h in solver._rule.history()} == {torch.float32}
+
+
+def test_plateaus_lower_the_rate(make_solver: SolverMaker) -> None:
+    """A rate of 0 keeps the loss where it is."""
+    records: list[Record] = []
+    text = 'lr_policy: "plateau" gamma: 0.5 plateau_winsize: 3 plateau_winsize: 2'
+    solver = make_solver(f"{text} base_lr: 1e-30", records=records)
+    solver.step(8)
+    found = iterations(records)
+    assert [(r.iteration, r.plateau) for r in found if r.plateau is not None] == [(3, 1), (5, 2)]
+    rates = [1e-30] * 3 + [5e-31] * 2 + [2.5e-31] * 3
+    assert [r.rate for r in found] == pytest.approx(rates, rel=1e-6, abs=0)
+    assert all(r.stage is None for r in found)
+    assert read_state(solver.snapshot()[1]).current_step == 2
+
+
+def test_averaged_weights_lie_beside_each_snapshot(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver("ema_decay: 0.75", records=records)
+    solver.step(1)
+    wanted = weights(solver)
+    for _ in range(3):
+        solver.step(1)
+        wanted = [0.75 * a + 0.25 * w for a, w in zip(wanted, weights(solver), strict=True)]
+    files = solver.snapshot()
+    assert records[-1] == SnapshotWritten(4, *files, "snap_iter_4.ema.caffemodel")
+    fresh = make_solver()
+    load_weights(fresh.net, ["snap_iter_4.ema.caffemodel"])
+    for a, b in zip(weights(fresh), wanted, strict=True):
+        torch.testing.assert_close(a, b)
+    load_weights(fresh.net, [files[0]])
+    for a, b in zip(weights(fresh), weights(solver), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_averaged_weights_that_are_missing(make_solver: SolverMaker) -> None:
+    solver = make_solver("ema_decay: 0.75")
+    solver.step(2)
+    _, state = solver.snapshot()
+    Path("snap_iter_2.ema.caffemodel").unlink()
+    with pytest.raises(WeightsError, match=r"snap_iter_2\.ema\.caffemodel"):
+        make_solver("ema_decay: 0.75").restore(state)
+    make_solver().restore(state)  # which asks for none
+
+
+def test_averaging_can_begin_in_a_resumed_run(make_solver: SolverMaker) -> None:
+    solver = make_solver()
+    solver.step(2)
+    _, state = solver.snapshot()
+    resumed = make_solver("ema_decay: 0.75")
+    resumed.restore(state)
+    resumed.step(1)
+    resumed.snapshot()
+    load_weights(solver.net, ["snap_iter_3.ema.caffemodel"])
+    for a, b in zip(weights(solver), weights(resumed), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_tests_with_averaged_weights(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    text = "test_iter: 1 test_interval: 100 ema_decay: 0.75"
+    solver = make_solver(f"{text} test_with_ema: true", records=records)
+    solver.step(4)
+    before = weights(solver)
+    solver.test_all()
+    assert all(torch.equal(a, b) for a, b in zip(weights(solver), before, strict=True))
+    solver.snapshot()
+    plain: list[Record] = []
+    other = make_solver(text, records=plain)
+    load_weights(other.net, ["snap_iter_4.ema.caffemodel"])
+    other.test_all()
+    (got,), (wanted,) = (
+        [r.outputs for r in rs if isinstance(r, TestCompleted)] for rs in (records, plain)
+    )
+    assert got == wanted
+    load_weights(other.net, ["snap_iter_4.caffemodel"])
+    other.test_all()
+    assert [r.outputs for r in plain if isinstance(r, TestCompleted)][-1] != wanted
+
+
+BEST = 'snapshot_best: "loss" test_iter: 1 test_interval: 2 test_initialization: true'
+
+
+def test_the_best_snapshot(make_solver: SolverMaker) -> None:
+    """The loss of this net falls all the time."""
+    records: list[Record] = []
+    solver = make_solver(f"{BEST} max_iter: 4 ema_decay: 0.5", records=records)
+    solver.solve()
+    tests = [r.outputs[0].value for r in records if isinstance(r, TestCompleted)]
+    found = [r for r in records if isinstance(r, BestSnapshotWritten)]
+    assert found == [
+        BestSnapshotWritten(t, "loss", value, "snap_best.caffemodel")
+        for t, value in zip((0, 2, 4), tests, strict=True)
+    ]
+    names = ("snap_best.caffemodel", "snap_best.ema.caffemodel", "snap_best.solverstate")
+    assert sorted(os.listdir()) == sorted(names)
+    state = read_state("snap_best.solverstate")
+    assert (state.iter, state.learned_net) == (4, "snap_best.caffemodel")
+    assert state.run_state.averaged_net == "snap_best.ema.caffemodel"
+    fresh = make_solver()
+    load_weights(fresh.net, ["snap_best.caffemodel"])
+    for a, b in zip(weights(fresh), weights(solver), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_is_worse_is_not_kept(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver(f"{BEST} snapshot_best_is: HIGHER early_stop: 3", records=records)
+    solver.step(100)
+    assert [r.iteration for r in records if isinstance(r, BestSnapshotWritten)] == [0]
+    assert read_state("snap_best.solverstate").iter == 0
+    assert solver.iteration == 6
+    first = next(r.outputs[0].value for r in records if isinstance(r, TestCompleted))
+    assert records[-1] == EarlyStop(6, 3, "loss", first, 0)
+
+
+def test_an_early_stop_ends_a_run_in_order(make_solver: SolverMaker) -> None:
+    text = f"{BEST} snapshot_best_is: HIGHER max_iter: 100 snapshot_after_train: true"
+    records: list[Record] = []
+    make_solver(f"{text} early_stop: 2", records=records).solve()
+    names = [type(r).__name__ for r in records[-3:]]
+    assert names == ["EarlyStop", "SnapshotWritten", "SolvingCompleted"]
+    end = records[-1]
+    assert isinstance(end, SolvingCompleted)
+    assert end.stopped_early
+    # Resumed as it was it stops at once; with more patience it goes on where it was.
+    del records[:]
+    solver = make_solver(f"{text} early_stop: 2", records=records)
+    solver.solve("snap_iter_4.solverstate")
+    assert solver.iteration == 4
+    assert not iterations(records)
+    solver = make_solver(f"{text} early_stop: 3", records=records)
+    solver.solve("snap_iter_4.solverstate")
+    assert solver.iteration == 6
+    assert [r.iteration for r in records if isinstance(r, TestStarted)] == [6]
+
+
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
+def test_a_run_resumed_from_the_best_snapshot_is_the_same_run(
+    make_solver: SolverMaker, database: str, kind: str
+) -> None:
+    text = (
+        f"momentum: 0.9 snapshot_format: {kind} random_seed: 3 ema_decay: 0.5 test_iter: 2"
+        ' test_interval: 3 snapshot_best: "loss" snapshot_best_is: HIGHER early_stop: 50'
+    )
+    straight = trained(make_solver, text, stop_at=None)
+    make_solver(text, net="random").step(7)
+    (state,) = Path().glob("snap_best.solverstate*")
+    resumed = make_solver(text.replace("seed: 3", "seed: 8"), net="random")
+    resumed.restore(str(state))
+    assert 0 < resumed.iteration < 7
+    resumed.step(20 - resumed.iteration)
+    check_same_run(straight, resumed)
+
+
+def test_a_best_output_that_is_not_there_is_refused_before_training(
+    make_solver: SolverMaker,
+) -> None:
+    with pytest.raises(SolverError, match=r'no test net has an output lose .*Did you mean "loss"'):
+        make_solver('snapshot_best: "lose" test_iter: 1 test_interval: 2')
+
+
+def test_a_best_snapshot_needs_a_prefix_that_can_be_written(make_solver: SolverMaker) -> None:
+    Path("a_file").touch()
+    with pytest.raises(SolverError, match="'a_file/snap': Not a directory"):
+        make_solver(f'{BEST} snapshot_prefix: "a_file/snap"')

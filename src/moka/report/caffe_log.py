@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 
 from moka.report.records import (
+    BestSnapshotWritten,
+    EarlyStop,
     FinalLoss,
     IterationCompleted,
     Output,
@@ -44,6 +46,18 @@ def lines(record: Record) -> Iterator[str]:
             kind = "HDF5" if record.state_file.endswith(".h5") else "binary proto"
             yield f"Snapshotting to {kind} file {record.model_file}"
             yield f"Snapshotting solver state to {kind} file {record.state_file}"
+            if record.averaged_file:
+                yield f"Snapshotting averaged weights to {kind} file {record.averaged_file}"
+        case BestSnapshotWritten():
+            yield (
+                f"Best {record.output} so far: {record.value:g} at iteration {record.iteration},"
+                f" kept in {record.model_file}"
+            )
+        case EarlyStop():
+            yield (
+                f"Stopping at iteration {record.iteration}: {record.tests} tests without a better"
+                f" {record.output} than {record.best:g} of iteration {record.best_iteration}"
+            )
         case FinalLoss():
             yield f"Iteration {record.iteration}, loss = {record.loss:g}"
         case SolvingCompleted():
@@ -66,6 +80,8 @@ def _iteration(r: IterationCompleted) -> Iterator[str]:
         yield from _outputs("Train", r.outputs)
     if r.stage is not None:
         yield f"MultiStep Status: Iteration {r.iteration}, step = {r.stage}"
+    if r.plateau is not None:
+        yield f"Plateau Status: Iteration {r.iteration}, step = {r.plateau}"
     if r.displayed:
         yield f"Iteration {r.iteration}, lr = {r.rate:g}"
     if r.clipped is not None:

@@ -41,6 +41,7 @@ class IterationCompleted:
         displayed: whether `display` is due; only then are `outputs` given.
         lapse_s: since the last displayed iteration, `lapse_iterations` ago.
         stage: the stage multistep has just reached, None if it did not change.
+        plateau: the stage lr_policy plateau has just reached, likewise.
         clipped: the gradients' norm and its limit, None if they were not clipped.
         waited_s: for data, in this iteration.
     """
@@ -54,6 +55,7 @@ class IterationCompleted:
     lapse_iterations: int = 0
     display_every: int = 0
     stage: int | None = None
+    plateau: int | None = None
     clipped: tuple[float, float] | None = None
     waited_s: float = 0.0
 
@@ -78,9 +80,41 @@ class TestCompleted:
 
 @dataclass(frozen=True)
 class SnapshotWritten:
+    """A snapshot is complete; `averaged_file` only if averaged weights are kept."""
+
     iteration: int
     model_file: str
     state_file: str
+    averaged_file: str | None = None
+
+
+@dataclass(frozen=True)
+class BestSnapshotWritten:
+    """A test was the best so far, and its snapshot is complete.
+
+    Attributes:
+        output, value: the test net's output that says so.
+    """
+
+    iteration: int
+    output: str
+    value: float
+    model_file: str
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """The run stops: `tests` in a row were no better than the best.
+
+    Attributes:
+        output, best, best_iteration: what they were compared with.
+    """
+
+    iteration: int
+    tests: int
+    output: str
+    best: float
+    best_iteration: int
 
 
 @dataclass(frozen=True)
@@ -111,6 +145,8 @@ Record = (
     | TestStarted
     | TestCompleted
     | SnapshotWritten
+    | BestSnapshotWritten
+    | EarlyStop
     | FinalLoss
     | SolvingCompleted
 )

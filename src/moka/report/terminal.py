@@ -13,6 +13,8 @@ from rich.progress import (
 
 from moka.report.caffe_log import output_text
 from moka.report.records import (
+    BestSnapshotWritten,
+    EarlyStop,
     IterationCompleted,
     Record,
     SnapshotWritten,
@@ -56,6 +58,16 @@ class TerminalReport:
                 self._say(f"iteration {record.iteration:6d}  test  {row}")
             case SnapshotWritten():
                 self._say(f"iteration {record.iteration:6d}  saved {record.model_file}")
+            case BestSnapshotWritten():
+                self._say(
+                    f"iteration {record.iteration:6d}  best {record.output} so far:"
+                    f" {record.value:g}"
+                )
+            case EarlyStop():
+                self._say(
+                    f"iteration {record.iteration:6d}  no better {record.output} than"
+                    f" {record.best:g} in {record.tests} tests: stopping"
+                )
             case SolvingCompleted():
                 self.close()
                 how = "stopped" if record.stopped_early else "done"

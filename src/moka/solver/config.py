@@ -10,6 +10,8 @@ from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.text import PathLike
 from moka.schema.upgrade import upgrade_solver
+from moka.solver.best import check_best
+from moka.solver.ema import check_average
 from moka.solver.policy import check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
@@ -45,6 +47,8 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         rule_class(config)
         check_policy(config)
         check_regularization(config)
+        check_average(config)
+        check_best(config)
         if config.max_iter < 0:
             raise SolverError(f"max_iter must be >= 0, got {config.max_iter}.")
         if config.debug_info:

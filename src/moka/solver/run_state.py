@@ -1,5 +1,5 @@
 """What BVLC Caffe's files cannot hold but an exact resume needs: the position in the data, random
-generators, what layers hand from pass to pass, and the losses that the displayed one averages."""
+generators, what layers hand from pass to pass. `progress.py` adds what the solver remembers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,14 @@ def _layers(nets: Sequence[Net]) -> Iterator[tuple[str, Layer]]:
             yield f"{which}/{position}/{name}", layer
 
 
-def save_run_state(
-    nets: Sequence[Net], *, solver_type: str, recent_losses: Sequence[float]
-) -> caffe_pb2.RunState:
+def save_run_state(nets: Sequence[Net], *, solver_type: str) -> caffe_pb2.RunState:
     """Where everything stands.
 
     Args:
         nets: the net that is trained, then those it is tested with.
         solver_type: whose histories lie beside it.
-        recent_losses: the oldest first.
     """
-    run = caffe_pb2.RunState(solver_type=solver_type, recent_loss=recent_losses)
+    run = caffe_pb2.RunState(solver_type=solver_type)
     run.random.add(name="cpu", state=torch.get_rng_state().numpy().tobytes())
     device = nets[0].device
     if device.type == "cuda":

@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from moka.errors import SolverError
 from moka.net import Net
 from moka.schema import blobproto, caffe_pb2
 from moka.schema.text import PathLike
+from moka.solver.ema import AveragedWeights
 from moka.solver.state_file import read_state, write_state
 from moka.weights import save_hdf5, save_weights
 
@@ -30,8 +32,23 @@ _STATE_NAME = re.compile(r"(.+)_iter_(\d+)\.solverstate(\.h5)?", re.DOTALL)
 
 def file_names(prefix: str, iteration: int, *, hdf5: bool = False) -> tuple[str, str]:
     """Names of the model and of the state."""
-    stem, end = f"{prefix}_iter_{iteration}", ".h5" if hdf5 else ""
+    return _names(f"{prefix}_iter_{iteration}", hdf5)
+
+
+def best_names(prefix: str, *, hdf5: bool = False) -> tuple[str, str]:
+    """Names of the model and of the state of the best test."""
+    return _names(f"{prefix}_best", hdf5)
+
+
+def _names(stem: str, hdf5: bool) -> tuple[str, str]:
+    end = ".h5" if hdf5 else ""
     return f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
+
+
+def averaged_name(model_file: str) -> str:
+    """Name of the averaged weights that lie beside a model."""
+    stem, kind, end = model_file.rpartition(".caffemodel")
+    return f"{stem}.ema{kind}{end}"
 
 
 def snapshots(prefix: str) -> list[tuple[int, str, str]]:
@@ -75,7 +92,7 @@ def remove_older(prefix: str, iteration: int, keep: int) -> None:
     """
     older = [files for i, *files in snapshots(prefix) if i < iteration]
     for model, state in older[: max(0, len(older) - (keep - 1))]:
-        for file in (state, model):
+        for file in (state, model, averaged_name(model)):
             with contextlib.suppress(OSError):  # a file that cannot go does no harm
                 os.unlink(file)
 
@@ -100,55 +117,103 @@ def check_writable(prefix: str) -> None:
         ) from None
 
 
-def write_snapshot(
-    net: Net,
-    history: Iterable[Tensor],
-    *,
-    prefix: str,
-    iteration: int,
-    current_step: int,
-    with_diffs: bool,
-    hdf5: bool,
-    run_state: caffe_pb2.RunState,
-) -> tuple[str, str]:
-    """Write model and state; returns their names.
+@dataclass(frozen=True)
+class Content:
+    """What a snapshot is made of.
 
-    Args:
+    Attributes:
         net: the net that is trained.
+        state: complete but for the names of the models.
+        average: averaged weights, if any are kept.
+        with_diffs: whether the model holds gradients too.
         hdf5: in HDF5 form.
-        run_state: see `moka.solver.run_state`.
+    """
+
+    net: Net
+    state: caffe_pb2.SolverState
+    average: AveragedWeights | None = None
+    with_diffs: bool = False
+    hdf5: bool = False
+
+    @property
+    def has_average(self) -> bool:
+        return self.average is not None and self.average.started
+
+
+def write_snapshot(content: Content, model_file: str, state_file: str) -> None:
+    """Write model, averaged model if there is one, and last the state.
 
     Raises:
         SolverError: the disk is full, or the like; older snapshots are untouched.
     """
-    model_file, state_file = file_names(prefix, iteration, hdf5=hdf5)
-    state = caffe_pb2.SolverState(iter=iteration, learned_net=model_file, current_step=current_step)
-    for tensor in history:
-        state.history.append(blobproto.from_array(tensor.detach().cpu().numpy()))
-    state.run_state.CopyFrom(run_state)
-    model_written = False
+    _name_models(content, model_file)
+    _write(content, model_file, averaged_name(model_file), state_file)
+
+
+def write_best(content: Content, model_file: str, state_file: str) -> None:
+    """Write a snapshot in the place of an older one of the same names.
+
+    It is complete aside before it takes them; the old state goes first and the new one comes last,
+    so that no state is ever beside another's model.
+
+    Raises:
+        SolverError: as `write_snapshot`.
+    """
+    _name_models(content, model_file)
+    names = [model_file, averaged_name(model_file), state_file]
+    aside = [f"{name}.new" for name in names]
+    _write(content, *aside)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(state_file)
+    for written, name in zip(aside, names, strict=True):
+        with contextlib.suppress(FileNotFoundError):  # of averages, which need not be kept
+            os.replace(written, name)
+
+
+def _name_models(content: Content, model_file: str) -> None:
+    content.state.learned_net = model_file
+    if content.has_average:
+        content.state.run_state.averaged_net = averaged_name(model_file)
+
+
+def _write(content: Content, model_file: str, averaged_file: str, state_file: str) -> None:
+    save = save_hdf5 if content.hdf5 else save_weights
+    written: list[str] = []
     try:
-        (save_hdf5 if hdf5 else save_weights)(net, model_file, with_diffs=with_diffs)
-        model_written = True
-        write_state(state_file, state, hdf5=hdf5)
+        save(content.net, model_file, with_diffs=content.with_diffs)
+        written.append(model_file)
+        if content.average and content.has_average:
+            with content.average.in_place():
+                save(content.net, averaged_file)
+            written.append(averaged_file)
+        write_state(state_file, content.state, hdf5=content.hdf5)
     except OSError as error:
-        if model_written and not os.path.exists(state_file):
-            with contextlib.suppress(OSError):
-                os.unlink(model_file)
+        if not os.path.exists(state_file):
+            for file in written:
+                with contextlib.suppress(OSError):
+                    os.unlink(file)
         raise SolverError(
-            f"the snapshot of iteration {iteration} could not be written: {error.strerror}.",
-            file=model_file,
+            f"the snapshot of iteration {content.state.iter} could not be written:"
+            f" {error.strerror}.",
+            file=content.state.learned_net,
             advice="Earlier snapshots are complete; make room and resume from the last one.",
         ) from None
-    return model_file, state_file
 
 
 def model_of(state: caffe_pb2.SolverState, state_file: PathLike) -> str:
     """The model a state belongs to: as written there, or if it has moved, beside the state."""
-    beside = Path(state_file).parent / Path(state.learned_net).name
-    if not os.path.exists(state.learned_net) and beside.exists():
-        return str(beside)
-    return state.learned_net
+    return _found(state.learned_net, state_file)
+
+
+def averaged_of(state: caffe_pb2.SolverState, state_file: PathLike) -> str | None:
+    """The averaged weights a state belongs to, found likewise; None if it has none."""
+    name = state.run_state.averaged_net
+    return _found(name, state_file) if name else None
+
+
+def _found(name: str, state_file: PathLike) -> str:
+    beside = Path(state_file).parent / Path(name).name
+    return str(beside) if not os.path.exists(name) and beside.exists() else name
 
 
 def load_history(state: caffe_pb2.SolverState, history: Sequence[Tensor], file: PathLike) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from math import isfinite
 
 import torch
@@ -17,6 +18,8 @@ from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
 from moka.report.records import (
+    BestSnapshotWritten,
+    EarlyStop,
     FinalLoss,
     IterationCompleted,
     Listener,
@@ -28,9 +31,10 @@ from moka.report.records import (
     TestCompleted,
     TestStarted,
 )
-from moka.schema import format_text
+from moka.schema import blobproto, format_text
 from moka.schema.caffe_pb2 import SolverParameter, SolverState
 from moka.schema.text import PathLike
+from moka.solver.best import Best
 from moka.solver.config import (
     NetToBuild,
     SolverLike,
@@ -40,15 +44,21 @@ from moka.solver.config import (
     train_net,
 )
 from moka.solver.policy import rate, stage
+from moka.solver.progress import Progress
 from moka.solver.rules import Learnable, rule_class
 from moka.solver.run_state import load_run_state, save_run_state
 from moka.solver.snapshot import (
+    Content,
+    averaged_name,
+    best_names,
     check_writable,
+    file_names,
     load_history,
     model_of,
     remove_older,
     snapshot_prefix,
     state_before,
+    write_best,
     write_snapshot,
 )
 from moka.solver.state_file import read_state
@@ -97,7 +107,7 @@ class Solver:
         self.prefix = snapshot_prefix(self.config, self.file)
         if not self.config.snapshot_prefix:
             log.info("snapshot_prefix was not specified and is set to %s", self.prefix)
-        if self.config.snapshot or self.config.snapshot_after_train:
+        if any((config.snapshot, config.snapshot_after_train, config.snapshot_best)):
             check_writable(self.prefix)
         if self.config.random_seed >= 0:
             set_random_seed(self.config.random_seed)
@@ -120,7 +130,10 @@ class Solver:
             Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable
         ]
         self._rule = rule_class(self.config)(self._params, self.config)
-        self._losses: list[float] = []
+        try:
+            self._progress = Progress(self.config, self._params, self.test_nets)
+        except SolverError as error:
+            raise error.at(file=self.file) from None
         self._last_snapshot: str | None = None
         self._good_snapshot: str | None = None  # one that a finite loss has followed
         log.info("Solver scaffolding done.")
@@ -139,7 +152,7 @@ class Solver:
     @property
     def rate(self) -> float:
         """The learning rate of the next iteration."""
-        return rate(self.config, self.iteration)
+        return rate(self.config, self.iteration, self._progress.plateau.drops)
 
     def solve(self, resume_file: str | None = None) -> None:
         """Train to max_iter, with tests and snapshots on the way and a snapshot at the end."""
@@ -156,7 +169,7 @@ class Solver:
             self.snapshot()
         if not self.stop_requested:
             if self._due(config.display):
-                loss = self._smoothed(self._checked(float(self._train.forward())))
+                loss = self._progress.smoothed(self._checked(float(self._train.forward())))
                 self._announce(FinalLoss(self.iteration, loss))
             if self._due(config.test_interval):
                 self.test_all()
@@ -181,11 +194,9 @@ class Solver:
         self.net.take_written_parameters()
         self._lapse_start = time.perf_counter()
         self._lapse_iteration = self.iteration
-        while self.iteration < end:
+        while self.iteration < end and not self.stop_requested:
             self._clear_grads()
-            if self._due(config.test_interval) and (
-                self.iteration > 0 or config.test_initialization
-            ):
+            if self._tests_are_due():
                 self.test_all()
                 if self.stop_requested:
                     return
@@ -194,11 +205,20 @@ class Solver:
             if (config.snapshot and self._due(config.snapshot)) or self.snapshot_requested:
                 self.snapshot_requested = False
                 self.snapshot()
-            if self.stop_requested:
-                return
+
+    def _tests_are_due(self) -> bool:
+        config = self.config
+        wanted = self.iteration > 0 or config.test_initialization
+        return (
+            wanted
+            and self._due(config.test_interval)
+            and self.iteration != self._progress.tested_at
+        )
 
     def _update(self, lr: float) -> Clipped | None:
         clipped = apply_update(self._rule, self.config, self.iteration, lr)
+        if self._progress.average:
+            self._progress.average.update()
         if self.keep_blobs:
             for p, update in zip(self._params, self._rule.updates(), strict=True):
                 p.grad.copy_(update)
@@ -215,12 +235,13 @@ class Solver:
         for _ in range(config.iter_size):
             loss += float(self._train.forward_backward())
         loss = self._checked(loss / config.iter_size)
-        smoothed = self._smoothed(loss)
+        smoothed = self._progress.smoothed(loss)
         displayed = self._due(config.display)
         outputs = outputs_of(self.net) if displayed else ()
+        dropped = self._progress.plateau.see(smoothed, self.iteration)
         lr = self.rate
         clipped = self._update(lr)
-        self._announce_iteration(smoothed, lr, displayed, outputs, clipped, waited)
+        self._announce_iteration(smoothed, lr, displayed, outputs, dropped, clipped, waited)
 
     def _announce_iteration(
         self,
@@ -228,6 +249,7 @@ class Solver:
         lr: float,
         displayed: bool,
         outputs: tuple[Output, ...],
+        dropped: bool,
         clipped: Clipped | None,
         waited_before: float,
     ) -> None:
@@ -248,6 +270,7 @@ class Solver:
                 lapse_iterations=self.iteration - self._lapse_iteration,
                 display_every=self.config.display,
                 stage=here if multistep else None,
+                plateau=self._progress.plateau.drops if dropped else None,
                 clipped=clipped,
                 waited_s=self._waited_s() - waited_before,
             )
@@ -273,12 +296,6 @@ class Solver:
             " data.",
         )
 
-    def _smoothed(self, loss: float) -> float:
-        """The mean of the last average_loss losses."""
-        self._losses.append(loss)
-        del self._losses[: -self.config.average_loss]
-        return sum(self._losses) / len(self._losses)
-
     def _clear_grads(self) -> None:
         for p in self._params:
             if p.parameter.grad is None:
@@ -296,20 +313,48 @@ class Solver:
 
     def test_all(self) -> None:
         """Run every test net over its batches and announce the mean of each output."""
+        best = self._progress.best
+        found: tuple[Output, ...] = ()
         for index in range(len(self.test_nets)):
-            self._test(index)
+            outputs = self._test(index)
             if self.stop_requested:
                 return
+            if best and index == best.net_index:
+                found = outputs
+        self._progress.tested_at = self.iteration
+        if best:
+            self._judge(best, found)
 
-    def _test(self, index: int) -> None:
+    def _judge(self, best: Best, outputs: Sequence[Output]) -> None:
+        """Keep the net if it is the best so far; stop if that has been long ago."""
+        if best.see(outputs, self.iteration):
+            files = best_names(self.prefix, hdf5=self._hdf5)
+            write_best(self._content(), *files)
+            self._last_snapshot = files[0]
+            self._announce(BestSnapshotWritten(self.iteration, best.output, best.value, files[0]))
+        self._stop_if_exhausted()
+
+    def _stop_if_exhausted(self) -> None:
+        best = self._progress.best
+        if best and best.exhausted:
+            self.stop_requested = True
+            self._announce(
+                EarlyStop(self.iteration, best.tests_since, best.output, best.value, best.iteration)
+            )
+
+    def _test(self, index: int) -> tuple[Output, ...]:
         net, batches = self.test_nets[index], self.config.test_iter[index]
         self._announce(TestStarted(self.iteration, index))
         share_weights(net, self.net)
-        result = score(self._tests[index], batches, lambda *_: self.stop_requested)
-        if result is not None:
-            means, loss = result
-            said = loss if self.config.test_compute_loss else None
-            self._announce(TestCompleted(self.iteration, index, means, said))
+        averaged = self._progress.average if self.config.test_with_ema else None
+        with averaged.in_place() if averaged else nullcontext():
+            result = score(self._tests[index], batches, lambda *_: self.stop_requested)
+        if result is None:
+            return ()
+        means, loss = result
+        said = loss if self.config.test_compute_loss else None
+        self._announce(TestCompleted(self.iteration, index, means, said))
+        return means
 
     # --- files ----------------------------------------------------------------------------
 
@@ -319,28 +364,36 @@ class Solver:
         Raises:
             SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
         """
-        for p in self._params:
-            if not p.parameter.isfinite().all():
-                raise self._diverged("a parameter is not a finite number")
-        files = write_snapshot(
-            self.net,
-            self._rule.history(),
-            prefix=self.prefix,
-            iteration=self.iteration,
-            current_step=stage(self.config, self.iteration - 1) if self.iteration else 0,
-            with_diffs=self.config.snapshot_diff,
-            hdf5=self.config.snapshot_format == SolverParameter.HDF5,
-            run_state=save_run_state(
-                [self.net, *self.test_nets],
-                solver_type=self.config.type,
-                recent_losses=self._losses,
-            ),
-        )
+        files = file_names(self.prefix, self.iteration, hdf5=self._hdf5)
+        content = self._content()
+        write_snapshot(content, *files)
         self._last_snapshot = files[0]
         if self.config.snapshot_keep:
             remove_older(self.prefix, self.iteration, self.config.snapshot_keep)
-        self._announce(SnapshotWritten(self.iteration, *files))
+        averaged = averaged_name(files[0]) if content.has_average else None
+        self._announce(SnapshotWritten(self.iteration, *files, averaged))
         return files
+
+    @property
+    def _hdf5(self) -> bool:
+        return self.config.snapshot_format == SolverParameter.HDF5
+
+    def _content(self) -> Content:
+        for p in self._params:
+            if not p.parameter.isfinite().all():
+                raise self._diverged("a parameter is not a finite number")
+        progress = self._progress
+        state = SolverState(
+            iter=self.iteration,
+            current_step=progress.current_step(self.iteration),
+            history=(
+                blobproto.from_array(tensor.detach().cpu().numpy())
+                for tensor in self._rule.history()
+            ),
+            run_state=save_run_state([self.net, *self.test_nets], solver_type=self.config.type),
+        )
+        progress.save(state.run_state, self.iteration)
+        return Content(self.net, state, progress.average, self.config.snapshot_diff, self._hdf5)
 
     def restore(self, state_file: str) -> None:
         """Go on from a snapshot: BVLC Caffe's, or ours, which also knows where the data was.
@@ -355,9 +408,10 @@ class Solver:
         load_history(state, self._rule.history(), state_file)
         self.iteration = state.iter
         self._last_snapshot = self._good_snapshot = model_file
+        self._progress.load(state, state_file, self.net)
         if state.HasField("run_state"):
-            self._losses = list(state.run_state.recent_loss)
             load_run_state(state.run_state, [self.net, *self.test_nets])
+        self._stop_if_exhausted()
 
     def _read(self, state_file: str) -> SolverState:
         try:
