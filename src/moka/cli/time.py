@@ -147,8 +147,8 @@ def _sentences(timing: Timing) -> Iterator[str]:
 def time_table(timing: Timing) -> Table:
     """For a terminal: a row for each layer, with its share of the whole, and the sums."""
     title = (
-        f"{timing.net}, {timing.phase}, on {timing.device}, layer by layer:"
-        f" means of {timing.iterations} passes after {timing.warm_up_passes}, in milliseconds"
+        f"{timing.net}, {timing.phase}, {timing.device}:"
+        f" milliseconds, mean of {timing.iterations} passes"
     )
     table = Table(title=Text(title), title_justify="left", show_footer=True)
     both = timing.forward_ms + timing.backward_ms

@@ -30,7 +30,6 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "legend.fontsize": 9,
     "legend.frameon": False,
-    "svg.hashsalt": "moka",  # the same log gives the same file
 }
 Points = list[tuple[Reading, float]]
 
@@ -89,7 +88,7 @@ def chart_type(text: str) -> int:
     """
     words = " ".join(text.lower().replace("-", " ").replace("_", " ").split())
     for number, title in enumerate(TITLES):
-        if words == str(number) or (words and title.lower().startswith(words)):
+        if text.strip() == str(number) or (words and title.lower().startswith(words)):
             return number
     known = "; ".join(f"{i} {title}" for i, title in enumerate(TITLES))
     raise UsageError(
@@ -113,7 +112,8 @@ def draw(logs: Mapping[str, Log], kind: int | None = None) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError(
-            "charts need matplotlib, which is not installed.", advice="pip install matplotlib"
+            "charts need matplotlib, which is not installed.",
+            advice="Install it: pip install matplotlib",
         ) from None
     if kind is None:
         panels = [(TRAIN_LOSS, TEST_LOSS), (TEST_ACCURACY,), (LEARNING_RATE,)]
@@ -144,14 +144,18 @@ def save(figure: Figure, file: PathLike) -> None:
     Raises:
         UsageError: an unknown form, or the file cannot be written.
     """
+    import matplotlib
+
     known = figure.canvas.get_supported_filetypes()
     suffix = Path(file).suffix.lstrip(".").lower()
     if suffix not in known:
         raise UsageError(
             f"{file}: a picture's name ends in {', '.join(f'.{each}' for each in known)}."
         )
+    always_the_same: Any = {"svg.hashsalt": "moka"}  # names in the file would be random else
     try:
-        figure.savefig(file, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
+        with matplotlib.rc_context(always_the_same):
+            figure.savefig(file, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
 

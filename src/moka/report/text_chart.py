@@ -46,7 +46,7 @@ def text_chart(values: Sequence[float], width: int, height: int) -> list[str]:
         values: two or more finite numbers, evenly spaced.
     """
     labels = [f"{max(values):.3g}", f"{min(values):.3g}"]
-    margin = max(7, *map(len, labels))  # the chart does not jump while labels change
+    margin = max(8, *map(len, labels))  # the chart does not jump while labels change
     drawn = width - margin - 2
     curve = resampled(values, 2 * drawn)
     rows = _dots([_scaled(values, y) for y in curve], drawn, height)
