@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moka.cli.train import batch_size
+from moka.report.tensorboard import TensorBoard
 from moka.schema import caffe_pb2, read_binary
 from moka.solver.solver import Solver
 
@@ -326,7 +327,6 @@ def test_a_layer_in_python_that_raises(
 
 
 def test_records_as_json_and_scalars_for_tensorboard(caffe: Caffe) -> None:
-    Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + "iter_size: 3")
     run = caffe(*SOLVER, "--json_log=run.jsonl", "--tensorboard", "board")
     assert run.code == 0
     records = [json.loads(line) for line in Path("run.jsonl").read_text().splitlines()]
@@ -361,3 +361,17 @@ def test_images_a_second_on_a_terminal(caffe: Caffe, monkeypatch: pytest.MonkeyP
 )
 def test_batch_size(make_net: NetMaker, layers: str, wanted: int) -> None:
     assert batch_size(make_net(f'layer {{ name: "x" type: "Input" top: "x" {layers} }}')) == wanted
+
+
+def test_images_an_iteration_takes(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Recorder(TensorBoard):
+        def __init__(self, folder: str, *, images: int) -> None:
+            seen.append(images)
+            super().__init__(folder)
+
+    monkeypatch.setattr("moka.cli.train.TensorBoard", Recorder)
+    Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + "iter_size: 3")
+    assert caffe(*SOLVER, "--tensorboard=board").code == 0
+    assert seen == [12]

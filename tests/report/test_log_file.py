@@ -68,7 +68,9 @@ def test_what_a_log_says(end: str) -> None:
     "before", ["", "[1,0]<stderr>:", "2026-05-07T10:00:00Z "], ids=["none", "mpi", "docker"]
 )
 def test_what_stands_before_a_line(before: str) -> None:
-    log = read([before + line("Solving x"), before + line("Iteration 3, loss = 1", "00:00:02")])
+    log = read(
+        [before + line("Solving x"), before + line("Iteration 3, loss = 1", "00:00:02.000000")]
+    )
     assert [(r.iteration, r.seconds, r.loss) for r in log.displays] == [(3, 2.0, 1.0)]
 
 
@@ -172,7 +174,10 @@ def test_a_log_that_breaks_off(tail: str) -> None:
 
 def test_a_log_without_its_beginning() -> None:
     log = read(
-        [line("Iteration 50, loss = 1", "10:00:00"), line("Iteration 60, loss = 1", "10:00:05")]
+        [
+            line("Iteration 50, loss = 1", "10:00:00.000000"),
+            line("Iteration 60, loss = 1", "10:00:05.000000"),
+        ]
     )
     assert [r.seconds for r in log.displays] == [0.0, 5.0]
 

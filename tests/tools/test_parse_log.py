@@ -166,3 +166,11 @@ def test_no_iteration() -> None:
     Path("train.log").write_text("nothing\n")
     with pytest.raises(DataError, match="names no iteration"):
         parse_log("train.log")
+
+
+def test_a_loss_without_outputs_is_no_row() -> None:
+    last = message("Iteration 9, loss = 1", 30)
+    Path("train.log").write_text(log(3) + last + log(2))
+    assert [row["NumIters"] for row in parse_log("train.log")[0]] == [0.0, 1.0, 2.0, 0.0, 1.0]
+    assert main(["train.log", ".", "--tables"]) == 0
+    assert Path("train.log.train").read_text().splitlines()[4].split()[::3] == ["9", "nan"]

@@ -13,13 +13,12 @@ from moka.schema.text import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
 _LINE = re.compile(
-    r"[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?\s+\d+ [^]]*:\d+\] ?(.*)"
+    r"[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [^]]*:\d+\] ?(.*)"
 )
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan(?:\(ind\))?))(?![\w.])"
 _ITERATION = re.compile(r"\bIteration (\d+)\b")
 _LOSS = re.compile(rf"\bIteration \d+\b.*\bloss = {_NUMBER}")
 _RATE = re.compile(rf"\blr = {_NUMBER}")
-_TESTING = re.compile(r"\bTesting net \(#(\d+)\)")
 _OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
 
 
@@ -141,7 +140,7 @@ class _Reader:
         found = _LINE.search(line)
         if not found:
             return
-        year, *digits, fraction, message = found.groups()
+        year, *time, message = found.groups()
         solving = message.startswith("Solving ")
         if solving:
             self._open.clear()
@@ -150,19 +149,14 @@ class _Reader:
         if self._iteration is None and not solving:
             return  # the clock starts where the training does
         try:
-            when = map(int, (*digits, (fraction or "0").ljust(6, "0")))
-            seconds = self._clock.seconds(year, *when)
+            seconds = self._clock.seconds(year, *map(int, time))
         except ValueError:
             return
         if self._iteration is not None:
             self._take_message(message, self._iteration, seconds)
 
     def _take_message(self, message: str, iteration: int, seconds: float) -> None:
-        if test := _TESTING.search(message):
-            if test[1] == "0":
-                self._open.pop("Test", None)
-        elif loss := _LOSS.search(message):
-            self._open.pop("Train", None)
+        if loss := _LOSS.search(message):
             self._reading("Train", iteration, seconds).loss = _number(loss[1])
         elif output := _OUTPUT.search(message):
             reading = self._reading(output[1], iteration, seconds)
@@ -174,8 +168,7 @@ class _Reader:
                 reading.losses.add(name)
         elif rate := _RATE.search(message):
             self._rate = _number(rate[1])
-            display = self._open.get("Train")
-            if display and display.iteration == iteration:
+            if display := self._open.get("Train"):
                 display.rate = self._rate
 
     def _reading(self, phase: str, iteration: int, seconds: float) -> Reading:

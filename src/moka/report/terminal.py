@@ -50,7 +50,6 @@ class TerminalReport:
     def __call__(self, record: Record) -> None:
         match record:
             case SolvingStarted():
-                self._start = self._now = record.iteration
                 self._live.start()
                 self._progress.update(
                     self._task,
