@@ -43,6 +43,7 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/lenet_training.py
+	$(BIN)/python benchmarks/update.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_layers.py

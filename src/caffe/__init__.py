@@ -15,6 +15,7 @@ from moka.blob import Blob
 from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from moka.layers import REGISTRY
 from moka.layers.python import ArrayLayer as Layer
+from moka.report.glog import init_log, log
 from moka.schema.caffe_pb2 import TEST, TRAIN
 
 __version__ = "1.0.0"
@@ -32,8 +33,10 @@ __all__ = [
     "RMSPropSolver",
     "SGDSolver",
     "get_solver",
+    "init_log",
     "io",
     "layer_type_list",
+    "log",
     "proto",
     "set_device",
     "set_mode_cpu",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import caffe
 from moka.errors import NetError, WeightsError
+from moka.report import glog
 
 if TYPE_CHECKING:
     from tests.caffe.conftest import NetOpener
@@ -375,3 +376,9 @@ def test_a_python_layer_is_the_users_own_object(
     assert net.forward()["y"].tolist() == [7]
     made.blobs[0].data[...] = 3
     assert net.params["c"][0].data.tolist() == [3, 3]
+
+
+def test_the_log_is_glogs() -> None:
+    """tests/report/test_glog.py says what they do."""
+    assert caffe.init_log is glog.init_log
+    assert caffe.log is glog.log

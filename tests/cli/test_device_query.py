@@ -16,8 +16,10 @@ def test_properties_are_listed(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: properties)
+    quiet = caffe("device_query", "-gpu", "1", "--quiet")
     run = caffe("device_query", "-gpu", "1")
-    assert run.code == 0
+    assert (run.code, run.out) == (0, "")
+    assert (quiet.err, quiet.out.splitlines()) == ("", run.messages("I")[1:])
     assert [" ".join(m.split()) for m in run.messages("I")] == [
         "Querying GPUs 1",
         "Device id: 1",

@@ -127,3 +127,29 @@ def test_less_to_read(caffe: Caffe, workspace: Path) -> None:
     run = caffe("train", "--solver=solver.prototxt", "--minloglevel=1", "--log_dir=.")
     assert run.code == 0
     assert not run.messages("I")
+
+
+def test_quiet(caffe: Caffe, workspace: Path) -> None:
+    run = caffe("train", "--solver=solver.prototxt", "--quiet")
+    assert run == (0, "", "")
+    run = caffe("train", "--solver=gone.prototxt", "--quiet")
+    assert (run.code, run.out, len(run.messages("F"))) == (1, "", 1)
+    run = caffe("train", "--solver=gone.prototxt", "--quiet", "--minloglevel=2")
+    assert len(run.messages("F")) == 1
+
+
+def test_quiet_on_a_terminal(
+    caffe: Caffe, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert caffe("train", "--solver=solver.prototxt", "--quiet") == (0, "", "")
+
+
+def test_a_dash_in_a_commands_name(caffe: Caffe) -> None:
+    assert "-gpu" in caffe("device-query", "-gpu", "x").messages("F")[0]
+
+
+def test_usage_is_a_tidy_table(caffe: Caffe) -> None:
+    out = caffe().out
+    listed = out[out.index("commands:") : out.index("  Flags:")].splitlines()[1:-1]
+    assert len({len(re.match(r"  \w+ +", line)[0]) for line in listed}) == 1  # type: ignore[index]

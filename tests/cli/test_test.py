@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from moka.cli.test import by_name
 from moka.net import build_net
+from moka.report.records import Output
 from moka.schema import caffe_pb2
 from moka.weights import save_weights
 
@@ -74,3 +78,30 @@ def test_fifty_batches_unless_told_otherwise(caffe: Caffe) -> None:
 def test_what_is_needed(caffe: Caffe, argv: tuple[str, ...], says: str) -> None:
     run = caffe(*argv)
     assert (run.code, run.messages("F")) == (1, [says])
+
+
+def test_json(caffe: Caffe) -> None:
+    run = caffe(*TEST, "-iterations", "3", "--json")
+    batches = scores(3)
+    means = {name: np.mean([batch[name] for batch in batches]) for name in batches[0]}
+    assert json.loads(run.out) == {
+        "iterations": 3,
+        "loss": pytest.approx(means["loss"]),
+        "outputs": {name: pytest.approx(value) for name, value in means.items()},
+    }
+    assert len(run.out.splitlines()) == 1
+    assert "Running for 3 iterations." in run.messages("I")
+    quiet = caffe(*TEST, "-iterations", "3", "--json", "--quiet")
+    assert (quiet.out, quiet.err) == (run.out, "")
+
+
+def test_quiet_leaves_the_means_on_standard_output(caffe: Caffe) -> None:
+    run = caffe(*TEST, "-iterations", "2", "--quiet")
+    assert run.err == ""
+    assert re.fullmatch(r"Loss: (\S+)\naccuracy = \S+\nloss = \1 \(\* 1 = \1 loss\)\n", run.out)
+    assert caffe(*TEST, "-iterations", "2").out == ""
+
+
+def test_by_name() -> None:
+    outputs = [Output(name, value, 0.0) for name, value in (("a", 1.0), ("b", 2.0), ("a", 3.0))]
+    assert by_name(outputs) == {"a": [1.0, 3.0], "b": 2.0}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,3 +67,54 @@ def test_every_layer_is_timed(
 def test_what_is_needed(workspace: Path, caffe: Caffe, argv: tuple[str, ...], says: str) -> None:
     run = caffe(*argv)
     assert (run.code, run.messages("F")) == (1, [says])
+
+
+LAYERS = ["data", "conv", "relu", "ip", "loss"]
+
+
+def test_json(workspace: Path, caffe: Caffe) -> None:
+    run = caffe(*TIME, "-iterations", "2", "--json", "--quiet")
+    assert (run.code, run.err) == (0, "")
+    found = json.loads(run.out)
+    layers = found.pop("layers")
+    assert [layer["name"] for layer in layers] == LAYERS
+    assert layers[1]["type"] == "Convolution"
+    for way in ("forward_ms", "backward_ms"):
+        assert found.pop(way) == pytest.approx(sum(layer[way] for layer in layers))
+    assert found.pop("total_ms") == pytest.approx(2 * found.pop("forward_backward_ms"))
+    assert found == {
+        "net": "small",
+        "phase": "TRAIN",
+        "device": "cpu",
+        "engine": "layerwise",
+        "warm_up_passes": 1,
+        "iterations": 2,
+    }
+    loud = caffe(*TIME, "-iterations", "2", "--json", "-phase", "TEST")
+    assert json.loads(loud.out)["phase"] == "TEST"
+    assert "Average time per layer: " in loud.messages("I")
+
+
+def test_quiet_leaves_the_averages_on_standard_output(workspace: Path, caffe: Caffe) -> None:
+    run = caffe(*TIME, "-iterations", "1", "--quiet")
+    assert run.err == ""
+    first, *lines = MS.sub("# ms", run.out).splitlines()
+    assert first == "Average time per layer: "
+    assert lines[:2] == ["      data\tforward: # ms.", "      data\tbackward: # ms."]
+    assert lines[-1] == "Total Time: # ms."
+
+
+def test_a_table_on_a_terminal(
+    workspace: Path, caffe: Caffe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    run = caffe(*TIME, "-iterations", "2")
+    assert run.out == ""
+    shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", run.err)
+    assert "small, TRAIN, cpu: milliseconds, mean of 2 passes" in shown
+    assert "Average" not in shown
+    shares = re.findall(r"│ (\w+) +│ \w+ +│ +[\d.]+ │ +[\d.]+ │ +([\d.]+)% │", shown)
+    assert [name for name, _ in shares] == LAYERS
+    assert sum(float(share) for _, share in shares) == pytest.approx(100, abs=0.3)
+    assert re.search(r"│ all layers │ +│ +[\d.]+ │ +[\d.]+ │ of [\d.]+ │", shown)

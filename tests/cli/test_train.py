@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from moka.cli.train import batch_size
+from moka.report.tensorboard import TensorBoard
 from moka.schema import caffe_pb2, read_binary
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Caffe
+    from tests.conftest import NetMaker
 
 SOLVER = ("train", "-solver", "solver.prototxt")
 PATIENCE_S = 60.0  # for a process to start or end; only a failure waits that long
@@ -320,3 +324,54 @@ def test_a_layer_in_python_that_raises(
     assert run.messages("F") == [
         f'ValueError: too wet (raised by layer "loss" (Python, {module}.Loss))'
     ]
+
+
+def test_records_as_json_and_scalars_for_tensorboard(caffe: Caffe) -> None:
+    run = caffe(*SOLVER, "--json_log=run.jsonl", "--tensorboard", "board")
+    assert run.code == 0
+    records = [json.loads(line) for line in Path("run.jsonl").read_text().splitlines()]
+    assert [r["iteration"] for r in records if r["record"] == "IterationCompleted"] == [0, 1, 2, 3]
+    assert records[-1]["record"] == "SolvingCompleted"
+    (events,) = Path("board").iterdir()
+    assert b"train/images_per_s" in events.read_bytes()
+    assert b"test/accuracy" in events.read_bytes()
+    assert "Iteration 0, lr = 0.01" in run.messages("I")  # as ever
+
+
+@pytest.mark.parametrize("flag", ["--json_log=gone/file", "--tensorboard=net.prototxt"])
+def test_records_that_cannot_be_written(caffe: Caffe, flag: str) -> None:
+    run = caffe(*SOLVER, flag)
+    assert run.code == 1
+    assert run.messages("F")[0].startswith(flag.replace("=", " ") + " cannot be written: ")
+    assert snapshots() == []
+
+
+def test_images_a_second_on_a_terminal(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert re.search(r" [\d,]+ images/s ", caffe(*SOLVER).err)
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted"),
+    [
+        ("input_param { shape { dim: 7 dim: 3 } }", 7),
+        ("input_param { shape { } }", 0),
+    ],
+)
+def test_batch_size(make_net: NetMaker, layers: str, wanted: int) -> None:
+    assert batch_size(make_net(f'layer {{ name: "x" type: "Input" top: "x" {layers} }}')) == wanted
+
+
+def test_images_an_iteration_takes(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Recorder(TensorBoard):
+        def __init__(self, folder: str, *, images: int) -> None:
+            seen.append(images)
+            super().__init__(folder)
+
+    monkeypatch.setattr("moka.cli.train.TensorBoard", Recorder)
+    Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + "iter_size: 3")
+    assert caffe(*SOLVER, "--tensorboard=board").code == 0
+    assert seen == [12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -63,6 +64,14 @@ def check_table(got: str, recorded: str, phase: str) -> None:
     assert [row[2] for row in mine] == pytest.approx([row[2] for row in theirs], rel=1e-3, abs=1e-5)
 
 
+def check_csv(got: str, recorded: list[list[str]]) -> None:
+    header, *rows = csv.reader(got.splitlines())
+    assert header == recorded[0]
+    assert len(rows) == len(recorded[1:])
+    for mine, theirs in zip(rows, recorded[1:], strict=True):
+        assert list(map(float, mine)) == pytest.approx(list(map(float, theirs)), rel=1e-6)
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_text(
     folder: Path,
@@ -89,5 +98,7 @@ def test_text(
     if check.get("tables"):
         check_table(err, recorded, "Train")
         check_table(err, recorded, "Test")
+    for name, rows in check.get("csv", {}).items():
+        check_csv(Path(name).read_text(), rows)
     for name in check.get("creates", ()):
         assert Path(name).exists()

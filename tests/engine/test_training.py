@@ -360,3 +360,34 @@ def test_mixed_precision_is_near_single_precision(make_net: NetMaker, device: to
     assert mixed == pytest.approx(plain, rel=3e-2)
     cosine = torch.nn.functional.cosine_similarity(plain_grads, mixed_grads, dim=0)
     assert cosine > 0.99
+
+
+IN_PLACE = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 8 dim: 16 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 32 bias_term: false } }
+layer { name: "%s" type: "%s" bottom: "y" top: "%s" }
+layer { name: "ip2" type: "InnerProduct" bottom: "%s" top: "z"
+  inner_product_param { num_output: 4 bias_term: false } }
+layer { name: "loss" type: "Reduction" bottom: "z" top: "loss" loss_weight: 1 }
+"""
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "Sigmoid", "TanH"])
+@pytest.mark.parametrize("top", ["y", "a"])
+def test_activations_are_kept_once(make_net: NetMaker, kind: str, top: str) -> None:
+    """What autograd keeps for the backward pass: the input, and the layer's top, not its bottom."""
+    net = make_net(IN_PLACE % (kind, kind, top, top), caffe_pb2.TRAIN)
+    weights = {w.untyped_storage().data_ptr() for layer in net.layers for w in layer.weights}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        blobs = net.propagate({"x": torch.randn(8, 16)}, ["loss"])
+    assert blobs["loss"].requires_grad
+    assert sum(kept.values()) == 4 * (8 * 16 + 8 * 32)

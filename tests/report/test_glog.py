@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from moka.errors import UsageError
+from moka.report import glog
 from moka.report.glog import GlogFormatter, log_to_file, log_to_stderr
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6}\s+\d+ [\w./\\-]+:\d+\] ")
@@ -104,3 +108,62 @@ def test_a_log_folder_that_is_not_there(tmp_path: Path) -> None:
         log_to_file(str(tmp_path / "none")),
     ):
         pass
+
+
+def test_a_log_folder_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOG_log_dir", str(tmp_path / "env"))
+    (tmp_path / "env").mkdir()
+    (tmp_path / "flag").mkdir()
+    with log_to_stderr(), log_to_file(""):
+        log.info("said")
+    assert (tmp_path / "env" / "caffe.INFO").read_text().endswith("] said\n")
+    with log_to_file(str(tmp_path / "flag")):
+        pass
+    assert (tmp_path / "flag" / "caffe.INFO").exists()
+
+
+@pytest.fixture
+def _log_as_before() -> Iterator[None]:
+    before = log.handlers[:], log.level
+    yield
+    log.handlers[:], level = before
+    log.setLevel(level)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+@pytest.mark.parametrize(
+    ("arguments", "letters"),
+    [((), "EF"), ((0,), "EF"), ((0, True), "IIWEF"), ((1, True), "WEF"), ((3, False), "F")],
+)
+def test_init_log(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[int, bool], letters: str
+) -> None:
+    glog.init_log(2, True)
+    glog.init_log(*arguments)
+    say_everything()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[0] for line in lines] == list(letters)
+    assert all(PREFIX.match(line) for line in lines)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+def test_a_line_of_the_callers(capsys: pytest.CaptureFixture[str]) -> None:
+    glog.log("before")
+    glog.init_log(0, True)
+    glog.log("100% done")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert PREFIX.sub("", line) == "100% done"
+    assert "test_glog.py:" in line
+
+
+def test_importing_sets_up_no_logging() -> None:
+    program = """
+import logging
+import caffe, moka
+import moka.api, moka.cli.main
+loggers = [logging.root, *map(logging.getLogger, ("moka", "moka.detail"))]
+assert not any(each.handlers for each in loggers), loggers
+assert [each.level for each in loggers] == [logging.WARNING, 0, 0]
+assert all(each.propagate for each in loggers)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -23,11 +23,11 @@ CODES = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
 class Screen:
-    """A terminal of 120 columns that remembers what was written to it."""
+    """A terminal, of 120 columns, that remembers what was written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 120, height: int = 40) -> None:
         self.file = StringIO()
-        self.console = Console(file=self.file, force_terminal=True, width=120)
+        self.console = Console(file=self.file, force_terminal=True, width=width, height=height)
 
     @property
     def text(self) -> str:
@@ -111,3 +111,63 @@ def test_names_that_look_like_markup(screen: Screen, report: TerminalReport) -> 
     report(TestCompleted(20, 0, (Output("acc[1]", 0.5, 0.0),), None))
     for text in ("a[/b]/x.caffemodel", "acc[1] = 0.5"):
         assert text in screen.text
+
+
+def train(screen: Screen, iterations: int = 50, start: int = 0, images: int = 0) -> list[str]:
+    """The last lines on a screen, after a run whose loss falls from 4 to 1; it was resumed."""
+    report = TerminalReport(screen.console, images=images)
+    report(SolvingStarted("LeNet", "fixed", 0, 1000))
+    for i in range(iterations):
+        loss = 4 - 3 * i / max(iterations - 1, 1)
+        lapse = {"displayed": i > 0, "lapse_s": 0.5, "lapse_iterations": 100}
+        report(IterationCompleted(start + i, loss, 0.01, **lapse))  # type: ignore[arg-type]
+    report.close()
+    return screen.text.splitlines()[-11:]
+
+
+def test_the_loss_as_a_chart() -> None:
+    title, *rows, axis, bar = train(Screen(), start=500)
+    assert title.strip() == "loss"
+    assert rows[0].startswith("       4 ┤")
+    assert rows[-1].startswith("       1 ┤")
+    assert len(rows) == 8
+    assert {len(row) for row in [*rows, axis]} == {119}
+    assert axis.split() == ["└", "iteration", "500", "549"]
+    assert "550/1000" in bar
+
+
+@pytest.mark.parametrize(("width", "height"), [(59, 40), (120, 19)])
+def test_no_chart_where_there_is_no_room(width: int, height: int) -> None:
+    screen = Screen(width, height)
+    train(screen)
+    assert "┤" not in screen.text
+    assert "loss 1 " in screen.text
+
+
+def test_no_chart_without_the_characters_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(Console, "encoding", "ascii")
+    assert "50/1000" in train(screen)[-1]
+    assert "┤" not in screen.text
+
+
+def test_no_chart_of_one_point() -> None:
+    screen = Screen()
+    train(screen, iterations=1)
+    assert "┤" not in screen.text
+
+
+@pytest.mark.parametrize(
+    ("width", "parts", "missing"),
+    [
+        (120, ("LeNet", "━", "50/1000", "loss 1 ", "lr 0.01", "12,800 images/s", "0:0"), ""),
+        (80, ("50/1000", "loss 1 ", "lr 0.01", "12,800 images/s", "0:0"), "LeNet"),
+        (50, ("50/1000", "loss 1 ", "lr 0.01"), "images"),
+    ],
+)
+def test_a_bar_for_every_width(width: int, parts: tuple[str, ...], missing: str) -> None:
+    bar = train(Screen(width), images=64)[-1]
+    for part in parts:
+        assert part in bar
+    assert not missing or missing not in bar
+    assert len(bar) <= width

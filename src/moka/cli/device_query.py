@@ -14,6 +14,7 @@ log = logging.getLogger("moka")
 
 def device_query(flags: dict[str, Any]) -> None:
     """Print the properties of each GPU of `-gpu`."""
+    say = print if flags["quiet"] else log.info
     log.info("Querying GPUs %s", flags["gpu"])
     for i in gpu_ids(flags["gpu"]):
         properties = torch.cuda.get_device_properties(i)
@@ -25,4 +26,4 @@ def device_query(flags: dict[str, Any]) -> None:
             ("Total global memory", properties.total_memory),
             ("Number of multiprocessors", properties.multi_processor_count),
         ):
-            log.info("%-31s%s", f"{name}:", value)
+            say(f"{f'{name}:':<31}{value}")

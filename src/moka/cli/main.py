@@ -49,6 +49,14 @@ FLAGS = {
             "Optional; the pretrained weights to initialize finetuning, separated by ','."
             " Cannot be set simultaneously with snapshot.",
         ),
+        Flag("quiet", False, "Log warnings and errors only; results go to standard output."),
+        Flag("json", False, "Print the result as JSON too. Used for 'test' and 'time'."),
+        Flag("json_log", "", "Optional; append what happens in 'train' to this file, as JSON."),
+        Flag(
+            "tensorboard",
+            "",
+            "Optional; write the scalars of 'train' into this folder.",
+        ),
         Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
         Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
         Flag("log_dir", "", "If specified, logfiles are written into this directory too."),
@@ -71,6 +79,8 @@ COMMANDS = {
 }
 # Programs of their own that `caffe` runs as well: what each is for, and where its function is.
 TOOLS = {
+    "parse_log": ("make tables of a training log", "parse_log:main"),
+    "plot": ("draw charts of training logs", "plot:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
     "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),
     "upgrade_solver_proto_text": ("bring a solver to today's form", "upgrade_proto:solver_text"),
@@ -91,7 +101,8 @@ def tool(name: str) -> Callable[[Sequence[str]], int]:
 def usage() -> str:
     """What `caffe` alone prints."""
     listed = [*COMMANDS.items(), *((name, text) for name, (text, _) in TOOLS.items())]
-    commands = "\n".join(f"  {name:<15} {text}" for name, text in listed)
+    width = max(len(name) for name, _ in listed)
+    commands = "\n".join(f"  {name:<{width}} {text}" for name, text in listed)
     flags = "\n".join(flag.describe() for _, flag in sorted(FLAGS.items()))
     return (
         "caffe: command line brew\nusage: caffe <command> <args>\n\ncommands:\n"
@@ -102,8 +113,8 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: a tool's, or 0, or 1 after an error of the user's."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in TOOLS:
-        return tool(argv[0])(argv[1:])
+    if argv and (name := _underscored(argv[0])) in TOOLS:
+        return tool(name)(argv[1:])
     on_terminal = sys.stderr.isatty()
     with log_to_stderr(plain=on_terminal):
         try:
@@ -126,12 +137,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 130  # as a shell says it: ended by SIGINT
 
 
+def _underscored(name: str) -> str:
+    """A command's name; `parse-log` is `parse_log`."""
+    return name.replace("-", "_")
+
+
 def _run(argv: Sequence[str]) -> int:
     words, flags = parse(argv, FLAGS)
     if flags["flagfile"]:
         words, flags = parse([*flags_of(flags["flagfile"]), *argv], FLAGS)
-    if flags["minloglevel"]:
-        set_level(flags["minloglevel"])
+    if level := max(flags["minloglevel"], int(flags["quiet"])):
+        set_level(level)
     if flags["version"]:
         from moka import __version__
 
@@ -140,14 +156,15 @@ def _run(argv: Sequence[str]) -> int:
     if flags["help"] or flags["helpshort"] or len(words) != 1:
         print(usage())
         return 0
-    if words[0] not in COMMANDS:
+    name = _underscored(words[0])
+    if name not in COMMANDS:
         log.error("Available caffe actions:")
-        for name in sorted(COMMANDS):
-            log.error("\t%s", name)
+        for each in sorted(COMMANDS):
+            log.error("\t%s", each)
         known = (*COMMANDS, *TOOLS)
         raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], known))
     with log_to_file(flags["log_dir"]):
-        command(words[0])(flags)
+        command(name)(flags)
     return 0
 
 

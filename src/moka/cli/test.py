@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from moka.cli import device
@@ -11,6 +13,7 @@ from moka.engine.training import TrainingStep
 from moka.errors import UsageError
 from moka.net import build_net
 from moka.report.caffe_log import output_text
+from moka.report.json_lines import to_json
 from moka.report.records import Output
 from moka.schema import caffe_pb2
 from moka.weights import load_weights
@@ -37,10 +40,22 @@ def test(flags: dict[str, Any]) -> None:
     scored = score(TrainingStep(net), flags["iterations"], _say_batch)
     if scored is not None:
         means, loss = scored
-        log.info("Loss: %g", loss)
+        say = print if flags["quiet"] and not flags["json"] else log.info
+        say(f"Loss: {loss:g}")
         for mean in means:
-            log.info(output_text(mean))
+            say(output_text(mean))
+        if flags["json"]:
+            result = {"iterations": flags["iterations"], "loss": loss, "outputs": by_name(means)}
+            print(to_json(result))
     net.close()
+
+
+def by_name(outputs: Iterable[Output]) -> dict[str, float | list[float]]:
+    """Values of outputs: a number, or a list for a blob of several."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for output in outputs:
+        values[output.name].append(output.value)
+    return {name: found if len(found) > 1 else found[0] for name, found in values.items()}
 
 
 def _say_batch(number: int, outputs: tuple[Output, ...]) -> None:

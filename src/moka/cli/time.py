@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from moka.cli import device
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError
 from moka.net import Net, build_net
+from moka.report.json_lines import to_json
 from moka.schema import caffe_pb2
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Of one pass, on average."""
+
+    name: str
+    type: str
+    forward_ms: float
+    backward_ms: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What `caffe time` measures.
+
+    Attributes:
+        engine: runs one layer after the other, and waits for each.
+        warm_up_passes: that came before and are not counted.
+        forward_ms, backward_ms: the sums over all layers.
+        forward_backward_ms: of a whole pass, with what lies between the layers.
+        total_ms: all iterations.
+    """
+
+    net: str
+    phase: str
+    device: str
+    engine: str
+    warm_up_passes: int
+    iterations: int
+    forward_ms: float
+    backward_ms: float
+    forward_backward_ms: float
+    total_ms: float
+    layers: tuple[LayerTime, ...]
+
 
 PHASES = {"": caffe_pb2.TRAIN, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 
@@ -41,15 +84,25 @@ def time(flags: dict[str, Any]) -> None:
     log.info("Initial loss: %g", engine.forward())
     log.info("Performing Backward")
     engine.backward()
-    _measure(net, engine, flags["iterations"])
+    log.info("*** Benchmark begins ***")
+    log.info("Testing for %d iterations.", flags["iterations"])
+    timing = measure(net, engine, flags["iterations"])
     net.close()
+    if flags["json"]:
+        print(to_json(asdict(timing)))
+    if sys.stderr.isatty() and not flags["quiet"]:
+        Console(stderr=True).print(time_table(timing))
+    elif not (flags["quiet"] and flags["json"]):
+        say = print if flags["quiet"] else log.info
+        for sentence in _sentences(timing):
+            say(sentence)
+    log.info("*** Benchmark ends ***")
 
 
-def _measure(net: Net, engine: Layerwise, iterations: int) -> None:
+def measure(net: Net, engine: Layerwise, iterations: int) -> Timing:
+    """Run every layer forward, then backward, each by itself; one pass has to be over already."""
     layers = range(len(net.layers))
     forward_s, backward_s = [0.0] * len(layers), [0.0] * len(layers)
-    log.info("*** Benchmark begins ***")
-    log.info("Testing for %d iterations.", iterations)
     start = perf_counter()
     for k in range(iterations):
         begun = perf_counter()
@@ -61,16 +114,55 @@ def _measure(net: Net, engine: Layerwise, iterations: int) -> None:
         detail.info("Iteration: %d forward-backward time: %g ms.", k + 1, ms)
     total_ms = (perf_counter() - start) * 1e3
     per = 1e3 / iterations
-    log.info("Average time per layer: ")
-    for i in layers:
-        name = net.graph.nodes[i].name
-        log.info("%10s\tforward: %g ms.", name, forward_s[i] * per)
-        log.info("%10s\tbackward: %g ms.", name, backward_s[i] * per)
-    log.info("Average Forward pass: %g ms.", sum(forward_s) * per)
-    log.info("Average Backward pass: %g ms.", sum(backward_s) * per)
-    log.info("Average Forward-Backward: %g ms.", total_ms / iterations)
-    log.info("Total Time: %g ms.", total_ms)
-    log.info("*** Benchmark ends ***")
+    return Timing(
+        net=net.name,
+        phase=caffe_pb2.Phase.Name(net.graph.phase),
+        device=str(net.device),
+        engine="layerwise",
+        warm_up_passes=1,
+        iterations=iterations,
+        forward_ms=sum(forward_s) * per,
+        backward_ms=sum(backward_s) * per,
+        forward_backward_ms=total_ms / iterations,
+        total_ms=total_ms,
+        layers=tuple(
+            LayerTime(node.name, node.type, forward * per, backward * per)
+            for node, forward, backward in zip(net.graph.nodes, forward_s, backward_s, strict=True)
+        ),
+    )
+
+
+def _sentences(timing: Timing) -> Iterator[str]:
+    """As Caffe says it."""
+    yield "Average time per layer: "
+    for layer in timing.layers:
+        yield f"{layer.name:>10}\tforward: {layer.forward_ms:g} ms."
+        yield f"{layer.name:>10}\tbackward: {layer.backward_ms:g} ms."
+    yield f"Average Forward pass: {timing.forward_ms:g} ms."
+    yield f"Average Backward pass: {timing.backward_ms:g} ms."
+    yield f"Average Forward-Backward: {timing.forward_backward_ms:g} ms."
+    yield f"Total Time: {timing.total_ms:g} ms."
+
+
+def time_table(timing: Timing) -> Table:
+    """For a terminal: a row for each layer, with its share of the whole, and the sums."""
+    title = (
+        f"{timing.net}, {timing.phase}, {timing.device}:"
+        f" milliseconds, mean of {timing.iterations} passes"
+    )
+    table = Table(title=Text(title), title_justify="left", show_footer=True)
+    both = timing.forward_ms + timing.backward_ms
+    table.add_column("layer", "all layers")
+    table.add_column("type")
+    table.add_column("forward", f"{timing.forward_ms:.3f}", justify="right")
+    table.add_column("backward", f"{timing.backward_ms:.3f}", justify="right")
+    table.add_column("share", f"of {both:.3f}", justify="right")
+    for layer in timing.layers:
+        ms = layer.forward_ms, layer.backward_ms
+        share = sum(ms) / both if both else 0.0
+        cells = (layer.name, layer.type, *(f"{each:.3f}" for each in ms), f"{share:.1%}")
+        table.add_row(*map(Text, cells))
+    return table
 
 
 def _timed(where: torch.device, run: Any) -> float:

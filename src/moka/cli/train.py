@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
@@ -14,8 +14,11 @@ import torch
 from moka.cli import device
 from moka.cli.net_table import net_table
 from moka.errors import UsageError
+from moka.layers.source import Source
+from moka.net import Net
 from moka.report.caffe_log import log_record
-from moka.report.records import Listener
+from moka.report.json_lines import JsonLines
+from moka.report.tensorboard import TensorBoard
 from moka.report.terminal import TerminalReport
 from moka.schema import caffe_pb2
 from moka.solver.config import read_solver
@@ -55,15 +58,11 @@ def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.
     state = flags["snapshot"]
     if config.random_seed < 0:
         torch.seed()
-    on_terminal = sys.stderr.isatty()
-    report: Listener = TerminalReport() if on_terminal else log_record
-    solver = Solver(config, file=flags["solver"], listeners=[report], device=where)
-    if isinstance(report, TerminalReport):
-        report.console.print(net_table(solver.net))
-    if state == "auto":
-        state = latest_state(solver.prefix)
-        log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
-    try:
+    solver = Solver(config, file=flags["solver"], device=where)
+    with closing(solver), _reporting(solver, flags):
+        if state == "auto":
+            state = latest_state(solver.prefix)
+            log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
         with _listening_to_signals(solver, flags):
             if state:
                 log.info("Resuming from %s", state)
@@ -71,10 +70,37 @@ def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.
             log.info("Starting Optimization")
             solver.solve()
             detail.info("Optimization Done.")
-    finally:
-        if isinstance(report, TerminalReport):
-            report.close()
-        solver.close()
+
+
+@contextmanager
+def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
+    """Give the solver its listeners: the log or the terminal, and the files that flags name."""
+    images = batch_size(solver.net) * solver.config.iter_size
+    with ExitStack() as listening:
+        if sys.stderr.isatty() and not flags["quiet"]:
+            report = listening.enter_context(closing(TerminalReport(images=images)))
+            report.console.print(net_table(solver.net))
+            solver.listeners.append(report)
+        else:
+            solver.listeners.append(log_record)
+        if folder := flags["tensorboard"]:
+            board = listening.enter_context(closing(TensorBoard(folder, images=images)))
+            solver.listeners.append(board)
+        if file := flags["json_log"]:
+            solver.listeners.append(listening.enter_context(closing(JsonLines(file))))
+        yield
+
+
+def batch_size(net: Net) -> int:
+    """How many images a pass takes: the length of the first top of the first data layer that has
+    axes; 0 if there is none."""
+    tops = (
+        node.tops[0]
+        for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True)
+        if isinstance(layer, Source) and node.tops
+    )
+    shapes = (net.blobs[top].shape for top in tops)
+    return next((shape[0] for shape in shapes if shape), 0)
 
 
 @contextmanager

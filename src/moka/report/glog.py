@@ -28,6 +28,7 @@ _LETTERS = {
     logging.ERROR: "E",
     logging.CRITICAL: "F",
 }
+_INIT_LOG = "caffe.init_log"  # the name of its handler
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
@@ -73,16 +74,42 @@ def set_level(number: int) -> None:
     logging.getLogger("moka").setLevel(_LEVELS[max(0, min(number, 3))])
 
 
+def init_log(level: int = 0, stderr: bool = False) -> None:
+    """Show the log of a program that uses Caffe as a library, in glog's form, on standard error.
+
+    Called again it replaces what it did before; other handlers of the logger stay.
+
+    Args:
+        level: show messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL.
+        stderr: False: only errors, as with glog, which would put the rest into files.
+    """
+    logger = logging.getLogger("moka")
+    for old in [h for h in logger.handlers if h.get_name() == _INIT_LOG]:
+        logger.removeHandler(old)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.set_name(_INIT_LOG)
+    handler.setFormatter(GlogFormatter())
+    handler.setLevel(logging.NOTSET if stderr else logging.ERROR)
+    logger.addHandler(handler)
+    set_level(level)
+
+
+def log(text: str) -> None:
+    """One line of the log, severity INFO, said by the caller."""
+    logging.getLogger("moka").info("%s", text, stacklevel=2)
+
+
 @contextmanager
 def log_to_file(folder: str) -> Iterator[None]:
     """Write the log to a file of the folder too, named as glog names it, with a link `caffe.INFO`.
 
     Args:
-        folder: "" for no file.
+        folder: "" takes the environment's GLOG_log_dir; if that is empty too, there is no file.
 
     Raises:
         UsageError: the file cannot be made.
     """
+    folder = folder or os.environ.get("GLOG_log_dir", "")
     if not folder:
         yield
         return

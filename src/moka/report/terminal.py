@@ -1,15 +1,18 @@
-"""A run on a terminal: a progress bar, a row for each test and snapshot."""
+"""A run on a terminal: the loss as a chart, a progress bar, a row for each test and snapshot."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from moka.report.caffe_log import output_text
 from moka.report.records import (
@@ -22,28 +25,34 @@ from moka.report.records import (
     SolvingStarted,
     TestCompleted,
 )
+from moka.report.text_chart import Curve, text_chart
+
+CHART_HEIGHT = 8  # lines
+CHART_NEEDS = 60, 20  # columns and lines of the terminal
 
 
 class TerminalReport:
-    """A listener that draws on a terminal (standard error, so that output can be piped)."""
+    """A listener that draws on a terminal (standard error, so that output can be piped).
 
-    def __init__(self, console: Console | None = None) -> None:
+    A narrow terminal gets no chart, a narrower one no bar, only numbers.
+
+    Args:
+        images: an iteration takes; 0: speed is told in iterations.
+    """
+
+    def __init__(self, console: Console | None = None, *, images: int = 0) -> None:
         self.console = console or Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
-        self._task = self._progress.add_task("", total=None, status="", visible=False)
-        self._speed = ""
+        self._images = images
+        self._progress = Progress(*_columns(self.console.width), console=self.console)
+        self._task = self._progress.add_task("", total=None, status="", speed="", visible=False)
+        self._losses = Curve()
+        self._start = self._now = 0
+        self._live = Live(console=self.console, get_renderable=self._picture, refresh_per_second=4)
 
     def __call__(self, record: Record) -> None:
         match record:
             case SolvingStarted():
-                self._progress.start()
+                self._live.start()
                 self._progress.update(
                     self._task,
                     description=record.net,
@@ -78,17 +87,49 @@ class TerminalReport:
                 )
 
     def _iteration(self, r: IterationCompleted) -> None:
-        if r.displayed and r.lapse_s and r.lapse_iterations:
-            self._speed = f"  {r.lapse_iterations / r.lapse_s:.0f} it/s"
+        if not self._losses.points:
+            self._start = r.iteration
+        self._now = r.iteration
+        self._losses.add(r.loss)
         self._progress.update(
             self._task,
             completed=r.iteration + 1,
-            status=f"loss {r.loss:<8.4g} lr {r.rate:<8.3g}{self._speed}",
+            status=f"loss {r.loss:<8.4g} lr {r.rate:<8.3g}",
         )
+        if r.displayed and r.lapse_s and r.lapse_iterations:
+            iterations = r.lapse_iterations / r.lapse_s
+            images = f"{iterations * self._images:,.0f} images/s"
+            speed = images if self._images else f"{iterations:.3g} it/s"
+            self._progress.update(self._task, speed=speed)
+
+    def _picture(self) -> RenderableType:
+        """The chart, if there is room for it, above the bar."""
+        console, points = self.console, list(self._losses.points)
+        fits = console.width >= CHART_NEEDS[0] and console.height >= CHART_NEEDS[1]
+        if len(points) < 2 or not fits or not console.encoding.startswith("utf"):
+            return self._progress
+        width = min(console.width, 120) - 1
+        lines = text_chart(points, width, CHART_HEIGHT)
+        first, last = f"iteration {self._start}", f"{self._now}"
+        margin = lines[0].index("┤")
+        lines.append(" " * margin + f"└ {first}{last:>{width - margin - 2 - len(first)}}")
+        return Group(Text(f"{'loss':>{margin + 1}}"), Text("\n".join(lines)), self._progress)
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self._progress.stop()
+        self._live.stop()
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """The parts of the bar that a terminal of this width has room for."""
+    name = TextColumn("{task.description}", style="bold", markup=False)
+    status = TextColumn("{task.fields[status]}", markup=False)
+    speed = TextColumn("{task.fields[speed]}", markup=False)
+    if width < 60:
+        return [MofNCompleteColumn(), status]
+    if width < 100:
+        return [MofNCompleteColumn(), status, speed, TimeRemainingColumn()]
+    return [name, BarColumn(24), MofNCompleteColumn(), status, speed, TimeRemainingColumn()]

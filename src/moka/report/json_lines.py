@@ -1,0 +1,53 @@
+"""A run's records as JSON, one object a line: for programs, where Caffe's log is for people."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from moka.errors import UsageError
+from moka.report.records import Record
+from moka.schema.text import PathLike
+
+
+class JsonLines:
+    """A listener that writes each record to a file, at its end: a resumed run goes on there.
+
+    A line is an object of the record's own fields, and before them `record`, its kind
+    (`IterationCompleted` and so on), and `time_s`, seconds since 1970.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        try:
+            self._file = open(path, "a", buffering=1)  # noqa: SIM115, open as long as the run
+        except OSError as error:
+            raise UsageError(f"--json_log {path} cannot be written: {error.strerror}.") from None
+
+    def __call__(self, record: Record) -> None:
+        head = {"record": type(record).__name__, "time_s": round(time.time(), 6)}
+        self._file.write(to_json(head | asdict(record)) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON; a number that is not finite, for which JSON has no word, becomes null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+    return value

@@ -1,0 +1,193 @@
+"""A training log read back to numbers; it may be BVLC Caffe's, NVCaffe's or ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import nan
+from pathlib import Path
+
+from moka.errors import DataError
+from moka.schema.text import PathLike
+
+# Severity, date (a year only since glog 0.6), time, thread, source position.
+_LINE = re.compile(
+    r"[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [^]]*:\d+\] ?(.*)"
+)
+_NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan(?:\(ind\))?))(?![\w.])"
+_ITERATION = re.compile(r"\bIteration (\d+)\b")
+_LOSS = re.compile(rf"\bIteration \d+\b.*\bloss = {_NUMBER}")
+_RATE = re.compile(rf"\blr = {_NUMBER}")
+_OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
+
+
+@dataclass
+class Reading:
+    """What a log says of one display of the training, or of one test.
+
+    Attributes:
+        seconds: from the start of the (first) run to its first output.
+        rate_before: the last learning rate named before its outputs; nan: none.
+        rate: the learning rate of the iteration itself; nan in a test, and if it is not named.
+        loss: of training, averaged over `average_loss` iterations; nan in a test.
+        outputs: by name. A name that comes again, in a vector or in another test net, goes on as
+            `name.1`, `name.2`.
+        losses: names of the outputs that are losses: with a loss weight, or by their name.
+    """
+
+    iteration: int
+    seconds: float
+    rate_before: float
+    rate: float = nan
+    loss: float = nan
+    outputs: dict[str, float] = field(default_factory=dict)
+    losses: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Log:
+    """All of a log, in its order; a file may hold several runs, one resuming another."""
+
+    displays: list[Reading]
+    tests: list[Reading]
+
+
+def read_log(path: PathLike) -> Log:
+    """Read a log.
+
+    Raises:
+        DataError: the file cannot be read, or no iteration is in it.
+    """
+    try:
+        year = datetime.fromtimestamp(Path(path).stat().st_mtime).year
+        with open(path, "rb") as file:
+            wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # redirected by PowerShell
+        reader = _Reader(_Clock(year))
+        with open(path, encoding="utf-16" if wide else "utf-8", errors="replace") as lines:
+            for line in lines:
+                reader.take(line)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}.", file=path) from None
+    if not reader.displays and not reader.tests:
+        raise DataError(
+            "this log names no iteration.",
+            file=path,
+            advice="Give what `caffe train` wrote to standard error.",
+        )
+    return Log(reader.displays, reader.tests)
+
+
+class _Clock:
+    """Seconds since the first time it was asked; log lines name no year.
+
+    Args:
+        year: the one to begin with.
+    """
+
+    def __init__(self, year: int) -> None:
+        self._year = year
+        self._start: datetime | None = None
+        self._last_month = 0
+
+    def seconds(
+        self,
+        year: str | None,
+        month: int,
+        day: int,
+        hour: int,
+        minute: int,
+        second: int,
+        microsecond: int,
+    ) -> float:
+        """Of a line's date and time.
+
+        Raises:
+            ValueError: there is no such date or time.
+        """
+        if year:
+            self._year = int(year)
+        elif month < self._last_month:  # over New Year
+            self._year += 1
+        if (month, day) == (2, 29):
+            self._to_leap_year()
+        when = datetime(self._year, month, day, hour, minute, second, microsecond)
+        self._last_month = month
+        self._start = self._start or when
+        return (when - self._start).total_seconds()
+
+    def _to_leap_year(self) -> None:
+        """The file is younger than its lines: it was copied."""
+        back = self._year % 4
+        self._year -= back
+        if self._start:
+            self._start = self._start.replace(year=self._start.year - back)
+
+
+class _Reader:
+    """Takes a log line by line."""
+
+    def __init__(self, clock: _Clock) -> None:
+        self.displays: list[Reading] = []
+        self.tests: list[Reading] = []
+        self._clock = clock
+        self._iteration: int | None = None
+        self._rate = nan
+        self._open: dict[str, Reading] = {}  # what further outputs belong to, by phase
+
+    def take(self, line: str) -> None:
+        """One line; any other than a training run's is skipped."""
+        found = _LINE.search(line)
+        if not found:
+            return
+        year, *time, message = found.groups()
+        solving = message.startswith("Solving ")
+        if solving:
+            self._open.clear()
+        if name := _ITERATION.search(message):
+            self._iteration = int(name[1])
+        if self._iteration is None and not solving:
+            return  # the clock starts where the training does
+        try:
+            seconds = self._clock.seconds(year, *map(int, time))
+        except ValueError:
+            return
+        if self._iteration is not None:
+            self._take_message(message, self._iteration, seconds)
+
+    def _take_message(self, message: str, iteration: int, seconds: float) -> None:
+        if loss := _LOSS.search(message):
+            self._reading("Train", iteration, seconds).loss = _number(loss[1])
+        elif output := _OUTPUT.search(message):
+            reading = self._reading(output[1], iteration, seconds)
+            if not reading.outputs:
+                reading.seconds, reading.rate_before = seconds, self._rate
+            name = _another(output[2], reading.outputs)
+            reading.outputs[name] = _number(output[3])
+            if output[4] or "loss" in name.lower():
+                reading.losses.add(name)
+        elif rate := _RATE.search(message):
+            self._rate = _number(rate[1])
+            if display := self._open.get("Train"):
+                display.rate = self._rate
+
+    def _reading(self, phase: str, iteration: int, seconds: float) -> Reading:
+        """The one that is open for this phase and iteration, or a new one."""
+        reading = self._open.get(phase)
+        if reading is None or reading.iteration != iteration:
+            reading = self._open[phase] = Reading(iteration, seconds, self._rate)
+            (self.displays if phase == "Train" else self.tests).append(reading)
+        return reading
+
+
+def _another(name: str, taken: dict[str, float]) -> str:
+    """The name, or `name.1`, `name.2` where it is taken."""
+    count, free = 0, name
+    while free in taken:
+        count += 1
+        free = f"{name}.{count}"
+    return free
+
+
+def _number(text: str) -> float:
+    return float(text.removesuffix("(ind)"))  # as Windows prints a NaN

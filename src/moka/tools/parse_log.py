@@ -1,0 +1,174 @@
+"""A training log as tables: `parse_log LOGFILE OUTDIR` writes `<log>.train` and `<log>.test`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from math import nan
+from pathlib import Path
+
+from moka.errors import MokaError, UsageError
+from moka.report.log_file import Log, Reading, read_log
+from moka.schema.text import PathLike
+
+Row = dict[str, float]
+
+
+def parse_log(path: PathLike) -> tuple[list[Row], list[Row]]:
+    """A log's rows of training and of tests, one for each display and each test.
+
+    Returns:
+        (train, test); a row holds `NumIters`, `Seconds` since the start, `LearningRate` and the
+        outputs by name. The rate is the last one named before the row, so that of the display
+        before; the first row takes the second's. A last row that was cut off is left out.
+
+    Raises:
+        DataError: the file cannot be read, or no iteration is in it.
+    """
+    log = read_log(path)
+    train, test = _rows(log.displays), _rows(log.tests)
+    fix_initial_nan_learning_rate(train)
+    fix_initial_nan_learning_rate(test)
+    return train, test
+
+
+def _rows(readings: Iterable[Reading]) -> list[Row]:
+    rows = [
+        {"NumIters": float(r.iteration), "Seconds": r.seconds, "LearningRate": r.rate_before}
+        | r.outputs
+        for r in readings
+        if r.outputs
+    ]
+    if len(rows) > 1 and rows[0].keys() - rows[-1].keys():
+        del rows[-1]
+    return rows
+
+
+def fix_initial_nan_learning_rate(rows: Sequence[Row]) -> None:
+    """Give the first row, before which no rate is named, the rate of the second, if there is one;
+    whatever it had, as Caffe's own reader does."""
+    if len(rows) > 1:
+        rows[0]["LearningRate"] = rows[1]["LearningRate"]
+
+
+def save_csv_files(
+    logfile: PathLike,
+    folder: PathLike,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    delimiter: str = ",",
+    verbose: bool = False,
+) -> None:
+    """Write both tables into a folder, which is made if need be; none for no rows.
+
+    Raises:
+        UsageError: they cannot be written.
+    """
+    for kind, rows in (("train", train), ("test", test)):
+        write_csv(_target(logfile, folder, kind), rows, delimiter, verbose)
+
+
+def write_csv(
+    file: PathLike, rows: Sequence[Row], delimiter: str = ",", verbose: bool = False
+) -> None:
+    """Write rows under a header of all their columns; nothing for no rows.
+
+    Args:
+        delimiter: one character.
+        verbose: say on standard output what was written.
+
+    Raises:
+        UsageError: it cannot be written, or the delimiter is no single character.
+    """
+    if not rows:
+        if verbose:
+            print(f"Not writing {file}; no lines to write")
+        return
+    header = list(dict.fromkeys(column for row in rows for column in row))
+    try:
+        with open(file, "w", newline="") as out:
+            writer = csv.DictWriter(out, header, delimiter=delimiter, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
+    except (TypeError, ValueError):
+        raise UsageError(f"--delimiter takes one character, found '{delimiter}'.") from None
+    if verbose:
+        print(f"Wrote {file}")
+
+
+def save_tables(logfile: PathLike, folder: PathLike, log: Log, verbose: bool = False) -> None:
+    """Write the two tables of parse_log.sh into a folder: columns divided by blanks, as gnuplot and
+    `numpy.loadtxt` read them.
+
+    `<log>.train`: iteration, seconds, the loss averaged over `average_loss` iterations and the
+    iteration's own rate. `<log>.test`: iteration, seconds, the first output that is no loss, and
+    the first loss. `nan` stands for what the log does not say.
+
+    Raises:
+        UsageError: they cannot be written.
+    """
+    train = [(r, r.loss, r.rate) for r in log.displays]
+    test = [(r, first(r, losses=False), first(r, losses=True)) for r in log.tests]
+    for kind, header, rows in (
+        ("train", "#Iters Seconds TrainingLoss LearningRate", train),
+        ("test", "#Iters Seconds TestAccuracy TestLoss", test),
+    ):
+        cells = [header.split()]
+        cells += [[f"{r.iteration}", f"{r.seconds:.6f}", f"{a:g}", f"{b:g}"] for r, a, b in rows]
+        file = _target(logfile, folder, kind)
+        try:
+            file.write_text("\n".join(map(_aligned, cells)) + "\n")
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
+        if verbose:
+            print(f"Wrote {file}")
+
+
+def first(reading: Reading, *, losses: bool) -> float:
+    """The first output that is a loss, or that is none; nan: there is no such."""
+    found = (value for name, value in reading.outputs.items() if (name in reading.losses) is losses)
+    return next(found, nan)
+
+
+def _aligned(cells: Iterable[str]) -> str:
+    return " ".join(f"{cell:<14}" for cell in cells).rstrip()
+
+
+def _target(logfile: PathLike, folder: PathLike, kind: str) -> Path:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}.") from None
+    return Path(folder) / f"{Path(logfile).name}.{kind}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`parse_log LOGFILE OUTDIR [--verbose] [--delimiter ,] [--tables]`."""
+    parser = argparse.ArgumentParser(
+        prog="parse_log", description="Make tables of a training log: <log>.train and <log>.test."
+    )
+    parser.add_argument("logfile", help="what `caffe train` wrote to standard error")
+    parser.add_argument("output_dir", help="the folder for the tables")
+    parser.add_argument("--verbose", action="store_true", help="say what is written")
+    parser.add_argument("--delimiter", default=",", help="between columns (default: '%(default)s')")
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="write the tables of parse_log.sh instead, with blanks between columns",
+    )
+    flags = parser.parse_args(argv)
+    try:
+        if flags.tables:
+            save_tables(flags.logfile, flags.output_dir, read_log(flags.logfile), flags.verbose)
+        else:
+            tables = parse_log(flags.logfile)
+            save_csv_files(flags.logfile, flags.output_dir, *tables, flags.delimiter, flags.verbose)
+    except MokaError as error:
+        print(f"parse_log: {error}", file=sys.stderr)
+        return 1
+    return 0

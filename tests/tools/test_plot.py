@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moka.cli.main import main as caffe
+from moka.report import charts
+from moka.report.log_file import Log
+from moka.tools.plot import classic, main, plot
+
+LINE = "I0507 10:00:0{}.000000 12345 solver.cpp:239] {}\n"
+Drawn = list[tuple[list[str], int | None]]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = LINE.format(0, "Solving x")
+    text += "".join(LINE.format(i, f"Iteration {i}, loss = {4 - i}") for i in range(4))
+    Path("sub").mkdir()
+    for name in ("a.log", "b.txt", "sub/a.log"):
+        Path(name).write_text(text)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """What was drawn: names of logs, and the kind."""
+    calls: Drawn = []
+    draw = charts.draw
+
+    def record(logs: dict[str, Log], kind: int | None = None) -> object:
+        calls.append((list(logs), kind))
+        return draw(logs, kind)
+
+    monkeypatch.setattr(charts, "draw", record)
+    return calls
+
+
+def test_a_picture_beside_the_log(capsys: pytest.CaptureFixture[str], drawn: Drawn) -> None:
+    assert main(["sub/a.log"]) == 0
+    assert Path("sub/a.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == "Wrote sub/a.png\n"
+    assert drawn == [(["a"], None)]
+
+
+def test_several_logs_and_a_type(drawn: Drawn) -> None:
+    assert caffe(["plot", "a.log", "b.txt", "-o", "x.svg", "--type", "train-loss"]) == 0
+    assert b"<svg" in Path("x.svg").read_bytes()
+    assert drawn == [(["a", "b.txt"], 6)]
+
+
+def test_logs_of_one_name_are_told_apart_by_their_folders(drawn: Drawn) -> None:
+    plot(["a.log", "sub/a.log"], "x.png")
+    assert drawn == [(["a.log", "sub/a.log"], None)]
+
+
+def test_the_classic_arguments(drawn: Drawn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert classic(["7", "x.png", "a.log", "b.txt"]) == 0
+    assert Path("x.png").exists()
+    assert drawn == [(["a", "b.txt"], 7)]
+    assert classic(["9", "x.png", "a.log"]) == 1
+    assert capsys.readouterr().err.startswith("plot_training_log: there is no chart '9', only:")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["gone.log"], "caffe plot: gone.log: cannot be read: No such file or directory.\n"),
+        (
+            ["a.log", "--type", "0"],
+            "caffe plot: there is nothing for 'Test accuracy vs. Iters' in a",
+        ),
+        (["a.log", "-o", "x"], "caffe plot: x: a picture's name ends in "),
+    ],
+)
+def test_one_sentence(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
+    assert main(argv) == 1
+    assert capsys.readouterr().err.startswith(says)
+
+
+@pytest.mark.parametrize("program", [main, classic])
+def test_help_names_the_types(program: type, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        program(["--help"])
+    out = capsys.readouterr().out
+    for i, title in enumerate(charts.TITLES):
+        assert f"  {i}  {title}\n" in out
