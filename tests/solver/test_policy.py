@@ -28,11 +28,11 @@ RATES = [
         {0: 6 / (1 + exp(-2)), 4: 3.0, 6: 6 / (1 + exp(1))},
     ),
     (
-        'lr_policy: "cosine_decay" base_lr: 4 max_iter: 10',
+        'lr_policy: "cosine" base_lr: 4 max_iter: 10 min_lr: 0',
         {0: 4.0, 3: 2 + 2 * cos(0.3 * pi), 5: 2.0, 10: 0.0, 15: 0.0},
     ),
     (
-        'lr_policy: "cosine_decay" base_lr: 4 max_iter: 10 min_lr: 1',
+        'lr_policy: "cosine" base_lr: 4 max_iter: 10 min_lr: 1',
         {0: 4.0, 3: 2.5 + 1.5 * cos(0.3 * pi), 5: 2.5, 10: 1.0, 11: 1.0},
     ),
     (
@@ -112,12 +112,12 @@ def test_stage(text: str, wanted: dict[int, int]) -> None:
     ("text", "says"),
     [
         ('lr_policy: "sine"', r"policy: sine \(known: fixed, step"),
-        ('lr_policy: "cosine"', r"policy: cosine \(known: .*Did you mean \"cosine_decay\""),
+        ('lr_policy: "cosine" max_iter: 9', "policy: cosine without min_lr.* Add min_lr: 0 for"),
         ('lr_policy: "stp"', 'Did you mean "step"'),
         ("base_lr: 1", r"policy: \(none\)"),
         ('lr_policy: "step"', "stepsize > 0, got 0"),
         ('lr_policy: "poly"', "poly needs max_iter > 0, got 0"),
-        ('lr_policy: "cosine_decay"', "cosine_decay needs max_iter > 0, got 0"),
+        ('lr_policy: "cosine" min_lr: 0', "cosine needs max_iter > 0, got 0"),
         ('lr_policy: "multifixed"', "one stageiter for each stagelr, got 0 for 0"),
         ('lr_policy: "multifixed" stagelr: 1', "stagelr, got 0 for 1"),
         (

@@ -342,7 +342,7 @@ def check_same_run(straight: Solver, resumed: Solver) -> str:
     "text",
     [
         'larc: true larc_policy: "clip" larc_eta: 0.01',
-        'lr_policy: "cosine_decay" max_iter: 20 min_lr: 0.01 warmup_iter: 12',
+        'lr_policy: "cosine" max_iter: 20 min_lr: 0.01 warmup_iter: 12',
         'lr_policy: "multifixed" stagelr: 0.1 stageiter: 8 stagelr: 0.2 stageiter: 12'
         " rampup_interval: 11",
         "clip_value: 0.05 clip_gradients: 0.5",

@@ -59,10 +59,10 @@ def poly(p: SolverParameter, t: int) -> float:
     return p.min_lr + (p.base_lr - p.min_lr) * power(1 - t / p.max_iter, p.power)
 
 
-def cosine_decay(p: SolverParameter, t: int) -> float:
+def cosine(p: SolverParameter, t: int) -> float:
     """From base_lr to min_lr along half a cosine, over max_iter iterations; then min_lr.
 
-    Loshchilov and Hutter, 2017, without restarts. Not named "cosine": Caffe refuses that name.
+    Loshchilov and Hutter, 2017, without restarts.
     """
     return p.min_lr + (p.base_lr - p.min_lr) * (1 + cos(pi * min(1, t / p.max_iter))) / 2
 
@@ -86,7 +86,7 @@ POLICIES: dict[str, Policy] = {
     "multistep": multistep,
     "poly": poly,
     "sigmoid": sigmoid,
-    "cosine_decay": cosine_decay,
+    "cosine": cosine,
     "multifixed": multifixed,
     "plateau": fixed,  # times gamma for each drop
 }
@@ -131,9 +131,14 @@ def check_policy(p: SolverParameter) -> None:
             f" {', '.join(POLICIES)}).",
             advice=did_you_mean(p.lr_policy, POLICIES),
         )
+    if p.lr_policy == "cosine" and not p.HasField("min_lr"):
+        raise SolverError(  # as in BVLC Caffe, which has no cosine
+            "Unknown learning rate policy: cosine without min_lr, the rate it ends at.",
+            advice="Add min_lr: 0 for Moka's cosine.",
+        )
     if p.lr_policy == "step" and p.stepsize <= 0:
         raise SolverError(f"lr_policy step needs stepsize > 0, got {p.stepsize}.")
-    if p.lr_policy in ("poly", "cosine_decay") and p.max_iter <= 0:
+    if p.lr_policy in ("poly", "cosine") and p.max_iter <= 0:
         raise SolverError(f"lr_policy {p.lr_policy} needs max_iter > 0, got {p.max_iter}.")
     if p.lr_policy == "multifixed":
         _check_stages(p)
