@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from moka.cli import device
+from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError
 from moka.net import Net, build_net
@@ -41,6 +42,9 @@ def time(flags: dict[str, Any]) -> None:
     log.info("Initial loss: %g", engine.forward())
     log.info("Performing Backward")
     engine.backward()
+    if net.debug_info:
+        log_all_parameters(net)
+        net.debug_info = False  # the benchmark runs layers, not the net
     _measure(net, engine, flags["iterations"])
     net.close()
 
