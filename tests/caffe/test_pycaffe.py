@@ -375,3 +375,25 @@ def test_a_python_layer_is_the_users_own_object(
     assert net.forward()["y"].tolist() == [7]
     made.blobs[0].data[...] = 3
     assert net.params["c"][0].data.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("debug_info", [True, False])
+def test_the_debug_info_of_a_net(caplog: pytest.LogCaptureFixture, debug_info: bool) -> None:
+    caplog.set_level("INFO", "moka")
+    text = Path("train.prototxt").read_text()
+    Path("debug.prototxt").write_text(f"debug_info: {str(debug_info).lower()} {text}")
+    net = caffe.Net("debug.prototxt", caffe.TRAIN)
+    caplog.clear()
+    net.forward(end="ip")
+    net.backward()
+    said = [r.getMessage().strip().rpartition(": ")[0] for r in caplog.records]
+    assert said == debug_info * [
+        "[Forward] Layer data, top blob x data",
+        "[Forward] Layer data, top blob t data",
+        "[Forward] Layer ip, top blob y data",
+        "[Forward] Layer ip, param blob 0 data",
+        "[Forward] Layer ip, param blob 1 data",
+        "[Backward] Layer loss, bottom blob y diff",
+        "[Backward] Layer ip, param blob 0 diff",
+        "[Backward] Layer ip, param blob 1 diff",
+    ]

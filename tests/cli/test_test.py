@@ -74,3 +74,11 @@ def test_fifty_batches_unless_told_otherwise(caffe: Caffe) -> None:
 def test_what_is_needed(caffe: Caffe, argv: tuple[str, ...], says: str) -> None:
     run = caffe(*argv)
     assert (run.code, run.messages("F")) == (1, [says])
+
+
+def test_the_debug_info_of_a_net(caffe: Caffe) -> None:
+    net = Path("net.prototxt")
+    net.write_text("debug_info: true " + net.read_text())
+    messages = caffe(*TEST, "-iterations", "2").messages()
+    assert len([m for m in messages if m.startswith("    [Forward] Layer ip, top blob ip")]) == 2
+    assert not [m for m in messages if m.startswith("    [Backward]")]

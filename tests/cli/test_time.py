@@ -65,3 +65,18 @@ def test_every_layer_is_timed(
 def test_what_is_needed(workspace: Path, caffe: Caffe, argv: tuple[str, ...], says: str) -> None:
     run = caffe(*argv)
     assert (run.code, run.messages("F")) == (1, [says])
+
+
+def test_the_debug_info_of_a_net_is_logged_once(workspace: Path, caffe: Caffe) -> None:
+    net = Path("net.prototxt")
+    net.write_text("debug_info: true " + net.read_text())
+    run = caffe(*TIME, "-iterations", "2")
+    assert run.code == 0
+    # The feed reads ahead and says so when it comes to the end of the data.
+    messages = [m for m in run.messages("I") if not m.startswith("Restarting data")]
+    first = messages.index("Performing Forward")
+    assert messages[first + 1].startswith("    [Forward] Layer data, top blob data data: ")
+    assert len([m for m in messages if m.startswith("    [Forward] Layer ip, top")]) == 1
+    assert len([m for m in messages if m.startswith("    [Backward] Layer ip, bottom")]) == 1
+    (summary,) = run.messages("E")
+    assert summary.startswith("    [Backward] All net params (data, diff): L1 norm = (")

@@ -10,17 +10,15 @@ from rich.console import Console
 
 from moka.cli.net_table import net_table
 from moka.errors import MokaError, SolverError
-from moka.memory import FLOAT_BYTES
-from moka.net import parameter_count
 from moka.schema import caffe_pb2
 from moka.schema.text import PathLike
 from moka.solver.dry_run import (
+    count_tests,
     expected_s,
     history_bytes,
     measure,
     problems_of,
     snapshot_bytes,
-    tests_between,
     writing_layer,
 )
 from moka.solver.solver import Solver
@@ -63,20 +61,28 @@ def _print_nets(solver: Solver) -> None:
 
 
 def memory_text(solver: Solver) -> str:
-    """What training takes, in MB of 10^6 bytes."""
+    """What training takes."""
     memory = solver.net.memory
-    learned = FLOAT_BYTES * parameter_count(solver.net)
     rows = [
         ("parameters", memory.parameters),
-        ("their gradients", learned),
+        ("their gradients", memory.parameters),
         (f"histories of {solver.config.type}", history_bytes(solver)),
         ("blobs in training", memory.data),
         ("their gradients, at most", memory.data),
         *((f"blobs of test net #{i}", n.memory.peak) for i, n in enumerate(solver.test_nets)),
     ]
-    lines = [f"  {name:28} {size / 1e6:12,.1f} MB" for name, size in rows]
-    snapshot = f"A snapshot takes {snapshot_bytes(solver) / 1e6:,.1f} MB on the disk."
+    lines = [f"  {name:28} {size_text(size):>12}" for name, size in rows]
+    snapshot = f"A snapshot takes {size_text(snapshot_bytes(solver))} on the disk."
     return "\n".join(["Memory:", *lines, snapshot])
+
+
+def size_text(size: float) -> str:
+    """`1.7 MB`: bytes in steps of 1000."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.2f} GB"
 
 
 def time_text(config: caffe_pb2.SolverParameter, solver: Solver) -> str:
@@ -90,7 +96,7 @@ def time_text(config: caffe_pb2.SolverParameter, solver: Solver) -> str:
         f"Time: about {_duration(total)}: {max(0, config.max_iter - first)} iterations of"
         f" {timing.iteration_s * 1e3:.3g} ms"
     )
-    if tests := tests_between(config, first, config.max_iter):
+    if tests := count_tests(config, first, config.max_iter):
         nets = ", ".join(
             f"{n} batches of {s * 1e3:.3g} ms"
             for n, s in zip(config.test_iter, timing.test_batch_s, strict=True)

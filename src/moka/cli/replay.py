@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import prod
 
 import torch
 
@@ -42,8 +43,9 @@ def line(look: Look) -> str:
     """`    [Forward] Layer ip, top blob ip data: min -1, max 2, mean abs 0.5`, and what of it is
     not finite."""
     way, side = ("Forward", "data") if look.forward else ("Backward", "diff")
-    text = (
-        f"    [{way}] Layer {look.layer}, {look.what} {side}: min {look.minimum:g},"
-        f" max {look.maximum:g}, mean abs {look.mean_abs:g}"
-    )
-    return f"{text}; not finite: {look.extent}" if look.not_finite else text
+    parts = []
+    if look.not_finite < prod(look.shape):
+        parts.append(f"min {look.minimum:g}, max {look.maximum:g}, mean abs {look.mean_abs:g}")
+    if look.not_finite:
+        parts.append(f"not finite: {look.extent}")
+    return f"    [{way}] Layer {look.layer}, {look.what} {side}: {'; '.join(parts) or 'empty'}"

@@ -25,7 +25,7 @@ class Look:
         shape: of the array.
         minimum, maximum, mean_abs: of its finite numbers; 0 if there are none.
         not_finite: how many are infinite or no numbers.
-        first: index of the first of those, None if all are finite.
+        first, value: index of the first of those, and what it is; None if all are finite.
     """
 
     forward: bool
@@ -38,6 +38,7 @@ class Look:
     mean_abs: float
     not_finite: int
     first: tuple[int, ...] | None
+    value: float | None
 
     @property
     def place(self) -> str:
@@ -52,9 +53,9 @@ class Look:
 
     @property
     def extent(self) -> str:
-        """`3 of 12 values, the first at (0, 2)`: those that are not finite."""
-        at = f", the first at ({', '.join(map(str, self.first))})" if self.first else ""
-        return f"{self.not_finite} of {prod(self.shape)} values{at}"
+        """`3 of 12 values, the first is nan at (0, 2)`: those that are not finite."""
+        at = f" at ({', '.join(map(str, self.first))})" if self.first else ""
+        return f"{self.not_finite} of {prod(self.shape)} values, the first is {self.value}{at}"
 
 
 def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
@@ -126,4 +127,5 @@ def _look(net: Net, index: int, what: str, values: Tensor, *, forward: bool) -> 
         mean_abs=float(good.abs().mean()) if good.numel() else 0.0,
         not_finite=len(bad),
         first=tuple(bad[0].tolist()) if len(bad) else None,
+        value=float(values[tuple(bad[0])]) if len(bad) else None,
     )

@@ -88,7 +88,12 @@ def _batch_text(layer: str, records: list[str], fault: Look | None) -> str:
 
 
 def keep_for_replay(
-    file: PathLike, net: Net, start: PassStart | None, *, iteration: int, rate: float
+    file: PathLike,
+    net: Net,
+    start: PassStart | None,
+    *,
+    iteration: int,
+    rate: float,
 ) -> str:
     """Write the iteration's file; returns a sentence that says how to use it, or why not."""
     if start is None:
@@ -97,4 +102,4 @@ def keep_for_replay(
         write_replay(file, net, start, iteration=iteration, rate=rate, records=batch_names(net))
     except OSError as error:
         return f"The iteration could not be kept in {file}: {error.strerror}."
-    return f"caffe train --solver=... --replay={file} shows it layer by layer."
+    return f"See that iteration layer by layer with --replay={file}."

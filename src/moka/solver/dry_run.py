@@ -109,8 +109,9 @@ def _solver(config: caffe_pb2.SolverParameter, file: PathLike, device: torch.dev
     made.ClearField("weights")
     made.snapshot = made.display = 0
     made.snapshot_after_train = made.debug_info = False
-    made.skip_nonfinite = 2**31 - 1  # so that nothing is kept for a replay
-    return Solver(made, file=file, device=device)
+    solver = Solver(made, file=file, device=device)
+    solver.keeps_replay = False
+    return solver
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -218,12 +219,13 @@ def measure(solver: Solver) -> Timing:
         MokaError: what would stop the run in its first iterations.
     """
     solver.config.test_interval = 0
-    iterations = _timed(lambda: solver.step(1))
-    batches = [median(_timed(TrainingStep(net).forward)) for net in solver.test_nets]
+    device = solver.net.device
+    iterations = _timed(lambda: solver.step(1), device)
+    batches = [median(_timed(TrainingStep(net).forward, device)) for net in solver.test_nets]
     return Timing(median(iterations), batches, len(iterations))
 
 
-def _timed(run: Callable[[], object]) -> list[float]:
+def _timed(run: Callable[[], object], device: torch.device) -> list[float]:
     """Seconds of each of some calls, after one that is not counted."""
     began = time.perf_counter()
     run()
@@ -231,13 +233,13 @@ def _timed(run: Callable[[], object]) -> list[float]:
     while not taken or (len(taken) < TIMED and time.perf_counter() - began < PATIENCE_S):
         start = time.perf_counter()
         run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)
     return taken
 
 
-def tests_between(config: caffe_pb2.SolverParameter, first: int, last: int) -> int:
+def count_tests(config: caffe_pb2.SolverParameter, first: int, last: int) -> int:
     """How often a run from iteration `first` to `last` tests, the end included."""
     every = config.test_interval
     if every <= 0:
@@ -250,4 +252,4 @@ def expected_s(config: caffe_pb2.SolverParameter, timing: Timing, first: int) ->
     """Seconds the whole run takes from iteration `first` on, without its snapshots."""
     test_s = sum(n * s for n, s in zip(config.test_iter, timing.test_batch_s, strict=True))
     iterations = max(0, config.max_iter - first)
-    return iterations * timing.iteration_s + tests_between(config, first, config.max_iter) * test_s
+    return iterations * timing.iteration_s + count_tests(config, first, config.max_iter) * test_s

@@ -102,7 +102,7 @@ def read_replay(file: PathLike) -> Replay:
         SolverError: missing, damaged, or something else.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = dict(archive.items())
         return Replay(int(arrays.pop("iteration")), float(arrays.pop("rate")), arrays)
     except FileNotFoundError as error:

@@ -107,6 +107,7 @@ class Solver:
         self.iteration = 0
         self.stop_requested = False
         self.snapshot_requested = False
+        self.keeps_replay = True  # of the iteration in which it diverges
         self.net = self._build(train_net(self.config, self.file), device)
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
         for net in self.test_nets:
@@ -275,24 +276,29 @@ class Solver:
         if self._skipped <= self.config.skip_nonfinite:
             log.warning("%s at iteration %d: skipped. %s", fact, self.iteration, why)
             return
-        file = replay_name(self.prefix, self.iteration)
-        kept = keep_for_replay(
-            file, self.net, self._train.start, iteration=self.iteration, rate=self.rate
-        )
-        raise self._diverged(fact, f"{why} {kept}")
+        kept = ""
+        if self.keeps_replay:
+            kept = keep_for_replay(
+                replay_name(self.prefix, self.iteration),
+                self.net,
+                self._train.start,
+                iteration=self.iteration,
+                rate=self.rate,
+            )
+        raise self._diverged(fact, why, kept)
 
-    def _diverged(self, fact: str, why: str = "") -> SolverError:
+    def _diverged(self, fact: str, why: str = "", how: str = "") -> SolverError:
         last, good = self._last_snapshot, self._good_snapshot
         kept = f"The last good snapshot is {good}." if good else "No snapshot has been made yet."
         if last != good:
             kept = f"The last snapshot, {last}, may be spoilt already. {kept if good else ''}"
         skipped = f", after {self._skipped - 1} skipped in a row" if self._skipped > 1 else ""
+        advice = "Lower base_lr, warm up, clip gradients, or look for broken data."
         return SolverError(
             f"{fact} at iteration {self.iteration}{skipped}: training has diverged, at a learning"
             f" rate of {self.rate:g}.",
             file=self.file,
-            advice=f"{why} {kept.strip()} Lower base_lr, warm up, clip gradients, or look for"
-            " broken data.".lstrip(),
+            advice=" ".join(part for part in (why, kept.strip(), advice, how) if part),
         )
 
     def _smoothed(self, loss: float) -> float:
