@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
 from moka.engine.pass_start import go_back
@@ -24,7 +26,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "t" top: "loss" }
 """
 
 
-def test_the_very_same_pass_again(make_net: NetMaker) -> None:
+def test_the_very_same_pass_again(make_net: NetMaker, device: torch.device) -> None:
     net = make_net(EVERYTHING, caffe_pb2.TRAIN)
     step = TrainingStep(net, replayable=True)
     for _ in range(3):
@@ -50,3 +52,38 @@ def test_only_a_replayable_step_remembers(make_net: NetMaker) -> None:
     step = TrainingStep(make_net(EVERYTHING, caffe_pb2.TRAIN))
     step.forward_backward()
     assert step.start is None
+
+
+COUNTING = """
+import caffe
+
+class Counting(caffe.Layer):
+    def setup(self, bottom, top):
+        self.passes = 0
+
+    def reshape(self, bottom, top):
+        top[0].reshape(2)
+
+    def forward(self, bottom, top):
+        self.passes += 1
+        top[0].data[...] = self.passes
+"""
+COUNTED = """
+layer { name: "in" type: "Python" top: "x"
+  python_param { module: "counting_source" layer: "Counting" } }
+layer { name: "twice" type: "Scale" bottom: "x" top: "loss" loss_weight: 1
+  scale_param { axis: 0 num_axes: 0 filler { value: 2 } } }
+"""
+
+
+def test_data_that_a_users_own_layer_makes(
+    make_net: NetMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting_source.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    step = TrainingStep(make_net(COUNTED, caffe_pb2.TRAIN), replayable=True)
+    assert [float(step.forward_backward()) for _ in range(3)] == [4, 8, 12]
+    assert step.start is not None
+    assert step.start.inputs["x"].tolist() == [3, 3]
+    step.net.debug_info = True
+    assert float(step.forward_backward()) == 16

@@ -72,12 +72,15 @@ def test_broken() -> None:
     )
 
 
-def test_all_finite() -> None:
-    assert all_finite([])
-    assert all_finite([torch.zeros(2, 3), torch.ones(1)])
-    assert all_finite([torch.full((2,), 3e38), torch.ones(1)])  # though their sum is not
-    assert not all_finite([torch.ones(2), torch.tensor([1.0, torch.inf, -torch.inf])])
-    assert not all_finite([torch.tensor([[torch.nan]]), torch.ones(1)])
+def test_all_finite(device: torch.device) -> None:
+    def finite(*tensors: torch.Tensor) -> bool:
+        return all_finite([t.to(device) for t in tensors])
+
+    assert finite()
+    assert finite(torch.zeros(2, 3), torch.ones(1))
+    assert finite(torch.full((2,), 3e38), torch.ones(1))  # though their sum is not
+    assert not finite(torch.ones(2), torch.tensor([1.0, torch.inf, -torch.inf]))
+    assert not finite(torch.tensor([[torch.nan]]), torch.ones(1))
 
 
 @pytest.mark.parametrize("iter_size", [1, 3])
@@ -96,7 +99,7 @@ def test_the_error_says_where_and_with_which_records(
         " (1 of 2 values, the first is nan at (1, 0, 0, 0)). The batch of layer"
         ' "data" is "04" to "05", that value of "05". No snapshot has been made yet.'
     )
-    assert said.endswith(f"caffe train --solver=(given message) --replay=snap_iter_{at}.replay")
+    assert said.endswith(f"See that iteration layer by layer with --replay=snap_iter_{at}.replay.")
     assert os.path.exists(f"snap_iter_{at}.replay")
 
 

@@ -143,6 +143,16 @@ def test_weights_and_states_are_held_against_the_net(
     assert model in sentence
 
 
+def test_weights_that_are_missing_hide_nothing_else() -> None:
+    weights = 'weights: "gone.caffemodel" weights: "lost.caffemodel,gone.caffemodel"'
+    found, solver = problems_of(config("linear", weights), "s", "", CPU)
+    assert [sentence.split(" (")[0] for sentence in found] == [
+        "File not found: gone.caffemodel",
+        "File not found: lost.caffemodel",
+    ]
+    assert solver is not None
+
+
 def test_it_stands_where_the_run_would_begin(make_solver: SolverMaker) -> None:
     solver = make_solver()
     solver.step(3)

@@ -105,6 +105,20 @@ def test_the_iteration_of_another_net(make_solver: SolverMaker, database: str) -
             load_replay(NetToBuild(param, "n.prototxt", ""), replay, CPU)
 
 
+def test_a_net_with_other_data_in_testing(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_test = NETS["linear"].split("layer {")[1].replace("value: 2", "value: 3")
+    both = "layer {".join([NETS["linear"], f"include {{ phase: TEST }} {of_test}"])
+    both = both.replace('type: "DummyData"', 'type: "DummyData" include { phase: TRAIN }', 1)
+    monkeypatch.setitem(NETS, "both", both)
+    solver = make_solver(net="both")
+    solver.step(1)
+    kept(solver)
+    net, _ = load_replay(train_net(solver.config, "s"), read_replay("it"), CPU)
+    assert [node.type for node in net.graph.nodes] == ["Input", "InnerProduct", "EuclideanLoss"]
+
+
 def test_what_numpy_sees(make_solver: SolverMaker) -> None:
     solver = make_solver()
     solver.step(1)
