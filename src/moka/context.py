@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from moka.errors import UsageError
 
@@ -51,6 +53,22 @@ def set_device(device_id: int) -> None:
 def set_random_seed(seed: int) -> None:
     """Seed everything random that follows: fillers, dropout, crops and mirrors."""
     torch.manual_seed(seed % 2**63)
+
+
+def random_states(where: torch.device) -> dict[str, Tensor]:
+    """The states of the random generators that a net on this device draws from, by name."""
+    states = {"cpu": torch.get_rng_state()}
+    if where.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(where)
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor], where: torch.device) -> None:
+    """Go on from `random_states`; the state of a device that is not in use is left aside."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and where.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], where)
 
 
 def device() -> torch.device:

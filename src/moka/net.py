@@ -56,6 +56,7 @@ class Net(nn.Module):
         blobs: name to Blob, in order; they take no memory before they are used.
         passes: of the training step, so that the layerwise engine sees that blobs have changed.
         memory: how many bytes its blobs and parameters take.
+        debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`).
 
     Raises:
         NetError, DataError: with file and layer.
@@ -66,6 +67,7 @@ class Net(nn.Module):
         self.graph = graph
         self.device = device or context_device()
         self.passes = 0
+        self.debug_info = graph.param.debug_info
         shapes: dict[str, Shape] = {}
         self._counted_bytes = 0  # so far, as Caffe's log counts
         log.info(net_lines.opening(graph.filtered))

@@ -382,3 +382,25 @@ def test_the_log_is_glogs() -> None:
     """tests/report/test_glog.py says what they do."""
     assert caffe.init_log is glog.init_log
     assert caffe.log is glog.log
+
+
+@pytest.mark.parametrize("debug_info", [True, False])
+def test_the_debug_info_of_a_net(caplog: pytest.LogCaptureFixture, debug_info: bool) -> None:
+    caplog.set_level("INFO", "moka")
+    text = Path("train.prototxt").read_text()
+    Path("debug.prototxt").write_text(f"debug_info: {str(debug_info).lower()} {text}")
+    net = caffe.Net("debug.prototxt", caffe.TRAIN)
+    caplog.clear()
+    net.forward(end="ip")
+    net.backward()
+    said = [r.getMessage().strip().rpartition(": ")[0] for r in caplog.records]
+    assert said == debug_info * [
+        "[Forward] Layer data, top blob x data",
+        "[Forward] Layer data, top blob t data",
+        "[Forward] Layer ip, top blob y data",
+        "[Forward] Layer ip, param blob 0 data",
+        "[Forward] Layer ip, param blob 1 data",
+        "[Backward] Layer loss, bottom blob y diff",
+        "[Backward] Layer ip, param blob 0 diff",
+        "[Backward] Layer ip, param blob 1 diff",
+    ]

@@ -341,6 +341,7 @@ CASES = {
         edit("solver.prototxt", "base_lr: 0.01", "base_lr: 1e30"),
         TRAIN,
         ("solver.prototxt: ", "loss is", "at iteration ", "base_lr"),
+        leaves=("snap_iter_1.replay",),
     ),
     "loss is no number after a snapshot": BadInput(
         edit(
@@ -350,7 +351,7 @@ CASES = {
         ),
         TRAIN,
         ("solver.prototxt: ", "loss is", "at iteration ", "snapshot is snap_iter_2.caffemodel"),
-        leaves=("snap_iter_2.caffemodel", "snap_iter_2.solverstate"),
+        leaves=("snap_iter_2.caffemodel", "snap_iter_2.solverstate", "snap_iter_3.replay"),
     ),
     "nothing to train": BadInput(lambda: None, "train", ("Need a solver", "--solver=FILE")),
     "snapshot and weights": BadInput(

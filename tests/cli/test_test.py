@@ -105,3 +105,11 @@ def test_quiet_leaves_the_means_on_standard_output(caffe: Caffe) -> None:
 def test_by_name() -> None:
     outputs = [Output(name, value, 0.0) for name, value in (("a", 1.0), ("b", 2.0), ("a", 3.0))]
     assert by_name(outputs) == {"a": [1.0, 3.0], "b": 2.0}
+
+
+def test_the_debug_info_of_a_net(caffe: Caffe) -> None:
+    net = Path("net.prototxt")
+    net.write_text("debug_info: true " + net.read_text())
+    messages = caffe(*TEST, "-iterations", "2").messages()
+    assert len([m for m in messages if m.startswith("    [Forward] Layer ip, top blob ip")]) == 2
+    assert not [m for m in messages if m.startswith("    [Backward]")]

@@ -118,3 +118,27 @@ def test_a_table_on_a_terminal(
     assert [name for name, _ in shares] == LAYERS
     assert sum(float(share) for _, share in shares) == pytest.approx(100, abs=0.3)
     assert re.search(r"│ all layers │ +│ +[\d.]+ │ +[\d.]+ │ of [\d.]+ │", shown)
+
+
+def test_the_debug_info_of_a_net_is_logged_once(workspace: Path, caffe: Caffe) -> None:
+    net = Path("net.prototxt")
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 } convolution_param"
+    net.write_text("debug_info: true " + net.read_text().replace("convolution_param", frozen))
+    with net.open("a") as file:
+        file.write(
+            'layer { name: "aside" type: "InnerProduct" bottom: "ip" top: "aside"'
+            " inner_product_param { num_output: 1 } }"
+            ' layer { name: "sink" type: "Silence" bottom: "aside" }'
+        )
+    run = caffe(*TIME, "-iterations", "2")
+    assert run.code == 0
+    # The feed reads ahead and says so when it comes to the end of the data.
+    messages = [m for m in run.messages("I") if not m.startswith("Restarting data")]
+    first = messages.index("Performing Forward")
+    assert messages[first + 1].startswith("    [Forward] Layer data, top blob data data: ")
+    assert len([m for m in messages if m.startswith("    [Forward] Layer ip, top")]) == 1
+    backward = [m.split()[2:5] for m in messages if m.startswith("    [Backward]")]
+    # Not of aside, conv and relu, which run only because all layers are timed.
+    assert [layer for layer, *_ in backward] == ["loss,", "ip_ip_0_split,", "ip,", "ip,"]
+    (summary,) = run.messages("E")
+    assert summary.startswith("    [Backward] All net params (data, diff): L1 norm = (")

@@ -178,3 +178,11 @@ def test_an_image_too_small_for_the_crop_is_named() -> None:
 def test_a_first_image_that_does_not_fit_is_named_at_once() -> None:
     with pytest.raises(DataError, match=r'^shelf: book "no. 0": crop_size 9'):
         make_batches("crop_size: 9")
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_names_of_the_batch_before_a_state(shuffle: bool) -> None:
+    batches = make_batches(shelf=Shelf(shuffle=shuffle), start=CursorState(2, 5))
+    assert batches.names(CursorState()) == []
+    for (_, labels), state in take(batches, 6):
+        assert batches.names(state) == [f"no. {label / 10:g}" for label in labels]

@@ -437,3 +437,13 @@ def test_a_mean_that_does_not_cover_the_crop(
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
     with pytest.raises(DataError, match=r"mean\.binaryproto: a mean of shape .* does not cover"):
         make_batches(f'mean_file: "{tmp_path}/mean.binaryproto"')
+
+
+def test_the_images_of_the_batch_before_a_state(make_batches: BatchMaker, tmp_path: Path) -> None:
+    batches = make_batches("mirror: true")
+    known = known_crops(batches)
+    assert batches.names(batches.start) == []
+    for (data, _), state in islice(batches.stream(batches.start), 5):
+        numbers = [known[crop.tobytes()][0] for crop in data]
+        wanted = [f"{tmp_path}/{'ab'[number // len(WINDOWS)]}.png" for number in numbers]
+        assert batches.names(state) == wanted

@@ -14,7 +14,7 @@ import torch
 from moka.data.datum import encode
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
-from moka.layers.data import Data, ImageData, WindowData
+from moka.layers.data import Data, HDF5Data, ImageData, WindowData
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker, Shape
@@ -439,3 +439,30 @@ def test_hdf5_output_needs_a_folder_and_a_name(make_layer: LayerMaker, tmp_path:
         output_layer(make_layer, tmp_path / "missing" / "out.h5")
     with pytest.raises(NetError, match="file_name is missing"):
         make_layer('type: "HDF5Output"', (1,), (1,))
+
+
+def test_what_the_last_batch_was_made_of(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    made = data_layer(make_layer, tmp_path / "db")
+    assert made.batch_names() == []
+    for wanted in ((0, 1), (2, 3), (4, 0)):
+        made()
+        assert made.batch_names() == [f"{k:08}" for k in wanted]
+    made.close()
+
+
+def test_files_that_batches_will_need(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    images = image_layer(make_layer, write_list(tmp_path))
+    windows = window_layer(make_layer, tmp_path)
+    data = data_layer(make_layer, tmp_path / "db")
+    rows = write_rows(tmp_path)
+    fields = f'hdf5_data_param {{ source: "{rows}" batch_size: 4 }}'
+    hdf5 = make_layer(with_tops("HDF5Data", "a b", fields))
+    assert isinstance(hdf5, HDF5Data)
+    assert images.later_files() == [f"{tmp_path}/{k}.png" for k in range(5)]
+    assert windows.later_files() == [f"{tmp_path}/a.png"]
+    assert hdf5.later_files() == [f"{tmp_path}/{name}.h5" for name in ("one", "two")]
+    assert data.later_files() == []
+    for made in (images, windows, data):
+        made.close()

@@ -26,10 +26,22 @@ FLAGS = {
             " Use '-gpu all' to run on all available GPUs. The effective training batch size is"
             " multiplied by the number of devices.",
         ),
+        Flag(
+            "dry_run",
+            False,
+            "Optional; do not train: show the nets, the memory and time they will take, and every"
+            " problem that would stop the run. Only used for 'train'.",
+        ),
         Flag("iterations", 50, "The number of iterations to run."),
         Flag("level", 0, "Optional; network level."),
         Flag("model", "", "The model definition protocol buffer text file."),
         Flag("phase", "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."),
+        Flag(
+            "replay",
+            "",
+            "Optional; do not train: run again, layer by layer, the iteration of this file, which"
+            " a run that diverged has left. Only used for 'train'.",
+        ),
         Flag("sighup_effect", "snapshot", _EFFECT.format("SIGHUP")),
         Flag("sigint_effect", "stop", _EFFECT.format("SIGINT")),
         Flag(

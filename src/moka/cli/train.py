@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from moka.cli import device
+from moka.cli.dry_run import dry_run
 from moka.cli.net_table import net_table
+from moka.cli.replay import replay
 from moka.errors import UsageError
 from moka.layers.source import Source
 from moka.net import Net
@@ -37,6 +39,8 @@ def train(flags: dict[str, Any]) -> None:
         raise UsageError("Need a solver definition to train.", advice="Give --solver=FILE.")
     if flags["snapshot"] and flags["weights"]:
         raise UsageError("Give a snapshot to resume training or weights to finetune but not both.")
+    if flags["replay"] and flags["dry_run"]:
+        raise UsageError("Give --replay or --dry_run, not both.")
     for name in ("sigint_effect", "sighup_effect"):
         if flags[name] not in EFFECTS:
             raise UsageError(f'Invalid signal effect "{flags[name]}" was specified.',
@@ -51,7 +55,12 @@ def train(flags: dict[str, Any]) -> None:
         del config.weights[:]
     gpu_mode = config.solver_mode == caffe_pb2.SolverParameter.GPU
     where = device.use(flags["gpu"], wanted_id=config.device_id if gpu_mode else None)
-    _run(config, flags, where)
+    if flags["replay"]:
+        replay(config, flags["solver"], flags["replay"], where)
+    elif flags["dry_run"]:
+        dry_run(config, flags["solver"], flags["snapshot"], where)
+    else:
+        _run(config, flags, where)
 
 
 def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.device) -> None:

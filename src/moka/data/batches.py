@@ -111,6 +111,9 @@ class Batches(Protocol):
     def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
         """Batches of images and labels from a state on, without end, each with the state after."""
 
+    def names(self, after: CursorState) -> list[str]:
+        """What the records of the batch before this state are called, in order."""
+
 
 class ImageBatches(Generic[R]):
     """Batches of the images of a database or a list.
@@ -149,6 +152,11 @@ class ImageBatches(Generic[R]):
             arrays = self._batch(list(islice(records, self.batch_size)), rng)
             read += self.batch_size
             yield arrays, CursorState(read, seed)
+
+    def names(self, after: CursorState) -> list[str]:
+        first = max(0, after.records_read - self.batch_size)
+        records = self.examples.records(first, after.seed)
+        return [self.examples.name(r) for r in islice(records, after.records_read - first)]
 
     def _batch(self, records: list[R], rng: np.random.Generator) -> Arrays:
         images, labels = self.examples.load(records)

@@ -312,8 +312,15 @@ class WindowBatches:
             read += self.bg_count + self.fg_count
             yield arrays, CursorState(read, seed)
 
-    def _batch(self, rng: np.random.Generator) -> Arrays:
-        picked = np.concatenate(
+    def names(self, after: CursorState) -> list[str]:
+        """The images whose windows made up the batch before a state."""
+        read = after.records_read - self.bg_count - self.fg_count
+        picked = self._pick(generator(after.seed, WINDOWS, read)) if read >= 0 else ()
+        return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
+
+    def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Numbers of the windows of a batch."""
+        return np.concatenate(
             [
                 rng.choice(group, count) if count else group[:0]
                 for group, count in (
@@ -322,6 +329,9 @@ class WindowBatches:
                 )
             ]
         )
+
+    def _batch(self, rng: np.random.Generator) -> Arrays:
+        picked = self._pick(rng)
         mirror = (rng.random(len(picked)) < 0.5) & self.transform.mirror
         labels = self.file.label[picked].astype(f32)
         labels[: self.bg_count] = 0

@@ -6,12 +6,13 @@ layer's own piece of autograd graph is kept from its forward to its backward pas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks
 from moka.layers.source import Input
 from moka.net import Net
@@ -34,14 +35,16 @@ class Layerwise:
     Args:
         net: the net; its `blobs` and parameters are read and written.
         every_layer: compute the gradients of all parameters, needed or not, as `caffe time` does.
+        given: layers without bottoms that make nothing: their tops lie in the blobs already.
 
     Attributes:
         before_forward, after_forward, before_backward, after_backward: called with the index of
             the layer.
     """
 
-    def __init__(self, net: Net, *, every_layer: bool = False) -> None:
+    def __init__(self, net: Net, *, every_layer: bool = False, given: Collection[int] = ()) -> None:
         self.net = net
+        self.given = given
         self.marks = net.marks
         if every_layer:
             self.marks = tuple(
@@ -62,6 +65,8 @@ class Layerwise:
             _call(self.before_forward, i)
             self._forward_layer(i)
             loss += self._loss_of(i)
+            if self.net.debug_info:
+                log_forward(self.net, i)
             _call(self.after_forward, i)
         return loss
 
@@ -75,6 +80,8 @@ class Layerwise:
             _call(self.before_backward, i)
             if self.marks[i].layer:
                 self._backward_layer(i)
+                if self.net.debug_info and self.net.marks[i].layer:
+                    log_backward(self.net, i)
             _call(self.after_backward, i)
 
     def clear_param_diffs(self) -> None:
@@ -92,7 +99,7 @@ class Layerwise:
 
     def _forward_layer(self, i: int) -> None:
         net, node = self.net, self.net.graph.nodes[i]
-        if isinstance(net.layers[i], Input):
+        if i in self.given or isinstance(net.layers[i], Input):
             return
         if self.marks[i].layer and node.bottoms:
             self._records[i] = record = self._record(i)

@@ -12,9 +12,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from moka.engine.debug_info import log_all_parameters
 from moka.engine.heap import keep_freed_memory
+from moka.engine.layerwise import Layerwise
+from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
-from moka.layers.source import Input, Source
+from moka.layers.source import Input
 from moka.net import Net
 
 
@@ -25,18 +28,28 @@ class TrainingStep:
         net: built for training.
         keep_blobs: leave every blob's data in `net.blobs`, not only the outputs'.
         bfloat16: in mixed precision (`moka.engine.precision`).
+        replayable: keep in `start` what each pass began with.
     """
 
-    def __init__(self, net: Net, *, keep_blobs: bool = False, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        net: Net,
+        *,
+        keep_blobs: bool = False,
+        bfloat16: bool = False,
+        replayable: bool = False,
+    ) -> None:
         self.net = net
         self.keep_blobs = keep_blobs
         self.bfloat16 = bfloat16
         if bfloat16:
             feed_others_float32(net)
+        self.replayable = replayable
+        self.start: PassStart | None = None
         self._sources = [
             i
-            for i, (_, layer) in enumerate(net.named_layers())
-            if isinstance(layer, Source) and not isinstance(layer, Input)
+            for i, (node, layer) in enumerate(zip(net.graph.nodes, net.layers, strict=True))
+            if not node.bottoms and not isinstance(layer, Input)
         ]
         if net.device.type == "cpu":
             keep_freed_memory()
@@ -47,11 +60,19 @@ class TrainingStep:
 
     def forward(self) -> Tensor:
         """One pass without gradients; returns the loss, a scalar."""
+        if self.net.debug_info:
+            return torch.tensor(self._layer_by_layer().forward())
         with torch.no_grad():
             return self._loss(self._run())
 
     def forward_backward(self) -> Tensor:
         """One pass and its gradients; returns the loss, a scalar without a graph."""
+        if self.net.debug_info:
+            engine = self._layer_by_layer()
+            total = engine.forward()
+            engine.backward()
+            log_all_parameters(self.net)
+            return torch.tensor(total)
         loss = self._loss(self._run())
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -59,17 +80,31 @@ class TrainingStep:
 
     def _run(self) -> dict[str, Tensor]:
         net = self.net
+        inputs = self._inputs()
+        with in_bfloat16(net) if self.bfloat16 else nullcontext():
+            blobs = net.propagate(inputs, None if self.keep_blobs else self._keep)
+        for name, tensor in blobs.items():
+            net.blobs[name].data_memory.put(tensor.detach().float())
+        return blobs
+
+    def _layer_by_layer(self) -> Layerwise:
+        """The engine that logs as it runs, its sources' tops in their blobs."""
+        for name, tensor in self._inputs().items():
+            self.net.blobs[name].data_memory.put(tensor.detach())
+        return Layerwise(self.net, given=self._sources)
+
+    def _inputs(self) -> dict[str, Tensor]:
+        """Begin a pass: the tops of all layers without bottoms."""
+        net = self.net
         net.passes += 1
         net.follow_input_shapes()
         inputs = {name: net.blobs[name].data_memory.tensor() for name in net.graph.inputs}
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
         laid_out = {name: channels_last(tensor) for name, tensor in inputs.items()}
-        with in_bfloat16(net) if self.bfloat16 else nullcontext():
-            blobs = net.propagate(laid_out, None if self.keep_blobs else self._keep)
-        for name, tensor in blobs.items():
-            net.blobs[name].data_memory.put(tensor.detach().float())
-        return blobs
+        if self.replayable:
+            self.start = pass_start(net, laid_out)
+        return laid_out
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [

@@ -62,6 +62,9 @@ class ImageSource(Source):
         self.feed.close()
         self._start(state)
 
+    def batch_names(self) -> list[str]:
+        return self.batches.names(self.after)
+
     def _start(self, after: CursorState) -> None:
         self.after = after
         batches = self.batches  # the thread must not hold this layer
@@ -157,6 +160,9 @@ class ImageData(ImageSource):
             start=first_state(rand_skip=self.rand_skip, is_random=is_random),
         )
 
+    def later_files(self) -> list[str]:
+        return [self.images.name(line) for line in self.images.lines]
+
     def notes(self) -> list[str]:
         skipped = self.batches.start.records_read
         return [
@@ -218,6 +224,9 @@ class WindowData(ImageSource):
         )
         return self.windows
 
+    def later_files(self) -> list[str]:
+        return [self.root_folder + path for path in self.windows.file.images]
+
     def notes(self) -> list[str]:
         counts = self.windows.class_counts()
         return [
@@ -267,6 +276,9 @@ class HDF5Data(Source):
             self.rows.seed = state.seed
         self.records_read = state.records_read
         self.batches = self.rows.batches(self.batch_size, state.records_read)
+
+    def later_files(self) -> list[str]:
+        return self.rows.files
 
     def notes(self) -> list[str]:
         return [

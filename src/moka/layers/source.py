@@ -36,6 +36,18 @@ class Source(Layer):
     def load_state(self, state: CursorState) -> None:
         """Go on from a state."""
 
+    def batch_names(self) -> list[str]:
+        """What the records of the last batch are called, in order; none where they have no name.
+
+        Raises:
+            DataError: the data is no longer there.
+        """
+        return []
+
+    def later_files(self) -> list[str]:
+        """Files that batches will need and that nobody has opened yet."""
+        return []
+
     def close(self) -> None:
         """Release files and threads."""
 

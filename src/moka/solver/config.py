@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from moka.errors import MokaError, SolverError
@@ -15,8 +14,6 @@ from moka.solver.ema import check_average
 from moka.solver.policy import check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
-
-log = logging.getLogger("moka")
 
 SolverLike = PathLike | caffe_pb2.SolverParameter
 
@@ -51,13 +48,11 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         check_best(config)
         if config.max_iter < 0:
             raise SolverError(f"max_iter must be >= 0, got {config.max_iter}.")
-        if config.debug_info:
-            log.warning("debug_info is not printed yet.")
         if config.iter_size < 1:
             raise SolverError(f"iter_size must be > 0, got {config.iter_size}.")
         if config.average_loss < 1:
             raise SolverError(f"average_loss must be > 0, got {config.average_loss}.")
-        for name in ("snapshot", "snapshot_keep"):
+        for name in ("snapshot", "snapshot_keep", "skip_nonfinite"):
             if getattr(config, name) < 0:
                 raise SolverError(f"{name} must be >= 0, got {getattr(config, name)}.")
     except MokaError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from moka.context import random_states, set_random_states
 from moka.data.batches import CursorState
 from moka.layers.base import Layer
 from moka.layers.source import Source
@@ -36,10 +37,8 @@ def save_run_state(nets: Sequence[Net], *, solver_type: str) -> caffe_pb2.RunSta
         solver_type: whose histories lie beside it.
     """
     run = caffe_pb2.RunState(solver_type=solver_type)
-    run.random.add(name="cpu", state=torch.get_rng_state().numpy().tobytes())
-    device = nets[0].device
-    if device.type == "cuda":
-        run.random.add(name="cuda", state=torch.cuda.get_rng_state(device).numpy().tobytes())
+    for name, random in random_states(nets[0].device).items():
+        run.random.add(name=name, state=random.numpy().tobytes())
     for key, source in _sources(nets):
         cursor = source.state()
         if cursor is not None:
@@ -65,9 +64,8 @@ def load_run_state(run: caffe_pb2.RunState, nets: Sequence[Net]) -> None:
         if key in states:
             arrays = map(blobproto.to_array, states[key])
             layer.load_run_state([torch.tensor(array, device=device) for array in arrays])
-    for generator in run.random:
-        state = torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
-        if generator.name == "cpu":
-            torch.set_rng_state(state)
-        elif generator.name == "cuda" and device.type == "cuda":
-            torch.cuda.set_rng_state(state, device)
+    random = {
+        generator.name: torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
+        for generator in run.random
+    }
+    set_random_states(random, device)

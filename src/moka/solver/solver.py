@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from math import isfinite
 
 import torch
 
@@ -43,9 +42,11 @@ from moka.solver.config import (
     test_nets,
     train_net,
 )
+from moka.solver.divergence import broken, explain, keep_for_replay
 from moka.solver.policy import rate, stage
 from moka.solver.progress import Progress
-from moka.solver.rules import Learnable, rule_class
+from moka.solver.replay import replay_name
+from moka.solver.rules import Learnable, Rule, rule_class
 from moka.solver.run_state import load_run_state, save_run_state
 from moka.solver.snapshot import (
     Content,
@@ -116,14 +117,17 @@ class Solver:
         self.iteration = 0
         self.stop_requested = False
         self.snapshot_requested = False
+        self.keeps_replay = True  # of the iteration in which it diverges
         self.net = self._build(train_net(self.config, self.file), device)
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
         for net in self.test_nets:
             share_weights(net, self.net, say_what_is_missing=False)
+            net.debug_info = self.config.debug_info
         self._train = TrainingStep(
             self.net,
             keep_blobs=keep_blobs,
             bfloat16=self.config.precision == SolverParameter.BF16,
+            replayable=True,
         )
         self._tests = [TrainingStep(net, keep_blobs=keep_blobs) for net in self.test_nets]
         self._params = [
@@ -135,6 +139,7 @@ class Solver:
         except SolverError as error:
             raise error.at(file=self.file) from None
         self._last_snapshot: str | None = None
+        self._skipped = 0  # steps in a row
         self._good_snapshot: str | None = None  # one that a finite loss has followed
         log.info("Solver scaffolding done.")
 
@@ -154,6 +159,11 @@ class Solver:
         """The learning rate of the next iteration."""
         return rate(self.config, self.iteration, self._progress.plateau.drops)
 
+    @property
+    def rule(self) -> Rule:
+        """The rule of the solver's type, with its histories."""
+        return self._rule
+
     def solve(self, resume_file: str | None = None) -> None:
         """Train to max_iter, with tests and snapshots on the way and a snapshot at the end."""
         started, waited = time.perf_counter(), self._waited_s()
@@ -169,8 +179,11 @@ class Solver:
             self.snapshot()
         if not self.stop_requested:
             if self._due(config.display):
-                loss = self._progress.smoothed(self._checked(float(self._train.forward())))
-                self._announce(FinalLoss(self.iteration, loss))
+                loss = float(self._train.forward())
+                if fact := broken(loss, ()):
+                    self._refuse(fact)
+                else:
+                    self._announce(FinalLoss(self.iteration, self._progress.smoothed(loss)))
             if self._due(config.test_interval):
                 self.test_all()
         self._announce(
@@ -187,7 +200,8 @@ class Solver:
         """Train for some iterations, with the tests and snapshots that fall due.
 
         Raises:
-            SolverError: the loss is no longer a finite number; nothing is saved then.
+            SolverError: loss or gradients are no longer finite numbers. No snapshot is made then;
+                the iteration is kept for a replay (`moka.solver.replay`).
         """
         config = self.config
         end = self.iteration + iterations
@@ -231,12 +245,17 @@ class Solver:
     def _iterate(self) -> None:
         config = self.config
         waited = self._waited_s()
-        loss = 0.0
-        for _ in range(config.iter_size):
-            loss += float(self._train.forward_backward())
-        loss = self._checked(loss / config.iter_size)
-        smoothed = self._progress.smoothed(loss)
         displayed = self._due(config.display)
+        self.net.debug_info = displayed and config.debug_info
+        losses: list[float] = []
+        for _ in range(config.iter_size):
+            losses.append(float(self._train.forward_backward()))
+            if fact := broken(losses[-1], [p.grad for p in self._params]):
+                self._refuse(fact)
+                return
+        self._skipped = 0
+        self._good_snapshot = self._last_snapshot
+        smoothed = self._progress.smoothed(sum(losses) / config.iter_size)
         outputs = outputs_of(self.net) if displayed else ()
         dropped = self._progress.plateau.see(smoothed, self.iteration)
         lr = self.rate
@@ -278,22 +297,36 @@ class Solver:
         if displayed:
             self._lapse_start, self._lapse_iteration = now, self.iteration
 
-    def _checked(self, loss: float) -> float:
-        if not isfinite(loss):
-            raise self._diverged(f"the loss is {loss}")
-        self._good_snapshot = self._last_snapshot
-        return loss
+    def _refuse(self, fact: str) -> None:
+        """Skip this step, which would spoil the parameters, or end the run if too many are."""
+        why = explain(self.net, self._train.start)
+        self._skipped += 1
+        if self._skipped <= self.config.skip_nonfinite:
+            log.warning("%s at iteration %d: skipped. %s", fact, self.iteration, why)
+            return
+        kept = ""
+        if self.keeps_replay:
+            kept = keep_for_replay(
+                replay_name(self.prefix, self.iteration),
+                self.net,
+                self._train.start,
+                iteration=self.iteration,
+                rate=self.rate,
+            )
+        raise self._diverged(fact, why, kept)
 
-    def _diverged(self, fact: str) -> SolverError:
+    def _diverged(self, fact: str, why: str = "", how: str = "") -> SolverError:
         last, good = self._last_snapshot, self._good_snapshot
         kept = f"The last good snapshot is {good}." if good else "No snapshot has been made yet."
         if last != good:
             kept = f"The last snapshot, {last}, may be spoilt already. {kept if good else ''}"
+        skipped = f", after {self._skipped - 1} skipped in a row" if self._skipped > 1 else ""
+        advice = "Lower base_lr, warm up, clip gradients, or look for broken data."
         return SolverError(
-            f"{fact} at iteration {self.iteration}: training has diverged.",
+            f"{fact} at iteration {self.iteration}{skipped}: training has diverged, at a learning"
+            f" rate of {self.rate:g}.",
             file=self.file,
-            advice=f"{kept.strip()} Lower base_lr, warm up, clip gradients, or look for broken"
-            " data.",
+            advice=" ".join(part for part in (why, kept.strip(), advice, how) if part),
         )
 
     def _clear_grads(self) -> None:

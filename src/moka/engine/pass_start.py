@@ -1,0 +1,59 @@
+"""What a training pass began with, so that the very same pass can be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moka.context import random_states, set_random_states
+from moka.net import Net
+
+
+@dataclass(frozen=True)
+class PassStart:
+    """Everything that a pass depends on beside the parameters that a solver trains.
+
+    Attributes:
+        inputs: tops of the layers without bottoms, by name.
+        random: states of the random generators, by name, once those tops were made.
+        statistics: parameters that a pass changes by itself (BatchNorm's sums), by layer.
+        handed_on: what layers hand from pass to pass (`Layer.run_state`), by layer.
+    """
+
+    inputs: Mapping[str, Tensor]
+    random: Mapping[str, Tensor]
+    statistics: Mapping[int, list[Tensor]]
+    handed_on: Mapping[int, list[Tensor]]
+
+
+def pass_start(net: Net, inputs: Mapping[str, Tensor]) -> PassStart:
+    """Where a net stands just before the pass; only small arrays are copied."""
+    return PassStart(
+        {name: tensor.detach() for name, tensor in inputs.items()},
+        random_states(net.device),
+        {i: [s.clone() for s in found] for i, found in _statistics(net).items()},
+        {i: state for i, layer in enumerate(net.layers) if (state := layer.run_state())},
+    )
+
+
+def go_back(net: Net, start: PassStart) -> None:
+    """Put a net where it stood; the tops of the layers without bottoms are in its blobs then."""
+    for name, tensor in start.inputs.items():
+        net.blobs[name].data_memory.put(tensor)
+    set_random_states(start.random, net.device)
+    for i, found in _statistics(net).items():
+        torch._foreach_copy_(found, start.statistics[i])
+    for i, state in start.handed_on.items():
+        net.layers[i].load_run_state(state)
+
+
+def _statistics(net: Net) -> dict[int, list[Tensor]]:
+    """By layer, the parameters that a pass in training changes."""
+    return {
+        i: [weight.detach() for weight in layer.weights[: layer.entry.state_blobs]]
+        for i, layer in enumerate(net.layers)
+        if layer.entry.state_blobs
+    }

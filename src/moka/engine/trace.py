@@ -1,0 +1,131 @@
+"""A pass run again layer by layer, with a look at every array: where do the numbers break?"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+from moka.engine.layerwise import Layerwise
+from moka.engine.pass_start import PassStart, go_back
+from moka.net import Net
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one array of a pass held.
+
+    Attributes:
+        forward: whether it was seen in the forward pass; else it is a gradient.
+        layer, layer_type: which layer made it, or holds it.
+        what: "top blob ip", "param blob 0", "bottom blob data".
+        shape: of the array.
+        minimum, maximum, mean_abs: of its finite numbers; 0 if there are none.
+        not_finite: how many are infinite or no numbers.
+        first, value: index of the first of those, and what it is; None if all are finite.
+    """
+
+    forward: bool
+    layer: str
+    layer_type: str
+    what: str
+    shape: tuple[int, ...]
+    minimum: float
+    maximum: float
+    mean_abs: float
+    not_finite: int
+    first: tuple[int, ...] | None
+    value: float | None
+
+    @property
+    def place(self) -> str:
+        """`top blob ip of layer "ip" (InnerProduct), forward`."""
+        way = "forward" if self.forward else "backward"
+        return f'{self.what} of layer "{self.layer}" ({self.layer_type}), {way}'
+
+    @property
+    def of_parameter(self) -> bool:
+        """Whether it is a parameter or its gradient, so that its first axis is no batch."""
+        return self.what.startswith("param ")
+
+    @property
+    def extent(self) -> str:
+        """`3 of 12 values, the first is nan at (0, 2)`: those that are not finite."""
+        at = f" at ({', '.join(map(str, self.first))})" if self.first else ""
+        return f"{self.not_finite} of {prod(self.shape)} values, the first is {self.value}{at}"
+
+
+def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
+    """Run a pass again, forward and backward, and look at each array as it is made.
+
+    In the order of the pass: a layer's parameters, then its tops; on the way back the gradients
+    of its bottoms, then those of its parameters. Parameters' gradients are zeroed first. The net
+    is left as that pass leaves it; layers without tops do not run, for some of them write files.
+
+    Args:
+        start: what the pass began with.
+    """
+    debug_info, net.debug_info = net.debug_info, False
+    nodes = net.graph.nodes
+    given = [i for i, node in enumerate(nodes) if not node.bottoms]
+    engine = Layerwise(net, given=given)
+    try:
+        go_back(net, start)
+        engine.clear_param_diffs()
+        for i, node in enumerate(nodes):
+            for k, weight in enumerate(net.layers[i].weights):
+                yield _look(net, i, f"param blob {k}", weight, forward=True)
+            if node.tops:
+                engine.forward(i, i)
+            for top in node.tops:
+                tensor = net.blobs[top].data_memory.tensor()
+                yield _look(net, i, f"top blob {top}", tensor, forward=True)
+        for i in reversed(range(len(nodes))):
+            if net.marks[i].layer and nodes[i].tops:
+                engine.backward(i, i)
+                yield from _gradients(net, i)
+    finally:
+        net.debug_info = debug_info
+
+
+def first_fault(net: Net, start: PassStart) -> Look | None:
+    """The first array of a pass that is not finite; None if all are. The net stands where it
+    stood at the start of that pass afterwards."""
+    with closing(trace(net, start)) as looks:
+        fault = next((look for look in looks if look.not_finite), None)
+    go_back(net, start)
+    return fault
+
+
+def _gradients(net: Net, index: int) -> Iterator[Look]:
+    marks, node = net.marks[index], net.graph.nodes[index]
+    for bottom, wanted in zip(node.bottoms, marks.bottoms, strict=True):
+        if wanted:
+            diff = net.blobs[bottom].diff_memory.tensor()
+            yield _look(net, index, f"bottom blob {bottom}", diff, forward=False)
+    for k, (weight, wanted) in enumerate(zip(net.layers[index].weights, marks.params, strict=True)):
+        if wanted and weight.grad is not None:
+            yield _look(net, index, f"param blob {k}", weight.grad, forward=False)
+
+
+def _look(net: Net, index: int, what: str, values: Tensor, *, forward: bool) -> Look:
+    node, values = net.graph.nodes[index], values.detach()
+    finite = values.isfinite()
+    good = values[finite]
+    bad = (~finite).nonzero()
+    return Look(
+        forward=forward,
+        layer=node.name,
+        layer_type=node.type,
+        what=what,
+        shape=tuple(values.shape),
+        minimum=float(good.min()) if good.numel() else 0.0,
+        maximum=float(good.max()) if good.numel() else 0.0,
+        mean_abs=float(good.abs().mean()) if good.numel() else 0.0,
+        not_finite=len(bad),
+        first=tuple(bad[0].tolist()) if len(bad) else None,
+        value=float(values[tuple(bad[0])]) if len(bad) else None,
+    )
