@@ -207,6 +207,22 @@ def refuse_in_place(layer: Layer) -> None:
         raise NetError("does not allow in-place computation: give its top a new name.")
 
 
+def require_axes(least: int, *shapes: Shape) -> None:
+    """Raises NetError if a blob has fewer axes."""
+    for shape in shapes:
+        if len(shape) < least:
+            raise NetError(
+                f"takes bottoms of at least {least} ax{'i' if least == 1 else 'e'}s, got shape"
+                f" {shape}."
+            )
+
+
+def refuse_empty_axes(x: Shape, *, first: int) -> None:
+    """Raises NetError if an axis from `first` on has size 0: only batches may be empty."""
+    if 0 in x[first:]:
+        raise NetError(f"only the batch may be empty, got a bottom of shape {x}.")
+
+
 def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:
     """A possibly negative axis as an index; `extra` allows axes past the last one.
 
