@@ -323,3 +323,18 @@ def test_a_kernel_shared_as_another_shape(make_net: NetMaker) -> None:
     net.blobs["x"].data[...] = values.reshape(1, 2, 3, 3)
     net.blobs["v"].data[...] = values
     assert float(TrainingStep(net).forward_backward()) == pytest.approx(0, abs=1e-6)
+
+
+def test_constants_are_filled_once_and_then_the_users(make_net: NetMaker) -> None:
+    net = make_net(
+        'layer { name: "data" type: "DummyData" top: "x" top: "r" dummy_data_param {'
+        ' shape { dim: 3 } data_filler { value: 3 } data_filler { type: "gaussian" } } }'
+        'layer { name: "sum" type: "Reduction" bottom: "x" top: "sum" loss_weight: 1 }'
+    )
+    step = TrainingStep(net)
+    assert step.forward().item() == 9
+    net.blobs["x"].data[...] = 5
+    assert step.forward().item() == 15
+    drawn = net.blobs["r"].data.tolist()
+    step.forward()
+    assert net.blobs["r"].data.tolist() != drawn

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from moka.engine.heap import keep_freed_memory
-from moka.layers.source import Input, Source
+from moka.layers.source import Source
 from moka.net import Net
 
 
@@ -30,7 +30,7 @@ class TrainingStep:
         self._sources = [
             i
             for i, (_, layer) in enumerate(net.named_layers())
-            if isinstance(layer, Source) and not isinstance(layer, Input)
+            if isinstance(layer, Source) and not net.held.issuperset(net.graph.nodes[i].tops)
         ]
         if net.device.type == "cpu":
             keep_freed_memory()
@@ -55,9 +55,10 @@ class TrainingStep:
         net = self.net
         net.passes += 1
         net.follow_input_shapes()
-        inputs = {name: net.blobs[name].data_memory.tensor() for name in net.graph.inputs}
+        inputs: dict[str, Tensor] = {}
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
+        inputs.update((name, net.blobs[name].data_memory.tensor()) for name in net.held)
         laid_out = {name: channels_last(tensor) for name, tensor in inputs.items()}
         blobs = net.propagate(laid_out, None if self.keep_blobs else self._keep)
         for name, tensor in blobs.items():

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
+from moka.blob import check_shape
 from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.registry import Entry
@@ -142,6 +143,8 @@ class Layer(nn.Module):
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)
         self.first_top_shapes = [tuple(top) for top in self.top_shapes(*bottom_shapes)]
+        for shape in self.first_top_shapes:
+            check_shape(shape)
         self.weights = nn.ParameterList(self.make_weights(*bottom_shapes))
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
         self._frozen: set[int] = set()
