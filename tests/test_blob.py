@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from moka.blob import Blob, Memory, State
+from moka.blob import Blob, Memory, State, check_shape
 from moka.errors import NetError
 
 # Starting with data on the host: accessor, state after it, whether it copies.
@@ -251,3 +251,23 @@ def test_a_parameters_array_shows_what_training_made_of_it(device: torch.device)
     with torch.no_grad():
         parameter.add_(1)
     assert blob.data[0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, -1), r"sizes of a blob's axes must be >= 0, got shape \(2, -1\)"),
+        ((1,) * 33, "at most 32 axes, here are 33"),
+        ((2**40, 2**40), "larger than any memory"),
+    ],
+)
+def test_shapes_no_blob_can_have(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        check_shape(shape)
+    with pytest.raises(NetError, match=message):
+        Blob((2,)).reshape(*shape)
+
+
+def test_shapes_a_blob_can_have() -> None:
+    for shape in ((), (0,), (3, 0, 2), (1,) * 32):
+        check_shape(shape)

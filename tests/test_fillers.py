@@ -54,6 +54,7 @@ def test_positive_unitball() -> None:
     assert (values > 0).all()
     # Sums of 12 numbers in single precision.
     np.testing.assert_allclose(values.flatten(1).sum(1), np.ones(5), rtol=1e-6)
+    assert filled('type: "positive_unitball"', ()).item() == 1
 
 
 @pytest.mark.parametrize("shape", [(40, 30, 5, 5), (200, 300)])
@@ -114,6 +115,28 @@ def test_one_seed_governs_all(name: str) -> None:
 def test_unknown_filler() -> None:
     with pytest.raises(NetError, match=r'unknown filler "gausian" \(known: bilinear, .*"gaussian"'):
         filled('type: "gausian"', (2,))
+
+
+@pytest.mark.parametrize("name", sorted(set(FILLERS) - {"bilinear"}))
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+def test_nothing_to_fill(name: str, shape: Shape) -> None:
+    filled(f'type: "{name}"', shape)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('type: "gaussian" std: -1', "std of the gaussian filler must be >= 0, got -1"),
+        ('type: "gaussian" std: nan', "std of the gaussian filler must be >= 0, got nan"),
+        ('type: "uniform" min: 2 max: 1', "needs finite min <= max, got min 2, max 1"),
+        ('type: "uniform" min: -inf max: inf', "needs finite min <= max"),
+        ('type: "uniform" min: -3e38 max: 3e38', "needs finite min <= max"),
+        ('type: "gaussian" sparse: 1', "sparse is for blobs with axes"),
+    ],
+)
+def test_values_that_cannot_be_drawn(text: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        filled(text, ())
 
 
 @pytest.mark.parametrize("name", sorted(set(FILLERS) - {"gaussian"}))

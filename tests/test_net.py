@@ -156,6 +156,28 @@ def test_permissive_sharing_reads_one_memory_in_two_shapes(make_net: NetMaker) -
     assert net(x=torch.ones(1, 3))["z"].tolist() == [[36, 78, 120]]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "InnerProduct" inner_product_param { num_output: 4 }',
+        'type: "Tile" tile_param { tiles: 2 }',
+    ],
+)
+def test_an_in_place_layer_keeps_the_number_of_elements(make_net: NetMaker, layer: str) -> None:
+    text = SMALL.replace('type: "ReLU"', layer.replace("num_output: 4", "num_output: 5"))
+    with pytest.raises(NetError, match=r'"relu" .*cannot run in-place: it makes .* in \'y\'. Give'):
+        make_net(text)
+    make_net(text.replace("num_output: 5", "num_output: 4").replace("tiles: 2", "tiles: 1"))
+
+
+@pytest.mark.parametrize("kind", ["Input", "Parameter", "DummyData"])
+def test_a_shape_that_cannot_be_names_its_layer(make_net: NetMaker, kind: str) -> None:
+    fields = {"DummyData": "dummy_data_param"}.get(kind, f"{kind.lower()}_param")
+    text = f'layer {{ name: "in" type: "{kind}" top: "x" {fields} {{ shape {{ dim: -1 }} }} }}'
+    with pytest.raises(NetError, match=rf'layer "in" \({kind}\): the sizes of .* shape \(-1,\)'):
+        make_net(text)
+
+
 def test_an_in_place_layer_has_to_be_the_first_reader(make_net: NetMaker) -> None:
     """As in BVLC Caffe: a blob that was read before has been split, and is in-place no more."""
     layers = [

@@ -24,6 +24,20 @@ Shape = tuple[int, ...]
 CPU = torch.device("cpu")
 
 
+MOST_AXES = 32  # as in BVLC Caffe
+MOST_ELEMENTS = 2**48  # a petabyte
+
+
+def check_shape(shape: Shape) -> None:
+    """Raises NetError if no blob can have this shape."""
+    if len(shape) > MOST_AXES:
+        raise NetError(f"a blob has at most {MOST_AXES} axes, here are {len(shape)}.")
+    if min(shape, default=0) < 0:
+        raise NetError(f"the sizes of a blob's axes must be >= 0, got shape {shape}.")
+    if prod(shape) > MOST_ELEMENTS:
+        raise NetError(f"a blob of shape {shape} is larger than any memory.")
+
+
 class State(enum.Enum):
     """Which side of a Memory is current."""
 
@@ -260,7 +274,12 @@ class Blob:
         return prod(self.shape)
 
     def reshape(self, *shape: int) -> None:
-        """Change the shape; memory is kept where it is large enough."""
+        """Change the shape; memory is kept where it is large enough.
+
+        Raises:
+            NetError: a shape that no blob can have.
+        """
+        check_shape(shape)
         self.data_memory.reshape(tuple(shape))
         self.diff_memory.reshape(tuple(shape))
 

@@ -46,7 +46,7 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
         )
     if spec.sparse != -1 and spec.type != "gaussian":
         raise NetError(f"sparse is for the gaussian filler only, not for {spec.type}.")
-    return function(spec, shape)
+    return function(spec, shape) if 0 not in shape else torch.empty(shape)
 
 
 @filler("constant")
@@ -58,6 +58,10 @@ def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 @filler("uniform")
 def uniform(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Uniform in [min, max)."""
+    if not 0 <= spec.max - spec.min <= torch.finfo(torch.float32).max:
+        raise NetError(
+            f"the uniform filler needs finite min <= max, got min {spec.min:g}, max {spec.max:g}."
+        )
     return torch.empty(shape).uniform_(spec.min, spec.max)
 
 
@@ -67,8 +71,12 @@ def gaussian(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 
     So each output (row) has on average `sparse` inputs of shape[0] ... as Caffe computes it.
     """
+    if not spec.std >= 0:
+        raise NetError(f"std of the gaussian filler must be >= 0, got {spec.std:g}.")
     values = torch.empty(shape).normal_(spec.mean, spec.std)
     if spec.sparse >= 0:
+        if not shape:
+            raise NetError("sparse is for blobs with axes, not for a scalar.")
         chance = min(1.0, spec.sparse / shape[0])
         values *= torch.empty(shape).bernoulli_(chance)
     return values
@@ -78,7 +86,7 @@ def gaussian(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 def positive_unitball(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Uniform positive values whose sum over everything but the first axis is 1."""
     values = torch.rand(shape)
-    rows = values.view(shape[0], -1)
+    rows = values.view(*(shape[:1] or (1,)), -1)
     rows /= rows.sum(1, keepdim=True)
     return values
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import cast
 
 import torch
@@ -54,6 +55,8 @@ class Net(nn.Module):
         sources: (name, layer) of the layers that make data.
         learnable: every parameter once, with its owner, sharers and factors.
         blobs: name to Blob, in order; they take no memory before they are used.
+        held: blobs that no source fills in a pass, since they are the user's: the inputs, and
+            constants, which are filled once.
         passes: of the training step, so that the layerwise engine sees that blobs have changed.
         memory: how many bytes its blobs and parameters take.
         debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`).
@@ -85,6 +88,7 @@ class Net(nn.Module):
         self._watchers = self._watch_in_place_chains()
         self.to(self.device)
         self.blobs = self._make_blobs(shapes)
+        self.held = frozenset(graph.inputs) | self._fill_once()
         self._layer_blobs: dict[int, list[Blob]] = {}
         self._last_use = _last_uses(graph)
         self.input_shapes = {name: shapes[name] for name in graph.inputs}
@@ -106,6 +110,7 @@ class Net(nn.Module):
         bottoms = [shapes[b] for b in node.bottoms]
         try:
             layer = entry.make(node.layer, *bottoms)
+            _check_in_place(node, bottoms, layer.first_top_shapes)
         except MokaError as error:
             raise error.at(
                 file=error.file or self.graph.file, layer=node.name, layer_type=node.type
@@ -172,6 +177,16 @@ class Net(nn.Module):
                 if top not in blobs or weight:
                     blobs[top] = Blob(shapes[top], weight, self.device)
         return blobs
+
+    def _fill_once(self) -> frozenset[str]:
+        """Fill the blobs of data that is made once; returns their names."""
+        names: set[str] = set()
+        for node, layer in zip(self.graph.nodes, self.layers, strict=True):
+            if isinstance(layer, Source):
+                for k, values in layer.made_once().items():
+                    self.blobs[node.tops[k]].data_memory.put(values.to(self.device))
+                    names.add(node.tops[k])
+        return frozenset(names)
 
     # --- what is where --------------------------------------------------------------------
 
@@ -359,6 +374,16 @@ class Net(nn.Module):
                 ) from None
             shapes.update(zip(node.tops, map(tuple, tops), strict=True))
         return shapes
+
+
+def _check_in_place(node: Node, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> None:
+    """Raises NetError if an in-place layer changes how many elements its blob has."""
+    for j, (bottom, top) in enumerate(zip(bottoms, tops, strict=False)):
+        if node.in_place(j) and prod(bottom) != prod(top):
+            raise NetError(
+                f"cannot run in-place: it makes {top} of the {bottom} in '{node.tops[j]}'.",
+                advice="Give its top a name of its own.",
+            )
 
 
 def _last_uses(graph: Graph) -> list[list[str]]:

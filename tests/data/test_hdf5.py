@@ -33,6 +33,21 @@ def test_read_list(source: str) -> None:
     assert read_list(source) == ["one.h5", "two.h5"]
 
 
+def test_names_in_a_list_are_bytes(source: str) -> None:
+    Path("list.txt").write_bytes(b"caf\xe9.h5\n")
+    assert read_list("list.txt") == ["caf\udce9.h5"]
+
+
+def test_rows_that_differ_from_those_of_the_first_file(source: str) -> None:
+    write("two.h5", data=np.zeros((4, 3)), label=np.zeros(4))
+    batches = Hdf5Rows(source, ["data", "label"]).batches(2)
+    next(batches)
+    with pytest.raises(
+        DataError, match=r"two.h5: the rows of data have shape \(3,\), those of one"
+    ):
+        next(batches)
+
+
 def test_a_list_that_is_missing_or_empty(source: str) -> None:
     with pytest.raises(DataError, match=r"Failed to open source file: gone\.txt: No such file"):
         read_list("gone.txt")
@@ -52,8 +67,9 @@ def test_datasets_are_float32_in_the_order_asked_for(source: str) -> None:
     ("datasets", "names", "says"),
     [
         ({"data": [[1.0]]}, ["data", "lable"], "no dataset is named lable; found data"),
-        ({"a": [1.0, 2.0], "b": [1.0]}, ["a", "b"], "different numbers of rows"),
+        ({"a": [1.0, 2.0], "b": [1.0]}, ["a", "b"], "must have equal numbers of rows, at least 1"),
         ({"a": 1.0}, ["a"], "rows"),
+        ({"a/b": 1.0}, ["a"], "no dataset is named a; found a"),
         ({"a": np.zeros((0, 2))}, ["a"], "rows"),
     ],
 )

@@ -337,3 +337,44 @@ def test_a_top_may_change_its_size_from_pass_to_pass(make_net: NetMaker) -> None
         engine.backward()
         assert net.blobs["x"].diff.tolist() == [[float(s)] * 2 for s in selector]
         assert not net.blobs["s"].diff.any()
+
+
+CONSTANT = """
+layer { name: "data" type: "DummyData" top: "x" top: "r"
+  dummy_data_param { shape { dim: 3 } data_filler { value: 3 } data_filler { type: "gaussian" } } }
+layer { name: "twice" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
+"""
+
+
+def test_constants_are_filled_once_and_then_the_users(make_net: NetMaker) -> None:
+    net = make_net(CONSTANT)
+    assert net.blobs["x"].data.tolist() == [3, 3, 3]
+    engine = Layerwise(net)
+    engine.forward()
+    assert net.blobs["y"].data.tolist() == [6, 6, 6]
+    net.blobs["x"].data[...] = 5
+    drawn = net.blobs["r"].data.tolist()
+    engine.forward()
+    assert net.blobs["x"].data.tolist() == [5, 5, 5]
+    assert net.blobs["y"].data.tolist() == [10, 10, 10]
+    assert net.blobs["r"].data.tolist() != drawn
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "Dropout"',
+        'type: "Power"',
+        'type: "Slice" slice_param { axis: 0 } top: "z"',
+        'type: "Crop" crop_param { axis: 1 } bottom: "t"',
+    ],
+)
+def test_what_a_pass_has_made_stays_when_its_input_is_written(
+    make_net: NetMaker, layer: str
+) -> None:
+    inputs = TEXT.strip().splitlines()[0]
+    net = make_net(f'{inputs} layer {{ name: "it" bottom: "x" top: "y" {layer} }}')
+    net.blobs["x"].data[...] = 1
+    Layerwise(net).forward()
+    net.blobs["x"].data[...] = 2
+    assert (net.blobs["y"].data == 1).all()

@@ -391,3 +391,18 @@ def test_activations_are_kept_once(make_net: NetMaker, kind: str, top: str) -> N
         blobs = net.propagate({"x": torch.randn(8, 16)}, ["loss"])
     assert blobs["loss"].requires_grad
     assert sum(kept.values()) == 4 * (8 * 16 + 8 * 32)
+
+
+def test_constants_are_filled_once_and_then_the_users(make_net: NetMaker) -> None:
+    net = make_net(
+        'layer { name: "data" type: "DummyData" top: "x" top: "r" dummy_data_param {'
+        ' shape { dim: 3 } data_filler { value: 3 } data_filler { type: "gaussian" } } }'
+        'layer { name: "sum" type: "Reduction" bottom: "x" top: "sum" loss_weight: 1 }'
+    )
+    step = TrainingStep(net)
+    assert step.forward().item() == 9
+    net.blobs["x"].data[...] = 5
+    assert step.forward().item() == 15
+    drawn = net.blobs["r"].data.tolist()
+    step.forward()
+    assert net.blobs["r"].data.tolist() != drawn

@@ -246,6 +246,25 @@ def test_clip_takes_nan_for_the_least(make_layer: LayerMaker, run: Runner) -> No
     assert gradient_at(layer.float(), *values) == [0, 0, 0, 1]
 
 
+def test_clip_to_bounds_that_cross_is_min(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Clip" clip_param { min: 1 max: -2 }', (3,))
+    x = torch.tensor([-3.0, 0.0, 2.0], requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert y.tolist() == [1, 1, 1]
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+def test_prelu_takes_no_other_number_of_channels(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "PReLU"', (2, 3))
+    assert layer.top_shapes((4, 3, 5)) == [(4, 3, 5)]
+    with pytest.raises(NetError, match=r"slopes are of 3 channels, got a bottom of shape \(2, 4\)"):
+        layer.top_shapes((2, 4))
+    shared = make_layer('type: "PReLU" prelu_param { channel_shared: true }', (2, 3))
+    assert shared.top_shapes((2, 4)) == [(2, 4)]
+
+
 def test_bnll_of_huge_values(make_layer: LayerMaker, run: Runner) -> None:
     (y,) = run(make_layer('type: "BNLL"', (3,)), np.array([-1000.0, 60.0, 1000.0]))
     assert y.tolist() == [0, 60, 1000]
@@ -323,6 +342,7 @@ def test_prelu_starts_with_a_slope_of_a_quarter(
         ('type: "Log" log_param { base: 1 }', (3,), "base must be > 0 and not 1, or -1 for e"),
         ('type: "Clip"', (3,), "min is missing"),
         ('type: "Clip" clip_param { min: 0 }', (3,), "max is missing"),
+        ('type: "Softmax" softmax_param { axis: 1 }', (3,), "axis 1 does not exist"),
         ('type: "PReLU"', (3,), r"axes of bottom blob must be >= 2, got shape \(3,\)"),
     ],
 )

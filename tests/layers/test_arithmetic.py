@@ -73,6 +73,13 @@ def test_gradient_of_a_product_at_zero_is_the_true_one(make_layer: LayerMaker, s
     assert a.grad.item() == 3.0
 
 
+def test_coefficients_change_nothing_for_max(make_layer: LayerMaker, run: Runner) -> None:
+    layer = make_layer('type: "Eltwise" eltwise_param { operation: MAX coeff: -1 coeff: 9 }',
+                       (2,), (2,))  # fmt: skip
+    (y,) = run(layer, [1, 2], [0, 3])
+    assert y.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("fields", "second", "message"),
     [
@@ -216,6 +223,13 @@ def test_a_learned_factor_takes_no_other_number_of_channels(make_layer: LayerMak
     assert layer.top_shapes((7, 3, 4)) == [(7, 3, 4)]
     with pytest.raises(NetError, match=r"shape \(3,\) does not match \(2, 4\)"):
         layer.top_shapes((2, 4))
+
+
+def test_a_learned_bias_takes_no_factor_of_another_shape(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Scale" scale_param { bias_term: true }', (2, 3), (3,))
+    assert layer.top_shapes((4, 3, 5), (3,)) == [(4, 3, 5)]
+    with pytest.raises(NetError, match=r"learned bias has shape \(3,\), got a factor .*\(4,\)"):
+        layer.top_shapes((2, 4), (4,))
 
 
 @pytest.mark.parametrize(("fields", "first"), [("", 0), ("axis: 1", 1), ("axis: -1 coeff: -2", 2)])

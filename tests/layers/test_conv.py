@@ -71,6 +71,17 @@ CASES = [
     ),
     ("kernel_size: 1 stride: 2", (1, 3, 4, 4), (2, 2), (0, 0), (1, 1), 1),
     ("kernel_size: 3 pad: 1", (2, 2, 6), (1,), (1,), (1,), 1),
+    (
+        "kernel_size: 2 kernel_size: 1 kernel_size: 2 kernel_size: 2 group: 2"
+        " stride: 1 stride: 1 stride: 2 stride: 1 pad: 1 pad: 0 pad: 1 pad: 0"
+        " dilation: 1 dilation: 1 dilation: 1 dilation: 2",
+        (2, 2, 2, 1, 2, 3),
+        (1, 1, 2, 1),
+        (1, 0, 1, 0),
+        (1, 1, 1, 2),
+        2,
+    ),
+    ("kernel_size: 1 stride: 2", (1, 2, 2, 1, 2, 1, 3), (2,) * 5, (0,) * 5, (1,) * 5, 1),
     ("kernel_size: 2 stride: 2", (1, 2, 4, 2, 4), (2, 2, 2), (0, 0, 0), (1, 1, 1), 1),
     ("kernel_size: 2 dilation: 3 stride: 2 group: 2", (2, 4, 8), (2,), (0,), (3,), 2),
     (
@@ -212,7 +223,7 @@ def test_several_bottoms_share_the_kernels(
         ("kernel_size: 3 group: 3", [(1, 3, 5, 5)], "num_output must be a multiple of group 3"),
         ("kernel_size: 7", [(1, 2, 5, 5)], r"the kernel \(7\) is larger than the padded image"),
         ("kernel_size: 3 dilation: 3", [(1, 2, 5, 9)], r"the kernel \(7\) is larger than"),
-        ("kernel_size: 1", [(1, 2, 2, 2, 2, 2)], "at most 3 spatial axes, the bottom has 4"),
+        ("kernel_size: 1", [(1, 2, 0, 2)], r"only the batch may be empty, got .*\(1, 2, 0, 2\)"),
         ("kernel_size: 1", [(1, 2, 5, 5), (1, 3, 5, 5)], "must have 2 channels and 4 axes"),
         ("kernel_size: 0", [(1, 2, 5, 5)], "kernel_size must be > 0, got 0"),
         ("kernel_size: 1 stride: 0", [(1, 2, 5, 5)], "stride must be > 0, got 0"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moka.errors import DataError
-from moka.layers.labels import class_labels
+from moka.layers.labels import class_labels, indices
 
 
 def test_labels_are_truncated() -> None:
@@ -28,6 +28,16 @@ def test_a_label_that_is_no_class_is_named(label: int, ignored: int | None) -> N
         class_labels(torch.tensor([1.0, float(label)]), 3, ignored)
 
 
-def test_no_labels_at_all() -> None:
-    index, _ = class_labels(torch.empty(0, 1), 3, None)
+@pytest.mark.parametrize("classes", [3, 0])
+def test_no_labels_at_all(classes: int) -> None:
+    index, _ = class_labels(torch.empty(0, 1), classes, None)
     assert index.shape == (0, 1)
+
+
+def test_indices() -> None:
+    index = indices(torch.tensor([[0.0, 1.9]]), 2, of="rows", advice="Look.")
+    assert index.tolist() == [[0, 1]]
+    assert index.dtype == torch.int64
+    for wrong in (-1, 2):
+        with pytest.raises(DataError, match=rf"index {wrong} is outside of the 2 rows \(0 to 1\)"):
+            indices(torch.tensor([0.0, wrong]), 2, of="rows", advice="Look.")

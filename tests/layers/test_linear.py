@@ -125,7 +125,7 @@ def test_an_index_outside_of_the_table_is_an_error_of_the_data(
     make_layer: LayerMaker, index: float
 ) -> None:
     layer = make_layer(embed_text("num_output: 1 input_dim: 3"), (1,))
-    with pytest.raises(DataError, match=f"{index:g} is outside"):
+    with pytest.raises(DataError, match=f"index {index:g} is outside of the 3 rows"):
         layer(torch.tensor([index]))
 
 

@@ -234,6 +234,29 @@ def test_weights_and_smoothing_belong_to_one_loss(make_layer: LayerMaker, kind: 
         make_layer(f'type: "{kind}" loss_param {{ label_smoothing: 0.1 }}', (2, 3), (2, 3))
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels", "more"),
+    [
+        ("SoftmaxWithLoss", [0, 1], []),
+        ("InfogainLoss", [0, 1], [[[1, 0], [0, 1]]]),
+        ("SigmoidCrossEntropyLoss", [[0, 0], [1, 1]], []),
+    ],
+)
+def test_scores_that_are_ignored_may_be_anything(
+    make_layer: LayerMaker, kind: str, labels: list[Any], more: list[Any]
+) -> None:
+    others = [torch.tensor(values, dtype=torch.float32) for values in (labels, *more)]
+    shapes = [tuple(t.shape) for t in others]
+    layer = make_layer(f'type: "{kind}" loss_param {{ ignore_label: 1 }}', (2, 2), *shapes)
+    x = torch.tensor([[0.0, 0.0], [np.nan, np.inf]], requires_grad=True)
+    loss = layer(x, *others)
+    loss.backward()
+    assert loss.isfinite()
+    assert x.grad is not None
+    assert x.grad[0].all()
+    assert x.grad[1].tolist() == [0, 0]
+
+
 def test_everything_ignored_gives_no_loss_and_no_gradient(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "SoftmaxWithLoss" loss_param { ignore_label: 1 }', (2, 3), (2,))
     x = torch.randn(2, 3, requires_grad=True)
@@ -548,6 +571,11 @@ def test_infogain_floors_but_keeps_the_gradient(make_layer: LayerMaker) -> None:
         ('type: "InfogainLoss"', [(2, 3), (2,)], "Infogain matrix source must be specified"),
         ('type: "InfogainLoss"', [(2, 3), (2,), (3, 2)], "must have 3 x 3 values, found 6"),
         ('type: "InfogainLoss"', [(2, 3), (3,), (3, 3)], "Number of labels must match"),
+        ('type: "EuclideanLoss"', [(), ()], r"at least 1 axis, got shape \(\)"),
+        ('type: "SigmoidCrossEntropyLoss"', [(), ()], "at least 1 axis"),
+        ('type: "HingeLoss"', [(), ()], "at least 1 axis"),
+        ('type: "MultinomialLogisticLoss"', [(), ()], "at least 1 axis"),
+        ('type: "ContrastiveLoss"', [(), (), ()], "at least 1 axis"),
     ],
 )
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:

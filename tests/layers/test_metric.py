@@ -124,6 +124,14 @@ def test_arg_max_along_an_axis(
         assert found.tolist() == [line[int(k)] for k in chosen]
 
 
+def test_arg_max_of_items_of_one_value(make_layer: LayerMaker, run: Runner) -> None:
+    layer = make_layer('type: "ArgMax" argmax_param { out_max_val: true }', (2,))
+    (y,) = run(layer, [5, -1])
+    assert y.tolist() == [[[0], [5]], [[0], [-1]]]
+    with pytest.raises(NetError, match="at least 1 axis"):
+        layer.top_shapes(())
+
+
 def test_arg_max_has_no_gradient(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "ArgMax" argmax_param { out_max_val: true }', (1, 3))
     assert not layer(torch.ones(1, 3, requires_grad=True)).requires_grad

@@ -193,11 +193,25 @@ def test_a_single_value_for_each_channel_becomes_zero(make_layer: LayerMaker, sh
         ("", (4,), r"needs a channel axis, got a bottom of shape \(4,\)"),
         ("param { lr_mult: 1 }", (4, 2), "Cannot configure batch normalization statistics"),
         ("param { lr_mult: 0 } param { }", (4, 2), "Cannot configure batch normalization"),
+        ("batch_norm_param { eps: -1 }", (4, 2), "eps must be >= 0, got -1"),
     ],
 )
 def test_batch_norm_refuses(make_layer: LayerMaker, more: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "BatchNorm" {more}', shape)
+
+
+def test_statistics_take_no_other_number_of_channels(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "BatchNorm"', (2, 3))
+    assert layer.top_shapes((4, 3, 5)) == [(4, 3, 5)]
+    with pytest.raises(NetError, match=r"are of 3 channels, got a bottom of shape \(2, 4\)"):
+        layer.top_shapes((2, 4))
+
+
+def test_an_empty_batch_leaves_the_sums_alone(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "BatchNorm"', (0, 3), training=True)
+    assert layer(torch.empty(0, 3)).shape == (0, 3)
+    assert not any(w.any() for w in layer.weights)
 
 
 def mvn(x: Array, *, across: bool, normalise: bool, eps: float) -> Array:
@@ -259,6 +273,7 @@ def test_mvn_of_single_values_is_zero(make_layer: LayerMaker, run: Runner, sprea
     ("text", "shape", "message"),
     [
         ('type: "LRN" lrn_param { local_size: 4 }', (1, 2, 3, 3), "local_size must be odd, got 4"),
+        ('type: "LRN"', (1, 2, 0, 3), r"only the batch may be empty, got .* \(1, 2, 0, 3\)"),
         ('type: "LRN"', (2, 3, 4), r"must have 4 axes, .* got shape \(2, 3, 4\)"),
         ('type: "MVN"', (1, 2, 3, 4, 5), "at most 4 axes"),
         ('type: "MVN" mvn_param { eps: -1 }', (1, 2), "eps must be >= 0, got -1"),

@@ -18,22 +18,22 @@ Array = NDArray[Any]
 LOWEST = -3.4028234663852886e38  # -FLT_MAX
 
 
-def out_size(size: int, kernel: int, stride: int, pad: int, up: bool) -> int:
+def out_size(size: int, kernel: int, stride: int, pad: int, up: bool, clip: bool) -> int:
     steps = (size + 2 * pad - kernel) / stride
     out = (ceil(steps) if up else floor(steps)) + 1
-    return out - 1 if pad and (out - 1) * stride >= size + pad else out
+    return out - 1 if clip and (out - 1) * stride >= size + pad else out
 
 
 def pool(x: Array, method: str, kernel: Shape, stride: Shape, pad: Shape, up: bool) -> list[Array]:
     """Top and mask, window by window, as BVLC Caffe's loops do it."""
     sizes = x.shape[2:]
     axes = range(len(sizes))
-    out = [out_size(sizes[a], kernel[a], stride[a], pad[a], up) for a in axes]
+    out = [out_size(sizes[a], kernel[a], stride[a], pad[a], up, any(pad)) for a in axes]
     y, mask = np.zeros((*x.shape[:2], *out)), np.full((*x.shape[:2], *out), -1.0)
     for n, c, *at in product(*map(range, y.shape)):
         start = [at[a] * stride[a] - pad[a] for a in axes]
         end = [min(start[a] + kernel[a], sizes[a] + pad[a]) for a in axes]
-        area = np.prod([max(end[a] - start[a], 0) for a in axes])
+        area = np.prod([end[a] - start[a] for a in axes])
         pixels = list(product(*(range(max(start[a], 0), min(end[a], sizes[a])) for a in axes)))
         values = [x[(n, c, *pixel)] for pixel in pixels]
         here = (n, c, *at)
@@ -66,6 +66,13 @@ CASES = [
         True,
     ),
     ("kernel_size: 5 stride: 3 pad: 2", (5, 5), (3, 3), (2, 2), True),
+    (
+        "kernel_h: 2 kernel_w: 3 stride_h: 4 stride_w: 1 pad_h: 0 pad_w: 1",
+        (2, 3),
+        (4, 1),
+        (0, 1),
+        True,
+    ),
 ]
 SHAPES = [(2, 2, 6, 5), (1, 1, 7, 8)]
 OTHER_AXES = [
@@ -177,15 +184,17 @@ def test_first_maximum_gets_the_gradient(make_layer: LayerMaker) -> None:
     assert x.grad.flatten().tolist() == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize(("method", "empty"), [("MAX", LOWEST), ("AVE", np.nan)])
+@pytest.mark.parametrize(
+    ("method", "height", "empty"),
+    [("MAX", 7, LOWEST), ("AVE", 8, np.nan), ("AVE", 7, 0)],  # the third window starts at 8
+)
 def test_window_without_pixels(
-    make_layer: LayerMaker, run: Runner, spread: Spread, method: str, empty: float
+    make_layer: LayerMaker, run: Runner, spread: Spread, method: str, height: int, empty: float
 ) -> None:
     text = f'type: "Pooling" pooling_param {{ pool: {method} kernel_size: 2 stride: 4 }}'
-    layer = make_layer(text, (1, 1, 7, 4))
-    (y,) = run(layer, spread(1, 1, 7, 4))
-    assert y.shape == (1, 1, 3, 2)
-    np.testing.assert_array_equal(y[0, 0, 2], [empty, empty])
+    layer = make_layer(text, (1, 1, height, 2))
+    (y,) = run(layer, spread(1, 1, height, 2))
+    np.testing.assert_array_equal(y[0, 0, 2:], [[empty]])
 
 
 @pytest.mark.parametrize("size", [(6,), (6, 3), (3, 6, 6)])
@@ -227,6 +236,13 @@ def test_stochastic_gradient_goes_to_the_value_drawn(
         assert torch.equal(dx[window], drawn * dy[n, c, i, j])
 
 
+def test_stochastic_training_bears_values_below_zero(make_layer: LayerMaker) -> None:
+    text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 }'
+    layer = make_layer(text, (1, 1, 2, 2), training=True)
+    x = torch.tensor([[[[-3.0, 1.0], [1.5, -1.0]]]])
+    assert all(layer(x).item() in x for _ in range(20))
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_stochastic_pooling_of_zeros_is_zero(make_layer: LayerMaker, training: bool) -> None:
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
@@ -265,6 +281,7 @@ def test_stochastic_pooling_of_zeros_is_zero(make_layer: LayerMaker, training: b
         ("global_pooling: true pad: 1", (1, 1, 4, 4), "pad must be 0"),
         ("global_pooling: true stride: 2", (1, 1, 4, 4), "stride must be 1"),
         ("kernel_size: 6 round_mode: FLOOR", (1, 1, 4, 4), "is larger than the image"),
+        ("kernel_size: 1", (1, 0, 4, 4), r"only the batch may be empty, got .* \(1, 0, 4, 4\)"),
     ],
 )
 def test_refused(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:
@@ -325,6 +342,7 @@ def test_pyramid_has_the_same_length_for_any_image(make_layer: LayerMaker) -> No
         ("", (1, 1, 4, 4), "pyramid_height is missing"),
         ("pyramid_height: 0", (1, 1, 4, 4), "pyramid_height must be > 0, got 0"),
         ("pyramid_height: 2", (1, 4, 4), r"pools images \(N, C, H, W\), got a bottom of shape"),
+        ("pyramid_height: 1", (1, 0, 4, 4), "only the batch may be empty"),
         ("pyramid_height: 3", (1, 1, 5, 5), r"an image of \(5, 5\) is too small for 3 levels"),
     ],
 )

@@ -330,6 +330,9 @@ def test_a_gradient_that_it_leaves_out_is_zero(make_net: NetMaker, write: Write)
 @pytest.mark.parametrize(
     ("param", "message"),
     [
+        ('module: "" layer: "It"', '"" is no name of a module'),
+        ('module: ".up" layer: "It"', '".up" is no name of a module'),
+        ('module: "sys" layer: "It"', r'the module "sys" \(built in\) has no layer "It"'),
         ('module: "no_such_module" layer: "It"', 'cannot import the module "no_such_module"'),
         ('module: "user_layers_0.more" layer: "It"', 'cannot import the module "user_layers_0.m'),
         ('module: "user_layers_0" layer: "Its"', r"user_layers_0\.py\) has no layer \"Its\""),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import h5py
@@ -21,6 +21,9 @@ from moka.layers.registry import layer
 from moka.layers.source import MemoryData
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, format_text, parse_text, read_text
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker, Runner
 
 IMAGE, ROWS, LABELS = "2 3 4 4", "2 6", "2"
 
@@ -266,6 +269,71 @@ def test_tops_in_the_memory_of_a_bottom_are_known(net: Net) -> None:
     for top in [tops] if isinstance(tops, torch.Tensor) else tops:
         shared = top.untyped_storage().data_ptr() == bottoms[0].untyped_storage().data_ptr()
         assert shared == made.makes_views
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in sorted(MINIMAL) if MINIMAL[k].bottoms and MINIMAL[k].bottoms[0][0] == "2"]
+)
+@pytest.mark.usefixtures("_data_files")
+def test_an_empty_batch_runs_both_ways(kind: str) -> None:
+    """A Filter that lets nothing pass makes one."""
+    text = text_of(kind).replace("dim: 2 ", "dim: 0 ", 1)
+    if kind not in ("BatchReindex", "Crop"):  # whose second bottom is no batch
+        text = text.replace("{ dim: 2 ", "{ dim: 0 ")
+    net = build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+    if kind == "BatchReindex":  # which picks nothing then
+        net.blobs["bottom1"].reshape(0)
+    engine = Layerwise(net)
+    engine.forward()
+    engine.backward()
+    for top in net.graph.nodes[-1].tops:
+        assert np.isfinite(net.blobs[top].data).all()
+    for j, bottom in enumerate(net.graph.nodes[-1].bottoms):
+        assert not net.blobs[bottom].diff.any(), j
+    for blob in net.layer_blobs(len(net.layers) - 1):
+        assert not blob.diff.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ('"Softmax" softmax_param { axis: -1 }', [(2, 3, 2)], [(4, 3)]),
+        ('"Flatten" flatten_param { axis: -2 }', [(2, 3, 4)], [(2, 3, 4, 5)]),
+        ('"Flatten"', [(2, 3, 4)], [(4, 5)]),
+        ('"Tile" tile_param { axis: -1 tiles: 2 }', [(2, 3)], [(2, 3, 4)]),
+        ('"Slice" slice_param { axis: -1 }', [(2, 4)], [(3, 4, 6)]),
+        ('"Concat" concat_param { axis: -1 }', [(2, 4), (2, 1)], [(3, 4, 1), (3, 4, 5)]),
+        ('"Crop" crop_param { axis: -1 offset: 1 }', [(2, 5), (2, 3)], [(2, 4, 6), (1, 1, 5)]),
+        ('"Reduction" reduction_param { axis: -1 }', [(2, 3)], [(4, 5, 6)]),
+        ('"ArgMax" argmax_param { axis: -1 }', [(2, 3)], [(4, 2, 3)]),
+        ('"Scale" scale_param { axis: -1 }', [(2, 3)], [(4, 5, 3)]),
+        ('"Bias" bias_param { axis: -1 }', [(2, 3), (3,)], [(4, 5, 2), (2,)]),
+        ('"Bias"', [(2, 3), ()], [(2, 3), (3,)]),
+        ('"InnerProduct" inner_product_param { num_output: 2 axis: -1 }', [(2, 3, 4)], [(5, 4)]),
+        ('"Accuracy" accuracy_param { axis: -1 }', [(3, 4), (3,)], [(2, 5, 4), (2, 5)]),
+        ('"SoftmaxWithLoss" softmax_param { axis: -1 }', [(3, 4), (3,)], [(2, 5, 4), (2, 5)]),
+        (
+            '"InfogainLoss" infogain_loss_param { axis: -1 }',
+            [(3, 4), (3,), (4, 4)],
+            [(2, 5, 3), (2, 5), (3, 3)],
+        ),
+    ],
+)
+def test_an_axis_is_counted_anew_in_each_shape(
+    make_layer: LayerMaker,
+    run: Runner,
+    text: str,
+    before: list[tuple[int, ...]],
+    after: list[tuple[int, ...]],
+) -> None:
+    tops = 'top: "a" top: "b"' if "Slice" in text else ""
+    layer = make_layer(f"type: {text} {tops}", *before)
+    fresh = make_layer(f"type: {text} {tops}", *after)
+    fresh.load_state_dict(layer.state_dict())
+    assert layer.top_shapes(*after) == fresh.top_shapes(*after)
+    bottoms = [np.arange(np.prod(shape)).reshape(shape) % 3 for shape in after]
+    for have, want in zip(run(layer, *bottoms), run(fresh, *bottoms), strict=True):
+        np.testing.assert_array_equal(have, want)
 
 
 def own_message(kind: str) -> Any:

@@ -320,7 +320,7 @@ def test_copies_of_an_item_add_up_in_the_gradient(make_layer: LayerMaker) -> Non
 
 def test_batch_reindex_names_a_number_without_an_item(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "BatchReindex"', (3, 2), (1,))
-    with pytest.raises(DataError, match="3 is outside"):
+    with pytest.raises(DataError, match="index 3 is outside of the 3 items"):
         layer(torch.zeros(3, 2), torch.tensor([3.0]))
 
 
@@ -346,6 +346,12 @@ def test_filter(
     check_gradient(layer, *blobs, chosen)
 
 
+def test_a_reference_may_have_more_axes(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Crop" crop_param { axis: 1 }', (2, 3), (9, 2, 4))
+    assert layer.first_top_shapes == [(2, 2)]
+    assert layer(torch.arange(6).reshape(2, 3), torch.zeros(9, 2, 4)).tolist() == [[0, 1], [3, 4]]
+
+
 def test_filter_when_nothing_passes(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "Filter"', (2, 3), (2,))
     x = torch.ones(2, 3, requires_grad=True)
@@ -361,8 +367,11 @@ def test_filter_when_nothing_passes(make_layer: LayerMaker) -> None:
     [
         ('type: "Reshape" bottom: "x" top: "x"', [(2, 3)], "does not allow in-place"),
         ('type: "Tile" tile_param { tiles: 0 }', [(2, 3)], "tiles must be > 0, got 0"),
-        ('type: "Tile" tile_param { axis: 2 }', [(2, 3)], "axis 2 does not exist"),
-        ('type: "Crop"', [(1, 1, 4, 4), (1, 4, 4)], "both bottoms must have as many axes"),
+        ('type: "Tile" tile_param { tiles: 1 axis: 2 }', [(2, 3)], "axis 2 does not exist"),
+        ('type: "Crop"', [(1, 1, 4, 4), (1, 4, 4)], "must have as many axes as the blob"),
+        ('type: "Tile"', [(2, 3)], "tiles is missing"),
+        ('type: "Filter"', [(), (2,)], "at least 1 axis, got shape"),
+        ('type: "BatchReindex"', [(), (2,)], "at least 1 axis, got shape"),
         (
             'type: "Crop" crop_param { axis: 1 offset: 1 offset: 1 }',
             [(1, 1, 4, 4), (1, 1, 2, 2)],

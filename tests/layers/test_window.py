@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from moka.errors import NetError
-from moka.layers.window import Window, per_axis
+from moka.layers.window import Window, per_axis, pooled_sizes
 
 
 def starts(size: int, window: Window) -> list[int]:
@@ -37,8 +37,21 @@ def test_convolved_counts_the_whole_windows(
     ],
 )
 def test_pooled(size: int, window: Window, up: int, down: int) -> None:
-    assert window.pooled(size) == up
-    assert window.pooled(size, round_up=False) == down
+    assert pooled_sizes([size], [window]) == (up,)
+    assert pooled_sizes([size], [window], round_up=False) == (down,)
+
+
+def test_padding_of_one_axis_clips_the_other_too() -> None:
+    padded = Window(3, 1, 1)
+    # Along 7 pixels the third window would start at 8: dropped as soon as any axis is padded.
+    assert pooled_sizes([7, 5], [Window(2, 4), padded]) == (2, 5)
+    assert pooled_sizes([5, 7], [padded, Window(2, 4)]) == (5, 2)
+
+
+@pytest.mark.parametrize("window", [Window(3), Window(3, 2, 1), Window(2, 3, 1, 2)])
+def test_deconvolved_is_brought_back_by_convolved(window: Window) -> None:
+    assert [window.convolved(window.deconvolved(size)) for size in (2, 3, 8)] == [2, 3, 8]
+    assert [window.convolved(window.deconvolved(size) - 1) for size in (2, 3, 8)] == [1, 2, 7]
 
 
 def test_extent_spans_the_gaps_of_a_dilated_kernel() -> None:

@@ -23,13 +23,13 @@ def read_list(source: PathLike) -> list[str]:
         DataError: missing or empty.
     """
     try:
-        names = [line.strip() for line in Path(source).read_text().splitlines()]
+        text = os.fsdecode(Path(source).read_bytes())  # names of files are bytes
     except OSError as error:
         raise DataError(
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
             advice="`source` is a text file with the name of an HDF5 file on each line.",
         ) from None
-    files = [name for name in names if name]
+    files = [name for name in map(str.strip, text.splitlines()) if name]
     if not files:
         raise DataError("the list names no file.", file=source)
     return files
@@ -39,12 +39,12 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
     """Datasets of a file as float32 arrays with one first axis.
 
     Raises:
-        DataError: missing file or dataset, no numbers, or different numbers of rows.
+        DataError: missing file or dataset, no numbers, no rows, or different numbers of rows.
     """
     h5py = import_h5py()
     try:
         with h5py.File(file, "r") as opened:
-            missing = [name for name in names if name not in opened]
+            missing = [name for name in names if not isinstance(opened.get(name), h5py.Dataset)]
             if missing:
                 raise DataError(
                     f"no dataset is named {', '.join(missing)}; found {', '.join(opened)}.",
@@ -56,7 +56,9 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
         raise DataError(f"Failed opening HDF5 file: {error}.", file=file) from None
     rows = {name: array.shape[:1] for name, array in zip(names, arrays, strict=True)}
     if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
-        raise DataError(f"the datasets have different numbers of rows: {rows}.", file=file)
+        raise DataError(
+            f"the datasets must have equal numbers of rows, at least 1: {rows}.", file=file
+        )
     return arrays
 
 
@@ -114,14 +116,31 @@ class Hdf5Rows:
             for i in _order(len(self.files), rng):
                 arrays = None
                 if i not in self._counts:
-                    arrays = read_datasets(self.files[i], self.names)
+                    arrays = self._read(i)
                     self._counts[i] = len(arrays[0])
                 order = _order(self._counts[i], rng)
                 if skip < len(order):
-                    arrays = arrays or read_datasets(self.files[i], self.names)
+                    arrays = arrays or self._read(i)
                     for row in order[skip:]:
                         yield [array[row] for array in arrays]
                 skip = max(0, skip - len(order))
+
+    def _read(self, index: int) -> list[Array]:
+        """The datasets of one file.
+
+        Raises:
+            DataError: as `read_datasets`, or rows of another shape than in the first file.
+        """
+        file = self.files[index]
+        arrays = read_datasets(file, self.names)
+        for name, array, shape in zip(self.names, arrays, self.row_shapes, strict=True):
+            if array.shape[1:] != shape:
+                raise DataError(
+                    f"the rows of {name} have shape {array.shape[1:]}, those of {self.files[0]}"
+                    f" have {shape}.",
+                    file=file,
+                )
+        return arrays
 
 
 def _order(count: int, rng: np.random.Generator | None) -> Sequence[int]:

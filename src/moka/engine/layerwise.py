@@ -6,7 +6,7 @@ layer's own piece of autograd graph is kept from its forward to its backward pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks
-from moka.layers.source import Input
 from moka.net import Net
 
 Callback = Callable[[int], object]
@@ -99,7 +98,8 @@ class Layerwise:
 
     def _forward_layer(self, i: int) -> None:
         net, node = self.net, self.net.graph.nodes[i]
-        if i in self.given or isinstance(net.layers[i], Input):
+        held = net.held.intersection(() if node.bottoms else node.tops)
+        if i in self.given or (held and len(held) == len(node.tops)):
             return
         if self.marks[i].layer and node.bottoms:
             self._records[i] = record = self._record(i)
@@ -107,9 +107,16 @@ class Layerwise:
         else:
             with torch.no_grad():
                 bottoms = [net.blobs[b].data_memory.tensor() for b in node.bottoms]
-                tops = list(net.run_layer(i, bottoms))
+                tops = self._apart(node.bottoms, net.run_layer(i, bottoms))
         for name, top in zip(node.tops, tops, strict=True):
-            net.blobs[name].data_memory.put(top.detach())
+            if name not in held:
+                net.blobs[name].data_memory.put(top.detach())
+
+    def _apart(self, bottoms: Sequence[str], tops: Sequence[Tensor]) -> list[Tensor]:
+        """The tops, in memory of their own where they lie in that of an array a user may write."""
+        memories = [self.net.blobs[name].data_memory for name in bottoms]
+        users = {_storage(m.tensor()) for m in memories if m.handed_out}
+        return [top.clone() if _storage(top) in users else top for top in tops]
 
     def _record(self, i: int, *, again: bool = False) -> _Record:
         net, node = self.net, self.net.graph.nodes[i]

@@ -17,7 +17,6 @@ from moka.engine.heap import keep_freed_memory
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
-from moka.layers.source import Input
 from moka.net import Net
 
 
@@ -48,8 +47,8 @@ class TrainingStep:
         self.start: PassStart | None = None
         self._sources = [
             i
-            for i, (node, layer) in enumerate(zip(net.graph.nodes, net.layers, strict=True))
-            if not node.bottoms and not isinstance(layer, Input)
+            for i, node in enumerate(net.graph.nodes)
+            if not node.bottoms and not net.held.issuperset(node.tops)
         ]
         if net.device.type == "cpu":
             keep_freed_memory()
@@ -98,9 +97,10 @@ class TrainingStep:
         net = self.net
         net.passes += 1
         net.follow_input_shapes()
-        inputs = {name: net.blobs[name].data_memory.tensor() for name in net.graph.inputs}
+        inputs: dict[str, Tensor] = {}
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
+        inputs.update((name, net.blobs[name].data_memory.tensor()) for name in net.held)
         laid_out = {name: channels_last(tensor) for name, tensor in inputs.items()}
         if self.replayable:
             self.start = pass_start(net, laid_out)

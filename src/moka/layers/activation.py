@@ -129,11 +129,12 @@ class Softmax(Layer):
     engine = param()
     axis = param()
 
-    def setup(self, x: Shape) -> None:
-        self.class_axis = canonical_axis(self.axis, x)
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        canonical_axis(self.axis, x)
+        return [x]
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(x, self.class_axis)
+        return torch.softmax(x, self.axis)
 
 
 @layer("AbsVal", bottoms=1, tops=1)
@@ -163,7 +164,7 @@ class BNLL(Layer):
 
 @layer("Clip", bottoms=1, tops=1)
 class Clip(Layer):
-    """Values held between two bounds: y = min(max(x, min), max). NaN becomes min.
+    """Values held between two bounds: y = max(min(x, max), min). NaN becomes min.
 
     Bottom and top: any shape. Message: clip_param, both fields required. The gradient passes at
     the bounds themselves.
@@ -175,7 +176,7 @@ class Clip(Layer):
     max = param(required=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x.isnan(), self.min, x).clamp(self.min, self.max)
+        return torch.where(x.isnan(), self.min, x).clamp_max(self.max).clamp_min(self.min)
 
 
 @layer("ELU", bottoms=1, tops=1)
@@ -228,7 +229,8 @@ class Power(Layer):
     """Power: y = (shift + scale x) ^ power.
 
     Bottom and top: any shape. Message: power_param. If power * scale is 0 the output is the
-    constant shift ^ power and the gradient 0.
+    constant shift ^ power and the gradient 0. (BVLC Caffe divides by x in the gradient of other
+    powers than 1 and 2, with NaN for an x of 0; here it is the true one.)
     """
 
     power = param()
@@ -249,14 +251,22 @@ class PReLU(Layer):
     Bottom and top: (N, C, ...). Blob: slopes (C,), or a scalar with channel_shared: true; filled
     with 0.25 unless a filler is given. Message: prelu_param. At 0 the gradient is a.
     He et al., 2015.
+
+    Errors: a bottom with one axis, or with another number of channels than slopes.
     """
 
     filler = param()
     channel_shared = param()
 
-    def top_shapes(self, x: Shape) -> list[Shape]:
+    def setup(self, x: Shape) -> None:
         if len(x) < 2:
             raise NetError(f"Number of axes of bottom blob must be >= 2, got shape {x}.")
+        self.channels = x[1]
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if x[1:2] != (self.channels,) and not self.channel_shared:
+            raise NetError(f"the slopes are of {self.channels} channels, got a bottom of shape"
+                           f" {x}.")  # fmt: skip
         return [x]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
+from math import prod
 
 import torch
 from torch import Tensor
@@ -24,12 +25,13 @@ class Eltwise(Layer):
     """Sum (with coefficients), product or maximum of blobs of one shape, element by element.
 
     Bottoms: two or more of the same shape. Top: that shape. Message: eltwise_param (`operation`
-    SUM, PROD or MAX; `coeff` for SUM, one a bottom; `stable_prod_grad: false` computes the gradient
-    of PROD as y / x, with NaN at 0, in BVLC Caffe; here it is always the true one).
+    SUM, PROD or MAX; `coeff` for SUM, one a bottom, changes nothing for MAX;
+    `stable_prod_grad: false` computes the gradient of PROD as y / x, with NaN at 0, in BVLC Caffe;
+    here it is always the true one).
     MAX: between the first two a tie goes to the second; a further one must be strictly larger. Its
     gradient goes to one bottom only.
 
-    Errors: different shapes; coeff for another operation, or not one for each bottom.
+    Errors: different shapes; coeff for PROD, or not one for each bottom.
     """
 
     operation = param()
@@ -42,7 +44,7 @@ class Eltwise(Layer):
                 f"Eltwise takes one coefficient per bottom blob: {len(self.coeff)} for"
                 f" {len(bottom_shapes)}."
             )
-        if self.coeff and self.operation != "SUM":
+        if self.coeff and self.operation == "PROD":
             raise NetError("Eltwise layer only takes coefficients for summation.")
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
@@ -79,24 +81,30 @@ class _Broadcast(Layer):
 
     def setup(self, x: Shape, other: Shape | None = None) -> None:
         self.learned = other is None
-        if other == ():
-            self.at, self.covered = 0, other
-            return
-        self.at = canonical_axis(self.axis, x)
-        if other is None:
-            if self.num_axes < -1 or self.num_axes > len(x) - self.at:
-                raise NetError(f"num_axes {self.num_axes} from axis {self.axis} on reach past"
-                               f" shape {x}.")  # fmt: skip
-            end = len(x) if self.num_axes == -1 else self.at + self.num_axes
-            self.covered = x[self.at : end]
-        else:
+        if other is not None:
             self.covered = other
+            return
+        at = canonical_axis(self.axis, x)
+        if self.num_axes < -1 or self.num_axes > len(x) - at:
+            raise NetError(f"num_axes {self.num_axes} from axis {self.axis} on reach past"
+                           f" shape {x}.")  # fmt: skip
+        self.covered = x[at:] if self.num_axes == -1 else x[at : at + self.num_axes]
 
     def top_shapes(self, x: Shape, other: Shape | None = None) -> list[Shape]:
         covered = self.covered if other is None else other
-        if x[self.at : self.at + len(covered)] != covered:
-            raise NetError(f"shape {covered} does not match {x} from axis {self.at} on.")
+        at = self.first_covered(x, covered)
+        if x[at : at + len(covered)] != covered:
+            raise NetError(f"shape {covered} does not match {x} from axis {at} on.")
         return [x]
+
+    def first_covered(self, x: Shape, covered: Shape) -> int:
+        """The axis of x that the first axis of the second operand meets."""
+        return canonical_axis(self.axis, x) if covered else 0
+
+    def beside(self, small: Tensor, x: Tensor) -> Tensor:
+        """The second operand with axes of size 1 around it, as x needs it."""
+        at = self.first_covered(tuple(x.shape), tuple(small.shape))
+        return broadcast_at(small, x, at)
 
     def default_filler(self, message: str, value: float) -> caffe_pb2.FillerParameter:
         """The filler given, or a constant."""
@@ -121,7 +129,7 @@ class Bias(_Broadcast):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         bias = self.blobs[0] if other is None else other
-        return x + broadcast_at(bias, x, self.at)
+        return x + self.beside(bias, x)
 
 
 @layer("Scale", bottoms=(1, 2), tops=1)
@@ -133,11 +141,17 @@ class Scale(_Broadcast):
     rest, 0: a scalar), 1 by default; b shaped like a, with bias_term: true, 0 by default.
     Message: scale_param.
 
-    Errors: an a that does not match x.
+    Errors: an a that does not match x, or is shaped unlike the b that has been made for it.
     """
 
     bias_term = param()
     bias_filler = param()
+
+    def top_shapes(self, x: Shape, other: Shape | None = None) -> list[Shape]:
+        if self.bias_term and other not in (None, self.covered):
+            raise NetError(f"the learned bias has shape {self.covered}, got a factor of shape"
+                           f" {other}.")  # fmt: skip
+        return super().top_shapes(x, other)
 
     def blob_specs(self, x: Shape, other: Shape | None = None) -> Iterable[BlobSpec]:
         if self.learned:
@@ -148,8 +162,8 @@ class Scale(_Broadcast):
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         blobs = self.blobs
         factor = blobs[0] if other is None else other
-        y = x * broadcast_at(factor, x, self.at)
-        return y + broadcast_at(blobs[-1], x, self.at) if self.bias_term else y
+        y = x * self.beside(factor, x)
+        return y + self.beside(blobs[-1], x) if self.bias_term else y
 
 
 @layer("Reduction", bottoms=1, tops=1)
@@ -163,14 +177,12 @@ class Reduction(Layer):
     axis = param()
     coeff = param()
 
-    def setup(self, x: Shape) -> None:
-        self.first = canonical_axis(self.axis, x)
-
     def top_shapes(self, x: Shape) -> list[Shape]:
-        return [x[: self.first]]
+        return [x[: canonical_axis(self.axis, x)]]
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(*x.shape[: self.first], -1)
+        first = canonical_axis(self.axis, tuple(x.shape))
+        rows = x.reshape(*x.shape[:first], prod(x.shape[first:]))
         if self.operation == "MEAN":
             return rows.mean(-1) * self.coeff
         if self.operation == "ASUM":

@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
+from moka.blob import check_shape
 from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.registry import Entry
@@ -145,6 +146,8 @@ class Layer(nn.Module):
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)
         self.first_top_shapes = [tuple(top) for top in self.top_shapes(*bottom_shapes)]
+        for shape in self.first_top_shapes:
+            check_shape(shape)
         self.weights = nn.ParameterList(self.make_weights(*bottom_shapes))
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
         if config.blobs:
@@ -234,6 +237,22 @@ def refuse_in_place(layer: Layer) -> None:
     """Raises NetError if a layer's top is its bottom."""
     if list(layer.config.bottom) == list(layer.config.top):
         raise NetError("does not allow in-place computation: give its top a new name.")
+
+
+def require_axes(least: int, *shapes: Shape) -> None:
+    """Raises NetError if a blob has fewer axes."""
+    for shape in shapes:
+        if len(shape) < least:
+            raise NetError(
+                f"takes bottoms of at least {least} ax{'i' if least == 1 else 'e'}s, got shape"
+                f" {shape}."
+            )
+
+
+def refuse_empty_axes(x: Shape, *, first: int) -> None:
+    """Raises NetError if an axis from `first` on has size 0: only batches may be empty."""
+    if 0 in x[first:]:
+        raise NetError(f"only the batch may be empty, got a bottom of shape {x}.")
 
 
 def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import prod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from moka.layers.base import (
     canonical_axis,
     param,
     positive,
+    refuse_empty_axes,
 )
 from moka.layers.registry import layer
 from moka.layers.window import Window, per_axis
@@ -29,13 +31,16 @@ def convolution(
 ) -> Tensor:
     """Cross-correlate x (N, C, spatial...) with weight (M, C/group, kernel...); bias (M,).
 
-    `windows` has one entry a spatial axis (up to three). Without spatial axes it is an inner
-    product over the channels. Returns (N, M, spatial...), sizes rounded down.
+    `windows` has one entry a spatial axis. Without any it is an inner product over the channels,
+    and PyTorch has none of more than three: those are multiplied as columns. Returns
+    (N, M, spatial...), sizes rounded down.
     """
     if not windows:
         return convolution(x[..., None], weight[..., None], bias, windows=[Window(1)], group=group)[
             ..., 0
         ]
+    if len(windows) not in _CONVOLVE:
+        return _convolution_of_columns(x, weight, bias, windows, group)
     return _CONVOLVE[len(windows)](
         x,
         weight,
@@ -47,6 +52,20 @@ def convolution(
     )
 
 
+def _convolution_of_columns(
+    x: Tensor, weight: Tensor, bias: Tensor | None, windows: Sequence[Window], group: int
+) -> Tensor:
+    """`convolution` as one product of matrices for each group, as BVLC Caffe computes it."""
+    columns = im2col(x, windows)
+    out = columns.shape[2:]
+    y = weight.reshape(group, -1, prod(weight.shape[1:])) @ columns.reshape(
+        len(x), group, prod(weight.shape[1:]), prod(out)
+    )
+    if bias is not None:
+        y = y + bias.reshape(group, -1, 1)
+    return y.reshape(len(x), len(weight), *out)
+
+
 def deconvolution(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, windows: Sequence[Window], group: int
 ) -> Tensor:
@@ -56,6 +75,8 @@ def deconvolution(
         return deconvolution(
             x[..., None], weight[..., None], bias, windows=[Window(1)], group=group
         )[..., 0]
+    if len(windows) not in _DECONVOLVE:
+        return _deconvolution_of_columns(x, weight, bias, windows, group)
     return _DECONVOLVE[len(windows)](
         x,
         weight,
@@ -65,6 +86,19 @@ def deconvolution(
         dilation=[w.dilation for w in windows],
         groups=group,
     )
+
+
+def _deconvolution_of_columns(
+    x: Tensor, weight: Tensor, bias: Tensor | None, windows: Sequence[Window], group: int
+) -> Tensor:
+    """`deconvolution` as the transpose of a convolution that is linear in its input."""
+    sizes = [w.deconvolved(n) for n, w in zip(x.shape[2:], windows, strict=True)]
+    zeros = x.new_zeros(len(x), weight.shape[1] * group, *sizes)
+    transpose = torch.func.vjp(
+        lambda y: convolution(y, weight, windows=windows, group=group), zeros
+    )[1]
+    (y,) = transpose(x)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * len(windows))
 
 
 def windows_of(layer: Layer, axes: int) -> list[Window]:
@@ -112,7 +146,7 @@ class Convolution(Layer):
     Caffe; here they change nothing.
 
     Errors: no kernel size; C or num_output not a multiple of group; a kernel larger than the
-    padded image; more than three spatial axes.
+    padded image; an empty axis that is no batch axis.
     """
 
     num_output = param(positive, required=True)
@@ -138,8 +172,6 @@ class Convolution(Layer):
         x = bottom_shapes[0]
         self.channel_axis = canonical_axis(self.axis, x)
         axes = len(x) - self.channel_axis - 1
-        if axes > max(_CONVOLVE):
-            raise NetError(f"convolves at most 3 spatial axes, the bottom has {axes}.")
         self.windows = windows_of(self, axes)
         self.channels = self._channels(x)
 
@@ -155,6 +187,7 @@ class Convolution(Layer):
                     f" kernels and must have {self.channels} channels and {axes} axes, got shape"
                     f" {x}."
                 )
+            refuse_empty_axes(x, first=self.channel_axis)
         for what, count in (("channels", self.channels), ("num_output", self.num_output)):
             if count % self.group:
                 raise NetError(f"{what} must be a multiple of group {self.group}, got {count}.")
@@ -178,7 +211,7 @@ class Convolution(Layer):
         batch = x.shape[: self.channel_axis]
         if len(batch) == 1:
             return self.compute(x)
-        y = self.compute(x.reshape(-1, *x.shape[self.channel_axis :]))
+        y = self.compute(x.reshape(prod(batch), *x.shape[self.channel_axis :]))
         return y.reshape(*batch, *y.shape[1:])
 
     def compute(self, x: Tensor) -> Tensor:
@@ -201,10 +234,7 @@ class Deconvolution(Convolution):
 
     def _top_shape(self, x: Shape) -> Shape:
         spatial = x[self.channel_axis + 1 :]
-        out = [
-            w.stride * (size - 1) + w.extent - 2 * w.pad
-            for size, w in zip(spatial, self.windows, strict=True)
-        ]
+        out = [w.deconvolved(size) for size, w in zip(spatial, self.windows, strict=True)]
         if out and min(out) < 1:
             raise NetError(f"the padding cuts everything off: output size {out}.")
         return (*x[: self.channel_axis], self.num_output, *out)

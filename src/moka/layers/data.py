@@ -250,7 +250,7 @@ class HDF5Data(Source):
     Errors: files or datasets that are missing; a transform_param, which this layer does not use.
     """
 
-    source = param()
+    source = param(required=True)
     batch_size = param(positive, required=True)
     shuffle = param()
 

@@ -1,10 +1,24 @@
-"""Class labels as they come in blobs: floats that hold whole numbers."""
+"""Class labels and indices as they come in blobs: floats that hold whole numbers."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from moka.errors import DataError
+
+
+def indices(values: Tensor, size: int, *, of: str, advice: str) -> Tensor:
+    """Values of any shape as int64 indices (truncated) in [0, size).
+
+    Args:
+        of: what there are `size` of, for the message.
+
+    Raises:
+        DataError: a value outside of that range.
+    """
+    index = values.long()
+    _check_range(index, size, f"index {{}} is outside of the {size} {of}", advice)
+    return index
 
 
 def class_labels(
@@ -27,12 +41,19 @@ def class_labels(
     counted = None if ignore_label is None else index != ignore_label
     if counted is not None:
         index = index.where(counted, 0)
-    low, high = (int(v) for v in index.aminmax()) if index.numel() else (0, 0)
-    if low < 0 or high >= classes:
-        raise DataError(
-            f"label {low if low < 0 else high} is outside of the {classes} classes"
-            f" (0 to {classes - 1}).",
-            advice="Check the labels of the data, or num_output of the layer that makes the"
-            " scores.",
-        )
+    _check_range(
+        index,
+        classes,
+        f"label {{}} is outside of the {classes} classes",
+        "Check the labels of the data, or num_output of the layer that makes the scores.",
+    )
     return index, counted
+
+
+def _check_range(index: Tensor, size: int, fault: str, advice: str) -> None:
+    if not index.numel():
+        return
+    low, high = (int(v) for v in index.aminmax())
+    if low < 0 or high >= size:
+        found = fault.format(low if low < 0 else high)
+        raise DataError(f"{found} (0 to {size - 1}).", advice=advice)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer, Shape, canonical_axis, param, positive, shape_text
-from moka.layers.labels import class_labels
+from moka.layers.labels import indices
 from moka.layers.registry import layer
 
 
@@ -20,7 +20,7 @@ def inner_product(
     """x (outer..., inner...) split at `axis`; weight (N, K), or (K, N) if transpose, K the
     product of inner; bias (N,). Returns (outer..., N)."""
     if x.dim() != axis + 1:
-        x = x.reshape(*x.shape[:axis], -1)
+        x = x.reshape(*x.shape[:axis], prod(x.shape[axis:]))
     return F.linear(x, weight.t() if transpose else weight, bias)
 
 
@@ -43,17 +43,17 @@ class InnerProduct(Layer):
     transpose = param()
 
     def setup(self, x: Shape) -> None:
-        self.split = canonical_axis(self.axis, x)
-        self.inputs = prod(x[self.split :])
+        self.inputs = prod(x[canonical_axis(self.axis, x) :])
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        inputs = prod(x[self.split :])
+        split = canonical_axis(self.axis, x)
+        inputs = prod(x[split:])
         if inputs != self.inputs:
             raise NetError(
                 f"Input size incompatible with inner product parameters: the weights take"
                 f" {self.inputs} inputs, a bottom of shape {shape_text(x)} has {inputs}."
             )
-        return [(*x[: self.split], self.num_output)]
+        return [(*x[:split], self.num_output)]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
         n, k = self.num_output, self.inputs
@@ -62,7 +62,8 @@ class InnerProduct(Layer):
             yield BlobSpec((n,), self.bias_filler)
 
     def forward(self, x: Tensor) -> Tensor:
-        return inner_product(x, *self.blobs, axis=self.split, transpose=self.transpose)
+        split = canonical_axis(self.axis, tuple(x.shape))
+        return inner_product(x, *self.blobs, axis=split, transpose=self.transpose)
 
 
 @layer("Embed", bottoms=1, tops=1, fixed_bottoms=(0,))
@@ -91,7 +92,12 @@ class Embed(Layer):
             yield BlobSpec((self.num_output,), self.bias_filler)
 
     def forward(self, x: Tensor) -> Tensor:
-        index, _ = class_labels(x.detach(), self.input_dim, None)
+        index = indices(
+            x.detach(),
+            self.input_dim,
+            of="rows of the table",
+            advice="Check the data, or input_dim.",
+        )
         table, *bias = self.blobs
         y = F.embedding(index, table)
         return y + bias[0] if bias else y

@@ -18,6 +18,7 @@ from moka.layers.base import (
     canonical_axis,
     not_negative,
     param,
+    require_axes,
     shape_text,
 )
 from moka.layers.labels import class_labels
@@ -28,6 +29,16 @@ from moka.schema.blobproto import to_array
 SMALLEST = torch.finfo(torch.float32).tiny
 fraction = Check(lambda v: 0 <= v < 1, "in [0, 1)")
 LOG_FLOOR = 1e-20  # probabilities of some losses are at least this in the logarithm
+
+
+def around(x: Shape, axis: int) -> tuple[int, int, int]:
+    """Positions before an axis, its size, and positions after it.
+
+    Raises:
+        NetError: there is no such axis.
+    """
+    k = canonical_axis(axis, x)
+    return prod(x[:k]), x[k], prod(x[k + 1 :])
 
 
 def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | Tensor:
@@ -67,7 +78,7 @@ class _SoftmaxNLL(Function):
         p = torch.softmax(x, 1)
         nll = -p.gather(1, index).clamp_min(SMALLEST).log()
         if counted is not None:
-            nll = nll * counted
+            nll = nll.where(counted, 0)
         ctx.save_for_backward(p, index, counted)
         return nll.sum()
 
@@ -76,7 +87,7 @@ class _SoftmaxNLL(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         p, index, counted = ctx.saved_tensors
         dx = p.scatter_add(1, index, p.new_full((), -1.0).expand_as(index))
-        return dx * (grad if counted is None else grad * counted), None, None
+        return grad * (dx if counted is None else dx.where(counted, 0)), None, None
 
 
 def softmax_nll(x: Tensor, index: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -151,28 +162,26 @@ class SoftmaxWithLoss(Layer):
     label_smoothing = param(fraction, of="loss_param")
 
     def setup(self, x: Shape, label: Shape) -> None:
-        self.class_axis = canonical_axis(self.axis, x)
         self.divide_by = normalization_of(self, otherwise="VALID")
         self.is_plain = not self.class_weight and not self.label_smoothing
-        weights = torch.tensor(self.class_weight or [1.0] * x[self.class_axis])
+        weights = torch.tensor(self.class_weight or [1.0] * x[canonical_axis(self.axis, x)])
         self.register_buffer("weights_of_classes", weights, persistent=False)
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
-        check_label_count(x, label, self.class_axis)
-        if self.class_weight and len(self.class_weight) != x[self.class_axis]:
+        check_label_count(x, label, self.axis)
+        classes = x[canonical_axis(self.axis, x)]
+        if self.class_weight and len(self.class_weight) != classes:
             raise NetError(
-                f"class_weight must be given once for each of {x[self.class_axis]} classes, got"
+                f"class_weight must be given once for each of {classes} classes, got"
                 f" {len(self.class_weight)}."
             )
         return [(), x][: max(1, len(self.config.top))]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        outer, inner = prod(x.shape[: self.class_axis]), prod(x.shape[self.class_axis + 1 :])
-        index, counted = class_labels(
-            label.reshape(outer, 1, inner), x.shape[self.class_axis], self.ignore_label
-        )
+        outer, classes, inner = around(tuple(x.shape), self.axis)
+        index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         divide_by = divisor(self.divide_by, outer, inner, counted)
-        scores = x.reshape(outer, -1, inner)
+        scores = x.reshape(outer, classes, inner)
         if self.is_plain:
             loss = softmax_nll(scores, index, counted)
         else:
@@ -184,12 +193,13 @@ class SoftmaxWithLoss(Layer):
         loss = loss / divide_by
         if len(self.config.top) < 2:
             return loss
-        return [loss, torch.softmax(x.detach(), self.class_axis)]
+        return [loss, torch.softmax(x.detach(), self.axis)]
 
 
 def check_label_count(scores: Shape, labels: Shape, axis: int) -> None:
     """Raises NetError unless there is one label for each position of the scores."""
-    wanted = prod(scores[:axis]) * prod(scores[axis + 1 :])
+    outer, _, inner = around(scores, axis)
+    wanted = outer * inner
     if prod(labels) != wanted:
         raise NetError(
             f"Number of labels must match number of predictions: scores of shape"
@@ -226,6 +236,7 @@ class SigmoidCrossEntropyLoss(Layer):
         self.divide_by = normalization_of(self, otherwise="BATCH_SIZE")
 
     def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
+        require_axes(1, x)
         if prod(x) != prod(target):
             raise NetError(
                 "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count:"
@@ -234,14 +245,14 @@ class SigmoidCrossEntropyLoss(Layer):
         return [()]
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        target = target.reshape(x.shape)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
-        counted = None
+        target, counted = target.reshape(x.shape), None
         if self.ignore_label is not None:
             counted = target.trunc() != self.ignore_label
-            loss = loss * counted
-        outer = x.shape[0]
-        return loss.sum() / divisor(self.divide_by, outer, x.numel() // outer, counted)
+            x = x.where(counted, 0)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+        if counted is not None:
+            loss = loss.where(counted, 0)
+        return loss.sum() / divisor(self.divide_by, x.shape[0], prod(x.shape[1:]), counted)
 
 
 @layer("EuclideanLoss", bottoms=2, tops=1, message="loss_param", is_loss=True)
@@ -255,6 +266,7 @@ class EuclideanLoss(Layer):
     """
 
     def top_shapes(self, a: Shape, b: Shape) -> list[Shape]:
+        require_axes(1, a)
         if a[:1] != b[:1] or prod(a) != prod(b):
             raise NetError(
                 f"Inputs must have the same dimension: {shape_text(a)} vs. {shape_text(b)}."
@@ -262,11 +274,17 @@ class EuclideanLoss(Layer):
         return [()]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return (a - b.reshape(a.shape)).square().sum() / (2 * a.shape[0])
+        return (a - b.reshape(a.shape)).square().sum() / (2 * max(1, a.shape[0]))
+
+
+def items(x: Tensor) -> Tensor:
+    """x (N, ...) as rows, (N, product of the other axes)."""
+    return x.reshape(x.shape[0], prod(x.shape[1:]))
 
 
 def check_one_label_an_item(x: Shape, labels: Shape) -> None:
     """Raises NetError unless there is one label for each item of x (N, ...)."""
+    require_axes(1, x)
     if prod(labels) != x[0]:
         raise NetError(
             f"The data and label should have the same first dimension: {x[0]} items, labels of"
@@ -292,11 +310,11 @@ class HingeLoss(Layer):
         return [()]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        rows = x.reshape(x.shape[0], -1)
+        rows = items(x)
         index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
         sign = torch.full_like(rows, -1.0).scatter_(1, index, 1.0)
         margin = torch.relu(1 - sign * rows)  # no gradient at 0 itself, as in Caffe
-        return (margin.square() if self.norm == "L2" else margin).sum() / x.shape[0]
+        return (margin.square() if self.norm == "L2" else margin).sum() / max(1, len(rows))
 
 
 @layer(
@@ -321,9 +339,9 @@ class MultinomialLogisticLoss(Layer):
         return [()]
 
     def forward(self, p: Tensor, label: Tensor) -> Tensor:
-        rows = p.reshape(p.shape[0], -1)
+        rows = items(p)
         index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
-        return -floored(rows.gather(1, index), LOG_FLOOR).log().sum() / p.shape[0]
+        return -floored(rows.gather(1, index), LOG_FLOOR).log().sum() / max(1, len(rows))
 
 
 @layer("ContrastiveLoss", bottoms=3, tops=1, is_loss=True, fixed_bottoms=(2,))
@@ -342,6 +360,7 @@ class ContrastiveLoss(Layer):
     legacy_version = param()
 
     def top_shapes(self, a: Shape, b: Shape, similar: Shape) -> list[Shape]:
+        require_axes(1, a, b)
         if a[:2] != b[:2] or prod(a[2:]) != 1 or prod(b[2:]) != 1:
             raise NetError(f"takes two blobs (N, C), got shapes {a} and {b}.")
         if prod(similar) != a[0]:
@@ -350,13 +369,13 @@ class ContrastiveLoss(Layer):
 
     def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
         s = similar.reshape(-1).long()
-        squared = (a - b).reshape(a.shape[0], -1).square().sum(1)
+        squared = items(a - b).square().sum(1)
         if self.legacy_version:
             apart = torch.relu(self.margin - squared)
         else:
             d = _Distance.apply(squared)  # type: ignore[no-untyped-call]
             apart = torch.relu(self.margin - d).square()
-        return torch.where(s != 0, squared, apart).sum() / (2 * a.shape[0])
+        return torch.where(s != 0, squared, apart).sum() / (2 * max(1, a.shape[0]))
 
 
 class _Distance(Function):
@@ -397,7 +416,6 @@ class InfogainLoss(Layer):
     normalize = param(of="loss_param")
 
     def setup(self, x: Shape, label: Shape, matrix: Shape | None = None) -> None:
-        self.class_axis = canonical_axis(self.axis, x)
         self.divide_by = normalization_of(self, otherwise="VALID")
         if matrix is None:
             if not self.source:
@@ -406,8 +424,8 @@ class InfogainLoss(Layer):
             self.register_buffer("matrix", torch.from_numpy(stored), persistent=False)
 
     def top_shapes(self, x: Shape, label: Shape, matrix: Shape | None = None) -> list[Shape]:
-        check_label_count(x, label, self.class_axis)
-        classes = x[self.class_axis]
+        check_label_count(x, label, self.axis)
+        _, classes, _ = around(x, self.axis)
         count = prod(tuple(self.matrix.shape) if matrix is None else matrix)
         if count != classes * classes:
             raise NetError(f"the infogain matrix must have {classes} x {classes} values, found"
@@ -417,17 +435,18 @@ class InfogainLoss(Layer):
     def forward(
         self, x: Tensor, label: Tensor, matrix: Tensor | None = None
     ) -> Tensor | list[Tensor]:
-        outer, inner = prod(x.shape[: self.class_axis]), prod(x.shape[self.class_axis + 1 :])
-        classes = x.shape[self.class_axis]
+        outer, classes, inner = around(tuple(x.shape), self.axis)
         h = (self.matrix if matrix is None else matrix.detach()).reshape(classes, classes)
         index, counted = class_labels(label.reshape(outer, inner), classes, self.ignore_label)
         rows = h[index].movedim(-1, 1)  # (outer, classes, inner)
+        scores = x.reshape(outer, classes, inner)
         if counted is not None:
             rows = rows * counted[:, None]
-        log_p = torch.log_softmax(x.reshape(outer, classes, inner), 1)
+            scores = scores.where(counted[:, None], 0)
+        log_p = torch.log_softmax(scores, 1)
         loss = -(rows * floored(log_p, log(LOG_FLOOR))).sum() / divisor(
             self.divide_by, outer, inner, counted
         )
         if len(self.config.top) < 2:
             return loss
-        return [loss, torch.softmax(x.detach(), self.class_axis)]
+        return [loss, torch.softmax(x.detach(), self.axis)]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, canonical_axis, param, positive
+from moka.layers.base import Layer, Shape, canonical_axis, param, positive, require_axes
 from moka.layers.labels import class_labels
-from moka.layers.loss import check_label_count
+from moka.layers.loss import around, check_label_count, items
 from moka.layers.registry import layer
 
 
@@ -33,20 +33,16 @@ class Accuracy(Layer):
     axis = param()
     ignore_label = param()
 
-    def setup(self, x: Shape, label: Shape) -> None:
-        self.class_axis = canonical_axis(self.axis, x)
-
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
-        check_label_count(x, label, self.class_axis)
-        classes = x[self.class_axis]
+        check_label_count(x, label, self.axis)
+        _, classes, _ = around(x, self.axis)
         if self.top_k > classes:
             raise NetError(f"top_k must be <= number of classes ({classes}), got {self.top_k}.")
         return [(), (classes,)][: max(1, len(self.config.top))]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         x = x.detach()
-        outer, inner = prod(x.shape[: self.class_axis]), prod(x.shape[self.class_axis + 1 :])
-        classes = x.shape[self.class_axis]
+        outer, classes, inner = around(tuple(x.shape), self.axis)
         scores = x.reshape(outer, classes, inner)
         index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         others = (scores >= scores.gather(1, index)).sum(1, keepdim=True) - 1
@@ -77,28 +73,27 @@ class ArgMax(Layer):
     top_k = param(positive)
     axis = param()
 
-    def setup(self, x: Shape) -> None:
-        self.along = None if self.axis is None else canonical_axis(self.axis, x)
-
     def top_shapes(self, x: Shape) -> list[Shape]:
-        size = prod(x[1:]) if self.along is None else x[self.along]
+        require_axes(1, x)
+        along = None if self.axis is None else canonical_axis(self.axis, x)
+        size = prod(x[1:]) if along is None else x[along]
         if self.top_k > size:
             raise NetError(f"top_k must be less than or equal to the number of classes ({size}),"
                            f" got {self.top_k}.")  # fmt: skip
-        if self.along is not None:
-            return [(*x[: self.along], self.top_k, *x[self.along + 1 :])]
+        if along is not None:
+            return [(*x[:along], self.top_k, *x[along + 1 :])]
         # BVLC keeps the bottom's number of axes, at least 3.
         head = (x[0], 2 if self.out_max_val else 1, self.top_k)
         return [(*head, *(1,) * (len(x) - 3))]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.detach()
-        scores = x.flatten(1) if self.along is None else x.movedim(self.along, -1)
+        scores = items(x) if self.axis is None else x.movedim(self.axis, -1)
         # Reversed, so that a stable descending sort puts the larger of equal indices first.
         values, order = scores.flip(-1).sort(dim=-1, descending=True, stable=True)
         values = values[..., : self.top_k]
         index = (scores.shape[-1] - 1 - order[..., : self.top_k]).to(x.dtype)
-        if self.along is not None:
-            return (values if self.out_max_val else index).movedim(-1, self.along)
+        if self.axis is not None:
+            return (values if self.out_max_val else index).movedim(-1, self.axis)
         rows = torch.stack([index, values], 1) if self.out_max_val else index[:, None]
         return rows.reshape(self.top_shapes(tuple(x.shape))[0])

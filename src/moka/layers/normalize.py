@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Check, Layer, Shape, not_negative, param
+from moka.layers.base import BlobSpec, Check, Layer, Shape, not_negative, param, refuse_empty_axes
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 
@@ -60,6 +61,7 @@ class LRN(Layer):
         if len(x) != 4:
             raise NetError(f"Input must have 4 axes, corresponding to (num, channels, height,"
                            f" width), got shape {x}.")  # fmt: skip
+        refuse_empty_axes(x, first=1)
         return [x]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,12 +83,13 @@ class BatchNorm(Layer):
     means mean and variance 0. Message: batch_norm_param. Ioffe and Szegedy, 2015. A Scale layer
     usually follows: unlike PyTorch's, this layer has no factor and bias.
 
-    Errors: a bottom with one axis; a learning rate for the blobs.
+    Errors: a bottom with one axis, or with another number of channels than the blobs; a learning
+    rate for the blobs.
     """
 
     use_global_stats = param()
     moving_average_fraction = param()
-    eps = param()
+    eps = param(not_negative)
 
     def setup(self, x: Shape) -> None:
         if len(x) < 2:
@@ -95,6 +98,13 @@ class BatchNorm(Layer):
             if spec.lr_mult != 0:
                 raise NetError("Cannot configure batch normalization statistics as layer"
                                " parameters: drop the param entries.")  # fmt: skip
+        self.channels = x[1]
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if x[1:2] != (self.channels,):
+            raise NetError(f"the statistics are of {self.channels} channels, got a bottom of shape"
+                           f" {x}.")  # fmt: skip
+        return [x]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
         zero = caffe_pb2.FillerParameter()
@@ -104,7 +114,8 @@ class BatchNorm(Layer):
         if self._global():
             return self._by_the_sums(x)
         y, *statistics = self._by_the_batch(x)
-        self._remember(*statistics)
+        if x.numel():  # an empty batch has no statistics
+            self._remember(*statistics)
         return y
 
     def again(self, x: Tensor) -> Tensor:
@@ -126,7 +137,8 @@ class BatchNorm(Layer):
             y = torch.batch_norm(x, None, None, mean, unbiased, True, 1.0, self.eps, True)
         else:  # each value is its own mean; PyTorch rounds y, and has no unbiased variance
             y = x - x
-            mean.copy_(x.detach().reshape(-1))
+            if x.numel():
+                mean.copy_(x.detach().reshape(-1))
         return y, mean, unbiased
 
     @torch.no_grad()
@@ -157,7 +169,8 @@ class MVN(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (*x.shape, *(1,) * (4 - x.dim()))
-        rows = x.reshape(shape[0] if self.across_channels else shape[0] * shape[1], -1)
+        axes = 1 if self.across_channels else 2
+        rows = x.reshape(prod(shape[:axes]), prod(shape[axes:]))
         centred = rows - rows.mean(1, keepdim=True)
         if self.normalize_variance:
             centred = _over_deviation(centred, self.eps)

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, not_negative, param, positive
+from moka.layers.base import Layer, Shape, not_negative, param, positive, refuse_empty_axes
 from moka.layers.registry import layer
-from moka.layers.window import Window, per_axis
+from moka.layers.window import Window, per_axis, pooled_sizes
 
 Windows = tuple[Window, ...]  # one for each spatial axis
 Sizes = tuple[int, ...]
@@ -74,7 +74,8 @@ def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
 def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     """Sum of each window of x (N, C, spatial...) over its area clipped to the padded image.
 
-    Padding counts as pixels of value 0; a window outside of the padded image gives NaN (0/0).
+    Padding counts as pixels of value 0; a window without any pixel gives NaN (0/0) where it starts
+    at the image's end, and 0 where it starts beyond (its "area" is then below 0), as in BVLC Caffe.
     """
     size, pool = x.shape[2:], _MEAN[len(windows)]
     if _fits(size, windows, out):
@@ -100,13 +101,13 @@ def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: boo
         return flat.square().sum(-1) / (flat.sum(-1) + torch.finfo(x.dtype).tiny)
     cumulative = flat.detach().cumsum(-1)
     total = cumulative[..., -1:]
-    drawn = (cumulative < torch.rand_like(total) * total).sum(-1, keepdim=True)
+    drawn = (cumulative[..., :-1] < torch.rand_like(total) * total).sum(-1, keepdim=True)
     return flat.gather(-1, drawn)[..., 0]
 
 
 @functools.lru_cache(maxsize=1024)
 def _rounds_up(size: Sizes, windows: Windows, out: Sizes) -> bool:
-    return any(w.pooled(n, round_up=False) != m for n, w, m in zip(size, windows, out, strict=True))
+    return pooled_sizes(size, windows, round_up=False) != out
 
 
 @functools.lru_cache(maxsize=1024)
@@ -114,10 +115,8 @@ def _fits(size: Sizes, windows: Windows, out: Sizes) -> bool:
     """Whether PyTorch's own pooling has Caffe's sizes here: it refuses pad > kernel / 2 and drops
     windows that start outside of an image without padding."""
     rounds_up = _rounds_up(size, windows, out)
-    return all(
-        2 * w.pad <= w.kernel
-        and w.pooled(n, round_up=rounds_up) == m
-        and (m - 1) * w.stride < n + w.pad
+    return pooled_sizes(size, windows, round_up=rounds_up) == out and all(
+        2 * w.pad <= w.kernel and (m - 1) * w.stride < n + w.pad
         for n, w, m in zip(size, windows, out, strict=True)
     )
 
@@ -140,12 +139,12 @@ def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
 
 
 def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Area of each window clipped to the padded image, (*out)."""
+    """Area of each window clipped to the padded image, (*out); not above 0 if it lies outside."""
     area = x.new_ones(())
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
         start = torch.arange(m, device=x.device) * window.stride - window.pad
         end = (start + window.kernel).clamp_max(n + window.pad)
-        area = area[..., None] * (end - start).clamp_min(0).to(x.dtype)
+        area = area[..., None] * (end - start).to(x.dtype)
     return area
 
 
@@ -246,10 +245,7 @@ class Pooling(Layer):
         return tuple(Window(n) for n in size) if self.global_pooling else self.windows
 
     def _out(self, size: Sizes) -> Sizes:
-        up = self.round_mode == "CEIL"
-        return tuple(
-            w.pooled(n, round_up=up) for n, w in zip(size, self._windows(size), strict=True)
-        )
+        return pooled_sizes(size, self._windows(size), round_up=self.round_mode == "CEIL")
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         size = _size(x)
@@ -257,6 +253,7 @@ class Pooling(Layer):
             raise NetError(f"was made for {self.axes} spatial axes, got a bottom of shape {x}.")
         if self.pool != "MAX" and len(self.config.top) > 1:
             raise NetError("only MAX pooling has a second top (the mask).")
+        refuse_empty_axes(x, first=1)
         out = self._out(size)
         if min(out) < 1:
             raise NetError(f"the window {self._windows(size)} is larger than the image {size}.")
@@ -311,12 +308,10 @@ class SPP(Layer):
         return levels
 
     def _outs(self, size: Sizes) -> list[Sizes]:
-        return [
-            tuple(w.pooled(n) for n, w in zip(size, windows, strict=True))
-            for windows in self._levels(size)
-        ]
+        return [pooled_sizes(size, windows) for windows in self._levels(size)]
 
     def top_shapes(self, x: Shape) -> list[Shape]:
+        refuse_empty_axes(x, first=1)
         outs = self._outs(x[2:])
         if len(outs) == 1:
             return [(*x[:2], *outs[0])]

@@ -259,6 +259,8 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     """
     module_field, class_field, *_ = Python.fields
     name, class_name = (f.read(config, Python.entry.message) for f in (module_field, class_field))
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise NetError(f'"{name}" is no name of a module.')
     try:
         with _named(config):
             module = importlib.import_module(name)
@@ -272,7 +274,8 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, (ArrayLayer, TensorLayer)):
         raise NetError(
-            f'the module "{name}" ({module.__file__}) has no layer "{class_name}".',
+            f'the module "{name}" ({getattr(module, "__file__", "built in")}) has no layer'
+            f' "{class_name}".',
             advice="It has to be a class derived from caffe.Layer or moka.Layer.",
         )
     return found

@@ -111,9 +111,9 @@ class Recurrent(Layer):
     expose_hidden = param()
 
     def setup(self, x: Shape, cont: Shape, *others: Shape) -> None:
-        if len(x) < 2:
+        if len(x) < 2 or not x[0]:
             raise NetError(
-                f"takes sequences (T, N, ...) of T timesteps and N streams, got shape"
+                f"takes sequences (T, N, ...) of T > 0 timesteps and N streams, got shape"
                 f" {shape_text(x)}."
             )
         exposed = self.states if self.expose_hidden else 0

@@ -9,8 +9,17 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Check, Layer, Shape, canonical_axis, param, positive, refuse_in_place
-from moka.layers.labels import class_labels
+from moka.layers.base import (
+    Check,
+    Layer,
+    Shape,
+    canonical_axis,
+    param,
+    positive,
+    refuse_in_place,
+    require_axes,
+)
+from moka.layers.labels import indices
 from moka.layers.registry import layer
 
 at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
@@ -51,10 +60,10 @@ class Concat(Layer):
             raise NetError("give either axis or concat_dim, not both.")
         self.makes_views = len(bottom_shapes) == 1
         axis = self.concat_dim if self.axis is None else self.axis
-        self.join = canonical_axis(1 if axis is None else axis, bottom_shapes[0])
+        self.join = 1 if axis is None else axis
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
-        first, k = bottom_shapes[0], self.join
+        first, k = bottom_shapes[0], canonical_axis(self.join, bottom_shapes[0])
         for x in bottom_shapes:
             if (x[:k], x[k + 1 :]) != (first[:k], first[k + 1 :]) or len(x) != len(first):
                 raise NetError(
@@ -83,17 +92,15 @@ class Flatten(Layer):
 
     def setup(self, x: Shape) -> None:
         refuse_in_place(self)
-        self.first = canonical_axis(self.axis, x)
-        self.last = canonical_axis(self.end_axis, x)
-        if self.last < self.first:
-            raise NetError(f"end_axis {self.end_axis} lies before axis {self.axis}.")
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        middle = prod(x[self.first : self.last + 1])
-        return [(*x[: self.first], middle, *x[self.last + 1 :])]
+        first, last = canonical_axis(self.axis, x), canonical_axis(self.end_axis, x)
+        if last < first:
+            raise NetError(f"end_axis {self.end_axis} lies before axis {self.axis}.")
+        return [(*x[:first], prod(x[first : last + 1]), *x[last + 1 :])]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(self.first, self.last)
+        return x.flatten(self.axis, self.end_axis)
 
 
 @layer("Silence", bottoms=(1, None), tops=0)
@@ -144,7 +151,9 @@ class Reshape(Layer):
         if -1 in middle:
             known = prod(d for d in middle if d != -1)
             inside = prod(x[start:end])
-            if not known or inside % known:
+            if not known:  # an empty axis is copied; what is left shows in the other ones
+                known, inside = (prod(n for n in s if n > 0) for s in (middle, x[start:end]))
+            if inside % known:
                 raise NetError(
                     f"bottom count must be divisible by the product of the specified dimensions:"
                     f" {inside} by {known}."
@@ -186,10 +195,10 @@ class Slice(Layer):
         if self.axis is not None and self.slice_dim is not None:
             raise NetError("give either axis or slice_dim, not both.")
         axis = self.slice_dim if self.axis is None else self.axis
-        self.cut = canonical_axis(1 if axis is None else axis, x)
+        self.cut = 1 if axis is None else axis
 
     def _sizes(self, x: Shape) -> list[int]:
-        size, parts = x[self.cut], len(self.config.top)
+        size, parts = x[canonical_axis(self.cut, x)], len(self.config.top)
         if not self.slice_point:
             if size % parts:
                 raise NetError(f"Number of top blobs ({parts}) should evenly divide input slice"
@@ -205,7 +214,8 @@ class Slice(Layer):
         return sizes
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        return [(*x[: self.cut], n, *x[self.cut + 1 :]) for n in self._sizes(x)]
+        cut = canonical_axis(self.cut, x)
+        return [(*x[:cut], n, *x[cut + 1 :]) for n in self._sizes(x)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(torch.split(x, self._sizes(tuple(x.shape)), self.cut))
@@ -216,30 +226,31 @@ class Tile(Layer):
     """The blob repeated `tiles` times along one axis, as numpy.tile does.
 
     Bottom: any shape. Top: tiles times as long along `axis`. Message: tile_param.
+
+    Errors: no `tiles`.
     """
 
     axis = param()
-    tiles = param(positive)
-
-    def setup(self, x: Shape) -> None:
-        self.along = canonical_axis(self.axis, x)
+    tiles = param(positive, required=True)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        return [(*x[: self.along], x[self.along] * self.tiles, *x[self.along + 1 :])]
+        along = canonical_axis(self.axis, x)
+        return [(*x[:along], x[along] * self.tiles, *x[along + 1 :])]
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x] * self.tiles, self.along)
+        return torch.cat([x] * self.tiles, self.axis)
 
 
 @layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,))
 class Crop(Layer):
     """The part of a blob that has another blob's size, from `axis` on.
 
-    Bottoms: x; a reference of as many axes, of which only the sizes from `axis` on count (no
-    gradient). Top: x cut there to the reference's sizes, beginning at `offset` (one for all axes
-    or one for each, 0 by default). Message: crop_param.
+    Bottoms: x; a reference of at least as many axes, whose sizes from `axis` on count, as far as x
+    has them (no gradient). Top: x cut there to the reference's sizes, beginning at `offset` (one
+    for all axes or one for each, 0 by default). Message: crop_param.
 
-    Errors: another number of offsets; a part that does not lie inside of x.
+    Errors: a reference of fewer axes; another number of offsets; a part that does not lie inside
+    of x.
     """
 
     makes_views = True
@@ -247,31 +258,34 @@ class Crop(Layer):
     axis = param()
     offset = param()
 
-    def setup(self, x: Shape, reference: Shape) -> None:
-        if len(x) != len(reference):
-            raise NetError(f"both bottoms must have as many axes: {x} and {reference}.")
-        self.first = canonical_axis(self.axis, x)
-        cropped = len(x) - self.first
+    def _offsets(self, x: Shape) -> dict[int, int]:
+        """Where the part begins along each axis that is cropped."""
+        first = canonical_axis(self.axis, x)
+        cropped = len(x) - first
         if len(self.offset) not in (0, 1, cropped):
             raise NetError(
                 f"number of offset values specified must be equal to the number of dimensions"
                 f" following axis: {len(self.offset)} for {cropped}."
             )
-        self.offsets = (self.offset or (0,)) * (1 if len(self.offset) == cropped else cropped)
+        offsets = (self.offset or (0,)) * (1 if len(self.offset) == cropped else cropped)
+        return dict(enumerate(offsets, first))
 
     def top_shapes(self, x: Shape, reference: Shape) -> list[Shape]:
-        for k, offset in enumerate(self.offsets):
-            axis = self.first + k
+        if len(reference) < len(x):
+            raise NetError(f"the reference must have as many axes as the blob: {reference} for"
+                           f" {x}.")  # fmt: skip
+        offsets = self._offsets(x)
+        for axis, offset in offsets.items():
             if offset + reference[axis] > x[axis]:
                 raise NetError(
                     f"the crop for dimension {axis} is out-of-bounds: offset {offset} and size"
                     f" {reference[axis]} in {x[axis]}."
                 )
-        return [(*x[: self.first], *reference[self.first :])]
+        return [(*x[: -len(offsets)], *reference[len(x) - len(offsets) : len(x)])]
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        for k, offset in enumerate(self.offsets):
-            x = x.narrow(self.first + k, offset, reference.shape[self.first + k])
+        for axis, offset in self._offsets(tuple(x.shape)).items():
+            x = x.narrow(axis, offset, reference.shape[axis])
         return x
 
 
@@ -286,12 +300,15 @@ class BatchReindex(Layer):
     """
 
     def top_shapes(self, x: Shape, index: Shape) -> list[Shape]:
+        require_axes(1, x)
         if len(index) != 1:
             raise NetError(f"the indices must have one axis, got shape {index}.")
         return [(index[0], *x[1:])]
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        items, _ = class_labels(index, x.shape[0], None)
+        items = indices(
+            index, x.shape[0], of="items of the batch", advice="Check the blob of indices."
+        )
         return x.index_select(0, items)
 
 
@@ -312,6 +329,7 @@ class Filter(Layer):
         if len(self.config.top) != len(blobs):
             raise NetError(f"makes one top for each blob it filters: {len(blobs)} blobs,"
                            f" {len(self.config.top)} tops.")  # fmt: skip
+        require_axes(1, *bottom_shapes)
         if prod(selector[1:]) != 1:
             raise NetError(f"the selector has one value an item, got shape {selector}.")
         for blob in blobs:

@@ -48,6 +48,10 @@ class Source(Layer):
         """Files that batches will need and that nobody has opened yet."""
         return []
 
+    def made_once(self) -> dict[int, Tensor]:
+        """Tops that are filled when the net is made and then left to the user, by their index."""
+        return {}
+
     def close(self) -> None:
         """Release files and threads."""
 
@@ -84,7 +88,8 @@ class Input(Source):
 
 @layer("DummyData", bottoms=0, tops=(1, None))
 class DummyData(Source):
-    """Blobs filled by fillers: constants once, random numbers anew for each pass.
+    """Blobs filled by fillers: random numbers anew for each pass, constants once, when the net is
+    made; what a user then writes there stays.
 
     Tops: `shape` (or the older num, channels, height, width), each once for all tops or once for
     each; data_filler likewise, constant 0 by default. Message: dummy_data_param.
@@ -119,6 +124,10 @@ class DummyData(Source):
 
     def forward(self) -> list[Tensor]:
         return [self._fill(k, shape) for k, shape in enumerate(self.top_shapes())]
+
+    def made_once(self) -> dict[int, Tensor]:
+        tops = enumerate(zip(self.fillers, self.top_shapes(), strict=True))
+        return {k: self._fill(k, shape) for k, (f, shape) in tops if f.type == "constant"}
 
     def _fill(self, k: int, shape: Shape) -> Tensor:
         if self.fillers[k].type != "constant":

@@ -5,7 +5,8 @@ Convolution rounds its output size down, pooling rounds up (and clips).
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Sequence
+from math import ceil, floor
 from typing import NamedTuple
 
 from moka.errors import NetError
@@ -28,13 +29,23 @@ class Window(NamedTuple):
         """Output size of a convolution (rounds down)."""
         return (size + 2 * self.pad - self.extent) // self.stride + 1
 
-    def pooled(self, size: int, *, round_up: bool = True) -> int:
-        """Output size of a pooling; with padding no window starts at or beyond `size + pad`."""
-        steps = (size + 2 * self.pad - self.kernel) / self.stride
-        out = (ceil(steps) if round_up else int(steps // 1)) + 1
-        if self.pad and (out - 1) * self.stride >= size + self.pad:
-            out -= 1
-        return out
+    def deconvolved(self, size: int) -> int:
+        """Output size of a deconvolution: the smallest that `convolved` brings back to `size`."""
+        return self.stride * (size - 1) + self.extent - 2 * self.pad
+
+
+def pooled_sizes(
+    size: Sequence[int], windows: Sequence[Window], *, round_up: bool = True
+) -> tuple[int, ...]:
+    """Output sizes of a pooling. If any axis is padded, no window starts at or beyond `size + pad`
+    on either of them."""
+    clip = any(w.pad for w in windows)
+    sizes = []
+    for n, w in zip(size, windows, strict=True):
+        steps = (n + 2 * w.pad - w.kernel) / w.stride
+        out = (ceil(steps) if round_up else floor(steps)) + 1
+        sizes.append(out - 1 if clip and (out - 1) * w.stride >= n + w.pad else out)
+    return tuple(sizes)
 
 
 def per_axis(
