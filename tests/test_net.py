@@ -288,3 +288,17 @@ def test_a_convolution_keeps_its_channels(make_net: NetMaker) -> None:
     assert net(x=torch.zeros(5, 1, 8, 8))["c"].shape == (5, 2, 6, 6)
     with pytest.raises(NetError, match=r'layer "c" .*must have 1 channels and 4 axes'):
         net(x=torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("params", "needed"), [("", True), ("param { lr_mult: 0 } " * 3, False)])
+def test_statistics_count_as_learned_for_what_needs_backward(
+    make_net: NetMaker, params: str, needed: bool
+) -> None:
+    """BVLC Caffe looks at the net's own `param` entries, before BatchNorm adds its zeros."""
+    net = make_net(
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+        f'layer {{ name: "bn" type: "BatchNorm" bottom: "x" top: "y" {params} }}'
+        'layer { name: "sum" type: "Reduction" bottom: "y" top: "l" loss_weight: 1 }'
+    )
+    assert [marks.layer for marks in net.marks] == [False, needed, needed]
+    assert [blob.lr_mult for blob in net.learnable] == [0, 0, 0]

@@ -126,8 +126,9 @@ class Net(nn.Module):
         mults = [[0.0] * len(layer.blob_shapes) for layer in self.layers]
         for blob in self.learnable:
             for i, k in blob.users:
-                # Each user asks for itself, as in Caffe: only the factors are shared.
-                specs = self.graph.nodes[i].layer.param
+                # Each user asks for itself, as in Caffe: only the factors are shared. What the net
+                # was given counts, not the 0 that BatchNorm adds for its statistics.
+                specs = self.graph.param.layer[i].param
                 mults[i][k] = specs[k].lr_mult if k < len(specs) else 1.0
         return mark_backward(self.graph.nodes, mults, self.graph.param.force_backward)
 
