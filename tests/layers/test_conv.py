@@ -134,6 +134,29 @@ def test_convolution_is_the_sum_over_the_window(
     check_gradient(layer, x)
 
 
+@pytest.mark.parametrize("stride", [30, 10**6, 2**31 - 1, 2**32 - 1])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_a_stride_past_the_image(
+    make_layer: LayerMaker, spread: Spread, kind: str, stride: int, pad: int
+) -> None:
+    """PyTorch's backward crashes the process for such strides, in single precision."""
+    shape = (1, 2, 4, 4) if kind == "Convolution" else (1, 2, 1, 1)
+    fields = f"kernel_size: 4 pad: {pad} stride: "
+    text = layer_text(f"{fields}{stride}").replace("Convolution", kind, 1)
+    far = make_layer(text, shape)
+    near = make_layer(text.replace(str(stride), "9"), shape)
+    near.load_state_dict(far.state_dict())
+    values, gradients = torch.from_numpy(spread(*shape)).float(), []
+    for layer in (far, near):
+        x = values.clone().requires_grad_()
+        (y,) = layer(x)
+        assert tuple(y.shape) == layer.first_top_shapes[0]
+        gradients.append(torch.autograd.grad(y.square().sum(), [x, *layer.weights]))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_without_bias(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
     layer = make_layer(layer_text("kernel_size: 2 bias_term: false"), (1, 2, 3, 3))
     assert layer.blob_shapes == [(4, 2, 2, 2)]

@@ -57,6 +57,7 @@ def with_tops(kind: str, tops: str, more: str) -> str:
         ("Data", 'data_param { source: "x" }', "batch_size is missing"),
         ("Data", 'data_param { source: "x" batch_size: 0 }', "batch_size must be > 0, got 0"),
         ("HDF5Data", 'hdf5_data_param { source: "x" }', "batch_size is missing"),
+        ("HDF5Data", "hdf5_data_param { batch_size: 1 }", "source is missing"),
         (
             "HDF5Data",
             'hdf5_data_param { source: "x" batch_size: 1 } transform_param { scale: 2 }',

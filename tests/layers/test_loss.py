@@ -339,6 +339,12 @@ def test_sigmoid_cross_entropy(
     check_gradient(layer, x, target)
 
 
+def test_sigmoid_cross_entropy_of_sure_scores_is_small_but_exact(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "SigmoidCrossEntropyLoss"', (1, 2), (1, 2))
+    loss = layer(torch.tensor([[13.0, -13.0]]), torch.tensor([[1.0, 0.0]]))
+    assert loss.item() == pytest.approx(2 * log1p(exp(-13)), rel=1e-6)  # single precision
+
+
 def test_sigmoid_cross_entropy_of_huge_scores(make_layer: LayerMaker, run: Runner) -> None:
     layer = make_layer('type: "SigmoidCrossEntropyLoss"', (1, 2), (1, 2))
     (loss,) = run(layer, np.array([[1000.0, -1000.0]]), np.array([[0.0, 1.0]]))

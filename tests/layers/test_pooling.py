@@ -210,6 +210,19 @@ def test_the_mask_of_a_window_without_pixels(
         np.testing.assert_array_equal(have, want)
 
 
+@pytest.mark.parametrize("stride", [30, 2**32 - 1])
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("method", ["MAX", "AVE", "STOCHASTIC"])
+def test_a_stride_past_the_image(
+    make_layer: LayerMaker, run: Runner, spread: Spread, method: str, pad: int, stride: int
+) -> None:
+    fields = f"pool: {method} kernel_size: 3 pad: {pad} stride: {stride}"
+    x = np.abs(spread(1, 2, 5, 4))
+    (y,) = run(make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', x.shape), x)
+    wanted = pool(x, method, (3, 3), (stride, stride), (pad, pad), True)[0]
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # double precision
+
+
 def test_stochastic_training_draws_in_proportion(make_layer: LayerMaker) -> None:
     text = 'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 }'
     layer = make_layer(text, (1, 1, 200, 200), training=True)

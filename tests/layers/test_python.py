@@ -452,6 +452,18 @@ def test_shapes_may_depend_on_values(make_net: NetMaker, write: Write) -> None:
     assert net(x=torch.tensor([1.0, -1, 2]))["y"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("made", "found"), [("None", "NoneType"), ('"ab"', "str"), ("(x, x)", "2"), ("()", "0")]
+)
+def test_its_function_makes_one_tensor_for_each_top(
+    make_net: NetMaker, write: Write, made: str, found: str
+) -> None:
+    code = f"class It(moka.Layer):\n    def forward(self, x):\n        return {made}"
+    message = rf'layer "it" .*It.forward must return a tensor for each top, 1 in all, got {found}\.'
+    with pytest.raises(NetError, match=message):
+        python_net(make_net, write(code), "2 3")
+
+
 def test_a_fault_in_its_function_comes_out_with_its_name(make_net: NetMaker, write: Write) -> None:
     code = "class It(moka.Layer):\n    def forward(self, x):\n        return x @ x"
     with pytest.raises(RuntimeError, match="mat1 and mat2") as raised:

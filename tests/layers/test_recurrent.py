@@ -295,6 +295,7 @@ H = (1, N, D)
     [
         ('type: "LSTM"', [X, CONT], "num_output is missing"),
         ('type: "RNN" recurrent_param { num_output: 0 }', [X, CONT], "num_output must be > 0"),
+        (text_of("RNN"), [(0, N, 6), (0, N)], r"takes sequences .* of T > 0 timesteps"),
         (text_of("RNN"), [(T,), (T,)], r"takes sequences \(T, N, ...\) .* got shape 4 \(4\)"),
         (text_of("LSTM"), [X, (T, N + 1)], r"cont must have a value .* 4 3 \(12\), got shape 4 4"),
         (text_of("LSTM"), [X, (T, N, 1)], "cont must have a value for each timestep and stream"),

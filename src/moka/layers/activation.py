@@ -54,7 +54,8 @@ class ReLU(Layer):
 
     Bottom and top: any shape. Message: relu_param (`engine` changes nothing here). At 0 the
     gradient is negative_slope. Where other in-place layers follow on the same blob, the gradient
-    takes its sign from what they leave there, as in BVLC Caffe. Nair and Hinton, 2010.
+    takes its sign from what they leave there, as in BVLC Caffe (which without a slope makes NaN of
+    an infinite x below 0; here it is 0). Nair and Hinton, 2010.
     """
 
     negative_slope = param()

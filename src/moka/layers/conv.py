@@ -45,7 +45,8 @@ def convolution(
         x,
         weight,
         bias,
-        stride=[w.stride for w in windows],
+        # A stride past the image is as good as one of its size, but makes PyTorch's kernels crash.
+        stride=[min(w.stride, n + 2 * w.pad) for n, w in zip(x.shape[2:], windows, strict=True)],
         padding=[w.pad for w in windows],
         dilation=[w.dilation for w in windows],
         groups=group,
@@ -81,7 +82,7 @@ def deconvolution(
         x,
         weight,
         bias,
-        stride=[w.stride for w in windows],
+        stride=[w.stride if n > 1 else 1 for n, w in zip(x.shape[2:], windows, strict=True)],
         padding=[w.pad for w in windows],
         dilation=[w.dilation for w in windows],
         groups=group,

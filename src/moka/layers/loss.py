@@ -6,6 +6,7 @@ from math import log, prod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -249,7 +250,7 @@ class SigmoidCrossEntropyLoss(Layer):
         if self.ignore_label is not None:
             counted = target.trunc() != self.ignore_label
             x = x.where(counted, 0)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+        loss = target * F.softplus(-x) + (1 - target) * F.softplus(x)
         if counted is not None:
             loss = loss.where(counted, 0)
         return loss.sum() / divisor(self.divide_by, x.shape[0], prod(x.shape[1:]), counted)

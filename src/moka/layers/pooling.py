@@ -148,6 +148,15 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return area
 
 
+def _bounded(size: Sizes, windows: Windows) -> Windows:
+    """The same windows with strides just long enough to leave the image: PyTorch overflows with
+    absurd ones."""
+    return tuple(
+        w._replace(stride=min(w.stride, n + 2 * w.pad + 1))
+        for n, w in zip(size, windows, strict=True)
+    )
+
+
 def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
     """Pool the windows of x (N, C, spatial...) by MAX, AVE or STOCHASTIC; (N, C, *out)."""
     if method == "STOCHASTIC":
@@ -263,7 +272,7 @@ class Pooling(Layer):
         size = _size(tuple(x.shape))
         if x.dim() == 2:
             x = x[..., None, None]
-        windows, out = self._windows(size), self._out(size)
+        windows, out = _bounded(size, self._windows(size)), self._out(size)
         y = pooling(self.pool, x, windows, out, training=self.training)
         if len(self.config.top) == 1:
             return y

@@ -114,8 +114,18 @@ class TensorLayer(Layer):
             finally:
                 self.train(training)
             made = (tops,) if isinstance(tops, Tensor) else tops
+            self._check_tops(made)
             self._known_shapes[bottom_shapes] = [tuple(top.shape) for top in made]
         return self._known_shapes[bottom_shapes]
+
+    def _check_tops(self, made: Any) -> None:
+        tensors = isinstance(made, Sequence) and all(isinstance(top, Tensor) for top in made)
+        if not tensors or len(made) != len(self.config.top):
+            found = len(made) if tensors else type(made).__name__
+            raise NetError(
+                f"{type(self).__qualname__}.forward must return a tensor for each top,"
+                f" {len(self.config.top)} in all, got {found}."
+            )
 
     def _device(self) -> torch.device | None:
         return next((p.device for p in self.parameters()), None)
