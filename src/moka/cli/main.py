@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moka.cli.flags import Flag, flags_of, parse
+from moka.cli.flags import COMMON, Flag, flags_of, parse
 from moka.errors import MokaError, UsageError, did_you_mean
 from moka.report.glog import log_to_file, log_to_stderr, set_level
 
@@ -49,17 +49,7 @@ FLAGS = {
             "Optional; the pretrained weights to initialize finetuning, separated by ','."
             " Cannot be set simultaneously with snapshot.",
         ),
-        Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
-        Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
-        Flag("log_dir", "", "If specified, logfiles are written into this directory too."),
-        Flag("minloglevel", 0, "Messages logged at a lower level than this don't appear: 0 to 3."),
-        Flag("stderrthreshold", 2, "Accepted for old scripts: the log goes to stderr."),
-        Flag("v", 0, "Accepted for old scripts: there are no verbose messages."),
-        Flag("vmodule", "", "Accepted for old scripts: there are no verbose messages."),
-        Flag("flagfile", "", "Load flags from file, one a line."),
-        Flag("help", False, "Print this and exit."),
-        Flag("helpshort", False, "Print this and exit."),
-        Flag("version", False, "Print the version and exit."),
+        *COMMON,
     )
 }
 # What each command is for; its function has its name, in a module of its name.
@@ -71,6 +61,7 @@ COMMANDS = {
 }
 # Programs of their own that `caffe` runs as well: what each is for, and where its function is.
 TOOLS = {
+    "convert_imageset": ("make a database of image files", "convert_imageset:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
     "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),
     "upgrade_solver_proto_text": ("bring a solver to today's form", "upgrade_proto:solver_text"),
