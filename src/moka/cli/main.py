@@ -61,6 +61,7 @@ COMMANDS = {
 }
 # Programs of their own that `caffe` runs as well: what each is for, and where its function is.
 TOOLS = {
+    "compute_image_mean": ("the mean image of a database", "image_mean:main"),
     "convert_imageset": ("make a database of image files", "convert_imageset:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
     "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),
