@@ -63,6 +63,7 @@ COMMANDS = {
 TOOLS = {
     "compute_image_mean": ("the mean image of a database", "image_mean:main"),
     "convert_imageset": ("make a database of image files", "convert_imageset:main"),
+    "extract_features": ("write blobs of a net to databases", "extract_features:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
     "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),
     "upgrade_solver_proto_text": ("bring a solver to today's form", "upgrade_proto:solver_text"),

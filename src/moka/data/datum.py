@@ -95,7 +95,7 @@ def encode(image: Image, label: int | None = None) -> caffe_pb2.Datum:
     if image.dtype == np.uint8:
         datum.data = image.tobytes()
     else:
-        datum.float_data.extend(image.astype(np.float32, copy=False).ravel())
+        datum.float_data.extend(image.astype(np.float32, copy=False).ravel().tolist())
     if label is not None:
         datum.label = label
     return datum
