@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +15,9 @@ from moka.errors import UsageError
 from moka.net import Net, build_net
 from moka.tools.extract_features import extract_features, gpu_of, main
 from moka.weights import save_weights
+
+if TYPE_CHECKING:
+    from tests.tools.conftest import Messages
 
 Array = NDArray[Any]
 IMAGES = np.random.default_rng(6).integers(0, 256, (3, 2, 4, 5), np.uint8)
@@ -56,18 +57,6 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
     return net
 
 
-@pytest.fixture
-def messages(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
-    """What was logged: severity and text."""
-
-    def messages() -> list[str]:
-        out, err = capsys.readouterr()
-        assert out == ""
-        return [re.sub(r"^([IWEF])\d{4} .*?\] ", r"\1 ", line) for line in err.splitlines()]
-
-    return messages
-
-
 def features(path: str) -> tuple[list[str], list[Array]]:
     """Keys and arrays of a database of features."""
     keys, arrays = [], []
@@ -87,7 +76,7 @@ def blob(net: Net, name: str, passes: int = 3) -> Array:
         return net.propagate({"data": order, "label": order[:, 0, 0, 0]})[name].numpy()
 
 
-def test_of_one_blob(net: Net, messages: Callable[[], list[str]]) -> None:
+def test_of_one_blob(net: Net, messages: Messages) -> None:
     assert main(ARGV) == 0
     keys, arrays = features("db")
     assert keys == [f"{i:010d}" for i in range(6)]
@@ -122,9 +111,7 @@ def test_into_leveldb() -> None:
     assert len(features("db")[0]) == 6
 
 
-def test_it_tells_of_every_thousand(
-    messages: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_tells_of_every_thousand(messages: Messages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moka.tools.extract_features.SAY_EVERY", 4)
     assert main(ARGV) == 0
     said = [int(m.split()[4]) for m in messages() if "Extracted" in m]
@@ -178,7 +165,7 @@ def test_a_device_that_is_none(words: list[str]) -> None:
         ({1: "deploy.prototxt"}, "deploy.prototxt: the net waits for data to be given, but"),
     ],
 )
-def test_bad_input(messages: Callable[[], list[str]], changed: dict[int, str], says: str) -> None:
+def test_bad_input(messages: Messages, changed: dict[int, str], says: str) -> None:
     deploy = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }'
     Path("deploy.prototxt").write_text(deploy)
     before = sorted(os.listdir())
@@ -188,7 +175,7 @@ def test_bad_input(messages: Callable[[], list[str]], changed: dict[int, str], s
 
 
 @pytest.mark.parametrize("argv", [[], ARGV[:-1], [*ARGV, "GPU", "DEVICE_ID=0", "more"]])
-def test_usage(messages: Callable[[], list[str]], argv: list[str]) -> None:
+def test_usage(messages: Messages, argv: list[str]) -> None:
     assert main(argv) == 1
     said = messages()
     assert "    extract_features pretrained_net_param" in "\n".join(said)

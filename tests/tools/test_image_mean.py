@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from moka.errors import DataError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import is_legacy, shape_of
 from moka.tools.image_mean import compute_image_mean, image_mean, main, mean_blob
+
+if TYPE_CHECKING:
+    from tests.tools.conftest import Messages
 
 Array = NDArray[Any]
 IMAGES = np.random.default_rng(4).integers(0, 256, (40, 3, 5, 4), np.uint8)
@@ -46,18 +49,6 @@ def slow_mean(images: Array) -> list[float]:
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def messages(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
-    """What was logged: severity and text."""
-
-    def messages() -> list[str]:
-        out, err = capsys.readouterr()
-        assert out == ""
-        return [re.sub(r"^([IWEF])\d{4} .*?\] ", r"\1 ", line) for line in err.splitlines()]
-
-    return messages
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 40])
@@ -95,7 +86,7 @@ def test_the_file_has_the_form_of_2014() -> None:
 
 @pytest.mark.parametrize("output", [[], ["mean"]])
 @pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
-def test_main(messages: Callable[[], list[str]], output: list[str], backend: str) -> None:
+def test_main(messages: Messages, output: list[str], backend: str) -> None:
     if backend == "leveldb":
         pytest.importorskip("plyvel")
     write(raw(), backend=backend)
@@ -113,7 +104,7 @@ def test_main(messages: Callable[[], list[str]], output: list[str], backend: str
 
 @pytest.mark.parametrize(("every", "said"), [(5, 8), (7, 6), (40, 1), (41, 1)])
 def test_it_tells_how_far_it_is(
-    messages: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, every: int, said: int
+    messages: Messages, monkeypatch: pytest.MonkeyPatch, every: int, said: int
 ) -> None:
     monkeypatch.setattr("moka.tools.image_mean.SAY_EVERY", every)
     write(raw())
@@ -150,7 +141,7 @@ def test_images_of_different_sizes(
         (["db", "gone/mean"], "gone/mean: No such file or directory."),
     ],
 )
-def test_bad_input(messages: Callable[[], list[str]], argv: list[str], says: str) -> None:
+def test_bad_input(messages: Messages, argv: list[str], says: str) -> None:
     write(raw())
     records = raw()
     records[3].height = 9

@@ -62,7 +62,10 @@ COMMANDS = {
 # Programs of their own that `caffe` runs as well: what each is for, and where its function is.
 TOOLS = {
     "compute_image_mean": ("the mean image of a database", "image_mean:main"),
+    "convert_cifar_data": ("make databases of CIFAR-10", "convert_cifar:main"),
     "convert_imageset": ("make a database of image files", "convert_imageset:main"),
+    "convert_mnist_data": ("make a database of MNIST", "convert_mnist:main"),
+    "convert_mnist_siamese_data": ("make a database of pairs of MNIST", "convert_mnist:siamese"),
     "extract_features": ("write blobs of a net to databases", "extract_features:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
     "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),

@@ -87,7 +87,7 @@ class Program:
             print(self.usage(), file=sys.stderr)
             number = f"{needed} to {len(wanted)}" if needed < len(wanted) else f"{needed}"
             raise UsageError(f"{self.name} takes {number} arguments, {len(words)} were given.")
-        with log_to_file(values["log_dir"], self.name):
+        with log_to_file(values["log_dir"], self.name.replace(" ", "_")):
             function(words, values)
 
 
