@@ -81,7 +81,7 @@ def test_files_that_are_none(name: str, broken: bytes | None, says: str) -> None
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["in", "out"], "convert_cifar_data takes 3 arguments, 2 were given."),
+        (["in", "out"], "3 arguments are needed, 2 were given."),
         (["in", "out", "sql"], "Unknown db backend sql."),
         (["gone", "out", "lmdb"], "gone/data_batch_1.bin: cannot be read: No such file"),
         (["in", "in/test_batch.bin", "lmdb"], "in/test_batch.bin/cifar10_train_lmdb: the database"),

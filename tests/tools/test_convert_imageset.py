@@ -270,7 +270,7 @@ def test_names_that_are_not_utf_8() -> None:
         (["-encoded", "-resize_width=3", "img/", "bare", "db"], "img/bare: its name does not tell"),
         (["-grey", "img/", "list", "db"], "unknown command line flag 'grey'. Did you mean"),
         (["-resize_width=x", "img/", "list", "db"], "illegal value 'x'"),
-        (["img/", "list"], "convert_imageset takes 3 arguments, 2 were given."),
+        (["img/", "list"], "3 arguments are needed, 2 were given."),
     ],
 )  # fmt: skip
 def test_bad_input(run: Callable[..., Run], argv: list[str], says: str) -> None:

@@ -163,8 +163,8 @@ def test_pairs_go_to_leveldb() -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "{} takes 3 arguments, 0 were given."),
-        (["images", "labels"], "{} takes 3 arguments, 2 were given."),
+        ([], "3 arguments are needed, 0 were given."),
+        (["images", "labels"], "3 arguments are needed, 2 were given."),
         (["-backend", "sql", "images", "labels", "db"], "Unknown db backend sql."),
         (["-bakcend", "lmdb", "images", "labels", "db"], "unknown command line flag 'bakcend'."),
         (["gone", "labels", "db"], "gone: cannot be read"),

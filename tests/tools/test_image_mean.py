@@ -133,8 +133,8 @@ def test_images_of_different_sizes(
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "compute_image_mean takes 1 to 2 arguments, 0 were given."),
-        (["db", "a", "b"], "compute_image_mean takes 1 to 2 arguments, 3 were given."),
+        ([], "1 to 2 arguments are needed, 0 were given."),
+        (["db", "a", "b"], "1 to 2 arguments are needed, 3 were given."),
         (["gone"], "gone: No such file or directory."),
         (["bad"], 'bad: record "00000003": the record is not a Datum'),
         (["-backend=sql", "db"], "Unknown db backend sql."),

@@ -66,6 +66,7 @@ TOOLS = {
     "convert_imageset": ("make a database of image files", "convert_imageset:main"),
     "convert_mnist_data": ("make a database of MNIST", "convert_mnist:main"),
     "convert_mnist_siamese_data": ("make a database of pairs of MNIST", "convert_mnist:siamese"),
+    "db": ("look into a database", "db:main"),
     "extract_features": ("write blobs of a net to databases", "extract_features:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
     "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),

@@ -86,7 +86,7 @@ class Program:
         if not needed <= len(words) <= len(wanted):
             print(self.usage(), file=sys.stderr)
             number = f"{needed} to {len(wanted)}" if needed < len(wanted) else f"{needed}"
-            raise UsageError(f"{self.name} takes {number} arguments, {len(words)} were given.")
+            raise UsageError(f"{number} arguments are needed, {len(words)} were given.")
         with log_to_file(values["log_dir"], self.name.replace(" ", "_")):
             function(words, values)
 
