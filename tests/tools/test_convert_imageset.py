@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from moka.data import datum
 from moka.data.store import open_store
 from moka.errors import DataError
-from moka.schema import caffe_pb2
+from moka.net import build_net
+from moka.schema import caffe_pb2, parse_text
 from moka.tools.convert_imageset import Form, convert_imageset, main, make_datum
 
 Array = NDArray[Any]
@@ -253,9 +254,57 @@ def test_names_that_are_not_utf_8() -> None:
     assert [(key, d.label) for key, d in records()] == [(f"00000000_{name}", 5)]
 
 
+def test_several_labels(run: Callable[..., Run]) -> None:
+    Path("img/two words.png").write_bytes(Path("img/color.png").read_bytes())
+    write_list("color.png 7 0.5 -1e-3", "two words.png 2.9\t3   4", "", "gray.png -2.5 0 1")
+    assert run("-label_count=3", "img/", "list", "db").code == 0
+    first, second, third = records()
+    assert [key for key, _ in (first, second, third)] == [
+        "00000000_color.png",
+        "00000001_two words.png",
+        "00000003_gray.png",
+    ]
+    assert list(first[1].labels) == pytest.approx([7, 0.5, -1e-3])
+    assert list(second[1].labels) == pytest.approx([2.9, 3, 4])
+    assert [record.label for _, record in (first, second, third)] == [7, 2, -2]
+
+
+def test_a_net_reads_several_labels(run: Callable[..., Run]) -> None:
+    write_list("color.png 7 0.5", "gray.png 1 2")
+    assert run("-label_count", "2", "img/", "list", "db").code == 0
+    net = build_net(
+        parse_text(
+            'layer { name: "d" type: "Data" top: "data" top: "label"'
+            ' data_param { source: "db" backend: LMDB batch_size: 3 } }',
+            caffe_pb2.NetParameter,
+        )
+    )
+    assert net.blobs["label"].shape == (3, 2)
+    assert net()["label"].tolist() == [[7, 0.5], [1, 2], [7, 0.5]]
+    net.close()
+
+
+def test_one_label_that_is_a_fraction(run: Callable[..., Run]) -> None:
+    write_list("color.png 0.25")
+    code, said = run("-label_count=1", "img/", "list", "db")
+    assert code == 0
+    assert not [line for line in said if line[0] == "W"]
+    assert list(records()[0][1].labels) == [0.25]
+
+
+@pytest.mark.parametrize("line", ["color.png 1", "color.png 1 x", "1 2", "color.png nan 1", "x"])
+def test_lines_without_so_many_labels(line: str) -> None:
+    write_list("color.png 1 2", line)
+    says = rf'^list: line 2: "{line}" is not a path and 2 numbers, with blanks between\.$'
+    with pytest.raises(DataError, match=says):
+        convert_imageset("img/", "list", "db", label_count=2)
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
+        (["-label_count=-1", "img/", "list", "db"], "-label_count has to be >= 0, got -1."),
+        (["-label_count=1", "img/", "large", "db"], "large: line 2: label 2147483648 does not fit"),
         (["img/", "gone", "db"], "gone: No such file"),
         (["img/", "empty", "db"], "empty: File is empty"),
         (["gone/", "list", "db"], "list: there is no folder gone with the images of the list."),

@@ -131,6 +131,13 @@ def test_head(db: Callable[..., Run]) -> None:
     assert db("head", "-n", "3", "db").lines == lines[:3]
 
 
+def test_head_shows_all_labels(db: Callable[..., Run]) -> None:
+    record = raw()[0]
+    record.labels.extend([2, 0.5])
+    write([record])
+    assert db("head", "db").lines[0].split()[1:3] == ["2,", "0.5"]
+
+
 def test_head_on_a_sheet(db: Callable[..., Run]) -> None:
     write(raw())
     code, lines, _ = db("head", "-n=4", "db", "-o", "sheet.png")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.images import (
-    ListLine,
     PathLike,
     load_image,
     parse_line,
@@ -24,7 +24,7 @@ from moka.data.images import (
     read_lines,
 )
 from moka.data.store import make_store
-from moka.errors import DataError
+from moka.errors import DataError, UsageError
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
 from moka.tools.program import Program
@@ -103,31 +103,69 @@ def _encode(image: datum.Image, wanted: str, path: str) -> bytes:
     return data.tobytes()
 
 
-def read_labelled(source: PathLike) -> list[ListLine]:
+class Line(NamedTuple):
+    """An image of a list: its path as it stands there, its label; and all its labels, if it may
+    have several."""
+
+    path: str
+    label: int
+    labels: tuple[float, ...] = ()
+
+
+def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     """All lines of a list, also empty ones, since they count in the keys.
 
     A label that is no integer is what C's atoi makes of it, as ever; a warning says so.
 
+    Args:
+        label_count: numbers after each path, of any kind; 0: Caffe's lines, one integer.
+
     Raises:
-        DataError: missing, empty, or a label beyond 32 bits.
+        DataError: missing, empty, a label beyond 32 bits, other than `label_count` labels.
     """
     lines = read_lines(source)
-    parsed = [parse_line(line) for line in lines]
-    odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
-    for i, line in enumerate(parsed):
-        if line.label not in INT32:
-            raise DataError(f"line {i + 1}: label {line.label} does not fit 32 bits.", file=source)
-    if odd:
-        log.warning(
-            '%s: line %d, "%s", does not end with a blank and an integer label, so its label is'
-            " %d%s.",
-            source,
-            odd[0] + 1,
-            lines[odd[0]],
-            parsed[odd[0]].label,
-            f"; there are {len(odd)} such lines" if len(odd) > 1 else "",
-        )
+    parsed = []
+    for number, line in enumerate(lines, 1):
+        try:
+            parsed.append(_several(line, label_count) if label_count else Line(*parse_line(line)))
+            if parsed[-1].label not in INT32:
+                raise DataError(f"label {parsed[-1].label} does not fit 32 bits.")
+        except DataError as error:
+            error.message = f"line {number}: {error.message}"
+            raise error.at(file=source) from None
+    if not label_count:
+        _warn_of_odd_labels(source, lines, parsed)
     return parsed
+
+
+def _several(line: str, count: int) -> Line:
+    """Split off the numbers at the end of a line. An empty one names no image."""
+    if not line.strip():
+        return Line("", 0)
+    path, *texts = line.rsplit(maxsplit=count)
+    try:
+        labels = tuple(map(float, texts))
+    except ValueError:
+        labels = ()
+    if len(labels) != count or not all(map(math.isfinite, labels)):
+        raise DataError(
+            f'"{line}" is not a path and {count} number{"s" * (count > 1)}, with blanks between.'
+        )
+    return Line(path, int(labels[0]), labels)
+
+
+def _warn_of_odd_labels(source: PathLike, lines: list[str], parsed: list[Line]) -> None:
+    odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
+    if not odd:
+        return
+    log.warning(
+        '%s: line %d, "%s", does not end with a blank and an integer label, so its label is %d%s.',
+        source,
+        odd[0] + 1,
+        lines[odd[0]],
+        parsed[odd[0]].label,
+        f"; there are {len(odd)} such lines" if len(odd) > 1 else "",
+    )
 
 
 def convert_imageset(
@@ -140,6 +178,7 @@ def convert_imageset(
     shuffle: bool = False,
     seed: int | None = None,
     check_size: bool = False,
+    label_count: int = 0,
 ) -> int:
     """Write a database of the images in a list, in its order, or in a random one.
 
@@ -152,6 +191,9 @@ def convert_imageset(
         backend: "lmdb" or "leveldb".
         seed: of the random order; None is another one each time.
         check_size: records of another size than the first are an error. An encoded one has none.
+        label_count: beyond BVLC Caffe: each line has this many labels, which may be fractions. A
+            Data layer gives them as (batch, label_count); BVLC Caffe reads the first, without its
+            fraction. 0: one integer.
 
     Returns:
         How many records.
@@ -160,7 +202,7 @@ def convert_imageset(
         DataError: a list that is missing or empty, a folder that is missing, no image that can be
             read, sizes that differ, an existing database or one that cannot be written.
     """
-    lines = read_labelled(list_file)
+    lines = read_labelled(list_file, label_count)
     folder = os.path.dirname(root_folder)
     if folder and not os.path.isdir(folder):
         raise DataError(f"there is no folder {folder} with the images of the list.", file=list_file)
@@ -171,8 +213,11 @@ def convert_imageset(
     if form.encode_type and not form.encoded:
         log.info("encode_type specified, assuming encoded=true.")
 
-    def make(line: ListLine) -> caffe_pb2.Datum | None:
-        return make_datum(root_folder + line.path, line.label, form)
+    def make(line: Line) -> caffe_pb2.Datum | None:
+        record = make_datum(root_folder + line.path, line.label, form)
+        if record is not None:
+            record.labels.extend(line.labels)
+        return record
 
     count = 0
     first: caffe_pb2.Datum | None = None
@@ -239,6 +284,11 @@ PROGRAM = Program(
         ),
         Flag("encoded", False, "When this option is on, the encoded image will be save in datum"),
         Flag("gray", False, "When this option is on, treat images as grayscale ones"),
+        Flag(
+            "label_count",
+            0,
+            "Labels on each line of the list, which may be fractions; 0: one integer, as in Caffe",
+        ),
         Flag("resize_height", 0, "Height images are resized to"),
         Flag("resize_width", 0, "Width images are resized to"),
         Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
@@ -254,6 +304,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(words: list[str], flags: dict[str, Any]) -> None:
     root_folder, list_file, database = words
+    if flags["label_count"] < 0:
+        raise UsageError(f"-label_count has to be >= 0, got {flags['label_count']}.")
     convert_imageset(
         root_folder,
         list_file,
@@ -269,4 +321,5 @@ def _convert(words: list[str], flags: dict[str, Any]) -> None:
         shuffle=flags["shuffle"],
         seed=flags["seed"] if flags["seed"] >= 0 else None,
         check_size=flags["check_size"],
+        label_count=flags["label_count"],
     )

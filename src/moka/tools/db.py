@@ -160,13 +160,19 @@ def head(database: str, flags: dict[str, Any]) -> None:
             image = datum.decode(record)
         except MokaError as error:
             raise DataError(f'record "{_text(key)}": {error}', file=database) from None
-        label = str(record.label) if record.HasField("label") else "no label"
+        label = _label(record)
         shape = " x ".join(map(str, image.shape))
         print(f"{_text(key):<30} {label:>8}  {shape:<15} {kind_of(record)}")
         images.append(image)
         captions.append(label)
     if flags["o"]:
         _draw(flags["o"], images, captions)
+
+
+def _label(record: caffe_pb2.Datum) -> str:
+    if record.labels:
+        return ", ".join(f"{label:g}" for label in record.labels)
+    return str(record.label) if record.HasField("label") else "no label"
 
 
 def _draw(file: str, images: Sequence[datum.Image], captions: Sequence[str]) -> None:
