@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 import caffe
 from moka.cli.main import main
+from moka.data import datum
+from moka.data.store import open_store
 from moka.schema import caffe_pb2, parse_text, read_binary
 from moka.schema.blobproto import is_legacy, shape_of
 
@@ -186,6 +189,55 @@ def batches(case: Case) -> Results:
     return results
 
 
+def run_program(case: Case) -> Results:
+    """A program's exit code; `contains` are fragments of what it says."""
+    with pytest.MonkeyPatch.context() as patch:
+        log = io.StringIO()
+        patch.setattr(sys, "stderr", log)
+        code = main(case.options["argv"])
+    said = " ".join(log.getvalue().split())
+    aborted = case.options["exit"] == 134 and code != 0  # any other code is as good
+    results: Results = {"exit": 134 if aborted else code}
+    results.update((f"log: {part}", part in said) for part in case.options["contains"])
+    means = re.findall(r"mean_value channel \[(\d+)\]: (\S+)", said)
+    return results | ({"channel_means": [[int(c), float(m)] for c, m in means]} if means else {})
+
+
+def database_content(path: str, as_bytes: bool) -> Results:
+    """What tools put into a database, under the names of the recorded results."""
+    records = [(key.decode(), datum.parse(value)) for key, value in open_store(path).read()]
+    content: Results = {
+        f"{path}:entries": [
+            [key, d.channels, d.height, d.width, d.label, d.encoded, len(d.float_data)]
+            for key, d in records
+        ]
+    }
+    for i, (_, record) in enumerate(records):
+        if record.float_data:
+            content[f"{path}:float/{i}"] = list(record.float_data)
+        elif record.encoded and as_bytes:
+            content[f"{path}:bytes/{i}"] = list(record.data)
+        else:
+            content[f"{path}:pixels/{i}"] = datum.decode(record)
+    return content
+
+
+def tool_db(case: Case) -> Results:
+    results = run_program(case)
+    for path in case.options["lmdb"]:
+        results |= database_content(path, case.options.get("encoded_bytes", False))
+    return results | (batches(case) if "net" in case.options else {})
+
+
+def image_mean(case: Case) -> Results:
+    results = run_program(case)
+    if file := case.options["out"]:
+        mean = read_binary(file, caffe_pb2.BlobProto)
+        shape = list(shape_of(mean))
+        results |= {"legacy": is_legacy(mean), "shape": shape, "data": blob_array(mean)}
+    return results
+
+
 def blobproto(case: Case) -> Results:
     array = caffe.io.blobproto_to_array(read_binary(case.options["blob"], caffe_pb2.BlobProto))
     return {"array": array, "shape": list(array.shape)}
@@ -199,6 +251,8 @@ RUNNERS: dict[str, Callable[[Case], Results]] = {
     "solver_resume": solver_resume,
     "solver_snapshot": solver_snapshot,
     "solver_listing": solver_listing,
+    "tool_db": tool_db,
+    "image_mean": image_mean,
     "lmdb_read": batches,
     "data_layer": batches,
     "blobproto": blobproto,

@@ -67,6 +67,40 @@ def test_encoded_and_raw_records(make_records: RecordsMaker, encoded: list[int])
     assert labels == [0, 10, 20, 30, 40]
 
 
+def labelled(i: int, labels: list[float]) -> bytes:
+    record = datum.encode(IMAGES[i], 10 * i)
+    record.labels.extend(labels)
+    return record.SerializeToString()
+
+
+def test_several_labels(make_records: RecordsMaker) -> None:
+    records = make_records({i: labelled(i, [i, 0.5]) for i in range(COUNT)})
+    labels = np.asarray(records.load(list(islice(records.records(1), 3))).labels)
+    np.testing.assert_array_equal(labels, np.array([[1, 0.5], [2, 0.5], [3, 0.5]], np.float32))
+
+
+def test_several_labels_may_be_one(make_records: RecordsMaker) -> None:
+    records = make_records({1: labelled(1, [0.5])})
+    labels = np.asarray(records.load(list(islice(records.records(0), 3))).labels)
+    assert labels.tolist() == [[0], [0.5], [20]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({2: 3}, r'record "key2": it has 3 labels, but record "key0" has 1\.'),
+        ({0: 2}, r'record "key1": it has 1 labels, but record "key0" has 2\.'),
+        ({0: 2, 1: 2, 2: 1}, r'record "key2": it has 1 labels, but record "key0" has 2\.'),
+    ],
+)
+def test_different_numbers_of_labels(
+    make_records: RecordsMaker, counts: dict[int, int], says: str
+) -> None:
+    records = make_records({i: labelled(i, [1.0] * n) for i, n in counts.items()})
+    with pytest.raises(DataError, match=says):
+        records.load(list(islice(records.records(0), 4)))
+
+
 def test_encoded_records_become_gray_if_forced(make_records: RecordsMaker) -> None:
     records = make_records({i: png(i) for i in range(2)}, force_gray=True)
     images, _ = records.load(list(islice(records.records(0), 3)))

@@ -99,7 +99,7 @@ def test_packed_fields() -> None:
         if f.options.packed
     }
     blob = {f"BlobProto.{name}" for name in ("data", "diff", "double_data", "double_diff")}
-    assert packed == {"BlobShape.dim", "RunState.recent_loss", *blob}
+    assert packed == {"BlobShape.dim", "Datum.labels", "RunState.recent_loss", *blob}
 
 
 def test_bytes_on_the_wire() -> None:

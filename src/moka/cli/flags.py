@@ -47,6 +47,22 @@ class Flag:
         return "\n".join(textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="      "))
 
 
+# What every program understands, most of it for the sake of glog and old scripts.
+COMMON = (
+    Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
+    Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
+    Flag("log_dir", "", "If specified, logfiles are written into this directory too."),
+    Flag("minloglevel", 0, "Messages logged at a lower level than this don't appear: 0 to 3."),
+    Flag("stderrthreshold", 2, "Accepted for old scripts: the log goes to stderr."),
+    Flag("v", 0, "Accepted for old scripts: there are no verbose messages."),
+    Flag("vmodule", "", "Accepted for old scripts: there are no verbose messages."),
+    Flag("flagfile", "", "Load flags from file, one a line."),
+    Flag("help", False, "Print this and exit."),
+    Flag("helpshort", False, "Print this and exit."),
+    Flag("version", False, "Print the version and exit."),
+)
+
+
 def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:
     """Split a command line into words that are no flags, and values of all flags.
 

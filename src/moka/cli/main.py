@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moka.cli.flags import Flag, flags_of, parse
+from moka.cli.flags import COMMON, Flag, flags_of, parse
 from moka.errors import MokaError, UsageError, did_you_mean
 from moka.report.glog import log_to_file, log_to_stderr, set_level
 
@@ -69,17 +69,7 @@ FLAGS = {
             "",
             "Optional; write the scalars of 'train' into this folder.",
         ),
-        Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
-        Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
-        Flag("log_dir", "", "If specified, logfiles are written into this directory too."),
-        Flag("minloglevel", 0, "Messages logged at a lower level than this don't appear: 0 to 3."),
-        Flag("stderrthreshold", 2, "Accepted for old scripts: the log goes to stderr."),
-        Flag("v", 0, "Accepted for old scripts: there are no verbose messages."),
-        Flag("vmodule", "", "Accepted for old scripts: there are no verbose messages."),
-        Flag("flagfile", "", "Load flags from file, one a line."),
-        Flag("help", False, "Print this and exit."),
-        Flag("helpshort", False, "Print this and exit."),
-        Flag("version", False, "Print the version and exit."),
+        *COMMON,
     )
 }
 # What each command is for; its function has its name, in a module of its name.
@@ -91,6 +81,13 @@ COMMANDS = {
 }
 # Programs of their own that `caffe` runs as well: what each is for, and where its function is.
 TOOLS = {
+    "compute_image_mean": ("the mean image of a database", "image_mean:main"),
+    "convert_cifar_data": ("make databases of CIFAR-10", "convert_cifar:main"),
+    "convert_imageset": ("make a database of image files", "convert_imageset:main"),
+    "convert_mnist_data": ("make a database of MNIST", "convert_mnist:main"),
+    "convert_mnist_siamese_data": ("make a database of pairs of MNIST", "convert_mnist:siamese"),
+    "db": ("look into a database", "db:main"),
+    "extract_features": ("write blobs of a net to databases", "extract_features:main"),
     "parse_log": ("make tables of a training log", "parse_log:main"),
     "plot": ("draw charts of training logs", "plot:main"),
     "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),

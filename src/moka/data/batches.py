@@ -65,10 +65,10 @@ def generator(seed: int | None, purpose: int, place: int) -> np.random.Generator
 
 
 class Loaded(NamedTuple):
-    """Images (C, H, W), in one array if they come in one, and their labels."""
+    """Images (C, H, W), in one array if they come in one, and their labels, (N,) or (N, labels)."""
 
     images: Sequence[Image] | Image
-    labels: Sequence[int]
+    labels: Sequence[int] | NDArray[np.float32]
 
 
 class Examples(Protocol[R]):
@@ -101,11 +101,13 @@ class Batches(Protocol):
     Attributes:
         transform: what is done to each image.
         image_shape: of the first image after it, (C, H, W).
+        label_shape: of the first image's label: (), or (labels,) if it has several.
         start: where a new run begins.
     """
 
     transform: Transform
     image_shape: tuple[int, ...]
+    label_shape: tuple[int, ...]
     start: CursorState
 
     def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
@@ -136,9 +138,10 @@ class ImageBatches(Generic[R]):
         self.batch_size = batch_size
         self.start = start
         first = next(examples.records(start.records_read, start.seed))
-        image = examples.load([first]).images[0]
+        images, labels = examples.load([first])
+        self.label_shape = np.shape(labels)[1:]
         try:
-            self.image_shape = transform.out_shape(image.shape)
+            self.image_shape = transform.out_shape(images[0].shape)
         except MokaError as error:
             error.message = f'{examples.noun} "{examples.name(first)}": {error.message}'
             raise error.at(file=examples.path) from None

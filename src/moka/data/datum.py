@@ -56,10 +56,12 @@ def decode_raw_batch(datums: Sequence[caffe_pb2.Datum]) -> Image | None:
     first = datums[0]
     shape = (first.channels, first.height, first.width)
     size = shape[0] * shape[1] * shape[2]
-    for d in datums:
-        if d.encoded or (d.channels, d.height, d.width) != shape or len(d.data) != size or not size:
-            return None
-    return np.frombuffer(b"".join([d.data for d in datums]), np.uint8).reshape(-1, *shape)
+    if not size or any(d.encoded or (d.channels, d.height, d.width) != shape for d in datums):
+        return None
+    values = [d.data for d in datums]  # once: each access makes a copy
+    if any(len(v) != size for v in values):
+        return None
+    return np.frombuffer(b"".join(values), np.uint8).reshape(-1, *shape)
 
 
 def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:
@@ -93,7 +95,7 @@ def encode(image: Image, label: int | None = None) -> caffe_pb2.Datum:
     if image.dtype == np.uint8:
         datum.data = image.tobytes()
     else:
-        datum.float_data.extend(image.astype(np.float32, copy=False).ravel())
+        datum.float_data.extend(image.astype(np.float32, copy=False).ravel().tolist())
     if label is not None:
         datum.label = label
     return datum

@@ -73,11 +73,11 @@ def parse_line(line: str) -> ListLine:
     return ListLine(path if blank else line, int(digits[1]) if digits else 0)
 
 
-def read_list(source: PathLike) -> list[ListLine]:
-    """The images in a list file: on each line a path, one blank, and a label.
+def read_lines(source: PathLike) -> list[str]:
+    """The lines of a list file, empty ones too; bytes that are not UTF-8 come back by os.fsencode.
 
     Raises:
-        DataError: missing or empty.
+        DataError: missing, or without a line that is not empty.
     """
     try:
         text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
@@ -87,10 +87,19 @@ def read_list(source: PathLike) -> list[ListLine]:
             file=source,
             advice="`source` is a text file with the path and the label of an image on each line.",
         ) from None
-    lines = [parse_line(line) for line in text.split("\n") if line]
-    if not lines:
+    lines = text.removesuffix("\n").split("\n")
+    if not any(lines):
         raise DataError("File is empty: the list names no image.", file=source)
     return lines
+
+
+def read_list(source: PathLike) -> list[ListLine]:
+    """The images in a list file: on each line a path, one blank, and a label.
+
+    Raises:
+        DataError: missing or empty.
+    """
+    return [parse_line(line) for line in read_lines(source) if line]
 
 
 class ImageList:

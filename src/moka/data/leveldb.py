@@ -120,6 +120,7 @@ def _plyvel() -> ModuleType:
 class LevelDbWriter(RecordWriter):
     """Makes a LevelDB database. Needs the package plyvel; see RecordWriter."""
 
+    refusal = "Failed to open leveldb {}"
     _database: Any
 
     def error_types(self) -> tuple[type[Exception], ...]:

@@ -78,6 +78,7 @@ class LmdbStore:
 class LmdbWriter(RecordWriter):
     """Makes an LMDB database; see RecordWriter."""
 
+    refusal = "mkdir {} failed"
     _environment: Any
 
     def error_types(self) -> tuple[type[Exception], ...]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from moka.data import datum
 from moka.data.batches import Loaded
 from moka.data.store import PathLike, Store
-from moka.errors import MokaError
+from moka.errors import DataError, MokaError
 from moka.schema import caffe_pb2
 
 log = logging.getLogger("moka.detail")
@@ -52,7 +55,24 @@ class DatumRecords:
         images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums)
         if images is None:
             images = [self._decode(r, d) for r, d in zip(records, datums, strict=True)]
-        return Loaded(images, [d.label for d in datums])
+        return Loaded(images, self._labels(records, datums))
+
+    def _labels(
+        self, records: Sequence[Record], datums: Sequence[caffe_pb2.Datum]
+    ) -> Sequence[int] | NDArray[np.float32]:
+        if not any(d.labels for d in datums):
+            return [d.label for d in datums]
+        several = [d.labels or [d.label] for d in datums]
+        for record, labels in zip(records, several, strict=True):
+            if len(labels) != len(several[0]):
+                raise self._at(
+                    record,
+                    DataError(
+                        f'it has {len(labels)} labels, but record "{self.name(records[0])}" has'
+                        f" {len(several[0])}."
+                    ),
+                )
+        return np.array(several, np.float32)
 
     def _parse(self, record: Record) -> caffe_pb2.Datum:
         try:

@@ -64,6 +64,9 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
     return store
 
 
+WRITERS: dict[str, type[RecordWriter]] = {"lmdb": LmdbWriter, "leveldb": LevelDbWriter}
+
+
 def make_store(path: PathLike, backend: str = "lmdb") -> RecordWriter:
     """A writer for a new database of one kind.
 
@@ -73,7 +76,11 @@ def make_store(path: PathLike, backend: str = "lmdb") -> RecordWriter:
     Raises:
         DataError: another backend; the target exists.
     """
-    writer = {"lmdb": LmdbWriter, "leveldb": LevelDbWriter}.get(backend.lower())
-    if writer is None:
-        raise DataError(f"Unknown db backend {backend}.", advice="Known are lmdb and leveldb.")
-    return writer(path)
+    check_backend(backend)
+    return WRITERS[backend.lower()](path)
+
+
+def check_backend(name: str) -> None:
+    """Raises DataError if there is no such kind of database."""
+    if name.lower() not in WRITERS:
+        raise DataError(f"Unknown db backend {name}.", advice="Known are lmdb and leveldb.")

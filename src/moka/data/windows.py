@@ -255,6 +255,7 @@ class WindowBatches:
         self.fg_count = int(f32(batch_size) * f32(fg_fraction))
         self.bg_count = batch_size - self.fg_count
         self._check_windows()
+        self.label_shape: Shape = ()
         self.image_shape: Shape = (CHANNELS, transform.crop, transform.crop)
         self.mean = np.broadcast_to(self._mean(), self.image_shape)
         self.read = functools.cache(read_file) if cache_images else read_file

@@ -27,12 +27,14 @@ class RecordWriter(ABC):
         DataError: the target exists, or cannot be written.
     """
 
+    refusal: str  # what Caffe says of an existing target
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if self.path.exists():
             raise DataError(
-                "File exists: a database is not written over another.",
-                file=path,
+                f"{self.refusal.format(self.path)}: File exists, and a database is not written"
+                " over another.",
                 advice="Remove it first, or choose another name.",
             )
         self._aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")

@@ -47,7 +47,11 @@ class ImageSource(Source):
         raise NotImplementedError
 
     def top_shapes(self) -> list[Shape]:
-        shapes = [(self.batch_size, *self.batches.image_shape), (self.batch_size,)]
+        batches = self.batches
+        shapes = [
+            (self.batch_size, *batches.image_shape),
+            (self.batch_size, *batches.label_shape),
+        ]
         return shapes[: len(self.config.top)]
 
     def forward(self) -> list[Tensor]:
@@ -86,12 +90,14 @@ class Data(ImageSource):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Tops: data (batch_size, C, H, W) float, after the transformation; optionally labels
-    (batch_size,). Messages: data_param (`source`, `batch_size`, `backend`, `rand_skip`,
-    `prefetch`: how many batches are made ahead), transform_param. The images of a batch have one
-    size, that of another batch may differ.
+    (batch_size,), or (batch_size, n) from records that hold n labels each (made by
+    `convert_imageset -label_count`; BVLC Caffe sees the first of them alone). Messages: data_param
+    (`source`, `batch_size`, `backend`, `rand_skip`, `prefetch`: how many batches are made ahead),
+    transform_param. The images of a batch have one size, that of another batch may differ.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
-    named); images that differ in size within a batch; what the transformation refuses.
+    named); images that differ in size, or have other numbers of labels, within a batch; what the
+    transformation refuses.
     """
 
     backend = param()

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from moka.errors import UsageError
 
@@ -44,6 +45,17 @@ class GlogFormatter(logging.Formatter):
         )
 
 
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what `sys.stderr` is at the moment: a progress bar takes its place for a while."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
 @contextmanager
 def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
     """Send the logger "moka" to standard error; GLOG_minloglevel (0 INFO to 3 FATAL) is obeyed.
@@ -52,7 +64,7 @@ def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
         plain: for a person at a terminal: messages alone, without "moka.detail" (how nets are
             built, every batch of a test); else everything in glog's form.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(message)s") if plain else GlogFormatter())
     if plain:
         handler.addFilter(lambda r: r.name != "moka.detail" or r.levelno >= logging.WARNING)
@@ -100,11 +112,12 @@ def log(text: str) -> None:
 
 
 @contextmanager
-def log_to_file(folder: str) -> Iterator[None]:
+def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
     """Write the log to a file of the folder too, named as glog names it, with a link `caffe.INFO`.
 
     Args:
         folder: "" takes the environment's GLOG_log_dir; if that is empty too, there is no file.
+        program: with whose name the file and the link begin.
 
     Raises:
         UsageError: the file cannot be made.
@@ -114,7 +127,7 @@ def log_to_file(folder: str) -> Iterator[None]:
         yield
         return
     name = (
-        f"caffe.{socket.gethostname()}.{getpass.getuser()}.log.INFO."
+        f"{program}.{socket.gethostname()}.{getpass.getuser()}.log.INFO."
         f"{datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}"
     )
     try:
@@ -122,7 +135,7 @@ def log_to_file(folder: str) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"--log_dir {folder} cannot be written: {error.strerror}.") from None
     handler.setFormatter(GlogFormatter())
-    link = Path(folder) / "caffe.INFO"
+    link = Path(folder) / f"{program}.INFO"
     with contextlib.suppress(OSError):
         link.unlink(missing_ok=True)
         link.symlink_to(name)

@@ -1,28 +1,31 @@
-"""MNIST's idx files to an LMDB database (LeCun et al., http://yann.lecun.com/exdb/mnist)."""
+"""MNIST's idx files to a database, of digits or of pairs of them (LeCun et al., http://yann.lecun.com/exdb/mnist)."""
 
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
-import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.cli.flags import Flag, parse
+from moka.cli.flags import Flag
 from moka.data.datum import encode
-from moka.data.lmdb import LmdbWriter
-from moka.errors import DataError, MokaError, UsageError
+from moka.data.store import PathLike, make_store
+from moka.errors import DataError
+from moka.tools.program import Program
 
-PathLike = str | os.PathLike[str]
+log = logging.getLogger("moka")
+
+Bytes = NDArray[np.uint8]
 
 
-def read_idx(path: PathLike) -> NDArray[np.uint8]:
+def read_idx(path: PathLike) -> Bytes:
     """An idx file of bytes, gzipped or not, as an array.
 
     Raises:
@@ -49,14 +52,11 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
     return values.reshape(shape)
 
 
-def convert_mnist(images: PathLike, labels: PathLike, database: PathLike) -> int:
-    """Write a database of Datum records (1, H, W) with keys 00000000, 00000001, ...
-
-    Returns:
-        How many records.
+def read_digits(images: PathLike, labels: PathLike) -> tuple[Bytes, Bytes]:
+    """Images (N, H, W) and labels (N,) of two idx files.
 
     Raises:
-        DataError: files that cannot be read or do not belong together; an existing database.
+        DataError: files that cannot be read or do not belong together.
     """
     pixels, classes = read_idx(images), read_idx(labels)
     if pixels.ndim != 3 or classes.ndim != 1 or len(pixels) != len(classes):
@@ -65,26 +65,99 @@ def convert_mnist(images: PathLike, labels: PathLike, database: PathLike) -> int
             f" {os.fspath(labels)} do not belong together.",
             file=images,
         )
-    with LmdbWriter(database) as writer:
-        for i, (image, label) in enumerate(zip(pixels, classes, strict=True)):
-            writer.put(f"{i:08d}".encode(), encode(image[None], int(label)).SerializeToString())
-    return len(pixels)
+    if not len(pixels):
+        raise DataError("it holds no image.", file=images)
+    log.info("A total of %d items.", len(pixels))
+    log.info("Rows: %d Cols: %d", *pixels.shape[1:])
+    return pixels, classes
 
 
-FLAGS = {"backend": Flag("backend", "lmdb", "The backend for storing the result: lmdb.")}
+def convert_mnist(
+    images: PathLike, labels: PathLike, database: PathLike, *, backend: str = "lmdb"
+) -> int:
+    """Write a database of Datum records (1, H, W) with keys 00000000, 00000001, ...
+
+    Args:
+        images, labels: idx files, gzipped or not.
+        backend: "lmdb" or "leveldb".
+
+    Returns:
+        How many records.
+
+    Raises:
+        DataError: files that cannot be read or do not belong together; an existing database.
+    """
+    pixels, classes = read_digits(images, labels)
+    return _write(database, backend, pixels[:, None], classes)
+
+
+def convert_mnist_siamese(
+    images: PathLike,
+    labels: PathLike,
+    database: PathLike,
+    *,
+    backend: str = "leveldb",
+    seed: int | None = None,
+) -> int:
+    """Write a database of random pairs of images for a siamese net, as many as there are images.
+
+    A record (2, H, W) is two images, one a channel; its label is 1 if they show the same digit,
+    else 0.
+
+    Args:
+        images, labels, backend: as for `convert_mnist`.
+        seed: of the pairs; None draws others each time.
+
+    Returns, raises: as `convert_mnist`.
+    """
+    pixels, classes = read_digits(images, labels)
+    pairs = np.random.default_rng(seed).integers(0, len(pixels), (len(pixels), 2))
+    same = classes[pairs[:, 0]] == classes[pairs[:, 1]]
+    return _write(database, backend, (pixels[pair] for pair in pairs), same)
+
+
+def _write(database: PathLike, backend: str, images: Iterable[Bytes], labels: Iterable[int]) -> int:
+    """Records of images (C, H, W) with keys 00000000, 00000001, ...; returns how many."""
+    count = 0
+    with make_store(database, backend) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.put(b"%08d" % count, encode(image, int(label)).SerializeToString())
+            count += 1
+    log.info("Processed %d files.", count)
+    return count
+
+
+_ARGUMENTS = "input_image_file input_label_file output_db_file"
+_WHERE = "\nThe MNIST dataset could be downloaded at\n    http://yann.lecun.com/exdb/mnist/"
+_BACKEND = "The backend for storing the result: lmdb or leveldb"
+MNIST = Program(
+    "convert_mnist_data",
+    f"This script converts the MNIST dataset to a database for Caffe.{_WHERE}",
+    _ARGUMENTS,
+    (Flag("backend", "lmdb", _BACKEND),),
+)
+SIAMESE = Program(
+    "convert_mnist_siamese_data",
+    "This script converts the MNIST dataset to a database of random pairs, to train a siamese"
+    f" network.{_WHERE}",
+    _ARGUMENTS,
+    (
+        Flag("backend", "leveldb", _BACKEND),
+        Flag("seed", -1, "Of the pairs; negative: others each time"),
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`convert_mnist_data [-backend lmdb] IMAGES LABELS DATABASE`."""
-    try:
-        words, flags = parse(sys.argv[1:] if argv is None else argv, FLAGS)
-        if len(words) != 3:
-            raise UsageError("usage: convert_mnist_data [-backend lmdb] IMAGES LABELS DATABASE")
-        if flags["backend"] != "lmdb":
-            raise UsageError(f"Unknown db backend {flags['backend']}: lmdb can be written.")
-        count = convert_mnist(*words)
-    except MokaError as error:
-        print(f"convert_mnist_data: {error}", file=sys.stderr)
-        return 1
-    print(f"Processed {count} files into {Path(words[2])}.")
-    return 0
+    """`convert_mnist_data [-backend lmdb|leveldb] IMAGES LABELS DATABASE`."""
+    return MNIST.run(lambda words, flags: convert_mnist(*words, backend=flags["backend"]), argv)
+
+
+def siamese(argv: Sequence[str] | None = None) -> int:
+    """`convert_mnist_siamese_data [-backend leveldb|lmdb] [-seed N] IMAGES LABELS DATABASE`."""
+
+    def convert(words: list[str], flags: dict[str, Any]) -> None:
+        seed = flags["seed"] if flags["seed"] >= 0 else None
+        convert_mnist_siamese(*words, backend=flags["backend"], seed=seed)
+
+    return SIAMESE.run(convert, argv)

@@ -1,0 +1,325 @@
+"""Image files and their labels, named in a list, to a database of Datum records."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from moka.cli.flags import Flag
+from moka.data import datum
+from moka.data.ahead import map_ahead
+from moka.data.images import (
+    PathLike,
+    load_image,
+    parse_line,
+    read_file,
+    read_lines,
+)
+from moka.data.store import make_store
+from moka.errors import DataError, UsageError
+from moka.report.progress import progress
+from moka.schema import caffe_pb2
+from moka.tools.program import Program
+
+log = logging.getLogger("moka")
+detail = logging.getLogger("moka.detail")
+
+SAY_EVERY = 1000  # records
+INT32 = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an image is stored.
+
+    Attributes:
+        color: three channels in BGR order; else one, gray.
+        height, width: pixels to resize to; only if both are more than 0.
+        encoded: as an image file instead of raw bytes.
+        encode_type: of that file, such as "png"; "" is the type of the source. It implies encoded.
+    """
+
+    color: bool = True
+    height: int = 0
+    width: int = 0
+    encoded: bool = False
+    encode_type: str = ""
+
+
+AS_IT_IS = Form()
+
+
+def make_datum(path: str, label: int, form: Form) -> caffe_pb2.Datum | None:
+    """The record of an image file, or None if it is missing or no image.
+
+    The bytes of a file are stored as they are if it is to be encoded, of the wanted type already
+    (by its name), and no size is asked for. A record of an encoded image holds no size.
+
+    Raises:
+        DataError: the image cannot be encoded as wanted.
+    """
+    try:
+        data = read_file(path)
+        image = load_image(
+            data, path, color=form.color, height=max(form.height, 0), width=max(form.width, 0)
+        )
+    except DataError:
+        return None
+    if not form.encoded and not form.encode_type:
+        return datum.encode(image, label)
+    own_type = PurePath(path).suffix[1:].lower()
+    wanted = form.encode_type.lower() or own_type
+    if form.height > 0 or form.width > 0 or not _is_type(own_type, wanted):
+        data = _encode(image, wanted, path)
+    return caffe_pb2.Datum(data=data, label=label, encoded=True)
+
+
+def _is_type(extension: str, wanted: str) -> bool:
+    return extension == wanted or (extension == "jpeg" and wanted == "jpg")
+
+
+def _encode(image: datum.Image, wanted: str, path: str) -> bytes:
+    import cv2
+
+    try:
+        done, data = cv2.imencode(f".{wanted}", image.transpose(1, 2, 0))
+    except cv2.error:
+        done = False
+    if not done:
+        raise DataError(
+            f'{path}: the image cannot be encoded as "{wanted}".'
+            if wanted
+            else f"{path}: its name does not tell as what to encode it.",
+            advice="Choose with -encode_type: png, jpg, bmp, ...",
+        )
+    return data.tobytes()
+
+
+class Line(NamedTuple):
+    """An image of a list: its path as it stands there, its label; and all its labels, if it may
+    have several."""
+
+    path: str
+    label: int
+    labels: tuple[float, ...] = ()
+
+
+def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
+    """All lines of a list, also empty ones, since they count in the keys.
+
+    A label that is no integer is what C's atoi makes of it, as ever; a warning says so.
+
+    Args:
+        label_count: numbers after each path, of any kind; 0: Caffe's lines, one integer.
+
+    Raises:
+        DataError: missing, empty, a label beyond 32 bits, other than `label_count` labels.
+    """
+    lines = read_lines(source)
+    parsed = []
+    for number, line in enumerate(lines, 1):
+        try:
+            parsed.append(_several(line, label_count) if label_count else Line(*parse_line(line)))
+            if parsed[-1].label not in INT32:
+                raise DataError(f"label {parsed[-1].label} does not fit 32 bits.")
+        except DataError as error:
+            error.message = f"line {number}: {error.message}"
+            raise error.at(file=source) from None
+    if not label_count:
+        _warn_of_odd_labels(source, lines, parsed)
+    return parsed
+
+
+def _several(line: str, count: int) -> Line:
+    """Split off the numbers at the end of a line. An empty one names no image."""
+    if not line.strip():
+        return Line("", 0)
+    path, *texts = line.rsplit(maxsplit=count)
+    try:
+        labels = tuple(map(float, texts))
+    except ValueError:
+        labels = ()
+    if len(labels) != count or not all(map(math.isfinite, labels)):
+        raise DataError(
+            f'"{line}" is not a path and {count} number{"s" * (count > 1)}, with blanks between.'
+        )
+    return Line(path, int(labels[0]), labels)
+
+
+def _warn_of_odd_labels(source: PathLike, lines: list[str], parsed: list[Line]) -> None:
+    odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
+    if not odd:
+        return
+    log.warning(
+        '%s: line %d, "%s", does not end with a blank and an integer label, so its label is %d%s.',
+        source,
+        odd[0] + 1,
+        lines[odd[0]],
+        parsed[odd[0]].label,
+        f"; there are {len(odd)} such lines" if len(odd) > 1 else "",
+    )
+
+
+def convert_imageset(
+    root_folder: str,
+    list_file: PathLike,
+    database: PathLike,
+    *,
+    form: Form = AS_IT_IS,
+    backend: str = "lmdb",
+    shuffle: bool = False,
+    seed: int | None = None,
+    check_size: bool = False,
+    label_count: int = 0,
+) -> int:
+    """Write a database of the images in a list, in its order, or in a random one.
+
+    The key of an image is its place in that order, in eight digits, an underline and its path. An
+    image that is missing or cannot be decoded leaves a gap.
+
+    Args:
+        root_folder: put before each path as it is, so a folder ends with a slash.
+        list_file: on each line a path, a blank and an integer label; split at the last blank.
+        backend: "lmdb" or "leveldb".
+        seed: of the random order; None is another one each time.
+        check_size: records of another size than the first are an error. An encoded one has none.
+        label_count: beyond BVLC Caffe: each line has this many labels, which may be fractions. A
+            Data layer gives them as (batch, label_count); BVLC Caffe reads the first, without its
+            fraction. 0: one integer.
+
+    Returns:
+        How many records.
+
+    Raises:
+        DataError: a list that is missing or empty, a folder that is missing, no image that can be
+            read, sizes that differ, an existing database or one that cannot be written.
+    """
+    lines = read_labelled(list_file, label_count)
+    folder = os.path.dirname(root_folder)
+    if folder and not os.path.isdir(folder):
+        raise DataError(f"there is no folder {folder} with the images of the list.", file=list_file)
+    if shuffle:
+        log.info("Shuffling data")
+        lines = [lines[i] for i in np.random.default_rng(seed).permutation(len(lines))]
+    log.info("A total of %d images.", len(lines))
+    if form.encode_type and not form.encoded:
+        log.info("encode_type specified, assuming encoded=true.")
+
+    def make(line: Line) -> caffe_pb2.Datum | None:
+        record = make_datum(root_folder + line.path, line.label, form)
+        if record is not None:
+            record.labels.extend(line.labels)
+        return record
+
+    count = 0
+    first: caffe_pb2.Datum | None = None
+    with make_store(database, backend) as writer, progress("images", len(lines)) as show:
+        for i, (line, record) in enumerate(zip(lines, map_ahead(make, lines), strict=True)):
+            show(i + 1)
+            if record is None:
+                log.error("Could not open or find file %s", root_folder + line.path)
+                continue
+            if first is None:
+                first = record
+            elif check_size:
+                _check_size(record, first, line.path)
+            writer.put(b"%08d_" % i + os.fsencode(line.path), record.SerializeToString())
+            count += 1
+            if count % SAY_EVERY == 0:
+                detail.info("Processed %d files.", count)
+        if not count:
+            raise DataError(
+                f"none of the {len(lines)} images in it can be read; the first would be"
+                f" {root_folder}{lines[0].path}.",
+                file=list_file,
+                advice="Is ROOTFOLDER right, with a slash at its end?",
+            )
+    if count % SAY_EVERY:
+        log.info("Processed %d files.", count)
+    if count < len(lines):
+        log.warning("%d of %d images are left out.", len(lines) - count, len(lines))
+    return count
+
+
+def _check_size(record: caffe_pb2.Datum, first: caffe_pb2.Datum, path: str) -> None:
+    size = first.channels * first.height * first.width
+    if len(record.data) == size:
+        return
+    fact = f"Incorrect data field size {len(record.data)}: {path}"
+    if record.encoded:
+        raise DataError(f"{fact} is encoded, and such a record has no size to check.")
+    raise DataError(
+        f"{fact} has (channels, height, width) {_shape(record)}, the first image {_shape(first)}.",
+        advice="Give -resize_height and -resize_width, or leave out -check_size.",
+    )
+
+
+def _shape(record: caffe_pb2.Datum) -> tuple[int, int, int]:
+    return record.channels, record.height, record.width
+
+
+PROGRAM = Program(
+    "convert_imageset",
+    "Convert a set of images to the leveldb/lmdb\nformat used as input for Caffe.",
+    "ROOTFOLDER/ LISTFILE DB_NAME",
+    (
+        Flag("backend", "lmdb", "The backend {lmdb, leveldb} for storing the result"),
+        Flag(
+            "check_size",
+            False,
+            "When this option is on, check that all the datum have the same size",
+        ),
+        Flag(
+            "encode_type",
+            "",
+            "Optional: What type should we encode the image as ('png','jpg',...).",
+        ),
+        Flag("encoded", False, "When this option is on, the encoded image will be save in datum"),
+        Flag("gray", False, "When this option is on, treat images as grayscale ones"),
+        Flag(
+            "label_count",
+            0,
+            "Labels on each line of the list, which may be fractions; 0: one integer, as in Caffe",
+        ),
+        Flag("resize_height", 0, "Height images are resized to"),
+        Flag("resize_width", 0, "Width images are resized to"),
+        Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
+        Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME`."""
+    return PROGRAM.run(_convert, argv)
+
+
+def _convert(words: list[str], flags: dict[str, Any]) -> None:
+    root_folder, list_file, database = words
+    if flags["label_count"] < 0:
+        raise UsageError(f"-label_count has to be >= 0, got {flags['label_count']}.")
+    convert_imageset(
+        root_folder,
+        list_file,
+        database,
+        form=Form(
+            color=not flags["gray"],
+            height=flags["resize_height"],
+            width=flags["resize_width"],
+            encoded=flags["encoded"],
+            encode_type=flags["encode_type"],
+        ),
+        backend=flags["backend"],
+        shuffle=flags["shuffle"],
+        seed=flags["seed"] if flags["seed"] >= 0 else None,
+        check_size=flags["check_size"],
+        label_count=flags["label_count"],
+    )

@@ -1,0 +1,228 @@
+"""`caffe db`: what is in a database, its first records, and whether all of them can be read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from moka.cli.flags import Flag
+from moka.data import datum
+from moka.data.ahead import map_ahead
+from moka.data.records import Record
+from moka.data.store import PathLike, Store, open_store
+from moka.errors import DataError, MokaError, UsageError, did_you_mean
+from moka.files import write_atomically
+from moka.report.progress import progress
+from moka.schema import caffe_pb2
+from moka.tools.contact_sheet import contact_sheet
+from moka.tools.program import Program
+
+SAMPLE = 1000  # encoded records that are decoded to learn their size
+LISTED = 20  # labels or shapes that are told one by one
+BAR = 40  # characters
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Survey:
+    """What a database holds.
+
+    Attributes:
+        backend: "lmdb" or "leveldb".
+        disk_bytes: of its files.
+        entries: records.
+        kinds: "raw", "float" or "encoded": how many records.
+        shapes: (C, H, W) to how many records; of encoded ones only the first SAMPLE.
+        labels: label to how many records; those without one are not in it.
+    """
+
+    backend: str
+    disk_bytes: int
+    entries: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[Shape] = field(default_factory=Counter)
+    labels: Counter[int] = field(default_factory=Counter)
+
+
+def survey(store: Store) -> Survey:
+    """Read a database through.
+
+    Raises:
+        DataError: a record that is none.
+    """
+    found = Survey(store.backend, _disk_bytes(store.path))
+    with progress("records", _count(store)) as show:
+        for key, value in store.read():
+            try:
+                record = datum.parse(value)
+                kind = kind_of(record)
+                if kind != "encoded" or found.kinds[kind] < SAMPLE:
+                    found.shapes[datum.decode(record).shape] += 1
+            except MokaError as error:
+                raise DataError(f'record "{_text(key)}": {error}', file=store.path) from None
+            found.entries += 1
+            found.kinds[kind] += 1
+            if record.HasField("label"):
+                found.labels[record.label] += 1
+            show(found.entries)
+    return found
+
+
+def kind_of(record: caffe_pb2.Datum) -> str:
+    """How an image is stored."""
+    return "encoded" if record.encoded else "raw" if record.data else "float"
+
+
+def broken_records(store: Store) -> Iterator[tuple[str, str]]:
+    """Key and fault of each record that a data layer could not read, decoding all of them."""
+    with progress("records", _count(store)) as show:
+        for done, (key, fault) in enumerate(map_ahead(_fault, store.read(), ahead=64), 1):
+            show(done)
+            if fault:
+                yield key, fault
+
+
+def _fault(record: Record) -> tuple[str, str]:
+    key, value = record
+    try:
+        datum.decode(datum.parse(value))
+    except MokaError as error:
+        return _text(key), str(error)
+    return _text(key), ""
+
+
+def _count(store: Store) -> int | None:
+    return len(store) if store.backend == "lmdb" else None  # others would read all to count
+
+
+def _disk_bytes(path: PathLike) -> int:
+    """What the database's files take; LMDB's can be longer than what is filled of them."""
+    if os.path.isfile(path):
+        return os.stat(path).st_blocks * 512
+    return sum(entry.stat().st_blocks * 512 for entry in os.scandir(path) if entry.is_file())
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")
+
+
+# --- the command --------------------------------------------------------------------------
+
+
+def info(database: str, flags: dict[str, Any]) -> None:
+    """Print what a database holds."""
+    found = survey(open_store(database))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.most_common())
+    print(f"{database}: {found.backend}, {_size(found.disk_bytes)} on disk")
+    print(f"entries  {found.entries} ({kinds})")
+    sampled = found.kinds["encoded"] > SAMPLE
+    print(f"shapes   (C, H, W){f', of the first {SAMPLE} encoded ones' if sampled else ''}")
+    for shape, count in found.shapes.most_common(LISTED):
+        print(f"{count:>10}  {' x '.join(map(str, shape))}")
+    _more(len(found.shapes))
+    unlabelled = found.entries - found.labels.total()
+    print(f"labels   {len(found.labels)} different{f', {unlabelled} without' * bool(unlabelled)}")
+    most = max(found.labels.values(), default=0)
+    for label, count in sorted(found.labels.items())[:LISTED]:
+        print(f"{count:>10}  {label:<6} {'#' * round(BAR * count / most)}")
+    if _more(len(found.labels)):
+        (often, high), *_, (seldom, low) = found.labels.most_common()
+        print(f"{high:>10}  {often:<6} most\n{low:>10}  {seldom:<6} fewest")
+
+
+def _more(count: int) -> bool:
+    if count > LISTED:
+        print(f"{'...':>10}  and {count - LISTED} more")
+    return count > LISTED
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+def head(database: str, flags: dict[str, Any]) -> None:
+    """Print the first `-n` records; `-o` draws them on a sheet."""
+    if flags["n"] < 1:
+        raise UsageError(f"-n has to be > 0, got {flags['n']}.")
+    images, captions = [], []
+    for key, value in islice(open_store(database).read(), flags["n"]):
+        try:
+            record = datum.parse(value)
+            image = datum.decode(record)
+        except MokaError as error:
+            raise DataError(f'record "{_text(key)}": {error}', file=database) from None
+        label = _label(record)
+        shape = " x ".join(map(str, image.shape))
+        print(f"{_text(key):<30} {label:>8}  {shape:<15} {kind_of(record)}")
+        images.append(image)
+        captions.append(label)
+    if flags["o"]:
+        _draw(flags["o"], images, captions)
+
+
+def _label(record: caffe_pb2.Datum) -> str:
+    if record.labels:
+        return ", ".join(f"{label:g}" for label in record.labels)
+    return str(record.label) if record.HasField("label") else "no label"
+
+
+def _draw(file: str, images: Sequence[datum.Image], captions: Sequence[str]) -> None:
+    import cv2
+
+    try:
+        _, data = cv2.imencode(os.path.splitext(file)[1], contact_sheet(images, captions))
+    except cv2.error:
+        raise UsageError(
+            f"{file} cannot be drawn.", advice="Its name has to end with .png or .jpg."
+        ) from None
+    write_atomically(file, lambda out: out.write(data.tobytes()))
+    print(f"drawn on {file}")
+
+
+def verify(database: str, flags: dict[str, Any]) -> None:
+    """Decode every record and name each that is broken. Raises DataError if one is."""
+    store = open_store(database)
+    count = 0
+    for key, fault in broken_records(store):
+        print(f"{key}: {fault}")
+        count += 1
+    if count:
+        raise DataError(f"{count} of {len(store)} records are broken.", file=database)
+    print(f"{database}: all {len(store)} records can be read.")
+
+
+ACTIONS = {"info": info, "head": head, "verify": verify}
+PROGRAM = Program(
+    "caffe db",
+    "Look into a database, LMDB or LevelDB: what is in it (info), its first records (head),\n"
+    "and whether all of them can be read (verify).",
+    "info|head|verify DB",
+    (
+        Flag("n", 16, "head: How many records"),
+        Flag("o", "", "head: An image file to draw the records on, such as sheet.png"),
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`caffe db info|head|verify DB [-n N] [-o FILE]`."""
+    return PROGRAM.run(_act, argv)
+
+
+def _act(words: list[str], flags: dict[str, Any]) -> None:
+    action, database = words
+    if action not in ACTIONS:
+        raise UsageError(
+            f"Unknown action: {action}.",
+            advice=did_you_mean(action, ACTIONS) or f"Known are {', '.join(ACTIONS)}.",
+        )
+    ACTIONS[action](database, flags)

@@ -1,0 +1,168 @@
+"""What chosen blobs of a trained net hold for each image, to databases of Datum records."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moka.cli import device
+from moka.data import datum
+from moka.data.store import PathLike, check_backend, make_store
+from moka.errors import NetError, UsageError, did_you_mean
+from moka.net import Net, build_net
+from moka.report.progress import progress
+from moka.schema import caffe_pb2
+from moka.tools.program import Program
+from moka.weights import load_weights
+
+log = logging.getLogger("moka")
+detail = logging.getLogger("moka.detail")
+
+SAY_EVERY = 1000  # records
+AXES = 4  # of a blob whose images a Datum can hold: image, channels, height, width
+
+
+def extract_features(
+    net: Net,
+    blobs: Sequence[str],
+    databases: Sequence[PathLike],
+    batches: int,
+    *,
+    backend: str = "lmdb",
+) -> int:
+    """Run a net over its own data and write a record of every image for each blob.
+
+    Keys are 0000000000, 0000000001, ...; a record holds the numbers as float_data of (channels,
+    height, width), 1 where the blob has fewer axes, and no label.
+
+    Args:
+        net: with a data layer, and its weights loaded.
+        blobs: names; their first axis is the image.
+        databases: as many, one for each blob.
+        batches: how many passes.
+
+    Returns:
+        How many images.
+
+    Raises:
+        NetError: no such blob, or one of more than four axes; a net without data of its own.
+        UsageError: not as many databases as blobs.
+        DataError: an existing database, or one that cannot be written.
+    """
+    _check(net, blobs, databases)
+    check_backend(backend)
+    counts = dict.fromkeys(databases, 0)
+    with ExitStack() as stack, progress("batches", batches) as show:
+        writers = [stack.enter_context(make_store(path, backend)) for path in databases]
+        log.info("Extracting Features")
+        for batch in range(batches):
+            with torch.no_grad():
+                values = net.propagate({}, keep=blobs)
+            for name, path, writer in zip(blobs, databases, writers, strict=True):
+                for image in _as_images(values[name]):
+                    record = datum.encode(image).SerializeToString()
+                    writer.put(b"%010d" % counts[path], record)
+                    counts[path] += 1
+                    if counts[path] % SAY_EVERY == 0:
+                        _say(detail, counts[path], name)
+            show(batch + 1)
+    for name, path in zip(blobs, databases, strict=True):
+        if counts[path] % SAY_EVERY:
+            _say(log, counts[path], name)
+    log.info("Successfully extracted the features!")
+    return counts[databases[0]]
+
+
+def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> None:
+    if len(blobs) != len(databases):
+        raise UsageError(
+            "the number of blob names and dataset names must be equal, got"
+            f" {len(blobs)} and {len(databases)}."
+        )
+    if net.graph.inputs:
+        raise NetError(
+            f"the net waits for {', '.join(net.graph.inputs)} to be given, but features are"
+            " extracted from the data of a net that reads its own.",
+            file=net.graph.file,
+            advice="Put a data layer in the place of its inputs.",
+        )
+    if len(set(databases)) < len(databases):
+        raise UsageError("each blob needs a dataset of its own; one is named twice.")
+    known = dict.fromkeys(t for n in net.graph.nodes if n.type != "Split" for t in n.tops)
+    for name in blobs:
+        if name not in known:
+            raise NetError(
+                f"Unknown feature blob name {name} in the network.",
+                file=net.graph.file,
+                advice=did_you_mean(name, known) or f"It has {', '.join(known)}.",
+            )
+        shape = net.blobs[name].shape
+        if len(shape) > AXES:
+            raise NetError(
+                f"blob {name} has shape {shape}, but a record holds no more than the (channels,"
+                " height, width) of an image.",
+                file=net.graph.file,
+            )
+
+
+def _as_images(blob: torch.Tensor) -> NDArray[np.float32]:
+    """(N, C, H, W), with 1 for each axis at the end that is not there."""
+    return blob.cpu().numpy().reshape(*blob.shape, *[1] * (AXES - blob.dim()))
+
+
+def _say(where: logging.Logger, count: int, name: str) -> None:
+    where.info("Extracted features of %d query images for feature blob %s", count, name)
+
+
+PROGRAM = Program(
+    "extract_features",
+    "This program takes in a trained network and an input data layer, and then extract features"
+    " of the input data produced by the net.\nNote: you can extract multiple features in one pass"
+    " by specifying multiple feature blob names and dataset names separated by ','. The names"
+    " cannot contain white space characters and the number of blobs and datasets must be equal.",
+    "pretrained_net_param feature_extraction_proto_file"
+    " extract_feature_blob_name1[,name2,...] save_feature_dataset_name1[,name2,...]"
+    " num_mini_batches db_type [CPU/GPU] [DEVICE_ID=0]",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`extract_features WEIGHTS NET BLOB[,BLOB...] DB[,DB...] BATCHES DB_TYPE [CPU|GPU] [...]`."""
+    return PROGRAM.run(_extract, argv)
+
+
+def _extract(words: list[str], flags: dict[str, Any]) -> None:
+    weights, net_file, blobs, databases, batches, backend, *where = words
+    if not batches.isdecimal() or not int(batches):
+        raise UsageError(f"num_mini_batches has to be a number > 0, got '{batches}'.")
+    check_backend(backend)
+    net = build_net(net_file, caffe_pb2.TEST, device=device.use(gpu_of(*where)))
+    load_weights(net, weights)
+    try:
+        extract_features(net, blobs.split(","), databases.split(","), int(batches), backend=backend)
+    finally:
+        net.close()
+
+
+def gpu_of(mode: str = "CPU", device_id: str = "DEVICE_ID=0") -> str:
+    """The id of the GPU that the last two arguments name, or "" for the CPU.
+
+    BVLC Caffe takes `DEVICE_ID=1` for GPU 0, since it reads it as a number; so a number alone is
+    understood as well.
+
+    Raises:
+        UsageError: something else.
+    """
+    found = re.fullmatch(r"(?:DEVICE_ID=)?(\d+)", device_id)
+    if mode not in ("CPU", "GPU") or not found:
+        raise UsageError(
+            f"the last arguments are CPU, GPU, or GPU DEVICE_ID=n, got '{mode} {device_id}'."
+        )
+    return found[1] if mode == "GPU" else ""

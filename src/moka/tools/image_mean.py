@@ -1,0 +1,128 @@
+"""The mean of a database's images, in the file that `mean_file` of a data layer names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moka.cli.flags import Flag
+from moka.data.ahead import map_ahead
+from moka.data.datum import parse
+from moka.data.records import DatumRecords, Record
+from moka.data.store import PathLike, Store, check_backend, open_store
+from moka.errors import DataError
+from moka.report.progress import progress
+from moka.schema import caffe_pb2, write_binary
+from moka.tools.program import Program
+
+log = logging.getLogger("moka")
+detail = logging.getLogger("moka.detail")
+
+SAY_EVERY = 10000  # records
+BLOCK = 16  # records that are summed at a time
+
+Mean = NDArray[np.float64]  # (C, H, W)
+
+
+def image_mean(store: Store) -> Mean:
+    """The mean over all images of a database, (C, H, W).
+
+    Raises:
+        DataError: a record that is none, or an image of another size than the first.
+    """
+    records = DatumRecords(store)
+    first = next(store.read())
+    total = np.zeros(records.load([first]).images[0].shape)
+    each = map_ahead if parse(first[1]).encoded else map  # threads only pay for decoding
+    sums = each(lambda block: (len(block), _sum(records, block, total.shape)), _blocks(store))
+    count = 0
+    known = len(store) if store.backend == "lmdb" else None  # others would read all to count
+    log.info("Starting iteration")
+    with progress("images", known) as show:
+        for size, block_sum in sums:
+            total += block_sum
+            before, count = count, count + size
+            for said in range(before // SAY_EVERY + 1, count // SAY_EVERY + 1):
+                detail.info("Processed %d files.", said * SAY_EVERY)
+            show(count)
+    if count % SAY_EVERY:
+        log.info("Processed %d files.", count)
+    return total / count
+
+
+def _blocks(store: Store) -> Iterator[list[Record]]:
+    records = store.read()
+    while block := list(islice(records, BLOCK)):
+        yield block
+
+
+def _sum(records: DatumRecords, block: Sequence[Record], shape: tuple[int, ...]) -> Mean:
+    """The sum over some records' images, exact while it is below 2^53.
+
+    Image by image, since what has just been decoded is still in the processor's cache.
+    """
+    import cv2
+
+    total = np.zeros(shape)
+    for record in block:
+        image = records.load([record]).images[0]
+        if image.shape != shape:
+            raise DataError(
+                f'Incorrect data field size {image.size}: record "{records.name(record)}" has'
+                f" (channels, height, width) {image.shape}, the first record {shape}.",
+                file=records.path,
+                advice="Make the database with -resize_height and -resize_width.",
+            )
+        cv2.accumulate(image.reshape(1, -1), total.reshape(1, -1))
+    return total
+
+
+def mean_blob(mean: Mean) -> caffe_pb2.BlobProto:
+    """The mean in its usual form: shape (1, C, H, W) in the fields of 2014."""
+    channels, height, width = mean.shape
+    blob = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width)
+    blob.data.extend(mean.astype(np.float32).ravel().tolist())
+    return blob
+
+
+def compute_image_mean(database: PathLike, output: PathLike | None = None) -> Mean:
+    """The mean over all images of a database, (C, H, W); logs that of each channel.
+
+    Args:
+        output: a file to write it to, for `mean_file`.
+
+    Raises:
+        DataError: a database that is missing, empty or broken; images of different sizes.
+        OSError: the file cannot be written.
+    """
+    mean = image_mean(open_store(database))
+    if output:
+        log.info("Write to %s", output)
+        write_binary(output, mean_blob(mean))
+    log.info("Number of channels: %d", len(mean))
+    for channel, value in enumerate(mean.mean((1, 2))):
+        log.info("mean_value channel [%d]: %g", channel, value)
+    return mean
+
+
+PROGRAM = Program(
+    "compute_image_mean",
+    "Compute the mean_image of a set of images given by a leveldb/lmdb",
+    "INPUT_DB [OUTPUT_FILE]",
+    (Flag("backend", "lmdb", "The backend {leveldb, lmdb} containing the images"),),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`compute_image_mean [FLAGS] INPUT_DB [OUTPUT_FILE]`."""
+    return PROGRAM.run(_compute, argv)
+
+
+def _compute(words: list[str], flags: dict[str, Any]) -> None:
+    check_backend(flags["backend"])
+    compute_image_mean(*words)

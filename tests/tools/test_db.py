@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from moka.cli.main import main as caffe
+from moka.data import datum
+from moka.data.store import make_store, open_store
+from moka.schema import caffe_pb2
+from moka.tools.contact_sheet import contact_sheet
+from moka.tools.db import broken_records, survey
+
+IMAGES = np.random.default_rng(7).integers(0, 256, (6, 3, 5, 4), np.uint8)
+LABELS = [2, 0, 2, 2, 1, 0]
+
+
+class Run(NamedTuple):
+    code: int
+    lines: list[str]
+    log: str
+
+
+@pytest.fixture
+def db(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """db("info", "db"): `caffe db` in this process."""
+
+    def run(*argv: str) -> Run:
+        code = caffe(["db", *argv])
+        out, err = capsys.readouterr()
+        return Run(code, out.splitlines(), re.sub(r"^([IWEF])\d{4} .*?\] ", r"\1 ", err).strip())
+
+    return run
+
+
+def write(records: Sequence[caffe_pb2.Datum | bytes], backend: str = "lmdb") -> None:
+    with make_store("db", backend) as writer:
+        for i, record in enumerate(records):
+            value = record if isinstance(record, bytes) else record.SerializeToString()
+            writer.put(b"%08d" % i, value)
+
+
+def raw() -> list[caffe_pb2.Datum]:
+    return [datum.encode(i, label) for i, label in zip(IMAGES, LABELS, strict=True)]
+
+
+def encoded(label: int = 4) -> caffe_pb2.Datum:
+    data = cv2.imencode(".png", np.zeros((7, 8, 3), np.uint8))[1].tobytes()
+    return caffe_pb2.Datum(data=data, encoded=True, label=label)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
+def test_survey(backend: str) -> None:
+    if backend == "leveldb":
+        pytest.importorskip("plyvel")
+    floats = datum.encode(np.zeros((2, 1, 1), np.float32))
+    write([*raw(), encoded(), encoded(), floats], backend)
+    found = survey(open_store("db"))
+    assert found.backend == backend
+    assert found.entries == 9
+    assert found.kinds == {"raw": 6, "encoded": 2, "float": 1}
+    assert found.shapes == {(3, 5, 4): 6, (3, 7, 8): 2, (2, 1, 1): 1}
+    assert found.labels == {2: 3, 0: 2, 1: 1, 4: 2}
+    assert 0 < found.disk_bytes < 100_000_000
+
+
+def test_the_size_of_encoded_images_is_taken_from_the_first(
+    monkeypatch: pytest.MonkeyPatch, db: Callable[..., Run]
+) -> None:
+    monkeypatch.setattr("moka.tools.db.SAMPLE", 3)
+    write([encoded()] * 5)
+    found = survey(open_store("db"))
+    assert found.shapes == {(3, 7, 8): 3}
+    assert found.kinds == {"encoded": 5}
+    assert "shapes   (C, H, W), of the first 3 encoded ones" in db("info", "db").lines
+
+
+def test_info(db: Callable[..., Run]) -> None:
+    write(raw())
+    code, lines, log = db("info", "db")
+    assert (code, log) == (0, "")
+    assert re.fullmatch(r"db: lmdb, [\d.]+ [KM]iB on disk", lines[0])
+    assert lines[1:] == [
+        "entries  6 (6 raw)",
+        "shapes   (C, H, W)",
+        "         6  3 x 5 x 4",
+        "labels   3 different",
+        "         2  0      " + "#" * 27,
+        "         1  1      " + "#" * 13,
+        "         3  2      " + "#" * 40,
+    ]
+
+
+def test_info_on_many_labels_and_none(
+    db: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moka.tools.db.LISTED", 2)
+    write([*raw(), datum.encode(IMAGES[0])])
+    lines = db("info", "db").lines
+    assert lines[4] == "labels   3 different, 1 without"
+    assert lines[7:] == [
+        "       ...  and 1 more",
+        "         3  2      most",
+        "         1  1      fewest",
+    ]
+
+
+def test_head(db: Callable[..., Run]) -> None:
+    write([*raw(), encoded(), datum.encode(np.zeros((2, 1, 1), np.float32))])
+    code, lines, log = db("head", "db")
+    assert (code, log) == (0, "")
+    words = [line.split() for line in lines]
+    assert words[:2] == [
+        ["00000000", "2", "3", "x", "5", "x", "4", "raw"],
+        ["00000001", "0", "3", "x", "5", "x", "4", "raw"],
+    ]
+    assert words[6:] == [
+        ["00000006", "4", "3", "x", "7", "x", "8", "encoded"],
+        ["00000007", "no", "label", "2", "x", "1", "x", "1", "float"],
+    ]
+    assert db("head", "-n", "3", "db").lines == lines[:3]
+
+
+def test_head_shows_all_labels(db: Callable[..., Run]) -> None:
+    record = raw()[0]
+    record.labels.extend([2, 0.5])
+    write([record])
+    assert db("head", "db").lines[0].split()[1:3] == ["2,", "0.5"]
+
+
+def test_head_on_a_sheet(db: Callable[..., Run]) -> None:
+    write(raw())
+    code, lines, _ = db("head", "-n=4", "db", "-o", "sheet.png")
+    assert code == 0
+    assert lines[4:] == ["drawn on sheet.png"]
+    np.testing.assert_array_equal(
+        cv2.imread("sheet.png"), contact_sheet(list(IMAGES[:4]), ["2", "0", "2", "2"])
+    )
+
+
+def broken() -> list[caffe_pb2.Datum | bytes]:
+    short = raw()[1]
+    short.data = short.data[:-1]
+    cut = encoded()
+    cut.data = cut.data[:20]
+    return [raw()[0], short, b"\xff\xff", encoded(), cut, caffe_pb2.Datum(label=1)]
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
+def test_verify_names_broken_records(db: Callable[..., Run], backend: str) -> None:
+    if backend == "leveldb":
+        pytest.importorskip("plyvel")
+    write(broken(), backend)
+    assert [key for key, _ in broken_records(open_store("db"))] == [
+        "00000001",
+        "00000002",
+        "00000004",
+        "00000005",
+    ]
+    code, lines, log = db("verify", "db")
+    assert code == 1
+    shape = "for channels, height, width"
+    assert lines == [
+        f"00000001: the record is not a Datum: 59 values {shape} (3, 5, 4).",
+        "00000002: the record is not a Datum.",
+        "00000004: the image cannot be decoded.",
+        f"00000005: the record is not a Datum: 0 values {shape} (0, 0, 0).",
+    ]
+    assert log == "F db: 4 of 6 records are broken."
+
+
+def test_verify_what_is_whole(db: Callable[..., Run]) -> None:
+    write(raw())
+    assert db("verify", "db") == (0, ["db: all 6 records can be read."], "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["info", "gone"], "gone: No such file or directory."),
+        (["info", "db"], 'db: record "00000001": the record is not a Datum: 59 values'),
+        (["head", "db"], 'db: record "00000001": the record is not a Datum: 59 values'),
+        (["head", "-n", "0", "db"], "-n has to be > 0, got 0."),
+        (["head", "-n", "1", "-o", "sheet.xyz", "db"], "sheet.xyz cannot be drawn. Its name has"),
+        (["head", "-n", "1", "-o", "gone/x.png", "db"], "gone/x.png: No such file or directory."),
+        (["hed", "db"], 'Unknown action: hed. Did you mean "head"?'),
+        (["remove", "db"], "Unknown action: remove. Known are info, head, verify."),
+        (["info"], "2 arguments are needed, 1 were given."),
+    ],
+)
+def test_bad_input(db: Callable[..., Run], argv: list[str], says: str) -> None:
+    write(broken())
+    code, _, log = db(*argv)
+    assert code == 1
+    assert f"F {says}" in re.sub(r"\n[F]\d{4} .*?\] ", "\nF ", log)
+
+
+def test_usage(db: Callable[..., Run]) -> None:
+    code, lines, _ = db("--help")
+    assert code == 0
+    assert "    caffe db [FLAGS] info|head|verify DB" in lines
