@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +22,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
         write: called with the open binary file.
     """
     target = Path(path)
-    _remove_leftovers(target)
+    remove_leftovers(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with open(aside, "wb") as file:
@@ -38,13 +39,16 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
     _sync_folder(target.parent)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove what processes that were killed while they wrote this file have left."""
+def remove_leftovers(target: Path) -> None:
+    """Remove what processes that were killed while they wrote this file or folder have left."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
         pid = path.name.split(".")[-2]
         if pid.isdecimal() and not _is_running(int(pid)):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _is_running(pid: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -96,3 +98,27 @@ def test_a_start_that_fails_leaves_nothing(
     with pytest.raises(DataError, match="db: the database cannot be written: disk full"), writer:
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path, backend: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for name in (f".db.{ended.pid}.part", f".db.{os.getppid()}.part", f".other.{ended.pid}.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").touch()
+    write(tmp_path / "db", numbered(1), backend)
+    left = {f".db.{os.getppid()}.part", f".other.{ended.pid}.part"}
+    assert set(os.listdir(tmp_path)) == {"db", *left}
+
+
+def test_what_leveldb_says_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plyvel = pytest.importorskip("plyvel")
+    writer = make_store(tmp_path / "db", "leveldb")
+
+    def fail(_: object) -> None:
+        raise plyvel.IOError(b"IO error: disk full")
+
+    monkeypatch.setattr(writer, "open", fail)
+    says = r"db: the database cannot be written: IO error: disk full\.$"
+    with pytest.raises(DataError, match=says), writer:
+        pass

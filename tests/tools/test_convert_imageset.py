@@ -86,7 +86,14 @@ def test_gray() -> None:
 
 @pytest.mark.parametrize(
     ("height", "width", "shape"),
-    [(3, 2, (3, 3, 2)), (3, 0, (3, 5, 4)), (0, 2, (3, 5, 4)), (-3, -2, (3, 5, 4))],
+    [
+        (3, 2, (3, 3, 2)),
+        (3, 0, (3, 5, 4)),
+        (0, 2, (3, 5, 4)),
+        (-3, -2, (3, 5, 4)),
+        (-3, 2, (3, 5, 4)),
+        (3, -2, (3, 5, 4)),
+    ],
 )
 def test_a_size_counts_if_both_are_given(height: int, width: int, shape: tuple[int, ...]) -> None:
     record = make_datum("img/color.png", 1, Form(height=height, width=width))

@@ -85,6 +85,12 @@ def test_the_size_of_encoded_images_is_taken_from_the_first(
     assert "shapes   (C, H, W), of the first 3 encoded ones" in db("info", "db").lines
 
 
+def test_the_size_of_raw_images_is_taken_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moka.tools.db.SAMPLE", 3)
+    write(raw())
+    assert survey(open_store("db")).shapes == {(3, 5, 4): 6}
+
+
 def test_info(db: Callable[..., Run]) -> None:
     write(raw())
     code, lines, log = db("info", "db")

@@ -111,11 +111,13 @@ def test_into_leveldb() -> None:
     assert len(features("db")[0]) == 6
 
 
-def test_it_tells_of_every_thousand(messages: Messages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moka.tools.extract_features.SAY_EVERY", 4)
+@pytest.mark.parametrize(("every", "said"), [(4, [4, 6]), (3, [3, 6]), (7, [6])])
+def test_it_tells_of_every_thousand(
+    messages: Messages, monkeypatch: pytest.MonkeyPatch, every: int, said: list[int]
+) -> None:
+    monkeypatch.setattr("moka.tools.extract_features.SAY_EVERY", every)
     assert main(ARGV) == 0
-    said = [int(m.split()[4]) for m in messages() if "Extracted" in m]
-    assert said == [4, 6]
+    assert [int(m.split()[4]) for m in messages() if "Extracted" in m] == said
 
 
 @pytest.mark.parametrize(

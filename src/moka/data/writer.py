@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from moka.errors import DataError
+from moka.files import remove_leftovers
 
 COMMIT_EVERY = 1000  # records a transaction
 
@@ -63,6 +64,7 @@ class RecordWriter(ABC):
     def __enter__(self) -> Self:
         def make() -> None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path)
             self.open(self._aside)
 
         try:
@@ -86,7 +88,9 @@ class RecordWriter(ABC):
         try:
             step()
         except self.error_types() as error:
-            raise DataError(f"the database cannot be written: {error}.", file=self.path) from None
+            fact = error.args[0] if error.args else error
+            text = fact.decode(errors="replace") if isinstance(fact, bytes) else str(error)
+            raise DataError(f"the database cannot be written: {text}.", file=self.path) from None
 
     def __exit__(
         self,
