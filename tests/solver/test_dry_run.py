@@ -184,6 +184,7 @@ def test_room_for_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
         ("momentum: 0.9", 16, 32),
         ('type: "Adam" momentum: 0.9', 32, 48),
         ("momentum: 0.9 snapshot_diff: true", 16, 48),
+        ("momentum: 0.9 ema_decay: 0.9", 16, 48),
     ],
 )
 def test_bytes(make_solver: SolverMaker, more: str, histories: int, snapshot: int) -> None:

@@ -11,13 +11,82 @@ from torch import Tensor
 
 from moka.engine.pass_start import PassStart
 from moka.engine.trace import Look, first_fault
-from moka.errors import MokaError
+from moka.errors import MokaError, SolverError
 from moka.layers.source import Source
 from moka.net import Net
+from moka.schema.caffe_pb2 import SolverParameter
 from moka.schema.text import PathLike
-from moka.solver.replay import write_replay
+from moka.solver.replay import replay_name, write_replay
 
 log = logging.getLogger("moka")
+
+
+class Guard:
+    """Keeps steps that are not finite from the parameters, and knows which snapshot is sound.
+
+    Args:
+        config: the solver's message.
+        file: where it came from, for messages.
+        net: the net that is trained.
+        prefix: of the snapshots; files for a replay lie beside them.
+
+    Attributes:
+        last_snapshot: the model written last, None before the first.
+        keeps_replay: write the iteration in which a run ends to a file.
+    """
+
+    def __init__(self, config: SolverParameter, file: PathLike, net: Net, prefix: str) -> None:
+        self.config = config
+        self.file = file
+        self.net = net
+        self.prefix = prefix
+        self.last_snapshot: str | None = None
+        self.keeps_replay = True
+        self._good_snapshot: str | None = None  # one that a sound step has followed
+        self._skipped = 0  # steps in a row
+
+    def passed(self) -> None:
+        """A step is sound, and so is the snapshot it began from."""
+        self._skipped = 0
+        self._good_snapshot = self.last_snapshot
+
+    def resumed_from(self, model_file: str) -> None:
+        """The run goes on from a snapshot."""
+        self.last_snapshot = self._good_snapshot = model_file
+
+    def refuse(self, fact: str, start: PassStart | None, iteration: int, rate: float) -> None:
+        """Let a step be skipped, which would spoil the parameters.
+
+        Raises:
+            SolverError: more steps in a row than `skip_nonfinite` allows.
+        """
+        why = explain(self.net, start)
+        self._skipped += 1
+        if self._skipped <= self.config.skip_nonfinite:
+            log.warning("%s at iteration %d: skipped. %s", fact, iteration, why)
+            return
+        kept = ""
+        if self.keeps_replay:
+            file = replay_name(self.prefix, iteration)
+            kept = keep_for_replay(file, self.net, start, iteration=iteration, rate=rate)
+        raise self.diverged(fact, iteration, rate, why, kept)
+
+    def diverged(
+        self, fact: str, iteration: int, rate: float, why: str = "", how: str = ""
+    ) -> SolverError:
+        """The error that ends the run: why, what to go on from, and how to look into it."""
+        last, good = self.last_snapshot, self._good_snapshot
+        kept = f"The last good snapshot is {good}." if good else "No snapshot has been made yet."
+        if last != good:
+            kept = f"The last snapshot, {last}, may be spoilt already. {kept if good else ''}"
+        skipped = f", after {self._skipped - 1} skipped in a row" if self._skipped > 1 else ""
+        advice = "Lower base_lr, warm up, clip gradients, or look for broken data."
+        return SolverError(
+            f"{fact} at iteration {iteration}{skipped}: training has diverged, at a learning"
+            f" rate of {rate:g}.",
+            file=self.file,
+            advice=" ".join(part for part in (why, kept.strip(), advice, how) if part),
+        )
 
 
 def broken(loss: float, gradients: Sequence[Tensor]) -> str | None:

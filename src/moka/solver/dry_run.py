@@ -110,7 +110,7 @@ def _solver(config: caffe_pb2.SolverParameter, file: PathLike, device: torch.dev
     made.snapshot = made.display = 0
     made.snapshot_after_train = made.debug_info = False
     solver = Solver(made, file=file, device=device)
-    solver.keeps_replay = False
+    solver.guard.keeps_replay = False
     return solver
 
 
@@ -199,7 +199,8 @@ def history_bytes(solver: Solver) -> int:
 
 def snapshot_bytes(solver: Solver) -> int:
     """Model and state, but for the few bytes of their form."""
-    copies = 2 if solver.config.snapshot_diff else 1
+    config = solver.config
+    copies = 1 + config.snapshot_diff + (config.ema_decay > 0)
     return copies * solver.net.memory.parameters + history_bytes(solver)
 
 

@@ -42,10 +42,9 @@ from moka.solver.config import (
     test_nets,
     train_net,
 )
-from moka.solver.divergence import broken, explain, keep_for_replay
+from moka.solver.divergence import Guard, broken
 from moka.solver.policy import rate, stage
 from moka.solver.progress import Progress
-from moka.solver.replay import replay_name
 from moka.solver.rules import Learnable, Rule, rule_class
 from moka.solver.run_state import load_run_state, save_run_state
 from moka.solver.snapshot import (
@@ -84,6 +83,7 @@ class Solver:
         config: the message, its snapshot prefix worked out.
         net: the net that is trained.
         test_nets: those it is tested with, on the same parameters.
+        guard: sees to it that no step spoils the parameters.
         iteration: how many updates have been made.
 
     Raises:
@@ -117,7 +117,6 @@ class Solver:
         self.iteration = 0
         self.stop_requested = False
         self.snapshot_requested = False
-        self.keeps_replay = True  # of the iteration in which it diverges
         self.net = self._build(train_net(self.config, self.file), device)
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
         for net in self.test_nets:
@@ -138,9 +137,7 @@ class Solver:
             self._progress = Progress(self.config, self._params, self.test_nets)
         except SolverError as error:
             raise error.at(file=self.file) from None
-        self._last_snapshot: str | None = None
-        self._skipped = 0  # steps in a row
-        self._good_snapshot: str | None = None  # one that a finite loss has followed
+        self.guard = Guard(self.config, self.file, self.net, self.prefix)
         log.info("Solver scaffolding done.")
 
     def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
@@ -181,7 +178,7 @@ class Solver:
             if self._due(config.display):
                 loss = float(self._train.forward())
                 if fact := broken(loss, ()):
-                    self._refuse(fact)
+                    self.guard.refuse(fact, self._train.start, self.iteration, self.rate)
                 else:
                     self._announce(FinalLoss(self.iteration, self._progress.smoothed(loss)))
             if self._due(config.test_interval):
@@ -251,10 +248,9 @@ class Solver:
         for _ in range(config.iter_size):
             losses.append(float(self._train.forward_backward()))
             if fact := broken(losses[-1], [p.grad for p in self._params]):
-                self._refuse(fact)
+                self.guard.refuse(fact, self._train.start, self.iteration, self.rate)
                 return
-        self._skipped = 0
-        self._good_snapshot = self._last_snapshot
+        self.guard.passed()
         smoothed = self._progress.smoothed(sum(losses) / config.iter_size)
         outputs = outputs_of(self.net) if displayed else ()
         dropped = self._progress.plateau.see(smoothed, self.iteration)
@@ -297,38 +293,6 @@ class Solver:
         if displayed:
             self._lapse_start, self._lapse_iteration = now, self.iteration
 
-    def _refuse(self, fact: str) -> None:
-        """Skip this step, which would spoil the parameters, or end the run if too many are."""
-        why = explain(self.net, self._train.start)
-        self._skipped += 1
-        if self._skipped <= self.config.skip_nonfinite:
-            log.warning("%s at iteration %d: skipped. %s", fact, self.iteration, why)
-            return
-        kept = ""
-        if self.keeps_replay:
-            kept = keep_for_replay(
-                replay_name(self.prefix, self.iteration),
-                self.net,
-                self._train.start,
-                iteration=self.iteration,
-                rate=self.rate,
-            )
-        raise self._diverged(fact, why, kept)
-
-    def _diverged(self, fact: str, why: str = "", how: str = "") -> SolverError:
-        last, good = self._last_snapshot, self._good_snapshot
-        kept = f"The last good snapshot is {good}." if good else "No snapshot has been made yet."
-        if last != good:
-            kept = f"The last snapshot, {last}, may be spoilt already. {kept if good else ''}"
-        skipped = f", after {self._skipped - 1} skipped in a row" if self._skipped > 1 else ""
-        advice = "Lower base_lr, warm up, clip gradients, or look for broken data."
-        return SolverError(
-            f"{fact} at iteration {self.iteration}{skipped}: training has diverged, at a learning"
-            f" rate of {self.rate:g}.",
-            file=self.file,
-            advice=" ".join(part for part in (why, kept.strip(), advice, how) if part),
-        )
-
     def _clear_grads(self) -> None:
         for p in self._params:
             if p.parameter.grad is None:
@@ -363,7 +327,7 @@ class Solver:
         if best.see(outputs, self.iteration):
             files = best_names(self.prefix, hdf5=self._hdf5)
             write_best(self._content(), *files)
-            self._last_snapshot = files[0]
+            self.guard.last_snapshot = files[0]
             self._announce(BestSnapshotWritten(self.iteration, best.output, best.value, files[0]))
         self._stop_if_exhausted()
 
@@ -400,7 +364,7 @@ class Solver:
         files = file_names(self.prefix, self.iteration, hdf5=self._hdf5)
         content = self._content()
         write_snapshot(content, *files)
-        self._last_snapshot = files[0]
+        self.guard.last_snapshot = files[0]
         if self.config.snapshot_keep:
             remove_older(self.prefix, self.iteration, self.config.snapshot_keep)
         averaged = averaged_name(files[0]) if content.has_average else None
@@ -414,7 +378,9 @@ class Solver:
     def _content(self) -> Content:
         for p in self._params:
             if not p.parameter.isfinite().all():
-                raise self._diverged("a parameter is not a finite number")
+                raise self.guard.diverged(
+                    "a parameter is not a finite number", self.iteration, self.rate
+                )
         progress = self._progress
         state = SolverState(
             iter=self.iteration,
@@ -440,7 +406,7 @@ class Solver:
         log.info("SGDSolver: restoring history")
         load_history(state, self._rule.history(), state_file)
         self.iteration = state.iter
-        self._last_snapshot = self._good_snapshot = model_file
+        self.guard.resumed_from(model_file)
         self._progress.load(state, state_file, self.net)
         if state.HasField("run_state"):
             load_run_state(state.run_state, [self.net, *self.test_nets])
