@@ -138,6 +138,16 @@ def test_clipping_is_announced(make_solver: SolverMaker) -> None:
     assert norm > limit
 
 
+@pytest.mark.parametrize("type", RULES)
+def test_a_net_without_parameters(make_solver: SolverMaker, type: str) -> None:
+    solver = make_solver(
+        f'type: "{type}" max_iter: 2 iter_size: 2 clip_gradients: 1 clip_value: 1 ema_decay: 0.9',
+        net="no_parameters",
+    )
+    solver.solve()
+    assert solver.iteration == 2
+
+
 def test_average_loss(make_solver: SolverMaker) -> None:
     single: list[Record] = []
     averaged: list[Record] = []

@@ -333,7 +333,8 @@ class Solver:
         for p in self._params:
             if p.parameter.grad is None:
                 p.parameter.grad = torch.zeros_like(p.parameter)
-        torch._foreach_zero_([p.grad for p in self._params])
+        if self._params:  # PyTorch refuses an empty list
+            torch._foreach_zero_([p.grad for p in self._params])
 
     def _waited_s(self) -> float:
         return sum(source.waited_s for _, source in self.net.sources)
