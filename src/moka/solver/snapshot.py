@@ -79,8 +79,8 @@ def latest_state(prefix: str) -> str | None:
         except SolverError as error:
             damaged.append(error)
         else:
-            for error in damaged:
-                log.warning("%s The snapshot before it is taken.", error)
+            for failure in damaged:
+                log.warning("%s The snapshot before it is taken.", failure)
             return state
     if damaged:
         raise SolverError(
