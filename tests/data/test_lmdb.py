@@ -61,6 +61,14 @@ def test_one_database_opened_twice(tmp_path: Path) -> None:
     assert list(other) == []
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.9])
+def test_a_truncated_database_is_refused(tmp_path: Path, kept: float) -> None:
+    path = write(tmp_path / "db", [(b"%06d" % i, bytes(9000)) for i in range(100)])
+    os.truncate(path / "data.mdb", int(kept * os.path.getsize(path / "data.mdb")))
+    with pytest.raises(DataError, match=r"db: this LMDB database is truncated: \d+ bytes"):
+        LmdbStore(path)
+
+
 def test_a_database_is_closed_with_its_last_store(tmp_path: Path) -> None:
     path = write(tmp_path / "db", numbered(1))
     store = LmdbStore(path)

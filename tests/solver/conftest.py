@@ -95,6 +95,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
 """
 NETS = {
     "hdf5": HDF5,
+    "no_parameters": LINEAR[: LINEAR.index('layer {\n  name: "ip"')],
     "linear": LINEAR,
     "random": RANDOM,
     "plain": PLAIN,

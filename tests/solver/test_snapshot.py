@@ -92,6 +92,14 @@ def test_latest_state_that_is_whole(end: str, caplog: pytest.LogCaptureFixture) 
     assert all(m.endswith("The snapshot before it is taken.") for m in caplog.messages)
 
 
+def test_latest_state_refuses_when_all_are_damaged() -> None:
+    for k in (1, 2):
+        put_snapshot(f"snap_iter_{k}")
+        Path(f"snap_iter_{k}.solverstate").write_bytes(b"\xff")
+    with pytest.raises(SolverError, match=r"none of the snapshots under snap can be read.*_iter_2"):
+        latest_state("snap")
+
+
 def test_state_before() -> None:
     for k in (1, 2, 10):
         put_snapshot(f"snap_iter_{k}")

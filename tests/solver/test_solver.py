@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,6 +137,28 @@ def test_clipping_is_announced(make_solver: SolverMaker) -> None:
     norm, limit = record.clipped
     assert limit == pytest.approx(0.001)
     assert norm > limit
+
+
+def test_a_rate_that_is_missing_is_warned_of(
+    make_solver: SolverMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = make_solver("base_lr: 0").config
+    assert not caplog.messages
+    given.ClearField("base_lr")
+    with closing(Solver(given)):
+        assert caplog.messages == [
+            "(given message): base_lr is missing: at a rate of 0 nothing is learnt."
+        ]
+
+
+@pytest.mark.parametrize("type", RULES)
+def test_a_net_without_parameters(make_solver: SolverMaker, type: str) -> None:
+    solver = make_solver(
+        f'type: "{type}" max_iter: 2 iter_size: 2 clip_gradients: 1 clip_value: 1 ema_decay: 0.9',
+        net="no_parameters",
+    )
+    solver.solve()
+    assert solver.iteration == 2
 
 
 def test_average_loss(make_solver: SolverMaker) -> None:

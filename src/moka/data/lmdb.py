@@ -34,6 +34,21 @@ class _Environment:
         self.handle = _lmdb().open(
             path, readonly=True, lock=False, subdir=os.path.isdir(path), readahead=True
         )
+        self._check_size(path)
+
+    def _check_size(self, path: str) -> None:
+        """Raises DataError for a file without room for the pages in use: reading the memory map
+        past its end would end the process. (LMDB need not write free pages at the end, so the
+        number of its last page says too much.)"""
+        stat = self.handle.stat()
+        pages = 2 + stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        file = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+        expected, found = pages * stat["psize"], os.path.getsize(file)
+        if found < expected:
+            raise DataError(
+                f"this LMDB database is truncated: {found} bytes of at least {expected}.",
+                advice="Compare its size or checksum with the original and fetch it again.",
+            )
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):
@@ -60,6 +75,8 @@ class LmdbStore:
         lmdb = _lmdb()
         try:
             self._environment = _Environment.of(path)
+        except DataError as error:
+            raise error.at(file=path) from None
         except lmdb.Error as error:
             raise DataError(f"this is not an LMDB database ({error}).", file=path) from None
 

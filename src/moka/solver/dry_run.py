@@ -75,7 +75,8 @@ def problems_of(
     for name in (name for names in config.weights for name in names.split(",")):
         found.of(_try_weights, solver, name)
     if state == "auto":
-        state = latest_state(prefix) or ""
+        newest = found.of(latest_state, prefix)
+        state = newest or ""
     if state:
         found.of(_try_state, solver, state)
     if solver is not None and makes_snapshots:

@@ -66,14 +66,27 @@ def snapshots(prefix: str) -> list[tuple[int, str, str]]:
 
 
 def latest_state(prefix: str) -> str | None:
-    """The state of the newest snapshot that can be read and whose model is there, or None."""
+    """The state of the newest snapshot that can be read and whose model is there, or None.
+
+    Raises:
+        SolverError: there are snapshots, but none that can be read; to start afresh would write
+            over them.
+    """
+    damaged: list[SolverError] = []
     for _, _, state in reversed(snapshots(prefix)):
         try:
             read_state(state)
         except SolverError as error:
-            log.warning("%s The snapshot before it is taken.", error)
+            damaged.append(error)
         else:
+            for failure in damaged:
+                log.warning("%s The snapshot before it is taken.", failure)
             return state
+    if damaged:
+        raise SolverError(
+            f"none of the snapshots under {prefix} can be read; the newest: {damaged[0]}",
+            advice="Move them away to start afresh, or choose another snapshot_prefix.",
+        )
     return None
 
 

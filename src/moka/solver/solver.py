@@ -105,6 +105,8 @@ class Solver:
         self.config.CopyFrom(config)
         log.info("Initializing solver from parameters: \n%s", format_text(self.config))
         check_solver(self.config, self.file)
+        if not config.HasField("base_lr") and config.lr_policy != "multifixed":
+            log.warning("%s: base_lr is missing: at a rate of 0 nothing is learnt.", self.file)
         self.prefix = snapshot_prefix(self.config, self.file)
         if not self.config.snapshot_prefix:
             log.info("snapshot_prefix was not specified and is set to %s", self.prefix)
@@ -297,7 +299,8 @@ class Solver:
         for p in self._params:
             if p.parameter.grad is None:
                 p.parameter.grad = torch.zeros_like(p.parameter)
-        torch._foreach_zero_([p.grad for p in self._params])
+        if self._params:  # PyTorch refuses an empty list
+            torch._foreach_zero_([p.grad for p in self._params])
 
     def _waited_s(self) -> float:
         return sum(source.waited_s for _, source in self.net.sources)

@@ -61,6 +61,8 @@ def apply_update(
 ) -> Clipped | None:
     """Clip, normalise, regularise, update. Returns whether gradients were clipped."""
     params = rule.params
+    if not params:
+        return None
     clip_elements(params, config.clip_value)
     clipped = clip(params, config.clip_gradients)
     normalize(params, config.iter_size)
