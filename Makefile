@@ -46,7 +46,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/update.py
 
 docs: $(INSTALLED)
-	$(BIN)/python docs/make_layers.py
+	$(BIN)/python docs/make_pages.py
 
 # The compiled schema: made with an old compiler, so that it works with every protobuf from 4.25 on.
 proto:

@@ -128,7 +128,7 @@ def test_an_empty_list(tmp_path: Path, content: str, says: str) -> None:
 
 
 def test_a_missing_list(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"list\.txt: No such file or directory\. `source` is"):
+    with pytest.raises(DataError, match=r"list\.txt: No such file or directory\. It is"):
         read_list(tmp_path / "list.txt")
 
 

@@ -22,7 +22,7 @@ def test_an_lmdb_database_is_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["LMDB", "LEVELDB"])
 def test_a_missing_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.chdir(tmp_path)
-    says = f"db: No such file or directory. Make the {backend} database first, or correct `source`"
+    says = f"db: No such file or directory. Make the {backend} database first, or correct its name"
     with pytest.raises(DataError, match=f"^{re.escape(says)}.*{re.escape(str(tmp_path))}"):
         open_store("db", backend)
 

@@ -213,15 +213,15 @@ def test_a_full_disk_does_not_touch_files_of_the_same_names(
     assert {name: Path(name).read_bytes() for name in os.listdir()} == before
 
 
-def test_a_model_that_has_moved_with_its_state() -> None:
+def test_the_model_beside_a_state_is_its_own() -> None:
     state = caffe_pb2.SolverState(iter=1, learned_net="before/m.caffemodel")
     Path("now").mkdir()
     assert model_of(state, "now/s.solverstate") == "before/m.caffemodel"
     Path("now/m.caffemodel").touch()
     assert model_of(state, "now/s.solverstate") == "now/m.caffemodel"
     Path("before").mkdir()
-    Path("before/m.caffemodel").touch()
-    assert model_of(state, "now/s.solverstate") == "before/m.caffemodel"
+    Path("before/m.caffemodel").touch()  # the run that was copied goes on by itself
+    assert model_of(state, "now/s.solverstate") == "now/m.caffemodel"
 
 
 def history_of(*shapes: tuple[int, ...]) -> list[caffe_pb2.BlobProto]:

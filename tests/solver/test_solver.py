@@ -27,6 +27,7 @@ from moka.report.records import (
     TestCompleted,
     TestStarted,
 )
+from moka.schema import caffe_pb2, parse_text
 from moka.solver.rules import RULES
 from moka.solver.solver import Solver
 from moka.solver.state_file import read_state
@@ -398,6 +399,10 @@ def test_a_damaged_state_names_the_one_before(make_solver: SolverMaker) -> None:
     solver.step(2)
     Path("snap_iter_2.solverstate").write_bytes(b"\xff")
     with pytest.raises(SolverError, match=r"The snapshot before it is snap_iter_1\.solverstate\."):
+        make_solver().restore("snap_iter_2.solverstate")
+    solver.snapshot()
+    Path("snap_iter_2.caffemodel").write_bytes(b"\xff")
+    with pytest.raises(WeightsError, match=r"snap_iter_2.*before it is snap_iter_1\.solverstate\."):
         make_solver().restore("snap_iter_2.solverstate")
 
 
@@ -794,3 +799,22 @@ def test_debug_info_changes_no_number(make_solver: SolverMaker, database: str) -
         runs.append(weights(solver))
     for a, b in zip(*runs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # float32, another order
+
+
+def test_a_net_without_a_loss_is_warned_of(
+    make_solver: SolverMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_solver()
+    assert not caplog.messages
+    net = """
+      layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 } } }
+      layer { name: "s" type: "Scale" bottom: "x" top: "y" scale_param { axis: 0 } }
+    """
+    config = parse_text(
+        f'base_lr: 1 lr_policy: "fixed" net_param {{ {net} }}', caffe_pb2.SolverParameter
+    )
+    solver = Solver(config, file="s.prototxt")
+    assert caplog.messages == ["s.prototxt: the train net has no loss: nothing is learnt."]
+    before = weights(solver)
+    solver.step(2)
+    assert all(torch.equal(a, b) for a, b in zip(weights(solver), before, strict=True))

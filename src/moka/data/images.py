@@ -85,7 +85,7 @@ def read_lines(source: PathLike) -> list[str]:
         raise DataError(
             f"{error.strerror}.",
             file=source,
-            advice="`source` is a text file with the path and the label of an image on each line.",
+            advice="It is a text file with the path and the label of an image on each line.",
         ) from None
     lines = text.removesuffix("\n").split("\n")
     if not any(lines):

@@ -46,7 +46,7 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
         raise DataError(
             "No such file or directory.",
             file=path,
-            advice=f"Make the {backend} database first, or correct `source`; relative names"
+            advice=f"Make the {backend} database first, or correct its name; relative names"
             f" start at the current directory, {os.getcwd()}.",
         )
     store: Store

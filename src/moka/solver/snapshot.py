@@ -214,7 +214,7 @@ def _write(content: Content, model_file: str, averaged_file: str, state_file: st
 
 
 def model_of(state: caffe_pb2.SolverState, state_file: PathLike) -> str:
-    """The model a state belongs to: as written there, or if it has moved, beside the state."""
+    """The model a state belongs to: the file of that name beside it, else as written there."""
     return _found(state.learned_net, state_file)
 
 
@@ -226,7 +226,7 @@ def averaged_of(state: caffe_pb2.SolverState, state_file: PathLike) -> str | Non
 
 def _found(name: str, state_file: PathLike) -> str:
     beside = Path(state_file).parent / Path(name).name
-    return str(beside) if not os.path.exists(name) and beside.exists() else name
+    return str(beside) if beside.exists() else name
 
 
 def load_history(state: caffe_pb2.SolverState, history: Sequence[Tensor], file: PathLike) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 from moka.context import set_random_seed
 from moka.engine.scoring import outputs_of, score
 from moka.engine.training import TrainingStep
-from moka.errors import SolverError
+from moka.errors import MokaError, SolverError
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
@@ -120,6 +120,8 @@ class Solver:
         self.stop_requested = False
         self.snapshot_requested = False
         self.net = self._build(train_net(self.config, self.file), device)
+        if not self.net.loss_tops:
+            log.warning("%s: the train net has no loss: nothing is learnt.", self.file)
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
         for net in self.test_nets:
             share_weights(net, self.net, say_what_is_missing=False)
@@ -405,7 +407,8 @@ class Solver:
         """
         state = self._read(state_file)
         model_file = model_of(state, state_file)
-        load_weights(self.net, [model_file])
+        with _offering_the_one_before(state_file):
+            load_weights(self.net, [model_file])
         log.info("SGDSolver: restoring history")
         load_history(state, self._rule.history(), state_file)
         self.iteration = state.iter
@@ -416,12 +419,8 @@ class Solver:
         self._stop_if_exhausted()
 
     def _read(self, state_file: str) -> SolverState:
-        try:
+        with _offering_the_one_before(state_file):
             state = read_state(state_file)
-        except SolverError as error:
-            if before := state_before(state_file):
-                error.advice = f"The snapshot before it is {before}."
-            raise
         made_by = state.run_state.solver_type
         if made_by and made_by != self.config.type:
             raise SolverError(
@@ -435,3 +434,14 @@ class Solver:
         """Stop the threads of all data layers."""
         for net in (self.net, *self.test_nets):
             net.close()
+
+
+@contextmanager
+def _offering_the_one_before(state_file: str) -> Iterator[None]:
+    """Whoever cannot resume from a snapshot is told which one to take instead."""
+    try:
+        yield
+    except MokaError as error:
+        if before := state_before(state_file):
+            error.advice = f"{error.advice or ''} The snapshot before it is {before}.".strip()
+        raise

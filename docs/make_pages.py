@@ -1,5 +1,5 @@
-"""Writes layers.md, the reference of all layer types, from the classes' docstrings and the
-comments in caffe.proto: `make docs`."""
+"""Writes layers.md and solver.md, the references of layer types and of a solver's fields, from the
+classes' docstrings and the comments in caffe.proto: `make docs`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
-
 import moka.schema
 from moka.layers import REGISTRY, Entry
 from moka.layers.base import Param
 from moka.schema import caffe_pb2
 
-PAGE = Path(__file__).with_name("layers.md")
+HERE = Path(__file__).parent
 PROTO = Path(moka.schema.__file__).with_name("caffe.proto")
-INTRODUCTION = f"""\
+LAYERS = f"""\
 # Layers
 
 All {len(REGISTRY)} layer types, by family. "Unset" means that the layer decides; where several
 values may be given, "none" are. Made by `make docs` from the docstrings in `src/moka/layers` and
 the comments in `caffe.proto`; a test keeps it up to date.
 """
+SOLVER = """\
+# The solver
+
+All fields of a solver's prototxt. Those from 20000 up are Moka's own or other branches' of Caffe;
+BVLC Caffe does not know them. Made by `make docs` from the comments in `caffe.proto`.
+"""
+FIRST_OWN_NUMBER = 20000
 FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?://\s*(.*))?$")
 
 
@@ -40,13 +45,26 @@ def field_comments() -> dict[str, dict[str, str]]:
         elif comment := re.match(r"\s+// ?(.*)", line):
             above.append(comment[1])
         elif field := FIELD.match(line):
-            parts = [" ".join(above), field[2] or ""]
+            parts = [joined(above), field[2] or ""]
             said = " ".join(part[:1].upper() + part[1:] for part in parts if part)
             found.setdefault(message, {})[field[1]] = said
             above = []
         else:
             above = []
     return found
+
+
+def joined(lines: list[str]) -> str:
+    """A comment as one line of Markdown: lines that are set in, such as formulas, one by one."""
+    text = ""
+    for line in lines:
+        if line.startswith("       "):  # goes on with the formula before it
+            text = f"{text.removesuffix('`')} {line.strip()}`"
+        elif line.startswith("  "):
+            text += f"<br>`{re.sub(' +', ' ', line.strip())}`"
+        else:
+            text += f"<br>{line}" if text.endswith("`") and "<br>" in text else f" {line}"
+    return text.strip()
 
 
 def families() -> dict[str, list[Entry]]:
@@ -67,13 +85,16 @@ def class_of(entry: Entry) -> type[Any]:
 def escaped(text: str) -> str:
     """Text whose signs are not to be taken for Markdown's, but for what stands in backticks."""
     parts = text.split("`")
-    parts[::2] = [re.sub(r"([*_<|])", r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [re.sub(r"([*_|]|<(?!br>))", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
 
 
-def default_of(field: Param, descriptor: FieldDescriptor) -> str:
-    if field.required:
-        return "has to be given"
+def default_of(field: Param, descriptor: Any) -> str:
+    return "has to be given" if field.required else default_text(descriptor)
+
+
+def default_text(descriptor: Any) -> str:
+    """A field's default, as the schema has it."""
     if descriptor.is_repeated:
         return "none"
     if not descriptor.has_default_value:
@@ -104,10 +125,10 @@ def table(entry: Entry, comments: dict[str, dict[str, str]]) -> Iterator[str]:
         )
 
 
-def page() -> str:
-    """The whole page."""
+def layers_page() -> str:
+    """The page of layer types."""
     comments = field_comments()
-    lines = [INTRODUCTION]
+    lines = [LAYERS]
     for heading, entries in families().items():
         lines += [f"## {heading}", ""]
         for entry in sorted(entries, key=lambda e: e.type):
@@ -118,5 +139,39 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def solver_sections() -> Iterator[tuple[str, list[str]]]:
+    """(heading, comment lines and field names) of SolverParameter, as they stand in caffe.proto."""
+    text = PROTO.read_text()
+    body = text[text.index("message SolverParameter {") :]
+    body = body[: body.index("\n}\n")]
+    for section in re.split(r"  // --- ", body)[1:]:
+        heading, *lines = section.splitlines()
+        yield heading, lines
+
+
+def solver_page() -> str:
+    """The page of a solver's fields: free comments as they are, fields as a table."""
+    comments = field_comments()["SolverParameter"]
+    fields = caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name
+    lines = [SOLVER]
+    for heading, section in solver_sections():
+        names = [m[1] for line in section if (m := FIELD.match(line))]
+        lines += [
+            f"## {heading[0].upper()}{heading[1:]}",
+            "",
+            "| field | default | |",
+            "|---|---|---|",
+        ]
+        for name in names:
+            own = " (own)" if fields[name].number >= FIRST_OWN_NUMBER else ""
+            said = escaped(comments.get(name, ""))
+            lines.append(f"| `{name}`{own} | {default_text(fields[name])} | {said} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PAGES = {"layers.md": layers_page, "solver.md": solver_page}
+
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    for name, make in PAGES.items():
+        (HERE / name).write_text(make())

@@ -1,0 +1,67 @@
+"""The references of layer types and of a solver's fields are what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from moka.layers import REGISTRY
+from moka.schema import caffe_pb2
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["layers.md", "solver.md"])
+def test_the_pages_are_up_to_date(maker: ModuleType, page: str) -> None:
+    assert (DOCS / page).read_text() == maker.PAGES[page](), "run: make docs"
+
+
+def test_every_field_of_a_solver_is_there(maker: ModuleType) -> None:
+    found = re.findall(r"^\| `(\w+)`( \(own\))? \|", maker.solver_page(), re.MULTILINE)
+    fields = caffe_pb2.SolverParameter.DESCRIPTOR.fields
+    assert sorted(name for name, _ in found) == sorted(f.name for f in fields)
+    assert {name for name, own in found if own} == {f.name for f in fields if f.number >= 20000}
+
+
+def test_every_type_has_its_entry(maker: ModuleType) -> None:
+    headings = [line[4:] for line in maker.layers_page().splitlines() if line.startswith("### ")]
+    assert sorted(headings) == sorted(REGISTRY)
+
+
+def test_comments_of_fields_above_and_beside(maker: ModuleType) -> None:
+    comments = maker.field_comments()
+    assert comments["ArgMaxParameter"]["out_max_val"].startswith("The values too: without `axis`")
+    assert comments["AccuracyParameter"]["axis"] == "The classes' axis in the scores"
+    assert comments["ArgMaxParameter"]["top_k"] == ""
+
+
+def test_signs_of_markdown_are_escaped(maker: ModuleType) -> None:
+    assert maker.escaped("a_b * c `d_e` |x|") == r"a\_b \* c `d_e` \|x\|"
+
+
+def test_formulas_in_a_comment_stand_line_by_line(maker: ModuleType) -> None:
+    lines = [
+        "The rate:",
+        "  fixed   base_lr",
+        "  exp     base_lr *",
+        "          gamma",
+        "and so on.",
+    ]
+    assert maker.joined(lines) == (
+        "The rate:<br>`fixed base_lr`<br>`exp base_lr * gamma`<br>and so on."
+    )
+    assert maker.joined(["one", "sentence."]) == "one sentence."
