@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Self
 
 from caffe.pycaffe import Net, check_file
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2
-from moka.solver.config import check_solver, read_solver
+from moka.schema.text import PathLike
+from moka.solver.config import read_solver
 from moka.solver.solver import Solver
 
 
@@ -23,6 +24,16 @@ class SGDSolver:
     def __init__(self, solver_file: str) -> None:
         config, file = read_solver(check_file(solver_file))
         config.type = self.type  # the class decides
+        self._attach(config, file)
+
+    @classmethod
+    def of(cls, config: caffe_pb2.SolverParameter, file: PathLike) -> Self:
+        """The solver of a message that has been read already."""
+        self = cls.__new__(cls)
+        self._attach(config, file)
+        return self
+
+    def _attach(self, config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         self._solver = Solver(config, file=file, listeners=[log_record], keep_blobs=True)
         self._net = Net.of(self._solver.net)
         self._test_nets = [Net.of(net) for net in self._solver.test_nets]
@@ -98,7 +109,7 @@ class AdamSolver(SGDSolver):
     type = "Adam"
 
 
-_CLASSES: dict[str, Callable[[str], SGDSolver]] = {
+_CLASSES: dict[str, type[SGDSolver]] = {
     cls.type: cls
     for cls in (
         SGDSolver,
@@ -112,7 +123,7 @@ _CLASSES: dict[str, Callable[[str], SGDSolver]] = {
 
 
 def get_solver(solver_file: str) -> SGDSolver:
-    """The solver of the class that the file's `type` names."""
+    """The solver of the class that the file's `type` names; a type of Moka's own has none of its
+    own name and is an SGDSolver."""
     config, file = read_solver(check_file(solver_file))
-    check_solver(config, file)
-    return _CLASSES[config.type](solver_file)
+    return _CLASSES.get(config.type, SGDSolver).of(config, file)

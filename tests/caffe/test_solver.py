@@ -152,3 +152,20 @@ def test_classes(cls: type[caffe.SGDSolver], fields: str) -> None:
     assert (made.net.params["ip"][0].data != before).all()
     Path("other.prototxt").write_text(f"{text} {fields}")
     assert cls("other.prototxt").param.type == cls.type  # the class decides
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "LARS"])
+def test_a_type_of_mokas_own(kind: str) -> None:
+    text = Path("solver.prototxt").read_text()
+    Path("own.prototxt").write_text(f'{text} type: "{kind}"')
+    made = caffe.get_solver("own.prototxt")
+    assert made.param.type == kind
+    made.step(1)
+
+
+def test_an_old_solver_is_upgraded_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "moka")
+    text = Path("solver.prototxt").read_text()
+    Path("old.prototxt").write_text(f"{text} solver_type: NESTEROV")
+    assert type(caffe.get_solver("old.prototxt")) is caffe.NesterovSolver
+    assert len([m for m in caplog.messages if m.startswith("Attempting to upgrade")]) == 1
