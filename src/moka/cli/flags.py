@@ -64,11 +64,20 @@ COMMON = (
 
 
 def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:
-    """Split a command line into words that are no flags, and values of all flags.
+    """Split a command line into words that are no flags, and values of all flags; those in a
+    `flagfile` count too, the command line's own more.
 
     Raises:
-        UsageError: an unknown flag (the nearest is named), a missing or illegal value.
+        UsageError: an unknown flag (the nearest is named), a missing or illegal value, a flagfile
+            that cannot be read.
     """
+    words, values = _split(argv, flags)
+    if file := values.get("flagfile"):
+        return _split([*flags_of(file), *argv], flags)
+    return words, values
+
+
+def _split(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:
     words: list[str] = []
     values: dict[str, Any] = {name: flag.default for name, flag in flags.items()}
     rest = list(argv)

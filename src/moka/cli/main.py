@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moka.cli.flags import COMMON, Flag, flags_of, parse
+from moka.cli.flags import COMMON, Flag, parse
 from moka.errors import MokaError, UsageError, did_you_mean
 from moka.report.glog import log_to_file, log_to_stderr, set_level
 
@@ -153,8 +153,6 @@ def _underscored(name: str) -> str:
 
 def _run(argv: Sequence[str]) -> int:
     words, flags = parse(argv, FLAGS)
-    if flags["flagfile"]:
-        words, flags = parse([*flags_of(flags["flagfile"]), *argv], FLAGS)
     if level := max(flags["minloglevel"], int(flags["quiet"])):
         set_level(level)
     if flags["version"]:

@@ -96,6 +96,7 @@ class TrainingStep:
         """Begin a pass: the tops of all layers without bottoms."""
         net = self.net
         net.passes += 1
+        self.start = None  # lets go of the last batch before the next one comes
         net.follow_input_shapes()
         inputs: dict[str, Tensor] = {}
         for i in self._sources:

@@ -135,8 +135,29 @@ def convolved_sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
     return [w.convolved(size) for size, w in zip(spatial, windows, strict=True)]
 
 
+class Sliding(Layer):
+    """What layers share whose windows slide over the axes behind the channels."""
+
+    pad = param()
+    kernel_size = param(positive)
+    stride = param(positive)
+    pad_h = param(unset_is_none=True)
+    pad_w = param(unset_is_none=True)
+    kernel_h = param(positive)
+    kernel_w = param(positive)
+    stride_h = param(positive)
+    stride_w = param(positive)
+    axis = param()
+    dilation = param(positive)
+    force_nd_im2col = param()
+
+    def setup(self, x: Shape, *others: Shape) -> None:
+        self.channel_axis = canonical_axis(self.axis, x)
+        self.windows = windows_of(self, len(x) - self.channel_axis - 1)
+
+
 @layer("Convolution", bottoms=(1, None), tops=(1, None), one_top_each=True)
-class Convolution(Layer):
+class Convolution(Sliding):
     """Convolution with learned kernels: y[m] = b[m] + sum over c of w[m, c] * x[c].
 
     Bottoms: each (N..., C, spatial...), axes before `axis` are batch axes; all use the same
@@ -152,28 +173,13 @@ class Convolution(Layer):
 
     num_output = param(positive, required=True)
     bias_term = param()
-    pad = param()
-    kernel_size = param(positive)
     group = param(positive)
-    stride = param(positive)
     weight_filler = param()
     bias_filler = param()
-    pad_h = param(unset_is_none=True)
-    pad_w = param(unset_is_none=True)
-    kernel_h = param(positive)
-    kernel_w = param(positive)
-    stride_h = param(positive)
-    stride_w = param(positive)
-    axis = param()
-    dilation = param(positive)
-    force_nd_im2col = param()
     engine = param()
 
-    def setup(self, *bottom_shapes: Shape) -> None:
-        x = bottom_shapes[0]
-        self.channel_axis = canonical_axis(self.axis, x)
-        axes = len(x) - self.channel_axis - 1
-        self.windows = windows_of(self, axes)
+    def setup(self, x: Shape, *others: Shape) -> None:
+        super().setup(x)
         self.channels = self._channels(x)
 
     def _channels(self, x: Shape) -> int:
@@ -264,7 +270,7 @@ def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
 
 
 @layer("Im2col", bottoms=1, tops=1, message="convolution_param")
-class Im2col(Layer):
+class Im2col(Sliding):
     """Every window of an image as a column.
 
     Bottom: (N..., C, spatial...), axes before `axis` are batch axes. Top: (N..., C * product of
@@ -274,25 +280,10 @@ class Im2col(Layer):
     Errors: no kernel size; no spatial axis; a kernel larger than the padded image.
     """
 
-    pad = param()
-    kernel_size = param(positive)
-    stride = param(positive)
-    pad_h = param(unset_is_none=True)
-    pad_w = param(unset_is_none=True)
-    kernel_h = param(positive)
-    kernel_w = param(positive)
-    stride_h = param(positive)
-    stride_w = param(positive)
-    axis = param()
-    dilation = param(positive)
-    force_nd_im2col = param()
-
-    def setup(self, x: Shape) -> None:
-        self.channel_axis = canonical_axis(self.axis, x)
-        axes = len(x) - self.channel_axis - 1
-        if not axes:
+    def setup(self, x: Shape, *others: Shape) -> None:
+        if canonical_axis(self.axis, x) == len(x) - 1:
             raise NetError(f"needs spatial axes after axis {self.axis}, got shape {x}.")
-        self.windows = windows_of(self, axes)
+        super().setup(x)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         axes = self.channel_axis + 1 + len(self.windows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moka import __version__
-from moka.cli.flags import COMMON, Flag, flags_of, parse
+from moka.cli.flags import COMMON, Flag, parse
 from moka.errors import MokaError, UsageError
 from moka.report.glog import log_to_file, log_to_stderr, set_level
 
@@ -71,8 +71,6 @@ class Program:
     def _run(self, function: Function, argv: list[str]) -> None:
         flags = {flag.name: flag for flag in (*self.flags, *COMMON)}
         words, values = parse(argv, flags)
-        if values["flagfile"]:
-            words, values = parse([*flags_of(values["flagfile"]), *argv], flags)
         if values["help"] or values["helpshort"]:
             print(self.usage())
             return
