@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from moka import net_lines
 from moka.blob import Blob, ParameterMemory
 from moka.context import device as context_device
+from moka.data.batches import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
     BackwardMarks,
@@ -82,6 +83,8 @@ class Net(nn.Module):
         except MokaError as error:
             raise error.at(file=graph.file) from None
         self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]
+        for _, source in self.sources:
+            source.attach(self.device, Share())
         self.marks: tuple[BackwardMarks, ...] = self._mark()
         self._cut = self._cut_bottoms()
         self._tie_shared_weights()

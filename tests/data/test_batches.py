@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from moka.data.batches import (
     ORDER,
     TRANSFORM,
+    Batch,
     CursorState,
     ImageBatches,
     Loaded,
+    Share,
     first_state,
     generator,
 )
@@ -40,8 +43,8 @@ class Shelf:
         self.images = images
         self.shuffle = shuffle
 
-    def records(self, start: int, seed: int | None) -> Iterator[int]:
-        for i in itertools.count(start):
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[int]:
+        for i in itertools.count(start, step):
             epoch, k = divmod(i, COUNT)
             yield int(generator(seed, ORDER, epoch).permutation(COUNT)[k]) if self.shuffle else k
 
@@ -68,14 +71,14 @@ def make_batches(
 
 def take(
     batches: ImageBatches[int], count: int, after: CursorState | None = None
-) -> list[tuple[list[Array], CursorState]]:
+) -> list[tuple[Batch, CursorState]]:
     return list(islice(batches.stream(after or batches.start), count))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])
 def test_images_come_in_order_and_start_over(size: int) -> None:
     got = take(make_batches(size=size), 5)
-    for k, ((data, labels), state) in enumerate(got):
+    for k, ((data, labels, _), state) in enumerate(got):
         picked = [(k * size + i) % COUNT for i in range(size)]
         np.testing.assert_array_equal(data, IMAGES[picked])
         np.testing.assert_array_equal(labels, [10 * i for i in picked])
@@ -96,7 +99,7 @@ def test_a_stream_goes_on_exactly_where_it_was(text: str, resume_at: int, shuffl
     for (wanted, wanted_state), (got, got_state) in zip(
         straight[resume_at + 1 :], resumed, strict=True
     ):
-        for a, b in zip(wanted, got, strict=True):
+        for a, b in zip(wanted[:2], got[:2], strict=True):
             np.testing.assert_array_equal(a, b)
         assert got_state == wanted_state
 
@@ -112,7 +115,7 @@ def test_a_state_without_a_seed_gets_one() -> None:
 def test_random_streams_follow_the_seed() -> None:
     def drawn(seed: int) -> Array:
         torch.manual_seed(seed)
-        return take(make_batches("crop_size: 3 mirror: true", size=7), 1)[0][0][0]
+        return take(make_batches("crop_size: 3 mirror: true", size=7), 1)[0][0].data
 
     np.testing.assert_array_equal(drawn(1), drawn(1))
     assert not np.array_equal(drawn(1), drawn(2))
@@ -120,11 +123,11 @@ def test_random_streams_follow_the_seed() -> None:
 
 def test_each_batch_draws_anew() -> None:
     got = take(make_batches("crop_size: 3 mirror: true", size=7), 6)
-    assert len({data.tobytes() for (data, _), _ in got}) == 6
+    assert len({batch.data.tobytes() for batch, _ in got}) == 6
 
 
 def test_crops_and_mirrors_are_of_their_images() -> None:
-    ((data, _), _), *_ = take(make_batches("crop_size: 3 mirror: true", size=7), 1)
+    ((data, _, _), _), *_ = take(make_batches("crop_size: 3 mirror: true", size=7), 1)
     for i in range(7):
         windows = [IMAGES[i, 0, y : y + 3, x : x + 3] for y in range(4) for x in range(4)]
         found = [np.array_equal(data[i, 0], w[:, ::s]) for w in windows for s in (1, -1)]
@@ -158,7 +161,7 @@ def test_image_shape_is_that_of_the_first_image_read() -> None:
 def test_sizes_may_change_between_batches() -> None:
     images = [np.zeros((1, 6 + i // 2, 6), np.uint8) for i in range(COUNT)]
     got = take(make_batches(size=2, shelf=Shelf(images)), 2)
-    assert [data.shape for (data, _), _ in got] == [(2, 1, 6, 6), (2, 1, 7, 6)]
+    assert [batch.data.shape for batch, _ in got] == [(2, 1, 6, 6), (2, 1, 7, 6)]
 
 
 def test_images_of_other_sizes_are_named() -> None:
@@ -171,7 +174,7 @@ def test_images_of_other_sizes_are_named() -> None:
 
 def test_an_image_too_small_for_the_crop_is_named() -> None:
     images = [*IMAGES[:4], np.zeros((1, 3, 3), np.uint8), *IMAGES[5:]]
-    with pytest.raises(DataError, match=r'^shelf: books "no. 3" to "no. 5": crop_size 4'):
+    with pytest.raises(DataError, match=r'^shelf: book "no. 4": crop_size 4'):
         take(make_batches("crop_size: 4", shelf=Shelf(images)), 2)
 
 
@@ -184,5 +187,65 @@ def test_a_first_image_that_does_not_fit_is_named_at_once() -> None:
 def test_the_names_of_the_batch_before_a_state(shuffle: bool) -> None:
     batches = make_batches(shelf=Shelf(shuffle=shuffle), start=CursorState(2, 5))
     assert batches.names(CursorState()) == []
-    for (_, labels), state in take(batches, 6):
+    for (_, labels, _), state in take(batches, 6):
         assert batches.names(state) == [f"no. {label / 10:g}" for label in labels]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_shares_are_parts_of_the_whole(shuffle: bool, size: int) -> None:
+    shelf = Shelf(shuffle=shuffle)
+    whole = take(make_batches(size=2 * size, shelf=shelf, start=CursorState(1, 5)), 6)
+    for rank in range(size):
+        batches = make_batches(size=2, shelf=shelf, start=CursorState(1, 5))
+        batches.share = Share(rank, size)
+        for (wanted, wanted_state), (got, state) in zip(whole, take(batches, 6), strict=True):
+            np.testing.assert_array_equal(got.labels, wanted.labels[rank::size])
+            assert state == wanted_state
+            assert batches.names(state) == [f"no. {label / 10:g}" for label in got.labels]
+
+
+def test_each_share_draws_for_itself() -> None:
+    images = [IMAGES[0]] * COUNT
+    drawn = set()
+    for rank in range(3):
+        batches = make_batches("crop_size: 3", size=7, shelf=Shelf(images), start=CursorState(0, 5))
+        batches.share = Share(rank, 3)
+        drawn.add(take(batches, 1)[0][0].data.tobytes())
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize("text", ["", "crop_size: 4 mirror: true mean_value: 7 scale: 0.5"])
+def test_the_arithmetic_may_be_left_to_the_reader(text: str) -> None:
+    wanted, left = (make_batches(text, start=CursorState(0, 5)) for _ in range(2))
+    left.leave_arithmetic = True
+    for (whole, _), (half, _) in zip(take(wanted, 4), take(left, 4), strict=True):
+        assert half.data.dtype == np.uint8
+        assert half.draw is not None
+        got = left.transform.normalize_tensor(torch.from_numpy(half.data), half.draw)
+        np.testing.assert_array_equal(got, whole.data)
+        np.testing.assert_array_equal(half.labels, whole.labels)
+
+
+def test_batches_are_made_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=10)  # each waits for the other
+
+    class Slow(Shelf):
+        def load(self, records: Sequence[int]) -> Loaded:
+            if len(records) > 1:
+                both.wait()
+            return super().load(records)
+
+    assert len(take(make_batches(shelf=Slow()), 2)) == 2
+
+
+def test_an_error_while_reading_comes_after_the_batches_before() -> None:
+    class Torn(Shelf):
+        def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[int]:
+            yield from range(7)
+            raise DataError("torn", file=self.path)
+
+    stream = make_batches(shelf=Torn(), size=2).stream(CursorState())
+    assert [next(stream)[0].labels.tolist() for _ in range(3)] == [[0, 10], [20, 30], [40, 50]]
+    with pytest.raises(DataError, match="shelf: torn"):
+        next(stream)

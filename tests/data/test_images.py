@@ -144,9 +144,10 @@ def list_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("start", [0, 2, 5, 6, 13])
-def test_images_come_in_order_and_start_over(list_file: Path, start: int) -> None:
-    got = islice(ImageList(list_file).records(start, None), 10)
-    assert [line.label // 10 for line in got] == [(start + i) % COUNT for i in range(10)]
+@pytest.mark.parametrize("step", [1, 4, 8])
+def test_images_come_in_order_and_start_over(list_file: Path, start: int, step: int) -> None:
+    got = islice(ImageList(list_file).records(start, None, step), 10)
+    assert [line.label // 10 for line in got] == [(start + step * i) % COUNT for i in range(10)]
 
 
 @pytest.mark.parametrize("start", [0, 4, 6, 13])
@@ -154,6 +155,7 @@ def test_shuffled_images_do_too(list_file: Path, start: int) -> None:
     images = ImageList(list_file, shuffle=True)
     straight = list(islice(images.records(0, 5), 10 * COUNT))
     assert list(islice(images.records(start, 5), 10 * COUNT - start)) == straight[start:]
+    assert list(islice(images.records(start, 5, 2), 10)) == straight[start : start + 20 : 2]
     epochs = [tuple(straight[k : k + COUNT]) for k in range(0, 10 * COUNT, COUNT)]
     assert all(Counter(epoch) == Counter(images.lines) for epoch in epochs)
     assert len(set(epochs)) > 5

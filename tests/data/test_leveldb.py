@@ -101,10 +101,11 @@ def test_tables_by_their_old_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 99])
+@pytest.mark.parametrize("step", [1, 2, 9])
 @pytest.mark.parametrize("make", [write, in_a_table])
-def test_reading_from_a_number_on(tmp_path: Path, start: int, make: Any) -> None:
+def test_reading_from_a_number_on(tmp_path: Path, start: int, step: int, make: Any) -> None:
     store = LevelDbStore(make(tmp_path / "db", numbered(5)))
-    assert list(store.read(start)) == numbered(5)[start:]
+    assert list(store.read(start, step)) == numbered(5)[start::step]
 
 
 @pytest.mark.parametrize("make", [write, in_a_table])

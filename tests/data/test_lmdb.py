@@ -44,9 +44,10 @@ def test_a_later_value_replaces_an_earlier_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 99])
-def test_reading_from_a_number_on(tmp_path: Path, start: int) -> None:
+@pytest.mark.parametrize("step", [1, 2, 3, 9])
+def test_reading_from_a_number_on(tmp_path: Path, start: int, step: int) -> None:
     store = LmdbStore(write(tmp_path / "db", numbered(5)))
-    assert list(store.read(start)) == numbered(5)[start:]
+    assert list(store.read(start, step)) == numbered(5)[start::step]
 
 
 def test_one_database_opened_twice(tmp_path: Path) -> None:

@@ -42,10 +42,11 @@ def png(i: int) -> bytes:
 
 
 @pytest.mark.parametrize("start", [0, 2, 4, 5, 12])
-def test_records_go_on_without_end(make_records: RecordsMaker, start: int) -> None:
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_records_go_on_without_end(make_records: RecordsMaker, start: int, step: int) -> None:
     records = make_records()
-    names = [records.name(r) for r in islice(records.records(start), 12)]
-    assert names == [f"key{(start + i) % COUNT}" for i in range(12)]
+    names = [records.name(r) for r in islice(records.records(start, step=step), 12)]
+    assert names == [f"key{(start + step * i) % COUNT}" for i in range(12)]
 
 
 def test_starting_over_is_logged(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from moka.data.transform import Draw, Transform
@@ -84,6 +85,43 @@ def test_apply(
     # One subtraction and one product in float32.
     np.testing.assert_allclose(got, caffe_transform(IMAGES, draw, **options), rtol=1e-6, atol=1e-5)
     np.testing.assert_array_equal(IMAGES, before)
+    made = transform(text, training=True)
+    pixels = torch.from_numpy(made.pixels(IMAGES, draw).copy())
+    np.testing.assert_array_equal(made.normalize_tensor(pixels, draw), got)
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 12, 11), (3, 3, 200, 210)])
+def test_apply_to_many_images_and_to_large_ones(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """More of them than the arithmetic takes at a time."""
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 256, shape, np.uint8)
+    mean = rng.uniform(0, 255, shape[1:]).astype(np.float32)
+    write_binary(tmp_path / "mean", blobproto.from_array(mean[None]))
+    made = transform(f'mean_file: "{tmp_path}/mean" crop_size: 9 mirror: true', training=True)
+    draw = made.draw([shape[1:]] * len(images), rng)
+    wanted = caffe_transform(images, draw, crop=9, mean=mean)
+    np.testing.assert_allclose(made.apply(images, draw), wanted, rtol=1e-6, atol=1e-5)
+    uncropped = transform(f'mean_file: "{tmp_path}/mean" mirror: true', training=True)
+    draw = uncropped.draw([shape[1:]] * len(images), rng)
+    np.testing.assert_array_equal(
+        uncropped.apply(images, draw)[-1],
+        (images[-1] - mean)[:, :, :: -1 if draw.mirror[-1] else 1],
+    )
+
+
+def test_images_stored_pixel_by_pixel_as_decoders_leave_them() -> None:
+    stored = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in np.repeat(IMAGES, 2, 1)]
+    images = [np.ascontiguousarray(s[..., :3]).transpose(2, 0, 1) for s in stored]
+    made = transform("crop_size: 4 mirror: true", training=True)
+    got = made.apply(images, CROPPED)
+    wanted = made.apply([np.ascontiguousarray(image) for image in images], CROPPED)
+    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(got, caffe_transform(np.stack(images), CROPPED, crop=4))
+
+
+def test_bytes_and_floats_in_one_batch() -> None:
+    images = [IMAGES[0], IMAGES[1] + np.float32(0.25), IMAGES[2]]
+    np.testing.assert_array_equal(transform("").apply(images, STILL), np.stack(images))
 
 
 def test_a_test_crops_the_centre_rounding_down() -> None:
@@ -111,7 +149,8 @@ def test_draws_follow_their_generator() -> None:
     made = transform("crop_size: 2 mirror: true", training=True)
 
     def drawn(seed: int) -> list[list[int]]:
-        return [a.tolist() for a in made.draw([(1, 9, 9)] * 20, np.random.default_rng(seed))]
+        drawn = made.draw([(1, 9, 9)] * 20, np.random.default_rng(seed))
+        return [a.tolist() for a in drawn[:3]]
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)

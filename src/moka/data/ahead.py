@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-THREADS = os.cpu_count() or 1
+THREADS = max(2, os.cpu_count() or 1)  # two even on one core: one may wait for the disk
 
 
 def map_ahead(
@@ -23,16 +23,29 @@ def map_ahead(
     function or of the items is raised where its result would have come.
 
     Args:
-        ahead: results for each thread that may wait to be taken; so many items are taken ahead.
+        ahead: so many items for each thread are under way or done, and not yet taken.
     """
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads * ahead:
+        for future in _submit(pool, function, items):
+            waiting.append(future)
+            if len(waiting) >= threads * ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]
+) -> Iterator[Future[R]]:
+    """A future for each item, at last one for what went wrong with the items."""
+    try:
+        for item in items:
+            yield pool.submit(function, item)
+    except Exception as error:  # noqa: BLE001 - raised in its turn
+        failed: Future[R] = Future()
+        failed.set_exception(error)
+        yield failed

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from moka.data.ahead import THREADS, map_ahead
 from moka.data.datum import Image
-from moka.data.transform import Transform
+from moka.data.transform import Draw, Transform
 from moka.errors import MokaError
 
-Arrays = list[NDArray[np.float32]]
 R = TypeVar("R")
 
 TRANSFORM, ORDER, WINDOWS = range(3)  # what random numbers are for, see `generator`
@@ -71,6 +71,27 @@ class Loaded(NamedTuple):
     labels: Sequence[int] | NDArray[np.float32]
 
 
+class Share(NamedTuple):
+    """Which of the records a process reads: number `rank`, and then every `size`-th."""
+
+    rank: int = 0
+    size: int = 1  # how many processes there are
+
+
+class Batch(NamedTuple):
+    """A batch of images.
+
+    Attributes:
+        data: (N, C, H, W) float32; pixels as they are stored if `draw` is given.
+        labels: (N,) or (N, labels) float32.
+        draw: what the second half of the transformation needs, where the reader has to do it.
+    """
+
+    data: Image
+    labels: NDArray[np.float32]
+    draw: Draw | None = None
+
+
 class Examples(Protocol[R]):
     """Labelled images in an order: the records of a database, the lines of a list.
 
@@ -85,11 +106,15 @@ class Examples(Protocol[R]):
     @property
     def noun(self) -> str: ...
 
-    def records(self, start: int, seed: int | None) -> Iterator[R]:
-        """Records from number `start` on, over all epochs, without end."""
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[R]:
+        """Every `step`-th record from number `start` on, over all epochs, without end."""
 
     def load(self, records: Sequence[R]) -> Loaded:
-        """The images of some records. Raises DataError with the name of a broken one."""
+        """The images of some records. Several threads may ask at once.
+
+        Raises:
+            DataError: with the name of a broken record.
+        """
 
     def name(self, record: R) -> str:
         """What to call a record in a message."""
@@ -103,22 +128,26 @@ class Batches(Protocol):
         image_shape: of the first image after it, (C, H, W).
         label_shape: of the first image's label: (), or (labels,) if it has several.
         start: where a new run begins.
+        share: which part of the records is read.
+        leave_arithmetic: hand out bytes, for the reader to make floats of (`Batch.draw`).
     """
 
     transform: Transform
     image_shape: tuple[int, ...]
     label_shape: tuple[int, ...]
     start: CursorState
+    share: Share
+    leave_arithmetic: bool
 
-    def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
-        """Batches of images and labels from a state on, without end, each with the state after."""
+    def stream(self, after: CursorState) -> Iterator[tuple[Batch, CursorState]]:
+        """Batches from a state on, without end, each with the state after it."""
 
     def names(self, after: CursorState) -> list[str]:
         """What the records of the batch before this state are called, in order."""
 
 
 class ImageBatches(Generic[R]):
-    """Batches of the images of a database or a list.
+    """Batches of the images of a database or a list, made by threads.
 
     Args:
         examples: the images.
@@ -137,39 +166,66 @@ class ImageBatches(Generic[R]):
         self.transform = transform
         self.batch_size = batch_size
         self.start = start
+        self.share = Share()
+        self.leave_arithmetic = False
         first = next(examples.records(start.records_read, start.seed))
         images, labels = examples.load([first])
         self.label_shape = np.shape(labels)[1:]
-        try:
-            self.image_shape = transform.out_shape(images[0].shape)
-        except MokaError as error:
-            error.message = f'{examples.noun} "{examples.name(first)}": {error.message}'
-            raise error.at(file=examples.path) from None
+        self.image_shape = self._out_shape(first, images[0].shape)
 
-    def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
-        read = after.records_read
-        seed = self.start.seed if after.seed is None else after.seed
-        records = self.examples.records(read, seed)
-        while True:
-            rng = generator(seed, TRANSFORM, read)
-            arrays = self._batch(list(islice(records, self.batch_size)), rng)
-            read += self.batch_size
-            yield arrays, CursorState(read, seed)
+    def stream(self, after: CursorState) -> Iterator[tuple[Batch, CursorState]]:
+        return map_ahead(self._make, self._tasks(after), threads=THREADS, ahead=1)
 
     def names(self, after: CursorState) -> list[str]:
-        first = max(0, after.records_read - self.batch_size)
-        records = self.examples.records(first, after.seed)
-        return [self.examples.name(r) for r in islice(records, after.records_read - first)]
+        """As `Batches.names`; none before the first batch."""
+        begin = after.records_read - self._stride
+        if begin < 0:
+            return []
+        return [
+            self.examples.name(r) for r in islice(self._records(begin, after.seed), self.batch_size)
+        ]
 
-    def _batch(self, records: list[R], rng: np.random.Generator) -> Arrays:
+    @property
+    def _stride(self) -> int:
+        """Records that all processes together read for a batch each."""
+        return self.batch_size * self.share.size
+
+    def _records(self, begin: int, seed: int | None) -> Iterator[R]:
+        return self.examples.records(begin + self.share.rank, seed, self.share.size)
+
+    def _tasks(self, after: CursorState) -> Iterator[tuple[list[R], CursorState]]:
+        """The records of each batch, and where it begins."""
+        seed = self.start.seed if after.seed is None else after.seed
+        records = self._records(after.records_read, seed)
+        for begin in count(after.records_read, self._stride):
+            yield list(islice(records, self.batch_size)), CursorState(begin, seed)
+
+    def _make(self, task: tuple[list[R], CursorState]) -> tuple[Batch, CursorState]:
+        records, begin = task
+        rng = generator(begin.seed, TRANSFORM, begin.records_read + self.share.rank)
+        return self._batch(records, rng), CursorState(begin.records_read + self._stride, begin.seed)
+
+    def _batch(self, records: list[R], rng: np.random.Generator) -> Batch:
         images, labels = self.examples.load(records)
         shapes = [image.shape for image in images]
+        for shape in set(shapes):
+            self._out_shape(records[shapes.index(shape)], shape)
+        draw = self.transform.draw(shapes, rng)
         try:
-            for shape in set(shapes):
-                self.transform.out_shape(shape)
-            data = self.transform.apply(images, self.transform.draw(shapes, rng))
+            pixels = self.transform.pixels(images, draw)
         except MokaError as error:
             first, last = (self.examples.name(records[i]) for i in (0, -1))
             error.message = f'{self.examples.noun}s "{first}" to "{last}": {error.message}'
             raise error.at(file=self.examples.path) from None
-        return [data, np.array(labels, np.float32)]
+        answers = np.array(labels, np.float32)
+        if self.leave_arithmetic:
+            return Batch(pixels, answers, draw)
+        return Batch(self.transform.normalize(pixels, draw), answers)
+
+    def _out_shape(self, record: R, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape after the transformation; the record is named where there is none."""
+        try:
+            return self.transform.out_shape(shape)
+        except MokaError as error:
+            error.message = f'{self.examples.noun} "{self.examples.name(record)}": {error.message}'
+            raise error.at(file=self.examples.path) from None

@@ -14,6 +14,8 @@ from moka.schema import caffe_pb2
 
 Image = NDArray[Any]  # (C, H, W), BGR, uint8 or float32
 
+_SMALL = 1 << 14  # bytes of an image that are copied faster than Python looks at it
+
 
 def parse(value: bytes) -> caffe_pb2.Datum:
     """Bytes of a record to a Datum. Raises DataError if they are none."""
@@ -37,8 +39,8 @@ def decode(datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: boo
     if datum.encoded:
         return decode_image(datum.data, force_color=force_color, force_gray=force_gray)
     shape = (datum.channels, datum.height, datum.width)
-    if datum.data:
-        values: Image = np.frombuffer(datum.data, np.uint8)
+    if data := datum.data:  # once: each access makes a copy
+        values: Image = np.frombuffer(data, np.uint8)
     else:
         values = np.array(datum.float_data, np.float32)
     if values.size != shape[0] * shape[1] * shape[2] or not values.size:
@@ -49,19 +51,22 @@ def decode(datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: boo
 
 
 def decode_raw_batch(datums: Sequence[caffe_pb2.Datum]) -> Image | None:
-    """All images at once, (N, C, H, W) uint8, if every datum is raw bytes of one size; else None.
+    """All images at once, (N, C, H, W) uint8, if every datum is raw bytes of one size, and few of
+    them; else None.
 
-    The common case, in a fraction of the time that image by image takes.
+    In a fraction of the time that image by image takes; large ones are better not copied.
     """
     first = datums[0]
     shape = (first.channels, first.height, first.width)
     size = shape[0] * shape[1] * shape[2]
-    if not size or any(d.encoded or (d.channels, d.height, d.width) != shape for d in datums):
+    if not 0 < size <= _SMALL:
+        return None
+    if any(d.encoded or (d.channels, d.height, d.width) != shape for d in datums):
         return None
     values = [d.data for d in datums]  # once: each access makes a copy
     if any(len(v) != size for v in values):
         return None
-    return np.frombuffer(b"".join(values), np.uint8).reshape(-1, *shape)
+    return np.frombuffer(bytearray().join(values), np.uint8).reshape(-1, *shape)
 
 
 def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:

@@ -139,12 +139,12 @@ class ImageList:
     def name(self, record: ListLine) -> str:
         return self.root_folder + record.path
 
-    def records(self, start: int, seed: int | None) -> Iterator[ListLine]:
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[ListLine]:
         first, at = divmod(start, len(self))
         for epoch in itertools.count(first):
-            for i in self._order(epoch, seed)[at:]:
+            for i in self._order(epoch, seed)[at::step]:
                 yield self.lines[i]
-            at = 0
+            at = (at - len(self)) % step
 
     def _order(self, epoch: int, seed: int | None) -> Sequence[int]:
         if not self.shuffle:

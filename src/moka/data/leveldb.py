@@ -82,10 +82,10 @@ class LevelDbStore:
         """How many records there are. The first time, all are read: a database has no count."""
         return self._count
 
-    def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
         tables = [self._read_run(run) for run in self._runs]
         merged = heapq.merge(self._recent, *tables, key=in_order)
-        return islice(_newest(merged), start, None)
+        return islice(_newest(merged), start, None, step)
 
 
 def _sorted_runs(tables: list[Table]) -> list[list[Table]]:

@@ -83,13 +83,17 @@ class LmdbStore:
     def __len__(self) -> int:
         return int(self._environment.handle.stat()["entries"])
 
-    def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
         with self._environment.handle.begin() as transaction, transaction.cursor() as cursor:
-            here = cursor.first()
-            for _ in range(start):
-                here = here and cursor.next()
-            if here:
-                yield from cursor.iternext()
+            here = cursor.first() and _move(cursor, start)
+            while here:
+                yield cursor.item()
+                here = _move(cursor, step)
+
+
+def _move(cursor: Any, count: int) -> bool:
+    """Go `count` records on, without looking at them; whether there is one."""
+    return all(cursor.next() for _ in range(count))
 
 
 class LmdbWriter(RecordWriter):

@@ -43,12 +43,12 @@ class DatumRecords:
     def name(self, record: Record) -> str:
         return record[0].decode(errors="replace")
 
-    def records(self, start: int, seed: int | None = None) -> Iterator[Record]:
+    def records(self, start: int, seed: int | None = None, step: int = 1) -> Iterator[Record]:
         at = start % len(self.store) if start else 0  # counting may mean reading all
         while True:
-            yield from self.store.read(at)
+            yield from self.store.read(at, step)
             log.info("Restarting data prefetching from start.")
-            at = 0
+            at = (at - len(self.store)) % step if step > 1 else 0
 
     def load(self, records: Sequence[Record]) -> Loaded:
         datums = [self._parse(record) for record in records]

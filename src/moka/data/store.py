@@ -28,8 +28,8 @@ class Store(Protocol):
     def __len__(self) -> int:
         """How many records there are; counting them may mean reading all."""
 
-    def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        """Key and value of each record from number `start` on, once through."""
+    def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of every `step`-th record from number `start` on, once through."""
 
 
 def open_store(path: PathLike, backend: str = "LMDB") -> Store:

@@ -11,6 +11,7 @@ appendix A: context padding, warp and square).
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -19,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.batches import WINDOWS, Arrays, CursorState, generator
+from moka.data.ahead import map_ahead
+from moka.data.batches import WINDOWS, Batch, CursorState, Share, generator
 from moka.data.datum import Image
 from moka.data.images import PathLike, load_image, read_file, resize
 from moka.data.transform import Shape, Transform
@@ -260,6 +262,8 @@ class WindowBatches:
         self.mean = np.broadcast_to(self._mean(), self.image_shape)
         self.read = functools.cache(read_file) if cache_images else read_file
         self.start = CursorState(0, seed)
+        self.share = Share()
+        self.leave_arithmetic = False  # resizing needs it on the host
 
     def _check_windows(self) -> None:
         for name, found, wanted in (
@@ -304,20 +308,29 @@ class WindowBatches:
         labels, counts = np.unique(self.file.label[self.foreground], return_counts=True)
         return {0: len(self.background)} | dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
-    def stream(self, after: CursorState) -> Iterator[tuple[Arrays, CursorState]]:
+    def stream(self, after: CursorState) -> Iterator[tuple[Batch, CursorState]]:
         """Batches from a state on, without end, each with the state after it."""
-        read = after.records_read
         seed = self.start.seed if after.seed is None else after.seed
-        while True:
-            arrays = self._batch(generator(seed, WINDOWS, read))
-            read += self.bg_count + self.fg_count
-            yield arrays, CursorState(read, seed)
+        begins = itertools.count(after.records_read, self._stride)
+        return map_ahead(self._make, (CursorState(begin, seed) for begin in begins), ahead=1)
 
     def names(self, after: CursorState) -> list[str]:
         """The images whose windows made up the batch before a state."""
-        read = after.records_read - self.bg_count - self.fg_count
-        picked = self._pick(generator(after.seed, WINDOWS, read)) if read >= 0 else ()
+        begin = after.records_read - self._stride
+        picked = self._pick(self._generator(CursorState(begin, after.seed))) if begin >= 0 else ()
         return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
+
+    @property
+    def _stride(self) -> int:
+        """Windows that all processes together draw for a batch each."""
+        return (self.bg_count + self.fg_count) * self.share.size
+
+    def _generator(self, begin: CursorState) -> np.random.Generator:
+        return generator(begin.seed, WINDOWS, begin.records_read + self.share.rank)
+
+    def _make(self, begin: CursorState) -> tuple[Batch, CursorState]:
+        after = CursorState(begin.records_read + self._stride, begin.seed)
+        return self._batch(self._generator(begin)), after
 
     def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of the windows of a batch."""
@@ -331,13 +344,13 @@ class WindowBatches:
             ]
         )
 
-    def _batch(self, rng: np.random.Generator) -> Arrays:
+    def _batch(self, rng: np.random.Generator) -> Batch:
         picked = self._pick(rng)
         mirror = (rng.random(len(picked)) < 0.5) & self.transform.mirror
         labels = self.file.label[picked].astype(f32)
         labels[: self.bg_count] = 0
         crops = [self.crop(i, flip) for i, flip in zip(picked, mirror.tolist(), strict=True)]
-        return [np.stack(crops), labels]
+        return Batch(np.stack(crops), labels)
 
     def crop(self, number: int, mirror: bool) -> NDArray[np.float32]:
         """Window `number` of the file as (3, crop, crop), transformed."""

@@ -8,7 +8,15 @@ import os
 import torch
 from torch import Tensor
 
-from moka.data.batches import Arrays, Batches, CursorState, ImageBatches, draw_seed, first_state
+from moka.data.batches import (
+    Batch,
+    Batches,
+    CursorState,
+    ImageBatches,
+    Share,
+    draw_seed,
+    first_state,
+)
 from moka.data.feed import Feed
 from moka.data.hdf5 import Hdf5Rows, append_rows
 from moka.data.images import ImageList
@@ -33,7 +41,8 @@ class ImageSource(Source):
     source = param()
     batch_size = param(positive, required=True)
     prefetch = param(positive, of="data_param")
-    feed: Feed[tuple[Arrays, CursorState]]
+    feed: Feed[tuple[Batch, CursorState]]
+    device = torch.device("cpu")
 
     def setup(self) -> None:
         if not self.source:
@@ -54,10 +63,18 @@ class ImageSource(Source):
         ]
         return shapes[: len(self.config.top)]
 
+    def attach(self, device: torch.device, share: Share) -> None:
+        self.device = device
+        self.batches.share = share
+        self.batches.leave_arithmetic = device.type != "cpu"
+
     def forward(self) -> list[Tensor]:
-        arrays, self.after = self.feed.next()
+        batch, self.after = self.feed.next()
         self.waited_s = self.feed.waited_s
-        return [torch.from_numpy(a) for a in arrays[: len(self.config.top)]]
+        data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
+        if batch.draw is not None:  # bytes travel, the arithmetic is done on the device
+            data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
+        return [data, labels][: len(self.config.top)]
 
     def state(self) -> CursorState:
         return self.after

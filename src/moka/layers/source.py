@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moka.data import datum
-from moka.data.batches import CursorState
+from moka.data.batches import CursorState, Share
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.fillers import fill
@@ -28,6 +28,9 @@ class Source(Layer):
 
     is_source = True
     waited_s = 0.0  # how long it let its caller wait for data, in all
+
+    def attach(self, device: torch.device, share: Share) -> None:
+        """Say before the first batch where the tops are wanted, and which part of the data."""
 
     def state(self) -> CursorState | None:
         """Where the data stands after the last batch handed out; None: nothing to say."""

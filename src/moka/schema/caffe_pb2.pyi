@@ -530,7 +530,7 @@ class ParamSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., share_mode: _Optional[_Union[ParamSpec.DimCheckMode, str]] = ..., lr_mult: _Optional[float] = ..., decay_mult: _Optional[float] = ...) -> None: ...
 
 class TransformationParameter(_message.Message):
-    __slots__ = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray")
+    __slots__ = ("scale", "mirror", "crop_size", "mean_file", "mean_value", "force_color", "force_gray", "resize_short_side", "resize_short_side_max", "random_area_min", "random_area_max", "random_aspect_max", "random_rotation", "random_brightness", "random_contrast", "random_saturation", "random_hue")
     SCALE_FIELD_NUMBER: _ClassVar[int]
     MIRROR_FIELD_NUMBER: _ClassVar[int]
     CROP_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -538,6 +538,16 @@ class TransformationParameter(_message.Message):
     MEAN_VALUE_FIELD_NUMBER: _ClassVar[int]
     FORCE_COLOR_FIELD_NUMBER: _ClassVar[int]
     FORCE_GRAY_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_SHORT_SIDE_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_SHORT_SIDE_MAX_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_AREA_MIN_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_AREA_MAX_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_ASPECT_MAX_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_ROTATION_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_BRIGHTNESS_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_SATURATION_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_HUE_FIELD_NUMBER: _ClassVar[int]
     scale: float
     mirror: bool
     crop_size: int
@@ -545,7 +555,17 @@ class TransformationParameter(_message.Message):
     mean_value: _containers.RepeatedScalarFieldContainer[float]
     force_color: bool
     force_gray: bool
-    def __init__(self, scale: _Optional[float] = ..., mirror: bool = ..., crop_size: _Optional[int] = ..., mean_file: _Optional[str] = ..., mean_value: _Optional[_Iterable[float]] = ..., force_color: bool = ..., force_gray: bool = ...) -> None: ...
+    resize_short_side: int
+    resize_short_side_max: int
+    random_area_min: float
+    random_area_max: float
+    random_aspect_max: float
+    random_rotation: float
+    random_brightness: float
+    random_contrast: float
+    random_saturation: float
+    random_hue: float
+    def __init__(self, scale: _Optional[float] = ..., mirror: bool = ..., crop_size: _Optional[int] = ..., mean_file: _Optional[str] = ..., mean_value: _Optional[_Iterable[float]] = ..., force_color: bool = ..., force_gray: bool = ..., resize_short_side: _Optional[int] = ..., resize_short_side_max: _Optional[int] = ..., random_area_min: _Optional[float] = ..., random_area_max: _Optional[float] = ..., random_aspect_max: _Optional[float] = ..., random_rotation: _Optional[float] = ..., random_brightness: _Optional[float] = ..., random_contrast: _Optional[float] = ..., random_saturation: _Optional[float] = ..., random_hue: _Optional[float] = ...) -> None: ...
 
 class LossParameter(_message.Message):
     __slots__ = ("ignore_label", "normalization", "normalize", "class_weight", "label_smoothing")
