@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from moka.data.ahead import THREADS
 from moka.data.batches import (
     ORDER,
     TRANSFORM,
@@ -24,6 +26,7 @@ from moka.data.batches import (
     first_state,
     generator,
 )
+from moka.data.feed import Feed
 from moka.data.transform import Transform
 from moka.errors import DataError
 from moka.schema import caffe_pb2, parse_text
@@ -166,9 +169,8 @@ def test_sizes_may_change_between_batches() -> None:
 
 def test_images_of_other_sizes_are_named() -> None:
     images = [*IMAGES[:4], np.zeros((1, 9, 9), np.uint8), *IMAGES[5:]]
-    with pytest.raises(
-        DataError, match=r'^shelf: books "no. 3" to "no. 5": images of different sizes'
-    ):
+    says = r'^shelf: book "no. 4": its image is \(1, 9, 9\), that of "no. 3" .* is \(1, 6, 6\)'
+    with pytest.raises(DataError, match=says):
         take(make_batches(shelf=Shelf(images)), 2)
 
 
@@ -249,3 +251,25 @@ def test_an_error_while_reading_comes_after_the_batches_before() -> None:
     assert [next(stream)[0].labels.tolist() for _ in range(3)] == [[0, 10], [20, 30], [40, 50]]
     with pytest.raises(DataError, match="shelf: torn"):
         next(stream)
+
+
+@pytest.mark.parametrize("prefetch", [1, 4])
+def test_memory_is_bounded_by_prefetch_and_workers(prefetch: int) -> None:
+    loads: list[int] = []
+
+    class Counted(Shelf):
+        def load(self, records: Sequence[int]) -> Loaded:
+            loads.append(len(records))
+            return super().load(records)
+
+    batches = make_batches(shelf=Counted())
+    feed = Feed(lambda: batches.stream(batches.start), prefetch)
+    feed.next()
+    loads.clear()
+    for _ in range(10):
+        feed.next()
+    end = time.monotonic() + 0.3  # for threads that would go on
+    while time.monotonic() < end:
+        assert len(loads) <= 10 + prefetch + THREADS
+        time.sleep(0.01)
+    feed.close()

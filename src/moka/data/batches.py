@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from moka.data.ahead import THREADS, map_ahead
 from moka.data.datum import Image
 from moka.data.transform import Draw, Transform
-from moka.errors import MokaError
+from moka.errors import DataError, MokaError
 
 R = TypeVar("R")
 
@@ -208,19 +208,29 @@ class ImageBatches(Generic[R]):
     def _batch(self, records: list[R], rng: np.random.Generator) -> Batch:
         images, labels = self.examples.load(records)
         shapes = [image.shape for image in images]
-        for shape in set(shapes):
-            self._out_shape(records[shapes.index(shape)], shape)
+        self._check(records, shapes)
         draw = self.transform.draw(shapes, rng)
-        try:
-            pixels = self.transform.pixels(images, draw)
-        except MokaError as error:
-            first, last = (self.examples.name(records[i]) for i in (0, -1))
-            error.message = f'{self.examples.noun}s "{first}" to "{last}": {error.message}'
-            raise error.at(file=self.examples.path) from None
+        pixels = self.transform.pixels(images, draw)
         answers = np.array(labels, np.float32)
         if self.leave_arithmetic:
             return Batch(pixels, answers, draw)
         return Batch(self.transform.normalize(pixels, draw), answers)
+
+    def _check(self, records: list[R], shapes: list[tuple[int, ...]]) -> None:
+        """Raises DataError unless the images, of these shapes, fit the transformation and one
+        array."""
+        sizes = {s: self._out_shape(records[shapes.index(s)], s) for s in dict.fromkeys(shapes)}
+        for shape, size in sizes.items():
+            if size != sizes[shapes[0]]:
+                odd, first = (
+                    self.examples.name(records[shapes.index(s)]) for s in (shape, shapes[0])
+                )
+                raise DataError(
+                    f'{self.examples.noun} "{odd}": its image is {shape}, that of "{first}" in the'
+                    f" same batch is {shapes[0]}.",
+                    file=self.examples.path,
+                    advice="Give crop_size, resize the images, or use batch_size: 1.",
+                )
 
     def _out_shape(self, record: R, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape after the transformation; the record is named where there is none."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from moka.errors import DataError
+from moka.heap import keep_freed_memory
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class Feed(Generic[T]):
     """
 
     def __init__(self, items: Callable[[], Iterator[T]], ahead: int) -> None:
+        keep_freed_memory()
         self.waited_s = 0.0
         self._items = items
         self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)

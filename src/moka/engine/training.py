@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from moka.engine.debug_info import log_all_parameters
-from moka.engine.heap import keep_freed_memory
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.heap import keep_freed_memory
 from moka.net import Net
 
 

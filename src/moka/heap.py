@@ -1,5 +1,5 @@
-"""Activations are made and freed in every iteration; this keeps their memory from going back and
-forth between the process and the system, which costs a page fault for each 4 KB."""
+"""Batches and activations are made and freed in every iteration; this keeps their memory from
+going back and forth between the process and the system, which costs a page fault for each 4 KB."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from moka.engine import heap
+from moka import heap
 
 COUNTING = """
 import resource
 import torch
-from moka.engine.heap import keep_freed_memory
+from moka.heap import keep_freed_memory
 
 torch.set_num_threads(1)
 if {keep}:
