@@ -30,6 +30,12 @@ SOLVER = """\
 All fields of a solver's prototxt. Those from 20000 up are Moka's own or other branches' of Caffe;
 BVLC Caffe does not know them. Made by `make docs` from the comments in `caffe.proto`.
 """
+SHARED = {  # what any layer, or several types, may hold
+    "Transformation: `transform_param`": "TransformationParameter",
+    "Losses: `loss_param`": "LossParameter",
+    "Parameters: `param`": "ParamSpec",
+    "Fillers: `weight_filler`, `bias_filler` and others": "FillerParameter",
+}
 FIRST_OWN_NUMBER = 20000
 FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?://\s*(.*))?$")
 
@@ -136,7 +142,22 @@ def layers_page() -> str:
             lines += [escaped(inspect.getdoc(class_of(entry)) or ""), ""]
             if class_of(entry).fields:
                 lines += [f"Fields of `{entry.message}`:", "", *table(entry, comments), ""]
+    for heading, message in SHARED.items():
+        names = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
+        lines += [f"## {heading}", "", *message_table(message, list(names)), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def message_table(message: str, names: list[str]) -> Iterator[str]:
+    """Some fields of a message."""
+    comments = field_comments()[message]
+    fields = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
+    yield "| field | default | |"
+    yield "|---|---|---|"
+    for name in names:
+        own = " (own)" if fields[name].number >= FIRST_OWN_NUMBER else ""
+        said = escaped(comments.get(name, ""))
+        yield f"| `{name}`{own} | {default_text(fields[name])} | {said} |"
 
 
 def solver_sections() -> Iterator[tuple[str, list[str]]]:
@@ -151,22 +172,11 @@ def solver_sections() -> Iterator[tuple[str, list[str]]]:
 
 def solver_page() -> str:
     """The page of a solver's fields: free comments as they are, fields as a table."""
-    comments = field_comments()["SolverParameter"]
-    fields = caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name
     lines = [SOLVER]
     for heading, section in solver_sections():
         names = [m[1] for line in section if (m := FIELD.match(line))]
-        lines += [
-            f"## {heading[0].upper()}{heading[1:]}",
-            "",
-            "| field | default | |",
-            "|---|---|---|",
-        ]
-        for name in names:
-            own = " (own)" if fields[name].number >= FIRST_OWN_NUMBER else ""
-            said = escaped(comments.get(name, ""))
-            lines.append(f"| `{name}`{own} | {default_text(fields[name])} | {said} |")
-        lines.append("")
+        lines += [f"## {heading[0].upper()}{heading[1:]}", ""]
+        lines += [*message_table("SolverParameter", names), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

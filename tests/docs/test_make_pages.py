@@ -42,6 +42,17 @@ def test_every_type_has_its_entry(maker: ModuleType) -> None:
     assert sorted(headings) == sorted(REGISTRY)
 
 
+def test_what_several_types_share(maker: ModuleType) -> None:
+    page = maker.layers_page()
+    section = page[page.index("## Transformation: `transform_param`") :]
+    section = section[: section.index("\n## ")]
+    fields = caffe_pb2.TransformationParameter.DESCRIPTOR.fields_by_name
+    found = dict(re.findall(r"^\| `(\w+)`( \(own\))? \|", section, re.MULTILINE))
+    assert {name: bool(own) for name, own in found.items()} == {
+        name: field.number >= 20000 for name, field in fields.items()
+    }
+
+
 def test_comments_of_fields_above_and_beside(maker: ModuleType) -> None:
     comments = maker.field_comments()
     assert comments["ArgMaxParameter"]["out_max_val"].startswith("The values too: without `axis`")

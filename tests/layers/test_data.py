@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from moka.data.batches import Share
 from moka.data.datum import encode
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
 from moka.layers.data import Data, HDF5Data, ImageData, WindowData
+from moka.schema import write_binary
+from moka.schema.blobproto import from_array
 
 if TYPE_CHECKING:
+    from tests.conftest import NetMaker
     from tests.layers.conftest import LayerMaker, Shape
 
     from moka.layers import Layer
@@ -97,6 +101,48 @@ def test_data_reads_records_in_order_over_and_over(make_layer: LayerMaker, tmp_p
             labels.append(label)
     assert labels == [0, 1, 2, 3, 4] * 2
     made.close()
+
+
+def test_data_reads_its_share(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    made = data_layer(make_layer, tmp_path / "db")
+    made.attach(torch.device("cpu"), Share(1, 2))
+    assert [made()[1].tolist() for _ in range(3)] == [[1, 3], [0, 2], [4, 1]]
+    made.close()
+
+
+def test_on_a_device_only_bytes_travel(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    made = data_layer(make_layer, tmp_path / "db", "transform_param { scale: 0.5 mean_value: 1 }")
+    made.attach(torch.device("meta"), Share())  # a device without numbers: shapes and types alone
+    images, _ = made()
+    assert images.device.type == "meta"
+    assert (images.shape, images.dtype) == ((2, 1, 2, 2), torch.float32)
+    batch, _ = made.feed.next()
+    assert batch.data.dtype == np.uint8
+    made.close()
+
+
+def test_a_net_transforms_where_it_runs(
+    make_net: NetMaker, tmp_path: Path, device: torch.device
+) -> None:
+    write_images(tmp_path / "db", count=6)
+    mean = np.array([3, 1, 0, 9], np.float32).reshape(1, 1, 2, 2)
+    write_binary(tmp_path / "mean", from_array(mean))
+    net = make_net(
+        'layer { name: "d" type: "Data" top: "a" top: "b"'
+        f' data_param {{ source: "{tmp_path}/db" batch_size: 6 }}'
+        f' transform_param {{ scale: 0.5 mirror: true mean_file: "{tmp_path}/mean" }} }}'
+    )
+    images = net()["a"]
+    assert images.device.type == device.type
+    mirrored = set()
+    for k, image in enumerate(images.cpu().numpy()):
+        wanted = (np.arange(4 * k, 4 * k + 4).reshape(1, 2, 2) - mean[0]) * 0.5
+        assert image.tolist() in (wanted.tolist(), wanted[:, :, ::-1].tolist())
+        mirrored.add(image.tolist() == wanted[:, :, ::-1].tolist())
+    assert mirrored == {True, False}
+    net.close()
 
 
 def test_data_without_labels(make_layer: LayerMaker, tmp_path: Path) -> None:
