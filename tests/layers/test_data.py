@@ -270,7 +270,9 @@ def test_image_data_names_an_image_that_is_missing(make_layer: LayerMaker, tmp_p
     (tmp_path / "3.png").unlink()
     made = image_layer(make_layer, list_file)
     made()
-    with pytest.raises(DataError, match=r"list\.txt: Could not load .*/3\.png: No such file"):
+    with pytest.raises(
+        DataError, match=r"list\.txt: line 4: Could not load .*/3\.png: No such file"
+    ):
         made()
     made.close()
     (tmp_path / "0.png").unlink()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from moka.data.batches import Arrays, Batches, CursorState, ImageBatches, draw_seed, first_state
+from moka.data.datum import decode_image
 from moka.data.feed import Feed
 from moka.data.hdf5 import Hdf5Rows, append_rows
-from moka.data.images import ImageList
+from moka.data.images import ImageList, decode_sized
 from moka.data.records import DatumRecords
+from moka.data.sources import open_images
 from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.data.windows import WindowBatches
@@ -105,21 +108,22 @@ class Data(ImageSource):
     prefetch = param(positive)
 
     def make_batches(self, transform: Transform) -> Batches:
-        self.store = open_store(self.source, self.backend)
+        color, gray = transform.force_color, transform.force_gray
+        decode = partial(decode_image, force_color=color, force_gray=gray)
+        images = open_images(self.source, decode)
+        if images is None:
+            store = open_store(self.source, self.backend)
+            images = DatumRecords(store, force_color=color, force_gray=gray)
+        self.images = images
         return ImageBatches(
-            DatumRecords(
-                self.store,
-                force_color=transform.force_color,
-                force_gray=transform.force_gray,
-            ),
+            images,
             transform,
             batch_size=self.batch_size,
             start=first_state(rand_skip=self.rand_skip, is_random=transform.is_random),
         )
 
     def notes(self) -> list[str]:
-        opened = f"Opened {self.store.backend} {self.source}"
-        return [opened, *self.mean_note(), self.size_note()]
+        return [*self.images.notes(), *self.mean_note(), self.size_note()]
 
 
 @layer("ImageData", bottoms=0, tops=2)
@@ -150,24 +154,24 @@ class ImageData(ImageSource):
                 "new_height and new_width go together: "
                 f"got new_height={self.new_height}, new_width={self.new_width}."
             )
-        self.images = ImageList(
-            self.source,
-            root_folder=self.root_folder,
-            shuffle=self.shuffle,
-            color=self.is_color,
-            height=self.new_height,
-            width=self.new_width,
+        decode = partial(
+            decode_sized, color=self.is_color, height=self.new_height, width=self.new_width
         )
+        root, shuffle = self.root_folder, self.shuffle
+        images = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
+        if images is None:
+            images = ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
+        self.images = images
         is_random = transform.is_random or self.shuffle
         return ImageBatches(
-            self.images,
+            images,
             transform,
             batch_size=self.batch_size,
             start=first_state(rand_skip=self.rand_skip, is_random=is_random),
         )
 
     def later_files(self) -> list[str]:
-        return [self.images.name(line) for line in self.images.lines]
+        return self.images.later_files()
 
     def notes(self) -> list[str]:
         skipped = self.batches.start.records_read
@@ -176,6 +180,7 @@ class ImageData(ImageSource):
             f"Opening file {self.source}",
             *(["Shuffling data"] if self.shuffle else []),
             f"A total of {len(self.images)} images.",
+            *self.images.notes(),
             *([f"Skipping first {skipped} data points."] if self.rand_skip else []),
             self.size_note(),
         ]
