@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,9 +155,13 @@ def write_list(folder: Path, count: int = 5) -> Path:
 
 
 def image_layer(
-    make_layer: LayerMaker, list_file: Path, more: str = "", param: str = ""
+    make_layer: LayerMaker,
+    list_file: Path,
+    more: str = "",
+    param: str = "",
+    root: Path | None = None,
 ) -> ImageData:
-    own = f'source: "{list_file}" root_folder: "{list_file.parent}/" batch_size: 2 {param}'
+    own = f'source: "{list_file}" root_folder: "{root or list_file.parent}/" batch_size: 2 {param}'
     made = make_layer(
         with_tops("ImageData", "a b", f"image_data_param {{ {own} }} {more}"), training=True
     )
@@ -278,6 +283,155 @@ def test_image_data_names_an_image_that_is_missing(make_layer: LayerMaker, tmp_p
     (tmp_path / "0.png").unlink()
     with pytest.raises(DataError, match=r"Could not load .*/0\.png"):
         image_layer(make_layer, list_file)
+
+
+def write_class_folder(folder: Path) -> Path:
+    """Images of 4 x 6 pixels, as `write_list` makes them: a has 0 and 1, b has 2, 3 and 4."""
+    write_list(folder)
+    for k, name in enumerate("aabbb"):
+        (folder / "root" / name).mkdir(parents=True, exist_ok=True)
+        (folder / f"{k}.png").rename(folder / "root" / name / f"{k}.png")
+    return folder / "root"
+
+
+def write_shards(folder: Path, form: str = "{}") -> str:
+    """The same images in two shards, labelled with this form of their number."""
+    write_list(folder)
+    for shard, numbers in (("s-0", (0, 1, 2)), ("s-1", (3, 4))):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for k in numbers:
+                (folder / "label").write_text(form.format(k))
+                tar.add(folder / f"{k}.png", f"{k}.png")
+                tar.add(folder / "label", f"{k}.cls")
+    return f"{folder}/s-{{0..1}}.tar"
+
+
+GRAYS = torch.tensor([10.0 * k + 1 for k in range(5)])  # of blue, green and red 10k + (0, 1, 2)
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_data_from_image_files(make_layer: LayerMaker, tmp_path: Path, kind: str) -> None:
+    source = write_class_folder(tmp_path) if kind == "folder" else Path(write_shards(tmp_path))
+    made = data_layer(make_layer, source, "transform_param { scale: 2 force_gray: true }")
+    assert made.top_shapes() == [(2, 1, 4, 6), (2,)]
+    for k in range(5):
+        images, labels = made()
+        numbers = torch.tensor([2 * k % 5, (2 * k + 1) % 5])
+        wanted = numbers >= 2 if kind == "folder" else numbers
+        assert torch.equal(labels, wanted.float())
+        torch.testing.assert_close(images[:, 0, 0, 0], 2 * GRAYS[numbers], rtol=0, atol=2)
+    made.close()
+    color = data_layer(make_layer, source, "transform_param { crop_size: 3 }")
+    assert color()[0][1, :, 0, 0].tolist() == [10, 11, 12]
+    color.close()
+
+
+def test_data_skips_images_of_a_folder(make_layer: LayerMaker, tmp_path: Path) -> None:
+    source = write_class_folder(tmp_path)
+    fields = f'data_param {{ source: "{source}" batch_size: 1 rand_skip: 4 }}'
+    first = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        made = make_layer(with_tops("Data", "a b", fields))
+        assert isinstance(made, Data)
+        first.add(float(made()[0][0, 0, 0, 0]))
+        made.close()
+    assert first == {0, 10, 20, 30}
+
+
+def test_data_says_what_it_found(make_layer: LayerMaker, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    folder, shards = write_class_folder(tmp_path / "x"), write_shards(tmp_path / "y")
+    made = data_layer(make_layer, folder)
+    assert made.notes() == [
+        "5 images of 2 classes, one class after the other.",
+        'class 0 is "a": 2 images',
+        'class 1 is "b": 3 images',
+        "output data size: 2,3,4,6",
+    ]
+    made.close()
+    made = data_layer(make_layer, Path(shards))
+    assert made.notes() == ["5 images in 2 tar files.", "output data size: 2,3,4,6"]
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_image_data_from_other_sources(make_layer: LayerMaker, tmp_path: Path, kind: str) -> None:
+    """Resized, gray, after root_folder, shuffled by the seed, and going on from a state."""
+    source = write_class_folder(tmp_path) if kind == "folder" else Path(write_shards(tmp_path))
+    param = "new_height: 2 new_width: 5 is_color: false shuffle: true rand_skip: 4"
+    more = "transform_param { scale: 2 mirror: true }"
+    first, second = (
+        image_layer(make_layer, Path(source.name), more, param, tmp_path) for _ in "ab"
+    )
+    assert first.top_shapes() == [(2, 1, 2, 5), (2,)]
+    skipped = first.state().records_read
+    seen = [value for _ in range(10) for value in first()[0][:, 0, 0, 0].tolist()][-skipped % 5 :]
+    epochs = [sorted(seen[k : k + 5]) for k in range(0, 15, 5)]
+    for epoch in epochs:
+        torch.testing.assert_close(torch.tensor(epoch), 2 * GRAYS, rtol=0, atol=2)
+    second.load_state(first.state())
+    for _ in range(6):
+        for a, b in zip(first(), second(), strict=True):
+            assert torch.equal(a, b)
+    assert first.later_files() == []
+    for made in (first, second):
+        made.close()
+
+
+def test_image_data_says_what_it_found(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_class_folder(tmp_path)
+    made = image_layer(make_layer, Path("root"), param="shuffle: true", root=tmp_path)
+    assert made.notes() == [
+        "Opening file root",
+        "Shuffling data",
+        "A total of 5 images.",
+        "5 images of 2 classes.",
+        'class 0 is "a": 2 images',
+        'class 1 is "b": 3 images',
+        "output data size: 2,3,4,6",
+    ]
+    made.close()
+
+
+@pytest.mark.parametrize(("kind", "param"), [("Data", "data"), ("ImageData", "image_data")])
+def test_several_labels_from_shards(
+    make_layer: LayerMaker, tmp_path: Path, kind: str, param: str
+) -> None:
+    source = write_shards(tmp_path, "{0} 0.5 -{0}")
+    made = make_layer(
+        with_tops(kind, "a b", f'{param}_param {{ source: "{source}" batch_size: 2 }}')
+    )
+    assert isinstance(made, Data | ImageData)
+    assert made.top_shapes() == [(2, 3, 4, 6), (2, 3)]
+    assert made()[1].tolist() == [[0, 0.5, 0], [1, 0.5, -1]]
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_what_a_batch_of_image_files_was_made_of(
+    make_layer: LayerMaker, tmp_path: Path, kind: str
+) -> None:
+    source = write_class_folder(tmp_path) if kind == "folder" else Path(write_shards(tmp_path))
+    names = {"folder": ["b/2.png", "b/3.png"], "shards": ["s-0.tar/2", "s-1.tar/3"]}[kind]
+    made = data_layer(make_layer, source)
+    made()
+    made()
+    folder = source if kind == "folder" else tmp_path
+    assert made.batch_names() == [f"{folder}/{name}" for name in names]
+    made.close()
+
+
+@pytest.mark.parametrize(("kind", "param"), [("Data", "data"), ("ImageData", "image_data")])
+def test_an_empty_folder_is_no_source(
+    make_layer: LayerMaker, tmp_path: Path, kind: str, param: str
+) -> None:
+    fields = f'{param}_param {{ source: "{tmp_path}" batch_size: 1 }}'
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}: the folder holds neither a subfolder of im"
+    ):
+        make_layer(with_tops(kind, "a b", fields))
 
 
 def window_layer(

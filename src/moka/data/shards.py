@@ -25,6 +25,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.data.ahead import map_ahead
 from moka.data.batches import Loaded
 from moka.data.datum import Image
 from moka.data.images import SUFFIXES, Decode, PathLike
@@ -214,7 +215,7 @@ class TarShards:
     def __init__(self, pattern: str, decode: Decode, *, shuffle: bool = False) -> None:
         self.path: PathLike = pattern
         self.shards = find_shards(pattern)
-        self.indices = [read_index(shard) for shard in self.shards]
+        self.indices = list(map_ahead(read_index, self.shards))
         self.ends = list(itertools.accumulate(len(index.keys) for index in self.indices))
         self.decode = decode
         self.shuffle = shuffle
@@ -224,7 +225,7 @@ class TarShards:
 
     def notes(self) -> list[str]:
         """How many examples there are."""
-        return [f"Found {len(self)} images in {len(self.shards)} tar files."]
+        return [f"{len(self)} images in {len(self.shards)} tar files."]
 
     def later_files(self) -> list[str]:
         """None: every shard has been opened."""

@@ -92,15 +92,23 @@ class ImageSource(Source):
 class Data(ImageSource):
     """Images and labels from a database of Datum records, in key order, over and over.
 
+    Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
+    are labelled 0, 1, ... in the order of their names (the log says which is which), or tar shards
+    in WebDataset's form, shards/train-{000..127}.tar or shards/*.tar, each example an image such
+    as 0001.jpg with its label in 0001.cls, or in 0001.json as "label" or "cls". Such images come
+    as they are stored, class after class in a folder: ImageData shuffles them.
+
     Tops: data (batch_size, C, H, W) float, after the transformation; optionally labels
-    (batch_size,), or (batch_size, n) from records that hold n labels each (made by
-    `convert_imageset -label_count`; BVLC Caffe sees the first of them alone). Messages: data_param
-    (`source`, `batch_size`, `backend`, `rand_skip`, `prefetch`: how many batches are made ahead),
-    transform_param. The images of a batch have one size, that of another batch may differ.
+    (batch_size,), or (batch_size, n) from records or examples that hold n labels each (made by
+    `convert_imageset -label_count`; BVLC Caffe sees the first of them alone; in a .cls blanks
+    stand between them, in a .json they are a list). Messages: data_param (`source`, `batch_size`,
+    `backend`, `rand_skip`, `prefetch`: how many batches are made ahead), transform_param. The
+    images of a batch have one size, that of another batch may differ.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
-    named); images that differ in size, or have other numbers of labels, within a batch; what the
-    transformation refuses.
+    named); a folder without subfolders, or a class without images; a shard that is broken or
+    compressed, an example in it without an image or a label; images that differ in size, or have
+    other numbers of labels, within a batch; what the transformation refuses.
     """
 
     backend = param()
@@ -130,15 +138,19 @@ class Data(ImageSource):
 class ImageData(ImageSource):
     """Images and labels from a list of image files, over and over.
 
-    Tops: data (batch_size, C, H, W) float, after the transformation; labels (batch_size,).
-    Messages: image_data_param (`source`: the list, a path and a label on each line, split at the
-    last blank; `root_folder`: put before each path as it is; `new_height`, `new_width`: resize to
-    this, both or none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order
-    in each epoch; `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images
-    of a batch have one size, that of another batch may differ.
+    Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.
 
-    Errors: a list or an image that is missing or cannot be read (its path is named); images that
-    differ in size within a batch; what the transformation refuses.
+    Tops: data (batch_size, C, H, W) float, after the transformation; labels (batch_size,), or
+    (batch_size, n) from shards with n labels an example. Messages: image_data_param (`source`: the
+    list, a path and a label on each line, split at the last blank; `root_folder`: put before each
+    path as it is, and before a folder or shards; `new_height`, `new_width`: resize to this, both or
+    none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order in each epoch;
+    `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have
+    one size, that of another batch may differ.
+
+    Errors: a list or an image that is missing or cannot be read (its line and path are named); what
+    is wrong with a folder or shards, see Data; images that differ in size within a batch; what the
+    transformation refuses.
     """
 
     root_folder = param()

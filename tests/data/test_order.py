@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from moka.data.order import numbers
+
+COUNT = 6
+
+
+@pytest.mark.parametrize("start", [0, 2, 5, 6, 13])
+def test_in_order_and_over_again(start: int) -> None:
+    got = list(islice(numbers(COUNT, start, shuffle=False, seed=5), 20))
+    assert got == [(start + i) % COUNT for i in range(20)]
+
+
+@pytest.mark.parametrize("start", [0, 4, 6, 13])
+def test_shuffled_anew_in_each_epoch(start: int) -> None:
+    straight = list(islice(numbers(COUNT, 0, shuffle=True, seed=5), 10 * COUNT))
+    epochs = [tuple(straight[k : k + COUNT]) for k in range(0, 10 * COUNT, COUNT)]
+    assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
+    assert len(set(epochs)) > 5
+    later = islice(numbers(COUNT, start, shuffle=True, seed=5), 10 * COUNT - start)
+    assert list(later) == straight[start:]
+    assert list(islice(numbers(COUNT, 0, shuffle=True, seed=6), COUNT)) != straight[:COUNT]
+
+
+def test_numbers_are_pythons_own() -> None:
+    """Records made with them can be stored and compared."""
+    assert type(next(numbers(COUNT, 0, shuffle=True, seed=5))) is int
