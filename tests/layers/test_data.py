@@ -1,4 +1,4 @@
-"""Layers that read files. What the data sets themselves do is tested in tests/data."""
+"""Layers that read images. What the data sets themselves do is tested in tests/data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,12 +14,10 @@ import torch
 from moka.data.datum import encode
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
-from moka.layers.data import Data, HDF5Data, ImageData, WindowData
+from moka.layers.data import Data, ImageData, WindowData
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import LayerMaker, Shape
-
-    from moka.layers import Layer
+    from tests.layers.conftest import LayerMaker
 
 
 def with_tops(kind: str, tops: str, more: str) -> str:
@@ -57,13 +54,6 @@ def with_tops(kind: str, tops: str, more: str) -> str:
         ),
         ("Data", 'data_param { source: "x" }', "batch_size is missing"),
         ("Data", 'data_param { source: "x" batch_size: 0 }', "batch_size must be > 0, got 0"),
-        ("HDF5Data", 'hdf5_data_param { source: "x" }', "batch_size is missing"),
-        ("HDF5Data", "hdf5_data_param { batch_size: 1 }", "source is missing"),
-        (
-            "HDF5Data",
-            'hdf5_data_param { source: "x" batch_size: 1 } transform_param { scale: 2 }',
-            "HDF5Data does not transform data",
-        ),
     ],
 )
 def test_refused(make_layer: LayerMaker, kind: str, more: str, message: str) -> None:
@@ -524,80 +514,6 @@ def test_window_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path
         made.close()
 
 
-def write_rows(folder: Path) -> Path:
-    """Datasets a (rows 0 to 4, two columns) and b in two files, and their list."""
-    rows = np.arange(10.0).reshape(5, 2)
-    for name, part in (("one", slice(0, 3)), ("two", slice(3, 5))):
-        with h5py.File(folder / f"{name}.h5", "w") as file:
-            file["a"], file["b"] = rows[part], np.arange(5)[part]
-    (folder / "list.txt").write_text(f"{folder}/one.h5\n{folder}/two.h5\n")
-    return folder / "list.txt"
-
-
-def test_hdf5_data_runs_across_files(make_layer: LayerMaker, tmp_path: Path) -> None:
-    fields = f'hdf5_data_param {{ source: "{write_rows(tmp_path)}" batch_size: 4 }}'
-    made = make_layer(with_tops("HDF5Data", "a b", fields))
-    assert made.top_shapes() == [(4, 2), (4,)]
-    first, second = made(), made()
-    assert first[1].tolist() == [0, 1, 2, 3]
-    assert second[1].tolist() == [4, 0, 1, 2]
-    assert first[0].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert first[1].dtype == torch.float32
-
-
-def test_hdf5_data_shuffled_has_every_row_once_an_epoch(
-    make_layer: LayerMaker, tmp_path: Path
-) -> None:
-    fields = f'hdf5_data_param {{ source: "{write_rows(tmp_path)}" batch_size: 5 shuffle: true }}'
-    made = make_layer(with_tops("HDF5Data", "b", fields))
-    epochs = [made()[0].tolist() for _ in range(6)]
-    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) > 1
-
-
-def output_layer(make_layer: LayerMaker, file: Path, *shapes: Shape) -> Layer:
-    return make_layer(
-        f'type: "HDF5Output" hdf5_output_param {{ file_name: "{file}" }}', *shapes or ((2, 3), (2,))
-    )
-
-
-def test_hdf5_output_adds_the_rows_of_each_pass(make_layer: LayerMaker, tmp_path: Path) -> None:
-    file = tmp_path / "out.h5"
-    file.write_text("something older")
-    made = output_layer(make_layer, file)
-    assert file.read_text() == "something older"
-    for k in range(2):
-        assert not made(torch.full((2, 3), float(k)), torch.tensor([k, k + 0.5]))
-    with h5py.File(file) as written:
-        assert sorted(written) == ["data", "label"]
-        assert written["data"].shape == (4, 3, 1, 1)
-        assert written["data"][:, 2, 0, 0].tolist() == [0, 0, 1, 1]
-        assert written["label"].shape == (4, 1, 1, 1)
-        assert written["label"][:, 0, 0, 0].tolist() == [0, 0.5, 1, 1.5]
-
-
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        (((2, 3), (3,)), r"as many labels as rows of data, got \(2, 3\) and \(3,\)"),
-        (((2, 1, 1, 1, 1), (2,)), "blobs of at most 4 axes"),
-        (((), ()), "as many labels as rows"),
-    ],
-)
-def test_hdf5_output_refuses(
-    make_layer: LayerMaker, tmp_path: Path, shapes: tuple[Shape, Shape], message: str
-) -> None:
-    with pytest.raises(NetError, match=message):
-        output_layer(make_layer, tmp_path / "out.h5", *shapes)
-
-
-def test_hdf5_output_needs_a_folder_and_a_name(make_layer: LayerMaker, tmp_path: Path) -> None:
-    with pytest.raises(NetError, match=r"missing/out\.h5.*missing cannot be written"):
-        output_layer(make_layer, tmp_path / "missing" / "out.h5")
-    with pytest.raises(NetError, match="file_name is missing"):
-        make_layer('type: "HDF5Output"', (1,), (1,))
-
-
 def test_what_the_last_batch_was_made_of(make_layer: LayerMaker, tmp_path: Path) -> None:
     write_images(tmp_path / "db")
     made = data_layer(make_layer, tmp_path / "db")
@@ -613,13 +529,8 @@ def test_files_that_batches_will_need(make_layer: LayerMaker, tmp_path: Path) ->
     images = image_layer(make_layer, write_list(tmp_path))
     windows = window_layer(make_layer, tmp_path)
     data = data_layer(make_layer, tmp_path / "db")
-    rows = write_rows(tmp_path)
-    fields = f'hdf5_data_param {{ source: "{rows}" batch_size: 4 }}'
-    hdf5 = make_layer(with_tops("HDF5Data", "a b", fields))
-    assert isinstance(hdf5, HDF5Data)
     assert images.later_files() == [f"{tmp_path}/{k}.png" for k in range(5)]
     assert windows.later_files() == [f"{tmp_path}/a.png"]
-    assert hdf5.later_files() == [f"{tmp_path}/{name}.h5" for name in ("one", "two")]
     assert data.later_files() == []
     for made in (images, windows, data):
         made.close()

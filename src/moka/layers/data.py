@@ -1,9 +1,7 @@
-"""Layers that read and write files: databases, images, windows of images, and HDF5."""
+"""Layers that read images: from databases, lists, folders, tar shards, and windows of images."""
 
 from __future__ import annotations
 
-import logging
-import os
 from functools import partial
 
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor
 from moka.data.batches import Arrays, Batches, CursorState, ImageBatches, draw_seed, first_state
 from moka.data.datum import decode_image
 from moka.data.feed import Feed
-from moka.data.hdf5 import Hdf5Rows, append_rows
 from moka.data.images import ImageList, decode_sized
 from moka.data.records import DatumRecords
 from moka.data.sources import open_images
@@ -20,11 +17,9 @@ from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.data.windows import WindowBatches
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, not_negative, param, positive
+from moka.layers.base import Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.source import Source
-
-log = logging.getLogger("moka.detail")
 
 
 class ImageSource(Source):
@@ -260,90 +255,3 @@ class WindowData(ImageSource):
             f"Crop mode: {self.crop_mode}",
             self.size_note(),
         ]
-
-
-@layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param")
-class HDF5Data(Source):
-    """Rows of the datasets of HDF5 files, named by the tops, over and over.
-
-    Tops: (batch_size, ...), float. Message: hdf5_data_param (`source`: a text file that names one
-    HDF5 file a line; `shuffle`: files and the rows in a file are shuffled in each epoch). Batches
-    run across files; integers are converted.
-
-    Errors: files or datasets that are missing; a transform_param, which this layer does not use.
-    """
-
-    source = param(required=True)
-    batch_size = param(positive, required=True)
-    shuffle = param()
-
-    def setup(self) -> None:
-        if self.config.HasField("transform_param"):
-            raise NetError(f"{self.config.type} does not transform data: drop transform_param.")
-        seed = draw_seed() if self.shuffle else None
-        self.rows = Hdf5Rows(self.source, list(self.config.top), seed)
-        self.load_state(CursorState())
-
-    def top_shapes(self) -> list[Shape]:
-        return [(self.batch_size, *shape) for shape in self.rows.row_shapes]
-
-    def forward(self) -> list[Tensor]:
-        self.records_read += self.batch_size
-        return [torch.from_numpy(array) for array in next(self.batches)]
-
-    def state(self) -> CursorState:
-        return CursorState(self.records_read, self.rows.seed)
-
-    def load_state(self, state: CursorState) -> None:
-        if state.seed is not None:
-            self.rows.seed = state.seed
-        self.records_read = state.records_read
-        self.batches = self.rows.batches(self.batch_size, state.records_read)
-
-    def later_files(self) -> list[str]:
-        return self.rows.files
-
-    def notes(self) -> list[str]:
-        return [
-            f"Loading list of HDF5 filenames from: {self.source}",
-            f"Number of HDF5 files: {len(self.rows.files)}",
-        ]
-
-
-@layer("HDF5Output", bottoms=2, tops=0, message="hdf5_output_param", fixed_bottoms=(0, 1))
-class HDF5Output(Layer):
-    """Writes its bottoms to an HDF5 file, as the datasets "data" and "label".
-
-    Bottoms: two blobs of at most 4 axes and the same first one, N; they take no gradient. The
-    datasets are (N, C, H, W), missing axes 1. Each pass adds its rows; the first one starts the
-    file anew. Message: hdf5_output_param (`file_name`). (BVLC Caffe ends with an error in the
-    second pass.)
-
-    Errors: another number of axes or rows; a file that cannot be written.
-    """
-
-    file_name = param(required=True)
-
-    def setup(self, data: Shape, label: Shape) -> None:
-        folder = os.path.dirname(self.file_name) or "."
-        if not os.access(folder, os.W_OK):
-            raise NetError(f"Failed to open HDF5 file{self.file_name}: {folder} cannot be written.")
-        self.passes = 0
-
-    def top_shapes(self, data: Shape, label: Shape) -> list[Shape]:
-        if len(data) > 4 or len(label) > 4:
-            raise NetError(f"writes blobs of at most 4 axes, got {data} and {label}.")
-        if data[:1] != label[:1] or not data:
-            raise NetError(f"needs as many labels as rows of data, got {data} and {label}.")
-        return []
-
-    def forward(self, data: Tensor, label: Tensor) -> list[Tensor]:
-        log.info("Saving HDF5 file %s", self.file_name)
-        columns = {
-            name: tensor.detach().cpu().reshape(*tensor.shape, *(1,) * (4 - tensor.dim())).numpy()
-            for name, tensor in (("data", data), ("label", label))
-        }
-        append_rows(self.file_name, columns, afresh=self.passes == 0)
-        self.passes += 1
-        log.info("Successfully saved %d rows", len(data))
-        return []
