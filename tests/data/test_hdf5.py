@@ -53,7 +53,7 @@ def test_rows_that_differ_from_those_of_the_first_file(source: str) -> None:
 
 def test_a_file_of_the_list_that_is_missing(source: str) -> None:
     Path("two.h5").unlink()
-    with pytest.raises(DataError, match=r"^two\.h5: Failed opening HDF5 file: .*No such file"):
+    with pytest.raises(DataError, match=r"^two\.h5: Failed opening HDF5 file: No such file"):
         Hdf5Rows(source, ["data"])
 
 
@@ -63,6 +63,11 @@ def test_a_list_that_is_missing_or_empty(source: str) -> None:
     Path("empty.txt").write_text("\n \n")
     with pytest.raises(DataError, match=r"empty\.txt: the list names no file"):
         read_list("empty.txt")
+
+
+def test_a_list_that_is_a_file_of_rows(source: str) -> None:
+    with pytest.raises(DataError, match=r"one\.h5: this is an HDF5 file, not a list of some"):
+        read_list("one.h5")
 
 
 def test_datasets_are_float32_in_the_order_asked_for(source: str) -> None:
@@ -85,7 +90,8 @@ def test_datasets_are_float32_in_the_order_asked_for(source: str) -> None:
         ({"a": [1j]}, ["a"], 'the dataset "a" does not hold numbers but complex128'),
         ({"a": h5py.Empty("f")}, ["a"], "a has shape None"),
         ({"a": 1.0}, ["a"], "rows"),
-        ({"a/b": 1.0}, ["a"], "no dataset is named a; found a"),
+        ({"a/b": 1.0, "c": 1.0}, ["a"], r"no dataset is named a; found a/, c\."),
+        ({}, ["a"], r"no dataset is named a; found none\."),
         ({"a": np.zeros((0, 2))}, ["a"], "rows"),
     ],
 )
@@ -107,12 +113,37 @@ def test_numbers_of_all_kinds(source: str, dtype: str) -> None:
     assert values.tolist() == [[0, 1], [1, 1]]
 
 
-@pytest.mark.parametrize("content", [None, b"junk"])
-def test_files_that_are_none(source: str, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"No such file or directory\.$"),
+        (b"junk", "file signature not found"),
+        (b"", "file signature not found"),
+    ],
+)
+def test_files_that_are_none(source: str, content: bytes | None, says: str) -> None:
     if content is not None:
         Path("bad.h5").write_bytes(content)
-    with pytest.raises(DataError, match=r"bad\.h5: Failed opening HDF5 file"):
+    with pytest.raises(DataError, match=rf"bad\.h5: Failed opening HDF5 file: .*{says}"):
         read_datasets("bad.h5", ["data"])
+
+
+def test_a_file_that_was_cut_off(source: str) -> None:
+    Path("one.h5").write_bytes(Path("one.h5").read_bytes()[:1500])
+    with pytest.raises(DataError, match=r"one\.h5: Failed opening HDF5 file: .*truncated file"):
+        Hdf5Rows(source, ["data"])
+
+
+def test_rows_that_are_damaged(source: str) -> None:
+    with h5py.File("one.h5", "w") as file:
+        rows = np.random.default_rng(1).random((1000, 50))
+        file.create_dataset("data", data=rows, chunks=(100, 50), compression="gzip")
+    content = bytearray(Path("one.h5").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 10000] = bytes(10000)
+    Path("one.h5").write_bytes(content)
+    with pytest.raises(DataError, match=r"one\.h5: Failed opening HDF5 file: .*read data"):
+        read_datasets("one.h5", ["data"])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])

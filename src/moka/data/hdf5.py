@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from moka.data.batches import ORDER, CursorState, generator
 from moka.errors import DataError
-from moka.hdf5 import import_h5py
+from moka.hdf5 import import_h5py, is_hdf5
 
 Array = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
@@ -36,6 +36,12 @@ def read_list(source: PathLike) -> list[str]:
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
             advice="`source` is a text file with the name of an HDF5 file on each line.",
         ) from None
+    if is_hdf5(source):
+        raise DataError(
+            "this is an HDF5 file, not a list of some.",
+            file=source,
+            advice="`source` is a text file with the name of an HDF5 file on each line.",
+        )
     files = [name for name in map(str.strip, text.splitlines()) if name]
     if not files:
         raise DataError("the list names no file.", file=source)
@@ -54,8 +60,11 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
         with h5py.File(file, "r") as opened:
             missing = [name for name in names if not isinstance(opened.get(name), h5py.Dataset)]
             if missing:
+                found = ", ".join(
+                    f"{k}/" if isinstance(v, h5py.Group) else k for k, v in opened.items()
+                )
                 raise DataError(
-                    f"no dataset is named {', '.join(missing)}; found {', '.join(opened)}.",
+                    f"no dataset is named {', '.join(missing)}; found {found or 'none'}.",
                     advice="The tops of an HDF5Data layer are the names of the datasets.",
                 )
             datasets = [opened[name] for name in names]
@@ -63,8 +72,10 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
             yield datasets
     except DataError as error:
         raise error.at(file=file) from None
-    except OSError as error:
-        raise DataError(f"Failed opening HDF5 file: {error}.", file=file) from None
+    except (OSError, RuntimeError) as error:  # h5py has both for broken files
+        number = getattr(error, "errno", None)
+        fact = os.strerror(number) if number else str(error)
+        raise DataError(f"Failed opening HDF5 file: {fact}.", file=file) from None
 
 
 def _check(datasets: Mapping[str, Any]) -> None:
