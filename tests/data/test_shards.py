@@ -86,6 +86,7 @@ def test_patterns_name_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert find_shards("{x,a-?}.tar") == ["x.tar", "a-9.tar"]
     assert find_shards("{x,{x,a-9}}.tar") == ["x.tar", "a-9.tar"]
     assert find_shards("b[1].tar") == ["b[1].tar"]
+    assert find_shards("{b[1],x}.tar") == ["b[1].tar", "x.tar"]
     assert find_shards("{x,y}.tar") == ["{x,y}.tar"]
 
 
@@ -178,17 +179,16 @@ def test_forms_of_tar(tmp_path: Path, form: int) -> None:
     assert np.asarray(made.load(records).labels).tolist() == [4, 4]
 
 
-def test_folders_and_links_are_no_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.GNUTYPE_SPARSE]
+)
+def test_what_is_no_plain_file_is_no_part(tmp_path: Path, kind: bytes) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        folder = tarfile.TarInfo("a.png")
-        folder.type = tarfile.DIRTYPE
-        tar.addfile(folder)
-        link = tarfile.TarInfo("b.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "c.png"
-        tar.addfile(link)
-        label = tarfile.TarInfo("b.cls")
-        tar.addfile(label)
-    with pytest.raises(DataError, match='example "b" has no image; its parts are: cls'):
+        other = tarfile.TarInfo("b.png")
+        other.type = kind
+        for member in (other, tarfile.TarInfo("b.cls")):
+            tar.addfile(member)
+    with pytest.raises(DataError, match=r'example "b" has no image; its parts are: cls\.'):
         shards_of(tmp_path / "a.tar")
 
 

@@ -316,6 +316,18 @@ def test_data_from_image_files(make_layer: LayerMaker, tmp_path: Path, kind: str
     color.close()
 
 
+@pytest.mark.parametrize(("more", "channels"), [("", 1), ("force_color: true", 3)])
+def test_gray_files_become_colored_if_forced(
+    make_layer: LayerMaker, tmp_path: Path, more: str, channels: int
+) -> None:
+    for k in range(2):
+        (tmp_path / "root" / f"{k}").mkdir(parents=True)
+        cv2.imwrite(f"{tmp_path}/root/{k}/x.png", np.full((4, 6), 7, np.uint8))
+    made = data_layer(make_layer, tmp_path / "root", f"transform_param {{ {more} }}")
+    assert torch.equal(made()[0], torch.full((2, channels, 4, 6), 7.0))
+    made.close()
+
+
 def test_data_skips_images_of_a_folder(make_layer: LayerMaker, tmp_path: Path) -> None:
     source = write_class_folder(tmp_path)
     fields = f'data_param {{ source: "{source}" batch_size: 1 rand_skip: 4 }}'
