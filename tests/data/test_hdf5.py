@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from moka.data.hdf5 import Hdf5Rows, append_rows, read_datasets, read_list
+from moka.data import hdf5
+from moka.data.batches import ORDER, CursorState, generator
+from moka.data.hdf5 import Hdf5Rows, append_rows, read_datasets, read_list, read_shapes
 from moka.errors import DataError
+
+START = CursorState()
 
 
 @pytest.fixture
@@ -40,12 +45,16 @@ def test_names_in_a_list_are_bytes(source: str) -> None:
 
 def test_rows_that_differ_from_those_of_the_first_file(source: str) -> None:
     write("two.h5", data=np.zeros((4, 3)), label=np.zeros(4))
-    batches = Hdf5Rows(source, ["data", "label"]).batches(2)
-    next(batches)
     with pytest.raises(
         DataError, match=r"two.h5: the rows of data have shape \(3,\), those of one"
     ):
-        next(batches)
+        Hdf5Rows(source, ["data", "label"])
+
+
+def test_a_file_of_the_list_that_is_missing(source: str) -> None:
+    Path("two.h5").unlink()
+    with pytest.raises(DataError, match=r"^two\.h5: Failed opening HDF5 file: No such file"):
+        Hdf5Rows(source, ["data"])
 
 
 def test_a_list_that_is_missing_or_empty(source: str) -> None:
@@ -54,6 +63,11 @@ def test_a_list_that_is_missing_or_empty(source: str) -> None:
     Path("empty.txt").write_text("\n \n")
     with pytest.raises(DataError, match=r"empty\.txt: the list names no file"):
         read_list("empty.txt")
+
+
+def test_a_list_that_is_a_file_of_rows(source: str) -> None:
+    with pytest.raises(DataError, match=r"one\.h5: this is an HDF5 file, not a list of some"):
+        read_list("one.h5")
 
 
 def test_datasets_are_float32_in_the_order_asked_for(source: str) -> None:
@@ -67,9 +81,17 @@ def test_datasets_are_float32_in_the_order_asked_for(source: str) -> None:
     ("datasets", "names", "says"),
     [
         ({"data": [[1.0]]}, ["data", "lable"], "no dataset is named lable; found data"),
-        ({"a": [1.0, 2.0], "b": [1.0]}, ["a", "b"], "must have equal numbers of rows, at least 1"),
+        (
+            {"a": [1.0, 2.0], "b": [1.0]},
+            ["a", "b"],
+            r"must have equal numbers of rows, at least 1: a has shape \(2,\), b has .* \(1,\)\.$",
+        ),
+        ({"a": ["cat"]}, ["a"], 'the dataset "a" does not hold numbers but object'),
+        ({"a": [1j]}, ["a"], 'the dataset "a" does not hold numbers but complex128'),
+        ({"a": h5py.Empty("f")}, ["a"], "a has shape None"),
         ({"a": 1.0}, ["a"], "rows"),
-        ({"a/b": 1.0}, ["a"], "no dataset is named a; found a"),
+        ({"a/b": 1.0, "c": 1.0}, ["a"], r"no dataset is named a; found a/, c\."),
+        ({}, ["a"], r"no dataset is named a; found none\."),
         ({"a": np.zeros((0, 2))}, ["a"], "rows"),
     ],
 )
@@ -77,32 +99,67 @@ def test_datasets_that_do_not_fit(
     source: str, datasets: dict[str, Any], names: list[str], says: str
 ) -> None:
     write("bad.h5", **datasets)
-    with pytest.raises(DataError, match=rf"bad\.h5: .*{says}"):
-        read_datasets("bad.h5", names)
+    for read in (read_shapes, read_datasets):
+        with pytest.raises(DataError, match=rf"^bad\.h5: .*{says}"):
+            read("bad.h5", names)
 
 
-@pytest.mark.parametrize("content", [None, b"junk"])
-def test_files_that_are_none(source: str, content: bytes | None) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool", "float16", "float64"])
+def test_numbers_of_all_kinds(source: str, dtype: str) -> None:
+    write("kinds.h5", a=np.array([[0, 1], [1, 1]], dtype))
+    assert read_shapes("kinds.h5", ["a"]) == [(2, 2)]
+    (values,) = read_datasets("kinds.h5", ["a"])
+    assert values.dtype == np.float32
+    assert values.tolist() == [[0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"No such file or directory\.$"),
+        (b"junk", "file signature not found"),
+        (b"", "file signature not found"),
+    ],
+)
+def test_files_that_are_none(source: str, content: bytes | None, says: str) -> None:
     if content is not None:
         Path("bad.h5").write_bytes(content)
-    with pytest.raises(DataError, match=r"bad\.h5: Failed opening HDF5 file"):
+    with pytest.raises(DataError, match=rf"bad\.h5: Failed opening HDF5 file: .*{says}"):
         read_datasets("bad.h5", ["data"])
+
+
+def test_a_file_that_was_cut_off(source: str) -> None:
+    Path("one.h5").write_bytes(Path("one.h5").read_bytes()[:1500])
+    with pytest.raises(DataError, match=r"one\.h5: Failed opening HDF5 file: .*truncated file"):
+        Hdf5Rows(source, ["data"])
+
+
+def test_rows_that_are_damaged(source: str) -> None:
+    with h5py.File("one.h5", "w") as file:
+        rows = np.random.default_rng(1).random((1000, 50))
+        file.create_dataset("data", data=rows, chunks=(100, 50), compression="gzip")
+    content = bytearray(Path("one.h5").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 10000] = bytes(10000)
+    Path("one.h5").write_bytes(content)
+    with pytest.raises(DataError, match=r"one\.h5: Failed opening HDF5 file: .*read data"):
+        read_datasets("one.h5", ["data"])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
 def test_batches_run_across_files_and_start_over(source: str, size: int) -> None:
     rows = Hdf5Rows(source, ["data", "label"])
     assert rows.row_shapes == [(2,), ()]
-    for k, (data, label) in enumerate(islice(rows.batches(size), 6)):
+    for k, (data, label) in enumerate(islice(rows.batches(size, START), 6)):
         wanted = [(k * size + i) % 7 for i in range(size)]
         np.testing.assert_array_equal(label, wanted)
         np.testing.assert_array_equal(data, [[v, v + 0.5] for v in wanted])
 
 
 def test_shuffling_keeps_rows_whole_and_visits_each_once_an_epoch(source: str) -> None:
-    rows = Hdf5Rows(source, ["data", "label"], seed=3)
+    rows = Hdf5Rows(source, ["data", "label"], shuffle=True)
     orders = []
-    for data, label in islice(rows.batches(7), 6):
+    for data, label in islice(rows.batches(7, CursorState(0, 3)), 6):
         np.testing.assert_array_equal(data, np.stack([label, label + 0.5], axis=1))
         orders.append(tuple(label.tolist()))
         assert sorted(orders[-1]) == list(range(7))
@@ -113,13 +170,74 @@ def test_shuffling_keeps_rows_whole_and_visits_each_once_an_epoch(source: str) -
     assert all(sorted(order[:3]) == [0, 1, 2] or sorted(order[4:]) == [0, 1, 2] for order in orders)
 
 
-@pytest.mark.parametrize("seed", [None, 3])
-@pytest.mark.parametrize("skip", [1, 3, 4, 6, 7, 20])
-def test_going_on_after_some_rows(source: str, seed: int | None, skip: int) -> None:
-    straight = Hdf5Rows(source, ["label"], seed).batches(1)
-    resumed = Hdf5Rows(source, ["label"], seed).batches(1, skip)
-    rows = [float(label[0]) for (label,) in islice(straight, skip + 9)]
-    assert [float(label[0]) for (label,) in islice(resumed, 9)] == rows[skip:]
+def slow_rows(
+    source: str, count: int, *, shuffle: bool, seed: int | None
+) -> list[tuple[str, float]]:
+    """Names and values of the first rows, one after the other."""
+    files = [
+        (name, values)
+        for name in read_list(source)
+        for (values,) in [read_datasets(name, ["label"])]
+    ]
+    found: list[tuple[str, float]] = []
+    for epoch in itertools.count():
+        rng = generator(seed, ORDER, epoch)
+        for i in rng.permutation(len(files)) if shuffle else range(len(files)):
+            name, values = files[i]
+            for row in rng.permutation(len(values)) if shuffle else range(len(values)):
+                found.append((f"{name} row {row}", float(values[row])))
+        if len(found) >= count:
+            return found[:count]
+    raise AssertionError
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 5, 9, 16])
+@pytest.mark.parametrize("skip", [0, 1, 3, 4, 6, 7, 20])
+def test_rows_after_some_rows(source: str, shuffle: bool, size: int, skip: int) -> None:
+    write("three.h5", data=np.zeros((1, 2)), label=[9])
+    Path("list.txt").write_text("one.h5\ntwo.h5\nthree.h5\none.h5\n")
+    wanted = slow_rows(source, skip + 3 * size, shuffle=shuffle, seed=4)[skip:]
+    rows = Hdf5Rows(source, ["label"], shuffle=shuffle)
+    after = CursorState(skip, 4)
+    assert rows.record_names(after, 3 * size) == [name for name, _ in wanted]
+    got = [value for (label,) in islice(rows.batches(size, after), 3) for value in label.tolist()]
+    assert got == [value for _, value in wanted]
+
+
+def test_another_seed_is_another_order(source: str) -> None:
+    rows = Hdf5Rows(source, ["label"], shuffle=True)
+    orders = {tuple(next(rows.batches(7, CursorState(0, seed)))[0]) for seed in range(5)}
+    assert len(orders) > 3
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_file_is_read_when_it_is_turned_to(
+    source: str, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only one of a list once."""
+    Path("list.txt").write_text("one.h5\ntwo.h5\n" if files == 2 else "one.h5\n")
+    read: list[str] = []
+
+    def counting(file: str, names: list[str]) -> Any:
+        read.append(file)
+        return read_datasets(file, names)
+
+    monkeypatch.setattr(hdf5, "read_datasets", counting)
+    batches = Hdf5Rows(source, ["label"]).batches(3, START)
+    for _ in range(7):
+        next(batches)
+    assert read == (["one.h5"] if files == 1 else ["one.h5", "two.h5"] * 3)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_batch_is_the_callers_to_change(source: str, shuffle: bool) -> None:
+    Path("list.txt").write_text("one.h5\n")
+    batches = Hdf5Rows(source, ["label"], shuffle=shuffle).batches(3, CursorState(0, 1))
+    for _ in range(3):
+        (label,) = next(batches)
+        assert sorted(label) == [0, 1, 2]
+        label[:] = 7
 
 
 def test_rows_are_appended_or_start_afresh(tmp_path: Path) -> None:

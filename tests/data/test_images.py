@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from moka.data.images import ImageList, ListLine, parse_line, read_image, read_list, resize
+from moka.data.images import (
+    ImageList,
+    Labelled,
+    decode_sized,
+    parse_line,
+    read_image,
+    read_list,
+    resize,
+)
 from moka.errors import DataError
 
 Array = NDArray[Any]
+IN_COLOR = partial(decode_sized, color=True)
 BGR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 
 
@@ -75,10 +85,13 @@ def test_an_image_that_is_missing(tmp_path: Path) -> None:
         read_image(tmp_path / "no.png", color=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image"])
-def test_a_file_that_is_no_image(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "the file is empty"), (b"no image", "the image cannot be decoded")],
+)
+def test_a_file_that_is_no_image(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "no.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"^Could not load .*/no\.png: .*cannot be decoded"):
+    with pytest.raises(DataError, match=rf"^Could not load .*/no\.png: {says}\.$"):
         read_image(tmp_path / "no.png", color=True)
 
 
@@ -107,7 +120,7 @@ def test_lines_are_split_at_the_last_blank(line: str, path: str, label: int) -> 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_read_list(tmp_path: Path, ending: str) -> None:
     (tmp_path / "list.txt").write_bytes(ending.join(["a 1", "", "b\x0b\xe9 2", "c"]).encode())
-    assert read_list(tmp_path / "list.txt") == [("a", 1), ("b\x0b\xe9", 2), ("c", 0)]
+    assert read_list(tmp_path / "list.txt") == [("a", 1, 1), ("b\x0b\xe9", 2, 3), ("c", 0, 4)]
 
 
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -115,8 +128,8 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(name + b" 1\n")
     encoded = cv2.imencode(".png", BGR)[1].tobytes()
     (tmp_path / name.decode(errors="surrogateescape")).write_bytes(encoded)
-    images = ImageList(tmp_path / "list.txt", root_folder=f"{tmp_path}/")
-    loaded = images.load([images.lines[0]])
+    images = ImageList(tmp_path / "list.txt", IN_COLOR, root_folder=f"{tmp_path}/")
+    loaded = images.load([images.files[0]])
     np.testing.assert_array_equal(loaded.images[0], BGR.transpose(2, 0, 1))
 
 
@@ -146,25 +159,25 @@ def list_file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("start", [0, 2, 5, 6, 13])
 @pytest.mark.parametrize("step", [1, 4, 8])
 def test_images_come_in_order_and_start_over(list_file: Path, start: int, step: int) -> None:
-    got = islice(ImageList(list_file).records(start, None, step), 10)
+    got = islice(ImageList(list_file, IN_COLOR).records(start, None, step), 10)
     assert [line.label // 10 for line in got] == [(start + step * i) % COUNT for i in range(10)]
 
 
 @pytest.mark.parametrize("start", [0, 4, 6, 13])
 def test_shuffled_images_do_too(list_file: Path, start: int) -> None:
-    images = ImageList(list_file, shuffle=True)
+    images = ImageList(list_file, IN_COLOR, shuffle=True)
     straight = list(islice(images.records(0, 5), 10 * COUNT))
     assert list(islice(images.records(start, 5), 10 * COUNT - start)) == straight[start:]
     assert list(islice(images.records(start, 5, 2), 10)) == straight[start : start + 20 : 2]
     epochs = [tuple(straight[k : k + COUNT]) for k in range(0, 10 * COUNT, COUNT)]
-    assert all(Counter(epoch) == Counter(images.lines) for epoch in epochs)
+    assert all(Counter(epoch) == Counter(images.files) for epoch in epochs)
     assert len(set(epochs)) > 5
     assert list(islice(images.records(0, 6), COUNT)) != straight[:COUNT]
 
 
 def test_load(list_file: Path) -> None:
-    images = ImageList(list_file, root_folder=f"{list_file.parent}/")
-    loaded = images.load([images.lines[4], images.lines[1]])
+    images = ImageList(list_file, IN_COLOR, root_folder=f"{list_file.parent}/")
+    loaded = images.load([images.files[4], images.files[1]])
     assert loaded.labels == [40, 10]
     np.testing.assert_array_equal(
         np.stack(list(loaded.images)), [(BGR + i).transpose(2, 0, 1) for i in (4, 1)]
@@ -172,21 +185,31 @@ def test_load(list_file: Path) -> None:
 
 
 def test_load_gray_and_resized(list_file: Path) -> None:
-    images = ImageList(
-        list_file, root_folder=f"{list_file.parent}/", color=False, height=2, width=3
-    )
-    (image,) = images.load(images.lines[:1]).images
+    decode = partial(decode_sized, color=False, height=2, width=3)
+    images = ImageList(list_file, decode, root_folder=f"{list_file.parent}/")
+    (image,) = images.load(images.files[:1]).images
     assert image.shape == (1, 2, 3)
 
 
 def test_an_image_of_the_list_that_is_missing(list_file: Path) -> None:
-    images = ImageList(list_file, root_folder="nowhere/")
-    with pytest.raises(DataError, match=r"list\.txt: Could not load nowhere/2\.png: No such file"):
-        images.load([ListLine("2.png", 0)])
+    images = ImageList(list_file, IN_COLOR, root_folder="nowhere/")
+    with pytest.raises(
+        DataError, match=rf"^{list_file}: line 3: Could not load nowhere/2\.png: No such"
+    ):
+        images.load(images.files[2:3])
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"", "is empty"), (b"x", "cannot be decoded")])
+def test_an_image_of_the_list_that_is_none(list_file: Path, content: bytes, says: str) -> None:
+    list_file.write_text(f"\n{list_file.read_text()}")  # lines are counted in the file
+    (list_file.parent / "2.png").write_bytes(content)
+    images = ImageList(list_file, IN_COLOR, root_folder=f"{list_file.parent}/")
+    with pytest.raises(DataError, match=rf"txt: line 4: Could not load .*/2\.png: .*{says}\.$"):
+        images.load(images.files)
 
 
 def test_the_root_folder_is_put_before_the_path_as_it_is(list_file: Path) -> None:
     prefix = str(list_file.parent) + "/"
-    images = ImageList(list_file, root_folder=prefix)
-    assert images.name(ListLine("2.png", 0)) == prefix + "2.png"
-    assert ImageList(list_file, root_folder="a").name(ListLine("2.png", 0)) == "a2.png"
+    images = ImageList(list_file, IN_COLOR, root_folder=prefix)
+    assert images.name(Labelled("2.png", 0)) == prefix + "2.png"
+    assert ImageList(list_file, IN_COLOR, root_folder="a").name(Labelled("2.png", 0)) == "a2.png"

@@ -171,6 +171,22 @@ def test_a_manifest_that_is_missing(tmp_path: Path) -> None:
         LevelDbStore(path)
 
 
+@pytest.mark.parametrize("size", [0, 5, 20])
+def test_a_manifest_that_was_cut_off(tmp_path: Path, size: int) -> None:
+    path = in_a_table(tmp_path / "db", numbered(3))
+    manifest = path / (path / "CURRENT").read_text().strip()
+    manifest.write_bytes(manifest.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"MANIFEST-\d+: this LevelDB file is broken: .* cut off"):
+        LevelDbStore(path)
+
+
+def test_no_manifest_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "db", numbered(1))
+    (path / "CURRENT").write_text("\n")
+    with pytest.raises(DataError, match=r"db: this is not a LevelDB database \(CURRENT is empty\)"):
+        LevelDbStore(path)
+
+
 @pytest.mark.parametrize("content", [b"\xff" * 300, b"text " * 10])
 @pytest.mark.parametrize("part", ["manifest", "log"])
 def test_junk_is_named(tmp_path: Path, content: bytes, part: str) -> None:
@@ -218,8 +234,17 @@ def test_a_table_that_is_missing(tmp_path: Path) -> None:
     path = in_a_table(tmp_path / "db", numbered(3))
     (table,) = files(path, ".ldb")
     table.unlink()
-    with pytest.raises(DataError, match=f"{table.name}: cannot be read: No such file"):
+    says = f"{table.name}: cannot be read: No such file or directory. If another process is changi"
+    with pytest.raises(DataError, match=says):
         list(LevelDbStore(path).read())
+
+
+def test_what_another_process_is_writing_is_read(tmp_path: Path) -> None:
+    """As far as it has come: a lock keeps no reader out."""
+    path = write(tmp_path / "db", numbered(3))
+    with plyvel.DB(str(path)) as database:
+        database.put(b"later", b"")
+        assert list(LevelDbStore(path).read()) == [*numbered(3), (b"later", b"")]
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,14 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 3, 4, 6), np.uint8)
 def make_records(tmp_path: Path) -> RecordsMaker:
     """make_records({2: b"..."}, force_gray=True): five records, some of them replaced."""
 
-    def make(replaced: dict[int, bytes] | None = None, **options: Any) -> DatumRecords:
-        with LmdbWriter(tmp_path / "db") as writer:
+    def make(
+        replaced: dict[int, bytes] | None = None, path: str = "db", **options: Any
+    ) -> DatumRecords:
+        with LmdbWriter(tmp_path / path) as writer:
             for i in range(COUNT):
                 value = datum.encode(IMAGES[i], 10 * i).SerializeToString()
                 writer.put(b"key%d" % i, (replaced or {}).get(i, value))
-        return DatumRecords(open_store(tmp_path / "db"), **options)
+        return DatumRecords(open_store(tmp_path / path), **options)
 
     return make
 
@@ -106,6 +108,15 @@ def test_encoded_records_become_gray_if_forced(make_records: RecordsMaker) -> No
     records = make_records({i: png(i) for i in range(2)}, force_gray=True)
     images, _ = records.load(list(islice(records.records(0), 3)))
     assert [image.shape for image in images] == [(1, 4, 6), (1, 4, 6), (3, 4, 6)]
+
+
+def test_encoded_records_become_colored_if_forced(make_records: RecordsMaker) -> None:
+    gray = cv2.imencode(".png", IMAGES[0, 0])[1].tobytes()
+    value = caffe_pb2.Datum(encoded=True, data=gray).SerializeToString()
+    for color, channels in ((True, 3), (False, 1)):
+        records = make_records({0: value}, force_color=color, path=f"db{channels}")
+        images, _ = records.load(list(islice(records.records(0), 1)))
+        np.testing.assert_array_equal(images[0], [IMAGES[0, 0]] * channels)
 
 
 BAD: dict[str, tuple[bytes, str]] = {

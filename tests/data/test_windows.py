@@ -65,6 +65,10 @@ def test_an_image_without_windows(tmp_path: Path) -> None:
         (TWO.replace("a.png", "my dog.png"), r"image 0 cannot be read: .*'dog.png'.*without blank"),
         (TWO.replace("0.25", "half"), "image 1 cannot be read: .*'half'"),
         (TWO.replace("19", "19.5"), "image 1 cannot be read: .*whole numbers"),
+        (TWO.replace("0.25", "nan"), "image 1 cannot be read: numbers have to be finite"),
+        (TWO.replace("19", "-inf"), "image 1 cannot be read: numbers have to be finite"),
+        (TWO.replace("19", str(2**24)), "image 1 cannot be read: .* below 16777216"),
+        (TWO + "# 2 c.png 3 5 5 -1", "image 2 cannot be read: -1 windows"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, text: str, says: str) -> None:
@@ -380,13 +384,15 @@ def test_cached_images_are_read_once(make_batches: BatchMaker, tmp_path: Path, c
     if cache:
         np.testing.assert_array_equal(batches.crop(0, False), wanted)
     else:
-        with pytest.raises(DataError, match=r"w\.txt: Could not load .*/a\.png: No such file"):
+        with pytest.raises(
+            DataError, match=r"txt: the block of image 0: Could not .*/a\.png: No such"
+        ):
             batches.crop(0, False)
 
 
 def test_a_window_beyond_its_image_is_named(make_batches: BatchMaker) -> None:
     batches = make_batches("", [(1.0, 1.0, 10.0, 10.0, 16.0, 11.0)], context_pad=0, fg_fraction=1)
-    with pytest.raises(DataError, match=r"w\.txt: .*/b\.png: window 10 10 16 11 is not inside"):
+    with pytest.raises(DataError, match=r"block of image 1: .*/b\.png: window 10 10 16 11 is not"):
         batches.crop(1, False)
 
 

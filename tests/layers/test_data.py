@@ -1,12 +1,12 @@
-"""Layers that read files. What the data sets themselves do is tested in tests/data."""
+"""Layers that read images. What the data sets themselves do is tested in tests/data."""
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,15 +15,13 @@ from moka.data.batches import Share
 from moka.data.datum import encode
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
-from moka.layers.data import Data, HDF5Data, ImageData, WindowData
+from moka.layers.data import Data, ImageData, WindowData
 from moka.schema import write_binary
 from moka.schema.blobproto import from_array
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
-    from tests.layers.conftest import LayerMaker, Shape
-
-    from moka.layers import Layer
+    from tests.layers.conftest import LayerMaker
 
 
 def with_tops(kind: str, tops: str, more: str) -> str:
@@ -60,13 +58,6 @@ def with_tops(kind: str, tops: str, more: str) -> str:
         ),
         ("Data", 'data_param { source: "x" }', "batch_size is missing"),
         ("Data", 'data_param { source: "x" batch_size: 0 }', "batch_size must be > 0, got 0"),
-        ("HDF5Data", 'hdf5_data_param { source: "x" }', "batch_size is missing"),
-        ("HDF5Data", "hdf5_data_param { batch_size: 1 }", "source is missing"),
-        (
-            "HDF5Data",
-            'hdf5_data_param { source: "x" batch_size: 1 } transform_param { scale: 2 }',
-            "HDF5Data does not transform data",
-        ),
     ],
 )
 def test_refused(make_layer: LayerMaker, kind: str, more: str, message: str) -> None:
@@ -200,9 +191,13 @@ def write_list(folder: Path, count: int = 5) -> Path:
 
 
 def image_layer(
-    make_layer: LayerMaker, list_file: Path, more: str = "", param: str = ""
+    make_layer: LayerMaker,
+    list_file: Path,
+    more: str = "",
+    param: str = "",
+    root: Path | None = None,
 ) -> ImageData:
-    own = f'source: "{list_file}" root_folder: "{list_file.parent}/" batch_size: 2 {param}'
+    own = f'source: "{list_file}" root_folder: "{root or list_file.parent}/" batch_size: 2 {param}'
     made = make_layer(
         with_tops("ImageData", "a b", f"image_data_param {{ {own} }} {more}"), training=True
     )
@@ -316,12 +311,175 @@ def test_image_data_names_an_image_that_is_missing(make_layer: LayerMaker, tmp_p
     (tmp_path / "3.png").unlink()
     made = image_layer(make_layer, list_file)
     made()
-    with pytest.raises(DataError, match=r"list\.txt: Could not load .*/3\.png: No such file"):
+    with pytest.raises(
+        DataError, match=r"list\.txt: line 4: Could not load .*/3\.png: No such file"
+    ):
         made()
     made.close()
     (tmp_path / "0.png").unlink()
     with pytest.raises(DataError, match=r"Could not load .*/0\.png"):
         image_layer(make_layer, list_file)
+
+
+def write_class_folder(folder: Path) -> Path:
+    """Images of 4 x 6 pixels, as `write_list` makes them: a has 0 and 1, b has 2, 3 and 4."""
+    write_list(folder)
+    for k, name in enumerate("aabbb"):
+        (folder / "root" / name).mkdir(parents=True, exist_ok=True)
+        (folder / f"{k}.png").rename(folder / "root" / name / f"{k}.png")
+    return folder / "root"
+
+
+def write_shards(folder: Path, form: str = "{}") -> str:
+    """The same images in two shards, labelled with this form of their number."""
+    write_list(folder)
+    for shard, numbers in (("s-0", (0, 1, 2)), ("s-1", (3, 4))):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for k in numbers:
+                (folder / "label").write_text(form.format(k))
+                tar.add(folder / f"{k}.png", f"{k}.png")
+                tar.add(folder / "label", f"{k}.cls")
+    return f"{folder}/s-{{0..1}}.tar"
+
+
+GRAYS = torch.tensor([10.0 * k + 1 for k in range(5)])  # of blue, green and red 10k + (0, 1, 2)
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_data_from_image_files(make_layer: LayerMaker, tmp_path: Path, kind: str) -> None:
+    source = write_class_folder(tmp_path) if kind == "folder" else Path(write_shards(tmp_path))
+    made = data_layer(make_layer, source, "transform_param { scale: 2 force_gray: true }")
+    assert made.top_shapes() == [(2, 1, 4, 6), (2,)]
+    for k in range(5):
+        images, labels = made()
+        numbers = torch.tensor([2 * k % 5, (2 * k + 1) % 5])
+        wanted = numbers >= 2 if kind == "folder" else numbers
+        assert torch.equal(labels, wanted.float())
+        torch.testing.assert_close(images[:, 0, 0, 0], 2 * GRAYS[numbers], rtol=0, atol=2)
+    made.close()
+    color = data_layer(make_layer, source, "transform_param { crop_size: 3 }")
+    assert color()[0][1, :, 0, 0].tolist() == [10, 11, 12]
+    color.close()
+
+
+@pytest.mark.parametrize(("more", "channels"), [("", 1), ("force_color: true", 3)])
+def test_gray_files_become_colored_if_forced(
+    make_layer: LayerMaker, tmp_path: Path, more: str, channels: int
+) -> None:
+    for k in range(2):
+        (tmp_path / "root" / f"{k}").mkdir(parents=True)
+        cv2.imwrite(f"{tmp_path}/root/{k}/x.png", np.full((4, 6), 7, np.uint8))
+    made = data_layer(make_layer, tmp_path / "root", f"transform_param {{ {more} }}")
+    assert torch.equal(made()[0], torch.full((2, channels, 4, 6), 7.0))
+    made.close()
+
+
+def test_data_skips_images_of_a_folder(make_layer: LayerMaker, tmp_path: Path) -> None:
+    source = write_class_folder(tmp_path)
+    fields = f'data_param {{ source: "{source}" batch_size: 1 rand_skip: 4 }}'
+    first = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        made = make_layer(with_tops("Data", "a b", fields))
+        assert isinstance(made, Data)
+        first.add(float(made()[0][0, 0, 0, 0]))
+        made.close()
+    assert first == {0, 10, 20, 30}
+
+
+def test_data_says_what_it_found(make_layer: LayerMaker, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    folder, shards = write_class_folder(tmp_path / "x"), write_shards(tmp_path / "y")
+    made = data_layer(make_layer, folder)
+    assert made.notes() == [
+        "5 images of 2 classes, one class after the other.",
+        'class 0 is "a": 2 images',
+        'class 1 is "b": 3 images',
+        "output data size: 2,3,4,6",
+    ]
+    made.close()
+    made = data_layer(make_layer, Path(shards))
+    assert made.notes() == ["5 images in 2 tar files.", "output data size: 2,3,4,6"]
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_image_data_from_other_sources(make_layer: LayerMaker, tmp_path: Path, kind: str) -> None:
+    """Resized, gray, after root_folder, shuffled by the seed, and going on from a state."""
+    source = write_class_folder(tmp_path) if kind == "folder" else Path(write_shards(tmp_path))
+    param = "new_height: 2 new_width: 5 is_color: false shuffle: true rand_skip: 4"
+    more = "transform_param { scale: 2 mirror: true }"
+    first, second = (
+        image_layer(make_layer, Path(source.name), more, param, tmp_path) for _ in "ab"
+    )
+    assert first.top_shapes() == [(2, 1, 2, 5), (2,)]
+    skipped = first.state().records_read
+    seen = [value for _ in range(10) for value in first()[0][:, 0, 0, 0].tolist()][-skipped % 5 :]
+    epochs = [sorted(seen[k : k + 5]) for k in range(0, 15, 5)]
+    for epoch in epochs:
+        torch.testing.assert_close(torch.tensor(epoch), 2 * GRAYS, rtol=0, atol=2)
+    second.load_state(first.state())
+    for _ in range(6):
+        for a, b in zip(first(), second(), strict=True):
+            assert torch.equal(a, b)
+    assert first.later_files() == []
+    for made in (first, second):
+        made.close()
+
+
+def test_image_data_says_what_it_found(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_class_folder(tmp_path)
+    made = image_layer(make_layer, Path("root"), param="shuffle: true", root=tmp_path)
+    assert made.notes() == [
+        "Opening file root",
+        "Shuffling data",
+        "A total of 5 images.",
+        "5 images of 2 classes.",
+        'class 0 is "a": 2 images',
+        'class 1 is "b": 3 images',
+        "output data size: 2,3,4,6",
+    ]
+    made.close()
+
+
+@pytest.mark.parametrize(("kind", "param"), [("Data", "data"), ("ImageData", "image_data")])
+def test_several_labels_from_shards(
+    make_layer: LayerMaker, tmp_path: Path, kind: str, param: str
+) -> None:
+    source = write_shards(tmp_path, "{0} 0.5 -{0}")
+    made = make_layer(
+        with_tops(kind, "a b", f'{param}_param {{ source: "{source}" batch_size: 2 }}')
+    )
+    assert isinstance(made, Data | ImageData)
+    assert made.top_shapes() == [(2, 3, 4, 6), (2, 3)]
+    assert made()[1].tolist() == [[0, 0.5, 0], [1, 0.5, -1]]
+    made.close()
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_what_a_batch_of_image_files_was_made_of(
+    make_layer: LayerMaker, tmp_path: Path, kind: str
+) -> None:
+    source = write_class_folder(tmp_path) if kind == "folder" else Path(write_shards(tmp_path))
+    names = {"folder": ["b/2.png", "b/3.png"], "shards": ["s-0.tar/2", "s-1.tar/3"]}[kind]
+    made = data_layer(make_layer, source)
+    made()
+    made()
+    folder = source if kind == "folder" else tmp_path
+    assert made.batch_names() == [f"{folder}/{name}" for name in names]
+    made.close()
+
+
+@pytest.mark.parametrize(("kind", "param"), [("Data", "data"), ("ImageData", "image_data")])
+def test_an_empty_folder_is_no_source(
+    make_layer: LayerMaker, tmp_path: Path, kind: str, param: str
+) -> None:
+    fields = f'{param}_param {{ source: "{tmp_path}" batch_size: 1 }}'
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}: the folder holds neither a subfolder of im"
+    ):
+        make_layer(with_tops(kind, "a b", fields))
 
 
 def window_layer(
@@ -414,80 +572,6 @@ def test_window_data_goes_on_from_a_state(make_layer: LayerMaker, tmp_path: Path
         made.close()
 
 
-def write_rows(folder: Path) -> Path:
-    """Datasets a (rows 0 to 4, two columns) and b in two files, and their list."""
-    rows = np.arange(10.0).reshape(5, 2)
-    for name, part in (("one", slice(0, 3)), ("two", slice(3, 5))):
-        with h5py.File(folder / f"{name}.h5", "w") as file:
-            file["a"], file["b"] = rows[part], np.arange(5)[part]
-    (folder / "list.txt").write_text(f"{folder}/one.h5\n{folder}/two.h5\n")
-    return folder / "list.txt"
-
-
-def test_hdf5_data_runs_across_files(make_layer: LayerMaker, tmp_path: Path) -> None:
-    fields = f'hdf5_data_param {{ source: "{write_rows(tmp_path)}" batch_size: 4 }}'
-    made = make_layer(with_tops("HDF5Data", "a b", fields))
-    assert made.top_shapes() == [(4, 2), (4,)]
-    first, second = made(), made()
-    assert first[1].tolist() == [0, 1, 2, 3]
-    assert second[1].tolist() == [4, 0, 1, 2]
-    assert first[0].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert first[1].dtype == torch.float32
-
-
-def test_hdf5_data_shuffled_has_every_row_once_an_epoch(
-    make_layer: LayerMaker, tmp_path: Path
-) -> None:
-    fields = f'hdf5_data_param {{ source: "{write_rows(tmp_path)}" batch_size: 5 shuffle: true }}'
-    made = make_layer(with_tops("HDF5Data", "b", fields))
-    epochs = [made()[0].tolist() for _ in range(6)]
-    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) > 1
-
-
-def output_layer(make_layer: LayerMaker, file: Path, *shapes: Shape) -> Layer:
-    return make_layer(
-        f'type: "HDF5Output" hdf5_output_param {{ file_name: "{file}" }}', *shapes or ((2, 3), (2,))
-    )
-
-
-def test_hdf5_output_adds_the_rows_of_each_pass(make_layer: LayerMaker, tmp_path: Path) -> None:
-    file = tmp_path / "out.h5"
-    file.write_text("something older")
-    made = output_layer(make_layer, file)
-    assert file.read_text() == "something older"
-    for k in range(2):
-        assert not made(torch.full((2, 3), float(k)), torch.tensor([k, k + 0.5]))
-    with h5py.File(file) as written:
-        assert sorted(written) == ["data", "label"]
-        assert written["data"].shape == (4, 3, 1, 1)
-        assert written["data"][:, 2, 0, 0].tolist() == [0, 0, 1, 1]
-        assert written["label"].shape == (4, 1, 1, 1)
-        assert written["label"][:, 0, 0, 0].tolist() == [0, 0.5, 1, 1.5]
-
-
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        (((2, 3), (3,)), r"as many labels as rows of data, got \(2, 3\) and \(3,\)"),
-        (((2, 1, 1, 1, 1), (2,)), "blobs of at most 4 axes"),
-        (((), ()), "as many labels as rows"),
-    ],
-)
-def test_hdf5_output_refuses(
-    make_layer: LayerMaker, tmp_path: Path, shapes: tuple[Shape, Shape], message: str
-) -> None:
-    with pytest.raises(NetError, match=message):
-        output_layer(make_layer, tmp_path / "out.h5", *shapes)
-
-
-def test_hdf5_output_needs_a_folder_and_a_name(make_layer: LayerMaker, tmp_path: Path) -> None:
-    with pytest.raises(NetError, match=r"missing/out\.h5.*missing cannot be written"):
-        output_layer(make_layer, tmp_path / "missing" / "out.h5")
-    with pytest.raises(NetError, match="file_name is missing"):
-        make_layer('type: "HDF5Output"', (1,), (1,))
-
-
 def test_what_the_last_batch_was_made_of(make_layer: LayerMaker, tmp_path: Path) -> None:
     write_images(tmp_path / "db")
     made = data_layer(make_layer, tmp_path / "db")
@@ -503,13 +587,8 @@ def test_files_that_batches_will_need(make_layer: LayerMaker, tmp_path: Path) ->
     images = image_layer(make_layer, write_list(tmp_path))
     windows = window_layer(make_layer, tmp_path)
     data = data_layer(make_layer, tmp_path / "db")
-    rows = write_rows(tmp_path)
-    fields = f'hdf5_data_param {{ source: "{rows}" batch_size: 4 }}'
-    hdf5 = make_layer(with_tops("HDF5Data", "a b", fields))
-    assert isinstance(hdf5, HDF5Data)
     assert images.later_files() == [f"{tmp_path}/{k}.png" for k in range(5)]
     assert windows.later_files() == [f"{tmp_path}/a.png"]
-    assert hdf5.later_files() == [f"{tmp_path}/{name}.h5" for name in ("one", "two")]
     assert data.later_files() == []
     for made in (images, windows, data):
         made.close()

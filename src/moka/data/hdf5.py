@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.data.batches import ORDER, CursorState, generator
 from moka.errors import DataError
-from moka.hdf5 import import_h5py
+from moka.hdf5 import import_h5py, is_hdf5
 
 Array = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
+Rows = range | NDArray[np.int64]
+Shape = tuple[int, ...]
 
 
 def read_list(source: PathLike) -> list[str]:
@@ -29,14 +36,21 @@ def read_list(source: PathLike) -> list[str]:
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
             advice="`source` is a text file with the name of an HDF5 file on each line.",
         ) from None
+    if is_hdf5(source):
+        raise DataError(
+            "this is an HDF5 file, not a list of some.",
+            file=source,
+            advice="`source` is a text file with the name of an HDF5 file on each line.",
+        )
     files = [name for name in map(str.strip, text.splitlines()) if name]
     if not files:
         raise DataError("the list names no file.", file=source)
     return files
 
 
-def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
-    """Datasets of a file as float32 arrays with one first axis.
+@contextlib.contextmanager
+def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
+    """The open datasets of a file, which have one first axis.
 
     Raises:
         DataError: missing file or dataset, no numbers, no rows, or different numbers of rows.
@@ -46,20 +60,48 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
         with h5py.File(file, "r") as opened:
             missing = [name for name in names if not isinstance(opened.get(name), h5py.Dataset)]
             if missing:
+                found = ", ".join(
+                    f"{k}/" if isinstance(v, h5py.Group) else k for k, v in opened.items()
+                )
                 raise DataError(
-                    f"no dataset is named {', '.join(missing)}; found {', '.join(opened)}.",
-                    file=file,
+                    f"no dataset is named {', '.join(missing)}; found {found or 'none'}.",
                     advice="The tops of an HDF5Data layer are the names of the datasets.",
                 )
-            arrays = [np.asarray(opened[name], dtype=np.float32) for name in names]
-    except OSError as error:
-        raise DataError(f"Failed opening HDF5 file: {error}.", file=file) from None
-    rows = {name: array.shape[:1] for name, array in zip(names, arrays, strict=True)}
-    if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
-        raise DataError(
-            f"the datasets must have equal numbers of rows, at least 1: {rows}.", file=file
-        )
-    return arrays
+            datasets = [opened[name] for name in names]
+            _check(dict(zip(names, datasets, strict=True)))
+            yield datasets
+    except DataError as error:
+        raise error.at(file=file) from None
+    except (OSError, RuntimeError) as error:  # h5py has both for broken files
+        number = getattr(error, "errno", None)
+        fact = os.strerror(number) if number else str(error)
+        raise DataError(f"Failed opening HDF5 file: {fact}.", file=file) from None
+
+
+def _check(datasets: Mapping[str, Any]) -> None:
+    for name, dataset in datasets.items():
+        if dataset.dtype.kind not in "iufb":
+            raise DataError(f'the dataset "{name}" does not hold numbers but {dataset.dtype}.')
+    rows = {dataset.shape[:1] if dataset.shape else () for dataset in datasets.values()}
+    if len(rows) != 1 or rows & {(), (0,)}:
+        found = ", ".join(f"{name} has shape {d.shape}" for name, d in datasets.items())
+        raise DataError(f"the datasets must have equal numbers of rows, at least 1: {found}.")
+
+
+def read_shapes(file: PathLike, names: Sequence[str]) -> list[Shape]:
+    """Shapes (rows, ...) of datasets of a file. Raises DataError if `read_datasets` would."""
+    with _datasets(file, names) as datasets:
+        return [dataset.shape for dataset in datasets]
+
+
+def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
+    """Datasets of a file as float32 arrays with one first axis.
+
+    Raises:
+        DataError: missing file or dataset, no numbers, no rows, or different numbers of rows.
+    """
+    with _datasets(file, names) as datasets:
+        return [np.asarray(dataset, dtype=np.float32) for dataset in datasets]
 
 
 def append_rows(file: PathLike, columns: Mapping[str, Array], *, afresh: bool) -> None:
@@ -92,56 +134,67 @@ class Hdf5Rows:
     Args:
         source: the list file.
         names: the datasets.
-        seed: of the order of the files in each epoch and of the rows in each file; None: in order.
+        shuffle: in each epoch a new order of the files, and of the rows in each, by the seed.
+
+    Raises:
+        DataError: as `read_list` and `read_shapes`; rows of another shape than in the first file.
     """
 
-    def __init__(self, source: PathLike, names: Sequence[str], seed: int | None = None) -> None:
+    def __init__(self, source: PathLike, names: Sequence[str], *, shuffle: bool = False) -> None:
         self.files = read_list(source)
         self.names = names
-        self.seed = seed
-        first = read_datasets(self.files[0], names)
-        self.row_shapes = [array.shape[1:] for array in first]
-        self._counts = {0: len(first[0])}  # rows of each file, as far as they are known
+        self.shuffle = shuffle
+        shapes = [read_shapes(file, names) for file in self.files]
+        self.row_shapes = [shape[1:] for shape in shapes[0]]
+        self.counts = [of_file[0][0] for of_file in shapes]
+        for file, of_file in zip(self.files, shapes, strict=True):
+            for name, (_, *shape), wanted in zip(names, of_file, self.row_shapes, strict=True):
+                if tuple(shape) != wanted:
+                    raise DataError(
+                        f"the rows of {name} have shape {tuple(shape)}, those of {self.files[0]}"
+                        f" have {wanted}.",
+                        file=file,
+                    )
 
-    def batches(self, size: int, skip: int = 0) -> Iterator[list[Array]]:
-        """Batches of `size` rows without end, after the first `skip` rows."""
-        rows = self._rows(skip)
+    def batches(self, size: int, after: CursorState) -> Iterator[list[Array]]:
+        """Batches of `size` rows from a state on, without end. They are the caller's to change."""
+        runs = self._runs(after)
+        file, rows = next(runs)
+        arrays = read_datasets(self.files[file], self.names)
         while True:
-            picked = [next(rows) for _ in range(size)]
-            yield [np.stack(column) for column in zip(*picked, strict=True)]
+            parts = []
+            wanted = size
+            while wanted:
+                if not len(rows):
+                    before = file
+                    file, rows = next(runs)
+                    if file != before:
+                        arrays = read_datasets(self.files[file], self.names)
+                here, rows = rows[:wanted], rows[wanted:]
+                parts.append([_pick(array, here) for array in arrays])
+                wanted -= len(here)
+            yield [np.concatenate(column) for column in zip(*parts, strict=True)]
 
-    def _rows(self, skip: int) -> Iterator[list[Array]]:
-        rng = None if self.seed is None else np.random.default_rng(self.seed)
-        while True:
-            for i in _order(len(self.files), rng):
-                arrays = None
-                if i not in self._counts:
-                    arrays = self._read(i)
-                    self._counts[i] = len(arrays[0])
-                order = _order(self._counts[i], rng)
-                if skip < len(order):
-                    arrays = arrays or self._read(i)
-                    for row in order[skip:]:
-                        yield [array[row] for array in arrays]
-                skip = max(0, skip - len(order))
+    def record_names(self, after: CursorState, count: int) -> list[str]:
+        """What the next `count` rows after a state are called; rows count from 0 in their file."""
+        places = ((file, row) for file, rows in self._runs(after) for row in rows)
+        return [f"{self.files[file]} row {row}" for file, row in islice(places, count)]
 
-    def _read(self, index: int) -> list[Array]:
-        """The datasets of one file.
+    def _runs(self, after: CursorState) -> Iterator[tuple[int, Rows]]:
+        """Numbers of a file and of rows in it, in their order: from a state on, without end."""
+        first, at = divmod(after.records_read, sum(self.counts))
+        for epoch in itertools.count(first):
+            rng = generator(after.seed, ORDER, epoch)
+            for file in self._order(len(self.files), rng):
+                rows = self._order(self.counts[file], rng)
+                if at < len(rows):
+                    yield int(file), rows[at:]
+                at = max(0, at - len(rows))
 
-        Raises:
-            DataError: as `read_datasets`, or rows of another shape than in the first file.
-        """
-        file = self.files[index]
-        arrays = read_datasets(file, self.names)
-        for name, array, shape in zip(self.names, arrays, self.row_shapes, strict=True):
-            if array.shape[1:] != shape:
-                raise DataError(
-                    f"the rows of {name} have shape {array.shape[1:]}, those of {self.files[0]}"
-                    f" have {shape}.",
-                    file=file,
-                )
-        return arrays
+    def _order(self, count: int, rng: np.random.Generator) -> Rows:
+        return rng.permutation(count) if self.shuffle else range(count)
 
 
-def _order(count: int, rng: np.random.Generator | None) -> Sequence[int]:
-    return range(count) if rng is None else rng.permutation(count).tolist()
+def _pick(array: Array, rows: Rows) -> Array:
+    """Some rows of an array; those of a range need not be copied."""
+    return array[rows.start : rows.stop] if isinstance(rows, range) else array[rows]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from moka.data.batches import ORDER, Loaded, generator
+from moka.data.batches import Loaded
 from moka.data.datum import Image, decode_image
+from moka.data.order import numbers
 from moka.errors import DataError
 
 PathLike = str | os.PathLike[str]
+Decode = Callable[[bytes], Image]  # an image file's bytes to (C, H, W); raises DataError
+SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
 def read_image(path: PathLike, *, color: bool, height: int = 0, width: int = 0) -> Image:
@@ -29,22 +32,35 @@ def read_image(path: PathLike, *, color: bool, height: int = 0, width: int = 0) 
 
 
 def read_file(path: PathLike) -> bytes:
-    """The bytes of an image file. Raises DataError if it cannot be read."""
+    """The bytes of an image file. Raises DataError if it cannot be read, or is empty."""
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"Could not load {os.fspath(path)}: {error.strerror}.") from None
+    if not data:
+        raise DataError(f"Could not load {os.fspath(path)}: the file is empty.")
+    return data
 
 
 def load_image(
     data: bytes, path: PathLike, *, color: bool, height: int = 0, width: int = 0
 ) -> Image:
     """As `read_image`, of a file whose bytes are there already."""
+    return decode_file(data, path, partial(decode_sized, color=color, height=height, width=width))
+
+
+def decode_file(data: bytes, path: PathLike, decode: Decode) -> Image:
+    """The image of a file whose bytes are there already. Raises DataError with the file's name."""
     try:
-        image = decode_image(data, force_color=color, force_gray=not color)
+        return decode(data)
     except DataError as error:
         error.message = f"Could not load {os.fspath(path)}: {error.message}"
         raise
+
+
+def decode_sized(data: bytes, *, color: bool, height: int = 0, width: int = 0) -> Image:
+    """As `read_image`, of bytes without a name."""
+    image = decode_image(data, force_color=color, force_gray=not color)
     return resize(image, height, width) if height and width else image
 
 
@@ -56,21 +72,24 @@ def resize(image: Image, height: int, width: int) -> Image:
     return resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
 
 
-class ListLine(NamedTuple):
-    """One image of a list: its path as it stands there, and its label."""
+class Labelled(NamedTuple):
+    """One image file: its path as its list has it, its label, and its line there, from 1 (0: it is
+    in no list)."""
 
     path: str
     label: int
+    line: int = 0
 
 
-def parse_line(line: str) -> ListLine:
-    """Split at the last blank; the label is what C's atoi makes of the rest (no digits: 0).
+def parse_line(line: str) -> tuple[str, int]:
+    """Path and label. Split at the last blank; the label is what C's atoi makes of the rest (no
+    digits: 0).
 
     A line without a blank is path and label in one.
     """
     path, blank, label = line.rpartition(" ")
     digits = re.match(r"\s*([+-]?[0-9]+)", label)
-    return ListLine(path if blank else line, int(digits[1]) if digits else 0)
+    return path if blank else line, int(digits[1]) if digits else 0
 
 
 def read_lines(source: PathLike) -> list[str]:
@@ -93,71 +112,88 @@ def read_lines(source: PathLike) -> list[str]:
     return lines
 
 
-def read_list(source: PathLike) -> list[ListLine]:
+def read_list(source: PathLike) -> list[Labelled]:
     """The images in a list file: on each line a path, one blank, and a label.
 
     Raises:
         DataError: missing or empty.
     """
-    return [parse_line(line) for line in read_lines(source) if line]
+    return [Labelled(*parse_line(line), k) for k, line in enumerate(read_lines(source), 1) if line]
 
 
-class ImageList:
-    """What an ImageData layer reads: the images of a list file, over and over.
+class ImageFiles:
+    """Image files and their labels, over and over.
 
     Args:
-        source: the list file.
+        path: the list or folder that they were found in.
+        files: there is at least one.
+        decode: what is made of a file's bytes.
         root_folder: put before each path as it is.
         shuffle: a new order in each epoch, by the seed.
-        color: three channels; else one.
-        height, width: resize to this many pixels; 0 keeps the size of the file.
     """
 
     noun = "image"
 
     def __init__(
         self,
-        source: PathLike,
+        path: PathLike,
+        files: Sequence[Labelled],
+        decode: Decode,
         *,
         root_folder: str = "",
         shuffle: bool = False,
-        color: bool = True,
-        height: int = 0,
-        width: int = 0,
     ) -> None:
-        self.path = source
-        self.lines = read_list(source)
+        self.path = path
+        self.files = files
+        self.decode = decode
         self.root_folder = root_folder
         self.shuffle = shuffle
-        self.color = color
-        self.height = height
-        self.width = width
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.files)
 
-    def name(self, record: ListLine) -> str:
+    def name(self, record: Labelled) -> str:
         return self.root_folder + record.path
 
-    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[ListLine]:
-        first, at = divmod(start, len(self))
-        for epoch in itertools.count(first):
-            for i in self._order(epoch, seed)[at::step]:
-                yield self.lines[i]
-            at = (at - len(self)) % step
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labelled]:
+        order = numbers(len(self), start, step, shuffle=self.shuffle, seed=seed)
+        return (self.files[i] for i in order)
 
-    def _order(self, epoch: int, seed: int | None) -> Sequence[int]:
-        if not self.shuffle:
-            return range(len(self))
-        return generator(seed, ORDER, epoch).permutation(len(self)).tolist()
-
-    def load(self, records: Sequence[ListLine]) -> Loaded:
+    def load(self, records: Sequence[Labelled]) -> Loaded:
         return Loaded([self._read(r) for r in records], [r.label for r in records])
 
-    def _read(self, record: ListLine) -> Image:
+    def _read(self, record: Labelled) -> Image:
+        name = self.name(record)
         try:
-            return read_image(
-                self.name(record), color=self.color, height=self.height, width=self.width
-            )
+            return decode_file(read_file(name), name, self.decode)
         except DataError as error:
+            if record.line:
+                error.message = f"line {record.line}: {error.message}"
             raise error.at(file=self.path) from None
+
+
+class ImageList(ImageFiles):
+    """What an ImageData layer reads: the images of a list file.
+
+    Args:
+        source: the list file.
+        decode, root_folder, shuffle: see ImageFiles.
+
+    Raises:
+        DataError: a list that is missing or empty.
+    """
+
+    def __init__(
+        self, source: PathLike, decode: Decode, *, root_folder: str = "", shuffle: bool = False
+    ) -> None:
+        super().__init__(
+            source, read_list(source), decode, root_folder=root_folder, shuffle=shuffle
+        )
+
+    def notes(self) -> list[str]:
+        """Nothing beyond what Caffe says of a list."""
+        return []
+
+    def later_files(self) -> list[str]:
+        """The images: a list may name some that are not there."""
+        return [self.name(file) for file in self.files]

@@ -52,9 +52,12 @@ class LevelDbStore:
     def _current(self) -> str:
         """Name of the manifest."""
         try:
-            return (self._folder / "CURRENT").read_text(encoding="utf-8").strip()
+            name = (self._folder / "CURRENT").read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"this is not a LevelDB database ({error}).", file=self.path) from None
+        if not name:
+            raise DataError("this is not a LevelDB database (CURRENT is empty).", file=self.path)
+        return name
 
     def _logs(self, version: Version) -> list[Path]:
         """The logs whose records are in no table yet."""

@@ -72,6 +72,13 @@ def _reading(path: PathLike) -> Iterator[None]:
     """Name the file in errors."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror}.",
+            file=path,
+            advice="If another process is changing this database, wait for its end; an LMDB"
+            " database can be read meanwhile.",
+        ) from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}.", file=path) from None
     except (IndexError, ValueError, struct.error) as error:
@@ -178,9 +185,9 @@ def read_manifest(path: PathLike) -> Version:
     with _reading(path):
         for edit in read_log(path):
             _apply(edit, tables, numbers)
-    return Version(
-        list(tables.values()), numbers.get(LOG_NUMBER, 0), numbers.get(PREV_LOG_NUMBER, 0)
-    )
+        if LOG_NUMBER not in numbers:
+            raise ValueError("it is cut off, or no manifest")
+    return Version(list(tables.values()), numbers[LOG_NUMBER], numbers.get(PREV_LOG_NUMBER, 0))
 
 
 def _apply(edit: bytes, tables: dict[tuple[int, int], Table], numbers: dict[int, int]) -> None:

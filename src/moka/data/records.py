@@ -40,6 +40,17 @@ class DatumRecords:
     def path(self) -> PathLike:
         return self.store.path
 
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def later_files(self) -> list[str]:
+        """None: the database is open."""
+        return []
+
+    def notes(self) -> list[str]:
+        """What has been opened, as Caffe's log says it."""
+        return [f"Opened {self.store.backend} {self.path}"]
+
     def name(self, record: Record) -> str:
         return record[0].decode(errors="replace")
 

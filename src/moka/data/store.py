@@ -32,6 +32,11 @@ class Store(Protocol):
         """Key and value of every `step`-th record from number `start` on, once through."""
 
 
+def is_database(folder: PathLike) -> bool:
+    """Whether a folder looks like a database of either kind."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in ("CURRENT", "data.mdb"))
+
+
 def open_store(path: PathLike, backend: str = "LMDB") -> Store:
     """Open a database for reading; which kind it is shows from its files.
 
@@ -52,7 +57,7 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
     store: Store
     if os.path.exists(os.path.join(path, "CURRENT")):
         store = LevelDbStore(path)
-    elif os.path.isdir(path) and not os.path.exists(os.path.join(path, "data.mdb")):
+    elif os.path.isdir(path) and not is_database(path):
         raise DataError(
             "this is not a database: there is neither data.mdb (LMDB) nor CURRENT (LevelDB) in it.",
             file=path,

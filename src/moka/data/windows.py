@@ -28,6 +28,7 @@ from moka.data.transform import Shape, Transform
 from moka.errors import DataError, MokaError, NetError
 
 CHANNELS = 3  # images are read in colour
+LARGEST = 2**24  # below it float32 holds every whole number
 f32 = np.float32  # BVLC's precision, which decides where a border is rounded to
 
 
@@ -98,9 +99,13 @@ def _read_block(mark: str, words: Iterator[str], number: int) -> tuple[str, NDAr
         if len(head) < 6:
             raise ValueError("the file ends within it")
         _, _, _, _, count = (int(word) for word in (head[0], *head[2:]))
+        if count < 0:
+            raise ValueError(f"{count} windows")
         values = np.array(list(islice(words, 6 * count)), f32)
         if len(values) < 6 * count:
             raise ValueError("the file ends within it")
+        if not (abs(values) < LARGEST).all():  # which no NaN is, either
+            raise ValueError(f"numbers have to be finite and below {LARGEST}")
         table = values.reshape(-1, 6)
         if (table[:, [0, 2, 3, 4, 5]] % 1).any():
             raise ValueError("classes and corners are whole numbers")
@@ -354,7 +359,8 @@ class WindowBatches:
 
     def crop(self, number: int, mirror: bool) -> NDArray[np.float32]:
         """Window `number` of the file as (3, crop, crop), transformed."""
-        path = self.root_folder + self.file.images[self.file.image[number]]
+        block = self.file.image[number]
+        path = self.root_folder + self.file.images[block]
         try:
             image = load_image(self.read(path), path, color=True)
             placed = place(
@@ -368,6 +374,7 @@ class WindowBatches:
         except MokaError as error:
             if path not in error.message:
                 error.message = f"{path}: {error.message}"
+            error.message = f"the block of image {block}: {error.message}"
             raise error.at(file=self.source) from None
         return self._fill(image, placed, mirror)
 

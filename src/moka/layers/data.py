@@ -1,9 +1,8 @@
-"""Layers that read and write files: databases, images, windows of images, and HDF5."""
+"""Layers that read images: from databases, lists, folders, tar shards, and windows of images."""
 
 from __future__ import annotations
 
-import logging
-import os
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,19 +16,18 @@ from moka.data.batches import (
     draw_seed,
     first_state,
 )
+from moka.data.datum import decode_image
 from moka.data.feed import Feed
-from moka.data.hdf5 import Hdf5Rows, append_rows
-from moka.data.images import ImageList
+from moka.data.images import ImageList, decode_sized
 from moka.data.records import DatumRecords
+from moka.data.sources import open_images
 from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.data.windows import WindowBatches
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, not_negative, param, positive
+from moka.layers.base import Shape, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.source import Source
-
-log = logging.getLogger("moka.detail")
 
 
 class ImageSource(Source):
@@ -106,15 +104,23 @@ class ImageSource(Source):
 class Data(ImageSource):
     """Images and labels from a database of Datum records, in key order, over and over.
 
+    Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
+    are labelled 0, 1, ... in the order of their names (the log says which is which), or tar shards
+    in WebDataset's form, shards/train-{000..127}.tar or shards/*.tar, each example an image such
+    as 0001.jpg with its label in 0001.cls, or in 0001.json as "label" or "cls". Such images come
+    as they are stored, class after class in a folder: ImageData shuffles them.
+
     Tops: data (batch_size, C, H, W) float, after the transformation; optionally labels
-    (batch_size,), or (batch_size, n) from records that hold n labels each (made by
-    `convert_imageset -label_count`; BVLC Caffe sees the first of them alone). Messages: data_param
-    (`source`, `batch_size`, `backend`, `rand_skip`, `prefetch`: how many batches are made ahead),
-    transform_param. The images of a batch have one size, that of another batch may differ.
+    (batch_size,), or (batch_size, n) from records or examples that hold n labels each (made by
+    `convert_imageset -label_count`; BVLC Caffe sees the first of them alone; in a .cls blanks
+    stand between them, in a .json they are a list). Messages: data_param (`source`, `batch_size`,
+    `backend`, `rand_skip`, `prefetch`: how many batches are made ahead), transform_param. The
+    images of a batch have one size, that of another batch may differ.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
-    named); images that differ in size, or have other numbers of labels, within a batch; what the
-    transformation refuses.
+    named); a folder without subfolders, or a class without images; a shard that is broken or
+    compressed, an example in it without an image or a label; images that differ in size, or have
+    other numbers of labels, within a batch; what the transformation refuses.
     """
 
     backend = param()
@@ -122,36 +128,41 @@ class Data(ImageSource):
     prefetch = param(positive)
 
     def make_batches(self, transform: Transform) -> Batches:
-        self.store = open_store(self.source, self.backend)
+        color, gray = transform.force_color, transform.force_gray
+        decode = partial(decode_image, force_color=color, force_gray=gray)
+        images = open_images(self.source, decode)
+        if images is None:
+            store = open_store(self.source, self.backend)
+            images = DatumRecords(store, force_color=color, force_gray=gray)
+        self.images = images
         return ImageBatches(
-            DatumRecords(
-                self.store,
-                force_color=transform.force_color,
-                force_gray=transform.force_gray,
-            ),
+            images,
             transform,
             batch_size=self.batch_size,
             start=first_state(rand_skip=self.rand_skip, is_random=transform.is_random),
         )
 
     def notes(self) -> list[str]:
-        opened = f"Opened {self.store.backend} {self.source}"
-        return [opened, *self.mean_note(), self.size_note()]
+        return [*self.images.notes(), *self.mean_note(), self.size_note()]
 
 
 @layer("ImageData", bottoms=0, tops=2)
 class ImageData(ImageSource):
     """Images and labels from a list of image files, over and over.
 
-    Tops: data (batch_size, C, H, W) float, after the transformation; labels (batch_size,).
-    Messages: image_data_param (`source`: the list, a path and a label on each line, split at the
-    last blank; `root_folder`: put before each path as it is; `new_height`, `new_width`: resize to
-    this, both or none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order
-    in each epoch; `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images
-    of a batch have one size, that of another batch may differ.
+    Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.
 
-    Errors: a list or an image that is missing or cannot be read (its path is named); images that
-    differ in size within a batch; what the transformation refuses.
+    Tops: data (batch_size, C, H, W) float, after the transformation; labels (batch_size,), or
+    (batch_size, n) from shards with n labels an example. Messages: image_data_param (`source`: the
+    list, a path and a label on each line, split at the last blank; `root_folder`: put before each
+    path as it is, and before a folder or shards; `new_height`, `new_width`: resize to this, both or
+    none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order in each epoch;
+    `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have
+    one size, that of another batch may differ.
+
+    Errors: a list or an image that is missing or cannot be read (its line and path are named); what
+    is wrong with a folder or shards, see Data; images that differ in size within a batch; what the
+    transformation refuses.
     """
 
     root_folder = param()
@@ -167,24 +178,24 @@ class ImageData(ImageSource):
                 "new_height and new_width go together: "
                 f"got new_height={self.new_height}, new_width={self.new_width}."
             )
-        self.images = ImageList(
-            self.source,
-            root_folder=self.root_folder,
-            shuffle=self.shuffle,
-            color=self.is_color,
-            height=self.new_height,
-            width=self.new_width,
+        decode = partial(
+            decode_sized, color=self.is_color, height=self.new_height, width=self.new_width
         )
+        root, shuffle = self.root_folder, self.shuffle
+        images = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
+        if images is None:
+            images = ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
+        self.images = images
         is_random = transform.is_random or self.shuffle
         return ImageBatches(
-            self.images,
+            images,
             transform,
             batch_size=self.batch_size,
             start=first_state(rand_skip=self.rand_skip, is_random=is_random),
         )
 
     def later_files(self) -> list[str]:
-        return [self.images.name(line) for line in self.images.lines]
+        return self.images.later_files()
 
     def notes(self) -> list[str]:
         skipped = self.batches.start.records_read
@@ -193,6 +204,7 @@ class ImageData(ImageSource):
             f"Opening file {self.source}",
             *(["Shuffling data"] if self.shuffle else []),
             f"A total of {len(self.images)} images.",
+            *self.images.notes(),
             *([f"Skipping first {skipped} data points."] if self.rand_skip else []),
             self.size_note(),
         ]
@@ -260,90 +272,3 @@ class WindowData(ImageSource):
             f"Crop mode: {self.crop_mode}",
             self.size_note(),
         ]
-
-
-@layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param")
-class HDF5Data(Source):
-    """Rows of the datasets of HDF5 files, named by the tops, over and over.
-
-    Tops: (batch_size, ...), float. Message: hdf5_data_param (`source`: a text file that names one
-    HDF5 file a line; `shuffle`: files and the rows in a file are shuffled in each epoch). Batches
-    run across files; integers are converted.
-
-    Errors: files or datasets that are missing; a transform_param, which this layer does not use.
-    """
-
-    source = param(required=True)
-    batch_size = param(positive, required=True)
-    shuffle = param()
-
-    def setup(self) -> None:
-        if self.config.HasField("transform_param"):
-            raise NetError(f"{self.config.type} does not transform data: drop transform_param.")
-        seed = draw_seed() if self.shuffle else None
-        self.rows = Hdf5Rows(self.source, list(self.config.top), seed)
-        self.load_state(CursorState())
-
-    def top_shapes(self) -> list[Shape]:
-        return [(self.batch_size, *shape) for shape in self.rows.row_shapes]
-
-    def forward(self) -> list[Tensor]:
-        self.records_read += self.batch_size
-        return [torch.from_numpy(array) for array in next(self.batches)]
-
-    def state(self) -> CursorState:
-        return CursorState(self.records_read, self.rows.seed)
-
-    def load_state(self, state: CursorState) -> None:
-        if state.seed is not None:
-            self.rows.seed = state.seed
-        self.records_read = state.records_read
-        self.batches = self.rows.batches(self.batch_size, state.records_read)
-
-    def later_files(self) -> list[str]:
-        return self.rows.files
-
-    def notes(self) -> list[str]:
-        return [
-            f"Loading list of HDF5 filenames from: {self.source}",
-            f"Number of HDF5 files: {len(self.rows.files)}",
-        ]
-
-
-@layer("HDF5Output", bottoms=2, tops=0, message="hdf5_output_param", fixed_bottoms=(0, 1))
-class HDF5Output(Layer):
-    """Writes its bottoms to an HDF5 file, as the datasets "data" and "label".
-
-    Bottoms: two blobs of at most 4 axes and the same first one, N; they take no gradient. The
-    datasets are (N, C, H, W), missing axes 1. Each pass adds its rows; the first one starts the
-    file anew. Message: hdf5_output_param (`file_name`). (BVLC Caffe ends with an error in the
-    second pass.)
-
-    Errors: another number of axes or rows; a file that cannot be written.
-    """
-
-    file_name = param(required=True)
-
-    def setup(self, data: Shape, label: Shape) -> None:
-        folder = os.path.dirname(self.file_name) or "."
-        if not os.access(folder, os.W_OK):
-            raise NetError(f"Failed to open HDF5 file{self.file_name}: {folder} cannot be written.")
-        self.passes = 0
-
-    def top_shapes(self, data: Shape, label: Shape) -> list[Shape]:
-        if len(data) > 4 or len(label) > 4:
-            raise NetError(f"writes blobs of at most 4 axes, got {data} and {label}.")
-        if data[:1] != label[:1] or not data:
-            raise NetError(f"needs as many labels as rows of data, got {data} and {label}.")
-        return []
-
-    def forward(self, data: Tensor, label: Tensor) -> list[Tensor]:
-        log.info("Saving HDF5 file %s", self.file_name)
-        columns = {
-            name: tensor.detach().cpu().reshape(*tensor.shape, *(1,) * (4 - tensor.dim())).numpy()
-            for name, tensor in (("data", data), ("label", label))
-        }
-        append_rows(self.file_name, columns, afresh=self.passes == 0)
-        self.passes += 1
-        log.info("Successfully saved %d rows", len(data))
-        return []
