@@ -58,11 +58,13 @@ def read(database: PathLike) -> NDArray[np.float32]:
 def main() -> None:
     os.chdir(ROOT)  # the paths in the prototxt files start there
     if not MODEL.exists():
-        sys.exit("features.py: there is no LeNet yet: train it first, as the top of this file says.")
+        sys.exit(
+            "features.py: there is no LeNet yet: train it first, as the top of this file says."
+        )
     try:
         features, labels = map(read, extract(["ip1", "label"], BATCHES))
         picture = HERE / "features.png"
-        title = f"t-SNE of LeNet's ip1 for {len(features)} digits of MNIST"
+        title = f"t-SNE of LeNet's ip1 for {len(features):,} digits of MNIST"
         viz.embedding(viz.tsne(features), labels[:, 0], picture, title=title)
     except moka.MokaError as error:
         sys.exit(f"features.py: {error}")

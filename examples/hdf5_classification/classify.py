@@ -51,7 +51,7 @@ def make_rows(count: int) -> dict[str, Rows]:
 
 
 def write(name: str, rows: Rows) -> None:
-    """An HDF5 file with a dataset for each top of the layer HDF5Data, and the list that names it."""
+    """An HDF5 file with a dataset for each top of its layer, and the list that names it."""
     file = DATA / f"{name}.h5"
     with h5py.File(file, "w") as opened:
         for top, values in rows.items():

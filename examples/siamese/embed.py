@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw where the siamese net puts MNIST's test digits, coloured by digit: embedding.png.
 
-    python examples/siamese/embed.py [WEIGHTS]      default: mnist_siamese_iter_50000.caffemodel
+python examples/siamese/embed.py [WEIGHTS]      default: mnist_siamese_iter_50000.caffemodel
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] = ()) -> None:
             places,
             digits,
             picture,
-            title=f"{len(digits)} digits of MNIST, as the siamese net sees them",
+            title=f"{len(digits):,} digits of MNIST, as the siamese net sees them",
             axes=("feat 0", "feat 1"),
         )
     except moka.MokaError as error:

@@ -3,8 +3,10 @@
 Each function takes arrays or tensors and returns a matplotlib Figure; given a path, it saves the
 picture too (.png, .svg or .pdf). For example
 
-    net = moka.load("cifar10_quick.prototxt", "cifar10_quick_iter_5000.caffemodel")
-    moka.viz.filters(net.params["conv1"][0].data, "filters.png")
+    from moka import viz
+
+    viz.filters(net.params["conv1"][0].data, "filters.png")  # of a caffe.Net
+    viz.embedding(viz.tsne(features), labels, "map.png")
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ LABELLED = 16  # rows and columns of a grid that have a number; of more, every s
 LINE = 28  # letters of a label's line
 
 Values = ArrayLike | torch.Tensor
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 
 def filters(weights: Values, path: PathLike | None = None) -> Figure:
@@ -171,11 +173,10 @@ def embedding(
             f"points have to be (N, 2) and classes (N,), got {places.shape} and {members.shape}."
         )
     found = np.unique(members).tolist()
-    if found[0] < 0 or (names is not None and found[-1] >= len(names)):
-        raise UsageError(
-            f"classes go from {found[0]} to {found[-1]}, but there are names for"
-            f" {'those from 0 on' if names is None else len(names)}."
-        )
+    if found[0] < 0:
+        raise UsageError(f"classes are numbered from 0, got {found[0]}.")
+    if names is not None and found[-1] >= len(names):
+        raise UsageError(f"class {found[-1]} has no name: there are {len(names)}, from 0 on.")
     with drawing(7.0, 6.0) as figure:
         ax = figure.subplots()
         for i in found:
@@ -189,6 +190,7 @@ def embedding(
         if not any(axes):
             ax.set_xticks([])
             ax.set_yticks([])
+            ax.spines[:].set_visible(False)
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     return _saved(figure, path)
 
@@ -199,11 +201,10 @@ def _draw_class(ax: Axes, places: Array, number: int, name: str) -> None:
     colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
     mark = MARKS[number // len(CLASS_COLOURS) % len(MARKS)]
     size = float(np.clip(12000 / max(1, 10 * len(places)), 4, 30))  # square points
-    ax.scatter(
-        *places.T, s=size, c=colour, marker=mark, linewidths=0, alpha=0.75, label=name
-    )
-    halo = [withStroke(linewidth=3, foreground="white")]
-    middle = np.median(places, axis=0)
+    x, y = places.T
+    ax.scatter(x, y, s=size, c=colour, marker=mark, linewidths=0, alpha=0.75, label=name)
+    halo = [withStroke(linewidth=4, foreground="white")]
+    middle = float(np.median(x)), float(np.median(y))
     ax.annotate(
         name, middle, ha="center", va="center", fontsize=13, weight="bold", path_effects=halo
     )

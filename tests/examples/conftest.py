@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -19,6 +19,8 @@ MADE = ("data", "*_lmdb", "*.caffemodel", "*.solverstate", "*.binaryproto", "*.p
 
 CopyExamples = Callable[..., Path]
 LoadScript = Callable[[str], ModuleType]
+ChangeSolver = Callable[..., None]
+WriteMnist = Callable[[str, int], tuple[Path, Path]]
 
 
 @pytest.fixture
@@ -54,27 +56,39 @@ def load_script(tmp_path: Path) -> LoadScript:
     return load
 
 
-def change_solver(file: Path, **fields: int) -> None:
-    """Give fields of a solver other values: fewer iterations, say."""
-    solver = read_text(file, caffe_pb2.SolverParameter)
-    for name, value in fields.items():
-        if name == "test_iter":
-            solver.test_iter[:] = [value]
-        else:
-            setattr(solver, name, value)
-    write_text(file, solver)
+@pytest.fixture
+def change_solver() -> ChangeSolver:
+    """Gives fields of a solver file other values: fewer iterations, say."""
+
+    def change(file: Path, **fields: int) -> None:
+        solver = read_text(file, caffe_pb2.SolverParameter)
+        for name, value in fields.items():
+            if name == "test_iter":
+                solver.test_iter[:] = [value]
+            else:
+                setattr(solver, name, value)
+        write_text(file, solver)
+
+    return change
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
-    """A file in the form of MNIST's."""
+@pytest.fixture
+def write_mnist(tmp_path: Path) -> WriteMnist:
+    """Writes files like MNIST's where its example has them: digits of noise, labelled 0 to 9 in
+    turn; returns those of images and of labels."""
+
+    def write(part: str, count: int) -> tuple[Path, Path]:
+        rng = np.random.default_rng(count)
+        folder = tmp_path / "examples" / "mnist" / "data"
+        files = folder / f"{part}-images-idx3-ubyte", folder / f"{part}-labels-idx1-ubyte"
+        _write_idx(files[0], rng.integers(0, 256, (count, 28, 28)))
+        _write_idx(files[1], np.arange(count) % 10)
+        return files
+
+    return write
+
+
+def _write_idx(path: Path, values: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = np.array(values.shape, ">u4").tobytes()
     path.write_bytes(bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes())
-
-
-def write_mnist(folder: Path, counts: Sequence[tuple[str, int]]) -> None:
-    """Digits of noise, the labels 0 to 9 in turn."""
-    rng = np.random.default_rng(0)
-    for part, count in counts:
-        write_idx(folder / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28)))
-        write_idx(folder / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)

@@ -15,11 +15,11 @@ from moka.data import datum
 from moka.data.store import open_store
 from moka.schema import caffe_pb2, read_binary, read_text
 from moka.schema.blobproto import to_array
-from tests.examples.conftest import ROOT, change_solver
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import CopyExamples, LoadScript
+    from tests.examples.conftest import ChangeSolver, CopyExamples, LoadScript
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 COUNTS = {"train": 2, "test": 1}  # images of each class
 
@@ -180,7 +180,12 @@ def test_get_data_says_what_is_wrong(
 
 @pytest.mark.parametrize(("net", "last"), [("quick", "lr1"), ("full", "lr2")])
 def test_training_and_pictures(
-    copy_examples: CopyExamples, load_script: LoadScript, folder: Path, net: str, last: str
+    copy_examples: CopyExamples,
+    load_script: LoadScript,
+    change_solver: ChangeSolver,
+    folder: Path,
+    net: str,
+    last: str,
 ) -> None:
     example = copy_examples("cifar10")
     load_script("cifar10/get_data").main(["--from", str(folder)])

@@ -9,19 +9,20 @@ import torch
 
 import moka
 from moka.tools.convert_mnist import convert_mnist, read_idx
-from tests.examples.conftest import write_mnist
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import CopyExamples, LoadScript
+    from tests.examples.conftest import CopyExamples, LoadScript, WriteMnist
 
 
 def test_features_and_their_picture(
-    copy_examples: CopyExamples, load_script: LoadScript, monkeypatch: pytest.MonkeyPatch
+    copy_examples: CopyExamples,
+    load_script: LoadScript,
+    write_mnist: WriteMnist,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     example = copy_examples("feature_extraction", "mnist")
     mnist = example.parent / "mnist"
-    write_mnist(mnist / "data", [("t10k", 100)])
-    images, labels = (mnist / "data" / f"t10k-{k}-ubyte" for k in ("images-idx3", "labels-idx1"))
+    images, labels = write_mnist("t10k", 100)
     convert_mnist(images, labels, mnist / "mnist_test_lmdb")
     net = moka.load(mnist / "lenet.prototxt")
     for parameter in net.parameters():

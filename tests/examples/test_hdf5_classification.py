@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.conftest import change_solver
-
 if TYPE_CHECKING:
-    from tests.examples.conftest import CopyExamples, LoadScript
+    from tests.examples.conftest import ChangeSolver, CopyExamples, LoadScript
 
 
 def test_the_net_is_as_good_as_scikit_learn(
-    copy_examples: CopyExamples, load_script: LoadScript, capsys: pytest.CaptureFixture[str]
+    copy_examples: CopyExamples,
+    load_script: LoadScript,
+    change_solver: ChangeSolver,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     example = copy_examples("hdf5_classification")
     for net in ("logreg", "two_layers"):

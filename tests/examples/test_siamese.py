@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,15 +7,20 @@ import pytest
 import moka
 from moka.data import datum
 from moka.data.store import open_store
-from tests.examples.conftest import change_solver, write_mnist
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import CopyExamples, LoadScript
+    from tests.examples.conftest import ChangeSolver, CopyExamples, LoadScript, WriteMnist
 
 
-def test_from_pairs_to_the_picture(copy_examples: CopyExamples, load_script: LoadScript) -> None:
+def test_from_pairs_to_the_picture(
+    copy_examples: CopyExamples,
+    load_script: LoadScript,
+    change_solver: ChangeSolver,
+    write_mnist: WriteMnist,
+) -> None:
     example = copy_examples("siamese")
-    write_mnist(Path("examples/mnist/data"), [("train", 40), ("t10k", 30)])
+    write_mnist("train", 40)
+    write_mnist("t10k", 30)
     load_script("siamese/make_data.py").main()
     for name, count in (("train", 40), ("test", 30)):
         records = [v for _, v in open_store(example / f"mnist_siamese_{name}_lmdb").read()]
@@ -37,10 +41,14 @@ def test_from_pairs_to_the_picture(copy_examples: CopyExamples, load_script: Loa
 
 
 def test_data_is_not_made_twice(
-    copy_examples: CopyExamples, load_script: LoadScript, capsys: pytest.CaptureFixture[str]
+    copy_examples: CopyExamples,
+    load_script: LoadScript,
+    write_mnist: WriteMnist,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     copy_examples("siamese")
-    write_mnist(Path("examples/mnist/data"), [("train", 4), ("t10k", 3)])
+    write_mnist("train", 4)
+    write_mnist("t10k", 3)
     script = load_script("siamese/make_data.py")
     script.main()
     script.main()
@@ -50,10 +58,12 @@ def test_data_is_not_made_twice(
     )
 
 
-def test_what_is_missing_is_said(copy_examples: CopyExamples, load_script: LoadScript) -> None:
+def test_what_is_missing_is_said(
+    copy_examples: CopyExamples, load_script: LoadScript, write_mnist: WriteMnist
+) -> None:
     copy_examples("siamese")
     with pytest.raises(SystemExit, match=r"run examples/mnist/get_data first\.$"):
         load_script("siamese/make_data.py").main()
-    write_mnist(Path("examples/mnist/data"), [("t10k", 3)])
+    write_mnist("t10k", 3)
     with pytest.raises(SystemExit, match=r"File not found: .*mnist_siamese_iter_50000\.caffemodel"):
         load_script("siamese/embed.py").main()
