@@ -129,7 +129,9 @@ def test_guesses() -> None:
 
 
 def test_guesses_among_fewer_classes_and_with_an_image() -> None:
-    figure: Any = viz.guesses(torch.tensor([0.25, 0.75]), "ab", image=torch.zeros(1, 4, 6))
+    probabilities = torch.tensor([0.25, 0.75], dtype=torch.bfloat16)
+    image = torch.zeros(1, 4, 6, requires_grad=True)
+    figure: Any = viz.guesses(probabilities, "ab", image=image)
     assert sheet(figure, 0).shape == (4, 6, 3)
     assert texts(figure.axes[1].get_yticklabels()) == ["b", "a"]
 
@@ -188,6 +190,8 @@ def test_tsne_of_few_points_and_of_one_number_each() -> None:
     assert not np.array_equal(viz.tsne(row), viz.tsne(row, seed=1))
     with pytest.raises(UsageError, match=r"t-SNE needs at least four points, got 3\.$"):
         viz.tsne(np.eye(3))
+    with pytest.raises(UsageError, match=r"all features are equal\.$"):
+        viz.tsne(np.ones((4, 2)))
 
 
 def test_tsne_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:

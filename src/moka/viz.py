@@ -200,14 +200,13 @@ def _draw_class(ax: Axes, places: Array, number: int, name: str) -> None:
 
     colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
     mark = MARKS[number // len(CLASS_COLOURS) % len(MARKS)]
-    size = float(np.clip(12000 / max(1, 10 * len(places)), 4, 30))  # square points
+    size = float(np.clip(1200 / len(places), 4, 30))  # square points
     x, y = places.T
     ax.scatter(x, y, s=size, c=colour, marker=mark, linewidths=0, alpha=0.75, label=name)
     halo = [withStroke(linewidth=4, foreground="white")]
     middle = float(np.median(x)), float(np.median(y))
-    ax.annotate(
-        name, middle, ha="center", va="center", fontsize=13, weight="bold", path_effects=halo
-    )
+    text = ax.annotate(name, middle, ha="center", va="center", weight="bold", path_effects=halo)
+    text.set_fontsize(13 if len(name) < 3 else 10)
 
 
 def tsne(features: Values, *, perplexity: float = 30, seed: int = 0) -> Array:
@@ -220,7 +219,7 @@ def tsne(features: Values, *, perplexity: float = 30, seed: int = 0) -> Array:
         seed: of its random numbers.
 
     Raises:
-        UsageError: fewer than four points, or scikit-learn is missing.
+        UsageError: fewer than four points, all of them equal, or scikit-learn is missing.
     """
     try:
         from sklearn.manifold import TSNE
@@ -233,6 +232,8 @@ def tsne(features: Values, *, perplexity: float = 30, seed: int = 0) -> Array:
     if len(rows) < 4:
         raise UsageError(f"t-SNE needs at least four points, got {len(rows)}.")
     rows = rows.reshape(len(rows), -1)
+    if (rows == rows[0]).all():
+        raise UsageError("t-SNE needs points that differ; all features are equal.")
     start = "pca" if rows.shape[1] > 1 else "random"
     usable = min(perplexity, (len(rows) - 1) / 3)
     made = TSNE(2, perplexity=usable, init=start, random_state=seed).fit_transform(rows)
@@ -314,7 +315,7 @@ def _beside_image(figure: Figure, image: Values | None, width: float) -> Axes:
     if image is None:
         return figure.subplots()
     left, right = figure.subplots(1, 2, width_ratios=[1, width])
-    values = np.asarray(image) if not isinstance(image, torch.Tensor) else image.cpu().numpy()
+    values = _on_host(image)
     if values.ndim != 3:
         raise UsageError(f"an image is (C, H, W), got shape {values.shape}.")
     left.imshow(picture(values)[..., ::-1], interpolation="nearest")
@@ -328,14 +329,19 @@ def _array(values: Values, dimensions: int | None, what: str) -> Array:
     Raises:
         UsageError: it is something else.
     """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().float().cpu().numpy()
-    array = np.asarray(values, np.float32)
+    array = _on_host(values).astype(np.float32, copy=False)
     if (dimensions is not None and array.ndim != dimensions) or not array.size:
         raise UsageError(f"{what} are wanted, got shape {array.shape}.")
     if not np.isfinite(array).all():
         raise UsageError(f"{what} hold a number that is not finite.")
     return array
+
+
+def _on_host(values: Values) -> NDArray[Any]:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+    return np.asarray(values)
 
 
 def _saved(figure: Figure, path: PathLike | None) -> Figure:
