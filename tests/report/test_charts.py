@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import sys
 from math import isnan, nan
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moka.errors import UsageError
-from moka.report.charts import COLOURS, TITLES, chart_type, draw, running_mean, save
+from moka.report.charts import TITLES, chart_type, draw, running_mean
+from moka.report.figures import COLOURS
 from moka.report.log_file import Log, Reading
 
 
@@ -141,27 +141,6 @@ def test_an_unknown_chart(text: str) -> None:
         UsageError, match=r"there is no chart '.*', only: 0 Test accuracy vs\. Iters;"
     ):
         chart_type(text)
-
-
-@pytest.mark.parametrize(
-    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF")]
-)
-def test_pictures(tmp_path: Path, name: str, start: bytes) -> None:
-    save(draw({"x": log()}), tmp_path / name)
-    assert (tmp_path / name).read_bytes().startswith(start)
-
-
-def test_the_same_log_gives_the_same_svg(tmp_path: Path) -> None:
-    for name in ("a.svg", "b.svg"):
-        save(draw({"x": log()}), tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-
-
-def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a\.jpx: a picture's name ends in .*\.png, .*\.svg"):
-        save(draw({"x": log()}), tmp_path / "a.jpx")
-    with pytest.raises(UsageError, match=r"a\.png cannot be written: No such file or directory\."):
-        save(draw({"x": log()}), tmp_path / "gone" / "a.png")
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,32 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moka.errors import UsageError, did_you_mean
+from moka.report.figures import COLOURS, drawing
 from moka.report.log_file import Log, Reading
-from moka.schema.text import PathLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind people can tell apart, the palest left out.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")
-STYLE: Any = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 10,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-}
 Points = list[tuple[Reading, float]]
 
 
@@ -107,14 +94,6 @@ def draw(logs: Mapping[str, Log], kind: int | None = None) -> Figure:
     Raises:
         UsageError: matplotlib is missing, or no log holds anything to draw.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "charts need matplotlib, which is not installed.",
-            advice="Install it: pip install matplotlib",
-        ) from None
     if kind is None:
         panels = [(TRAIN_LOSS, TEST_LOSS), (TEST_ACCURACY,), (LEARNING_RATE,)]
     else:
@@ -126,9 +105,8 @@ def draw(logs: Mapping[str, Log], kind: int | None = None) -> Figure:
         what = "to draw" if kind is None else f"for '{TITLES[kind]}'"
         raise UsageError(f"there is nothing {what} in {', '.join(logs)}.")
     by_time = kind is not None and kind % 2 == 1
-    with matplotlib.rc_context(STYLE):
-        height = 4.0 if len(found) == 1 else 1.2 + 2.4 * len(found)
-        figure = Figure(figsize=(7.0, height), layout="constrained")
+    height = 4.0 if len(found) == 1 else 1.2 + 2.4 * len(found)
+    with drawing(7.0, height) as figure:
         axes = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
         unit = _time_unit([c for _, curves in found for c in curves]) if by_time else None
         for ax, (panel, curves) in zip(axes, found, strict=True):
@@ -136,28 +114,6 @@ def draw(logs: Mapping[str, Log], kind: int | None = None) -> Figure:
         axes[-1].set_xlabel(f"time ({unit[0]})" if unit else "iteration")
         axes[0].set_title(", ".join(logs) if kind is None and len(logs) == 1 else "")
     return figure
-
-
-def save(figure: Figure, file: PathLike) -> None:
-    """Write a picture; its suffix, .png, .svg or another of matplotlib's, says in what form.
-
-    Raises:
-        UsageError: an unknown form, or the file cannot be written.
-    """
-    import matplotlib
-
-    known = figure.canvas.get_supported_filetypes()
-    suffix = Path(file).suffix.lstrip(".").lower()
-    if suffix not in known:
-        raise UsageError(
-            f"{file}: a picture's name ends in {', '.join(f'.{each}' for each in known)}."
-        )
-    always_the_same: Any = {"svg.hashsalt": "moka"}  # names in the file would be random else
-    try:
-        with matplotlib.rc_context(always_the_same):
-            figure.savefig(file, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from moka.errors import MokaError
 from moka.report import charts
+from moka.report.figures import save
 from moka.report.log_file import read_log
 from moka.schema.text import PathLike
 
@@ -26,7 +27,7 @@ def plot(logs: Sequence[PathLike], picture: PathLike, kind: int | None = None) -
         MokaError: a log that cannot be read, nothing to draw, no matplotlib.
     """
     read = {name: read_log(path) for name, path in zip(_names(logs), logs, strict=True)}
-    charts.save(charts.draw(read, kind), picture)
+    save(charts.draw(read, kind), picture)
 
 
 def _names(logs: Sequence[PathLike]) -> list[str]:

@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Draw where the siamese net puts MNIST's test digits, coloured by digit: embedding.png.
+
+python examples/siamese/embed.py [WEIGHTS]      default: mnist_siamese_iter_50000.caffemodel
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import moka
+from moka import viz
+from moka.tools.convert_mnist import read_digits
+
+HERE = Path(__file__).resolve().parent
+MNIST = HERE.parent / "mnist" / "data"
+MODEL = HERE / "mnist_siamese_iter_50000.caffemodel"
+
+
+def main(argv: Sequence[str] = ()) -> None:
+    weights = Path(argv[0]) if argv else MODEL
+    try:
+        images, digits = read_digits(
+            MNIST / "t10k-images-idx3-ubyte", MNIST / "t10k-labels-idx1-ubyte"
+        )
+        net = moka.load(HERE / "mnist_siamese.prototxt", weights)
+        with torch.no_grad():
+            places = net(data=torch.tensor(images)[:, None] / 256)["feat"]
+        picture = HERE / "embedding.png"
+        viz.embedding(
+            places,
+            digits,
+            picture,
+            title=f"{len(digits):,} digits of MNIST, as the siamese net sees them",
+            axes=("feat 0", "feat 1"),
+        )
+    except moka.MokaError as error:
+        sys.exit(f"embed.py: {error}")
+    print(f"Wrote {picture}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
