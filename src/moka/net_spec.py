@@ -109,7 +109,7 @@ class NetSpec:
     def __getitem__(self, name: str) -> Any:
         return self.tops[name]
 
-    def __setitem__(self, name: str, value: Top | Function) -> None:
+    def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(value, Top | Function):
             raise TypeError(f"{name} is not a Top (type is {type(value)})")
         self.tops[name] = value
@@ -121,7 +121,7 @@ class NetSpec:
         name = _attribute(self, name)
         return self.tops[name]
 
-    def __setattr__(self, name: str, value: Top | Function) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
     def __delattr__(self, name: str) -> None:
