@@ -41,7 +41,7 @@ PUBLISHED = {
     "mobilenet_v2": (3.505, 0.3008, 0.05),  # Table 4: 3.4, 300 M; ours has conv2_1/expand besides
 }
 # GoogLeNet's table sums to 1.502, but says 34 M of its first convolution, which takes 118 M.
-SHAPES = {
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "bvlc_alexnet": {
         "conv1": (10, 96, 55, 55),
         "norm1": (10, 96, 55, 55),
