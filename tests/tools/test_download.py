@@ -308,6 +308,13 @@ def test_models_that_are_not_there() -> None:
         download("empty")
 
 
+def test_the_usage_lists_the_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "caffe download MODEL" in out
+    assert all(name in out for name in ("bvlc_alexnet", "vgg19", "ilsvrc12"))
+
+
 def archive(files: dict[str, bytes]) -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:

@@ -23,6 +23,7 @@ import os
 import re
 import shutil
 import tarfile
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ def description(model: str) -> Path:
     given = Path(model)
     if (given / "readme.md").is_file():
         return given
-    known = {path.parent.name: path.parent for path in sorted(ZOO.glob("*/readme.md"))}
+    known = zoo()
     if given.name not in known:
         if given.is_dir():
             raise DataError("there is no readme.md that says what to fetch.", file=given)
@@ -100,6 +101,11 @@ def description(model: str) -> Path:
         if path.suffix in (".prototxt", ".md") and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
     return folder
+
+
+def zoo() -> dict[str, Path]:
+    """The folders of all models of the zoo, by name."""
+    return {path.parent.name: path.parent for path in sorted(ZOO.glob("*/readme.md"))}
 
 
 def remotes(readme: Path) -> list[Remote]:
@@ -274,13 +280,11 @@ def download_ilsvrc12(folder: Path, remote: Remote) -> None:
     log.info("Unpacked %s.", folder)
 
 
-PROGRAM = Program(
-    "caffe download",
-    "fetch the weights of a model: of a folder with a readme.md, or by name into models/<name>.",
-    "MODEL",
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`caffe download MODEL`, and `download_model_binary FOLDER`."""
-    return PROGRAM.run(lambda words, _: download(words[0]), argv)
+    purpose = (
+        "fetch the weights of a model: of a folder with a readme.md,\nor by name into models/<name>:"
+        f"\n{textwrap.fill(', '.join(zoo()))};\nor what goes with ImageNet: ilsvrc12."
+    )
+    program = Program("caffe download", purpose, "MODEL")
+    return program.run(lambda words, _: download(words[0]), argv)
