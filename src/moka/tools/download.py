@@ -284,7 +284,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`caffe download MODEL`, and `download_model_binary FOLDER`."""
     purpose = (
         "fetch the weights of a model: of a folder with a readme.md,\n"
-        f"or by name into models/<name>:\n{textwrap.fill(', '.join(zoo()))};\nor what goes with ImageNet: ilsvrc12."
+        "or by name into models/<name>:\n"
+        f"{textwrap.fill(', '.join(zoo()))};\n"
+        "or what goes with ImageNet: ilsvrc12."
     )
     program = Program("caffe download", purpose, "MODEL")
     return program.run(lambda words, _: download(words[0]), argv)
