@@ -9,7 +9,7 @@ DIGITS = examples/digits
 DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench docs proto clean
+.PHONY: install digits test lint format bench docs models proto clean
 
 install: $(INSTALLED)
 
@@ -47,6 +47,9 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
+
+models: $(INSTALLED)
+	$(BIN)/python -m moka.models
 
 # The compiled schema: made with an old compiler, so that it works with every protobuf from 4.25 on.
 proto:

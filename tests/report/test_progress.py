@@ -28,6 +28,15 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "said meanwhile\n" in text.replace("\r", "")
 
 
+def test_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("a.caffemodel", 3_000_000, in_bytes=True) as show:
+        show(1_500_000)
+    assert "1.5/3.0 MB" in screen.getvalue()
+
+
 def test_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr("sys.stderr", file)

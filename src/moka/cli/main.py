@@ -87,6 +87,7 @@ TOOLS = {
     "convert_mnist_data": ("make a database of MNIST", "convert_mnist:main"),
     "convert_mnist_siamese_data": ("make a database of pairs of MNIST", "convert_mnist:siamese"),
     "db": ("look into a database", "db:main"),
+    "download": ("fetch the weights of a model", "download:main"),
     "extract_features": ("write blobs of a net to databases", "extract_features:main"),
     "parse_log": ("make tables of a training log", "parse_log:main"),
     "plot": ("draw charts of training logs", "plot:main"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from moka.cost import multiply_adds
 from moka.net import Net, parameter_count
 
 
@@ -13,6 +14,7 @@ def net_table(net: Net) -> Table:
     memory = net.memory
     title = Text(
         f"{net.name}: {parameter_count(net):,} parameters, {memory.parameters / 1e6:,.1f} MB;"
+        f" {multiply_adds(net) / 1e6:,.1f} M multiply-adds;"
         f" data {memory.data / 1e6:,.1f} MB in training, {memory.peak / 1e6:,.1f} MB in testing"
     )
     table = Table(title=title, title_justify="left")
