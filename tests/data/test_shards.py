@@ -206,7 +206,7 @@ def test_what_is_no_plain_file_is_no_part(tmp_path: Path, kind: bytes) -> None:
         ("json", b'{"cls": 3, "text": "x"}', 3.0),
         ("json", b'{"cls": 3, "label": 4}', 4.0),
         ("json", b'{"label": [1, 2.5]}', [1.0, 2.5]),
-        ("json", b'{"label": [1]}', [1.0]),
+        ("json", b'{"label": [1]}', 1.0),
     ],
 )
 def test_labels(form: str, data: bytes, label: float | list[float]) -> None:

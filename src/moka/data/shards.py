@@ -302,8 +302,7 @@ def parse_label(data: bytes, form: str) -> NDArray[np.float32]:
         text = data[:SHOWN].decode(errors="replace")
         wanted = "an object with a number as label" if form == "json" else "a number, or several"
         raise DataError(f"its part {form}, {text!r}, is not {wanted}.")
-    single = form == "cls" and label.size == 1
-    return label.astype(np.float32).reshape(() if single else label.shape)
+    return label.astype(np.float32).reshape(() if label.size == 1 else -1)
 
 
 def _json_label(data: bytes) -> object:
