@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -111,3 +113,12 @@ def test_a_batch_is_what_its_records_are_one_by_one() -> None:
 def test_a_mixed_batch_is_left_to_decode(other: caffe_pb2.Datum, first: bool) -> None:
     records = [other, datum.encode(COLOR)] if first else [datum.encode(COLOR), other]
     assert datum.decode_raw_batch(records) is None
+
+
+def test_an_image_that_claims_too_many_pixels() -> None:
+    side = struct.pack(">II", 100_000, 100_000)
+    header = b"IHDR" + side + bytes([8, 2, 0, 0, 0])  # 8 bits a sample, colour
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
+    png += struct.pack(">I", zlib.crc32(header))
+    with pytest.raises(DataError, match=r"^the image cannot be decoded"):
+        datum.decode_image(png)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
@@ -70,14 +71,11 @@ def decode_raw_batch(datums: Sequence[caffe_pb2.Datum]) -> Image | None:
 
 
 def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:
-    """An encoded image (JPEG, PNG, ...) as (C, H, W) uint8 in BGR order."""
-    try:
-        import cv2
-    except ImportError:
-        raise DataError(
-            "decoding images needs the package opencv-python-headless.",
-            advice="pip install opencv-python-headless",
-        ) from None
+    """An encoded image (JPEG, PNG, ...) as (C, H, W) uint8 in BGR order.
+
+    Raises:
+        DataError: it is none, or a broken one.
+    """
     how = (
         cv2.IMREAD_COLOR
         if force_color
@@ -85,7 +83,10 @@ def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = F
         if force_gray
         else cv2.IMREAD_UNCHANGED
     )
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
+    except cv2.error as error:  # such as a header that promises too many pixels
+        raise DataError(f"the image cannot be decoded: {error.err}.") from None
     if image is None:
         raise DataError("the image cannot be decoded.")
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)

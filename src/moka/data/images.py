@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+
 from moka.data.batches import Loaded
 from moka.data.datum import Image, decode_image
 from moka.data.order import numbers
@@ -66,8 +68,6 @@ def decode_sized(data: bytes, *, color: bool, height: int = 0, width: int = 0) -
 
 def resize(image: Image, height: int, width: int) -> Image:
     """(C, H, W) to (C, height, width): bilinear, half-pixel centres, no smoothing."""
-    import cv2
-
     resized = cv2.resize(image.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_LINEAR)
     return resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
 

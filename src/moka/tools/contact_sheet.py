@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,8 +52,6 @@ def _stretched(image: Image) -> NDArray[np.uint8]:
 
 def _cell(image: Picture, caption: str) -> Picture:
     """An image scaled to a cell, with its caption."""
-    import cv2
-
     scaled = _scaled(image, CELL / max(image.shape[:2]))
     cell = _blank(scaled.shape[0] + CAPTION, max(scaled.shape[1], CELL))
     cell[: scaled.shape[0], : scaled.shape[1]] = scaled
@@ -65,8 +64,6 @@ def _cell(image: Picture, caption: str) -> Picture:
 
 def _scaled(image: Picture, scale: float) -> Picture:
     """A larger image by a whole factor, a smaller one exactly."""
-    import cv2
-
     if scale >= 1:
         return image.repeat(int(scale), 0).repeat(int(scale), 1)
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])

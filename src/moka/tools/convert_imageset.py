@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from moka.cli.flags import Flag
@@ -87,8 +88,6 @@ def _is_type(extension: str, wanted: str) -> bool:
 
 
 def _encode(image: datum.Image, wanted: str, path: str) -> bytes:
-    import cv2
-
     try:
         done, data = cv2.imencode(f".{wanted}", image.transpose(1, 2, 0))
     except cv2.error:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import cv2
+
 from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
@@ -176,8 +178,6 @@ def _label(record: caffe_pb2.Datum) -> str:
 
 
 def _draw(file: str, images: Sequence[datum.Image], captions: Sequence[str]) -> None:
-    import cv2
-
     try:
         _, data = cv2.imencode(os.path.splitext(file)[1], contact_sheet(images, captions))
     except cv2.error:

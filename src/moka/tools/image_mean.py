@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,8 +67,6 @@ def _sum(records: DatumRecords, block: Sequence[Record], shape: tuple[int, ...])
 
     Image by image, since what has just been decoded is still in the processor's cache.
     """
-    import cv2
-
     total = np.zeros(shape)
     for record in block:
         image = records.load([record]).images[0]
