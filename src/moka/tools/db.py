@@ -38,7 +38,7 @@ class Survey:
         backend: "lmdb" or "leveldb".
         disk_bytes: of its files.
         entries: records.
-        kinds: "raw", "float" or "encoded": how many records.
+        kinds: "raw", "float", "encoded" or "broken": how many records.
         shapes: (C, H, W) to how many records; of encoded ones only the first SAMPLE.
         labels: label to how many records; those without one are not in it.
     """
@@ -52,26 +52,23 @@ class Survey:
 
 
 def survey(store: Store) -> Survey:
-    """Read a database through.
-
-    Raises:
-        DataError: a record that is none.
-    """
+    """Read a database through."""
     found = Survey(store.backend, _disk_bytes(store.path))
     with progress("records", _count(store)) as show:
-        for key, value in store.read():
+        for _, value in store.read():
+            found.entries += 1
+            show(found.entries)
             try:
                 record = datum.parse(value)
                 kind = kind_of(record)
                 if kind != "encoded" or found.kinds[kind] < SAMPLE:
                     found.shapes[datum.decode(record).shape] += 1
-            except MokaError as error:
-                raise DataError(f'record "{_text(key)}": {error}', file=store.path) from None
-            found.entries += 1
+            except MokaError:
+                found.kinds["broken"] += 1
+                continue
             found.kinds[kind] += 1
             if record.HasField("label"):
                 found.labels[record.label] += 1
-            show(found.entries)
     return found
 
 
@@ -117,7 +114,7 @@ def _text(key: bytes) -> str:
 
 
 def info(database: str, flags: dict[str, Any]) -> None:
-    """Print what a database holds."""
+    """Print what a database holds. Raises DataError if a record is broken."""
     found = survey(open_store(database))
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.kinds.most_common())
     print(f"{database}: {found.backend}, {_size(found.disk_bytes)} on disk")
@@ -127,7 +124,8 @@ def info(database: str, flags: dict[str, Any]) -> None:
     for shape, count in found.shapes.most_common(LISTED):
         print(f"{count:>10}  {' x '.join(map(str, shape))}")
     _more(len(found.shapes))
-    unlabelled = found.entries - found.labels.total()
+    broken = found.kinds["broken"]
+    unlabelled = found.entries - broken - found.labels.total()
     print(f"labels   {len(found.labels)} different{f', {unlabelled} without' * bool(unlabelled)}")
     most = max(found.labels.values(), default=0)
     for label, count in sorted(found.labels.items())[:LISTED]:
@@ -135,6 +133,12 @@ def info(database: str, flags: dict[str, Any]) -> None:
     if _more(len(found.labels)):
         (often, high), *_, (seldom, low) = found.labels.most_common()
         print(f"{high:>10}  {often:<6} most\n{low:>10}  {seldom:<6} fewest")
+    if broken:
+        raise _broken(broken, found.entries, database, f"`caffe db verify {database}` names them.")
+
+
+def _broken(count: int, entries: int, database: str, advice: str | None = None) -> DataError:
+    return DataError(f"{count} of {entries} records are broken.", file=database, advice=advice)
 
 
 def _more(count: int) -> bool:
@@ -152,23 +156,27 @@ def _size(count: float) -> str:
 
 
 def head(database: str, flags: dict[str, Any]) -> None:
-    """Print the first `-n` records; `-o` draws them on a sheet."""
+    """Print the first `-n` records; `-o` draws them. Raises DataError if one is broken."""
     if flags["n"] < 1:
         raise UsageError(f"-n has to be > 0, got {flags['n']}.")
-    images, captions = [], []
+    images, captions, broken = [], [], 0
     for key, value in islice(open_store(database).read(), flags["n"]):
         try:
             record = datum.parse(value)
             image = datum.decode(record)
         except MokaError as error:
-            raise DataError(f'record "{_text(key)}": {error}', file=database) from None
+            print(f"{_text(key):<30} {error}")
+            broken += 1
+            continue
         label = _label(record)
         shape = " x ".join(map(str, image.shape))
         print(f"{_text(key):<30} {label:>8}  {shape:<15} {kind_of(record)}")
         images.append(image)
         captions.append(label)
-    if flags["o"]:
+    if flags["o"] and images:
         _draw(flags["o"], images, captions)
+    if broken:
+        raise _broken(broken, broken + len(images), database)
 
 
 def _label(record: caffe_pb2.Datum) -> str:
@@ -196,7 +204,7 @@ def verify(database: str, flags: dict[str, Any]) -> None:
         print(f"{key}: {fault}")
         count += 1
     if count:
-        raise DataError(f"{count} of {len(store)} records are broken.", file=database)
+        raise _broken(count, len(store), database)
     print(f"{database}: all {len(store)} records can be read.")
 
 
