@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep, channels_last
+from moka.engine.training import TrainingStep
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -263,22 +263,6 @@ def test_arrays_handed_out_follow_the_training(make_net: NetMaker) -> None:
     net.blobs["a"].data[...] *= 2
     assert float(step.forward_backward()) == float(loss) != first
     assert not np.array_equal(x, before)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (1, 1, 1, 1)])
-def test_channels_last_keeps_values_and_shape(shape: tuple[int, ...]) -> None:
-    x = torch.arange(float(np.prod(shape))).reshape(shape)
-    y = channels_last(x)
-    assert y.shape == x.shape
-    assert y.tolist() == x.tolist()
-    channel, row, column = y.stride()[1:]
-    assert (channel, column, row) == (1, shape[1], shape[1] * shape[3])
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4, 5, 6)])
-def test_channels_last_is_for_images(shape: tuple[int, ...]) -> None:
-    x = torch.zeros(shape)
-    assert channels_last(x) is x
 
 
 def test_a_shared_weight_takes_no_gradient_from_a_user_with_rate_0(make_net: NetMaker) -> None:

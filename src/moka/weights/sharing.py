@@ -41,7 +41,7 @@ def share_weights(net: Net, owner: Net, *, say_what_is_missing: bool = True) -> 
     for i, theirs in pairs:
         for k, weight in enumerate(theirs.weights):
             net.layers[i].share_weight(k, weight)
-        net.forget_layer_blobs(i)
+        net.renew_layer_blobs(i)
 
 
 def _phase(net: Net) -> str:
