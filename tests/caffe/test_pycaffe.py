@@ -370,7 +370,11 @@ def test_a_python_layer_is_the_users_own_object(
     )
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     made = net.layers[0]
-    assert (made.type, made.phase, [b.shape for b in made.blobs]) == ("Python", caffe.TEST, [(2,)])
+    assert (made.type, made.phase, [tuple(b.shape) for b in made.blobs]) == (
+        "Python",
+        caffe.TEST,
+        [(2,)],
+    )
     assert net.layer_dict["c"] is made
     made.set_value(7)
     assert net.forward()["y"].tolist() == [7]

@@ -143,7 +143,7 @@ def _driven_inputs(net: Net) -> frozenset[str]:
         wanted = {name for name, asked in zip(node.bottoms, marks.bottoms, strict=True) if asked}
         found |= wanted & made
         made.difference_update(node.tops)  # an in-place layer's is another tensor
-        if not node.bottoms and not node.type == "Parameter":
+        if not node.bottoms and node.type != "Parameter":
             made.update(node.tops)
     return frozenset(found)
 
