@@ -153,14 +153,14 @@ class Net(nn.Module):
         return mark_backward(self.graph.nodes, mults, self.graph.param.force_backward)
 
     def _cut_bottoms(self) -> list[list[int]]:
-        """For each layer the bottoms that `propagate_down: false` keeps from a gradient."""
+        """For each layer the bottoms that take no gradient though what they come from may: those
+        with `propagate_down: false`, and with `force_backward`, which overrules that, labels."""
+        forced = self.graph.param.force_backward
         return [
             [
                 j
-                for j, (asked, wanted) in enumerate(
-                    zip(node.layer.propagate_down, marks.bottoms, strict=False)
-                )
-                if not asked and not wanted  # force_backward overrules it
+                for j, wanted in enumerate(marks.bottoms)
+                if not wanted and (forced or not all(node.layer.propagate_down[j : j + 1]))
             ]
             for node, marks in zip(self.graph.nodes, self.marks, strict=True)
         ]

@@ -208,8 +208,11 @@ def diffs_of(net: Net) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.floa
     }
 
 
+@pytest.mark.parametrize("forced", ["", "force_backward: true "])
 @pytest.mark.parametrize("text", NETS.values(), ids=list(NETS))
-def test_engines_agree(make_net: NetMaker, device: torch.device, text: str) -> None:
+def test_engines_agree(make_net: NetMaker, device: torch.device, text: str, forced: str) -> None:
+    if forced not in text:
+        text = forced + text
     nets = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -226,10 +229,12 @@ def test_engines_agree(make_net: NetMaker, device: torch.device, text: str) -> N
     for name in nets[0].blobs:
         have, want = nets[1].blobs[name].data, nets[0].blobs[name].data
         np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5, err_msg=name)
+        have, want = nets[1].blobs[name].diff, nets[0].blobs[name].diff
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5, err_msg=f"diff of {name}")
     wanted = diffs_of(nets[0])
     for name, diff in diffs_of(nets[1]).items():
         np.testing.assert_allclose(diff, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    if text != NETS["no loss"]:
+    if text != NETS["no loss"] and not forced:
         assert any(diff.any() for diff in wanted.values())
 
 

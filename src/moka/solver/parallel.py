@@ -112,7 +112,8 @@ def _join(uid: bytes, device: torch.device, rank: int, count: int) -> None:
     file = os.fsdecode(uid)
     backend = "nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
     try:
-        dist.init_process_group(backend, store=torch._C._distributed_c10d.FileStore(file, count), rank=rank, world_size=count)
+        store = dist.FileStore(file, count)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     except (RuntimeError, ValueError, OSError) as error:
         raise SolverError(f"solver {rank} of {count} could not join the others: {error}") from None
     dist.barrier()
