@@ -86,8 +86,9 @@ class TrainingStep:
         net = self.net
         inputs = self._inputs()
         if see:
-            inputs.update({name: inputs[name].detach().requires_grad_() for name in self._driven})
             for name in self._driven:
+                if not inputs[name].requires_grad:
+                    inputs[name] = inputs[name].detach().requires_grad_()
                 see(name, inputs[name])
         with in_bfloat16(net) if self.bfloat16 else nullcontext():
             blobs = net.propagate(inputs, None if self.keep_blobs else self._keep, see)
