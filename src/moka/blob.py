@@ -62,7 +62,8 @@ class Memory:
         self.state = State.UNINITIALIZED
         self.device = device
         self.handed_out = False
-        self._borrowed = False
+        self._borrowed = False  # an engine's, not to be written to; so for the device's side
+        self._gpu_borrowed = False
         self._value = value
         self._host: Tensor | None = None
         self._gpu: Tensor | None = None
@@ -89,8 +90,8 @@ class Memory:
             self.state = State.HEAD_AT_GPU
         elif self.state is State.HEAD_AT_CPU:
             assert self._host is not None
-            if self._gpu is None or self._gpu.shape != self._host.shape:
-                self._gpu = self._host.to(self.device)
+            if self._gpu is None or self._gpu_borrowed or self._gpu.shape != self._host.shape:
+                self._gpu, self._gpu_borrowed = self._host.to(self.device), False
             else:
                 self._gpu.copy_(self._host)
             self.state = State.SYNCED
@@ -127,7 +128,7 @@ class Memory:
         if tensor.device.type == "cpu":
             self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, True
         else:
-            self._gpu, self.state = tensor, State.HEAD_AT_GPU
+            self._gpu, self.state, self._gpu_borrowed = tensor, State.HEAD_AT_GPU, True
 
     def array(self) -> NDArray[np.float32]:
         """A live, writable NumPy view of the host's side."""

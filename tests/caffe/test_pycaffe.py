@@ -437,7 +437,7 @@ def test_names_that_are_not_there(net: caffe.Net) -> None:
     for run in (net.forward, net.backward):
         for where in ({"start": "ip3"}, {"end": "ip3"}):
             with pytest.raises(NetError, match=r'no layer is named "ip3"\. Did you mean "ip'):
-                run(**where)  # type: ignore[arg-type]
+                run(**where)
         with pytest.raises(NetError, match=r'net\.prototxt: no blob is named "X"\. .* "x"\?'):
             run(["X"])
 
@@ -489,9 +489,9 @@ def test_all_items_need_arrays_that_fit(net: caffe.Net) -> None:
     with pytest.raises(Exception, match=says):
         net.forward_all()
     with pytest.raises(Exception, match=says):
-        net.forward_all(z=np.zeros((2, 3), np.float32))  # type: ignore[arg-type]
+        net.forward_all(z=np.zeros((2, 3), np.float32))
     with pytest.raises(NetError, match="neither an input nor an output: z"):
-        net.forward_backward_all(z=np.zeros((2, 3)))  # type: ignore[arg-type]
+        net.forward_backward_all(z=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"different numbers of items: x \(3, 3\), y \(2, 2\)"):
         net.forward_backward_all(x=np.zeros((3, 3)), y=np.zeros((2, 2)))
 

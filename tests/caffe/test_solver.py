@@ -259,7 +259,8 @@ def test_another_net_can_use_the_parameters(solver: caffe.SGDSolver) -> None:
 
 
 def test_the_rate_can_be_changed(solver: caffe.SGDSolver) -> None:
-    assert (solver.param.base_lr, solver.param.display) == (pytest.approx(0.1), 0)
+    assert solver.param.base_lr == pytest.approx(0.1)
+    assert solver.param.display == 0
     assert solver.param.layer_wise_reduce is True
     solver.param.base_lr = 0.25
     assert solver.lr == 0.25

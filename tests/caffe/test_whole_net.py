@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import caffe
+from moka.errors import NetError
 
 Array = NDArray[Any]
 CLASSES = 5
@@ -89,14 +90,8 @@ def test_what_programs_find_under_private_names(net: caffe.Net) -> None:
     assert net.params["ip"][0].diff.any()
     assert not net.params["conv"][0].diff.any()
     for first, last in ((-1, 2), (0, 4), (2, 1)):
-        with pytest.raises(caffe_error(), match="there are layers 0 to 3"):
+        with pytest.raises(NetError, match="there are layers 0 to 3"):
             net._forward(first, last)
-
-
-def caffe_error() -> type[Exception]:
-    from moka.errors import NetError
-
-    return NetError
 
 
 def test_dictionaries_are_the_same_each_time(net: caffe.Net) -> None:
@@ -157,7 +152,7 @@ def test_a_gradient_of_the_data(net: caffe.Net) -> None:
 def test_net_surgery(net: caffe.Net) -> None:
     weight, bias = net.params["ip"]
     weight.data[...] = 0
-    bias.data.flat = range(CLASSES)
+    bias.data.flat = range(CLASSES)  # type: ignore[misc, assignment]
     bias.data[...] += 1
     got = net.forward()
     np.testing.assert_array_equal(net.blobs["scores"].data, [[1, 2, 3, 4, 5]] * 4)

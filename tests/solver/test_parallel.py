@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from moka import context
@@ -41,7 +42,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[float]]]:
         tensor += 4
 
     monkeypatch.setattr(parallel, "_join", lambda *_: None)
-    monkeypatch.setattr(parallel.dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
     context.set_solver_count(2)
     yield seen
     context.set_solver_count(1)
@@ -127,8 +128,8 @@ def test_a_step_updates_with_the_mean(sent: list[list[float]], tmp_path: Path) -
 
 def test_one_solver_sends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(parallel, "_join", lambda *_: pytest.fail("joins nobody"))
-    monkeypatch.setattr(parallel.dist, "all_reduce", lambda *_: pytest.fail("sends nothing"))
-    monkeypatch.setattr(parallel.dist, "broadcast", lambda *_: pytest.fail("sends nothing"))
+    monkeypatch.setattr(dist, "all_reduce", lambda *_: pytest.fail("sends nothing"))
+    monkeypatch.setattr(dist, "broadcast", lambda *_: pytest.fail("sends nothing"))
     solver = make(tmp_path)
     mean = GradientMean(solver, new_uid())
     fill_grads(solver, 2)
