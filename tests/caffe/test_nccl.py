@@ -103,14 +103,17 @@ def _second_of_two(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.usefixtures("_second_of_two")
 def test_only_the_first_solver_tests_saves_and_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "moka")
-    text = Path("solver.prototxt").read_text().replace("test_interval: 100", "test_interval: 2")
-    Path("solver.prototxt").write_text(text + "snapshot: 2 display: 1")
+    text = Path("solver.prototxt").read_text()
+    for old, new in (("test_interval: 100", "test_interval: 2"), ("after_train: false", "")):
+        text = text.replace(old, new).replace("snapshot_\n", "\n")
+    Path("solver.prototxt").write_text(text + "snapshot: 4 display: 1")
     solver = caffe.get_solver("solver.prototxt")
     caplog.clear()
     solver.solve()
     assert solver.iter == 6
     assert not caplog.messages
     assert not list(Path().glob("snap_*"))
+    assert not solver.test_nets[0].blobs["loss"].data.any()
 
 
 def test_a_rank_beyond_the_number_of_solvers() -> None:

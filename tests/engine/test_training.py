@@ -91,6 +91,11 @@ NETS = {
     + ip("y", "h", "y", 2)
     + loss("EuclideanLoss", "x", "t", "l1", "loss_weight: 0.5")
     + loss("SigmoidCrossEntropyLoss", "y", "t", "l2", "loss_weight: 3"),
+    "in place on the data": input_of("a", 3, 4)
+    + act("Scale", "a", "scale_param { filler { value: 3 } }")
+    + ip("h", "a", "h", 2)
+    + input_of("t", 3, 2)
+    + loss("EuclideanLoss", "h", "t"),
     "loss weight on a plain layer": input_of("a", 3, 4) + ip("h", "a", "h", 2, "loss_weight: 0.5"),
     "loss that is consumed": input_of("a", 3, 4)
     + ip("h", "a", "h", 2, "loss_weight: 0.5")

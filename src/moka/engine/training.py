@@ -53,6 +53,8 @@ class TrainingStep:
             for i, node in enumerate(net.graph.nodes)
             if not node.bottoms and not net.held.issuperset(node.tops)
         ]
+        later = {top for node in net.graph.nodes if node.bottoms for top in node.tops}
+        self._overwritten = net.held & later  # by in-place layers, before the backward pass
         if net.device.type == "cpu":
             keep_freed_memory()
             if not keep_blobs:  # whose readers may expect row-major parameters
@@ -122,7 +124,9 @@ class TrainingStep:
         inputs: dict[str, Tensor] = {}
         for i in self._sources:
             inputs.update(zip(net.graph.nodes[i].tops, net.run_layer(i, ()), strict=True))
-        inputs.update((name, net.blobs[name].data_memory.tensor()) for name in net.held)
+        for name in net.held:
+            tensor = net.blobs[name].data_memory.tensor()
+            inputs[name] = tensor.clone() if name in self._overwritten else tensor
         laid_out = {name: channels_last(tensor) for name, tensor in inputs.items()}
         if self.replayable:
             self.start = pass_start(net, laid_out)
