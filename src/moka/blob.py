@@ -309,18 +309,22 @@ class Blob:
 
     @property
     def num(self) -> int:
+        """The first axis: how many items; 1 if it is missing, as for the next three."""
         return self._legacy(0)
 
     @property
     def channels(self) -> int:
+        """The second axis."""
         return self._legacy(1)
 
     @property
     def height(self) -> int:
+        """The third axis."""
         return self._legacy(2)
 
     @property
     def width(self) -> int:
+        """The fourth axis."""
         return self._legacy(3)
 
     @property
