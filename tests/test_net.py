@@ -149,7 +149,7 @@ def test_permissive_sharing_reads_one_memory_in_two_shapes(make_net: NetMaker) -
           inner_product_param { num_output: 3 bias_term: false } }
     """)
     up, down = net.layer_blobs(1)[0], net.layer_blobs(2)[0]
-    assert (up.shape, down.shape) == ((2, 3), (3, 2))
+    assert [tuple(up.shape), tuple(down.shape)] == [(2, 3), (3, 2)]
     up.data[...] = [[1, 2, 3], [4, 5, 6]]
     assert down.data.tolist() == [[1, 2], [3, 4], [5, 6]]
     # (1, 1, 1) -> (6, 15) by rows of up -> rows of down.

@@ -1,27 +1,39 @@
 """`import caffe`: pycaffe's public names, each a few lines over moka."""
 
 from caffe import io, net_spec, proto
-from caffe.net_spec import NetSpec, layers, params, to_proto
-from caffe.pycaffe import Net
-from caffe.solver import (
+from caffe._caffe import (
+    NCCL,
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
+    Blob,
+    Layer,
     NesterovSolver,
+    Net,
     RMSPropSolver,
     SGDSolver,
+    Timer,
+    __version__,
     get_solver,
+    has_nccl,
+    init_log,
+    layer_type_list,
+    log,
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
 )
-from moka.blob import Blob
-from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
-from moka.layers import REGISTRY
-from moka.layers.python import ArrayLayer as Layer
-from moka.report.glog import init_log, log
+from caffe.net_spec import NetSpec, layers, params, to_proto
 from moka.schema.caffe_pb2 import TEST, TRAIN
 
-__version__ = "1.0.0"
-
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
@@ -34,7 +46,10 @@ __all__ = [
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
+    "__version__",
     "get_solver",
+    "has_nccl",
     "init_log",
     "io",
     "layer_type_list",
@@ -46,11 +61,11 @@ __all__ = [
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
+    "set_multiprocess",
     "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
     "to_proto",
 ]
-
-
-def layer_type_list() -> list[str]:
-    """All layer types, in alphabetical order."""
-    return sorted(REGISTRY)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Protocol, Self, cast, overload
 
 from caffe.pycaffe import Net, check_file
+from caffe.vectors import NetVec
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2
 from moka.schema.text import PathLike
+from moka.solver import solver as moka_solver
 from moka.solver.config import read_solver
-from moka.solver.solver import Solver
 
 
-class SGDSolver:
+class Callbacks(Protocol):
+    """What `Solver.add_callback` takes as one object, such as a `caffe.NCCL`."""
+
+    def on_start(self) -> object: ...
+
+    def on_gradients_ready(self) -> object: ...
+
+
+class Solver:
     """Trains a net.
 
     Args:
         solver_file: the prototxt.
+
+    Raises:
+        RuntimeError: a file that cannot be opened.
+        MokaError: a solver or net with a fault.
     """
 
     type = "SGD"
@@ -34,16 +48,20 @@ class SGDSolver:
         return self
 
     def _attach(self, config: caffe_pb2.SolverParameter, file: PathLike) -> None:
-        self._solver = Solver(config, file=file, listeners=[log_record], keep_blobs=True)
+        self._solver = moka_solver.Solver(
+            config, file=file, listeners=[log_record], keep_blobs=True
+        )
         self._net = Net.of(self._solver.net)
-        self._test_nets = [Net.of(net) for net in self._solver.test_nets]
+        self._test_nets = NetVec(Net.of(net) for net in self._solver.test_nets)
 
     @property
     def net(self) -> Net:
+        """The net that is trained."""
         return self._net
 
     @property
-    def test_nets(self) -> list[Net]:
+    def test_nets(self) -> NetVec:
+        """Those it is tested with."""
         return self._test_nets
 
     @property
@@ -58,17 +76,25 @@ class SGDSolver:
 
     @property
     def param(self) -> caffe_pb2.SolverParameter:
-        """The solver's message."""
+        """The solver's message; what is written to it counts from the next iteration on."""
         return self._solver.config
 
     def step(self, iterations: int) -> None:
-        """Train for some iterations; afterwards every blob holds its data, every parameter's
-        diff its update."""
+        """Train for some iterations; afterwards every blob holds data and diff of the last pass,
+        every parameter's diff its update.
+
+        Raises:
+            SolverError: the loss or a gradient is no longer a finite number.
+        """
         self._solver.step(iterations)
 
     def solve(self, resume_file: str | None = None) -> None:
-        """Train to max_iter."""
-        self._solver.solve(resume_file)
+        """Train to max_iter, with tests and snapshots on the way.
+
+        Args:
+            resume_file: a .solverstate to go on from.
+        """
+        self._solver.solve(resume_file if resume_file is None else check_file(resume_file))
 
     def snapshot(self) -> None:
         """Write model and state now."""
@@ -77,6 +103,40 @@ class SGDSolver:
     def restore(self, state_file: str) -> None:
         """Go on from a snapshot."""
         self._solver.restore(check_file(state_file))
+
+    def apply_update(self) -> None:
+        """One update of the parameters from the diffs they have now; counts as an iteration."""
+        self._solver.apply_update()
+
+    def share_weights(self, net: Net) -> None:
+        """Let another net use the parameters that are trained, by layer name."""
+        net.share_with(self._net)
+
+    @overload
+    def add_callback(
+        self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object], /
+    ) -> None: ...
+
+    @overload
+    def add_callback(self, callbacks: Callbacks, /) -> None: ...
+
+    def add_callback(
+        self,
+        on_start: Callable[[], object] | Callbacks,
+        on_gradients_ready: Callable[[], object] | None = None,
+        /,
+    ) -> None:
+        """Have functions called in each iteration: before its passes, and between them and the
+        update. Both can be methods of one object, such as a `caffe.NCCL`."""
+        if on_gradients_ready is None:
+            callbacks = cast("Callbacks", on_start)
+            on_start, on_gradients_ready = callbacks.on_start, callbacks.on_gradients_ready
+        self._solver.on_start.append(cast("Callable[[], object]", on_start))
+        self._solver.on_gradients_ready.append(on_gradients_ready)
+
+
+class SGDSolver(Solver):
+    """Trains by stochastic gradient descent with momentum."""
 
 
 class NesterovSolver(SGDSolver):

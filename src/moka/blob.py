@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from math import prod
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ class Memory:
         self.state = State.UNINITIALIZED
         self.device = device
         self.handed_out = False
-        self._borrowed = False
+        self._borrowed = False  # an engine's, not to be written to; so for the device's side
+        self._gpu_borrowed = False
         self._value = value
         self._host: Tensor | None = None
         self._gpu: Tensor | None = None
@@ -88,8 +90,8 @@ class Memory:
             self.state = State.HEAD_AT_GPU
         elif self.state is State.HEAD_AT_CPU:
             assert self._host is not None
-            if self._gpu is None or self._gpu.shape != self._host.shape:
-                self._gpu = self._host.to(self.device)
+            if self._gpu is None or self._gpu_borrowed or self._gpu.shape != self._host.shape:
+                self._gpu, self._gpu_borrowed = self._host.to(self.device), False
             else:
                 self._gpu.copy_(self._host)
             self.state = State.SYNCED
@@ -126,16 +128,15 @@ class Memory:
         if tensor.device.type == "cpu":
             self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, True
         else:
-            self._gpu, self.state = tensor, State.HEAD_AT_GPU
+            self._gpu, self.state, self._gpu_borrowed = tensor, State.HEAD_AT_GPU, True
 
     def array(self) -> NDArray[np.float32]:
         """A live, writable NumPy view of the host's side."""
         host = self.mutable_cpu_data()
-        if self._borrowed:  # an engine's, which may need it as it is for the backward pass
-            self._host, self._borrowed = host.clone(), False
-            host = self._host
-        if host.dtype != torch.float32 or (host.numel() > 1 and 0 in host.stride()):
-            self._host = host = host.to(torch.float32).contiguous()
+        # What is borrowed an engine may need as it is for the backward pass.
+        if self._borrowed or not host.is_contiguous() or host.dtype != torch.float32:
+            host = torch.empty(host.shape).copy_(host)  # row-major, as Caffe's
+            self._host, self._borrowed = host, False
         self.handed_out = True
         return host.detach().numpy()
 
@@ -239,9 +240,14 @@ class Blob:
     def of_parameter(cls, parameter: nn.Parameter, shape: Shape) -> Blob:
         """The blob whose memory is a parameter's."""
         blob = cls(shape)
-        blob.data_memory = ParameterMemory(parameter, grad=False, shape=shape)
-        blob.diff_memory = ParameterMemory(parameter, grad=True, shape=shape)
+        blob.show_parameter(parameter)
         return blob
+
+    def show_parameter(self, parameter: nn.Parameter) -> None:
+        """Become the blob whose memory is a parameter's."""
+        shape = self.data_memory.shape
+        self.data_memory = ParameterMemory(parameter, grad=False, shape=shape)
+        self.diff_memory = ParameterMemory(parameter, grad=True, shape=shape)
 
     @property
     def data(self) -> NDArray[np.float32]:
@@ -265,55 +271,92 @@ class Blob:
         self.diff_memory.array()[...] = values
 
     @property
-    def shape(self) -> Shape:
-        return self.data_memory.shape
+    def shape(self) -> IntVec:
+        """The sizes of its axes; a copy, as in pycaffe."""
+        return IntVec(self.data_memory.shape)
 
     @property
     def count(self) -> int:
         """The number of elements."""
-        return prod(self.shape)
+        return prod(self.data_memory.shape)
 
     def reshape(self, *shape: int) -> None:
         """Change the shape; memory is kept where it is large enough.
 
         Raises:
+            TypeError: sizes that are no whole numbers.
             NetError: a shape that no blob can have.
         """
-        check_shape(shape)
-        self.data_memory.reshape(tuple(shape))
-        self.diff_memory.reshape(tuple(shape))
+        sizes = tuple(map(index, shape))
+        check_shape(sizes)
+        self.data_memory.reshape(sizes)
+        self.diff_memory.reshape(sizes)
 
-    def offset(self, *index: int) -> int:
+    def offset(self, *indices: int) -> int:
         """Position of an element in row-major memory: ((n * C + c) * H + h) * W + w."""
-        return sum(i * stride for i, stride in zip(index, _row_major(self.shape), strict=False))
+        strides = _row_major(self.data_memory.shape)
+        return sum(i * stride for i, stride in zip(indices, strides, strict=False))
 
     def _legacy(self, axis: int) -> int:
-        if len(self.shape) > 4:
+        shape = self.data_memory.shape
+        if len(shape) > 4:
             raise NetError(
                 f"num, channels, height and width are for at most 4 axes, this blob has"
-                f" {len(self.shape)}.",
+                f" {len(shape)}.",
                 advice="Use shape.",
             )
-        return self.shape[axis] if axis < len(self.shape) else 1
+        return shape[axis] if axis < len(shape) else 1
 
     @property
     def num(self) -> int:
+        """The first axis: how many items; 1 if it is missing, as for the next three."""
         return self._legacy(0)
 
     @property
     def channels(self) -> int:
+        """The second axis."""
         return self._legacy(1)
 
     @property
     def height(self) -> int:
+        """The third axis."""
         return self._legacy(2)
 
     @property
     def width(self) -> int:
+        """The fourth axis."""
         return self._legacy(3)
 
+    @property
+    def _gpu_data_ptr(self) -> int:
+        """Address of the values on the GPU, for libraries that work there."""
+        return self._address(self.data_memory)
+
+    @property
+    def _gpu_diff_ptr(self) -> int:
+        """Address of the gradient on the GPU."""
+        return self._address(self.diff_memory)
+
+    def _address(self, memory: Memory) -> int:
+        if memory.device.type == "cpu":
+            raise NetError("this blob is on the CPU and has no address on a GPU.")
+        return memory.mutable_gpu_data().data_ptr()
+
     def __repr__(self) -> str:
-        return f"Blob(shape={self.shape}, data={self.data_memory.state.name})"
+        return f"Blob(shape={self.data_memory.shape}, data={self.data_memory.state.name})"
+
+
+class IntVec(list[int]):
+    """pycaffe's list of whole numbers; equal to a tuple of the same numbers too."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == (list(other) if isinstance(other, tuple) else other)
+
+
+class RawBlobVec(list[Blob]):
+    """pycaffe's list of blobs that belong to others: the bottoms and tops of a Python layer."""
 
 
 class BlobVec(list[Blob]):

@@ -7,7 +7,8 @@ that Caffe's users see (`net.blobs`) are kept by the engines in `moka.engine`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import cast
 
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from moka import net_lines
-from moka.blob import Blob, ParameterMemory
+from moka.blob import Blob, BlobVec, ParameterMemory
 from moka.context import device as context_device
+from moka.context import solver_count, solver_rank
 from moka.data.batches import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
@@ -39,7 +41,22 @@ from moka.schema.text import PathLike
 from moka.schema.upgrade import upgrade_net
 
 NetLike = PathLike | caffe_pb2.NetParameter
+Callback = Callable[[int], object]
 log = logging.getLogger("moka.detail")
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that are called with the index of each layer, before and after it runs."""
+
+    before_forward: list[Callback] = field(default_factory=list)
+    after_forward: list[Callback] = field(default_factory=list)
+    before_backward: list[Callback] = field(default_factory=list)
+    after_backward: list[Callback] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return any(vars(self).values())
 
 
 class Net(nn.Module):
@@ -60,6 +77,8 @@ class Net(nn.Module):
             constants, which are filled once.
         passes: of the training step, so that the layerwise engine sees that blobs have changed.
         memory: how many bytes its blobs and parameters take.
+        callbacks: what passes over the blobs call for each layer; a training step then goes
+            layer by layer too.
         debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`).
 
     Raises:
@@ -71,12 +90,14 @@ class Net(nn.Module):
         self.graph = graph
         self.device = device or context_device()
         self.passes = 0
+        self.callbacks = Callbacks()
         self.debug_info = graph.param.debug_info
         shapes: dict[str, Shape] = {}
         self._counted_bytes = 0  # so far, as Caffe's log counts
         log.info(net_lines.opening(graph.filtered))
         made = nn.ModuleList(self._make_layer(node, shapes) for node in graph.nodes)
         self.layers = cast("list[Layer]", made)
+        self._running = list(self.layers)  # plain, for its faster access
         try:
             blob_shapes = [layer.blob_shapes for layer in self.layers]
             self.learnable: tuple[LearnableBlob, ...] = share(graph.nodes, blob_shapes)
@@ -84,7 +105,7 @@ class Net(nn.Module):
             raise error.at(file=graph.file) from None
         self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]
         for _, source in self.sources:
-            source.attach(self.device, Share())
+            source.attach(self.device, self._share())
         self.marks: tuple[BackwardMarks, ...] = self._mark()
         self._cut = self._cut_bottoms()
         self._tie_shared_weights()
@@ -92,7 +113,7 @@ class Net(nn.Module):
         self.to(self.device)
         self.blobs = self._make_blobs(shapes)
         self.held = frozenset(graph.inputs) | self._fill_once()
-        self._layer_blobs: dict[int, list[Blob]] = {}
+        self._layer_blobs: dict[int, BlobVec] = {}
         self._last_use = _last_uses(graph)
         self.input_shapes = {name: shapes[name] for name in graph.inputs}
         self._checked_shapes: dict[str, Shape] = {}
@@ -107,6 +128,12 @@ class Net(nn.Module):
             log.info(line)
 
     # --- building -------------------------------------------------------------------------
+
+    def _share(self) -> Share:
+        """Which part of the data this net reads, if several solvers train one model."""
+        count = solver_count()
+        together = count > 1 and self.graph.phase == caffe_pb2.TRAIN
+        return Share(solver_rank(), count) if together else Share()
 
     def _make_layer(self, node: Node, shapes: dict[str, Shape]) -> Layer:
         entry = REGISTRY[node.type]
@@ -136,14 +163,14 @@ class Net(nn.Module):
         return mark_backward(self.graph.nodes, mults, self.graph.param.force_backward)
 
     def _cut_bottoms(self) -> list[list[int]]:
-        """For each layer the bottoms that `propagate_down: false` keeps from a gradient."""
+        """For each layer the bottoms that take no gradient though what they come from may: those
+        with `propagate_down: false`, and with `force_backward`, which overrules that, labels."""
+        forced = self.graph.param.force_backward
         return [
             [
                 j
-                for j, (asked, wanted) in enumerate(
-                    zip(node.layer.propagate_down, marks.bottoms, strict=False)
-                )
-                if not asked and not wanted  # force_backward overrules it
+                for j, wanted in enumerate(marks.bottoms)
+                if not wanted and (forced or not all(node.layer.propagate_down[j : j + 1]))
             ]
             for node, marks in zip(self.graph.nodes, self.marks, strict=True)
         ]
@@ -202,14 +229,10 @@ class Net(nn.Module):
         """The parameter itself."""
         return self.layers[blob.owner[0]].weights[blob.owner[1]]
 
-    def layer_blobs(self, index: int) -> list[Blob]:
+    def layer_blobs(self, index: int) -> BlobVec:
         """The parameters of layer `index` as blobs; the same objects each time."""
         if index not in self._layer_blobs:
-            layer = self.layers[index]
-            self._layer_blobs[index] = [
-                Blob.of_parameter(w, shape)
-                for w, shape in zip(layer.weights, layer.blob_shapes, strict=True)
-            ]
+            self._layer_blobs[index] = self.layers[index].make_blobs()
         return self._layer_blobs[index]
 
     def take_written_parameters(self) -> None:
@@ -231,9 +254,11 @@ class Net(nn.Module):
                     if isinstance(memory, ParameterMemory) and memory.handed_out:
                         yield memory
 
-    def forget_layer_blobs(self, index: int) -> None:
-        """Make new blobs for layer `index`, whose parameters have been exchanged."""
-        self._layer_blobs.pop(index, None)
+    def renew_layer_blobs(self, index: int) -> None:
+        """Let the blobs of layer `index` show its parameters, which have been exchanged."""
+        layer = self.layers[index]
+        for blob, weight in zip(self._layer_blobs.get(index, ()), layer.weights, strict=False):
+            blob.show_parameter(weight)
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) in running order; names may repeat."""
@@ -281,13 +306,17 @@ class Net(nn.Module):
         return {name: blobs[name] for name in self.graph.outputs}
 
     def propagate(
-        self, inputs: Mapping[str, Tensor], keep: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        keep: Sequence[str] | None = None,
+        see: Callable[[str, Tensor], object] | None = None,
     ) -> dict[str, Tensor]:
         """All blobs by name (in-place ones: their last value), as one differentiable function.
 
         Args:
             inputs: tensors for tops of source layers; a source that is not given makes its own.
             keep: blobs to return; the others are let go after their last use. None keeps all.
+            see: called with the name of each top and its tensor, when a layer has made it.
         """
         blobs: dict[str, Tensor] = {}
         for i, node in enumerate(self.graph.nodes):
@@ -297,7 +326,11 @@ class Net(nn.Module):
             bottoms = [blobs[b] for b in node.bottoms]
             for j in self._cut[i]:
                 bottoms[j] = bottoms[j].detach()
-            blobs.update(zip(node.tops, self.run_layer(i, bottoms), strict=True))
+            tops = self.run_layer(i, bottoms)
+            blobs.update(zip(node.tops, tops, strict=True))
+            if see is not None:
+                for name, top in zip(node.tops, tops, strict=True):
+                    see(name, top)
             if keep is not None:
                 for name in self._last_use[i]:
                     if name not in keep:
@@ -326,7 +359,7 @@ class Net(nn.Module):
         Args:
             again: this only repeats the layer's last pass (see `Layer.again`).
         """
-        layer = self.layers[index]
+        layer = self._running[index]
         try:
             tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:
@@ -347,16 +380,18 @@ class Net(nn.Module):
         Raises:
             NetError: a layer that cannot take its new bottoms.
         """
-        inputs = {name: self.blobs[name].shape for name in self.graph.inputs}
+        inputs = {name: self.blobs[name].data_memory.shape for name in self.graph.inputs}
         for name, shape in self._infer_shapes(inputs).items():
-            if self.blobs[name].shape != shape:
+            if self.blobs[name].data_memory.shape != shape:
                 self.blobs[name].reshape(*shape)
         self.input_shapes = inputs
 
     def follow_input_shapes(self) -> None:
         """`reshape`, if an input blob has changed its shape since the last pass."""
-        if any(self.blobs[name].shape != shape for name, shape in self.input_shapes.items()):
-            self.reshape()
+        for name, shape in self.input_shapes.items():
+            if self.blobs[name].data_memory.shape != shape:
+                self.reshape()
+                return
 
     def _check_shapes(self, given: dict[str, Shape]) -> None:
         """Raises NetError if inputs of these shapes cannot run; what fits is not checked again."""

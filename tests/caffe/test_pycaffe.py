@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import caffe
@@ -276,7 +278,7 @@ def test_phases_levels_and_stages() -> None:
 def test_layer_type_list() -> None:
     types = caffe.layer_type_list()
     assert {"Convolution", "SoftmaxWithLoss", "Data"} <= set(types)
-    assert types == sorted(types)
+    assert list(types) == sorted(types)
 
 
 def test_a_net_with_a_fault() -> None:
@@ -370,7 +372,11 @@ def test_a_python_layer_is_the_users_own_object(
     )
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     made = net.layers[0]
-    assert (made.type, made.phase, [b.shape for b in made.blobs]) == ("Python", caffe.TEST, [(2,)])
+    assert (made.type, made.phase, [tuple(b.shape) for b in made.blobs]) == (
+        "Python",
+        caffe.TEST,
+        [(2,)],
+    )
     assert net.layer_dict["c"] is made
     made.set_value(7)
     assert net.forward()["y"].tolist() == [7]
@@ -404,3 +410,113 @@ def test_the_debug_info_of_a_net(caplog: pytest.LogCaptureFixture, debug_info: b
         "[Backward] Layer ip, param blob 0 diff",
         "[Backward] Layer ip, param blob 1 diff",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.zeros((2, 4)), r'blob "x" has shape \(2, 3\), got an array of shape \(2, 4\)\.'),
+        (np.zeros((2, 3), complex), 'blob "x" takes real numbers, got complex128'),
+        ([["a", "b", "c"]] * 2, 'blob "x" takes real numbers, got <U1'),
+    ],
+)
+def test_arrays_that_do_not_fit(net: caffe.Net, value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        net.forward(x=value)
+    with pytest.raises(ValueError, match=says.replace('"x"', '"y"').replace("3", "2")):
+        net.backward(y=value)
+
+
+def test_arrays_of_other_kinds_are_converted(net: caffe.Net, x: Array) -> None:
+    wanted = net.forward(x=np.round(x))["y"].copy()
+    np.testing.assert_array_equal(net.forward(x=np.round(x).astype(np.int64))["y"], wanted)
+    np.testing.assert_array_equal(net.forward(x=np.round(x).tolist())["y"], wanted)
+
+
+def test_names_that_are_not_there(net: caffe.Net) -> None:
+    for run in (net.forward, net.backward):
+        for where in ({"start": "ip3"}, {"end": "ip3"}):
+            with pytest.raises(NetError, match=r'no layer is named "ip3"\. Did you mean "ip'):
+                run(**where)
+        with pytest.raises(NetError, match=r'net\.prototxt: no blob is named "X"\. .* "x"\?'):
+            run(["X"])
+
+
+def test_forward_all(net: caffe.Net) -> None:
+    x = np.random.default_rng(4).standard_normal((5, 3)).astype(np.float32)
+    hidden, y = outputs_of(net, x)
+    got = net.forward_all(blobs=["h"], x=x)
+    assert sorted(got) == ["h", "y"]
+    np.testing.assert_allclose(got["y"], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got["h"], hidden, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.forward_all(x=x[:4])["y"], y[:4], rtol=1e-5, atol=1e-6)
+    assert net.forward_all(x=x[:1])["y"].shape == (1, 2)
+
+
+def test_forward_backward_all(open_net: NetOpener) -> None:
+    Path("net.prototxt").write_text("force_backward: true\n" + Path("net.prototxt").read_text())
+    net = open_net()
+    rng = np.random.default_rng(5)
+    x, dy = (rng.standard_normal((5, n)).astype(np.float32) for n in (3, 2))
+    data, diffs = net.forward_backward_all(blobs=["h"], diffs=["h"], x=x, y=dy)
+    hidden, y = outputs_of(net, x)
+    before_tanh = (dy @ net.params["ip2"][0].data) * (1 - hidden**2)
+    wanted = {"y": y, "h": hidden}
+    for name in ("y", "h"):
+        np.testing.assert_allclose(data[name], wanted[name], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(diffs["h"], before_tanh, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        diffs["x"], before_tanh @ net.params["ip1"][0].data, rtol=1e-4, atol=1e-6
+    )
+    assert sorted(diffs) == ["h", "x"]
+
+
+def test_a_loss_has_a_value_for_each_batch() -> None:
+    text = Path("net.prototxt").read_text()
+    Path("sum.prototxt").write_text(
+        text + 'layer { name: "s" type: "Reduction" bottom: "y" top: "s" }'
+    )
+    net = caffe.Net("sum.prototxt", caffe.TEST)
+    x = np.random.default_rng(6).standard_normal((3, 3)).astype(np.float32)
+    got = net.forward_all(blobs=["y"], x=x)
+    assert got["y"].shape == (3, 2)
+    assert got["s"].shape == (2,)
+    assert got["s"][0] == pytest.approx(got["y"][:2].sum(), rel=1e-5)
+
+
+def test_all_items_need_arrays_that_fit(net: caffe.Net) -> None:
+    says = "Input blob arguments do not match net inputs"
+    with pytest.raises(Exception, match=says):
+        net.forward_all()
+    with pytest.raises(Exception, match=says):
+        net.forward_all(z=np.zeros((2, 3), np.float32))
+    with pytest.raises(NetError, match="neither an input nor an output: z"):
+        net.forward_backward_all(z=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"different numbers of items: x \(3, 3\), y \(2, 2\)"):
+        net.forward_backward_all(x=np.zeros((3, 3)), y=np.zeros((2, 2)))
+
+
+def test_two_nets_in_two_threads(open_net: NetOpener, x: Array) -> None:
+    nets = [open_net(), open_net()]
+    wrong: list[int] = []
+
+    def run(k: int) -> None:
+        caffe.set_mode_cpu()
+        for n in range(100):
+            got = nets[k].forward(x=x + n)["y"]
+            if not np.allclose(got, outputs_of(nets[k], x + n)[1], rtol=1e-4, atol=1e-5):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_callback_may_use_autograd(net: caffe.Net) -> None:
+    seen: list[bool] = []
+    net.after_forward(lambda _: seen.append(torch.is_grad_enabled()))
+    net.forward()
+    assert seen == [True] * 4

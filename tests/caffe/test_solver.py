@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -169,3 +171,115 @@ def test_an_old_solver_is_upgraded_once(caplog: pytest.LogCaptureFixture) -> Non
     Path("old.prototxt").write_text(f"{text} solver_type: NESTEROV")
     assert type(caffe.get_solver("old.prototxt")) is caffe.NesterovSolver
     assert len([m for m in caplog.messages if m.startswith("Attempting to upgrade")]) == 1
+
+
+def test_after_a_step_every_blob_has_its_diff(solver: caffe.SGDSolver) -> None:
+    weight, bias = (blob.data.copy() for blob in solver.net.params["ip"])
+    held = solver.net.blobs["y"].diff
+    solver.step(1)
+    error = np.full((4, 3), 0.5) @ weight.T + bias - 2
+    for diff in (held, solver.net.blobs["y"].diff):
+        np.testing.assert_allclose(diff, error / 4, rtol=1e-5)  # of 1/(2N) sum (y - t)^2
+    assert solver.net.blobs["loss"].diff == 1
+    assert not solver.net.blobs["x"].diff.any()  # nobody asks for it
+
+
+def test_parameters_can_be_updated_by_hand(solver: caffe.SGDSolver) -> None:
+    weight, bias = solver.net.params["ip"]
+    before = weight.data.copy(), bias.data.copy()
+    weight.diff[...] = 1
+    solver.apply_update()
+    np.testing.assert_allclose(weight.data, before[0] - 0.1, rtol=1e-6)  # the rate is 0.1
+    np.testing.assert_array_equal(bias.data, before[1])
+    assert solver.iter == 1
+
+
+def test_a_loop_by_hand_is_a_step() -> None:
+    by_hand, by_step = (caffe.get_solver("solver.prototxt") for _ in range(2))
+    for _ in range(4):
+        by_hand.net.clear_param_diffs()
+        by_hand.net.forward()
+        by_hand.net.backward()
+        by_hand.apply_update()
+    by_step.step(4)
+    assert by_hand.iter == by_step.iter
+    # The same sums in another order, in float32.
+    np.testing.assert_allclose(values(by_hand.net), values(by_step.net), rtol=1e-5)
+
+
+def test_callbacks_of_an_iteration(solver: caffe.SGDSolver) -> None:
+    seen: list[object] = []
+    weight = solver.net.params["ip"][0]
+    solver.add_callback(
+        lambda: seen.append(("start", float(np.abs(weight.diff).sum()))),
+        lambda: seen.append(("ready", bool(weight.diff.any()), weight.data.copy())),
+    )
+    before = weight.data.copy()
+    solver.step(1)
+    assert seen[0] == ("start", 0)
+    name, any_diff, at_that_time = seen[1]  # type: ignore[misc]
+    assert (name, any_diff) == ("ready", True)  # type: ignore[has-type]
+    np.testing.assert_array_equal(at_that_time, before)  # type: ignore[has-type]
+    solver.step(2)
+    assert [entry[0] for entry in seen] == ["start", "ready"] * 3  # type: ignore[index]
+
+
+def test_an_object_with_both_callbacks(solver: caffe.SGDSolver) -> None:
+    class Both:
+        seen: ClassVar[list[str]] = []
+
+        def on_start(self) -> None:
+            self.seen.append("start")
+
+        def on_gradients_ready(self) -> None:
+            self.seen.append("ready")
+
+    solver.add_callback(Both())
+    solver.step(2)
+    assert Both.seen == ["start", "ready"] * 2
+
+
+def test_a_step_calls_what_the_net_was_given(solver: caffe.SGDSolver) -> None:
+    other = caffe.get_solver("solver.prototxt")
+    seen: list[tuple[str, int]] = []
+    solver.net.before_forward(lambda i: seen.append(("forward", i)))
+    solver.net.after_backward(lambda i: seen.append(("backward", i)))
+    solver.step(2)
+    forward, backward = [("forward", i) for i in range(3)], [("backward", i) for i in (2, 1, 0)]
+    assert seen == [*forward, *backward] * 2
+    other.step(2)
+    np.testing.assert_allclose(values(solver.net), values(other.net), rtol=1e-5)
+
+
+def test_another_net_can_use_the_parameters(solver: caffe.SGDSolver) -> None:
+    net = caffe.Net("train.prototxt", caffe.TEST)
+    solver.share_weights(net)
+    solver.step(2)
+    assert values(net) == values(solver.net)
+
+
+def test_the_rate_can_be_changed(solver: caffe.SGDSolver) -> None:
+    assert solver.param.base_lr == pytest.approx(0.1)
+    assert solver.param.display == 0
+    assert solver.param.layer_wise_reduce is True
+    solver.param.base_lr = 0.25
+    assert solver.lr == 0.25
+    before = solver.net.params["ip"][1].data.copy()
+    solver.step(1)
+    np.testing.assert_allclose(
+        before - solver.net.params["ip"][1].data, 0.25 * solver.net.blobs["y"].diff.sum(0)
+    )
+
+
+def test_nets_outlive_their_solver(solver: caffe.SGDSolver) -> None:
+    nets = [solver.net, *solver.test_nets]
+    del solver
+    gc.collect()
+    for net in nets:
+        blobs = [*net.blobs.values(), *(b for blobs in net.params.values() for b in blobs)]
+        assert np.isfinite([blob.data.sum() + blob.diff.sum() for blob in blobs]).all()
+
+
+def test_a_state_to_solve_from_that_is_missing(solver: caffe.SGDSolver) -> None:
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\.solverstate"):
+        solver.solve("gone.solverstate")

@@ -152,6 +152,6 @@ def test_as_a_training_step(case: Case, device: torch.device) -> None:
     check_params(face, case, "param_diff", "diff")
     for name in case.group("in_diff").keys() & inputs:
         grad = inputs[name].grad
-        case.check(
-            f"in_diff/{name}", torch.zeros_like(inputs[name]).cpu() if grad is None else grad.cpu()
-        )
+        zeros = torch.zeros_like(inputs[name])
+        case.check(f"in_diff/{name}", (zeros if grad is None else grad).cpu())
+        case.check(f"in_diff/{name}", face.blobs[name].diff)

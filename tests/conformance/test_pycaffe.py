@@ -28,6 +28,8 @@ def agrees(got: Any, want: Any) -> bool:
     return got == want
 
 
+# Some of the programs leave it to Python to close their files.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("case", sorted(FOLDER.glob("*.npz")), ids=lambda p: p.stem, indirect=True)
 def test_program(case: Case) -> None:
     outputs: dict[str, Any] = {}

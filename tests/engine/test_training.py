@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep, channels_last
+from moka.engine.training import TrainingStep
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -91,6 +91,11 @@ NETS = {
     + ip("y", "h", "y", 2)
     + loss("EuclideanLoss", "x", "t", "l1", "loss_weight: 0.5")
     + loss("SigmoidCrossEntropyLoss", "y", "t", "l2", "loss_weight: 3"),
+    "in place on the data": input_of("a", 3, 4)
+    + act("Scale", "a", "scale_param { filler { value: 3 } }")
+    + ip("h", "a", "h", 2)
+    + input_of("t", 3, 2)
+    + loss("EuclideanLoss", "h", "t"),
     "loss weight on a plain layer": input_of("a", 3, 4) + ip("h", "a", "h", 2, "loss_weight: 0.5"),
     "loss that is consumed": input_of("a", 3, 4)
     + ip("h", "a", "h", 2, "loss_weight: 0.5")
@@ -208,8 +213,11 @@ def diffs_of(net: Net) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.floa
     }
 
 
+@pytest.mark.parametrize("forced", ["", "force_backward: true "])
 @pytest.mark.parametrize("text", NETS.values(), ids=list(NETS))
-def test_engines_agree(make_net: NetMaker, device: torch.device, text: str) -> None:
+def test_engines_agree(make_net: NetMaker, device: torch.device, text: str, forced: str) -> None:
+    if forced.strip() not in text:
+        text = forced + text
     nets = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -226,10 +234,12 @@ def test_engines_agree(make_net: NetMaker, device: torch.device, text: str) -> N
     for name in nets[0].blobs:
         have, want = nets[1].blobs[name].data, nets[0].blobs[name].data
         np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5, err_msg=name)
+        have, want = nets[1].blobs[name].diff, nets[0].blobs[name].diff
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5, err_msg=f"diff of {name}")
     wanted = diffs_of(nets[0])
     for name, diff in diffs_of(nets[1]).items():
         np.testing.assert_allclose(diff, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    if text != NETS["no loss"]:
+    if text != NETS["no loss"] and not forced:
         assert any(diff.any() for diff in wanted.values())
 
 
@@ -263,22 +273,6 @@ def test_arrays_handed_out_follow_the_training(make_net: NetMaker) -> None:
     net.blobs["a"].data[...] *= 2
     assert float(step.forward_backward()) == float(loss) != first
     assert not np.array_equal(x, before)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (1, 1, 1, 1)])
-def test_channels_last_keeps_values_and_shape(shape: tuple[int, ...]) -> None:
-    x = torch.arange(float(np.prod(shape))).reshape(shape)
-    y = channels_last(x)
-    assert y.shape == x.shape
-    assert y.tolist() == x.tolist()
-    channel, row, column = y.stride()[1:]
-    assert (channel, column, row) == (1, shape[1], shape[1] * shape[3])
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4, 5, 6)])
-def test_channels_last_is_for_images(shape: tuple[int, ...]) -> None:
-    x = torch.zeros(shape)
-    assert channels_last(x) is x
 
 
 def test_a_shared_weight_takes_no_gradient_from_a_user_with_rate_0(make_net: NetMaker) -> None:

@@ -247,7 +247,7 @@ def test_runs_both_ways(net: Net) -> None:
 
 
 def shapes_of(net: Net) -> list[tuple[int, ...]]:
-    return [net.blobs[b].shape for b in net.graph.nodes[-1].bottoms]
+    return [tuple(net.blobs[b].shape) for b in net.graph.nodes[-1].bottoms]
 
 
 def test_runs_in_double_precision(net: Net) -> None:

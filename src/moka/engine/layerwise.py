@@ -6,17 +6,18 @@ layer's own piece of autograd graph is kept from its forward to its backward pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from moka.blob import Memory
+from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
-from moka.graph import BackwardMarks
-from moka.net import Net
-
-Callback = Callable[[int], object]
+from moka.graph import BackwardMarks, Node
+from moka.heap import keep_freed_memory
+from moka.net import Callback, Callbacks, Net
 
 
 class _Record(NamedTuple):
@@ -28,6 +29,22 @@ class _Record(NamedTuple):
     passes: int
 
 
+class _Step(NamedTuple):
+    """What a layer reads and writes in a forward pass, looked up once.
+
+    Attributes:
+        bottoms: memories it reads.
+        tops: memories it writes; None for one that is the user's to fill.
+        losses: memories of its tops that add to the loss, with their weights.
+        runs: whether it has anything to do.
+    """
+
+    bottoms: list[Memory]
+    tops: list[Memory | None]
+    losses: list[tuple[Memory, float]]
+    runs: bool
+
+
 class Layerwise:
     """Runs a net over its blobs.
 
@@ -35,38 +52,53 @@ class Layerwise:
         net: the net; its `blobs` and parameters are read and written.
         every_layer: compute the gradients of all parameters, needed or not, as `caffe time` does.
         given: layers without bottoms that make nothing: their tops lie in the blobs already.
+        callbacks: what is called for each layer; None: nothing yet.
 
     Attributes:
         before_forward, after_forward, before_backward, after_backward: called with the index of
             the layer.
     """
 
-    def __init__(self, net: Net, *, every_layer: bool = False, given: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        net: Net,
+        *,
+        every_layer: bool = False,
+        given: Collection[int] = (),
+        callbacks: Callbacks | None = None,
+    ) -> None:
         self.net = net
-        self.given = given
         self.marks = net.marks
         if every_layer:
             self.marks = tuple(
                 BackwardMarks(True, mark.bottoms, tuple(w.requires_grad for w in layer.weights))
                 for mark, layer in zip(net.marks, net.layers, strict=True)
             )
-        self.before_forward: list[Callback] = []
-        self.after_forward: list[Callback] = []
-        self.before_backward: list[Callback] = []
-        self.after_backward: list[Callback] = []
+        called = Callbacks() if callbacks is None else callbacks
+        self.before_forward = called.before_forward
+        self.after_forward = called.after_forward
+        self.before_backward = called.before_backward
+        self.after_backward = called.after_backward
+        self._steps = [_step(net, i, node, given) for i, node in enumerate(net.graph.nodes)]
         self._records: dict[int, _Record] = {}
+        if net.device.type == "cpu":
+            keep_freed_memory()
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run layers `start` to `end` (both included, None: the last); returns their loss."""
         self._settle()
         loss = 0.0
-        for i in range(start, len(self.net.layers) if end is None else end + 1):
-            _call(self.before_forward, i)
-            self._forward_layer(i)
-            loss += self._loss_of(i)
-            if self.net.debug_info:
-                log_forward(self.net, i)
-            _call(self.after_forward, i)
+        with torch.no_grad():
+            for i in range(start, len(self._steps) if end is None else end + 1):
+                _call(self.before_forward, i)
+                step = self._steps[i]
+                if step.runs:
+                    self._forward_layer(i, step)
+                for memory, weight in step.losses:
+                    loss += weight * float(memory.tensor().sum())
+                if self.net.debug_info:
+                    log_forward(self.net, i)
+                _call(self.after_forward, i)
         return loss
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
@@ -75,7 +107,7 @@ class Layerwise:
         Begins with the diffs the tops have; parameters' diffs add up, bottoms' are replaced.
         """
         self._settle()
-        for i in range(len(self.net.layers) - 1 if start is None else start, end - 1, -1):
+        for i in range(len(self._steps) - 1 if start is None else start, end - 1, -1):
             _call(self.before_backward, i)
             if self.marks[i].layer:
                 self._backward_layer(i)
@@ -96,27 +128,18 @@ class Layerwise:
         net.follow_input_shapes()
         net.take_written_parameters()
 
-    def _forward_layer(self, i: int) -> None:
-        net, node = self.net, self.net.graph.nodes[i]
-        held = net.held.intersection(() if node.bottoms else node.tops)
-        if i in self.given or (held and len(held) == len(node.tops)):
-            return
-        if self.marks[i].layer and node.bottoms:
+    def _forward_layer(self, i: int, step: _Step) -> None:
+        if self.marks[i].layer and step.bottoms:
             self._records[i] = record = self._record(i)
-            tops = record.tops
+            tops: Sequence[Tensor] = record.tops
         else:
-            with torch.no_grad():
-                bottoms = [net.blobs[b].data_memory.tensor() for b in node.bottoms]
-                tops = self._apart(node.bottoms, net.run_layer(i, bottoms))
-        for name, top in zip(node.tops, tops, strict=True):
-            if name not in held:
-                net.blobs[name].data_memory.put(top.detach())
-
-    def _apart(self, bottoms: Sequence[str], tops: Sequence[Tensor]) -> list[Tensor]:
-        """The tops, in memory of their own where they lie in that of an array a user may write."""
-        memories = [self.net.blobs[name].data_memory for name in bottoms]
-        users = {_storage(m.tensor()) for m in memories if m.handed_out}
-        return [top.clone() if _storage(top) in users else top for top in tops]
+            tops = self.net.run_layer(i, [_images(memory) for memory in step.bottoms])
+            tops = _apart([memory for memory in step.bottoms if memory.handed_out], tops)
+            if not step.bottoms:
+                tops = [channels_last(top) for top in tops]
+        for memory, top in zip(step.tops, tops, strict=True):
+            if memory is not None:
+                memory.put(top.detach())
 
     def _record(self, i: int, *, again: bool = False) -> _Record:
         net, node = self.net, self.net.graph.nodes[i]
@@ -124,18 +147,10 @@ class Layerwise:
         for name, wanted in zip(node.bottoms, self.marks[i].bottoms, strict=True):
             memory = net.blobs[name].data_memory
             # An array handed out may be written to before the backward pass.
-            tensor = memory.tensor().clone() if memory.handed_out else memory.tensor().detach()
+            tensor = _images(memory).clone() if memory.handed_out else memory.tensor().detach()
             bottoms.append(tensor.requires_grad_(wanted))
         with torch.enable_grad():
             return _Record(bottoms, list(net.run_layer(i, bottoms, again=again)), net.passes)
-
-    def _loss_of(self, i: int) -> float:
-        node = self.net.graph.nodes[i]
-        return sum(
-            weight * float(self.net.blobs[top].data_memory.tensor().sum())
-            for top, weight in zip(node.tops, node.loss_weights, strict=True)
-            if weight
-        )
 
     def _backward_layer(self, i: int) -> None:
         net, node, marks = self.net, self.net.graph.nodes[i], self.marks[i]
@@ -181,11 +196,37 @@ class Layerwise:
         net.renew_written_parameters()
 
 
+def _step(net: Net, index: int, node: Node, given: Collection[int]) -> _Step:
+    held = net.held.intersection(() if node.bottoms else node.tops)
+    memories = {name: net.blobs[name].data_memory for name in (*node.bottoms, *node.tops)}
+    return _Step(
+        [memories[name] for name in node.bottoms],
+        [None if name in held else memories[name] for name in node.tops],
+        [(memories[name], w) for name, w in zip(node.tops, node.loss_weights, strict=True) if w],
+        runs=index not in given and not (held and len(held) == len(node.tops)),
+    )
+
+
+def _images(memory: Memory) -> Tensor:
+    """A blob's data; what a user holds is row-major, images then go back to channels-last."""
+    return channels_last(memory.tensor()) if memory.handed_out else memory.tensor()
+
+
+def _apart(memories: Sequence[Memory], tops: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The tops, in memory of their own where they lie in that of an array a user may write."""
+    if not memories:
+        return tops
+    users = {_storage(memory.tensor()) for memory in memories}
+    return [top.clone() if _storage(top) in users else top for top in tops]
+
+
 def _storage(tensor: Tensor) -> int:
     """What tells apart the memory of two tensors; no two blobs' diffs may have the same."""
     return tensor.untyped_storage().data_ptr()
 
 
 def _call(callbacks: list[Callback], index: int) -> None:
-    for callback in callbacks:
-        callback(index)
+    if callbacks:
+        with torch.enable_grad():  # what a user computes there is not the engine's
+            for callback in callbacks:
+                callback(index)

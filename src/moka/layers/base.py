@@ -16,7 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
-from moka.blob import check_shape
+from moka.blob import Blob, BlobVec, check_shape
 from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.registry import Entry
@@ -204,6 +204,13 @@ class Layer(nn.Module):
         """The parameters, filled."""
         specs = self.blob_specs(*bottom_shapes)
         return [nn.Parameter(fill(spec.filler, spec.shape)) for spec in specs]
+
+    def make_blobs(self) -> BlobVec:
+        """The parameters as blobs, for users."""
+        return BlobVec(
+            Blob.of_parameter(w, shape)
+            for w, shape in zip(self.weights, self.blob_shapes, strict=True)
+        )
 
     @property
     def blobs(self) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from math import prod
 
@@ -45,11 +46,19 @@ def convolution(
         x,
         weight,
         bias,
-        # A stride past the image is as good as one of its size, but makes PyTorch's kernels crash.
-        stride=[min(w.stride, n + 2 * w.pad) for n, w in zip(x.shape[2:], windows, strict=True)],
-        padding=[w.pad for w in windows],
-        dilation=[w.dilation for w in windows],
-        groups=group,
+        *_arguments(tuple(x.shape[2:]), tuple(windows)),
+        group,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _arguments(size: Shape, windows: tuple[Window, ...]) -> tuple[list[int], list[int], list[int]]:
+    """Stride, padding and dilation along each axis. A stride past the image is as good as one of
+    its size, but makes PyTorch's kernels crash."""
+    return (
+        [min(w.stride, n + 2 * w.pad) for n, w in zip(size, windows, strict=True)],
+        [w.pad for w in windows],
+        [w.dilation for w in windows],
     )
 
 

@@ -48,8 +48,8 @@ def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     A window without any pixel gives the lowest float.
     """
     size, pool = x.shape[2:], _MAX[len(windows)]
-    if _fits(size, windows, out):
-        y = pool(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
+    if native := _native(size, windows, out):
+        y = pool(x, *native)
         return _GradLikeValue.apply(y) if y.requires_grad else y  # type: ignore[no-untyped-call]
     padded = _pad(x, windows, out, LOWEST)
     return pool(padded, *_arguments(windows, pad=False))
@@ -78,8 +78,9 @@ def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     at the image's end, and 0 where it starts beyond (its "area" is then below 0), as in BVLC Caffe.
     """
     size, pool = x.shape[2:], _MEAN[len(windows)]
-    if _fits(size, windows, out):
-        return pool(x, *_arguments(windows), ceil_mode=_rounds_up(size, windows, out))
+    if native := _native(size, windows, out):
+        size_stride_pad, round_up = native[:3], native[4]
+        return pool(x, *size_stride_pad, ceil_mode=round_up)
     area = _window_area(x, windows, out)
     padded = _pad(x, windows, out, 0.0)
     kernel = prod(w.kernel for w in windows)
@@ -106,19 +107,18 @@ def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: boo
 
 
 @functools.lru_cache(maxsize=1024)
-def _rounds_up(size: Sizes, windows: Windows, out: Sizes) -> bool:
-    return pooled_sizes(size, windows, round_up=False) != out
-
-
-@functools.lru_cache(maxsize=1024)
-def _fits(size: Sizes, windows: Windows, out: Sizes) -> bool:
-    """Whether PyTorch's own pooling has Caffe's sizes here: it refuses pad > kernel / 2 and drops
-    windows that start outside of an image without padding."""
-    rounds_up = _rounds_up(size, windows, out)
-    return pooled_sizes(size, windows, round_up=rounds_up) == out and all(
+def _native(
+    size: Sizes, windows: Windows, out: Sizes
+) -> tuple[list[int], list[int], list[int], int, bool] | None:
+    """Kernel, stride, pad, dilation and ceil_mode of PyTorch's own pooling, where it has Caffe's
+    sizes: it refuses pad > kernel / 2 and drops windows that start outside of an image without
+    padding."""
+    rounds_up = pooled_sizes(size, windows, round_up=False) != out
+    fits = pooled_sizes(size, windows, round_up=rounds_up) == out and all(
         2 * w.pad <= w.kernel and (m - 1) * w.stride < n + w.pad
         for n, w, m in zip(size, windows, out, strict=True)
     )
+    return (*_arguments(windows), 1, rounds_up) if fits else None
 
 
 def _arguments(windows: Windows, *, pad: bool = True) -> tuple[list[int], list[int], list[int]]:
@@ -148,13 +148,15 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return area
 
 
-def _bounded(size: Sizes, windows: Windows) -> Windows:
-    """The same windows with strides just long enough to leave the image: PyTorch overflows with
-    absurd ones."""
-    return tuple(
+@functools.lru_cache(maxsize=1024)
+def _placed(size: Sizes, windows: Windows, round_up: bool) -> tuple[Windows, Sizes]:
+    """The windows, with strides just long enough to leave the image (PyTorch overflows with absurd
+    ones), and how many there are along each axis."""
+    bounded = tuple(
         w._replace(stride=min(w.stride, n + 2 * w.pad + 1))
         for n, w in zip(size, windows, strict=True)
     )
+    return bounded, pooled_sizes(size, windows, round_up=round_up)
 
 
 def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
@@ -272,7 +274,7 @@ class Pooling(Layer):
         size = _size(tuple(x.shape))
         if x.dim() == 2:
             x = x[..., None, None]
-        windows, out = _bounded(size, self._windows(size)), self._out(size)
+        windows, out = _placed(size, self._windows(size), self.round_mode == "CEIL")
         y = pooling(self.pool, x, windows, out, training=self.training)
         if len(self.config.top) == 1:
             return y

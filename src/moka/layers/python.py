@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from moka.blob import Blob, BlobVec, Memory, ParameterMemory
+from moka.blob import Blob, BlobVec, Memory, ParameterMemory, RawBlobVec
 from moka.errors import NetError
 from moka.layers.base import Layer, Shape, param
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+
+
+class BoolVec(list[bool]):
+    """pycaffe's list of truth values."""
 
 
 class ArrayLayer:
@@ -29,7 +33,8 @@ class ArrayLayer:
 
     A subclass defines `setup(bottom, top)`, called once; `reshape(bottom, top)`, called before
     each pass, which gives the tops their shapes; `forward(bottom, top)`; and
-    `backward(top, propagate_down, bottom)`. `bottom` and `top` are lists of Blob.
+    `backward(top, propagate_down, bottom)`. `bottom` and `top` are lists of Blob,
+    `propagate_down` is one of bools.
 
     Attributes:
         param_str: what the prototxt says there, "" if nothing.
@@ -157,12 +162,12 @@ class Python(Layer):
 
     def setup(self, *bottom_shapes: Shape) -> None:
         config = self.config
-        self.bottoms = [Blob(shape) for shape in bottom_shapes]
-        self.tops = [
+        self.bottoms = RawBlobVec(Blob(shape) for shape in bottom_shapes)
+        self.tops = RawBlobVec(
             # In place a bottom and a top are one blob, as in Caffe.
             self.bottoms[k] if list(config.bottom[k : k + 1]) == [name] else Blob()
             for k, name in enumerate(config.top)
-        ]
+        )
         self._passes = 0
         with _named(config):
             self.instance = _find_class(config)(config)
@@ -173,16 +178,23 @@ class Python(Layer):
     def make_weights(self, *_: Shape) -> list[nn.Parameter]:
         blobs = self.instance.blobs
         weights = [nn.Parameter(torch.from_numpy(blob.data)) for blob in blobs]
-        for blob in blobs:
-            blob.diff_memory = Memory(blob.shape)
+        for blob, weight in zip(blobs, weights, strict=True):
+            blob.show_parameter(weight)
         return weights
+
+    def make_blobs(self) -> BlobVec:
+        return self.instance.blobs
+
+    def share_weight(self, index: int, weight: nn.Parameter) -> None:
+        super().share_weight(index, weight)
+        self.instance.blobs[index].show_parameter(weight)
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         for blob, shape in zip(self.bottoms, bottom_shapes, strict=True):
             blob.reshape(*shape)
         with _named(self.config):
             self.instance.reshape(self.bottoms, self.tops)
-        return [blob.shape for blob in self.tops]
+        return [tuple(blob.shape) for blob in self.tops]
 
     def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
         return _Call.apply(self, *bottoms, *self.weights)  # type: ignore[no-untyped-call]
@@ -203,37 +215,47 @@ class Python(Layer):
         self, bottoms: Sequence[Tensor], wanted: Sequence[bool], tops: Sequence[Tensor]
     ) -> list[Tensor]:
         """The user's backward, for gradients of the tops; gradients of bottoms and parameters."""
-        parameters = self.instance.blobs
-        for blob in (*self.bottoms, *parameters):
+        for blob in self.bottoms:
             blob.diff[...] = 0
         for blob, grad in zip(self.tops, tops, strict=True):
             blob.diff_memory.put(grad.contiguous())
-        with self._parameters_in_view(), _named(self.config):
-            self.instance.backward(self.tops, list(wanted[: len(bottoms)]), self.bottoms)
-        like = [*bottoms, *self.weights]
+        with self._parameters_in_view(), self._new_gradients() as gradients, _named(self.config):
+            self.instance.backward(
+                self.tops, BoolVec(map(bool, wanted[: len(bottoms)])), self.bottoms
+            )
+        memories = [*(blob.diff_memory for blob in self.bottoms), *gradients]
         return [
-            blob.diff_memory.cpu_data().clone().to(tensor)
-            for blob, tensor in zip((*self.bottoms, *parameters), like, strict=True)
+            memory.cpu_data().clone().to(tensor)
+            for memory, tensor in zip(memories, (*bottoms, *self.weights), strict=True)
         ]
 
     @contextmanager
     def _parameters_in_view(self) -> Iterator[None]:
         """The instance's blobs show the parameters, and what it writes there is taken over."""
-        memories = []
-        for blob, weight in zip(self.instance.blobs, self.weights, strict=True):
-            memory = blob.data_memory
-            if (
-                not isinstance(memory, ParameterMemory)
-                or memory.parameter is not weight
-                or memory.device != weight.device
-            ):
-                memory = ParameterMemory(weight, grad=False, shape=blob.shape)
-                blob.data_memory = memory
+        blobs = self.instance.blobs
+        for blob, weight in zip(blobs, self.weights, strict=True):
+            if blob.data_memory.device != weight.device:  # the net has moved since
+                blob.show_parameter(weight)
+        memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
+        for memory in memories:
             memory.pull()
-            memories.append(memory)
         yield
         for memory in memories:
             memory.push()
+
+    @contextmanager
+    def _new_gradients(self) -> Iterator[list[Memory]]:
+        """The instance's blobs have diffs of zeros for a while, to collect one pass's gradients."""
+        blobs = self.instance.blobs
+        kept = [blob.diff_memory for blob in blobs]
+        fresh = [Memory(memory.shape) for memory in kept]
+        try:
+            for blob, memory in zip(blobs, fresh, strict=True):
+                blob.diff_memory = memory
+            yield fresh
+        finally:
+            for blob, memory in zip(blobs, kept, strict=True):
+                blob.diff_memory = memory
 
 
 class _Call(Function):

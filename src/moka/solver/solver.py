@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 
-from moka.context import set_random_seed
+from moka.context import set_random_seed, solver_rank
 from moka.engine.scoring import outputs_of, score
 from moka.engine.training import TrainingStep
 from moka.errors import MokaError, SolverError
@@ -76,8 +76,8 @@ class Solver:
         file: where a message came from.
         listeners: called with each record (`moka.report.records`).
         device: where it runs; None asks the context.
-        keep_blobs: leave every blob's data and every parameter's update in view after a step,
-            as pycaffe does; costs some time.
+        keep_blobs: leave every blob's data and diff, and every parameter's update, in view after
+            a step, as pycaffe does; costs some time and memory.
 
     Attributes:
         config: the message, its snapshot prefix worked out.
@@ -85,6 +85,10 @@ class Solver:
         test_nets: those it is tested with, on the same parameters.
         guard: sees to it that no step spoils the parameters.
         iteration: how many updates have been made.
+        is_root: whether this is the first of several solvers that train one model (by the
+            context's rank): it alone tests, saves and tells its listeners.
+        on_start: called before the passes of an iteration.
+        on_gradients_ready: called between the passes of an iteration and its update.
 
     Raises:
         MokaError: anything that can be known before training starts.
@@ -110,11 +114,15 @@ class Solver:
         self.prefix = snapshot_prefix(self.config, self.file)
         if not self.config.snapshot_prefix:
             log.info("snapshot_prefix was not specified and is set to %s", self.prefix)
-        if any((config.snapshot, config.snapshot_after_train, config.snapshot_best)):
+        rank = solver_rank()
+        self.is_root = rank == 0
+        saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
+        if self.is_root and saves:
             check_writable(self.prefix)
-        if self.config.random_seed >= 0:
-            set_random_seed(self.config.random_seed)
+        self._seed(0)  # nets begin alike on every rank, the order of the data too
         self.listeners = list(listeners)
+        self.on_start: list[Callable[[], object]] = []
+        self.on_gradients_ready: list[Callable[[], object]] = []
         self.keep_blobs = keep_blobs
         self.iteration = 0
         self.stop_requested = False
@@ -126,6 +134,8 @@ class Solver:
         for net in self.test_nets:
             share_weights(net, self.net, say_what_is_missing=False)
             net.debug_info = self.config.debug_info
+        if rank:
+            self._seed(rank)
         self._train = TrainingStep(
             self.net,
             keep_blobs=keep_blobs,
@@ -143,6 +153,11 @@ class Solver:
             raise error.at(file=self.file) from None
         self.guard = Guard(self.config, self.file, self.net, self.prefix)
         log.info("Solver scaffolding done.")
+
+    def _seed(self, rank: int) -> None:
+        """Seed what a rank draws from now on, if the solver asks for a seed."""
+        if self.config.random_seed >= 0:
+            set_random_seed(self.config.random_seed + rank)
 
     def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
         log.info(wanted.said)
@@ -176,7 +191,7 @@ class Solver:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
         self.step(config.max_iter - self.iteration)
-        if config.snapshot_after_train and not self._due(config.snapshot):
+        if self.is_root and config.snapshot_after_train and not self._due(config.snapshot):
             self.snapshot()
         if not self.stop_requested:
             if self._due(config.display):
@@ -185,7 +200,7 @@ class Solver:
                     self.guard.refuse(fact, self._train.start, self.iteration, self.rate)
                 else:
                     self._announce(FinalLoss(self.iteration, self._progress.smoothed(loss)))
-            if self._due(config.test_interval):
+            if self.is_root and self._due(config.test_interval):
                 self.test_all()
         self._announce(
             SolvingCompleted(
@@ -219,13 +234,25 @@ class Solver:
             self.iteration += 1
             if (config.snapshot and self._due(config.snapshot)) or self.snapshot_requested:
                 self.snapshot_requested = False
-                self.snapshot()
+                if self.is_root:
+                    self.snapshot()
+
+    def apply_update(self) -> None:
+        """One update of the parameters from the gradients they have now; counts as an iteration.
+
+        The gradients are not cleared first, so that they can be computed by hand before.
+        """
+        self._make_grads()
+        self.net.take_written_parameters()
+        self._update(self.rate)
+        self.iteration += 1
 
     def _tests_are_due(self) -> bool:
         config = self.config
         wanted = self.iteration > 0 or config.test_initialization
         return (
-            wanted
+            self.is_root
+            and wanted
             and self._due(config.test_interval)
             and self.iteration != self._progress.tested_at
         )
@@ -248,6 +275,8 @@ class Solver:
         waited = self._waited_s()
         displayed = self._due(config.display)
         self.net.debug_info = displayed and config.debug_info
+        for call in self.on_start:
+            call()
         losses: list[float] = []
         for _ in range(config.iter_size):
             losses.append(float(self._train.forward_backward()))
@@ -258,6 +287,8 @@ class Solver:
         smoothed = self._progress.smoothed(sum(losses) / config.iter_size)
         outputs = outputs_of(self.net) if displayed else ()
         dropped = self._progress.plateau.see(smoothed, self.iteration)
+        for call in self.on_gradients_ready:
+            call()
         lr = self.rate
         clipped = self._update(lr)
         self._announce_iteration(smoothed, lr, displayed, outputs, dropped, clipped, waited)
@@ -297,10 +328,13 @@ class Solver:
         if displayed:
             self._lapse_start, self._lapse_iteration = now, self.iteration
 
-    def _clear_grads(self) -> None:
+    def _make_grads(self) -> None:
         for p in self._params:
             if p.parameter.grad is None:
                 p.parameter.grad = torch.zeros_like(p.parameter)
+
+    def _clear_grads(self) -> None:
+        self._make_grads()
         if self._params:  # PyTorch refuses an empty list
             torch._foreach_zero_([p.grad for p in self._params])
 
@@ -308,8 +342,9 @@ class Solver:
         return sum(source.waited_s for _, source in self.net.sources)
 
     def _announce(self, record: Record) -> None:
-        for listener in self.listeners:
-            listener(record)
+        if self.is_root:
+            for listener in self.listeners:
+                listener(record)
 
     # --- testing --------------------------------------------------------------------------
 

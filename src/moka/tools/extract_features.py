@@ -103,7 +103,7 @@ def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> Non
                 file=net.graph.file,
                 advice=did_you_mean(name, known) or f"It has {', '.join(known)}.",
             )
-        shape = net.blobs[name].shape
+        shape = tuple(net.blobs[name].shape)
         if len(shape) > AXES:
             raise NetError(
                 f"blob {name} has shape {shape}, but a record holds no more than the (channels,"

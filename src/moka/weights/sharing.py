@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from torch import nn
+
 from moka.errors import WeightsError
 from moka.layers.base import Layer
 from moka.net import Net
@@ -12,11 +14,14 @@ from moka.schema import caffe_pb2
 detail = logging.getLogger("moka.detail")
 
 
-def share_weights(net: Net, owner: Net, *, say_what_is_missing: bool = True) -> None:
+def share_weights(
+    net: Net, owner: Net, *, say_what_is_missing: bool = True, own_gradients: bool = False
+) -> None:
     """Let the net use another net's parameters, layer by layer of the same name.
 
     Args:
         say_what_is_missing: log the owner's layers that the net lacks.
+        own_gradients: share the values alone; else the parameters are the very same.
 
     Raises:
         WeightsError: a layer whose parameters differ in number or shape; nothing is shared then.
@@ -38,10 +43,14 @@ def share_weights(net: Net, owner: Net, *, say_what_is_missing: bool = True) -> 
             )
         if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
             pairs.append((by_name[node.name], theirs))
+    twins: dict[int, nn.Parameter] = {}
     for i, theirs in pairs:
         for k, weight in enumerate(theirs.weights):
+            if own_gradients:
+                asked = net.layers[i].weights[k].requires_grad
+                weight = twins.setdefault(id(weight), nn.Parameter(weight.data, asked))
             net.layers[i].share_weight(k, weight)
-        net.forget_layer_blobs(i)
+        net.renew_layer_blobs(i)
 
 
 def _phase(net: Net) -> str:
