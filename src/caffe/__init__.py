@@ -1,6 +1,7 @@
 """`import caffe`: pycaffe's public names, each a few lines over moka."""
 
-from caffe import io, proto
+from caffe import io, net_spec, proto
+from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.pycaffe import Net
 from caffe.solver import (
     AdaDeltaSolver,
@@ -30,18 +31,23 @@ __all__ = [
     "Layer",
     "NesterovSolver",
     "Net",
+    "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
     "get_solver",
     "init_log",
     "io",
     "layer_type_list",
+    "layers",
     "log",
+    "net_spec",
+    "params",
     "proto",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_random_seed",
+    "to_proto",
 ]
 
 

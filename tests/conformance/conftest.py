@@ -36,7 +36,7 @@ class Case:
             self.options: dict[str, Any] = json.loads((path / "case.json").read_text())
             self.tolerances: dict[str, dict[str, float]] = self.options["tol"]
         else:
-            self.options = self.json("options")
+            self.options = self.json("options") if "options" in self.values else {}
             self.tolerances = self.json("tol")
 
     def text(self, key: str) -> str:
