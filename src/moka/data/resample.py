@@ -72,7 +72,7 @@ def _along(values: Array, axis: int, at: Array, order: int) -> Array:
         values = np.moveaxis(np.tensordot(_coefficients(old, order), values, (1, axis)), 0, axis)
     first = np.floor(at - (order - 1) / 2).astype(np.int64)
     shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-    total = np.zeros(1)
+    total: Array = np.zeros(1)
     for tap in range(order + 1):
         index = first + tap
         weight = b_spline(at - index, order)
@@ -86,7 +86,7 @@ def _coefficients(old: int, order: int) -> Array:
     row = np.arange(old)
     for offset in range(-(order // 2), order // 2 + 1):
         np.add.at(values, (row, _mirrored(row + offset, old)), b_spline(offset, order))
-    return np.linalg.inv(values)
+    return np.linalg.inv(values).astype(np.float64, copy=False)
 
 
 def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
