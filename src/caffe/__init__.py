@@ -1,6 +1,8 @@
 """`import caffe`: pycaffe's public names, each a few lines over moka."""
 
 from caffe import io, net_spec, proto
+from caffe.classifier import Classifier
+from caffe.detector import Detector
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from caffe.pycaffe import Net
 from caffe.solver import (
@@ -28,6 +30,8 @@ __all__ = [
     "AdaGradSolver",
     "AdamSolver",
     "Blob",
+    "Classifier",
+    "Detector",
     "Layer",
     "NesterovSolver",
     "Net",
