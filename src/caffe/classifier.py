@@ -100,5 +100,5 @@ class Classifier(Net):
             middle = io.center_crop(self.image_dims, self.crop_dims)
             crops = np.array([image[middle] for image in images])
         batch = np.array([self.transformer.preprocess(name, crop) for crop in crops])
-        scores = self.forward_all(**{name: batch})[self.outputs[0]]
+        scores = self.forward_all(None, **{name: batch})[self.outputs[0]]
         return scores.reshape(len(images), 10, -1).mean(1) if oversample else scores

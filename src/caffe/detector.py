@@ -145,7 +145,7 @@ class Detector(Net):
                 found.append({"window": window, "prediction": None, "filename": filename})
         if not inputs:
             return found
-        scores = self.forward_all(**{name: np.array(inputs)})[self.outputs[0]]
+        scores = self.forward_all(None, **{name: np.array(inputs)})[self.outputs[0]]
         for detection, score in zip(found, scores, strict=True):
             detection["prediction"] = score
         return found

@@ -25,7 +25,7 @@ MEAN = np.array([10.0, 20.0, 30.0])  # BGR, of 0 to 255
 
 
 @pytest.fixture(autouse=True)
-def _files() -> None:
+def _net_and_images() -> None:
     Path("deploy.prototxt").write_text(NET)
     caffe.Net("deploy.prototxt", caffe.TEST).save("w.caffemodel")
     for name in ("a.png", "b.png"):
@@ -93,6 +93,19 @@ def test_context_beyond_the_end_of_the_image() -> None:
     np.testing.assert_array_equal(crop[:4, :4], inside)
     assert not crop[4:].any()
     assert not crop[:, 4:].any()
+
+
+def test_context_keeps_to_the_crop() -> None:
+    """About 1.5, half of it 2.7: rows -1 to 4 of 10, of which 1.5 pixels are one of the image. Two
+    are free, and of the eight that five rows would take there is room for seven."""
+    Path("deploy.prototxt").write_text(NET.replace("dim: 6 dim: 6", "dim: 9 dim: 9"))
+    caffe.Net("deploy.prototxt", caffe.TEST).save("w.caffemodel")
+    made = detector(context_pad=2)
+    image = caffe.io.load_image("a.png")[:10, :10]
+    crop = made.crop(image, np.array([0, 0, 2, 2]))
+    np.testing.assert_array_equal(crop[2:, 2:], caffe.io.resize_image(image[:4, :4], (7, 7)))
+    assert not crop[:2].any()
+    assert not crop[:, :2].any()
 
 
 def test_a_mean_image_is_the_padding() -> None:

@@ -153,8 +153,8 @@ def test_resize_image() -> None:
     assert wide.dtype == np.float32
     assert wide.ravel().tolist() == [0, 1, 3, 4]
     assert caffe.io.resize_image(np.tile(row[..., None], 3), np.array([1, 4]))[0, 1, 0] == 1
-    other = caffe.io.resize_image(np.tile(row[..., None], 2), (1, 3))
-    assert other[0].tolist() == [[0, 0], [2, 2], [4, 4]]
+    other = caffe.io.resize_image(np.tile(row[..., None], 2), (1, 5))
+    assert other[0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3], [4, 4]]
 
 
 def test_the_order_of_interpolation() -> None:

@@ -98,6 +98,19 @@ def test_a_node_is_between_those_it_leads_to() -> None:
     assert place["a"] == pytest.approx((place["b"] + place["c"]) / 2)
 
 
+def test_a_node_is_between_those_before_and_after() -> None:
+    """b hangs between a, which e and f hold on the left, and c, which g and h hold on the right."""
+    rows = [list("aef"), list("b"), list("ghc")]
+    place = places(rows, pairs("ab bc"), dict.fromkeys("aefbghc", 10.0), 6)
+    assert place["b"] == pytest.approx((place["a"] + place["c"]) / 2, abs=0.1)
+
+
+def test_ends_give_way_to_what_goes_on() -> None:
+    """From a over b to d it is nearly straight; c, that leads nowhere, is beside."""
+    place = places([["a"], ["b", "c"], ["d"]], pairs("ab ac bd"), dict.fromkeys("abcd", 10.0), 6)
+    assert abs(place["a"] - place["b"]) < 4 < 12 < place["c"] - place["a"]
+
+
 def test_layered() -> None:
     """a to d goes around the chain over b and c, through a point in the rank of each."""
     layout = layered(nodes("abcd"), pairs("ab bc cd ad"), rank_gap=7, gap=4)

@@ -138,6 +138,7 @@ def test_windows(text: str, lines: tuple[str, ...]) -> None:
         ("param { lr_mult: 3 }", (3, 1)),
         ("param { lr_mult: 0 } param { lr_mult: 2 }", (0, 2)),
         ("param { decay_mult: 0 }", (1, 1)),
+        ("param { lr_mult: 3 } param { lr_mult: 4 } param { lr_mult: 5 }", (3, 4)),
     ],
 )
 def test_learning_rates(params: str, mults: tuple[float, float]) -> None:

@@ -77,6 +77,22 @@ def test_colours_are_seen() -> None:
         assert tuple(bytes.fromhex(rgb))[::-1] in colours
 
 
+def test_ways_there_and_back_lie_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At both of their ends; in (along, across)."""
+    ways: list[Any] = []
+
+    def record(way: Any) -> Any:
+        ways.append(way)
+        return smooth(way)
+
+    monkeypatch.setattr(net_picture, "smooth", record)
+    figure(drawing("TB"))
+    there, back = ways[3], ways[4]  # from y to r, and from r to y
+    for one, other in ((there[0], back[-1]), (there[-1], back[0])):
+        assert one[0] == pytest.approx(other[0])
+        assert abs(one[1] - other[1]) > 4
+
+
 def test_a_large_net_keeps_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net_picture, "MOST_PIXELS", 1e4)
     image = cv2.imdecode(np.frombuffer(draw(drawing(), "png"), np.uint8), cv2.IMREAD_COLOR)
@@ -94,9 +110,10 @@ def test_a_net_of_nothing() -> None:
 
 def test_smooth() -> None:
     assert smooth([(0, 0), (4, 8)]) == [(0, 0), (2, 0), (2, 8), (4, 8)]
-    assert smooth([(0, 0), (2, 4), (4, 8)]) == [
-        (0, 0), (1, 0), (1, 2), (2, 4), (3, 6), (3, 8), (4, 8),
-    ]  # fmt: skip
+    bent = [(0, 0), (1, 0), (1, 1), (2, 4), (3, 7), (3, 16), (4, 16)]  # slopes 2 and 6, so 3
+    assert smooth([(0, 0), (2, 4), (4, 16)]) == bent
+    back = [(0, 0), (1, 0), (1, 4), (2, 4), (3, 4), (3, 0), (4, 0)]
+    assert smooth([(0, 0), (2, 4), (4, 0)]) == back
 
 
 def test_another_form() -> None:

@@ -171,32 +171,19 @@ def places(
     def pull(name: str, other: str) -> float:
         """How much a piece wants to be straight: those of long edges most, those to ends least."""
         if KNEE in name or KNEE in other:
-            return 8.0 if KNEE in name and KNEE in other else 2.0
-        return 0.2 if min(len(before[n]) + len(after[n]) for n in (name, other)) == 1 else 1.0
+            return 2.0
+        return 0.2 if min(len(joined[n]) for n in (name, other)) == 1 else 1.0
 
-    pulls = {
-        name: (
-            [(other, pull(name, other)) for other in before[name]],
-            [(other, pull(name, other)) for other in after[name]],
-        )
-        for row in rows
-        for name in row
-    }
-    place: dict[str, float] = {}
-    for row in rows:
-        place |= zip(row, apart([0.0] * len(row), [sizes[n] for n in row], gap), strict=True)
+    joined = {name: before[name] + after[name] for row in rows for name in row}
+    pulls = {name: [(other, pull(name, other)) for other in joined[name]] for name in joined}
+    place = dict.fromkeys(joined, 0.0)
     for sweep in range(PULLS):
-        down = sweep % 2 == 0
-        both = sweep >= PULLS // 4  # then each node comes to lie between those around it
-        for row in rows if down else rows[::-1]:
+        for row in rows if sweep % 2 == 0 else rows[::-1]:
             wished, weights = [], []
             for name in row:
-                above, below = pulls[name]
-                joined = above + below if both else above if down else below
-                weight = sum(w for _, w in joined)
-                wished.append(
-                    sum(w * place[n] for n, w in joined) / weight if weight else place[name]
-                )
+                weight = sum(w for _, w in pulls[name])
+                mean = sum(w * place[n] for n, w in pulls[name]) / weight if weight else place[name]
+                wished.append(mean)
                 weights.append(weight + 0.01)
             place |= zip(row, apart(wished, [sizes[n] for n in row], gap, weights), strict=True)
     least = min((place[name] - sizes[name] / 2 for name in place), default=0.0)

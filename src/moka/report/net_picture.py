@@ -133,12 +133,13 @@ def _draw_node(axes: Any, node: Node, centre: Place, size: tuple[float, float]) 
 
 
 def smooth(way: Sequence[Point]) -> list[Point]:
-    """The points of cubic Bezier curves through some points, level at both ends: the first point,
-    then for each of the others two that steer and itself."""
-    inner = [(q[1] - p[1]) / (q[0] - p[0]) for p, q in zip(way, way[2:], strict=False)]
-    slopes = [0.0, *inner, 0.0]
+    """The points of cubic Bezier curves through some points: the first, then for each of the others
+    two that steer and itself. They are level at both ends, and nowhere swing beyond the points: a
+    point between two slopes has their harmonic mean (Fritsch and Butland, 1984)."""
+    steps = [(q[1] - p[1]) / (q[0] - p[0]) for p, q in pairwise(way)]
+    inner = [2 * m * n / (m + n) if m * n > 0 else 0.0 for m, n in pairwise(steps)]
     points = [way[0]]
-    for (p, q), (m, n) in zip(pairwise(way), pairwise(slopes), strict=True):
+    for (p, q), (m, n) in zip(pairwise(way), pairwise([0.0, *inner, 0.0]), strict=True):
         reach = (q[0] - p[0]) / 2
         points += [(p[0] + reach, p[1] + reach * m), (q[0] - reach, q[1] - reach * n), q]
     return points
