@@ -29,6 +29,8 @@ from caffe._caffe import (
     solver_count,
     solver_rank,
 )
+from caffe.classifier import Classifier
+from caffe.detector import Detector
 from caffe.net_spec import NetSpec, layers, params, to_proto
 from moka.schema.caffe_pb2 import TEST, TRAIN
 
@@ -40,6 +42,8 @@ __all__ = [
     "AdaGradSolver",
     "AdamSolver",
     "Blob",
+    "Classifier",
+    "Detector",
     "Layer",
     "NesterovSolver",
     "Net",

@@ -13,6 +13,7 @@ FLAGS = {
         Flag("sighup_effect", "snapshot", "What to do."),
         Flag("verbose", False, "Say more."),
         Flag("color", True, "Use colours."),
+        Flag("scale", 255.0, "A factor."),
     )
 }
 DEFAULTS = {name: flag.default for name, flag in FLAGS.items()}
@@ -32,6 +33,7 @@ DEFAULTS = {name: flag.default for name, flag in FLAGS.items()}
         ("-iterations 7", [], {"iterations": 7}),
         ("-iterations=-7", [], {"iterations": -7}),
         ("-iterations -7", [], {"iterations": -7}),
+        ("-scale 0.5", [], {"scale": 0.5}),
         ("-solver -iterations", [], {"solver": "-iterations"}),
         ("-sighup-effect stop", [], {"sighup_effect": "stop"}),
         ("-verbose", [], {"verbose": True}),
@@ -57,6 +59,7 @@ def test_parse(line: str, words: list[str], changed: dict[str, object]) -> None:
         ("-solver", "flag 'solver' is missing its argument"),
         ("-iterations many", "illegal value 'many' specified for int32 flag 'iterations'"),
         ("-iterations 1.5", "illegal value '1.5' specified for int32 flag 'iterations'"),
+        ("-scale much", "illegal value 'much' specified for double flag 'scale'"),
         ("-verbose=perhaps", "illegal value 'perhaps' specified for bool flag 'verbose'"),
     ],
 )

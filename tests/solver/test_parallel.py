@@ -175,7 +175,7 @@ def test_ranks_begin_alike_and_share_the_data(
         text += " snapshot_after_train: false"
         solver = Solver(parse_text(f"{text} random_seed: 3", caffe_pb2.SolverParameter))
         weights.append(solver.net.layers[1].blobs[0].tolist())
-        labels.append(solver.net()["y"].tolist())
+        labels.append(solver.net.layers[0]()[1].tolist())
         solver.net.close()
     assert weights[0] == weights[1]
     assert sorted(labels[0] + labels[1]) == [0, 1, 2, 3, 4, 5]  # one epoch

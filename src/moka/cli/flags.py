@@ -17,10 +17,10 @@ class Flag:
     """A flag with its default, whose type is the flag's, and its help."""
 
     name: str
-    default: str | int | bool
+    default: str | int | float | bool
     help: str
 
-    def parse(self, text: str) -> str | int | bool:
+    def parse(self, text: str) -> str | int | float | bool:
         """The value of a text. Raises UsageError if it is no such value."""
         if isinstance(self.default, bool):
             if text.lower() in ("true", "t", "yes", "y", "1"):
@@ -31,14 +31,14 @@ class Flag:
             return text
         else:
             try:
-                return int(text)
+                return type(self.default)(text)
             except ValueError:
                 pass
         raise UsageError(f"illegal value '{text}' specified for {self.kind} flag '{self.name}'.")
 
     @property
     def kind(self) -> str:
-        return {bool: "bool", int: "int32", str: "string"}[type(self.default)]
+        return {bool: "bool", int: "int32", float: "double", str: "string"}[type(self.default)]
 
     def describe(self) -> str:
         """The help as gflags prints it."""

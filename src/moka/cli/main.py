@@ -81,13 +81,17 @@ COMMANDS = {
 }
 # Programs of their own that `caffe` runs as well: what each is for, and where its function is.
 TOOLS = {
+    "classification": ("say what is on an image, in five lines", "classification:main"),
+    "classify": ("write scores of images to a file", "classify:main"),
     "compute_image_mean": ("the mean image of a database", "image_mean:main"),
     "convert_cifar_data": ("make databases of CIFAR-10", "convert_cifar:main"),
     "convert_imageset": ("make a database of image files", "convert_imageset:main"),
     "convert_mnist_data": ("make a database of MNIST", "convert_mnist:main"),
     "convert_mnist_siamese_data": ("make a database of pairs of MNIST", "convert_mnist:siamese"),
     "db": ("look into a database", "db:main"),
+    "detect": ("say what is in windows of images (R-CNN)", "detect:main"),
     "download": ("fetch the weights of a model", "download:main"),
+    "draw_net": ("draw a net", "draw_net:main"),
     "extract_features": ("write blobs of a net to databases", "extract_features:main"),
     "parse_log": ("make tables of a training log", "parse_log:main"),
     "plot": ("draw charts of training logs", "plot:main"),
