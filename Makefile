@@ -44,6 +44,8 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/lenet_training.py
 	$(BIN)/python benchmarks/update.py
+	$(BIN)/python benchmarks/data_feed.py
+	$(BIN)/python benchmarks/pycaffe_forward.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
