@@ -16,7 +16,7 @@ from moka.data.store import open_store
 from moka.errors import DataError
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
-from moka.tools.convert_imageset import Form, convert_imageset, main, make_datum
+from moka.tools.convert_imageset import Form, classic, convert_imageset, main, make_datum
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(3)
@@ -147,17 +147,32 @@ def test_an_image_that_cannot_be_read_is_left_out(
 ) -> None:
     write_list("color.png 1", f"{name} 2", "", "gray.png 3")
     flags = ["-encoded"] if encoded else []
-    assert run(*flags, "img/", "list", "db") == (
-        0,
-        [
-            "I A total of 4 images.",
-            f"E Could not open or find file img/{name}",
-            "E Could not open or find file img/",
-            "I Processed 2 files.",
-            "W 2 of 4 images are left out.",
-        ],
+    code, said = run(*flags, "img/", "list", "db")
+    assert code == 1
+    assert said[0] == "I A total of 4 images."
+    assert said[1].startswith(
+        f"E Could not open or find file img/{name} (list: line 2: Could not load img/{name}: "
     )
+    assert said[2:] == [
+        "I Processed 2 files.",
+        "F list: 1 of 3 images are left out, since they cannot be read; db holds the others.",
+    ]
     assert [key for key, _ in records()] == ["00000000_color.png", "00000003_gray.png"]
+
+
+def test_the_old_program_goes_on_with_exit_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    write_list("color.png 1", "gone.png 2")
+    assert classic(["img/", "list", "db"]) == 0
+    assert "list: 1 of 2 images are left out" in capsys.readouterr().err
+    assert classic(["img/", "list", "db"]) == 1  # the database exists
+
+
+def test_strict_stops_at_an_image_that_cannot_be_read(run: Callable[..., Run]) -> None:
+    write_list("color.png 1", "gone.png 2", "gray.png 3")
+    code, said = run("-strict", "img/", "list", "db")
+    assert code == 1
+    assert said[-1] == "F list: line 2: Could not load img/gone.png: No such file or directory."
+    assert not Path("db").exists()
 
 
 def test_encode_type_implies_encoded(run: Callable[..., Run]) -> None:

@@ -58,13 +58,22 @@ class Form:
 AS_IT_IS = Form()
 
 
-def make_datum(path: str, label: int, form: Form) -> caffe_pb2.Datum | None:
-    """The record of an image file, or None if it is missing or no image.
+class UnreadableImageError(DataError):
+    """A file that is missing or no image."""
+
+
+class ImagesLeftOutError(DataError):
+    """A database is complete, but for images that cannot be read."""
+
+
+def make_datum(path: str, label: int, form: Form) -> caffe_pb2.Datum:
+    """The record of an image file.
 
     The bytes of a file are stored as they are if it is to be encoded, of the wanted type already
     (by its name), and no size is asked for. A record of an encoded image holds no size.
 
     Raises:
+        UnreadableImageError: the file is missing or no image.
         DataError: the image cannot be encoded as wanted.
     """
     try:
@@ -72,8 +81,8 @@ def make_datum(path: str, label: int, form: Form) -> caffe_pb2.Datum | None:
         image = load_image(
             data, path, color=form.color, height=max(form.height, 0), width=max(form.width, 0)
         )
-    except DataError:
-        return None
+    except DataError as error:
+        raise UnreadableImageError(error.message) from None
     if not form.encoded and not form.encode_type:
         return datum.encode(image, label)
     own_type = PurePath(path).suffix[1:].lower()
@@ -103,9 +112,10 @@ def _encode(image: datum.Image, wanted: str, path: str) -> bytes:
 
 
 class Line(NamedTuple):
-    """An image of a list: its path as it stands there, its label; and all its labels, if it may
-    have several."""
+    """An image of a list: its line there, from 1, its path as it stands there, its label; and all
+    its labels, if it may have several."""
 
+    number: int
     path: str
     label: int
     labels: tuple[float, ...] = ()
@@ -126,7 +136,8 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     parsed = []
     for number, line in enumerate(lines, 1):
         try:
-            parsed.append(_several(line, label_count) if label_count else Line(*parse_line(line)))
+            split = _several(line, label_count) if label_count else parse_line(line)
+            parsed.append(Line(number, *split))
             if parsed[-1].label not in INT32:
                 raise DataError(f"label {parsed[-1].label} does not fit 32 bits.")
         except DataError as error:
@@ -137,10 +148,10 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     return parsed
 
 
-def _several(line: str, count: int) -> Line:
+def _several(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
     """Split off the numbers at the end of a line. An empty one names no image."""
     if not line.strip():
-        return Line("", 0)
+        return "", 0, ()
     path, *texts = line.rsplit(maxsplit=count)
     try:
         labels = tuple(map(float, texts))
@@ -150,7 +161,7 @@ def _several(line: str, count: int) -> Line:
         raise DataError(
             f'"{line}" is not a path and {count} number{"s" * (count > 1)}, with blanks between.'
         )
-    return Line(path, int(labels[0]), labels)
+    return path, int(labels[0]), labels
 
 
 def _warn_of_odd_labels(source: PathLike, lines: list[str], parsed: list[Line]) -> None:
@@ -167,6 +178,13 @@ def _warn_of_odd_labels(source: PathLike, lines: list[str], parsed: list[Line]) 
     )
 
 
+class Converted(NamedTuple):
+    """How many images became records, and how many could not be read."""
+
+    records: int
+    left_out: int
+
+
 def convert_imageset(
     root_folder: str,
     list_file: PathLike,
@@ -178,11 +196,12 @@ def convert_imageset(
     seed: int | None = None,
     check_size: bool = False,
     label_count: int = 0,
-) -> int:
+    strict: bool = False,
+) -> Converted:
     """Write a database of the images in a list, in its order, or in a random one.
 
     The key of an image is its place in that order, in eight digits, an underline and its path. An
-    image that is missing or cannot be decoded leaves a gap.
+    image that is missing or cannot be decoded is logged and leaves a gap, an empty line too.
 
     Args:
         root_folder: put before each path as it is, so a folder ends with a slash.
@@ -193,13 +212,12 @@ def convert_imageset(
         label_count: beyond BVLC Caffe: each line has this many labels, which may be fractions. A
             Data layer gives them as (batch, label_count); BVLC Caffe reads the first, without its
             fraction. 0: one integer.
-
-    Returns:
-        How many records.
+        strict: an image that cannot be read is an error.
 
     Raises:
         DataError: a list that is missing or empty, a folder that is missing, no image that can be
-            read, sizes that differ, an existing database or one that cannot be written.
+            read (in strict mode: one that cannot), sizes that differ, an existing database or one
+            that cannot be written. No database is left then.
     """
     lines = read_labelled(list_file, label_count)
     folder = os.path.dirname(root_folder)
@@ -212,19 +230,29 @@ def convert_imageset(
     if form.encode_type and not form.encoded:
         log.info("encode_type specified, assuming encoded=true.")
 
-    def make(line: Line) -> caffe_pb2.Datum | None:
-        record = make_datum(root_folder + line.path, line.label, form)
-        if record is not None:
-            record.labels.extend(line.labels)
+    def make(line: Line) -> caffe_pb2.Datum | UnreadableImageError | None:
+        if not line.path.strip():
+            return None
+        try:
+            record = make_datum(root_folder + line.path, line.label, form)
+        except UnreadableImageError as error:
+            error.message = f"line {line.number}: {error.message}"
+            return error.at(file=list_file)
+        record.labels.extend(line.labels)
         return record
 
-    count = 0
+    count = left_out = 0
     first: caffe_pb2.Datum | None = None
     with make_store(database, backend) as writer, progress("images", len(lines)) as show:
         for i, (line, record) in enumerate(zip(lines, map_ahead(make, lines), strict=True)):
             show(i + 1)
             if record is None:
-                log.error("Could not open or find file %s", root_folder + line.path)
+                continue
+            if isinstance(record, UnreadableImageError):
+                if strict:
+                    raise record
+                left_out += 1
+                log.error("Could not open or find file %s (%s)", root_folder + line.path, record)
                 continue
             if first is None:
                 first = record
@@ -243,9 +271,7 @@ def convert_imageset(
             )
     if count % SAY_EVERY:
         log.info("Processed %d files.", count)
-    if count < len(lines):
-        log.warning("%d of %d images are left out.", len(lines) - count, len(lines))
-    return count
+    return Converted(count, left_out)
 
 
 def _check_size(record: caffe_pb2.Datum, first: caffe_pb2.Datum, path: str) -> None:
@@ -292,20 +318,34 @@ PROGRAM = Program(
         Flag("resize_width", 0, "Width images are resized to"),
         Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
         Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
+        Flag("strict", False, "Stop at the first image that cannot be read"),
     ),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME`."""
+    """`caffe convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME`."""
     return PROGRAM.run(_convert, argv)
+
+
+def classic(argv: Sequence[str] | None = None) -> int:
+    """The program under its old name. Old scripts go on though images are left out: as BVLC's, it
+    ends with 0 then."""
+
+    def convert(words: list[str], flags: dict[str, Any]) -> None:
+        try:
+            _convert(words, flags)
+        except ImagesLeftOutError as error:
+            log.warning("%s", error)
+
+    return PROGRAM.run(convert, argv)
 
 
 def _convert(words: list[str], flags: dict[str, Any]) -> None:
     root_folder, list_file, database = words
     if flags["label_count"] < 0:
         raise UsageError(f"-label_count has to be >= 0, got {flags['label_count']}.")
-    convert_imageset(
+    converted = convert_imageset(
         root_folder,
         list_file,
         database,
@@ -321,4 +361,11 @@ def _convert(words: list[str], flags: dict[str, Any]) -> None:
         seed=flags["seed"] if flags["seed"] >= 0 else None,
         check_size=flags["check_size"],
         label_count=flags["label_count"],
+        strict=flags["strict"],
     )
+    if converted.left_out:
+        raise ImagesLeftOutError(
+            f"{converted.left_out} of {sum(converted)} images are left out, since they cannot be"
+            f" read; {database} holds the others.",
+            file=list_file,
+        )
