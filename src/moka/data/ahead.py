@@ -11,7 +11,16 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-THREADS = max(2, os.cpu_count() or 1)  # two even on one core: one may wait for the disk
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# Two even on one core, as one may wait for the disk; not more than 16, as each holds a batch.
+THREADS = min(max(2, _cores()), 16)
 
 
 def map_ahead(
