@@ -7,7 +7,7 @@ import ctypes
 import functools
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGEST = 2**31 - 1
 
 
@@ -23,3 +23,4 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        mallopt(_M_ARENA_MAX, 1)  # those of other threads go back whatever the thresholds say

@@ -88,10 +88,30 @@ def test_a_record_that_is_no_datum() -> None:
         datum.parse(b"\xff\xff")
 
 
+@pytest.mark.parametrize("side", [3, 100])
+@pytest.mark.parametrize("encoded", [True, False])
+def test_parsed_apart(side: int, encoded: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, side, side), np.uint8)
+    record = datum.encode(image, 300)
+    if encoded:
+        record = caffe_pb2.Datum(encoded=True, label=300, data=png(image).data)
+    parsed, data = datum.parse_apart(record.SerializeToString())
+    assert data == record.data
+    assert (parsed.label, parsed.encoded) == (300, encoded)
+    np.testing.assert_array_equal(datum.decode(parsed, data), datum.decode(record))
+
+
+def test_a_large_record_that_is_no_datum() -> None:
+    whole = datum.encode(np.zeros((3, 100, 100), np.uint8), 1).SerializeToString()
+    for value in (whole[:-3], whole[:20_000], b"\xff" * 20_000):
+        with pytest.raises(DataError, match=re.escape("the record is not a Datum.")):
+            datum.parse_apart(value)
+
+
 def test_a_batch_is_what_its_records_are_one_by_one() -> None:
     rng = np.random.default_rng(2)
     records = [datum.encode(rng.integers(0, 256, (2, 3, 4), np.uint8), i) for i in range(5)]
-    batch = datum.decode_raw_batch(records)
+    batch = datum.decode_raw_batch(records, [r.data for r in records])
     assert batch is not None
     assert batch.dtype == np.uint8
     np.testing.assert_array_equal(batch, np.stack([datum.decode(r) for r in records]))
@@ -112,7 +132,7 @@ def test_a_batch_is_what_its_records_are_one_by_one() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_a_mixed_batch_is_left_to_decode(other: caffe_pb2.Datum, first: bool) -> None:
     records = [other, datum.encode(COLOR)] if first else [datum.encode(COLOR), other]
-    assert datum.decode_raw_batch(records) is None
+    assert datum.decode_raw_batch(records, [r.data for r in records]) is None
 
 
 def test_an_image_that_claims_too_many_pixels() -> None:

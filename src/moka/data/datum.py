@@ -10,11 +10,15 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from moka.data.wire import find_bytes
 from moka.errors import DataError
 from moka.schema import caffe_pb2
 
 Image = NDArray[Any]  # (C, H, W), BGR, uint8 or float32
 
+Bytes = bytes | memoryview
+
+_DATA = caffe_pb2.Datum.DATA_FIELD_NUMBER
 _SMALL = 1 << 14  # bytes of an image that are copied faster than Python looks at it
 
 
@@ -28,19 +32,40 @@ def parse(value: bytes) -> caffe_pb2.Datum:
     return datum
 
 
-def decode(datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: bool = False) -> Image:
+def parse_apart(value: bytes) -> tuple[caffe_pb2.Datum, Bytes]:
+    """As `parse`, but what `data` holds is beside the Datum, not in it.
+
+    That of a large record is where it was: protobuf would copy it once, and again at each access.
+    """
+    where = find_bytes(value, _DATA) if len(value) > _SMALL else None
+    if where is None:
+        datum = parse(value)
+        return datum, datum.data
+    begin, start, end = where
+    return parse(value[:begin] + value[end:]), memoryview(value)[start:end]
+
+
+def decode(
+    datum: caffe_pb2.Datum,
+    data: Bytes | None = None,
+    *,
+    force_color: bool = False,
+    force_gray: bool = False,
+) -> Image:
     """The datum's image as (C, H, W), channels in BGR order; uint8, or float32 from float_data.
 
     Args:
+        data: what stands for the datum's own (see `parse_apart`).
         force_color, force_gray: make an encoded image 3 or 1 channels; raw data stays.
 
     Raises:
         DataError: the image cannot be decoded, or its size is not what the datum says.
     """
+    data = datum.data if data is None else data
     if datum.encoded:
-        return decode_image(datum.data, force_color=force_color, force_gray=force_gray)
+        return decode_image(data, force_color=force_color, force_gray=force_gray)
     shape = (datum.channels, datum.height, datum.width)
-    if data := datum.data:  # once: each access makes a copy
+    if data:
         values: Image = np.frombuffer(data, np.uint8)
     else:
         values = np.array(datum.float_data, np.float32)
@@ -51,11 +76,14 @@ def decode(datum: caffe_pb2.Datum, *, force_color: bool = False, force_gray: boo
     return values.reshape(shape)
 
 
-def decode_raw_batch(datums: Sequence[caffe_pb2.Datum]) -> Image | None:
+def decode_raw_batch(datums: Sequence[caffe_pb2.Datum], values: Sequence[Bytes]) -> Image | None:
     """All images at once, (N, C, H, W) uint8, if every datum is raw bytes of one size, and few of
     them; else None.
 
     In a fraction of the time that image by image takes; large ones are better not copied.
+
+    Args:
+        values: the data of each datum.
     """
     first = datums[0]
     shape = (first.channels, first.height, first.width)
@@ -64,13 +92,12 @@ def decode_raw_batch(datums: Sequence[caffe_pb2.Datum]) -> Image | None:
         return None
     if any(d.encoded or (d.channels, d.height, d.width) != shape for d in datums):
         return None
-    values = [d.data for d in datums]  # once: each access makes a copy
     if any(len(v) != size for v in values):
         return None
     return np.frombuffer(bytearray().join(values), np.uint8).reshape(-1, *shape)
 
 
-def decode_image(data: bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:
+def decode_image(data: Bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:
     """An encoded image (JPEG, PNG, ...) as (C, H, W) uint8 in BGR order.
 
     Raises:

@@ -62,10 +62,10 @@ class DatumRecords:
             at = (at - len(self.store)) % step if step > 1 else 0
 
     def load(self, records: Sequence[Record]) -> Loaded:
-        datums = [self._parse(record) for record in records]
-        images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums)
+        datums, values = zip(*map(self._parse, records), strict=True)
+        images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums, values)
         if images is None:
-            images = [self._decode(r, d) for r, d in zip(records, datums, strict=True)]
+            images = [self._decode(*each) for each in zip(records, datums, values, strict=True)]
         return Loaded(images, self._labels(records, datums))
 
     def _labels(
@@ -85,15 +85,16 @@ class DatumRecords:
                 )
         return np.array(several, np.float32)
 
-    def _parse(self, record: Record) -> caffe_pb2.Datum:
+    def _parse(self, record: Record) -> tuple[caffe_pb2.Datum, datum.Bytes]:
         try:
-            return datum.parse(record[1])
+            return datum.parse_apart(record[1])
         except MokaError as error:
             raise self._at(record, error) from None
 
-    def _decode(self, record: Record, parsed: caffe_pb2.Datum) -> datum.Image:
+    def _decode(self, record: Record, parsed: caffe_pb2.Datum, data: datum.Bytes) -> datum.Image:
+        color, gray = self.force_color, self.force_gray
         try:
-            return datum.decode(parsed, force_color=self.force_color, force_gray=self.force_gray)
+            return datum.decode(parsed, data, force_color=color, force_gray=gray)
         except MokaError as error:
             raise self._at(record, error) from None
 
