@@ -225,6 +225,22 @@ def test_a_layer_checks_new_shapes_when_it_runs(net: Net) -> None:
         engine.forward()
 
 
+def test_shapes_are_checked_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[tuple[int, ...]] = []
+
+    def top_shapes(x: tuple[int, ...]) -> list[tuple[int, ...]]:
+        checked.append(x)
+        return [x]
+
+    monkeypatch.setattr(net.layers[1], "top_shapes", top_shapes)
+    engine = Layerwise(net)
+    for rows in (2, 2, 4, 4):
+        for name in ("x", "t"):
+            net.blobs[name].reshape(rows, 3)
+        engine.forward()
+    assert checked == [(2, 3), (4, 3)]
+
+
 def test_diffs_that_are_not_computed_keep_their_values(make_net: NetMaker) -> None:
     net = make_net(TEXT)
     engine = Layerwise(net)

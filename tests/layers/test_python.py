@@ -317,6 +317,23 @@ def test_a_gradient_that_nobody_wrote(make_net: NetMaker, write: Write) -> None:
         engine.backward()
 
 
+def test_a_tensor_layer_runs_once_on_a_new_size(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(moka.Layer):
+        def setup(self, *_):
+            self.sizes = []
+
+        def forward(self, x):
+            self.sizes.append(x.shape[0])
+            return 2 * x
+    """
+    net = python_net(make_net, write(code), "2")
+    net.blobs["x"].reshape(5)
+    Layerwise(net).forward()
+    assert net.layers[1].sizes == [2, 5]
+    assert net.blobs["y"].shape == (5,)
+
+
 LOSS = """
 class It(caffe.Layer):
     def reshape(self, bottom, top):

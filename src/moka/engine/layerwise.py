@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.blob import Memory
+from moka.blob import Memory, Shape
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks, Node
@@ -80,7 +80,7 @@ class Layerwise:
         self.before_backward = called.before_backward
         self.after_backward = called.after_backward
         self._steps = [_step(net, i, node, given) for i, node in enumerate(net.graph.nodes)]
-        self._seen = [[memory.shape for memory in step.bottoms] for step in self._steps]
+        self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
         if net.device.type == "cpu":
             keep_freed_memory()
