@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from moka.blob import Blob, Memory, State, check_shape
+from moka.blob import Blob, Memory, ParameterMemory, State, check_shape
 from moka.errors import NetError
 
 # Starting with data on the host: accessor, state after it, whether it copies.
@@ -199,6 +199,8 @@ def test_repr_shows_shape_and_state() -> None:
     assert repr(blob) == "Blob(shape=(2, 3), data=UNINITIALIZED)"
     assert blob.data.any() == 0
     assert repr(blob) == "Blob(shape=(2, 3), data=HEAD_AT_CPU)"
+    weight = Blob.of_parameter(nn.Parameter(torch.zeros(2)), (2,))
+    assert repr(weight) == "Blob(shape=(2,), data=HEAD_AT_CPU)"
 
 
 # --- blobs of parameters
@@ -233,8 +235,35 @@ def test_a_parameter_may_be_seen_in_another_shape() -> None:
     blob.reshape(6)
     blob.data[5] = 50
     assert parameter[1, 2].item() == 50
-    with pytest.raises(NetError, match=r"cannot be reshaped to \(7,\)"):
-        blob.reshape(7)
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"), [((2, 2), [[0, 1], [2, 3]]), ((4, 2), [[0, 1], [2, 3], [4, 5], [0, 0]])]
+)
+def test_a_parameter_of_another_size_keeps_the_values_that_fit(
+    device: torch.device, shape: tuple[int, ...], values: list[list[float]]
+) -> None:
+    parameter, blob = parameter_blob(device)
+    assert blob.data.shape == blob.diff.shape == (2, 3)
+    blob.reshape(*shape)
+    assert blob.data.tolist() == values
+    assert blob.diff.shape == shape
+    assert parameter.tolist() == values
+    blob.data[0] = 9
+    assert isinstance(blob.data_memory, ParameterMemory)
+    blob.data_memory.push()
+    assert parameter[0].tolist() == [9, 9]
+
+
+def test_a_parameters_array_is_live_in_another_shape(device: torch.device) -> None:
+    parameter, blob = parameter_blob(device)
+    array = blob.data
+    blob.reshape(6)
+    with torch.no_grad():
+        parameter[1, 2] = 8
+    assert isinstance(blob.data_memory, ParameterMemory)
+    blob.data_memory.pull()
+    assert (array[1, 2], blob.data[5]) == (8, 8)
 
 
 def test_put_writes_into_the_parameter(device: torch.device) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import pytest
+import torch
 
 from moka import context
 from moka.errors import UsageError
@@ -36,6 +38,17 @@ def test_another_thread_starts_from_the_defaults() -> None:
     thread.start()
     thread.join()
     assert seen == [1, 0, "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device_id", "refused"), [(0, 3, False), (2, 1, False), (2, 2, True), (0, -1, True)]
+)
+def test_a_gpu_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, device_id: int, refused: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UsageError, match="there is no GPU") if refused else nullcontext():
+        context.set_device(device_id)
 
 
 def test_numbers_that_cannot_be() -> None:

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from moka.net import Net, build_net
@@ -254,6 +255,39 @@ def test_items_are_attributes() -> None:
         n.d  # noqa: B018
     with pytest.raises(KeyError):
         n["d"]
+
+
+def test_names_tops_and_later_changes() -> None:
+    """As the SSD fork has them."""
+    n = NetSpec()
+    n.data = input_top()
+    n.conv = L.Convolution(n.data, num_output=4, kernel_size=3)
+    n.silence = L.Silence(n.conv, ntop=0)
+    assert n.keys() == ["data", "conv", "silence"]
+    assert n.vals() == [n.data, n.conv, n.silence]
+    n.update("conv", dict(num_output=5, param=[dict(lr_mult=0)]))
+    n.update("silence", dict(name="quiet"))
+    net = n.to_proto()
+    assert net.layer[1].convolution_param.num_output == 5
+    assert net.layer[1].convolution_param.kernel_size == [3]
+    assert net.layer[1].param[0].lr_mult == 0
+    assert net.layer[2].name == "quiet"
+
+
+def test_values_may_be_numpys() -> None:
+    top = L.Convolution(
+        L.Input(shape=dict(dim=np.array([1, 3, 8, 8]))),
+        num_output=np.int64(4),
+        kernel_size=np.array([3, 2]),
+        pad=np.int32(1),
+        weight_filler=dict(type="gaussian", std=np.float32(0.5)),
+    )
+    data, conv = to_proto(top).layer
+    assert data.input_param.shape[0].dim == [1, 3, 8, 8]
+    own = conv.convolution_param
+    assert own.num_output == 4
+    assert [*own.kernel_size, *own.pad] == [3, 2, 1]
+    assert own.weight_filler.std == 0.5
 
 
 def test_what_python_itself_asks_for_is_no_layer_and_no_top() -> None:

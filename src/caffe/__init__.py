@@ -1,6 +1,6 @@
 """`import caffe`: pycaffe's public names, each a few lines over moka."""
 
-from caffe import io, net_spec, proto
+from caffe import io, net_spec, proto, pycaffe
 from caffe._caffe import (
     NCCL,
     AdaDeltaSolver,
@@ -62,6 +62,7 @@ __all__ = [
     "net_spec",
     "params",
     "proto",
+    "pycaffe",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",

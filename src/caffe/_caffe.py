@@ -1,7 +1,8 @@
 """The names of pycaffe's native module, for programs that import them from here."""
 
+from caffe.contents import layer_type_list
 from caffe.nccl import NCCL, has_nccl
-from caffe.pycaffe import Net, layer_type_list
+from caffe.net import Net
 from caffe.solver import (
     AdaDeltaSolver,
     AdaGradSolver,

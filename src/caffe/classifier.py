@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe import io
-from caffe.pycaffe import Net
+from caffe.net import Net
 from moka.schema import caffe_pb2
 
 Array = NDArray[Any]

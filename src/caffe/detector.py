@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caffe import io
 from caffe.classifier import image_transformer
-from caffe.pycaffe import Net
+from caffe.net import Net
 from moka.errors import UsageError
 from moka.schema import caffe_pb2
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,21 +82,26 @@ def datum_to_array(datum: caffe_pb2.Datum) -> Array:
 # --- images -----------------------------------------------------------------------------------
 
 
-def load_image(filename: PathLike, color: bool = True) -> Image:
+def load_image(filename: PathLike | BinaryIO, color: bool = True) -> Image:
     """An image file as (H, W, 3), RGB, or (H, W, 1) if not `color`; float32 from 0 to 1.
 
     Transparency is left out. Gray of coloured files is their luminance.
+
+    Args:
+        filename: its name, or an open file: what a web page was sent, for example.
 
     Raises:
         OSError: the file cannot be read.
         DataError: it is no image.
     """
-    with open(filename, "rb") as file:
-        data = file.read()
+    if isinstance(filename, str | os.PathLike):
+        data, name = Path(filename).read_bytes(), filename
+    else:
+        data, name = filename.read(), "(open file)"
     try:
         planes = moka_datum.decode_image(data)
     except DataError as error:
-        raise error.at(file=filename) from None
+        raise error.at(file=name) from None
     top = np.iinfo(planes.dtype).max if planes.dtype.kind == "u" else 1
     image = (planes.transpose(1, 2, 0) / np.float64(top)).astype(np.float32)
     if image.shape[2] == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, Self, cast, overload
 
-from caffe.pycaffe import Net, check_file
+from caffe.net import Net, check_file
 from caffe.vectors import NetVec
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2

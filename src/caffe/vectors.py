@@ -8,7 +8,7 @@ from moka.blob import BlobVec, IntVec, RawBlobVec
 from moka.layers.python import BoolVec
 
 if TYPE_CHECKING:
-    from caffe.pycaffe import Net
+    from caffe.net import Net
 
 __all__ = [
     "BlobVec",

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Sequence
 from math import prod
 from operator import index
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -171,6 +171,7 @@ class ParameterMemory(Memory):
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
         super().__init__(shape, device=parameter.device)
         self.parameter = parameter
+        self.state = State.HEAD_AT_CPU if self.device.type == "cpu" else State.HEAD_AT_GPU
         self._grad = grad
 
     def _storage(self) -> Tensor:
@@ -213,11 +214,17 @@ class ParameterMemory(Memory):
             self._host.copy_(self._storage())
 
     def reshape(self, shape: Shape) -> None:
+        """Change the shape. Another count gives the parameter new memory, with as many of its
+        values as fit: programs that prune a net save it so."""
+        if prod(shape) != self.parameter.numel():
+            values = self.parameter.data.flatten()[: prod(shape)]
+            self.parameter.grad = None
+            self.parameter.data = values.new_zeros(shape)
+            self.parameter.data.view(-1)[: len(values)] = values
         if prod(shape) != prod(self.shape):
-            raise NetError(
-                f"a parameter of shape {self.shape} cannot be reshaped to {shape}: it is the"
-                " layer's own."
-            )
+            self._host, self.handed_out = None, False
+        elif self._host is not None:
+            self._host = self._host.view(shape)
         self.shape = shape
 
 
@@ -280,7 +287,7 @@ class Blob:
         """The number of elements."""
         return prod(self.data_memory.shape)
 
-    def reshape(self, *shape: int) -> None:
+    def reshape(self, *shape: SupportsIndex) -> None:
         """Change the shape; memory is kept where it is large enough.
 
         Raises:

@@ -39,13 +39,14 @@ def set_mode_gpu() -> None:
 
 
 def set_device(device_id: int) -> None:
-    """Choose the GPU by its number.
+    """Choose the GPU by its number. Where there is none at all, any number will do: what is made
+    runs on the CPU then, in GPU mode too.
 
     Raises:
-        UsageError: there is no such GPU.
+        UsageError: there are GPUs, but not this one.
     """
     count = torch.cuda.device_count()
-    if not 0 <= device_id < count:
+    if device_id < 0 or 0 < count <= device_id:
         raise UsageError(
             f"there is no GPU {device_id}: {count} found.",
             advice="Leave --gpu out to run on the CPU.",

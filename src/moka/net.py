@@ -402,17 +402,24 @@ class Net(nn.Module):
     def _infer_shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         """Every blob's shape, for given shapes of tops of source layers."""
         shapes = dict(inputs)
-        for node, (_, layer) in zip(self.graph.nodes, self.named_layers(), strict=True):
-            if isinstance(layer, Source) and all(top in shapes for top in node.tops):
+        for i, node in enumerate(self.graph.nodes):
+            if isinstance(self.layers[i], Source) and all(top in shapes for top in node.tops):
                 continue
-            try:
-                tops = layer.top_shapes(*(shapes[b] for b in node.bottoms))
-            except MokaError as error:
-                raise error.at(
-                    file=self.graph.file, layer=node.name, layer_type=node.type
-                ) from None
-            shapes.update(zip(node.tops, map(tuple, tops), strict=True))
+            tops = self.top_shapes(i, [shapes[b] for b in node.bottoms])
+            shapes.update(zip(node.tops, tops, strict=True))
         return shapes
+
+    def top_shapes(self, index: int, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the tops of one layer.
+
+        Raises:
+            NetError: it cannot take these bottoms.
+        """
+        try:
+            return [tuple(top) for top in self.layers[index].top_shapes(*bottoms)]
+        except MokaError as error:
+            node = self.graph.nodes[index]
+            raise error.at(file=self.graph.file, layer=node.name, layer_type=node.type) from None
 
 
 def _check_in_place(node: Node, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> None:

@@ -127,6 +127,21 @@ class NetSpec:
     def __delattr__(self, name: str) -> None:
         del self[name]
 
+    # The next three are the SSD fork's, whose programs build nets with them.
+
+    def keys(self) -> list[str]:
+        """The names of the tops."""
+        return list(self.tops)
+
+    def vals(self) -> list[Top | Function]:
+        """The tops."""
+        return list(self.tops.values())
+
+    def update(self, name: str, params: Mapping[str, Any]) -> None:
+        """Give the layer that makes this top other parameters, or more."""
+        top = self.tops[name]
+        (top.fn if isinstance(top, Top) else top).params.update(params)
+
     def to_proto(self) -> caffe_pb2.NetParameter:
         """The net of all layers that the named tops need, each after those it reads.
 
@@ -191,7 +206,7 @@ def param_name_dict() -> dict[str, str]:
 
 
 def assign_proto(proto: Message, name: str, val: Any) -> None:
-    """Set a field from plain Python: a dict is a message, a list (or tuple) a repeated field.
+    """Set a field from plain Python: a dict is a message, a list (tuple, array) a repeated field.
 
     One value is as good as a list of one. A dict adds to what the message holds, a list to what
     the field holds.
@@ -205,7 +220,7 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
         raise _unknown(proto.DESCRIPTOR.name, name, [f.name for f in proto.DESCRIPTOR.fields])
     held = getattr(proto, name)
     if hasattr(held, "extend"):
-        for item in val if isinstance(val, list | tuple) else [val]:
+        for item in _items(val):
             if field.message_type is None:
                 held.append(item)
             else:
@@ -214,6 +229,12 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
         setattr(proto, name, val)
     else:
         _fill(held, val)
+
+
+def _items(val: Any) -> Iterable[Any]:
+    """The values for a repeated field: of a list, a tuple or a NumPy array; or one alone."""
+    val = val.tolist() if hasattr(val, "tolist") else val
+    return val if isinstance(val, list | tuple) else [val]
 
 
 def _unknown(holder: str, name: str, known: Iterable[str]) -> AttributeError:

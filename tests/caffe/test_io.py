@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,14 @@ def test_load_image_without_transparency() -> None:
     write("x.png", np.concatenate([RGB, RGB[..., :1]], 2))
     np.testing.assert_allclose(caffe.io.load_image("x.png"), RGB / 255, rtol=1e-6)
     assert caffe.io.load_image("x.png", color=False).shape == (3, 4, 1)
+
+
+def test_load_an_image_from_an_open_file() -> None:
+    write("x.png", RGB)
+    sent = io.BytesIO(Path("x.png").read_bytes())
+    np.testing.assert_array_equal(caffe.io.load_image(sent), caffe.io.load_image("x.png"))
+    with pytest.raises(DataError, match=r"\(open file\): .*empty|cannot be decoded"):
+        caffe.io.load_image(sent)  # it has been read to its end
 
 
 def test_load_an_image_of_sixteen_bits() -> None:

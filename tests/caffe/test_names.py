@@ -20,6 +20,8 @@ NAMES = {
         StringVec IntVec DtypeVec NetVec BoolVec NCCL Timer get_solver layer_type_list init_log log
         set_mode_cpu set_mode_gpu set_device set_random_seed solver_count set_solver_count
         solver_rank set_solver_rank set_multiprocess has_nccl __version__""",
+    "caffe.pycaffe": """Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver
+        AdamSolver NCCL Timer""",
     "caffe._caffe:Net": """blobs params layers layer_dict blob_loss_weights inputs outputs top_names
         bottom_names _layer_names _blob_names _blobs _blob_loss_weights _inputs _outputs _top_ids
         _bottom_ids _forward _backward _set_input_arrays _batch forward backward forward_all

@@ -49,6 +49,15 @@ class PhaseIs(caffe.Layer):
     def forward(self, bottom, top):
         top[0].data[()] = self.phase
 
+class AsManyAsTold(caffe.Layer):
+    def setup(self, bottom, top):
+        self.told = []
+    def reshape(self, bottom, top):
+        self.told.append(int(bottom[0].data.flat[0]))
+        top[0].reshape(self.told[-1])
+    def forward(self, bottom, top):
+        top[0].data[...] = 1
+
 class Factor(caffe.Layer):
     def setup(self, bottom, top):
         try:
@@ -102,6 +111,15 @@ def test_reshape() -> None:
     net.blobs["data"].reshape(4, 4, 4, 4)
     net.forward()
     assert [tuple(blob.data.shape) for blob in net.blobs.values()] == [(4, 4, 4, 4)] * 4
+
+
+def test_a_reshape_sees_only_what_it_is_run_on() -> None:
+    """Shapes may hang on data, so a layer is not asked before its turn."""
+    net = caffe.Net(chain(("AsManyAsTold", "")), caffe.TEST)
+    net.blobs["data"].reshape(4, 1, 1)
+    net.blobs["data"].data[...] = 6
+    assert net.forward()["a"].shape == (6,)
+    assert net.layers[1].told == [0, 6]
 
 
 def test_what_it_raises_comes_out() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from moka.engine.layerwise import Layerwise
 from moka.engine.training import TrainingStep
+from moka.errors import NetError
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -213,6 +214,31 @@ def test_input_blobs_that_were_reshaped_carry_their_shape_through(net: Net) -> N
     engine.backward()
     assert net.blobs["act"].shape == (4, 3)
     assert net.blobs["act"].data.shape == net.blobs["act"].diff.shape == (4, 3)
+
+
+def test_a_layer_checks_new_shapes_when_it_runs(net: Net) -> None:
+    engine = Layerwise(net)
+    net.blobs["x"].reshape(4, 3)
+    engine.forward(end=2)
+    assert net.blobs["act"].shape == (4, 3)
+    with pytest.raises(NetError, match=r'layer "loss" \(EuclideanLoss\)'):
+        engine.forward()
+
+
+def test_shapes_are_checked_once(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[tuple[int, ...]] = []
+
+    def top_shapes(x: tuple[int, ...]) -> list[tuple[int, ...]]:
+        checked.append(x)
+        return [x]
+
+    monkeypatch.setattr(net.layers[1], "top_shapes", top_shapes)
+    engine = Layerwise(net)
+    for rows in (2, 2, 4, 4):
+        for name in ("x", "t"):
+            net.blobs[name].reshape(rows, 3)
+        engine.forward()
+    assert checked == [(2, 3), (4, 3)]
 
 
 def test_diffs_that_are_not_computed_keep_their_values(make_net: NetMaker) -> None:

@@ -317,14 +317,80 @@ def test_a_gradient_that_nobody_wrote(make_net: NetMaker, write: Write) -> None:
         engine.backward()
 
 
-def test_a_gradient_that_it_leaves_out_is_zero(make_net: NetMaker, write: Write) -> None:
-    net = python_net(make_net, write(SCALE + "        bottom[0].diff[...] = 1\n"), "2")
+def test_a_tensor_layer_runs_once_on_a_new_size(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(moka.Layer):
+        def setup(self, *_):
+            self.sizes = []
+
+        def forward(self, x):
+            self.sizes.append(x.shape[0])
+            return 2 * x
+    """
+    net = python_net(make_net, write(code), "2")
+    net.blobs["x"].reshape(5)
+    Layerwise(net).forward()
+    assert net.layers[1].sizes == [2, 5]
+    assert net.blobs["y"].shape == (5,)
+
+
+LOSS = """
+class It(caffe.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = (bottom[0].data ** 2).sum() / 2
+        bottom[0].diff[...] = bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+"""
+
+
+def test_a_gradient_may_be_written_in_forward(make_net: NetMaker, write: Write) -> None:
+    net = python_net(make_net, write(LOSS), "3")
     engine = Layerwise(net)
-    for wanted in (1, 0):
+    for shape, x in (((3,), [1, 2, 3]), ((2,), [5, 4])):
+        net.blobs["x"].reshape(*shape)
+        net.blobs["x"].data[...] = x
         engine.forward()
         engine.backward()
-        assert net.blobs["x"].diff.tolist() == [wanted] * 2
-        type(instance(net)).backward = lambda *_: None  # type: ignore[attr-defined]
+        engine.backward()
+        assert net.blobs["x"].diff.tolist() == x
+
+
+AUTOGRAD = """
+class It(caffe.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        self.x = torch.from_numpy(bottom[0].data).clone().requires_grad_()
+        self.y = self.x**2
+        top[0].data[...] = self.y.detach()
+
+    def backward(self, top, propagate_down, bottom):
+        (x_diff,) = torch.autograd.grad(self.y, self.x, torch.from_numpy(top[0].diff))
+        bottom[0].diff[...] = x_diff
+"""
+
+
+@pytest.mark.parametrize("engine_class", [Layerwise, TrainingStep])
+def test_it_may_use_autograd_itself(
+    make_net: NetMaker, write: Write, engine_class: type[Layerwise] | type[TrainingStep]
+) -> None:
+    ending = 'layer { name: "s" type: "Reduction" bottom: "y" top: "s" loss_weight: 1 }'
+    net = python_net(make_net, write(AUTOGRAD), "2", ending)
+    net.blobs["x"].data[...] = [3, 4]
+    engine = engine_class(net)
+    if isinstance(engine, TrainingStep):
+        engine.forward_backward()
+    else:
+        engine.forward()
+        engine.backward()
+        assert net.blobs["x"].diff.tolist() == [6, 8]
+    assert net.blobs["s"].data == 25
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.blob import Memory
+from moka.blob import Memory, Shape
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks, Node
@@ -80,19 +80,21 @@ class Layerwise:
         self.before_backward = called.before_backward
         self.after_backward = called.after_backward
         self._steps = [_step(net, i, node, given) for i, node in enumerate(net.graph.nodes)]
+        self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
         if net.device.type == "cpu":
             keep_freed_memory()
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run layers `start` to `end` (both included, None: the last); returns their loss."""
-        self._settle()
+        self.net.take_written_parameters()
         loss = 0.0
         with torch.no_grad():
             for i in range(start, len(self._steps) if end is None else end + 1):
                 _call(self.before_forward, i)
                 step = self._steps[i]
                 if step.runs:
+                    self._reshape_layer(i, step)
                     self._forward_layer(i, step)
                 for memory, weight in step.losses:
                     loss += weight * float(memory.tensor().sum())
@@ -106,7 +108,7 @@ class Layerwise:
 
         Begins with the diffs the tops have; parameters' diffs add up, bottoms' are replaced.
         """
-        self._settle()
+        self.net.take_written_parameters()
         for i in range(len(self._steps) - 1 if start is None else start, end - 1, -1):
             _call(self.before_backward, i)
             if self.marks[i].layer:
@@ -122,11 +124,15 @@ class Layerwise:
             if grad is not None:
                 grad.zero_()
 
-    def _settle(self) -> None:
-        """Before a pass: follow changed input shapes, take over arrays written by the user."""
-        net = self.net
-        net.follow_input_shapes()
-        net.take_written_parameters()
+    def _reshape_layer(self, i: int, step: _Step) -> None:
+        """Let a layer check bottoms that changed their shapes. Each does when its turn comes, so
+        those that do not run need not fit: DeepDream feeds images of any size to the layers before
+        the first InnerProduct."""
+        shapes = [memory.shape for memory in step.bottoms]
+        if shapes != self._seen[i]:
+            if not self.net.layers[i].reshapes_in_forward:
+                self.net.top_shapes(i, shapes)
+            self._seen[i] = shapes
 
     def _forward_layer(self, i: int, step: _Step) -> None:
         if self.marks[i].layer and step.bottoms:

@@ -129,6 +129,7 @@ class Layer(nn.Module):
     fields: ClassVar[tuple[Param, ...]] = ()
     is_source: ClassVar[bool] = False  # makes its tops from nothing (data, fillers)
     makes_views = False  # its tops lie in the memory of its first bottom
+    reshapes_in_forward: ClassVar[bool] = False  # its tops' shapes may hang on data
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

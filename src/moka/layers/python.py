@@ -52,7 +52,7 @@ class ArrayLayer:
 
     @property
     def blobs(self) -> BlobVec:
-        return self.__dict__.setdefault("_blobs", BlobVec())  # no need to call our __init__
+        return self.__dict__.setdefault("_caffe_blobs", BlobVec())  # `__init__` may not be called
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Look at the bottoms, read `param_str`, add parameters."""
@@ -90,11 +90,12 @@ class TensorLayer(Layer):
         training: whether the phase is TRAIN.
     """
 
+    reshapes_in_forward = True
     param_str = param()
 
     def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
         self._known_shapes: dict[tuple[Shape, ...], list[Shape]] = {}
-        with _named(config):
+        with _users_code(config):
             super().__init__(config, *bottom_shapes)
             self.train(self.training)  # modules made in `setup` too
 
@@ -149,6 +150,7 @@ class Python(Layer):
     itself raises comes out as it is, with a note that names the layer.
     """
 
+    reshapes_in_forward = True
     module = param(required=True)
     layer = param(required=True)
     param_str = param()
@@ -169,7 +171,7 @@ class Python(Layer):
             for k, name in enumerate(config.top)
         )
         self._passes = 0
-        with _named(config):
+        with _users_code(config):
             self.instance = _find_class(config)(config)
             self.instance.param_str = self.param_str
             self.instance.phase = config.phase
@@ -192,7 +194,7 @@ class Python(Layer):
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         for blob, shape in zip(self.bottoms, bottom_shapes, strict=True):
             blob.reshape(*shape)
-        with _named(self.config):
+        with _users_code(self.config):
             self.instance.reshape(self.bottoms, self.tops)
         return [tuple(blob.shape) for blob in self.tops]
 
@@ -205,7 +207,7 @@ class Python(Layer):
         with self._parameters_in_view():
             for blob, tensor in zip(self.bottoms, bottoms, strict=True):
                 blob.data_memory.put(tensor.contiguous())
-            with _named(self.config):
+            with _users_code(self.config):
                 self.instance.reshape(self.bottoms, self.tops)
                 self.instance.forward(self.bottoms, self.tops)
         like = bottoms[0] if bottoms else torch.empty(())
@@ -214,19 +216,25 @@ class Python(Layer):
     def differentiate(
         self, bottoms: Sequence[Tensor], wanted: Sequence[bool], tops: Sequence[Tensor]
     ) -> list[Tensor]:
-        """The user's backward, for gradients of the tops; gradients of bottoms and parameters."""
-        for blob in self.bottoms:
-            blob.diff[...] = 0
+        """The user's backward, for gradients of the tops; gradients of bottoms and parameters.
+
+        A bottom's diff that it does not write stays as it was: some layers write it in `forward`.
+        """
         for blob, grad in zip(self.tops, tops, strict=True):
             blob.diff_memory.put(grad.contiguous())
-        with self._parameters_in_view(), self._new_gradients() as gradients, _named(self.config):
+        with (
+            self._parameters_in_view(),
+            self._new_gradients() as gradients,
+            _users_code(self.config),
+        ):
             self.instance.backward(
                 self.tops, BoolVec(map(bool, wanted[: len(bottoms)])), self.bottoms
             )
-        memories = [*(blob.diff_memory for blob in self.bottoms), *gradients]
+        diffs = [torch.from_numpy(blob.diff) for blob in self.bottoms]
+        diffs += [memory.cpu_data() for memory in gradients]
         return [
-            memory.cpu_data().clone().to(tensor)
-            for memory, tensor in zip(memories, (*bottoms, *self.weights), strict=True)
+            diff.clone().to(tensor)
+            for diff, tensor in zip(diffs, (*bottoms, *self.weights), strict=True)
         ]
 
     @contextmanager
@@ -294,7 +302,7 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     if not all(part.isidentifier() for part in name.split(".")):
         raise NetError(f'"{name}" is no name of a module.')
     try:
-        with _named(config):
+        with _users_code(config):
             module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
@@ -314,10 +322,12 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
 
 
 @contextmanager
-def _named(config: caffe_pb2.LayerParameter) -> Iterator[None]:
-    """What the user's code raises passes as it is, with a note that says which layer it was."""
+def _users_code(config: caffe_pb2.LayerParameter) -> Iterator[None]:
+    """The user's code may use autograd for itself; what it raises passes as it is, with a note
+    that says which layer it was."""
     try:
-        yield
+        with torch.enable_grad():
+            yield
     except NetError:
         raise
     except Exception as error:

@@ -1,0 +1,365 @@
+"""`caffe.Net`: the net as pycaffe's users know it, a few lines over `moka.net` and its engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caffe.contents import NetContents
+from moka import net as moka_net
+from moka import weights as moka_weights
+from moka.blob import Blob
+from moka.engine.layerwise import Layerwise
+from moka.errors import NetError, did_you_mean
+from moka.layers.source import MemoryData
+from moka.schema import caffe_pb2
+
+Array = NDArray[np.float32]
+Arrays = dict[str, Array]
+log = logging.getLogger("moka")
+
+
+def check_file(name: str) -> str:
+    """Raises RuntimeError, as pycaffe does, if a file cannot be opened."""
+    if not os.access(name, os.R_OK):
+        raise RuntimeError(f"Could not open file {name}")
+    return name
+
+
+class Net(NetContents):
+    """A net with its blobs, run layer by layer.
+
+    Net(network_file, phase, level=0, stages=None, weights=None), or in the oldest form
+    Net(network_file, weights, phase).
+
+    Args:
+        network_file: the prototxt.
+        phase: caffe.TRAIN or caffe.TEST.
+        level, stages: what the rules of its layers are held against.
+        weights: a .caffemodel, or its HDF5 form.
+
+    Raises:
+        RuntimeError: a file that cannot be opened.
+        MokaError: a net or weights with a fault.
+    """
+
+    def __init__(
+        self,
+        network_file: str,
+        phase: caffe_pb2.Phase,
+        level: int = 0,
+        stages: Sequence[str] | None = None,
+        weights: str | None = None,
+    ) -> None:
+        if isinstance(phase, (str, os.PathLike)):  # Net(file, weights, phase), the oldest form
+            log.warning("DEPRECATION WARNING - deprecated use of Python interface: use this"
+                        " instead (with the named \"weights\" parameter)")  # fmt: skip
+            weights, phase, level = check_file(os.fspath(phase)), cast("caffe_pb2.Phase", level), 0
+        check_file(network_file)
+        if phase not in caffe_pb2.Phase.values():
+            raise NetError(f"the phase is caffe.TRAIN (0) or caffe.TEST (1), not {phase!r}.",
+                           file=network_file)  # fmt: skip
+        if isinstance(stages, str):
+            raise NetError(f'stages is a list of names: give ["{stages}"].', file=network_file)
+        net = moka_net.build_net(network_file, phase, level=level, stages=stages or ())
+        self._attach(net)
+        if weights is not None:
+            self.copy_from(weights)
+
+    @classmethod
+    def of(cls, net: moka_net.Net) -> Net:
+        """The face of a net that exists already."""
+        self = cls.__new__(cls)
+        self._attach(net)
+        return self
+
+    def _attach(self, net: moka_net.Net) -> None:
+        super()._attach(net)
+        self._engine = Layerwise(net, callbacks=net.callbacks)
+
+    def _index(self, layer: str) -> int:
+        for i, node in enumerate(self._nodes):
+            if node.name == layer:
+                return i
+        raise NetError(f'no layer is named "{layer}".', file=self._net.graph.file,
+                       advice=did_you_mean(layer, self._layer_names))  # fmt: skip
+
+    def _named(self, names: Sequence[str], more: Sequence[str] | None) -> dict[str, Blob]:
+        """Blobs by name, each once."""
+        for name in more or ():
+            if name not in self.blobs:
+                raise NetError(f'no blob is named "{name}".', file=self._net.graph.file,
+                               advice=did_you_mean(name, self.blobs))  # fmt: skip
+        return {name: self.blobs[name] for name in (*names, *(more or ()))}
+
+    # --- running --------------------------------------------------------------------------
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: ArrayLike,
+    ) -> Arrays:
+        """Run the layers from `start` to `end`; keywords fill the input blobs first.
+
+        Args:
+            blobs: names of blobs to return beside the outputs.
+            start, end: names of the first and the last layer to run.
+            kwargs: an array for each of the net's inputs, of the blob's shape, or of one that
+                NumPy can spread over it as long as the first axis agrees.
+
+        Returns: live arrays of the outputs (with `end`, of that layer's tops) and of `blobs`.
+
+        Raises:
+            NetError: a name that is no layer's or no blob's; or a fault in running.
+            ValueError: an array that does not fit its blob.
+        """
+        first = 0 if start is None else self._index(start)
+        last = None if end is None else self._index(end)
+        wanted = self._named(self.outputs if last is None else self._nodes[last].tops, blobs)
+        self._fill(kwargs, self.inputs, "data", "Input blob arguments do not match net inputs.")
+        self._engine.forward(first, last)
+        return {name: blob.data for name, blob in wanted.items()}
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **kwargs: ArrayLike,
+    ) -> Arrays:
+        """Run the layers backward from `start` down to `end`; keywords fill the outputs' diffs.
+
+        Args:
+            diffs: names of blobs to return the diffs of beside the inputs'.
+            start, end: names of the layers to begin with (the later one) and to stop after.
+            kwargs: a diff for each of the net's outputs, as in `forward`.
+
+        Returns: live diffs of the inputs (with `end`, of that layer's bottoms) and of `diffs`.
+
+        Raises:
+            NetError, ValueError: as `forward`.
+        """
+        first = None if start is None else self._index(start)
+        last = 0 if end is None else self._index(end)
+        wanted = self._named(self.inputs if end is None else self._nodes[last].bottoms, diffs)
+        self._fill(kwargs, self.outputs, "diff", "Top diff arguments do not match net outputs.")
+        self._engine.backward(first, last)
+        return {name: blob.diff for name, blob in wanted.items()}
+
+    def _forward(self, start: int, end: int) -> float:
+        """Run the layers with these numbers and those between them; returns their loss."""
+        self._check_range(start, end)
+        return self._engine.forward(start, end)
+
+    def _backward(self, start: int, end: int) -> None:
+        """Run the layers with these numbers backward, from the later one, `start`."""
+        self._check_range(end, start)
+        self._engine.backward(start, end)
+
+    def _check_range(self, first: int, last: int) -> None:
+        if not 0 <= first <= last < len(self._nodes):
+            raise NetError(f"layers {first} to {last}: there are layers 0 to"
+                           f" {len(self._nodes) - 1}.", file=self._net.graph.file)  # fmt: skip
+
+    def _fill(
+        self, values: Mapping[str, ArrayLike], names: Sequence[str], side: str, message: str
+    ) -> None:
+        if not values:
+            return
+        if set(values) != set(names):
+            raise Exception(message)
+        for name, value in values.items():
+            blob, array = self.blobs[name], np.asarray(value)
+            shape = tuple(blob.shape)
+            if array.shape[:1] != shape[:1]:
+                what = "Input" if side == "data" else "Diff"
+                raise Exception(f"{what} is not batch sized")
+            if not np.can_cast(array.dtype, np.float32, "same_kind"):
+                raise ValueError(f'blob "{name}" takes real numbers, got {array.dtype}.')
+            try:
+                getattr(blob, side)[...] = array
+            except ValueError:
+                raise ValueError(
+                    f'blob "{name}" has shape {shape}, got an array of shape {array.shape}.'
+                ) from None
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: ArrayLike) -> Arrays:
+        """`forward` for any number of items, in batches of the net's size.
+
+        Args:
+            blobs: names of blobs to return beside the outputs.
+            kwargs: an array for each of the net's inputs; the first axis counts items.
+
+        Returns: copies of the outputs and of `blobs`, an item for each that was given; of a blob
+            that is not one item each (a loss) one value for each batch.
+        """
+        given = _as_arrays(kwargs)
+        if not given:
+            raise Exception("Input blob arguments do not match net inputs.")
+        passes = [_copies(self.forward, blobs, batch) for batch in self._batch(given)]
+        return self._joined(passes, given)
+
+    def forward_backward_all(
+        self,
+        blobs: Sequence[str] | None = None,
+        diffs: Sequence[str] | None = None,
+        **kwargs: ArrayLike,
+    ) -> tuple[Arrays, Arrays]:
+        """`forward` and `backward` for any number of items, in batches of the net's size.
+
+        Args:
+            blobs: names of blobs to return beside the outputs.
+            diffs: names of blobs to return the diffs of beside the inputs'.
+            kwargs: an array for each of the net's inputs, and a diff for each of its outputs, or
+                for none; the first axis counts items.
+
+        Returns: copies, as `forward_all`: of data, and of diffs.
+        """
+        given = _as_arrays(kwargs)
+        if unknown := set(given) - {*self.inputs, *self.outputs}:
+            raise NetError(f"neither an input nor an output: {', '.join(sorted(unknown))}.",
+                           file=self._net.graph.file)  # fmt: skip
+        ins, outs = (
+            list(self._batch({name: given[name] for name in names if name in given}))
+            for names in (self.inputs, self.outputs)
+        )
+        made: list[Arrays] = []
+        made_diffs: list[Arrays] = []
+        for k in range(max(len(ins), len(outs), 1)):
+            made.append(_copies(self.forward, blobs, ins[k] if k < len(ins) else {}))
+            made_diffs.append(_copies(self.backward, diffs, outs[k] if k < len(outs) else {}))
+        return self._joined(made, given), self._joined(made_diffs, given)
+
+    def _batch(self, blobs: Mapping[str, Array]) -> Iterator[Arrays]:
+        """Arrays of any number of items, in pieces of the net's batch size (the length of its
+        first blob), the last one filled up with zeros."""
+        if not blobs:
+            return
+        size = self._batch_size
+        count = len(next(iter(blobs.values())))
+        for first in range(0, count, size):
+            short = first + size - count
+            yield {
+                name: array[first : first + size]
+                if short <= 0
+                else np.concatenate([array[first:], np.zeros((short, *array.shape[1:]))])
+                for name, array in blobs.items()
+            }
+
+    @property
+    def _batch_size(self) -> int:
+        first = next(iter(self.blobs.values()))
+        return first.shape[0] if first.shape else 1
+
+    def _joined(self, passes: Sequence[Arrays], given: Arrays) -> Arrays:
+        """The batches of each blob in one array, without what filled up the last one."""
+        count = len(next(iter(given.values()), ()))
+        joined = {}
+        for name in passes[0] if passes else ():
+            parts = [arrays[name] for arrays in passes]
+            by_item = all(part.shape[:1] == (self._batch_size,) for part in parts)
+            joined[name] = np.concatenate(parts)[:count] if by_item else np.stack(parts)
+        return joined
+
+    def set_input_arrays(self, data: Array, labels: Array) -> None:
+        """Let the MemoryData layer in front give these, batch by batch; they are not copied.
+
+        Args:
+            data: (N, C, H, W) float32, C-contiguous, N a multiple of its batch size.
+            labels: (N,) or (N, 1, 1, 1) float32, C-contiguous.
+
+        Raises:
+            RuntimeError: another layer is the first, or arrays of another kind.
+            DataError: sizes that are not the layer's.
+        """
+        if labels.ndim == 1:
+            labels = np.ascontiguousarray(labels[:, None, None, None])
+        self._set_input_arrays(data, labels)
+
+    def _set_input_arrays(self, data: Array, labels: Array) -> None:
+        layer = next(iter(self._net.layers), None)
+        if not isinstance(layer, MemoryData):
+            raise RuntimeError(
+                "set_input_arrays may only be called if the first layer is a MemoryDataLayer"
+            )
+        for name, array in (("data", data), ("labels", labels)):
+            if array.dtype != np.float32:
+                raise RuntimeError(f"{name} array must be float32, got {array.dtype}")
+            if array.ndim != 4:
+                raise RuntimeError(f"{name} array must be 4-d, got {array.ndim}-d")
+            if not array.flags.c_contiguous:
+                raise RuntimeError(f"{name} array must be C contiguous")
+        layer.set_arrays(data, labels)
+
+    def reshape(self) -> None:
+        """Carry the shapes of the input blobs through the net."""
+        self._net.reshape()
+
+    def clear_param_diffs(self) -> None:
+        """Zero the diffs of all parameters."""
+        self._engine.clear_param_diffs()
+
+    def before_forward(self, function: Callable[[int], Any]) -> None:
+        """Have a function called before each layer's forward pass, with the layer's number."""
+        self._net.callbacks.before_forward.append(function)
+
+    def after_forward(self, function: Callable[[int], Any]) -> None:
+        """Have a function called after each layer's forward pass."""
+        self._net.callbacks.after_forward.append(function)
+
+    def before_backward(self, function: Callable[[int], Any]) -> None:
+        """Have a function called before each layer's backward pass."""
+        self._net.callbacks.before_backward.append(function)
+
+    def after_backward(self, function: Callable[[int], Any]) -> None:
+        """Have a function called after each layer's backward pass; a `caffe.NCCL` is one."""
+        self._net.callbacks.after_backward.append(function)
+
+    # --- weights --------------------------------------------------------------------------
+
+    def copy_from(self, weights: str) -> None:
+        """Copy parameters from a .caffemodel, or its HDF5 form, into layers of the same name."""
+        moka_weights.load_weights(self._net, [check_file(weights)])
+
+    def load_hdf5(self, file: str) -> None:
+        """`copy_from`, by the name used for HDF5 files."""
+        self.copy_from(file)
+
+    def share_with(self, other: Net) -> None:
+        """Use another net's parameters, by layer name; each net keeps its own diffs.
+
+        Raises:
+            WeightsError: a layer whose parameters differ in number or shape.
+        """
+        moka_weights.share_weights(self._net, other._net, own_gradients=True)
+
+    def save(self, file: str) -> None:
+        """Write a .caffemodel without diffs."""
+        moka_weights.save_weights(self._net, file)
+
+    def save_hdf5(self, file: str) -> None:
+        """Write a model in HDF5 form, without diffs."""
+        moka_weights.save_hdf5(self._net, file)
+
+
+def _as_arrays(values: Mapping[str, ArrayLike]) -> Arrays:
+    """Raises ValueError unless all have the same number of items."""
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    if len({array.shape[:1] for array in arrays.values()}) > 1:
+        sizes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"arrays of different numbers of items: {sizes}.")
+    return arrays
+
+
+def _copies(
+    run: Callable[..., Arrays], names: Sequence[str] | None, given: Mapping[str, ArrayLike]
+) -> Arrays:
+    """What `Net.forward` or `Net.backward` returns, apart from what the next pass overwrites."""
+    return {name: array.copy() for name, array in run(names, **given).items()}
