@@ -116,6 +116,7 @@ class Net(nn.Module):
         self._layer_blobs: dict[int, BlobVec] = {}
         self._last_use = _last_uses(graph)
         self.input_shapes = {name: shapes[name] for name in graph.inputs}
+        self._shaped_layers = len(graph.nodes)  # so many have the shapes that follow from these
         self._checked_shapes: dict[str, Shape] = {}
         self.memory = memory_use(
             graph.nodes,
@@ -374,24 +375,31 @@ class Net(nn.Module):
             return [t.to(self.device, non_blocking=True) for t in made]
         return made
 
-    def reshape(self) -> None:
-        """Carry the shapes of the input blobs through the net.
+    def reshape(self, last: int | None = None) -> None:
+        """Carry the shapes of the input blobs through the net, as far as layer `last` (None: to
+        its end).
 
         Raises:
             NetError: a layer that cannot take its new bottoms.
         """
+        count = len(self.graph.nodes) if last is None else last + 1
         inputs = {name: self.blobs[name].data_memory.shape for name in self.graph.inputs}
-        for name, shape in self._infer_shapes(inputs).items():
+        for name, shape in self._infer_shapes(inputs, count).items():
             if self.blobs[name].data_memory.shape != shape:
                 self.blobs[name].reshape(*shape)
         self.input_shapes = inputs
+        self._shaped_layers = count
 
-    def follow_input_shapes(self) -> None:
-        """`reshape`, if an input blob has changed its shape since the last pass."""
-        for name, shape in self.input_shapes.items():
-            if self.blobs[name].data_memory.shape != shape:
-                self.reshape()
-                return
+    def follow_input_shapes(self, last: int | None = None) -> None:
+        """`reshape` as far as layer `last`, if an input blob has changed its shape since, or if
+        only layers before that one have followed. What comes later need not fit: a fully
+        convolutional beginning of a net takes images of any size, as it does in Caffe."""
+        count = len(self.graph.nodes) if last is None else last + 1
+        changed = any(
+            self.blobs[name].data_memory.shape != shape for name, shape in self.input_shapes.items()
+        )
+        if changed or count > self._shaped_layers:
+            self.reshape(last)
 
     def _check_shapes(self, given: dict[str, Shape]) -> None:
         """Raises NetError if inputs of these shapes cannot run; what fits is not checked again."""
@@ -399,10 +407,14 @@ class Net(nn.Module):
             self._infer_shapes(given)
             self._checked_shapes = given
 
-    def _infer_shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Every blob's shape, for given shapes of tops of source layers."""
+    def _infer_shapes(
+        self, inputs: Mapping[str, Shape], count: int | None = None
+    ) -> dict[str, Shape]:
+        """Every blob's shape, for given shapes of tops of source layers; with `count` of those of
+        so many layers alone."""
         shapes = dict(inputs)
-        for node, (_, layer) in zip(self.graph.nodes, self.named_layers(), strict=True):
+        layers = list(zip(self.graph.nodes, self.named_layers(), strict=True))
+        for node, (_, layer) in layers[:count]:
             if isinstance(layer, Source) and all(top in shapes for top in node.tops):
                 continue
             try:

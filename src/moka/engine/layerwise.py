@@ -86,7 +86,7 @@ class Layerwise:
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run layers `start` to `end` (both included, None: the last); returns their loss."""
-        self._settle()
+        self._settle(end)
         loss = 0.0
         with torch.no_grad():
             for i in range(start, len(self._steps) if end is None else end + 1):
@@ -106,7 +106,7 @@ class Layerwise:
 
         Begins with the diffs the tops have; parameters' diffs add up, bottoms' are replaced.
         """
-        self._settle()
+        self._settle(start)
         for i in range(len(self._steps) - 1 if start is None else start, end - 1, -1):
             _call(self.before_backward, i)
             if self.marks[i].layer:
@@ -122,10 +122,11 @@ class Layerwise:
             if grad is not None:
                 grad.zero_()
 
-    def _settle(self) -> None:
-        """Before a pass: follow changed input shapes, take over arrays written by the user."""
+    def _settle(self, last: int | None) -> None:
+        """Before a pass no further than layer `last`: follow changed input shapes, take over arrays
+        written by the user."""
         net = self.net
-        net.follow_input_shapes()
+        net.follow_input_shapes(last)
         net.take_written_parameters()
 
     def _forward_layer(self, i: int, step: _Step) -> None:
