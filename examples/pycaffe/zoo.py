@@ -1,0 +1,81 @@
+"""Models of the zoo, as the scripts here use them: their weights, images and last layers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+import caffe
+from caffe.proto import caffe_pb2
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+MEAN = np.array([104.0, 117.0, 123.0])  # of ImageNet's images: blue, green, red
+SIZED = {"InnerProduct": "inner_product_param", "Convolution": "convolution_param"}
+
+
+def parser(description: str | None, model: str) -> argparse.ArgumentParser:
+    """Flags that all scripts have; `model` is a net in the folder models/."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--model", type=Path, default=MODELS / model, metavar="PROTOTXT")
+    made.add_argument("--weights", help="default: the .caffemodel beside the model")
+    made.add_argument("--gpu", type=int, metavar="ID", help="default: the CPU")
+    made.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where files go")
+    return made
+
+
+def use(given: argparse.Namespace) -> str:
+    """Turn to the GPU or the CPU that was asked for, make the folder for files, and return the
+    path of the weights; ends the program if there are none."""
+    if given.gpu is None:
+        caffe.set_mode_cpu()
+    else:
+        caffe.set_device(given.gpu)
+        caffe.set_mode_gpu()
+    given.out.mkdir(parents=True, exist_ok=True)
+    folder = given.model.parent
+    weights = given.weights or min(map(str, folder.glob("*.caffemodel")), default="")
+    if not weights:
+        sys.exit(f"There are no weights in {folder}: get them with `caffe download {folder}`.")
+    return weights
+
+
+def sample_image(name: str = "flower") -> str:
+    """A photograph that comes with scikit-learn: flower or china."""
+    return str(files("sklearn.datasets").joinpath(f"images/{name}.jpg"))
+
+
+def transformer(net: caffe.Net) -> caffe.io.Transformer:
+    """What makes the input of a net of an image (H, W, 3), RGB from 0 to 1: (3, H, W), BGR from 0
+    to 255, less the mean."""
+    name = net.inputs[0]
+    made = caffe.io.Transformer({name: net.blobs[name].data.shape})
+    made.set_transpose(name, (2, 0, 1))
+    made.set_channel_swap(name, (2, 1, 0))
+    made.set_raw_scale(name, 255)
+    made.set_mean(name, MEAN)
+    return made
+
+
+def renew_classifier(net: caffe_pb2.NetParameter, classes: int) -> None:
+    """Give a net (a train_val.prototxt) a last layer for other classes.
+
+    Its new name keeps it from taking weights from a file; it learns ten times as fast as the
+    others. A net with several classifiers (GoogLeNet) gets all of them anew: what has as many
+    outputs as the last one.
+    """
+    sized = [
+        (layer, getattr(layer, SIZED[layer.type])) for layer in net.layer if layer.type in SIZED
+    ]
+    count = sized[-1][1].num_output
+    for layer, param in sized:
+        if param.num_output == count:
+            layer.name += "_new"
+            param.num_output = classes
+            for rates in layer.param:
+                rates.lr_mult *= 10
