@@ -246,7 +246,7 @@ def test_what_cannot_be_drawn(draw: Callable[[], object], sentence: str) -> None
 
 def test_curves_of_two_quantities() -> None:
     loss = np.linspace(3, 1, 200)
-    panels = {
+    panels: dict[str, viz.Curves] = {
         "loss": {"tuned": (np.arange(200), loss), "fresh": (np.arange(200), loss + 1)},
         "test accuracy": {"fresh": ([0, 100], [0.2, 0.9])},
     }
@@ -274,8 +274,9 @@ def test_a_curve_without_a_name_has_no_legend() -> None:
 
 
 def test_curves_that_cannot_be_drawn() -> None:
-    for nothing in ({}, {"loss": {}}):
-        with pytest.raises(UsageError, match="there is no curve to draw"):
-            viz.curves(nothing)
+    with pytest.raises(UsageError, match="there is no curve to draw"):
+        viz.curves({})
+    with pytest.raises(UsageError, match="there is no curve to draw"):
+        viz.curves({"loss": {}})
     with pytest.raises(UsageError, match='curve "a" has 2 places, but 1 values'):
         viz.curves({"loss": {"a": ([1, 2], [3])}})

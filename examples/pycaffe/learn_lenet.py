@@ -108,7 +108,7 @@ def learn(iterations: int, test_interval: int, test_batches: int) -> None:
         solver.step(1)
         losses.append(float(train.blobs["loss"].data))
 
-    panels = {
+    panels: dict[str, viz.Curves] = {
         "training loss": {"": (np.arange(1, len(losses) + 1), losses)},
         "test accuracy": {"": (tested, accuracies)},
     }

@@ -41,8 +41,9 @@ def filter_by_hand(image: Image, out: Path) -> None:
     weights, bias = (blob.data for blob in net.params["conv"])
     y, x = np.mgrid[-2:3, -2:3]
     blur = np.exp(-(x**2 + y**2) / 2)
-    weights[:, 0] = blur / blur.sum(), x * blur, y * blur
-    bias[1:] = 0.5
+    blur /= blur.sum()
+    weights[:, 0] = blur, x * blur, y * blur
+    bias[:] = 0, 0.5, 0.5  # no edge is gray
     gray = image.mean(2)
     net.blobs["data"].data[0, 0] = gray
     net.forward()
@@ -75,7 +76,7 @@ def transplant(net: caffe.Net, full: caffe.Net) -> None:
     for name, blobs in net.params.items():
         into = full.params.get(f"{name}-conv") or full.params[name]
         for given, taken in zip(blobs, into, strict=True):
-            taken.data.flat = given.data.flat
+            taken.data[...] = given.data.reshape(taken.data.shape)
 
 
 def fully_convolutional(model: str, weights: str, out: Path) -> caffe.Net:
@@ -90,7 +91,8 @@ def fully_convolutional(model: str, weights: str, out: Path) -> caffe.Net:
 
 
 def look_everywhere(full: caffe.Net, image: Image) -> NDArray[np.float32]:
-    """The probabilities (classes, h, w) of every place of an image."""
+    """The probabilities (classes, h, w) of every place of an image: what the original would say of
+    a crop there, but that padding lies around the image now, not around each crop."""
     name = full.inputs[0]
     full.blobs[name].reshape(1, 3, *image.shape[:2])  # the size that the transformer is to make
     full.blobs[name].data[0] = zoo.transformer(full).preprocess(name, image)

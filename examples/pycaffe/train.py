@@ -100,6 +100,10 @@ def measure(solver: caffe.SGDSolver, nccl: caffe.NCCL) -> None:
     def on(timers: Sequence[caffe.Timer], action: str) -> Callable[[int], None]:
         return lambda layer: getattr(timers[layer], action)()
 
+    def passes_are_done() -> None:
+        passes.stop()
+        reduction.start()
+
     def gradients_are_averaged() -> None:
         reduction.stop()
         if solver.param.display and solver.iter % solver.param.display == 0:
@@ -114,7 +118,7 @@ def measure(solver: caffe.SGDSolver, nccl: caffe.NCCL) -> None:
     net.before_backward(on(backward, "start"))
     net.after_backward(on(backward, "stop"))
     # In the order in which they are to be called.
-    solver.add_callback(passes.start, lambda: (passes.stop(), reduction.start()))
+    solver.add_callback(passes.start, passes_are_done)
     solver.add_callback(nccl)
     solver.add_callback(lambda: None, gradients_are_averaged)
 

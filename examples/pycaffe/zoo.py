@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from glob import glob
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,8 +40,8 @@ def use(given: argparse.Namespace) -> str:
         caffe.set_device(given.gpu)
         caffe.set_mode_gpu()
     given.out.mkdir(parents=True, exist_ok=True)
-    folder = given.model.parent
-    weights = given.weights or min(map(str, folder.glob("*.caffemodel")), default="")
+    folder = os.path.relpath(given.model.parent)
+    weights = given.weights or min(glob(f"{folder}/*.caffemodel"), default="")
     if not weights:
         sys.exit(f"There are no weights in {folder}: get them with `caffe download {folder}`.")
     return weights
@@ -79,3 +81,35 @@ def renew_classifier(net: caffe_pb2.NetParameter, classes: int) -> None:
             param.num_output = classes
             for rates in layer.param:
                 rates.lr_mult *= 10
+
+
+def final_loss(net: caffe_pb2.NetParameter) -> caffe_pb2.LayerParameter:
+    """The last loss of a train_val.prototxt, whose top becomes "loss"; the layers that only tell
+    how good the net is leave it."""
+    kept = [layer for layer in net.layer if layer.type != "Accuracy"]
+    del net.layer[:]
+    net.layer.extend(kept)
+    last = [layer for layer in net.layer if layer.type == "SoftmaxWithLoss"][-1]
+    last.top[:] = ["loss"]
+    return last
+
+
+def make_solver(net: caffe_pb2.NetParameter, rate: float, out: Path) -> caffe.SGDSolver:
+    """The solver of a net for training and testing; both are written to `out`."""
+    net_file, file = out / "net.prototxt", out / "solver.prototxt"
+    net_file.write_text(str(net))
+    solver = caffe_pb2.SolverParameter(
+        net=str(net_file),
+        test_iter=[1],  # tested by the script,
+        test_interval=1_000_000,  # not by the solver
+        test_initialization=False,
+        base_lr=rate,
+        lr_policy="step",
+        gamma=0.1,
+        stepsize=20_000,
+        momentum=0.9,
+        weight_decay=0.0005,
+        random_seed=1,  # also of the order of the images
+    )
+    file.write_text(str(solver))
+    return caffe.SGDSolver(str(file))

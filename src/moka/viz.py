@@ -52,6 +52,7 @@ LINE = 28  # letters of a label's line
 
 Values = ArrayLike | torch.Tensor
 Array = NDArray[np.floating]
+Curves = Mapping[str, tuple[Values, Values]]  # name to places (N,) and values (N,)
 
 
 def filters(weights: Values, path: PathLike | None = None) -> Figure:
@@ -243,7 +244,7 @@ def tsne(features: Values, *, perplexity: float = 30, seed: int = 0) -> Array:
 
 
 def curves(
-    panels: Mapping[str, Mapping[str, tuple[Values, Values]]],
+    panels: Mapping[str, Curves],
     path: PathLike | None = None,
     *,
     x: str = "iteration",
@@ -252,9 +253,9 @@ def curves(
     """What was measured on the way, a panel for each quantity, above one another.
 
     Args:
-        panels: for each quantity (the label of its axis) its curves: for each name ("" for none)
-            the places (N,) and the values (N,). A curve of the same name has the same colour in
-            all panels. One of more than 100 points is pale, with its running mean over it.
+        panels: for each quantity (the label of its axis) its curves; "" is a curve without a
+            name. Those of one name have the same colour in all panels. A curve of more than 100
+            points is pale, with its running mean over it.
         x: what the places are.
         title: above the picture.
 

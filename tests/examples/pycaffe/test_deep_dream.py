@@ -30,10 +30,12 @@ def test_the_objective_rises_in_every_octave(
     assert 2 < np.abs(before.astype(int) - after).mean() < 60
 
 
-def test_the_step_is_the_gradient(model: Path, load_script: LoadScript) -> None:
+def test_the_step_is_the_gradient(
+    model: Path, load_script: LoadScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against finite differences of the objective, in a few pixels."""
     script = load_script("pycaffe/deep_dream.py")
-    script.JITTER = 0
+    monkeypatch.setattr(script, "JITTER", 0)
     files = (str(model / name) for name in ("deploy.prototxt", "tiny.caffemodel"))
     net = script.open_net(*files, Path())
     rng = np.random.default_rng(1)
