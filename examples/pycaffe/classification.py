@@ -6,7 +6,7 @@
     python examples/pycaffe/classification.py [IMAGE]               default: a flower
     python examples/pycaffe/classification.py --model models/vgg16/deploy.prototxt IMAGE
 
-Writes guesses.png, filters.png and feature_maps.png.
+Draws guesses.png, filters.png and feature_maps.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from moka.tools.classify import read_labels, short_label
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = zoo.parser(__doc__, "bvlc_reference_caffenet/deploy.prototxt")
+    parser = zoo.parser("classification", __doc__, "bvlc_reference_caffenet/deploy.prototxt")
     parser.add_argument("image", nargs="?", default=zoo.sample_image("flower"))
     parser.add_argument("--labels", default="data/ilsvrc12/synset_words.txt", metavar="FILE")
     given = parser.parse_args(argv)
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         look(given.image, str(given.model), weights, given.labels, given.out)
     except (moka.MokaError, OSError) as error:
         sys.exit(f"classification.py: {error}")
+    print(f"The pictures are in {given.out}")
 
 
 def look(file: str, model: str, weights: str, labels_file: str, out: Path) -> None:

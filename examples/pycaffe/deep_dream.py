@@ -81,7 +81,7 @@ def dream(net: caffe.Net, layer: str, image: Image, octaves: int, steps: int) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = zoo.parser(__doc__, "bvlc_googlenet/deploy.prototxt")
+    parser = zoo.parser("deep_dream", __doc__, "bvlc_googlenet/deploy.prototxt")
     parser.add_argument("image", nargs="?", default=zoo.sample_image("china"))
     parser.add_argument("--layer", default="inception_4c/output")
     parser.add_argument("--octaves", type=int, default=4)
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"deep_dream.py: {error}")
     pixels = dreamt.transpose(1, 2, 0) + zoo.MEAN
     cv2.imwrite(str(given.out / "dream.png"), pixels.clip(0, 255).round().astype(np.uint8))
-    print(f"Wrote {given.out / 'dream.png'}")
+    print(f"The picture is in {given.out}")
 
 
 if __name__ == "__main__":

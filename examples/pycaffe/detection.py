@@ -102,7 +102,7 @@ def draw(file: str, found: Iterable[Found], names: Sequence[str], path: Path) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = zoo.parser(__doc__, "bvlc_reference_rcnn_ilsvrc13/deploy.prototxt")
+    parser = zoo.parser("detection", __doc__, "bvlc_reference_rcnn_ilsvrc13/deploy.prototxt")
     parser.add_argument("image", nargs="?", default=zoo.sample_image("flower"))
     parser.add_argument("--windows", metavar="CSV", help="default: they slide over the image")
     parser.add_argument("--labels", default="data/ilsvrc12/det_synset_words.txt", metavar="FILE")
@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for window, label, score in found:
         print(f"  {score:8.3f}  {names[label]:<20} {window.tolist()}")
     draw(given.image, found, names, given.out / "detections.png")
+    print(f"The picture is in {given.out}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = zoo.parser(__doc__, "bvlc_reference_caffenet/train_val.prototxt")
+    parser = zoo.parser("fine_tuning", __doc__, "bvlc_reference_caffenet/train_val.prototxt")
     parser.add_argument("folder", type=Path, help="with train/<class>/ and test/<class>/")
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--test-interval", type=int, default=20)
@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"fine_tuning.py: {error}")
     for name, solver in solvers.items():
         solver.net.save(str(given.out / f"{name.replace(' ', '_')}.caffemodel"))
+    print(f"The models and the chart are in {given.out}")
 
 
 if __name__ == "__main__":

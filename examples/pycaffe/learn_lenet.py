@@ -4,8 +4,8 @@
     examples/mnist/get_data                             once
     python examples/pycaffe/learn_lenet.py
 
-Writes what it makes to examples/pycaffe/data/lenet: the two nets and the solver, learning.png (loss
-and accuracy on the way), digit.png (what it said of one test digit at each test) and filters.png.
+Writes the two nets and the solver, and draws learning.png (loss and accuracy on the way), digit.png
+(what it said of one test digit at each test) and filters.png.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from moka.report.figures import drawing, save
 
 HERE = Path(__file__).resolve().parent
 MNIST = HERE.parent / "mnist"
-MADE = HERE / "data" / "lenet"
+MADE = HERE / "data" / "learn_lenet"
 
 
 def lenet(database: Path, batch_size: int) -> caffe_pb2.NetParameter:
@@ -149,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         learn(given.iterations, given.test_interval, given.test_batches)
     except moka.MokaError as error:
         sys.exit(f"learn_lenet.py: {error}")
+    print(f"The pictures are in {MADE}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     caffe download bvlc_reference_caffenet              once
     python examples/pycaffe/net_surgery.py [IMAGE]      default: a flower
 
-Writes filtered.png, what three filters written by hand make of the image, and heat_map.png: a net
+Draws filtered.png, what three filters written by hand make of the image, and heat_map.png: a net
 that was made to classify one crop, cast into a fully convolutional one, looks everywhere on a
 larger image in a single pass. The cast net is kept too: full_conv.prototxt, full_conv.caffemodel.
 """
@@ -114,7 +114,7 @@ def draw_heat_map(image: Image, heat: NDArray[np.float32], title: str, path: Pat
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = zoo.parser(__doc__, "bvlc_reference_caffenet/deploy.prototxt")
+    parser = zoo.parser("net_surgery", __doc__, "bvlc_reference_caffenet/deploy.prototxt")
     parser.add_argument("image", nargs="?", default=zoo.sample_image("flower"))
     parser.add_argument("--side", type=int, default=451, help="of the larger image, in pixels")
     parser.add_argument(
@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     label = given.label if given.label is not None else int(chances.max((1, 2)).argmax())
     print("The likeliest class of each place:", chances.argmax(0), sep="\n")
     draw_heat_map(image, chances[label], f"class {label}", given.out / "heat_map.png")
+    print(f"The pictures are in {given.out}")
 
 
 if __name__ == "__main__":

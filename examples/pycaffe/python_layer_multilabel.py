@@ -6,7 +6,7 @@
 
 VOC2012 is PASCAL VOC's folder, or any with JPEGImages/, Annotations/ and ImageSets/Main/train.txt
 and val.txt. `voc_layer.py` reads it. The net is fine-tuned: its last layer is new, and its loss a
-SigmoidCrossEntropyLoss, that is a yes or no for each class. Writes learning.png and guesses.png.
+SigmoidCrossEntropyLoss, that is a yes or no for each class. Draws learning.png and guesses.png.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def learn(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = zoo.parser(__doc__, "bvlc_reference_caffenet/train_val.prototxt")
+    parser = zoo.parser(
+        "python_layer_multilabel", __doc__, "bvlc_reference_caffenet/train_val.prototxt"
+    )
     parser.add_argument("folder", type=Path, help="as PASCAL VOC has it")
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--test-interval", type=int, default=50)
@@ -116,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chances = 1 / (1 + np.exp(-test[scores].data[0]))
     image = (test["data"].data[0] + MEAN[:, None, None]).clip(0, 255).astype(np.uint8)
     viz.guesses(chances, classes, given.out / "guesses.png", image=image)
+    print(f"The pictures are in {given.out}")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ import numpy as np
 import caffe
 from caffe.proto import caffe_pb2
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parents[1] / "models"
 MEAN = np.array([104.0, 117.0, 123.0])  # of ImageNet's images: blue, green, red
 SIZED = {"InnerProduct": "inner_product_param", "Convolution": "convolution_param"}
 
 
-def parser(description: str | None, model: str) -> argparse.ArgumentParser:
+def parser(script: str, description: str | None, model: str) -> argparse.ArgumentParser:
     """Flags that all scripts have; `model` is a net in the folder models/."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -27,7 +28,13 @@ def parser(description: str | None, model: str) -> argparse.ArgumentParser:
     made.add_argument("--model", type=Path, default=MODELS / model, metavar="PROTOTXT")
     made.add_argument("--weights", help="default: the .caffemodel beside the model")
     made.add_argument("--gpu", type=int, metavar="ID", help="default: the CPU")
-    made.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where files go")
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=HERE / "data" / script,
+        metavar="DIR",
+        help="for what it writes; default: data/ here",
+    )
     return made
 
 
@@ -79,6 +86,8 @@ def renew_classifier(net: caffe_pb2.NetParameter, classes: int) -> None:
         if param.num_output == count:
             layer.name += "_new"
             param.num_output = classes
+            while len(layer.param) < 1 + param.bias_term:
+                layer.param.add()
             for rates in layer.param:
                 rates.lr_mult *= 10
 

@@ -53,6 +53,8 @@ def load_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadScript:
         module = module_from_spec(spec)
         monkeypatch.setitem(sys.modules, loader.name, module)
         monkeypatch.syspath_prepend(path.parent)
+        for beside in path.parent.glob("*.py"):  # not those of another copy
+            monkeypatch.delitem(sys.modules, beside.stem, raising=False)
         loader.exec_module(module)
         return module
 

@@ -18,12 +18,12 @@ def test_the_objective_rises_in_every_octave(
     """The image is larger than what the model's inner products take; they are not run."""
     script = load_script("pycaffe/deep_dream.py")
     argv = ["--model", str(model / "deploy.prototxt"), "--layer", "pool1", "--octaves", "2"]
-    script.main([*argv, "--steps", "4", str(image)])
+    script.main([*argv, "--steps", "4", "--out", "made", str(image)])
     printed = capsys.readouterr().out
     found = re.findall(r"^ *(\d+) x (\d+) +the objective rises from (\S+) to (\S+)$", printed, re.M)
     assert [(int(width), int(height)) for width, height, *_ in found] == [(43, 34), (60, 48)]
     assert all(float(last) > 1.02 * float(first) for *_, first, last in found)
-    before, after = cv2.imread(str(image)), cv2.imread("dream.png")
+    before, after = cv2.imread(str(image)), cv2.imread("made/dream.png")
     assert before is not None
     assert after is not None
     assert before.shape == after.shape

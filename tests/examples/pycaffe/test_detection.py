@@ -53,7 +53,17 @@ def test_windows_of_a_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     deploy, weights = (str(model / name) for name in ("deploy.prototxt", "tiny.caffemodel"))
-    argv = ["--model", deploy, "--labels", str(labels), "--context", "4", str(image)]
+    argv = [
+        "--model",
+        deploy,
+        "--labels",
+        str(labels),
+        "--context",
+        "4",
+        str(image),
+        "--out",
+        "made",
+    ]
     windows = [[0, 0, 20, 20], [10, 30, 40, 58], [5, 5, 48, 48]]
     rows = [f"{image},{','.join(map(str, window))}\n" for window in windows]
     Path("windows.csv").write_text("filename,ymin,xmin,ymax,xmax\n" + "".join(rows))
@@ -67,12 +77,12 @@ def test_windows_of_a_file(
     predictions = [d["prediction"] for d in detector.detect_windows([(str(image), windows)])]
     best = sorted(zip(map(max, predictions), windows, strict=True), reverse=True)
     names = ["tulip", "pagoda", "tabby cat", "barn"]
-    for line, (score, window) in zip(printed[1:], best, strict=True):
+    for line, (score, window) in zip(printed[1:-1], best, strict=True):
         name = names[int(predictions[windows.index(window)].argmax())]
         assert f"{score:.3f}  {name} " in line
         assert line.endswith(str(window))
-    assert len(Path("detections.csv").read_text().splitlines()) == 4
-    assert Path("detections.png").read_bytes().startswith(b"\x89PNG")
+    assert len(Path("made/detections.csv").read_text().splitlines()) == 4
+    assert Path("made/detections.png").read_bytes().startswith(b"\x89PNG")
 
     main(argv)
     assert capsys.readouterr().out.startswith("The best of 49 windows")

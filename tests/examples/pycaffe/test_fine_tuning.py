@@ -63,7 +63,7 @@ def test_fine_tuning_and_training_from_scratch(
 
     net = read_text("made/net.prototxt", caffe_pb2.NetParameter)
     rates = {layer.name: [p.lr_mult for p in layer.param] for layer in net.layer if layer.param}
-    assert rates == {"conv1": [1], "fc6": [1], "fc7_new": [10]}
+    assert rates == {"conv1": [1], "fc6": [1], "fc7_new": [10, 10]}
     data = net.layer[0]
     assert data.transform_param.mean_value == [104, 117, 123]
     assert not data.transform_param.HasField("mean_file")

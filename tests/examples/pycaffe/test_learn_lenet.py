@@ -32,7 +32,7 @@ def test_it_learns(
     assert [int(iteration) for iteration, _ in found] == [0, 15, 30]
     assert float(found[0][1]) < 40
     assert float(found[-1][1]) > 90
-    made = example / "data" / "lenet"
+    made = example / "data" / "learn_lenet"
     for name in ("learning", "digit", "filters"):
         assert (made / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
