@@ -62,7 +62,8 @@ def net_for(model: Path, folder: Path, batch_size: int, side: int) -> caffe_pb2.
 def accuracy(net: caffe.Net, images: int) -> float:
     """The mean over one pass through the test images, to the end of a batch."""
     batches = -(-images // len(net.blobs["data"].data))
-    return float(np.mean([net.forward()["accuracy"] for _ in range(batches)]))
+    # As numbers: what forward returns is the blob's own memory, which the next pass overwrites.
+    return float(np.mean([float(net.forward()["accuracy"]) for _ in range(batches)]))
 
 
 def compare(

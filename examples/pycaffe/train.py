@@ -73,7 +73,7 @@ def solve(job: Job, rank: int) -> None:
     caffe.set_multiprocess(True)
     try:
         if rank == 0:
-            caffe.init_log()
+            caffe.init_log(stderr=True)
         solver = caffe.get_solver(job.solver)
         if job.snapshot:
             solver.restore(job.snapshot)

@@ -86,6 +86,19 @@ def test_the_loss_falls(
         assert accuracies[-1] == 1
 
 
+def test_the_accuracy_is_that_of_all_test_images(
+    model: Path, folder: Path, load_script: LoadScript
+) -> None:
+    script = load_script("pycaffe/fine_tuning.py")
+    Path("net.prototxt").write_text(
+        str(script.net_for(model / "train_val.prototxt", folder, 4, 36))
+    )
+    net = caffe.Net("net.prototxt", caffe.TEST)
+    net.params["fc7_new"][0].data[...] = 0
+    net.params["fc7_new"][1].data[...] = 1, 0  # "left" to everything: 5 of 10, then to 2 again
+    assert script.accuracy(net, 10) == pytest.approx((4 + 1 + 2) / 12)
+
+
 def test_what_is_wrong_is_said(model: Path, load_script: LoadScript) -> None:
     main = load_script("pycaffe/fine_tuning.py").main
     argv = ["--model", str(model / "train_val.prototxt")]

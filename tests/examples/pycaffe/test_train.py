@@ -48,7 +48,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*flags: str, batch: int = 4, prefix: str = "made", more: str = "", net: str = NET) -> str:
-    """Train; returns what was printed."""
+    """Train; returns what was printed, and the log."""
     Path("net.prototxt").write_text(net.replace("BATCH", str(batch)))
     Path("solver.prototxt").write_text(SOLVER.replace("PREFIX", prefix) + more)
     command = [sys.executable, str(SCRIPT), "--solver", "solver.prototxt", *flags]
@@ -56,7 +56,7 @@ def run(*flags: str, batch: int = 4, prefix: str = "made", more: str = "", net: 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     if done.returncode:
         raise ChildProcessError(done.stderr)
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def weights(model: str) -> NDArray[np.float32]:
@@ -66,7 +66,8 @@ def weights(model: str) -> NDArray[np.float32]:
 
 
 def test_two_processes_train_as_one_with_twice_the_batch() -> None:
-    run("--cpus", "2", batch=4, prefix="two")
+    log = run("--cpus", "2", batch=4, prefix="two")
+    assert len(re.findall(r"\] Iteration 6\b.*, loss = ", log)) == 1  # one of them speaks
     run(batch=8, prefix="one")
     one, two = (weights(f"{name}_iter_8.caffemodel") for name in ("one", "two"))
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)  # sums in another order
