@@ -43,6 +43,9 @@ def test_non_maximum_suppression(load_script: LoadScript, model: Path) -> None:
         (0, boxes[3].tolist()),
     ]
     assert [each.score for each in found] == pytest.approx([0.9, 0.8, 0.6])
+    other = np.array([[0.4, 0.6], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]], np.float32)
+    found = script.best_windows(boxes, other, 9, 0.2)  # the second and what stands apart from it
+    assert [each.score for each in found] == pytest.approx([0.9, 0.8])
 
 
 def test_windows_of_a_file(

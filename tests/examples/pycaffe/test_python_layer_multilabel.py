@@ -73,13 +73,18 @@ def test_the_layer(model: Path, folder: Path, load_script: LoadScript) -> None:
     assert middle[:, 26] == pytest.approx([0, 0, 255], abs=12)
 
     train = caffe.Net("net.prototxt", caffe.TRAIN)
-    epochs = []
+    epochs, sides = [], []
     for _ in range(2):
         seen = []
         for _ in range(4):
             train.forward()
             seen += train.blobs["label"].data.tolist()
+            for image, label in zip(*(blob.data for blob in train.blobs.values()), strict=True):
+                if label.tolist() == [0, 0, 1]:  # red lies to the right
+                    sides.append(image[2, 16].argmax() < 16)
         epochs.append(seen)
+    assert len(sides) == 8
+    assert 0 < sum(sides) < 8  # some are mirrored
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(expected * 4)
 
