@@ -78,9 +78,10 @@ def test_the_layer(model: Path, folder: Path, load_script: LoadScript) -> None:
         seen = []
         for _ in range(4):
             train.forward()
-            seen += train.blobs["label"].data.tolist()
-            for image, label in zip(*(blob.data for blob in train.blobs.values()), strict=True):
-                if label.tolist() == [0, 0, 1]:  # red lies to the right
+            labels = train.blobs["label"].data.tolist()
+            seen += labels
+            for image, label in zip(train.blobs["data"].data, labels, strict=True):
+                if label == [0, 0, 1]:  # red lies to the right
                     sides.append(image[2, 16].argmax() < 16)
         epochs.append(seen)
     assert len(sides) == 8
