@@ -239,3 +239,44 @@ def test_given_a_path_the_picture_is_saved(draw: Callable[[Path], Any], tmp_path
 def test_what_cannot_be_drawn(draw: Callable[[], object], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         draw()
+
+
+# --- curves -----------------------------------------------------------------------------
+
+
+def test_curves_of_two_quantities() -> None:
+    loss = np.linspace(3, 1, 200)
+    panels: dict[str, viz.Curves] = {
+        "loss": {"tuned": (np.arange(200), loss), "fresh": (np.arange(200), loss + 1)},
+        "test accuracy": {"fresh": ([0, 100], [0.2, 0.9])},
+    }
+    figure: Any = viz.curves(panels, title="two nets")
+    above, below = figure.axes
+    assert above.get_title() == "two nets"
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "test accuracy"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "iteration"]
+    assert [texts(ax.get_legend().get_texts()) for ax in figure.axes] == [
+        ["tuned", "fresh"],
+        ["fresh"],
+    ]
+    pale, mean, *_ = above.lines
+    assert pale.get_ydata() == pytest.approx(loss)
+    assert mean.get_ydata()[100] == pytest.approx(loss[96:105].mean())
+    (line,) = below.lines
+    assert line.get_xydata().tolist() == [[0, np.float32(0.2)], [100, np.float32(0.9)]]
+    assert line.get_color() == above.lines[-1].get_color() != mean.get_color()
+
+
+def test_a_curve_without_a_name_has_no_legend() -> None:
+    (ax,) = viz.curves({"loss": {"": ([1, 2], [3, 4])}}, x="epoch").axes
+    assert ax.get_legend() is None
+    assert ax.get_xlabel() == "epoch"
+
+
+def test_curves_that_cannot_be_drawn() -> None:
+    with pytest.raises(UsageError, match="there is no curve to draw"):
+        viz.curves({})
+    with pytest.raises(UsageError, match="there is no curve to draw"):
+        viz.curves({"loss": {}})
+    with pytest.raises(UsageError, match='curve "a" has 2 places, but 1 values'):
+        viz.curves({"loss": {"a": ([1, 2], [3])}})

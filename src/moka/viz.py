@@ -1,4 +1,5 @@
-"""Pictures of what a net has learned and what it sees: filters, feature maps, guesses, embeddings.
+"""Pictures of what a net has learned and what it sees: filters, feature maps, guesses, embeddings,
+and how it learned.
 
 Each function takes arrays or tensors and returns a matplotlib Figure; given a path, it saves the
 picture too (.png, .svg or .pdf). For example
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from moka.errors import UsageError
+from moka.report.charts import running_mean
 from moka.report.figures import COLOURS, drawing, save
 from moka.schema.text import PathLike
 from moka.tools.contact_sheet import picture
@@ -50,6 +52,7 @@ LINE = 28  # letters of a label's line
 
 Values = ArrayLike | torch.Tensor
 Array = NDArray[np.floating]
+Curves = Mapping[str, tuple[Values, Values]]  # name to places (N,) and values (N,)
 
 
 def filters(weights: Values, path: PathLike | None = None) -> Figure:
@@ -238,6 +241,52 @@ def tsne(features: Values, *, perplexity: float = 30, seed: int = 0) -> Array:
     usable = min(perplexity, (len(rows) - 1) / 3)
     made = TSNE(2, perplexity=usable, init=start, random_state=seed).fit_transform(rows)
     return np.asarray(made, np.float32)
+
+
+def curves(
+    panels: Mapping[str, Curves],
+    path: PathLike | None = None,
+    *,
+    x: str = "iteration",
+    title: str = "",
+) -> Figure:
+    """What was measured on the way, a panel for each quantity, above one another.
+
+    Args:
+        panels: for each quantity (the label of its axis) its curves; "" is a curve without a
+            name. Those of one name have the same colour in all panels. A curve of more than 100
+            points is pale, with its running mean over it.
+        x: what the places are.
+        title: above the picture.
+
+    Raises:
+        UsageError: other shapes, or nothing to draw; the picture cannot be drawn or saved.
+    """
+    if not panels or not all(panels.values()):
+        raise UsageError("there is no curve to draw.")
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    with drawing(7.0, 0.6 + 2.3 * len(panels)) as figure:
+        rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        rows[0].set_title(title)
+        for ax, (quantity, lines) in zip(rows, panels.items(), strict=True):
+            for name, (places, values) in lines.items():
+                _draw_curve(ax, places, values, name, COLOURS[names.index(name) % len(COLOURS)])
+            ax.set_ylabel(quantity)
+            if any(lines):
+                ax.legend()
+        rows[-1].set_xlabel(x)
+    return _saved(figure, path)
+
+
+def _draw_curve(ax: Axes, places: Values, values: Values, name: str, colour: str) -> None:
+    xs, ys = _array(places, 1, "places (N,)"), _array(values, 1, "values (N,)")
+    if len(xs) != len(ys):
+        raise UsageError(f'curve "{name}" has {len(xs)} places, but {len(ys)} values.')
+    if len(xs) > 100:
+        ax.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35)
+        ys = np.asarray(running_mean(ys.tolist(), len(ys) // 50))
+    marker = "o" if len(xs) <= 40 else ""
+    ax.plot(xs, ys, color=colour, linewidth=1.5, marker=marker, markersize=3, label=name)
 
 
 def _grid_figure(

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,11 +191,13 @@ def batches(case: Case) -> Results:
 
 
 def run_program(case: Case) -> Results:
-    """A program's exit code; `contains` are fragments of what it says."""
+    """An installed program's exit code; `contains` are fragments of what it says."""
+    name, *arguments = case.options["argv"]
+    (program,) = entry_points(group="console_scripts", name=name)
     with pytest.MonkeyPatch.context() as patch:
         log = io.StringIO()
         patch.setattr(sys, "stderr", log)
-        code = main(case.options["argv"])
+        code = program.load()(arguments)
     said = " ".join(log.getvalue().split())
     aborted = case.options["exit"] == 134 and code != 0  # any other code is as good
     results: Results = {"exit": 134 if aborted else code}

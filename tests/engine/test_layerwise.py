@@ -404,3 +404,47 @@ def test_what_a_pass_has_made_stays_when_its_input_is_written(
     Layerwise(net).forward()
     net.blobs["x"].data[...] = 2
     assert (net.blobs["y"].data == 1).all()
+
+
+IMAGES = """
+force_backward: true
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 4 dim: 4 } } }
+layer { name: "pool" type: "Pooling" bottom: "x" top: "pool"
+  pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
+layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip"
+  inner_product_param { num_output: 1 weight_filler { type: "constant" value: 1 } } }
+"""
+
+
+def test_a_part_of_the_net_takes_shapes_that_the_rest_cannot(make_net: NetMaker) -> None:
+    """As programs make larger images dream: they end before the inner products."""
+    net = make_net(IMAGES)
+    engine = Layerwise(net)
+    x = net.blobs["x"]
+    x.reshape(1, 1, 6, 4)
+    x.data[...] = 1
+    engine.forward(end=1)
+    assert net.blobs["pool"].data.tolist() == [[[[1, 1]] * 3]]
+    net.blobs["pool"].diff[...] = 4
+    engine.backward(start=1)
+    assert (x.diff == 1).all()
+    for run in (engine.forward, engine.backward):
+        with pytest.raises(NetError, match=r'"ip" .*the weights take 4 inputs'):
+            run()
+
+    x.reshape(1, 1, 4, 4)  # as at first
+    x.data[...] = 2
+    engine.forward()
+    assert net.blobs["pool"].data.shape == (1, 1, 2, 2)
+    assert net.blobs["ip"].data.tolist() == [[8]]
+
+
+def test_layers_left_out_follow_a_new_shape_later(make_net: NetMaker) -> None:
+    net = make_net(IMAGES)
+    engine = Layerwise(net)
+    net.blobs["x"].reshape(3, 1, 4, 4)
+    net.blobs["x"].data[...] = 1
+    engine.forward(end=1)
+    assert net.blobs["ip"].shape == (1, 1)
+    engine.forward()
+    assert net.blobs["ip"].data.tolist() == [[4]] * 3

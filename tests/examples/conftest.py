@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -41,8 +42,8 @@ def copy_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CopyExampl
 
 
 @pytest.fixture
-def load_script(tmp_path: Path) -> LoadScript:
-    """Loads a script of the copy, `cifar10/get_data`, as a module."""
+def load_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadScript:
+    """Loads a script of the copy, `cifar10/get_data`, as a module; it finds those beside it."""
 
     def load(name: str) -> ModuleType:
         path = tmp_path / "examples" / name
@@ -50,6 +51,10 @@ def load_script(tmp_path: Path) -> LoadScript:
         spec = spec_from_loader(loader.name, loader)
         assert spec is not None
         module = module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, loader.name, module)
+        monkeypatch.syspath_prepend(path.parent)
+        for beside in path.parent.glob("*.py"):  # not those of another copy
+            monkeypatch.delitem(sys.modules, beside.stem, raising=False)
         loader.exec_module(module)
         return module
 

@@ -164,6 +164,7 @@ class Layerwise:
             return
         record = self._records.get(i)
         if record is None or record.passes != net.passes:
+            self._reshape_layer(i, self._steps[i])
             record = self._records[i] = self._record(i, again=True)
         made = [(t, net.blobs[n]) for t, n in zip(record.tops, node.tops, strict=True)
                 if t.requires_grad]  # fmt: skip
