@@ -31,6 +31,10 @@ def test_the_mean_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / package)
     with pytest.raises(DataError, match=r"the mean image of ImageNet is not there: .*_mean\.npy"):
         read_mean(preprocessing.MEAN)
+    Path("data/ilsvrc12").mkdir(parents=True)
+    fetched = Path(preprocessing.FETCHED_MEAN)  # by `caffe download ilsvrc12`
+    fetched.write_bytes(from_array(MEAN[None] + 1).SerializeToString())
+    np.testing.assert_array_equal(read_mean(preprocessing.MEAN), MEAN + 1)
     Path("caffe/imagenet").mkdir(parents=True)
     np.save(preprocessing.MEAN, MEAN)
     monkeypatch.chdir("/")

@@ -19,7 +19,10 @@ from moka.schema.blobproto import to_array
 from moka.schema.text import PathLike
 
 MODEL = "models/bvlc_reference_caffenet"
-MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules, if it was fetched
+MEAN = (
+    "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules, if somebody put it there
+)
+FETCHED_MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"  # the same, by `caffe download ilsvrc12`
 FLAGS = (
     Flag("model_def", f"{MODEL}/deploy.prototxt", "Model definition file."),
     Flag(
@@ -85,14 +88,7 @@ def read_mean(file: PathLike) -> NDArray[Any]:
         DataError: the file is missing, or holds something else.
         SchemaError: a BlobProto that cannot be read.
     """
-    path = Path(file)
-    if str(file) == MEAN:
-        path = Path(str(importlib.resources.files("caffe"))).parent / MEAN
-        if not path.exists():
-            raise DataError(
-                f"the mean image of ImageNet is not there: {path}.",
-                advice="Fetch it, or give another with --mean_file, or --mean_file '' for none.",
-            )
+    path = _mean_of_imagenet() if str(file) == MEAN else Path(file)
     if path.suffix == ".npy":
         return read_array(path)
     mean = to_array(read_binary(path, caffe_pb2.BlobProto))
@@ -101,6 +97,18 @@ def read_mean(file: PathLike) -> NDArray[Any]:
     raise DataError(
         f"a mean file holds one image (1, channels, height, width), found shape {mean.shape}.",
         file=file,
+    )
+
+
+def _mean_of_imagenet() -> Path:
+    beside = Path(str(importlib.resources.files("caffe"))).parent / MEAN
+    for path in (beside, Path(FETCHED_MEAN)):
+        if path.exists():
+            return path
+    raise DataError(
+        f"the mean image of ImageNet is not there: neither {beside} nor {FETCHED_MEAN}.",
+        advice="Fetch it with `caffe download ilsvrc12`, or give another with --mean_file, or"
+        " --mean_file '' for none.",
     )
 
 
