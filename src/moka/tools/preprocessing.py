@@ -19,9 +19,7 @@ from moka.schema.blobproto import to_array
 from moka.schema.text import PathLike
 
 MODEL = "models/bvlc_reference_caffenet"
-MEAN = (
-    "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules, if somebody put it there
-)
+MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules
 FETCHED_MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"  # the same, by `caffe download ilsvrc12`
 FLAGS = (
     Flag("model_def", f"{MODEL}/deploy.prototxt", "Model definition file."),
