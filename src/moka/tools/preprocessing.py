@@ -91,7 +91,8 @@ def read_mean(file: PathLike) -> NDArray[Any]:
         if not path.exists():
             raise DataError(
                 f"the mean image of ImageNet is not there: {path}.",
-                advice="Fetch it, or give another with --mean_file, or --mean_file '' for none.",
+                advice="Give another with --mean_file (`caffe download ilsvrc12` fetches"
+                " data/ilsvrc12/imagenet_mean.binaryproto), or --mean_file '' for none.",
             )
     if path.suffix == ".npy":
         return read_array(path)
