@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from moka.files import write_atomically
+from moka.files import check_writable, write_atomically
 
 
 def test_a_new_file(tmp_path: Path) -> None:
@@ -63,3 +63,11 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a[1]", lambda file: file.write(b"x"))
     gone = {name for name, path in left.items() if not path.exists()}
     assert gone == {f"a[1].{ended.pid}"}
+
+
+def test_whether_a_file_can_be_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError) as caught:
+        check_writable(tmp_path / "gone" / "a")
+    assert caught.value.filename == str(tmp_path / "gone" / "a")

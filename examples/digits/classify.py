@@ -21,8 +21,12 @@ SHADES = " .:-=+*#%@"
 
 
 def main() -> None:
-    index = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    records = list(islice(LmdbStore(HERE / "digits_test_lmdb").read(index), 1))
+    index = sys.argv[1] if len(sys.argv) > 1 else "0"
+    if not index.isdecimal():
+        sys.exit(f"classify: INDEX is the number of a held-out digit, from 0; found {index!r}")
+    if not MODEL.exists():
+        sys.exit(f"classify: there is no {MODEL} yet: `make digits` trains it")
+    records = list(islice(LmdbStore(HERE / "digits_test_lmdb").read(int(index)), 1))
     if not records:
         sys.exit(f"classify: there is no held-out digit number {index}")
     record = datum.parse(records[0][1])

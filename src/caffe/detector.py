@@ -64,7 +64,7 @@ class Detector(Net):
         if 2 * self.context_pad >= min(height, width):
             raise UsageError(
                 f"context_pad {context_pad} on each side leaves nothing of a crop of"
-                f" {height} x {width}."
+                f" {height} x {width}. Give a smaller one."
             )
         self.crop_mean = self._mean_of_images(name)
 

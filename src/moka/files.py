@@ -6,9 +6,22 @@ import contextlib
 import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError with the file's name unless a file can be made there.
+
+    For what is written after long work, which would be lost otherwise.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix=".moka-"):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:

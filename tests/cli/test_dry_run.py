@@ -37,7 +37,8 @@ def test_what_the_run_is_and_takes(caffe: Caffe, flag: str) -> None:
     run = caffe(*TRAIN, flag)
     assert (run.code, run.messages("E") + run.messages("F")) == (0, [])
     assert everything() == before
-    assert run.out.count("small: 119 parameters") == 2  # trained, tested
+    assert run.out.count("small (TRAIN): 119 parameters") == 1
+    assert run.out.count("small (TEST): 119 parameters") == 1
     for part in ("data 4x1x6x6, label 4", "accuracy scalar", "InnerProduct"):
         assert part in run.out
     rows = re.findall(r"^  (\S.*?) {2,}(.+)$", run.out, re.MULTILINE)

@@ -30,7 +30,9 @@ def shown(net: Net) -> str:
 
 def test_net_table(make_net: NetMaker) -> None:
     text = shown(make_net(NET))
-    assert "two: 2,800 parameters, 0.0 MB; 0.2 M multiply-adds; data" in " ".join(text.split())
+    assert "two (TEST): 2,800 parameters, 0.0 MB; 0.2 M multiply-adds; data" in " ".join(
+        text.split()
+    )
     rows = [
         [cell.strip() for cell in line.strip("│").split("│")]
         for line in text.splitlines()

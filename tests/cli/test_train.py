@@ -177,7 +177,7 @@ def test_on_a_terminal(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.messages() == []  # not one line of glog's
     shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", run.err)
     for part in (
-        "small: 119 parameters",
+        "small (TRAIN): 119 parameters",
         "Convolution",
         "iteration      2  saved snap_iter_2.caffemodel",
         "iteration      4  test  accuracy = ",

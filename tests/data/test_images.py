@@ -141,8 +141,19 @@ def test_an_empty_list(tmp_path: Path, content: str, says: str) -> None:
 
 
 def test_a_missing_list(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"list\.txt: No such file or directory\. It is"):
+    with pytest.raises(DataError, match=r"list\.txt: No such file .*a folder with a subfolder"):
         read_list(tmp_path / "list.txt")
+
+
+def test_a_list_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = tmp_path / "list.txt"
+    source.write_text("a.png 1\nb.png\n\nc d.png x\n")
+    with caplog.at_level("WARNING", "moka"):
+        assert read_list(source) == [("a.png", 1, 1), ("b.png", 0, 2), ("c d.png", 0, 4)]
+    assert caplog.messages == [
+        f'{source}: line 2, "b.png", does not end with a blank and an integer label, so its label'
+        " is 0; there are 2 such lines."
+    ]
 
 
 COUNT = 6

@@ -117,8 +117,9 @@ def test_smooth() -> None:
 
 
 def test_another_form() -> None:
-    with pytest.raises(UsageError, match=r"a net is drawn into .*\.png.*, not '\.xyz'"):
+    with pytest.raises(UsageError, match=r"a net is drawn into .*\.png.*, not '\.xyz'") as caught:
         draw(drawing(), "xyz")
+    assert str(caught.value).count(".raw,") == 1
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

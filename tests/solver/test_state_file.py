@@ -58,7 +58,7 @@ def test_without_what_only_moka_knows(state: caffe_pb2.SolverState) -> None:
     [
         (None, r"File not found: s\.solverstate"),
         (b"\xff\xff", r"s\.solverstate: .*SolverState.*truncated"),
-        (b"", r"s\.solverstate: .*no iteration and no model"),
+        (b"", r"s\.solverstate: .*no iteration and no model.*\.caffemodel\) go to --weights"),
         (caffe_pb2.SolverState(iter=3).SerializeToString(), "no iteration and no model"),
         (caffe_pb2.SolverState(learned_net="m").SerializeToString(), "no iteration and no model"),
     ],

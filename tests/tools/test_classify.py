@@ -134,11 +134,12 @@ def test_best() -> None:
     [
         (["gone.jpg", "x", *ARGV[2:]], "gone.jpg: No such file or directory."),
         (["labels.txt", "x", *ARGV[2:]], "labels.txt: the image cannot be decoded."),
+        ([ARGV[0], "gone/x", *ARGV[2:]], "gone/x.npy: No such file or directory."),
         ([*ARGV, "--images_dim", "9"], "--images_dim is height,width, found '9'."),
         ([*ARGV, "--images_dim", "3,9"], "a crop of 6 x 5 is larger than the image, 3 x 9."),
         ([*ARGV, "--model_def", "gone"], "Could not open file gone"),
         ([*ARGV, "--mean_file", "gone.npy"], "gone.npy: No such file"),
-        (ARGV[:1], "2 arguments are needed, 1 were given."),
+        (ARGV[:1], "2 arguments are needed, 1 was given."),
     ],
 )
 def test_one_sentence(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:

@@ -224,6 +224,13 @@ def test_it_tells_of_every_thousand(
     assert sum("Processed" in line for line in said) == 2
 
 
+def test_a_height_without_a_width(run: Callable[..., Run]) -> None:
+    write_list("color.png 0")
+    said = run("-resize_height=2", "img/", "list", "db").messages
+    assert "W -resize_height and -resize_width go together: no image is resized." in said
+    assert records()[0][1].height == 5
+
+
 def test_sizes_are_checked(run: Callable[..., Run]) -> None:
     write_list("color.png 0", "gray.png 1")
     assert run("-check_size", "img/", "list", "db").code == 0

@@ -142,6 +142,7 @@ def test_head_shows_all_labels(db: Callable[..., Run]) -> None:
     record.labels.extend([2, 0.5])
     write([record])
     assert db("head", "db").lines[0].split()[1:3] == ["2,", "0.5"]
+    assert "labels   1 different; of 2 a record the first is counted" in db("info", "db").lines
 
 
 def test_head_on_a_sheet(db: Callable[..., Run]) -> None:
@@ -212,7 +213,7 @@ def test_verify_what_is_whole(db: Callable[..., Run]) -> None:
         (["head", "-n", "1", "-o", "gone/x.png", "db"], "gone/x.png: No such file or directory."),
         (["hed", "db"], 'Unknown action: hed. Did you mean "head"?'),
         (["remove", "db"], "Unknown action: remove. Known are info, head, verify."),
-        (["info"], "2 arguments are needed, 1 were given."),
+        (["info"], "2 arguments are needed, 1 was given."),
     ],
 )
 def test_bad_input(db: Callable[..., Run], argv: list[str], says: str) -> None:

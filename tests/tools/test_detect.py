@@ -98,6 +98,7 @@ def test_selective_search(
         (["names.txt", "o.h5", "--crop_mode", "list"], "names.txt names images alone, but"),
         (["windows.csv", "o.h5", "--crop_mode", "x"], "--crop_mode is list or selective_search"),
         (["windows.csv", "o.txt"], "the output file ends in .csv or .h5, found 'o.txt'."),
+        (["windows.csv", "gone/o.h5"], "gone/o.h5: No such file or directory."),
         (["a.png", "o.h5"], "Unknown input file type: 'a.png' does not end in .txt, .csv or .h5."),
         (["gone.csv", "o.h5"], "gone.csv: No such file or directory."),
         (["gone.txt", "o.h5"], "gone.txt: No such file or directory."),

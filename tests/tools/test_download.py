@@ -224,7 +224,9 @@ def test_servers_that_do_not_help(server: Server) -> None:
         fetch(Remote("x", url), Path("x"))
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match=r"the server cannot be reached \(.*refused.*by hand\.$"):
+    with pytest.raises(
+        DataError, match=r"the server cannot be reached \(.*refused.*put it into /.* by hand\.$"
+    ):
         fetch(Remote("x", url), Path("x"))
     with pytest.raises(DataError, match="only http and https"):
         fetch(Remote("x", "file:///etc/passwd"), Path("x"))

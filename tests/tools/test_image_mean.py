@@ -139,6 +139,7 @@ def test_images_of_different_sizes(
         (["bad"], 'bad: record "00000003": the record is not a Datum'),
         (["-backend=sql", "db"], "Unknown db backend sql."),
         (["db", "gone/mean"], "gone/mean: No such file or directory."),
+        (["bad", "gone/mean"], "gone/mean: No such file or directory."),  # before the work
     ],
 )
 def test_bad_input(messages: Messages, argv: list[str], says: str) -> None:

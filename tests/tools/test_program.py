@@ -48,7 +48,13 @@ def test_too_few_or_too_many(calls: list[Call], messages: Messages, argv: list[s
     assert not calls
     said = messages()
     assert said[:4] == ["copy_it: Copies", "things.", "Usage:", "    copy_it [FLAGS] FROM TO [HOW]"]
-    assert said[-1] == f"F 2 to 3 arguments are needed, {len(argv)} were given."
+    were = "was" if len(argv) == 1 else "were"
+    assert said[-1] == f"F 2 to 3 arguments are needed, {len(argv)} {were} given."
+
+
+def test_one_is_singular(messages: Messages) -> None:
+    assert Program("show", "Shows.", "FILE").run(lambda words, flags: None, []) == 1
+    assert messages()[-1] == "F 1 argument is needed, 0 were given."
 
 
 def test_help(calls: list[Call], capsys: pytest.CaptureFixture[str]) -> None:

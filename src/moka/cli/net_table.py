@@ -7,13 +7,15 @@ from rich.text import Text
 
 from moka.cost import multiply_adds
 from moka.net import Net, parameter_count
+from moka.schema import caffe_pb2
 
 
 def net_table(net: Net) -> Table:
-    """Layers with their shapes and parameters."""
+    """Layers with their shapes and parameters; the title names the phase."""
     memory = net.memory
     title = Text(
-        f"{net.name}: {parameter_count(net):,} parameters, {memory.parameters / 1e6:,.1f} MB;"
+        f"{net.name} ({caffe_pb2.Phase.Name(net.graph.phase)}):"
+        f" {parameter_count(net):,} parameters, {memory.parameters / 1e6:,.1f} MB;"
         f" {multiply_adds(net) / 1e6:,.1f} M multiply-adds;"
         f" data {memory.data / 1e6:,.1f} MB in training, {memory.peak / 1e6:,.1f} MB in testing"
     )

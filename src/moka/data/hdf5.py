@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +76,10 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
     except (OSError, RuntimeError) as error:  # h5py has both for broken files
         number = getattr(error, "errno", None)
         fact = os.strerror(number) if number else str(error)
-        raise DataError(f"Failed opening HDF5 file: {fact}.", file=file) from None
+        advice = (
+            "Relative names start at the current directory." if number == errno.ENOENT else None
+        )
+        raise DataError(f"Failed opening HDF5 file: {fact}.", file=file, advice=advice) from None
 
 
 def _check(datasets: Mapping[str, Any]) -> None:

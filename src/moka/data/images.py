@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,15 @@ from moka.data.datum import Image, decode_image
 from moka.data.order import numbers
 from moka.errors import DataError
 
+log = logging.getLogger("moka")
+
 PathLike = str | os.PathLike[str]
 Decode = Callable[[bytes], Image]  # an image file's bytes to (C, H, W); raises DataError
+LIST_ADVICE = "It is a text file with the path and the label of an image on each line."
+SOURCE_ADVICE = (
+    "`source` is a list (the path and the label of an image on each line), a folder with a"
+    " subfolder for each class, or tar files; relative names start at the current directory."
+)
 SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
@@ -92,8 +100,29 @@ def parse_line(line: str) -> tuple[str, int]:
     return path if blank else line, int(digits[1]) if digits else 0
 
 
-def read_lines(source: PathLike) -> list[str]:
+def warn_of_odd_labels(source: PathLike, lines: Sequence[str]) -> None:
+    """Say which line of a list is the first without an integer label, and how many there are.
+
+    `parse_line` takes what it finds there for a label, as BVLC Caffe does, most often 0.
+    """
+    odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
+    if not odd:
+        return
+    log.warning(
+        '%s: line %d, "%s", does not end with a blank and an integer label, so its label is %d%s.',
+        source,
+        odd[0] + 1,
+        lines[odd[0]],
+        parse_line(lines[odd[0]])[1],
+        f"; there are {len(odd)} such lines" if len(odd) > 1 else "",
+    )
+
+
+def read_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str]:
     """The lines of a list file, empty ones too; bytes that are not UTF-8 come back by os.fsencode.
+
+    Args:
+        advice: what to do if there is no such file.
 
     Raises:
         DataError: missing, or without a line that is not empty.
@@ -101,11 +130,7 @@ def read_lines(source: PathLike) -> list[str]:
     try:
         text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise DataError(
-            f"{error.strerror}.",
-            file=source,
-            advice="It is a text file with the path and the label of an image on each line.",
-        ) from None
+        raise DataError(f"{error.strerror}.", file=source, advice=advice) from None
     lines = text.removesuffix("\n").split("\n")
     if not any(lines):
         raise DataError("File is empty: the list names no image.", file=source)
@@ -115,10 +140,14 @@ def read_lines(source: PathLike) -> list[str]:
 def read_list(source: PathLike) -> list[Labelled]:
     """The images in a list file: on each line a path, one blank, and a label.
 
+    Lines without an integer label are warned of.
+
     Raises:
         DataError: missing or empty.
     """
-    return [Labelled(*parse_line(line), k) for k, line in enumerate(read_lines(source), 1) if line]
+    lines = read_lines(source, advice=SOURCE_ADVICE)
+    warn_of_odd_labels(source, lines)
+    return [Labelled(*parse_line(line), k) for k, line in enumerate(lines, 1) if line]
 
 
 class ImageFiles:

@@ -93,12 +93,16 @@ class Transform:
         """
         c, h, w = self.augment.least_shape(image)
         if self.crop > min(h, w):
-            raise DataError(f"crop_size {self.crop} is larger than the image ({h} x {w}).")
+            raise DataError(
+                f"crop_size {self.crop} is larger than the image ({h} x {w}).",
+                advice="Lower crop_size, or enlarge the images (resize_short_side).",
+            )
         if self.mean_image is not None and self.mean_image.shape != (c, h, w):
             raise DataError(
                 f"the mean in {self.mean_file} is for images of {self.mean_image.shape}, this one"
                 f" is {(c, h, w)}.",
-                advice="Make the mean from these images (compute_image_mean).",
+                advice="Make the mean from these images (compute_image_mean), or give mean_value"
+                " instead, as for images of many sizes.",
             )
         if len(self.mean_values) not in (0, 1, c):
             raise DataError(

@@ -47,7 +47,7 @@ def draw(drawing: Drawing, form: str) -> bytes:
     picture = figure(drawing)
     known = picture.canvas.get_supported_filetypes()
     if form not in known:
-        endings = ", ".join(f".{each}" for each in (*known, *TEXT_FORMS))
+        endings = ", ".join(f".{each}" for each in dict.fromkeys((*known, *TEXT_FORMS)))
         raise UsageError(f"a net is drawn into {endings}, not '.{form}'.")
     import matplotlib
 

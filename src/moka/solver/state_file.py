@@ -31,7 +31,11 @@ def read_state(file: PathLike) -> caffe_pb2.SolverState:
         except SchemaError as error:
             raise SolverError(error.message, file=error.file, advice=error.advice) from None
     if not state.HasField("iter") or not state.learned_net:
-        raise SolverError("this file names no iteration and no model: it is no state.", file=file)
+        raise SolverError(
+            "this file names no iteration and no model: it is no state.",
+            file=file,
+            advice="A state ends in .solverstate; weights (.caffemodel) go to --weights.",
+        )
     return state
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import caffe
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
-from moka.files import write_atomically
+from moka.files import check_writable, write_atomically
 from moka.schema.text import PathLike
 from moka.tools import preprocessing
 from moka.tools.program import Program
@@ -151,6 +151,8 @@ def _classify(words: list[str], flags: dict[str, Any]) -> None:
     size = preprocessing.integers(flags["images_dim"], "images_dim")
     if len(size) != 2 or min(size) < 1:
         raise UsageError(f"--images_dim is height,width, found '{flags['images_dim']}'.")
+    file = output if output.endswith(".npy") else f"{output}.npy"
+    check_writable(file)
     gray = flags["force_grayscale"]
     if gray:
         flags = {**flags, "channel_swap": ""}
@@ -168,5 +170,4 @@ def _classify(words: list[str], flags: dict[str, Any]) -> None:
                 print(f"{name}:")
             print([(label, f"{score:.5f}") for label, score in best(row.ravel(), labels)])
     print(f"Saving results into {output}")
-    file = output if output.endswith(".npy") else f"{output}.npy"
     write_atomically(file, lambda opened: np.save(opened, scores))

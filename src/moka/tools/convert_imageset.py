@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -23,6 +22,7 @@ from moka.data.images import (
     parse_line,
     read_file,
     read_lines,
+    warn_of_odd_labels,
 )
 from moka.data.store import make_store
 from moka.errors import DataError, UsageError
@@ -144,7 +144,7 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
             error.message = f"line {number}: {error.message}"
             raise error.at(file=source) from None
     if not label_count:
-        _warn_of_odd_labels(source, lines, parsed)
+        warn_of_odd_labels(source, lines)
     return parsed
 
 
@@ -162,20 +162,6 @@ def _several(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
             f'"{line}" is not a path and {count} number{"s" * (count > 1)}, with blanks between.'
         )
     return path, int(labels[0]), labels
-
-
-def _warn_of_odd_labels(source: PathLike, lines: list[str], parsed: list[Line]) -> None:
-    odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
-    if not odd:
-        return
-    log.warning(
-        '%s: line %d, "%s", does not end with a blank and an integer label, so its label is %d%s.',
-        source,
-        odd[0] + 1,
-        lines[odd[0]],
-        parsed[odd[0]].label,
-        f"; there are {len(odd)} such lines" if len(odd) > 1 else "",
-    )
 
 
 class Converted(NamedTuple):
@@ -227,6 +213,8 @@ def convert_imageset(
         log.info("Shuffling data")
         lines = [lines[i] for i in np.random.default_rng(seed).permutation(len(lines))]
     log.info("A total of %d images.", len(lines))
+    if bool(form.height) != bool(form.width):
+        log.warning("-resize_height and -resize_width go together: no image is resized.")
     if form.encode_type and not form.encoded:
         log.info("encode_type specified, assuming encoded=true.")
 

@@ -41,6 +41,7 @@ class Survey:
         kinds: "raw", "float", "encoded" or "broken": how many records.
         shapes: (C, H, W) to how many records; of encoded ones only the first SAMPLE.
         labels: label to how many records; those without one are not in it.
+        several: the most labels that a record has in `Datum.labels`; 0: one each, in `Datum.label`.
     """
 
     backend: str
@@ -49,6 +50,7 @@ class Survey:
     kinds: Counter[str] = field(default_factory=Counter)
     shapes: Counter[Shape] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
+    several: int = 0
 
 
 def survey(store: Store) -> Survey:
@@ -69,6 +71,7 @@ def survey(store: Store) -> Survey:
             found.kinds[kind] += 1
             if record.HasField("label"):
                 found.labels[record.label] += 1
+            found.several = max(found.several, len(record.labels))
     return found
 
 
@@ -126,7 +129,9 @@ def info(database: str, flags: dict[str, Any]) -> None:
     _more(len(found.shapes))
     broken = found.kinds["broken"]
     unlabelled = found.entries - broken - found.labels.total()
-    print(f"labels   {len(found.labels)} different{f', {unlabelled} without' * bool(unlabelled)}")
+    without = f", {unlabelled} without" * bool(unlabelled)
+    several = f"; of {found.several} a record the first is counted" * bool(found.several)
+    print(f"labels   {len(found.labels)} different{without}{several}")
     most = max(found.labels.values(), default=0)
     for label, count in sorted(found.labels.items())[:LISTED]:
         print(f"{count:>10}  {label:<6} {'#' * round(BAR * count / most)}")

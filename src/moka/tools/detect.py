@@ -10,6 +10,7 @@ from typing import Any
 import caffe
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
+from moka.files import check_writable
 from moka.schema.text import PathLike
 from moka.tools import preprocessing
 from moka.tools.program import Program
@@ -104,6 +105,7 @@ def _detect(words: list[str], flags: dict[str, Any]) -> None:
         raise UsageError(f"--crop_mode is list or selective_search, found '{flags['crop_mode']}'.")
     if Path(output).suffix.lower() not in SUFFIXES:
         raise UsageError(f"the output file ends in .csv or .h5, found '{output}'.")
+    check_writable(output)
     search = (flags["crop_mode"] or ("list", "selective_search")[source.endswith(".txt")]) != "list"
     net = preprocessing.open_net(caffe.Detector, flags, context_pad=flags["context_pad"])
     print("Loading input...", flush=True)

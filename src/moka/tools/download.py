@@ -166,9 +166,13 @@ def fetch(remote: Remote, target: Path) -> None:
     try:
         _fetch_rest(remote, part)
     except urllib.error.HTTPError as error:
-        raise _failed(remote, f"the server answers {error.code} {error.reason}") from None
+        raise _failed(
+            remote, target.parent, f"the server answers {error.code} {error.reason}"
+        ) from None
     except urllib.error.URLError as error:
-        raise _failed(remote, f"the server cannot be reached ({error.reason})") from None
+        raise _failed(
+            remote, target.parent, f"the server cannot be reached ({error.reason})"
+        ) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _broken_off(remote, part, str(error) or type(error).__name__) from None
     found = sha1_of(part)
@@ -214,7 +218,7 @@ def _fetch_rest(remote: Remote, part: Path) -> None:
 def _reply(remote: Remote, part: Path) -> Iterator[Any]:
     """The server's answer: the file, or the rest of it; None if `part` is all there is."""
     if not remote.url.startswith(("http://", "https://")):
-        raise _failed(remote, "only http and https are known here")
+        raise _failed(remote, part.parent, "only http and https are known here")
     request = urllib.request.Request(remote.url, headers={"User-Agent": "moka"})
     have = part.stat().st_size if part.exists() else 0
     if have:
@@ -236,10 +240,10 @@ def _reply(remote: Remote, part: Path) -> Iterator[Any]:
         yield None
 
 
-def _failed(remote: Remote, fact: str) -> DataError:
+def _failed(remote: Remote, folder: Path, fact: str) -> DataError:
     return DataError(
         f"{remote.url} cannot be fetched: {fact}.",
-        advice=f"If you find {remote.name} elsewhere, put it into the folder by hand.",
+        advice=f"If you find {remote.name} elsewhere, put it into {folder.absolute()} by hand.",
     )
 
 

@@ -17,6 +17,7 @@ from moka.data.datum import parse
 from moka.data.records import DatumRecords, Record
 from moka.data.store import PathLike, Store, check_backend, open_store
 from moka.errors import DataError
+from moka.files import check_writable
 from moka.report.progress import progress
 from moka.schema import caffe_pb2, write_binary
 from moka.tools.program import Program
@@ -99,7 +100,10 @@ def compute_image_mean(database: PathLike, output: PathLike | None = None) -> Me
         DataError: a database that is missing, empty or broken; images of different sizes.
         OSError: the file cannot be written.
     """
-    mean = image_mean(open_store(database))
+    store = open_store(database)
+    if output:
+        check_writable(output)
+    mean = image_mean(store)
     if output:
         log.info("Write to %s", output)
         write_binary(output, mean_blob(mean))

@@ -84,7 +84,9 @@ class Program:
         if not needed <= len(words) <= len(wanted):
             print(self.usage(), file=sys.stderr)
             number = f"{needed} to {len(wanted)}" if needed < len(wanted) else f"{needed}"
-            raise UsageError(f"{number} arguments are needed, {len(words)} were given.")
+            are = "argument is" if number == "1" else "arguments are"
+            were = "was" if len(words) == 1 else "were"
+            raise UsageError(f"{number} {are} needed, {len(words)} {were} given.")
         with log_to_file(values["log_dir"], self.name.replace(" ", "_")):
             function(words, values)
 
