@@ -9,6 +9,7 @@ five classes that the net finds most probable.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +28,14 @@ MODEL = HERE / "cifar10_quick_iter_5000.caffemodel"
 SIDE = 32  # pixels
 
 
-def main(argv: Sequence[str] = ()) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("image", nargs="?")
+    given = parser.parse_args(argv)
     classes = sorted(folder.name for folder in (IMAGES / "test").glob("*"))
     try:
-        path = argv[0] if argv else str(min((IMAGES / "test" / "frog").glob("*"), default=IMAGES))
+        path = given.image or min((IMAGES / "test" / "frog").glob("*"), default=IMAGES)
         image = read_image(path, color=True, height=SIDE, width=SIDE)
         mean = to_array(read_binary(HERE / "mean.binaryproto", caffe_pb2.BlobProto))
         net = moka.load(HERE / "cifar10_quick.prototxt", MODEL)
@@ -46,4 +51,4 @@ def main(argv: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -15,6 +15,7 @@ lays them out in a plane by t-SNE, coloured by digit. The extraction by hand is
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -72,4 +73,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    form = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=form).parse_args()
     main()

@@ -6,6 +6,7 @@ python examples/siamese/embed.py [WEIGHTS]      default: mnist_siamese_iter_5000
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +22,18 @@ MNIST = HERE.parent / "mnist" / "data"
 MODEL = HERE / "mnist_siamese_iter_50000.caffemodel"
 
 
-def main(argv: Sequence[str] = ()) -> None:
-    weights = Path(argv[0]) if argv else MODEL
+def main(argv: Sequence[str] | None = None) -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("weights", nargs="?", type=Path, default=MODEL)
+    given = parser.parse_args(argv)
+    if not (MNIST / "t10k-images-idx3-ubyte").exists():
+        sys.exit("embed.py: there is no MNIST yet: run examples/mnist/get_data first.")
     try:
         images, digits = read_digits(
             MNIST / "t10k-images-idx3-ubyte", MNIST / "t10k-labels-idx1-ubyte"
         )
-        net = moka.load(HERE / "mnist_siamese.prototxt", weights)
+        net = moka.load(HERE / "mnist_siamese.prototxt", given.weights)
         with torch.no_grad():
             places = net(data=torch.tensor(images)[:, None] / 256)["feat"]
         picture = HERE / "embedding.png"
@@ -44,4 +50,4 @@ def main(argv: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -202,7 +202,7 @@ def test_training_and_pictures(
     assert [value.tolist() for value in deployed.state_dict().values()] == values
     if net == "quick":
         weights.rename(example / "cifar10_quick_iter_5000.caffemodel")
-        load_script("cifar10/look.py").main()
+        load_script("cifar10/look.py").main([])
         for name in ("filters", "feature_maps", "guesses"):
             assert (example / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -64,6 +64,8 @@ def test_what_is_missing_is_said(
     copy_examples("siamese")
     with pytest.raises(SystemExit, match=r"run examples/mnist/get_data first\.$"):
         load_script("siamese/make_data.py").main()
+    with pytest.raises(SystemExit, match=r"run examples/mnist/get_data first\.$"):
+        load_script("siamese/embed.py").main([])
     write_mnist("t10k", 3)
     with pytest.raises(SystemExit, match=r"File not found: .*mnist_siamese_iter_50000\.caffemodel"):
-        load_script("siamese/embed.py").main()
+        load_script("siamese/embed.py").main([])
