@@ -18,7 +18,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     For what is written after long work, which would be lost otherwise.
     """
     try:
-        with tempfile.NamedTemporaryFile(dir=Path(path).parent, prefix=".moka-"):
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", prefix=".moka-"):
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None

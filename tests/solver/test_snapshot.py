@@ -16,7 +16,7 @@ from moka.solver.snapshot import (
     averaged_name,
     averaged_of,
     best_names,
-    check_writable,
+    check_prefix,
     file_names,
     latest_state,
     load_history,
@@ -124,7 +124,7 @@ def test_the_last_snapshots_stay(make_solver: SolverMaker) -> None:
 @pytest.mark.parametrize("prefix", ["snap", "out/snap"])
 def test_writable_folders_stay_empty(prefix: str) -> None:
     Path("out").mkdir()
-    check_writable(prefix)
+    check_prefix(prefix)
     assert os.listdir() == ["out"]
     assert os.listdir("out") == []
 
@@ -136,7 +136,7 @@ def test_writable_folders_stay_empty(prefix: str) -> None:
 def test_folders_that_cannot_be_written(prefix: str, says: str) -> None:
     Path("a_file").touch()
     with pytest.raises(SolverError, match=says):
-        check_writable(prefix)
+        check_prefix(prefix)
 
 
 def test_what_a_snapshot_holds(make_solver: SolverMaker) -> None:

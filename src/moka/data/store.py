@@ -69,6 +69,11 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
     return store
 
 
+def known_count(store: Store) -> int | None:
+    """How many records there are, where that is known without reading all."""
+    return len(store) if store.backend == "lmdb" else None
+
+
 WRITERS: dict[str, type[RecordWriter]] = {"lmdb": LmdbWriter, "leveldb": LevelDbWriter}
 
 

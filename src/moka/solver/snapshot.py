@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import SolverError
+from moka.files import check_writable
 from moka.net import Net
 from moka.schema import blobproto, caffe_pb2
 from moka.schema.text import PathLike
@@ -117,12 +117,10 @@ def snapshot_prefix(config: caffe_pb2.SolverParameter, file: PathLike) -> str:
     return str(Path(prefix) / stem.name) if os.path.isdir(prefix) else prefix
 
 
-def check_writable(prefix: str) -> None:
+def check_prefix(prefix: str) -> None:
     """Raises SolverError unless files can be made where the snapshots go."""
-    folder = os.path.dirname(prefix) or "."
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".moka-"):
-            pass
+        check_writable(prefix)
     except OSError as error:
         raise SolverError(
             f"Cannot write to snapshot prefix '{prefix}': {error.strerror}.",

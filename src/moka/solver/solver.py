@@ -51,7 +51,7 @@ from moka.solver.snapshot import (
     Content,
     averaged_name,
     best_names,
-    check_writable,
+    check_prefix,
     file_names,
     load_history,
     model_of,
@@ -118,7 +118,7 @@ class Solver:
         self.is_root = rank == 0
         saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
         if self.is_root and saves:
-            check_writable(self.prefix)
+            check_prefix(self.prefix)
         self._seed(0)  # nets begin alike on every rank, the order of the data too
         self.listeners = list(listeners)
         self.on_start: list[Callable[[], object]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +25,6 @@ def read_image(file: PathLike, channels: int) -> Image:
     Raises:
         DataError: it cannot be read.
     """
-    import cv2
-
     try:
         image = decode_image(read_file(file))
     except DataError as error:

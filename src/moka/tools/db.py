@@ -15,7 +15,7 @@ from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.records import Record
-from moka.data.store import PathLike, Store, open_store
+from moka.data.store import PathLike, Store, known_count, open_store
 from moka.errors import DataError, MokaError, UsageError, did_you_mean
 from moka.files import write_atomically
 from moka.report.progress import progress
@@ -56,7 +56,7 @@ class Survey:
 def survey(store: Store) -> Survey:
     """Read a database through."""
     found = Survey(store.backend, _disk_bytes(store.path))
-    with progress("records", _count(store)) as show:
+    with progress("records", known_count(store)) as show:
         for _, value in store.read():
             found.entries += 1
             show(found.entries)
@@ -82,7 +82,7 @@ def kind_of(record: caffe_pb2.Datum) -> str:
 
 def broken_records(store: Store) -> Iterator[tuple[str, str]]:
     """Key and fault of each record that a data layer could not read, decoding all of them."""
-    with progress("records", _count(store)) as show:
+    with progress("records", known_count(store)) as show:
         for done, (key, fault) in enumerate(map_ahead(_fault, store.read(), ahead=64), 1):
             show(done)
             if fault:
@@ -96,10 +96,6 @@ def _fault(record: Record) -> tuple[str, str]:
     except MokaError as error:
         return _text(key), str(error)
     return _text(key), ""
-
-
-def _count(store: Store) -> int | None:
-    return len(store) if store.backend == "lmdb" else None  # others would read all to count
 
 
 def _disk_bytes(path: PathLike) -> int:

@@ -15,7 +15,7 @@ from moka.cli.flags import Flag
 from moka.data.ahead import map_ahead
 from moka.data.datum import parse
 from moka.data.records import DatumRecords, Record
-from moka.data.store import PathLike, Store, check_backend, open_store
+from moka.data.store import PathLike, Store, check_backend, known_count, open_store
 from moka.errors import DataError
 from moka.files import check_writable
 from moka.report.progress import progress
@@ -43,9 +43,8 @@ def image_mean(store: Store) -> Mean:
     each = map_ahead if parse(first[1]).encoded else map  # threads only pay for decoding
     sums = each(lambda block: (len(block), _sum(records, block, total.shape)), _blocks(store))
     count = 0
-    known = len(store) if store.backend == "lmdb" else None  # others would read all to count
     log.info("Starting iteration")
-    with progress("images", known) as show:
+    with progress("images", known_count(store)) as show:
         for size, block_sum in sums:
             total += block_sum
             before, count = count, count + size
