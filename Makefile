@@ -30,7 +30,7 @@ $(DATA) &: $(DIGITS)/make_data.py | $(INSTALLED)
 	$(BIN)/python $(DIGITS)/make_data.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from moka.models.model import TRAIN, WEIGHT_AND_BIAS, Model, ilsvrc12, nothing
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 from moka.schema import caffe_pb2
 
 MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moka.models.model import TEST, WEIGHT_AND_BIAS, Model, ilsvrc12, nothing
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 
 # 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj (Table 1 of the paper)
 CHANNELS = {

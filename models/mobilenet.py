@@ -8,7 +8,7 @@ from typing import Any
 
 from moka.models.model import Model, ilsvrc12, softmax_loss_and_top_5
 from moka.models.norm import batch_norm
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 
 # v1: output channels and stride of each depthwise separable convolution (Table 1)
 SEPARABLE = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from moka.net_spec import NetSpec, Top, assign_proto, layers
+from moka.net.spec import NetSpec, Top, assign_proto, layers
 from moka.schema import caffe_pb2
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST

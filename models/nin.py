@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moka.models.model import WEIGHT_AND_BIAS, Model, ilsvrc12
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 
 
 class Stack:

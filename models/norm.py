@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.net_spec import NetSpec, Top, layers
+from moka.net.spec import NetSpec, Top, layers
 
 
 def batch_norm(

@@ -9,7 +9,7 @@ from typing import Any
 
 from moka.models.model import Model, ilsvrc12, softmax_loss_and_top_5
 from moka.models.norm import batch_norm
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 
 # What a block adds to its input: (kernel size, channels as a multiple of the stage's)
 BASIC = ((3, 1), (3, 1))

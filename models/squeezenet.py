@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moka.models.model import Model, ilsvrc12, softmax_loss_and_top_5
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 
 # Channels of squeeze1x1, and of both expand1x1 and expand3x3; whether pooling follows
 FIRES = {

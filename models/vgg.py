@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from moka.models.model import WEIGHT_AND_BIAS, Model, ilsvrc12, softmax_loss_and_top_5
-from moka.net_spec import NetSpec, Top, layers, params
+from moka.net.spec import NetSpec, Top, layers, params
 
 CHANNELS = (64, 128, 256, 512, 512)  # of each block
 FILLED: dict[str, Any] = dict(

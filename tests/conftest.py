@@ -11,6 +11,7 @@ from moka import context
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
 
+pytest_plugins = ["tests.training_runs"]
 NetMaker = Callable[..., Net]
 
 

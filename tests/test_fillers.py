@@ -9,8 +9,7 @@ import torch
 from moka.errors import NetError
 from moka.fillers import FILLERS, constant, fill, filler
 from moka.schema import caffe_pb2, parse_text
-
-Shape = tuple[int, ...]
+from moka.types import Shape
 
 
 def filled(text: str, shape: Shape) -> torch.Tensor:

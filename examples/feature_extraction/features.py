@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 import moka
 from moka import viz
 from moka.data import datum
-from moka.data.store import PathLike, open_store
+from moka.data.store import open_store
 from moka.tools.extract_features import extract_features
+from moka.types import PathLike
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

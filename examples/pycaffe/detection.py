@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import caffe
 import moka
-from moka.report.figures import COLOURS, drawing, save
+from moka.draw.figures import COLOURS, drawing, save
 from moka.tools.classify import read_labels, short_label
 from moka.tools.window_table import WindowTable, read_table, write_table
 

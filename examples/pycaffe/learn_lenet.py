@@ -24,7 +24,7 @@ from caffe import layers as L
 from caffe import params as P
 from caffe.proto import caffe_pb2
 from moka import viz
-from moka.report.figures import drawing, save
+from moka.draw.figures import drawing, save
 
 HERE = Path(__file__).resolve().parent
 MNIST = HERE.parent / "mnist"

@@ -25,7 +25,7 @@ import moka
 from caffe import layers as L
 from caffe.proto import caffe_pb2
 from moka import viz
-from moka.report.figures import drawing, save
+from moka.draw.figures import drawing, save
 
 Image = NDArray[np.float32]  # (H, W, 3), RGB, 0 to 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from caffe import io
 from caffe.net import Net
 from moka.schema import caffe_pb2
-
-Array = NDArray[Any]
+from moka.types import Array
 
 
 def image_transformer(

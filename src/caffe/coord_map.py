@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.net_spec import Function, Top, layers
+from moka.net.spec import Function, Top, layers
 
 Numbers = float | NDArray[Any]
 Map = tuple[int | None, Numbers, Numbers]

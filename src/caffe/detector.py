@@ -11,15 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caffe import io
 from caffe.classifier import image_transformer
 from caffe.net import Net
 from moka.errors import UsageError
 from moka.schema import caffe_pb2
+from moka.types import Array
 
-Array = NDArray[Any]
 Detection = dict[str, Any]  # window, prediction, filename
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from moka.draw import net_drawing
+from moka.draw.net_picture import draw
 from moka.errors import UsageError
 from moka.files import write_atomically
-from moka.report import net_drawing
-from moka.report.net_picture import draw
 from moka.schema import caffe_pb2
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": net_drawing.OTHER, "style": "filled"}

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moka.data import datum as moka_datum
-from moka.data.images import PathLike
 from moka.data.resample import resample
 from moka.errors import DataError, MokaError
 from moka.schema import blobproto, caffe_pb2
+from moka.types import Array, PathLike
 
-Array = NDArray[Any]
 Image = NDArray[np.float32]  # (H, W, K)
 Size = Sequence[int] | NDArray[np.integer[Any]]  # height, width
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.distributed
 
 from caffe.solver import Solver
-from moka.solver.parallel import GradientMean, new_uid
+from moka.parallel.reduce import GradientMean, new_uid
 
 
 def has_nccl() -> bool:

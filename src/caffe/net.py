@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from caffe.contents import NetContents
 from moka import net as moka_net
@@ -18,9 +18,9 @@ from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import MemoryData
 from moka.schema import caffe_pb2
+from moka.types import Floats
 
-Array = NDArray[np.float32]
-Arrays = dict[str, Array]
+Arrays = dict[str, Floats]
 log = logging.getLogger("moka")
 
 
@@ -237,7 +237,7 @@ class Net(NetContents):
             made_diffs.append(_copies(self.backward, diffs, outs[k] if k < len(outs) else {}))
         return self._joined(made, given), self._joined(made_diffs, given)
 
-    def _batch(self, blobs: Mapping[str, Array]) -> Iterator[Arrays]:
+    def _batch(self, blobs: Mapping[str, Floats]) -> Iterator[Arrays]:
         """Arrays of any number of items, in pieces of the net's batch size (the length of its
         first blob), the last one filled up with zeros."""
         if not blobs:
@@ -268,7 +268,7 @@ class Net(NetContents):
             joined[name] = np.concatenate(parts)[:count] if by_item else np.stack(parts)
         return joined
 
-    def set_input_arrays(self, data: Array, labels: Array) -> None:
+    def set_input_arrays(self, data: Floats, labels: Floats) -> None:
         """Let the MemoryData layer in front give these, batch by batch; they are not copied.
 
         Args:
@@ -283,7 +283,7 @@ class Net(NetContents):
             labels = np.ascontiguousarray(labels[:, None, None, None])
         self._set_input_arrays(data, labels)
 
-    def _set_input_arrays(self, data: Array, labels: Array) -> None:
+    def _set_input_arrays(self, data: Floats, labels: Floats) -> None:
         layer = next(iter(self._net.layers), None)
         if not isinstance(layer, MemoryData):
             raise RuntimeError(

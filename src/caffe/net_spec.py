@@ -1,6 +1,6 @@
 """`caffe.net_spec`: nets as programs. `from caffe import layers as L, params as P, NetSpec`."""
 
-from moka.net_spec import (
+from moka.net.spec import (
     Function,
     Layers,
     NetSpec,

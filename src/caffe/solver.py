@@ -9,9 +9,9 @@ from caffe.net import Net, check_file
 from caffe.vectors import NetVec
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2
-from moka.schema.text import PathLike
 from moka.solver import solver as moka_solver
 from moka.solver.config import read_solver
+from moka.types import PathLike
 
 
 class Callbacks(Protocol):

@@ -14,12 +14,23 @@ from moka.errors import MokaError
 
 if TYPE_CHECKING:
     from moka.api import load, train
+    from moka.draw import viz
     from moka.layers.python import TensorLayer as Layer
     from moka.net import Net
     from moka.solver.solver import Solver
     from moka.weights import load_weights, save_weights
 
-__all__ = ["Layer", "MokaError", "Net", "Solver", "load", "load_weights", "save_weights", "train"]
+__all__ = [
+    "Layer",
+    "MokaError",
+    "Net",
+    "Solver",
+    "load",
+    "load_weights",
+    "save_weights",
+    "train",
+    "viz",
+]
 
 __version__ = "0.1.0"
 
@@ -36,6 +47,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import what is used when it is used: reading messages and graphs needs no torch."""
+    if name == "viz":
+        return importlib.import_module("moka.draw.viz")
     if name in _HOMES:
         module, _, attribute = _HOMES[name].rpartition(".")
         return getattr(importlib.import_module(module), attribute)

@@ -9,9 +9,9 @@ import torch
 from moka.net import Net, NetLike, build_net
 from moka.report.records import Listener
 from moka.schema import caffe_pb2
-from moka.schema.text import PathLike
 from moka.solver.config import SolverLike, read_solver
 from moka.solver.solver import Solver
+from moka.types import PathLike
 from moka.weights import load_weights
 
 

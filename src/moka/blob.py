@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moka.errors import NetError
+from moka.types import Shape
 
-Shape = tuple[int, ...]
 CPU = torch.device("cpu")
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from moka.errors import NetError, did_you_mean
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
-Shape = tuple[int, ...]
 Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
 
 FILLERS: dict[str, Filler] = {}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from typing import Any
 
 from moka.errors import MokaError
 from moka.files import write_atomically
+from moka.types import PathLike
 
-PathLike = str | os.PathLike[str]
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import caffe
+from moka.types import Array
 
-Array = NDArray[Any]
 NET = """
 layer { name: "data" type: "Input" top: "data"
   input_param { shape { dim: 4 dim: 3 dim: 4 dim: 5 } } }

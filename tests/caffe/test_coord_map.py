@@ -8,7 +8,7 @@ import pytest
 from caffe import coord_map as cm
 from caffe import layers as L
 from caffe.coord_map import coord_map, coord_map_from_to, crop
-from moka.net_spec import NetSpec, Top
+from moka.net.spec import NetSpec, Top
 
 Numbers = tuple[int | None, list[float], list[float]]
 

@@ -8,12 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import caffe
 from moka.errors import DataError, UsageError
+from moka.types import Array
 
-Array = NDArray[Any]
 NET = """
 layer { name: "data" type: "Input" top: "data"
   input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } } }

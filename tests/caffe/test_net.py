@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import caffe
 from moka.errors import NetError, WeightsError
 from moka.report import glog
+from moka.types import Array
 
 if TYPE_CHECKING:
     from tests.caffe.conftest import NetOpener
-
-Array = NDArray[Any]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from caffe import NetSpec, to_proto
 from caffe import layers as L
 from caffe import params as P
 from caffe.net_spec import Function, Layers, Parameters, Top
-from moka import net_spec
+from moka.net import spec as net_spec
 
 
 def test_the_face_is_mokas() -> None:

@@ -16,14 +16,12 @@ import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
-from numpy.typing import NDArray
 
 import caffe
 from caffe import layers as L
 from caffe import params as P
 from caffe.proto import caffe_pb2
-
-Array = NDArray[Any]
+from moka.types import Array
 
 CLASSIFIER = """
 name: "classifier" force_backward: true

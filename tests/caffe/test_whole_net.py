@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import caffe
 from moka.errors import NetError
+from moka.types import Array
 
-Array = NDArray[Any]
 CLASSES = 5
 NET = """
 name: "classifier" force_backward: true

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[Any]
+from moka.types import Array
+
 DEFAULT = {"rtol": 1e-4, "arel": 2e-5, "floor": 1e-8}  # BVLC sums float32 in another order
 CUDA_FACTOR = 10.0  # a GPU sums in yet another order, and its exp and log have other last bits
 

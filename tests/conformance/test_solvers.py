@@ -12,7 +12,9 @@ import torch
 import caffe
 
 if TYPE_CHECKING:
-    from tests.conformance.conftest import Array, Case
+    from tests.conformance.conftest import Case
+
+    from moka.types import Array
 
 FILES = sorted((Path(__file__).parent / "solvers").glob("*.npz"))
 

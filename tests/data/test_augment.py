@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import colorsys
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.data.augment import Augment, Box, Change, recolor, reshape_image
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text
 
-Array = NDArray[Any]
 IMAGE = np.random.default_rng(3).integers(0, 256, (3, 20, 30), np.uint8)
 
 

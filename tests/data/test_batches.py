@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.data.ahead import THREADS
 from moka.data.batches import (
@@ -30,8 +29,8 @@ from moka.data.feed import Feed
 from moka.data.transform import Transform
 from moka.errors import DataError
 from moka.schema import caffe_pb2, parse_text
+from moka.types import Array
 
-Array = NDArray[Any]
 COUNT = 7
 IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 1, 6, 6), np.uint8)
 

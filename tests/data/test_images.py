@@ -4,12 +4,10 @@ from collections import Counter
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.data.images import (
     ImageList,
@@ -21,8 +19,8 @@ from moka.data.images import (
     resize,
 )
 from moka.errors import DataError
+from moka.types import Array
 
-Array = NDArray[Any]
 IN_COLOR = partial(decode_sized, color=True)
 BGR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.data.resample import b_spline, positions, resample
+from moka.types import Array
 
-Array = NDArray[np.float64]
 IMAGE = np.random.default_rng(5).random((4, 5, 2))
 
 

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, NetError, SchemaError
 from moka.schema import blobproto, caffe_pb2, parse_text, write_binary
+from moka.types import Array
 
-Array = NDArray[Any]
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 2, 7, 6), np.uint8)
 MEAN = np.random.default_rng(2).uniform(0, 255, (2, 7, 6)).astype(np.float32)
 

@@ -9,15 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.data.batches import CursorState
 from moka.data.transform import Transform
 from moka.data.windows import Box, Placement, WindowBatches, place, read_windows
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text
+from moka.types import Array
 
-Array = NDArray[Any]
 Windows = Sequence[tuple[float, ...]]
 BatchMaker = Callable[..., WindowBatches]
 

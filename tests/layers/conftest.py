@@ -6,19 +6,16 @@ Double precision leaves only the formula to be compared, so results agree to abo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from moka.layers import REGISTRY, Layer
 from moka.schema import caffe_pb2, parse_text
+from moka.types import Array, Shape
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
 LayerMaker = Callable[..., Layer]
 Runner = Callable[..., list[Array]]
 GradientCheck = Callable[..., None]

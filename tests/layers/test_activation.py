@@ -14,9 +14,10 @@ from moka.layers.activation import ReLU
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
 
     from moka.layers import Layer
+    from moka.types import Shape
 
 
 def tanh(x: float) -> float:

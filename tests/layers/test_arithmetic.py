@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.errors import NetError
+from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
 
-Array = NDArray[Any]
+    from moka.types import Shape
+
 SHAPE = (2, 3, 2)
 COEFFICIENTS = (1.0, -0.5, 2.0)
 

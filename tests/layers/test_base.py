@@ -11,7 +11,6 @@ from moka.errors import NetError
 from moka.layers.base import (
     BlobSpec,
     Layer,
-    Shape,
     canonical_axis,
     not_negative,
     param,
@@ -20,6 +19,7 @@ from moka.layers.base import (
 )
 from moka.layers.registry import Entry
 from moka.schema import caffe_pb2, parse_text
+from moka.types import Shape
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker

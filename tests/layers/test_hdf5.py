@@ -16,9 +16,10 @@ from moka.layers.hdf5 import HDF5Data
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import LayerMaker, Shape
+    from tests.layers.conftest import LayerMaker
 
     from moka.layers import Layer
+    from moka.types import Shape
 
 
 def write_rows(folder: Path) -> Path:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from moka.errors import DataError, NetError
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Shape
 
 
 def layer_text(fields: str) -> str:

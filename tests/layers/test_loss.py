@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.errors import DataError, NetError
 from moka.schema.blobproto import from_array
+from moka.types import Array
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
 
-Array = NDArray[Any]
+    from moka.types import Shape
 
 
 def softmax_loss(scores: Array, labels: Array, ignored: int | None, mode: str) -> float:

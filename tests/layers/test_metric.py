@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.errors import NetError
+from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import LayerMaker, Runner, Shape
+    from tests.layers.conftest import LayerMaker, Runner
 
-Array = NDArray[Any]
+    from moka.types import Shape
 
 
 @pytest.mark.parametrize("ignored", [None, 2])

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.errors import NetError
+from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
 
     from moka.layers import Layer
-
-Array = NDArray[Any]
+    from moka.types import Shape
 
 
 def lrn(x: Array, *, across: bool, size: int, alpha: float, beta: float, k: float) -> Array:

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.errors import NetError
 from moka.layers.recurrent import lstm_unit
+from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner
 
-Array = NDArray[Any]
+    from moka.types import Shape
+
 T, N, D = 4, 3, 2
 X, CONT = (T, N, 2, 3), (T, N)
 KINDS = ["RNN", "LSTM"]

@@ -9,7 +9,9 @@ import torch
 from moka.errors import DataError, NetError
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Shape, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Shape
 
 
 def test_split_hands_on_the_same_memory(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.errors import DataError, NetError
 from moka.layers.source import MemoryData, Source
 from moka.schema import caffe_pb2
+from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import LayerMaker, Shape
+    from tests.layers.conftest import LayerMaker
 
-Array = NDArray[Any]
+    from moka.types import Shape
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import moka.models
-from moka.cost import multiply_adds
 from moka.models.__main__ import MODELS
 from moka.models.model import Model
 from moka.net import Net, build_net
-from moka.net_spec import Top, to_proto
-from moka.net_spec import layers as L
+from moka.net.cost import multiply_adds
+from moka.net.spec import Top, to_proto
+from moka.net.spec import layers as L
 from moka.schema import caffe_pb2, read_text
 from moka.solver.config import read_solver
 

@@ -13,12 +13,12 @@ import pytest
 
 from moka.cli.main import main
 from moka.schema import format_text
-from moka.solver.snapshot import latest_state, snapshots
+from moka.solver.snapshots.snapshot import latest_state, snapshots
+from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
-from moka.solver.state_file import read_state
 
 if TYPE_CHECKING:
-    from tests.solver.conftest import SolverMaker
+    from tests.training_runs import SolverMaker
 
 LIVES = 50
 LONGEST_S = 0.4  # of a life, from the start of its process

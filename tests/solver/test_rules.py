@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.rules import RULES, Learnable, rule_class
+from moka.types import Array
 
-Array = NDArray[Any]
 # update(p, t, r, g, histories): the histories are changed, what is subtracted is returned.
 Formula = Callable[[caffe_pb2.SolverParameter, int, float, Array, list[Array]], Array]
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.solver.conftest import NETS
+from tests.training_runs import NETS
 from torch import Tensor
 
 from moka.errors import SolverError, WeightsError
@@ -29,12 +29,12 @@ from moka.report.records import (
 )
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.rules import RULES
+from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
-from moka.solver.state_file import read_state
 from moka.weights import load_weights
 
 if TYPE_CHECKING:
-    from tests.solver.conftest import SolverMaker
+    from tests.training_runs import SolverMaker
 
 
 def weights(solver: Solver) -> list[Tensor]:

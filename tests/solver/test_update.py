@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from moka.errors import SolverError
@@ -20,8 +19,8 @@ from moka.solver.update import (
     clip_elements,
     normalize,
 )
+from moka.types import Array
 
-Array = NDArray[Any]
 MULTS = [(1.0, 1.0), (2.0, 0.0), (1.0, 1.0), (0.0, 1.0)]  # (lr_mult, decay_mult)
 SHAPES = [(3, 4), (4,), (2, 1, 3), (5,)]
 

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import caffe
 from moka.cli.main import main as program
 from moka.errors import DataError, NetError
 from moka.schema.blobproto import from_array
 from moka.tools.classification import classification, main, prepare, read_image
+from moka.types import Array
 
-Array = NDArray[Any]
 NET = """
 layer { name: "data" type: "Input" top: "data"
   input_param { shape { dim: 10 dim: %d dim: 6 dim: 5 } } }

@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import caffe
 from moka.cli.main import main as program
 from moka.errors import DataError
 from moka.tools.classify import best, main, read_images, read_labels, short_label
+from moka.types import Array
 
-Array = NDArray[Any]
 NET = """
 layer { name: "data" type: "Input" top: "data"
   input_param { shape { dim: 10 dim: %d dim: 6 dim: 5 } } }

@@ -4,12 +4,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.data import datum
 from moka.data.store import open_store
@@ -18,7 +17,6 @@ from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
 from moka.tools.convert_imageset import Form, classic, convert_imageset, main, make_datum
 
-Array = NDArray[Any]
 RANDOM = np.random.default_rng(3)
 COLOR = RANDOM.integers(0, 256, (5, 4, 3), np.uint8)  # height, width, BGR
 GRAY = RANDOM.integers(0, 256, (5, 4), np.uint8)

@@ -12,8 +12,8 @@ import pytest
 from moka.cli.main import main as caffe
 from moka.data import datum
 from moka.data.store import make_store, open_store
+from moka.draw.contact_sheet import contact_sheet
 from moka.schema import caffe_pb2
-from moka.tools.contact_sheet import contact_sheet
 from moka.tools.db import broken_records, survey
 
 IMAGES = np.random.default_rng(7).integers(0, 256, (6, 3, 5, 4), np.uint8)

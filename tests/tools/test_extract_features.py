@@ -2,24 +2,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from moka.data import datum
 from moka.data.store import make_store, open_store
 from moka.errors import UsageError
 from moka.net import Net, build_net
 from moka.tools.extract_features import extract_features, gpu_of, main
+from moka.types import Array
 from moka.weights import save_weights
 
 if TYPE_CHECKING:
     from tests.tools.conftest import Messages
 
-Array = NDArray[Any]
 IMAGES = np.random.default_rng(6).integers(0, 256, (3, 2, 4, 5), np.uint8)
 NET = """
 layer {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from moka.data import datum
 from moka.data.store import make_store, open_store
@@ -17,11 +16,11 @@ from moka.errors import DataError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import is_legacy, shape_of
 from moka.tools.image_mean import compute_image_mean, image_mean, main, mean_blob
+from moka.types import Array
 
 if TYPE_CHECKING:
     from tests.tools.conftest import Messages
 
-Array = NDArray[Any]
 IMAGES = np.random.default_rng(4).integers(0, 256, (40, 3, 5, 4), np.uint8)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moka.cli.main import main as caffe
-from moka.report import charts
+from moka.draw import charts
 from moka.report.log_file import Log
 from moka.tools.plot import classic, main, plot
 

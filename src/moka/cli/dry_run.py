@@ -8,11 +8,7 @@ import sys
 import torch
 from rich.console import Console
 
-from moka.cli.net_table import net_table
-from moka.errors import MokaError, SolverError
-from moka.schema import caffe_pb2
-from moka.schema.text import PathLike
-from moka.solver.dry_run import (
+from moka.check.runs import (
     count_tests,
     expected_s,
     history_bytes,
@@ -21,7 +17,11 @@ from moka.solver.dry_run import (
     snapshot_bytes,
     writing_layer,
 )
+from moka.cli.net_table import net_table
+from moka.errors import MokaError, SolverError
+from moka.schema import caffe_pb2
 from moka.solver.solver import Solver
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 WIDTH = 140  # columns of a table that is not shown on a terminal

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from moka.cost import multiply_adds
 from moka.net import Net, parameter_count
+from moka.net.cost import multiply_adds
 from moka.schema import caffe_pb2
 
 

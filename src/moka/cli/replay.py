@@ -9,9 +9,9 @@ import torch
 
 from moka.engine.trace import Look, trace
 from moka.schema import caffe_pb2
-from moka.schema.text import PathLike
 from moka.solver.config import train_net
-from moka.solver.replay import load_replay, read_replay
+from moka.solver.faults.replay import load_replay, read_replay
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 

@@ -24,7 +24,7 @@ from moka.report.tensorboard import TensorBoard
 from moka.report.terminal import TerminalReport
 from moka.schema import caffe_pb2
 from moka.solver.config import read_solver
-from moka.solver.snapshot import latest_state
+from moka.solver.snapshots.snapshot import latest_state
 from moka.solver.solver import Solver
 
 log = logging.getLogger("moka")

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NoReturn
 
-from moka.data.images import SUFFIXES, Decode, ImageFiles, Labelled, PathLike
+from moka.data.images import SUFFIXES, Decode, ImageFiles, Labelled
 from moka.errors import DataError
+from moka.types import PathLike
 
 CLASSES_NAMED = 20  # in the notes, at most
 

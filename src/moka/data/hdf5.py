@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from moka.data.batches import ORDER, CursorState, generator
 from moka.errors import DataError
 from moka.hdf5 import import_h5py, is_hdf5
+from moka.types import Floats, PathLike, Shape
 
-Array = NDArray[np.float32]
-PathLike = str | os.PathLike[str]
 Rows = range | NDArray[np.int64]
-Shape = tuple[int, ...]
 
 
 def read_list(source: PathLike) -> list[str]:
@@ -98,7 +96,7 @@ def read_shapes(file: PathLike, names: Sequence[str]) -> list[Shape]:
         return [dataset.shape for dataset in datasets]
 
 
-def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
+def read_datasets(file: PathLike, names: Sequence[str]) -> list[Floats]:
     """Datasets of a file as float32 arrays with one first axis.
 
     Raises:
@@ -108,7 +106,7 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Array]:
         return [np.asarray(dataset, dtype=np.float32) for dataset in datasets]
 
 
-def append_rows(file: PathLike, columns: Mapping[str, Array], *, afresh: bool) -> None:
+def append_rows(file: PathLike, columns: Mapping[str, Floats], *, afresh: bool) -> None:
     """Write rows to datasets of a file, after those that are there.
 
     Args:
@@ -160,7 +158,7 @@ class Hdf5Rows:
                         file=file,
                     )
 
-    def batches(self, size: int, after: CursorState) -> Iterator[list[Array]]:
+    def batches(self, size: int, after: CursorState) -> Iterator[list[Floats]]:
         """Batches of `size` rows from a state on, without end. They are the caller's to change."""
         runs = self._runs(after)
         file, rows = next(runs)
@@ -199,6 +197,6 @@ class Hdf5Rows:
         return rng.permutation(count) if self.shuffle else range(count)
 
 
-def _pick(array: Array, rows: Rows) -> Array:
+def _pick(array: Floats, rows: Rows) -> Floats:
     """Some rows of an array; those of a range need not be copied."""
     return array[rows.start : rows.stop] if isinstance(rows, range) else array[rows]

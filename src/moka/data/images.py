@@ -16,10 +16,10 @@ from moka.data.batches import Loaded
 from moka.data.datum import Image, decode_image
 from moka.data.order import numbers
 from moka.errors import DataError
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 
-PathLike = str | os.PathLike[str]
 Decode = Callable[[bytes], Image]  # an image file's bytes to (C, H, W); raises DataError
 LIST_ADVICE = "It is a text file with the path and the label of an image on each line."
 SOURCE_ADVICE = (

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from moka.errors import DataError
-
-PathLike = str | os.PathLike[str]
+from moka.types import PathLike
 
 LOG_BLOCK = 32768  # bytes; a record's pieces do not cross the border of a block
 LOG_HEADER = 7  # checksum (4), length (2), kind (1)

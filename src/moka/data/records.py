@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from moka.data import datum
 from moka.data.batches import Loaded
-from moka.data.store import PathLike, Store
+from moka.data.store import Store
 from moka.errors import DataError, MokaError
 from moka.schema import caffe_pb2
+from moka.types import PathLike
 
 log = logging.getLogger("moka.detail")
 

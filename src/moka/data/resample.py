@@ -16,7 +16,8 @@ from math import comb, factorial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from moka.types import Array
+
 ORDERS = range(6)
 
 

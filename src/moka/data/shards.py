@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from moka.data.ahead import map_ahead
 from moka.data.batches import Loaded
 from moka.data.datum import Image
-from moka.data.images import SUFFIXES, Decode, PathLike
+from moka.data.images import SUFFIXES, Decode
 from moka.data.order import numbers
 from moka.errors import DataError
+from moka.types import PathLike
 
 LABELS = ("cls", "json")  # parts that hold a label; the first one there counts
 JSON_FIELDS = ("label", "cls")

@@ -10,8 +10,7 @@ from moka.data.leveldb import LevelDbStore, LevelDbWriter
 from moka.data.lmdb import LmdbStore, LmdbWriter
 from moka.data.writer import RecordWriter
 from moka.errors import DataError
-
-PathLike = str | os.PathLike[str]
+from moka.types import PathLike
 
 
 class Store(Protocol):

@@ -22,8 +22,7 @@ from moka.data.datum import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
-
-Shape = tuple[int, ...]
+from moka.types import Shape
 
 _BLOCK = 1 << 16  # numbers that stay in a core's cache from one step of the arithmetic to the next
 

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from moka.data.ahead import map_ahead
 from moka.data.batches import WINDOWS, Batch, CursorState, Share, generator
 from moka.data.datum import Image
-from moka.data.images import PathLike, load_image, read_file, resize
-from moka.data.transform import Shape, Transform
+from moka.data.images import load_image, read_file, resize
+from moka.data.transform import Transform
 from moka.errors import DataError, MokaError, NetError
+from moka.types import PathLike, Shape
 
 CHANNELS = 3  # images are read in colour
 LARGEST = 2**24  # below it float32 holds every whole number

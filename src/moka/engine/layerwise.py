@@ -12,12 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.blob import Memory, Shape
+from moka.blob import Memory
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks, Node
 from moka.heap import keep_freed_memory
 from moka.net import Callback, Callbacks, Net
+from moka.types import Shape
 
 
 class _Record(NamedTuple):

@@ -10,7 +10,7 @@ from moka.graph.splits import insert_splits
 from moka.graph.state import filter_net
 from moka.graph.wiring import EntryLike, Node, wire
 from moka.schema import caffe_pb2
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 
 @dataclass(frozen=True)

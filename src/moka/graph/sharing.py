@@ -9,8 +9,8 @@ from math import prod
 from moka.errors import NetError
 from moka.graph.wiring import Node
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
-Shape = tuple[int, ...]
 BlobIndex = tuple[int, int]  # (node index, blob index in that layer)
 
 

@@ -13,9 +13,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Check, Layer, Shape, canonical_axis, param, refuse_in_place
+from moka.layers.base import BlobSpec, Check, Layer, canonical_axis, param, refuse_in_place
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 
 def relu(x: Tensor, *, negative_slope: float = 0.0) -> Tensor:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, Shape, canonical_axis, param
+from moka.layers.base import BlobSpec, Layer, canonical_axis, param
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 
 def maximum(a: Tensor, b: Tensor) -> Tensor:

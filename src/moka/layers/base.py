@@ -21,8 +21,8 @@ from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.registry import Entry
 from moka.schema import blobproto, caffe_pb2
+from moka.types import Shape
 
-Shape = tuple[int, ...]
 FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
 
 

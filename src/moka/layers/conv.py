@@ -11,17 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import (
-    BlobSpec,
-    Layer,
-    Shape,
-    canonical_axis,
-    param,
-    positive,
-    refuse_empty_axes,
-)
+from moka.layers.base import BlobSpec, Layer, canonical_axis, param, positive, refuse_empty_axes
 from moka.layers.registry import layer
 from moka.layers.window import Window, per_axis
+from moka.types import Shape
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _DECONVOLVE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

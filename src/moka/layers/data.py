@@ -25,9 +25,10 @@ from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.data.windows import WindowBatches
 from moka.errors import NetError
-from moka.layers.base import Shape, not_negative, param, positive
+from moka.layers.base import not_negative, param, positive
 from moka.layers.registry import layer
 from moka.layers.source import Source
+from moka.types import Shape
 
 
 class ImageSource(Source):

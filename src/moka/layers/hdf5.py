@@ -13,9 +13,10 @@ from moka.data.batches import TRANSFORM, CursorState, Share, first_state, genera
 from moka.data.hdf5 import Hdf5Rows, append_rows
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
-from moka.layers.base import Layer, Shape, param, positive
+from moka.layers.base import Layer, param, positive
 from moka.layers.registry import layer
 from moka.layers.source import Source
+from moka.types import Shape
 
 log = logging.getLogger("moka.detail")
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, Shape, canonical_axis, param, positive, shape_text
+from moka.layers.base import BlobSpec, Layer, canonical_axis, param, positive, shape_text
 from moka.layers.labels import indices
 from moka.layers.registry import layer
+from moka.types import Shape
 
 
 def inner_product(

@@ -15,7 +15,6 @@ from moka.errors import NetError
 from moka.layers.base import (
     Check,
     Layer,
-    Shape,
     canonical_axis,
     not_negative,
     param,
@@ -26,6 +25,7 @@ from moka.layers.labels import class_labels
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
+from moka.types import Shape
 
 SMALLEST = torch.finfo(torch.float32).tiny
 fraction = Check(lambda v: 0 <= v < 1, "in [0, 1)")

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, canonical_axis, param, positive, require_axes
+from moka.layers.base import Layer, canonical_axis, param, positive, require_axes
 from moka.layers.labels import class_labels
 from moka.layers.loss import around, check_label_count, items
 from moka.layers.registry import layer
+from moka.types import Shape
 
 
 @layer("Accuracy", bottoms=2, tops=(1, 2), fixed_bottoms=(1,))

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Check, Layer, Shape, not_negative, param, refuse_empty_axes
+from moka.layers.base import BlobSpec, Check, Layer, not_negative, param, refuse_empty_axes
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 odd = Check(lambda v: v % 2 == 1, "odd")
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, not_negative, param, positive, refuse_empty_axes
+from moka.layers.base import Layer, not_negative, param, positive, refuse_empty_axes
 from moka.layers.registry import layer
 from moka.layers.window import Window, per_axis, pooled_sizes
+from moka.types import Shape
 
 Windows = tuple[Window, ...]  # one for each spatial axis
 Sizes = tuple[int, ...]

@@ -19,9 +19,10 @@ from torch.autograd.function import once_differentiable
 
 from moka.blob import Blob, BlobVec, Memory, ParameterMemory, RawBlobVec
 from moka.errors import NetError
-from moka.layers.base import Layer, Shape, param
+from moka.layers.base import Layer, param
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 
 class BoolVec(list[bool]):

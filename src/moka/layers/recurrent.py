@@ -16,9 +16,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, Shape, param, positive, shape_text
+from moka.layers.base import BlobSpec, Layer, param, positive, shape_text
 from moka.layers.linear import inner_product
 from moka.layers.registry import layer
+from moka.types import Shape
 
 
 class _LSTMUnit(Function):

@@ -12,7 +12,6 @@ from moka.errors import NetError
 from moka.layers.base import (
     Check,
     Layer,
-    Shape,
     canonical_axis,
     param,
     positive,
@@ -21,6 +20,7 @@ from moka.layers.base import (
 )
 from moka.layers.labels import indices
 from moka.layers.registry import layer
+from moka.types import Shape
 
 at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from moka.data import datum
@@ -15,12 +14,12 @@ from moka.data.batches import CursorState, Share
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.fillers import fill
-from moka.layers.base import BlobSpec, Layer, Shape, not_negative, param, positive
+from moka.layers.base import BlobSpec, Layer, not_negative, param, positive
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+from moka.types import Array, Shape
 
 T = TypeVar("T")
-Array = NDArray[Any]
 
 
 class Source(Layer):

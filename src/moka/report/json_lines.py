@@ -10,7 +10,7 @@ from typing import Any
 
 from moka.errors import UsageError
 from moka.report.records import Record
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 
 class JsonLines:

@@ -9,7 +9,7 @@ from math import nan
 from pathlib import Path
 
 from moka.errors import DataError
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
 _LINE = re.compile(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from moka.errors import UsageError
 from moka.report.records import IterationCompleted, Output, Record, TestCompleted
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 
 class TensorBoard:

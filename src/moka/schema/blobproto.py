@@ -5,13 +5,10 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moka.errors import SchemaError
 from moka.schema import caffe_pb2
-
-Array = NDArray[np.float32]
-Shape = tuple[int, ...]
+from moka.types import Floats, Shape
 
 LEGACY = ("num", "channels", "height", "width")
 
@@ -33,7 +30,7 @@ def fits(stored: Shape, wanted: Shape, *, legacy: bool) -> bool:
     return stored == ((1,) * (4 - len(wanted)) + wanted if legacy else wanted)
 
 
-def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Array:
+def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Floats:
     """The data (or diff) as a float32 array.
 
     Raises:
@@ -47,7 +44,7 @@ def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Array:
     return values.reshape(shape)
 
 
-def from_array(data: Array, diff: Array | None = None) -> caffe_pb2.BlobProto:
+def from_array(data: Floats, diff: Floats | None = None) -> caffe_pb2.BlobProto:
     """A BlobProto with `shape`, data and, if given, diff."""
     blob = caffe_pb2.BlobProto()
     blob.shape.dim.extend(data.shape)

@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError, Message
 from moka.errors import SchemaError, did_you_mean
 from moka.files import write_atomically
 from moka.schema import caffe_pb2
+from moka.types import PathLike
 
 M = TypeVar("M", bound=Message)
-PathLike = str | os.PathLike[str]
 
 
 def parse_text(text: str, message_type: type[M], file: PathLike = "(text)") -> M:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from moka.errors import MokaError, SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
-from moka.schema.text import PathLike
 from moka.schema.upgrade import upgrade_solver
 from moka.solver.best import check_best
 from moka.solver.ema import check_average
 from moka.solver.policy import check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
+from moka.types import PathLike
 
 SolverLike = PathLike | caffe_pb2.SolverParameter
 

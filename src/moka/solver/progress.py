@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from moka.net import Net
 from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
-from moka.schema.text import PathLike
 from moka.solver.best import watched
 from moka.solver.ema import AveragedWeights
 from moka.solver.plateau import Plateau
 from moka.solver.policy import stage
 from moka.solver.rules import Learnable
-from moka.solver.snapshot import averaged_of
+from moka.solver.snapshots.snapshot import averaged_of
+from moka.types import PathLike
 from moka.weights import load_weights
 
 

@@ -32,7 +32,6 @@ from moka.report.records import (
 )
 from moka.schema import blobproto, format_text
 from moka.schema.caffe_pb2 import SolverParameter, SolverState
-from moka.schema.text import PathLike
 from moka.solver.best import Best
 from moka.solver.config import (
     NetToBuild,
@@ -42,12 +41,12 @@ from moka.solver.config import (
     test_nets,
     train_net,
 )
-from moka.solver.divergence import Guard, broken
+from moka.solver.faults.divergence import Guard, broken
 from moka.solver.policy import rate, stage
 from moka.solver.progress import Progress
 from moka.solver.rules import Learnable, Rule, rule_class
-from moka.solver.run_state import load_run_state, save_run_state
-from moka.solver.snapshot import (
+from moka.solver.snapshots.run_state import load_run_state, save_run_state
+from moka.solver.snapshots.snapshot import (
     Content,
     averaged_name,
     best_names,
@@ -61,8 +60,9 @@ from moka.solver.snapshot import (
     write_best,
     write_snapshot,
 )
-from moka.solver.state_file import read_state
+from moka.solver.snapshots.state_file import read_state
 from moka.solver.update import Clipped, apply_update
+from moka.types import PathLike
 from moka.weights import load_weights, share_weights
 
 log = logging.getLogger("moka.detail")
@@ -217,7 +217,7 @@ class Solver:
 
         Raises:
             SolverError: loss or gradients are no longer finite numbers. No snapshot is made then;
-                the iteration is kept for a replay (`moka.solver.replay`).
+                the iteration is kept for a replay (`moka.solver.faults.replay`).
         """
         config = self.config
         end = self.iteration + iterations

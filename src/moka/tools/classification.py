@@ -13,10 +13,10 @@ import caffe
 from moka.data.datum import Image, decode_image
 from moka.data.images import read_file, resize
 from moka.errors import DataError, NetError
-from moka.schema.text import PathLike
 from moka.tools import preprocessing
 from moka.tools.classify import Prediction, best, read_labels
 from moka.tools.program import Program
+from moka.types import PathLike
 
 
 def read_image(file: PathLike, channels: int) -> Image:

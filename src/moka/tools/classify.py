@@ -15,11 +15,10 @@ import caffe
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
 from moka.files import check_writable, write_atomically
-from moka.schema.text import PathLike
 from moka.tools import preprocessing
 from moka.tools.program import Program
+from moka.types import Array, PathLike
 
-Array = NDArray[Any]
 Prediction = list[tuple[str, float]]
 
 TOP = 5

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.datum import encode
-from moka.data.store import PathLike, check_backend, make_store
+from moka.data.store import check_backend, make_store
 from moka.data.writer import RecordWriter
 from moka.errors import DataError
 from moka.report.progress import progress
 from moka.tools.program import Program
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 

@@ -16,19 +16,13 @@ import numpy as np
 from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
-from moka.data.images import (
-    PathLike,
-    load_image,
-    parse_line,
-    read_file,
-    read_lines,
-    warn_of_odd_labels,
-)
+from moka.data.images import load_image, parse_line, read_file, read_lines, warn_of_odd_labels
 from moka.data.store import make_store
 from moka.errors import DataError, UsageError
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
 from moka.tools.program import Program
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from moka.cli.flags import Flag
 from moka.data.datum import encode
-from moka.data.store import PathLike, make_store
+from moka.data.store import make_store
 from moka.errors import DataError
 from moka.tools.program import Program
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 

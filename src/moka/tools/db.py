@@ -15,19 +15,18 @@ from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.records import Record
-from moka.data.store import PathLike, Store, known_count, open_store
+from moka.data.store import Store, known_count, open_store
+from moka.draw.contact_sheet import contact_sheet
 from moka.errors import DataError, MokaError, UsageError, did_you_mean
 from moka.files import write_atomically
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
-from moka.tools.contact_sheet import contact_sheet
 from moka.tools.program import Program
+from moka.types import PathLike, Shape
 
 SAMPLE = 1000  # encoded records that are decoded to learn their size
 LISTED = 20  # labels or shapes that are told one by one
 BAR = 40  # characters
-
-Shape = tuple[int, ...]
 
 
 @dataclass

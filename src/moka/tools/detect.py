@@ -11,10 +11,10 @@ import caffe
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
 from moka.files import check_writable
-from moka.schema.text import PathLike
 from moka.tools import preprocessing
 from moka.tools.program import Program
 from moka.tools.window_table import WindowTable, read_table, write_table
+from moka.types import PathLike
 
 SUFFIXES = (".csv", ".h5", ".hdf5")
 

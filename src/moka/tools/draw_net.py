@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from moka.cli.flags import Flag
+from moka.draw.net_drawing import net_drawing
+from moka.draw.net_picture import draw
 from moka.errors import MokaError, UsageError
 from moka.files import write_atomically
-from moka.report.net_drawing import net_drawing
-from moka.report.net_picture import draw
 from moka.schema import caffe_pb2, read_text
-from moka.schema.text import PathLike
 from moka.tools.program import Program
+from moka.types import PathLike
 
 PHASES = {"ALL": None, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 
@@ -27,7 +27,7 @@ def draw_net(
     display_lrm: bool = False,
 ) -> None:
     """Draw the net of a prototxt into a file, whose suffix says in what form: .png, .svg, .pdf, or
-    .dot for Graphviz's language. `moka.report.net_drawing` describes the other arguments.
+    .dot for Graphviz's language. `moka.draw.net_drawing` describes the other arguments.
 
     Raises:
         MokaError: the prototxt cannot be read, an unknown form or rankdir, no matplotlib.

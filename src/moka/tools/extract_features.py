@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from moka.cli import device
 from moka.data import datum
-from moka.data.store import PathLike, check_backend, make_store
+from moka.data.store import check_backend, make_store
 from moka.errors import NetError, UsageError, did_you_mean
 from moka.net import Net, build_net
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
 from moka.tools.program import Program
+from moka.types import PathLike
 from moka.weights import load_weights
 
 log = logging.getLogger("moka")

@@ -15,12 +15,13 @@ from moka.cli.flags import Flag
 from moka.data.ahead import map_ahead
 from moka.data.datum import parse
 from moka.data.records import DatumRecords, Record
-from moka.data.store import PathLike, Store, check_backend, known_count, open_store
+from moka.data.store import Store, check_backend, known_count, open_store
 from moka.errors import DataError
 from moka.files import check_writable
 from moka.report.progress import progress
 from moka.schema import caffe_pb2, write_binary
 from moka.tools.program import Program
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moka.errors import MokaError, UsageError
 from moka.report.log_file import Log, Reading, read_log
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 Row = dict[str, float]
 

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from moka.draw import charts
+from moka.draw.figures import save
 from moka.errors import MokaError
-from moka.report import charts
-from moka.report.figures import save
 from moka.report.log_file import read_log
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 
 def plot(logs: Sequence[PathLike], picture: PathLike, kind: int | None = None) -> None:
@@ -20,7 +20,7 @@ def plot(logs: Sequence[PathLike], picture: PathLike, kind: int | None = None) -
 
     Args:
         picture: a file whose suffix says in what form: .png, .svg, .pdf.
-        kind: one of the eight classic charts (`moka.report.charts.TITLES`), or None: loss,
+        kind: one of the eight classic charts (`moka.draw.charts.TITLES`), or None: loss,
             accuracy and learning rate above each other.
 
     Raises:

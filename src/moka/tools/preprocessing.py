@@ -16,7 +16,7 @@ from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 MODEL = "models/bvlc_reference_caffenet"
 MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules

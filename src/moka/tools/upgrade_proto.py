@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 from moka.errors import SchemaError
 from moka.report.glog import log_to_stderr
 from moka.schema import caffe_pb2, read_binary, read_text, write_binary, write_text
-from moka.schema.text import PathLike
 from moka.schema.upgrade import (
     net_needs_upgrade,
     net_problems,
@@ -25,6 +24,7 @@ from moka.schema.upgrade import (
     upgrade_net,
     upgrade_solver,
 )
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from moka.errors import DataError
 from moka.files import write_atomically
 from moka.hdf5 import import_h5py, write_hdf5
-from moka.schema.text import PathLike
+from moka.types import PathLike
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
 

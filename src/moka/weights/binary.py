@@ -12,8 +12,8 @@ from moka.errors import SchemaError, WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
 from moka.schema.blobproto import is_legacy, to_array
-from moka.schema.text import PathLike
 from moka.schema.upgrade import upgrade_net
+from moka.types import PathLike
 from moka.weights.stored import StoredBlob, StoredLayer
 
 

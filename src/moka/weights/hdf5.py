@@ -17,7 +17,7 @@ from moka.blob import Blob
 from moka.errors import WeightsError
 from moka.hdf5 import import_h5py, write_hdf5
 from moka.net import Net
-from moka.schema.text import PathLike
+from moka.types import PathLike
 from moka.weights.stored import StoredBlob, StoredLayer
 
 

@@ -17,7 +17,7 @@ from moka.layers.base import shape_text
 from moka.net import Net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import fits
-from moka.schema.text import PathLike
+from moka.types import PathLike
 from moka.weights import binary, hdf5
 from moka.weights.stored import StoredBlob, StoredLayer
 

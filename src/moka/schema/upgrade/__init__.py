@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from moka.errors import MokaError
 from moka.schema import caffe_pb2
-from moka.schema.text import PathLike
 from moka.schema.upgrade import batch_norm, inputs, solver_type, transformation, v0, v1
 from moka.schema.upgrade.step import Step
+from moka.types import PathLike
 
 M = TypeVar("M")
 

@@ -1,0 +1,168 @@
+"""The file of an iteration that broke: `<prefix>_iter_N.replay`, all that running it again needs.
+
+It is a NumPy archive (`numpy.load` opens it) without pickled objects:
+
+    iteration, rate          numbers
+    batch/<blob>             tops of the layers without bottoms
+    records/<key>            what the records of a batch are called, where that is known
+    param/<key>/<k>          parameters, each with its owner
+    state/<key>/<k>          what layers hand from pass to pass
+    random/<name>            random generators
+
+A key is `<position>/<layer name>`, for names of layers may repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from moka.engine.pass_start import PassStart, pass_start
+from moka.errors import SolverError
+from moka.files import write_atomically
+from moka.graph import build_graph
+from moka.layers import REGISTRY
+from moka.net import Net
+from moka.schema import caffe_pb2
+from moka.solver.config import NetToBuild
+from moka.types import Array, PathLike
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One iteration to run again.
+
+    Attributes:
+        iteration: counted from 0.
+        rate: its learning rate.
+        arrays: everything else, by the names of the file.
+    """
+
+    iteration: int
+    rate: float
+    arrays: Mapping[str, Array]
+
+    def under(self, kind: str) -> dict[str, Array]:
+        """The arrays of one kind by the rest of their names."""
+        return {
+            name.removeprefix(f"{kind}/"): array
+            for name, array in self.arrays.items()
+            if name.startswith(f"{kind}/")
+        }
+
+
+def replay_name(prefix: str, iteration: int) -> str:
+    """Where a run with this snapshot prefix keeps the iteration."""
+    return f"{prefix}_iter_{iteration}.replay"
+
+
+def write_replay(
+    file: PathLike,
+    net: Net,
+    start: PassStart,
+    *,
+    iteration: int,
+    rate: float,
+    records: Mapping[int, list[str]],
+) -> None:
+    """Write what a pass began with; the net stands there.
+
+    Args:
+        records: by layer, what the records of its batch are called.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    arrays: dict[str, Any] = {"iteration": iteration, "rate": rate}
+    arrays |= {f"batch/{name}": tensor.cpu().numpy() for name, tensor in start.inputs.items()}
+    arrays |= {f"random/{name}": state.numpy() for name, state in start.random.items()}
+    arrays |= {f"records/{_key(net, i)}": np.array(names, str) for i, names in records.items()}
+    for blob in net.learnable:
+        i, k = blob.owner
+        arrays[f"param/{_key(net, i)}/{k}"] = net.parameter_of(blob).detach().cpu().numpy()
+    for i, state in start.handed_on.items():
+        for k, tensor in enumerate(state):
+            arrays[f"state/{_key(net, i)}/{k}"] = tensor.detach().cpu().numpy()
+    write_atomically(file, lambda target: np.savez(target, **arrays))
+
+
+def read_replay(file: PathLike) -> Replay:
+    """Read such a file.
+
+    Raises:
+        SolverError: missing, damaged, or something else.
+    """
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            arrays = dict(archive.items())
+        return Replay(int(arrays.pop("iteration")), float(arrays.pop("rate")), arrays)
+    except FileNotFoundError as error:
+        raise SolverError(f"{error.strerror}.", file=file) from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise SolverError(
+            f"this is no iteration to run again ({error}).",
+            file=file,
+            advice="A run that ends with numbers that are not finite writes one beside its"
+            " snapshots.",
+        ) from None
+
+
+def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tuple[Net, PassStart]:
+    """The net as it stood before the iteration, without its data, and what the pass begins with.
+
+    Raises:
+        SolverError: the iteration is of another net.
+    """
+    batch = replay.under("batch")
+    net = Net(build_graph(_without_data(wanted.param, batch), REGISTRY, file=wanted.file), device)
+    tops = {t for node in net.graph.nodes if not node.bottoms for t in node.tops}
+    parameters = {
+        f"{_key(net, blob.owner[0])}/{blob.owner[1]}": net.parameter_of(blob)
+        for blob in net.learnable
+    }
+    stored = replay.under("param")
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    if shapes != {name: array.shape for name, array in stored.items()} or tops != set(batch):
+        raise SolverError(
+            "the iteration is of another net: it has other parameters or other data.",
+            file=os.fspath(wanted.file),
+        )
+    for name, parameter in parameters.items():
+        parameter.data.copy_(torch.from_numpy(stored[name]))
+    states = Replay(0, 0, replay.under("state"))
+    for i, layer in enumerate(net.layers):
+        if found := states.under(_key(net, i)):
+            tensors = [torch.from_numpy(found[str(k)]).to(device) for k in range(len(found))]
+            layer.load_run_state(tensors)
+    inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+    random = {name: torch.from_numpy(array) for name, array in replay.under("random").items()}
+    return net, replace(pass_start(net, inputs), random=random)
+
+
+def _without_data(
+    param: caffe_pb2.NetParameter, batch: Mapping[str, Array]
+) -> caffe_pb2.NetParameter:
+    """The net with an Input layer in the place of each that made the batch, so that the data need
+    not be there."""
+    made = caffe_pb2.NetParameter()
+    made.CopyFrom(param)
+    for layer in made.layer:
+        makes_data = not layer.bottom and layer.top and layer.type != "Parameter"
+        if makes_data and all(top in batch for top in layer.top):
+            given = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top)
+            given.include.extend(layer.include)
+            given.exclude.extend(layer.exclude)
+            for top in layer.top:
+                given.input_param.shape.add(dim=batch[top].shape)
+            layer.CopyFrom(given)
+    return made
+
+
+def _key(net: Net, index: int) -> str:
+    return f"{index}/{net.graph.nodes[index].name}"
