@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from moka.byte_text import has_other_bytes, to_bytes
+
 # A file in UTF-32 begins with the mark of UTF-16 as well, so the longer marks come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -27,10 +29,13 @@ def local_path(path: str | os.PathLike[str]) -> str:
     r"""The name of a file on this system, for a name that may come from Windows.
 
     Returns:
-        `path` as it is, unless it does not exist and exists with slashes in place of its
-        backslashes, as img/a.jpg for img\a.jpg.
+        `path` as it is (bytes of another encoding than UTF-8 as Python's own names of files have
+        them), unless it does not exist and exists with slashes in place of its backslashes, as
+        img/a.jpg for img\a.jpg.
     """
     name = os.fspath(path)
+    if has_other_bytes(name):
+        name = os.fsdecode(to_bytes(name))
     if os.sep == "/" and "\\" in name and not os.path.lexists(name):
         with_slashes = name.replace("\\", "/")
         if os.path.lexists(with_slashes):
