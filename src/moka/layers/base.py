@@ -21,6 +21,7 @@ from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.registry import Entry
 from moka.schema import blobproto, caffe_pb2
+from moka.schema.fields import is_repeated
 from moka.types import Shape
 
 FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
@@ -99,7 +100,7 @@ def param(
 def _field_value(message: Message, name: str, unset_is_none: bool) -> Any:
     field = message.DESCRIPTOR.fields_by_name[name]
     value = getattr(message, name)
-    if field.is_repeated:
+    if is_repeated(field):
         return tuple(value)
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         return value

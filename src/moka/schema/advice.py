@@ -6,6 +6,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from moka.errors import did_you_mean, nearest
 from moka.schema import caffe_pb2
+from moka.schema.fields import descriptor_of, enum_of
 from moka.schema.tokens import TextError, Token, shown
 from moka.schema.upgrade.v1 import TYPES as TODAYS_TYPES
 
@@ -25,7 +26,7 @@ def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | N
     if descriptor != root and name in root.fields_by_name:
         return 'Is a "}" missing above it?'
     for other in (caffe_pb2.NetParameter, caffe_pb2.SolverParameter):
-        theirs = other.DESCRIPTOR
+        theirs = descriptor_of(other)
         if descriptor == root != theirs and name in theirs.fields_by_name:
             return f"It is a field of {theirs.name}: is this the right file?"
     if found := did_you_mean(name, _names(descriptor)):
@@ -33,7 +34,7 @@ def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | N
     members = [f for f in descriptor.fields if f.message_type and name in _names(f.message_type)]
     if 0 < len(members) <= 3:
         return f"Write it inside {' or '.join(f'{f.name} {{ }}' for f in members)}."
-    if name in caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name:
+    if name in descriptor_of(caffe_pb2.LayerParameter).fields_by_name:
         return "It is a field of the layer itself: close the message around it first."
     return None
 
@@ -44,7 +45,7 @@ def _names(descriptor: Descriptor) -> list[str]:
 
 def unknown_value(token: Token, field: FieldDescriptor) -> TextError:
     """The error for a name that an enum does not have."""
-    known = [value.name for value in field.enum_type.values]
+    known = [value.name for value in enum_of(field).values]
     if today := _todays_form(token.text, field):
         what_to_do = today
     elif found := nearest(token.text, known):
@@ -52,7 +53,7 @@ def unknown_value(token: Token, field: FieldDescriptor) -> TextError:
     else:
         what_to_do = f"Known: {', '.join(known)}."
     return TextError(
-        f'Enum type "{field.enum_type.full_name}" has no value named {token.text}',
+        f'Enum type "{enum_of(field).full_name}" has no value named {token.text}',
         token.start,
         what_to_do,
     )
@@ -60,9 +61,9 @@ def unknown_value(token: Token, field: FieldDescriptor) -> TextError:
 
 def unknown_number(number: int, token: Token, field: FieldDescriptor) -> TextError:
     """The error for a number that no value of an enum has."""
-    known = ", ".join(f"{v.name} = {v.number}" for v in field.enum_type.values)
+    known = ", ".join(f"{v.name} = {v.number}" for v in enum_of(field).values)
     return TextError(
-        f'Enum type "{field.enum_type.full_name}" has no value with number {number}',
+        f'Enum type "{enum_of(field).full_name}" has no value with number {number}',
         token.start,
         f"Known: {known}.",
     )
@@ -71,7 +72,7 @@ def unknown_number(number: int, token: Token, field: FieldDescriptor) -> TextErr
 def no_enum(token: Token, field: FieldDescriptor) -> TextError:
     """The error for something else where the name of an enum's value belongs."""
     if token.kind != "string":
-        known = ", ".join(value.name for value in field.enum_type.values)
+        known = ", ".join(value.name for value in enum_of(field).values)
         return TextError(
             f"Expected a name for {field.name}, got: {shown(token)}",
             token.start,
@@ -84,7 +85,7 @@ def no_enum(token: Token, field: FieldDescriptor) -> TextError:
             token.start,
             today,
         )
-    if unquoted.text not in field.enum_type.values_by_name:
+    if unquoted.text not in enum_of(field).values_by_name:
         return unknown_value(unquoted, field)
     return TextError(
         f"Enum names take no quotes, found {shown(token)}",

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from moka.byte_text import to_bytes, to_text
 from moka.schema import advice
+from moka.schema.fields import descriptor_of, enum_of, is_repeated
 from moka.schema.tokens import TextError, Tokens, shown, unclosed
 
 _INTEGER = re.compile(r"0[xX][0-9A-Fa-f]+|0[0-7]*|[1-9][0-9]*")
@@ -42,7 +43,7 @@ def parse_into(text: str, message: Message) -> None:
     """
     tokens = Tokens(to_bytes(text).decode("latin-1"))
     try:
-        _Reading(tokens, message.DESCRIPTOR).fields(message, end="")
+        _Reading(tokens, descriptor_of(message)).fields(message, end="")
     except TextError as error:
         raise PlacedError(error.fact, *tokens.place(error.start), error.advice) from None
 
@@ -72,7 +73,7 @@ class _Field:
 
 @functools.cache
 def _fields_of(descriptor: Descriptor) -> dict[str, _Field]:
-    return {f.name: _Field(f.name, f.is_repeated, _reader(f)) for f in descriptor.fields}
+    return {f.name: _Field(f.name, is_repeated(f), _reader(f)) for f in descriptor.fields}
 
 
 @dataclass
@@ -88,7 +89,7 @@ class _Reading:
 
     def fields(self, message: Message, end: str) -> None:
         """Read fields up to the sign `end` ("": the end of the text)."""
-        known = _fields_of(message.DESCRIPTOR)
+        known = _fields_of(descriptor_of(message))
         tokens = self.tokens
         while True:
             token = tokens.next
@@ -100,7 +101,7 @@ class _Reading:
                 raise TextError(f"Expected the name of a field, found {shown(token)}", token.start)
             field = known.get(token.text)
             if field is None:
-                raise advice.unknown_field(token, message.DESCRIPTOR, self.root)
+                raise advice.unknown_field(token, descriptor_of(message), self.root)
             tokens.advance()
             self._values(message, field)
             if not tokens.skip(","):
@@ -115,7 +116,7 @@ class _Reading:
         if not field.repeated:
             if message.HasField(field.name):
                 raise TextError(
-                    f'Message type "{message.DESCRIPTOR.full_name}" should not have multiple'
+                    f'Message type "{descriptor_of(message).full_name}" should not have multiple'
                     f' "{field.name}" fields',
                     tokens.next.start,
                 )
@@ -173,14 +174,14 @@ def _bytes(tokens: Tokens, field: FieldDescriptor) -> bytes:
 def _enum(tokens: Tokens, field: FieldDescriptor) -> int:
     token = tokens.next
     if token.kind == "word":
-        value = field.enum_type.values_by_name.get(token.text)
+        value = enum_of(field).values_by_name.get(token.text)
         if value is None:
             raise advice.unknown_value(token, field)
         tokens.advance()
         return value.number
     if token.kind == "number" or token.text == "-":
         number = _integer(tokens, *_BITS[FieldDescriptor.CPPTYPE_INT32])
-        if number not in field.enum_type.values_by_number:
+        if number not in enum_of(field).values_by_number:
             raise advice.unknown_number(number, token, field)
         return number
     raise advice.no_enum(token, field)

@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from moka.byte_text import has_other_bytes, to_bytes, to_text
+from moka.schema.fields import descriptor_of, is_repeated
 
 M = TypeVar("M", bound=Message)
 
@@ -24,7 +25,7 @@ def with_text(message: M) -> M:
         if any(isinstance(value, bytes) for value in values):
             texts = [to_text(value) if isinstance(value, bytes) else value for value in values]
             part.ClearField(field.name)
-            if field.is_repeated:
+            if is_repeated(field):
                 getattr(part, field.name).extend(texts)
             else:
                 setattr(part, field.name, texts[0])
@@ -53,10 +54,10 @@ def _other_bytes(values: list[str | bytes]) -> bool:
 
 def _strings(message: Message) -> Iterator[tuple[Message, FieldDescriptor, list[str | bytes]]]:
     """(message, field, values) of all string fields that are set, at any depth."""
-    names = _fields_with_strings(message.DESCRIPTOR)
+    names = _fields_with_strings(descriptor_of(message))
     for field, value in message.ListFields():
         if field.name in names:
-            values = list(value) if field.is_repeated else [value]
+            values = list(value) if is_repeated(field) else [value]
             if field.message_type is None:
                 yield message, field, values
             else:
