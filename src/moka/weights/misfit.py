@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from moka.errors import WeightsError
-from moka.layers.base import shape_text
+from moka.layers.shapes import shape_text
 from moka.types import PathLike, Shape
 
 _MOST_SHOWN = 10
