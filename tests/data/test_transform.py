@@ -241,16 +241,16 @@ def test_a_mean_file_in_the_older_form(tmp_path: Path) -> None:
 def test_batches_are_channels_last_whatever_the_images_are(
     channels: int, dtype: type, layout: str
 ) -> None:
-    images = np.random.default_rng(3).integers(0, 256, (6, channels, 4, 5)).astype(dtype)
+    images: Array = np.random.default_rng(3).integers(0, 256, (6, channels, 4, 5)).astype(dtype)
     by_pixel = [np.ascontiguousarray(i.transpose(1, 2, 0)).transpose(2, 0, 1) for i in images]
-    given = {
+    layouts: dict[str, list[Array] | Array] = {
         "one array": images,
         "by channel": list(images),
         "by pixel": by_pixel,
         "mixed": [images[0], *by_pixel[1:]],
-    }[layout]
+    }
     mirror = np.array([True, False, False, True, False, True])
-    got = stack(given, mirror)
+    got = stack(layouts[layout], mirror)
     wanted = np.where(mirror[:, None, None, None], images[..., ::-1], images)
     np.testing.assert_array_equal(got, wanted)
     assert got.dtype == dtype
@@ -258,7 +258,7 @@ def test_batches_are_channels_last_whatever_the_images_are(
 
 
 def test_numbers_of_two_kinds_in_one_batch() -> None:
-    images = [np.full((3, 2, 2), 200, np.uint8), np.full((3, 2, 2), 0.5, np.float32)]
+    images: list[Array] = [np.full((3, 2, 2), 200, np.uint8), np.full((3, 2, 2), 0.5, np.float32)]
     got = stack(images, np.zeros(2, np.bool_))
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got[:, 0, 0, 0], [200, 0.5])

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.datum import Image
+from moka.data.decode import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.ahead import THREADS, map_ahead
-from moka.data.datum import Image
+from moka.data.decode import Image
 from moka.data.place import EVERYTHING, TRANSFORM, CursorState, Share, generator
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, MokaError

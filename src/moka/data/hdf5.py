@@ -8,15 +8,16 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.data.lists import read_names
 from moka.data.place import EVERYTHING, ORDER, TRANSFORM, CursorState, Share, generator
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
+from moka.files import local_path
 from moka.hdf5 import import_h5py, is_hdf5
 from moka.types import Floats, PathLike, Shape
 
@@ -24,13 +25,13 @@ Rows = range | NDArray[np.int64]
 
 
 def read_list(source: PathLike) -> list[str]:
-    """The file names in a list file, one a line.
+    """The names of HDF5 files in a list file, one a line.
 
     Raises:
         DataError: missing or empty.
     """
     try:
-        text = os.fsdecode(Path(source).read_bytes())  # names of files are bytes
+        files = read_names(source)
     except OSError as error:
         raise DataError(
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
@@ -42,7 +43,6 @@ def read_list(source: PathLike) -> list[str]:
             file=source,
             advice="`source` is a text file with the name of an HDF5 file on each line.",
         )
-    files = [name for name in map(str.strip, text.splitlines()) if name]
     if not files:
         raise DataError("the list names no file.", file=source)
     return files
@@ -57,7 +57,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
     """
     h5py = import_h5py()
     try:
-        with h5py.File(file, "r") as opened:
+        with h5py.File(local_path(file), "r") as opened:
             missing = [name for name in names if not isinstance(opened.get(name), h5py.Dataset)]
             if missing:
                 found = ", ".join(
@@ -72,7 +72,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
             yield datasets
     except DataError as error:
         raise error.at(file=file) from None
-    except (OSError, RuntimeError) as error:  # h5py has both for broken files
+    except (OSError, RuntimeError, ValueError) as error:  # h5py has them all for broken files
         number = getattr(error, "errno", None)
         fact = os.strerror(number) if number else str(error)
         advice = (

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from moka.data.augment import CV2_CHANNELS, Augment, Change, recolor, reshape_image
-from moka.data.datum import Image
+from moka.data.decode import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array

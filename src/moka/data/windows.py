@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 
 from moka.data.ahead import map_ahead
 from moka.data.batches import Batch
-from moka.data.datum import Image
-from moka.data.images import load_image, read_file, resize
+from moka.data.decode import Decoder, Image, resize
+from moka.data.images import decode_file, read_file
 from moka.data.place import EVERYTHING, WINDOWS, CursorState, Share, generator
 from moka.data.transform import Transform
 from moka.errors import DataError, MokaError, NetError
+from moka.files import read_text_file
 from moka.types import PathLike, Shape
 
 CHANNELS = 3  # images are read in colour
@@ -69,12 +71,12 @@ def read_windows(source: PathLike) -> WindowFile:
     images: list[str] = []
     tables = []
     try:
-        with open(source, encoding="utf-8", errors="surrogateescape") as file:
-            words = (word for line in file for word in line.split())
-            for mark in words:
-                path, table = _read_block(mark, words, len(images))
-                images.append(path)
-                tables.append(table)
+        text = read_text_file(source)
+        words = (word for line in re.finditer(".+", text) for word in line[0].split())
+        for mark in words:
+            path, table = _read_block(mark, words, len(images))
+            images.append(path)
+            tables.append(table)
     except OSError as error:
         raise DataError(
             f"{error.strerror}.",
@@ -263,6 +265,7 @@ class WindowBatches:
         self.square = square
         self.scale = f32(scale) * transform.scale
         self.root_folder = root_folder
+        self.decode = Decoder(color=True)
         self.file = read_windows(source)
         self.foreground = np.flatnonzero(self.file.overlap >= f32(fg_threshold))
         below = (self.file.overlap < f32(fg_threshold)) & (self.file.overlap < f32(bg_threshold))
@@ -362,7 +365,7 @@ class WindowBatches:
         block = self.file.image[number]
         path = self.root_folder + self.file.images[block]
         try:
-            image = load_image(self.read(path), path, color=True)
+            image = decode_file(self.read(path), path, self.decode)
             placed = place(
                 Box(*self.file.boxes[number].tolist()),
                 image.shape[1:],

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from moka.data.batches import Batch, Batches, ImageBatches
-from moka.data.datum import decode_image
+from moka.data.decode import Decoder
 from moka.data.feed import Feed
-from moka.data.images import ImageList, decode_sized
+from moka.data.images import ImageList
 from moka.data.place import CursorState, draw_seed, first_state
 from moka.data.records import DatumRecords
 from moka.data.sources import Images, open_images
@@ -116,12 +116,12 @@ class Data(ImageSource[ImageBatches[Any]]):
     def images(self) -> Images:
         """The data, opened."""
         fields = self.config.transform_param
-        color, gray = fields.force_color, fields.force_gray
-        images = open_images(self.source, partial(decode_image, force_color=color, force_gray=gray))
-        if images is not None:
-            return images
-        store = open_store(self.source, self.backend)
-        return DatumRecords(store, force_color=color, force_gray=gray)
+        color = True if fields.force_color else False if fields.force_gray else None
+        decode = Decoder(color=color)
+        found = open_images(self.source, decode)
+        if found is None:
+            return DatumRecords(open_store(self.source, self.backend), decode)
+        return found
 
     def open(self) -> ImageBatches[Any]:
         transform = self.make_transform()
@@ -173,12 +173,13 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     @cached_property
     def images(self) -> Images:
         """The data, opened."""
-        decode = partial(
-            decode_sized, color=self.is_color, height=self.new_height, width=self.new_width
-        )
+        size = (self.new_height, self.new_width) if self.new_height else None
+        decode = Decoder(color=self.is_color, size=size)
         root, shuffle = self.root_folder, self.shuffle
         found = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
-        return found or ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
+        if found is None:
+            return ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
+        return found
 
     def open(self) -> ImageBatches[Any]:
         transform = self.make_transform()
