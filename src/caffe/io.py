@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from moka.data import datum as moka_datum
+from moka.data.decode import decode_image
 from moka.data.resample import resample
 from moka.errors import DataError, MokaError
 from moka.schema import blobproto, caffe_pb2
@@ -98,7 +99,7 @@ def load_image(filename: PathLike | BinaryIO, color: bool = True) -> Image:
     else:
         data, name = filename.read(), "(open file)"
     try:
-        planes = moka_datum.decode_image(data)
+        planes = decode_image(data, os.fspath(name))
     except DataError as error:
         raise error.at(file=name) from None
     top = np.iinfo(planes.dtype).max if planes.dtype.kind == "u" else 1

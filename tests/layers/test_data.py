@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from moka.data.batches import Share
 from moka.data.datum import encode
+from moka.data.place import CursorState, Share
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
+from moka.layers import REGISTRY
 from moka.layers.data import Data, ImageData, WindowData
-from moka.schema import write_binary
+from moka.layers.source import Source
+from moka.schema import caffe_pb2, parse_text, write_binary
 from moka.schema.blobproto import from_array
 
 if TYPE_CHECKING:
@@ -111,6 +114,59 @@ def test_on_a_device_only_bytes_travel(make_layer: LayerMaker, tmp_path: Path) -
     assert (images.shape, images.dtype) == ((2, 1, 2, 2), torch.float32)
     batch, _ = made.feed.next()
     assert batch.data.dtype == np.uint8
+    made.close()
+
+
+def test_batches_lie_channels_last(make_layer: LayerMaker, tmp_path: Path) -> None:
+    """As the engines run them, so nobody copies them again."""
+    with make_store(tmp_path / "db", "lmdb") as writer:
+        for k in range(4):
+            image = np.random.default_rng(k).integers(0, 256, (3, 6, 7), np.uint8)
+            writer.put(b"%d" % k, encode(image, k).SerializeToString())
+    for more in ("", "transform_param { crop_size: 5 mirror: true }"):
+        made = data_layer(make_layer, tmp_path / "db", more)
+        images, _ = made()
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        made.close()
+
+
+def image_sources(tmp_path: Path) -> dict[str, str]:
+    """Fields of each kind of layer that reads images, for files that are not there."""
+    return {
+        "Data": f'data_param {{ source: "{tmp_path}/db" batch_size: 2 backend: LMDB }}',
+        "ImageData": f'image_data_param {{ source: "{tmp_path}/list.txt" batch_size: 2 }}',
+        "WindowData": f'window_data_param {{ source: "{tmp_path}/list.txt" batch_size: 2 }}'
+        " transform_param { crop_size: 4 }",
+        "HDF5Data": f'hdf5_data_param {{ source: "{tmp_path}/list.txt" batch_size: 2 }}',
+    }
+
+
+@pytest.mark.parametrize("kind", ["Data", "ImageData", "WindowData", "HDF5Data"])
+def test_with_given_shapes_files_are_opened_when_data_is_wanted(tmp_path: Path, kind: str) -> None:
+    text = with_tops(kind, "a b", image_sources(tmp_path)[kind])
+    config = parse_text(text, caffe_pb2.LayerParameter)
+    shapes = [(2, 3, 4, 4), (2,)]
+    make = REGISTRY[kind].make
+    assert issubclass(make, Source)
+    made = make(config, shapes=shapes)
+    made.attach(torch.device("cpu"), Share())
+    assert made.first_top_shapes == shapes
+    assert made.notes() == []
+    made.load_state(CursorState(2))
+    for ask in (made.prepare, made.forward, made.batch_names):
+        with pytest.raises(DataError, match="No such file or directory"):
+            ask()
+    made.close()
+
+
+def test_threads_start_with_prepare(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    before = threading.active_count()
+    made = data_layer(make_layer, tmp_path / "db")
+    assert threading.active_count() == before
+    made.prepare()
+    assert threading.active_count() > before
+    assert made()[1].tolist() == [0, 1]
     made.close()
 
 

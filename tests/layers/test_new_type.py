@@ -153,6 +153,7 @@ MAY_NAME_TYPES = {
     "caffe/coord_map.py": "pycaffe's own lists, which programs read",
     "caffe/net.py": "a word of an error message",
     "moka/models": "nets as programs",
+    "moka/weights/misfit.py": "knows which fork stores how many blobs",
 }
 
 

@@ -1,8 +1,9 @@
-"""Layers without bottoms that need no file: what a net starts from."""
+"""Layers without bottoms, which a net starts from: the base of all, and those without files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from moka.data import datum
-from moka.data.batches import CursorState, Share
+from moka.data.place import CursorState, Share, draw_seed
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.fillers import fill
@@ -26,20 +27,34 @@ T = TypeVar("T")
 class Source(Layer):
     """A layer that makes its tops from nothing. Calling it is not pure: data moves on."""
 
-    waited_s = 0.0  # how long it let its caller wait for data, in all
+    waited_s = 0.0  # total time its caller has waited for data
+
+    def __init__(
+        self, config: caffe_pb2.LayerParameter, *, shapes: Sequence[Shape] | None = None
+    ) -> None:
+        """Make a source.
+
+        Args:
+            shapes: of its tops, where they are known: then no file is opened to find them.
+        """
+        self.given_shapes = shapes
+        super().__init__(config)
 
     def attach(self, device: torch.device, share: Share) -> None:
-        """Say before the first batch where the tops are wanted, and which part of the data."""
+        """Choose, before the first batch, where the tops go and which part of the data to read."""
+
+    def prepare(self) -> None:
+        """Open files and start threads now; without this call the first batch does."""
 
     def state(self) -> CursorState | None:
-        """Where the data stands after the last batch handed out; None: nothing to say."""
+        """Where the data stands after the last batch; None: this source has no position."""
         return None
 
     def load_state(self, state: CursorState) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
 
     def batch_names(self) -> list[str]:
-        """What the records of the last batch are called, in order; none where they have no name.
+        """Names of the records of the last batch, in order; empty where records have no names.
 
         Raises:
             DataError: the data is no longer there.
@@ -47,7 +62,7 @@ class Source(Layer):
         return []
 
     def later_files(self) -> list[str]:
-        """Files that batches will need and that nobody has opened yet."""
+        """Files that batches will need and that opening the data does not check."""
         return []
 
     def set_arrays(self, data: Array, labels: Array) -> None:
@@ -55,7 +70,8 @@ class Source(Layer):
         raise DataError("takes no arrays.")
 
     def made_once(self) -> dict[int, Tensor]:
-        """Tops that are filled when the net is made and then left to the user, by their index."""
+        """Tops that are filled when the net is made and belong to the user from then on, by their
+        index."""
         return {}
 
     def close(self) -> None:
@@ -166,7 +182,6 @@ class MemoryData(Source):
     width: int = option(positive, required=True)
 
     def setup(self) -> None:
-        self.transform = Transform(self.config.transform_param, training=self.training)
         self.data: Tensor | None = None
         self.labels = torch.empty(0)
         self.position = 0  # of the next batch's first item
@@ -177,7 +192,18 @@ class MemoryData(Source):
         """(C, H, W) of one image."""
         return (self.channels, self.height, self.width)
 
+    @cached_property
+    def transform(self) -> Transform:
+        """The transformation of Datum records; its mean file is read here."""
+        is_training = self.config.phase == caffe_pb2.TRAIN
+        return Transform(self.config.transform_param, training=is_training)
+
+    def prepare(self) -> None:
+        self.transform  # noqa: B018 - reads the mean file
+
     def top_shapes(self) -> list[Shape]:
+        if self.given_shapes is None:
+            self.prepare()  # a missing mean file has to show while the net is built
         return [(self.batch_size, *self.item_shape), self.label_shape]
 
     def set_arrays(self, data: Array, labels: Array) -> None:
@@ -211,7 +237,7 @@ class MemoryData(Source):
         shapes = [image.shape for image in images]
         for shape in set(shapes):
             self.transform.out_shape(shape)
-        draw = self.transform.draw(shapes, np.random.default_rng(int(torch.randint(2**63 - 1, ()))))
+        draw = self.transform.draw(shapes, np.random.default_rng(draw_seed()))
         self.set_arrays(
             self.transform.apply(images, draw), np.array([d.label for d in datums], np.float32)
         )

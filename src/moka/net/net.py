@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from moka.blob import Blob, BlobVec, ParameterMemory
 from moka.context import device as context_device
 from moka.context import solver_count, solver_rank
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
     BackwardMarks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import caffe
-from moka.data.datum import Image, decode_image
-from moka.data.images import read_file, resize
+from moka.data.decode import Image, decode_image, resize
+from moka.data.images import read_file
 from moka.errors import DataError, NetError
 from moka.tools import preprocessing
 from moka.tools.classify import Prediction, best, read_labels
@@ -26,7 +27,7 @@ def read_image(file: PathLike, channels: int) -> Image:
         DataError: it cannot be read.
     """
     try:
-        image = decode_image(read_file(file))
+        image = decode_image(read_file(file), os.fspath(file))
     except DataError as error:
         raise DataError(f"Unable to decode image {file}: {error.message}") from None
     if len(image) == channels:

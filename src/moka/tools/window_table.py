@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.errors import DataError
-from moka.files import write_atomically
+from moka.files import read_text_file, write_atomically
 from moka.hdf5 import import_h5py, write_hdf5
 from moka.types import PathLike
 
@@ -83,10 +83,9 @@ def read_table(file: PathLike) -> WindowTable:
 
 
 def _read_csv(file: PathLike) -> dict[str, Sequence[Any]]:
-    with open(file, newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened, skipinitialspace=True)
-        rows = list(reader)
-        return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+    reader = csv.DictReader(io.StringIO(read_text_file(file), newline=""), skipinitialspace=True)
+    rows = list(reader)
+    return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
 
 
 def _read_hdf5(file: PathLike) -> dict[str, Sequence[Any]]:
