@@ -15,7 +15,7 @@ from moka.predict.images import load_image
 from moka.types import Array, Floats, PathLike
 
 Crop = Callable[[Array, Window], Array]  # an image (H, W, K) and a window in it to a crop
-ImageWindows = Iterable[tuple[str, Iterable[Window]]]  # image files, each with its windows
+ImageWindows = Iterable[tuple[str, Iterable[Window] | Array]]  # files, each with its windows
 
 
 class Detection(NamedTuple):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from moka.errors import DataError
+from moka.files import read_text_file
 from moka.types import Array, PathLike
 
 Prediction = list[tuple[str, float]]  # labels with their scores, highest first
@@ -23,13 +23,15 @@ def read_labels(file: PathLike, classes: int) -> list[str]:
         DataError: the file cannot be read, or has another number of lines than there are classes.
     """
     try:
-        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+        text = read_text_file(file)
     except OSError as error:
         raise DataError(
             f"Unable to open labels file: {error.strerror}.",
             file=file,
             advice="It has the name of a class on each line.",
         ) from None
+    printable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    lines = printable.splitlines()
     if len(lines) != classes:
         raise DataError(
             "Number of labels is different from the output layer dimension:"

@@ -10,10 +10,10 @@ from typing import Any
 
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
-from moka.files import check_writable
+from moka.files import check_writable, read_text_file
 from moka.net import Net
 from moka.predict.crops import check_context, crop_with_context, cut_window
-from moka.predict.detect import Crop, detect_windows, selective_search
+from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_search
 from moka.predict.prepare import Preparation
 from moka.predict.score import score
 from moka.tools import preprocessing
@@ -31,7 +31,7 @@ def read_names(source: PathLike) -> list[str]:
         DataError: the file cannot be read, or names no image.
     """
     try:
-        lines = Path(source).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = read_text_file(source).splitlines()
     except OSError as error:
         raise DataError(f"{error.strerror}.", file=source) from None
     names = [line.strip() for line in lines if line.strip()]
@@ -69,6 +69,7 @@ def detect(
     if suffix not in (".txt", *SUFFIXES):
         raise UsageError(f"Unknown input file type: '{source}' does not end in .txt, .csv or .h5.")
     table = read_table(source) if suffix != ".txt" else None
+    windows: ImageWindows
     if search:
         names = list(dict.fromkeys(table.filenames)) if table else read_names(source)
         windows = selective_search(names)
