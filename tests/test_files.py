@@ -17,7 +17,6 @@ from moka.files import (
     write_atomically,
 )
 
-
 TEXT = "é.jpg 1\r\nb.jpg 2\n"
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-
 # A file in UTF-32 begins with the mark of UTF-16 as well, so the longer marks come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
