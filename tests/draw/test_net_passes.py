@@ -43,11 +43,12 @@ def test_layers_in_place_are_written_into_their_blob() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rankdir", "lines"), [("LR", ("y", "2x20x4")), ("TB", ("y  2x20x4",)), ("BT", ("y  2x20x4",))]
+    ("rankdir", "lines"), [("LR", ("y", "2x20x4")), ("TB", ("y 2x20x4",)), ("BT", ("y 2x20x4",))]
 )
 def test_shapes(rankdir: str, lines: tuple[str, ...]) -> None:
-    shown = add_shapes(drawing(rankdir=rankdir), {"y": ("2", "20", "4"), "none": ("1",), "z": ()})
+    shown = add_shapes(drawing(rankdir=rankdir), {"y": ("2", "20", "4"), "x": ("?",), "z": ()})
     assert shown.nodes["y_blob"].lines == lines
+    assert shown.nodes["x_blob"].lines == ("x",)
     assert shown.nodes["z_blob"].lines == ("z",)
     assert shown.nodes["c_Convolution"] == drawing(rankdir=rankdir).nodes["c_Convolution"]
 

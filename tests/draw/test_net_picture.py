@@ -98,7 +98,7 @@ def test_an_svg_picture_holds_text() -> None:
 def test_directions(rankdir: str, axis: int, sign: int) -> None:
     at = texts(draw_net(net(), "svg", rankdir))
     words = ("i", "x", "y", "$z_0$") if axis == 0 else (
-        "i (Input)", "x  2x3x4x4", "y  2x3x4x4", "$z_0$  2x3x4x4")  # fmt: skip
+        "i (Input)", "x 2x3x4x4", "y 2x3x4x4", "$z_0$ 2x3x4x4")  # fmt: skip
     way = [at[word][axis] * sign for word in words]
     assert way == sorted(way)
 
@@ -154,11 +154,11 @@ def test_resnet_is_legible() -> None:
     assert width < height < 2.5 * width
     assert width < 4000
     said = texts(svg)
-    assert "res5c  1x2048x7x7" in said
+    assert "res5c 1x2048x7x7" in said
     assert "res5c_relu (ReLU)" in said
-    (x, y), (_, below) = said["data (Input)"], said["conv1  1x64x112x112"]
+    (x, y), (_, below) = said["data (Input)"], said["conv1 1x64x112x112"]
     assert y < below
-    assert said["prob  1x1000"][0] > x  # in the last column
+    assert said["prob 1x1000"][0] > x  # in the last column
 
 
 def test_a_large_net_keeps_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from moka.draw.layered import ranks, without_cycles
 from moka.draw.net_drawing import VERTICAL, Drawing, Edge, Node
+from moka.draw.net_shapes import UNKNOWN
 
 COPY = "\0copy"  # ends the key of a blob that is drawn once more
 
@@ -31,11 +32,11 @@ def add_shapes(drawing: Drawing, shapes: Mapping[str, Sequence[str]]) -> Drawing
 
     def with_shape(key: str, node: Node) -> Node:
         shape = shapes.get(key.removesuffix("_blob")) if node.is_blob else None
-        if not shape:
+        if not shape or set(shape) == {UNKNOWN}:
             return node
         text = "x".join(shape)
         if drawing.rankdir in VERTICAL:
-            return replace(node, lines=(f"{node.lines[0]}  {text}",))
+            return replace(node, lines=(f"{node.lines[0]} {text}",))
         return replace(node, lines=(*node.lines, text))
 
     return replace(drawing, nodes={k: with_shape(k, node) for k, node in drawing.nodes.items()})
