@@ -278,7 +278,7 @@ class PReLU(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if x[1:2] != (self.channels,) and not self.channel_shared:
-            raise NetError(f"the slopes are of {self.channels} channels, got a bottom of shape"
+            raise NetError(f"there are slopes for {self.channels} channels, got a bottom of shape"
                            f" {x}.")  # fmt: skip
         return [x]
 

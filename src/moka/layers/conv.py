@@ -270,7 +270,7 @@ class Deconvolution(Convolution):
         spatial = x[self.channel_axis + 1 :]
         out = [w.deconvolved(size) for size, w in zip(spatial, self.windows, strict=True)]
         if out and min(out) < 1:
-            raise NetError(f"the padding cuts everything off: output size {out}.")
+            raise NetError(f"the padding leaves no output: its size is {out}.")
         return (*x[: self.channel_axis], self.num_output, *out)
 
     def blob_specs(self, *bottom_shapes: Shape) -> Iterable[BlobSpec]:

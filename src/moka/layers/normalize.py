@@ -106,8 +106,9 @@ class BatchNorm(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if x[1:2] != (self.channels,):
-            raise NetError(f"the statistics are of {self.channels} channels, got a bottom of shape"
-                           f" {x}.")  # fmt: skip
+            raise NetError(
+                f"there are statistics for {self.channels} channels, got a bottom of shape {x}."
+            )
         return [x]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
