@@ -170,7 +170,14 @@ class Sliding(Layer):
 DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
 
 
-@layer("Convolution", bottoms=(1, None), tops=(1, None), one_top_each=True, drawn=DRAWN)
+@layer(
+    "Convolution",
+    bottoms=(1, None),
+    tops=(1, None),
+    one_top_each=True,
+    coordinates="window",
+    drawn=DRAWN,
+)
 class Convolution(Sliding):
     """Convolution with learned kernels: y[m] = b[m] + sum over c of w[m, c] * x[c].
 
@@ -253,6 +260,7 @@ class Convolution(Sliding):
     tops=(1, None),
     message="convolution_param",
     one_top_each=True,
+    coordinates="transposed window",
     drawn=DRAWN,
 )
 class Deconvolution(Convolution):
@@ -299,7 +307,7 @@ def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
     return columns.flatten(first - 1, x.dim() - 1)
 
 
-@layer("Im2col", bottoms=1, tops=1, message="convolution_param")
+@layer("Im2col", bottoms=1, tops=1, message="convolution_param", coordinates="window")
 class Im2col(Sliding):
     """Every window of an image as a column.
 
