@@ -30,10 +30,11 @@ def in_bfloat16(net: Net) -> AbstractContextManager[Any]:
 
 def feed_others_float32(net: Net) -> None:
     """Let all layers but those of TAKES_BFLOAT16 get bottoms in float32, whatever they are."""
-    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
+    for place in net.places:
+        node = place.node
         makes_a_mask = node.type == "Pooling" and len(node.tops) > 1  # of whole numbers
         if node.type not in TAKES_BFLOAT16 or makes_a_mask:
-            layer.register_forward_pre_hook(_to_float32)
+            place.layer.register_forward_pre_hook(_to_float32)
 
 
 def _to_float32(_: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

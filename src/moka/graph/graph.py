@@ -46,6 +46,19 @@ class Graph:
         """Every blob once, in the order the layers make them."""
         return tuple(dict.fromkeys(top for node in self.nodes for top in node.tops))
 
+    @property
+    def inserted_splits(self) -> frozenset[int]:
+        """Indices of the nodes that are not in the net as it was written."""
+        written = iter([*self.filtered.layer, None])
+        following = next(written)
+        found: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            if following is not None and (node.name, node.type) == (following.name, following.type):
+                following = next(written)
+            else:
+                found.add(i)
+        return frozenset(found)
+
     def __str__(self) -> str:
         width = max((len(node.name) for node in self.nodes), default=0)
         return "\n".join(

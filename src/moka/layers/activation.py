@@ -72,8 +72,11 @@ class ReLU(Layer):
         self._final = _Final()
         return _ReLUOfBlob.apply(x, self.negative_slope, self._final)  # type: ignore[no-untyped-call]
 
+    def overwritten_in_place(self) -> bool:
+        self.others_follow = True
+        return True
+
     def see_blob(self, blob: Tensor) -> None:
-        """Take notice of what the last in-place layer on this one's blob has left there."""
         if self._final is not None:
             self._final.blob, self._final = blob, None
 

@@ -229,6 +229,17 @@ class Layer(nn.Module):
         """
         return self(*bottoms)
 
+    def overwritten_in_place(self) -> bool:
+        """The net says: later in-place layers overwrite this layer's top.
+
+        Returns:
+            Whether this layer needs to see what they leave there: `see_blob` in each pass.
+        """
+        return False
+
+    def see_blob(self, blob: Tensor) -> None:
+        """Take notice of what the last in-place layer on this layer's top has left there."""
+
     def run_state(self) -> list[Tensor]:
         """What this layer hands from pass to pass beside its parameters; snapshots keep it."""
         return []

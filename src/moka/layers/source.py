@@ -54,6 +54,9 @@ class Source(Layer):
         """Tops that are filled when the net is made and then left to the user, by their index."""
         return {}
 
+    def prepare(self) -> None:
+        """Start to make batches ahead; the first pass does it if nobody has."""
+
     def close(self) -> None:
         """Release files and threads."""
 
@@ -78,13 +81,29 @@ class Input(Source):
 
     shape = param()
 
+    @classmethod
+    def in_place_of(
+        cls, config: caffe_pb2.LayerParameter, shapes: Iterable[Sequence[int]]
+    ) -> Input:
+        """An input with the name and tops of another source, whose data the caller gives.
+
+        Args:
+            config: the other source's message.
+            shapes: one for each top.
+        """
+        made = caffe_pb2.LayerParameter(name=config.name, type="Input", phase=config.phase)
+        made.top.extend(config.top)
+        for shape in shapes:
+            made.input_param.shape.add(dim=shape)
+        return cls(made)
+
     def top_shapes(self) -> list[Shape]:
         return self.once_or_per_top("shape", [tuple(s.dim) for s in self.shape])
 
     def forward(self) -> list[Tensor]:
+        tops = ", ".join(self.config.top)
         raise NetError(
-            f"no data given for {', '.join(self.config.top)}.",
-            advice="Pass a tensor for each input by its name.",
+            f"no data given for {tops}.", advice=f"Pass a tensor for each of {tops}, by its name."
         )
 
 

@@ -14,7 +14,8 @@ def multiply_adds(net: Net) -> int:
     biases and all other layers do not.
     """
     count = 0
-    for node, layer in zip(net.graph.nodes, net.layers, strict=True):
+    for place in net.places:
+        node, layer = place.node, place.layer
         if not isinstance(layer, Convolution | InnerProduct):
             continue
         # Each weight is used once at each place: a convolution's tops have places, and the bottoms
