@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -177,7 +177,7 @@ class Net(NetContents):
         if not values:
             return
         if set(values) != set(names):
-            raise _other_names(values, names, message)
+            raise _mismatch(values, names, message)
         for name, value in values.items():
             blob, array = self.blobs[name], np.asarray(value)
             shape = tuple(blob.shape)
@@ -352,16 +352,13 @@ class Net(NetContents):
         moka_weights.save_hdf5(self._net, file)
 
 
-def _other_names(values: Mapping[str, ArrayLike], names: Sequence[str], message: str) -> NetError:
-    """The error for arrays that are not those of `names`, each of them."""
+def _mismatch(values: Iterable[str], names: Sequence[str], message: str) -> Exception:
+    """pycaffe's exception for keywords that are not `names`, each of them; with the near name."""
     unknown = [name for name in values if name not in names]
-    missing = [name for name in names if name not in values]
-    facts = [f"none is named {', '.join(unknown)}"] if unknown else []
-    facts += [f"{', '.join(missing)} missing"] if missing else []
-    return NetError(
-        f"{message.removesuffix('.')}: {'; '.join(facts)}.",
-        advice=did_you_mean(unknown[0], names) if unknown else None,
-    )
+    advice = did_you_mean(unknown[0], names) if unknown else None
+    error = Exception(f"{message} {advice}" if advice else message)
+    error.add_note(f"Give an array for each of {', '.join(names) or '(nothing)'}.")
+    return error
 
 
 def _as_arrays(values: Mapping[str, ArrayLike]) -> Arrays:

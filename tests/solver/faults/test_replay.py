@@ -118,7 +118,8 @@ def test_a_net_with_other_data_in_testing(
     solver.step(1)
     kept(solver)
     net, _ = load_replay(train_net(solver.config, "s"), read_replay("it"), CPU)
-    assert [node.type for node in net.graph.nodes] == ["Input", "InnerProduct", "EuclideanLoss"]
+    made = [type(layer).__name__ for layer in net.layers]
+    assert made == ["Input", "InnerProduct", "EuclideanLoss"]
 
 
 def test_what_numpy_sees(make_solver: SolverMaker) -> None:
