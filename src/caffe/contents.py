@@ -12,7 +12,7 @@ from moka import net as moka_net
 from moka.blob import Blob
 from moka.layers import REGISTRY
 from moka.layers.base import Layer
-from moka.layers.python import ArrayLayer, Python
+from moka.layers.python import ArrayLayer
 from moka.schema import caffe_pb2
 
 
@@ -31,9 +31,9 @@ class NetLayer(ArrayLayer):
         self._caffe_blobs = blobs
 
 
-def _face_of(layer: Layer, blobs: BlobVec) -> ArrayLayer:
+def _face_of(layer: Layer, blobs: BlobVec) -> Any:
     """What pycaffe's users see of a layer."""
-    return layer.instance if isinstance(layer, Python) else NetLayer(layer.config, blobs)
+    return layer.users_object or NetLayer(layer.config, blobs)
 
 
 class NetContents:

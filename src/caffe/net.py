@@ -15,7 +15,7 @@ from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
-from moka.layers.source import MemoryData
+from moka.layers.source import Source
 from moka.net import build_net
 from moka.parallel.share import share_of_data
 from moka.schema import caffe_pb2
@@ -288,7 +288,7 @@ class Net(NetContents):
 
     def _set_input_arrays(self, data: Floats, labels: Floats) -> None:
         layer = self._net.places[0].layer if self._net.places else None
-        if not isinstance(layer, MemoryData):
+        if not isinstance(layer, Source) or layer.entry.source != "arrays":
             raise RuntimeError(
                 "set_input_arrays may only be called if the first layer is a MemoryDataLayer"
             )

@@ -157,7 +157,7 @@ class Layerwise:
         the first InnerProduct."""
         shapes = [memory.shape for memory in step.bottoms]
         if shapes != self._seen[i]:
-            if not step.place.layer.reshapes_in_forward:
+            if not step.place.layer.entry.runs_user_code:  # it reshapes when it runs
                 self.net.top_shapes(step.place, shapes)
             self._seen[i] = shapes
 
@@ -198,11 +198,11 @@ class Layerwise:
         bottoms = [j for j, wanted in enumerate(marks.bottoms) if wanted]
         diffs = [net.blobs[node.bottoms[j]].diff_memory for j in bottoms]
         inputs = [record.bottoms[j] for j in bottoms]
-        if not made or not inputs + weights:
+        if not made or not (inputs or weights):
             for diff, bottom in zip(diffs, inputs, strict=True):
                 diff.put(torch.zeros_like(bottom).detach())
             return
-        grads = _gradients(made, inputs + weights)
+        grads = _gradients(made, [*inputs, *weights])
         _put_diffs(diffs, inputs, grads[: len(inputs)], [memory for _, memory in made])
         for weight, grad in zip(weights, grads[len(inputs) :], strict=True):
             if grad is not None:

@@ -46,19 +46,6 @@ class Graph:
         """Every blob once, in the order the layers make them."""
         return tuple(dict.fromkeys(top for node in self.nodes for top in node.tops))
 
-    @property
-    def inserted_splits(self) -> frozenset[int]:
-        """Indices of the nodes that are not in the net as it was written."""
-        written = iter([*self.filtered.layer, None])
-        following = next(written)
-        found: set[int] = set()
-        for i, node in enumerate(self.nodes):
-            if following is not None and (node.name, node.type) == (following.name, following.type):
-                following = next(written)
-            else:
-                found.add(i)
-        return frozenset(found)
-
     def __str__(self) -> str:
         width = max((len(node.name) for node in self.nodes), default=0)
         return "\n".join(
@@ -101,5 +88,5 @@ def build_graph(
         nodes, outputs = wire(param, registry)
     except MokaError as error:
         raise error.at(file=file) from None
-    inputs = tuple(top for node in nodes if node.type == "Input" for top in node.tops)
+    inputs = tuple(top for node in nodes if node.entry.source == "caller" for top in node.tops)
     return Graph(file, filtered, param, nodes, inputs, outputs)

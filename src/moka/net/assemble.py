@@ -24,7 +24,7 @@ from moka.graph import (
 )
 from moka.layers import REGISTRY
 from moka.layers.base import Layer
-from moka.layers.source import Input, Source
+from moka.layers.source import Source, given_source
 from moka.net import log_lines
 from moka.net.memory import MemoryUse, data_bytes, memory_use
 from moka.net.place import Place
@@ -134,7 +134,7 @@ def _make_layer(
     node: Node, shapes: Mapping[str, Shape], given_shapes: Mapping[str, Shape]
 ) -> Layer:
     if not node.bottoms and node.tops and all(top in given_shapes for top in node.tops):
-        return Input.in_place_of(node.layer, [given_shapes[top] for top in node.tops])
+        return given_source(node.layer, [given_shapes[top] for top in node.tops])
     bottoms = [shapes[name] for name in node.bottoms]
     layer = REGISTRY[node.type].make(node.layer, *bottoms)
     _check_in_place(node, bottoms, layer.first_top_shapes)
@@ -178,7 +178,7 @@ def _connect_parameters(
             layers[i].share_weight(k, parameter)
         for i, k in blob.users:
             if parameter.requires_grad and not marks[i].params[k]:
-                layers[i].freeze(k)
+                layers[i].detach_weight(k)
 
 
 # --- places -----------------------------------------------------------------------------------
@@ -219,7 +219,8 @@ def _observers(
     """For the last in-place layer on a blob, the earlier ones that need to see its result."""
     found: defaultdict[int, list[tuple[int, Layer]]] = defaultdict(list)
     for i, last in in_place_tails(nodes).items():
-        if layers[i].overwritten_in_place():
+        if layers[i].entry.gradient_of_final_blob:
+            layers[i].expect_final_blob()
             found[last].append((nodes[last].tops.index(nodes[i].tops[0]), layers[i]))
     return found
 

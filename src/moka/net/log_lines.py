@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from moka.graph import LearnableBlob, Node
-from moka.layers.base import Layer, shape_text
+from moka.layers.base import Layer
+from moka.layers.shapes import shape_text
 from moka.net.memory import MemoryUse
 from moka.net.place import Place
 from moka.schema import format_text

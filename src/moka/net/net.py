@@ -306,7 +306,7 @@ class Net(nn.Module):
             raise located(error, place.node, self.graph) from None
         made = (tops,) if isinstance(tops, Tensor) else tops
         for k, observer in place.observers:
-            observer.see_blob(made[k].detach())
+            observer.see_final_blob(made[k].detach())
         if not bottoms:  # data comes from the host
             return [t.to(self.device, non_blocking=True) for t in made]
         return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -20,21 +20,20 @@ class Row:
 
     Attributes:
         tops: names of its tops, with their shapes.
-        parameters: the shapes of its parameters, shared ones too.
+        parameters: names and shapes of its parameters, shared ones too.
         count: how many numbers these are.
     """
 
     name: str
     type: str
     tops: tuple[tuple[str, Shape], ...]
-    parameters: tuple[Shape, ...]
+    parameters: tuple[tuple[str, Shape], ...]
     count: int
 
     def texts(self) -> tuple[str, str, str, str, str]:
-        """`conv1`, `Convolution`, `conv1 64x20x24x24`, `20x1x5x5 20`, `520`."""
-        tops = ", ".join(f"{name} {size_text(shape)}" for name, shape in self.tops)
-        shapes = " ".join(size_text(shape) for shape in self.parameters)
-        return self.name, self.type, tops, shapes, f"{self.count:,}" if self.count else ""
+        """`conv1`, `Convolution`, `conv1 64x20x24x24`, `weight 20x1x5x5, bias 20`, `520`."""
+        count = f"{self.count:,}" if self.count else ""
+        return self.name, self.type, _listed(self.tops), _listed(self.parameters), count
 
 
 HEADINGS = ("layer", "type", "tops", "parameters", "count")
@@ -42,23 +41,26 @@ HEADINGS = ("layer", "type", "tops", "parameters", "count")
 
 def rows(net: Net) -> list[Row]:
     """A row for each layer that the net was written with, with the shapes as they are now."""
-    hidden = net.graph.inserted_splits
     return [
         Row(
             place.node.name,
             place.node.type,
             tuple((top, net.blobs[top].data_memory.shape) for top in place.node.tops),
-            tuple(place.layer.blob_shapes),
+            tuple(zip(place.layer.parameter_names, place.layer.blob_shapes, strict=True)),
             sum(weight.numel() for weight in place.layer.weights),
         )
         for place in net.places
-        if place.index not in hidden
+        if not place.node.entry.is_plumbing
     ]
 
 
 def parameter_count(net: Net) -> int:
     """Learnable numbers in the net, shared ones once."""
     return sum(net.parameter_of(blob).numel() for blob in net.learnable)
+
+
+def _listed(arrays: Iterable[tuple[str, Shape]]) -> str:
+    return ", ".join(f"{name} {size_text(shape)}" for name, shape in arrays)
 
 
 def size_text(shape: Shape) -> str:
