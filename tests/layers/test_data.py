@@ -13,13 +13,11 @@ import pytest
 import torch
 
 from moka.data.datum import encode
-from moka.data.place import CursorState, Share
+from moka.data.place import Share
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
-from moka.layers import REGISTRY
 from moka.layers.data import Data, ImageData, WindowData
-from moka.layers.source import Source
-from moka.schema import caffe_pb2, parse_text, write_binary
+from moka.schema import write_binary
 from moka.schema.blobproto import from_array
 
 if TYPE_CHECKING:
@@ -130,33 +128,28 @@ def test_batches_lie_channels_last(make_layer: LayerMaker, tmp_path: Path) -> No
         made.close()
 
 
-def image_sources(tmp_path: Path) -> dict[str, str]:
-    """Fields of each kind of layer that reads images, for files that are not there."""
-    return {
-        "Data": f'data_param {{ source: "{tmp_path}/db" batch_size: 2 backend: LMDB }}',
-        "ImageData": f'image_data_param {{ source: "{tmp_path}/list.txt" batch_size: 2 }}',
-        "WindowData": f'window_data_param {{ source: "{tmp_path}/list.txt" batch_size: 2 }}'
-        " transform_param { crop_size: 4 }",
-        "HDF5Data": f'hdf5_data_param {{ source: "{tmp_path}/list.txt" batch_size: 2 }}',
-    }
-
-
-@pytest.mark.parametrize("kind", ["Data", "ImageData", "WindowData", "HDF5Data"])
-def test_with_given_shapes_files_are_opened_when_data_is_wanted(tmp_path: Path, kind: str) -> None:
-    text = with_tops(kind, "a b", image_sources(tmp_path)[kind])
-    config = parse_text(text, caffe_pb2.LayerParameter)
-    shapes = [(2, 3, 4, 4), (2,)]
-    make = REGISTRY[kind].make
-    assert issubclass(make, Source)
-    made = make(config, shapes=shapes)
-    made.attach(torch.device("cpu"), Share())
-    assert made.first_top_shapes == shapes
-    assert made.notes() == []
-    made.load_state(CursorState(2))
-    for ask in (made.prepare, made.forward, made.batch_names):
-        with pytest.raises(DataError, match="No such file or directory"):
-            ask()
-    made.close()
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("Data", 'data_param { source: "missing" batch_size: 2 }'),
+        ("ImageData", 'image_data_param { source: "missing" batch_size: 2 }'),
+        (
+            "WindowData",
+            'window_data_param { source: "missing" batch_size: 2 }'
+            " transform_param { crop_size: 4 }",
+        ),
+        ("HDF5Data", 'hdf5_data_param { source: "missing" batch_size: 2 }'),
+    ],
+)
+def test_a_net_whose_data_is_given_opens_no_file(
+    make_net: NetMaker, kind: str, fields: str
+) -> None:
+    text = f'layer {{ name: "in" type: "{kind}" top: "a" top: "b" {fields} }}'
+    with pytest.raises(DataError, match="No such file or directory"):
+        make_net(text)
+    net = make_net(text, given_shapes={"a": (2, 3, 4, 4), "b": (2,)})
+    images, labels = torch.ones(2, 3, 4, 4), torch.zeros(2)
+    assert torch.equal(net(a=images, b=labels)["a"], images)
 
 
 def test_threads_start_with_prepare(make_layer: LayerMaker, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from moka.data.transform import Transform
-from moka.engine.training import TrainingStep
+from moka.engine.choose import evaluation_engine
 from moka.errors import DataError, MokaError, SolverError
 from moka.files import local_path
 from moka.graph import Graph, Node, build_graph
@@ -224,7 +224,7 @@ def measure(solver: Solver) -> Timing:
     solver.config.test_interval = 0
     device = solver.net.device
     iterations = _timed(lambda: solver.step(1), device)
-    batches = [median(_timed(TrainingStep(net).forward, device)) for net in solver.test_nets]
+    batches = [median(_timed(evaluation_engine(net).forward, device)) for net in solver.test_nets]
     return Timing(median(iterations), batches, len(iterations))
 
 

@@ -42,7 +42,7 @@ class ImageSource(StreamSource[B]):
         if not self.source:
             raise NetError(f"{self.entry.message} has no source: name the file or folder.")
 
-    def shapes(self) -> list[Shape]:
+    def top_shapes(self) -> list[Shape]:
         shapes = [
             (self.batch_size, *self.batches.image_shape),
             (self.batch_size, *self.batches.label_shape),

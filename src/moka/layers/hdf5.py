@@ -57,7 +57,7 @@ class HDF5Data(StreamSource[Hdf5Batches]):
             start=first_state(is_random=is_random),
         )
 
-    def shapes(self) -> list[Shape]:
+    def top_shapes(self) -> list[Shape]:
         return [(self.batch_size, *shape) for shape in self.batches.row_shapes]
 
     def prepare(self) -> None:

@@ -29,17 +29,6 @@ class Source(Layer):
 
     waited_s = 0.0  # total time its caller has waited for data
 
-    def __init__(
-        self, config: caffe_pb2.LayerParameter, *, shapes: Sequence[Shape] | None = None
-    ) -> None:
-        """Make a source.
-
-        Args:
-            shapes: of its tops, where they are known: then no file is opened to find them.
-        """
-        self.given_shapes = shapes
-        super().__init__(config)
-
     def attach(self, device: torch.device, share: Share) -> None:
         """Choose, before the first batch, where the tops go and which part of the data to read."""
 
@@ -106,10 +95,24 @@ class Input(Source):
         return self.once_or_per_top("shape", [tuple(s.dim) for s in self.shape])
 
     def forward(self) -> list[Tensor]:
+        tops = ", ".join(self.config.top)
         raise NetError(
-            f"no data given for {', '.join(self.config.top)}.",
-            advice="Pass a tensor for each input by its name.",
+            f"no data given for {tops}.", advice=f"Pass a tensor for each of {tops}, by its name."
         )
+
+
+def given_source(config: caffe_pb2.LayerParameter, shapes: Iterable[Sequence[int]]) -> Source:
+    """An Input with the name and tops of another source, whose data the caller gives.
+
+    Args:
+        config: the other source's message.
+        shapes: one for each top.
+    """
+    made = caffe_pb2.LayerParameter(name=config.name, type="Input", phase=config.phase)
+    made.top.extend(config.top)
+    for shape in shapes:
+        made.input_param.shape.add(dim=shape)
+    return Input(made)
 
 
 @layer("DummyData", bottoms=0, tops=(1, None), source="fillers")
@@ -202,12 +205,8 @@ class MemoryData(Source):
         is_training = self.config.phase == caffe_pb2.TRAIN
         return Transform(self.config.transform_param, training=is_training)
 
-    def prepare(self) -> None:
-        self.transform  # noqa: B018 - reads the mean file
-
     def top_shapes(self) -> list[Shape]:
-        if self.given_shapes is None:
-            self.prepare()  # a missing mean file has to show while the net is built
+        self.transform  # noqa: B018 - a missing mean file shows while the net is built
         return [(self.batch_size, *self.item_shape), self.label_shape]
 
     def set_arrays(self, data: Array, labels: Array) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -12,7 +11,6 @@ from moka.data.place import EVERYTHING, CursorState, Share
 from moka.data.transform import Transform
 from moka.layers.source import Source
 from moka.schema import caffe_pb2
-from moka.types import Shape
 
 
 class Stream(Protocol):
@@ -30,8 +28,7 @@ S = TypeVar("S", bound=Stream)
 class StreamSource(Source, Generic[S]):
     """A source whose batches come from files.
 
-    It opens them when it is first asked: for the shapes of its tops unless they were given, for a
-    batch, or by `prepare`.
+    It opens them when it is first asked for the shapes of its tops or for a batch, or by `prepare`.
     """
 
     def setup(self) -> None:
@@ -43,10 +40,6 @@ class StreamSource(Source, Generic[S]):
     @abstractmethod
     def open(self) -> S:
         """Open the files."""
-
-    @abstractmethod
-    def shapes(self) -> Sequence[Shape]:
-        """Shapes of the tops, from the files."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -75,9 +68,6 @@ class StreamSource(Source, Generic[S]):
         """The line of the log that names a mean file."""
         mean_file = transform.mean_file if transform else ""
         return [f"Loading mean file from: {mean_file}"] if mean_file else []
-
-    def top_shapes(self) -> list[Shape]:
-        return list(self.given_shapes or self.shapes())
 
     def attach(self, device: torch.device, share: Share) -> None:
         self.stop()
