@@ -12,10 +12,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from moka.engine.autograd import Autograd
 
 import caffe
 from moka.draw.net_drawing import net_drawing
+from moka.engine.autograd import Autograd
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, all_entries, registry
 from moka.net import build_net
