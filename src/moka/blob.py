@@ -9,7 +9,7 @@ this; everything else simply takes the tensor it is given.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from operator import index
@@ -169,14 +169,15 @@ def _row_major(shape: Shape) -> tuple[int, ...]:
 class ParameterMemory(Memory):
     """Memory that lies in a parameter: its values, or its gradient (zeros while it has none).
 
-    On the CPU a NumPy array is the parameter's own memory. On another device an array that was
-    handed out is a copy; `parameters_on_device` carries what changes from one side to the other.
+    On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, and the
+    state says who may write: HEAD_AT_CPU: the user who holds the array; HEAD_AT_GPU: the engine,
+    inside of `parameters_on_device`; SYNCED: nobody holds an array.
     """
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
         super().__init__(shape, device=parameter.device)
         self.parameter = parameter
-        self.state = State.HEAD_AT_CPU if self.device.type == "cpu" else State.HEAD_AT_GPU
+        self.state = State.HEAD_AT_CPU if self.device.type == "cpu" else State.SYNCED
         self._grad = grad
 
     def _storage(self) -> Tensor:
@@ -195,7 +196,7 @@ class ParameterMemory(Memory):
             return self._storage()
         if self._host is None:
             self._host = self._storage().to("cpu", copy=True)
-        elif self.state is State.HEAD_AT_GPU:
+        elif self.state is not State.HEAD_AT_CPU:
             self._host.copy_(self._storage())
         return self._host
 
@@ -212,21 +213,21 @@ class ParameterMemory(Memory):
 
     def array(self) -> NDArray[np.float32]:
         host = self.cpu_data()
-        self.state = State.HEAD_AT_CPU  # its reader may write at any moment
         self.handed_out = True
+        if self.state is State.SYNCED:
+            self.state = State.HEAD_AT_CPU
         return host.numpy()
 
-    def take_from_host(self) -> None:
-        """Copy to the device what was written into the array handed out; the device may then
-        change."""
+    def take_from_user(self) -> None:
+        """Copy what was written into the array handed out; the engine may write from now on."""
         self.gpu_data()
         self.state = State.HEAD_AT_GPU
 
-    def return_to_host(self) -> None:
-        """Copy to the array handed out what the device has changed; its reader may then write."""
-        self.state = State.HEAD_AT_GPU  # even if somebody has asked for the array meanwhile
-        self.cpu_data()
-        self.state = State.HEAD_AT_CPU
+    def return_to_user(self) -> None:
+        """Renew the array handed out; its reader may write from now on."""
+        if self.handed_out:
+            self.cpu_data()
+        self.state = State.HEAD_AT_CPU if self.handed_out else State.SYNCED
 
     def reshape(self, shape: Shape) -> None:
         """Change the shape. Another count gives the parameter new memory, with as many of its
@@ -238,48 +239,42 @@ class ParameterMemory(Memory):
             self.parameter.data.view(-1)[: len(values)] = values
         if prod(shape) != prod(self.shape):
             self._host, self.handed_out = None, False
-            if self.device.type != "cpu":
-                self.state = State.HEAD_AT_GPU
+            if self.state is State.HEAD_AT_CPU and self.device.type != "cpu":
+                self.state = State.SYNCED
         elif self._host is not None:
             self._host = self._host.view(shape)
         self.shape = shape
 
 
-def _apart(memories: Iterable[ParameterMemory]) -> list[ParameterMemory]:
-    """Those whose arrays are copies: on the CPU an array is the parameter's own memory."""
-    return [memory for memory in memories if memory.handed_out and memory.device.type != "cpu"]
-
-
 @contextmanager
 def parameters_on_device(memories: Iterable[ParameterMemory]) -> Iterator[None]:
-    """While parameters are read and written where the net runs.
+    """While an engine or solver reads and writes parameters where the net runs.
 
     What users wrote into NumPy arrays is taken over on the way in; on the way out the arrays show
-    what has changed. May be nested: only arrays that users hold are copied.
+    what has changed. May be nested. On the CPU there is nothing to copy.
     """
-    taken = [m for m in _apart(memories) if m.state is State.HEAD_AT_CPU]
+    taken = [m for m in memories if m.device.type != "cpu" and m.state is not State.HEAD_AT_GPU]
     for memory in taken:
-        memory.take_from_host()
+        memory.take_from_user()
     try:
         yield
     finally:
         for memory in taken:
-            memory.return_to_host()
+            memory.return_to_user()
 
 
 @contextmanager
-def parameters_in_users_hands(memories: Collection[ParameterMemory]) -> Iterator[None]:
-    """The reverse, within `parameters_on_device`: while a user's function runs, which may read
-    and write the NumPy arrays of parameters."""
-    returned = [m for m in _apart(memories) if m.state is State.HEAD_AT_GPU]
-    on_device = [m for m in memories if m.state is State.HEAD_AT_GPU]
+def parameters_in_users_hands(memories: Iterable[ParameterMemory]) -> Iterator[None]:
+    """Within `parameters_on_device`: while a user's function runs, which may read and write the
+    NumPy arrays of parameters."""
+    returned = [m for m in memories if m.state is State.HEAD_AT_GPU]
     for memory in returned:
-        memory.return_to_host()
+        memory.return_to_user()
     try:
         yield
     finally:
-        for memory in _apart(on_device):  # the function may have asked for more of them
-            memory.take_from_host()
+        for memory in returned:
+            memory.take_from_user()
 
 
 class Blob:
