@@ -80,7 +80,7 @@ def test_a_net_is_differentiable(make_net: NetMaker) -> None:
     ("names", "message"),
     [
         (["z"], r"no input is named z; inputs are x\.$"),
-        (["xx"], r'no input is named xx; inputs are x\. Did you mean "x"\?'),
+        (["X"], r'no input is named X; inputs are x\. Did you mean "x"\?'),
         ([], r'layer "in" .*no data given for x'),
     ],
 )
