@@ -169,7 +169,7 @@ def _draw_node(axes: Any, node: Node, center: Place, size: Size) -> None:
     axes.add_patch(
         Polygon(
             _octagon(center, size) if node.is_blob else _rectangle(center, size),
-            facecolor=COPY_FACE if node.is_copy else node.colour,
+            facecolor=COPY_FACE if node.is_copy else node.color,
             edgecolor=INK,
             linewidth=0.8,
             linestyle="--" if node.is_copy else "-",
