@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from moka.cli.flags import Flag
+from moka.data.lists import read_names
 from moka.errors import DataError, UsageError
-from moka.files import check_writable, read_text_file
+from moka.files import check_writable
 from moka.net import Net
 from moka.predict.crops import check_context, crop_with_context, cut_window
 from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_search
@@ -24,17 +25,16 @@ from moka.types import PathLike
 SUFFIXES = (".csv", ".h5", ".hdf5")
 
 
-def read_names(source: PathLike) -> list[str]:
+def read_image_names(source: PathLike) -> list[str]:
     """The names of images in a text file, one on each line.
 
     Raises:
         DataError: the file cannot be read, or names no image.
     """
     try:
-        lines = read_text_file(source).splitlines()
+        names = read_names(source)
     except OSError as error:
         raise DataError(f"{error.strerror}.", file=source) from None
-    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError("the file names no image.", file=source)
     return names
@@ -71,7 +71,7 @@ def detect(
     table = read_table(source) if suffix != ".txt" else None
     windows: ImageWindows
     if search:
-        names = list(dict.fromkeys(table.filenames)) if table else read_names(source)
+        names = list(dict.fromkeys(table.filenames)) if table else read_image_names(source)
         windows = selective_search(names)
     elif table is None:
         raise UsageError(
