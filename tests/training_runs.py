@@ -104,6 +104,17 @@ NETS = {
 }
 
 
+def solver_message(text: str, net: str = "linear") -> caffe_pb2.SolverParameter:
+    """A solver of one of the nets; the text adds fields and overrules others."""
+    message = parse_text(
+        'base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false snapshot_prefix: "snap"'
+        f" test_initialization: false random_seed: 3 net_param {{ {NETS[net]} }}",
+        caffe_pb2.SolverParameter,
+    )
+    message.MergeFrom(parse_text(text, caffe_pb2.SolverParameter))
+    return message
+
+
 @pytest.fixture
 def make_solver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SolverMaker]:
     """make_solver("base_lr: 0.1 ...", net="linear", records=[...]); closed at the end.
@@ -120,14 +131,8 @@ def make_solver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sol
         *,
         keep_blobs: bool = False,
     ) -> Solver:
-        config = parse_text(
-            'base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false snapshot_prefix: "snap"'
-            f" test_initialization: false random_seed: 3 net_param {{ {NETS[net]} }}",
-            caffe_pb2.SolverParameter,
-        )
-        config.MergeFrom(parse_text(text, caffe_pb2.SolverParameter))
         listeners = [] if records is None else [records.append]
-        made.append(Solver(config, listeners=listeners, keep_blobs=keep_blobs))
+        made.append(Solver(solver_message(text, net), listeners=listeners, keep_blobs=keep_blobs))
         return made[-1]
 
     yield make

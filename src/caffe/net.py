@@ -15,8 +15,10 @@ from moka import net as moka_net
 from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
+from moka.data.batches import Share
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import MemoryData
+from moka.parallel.declared import declared_team
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
@@ -66,7 +68,9 @@ class Net(NetContents):
                            file=network_file)  # fmt: skip
         if isinstance(stages, str):
             raise NetError(f'stages is a list of names: give ["{stages}"].', file=network_file)
-        net = moka_net.build_net(network_file, phase, level=level, stages=stages or ())
+        team = declared_team()
+        net = moka_net.build_net(network_file, phase, level=level, stages=stages or (),
+                                 share=Share(team.rank, team.size))  # fmt: skip
         self._attach(net)
         if weights is not None:
             self.copy_from(weights)

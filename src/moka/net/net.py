@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from moka.blob import Blob, BlobVec, ParameterMemory
 from moka.context import device as context_device
-from moka.context import solver_count, solver_rank
 from moka.data.batches import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
@@ -28,8 +27,8 @@ from moka.graph import (
     build_graph,
     in_place_tails,
     mark_backward,
-    share,
 )
+from moka.graph import share as share_parameters
 from moka.layers import REGISTRY
 from moka.layers.activation import ReLU
 from moka.layers.base import Layer
@@ -65,6 +64,7 @@ class Net(nn.Module):
     Args:
         graph: its structure.
         device: where it runs; None asks the context (`moka.context`).
+        share: which part of the data it reads, if it is built for training.
 
     Attributes:
         graph: nodes in running order; node i belongs to layer i.
@@ -85,7 +85,9 @@ class Net(nn.Module):
         NetError, DataError: with file and layer.
     """
 
-    def __init__(self, graph: Graph, device: torch.device | None = None) -> None:
+    def __init__(
+        self, graph: Graph, device: torch.device | None = None, share: Share | None = None
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.device = device or context_device()
@@ -100,12 +102,14 @@ class Net(nn.Module):
         self._running = list(self.layers)  # plain, for its faster access
         try:
             blob_shapes = [layer.blob_shapes for layer in self.layers]
-            self.learnable: tuple[LearnableBlob, ...] = share(graph.nodes, blob_shapes)
+            self.learnable: tuple[LearnableBlob, ...] = share_parameters(
+                graph.nodes, blob_shapes
+            )
         except MokaError as error:
             raise error.at(file=graph.file) from None
         self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]
         for _, source in self.sources:
-            source.attach(self.device, self._share())
+            source.attach(self.device, share if share and self._trains else Share())
         self.marks: tuple[BackwardMarks, ...] = self._mark()
         self._cut = self._cut_bottoms()
         self._tie_shared_weights()
@@ -129,11 +133,9 @@ class Net(nn.Module):
 
     # --- building -------------------------------------------------------------------------
 
-    def _share(self) -> Share:
-        """Which part of the data this net reads, if several solvers train one model."""
-        count = solver_count()
-        together = count > 1 and self.graph.phase == caffe_pb2.TRAIN
-        return Share(solver_rank(), count) if together else Share()
+    @property
+    def _trains(self) -> bool:
+        return self.graph.phase == caffe_pb2.TRAIN
 
     def _make_layer(self, node: Node, shapes: dict[str, Shape]) -> Layer:
         entry = REGISTRY[node.type]
@@ -457,6 +459,7 @@ def build_net(
     level: int = 0,
     stages: Sequence[str] = (),
     device: torch.device | None = None,
+    share: Share | None = None,
 ) -> Net:
     """Read a net and make it ready to run.
 
@@ -465,13 +468,14 @@ def build_net(
         phase: caffe_pb2.TRAIN or caffe_pb2.TEST.
         level, stages: what the rules of its layers are held against.
         device: where it runs; None asks the context.
+        share: which part of the data it reads, if it is built for training.
 
     Raises:
         SchemaError, NetError, DataError: see the message.
     """
     param, file = read_net(net)
     graph = build_graph(param, REGISTRY, phase=phase, level=level, stages=stages, file=file)
-    return Net(graph, device)
+    return Net(graph, device, share)
 
 
 def parameter_count(net: Net) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.training_runs import NETS
 
-from moka.engine.trace import Look, trace
+from moka.solver.faults.trace import ArraySummary, trace
 from moka.errors import SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, parse_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CPU = torch.device("cpu")
 
 
-def kept(solver: Solver) -> list[Look]:
+def kept(solver: Solver) -> list[ArraySummary]:
     """Writes the solver's last pass to the file "it"; returns that pass, layer by layer."""
     start = solver._train.start
     assert start is not None
@@ -57,7 +57,7 @@ def test_the_iteration_is_the_same_without_its_data(
     assert [k.what for k in again] == [k.what for k in looks]
     for mine, theirs in zip(again, looks, strict=True):
         assert mine.mean_abs == pytest.approx(theirs.mean_abs, rel=1e-5), mine.place  # float32
-    records = replay.under("records")
+    records = replay.of_kind("records")
     if net == "random":
         assert records["0/data"].tolist() == ["02", "03", "04", "05"]  # the fourth batch of ten
     elif net == "hdf5":

@@ -1,15 +1,16 @@
-"""The file of an iteration that broke: `<prefix>_iter_N.replay`, all that running it again needs.
+"""The file of an iteration that diverged: `<prefix>_iter_N.replay`, with all that running it again
+needs.
 
 It is a NumPy archive (`numpy.load` opens it) without pickled objects:
 
     iteration, rate          numbers
     batch/<blob>             tops of the layers without bottoms
-    records/<key>            what the records of a batch are called, where that is known
+    records/<key>            names of the batch's records, where they are known
     param/<key>/<k>          parameters, each with its owner
     state/<key>/<k>          what layers hand from pass to pass
     random/<name>            random generators
 
-A key is `<position>/<layer name>`, for names of layers may repeat.
+A key is `<position>/<layer name>`, since names of layers may repeat.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Replay:
     rate: float
     arrays: Mapping[str, Array]
 
-    def under(self, kind: str) -> dict[str, Array]:
-        """The arrays of one kind by the rest of their names."""
+    def of_kind(self, kind: str) -> dict[str, Array]:
+        """The arrays under `kind/`, by the rest of their names."""
         return {
             name.removeprefix(f"{kind}/"): array
             for name, array in self.arrays.items()
@@ -58,7 +59,7 @@ class Replay:
 
 
 def replay_name(prefix: str, iteration: int) -> str:
-    """Where a run with this snapshot prefix keeps the iteration."""
+    """The file in which a run with this snapshot prefix keeps an iteration."""
     return f"{prefix}_iter_{iteration}.replay"
 
 
@@ -71,10 +72,10 @@ def write_replay(
     rate: float,
     records: Mapping[int, list[str]],
 ) -> None:
-    """Write what a pass began with; the net stands there.
+    """Write what a pass began with. The net must stand at the start of that pass.
 
     Args:
-        records: by layer, what the records of its batch are called.
+        records: names of each layer's records in this batch, by the layer's index.
 
     Raises:
         OSError: the file cannot be written.
@@ -93,7 +94,7 @@ def write_replay(
 
 
 def read_replay(file: PathLike) -> Replay:
-    """Read such a file.
+    """Read the file of an iteration.
 
     Raises:
         SolverError: missing, damaged, or something else.
@@ -114,19 +115,21 @@ def read_replay(file: PathLike) -> Replay:
 
 
 def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tuple[Net, PassStart]:
-    """The net as it stood before the iteration, without its data, and what the pass begins with.
+    """The net as it stood before the iteration, and what the pass begins with.
+
+    The net does not read its data: Input layers hold the recorded batch.
 
     Raises:
         SolverError: the iteration is of another net.
     """
-    batch = replay.under("batch")
+    batch = replay.of_kind("batch")
     net = Net(build_graph(_without_data(wanted.param, batch), REGISTRY, file=wanted.file), device)
     tops = {t for node in net.graph.nodes if not node.bottoms for t in node.tops}
     parameters = {
         f"{_key(net, blob.owner[0])}/{blob.owner[1]}": net.parameter_of(blob)
         for blob in net.learnable
     }
-    stored = replay.under("param")
+    stored = replay.of_kind("param")
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     if shapes != {name: array.shape for name, array in stored.items()} or tops != set(batch):
         raise SolverError(
@@ -135,21 +138,20 @@ def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tup
         )
     for name, parameter in parameters.items():
         parameter.data.copy_(torch.from_numpy(stored[name]))
-    states = Replay(0, 0, replay.under("state"))
+    states = Replay(0, 0, replay.of_kind("state"))
     for i, layer in enumerate(net.layers):
-        if found := states.under(_key(net, i)):
+        if found := states.of_kind(_key(net, i)):
             tensors = [torch.from_numpy(found[str(k)]).to(device) for k in range(len(found))]
             layer.load_run_state(tensors)
     inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-    random = {name: torch.from_numpy(array) for name, array in replay.under("random").items()}
+    random = {name: torch.from_numpy(array) for name, array in replay.of_kind("random").items()}
     return net, replace(pass_start(net, inputs), random=random)
 
 
 def _without_data(
     param: caffe_pb2.NetParameter, batch: Mapping[str, Array]
 ) -> caffe_pb2.NetParameter:
-    """The net with an Input layer in the place of each that made the batch, so that the data need
-    not be there."""
+    """The net with an Input layer in place of each data layer, so that the data need not exist."""
     made = caffe_pb2.NetParameter()
     made.CopyFrom(param)
     for layer in made.layer:

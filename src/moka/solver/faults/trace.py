@@ -1,4 +1,4 @@
-"""A pass run again layer by layer, with a look at every array: where do the numbers break?"""
+"""A pass run again layer by layer, to find the first array with a number that is not finite."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from moka.net import Net
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one array of a pass held.
+class ArraySummary:
+    """The range of one array of a pass, and what of it is not finite.
 
     Attributes:
-        forward: whether it was seen in the forward pass; else it is a gradient.
-        layer, layer_type: which layer made it, or holds it.
+        forward: whether the array belongs to the forward pass; else it is a gradient.
+        layer, layer_type: the layer that makes the array, or holds it.
         what: "top blob ip", "param blob 0", "bottom blob data".
-        shape: of the array.
-        minimum, maximum, mean_abs: of its finite numbers; 0 if there are none.
-        not_finite: how many are infinite or no numbers.
-        first, value: index of the first of those, and what it is; None if all are finite.
+        shape: the array's.
+        minimum, maximum, mean_abs: over its finite numbers; 0 if there are none.
+        not_finite: how many numbers are infinite or NaN.
+        first, value: index and value of the first of these; None if all are finite.
     """
 
     forward: bool
@@ -48,22 +48,23 @@ class Look:
 
     @property
     def of_parameter(self) -> bool:
-        """Whether it is a parameter or its gradient, so that its first axis is no batch."""
+        """Whether it is a parameter or a parameter's gradient, whose first axis is no batch."""
         return self.what.startswith("param ")
 
     @property
     def extent(self) -> str:
-        """`3 of 12 values, the first is nan at (0, 2)`: those that are not finite."""
+        """`3 of 12 values, the first is nan at (0, 2)`: the values that are not finite."""
         at = f" at ({', '.join(map(str, self.first))})" if self.first else ""
         return f"{self.not_finite} of {prod(self.shape)} values, the first is {self.value}{at}"
 
 
-def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
-    """Run a pass again, forward and backward, and look at each array as it is made.
+def trace(net: Net, start: PassStart) -> Generator[ArraySummary, None, None]:
+    """Run a pass again, forward and backward, and summarize each array as it is made.
 
-    In the order of the pass: a layer's parameters, then its tops; on the way back the gradients
-    of its bottoms, then those of its parameters. Parameters' gradients are zeroed first. The net
-    is left as that pass leaves it; layers without tops do not run, for some of them write files.
+    The order is that of the pass: each layer's parameters, then its tops; on the way back the
+    gradients of its bottoms, then those of its parameters. Parameters' gradients are zeroed first.
+    Layers without tops do not run, since some of them write files. Afterwards the net stands where
+    the pass left it.
 
     Args:
         start: what the pass began with.
@@ -77,12 +78,12 @@ def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
         engine.clear_param_diffs()
         for i, node in enumerate(nodes):
             for k, weight in enumerate(net.layers[i].weights):
-                yield _look(net, i, f"param blob {k}", weight, forward=True)
+                yield _summary(net, i, f"param blob {k}", weight, forward=True)
             if node.tops:
                 engine.forward(i, i)
             for top in node.tops:
                 tensor = net.blobs[top].data_memory.tensor()
-                yield _look(net, i, f"top blob {top}", tensor, forward=True)
+                yield _summary(net, i, f"top blob {top}", tensor, forward=True)
         for i in reversed(range(len(nodes))):
             if net.marks[i].layer and nodes[i].tops:
                 engine.backward(i, i)
@@ -91,32 +92,34 @@ def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
         net.debug_info = debug_info
 
 
-def first_fault(net: Net, start: PassStart) -> Look | None:
-    """The first array of a pass that is not finite; None if all are. The net stands where it
-    stood at the start of that pass afterwards."""
-    with closing(trace(net, start)) as looks:
-        fault = next((look for look in looks if look.not_finite), None)
+def first_fault(net: Net, start: PassStart) -> ArraySummary | None:
+    """The first array of a pass that is not finite; None if all are.
+
+    Afterwards the net stands where it stood at the start of the pass.
+    """
+    with closing(trace(net, start)) as summaries:
+        fault = next((s for s in summaries if s.not_finite), None)
     go_back(net, start)
     return fault
 
 
-def _gradients(net: Net, index: int) -> Iterator[Look]:
+def _gradients(net: Net, index: int) -> Iterator[ArraySummary]:
     marks, node = net.marks[index], net.graph.nodes[index]
     for bottom, wanted in zip(node.bottoms, marks.bottoms, strict=True):
         if wanted:
             diff = net.blobs[bottom].diff_memory.tensor()
-            yield _look(net, index, f"bottom blob {bottom}", diff, forward=False)
+            yield _summary(net, index, f"bottom blob {bottom}", diff, forward=False)
     for k, (weight, wanted) in enumerate(zip(net.layers[index].weights, marks.params, strict=True)):
         if wanted and weight.grad is not None:
-            yield _look(net, index, f"param blob {k}", weight.grad, forward=False)
+            yield _summary(net, index, f"param blob {k}", weight.grad, forward=False)
 
 
-def _look(net: Net, index: int, what: str, values: Tensor, *, forward: bool) -> Look:
+def _summary(net: Net, index: int, what: str, values: Tensor, *, forward: bool) -> ArraySummary:
     node, values = net.graph.nodes[index], values.detach()
     finite = values.isfinite()
     good = values[finite]
     bad = (~finite).nonzero()
-    return Look(
+    return ArraySummary(
         forward=forward,
         layer=node.name,
         layer_type=node.type,

@@ -6,7 +6,7 @@ from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
-from moka.solver.ema import AveragedWeights, check_average
+from moka.solver.averaged_weights import AveragedWeights, check_average
 
 
 def parameter(*values: float) -> nn.Parameter:
