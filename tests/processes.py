@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+PRELOAD = ["caffe", "moka.cli.main", "moka.solver.solver", "moka.data.lmdb"]
 PATIENCE_S = 60.0  # for all of them together; only a failure waits that long
 
 
@@ -24,7 +25,7 @@ def run_together(
         uid: from `new_uid`.
     """
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["caffe", "moka.cli.main", "moka.solver.solver"])
+    server.set_forkserver_preload(PRELOAD)
     members = []
     for rank in range(count):
         receiver, sender = server.Pipe(duplex=False)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from moka.data import datum
 from moka.data.lmdb import LmdbWriter
-from moka.report.records import Record
+from moka.report.records import IterationCompleted, Record
 from moka.schema import caffe_pb2, parse_text
+from moka.solver.snapshots.state_file import write_state
 from moka.solver.solver import Solver
 
 SolverMaker = Callable[..., Solver]
@@ -113,6 +115,24 @@ def solver_message(text: str, net: str = "linear") -> caffe_pb2.SolverParameter:
     )
     message.MergeFrom(parse_text(text, caffe_pb2.SolverParameter))
     return message
+
+
+def weights(solver: Solver) -> list[Tensor]:
+    """Copies of all parameters."""
+    return [w.detach().clone() for layer in solver.net.layers for w in layer.weights]
+
+
+def iterations(records: list[Record]) -> list[IterationCompleted]:
+    return [r for r in records if isinstance(r, IterationCompleted)]
+
+
+def put_snapshot(stem: str, end: str = "", *, state: bool = True, model: bool = True) -> None:
+    """Files as a snapshot leaves them, the model an empty one."""
+    if state:
+        message = caffe_pb2.SolverState(iter=1, learned_net=f"{stem}.caffemodel{end}")
+        write_state(f"{stem}.solverstate{end}", message, hdf5=bool(end))
+    if model:
+        Path(f"{stem}.caffemodel{end}").touch()
 
 
 @pytest.fixture

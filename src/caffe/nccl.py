@@ -37,8 +37,8 @@ class NCCL:
         made_as = inner.team.rank, inner.team.size
         if (declared.rank, declared.size) != made_as:
             raise SolverError(
-                f"the solver was made as number {made_as[0]} of {made_as[1]}, and now it is declared"
-                f" to be number {declared.rank} of {declared.size}.",
+                f"the solver was made as number {made_as[0]} of {made_as[1]}, and now it is"
+                f" declared to be number {declared.rank} of {declared.size}.",
                 advice="Call set_solver_count and set_solver_rank before the solver is made.",
             )
         inner.team = join_team(uid, *made_as, inner.net.device)

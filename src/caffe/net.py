@@ -14,8 +14,8 @@ from caffe.contents import NetContents
 from moka import net as moka_net
 from moka import weights as moka_weights
 from moka.blob import Blob
-from moka.engine.layerwise import Layerwise
 from moka.data.batches import Share
+from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import MemoryData
 from moka.parallel.declared import declared_team

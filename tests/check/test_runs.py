@@ -51,7 +51,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_without_problems(database: str) -> None:
     before = sorted(os.walk("."))
-    found, solver = problems_of(read_solver(config("random", "momentum: 0.9"), "s.prototxt"), "", CPU)
+    found, solver = problems_of(
+        read_solver(config("random", "momentum: 0.9"), "s.prototxt"), "", CPU
+    )
     assert found == []
     assert solver is not None
     timing = measure(solver)
@@ -255,8 +257,8 @@ def test_the_weights_are_those_of_the_file(make_solver: SolverMaker) -> None:
     wanted = [
         list(b.data) for x in read_binary(model, caffe_pb2.NetParameter).layer for b in x.blobs
     ]
-    _, solver = problems_of(config("linear", f'weights: "{model}" test_iter: 1 test_interval: 2'),
-                            "s", "", CPU)  # fmt: skip
+    text = f'weights: "{model}" test_iter: 1 test_interval: 2'
+    _, solver = problems_of(read_solver(config("linear", text), "s"), "", CPU)
     assert solver is not None
     for net in (solver.net, *solver.test_nets):
         assert [w.flatten().tolist() for x in net.layers for w in x.weights] == wanted

@@ -1,58 +1,49 @@
-"""Choices of a thread are its own."""
+"""What a thread declares about its solvers is its own."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import nullcontext
 
 import pytest
-import torch
 
-from moka import context
 from moka.errors import UsageError
+from moka.parallel import declared
 
 
 @pytest.fixture(autouse=True)
 def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "_context", context._Context())
+    monkeypatch.setattr(declared, "_declared", declared._Declared())
+
+
+def found() -> tuple[int, int, bool]:
+    return declared.solver_count(), declared.solver_rank(), declared.multiprocess()
+
+
+def declare() -> None:
+    declared.set_solver_count(4)
+    declared.set_solver_rank(2)
+    declared.set_multiprocess(True)
 
 
 def test_solvers_that_train_together() -> None:
-    assert (context.solver_count(), context.solver_rank(), context.multiprocess()) == (1, 0, False)
-    context.set_solver_count(4)
-    context.set_solver_rank(2)
-    context.set_multiprocess(True)
-    assert (context.solver_count(), context.solver_rank(), context.multiprocess()) == (4, 2, True)
+    assert found() == (1, 0, False)
+    declare()
+    assert found() == (4, 2, True)
+    team = declared.declared_team()
+    assert (team.rank, team.size, team.is_first, team.is_connected) == (2, 4, False, False)
 
 
 def test_another_thread_starts_from_the_defaults() -> None:
-    context.set_solver_count(4)
-    context.set_solver_rank(2)
-    context.set_mode_gpu()
+    declare()
     seen: list[object] = []
-    thread = threading.Thread(
-        target=lambda: seen.extend(
-            (context.solver_count(), context.solver_rank(), context.device().type)
-        )
-    )
+    thread = threading.Thread(target=lambda: seen.append(found()))
     thread.start()
     thread.join()
-    assert seen == [1, 0, "cpu"]
-
-
-@pytest.mark.parametrize(
-    ("gpus", "device_id", "refused"), [(0, 3, False), (2, 1, False), (2, 2, True), (0, -1, True)]
-)
-def test_a_gpu_that_is_not_there(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, device_id: int, refused: bool
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(UsageError, match="there is no GPU") if refused else nullcontext():
-        context.set_device(device_id)
+    assert seen == [(1, 0, False)]
 
 
 def test_numbers_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="number of solvers must be >= 1, got 0"):
-        context.set_solver_count(0)
+        declared.set_solver_count(0)
     with pytest.raises(UsageError, match="rank of a solver must be >= 0, got -1"):
-        context.set_solver_rank(-1)
+        declared.set_solver_rank(-1)

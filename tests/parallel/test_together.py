@@ -56,7 +56,9 @@ def member(rank: int, count: int, uid: bytes) -> tuple[caffe.SGDSolver, list[Rec
 
 
 def weights(solver: caffe.SGDSolver) -> list[float]:
-    return [v for blobs in solver.net.params.values() for b in blobs for v in b.data.ravel()]
+    return [
+        v for blobs in solver.net.params.values() for b in blobs for v in b.data.ravel().tolist()
+    ]
 
 
 def before_iteration(solver: caffe.SGDSolver, call: Callable[[int], object]) -> None:

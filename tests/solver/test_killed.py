@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import PRELOAD
 
 from moka.cli.main import main
 from moka.schema import format_text
-from moka.solver.snapshots.snapshot import latest_state, snapshots
+from moka.solver.snapshots.names import snapshots
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
 
@@ -50,7 +51,7 @@ def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind:
     first.close()
 
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["moka.cli.main", "moka.solver.solver", "moka.data.lmdb"])
+    server.set_forkserver_preload(PRELOAD)
     argv = ["train", "--solver=solver.prototxt", "--snapshot=auto", "--minloglevel=3"]
     moments = random.Random(17)
     reached = 0
@@ -60,7 +61,7 @@ def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind:
         longer *= 2  # on a busy machine
     for _ in range(LIVES // 2):  # for each of the two kinds
         assert live(server, argv, moments.uniform(0, LONGEST_S)) == -signal.SIGKILL
-        last = latest_state("snap")
+        last = first.newest_snapshot()
         assert last is not None
         assert last == snapshots("snap")[-1][2]  # none is damaged
         iteration = read_state(last).iter

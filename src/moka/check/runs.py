@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 from typing import ParamSpec, TypeVar
 
@@ -78,8 +77,8 @@ def problems_of(
     for name in (name for names in message.weights for name in names.split(",")):
         found.of(_try_weights, solver, name)
     if state == "auto":
-        newest = solver.newest_snapshot if solver else partial(newest_state, prefix, _any_net)
-        state = found.of(newest) or ""
+        newest = found.of(_newest, solver, prefix)
+        state = newest or ""
     if state:
         found.of(_try_state, solver, state)
     if solver is not None and makes_snapshots:
@@ -122,7 +121,7 @@ def _solver(config: SolverConfig, device: torch.device) -> Solver:
 
 
 def file_problems(node: Node, file: PathLike) -> Iterator[str]:
-    """Sentences about the files that a layer reads, as far as they are known without its bottoms."""
+    """Sentences about the files of a layer, as far as they are known without its bottoms."""
 
     def sentence(error: MokaError) -> str:
         return str(error.at(file=file, layer=node.name, layer_type=node.type))
@@ -157,8 +156,9 @@ def file_problems(node: Node, file: PathLike) -> Iterator[str]:
             )
 
 
-def _any_net(state: caffe_pb2.SolverState, file: str) -> None:
-    """Take a snapshot for this run's, as long as the run's net is not known."""
+def _newest(solver: Solver | None, prefix: str) -> str | None:
+    """The newest snapshot of the solver's net; of any net if there is no solver."""
+    return solver.newest_snapshot() if solver else newest_state(prefix, lambda *_: None)
 
 
 def _try_weights(solver: Solver | None, name: str) -> None:

@@ -101,7 +101,7 @@ def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
 
 
 def batch_size(net: Net) -> int:
-    """Images per pass: the length of the first top with axes of a data layer; 0 if there is none."""
+    """Images a pass: the length of the first data layer's first top with axes; 0 without one."""
     tops = (
         node.tops[0]
         for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True)

@@ -102,9 +102,7 @@ class Net(nn.Module):
         self._running = list(self.layers)  # plain, for its faster access
         try:
             blob_shapes = [layer.blob_shapes for layer in self.layers]
-            self.learnable: tuple[LearnableBlob, ...] = share_parameters(
-                graph.nodes, blob_shapes
-            )
+            self.learnable: tuple[LearnableBlob, ...] = share_parameters(graph.nodes, blob_shapes)
         except MokaError as error:
             raise error.at(file=graph.file) from None
         self.sources = [(n, s) for n, s in self.named_layers() if isinstance(s, Source)]

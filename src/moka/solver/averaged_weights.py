@@ -33,6 +33,13 @@ class AveragedWeights:
         self.decay = decay
         self._average: list[Tensor] = []  # none before the first update
 
+    @classmethod
+    def of(
+        cls, config: SolverParameter, parameters: Sequence[nn.Parameter]
+    ) -> AveragedWeights | None:
+        """The average that a solver's message asks for; None without ema_decay."""
+        return cls(parameters, config.ema_decay) if config.ema_decay else None
+
     @property
     def _weights(self) -> list[Tensor]:
         return [p.detach() for p in self._parameters]

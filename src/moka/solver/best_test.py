@@ -49,8 +49,8 @@ class BestTest:
             if name in net.graph.outputs:
                 if net.blobs[name].count != 1:
                     raise SolverError(
-                        f"snapshot_best: the output {name} has {net.blobs[name].count} numbers, one is"
-                        " wanted."
+                        f"snapshot_best: the output {name} has {net.blobs[name].count} numbers, one"
+                        " is wanted."
                     )
                 lower = bool(dict(net.loss_tops).get(name))
                 if config.HasField("snapshot_best_is"):
@@ -83,9 +83,7 @@ class BestTest:
         return 0 < self.patience <= self.tests_since
 
     def state(self) -> SolverState:
-        best = BestState(
-            value=self.value, iteration=self.iteration, tests_since=self.tests_since
-        )
+        best = BestState(value=self.value, iteration=self.iteration, tests_since=self.tests_since)
         return SolverState(run_state=RunState(best=best))
 
     def load_state(self, state: SolverState) -> None:

@@ -12,8 +12,8 @@ from moka.errors import MokaError, SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.upgrade import upgrade_solver
-from moka.solver.best_test import check_best
 from moka.solver.averaged_weights import check_average
+from moka.solver.best_test import check_best
 from moka.solver.policy import check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization

@@ -7,35 +7,21 @@ are histories of the parameter's shape, zeros at first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam as torch_adam
 from torch.optim.sgd import sgd as torch_sgd
 
 from moka.errors import SolverError, did_you_mean
 from moka.schema import blobproto
 from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
+from moka.solver.learnable import Learnable
 from moka.types import Array
 
 Tensors = list[Tensor]
-
-
-@dataclass(frozen=True)
-class Learnable:
-    """A parameter with its factors of the learning rate and of weight decay."""
-
-    parameter: nn.Parameter
-    lr_mult: float
-    decay_mult: float
-
-    @property
-    def grad(self) -> Tensor:
-        assert self.parameter.grad is not None
-        return self.parameter.grad
 
 
 class Rule:

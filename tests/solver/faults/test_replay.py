@@ -10,13 +10,13 @@ import pytest
 import torch
 from tests.training_runs import NETS
 
-from moka.solver.faults.trace import ArraySummary, trace
 from moka.errors import SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.config import NetToBuild, train_net
 from moka.solver.faults.divergence import batch_names
 from moka.solver.faults.replay import load_replay, read_replay, replay_name, write_replay
+from moka.solver.faults.trace import ArraySummary, trace
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:

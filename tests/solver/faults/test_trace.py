@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from moka.engine.pass_start import PassStart
-from moka.solver.faults.trace import first_fault, trace
 from moka.engine.training import TrainingStep
 from moka.net import Net
 from moka.schema import caffe_pb2
+from moka.solver.faults.trace import first_fault, trace
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker

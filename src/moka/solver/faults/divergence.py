@@ -89,11 +89,18 @@ class Guard:
         if team.is_connected:
             fact = f"in process {faulty_rank} of {team.size} {fact}"
         if is_end:
-            raise self.diverged(str(fact), iteration, rate, why, kept)
+            raise self._diverged(str(fact), iteration, rate, why, kept)
         if team.is_first or not team.is_connected:
             log.warning("%s at iteration %d: skipped. %s", fact, iteration, why)
 
-    def diverged(
+    def check_parameters(
+        self, parameters: Sequence[Tensor], iteration: int, rate: float, team: Team
+    ) -> None:
+        """Raises SolverError if a parameter is not finite in any process of a team."""
+        if team.any(not all_finite([p.detach() for p in parameters]))[0]:
+            raise self._diverged("a parameter is not a finite number", iteration, rate)
+
+    def _diverged(
         self, fact: str, iteration: int, rate: float, why: str = "", how: str = ""
     ) -> SolverError:
         """The error that ends the run: why, what to go on from, and how to examine it."""
@@ -156,7 +163,7 @@ def explain(net: Net, start: PassStart | None) -> str:
 
 
 def batch_names(net: Net) -> dict[int, list[str]]:
-    """Names of each layer's records in the last batch, by the layer's index, where they are known."""
+    """Names of the records in the last batch, by the layer's index, where they are known."""
     found = {}
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Source):

@@ -14,9 +14,7 @@ from moka.solver.snapshots.state_file import read_state
 log = logging.getLogger("moka")
 
 
-def newest_state(
-    prefix: str, other_net: Callable[[SolverState, str], str | None]
-) -> str | None:
+def newest_state(prefix: str, other_net: Callable[[SolverState, str], str | None]) -> str | None:
     """The state of the newest snapshot of this run's net, or None.
 
     The newest is the one whose state was written last, whatever its iteration: a longer run may

@@ -16,6 +16,7 @@ from moka.data.batches import CursorState
 from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.net import Net
+from moka.parallel.team import Team
 from moka.schema import blobproto
 from moka.schema.caffe_pb2 import RunState, SolverState
 
@@ -53,6 +54,11 @@ class Position:
                 arrays = (tensor.detach().cpu().numpy() for tensor in tensors)
                 run.layer.add(layer=key, blob=map(blobproto.from_array, arrays))
         return SolverState(run_state=run)
+
+    def of_others(self, team: Team) -> list[RunState]:
+        """The positions of all processes but the first, in order. All of them call this."""
+        told = team.gather_messages(self.state().run_state.SerializeToString())
+        return [RunState.FromString(told[rank]) for rank in sorted(told) if rank]
 
     def load_state(self, state: SolverState) -> None:
         """Go on from this process's part of a state.

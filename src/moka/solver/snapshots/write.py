@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from moka.errors import SolverError
 from moka.files import check_writable
 from moka.net import Net
-from moka.schema.caffe_pb2 import SolverParameter, SolverState
+from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
 from moka.solver.averaged_weights import AveragedWeights
 from moka.solver.snapshots.names import averaged_name, best_names, file_names, remove_older
 from moka.solver.snapshots.state_file import write_state
+from moka.solver.stateful import Stateful
 from moka.weights import save_hdf5, save_weights
 
 
@@ -46,26 +48,32 @@ class SnapshotWriter:
         config: the solver's message, its snapshot prefix resolved.
         net: the net that is trained.
         average: averaged weights, None if none are kept.
+        parts: everything that has a state, the largest first.
     """
 
     def __init__(
-        self, config: SolverParameter, net: Net, average: AveragedWeights | None = None
+        self,
+        config: SolverParameter,
+        net: Net,
+        average: AveragedWeights | None,
+        parts: Sequence[Stateful],
     ) -> None:
         self._config = config
         self._net = net
         self._average = average
+        self._parts = parts
 
-    def write(self, state: SolverState) -> SnapshotFiles:
+    def write(self, other_ranks: Sequence[RunState] = ()) -> SnapshotFiles:
         """Write model, averaged model if there is one, and last the state; then delete snapshots
         beyond `snapshot_keep`.
 
         Args:
-            state: complete but for the names of the models.
+            other_ranks: where other processes stand that train this model.
 
         Raises:
             SolverError: the disk is full, or the like; older snapshots are untouched.
         """
-        config = self._config
+        config, state = self._config, self._state(other_ranks)
         model, state_file = file_names(config.snapshot_prefix, state.iter, hdf5=self._hdf5)
         files = self._name_models(state, model, state_file)
         self._write(state, model, averaged_name(model), state_file)
@@ -73,7 +81,7 @@ class SnapshotWriter:
             remove_older(config.snapshot_prefix, state.iter, config.snapshot_keep)
         return files
 
-    def write_best(self, state: SolverState) -> SnapshotFiles:
+    def write_best(self, other_ranks: Sequence[RunState] = ()) -> SnapshotFiles:
         """Write the snapshot of the best test in the place of the one before.
 
         It is complete aside before it takes the names; the old state goes first and the new one
@@ -81,6 +89,7 @@ class SnapshotWriter:
 
         Args, Raises: as `write`.
         """
+        state = self._state(other_ranks)
         model, state_file = best_names(self._config.snapshot_prefix, hdf5=self._hdf5)
         files = self._name_models(state, model, state_file)
         names = [model, averaged_name(model), state_file]
@@ -100,6 +109,15 @@ class SnapshotWriter:
     @property
     def _has_average(self) -> bool:
         return self._average is not None and self._average.started
+
+    def _state(self, other_ranks: Sequence[RunState]) -> SolverState:
+        """Complete but for the names of the models."""
+        first, *others = self._parts
+        state = first.state()
+        for part in others:
+            state.MergeFrom(part.state())
+        state.run_state.other_rank.extend(other_ranks)
+        return state
 
     def _name_models(self, state: SolverState, model: str, state_file: str) -> SnapshotFiles:
         """Let the state name the models that belong to it; returns all names."""

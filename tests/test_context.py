@@ -1,0 +1,37 @@
+"""Choices of a thread are its own."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from moka import context
+from moka.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "_context", context._Context())
+
+
+def test_another_thread_starts_from_the_defaults() -> None:
+    context.set_mode_gpu()
+    seen: list[object] = []
+    thread = threading.Thread(target=lambda: seen.append(context.device().type))
+    thread.start()
+    thread.join()
+    assert seen == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device_id", "refused"), [(0, 3, False), (2, 1, False), (2, 2, True), (0, -1, True)]
+)
+def test_a_gpu_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, device_id: int, refused: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UsageError, match="there is no GPU") if refused else nullcontext():
+        context.set_device(device_id)
