@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +18,11 @@ from tests.training_runs import solver_message
 
 import caffe
 from moka.errors import DataError, SolverError
+from moka.parallel.team import join_team
 from moka.report.records import EarlyStop, IterationCompleted, Record, TestCompleted
 from moka.schema import format_text
-
-if TYPE_CHECKING:
-    from moka.solver.solver import Solver
+from moka.solver.config import read_solver
+from moka.solver.solver import Solver
 
 pytestmark = pytest.mark.usefixtures("_folder")
 
@@ -39,10 +39,12 @@ def write_solver(text: str, net: str = "linear") -> None:
 
 
 def together(work: Callable[..., Any], *args: Any) -> list[Any]:
-    return run_together(work, *args, uid=caffe.NCCL.new_uid(), patience_s=8)
+    return run_together(work, *args, uid=caffe.NCCL.new_uid(), patience_s=30)
 
 
-def member(rank: int, count: int, uid: bytes) -> tuple[caffe.SGDSolver, list[Record]]:
+def member(
+    rank: int, count: int, uid: bytes, *, layer_by_layer: bool = False
+) -> tuple[caffe.SGDSolver, list[Record]]:
     """The solver of one process, connected, as pycaffe's programs do it; and its records."""
     caffe.set_solver_count(count)
     caffe.set_solver_rank(rank)
@@ -52,6 +54,8 @@ def member(rank: int, count: int, uid: bytes) -> tuple[caffe.SGDSolver, list[Rec
     nccl = caffe.NCCL(solver, uid)
     nccl.bcast()
     solver.add_callback(nccl)
+    if layer_by_layer:
+        solver.net.after_backward(nccl)
     return solver, records
 
 
@@ -115,6 +119,26 @@ def test_a_run_that_diverges_ends_for_all(spoilt_rank: int) -> None:
     assert 'top blob x of layer "data"' in first
     assert "See that iteration layer by layer with --replay=snap_iter_2.replay" in first
     assert [name for name in os.listdir() if name.endswith(".replay")] == ["snap_iter_2.replay"]
+
+
+def spoil_layer_by_layer(rank: int, count: int, uid: bytes) -> Any:
+    """Gradients are averaged as soon as they are there, so that the first NaN reaches all."""
+    solver, _ = member(rank, count, uid, layer_by_layer=True)
+    x = solver.net.blobs["x"]
+
+    def spoil(iteration: int) -> None:
+        x.data[...] = float("nan") if (rank, iteration) == (1, 1) else 0.5
+
+    before_iteration(solver, spoil)
+    solver.step(3)
+    return weights(solver)
+
+
+def test_gradients_that_are_averaged_layer_by_layer_spoil_none() -> None:
+    write_solver("skip_nonfinite: 1")
+    first, second = together(spoil_layer_by_layer)
+    assert first == second
+    assert all(abs(value) < 10 for value in first)
 
 
 # --- what depends on the loss -------------------------------------------------------------------
@@ -221,6 +245,27 @@ def test_a_resumed_run_of_two_is_the_same_run(kind: str) -> None:
     assert {name: Path(name).read_bytes() for name in states} == states
     assert straight[0][0] == straight[1][0]  # equal weights
     assert straight[0][1] != straight[1][1]  # from other dropout masks
+
+
+def unseeded(rank: int, count: int, uid: bytes) -> Any:
+    """A solver that was given its team; nothing else connects it."""
+    torch.manual_seed(100 + rank)
+    config = read_solver("solver.prototxt")
+    config.message.ClearField("random_seed")
+    solver = Solver(config, team=join_team(uid, rank, count, torch.device("cpu"), patience_s=20))
+    (data,) = (source for _, source in solver.net.sources)
+    records = [data()[1].tolist() for _ in range(2)]
+    solver.step(3)
+    return [w.tolist() for w in solver.net.parameters()], records, torch.rand(3).tolist()
+
+
+@pytest.mark.usefixtures("database")
+def test_a_team_needs_no_seed_and_no_callback() -> None:
+    write_solver("momentum: 0.9", "random")
+    (weights, records, drawn), (others, other_records, other_drawn) = together(unseeded)
+    assert weights == others
+    assert records != other_records  # each has its share
+    assert drawn != other_drawn
 
 
 # --- one that stops -----------------------------------------------------------------------------

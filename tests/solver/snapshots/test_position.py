@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+import pytest
 import torch
 from tests.training_runs import iterations, weights
+from torch import Tensor
 
-from moka.report.records import (
-    Record,
-    TestCompleted,
-)
+from moka.report.records import Record, TestCompleted
+from moka.schema import caffe_pb2
+from moka.solver.snapshots.position import Position
 
 if TYPE_CHECKING:
     from tests.training_runs import SolverMaker
@@ -69,3 +70,56 @@ def test_sequences_go_on_after_resuming(make_solver: SolverMaker) -> None:
     assert [r.loss for r in iterations(resumed)] == [r.loss for r in iterations(straight)][3:]
     tests = [r for r in straight if isinstance(r, TestCompleted)]
     assert [r for r in resumed if isinstance(r, TestCompleted)] == tests[-1:]
+
+
+def two_states(make_solver: SolverMaker) -> tuple[caffe_pb2.SolverState, list[Tensor]]:
+    """A state of two processes, whose positions differ; and what they draw next."""
+    solver = make_solver("", net="random")
+    nets, found, drawn = [solver.net], [], []
+    for steps in (2, 1):
+        solver.step(steps)
+        found.append(Position(nets).state())
+        drawn.append(torch.rand(3))
+    state, other = found
+    state.run_state.other_rank.add().CopyFrom(other.run_state)
+    return state, drawn
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_process_goes_on_from_its_own_place(
+    make_solver: SolverMaker, caplog: pytest.LogCaptureFixture, rank: int
+) -> None:
+    state, drawn = two_states(make_solver)
+    net = make_solver("", net="random").net
+    position = Position([net], rank, 2)
+    position.load_state(state)
+    assert torch.equal(torch.rand(3), drawn[rank])
+    position.load_state(state)
+    run = [state.run_state, *state.run_state.other_rank][rank]
+    assert position.state().run_state.cursor == run.cursor
+    assert not caplog.messages
+
+
+@pytest.mark.usefixtures("database")
+def test_one_process_more_goes_on_with_the_same_data(
+    make_solver: SolverMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    state, drawn = two_states(make_solver)
+    net = make_solver("", net="random").net
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Position([net], 2, 3).load_state(state)
+    assert torch.equal(torch.get_rng_state(), before)  # the first one's would repeat its masks
+    assert Position([net]).state().run_state.cursor == state.run_state.cursor
+    assert not caplog.messages
+    Position([net], 0, 3).load_state(state)
+    assert torch.equal(torch.rand(3), drawn[0])
+    assert "of a run of 2, not 3, processes" in caplog.text
+
+
+def test_a_state_of_bvlc_caffe_has_no_position(make_solver: SolverMaker) -> None:
+    net = make_solver().net
+    before = torch.get_rng_state()
+    Position([net]).load_state(caffe_pb2.SolverState(iter=3))
+    assert torch.equal(torch.get_rng_state(), before)

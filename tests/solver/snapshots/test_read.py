@@ -193,3 +193,15 @@ def test_the_run_that_is_resumed_is_random(make_solver: SolverMaker, database: s
     one = trained(make_solver, "random_seed: 3", stop_at=None)
     other = trained(make_solver, "random_seed: 4", stop_at=None)
     assert not torch.equal(weights(one)[0], weights(other)[0])
+
+
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
+def test_only_a_binary_state_is_announced(
+    make_solver: SolverMaker, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """As BVLC Caffe does."""
+    caplog.set_level("INFO", "moka")
+    solver = make_solver(f"snapshot_format: {kind}")
+    _, state = solver.snapshot()
+    solver.restore(state)
+    assert ("SGDSolver: restoring history" in caplog.messages) == (kind == "BINARYPROTO")
