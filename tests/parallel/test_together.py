@@ -73,15 +73,23 @@ def before_iteration(solver: caffe.SGDSolver, call: Callable[[int], object]) -> 
 
 
 def spoil_data(rank: int, count: int, uid: bytes, spoilt_rank: int, at: int) -> Any:
-    """One process's data are NaN in one iteration; the net's weights after it, or the error."""
+    """One process's data are NaN in the last pass of one iteration; the net's weights after four
+    iterations, or the error."""
     solver, _ = member(rank, count, uid)
     x = solver.net.blobs["x"]
-    x.data[...] = 0.5 + rank
 
-    def spoil(iteration: int) -> None:
-        x.data[...] = float("nan") if (rank, iteration) == (spoilt_rank, at) else 0.5 + rank
+    def spoil() -> None:
+        if (rank, solver.iter) == (spoilt_rank, at):
+            x.data[...] = float("nan")
 
-    before_iteration(solver, spoil)
+    def begin(iteration: int) -> None:
+        x.data[...] = 0.5 + rank
+        if solver.param.iter_size == 1:
+            spoil()
+
+    before_iteration(solver, begin)
+    if solver.param.iter_size == 2:
+        solver.net.after_forward(lambda layer: spoil() if layer == 2 else None)
     try:
         for _ in range(4):
             solver.step(1)
@@ -104,6 +112,8 @@ def test_a_step_is_skipped_by_all(spoilt_rank: int, iter_size: int) -> None:
 
 def three_steps(rank: int, count: int, uid: bytes) -> list[float]:
     solver, _ = member(rank, count, uid)
+    if solver.param.iter_size == 2:
+        solver.net.after_forward(lambda layer: None)  # goes layer by layer too
     solver.net.blobs["x"].data[...] = 0.5 + rank
     solver.step(3)
     return weights(solver)

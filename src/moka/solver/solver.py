@@ -255,14 +255,8 @@ class Solver:
         faulty = [rank for rank, (_, is_faulty) in told.items() if is_faulty]
         if not faulty:
             return sum(other for other, _ in told.values()) / len(told)
-        self.guard.refuse(
-            fact,
-            self._train.start,
-            iteration=self.iteration,
-            rate=self.rate,
-            team=self.team,
-            faulty_rank=faulty[0],
-        )
+        start = self._train.start
+        self.guard.refuse(fact, start, self.iteration, self.rate, self.team, faulty[0])
         return None
 
     def _update(self, lr: float) -> Clipped | None:
@@ -372,9 +366,8 @@ class Solver:
         files = self._writer.write_best(others)
         self.guard.last_snapshot = files.model
         if best := self._progress.best:
-            self._announce(
-                BestSnapshotWritten(self.iteration, best.output, best.value, files.model)
-            )
+            name, value = best.output, best.value
+            self._announce(BestSnapshotWritten(self.iteration, name, value, files.model))
 
     def newest_snapshot(self) -> str | None:
         """The state of the newest snapshot of this net under the prefix, or None.

@@ -58,7 +58,6 @@ class Guard:
         self,
         fact: str | None,
         start: PassStart | None,
-        *,
         iteration: int,
         rate: float,
         team: Team,
@@ -69,6 +68,8 @@ class Guard:
         Args:
             fact: what is not finite here, None if all is; from `nonfinite_fact`.
             start: what the last pass began with; the net goes back there.
+            iteration, rate: of this step, for messages and the replay.
+            team: the processes that skip it.
             faulty_rank: the process whose fact counts.
 
         Raises:
