@@ -17,7 +17,7 @@ from moka.blob import Blob
 from moka.data.batches import Share
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
-from moka.layers.source import MemoryData
+from moka.layers.source import Source
 from moka.parallel.declared import declared_team
 from moka.schema import caffe_pb2
 from moka.types import Floats
@@ -289,7 +289,7 @@ class Net(NetContents):
 
     def _set_input_arrays(self, data: Floats, labels: Floats) -> None:
         layer = next(iter(self._net.layers), None)
-        if not isinstance(layer, MemoryData):
+        if not isinstance(layer, Source) or layer.entry.source != "arrays":
             raise RuntimeError(
                 "set_input_arrays may only be called if the first layer is a MemoryDataLayer"
             )
