@@ -1,6 +1,6 @@
-"""What a program chooses once for what comes after: mode, device, seed. Per thread, as in Caffe.
+"""The choices that a program makes once: mode, device, seed. They hold per thread, as in Caffe.
 
-Layers never read it; nets and solvers do when they are made.
+Layers never read them; nets and solvers do when they are made.
 """
 
 from __future__ import annotations

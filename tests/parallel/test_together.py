@@ -140,7 +140,10 @@ def spoil_layer_by_layer(rank: int, count: int, uid: bytes) -> Any:
         x.data[...] = float("nan") if (rank, iteration) == (1, 1) else 0.5
 
     before_iteration(solver, spoil)
-    solver.step(3)
+    try:
+        solver.step(3)
+    except SolverError as error:
+        return str(error)
     return weights(solver)
 
 
@@ -149,6 +152,14 @@ def test_gradients_that_are_averaged_layer_by_layer_spoil_none() -> None:
     first, second = together(spoil_layer_by_layer)
     assert first == second
     assert all(abs(value) < 10 for value in first)
+
+
+def test_an_error_names_the_process_whose_gradients_spoiled_all() -> None:
+    write_solver("")
+    first, second = together(spoil_layer_by_layer)
+    assert first == second
+    assert "in process 1 of 2 the loss is nan at iteration 1" in first
+    assert 'Not finite at first: top blob x of layer "data"' in first
 
 
 # --- what depends on the loss -------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,14 @@ import torch
 from moka.errors import WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
-from moka.weights import copy_weights, load_weights, save_weights, to_message
+from moka.weights import (
+    copy_weights,
+    load_weights,
+    mismatch,
+    save_hdf5,
+    save_weights,
+    to_message,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -184,3 +192,44 @@ def test_files_that_are_no_models(net: Net, tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(WeightsError, match=message):
             load_weights(net, [file])
+
+
+SHARED = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" }
+  inner_product_param { num_output: 4 bias_term: false } }
+layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" }
+  inner_product_param { num_output: 4 bias_term: false } }
+"""
+
+
+@pytest.mark.parametrize("save", [save_weights, save_hdf5])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (NET, None),
+        (SHARED, None),
+        (NET.replace("num_output: 5", "num_output: 6"), "weights from layer 'ip'; shape mismatch"),
+        (NET.replace('"ip"', '"fc"'), "has no layer fc."),
+    ],
+)
+def test_whose_model_it_is(
+    make_net: NetMaker, tmp_path: Path, save: Callable[..., None], text: str, says: str | None
+) -> None:
+    file = tmp_path / "m"
+    save(make_net(SHARED if text == SHARED else NET), file)
+    net = make_net(text)
+    before = [p.clone() for p in net.parameters()]
+    found = mismatch(net, file)
+    if says is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert says in found
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+
+
+def test_a_model_that_cannot_be_read_is_an_error(make_net: NetMaker, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"\xff")
+    with pytest.raises(WeightsError):
+        mismatch(make_net(NET), tmp_path / "m")

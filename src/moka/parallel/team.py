@@ -72,7 +72,8 @@ class Team(ABC):
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is true for any member."""
-        return tuple(any(column) for column in zip(*self.gather_numbers(*flags).values()))  # noqa: B905
+        columns = zip(*self.gather_numbers(*flags).values(), strict=True)
+        return tuple(any(column) for column in columns)
 
     def own_seed(self, seed: int) -> int:
         """The seed of this member's own random numbers, given the seed of all."""

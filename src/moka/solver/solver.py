@@ -252,12 +252,10 @@ class Solver:
             fact: what is not finite in this process, None if all is.
         """
         told = self.team.gather_numbers(loss, fact is not None)
-        faulty = [rank for rank, (_, is_faulty) in told.items() if is_faulty]
-        if not faulty:
-            return sum(other for other, _ in told.values()) / len(told)
-        start = self._train.start
-        self.guard.refuse(fact, start, self.iteration, self.rate, self.team, faulty[0])
-        return None
+        if any(is_faulty for _, is_faulty in told.values()):
+            self.guard.refuse(fact, self._train.start, self.iteration, self.rate, self.team)
+            return None
+        return sum(other for other, _ in told.values()) / len(told)
 
     def _update(self, lr: float) -> Clipped | None:
         clipped = apply_update(self._rule, self.config, self.iteration, lr)

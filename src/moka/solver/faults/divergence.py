@@ -55,13 +55,7 @@ class Guard:
         self.last_snapshot = self._good_snapshot = model_file
 
     def refuse(
-        self,
-        fact: str | None,
-        start: PassStart | None,
-        iteration: int,
-        rate: float,
-        team: Team,
-        faulty_rank: int,
+        self, fact: str | None, start: PassStart | None, iteration: int, rate: float, team: Team
     ) -> None:
         """Skip this step: its update would corrupt the parameters. All of a team skip it.
 
@@ -69,28 +63,27 @@ class Guard:
             fact: what is not finite here, None if all is; from `nonfinite_fact`.
             start: what the last pass began with; the net goes back there.
             iteration, rate: of this step, for messages and the replay.
-            team: the processes that skip it.
-            faulty_rank: the process whose fact counts.
+            team: the processes that skip it; at least one of them has a fact.
 
         Raises:
             SolverError: more steps in a row than `skip_nonfinite` allows.
         """
         self._skipped += 1
-        is_end = self._skipped > self.config.skip_nonfinite
-        why = kept = ""
-        if fact is None and start is not None:
+        why, is_found = "", False
+        if fact is not None:
+            why, is_found = explain(self.net, start)
+        elif start is not None:
             go_back(self.net, start)
-        elif fact is not None:
-            why = explain(self.net, start)
-            if is_end and self.keeps_replay and team.rank == faulty_rank:
-                file = replay_name(self.config.snapshot_prefix, iteration)
-                kept = keep_for_replay(file, self.net, start, iteration=iteration, rate=rate)
-        own = json.dumps([fact, why, kept]).encode()
-        fact, why, kept = json.loads(team.gather_messages(own)[faulty_rank])
+        origin, fact, why = _first_cause(team, fact, why, is_found)
         if team.is_connected:
-            fact = f"in process {faulty_rank} of {team.size} {fact}"
-        if is_end:
-            raise self._diverged(str(fact), iteration, rate, why, kept)
+            fact = f"in process {origin} of {team.size} {fact}"
+        if self._skipped > self.config.skip_nonfinite:
+            how = ""
+            if self.keeps_replay and team.rank == origin:
+                file = replay_name(self.config.snapshot_prefix, iteration)
+                how = keep_for_replay(file, self.net, start, iteration=iteration, rate=rate)
+            how = team.gather_messages(how.encode())[origin].decode()
+            raise self._diverged(fact, iteration, rate, why, how)
         if team.is_first or not team.is_connected:
             log.warning("%s at iteration %d: skipped. %s", fact, iteration, why)
 
@@ -119,6 +112,19 @@ class Guard:
         )
 
 
+def _first_cause(team: Team, fact: str | None, why: str, is_found: bool) -> tuple[int, str, str]:
+    """The rank, fact and explanation of the process in which a fault began.
+
+    Gradients that have been averaged already are not finite in any process; only the one with the
+    cause finds it when it runs the pass again.
+    """
+    told = team.gather_messages(json.dumps([fact, why, is_found]).encode())
+    facts = {rank: json.loads(message) for rank, message in told.items()}
+    faulty = [rank for rank, (fact, _, _) in facts.items() if fact is not None]
+    origin = next((rank for rank in faulty if facts[rank][2]), faulty[0])
+    return origin, facts[origin][0], facts[origin][1]
+
+
 def nonfinite_fact(loss: float, gradients: Sequence[Tensor]) -> str | None:
     """What is not finite after a pass, as the beginning of a sentence; None if all is."""
     if not isfinite(loss):
@@ -145,13 +151,16 @@ def all_finite(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def explain(net: Net, start: PassStart | None) -> str:
+def explain(net: Net, start: PassStart | None) -> tuple[str, bool]:
     """Sentences that name the first array of a pass that is not finite, and the batch's records.
 
     Afterwards the net stands at the start of the pass.
+
+    Returns:
+        (sentences, whether such an array was found).
     """
     if start is None:
-        return ""
+        return "", False
     names = batch_names(net)
     fault = first_fault(net, start)
     if fault is None:
@@ -160,7 +169,7 @@ def explain(net: Net, start: PassStart | None) -> str:
         said = [f"Not finite at first: {fault.place} ({fault.extent})."]
     for i, records in names.items():
         said.append(_batch_text(net.graph.nodes[i].name, records, fault))
-    return " ".join(said)
+    return " ".join(said), fault is not None
 
 
 def batch_names(net: Net) -> dict[int, list[str]]:
