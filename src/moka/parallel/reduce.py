@@ -29,9 +29,8 @@ class GradientMean:
 
     def broadcast(self) -> None:
         """Give every process the parameters of the first."""
-        self.net.take_written_parameters()
-        self.team.copy_from_first(self._parameters())
-        self.net.renew_written_parameters()
+        with self.net.parameters_in_use():
+            self.team.copy_from_first(self._parameters())
 
     def on_start(self) -> None:
         """Begin an iteration."""
@@ -56,8 +55,8 @@ class GradientMean:
         return [self.net.parameter_of(blob) for blob in self.net.learnable]
 
     def _average(self, parameters: Sequence[nn.Parameter]) -> None:
-        self.team.average([_grad(parameter) for parameter in parameters])
-        self.net.renew_written_parameters()
+        with self.net.parameters_in_use():
+            self.team.average([_grad(parameter) for parameter in parameters])
 
 
 def _grad(parameter: nn.Parameter) -> Tensor:

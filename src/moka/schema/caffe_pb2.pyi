@@ -342,8 +342,18 @@ class RunState(_message.Message):
     best: BestState
     averaged_net: str
     tested: bool
-    other_rank: _containers.RepeatedCompositeFieldContainer[RunState]
-    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RunState, _Mapping]]] = ...) -> None: ...
+    other_rank: _containers.RepeatedCompositeFieldContainer[RankState]
+    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RankState, _Mapping]]] = ...) -> None: ...
+
+class RankState(_message.Message):
+    __slots__ = ("random", "cursor", "layer")
+    RANDOM_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    random: _containers.RepeatedCompositeFieldContainer[RandomState]
+    cursor: _containers.RepeatedCompositeFieldContainer[CursorState]
+    layer: _containers.RepeatedCompositeFieldContainer[LayerState]
+    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ...) -> None: ...
 
 class PlateauState(_message.Message):
     __slots__ = ("minimum_loss", "last_event")

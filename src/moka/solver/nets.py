@@ -7,11 +7,12 @@ import logging
 import torch
 
 from moka.context import set_random_seed
-from moka.data.batches import Share
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
+from moka.parallel.share import share_of_data
 from moka.parallel.team import Team
+from moka.schema.caffe_pb2 import TRAIN
 from moka.solver.config import NetToBuild, SolverConfig, test_nets, train_net
 from moka.weights import load_weights
 
@@ -55,9 +56,11 @@ def _build(
 ) -> Net:
     log.info(wanted.said)
     graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
-    net = Net(graph, device, Share(team.rank, team.size))
-    for weights in config.message.weights:
-        for file in weights.split(","):
-            log.info("Finetuning from %s", file)
-            load_weights(net, [file])
+    net = Net(graph, device, share=share_of_data(graph.phase, team))
+    load_weights(
+        net,
+        [file for weights in config.message.weights for file in weights.split(",")],
+        announce=lambda file: log.info("Finetuning from %s", file),
+        say_what_is_missing=graph.phase == TRAIN,
+    )
     return net

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from moka.engine.scoring import outputs_of
-from moka.engine.training import TrainingStep
+from moka.engine.choose import evaluation_engine, training_engine
+from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
@@ -26,7 +26,7 @@ from moka.report.records import (
     SolvingStarted,
 )
 from moka.schema import format_text
-from moka.schema.caffe_pb2 import RunState, SolverParameter
+from moka.schema.caffe_pb2 import RankState, SolverParameter
 from moka.solver.averaged_weights import AveragedWeights
 from moka.solver.config import SolverLike, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
@@ -64,6 +64,7 @@ class Solver:
         config: the message, its snapshot prefix resolved.
         net: the net that is trained.
         test_nets: the nets it is tested with, on the same parameters.
+        engine, test_engines: what runs the net and the test nets.
         guard: keeps steps that are not finite from the parameters.
         team: as given.
         stop_requested, snapshot_requested: set by signals and listeners of any process; the loop
@@ -103,9 +104,8 @@ class Solver:
         self.snapshot_requested = False
         self.net, self.test_nets = build_nets(read, device, self.team)
         bfloat16 = config.precision == SolverParameter.BF16
-        self._train = TrainingStep(
-            self.net, keep_blobs=keep_blobs, bfloat16=bfloat16, replayable=True
-        )
+        self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
+        self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
         self._params = learnables(self.net)
         self._rule = rule_class(config)(self._params, config)
         try:
@@ -113,7 +113,7 @@ class Solver:
         except SolverError as error:
             raise error.at(file=file) from None
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
-        self._tests = Tests(config, self.test_nets, self.net, self._average, keep_blobs=keep_blobs)
+        self._tests = Tests(config, self.test_engines, self.net, self._average)
         nets = [self.net, *self.test_nets]
         self._position = Position(nets, self.team.rank, self.team.size)
         self._parts: list[Stateful] = [self._rule, self._progress, self._position]
@@ -180,11 +180,11 @@ class Solver:
                 process of the team has ended.
         """
         end = self.iteration + iterations
-        self.net.take_written_parameters()
         self._lapse = Lapse(self.iteration)
         with self.team.leaving_on_error():
             while self.iteration < end and not self._must_stop():
-                clear_grads(self._params)
+                with self.net.parameters_in_use():
+                    clear_grads(self._params)
                 if self._tests_are_due():
                     self.test_all()
                     continue
@@ -198,15 +198,15 @@ class Solver:
 
         The gradients are not cleared first, so that they can be computed by hand before.
         """
-        make_grads(self._params)
-        self.net.take_written_parameters()
-        self._update(self.rate)
+        with self.net.parameters_in_use():
+            make_grads(self._params)
+            self._update(self.rate)
         self._progress.iteration += 1
 
     def _iterate(self) -> None:
         waited_s = self._waited_s()
         displayed = self._is_due(self.config.display)
-        self.net.debug_info = displayed and self.config.debug_info
+        self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
             call()
         loss = self._run_passes()
@@ -218,7 +218,8 @@ class Solver:
         for call in self.on_gradients_ready:
             call()
         lr = self.rate
-        clipped = self._update(lr)
+        with self.net.parameters_in_use():
+            clipped = self._update(lr)
         if self.listeners:
             record = self._lapse.record(
                 self.config,
@@ -237,7 +238,8 @@ class Solver:
         skipped."""
         total = 0.0
         for _ in range(self.config.iter_size):
-            loss = float(self._train.forward_backward())
+            with self.net.parameters_in_use():
+                loss = float(self.engine.forward_backward())
             mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
             if mean is None:
                 return None
@@ -253,7 +255,7 @@ class Solver:
         """
         told = self.team.gather_numbers(loss, fact is not None)
         if any(is_faulty for _, is_faulty in told.values()):
-            self.guard.refuse(fact, self._train.start, self.iteration, self.rate, self.team)
+            self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
             return None
         return sum(other for other, _ in told.values()) / len(told)
 
@@ -264,7 +266,6 @@ class Solver:
         if self.keep_blobs:
             for p, update in zip(self._params, self._rule.updates(), strict=True):
                 p.grad.copy_(update)
-        self.net.renew_written_parameters()
         return clipped
 
     def _is_due(self, every: int) -> bool:
@@ -291,7 +292,7 @@ class Solver:
 
     def _announce_final_loss(self) -> None:
         """Run one more pass, after the last update."""
-        loss = float(self._train.forward())
+        loss = float(self.engine.forward())
         mean = self._agree_on_loss(loss, nonfinite_fact(loss, ()))
         if mean is not None:
             self._announce(FinalLoss(self.iteration, self._progress.smoothed(mean)))
@@ -343,7 +344,7 @@ class Solver:
         self._check_parameters(Alone())
         return self._write_snapshot()
 
-    def _save_together(self, write: Callable[[Sequence[RunState]], object]) -> None:
+    def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
         """Have the first process write a snapshot from which all of them can go on."""
         self._check_parameters(self.team)
         others = self._position.of_others(self.team)
@@ -354,13 +355,13 @@ class Solver:
         weights = [p.parameter for p in self._params]
         self.guard.check_parameters(weights, self.iteration, self.rate, team)
 
-    def _write_snapshot(self, others: Sequence[RunState] = ()) -> tuple[str, str]:
+    def _write_snapshot(self, others: Sequence[RankState] = ()) -> tuple[str, str]:
         files = self._writer.write(others)
         self.guard.last_snapshot = files.model
         self._announce(SnapshotWritten(self.iteration, *files))
         return files.model, files.state
 
-    def _write_best(self, others: Sequence[RunState]) -> None:
+    def _write_best(self, others: Sequence[RankState]) -> None:
         files = self._writer.write_best(others)
         self.guard.last_snapshot = files.model
         if best := self._progress.best:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-from moka.engine.scoring import score
-from moka.engine.training import TrainingStep
+from moka.engine.contract import Engine
+from moka.engine.evaluate import evaluate
 from moka.net import Net
 from moka.report.records import Output, Record, TestCompleted, TestStarted
 from moka.schema.caffe_pb2 import SolverParameter
@@ -19,10 +19,9 @@ class Tests:
 
     Args:
         config: the solver's message.
-        nets: the test nets.
+        engines: of the test nets.
         trained: the net whose parameters they use.
         average: averaged weights, None if none are kept.
-        keep_blobs: leave every blob in view.
     """
 
     __test__ = False
@@ -30,20 +29,17 @@ class Tests:
     def __init__(
         self,
         config: SolverParameter,
-        nets: Sequence[Net],
+        engines: Sequence[Engine],
         trained: Net,
         average: AveragedWeights | None,
-        *,
-        keep_blobs: bool,
     ) -> None:
         self._config = config
-        self._nets = nets
         self._trained = trained
         self._average = average
-        self._passes = [TrainingStep(net, keep_blobs=keep_blobs) for net in nets]
-        for net in nets:
-            share_weights(net, trained, say_what_is_missing=False)
-            net.debug_info = config.debug_info
+        self._engines = engines
+        for engine in engines:
+            share_weights(engine.net, trained, say_what_is_missing=False)
+            engine.layerwise.debug_info = config.debug_info
 
     def run(
         self,
@@ -60,13 +56,13 @@ class Tests:
             None if given up.
         """
         outputs: list[Sequence[Output]] = []
-        for index, net in enumerate(self._nets):
+        for index, engine in enumerate(self._engines):
             announce(TestStarted(iteration, index))
-            share_weights(net, self._trained)
+            share_weights(engine.net, self._trained)
             averaged = self._average if self._config.test_with_ema else None
             with averaged.in_place() if averaged else nullcontext():
                 batches = self._config.test_iter[index]
-                result = score(self._passes[index], batches, lambda *_: is_stopped())
+                result = evaluate(engine, batches, lambda *_: is_stopped())
             if result is None:
                 return None
             means, loss = result

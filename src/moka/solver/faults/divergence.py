@@ -190,7 +190,7 @@ def batch_names(net: Net) -> dict[int, list[str]]:
 def _batch_text(layer: str, records: list[str], fault: ArraySummary | None) -> str:
     span = dict.fromkeys((f'"{records[0]}"', f'"{records[-1]}"'))
     text = f'The batch of layer "{layer}" is {" to ".join(span)}'
-    if fault and fault.first and fault.shape[0] == len(records) and not fault.of_parameter:
+    if fault and fault.first and fault.shape[0] == len(records) and not fault.is_of_parameter:
         text += f', that value of "{records[fault.first[0]]}"'
     return f"{text}."
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, go_back
-from moka.net import Net
+from moka.net import Net, Place
 
 
 @dataclass(frozen=True)
 class ArraySummary:
-    """The range of one array of a pass, and what of it is not finite.
+    """The range of one array of a pass, and its first number that is not finite.
 
     Attributes:
         forward: whether the array belongs to the forward pass; else it is a gradient.
@@ -25,7 +25,7 @@ class ArraySummary:
         shape: the array's.
         minimum, maximum, mean_abs: over its finite numbers; 0 if there are none.
         not_finite: how many numbers are infinite or NaN.
-        first, value: index and value of the first of these; None if all are finite.
+        first, value: index and value of the first of those; None if all are finite.
     """
 
     forward: bool
@@ -47,7 +47,7 @@ class ArraySummary:
         return f'{self.what} of layer "{self.layer}" ({self.layer_type}), {way}'
 
     @property
-    def of_parameter(self) -> bool:
+    def is_of_parameter(self) -> bool:
         """Whether it is a parameter or a parameter's gradient, whose first axis is no batch."""
         return self.what.startswith("param ")
 
@@ -69,60 +69,56 @@ def trace(net: Net, start: PassStart) -> Generator[ArraySummary, None, None]:
     Args:
         start: what the pass began with.
     """
-    debug_info, net.debug_info = net.debug_info, False
-    nodes = net.graph.nodes
-    given = [i for i, node in enumerate(nodes) if not node.bottoms]
-    engine = Layerwise(net, given=given)
-    try:
-        go_back(net, start)
-        engine.clear_param_diffs()
-        for i, node in enumerate(nodes):
-            for k, weight in enumerate(net.layers[i].weights):
-                yield _summary(net, i, f"param blob {k}", weight, forward=True)
-            if node.tops:
-                engine.forward(i, i)
-            for top in node.tops:
-                tensor = net.blobs[top].data_memory.tensor()
-                yield _summary(net, i, f"top blob {top}", tensor, forward=True)
-        for i in reversed(range(len(nodes))):
-            if net.marks[i].layer and nodes[i].tops:
-                engine.backward(i, i)
-                yield from _gradients(net, i)
-    finally:
-        net.debug_info = debug_info
+    engine = Layerwise(net)
+    engine.debug_info = False
+    go_back(net, start)
+    engine.clear_param_diffs()
+    for place in net.places:
+        node = place.node
+        for k, weight in enumerate(place.layer.weights):
+            yield _summary(place, f"param blob {k}", weight, forward=True)
+        if node.bottoms and node.tops:
+            engine.forward(place.index, place.index)
+        for top in node.tops:
+            tensor = net.blobs[top].data_memory.tensor()
+            yield _summary(place, f"top blob {top}", tensor, forward=True)
+    for place in reversed(net.places):
+        if place.marks.layer and place.node.tops:
+            engine.backward(place.index, place.index)
+            yield from _gradients(net, place)
 
 
 def first_fault(net: Net, start: PassStart) -> ArraySummary | None:
     """The first array of a pass that is not finite; None if all are.
 
-    Afterwards the net stands where it stood at the start of the pass.
+    Afterwards the net is as it was at the start of that pass.
     """
-    with closing(trace(net, start)) as summaries:
-        fault = next((s for s in summaries if s.not_finite), None)
+    with closing(trace(net, start)) as arrays:
+        fault = next((array for array in arrays if array.not_finite), None)
     go_back(net, start)
     return fault
 
 
-def _gradients(net: Net, index: int) -> Iterator[ArraySummary]:
-    marks, node = net.marks[index], net.graph.nodes[index]
-    for bottom, wanted in zip(node.bottoms, marks.bottoms, strict=True):
+def _gradients(net: Net, place: Place) -> Iterator[ArraySummary]:
+    marks = place.marks
+    for bottom, wanted in zip(place.node.bottoms, marks.bottoms, strict=True):
         if wanted:
             diff = net.blobs[bottom].diff_memory.tensor()
-            yield _summary(net, index, f"bottom blob {bottom}", diff, forward=False)
-    for k, (weight, wanted) in enumerate(zip(net.layers[index].weights, marks.params, strict=True)):
+            yield _summary(place, f"bottom blob {bottom}", diff, forward=False)
+    for k, (weight, wanted) in enumerate(zip(place.layer.weights, marks.params, strict=True)):
         if wanted and weight.grad is not None:
-            yield _summary(net, index, f"param blob {k}", weight.grad, forward=False)
+            yield _summary(place, f"param blob {k}", weight.grad, forward=False)
 
 
-def _summary(net: Net, index: int, what: str, values: Tensor, *, forward: bool) -> ArraySummary:
-    node, values = net.graph.nodes[index], values.detach()
+def _summary(place: Place, what: str, values: Tensor, *, forward: bool) -> ArraySummary:
+    values = values.detach()
     finite = values.isfinite()
     good = values[finite]
     bad = (~finite).nonzero()
     return ArraySummary(
         forward=forward,
-        layer=node.name,
-        layer_type=node.type,
+        layer=place.node.name,
+        layer_type=place.node.type,
         what=what,
         shape=tuple(values.shape),
         minimum=float(good.min()) if good.numel() else 0.0,

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from moka.context import random_states, set_random_states
-from moka.data.batches import CursorState
+from moka.data.place import CursorState
 from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.net import Net
 from moka.parallel.team import Team
 from moka.schema import blobproto
-from moka.schema.caffe_pb2 import RunState, SolverState
+from moka.schema.caffe_pb2 import RankState, RunState, SolverState
 
 log = logging.getLogger("moka")
 
@@ -55,10 +55,12 @@ class Position:
                 run.layer.add(layer=key, blob=map(blobproto.from_array, arrays))
         return SolverState(run_state=run)
 
-    def of_others(self, team: Team) -> list[RunState]:
+    def of_others(self, team: Team) -> list[RankState]:
         """The positions of all processes but the first, in order. All of them call this."""
-        told = team.gather_messages(self.state().run_state.SerializeToString())
-        return [RunState.FromString(told[rank]) for rank in sorted(told) if rank]
+        run = self.state().run_state
+        own = RankState(random=run.random, cursor=run.cursor, layer=run.layer)
+        told = team.gather_messages(own.SerializeToString())
+        return [RankState.FromString(told[rank]) for rank in sorted(told) if rank]
 
     def load_state(self, state: SolverState) -> None:
         """Go on from this process's part of a state.
@@ -68,17 +70,18 @@ class Position:
         if not state.HasField("run_state"):
             return
         first = state.run_state
-        own = next(iter([first, *first.other_rank][self._rank :]), None)
+        ranks: list[RunState | RankState] = [first, *first.other_rank]
+        own = ranks[self._rank] if self._rank < len(ranks) else None
         self._load_cursors(own or first)
         if own is not None:
             self._load_layers(own)
             self._load_random(own)
-        size = 1 + len(first.other_rank)
+        size = len(ranks)
         if size != self._size and not self._rank:
             log.warning("This state is of a run of %d, not %d, processes: it goes on with the next"
                         " records, but draws other random numbers.", size, self._size)  # fmt: skip
 
-    def _load_cursors(self, run: RunState) -> None:
+    def _load_cursors(self, run: RunState | RankState) -> None:
         cursors = {cursor.layer: cursor for cursor in run.cursor}
         for key, source in self._sources():
             if key in cursors:
@@ -86,7 +89,7 @@ class Position:
                 seed = cursor.seed if cursor.HasField("seed") else None
                 source.load_state(CursorState(cursor.records_read, seed))
 
-    def _load_layers(self, run: RunState) -> None:
+    def _load_layers(self, run: RunState | RankState) -> None:
         states = {state.layer: state.blob for state in run.layer}
         for key, layer in self._layers():
             if key in states:
@@ -94,7 +97,7 @@ class Position:
                 tensors = [torch.tensor(array, device=self._device) for array in arrays]
                 layer.load_run_state(tensors)
 
-    def _load_random(self, run: RunState) -> None:
+    def _load_random(self, run: RunState | RankState) -> None:
         random = {
             generator.name: torch.frombuffer(bytearray(generator.state), dtype=torch.uint8)
             for generator in run.random

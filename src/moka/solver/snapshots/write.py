@@ -14,7 +14,7 @@ from typing import NamedTuple
 from moka.errors import SolverError
 from moka.files import check_writable
 from moka.net import Net
-from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
+from moka.schema.caffe_pb2 import RankState, SolverParameter, SolverState
 from moka.solver.averaged_weights import AveragedWeights
 from moka.solver.snapshots.names import averaged_name, best_names, file_names, remove_older
 from moka.solver.snapshots.state_file import write_state
@@ -63,7 +63,7 @@ class SnapshotWriter:
         self._average = average
         self._parts = parts
 
-    def write(self, other_ranks: Sequence[RunState] = ()) -> SnapshotFiles:
+    def write(self, other_ranks: Sequence[RankState] = ()) -> SnapshotFiles:
         """Write model, averaged model if there is one, and last the state; then delete snapshots
         beyond `snapshot_keep`.
 
@@ -81,7 +81,7 @@ class SnapshotWriter:
             remove_older(config.snapshot_prefix, state.iter, config.snapshot_keep)
         return files
 
-    def write_best(self, other_ranks: Sequence[RunState] = ()) -> SnapshotFiles:
+    def write_best(self, other_ranks: Sequence[RankState] = ()) -> SnapshotFiles:
         """Write the snapshot of the best test in the place of the one before.
 
         It is complete aside before it takes the names; the old state goes first and the new one
@@ -110,7 +110,7 @@ class SnapshotWriter:
     def _has_average(self) -> bool:
         return self._average is not None and self._average.started
 
-    def _state(self, other_ranks: Sequence[RunState]) -> SolverState:
+    def _state(self, other_ranks: Sequence[RankState]) -> SolverState:
         """Complete but for the names of the models."""
         first, *others = self._parts
         state = first.state()
