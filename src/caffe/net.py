@@ -17,6 +17,7 @@ from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import Source
 from moka.net import build_net
+from moka.parallel.declared import declared_team
 from moka.parallel.share import share_of_data
 from moka.schema import caffe_pb2
 from moka.types import Floats
@@ -68,7 +69,11 @@ class Net(NetContents):
         if isinstance(stages, str):
             raise NetError(f'stages is a list of names: give ["{stages}"].', file=network_file)
         net = build_net(
-            network_file, phase, level=level, stages=stages or (), share=share_of_data(phase)
+            network_file,
+            phase,
+            level=level,
+            stages=stages or (),
+            share=share_of_data(phase, declared_team()),
         )
         self._attach(Layerwise(net))
         if weights is not None:

@@ -66,11 +66,12 @@ def train(
     Raises:
         MokaError: one clear sentence.
     """
-    config, file = read_solver(solver)
+    config = read_solver(solver)
     if device is None:
-        gpu = config.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
-        device = torch.device("cuda", config.device_id) if gpu else torch.device("cpu")
-    made = Solver(config, file=file, listeners=listeners, device=device)
+        wanted = config.message
+        gpu = wanted.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
+        device = torch.device("cuda", wanted.device_id) if gpu else torch.device("cpu")
+    made = Solver(config, listeners=listeners, device=device)
     try:
         made.solve(resume)
     finally:

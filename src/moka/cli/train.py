@@ -23,8 +23,7 @@ from moka.report.json_lines import JsonLines
 from moka.report.tensorboard import TensorBoard
 from moka.report.terminal import TerminalReport
 from moka.schema import caffe_pb2
-from moka.solver.config import read_solver
-from moka.solver.snapshots.snapshot import latest_state
+from moka.solver.config import SolverConfig, read_solver
 from moka.solver.solver import Solver
 
 log = logging.getLogger("moka")
@@ -45,32 +44,33 @@ def train(flags: dict[str, Any]) -> None:
         if flags[name] not in EFFECTS:
             raise UsageError(f'Invalid signal effect "{flags[name]}" was specified.',
                              advice=f"--{name} is one of {', '.join(EFFECTS)}.")  # fmt: skip
-    config, _ = read_solver(flags["solver"])
-    config.train_state.level = flags["level"]
-    config.train_state.stage.extend(flags["stage"].split(","))
+    config = read_solver(flags["solver"])
+    message = config.message
+    message.train_state.level = flags["level"]
+    message.train_state.stage.extend(flags["stage"].split(","))
     if flags["weights"]:
-        del config.weights[:]
-        config.weights.append(flags["weights"])
+        del message.weights[:]
+        message.weights.append(flags["weights"])
     elif flags["snapshot"]:
-        del config.weights[:]
-    gpu_mode = config.solver_mode == caffe_pb2.SolverParameter.GPU
-    where = device.use(flags["gpu"], wanted_id=config.device_id if gpu_mode else None)
+        del message.weights[:]
+    gpu_mode = message.solver_mode == caffe_pb2.SolverParameter.GPU
+    where = device.use(flags["gpu"], wanted_id=message.device_id if gpu_mode else None)
     if flags["replay"]:
-        replay(config, flags["solver"], flags["replay"], where)
+        replay(config, flags["replay"], where)
     elif flags["dry_run"]:
-        dry_run(config, flags["solver"], flags["snapshot"], where)
+        dry_run(config, flags["snapshot"], where)
     else:
         _run(config, flags, where)
 
 
-def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.device) -> None:
+def _run(config: SolverConfig, flags: dict[str, Any], where: torch.device) -> None:
     state = flags["snapshot"]
-    if config.random_seed < 0:
+    if config.message.random_seed < 0:
         torch.seed()
-    solver = Solver(config, file=flags["solver"], device=where)
+    solver = Solver(config, device=where)
     with closing(solver), _reporting(solver, flags):
         if state == "auto":
-            state = latest_state(solver.prefix)
+            state = solver.newest_snapshot()
             log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
         with _listening_to_signals(solver, flags):
             if state:
@@ -101,8 +101,7 @@ def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
 
 
 def batch_size(net: Net) -> int:
-    """How many images a pass takes: the length of the first top of the first data layer that has
-    axes; 0 if there is none."""
+    """Images a pass: the length of the first data layer's first top with axes; 0 without one."""
     tops = (
         node.tops[0]
         for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True)

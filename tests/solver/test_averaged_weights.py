@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
-from moka.solver.ema import AveragedWeights, check_average
+from moka.solver.averaged_weights import AveragedWeights, check_average
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
 
 
 def parameter(*values: float) -> nn.Parameter:
@@ -64,11 +69,11 @@ def test_memory_that_others_look_at_stays_where_it_is() -> None:
     assert seen[0] == 3.0
 
 
-def test_it_can_begin_anew() -> None:
+def test_without_a_file_it_starts_anew(make_net: NetMaker) -> None:
     a = parameter(1.0)
     average = AveragedWeights([a], 0.5)
     average.update()
-    average.forget()
+    average.load(make_net(""), None)
     assert not average.started
     put(a, 7.0)
     average.update()

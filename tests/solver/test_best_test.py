@@ -8,7 +8,7 @@ import pytest
 from moka.errors import SolverError
 from moka.report.records import Output
 from moka.schema import caffe_pb2, parse_text
-from moka.solver.best import Best, check_best, watched
+from moka.solver.best_test import BestTest, check_best
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -30,7 +30,7 @@ def config(text: str) -> caffe_pb2.SolverParameter:
     return parse_text(text, caffe_pb2.SolverParameter)
 
 
-def see(best: Best, value: float, iteration: int = 0) -> bool:
+def see(best: BestTest, value: float, iteration: int = 0) -> bool:
     return best.see([Output("other", 5.0, 0.0), Output("it", value, 0.0)], iteration)
 
 
@@ -44,13 +44,13 @@ def see(best: Best, value: float, iteration: int = 0) -> bool:
     ],
 )
 def test_what_is_better(lower: bool, values: list[float], wanted: list[bool]) -> None:
-    best = Best("it", 0, lower=lower, patience=0)
+    best = BestTest("it", 0, lower=lower, patience=0)
     assert [see(best, value) for value in values] == wanted
     assert not best.exhausted
 
 
 def test_when_it_is_exhausted() -> None:
-    best = Best("it", 0, lower=False, patience=2)
+    best = BestTest("it", 0, lower=False, patience=2)
     found = []
     for iteration, value in enumerate([1.0, 0.0, 2.0, 1.0, 1.0, 3.0]):
         see(best, value, iteration)
@@ -66,12 +66,12 @@ def test_when_it_is_exhausted() -> None:
 
 
 def test_state() -> None:
-    best, again = (Best("it", 0, lower=False, patience=2) for _ in range(2))
+    best, again = (BestTest("it", 0, lower=False, patience=2) for _ in range(2))
     again.load_state(best.state())
     assert isnan(again.value)
     see(best, 0.1, 7)
     see(best, 0.05, 9)
-    again.load_state(caffe_pb2.BestState.FromString(best.state().SerializeToString()))
+    again.load_state(caffe_pb2.SolverState.FromString(best.state().SerializeToString()))
     assert (again.value, again.iteration, again.tests_since) == (0.1, 7, 1)
 
 
@@ -85,14 +85,14 @@ def test_state() -> None:
         ('snapshot_best: "sum"', 0, False),
     ],
 )
-def test_what_is_watched(make_net: NetMaker, text: str, index: int, lower: bool) -> None:
-    best = watched(config(text + " early_stop: 4"), [make_net(OTHER), make_net(NET)])
+def test_which_output_is_compared(make_net: NetMaker, text: str, index: int, lower: bool) -> None:
+    best = BestTest.of(config(text + " early_stop: 4"), [make_net(OTHER), make_net(NET)])
     assert best is not None
     assert (best.net_index, best.lower, best.patience) == (index, lower, 4)
 
 
-def test_nothing_is_watched_unless_asked(make_net: NetMaker) -> None:
-    assert watched(config(""), [make_net(NET)]) is None
+def test_no_output_is_compared_unless_asked(make_net: NetMaker) -> None:
+    assert BestTest.of(config(""), [make_net(NET)]) is None
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_nothing_is_watched_unless_asked(make_net: NetMaker) -> None:
         ("many", "output many has 6 numbers, one is wanted"),
     ],
 )
-def test_what_cannot_be_watched(make_net: NetMaker, name: str, says: str) -> None:
+def test_what_cannot_be_compared(make_net: NetMaker, name: str, says: str) -> None:
     with pytest.raises(SolverError, match=says):
-        watched(config(f'snapshot_best: "{name}"'), [make_net(NET)])
+        BestTest.of(config(f'snapshot_best: "{name}"'), [make_net(NET)])
 
 
 @pytest.mark.parametrize(

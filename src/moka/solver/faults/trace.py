@@ -1,4 +1,4 @@
-"""A pass run again layer by layer: where do the numbers stop to be finite?"""
+"""A pass run again layer by layer, to find the first array with a number that is not finite."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class ArraySummary:
     """The range of one array of a pass, and its first number that is not finite.
 
     Attributes:
-        forward: whether it was seen in the forward pass; else it is a gradient.
-        layer, layer_type: which layer made it, or holds it.
+        forward: whether the array belongs to the forward pass; else it is a gradient.
+        layer, layer_type: the layer that makes the array, or holds it.
         what: "top blob ip", "param blob 0", "bottom blob data".
-        shape: of the array.
-        minimum, maximum, mean_abs: of its finite numbers; 0 if there are none.
-        not_finite: how many are infinite or no numbers.
+        shape: the array's.
+        minimum, maximum, mean_abs: over its finite numbers; 0 if there are none.
+        not_finite: how many numbers are infinite or NaN.
         first, value: index and value of the first of those; None if all are finite.
     """
 
@@ -48,12 +48,12 @@ class ArraySummary:
 
     @property
     def is_of_parameter(self) -> bool:
-        """Whether it is a parameter or its gradient, so that its first axis is no batch."""
+        """Whether it is a parameter or a parameter's gradient, whose first axis is no batch."""
         return self.what.startswith("param ")
 
     @property
     def extent(self) -> str:
-        """`3 of 12 values, the first is nan at (0, 2)`: those that are not finite."""
+        """`3 of 12 values, the first is nan at (0, 2)`: the values that are not finite."""
         at = f" at ({', '.join(map(str, self.first))})" if self.first else ""
         return f"{self.not_finite} of {prod(self.shape)} values, the first is {self.value}{at}"
 
@@ -61,9 +61,10 @@ class ArraySummary:
 def trace(net: Net, start: PassStart) -> Generator[ArraySummary, None, None]:
     """Run a pass again, forward and backward, and summarize each array as it is made.
 
-    In the order of the pass: a layer's parameters, then its tops; on the way back the gradients
-    of its bottoms, then those of its parameters. Parameters' gradients are zeroed first. The net
-    is left as that pass leaves it; layers without tops do not run, for some of them write files.
+    The order is that of the pass: each layer's parameters, then its tops; on the way back the
+    gradients of its bottoms, then those of its parameters. Parameters' gradients are zeroed first.
+    Layers without tops do not run, since some of them write files. Afterwards the net stands where
+    the pass left it.
 
     Args:
         start: what the pass began with.

@@ -9,9 +9,9 @@ import torch
 
 from moka.engine.autograd import Autograd
 from moka.engine.pass_start import PassStart
-from moka.engine.trace import first_fault, trace
 from moka.net import Net
 from moka.schema import caffe_pb2
+from moka.solver.faults.trace import first_fault, trace
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
