@@ -1,9 +1,9 @@
 """The border between tensors and NumPy: a Blob has `data` and `diff`, each on two sides.
 
-A Memory is one array that may be on the host, on a device, or on both. It takes no memory before
-it is touched, and copies only when the side that is asked for is stale. An array once handed out
-stays live: later results are written into that same memory. Only what was handed out pays for
-this; everything else simply takes the tensor it is given.
+A Memory is one array that may be on the host, on a device, or on both. It is allocated when it is
+first touched, and copies only if the side that is asked for is stale; its state says which side is
+current. A NumPy array that was handed out stays live: later results are written into that same
+memory. Only such arrays cost a copy; any other Memory takes the tensor it is given.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Memory:
         self.state = State.UNINITIALIZED
         self.device = device
         self.handed_out = False
-        self._borrowed = False  # an engine's, not to be written to; so for the device's side
+        self._borrowed = False  # whether the host's tensor is an engine's, not to be written to
         self._gpu_borrowed = False
         self._value = value
         self._host: Tensor | None = None
@@ -134,7 +134,7 @@ class Memory:
     def array(self) -> NDArray[np.float32]:
         """A live, writable NumPy view of the host's side."""
         host = self.mutable_cpu_data()
-        # What is borrowed an engine may need as it is for the backward pass.
+        # An engine may need a borrowed tensor unchanged for the backward pass.
         if self._borrowed or not host.is_contiguous() or host.dtype != torch.float32:
             host = torch.empty(host.shape).copy_(host)  # row-major, as Caffe's
             self._host, self._borrowed = host, False
@@ -142,7 +142,7 @@ class Memory:
         return host.detach().numpy()
 
     def reshape(self, shape: Shape) -> None:
-        """Change the shape; the memory is kept as long as it is large enough, with its values."""
+        """Change the shape; memory that is large enough is kept, with its values."""
         if shape == self.shape:
             return
         self.shape = shape
@@ -206,6 +206,9 @@ class ParameterMemory(Memory):
             storage.copy_(self._host)
         return storage
 
+    def mutable_gpu_data(self) -> Tensor:
+        return self.gpu_data()  # the state stays: it says who may write
+
     def put(self, tensor: Tensor) -> None:
         self._storage().copy_(tensor)
         if self._host is not None:
@@ -230,8 +233,8 @@ class ParameterMemory(Memory):
         self.state = State.HEAD_AT_CPU if self.handed_out else State.SYNCED
 
     def reshape(self, shape: Shape) -> None:
-        """Change the shape. Another count gives the parameter new memory, with as many of its
-        values as fit: programs that prune a net save it so."""
+        """Change the shape. Another count gives the parameter new memory with as many of its
+        values as fit: programs that prune a net rely on this."""
         if prod(shape) != self.parameter.numel():
             values = self.tensor().flatten()[: prod(shape)]
             self.parameter.grad = None
@@ -300,7 +303,7 @@ class Blob:
         return blob
 
     def show_parameter(self, parameter: nn.Parameter) -> None:
-        """Become the blob whose memory is a parameter's."""
+        """Show a parameter from now on: its values as data, its gradient as diff."""
         shape = self.data_memory.shape
         self.data_memory = ParameterMemory(parameter, grad=False, shape=shape)
         self.diff_memory = ParameterMemory(parameter, grad=True, shape=shape)
@@ -365,22 +368,22 @@ class Blob:
 
     @property
     def num(self) -> int:
-        """The first axis: how many items; 1 if it is missing, as for the next three."""
+        """Size of the first axis: how many items; 1 if there is no such axis."""
         return self._legacy(0)
 
     @property
     def channels(self) -> int:
-        """The second axis."""
+        """Size of the second axis; 1 if there is none."""
         return self._legacy(1)
 
     @property
     def height(self) -> int:
-        """The third axis."""
+        """Size of the third axis; 1 if there is none."""
         return self._legacy(2)
 
     @property
     def width(self) -> int:
-        """The fourth axis."""
+        """Size of the fourth axis; 1 if there is none."""
         return self._legacy(3)
 
     @property

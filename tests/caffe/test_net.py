@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import caffe
-from moka.errors import NetError, WeightsError
+from moka.errors import MokaError, NetError, WeightsError
 from moka.report import glog
 from moka.types import Array
 
@@ -148,6 +149,7 @@ def test_backward_without_a_loss_does_nothing(net: caffe.Net, x: Array) -> None:
     ("name", "shape", "says"),
     [
         ("z", (2, 3), "Input blob arguments do not match net inputs."),
+        ("xx", (2, 3), r'Input blob arguments do not match net inputs\. Did you mean "x"\?'),
         ("x", (5, 3), "Input is not batch sized"),
     ],
 )
@@ -171,6 +173,22 @@ def test_diffs_that_do_not_fit(
     net.forward()
     with pytest.raises(Exception, match=says):
         net.backward(None, None, None, **{name: np.zeros(shape, np.float32)})
+
+
+def test_a_note_names_the_inputs(net: caffe.Net) -> None:
+    with pytest.raises(Exception, match="do not match") as caught:
+        net.forward(nope=np.zeros((2, 3), np.float32))
+    assert caught.value.__notes__ == ["Give an array for each of x."]
+
+
+def test_a_net_is_shown_as_a_table(net: caffe.Net) -> None:
+    assert repr(net).splitlines()[2].split() == "in Input x 2x3".split()
+    assert net._repr_html_().startswith("<table>")
+
+
+def test_a_net_cannot_be_pickled(net: caffe.Net) -> None:
+    with pytest.raises(MokaError, match="a Net cannot be pickled: make it in each process"):
+        pickle.dumps(net)
 
 
 def test_reshape(net: caffe.Net) -> None:

@@ -24,6 +24,7 @@ from moka.blob import (
     ParameterMemory,
     RawBlobVec,
     parameters_in_users_hands,
+    parameters_on_device,
 )
 from moka.errors import NetError
 from moka.layers.base import Layer, default_name
@@ -266,7 +267,7 @@ class Python(Layer):
             if blob.data_memory.device != weight.device:  # the net has moved since
                 blob.show_parameter(weight)
         memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
-        with parameters_in_users_hands(memories):
+        with parameters_on_device(memories), parameters_in_users_hands(memories):
             yield
 
     @contextmanager
