@@ -182,7 +182,7 @@ def test_a_note_names_the_inputs(net: caffe.Net) -> None:
 
 
 def test_a_net_is_shown_as_a_table(net: caffe.Net) -> None:
-    assert repr(net).splitlines()[2].split() == "in Input x 2x3".split()
+    assert repr(net).splitlines()[2].split() == ["in", "Input", "x", "2x3"]
     assert net._repr_html_().startswith("<table>")
 
 
