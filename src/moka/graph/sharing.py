@@ -1,4 +1,4 @@
-"""Parameters that several layers share by the name in `param { name: "..." }`."""
+"""Parameters that several layers share under a name: `param { name: "..." }`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BlobIndex = tuple[int, int]  # (node index, blob index in that layer)
 
 @dataclass(frozen=True)
 class LearnableBlob:
-    """One parameter, with all the places that use it.
+    """One parameter, with all layers that use it.
 
     Attributes:
-        owner: where it lives; the first layer that names it.
-        users: every place, the owner first.
-        name: what it is shared by, "" if it is not.
+        owner: the first layer that uses it, which stores it.
+        users: all layers that use it, the owner first.
+        name: the name that they share it under, "" if it is not shared.
         lr_mult, decay_mult: factors of the learning rate and of weight decay.
     """
 
@@ -114,7 +114,7 @@ def _with_factors(
     node: Node,
     given: set[tuple[BlobIndex, str]],
 ) -> LearnableBlob:
-    """The blob with the factors this user gives; `given` collects which ones are settled."""
+    """The blob with the factors that this layer gives; `given` collects those that are settled."""
     for factor in ("lr_mult", "decay_mult"):
         if not spec.HasField(factor):
             continue

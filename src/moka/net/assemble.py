@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import nn
 
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
     BackwardMarks,

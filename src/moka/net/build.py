@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net.net import ALL_DATA, NONE_GIVEN, Net

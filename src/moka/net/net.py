@@ -23,7 +23,7 @@ from moka.blob import (
     parameters_on_device,
 )
 from moka.context import device as context_device
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer

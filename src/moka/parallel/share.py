@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moka.context import solver_count, solver_rank
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.schema import caffe_pb2
 
 

@@ -32,7 +32,7 @@ from moka.report.records import (
     TestStarted,
 )
 from moka.schema import blobproto, format_text
-from moka.schema.caffe_pb2 import SolverParameter, SolverState
+from moka.schema.caffe_pb2 import TRAIN, SolverParameter, SolverState
 from moka.solver.best import Best
 from moka.solver.config import (
     NetToBuild,
@@ -164,10 +164,12 @@ class Solver:
         log.info(wanted.said)
         graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
         net = Net(graph, device, share=share_of_data(graph.phase))
-        for weights in self.config.weights:
-            for file in weights.split(","):
-                log.info("Finetuning from %s", file)
-                load_weights(net, [file])
+        load_weights(
+            net,
+            [file for weights in self.config.weights for file in weights.split(",")],
+            announce=lambda file: log.info("Finetuning from %s", file),
+            say_what_is_missing=graph.phase == TRAIN,
+        )
         return net
 
     # --- running --------------------------------------------------------------------------
