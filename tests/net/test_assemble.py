@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.errors import MokaError
 from moka.layers.source import Source
 from moka.schema import caffe_pb2

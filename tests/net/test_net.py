@@ -80,13 +80,18 @@ def test_a_net_is_differentiable(make_net: NetMaker) -> None:
     ("names", "message"),
     [
         (["z"], r"no input is named z; inputs are x\.$"),
-        (["xx"], r'no input is named xx; inputs are x\. Did you mean "x"\?'),
         ([], r'layer "in" .*no data given for x'),
     ],
 )
 def test_wrong_inputs(make_net: NetMaker, names: list[str], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_net(SMALL)(**{name: torch.ones(2, 3) for name in names})
+
+
+def test_the_nearest_input_is_named(make_net: NetMaker) -> None:
+    net = make_net(LENET)
+    with pytest.raises(NetError, match=r'named dta; inputs are data, label\. .* "data"\?'):
+        net(dta=torch.ones(2, 1, 28, 28), label=torch.zeros(2))
 
 
 TWO = """

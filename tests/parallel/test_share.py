@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from moka import context
-from moka.data.batches import Share
+from moka.data.place import Share
 from moka.parallel.share import share_of_data
 from moka.schema import caffe_pb2
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.blob import Memory
 from moka.engine.callbacks import Callback, Callbacks
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks
 from moka.heap import keep_freed_memory
+from moka.memory import Memory
 from moka.net import Net, Place
 from moka.types import Shape
 

@@ -17,19 +17,12 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from moka.blob import (
-    Blob,
-    BlobVec,
-    Memory,
-    ParameterMemory,
-    RawBlobVec,
-    parameters_in_users_hands,
-    parameters_on_device,
-)
+from moka.blob import Blob, BlobVec, RawBlobVec
 from moka.errors import NetError
 from moka.layers.base import Layer, default_name
 from moka.layers.options import option
 from moka.layers.registry import layer
+from moka.memory import Memory, ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
