@@ -180,8 +180,9 @@ def test_diffs_that_do_not_fit(
         net.backward(None, None, None, **{name: np.zeros(shape, np.float32)})
 
 
-def test_the_nearest_input_is_named(open_net: NetOpener) -> None:
-    net = open_net(INPUT_NAMED_DATA)
+def test_the_nearest_input_is_named() -> None:
+    Path("data.prototxt").write_text(INPUT_NAMED_DATA)
+    net = caffe.Net("data.prototxt", caffe.TEST)
     with pytest.raises(Exception, match=r'do not match net inputs\. Did you mean "data"\?'):
         net.forward(dta=np.zeros((2, 3), np.float32))
 
