@@ -42,7 +42,7 @@ class Net(NetContents):
     Args:
         network_file: the prototxt.
         phase: caffe.TRAIN or caffe.TEST.
-        level, stages: what the rules of its layers are held against.
+        level, stages: the rest of the state that the rules of its layers are compared with.
         weights: a .caffemodel, or its HDF5 form.
 
     Raises:

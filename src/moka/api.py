@@ -30,10 +30,11 @@ def load(
         weights: a .caffemodel or its HDF5 form, several joined by commas, or an iterable of files;
             None keeps what the fillers made.
         phase: caffe_pb2.TEST or caffe_pb2.TRAIN.
-        level, stages: what the rules of its layers are held against.
+        level, stages: the rest of the state that the rules of its layers are compared with.
 
     Returns:
-        An `nn.Module`; call it with a tensor for each input, by name.
+        An `nn.Module`: `net(x)`, or `net(data=x)` with a tensor for each input by its name,
+        returns a dict of its outputs.
 
     Raises:
         MokaError: one clear sentence.

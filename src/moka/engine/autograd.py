@@ -102,7 +102,7 @@ class Autograd:
         return loss
 
     def _next_batch(self) -> dict[str, Tensor]:
-        self.start = None  # lets go of the last batch before the next one comes
+        self.start = None  # frees the last batch before the next one comes
         self.layerwise.forget()
         batch = self._sources.next_batch()
         if self.replayable:
