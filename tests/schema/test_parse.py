@@ -116,6 +116,42 @@ def test_solvers_of_forks(text: str, plain: str | None) -> None:
         assert read.ListFields()
 
 
+SSD_DATA = """
+layer {
+  name: "data" type: "AnnotatedData" top: "data" top: "label" include { phase: TRAIN }
+  transform_param {
+    mirror: true mean_value: 104 mean_value: 117 mean_value: 123
+    resize_param { prob: 1 resize_mode: WARP height: 300 width: 300 interp_mode: LINEAR
+      interp_mode: AREA interp_mode: NEAREST interp_mode: CUBIC interp_mode: LANCZOS4 }
+    emit_constraint { emit_type: CENTER }
+    distort_param { brightness_prob: 0.5 brightness_delta: 32 hue_prob: 0.5 hue_delta: 18 }
+    expand_param { prob: 0.5 max_expand_ratio: 4 }
+  }
+  data_param { source: "VOC0712/lmdb" batch_size: 32 backend: LMDB }
+  annotated_data_param {
+    batch_sampler { max_sample: 1 max_trials: 1 }
+    batch_sampler {
+      sampler { min_scale: 0.3 max_scale: 1 min_aspect_ratio: 0.5 max_aspect_ratio: 2 }
+      sample_constraint { min_jaccard_overlap: 0.1 } max_sample: 1 max_trials: 50
+    }
+    label_map_file: "labelmap_voc.prototxt"
+  }
+}
+layer {
+  name: "mbox_loss" type: "MultiBoxLoss" bottom: "loc" bottom: "conf" bottom: "p" bottom: "label"
+  top: "mbox_loss" propagate_down: true propagate_down: true propagate_down: false
+  loss_param { normalization: VALID }
+  multibox_loss_param {
+    loc_loss_type: SMOOTH_L1 conf_loss_type: SOFTMAX loc_weight: 1 num_classes: 21
+    share_location: true match_type: PER_PREDICTION overlap_threshold: 0.5
+    use_prior_for_matching: true background_label_id: 0 use_difficult_gt: true neg_pos_ratio: 3
+    neg_overlap: 0.5 code_type: CENTER_SIZE ignore_cross_boundary_bbox: false
+    mining_type: MAX_NEGATIVE
+  }
+}
+"""
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -129,6 +165,8 @@ def test_solvers_of_forks(text: str, plain: str | None) -> None:
         "layers { type: ROI_POOLING roi_pooling_param { pooled_h: 7 } }",
         "multinode { model_parallel { anything: [1, 'x'] < > } } compile_net_state { x: -3 }",
         "layer { mil_param { unheard_of: OF } }",
+        "layer { concat_param { engine: MKL2017 } eltwise_param { engine: MKL2017 } }",
+        SSD_DATA,
     ],
 )
 def test_nets_of_forks(text: str) -> None:
