@@ -11,6 +11,7 @@ from typing import NamedTuple
 from moka.errors import MokaError, SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
+from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.upgrade import upgrade_solver
 from moka.solver.averaged_weights import check_average
 from moka.solver.best_test import check_best
@@ -31,6 +32,10 @@ class SolverConfig(NamedTuple):
 
 
 SolverLike = PathLike | caffe_pb2.SolverParameter | SolverConfig
+
+
+# What SSD's tests report beside Caffe's; training does not depend on it.
+TEST_OPTIONS = ("eval_type", "ap_version")
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,13 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
             raise SolverError(f"iter_size must be > 0, got {config.iter_size}.")
         if config.average_loss < 1:
             raise SolverError(f"average_loss must be > 0, got {config.average_loss}.")
+        for field, value in config.ListFields():
+            if (
+                field.number >= FIRST_FORK_NUMBER
+                and field.name not in TEST_OPTIONS
+                and value != field.default_value
+            ):
+                raise SolverError(f"{field.name} is an option of a fork that no solver here has.")
         for name in ("snapshot", "snapshot_keep", "skip_nonfinite"):
             if getattr(config, name) < 0:
                 raise SolverError(f"{name} must be >= 0, got {getattr(config, name)}.")
