@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterable
 from typing import Self
 
+NEAR = 0.75  # the least likeness of two names, from 0 to 1, for one to be suggested
+
 
 class MokaError(Exception):
     """Base of all errors that a user's input can cause.
@@ -22,7 +24,12 @@ class MokaError(Exception):
         layer: name of the layer it concerns.
         layer_type: type of that layer.
         advice: what to do about it.
+
+    Attributes:
+        exit_code: of a command that ends with this error.
     """
+
+    exit_code = 1
 
     def __init__(
         self,
@@ -88,9 +95,10 @@ class UsageError(MokaError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name` (ignoring case), or None if none is near."""
+    """The known name most like `name` (ignoring case), or None if none is near: about every fourth
+    character may differ."""
     by_lower = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=NEAR)
     return by_lower[found[0]] if found else None
 
 

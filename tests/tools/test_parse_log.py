@@ -7,7 +7,7 @@ import pytest
 
 from moka.cli.main import main as caffe
 from moka.errors import DataError, UsageError
-from moka.report.log_file import Reading
+from moka.report.readings import Reading
 from moka.tools.parse_log import (
     first,
     fix_initial_nan_learning_rate,

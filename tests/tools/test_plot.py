@@ -6,7 +6,7 @@ import pytest
 
 from moka.cli.main import main as caffe
 from moka.draw import charts
-from moka.report.log_file import Log
+from moka.report.readings import Log
 from moka.tools.plot import classic, main, plot
 
 LINE = "I0507 10:00:0{}.000000 12345 solver.cpp:239] {}\n"

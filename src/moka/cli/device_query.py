@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from moka.cli.device import gpu_ids
+from moka.command.device import gpu_ids
 
 log = logging.getLogger("moka")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from moka.cli import device
 from moka.cli.dry_run import dry_run
 from moka.cli.net_table import net_table
 from moka.cli.replay import replay
+from moka.command import device
 from moka.errors import UsageError
 from moka.layers.source import Source
 from moka.net import Net

@@ -16,7 +16,6 @@ from moka.blob import Memory
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks, Node
-from moka.heap import keep_freed_memory
 from moka.net import Callback, Callbacks, Net
 from moka.types import Shape
 
@@ -83,8 +82,6 @@ class Layerwise:
         self._steps = [_step(net, i, node, given) for i, node in enumerate(net.graph.nodes)]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
-        if net.device.type == "cpu":
-            keep_freed_memory()
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run layers `start` to `end` (both included, None: the last); returns their loss."""

@@ -17,7 +17,6 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
-from moka.heap import keep_freed_memory
 from moka.net import Net
 
 
@@ -56,7 +55,6 @@ class TrainingStep:
         later = {top for node in net.graph.nodes if node.bottoms for top in node.tops}
         self._overwritten = net.held & later  # by in-place layers, before the backward pass
         if net.device.type == "cpu":
-            keep_freed_memory()
             if not keep_blobs:  # whose readers may expect row-major parameters
                 _lay_out_kernels(net)
         self._driven = _driven_inputs(net)

@@ -68,6 +68,8 @@ class ImageSource(Source):
         self.batches.leave_arithmetic = device.type != "cpu"
 
     def forward(self) -> list[Tensor]:
+        if self.feed.left_behind:  # this process was forked: go on with a feed of its own
+            self._start(self.after)
         batch, self.after = self.feed.next()
         self.waited_s = self.feed.waited_s
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)

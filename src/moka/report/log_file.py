@@ -1,14 +1,16 @@
-"""A training log read back to numbers; it may be BVLC Caffe's, NVCaffe's or ours."""
+"""A training log read back to numbers; it may be BVLC Caffe's, NVCaffe's or ours, or the file of
+`--json_log`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import datetime
 from math import nan
 from pathlib import Path
 
 from moka.errors import DataError
+from moka.report.json_reader import JsonReader
+from moka.report.readings import Log, Reading, free_name
 from moka.types import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
@@ -22,37 +24,6 @@ _RATE = re.compile(rf"\blr = {_NUMBER}")
 _OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
 
 
-@dataclass
-class Reading:
-    """What a log says of one display of the training, or of one test.
-
-    Attributes:
-        seconds: from the start of the (first) run to its first output.
-        rate_before: the last learning rate named before its outputs; nan: none.
-        rate: the learning rate of the iteration itself; nan in a test, and if it is not named.
-        loss: of training, averaged over `average_loss` iterations; nan in a test.
-        outputs: by name. A name that comes again, in a vector or in another test net, goes on as
-            `name.1`, `name.2`.
-        losses: names of the outputs that are losses: with a loss weight, or by their name.
-    """
-
-    iteration: int
-    seconds: float
-    rate_before: float
-    rate: float = nan
-    loss: float = nan
-    outputs: dict[str, float] = field(default_factory=dict)
-    losses: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Log:
-    """All of a log, in its order; a file may hold several runs, one resuming another."""
-
-    displays: list[Reading]
-    tests: list[Reading]
-
-
 def read_log(path: PathLike) -> Log:
     """Read a log.
 
@@ -63,19 +34,23 @@ def read_log(path: PathLike) -> Log:
         year = datetime.fromtimestamp(Path(path).stat().st_mtime).year
         with open(path, "rb") as file:
             wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # redirected by PowerShell
-        reader = _Reader(_Clock(year))
+        reader, records = _Reader(_Clock(year)), JsonReader()
         with open(path, encoding="utf-16" if wide else "utf-8", errors="replace") as lines:
             for line in lines:
-                reader.take(line)
+                if line.startswith('{"record":'):
+                    records.take(line)
+                else:
+                    reader.take(line)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}.", file=path) from None
-    if not reader.displays and not reader.tests:
+    displays, tests = reader.displays + records.displays, reader.tests + records.tests
+    if not displays and not tests:
         raise DataError(
             "this log names no iteration.",
             file=path,
-            advice="Give what `caffe train` wrote to standard error.",
+            advice="Give what `caffe train` wrote to standard error, or to --json_log.",
         )
-    return Log(reader.displays, reader.tests)
+    return Log(displays, tests)
 
 
 class _Clock:
@@ -162,7 +137,7 @@ class _Reader:
             reading = self._reading(output[1], iteration, seconds)
             if not reading.outputs:
                 reading.seconds, reading.rate_before = seconds, self._rate
-            name = _another(output[2], reading.outputs)
+            name = free_name(output[2], reading.outputs)
             reading.outputs[name] = _number(output[3])
             if output[4] or "loss" in name.lower():
                 reading.losses.add(name)
@@ -178,15 +153,6 @@ class _Reader:
             reading = self._open[phase] = Reading(iteration, seconds, self._rate)
             (self.displays if phase == "Train" else self.tests).append(reading)
         return reading
-
-
-def _another(name: str, taken: dict[str, float]) -> str:
-    """The name, or `name.1`, `name.2` where it is taken."""
-    count, free = 0, name
-    while free in taken:
-        count += 1
-        free = f"{name}.{count}"
-    return free
 
 
 def _number(text: str) -> float:

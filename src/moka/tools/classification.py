@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import caffe
+from moka.command.run import run
 from moka.data.datum import Image, decode_image
 from moka.data.images import read_file, resize
 from moka.errors import DataError, NetError
 from moka.tools import preprocessing
 from moka.tools.classify import Prediction, best, read_labels
-from moka.tools.program import Program
 from moka.types import PathLike
 
 
@@ -87,16 +87,9 @@ def _input_shape(net: caffe.Net) -> tuple[int, ...]:
     return shape[1:]
 
 
-PROGRAM = Program(
-    "classification",
-    "What is on an image: the five best classes.",
-    "deploy.prototxt network.caffemodel mean.binaryproto labels.txt img.jpg",
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`classification DEPLOY WEIGHTS MEAN LABELS IMAGE`."""
-    return PROGRAM.run(_classification, argv)
+    return run("classification", _classification, argv)
 
 
 def _classification(words: list[str], flags: dict[str, Any]) -> None:

@@ -11,42 +11,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.cli import device
-from moka.cli.flags import Flag
+from moka.command import device
+from moka.command.tools import ILSVRC12_MEAN
 from moka.errors import DataError, UsageError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
 from moka.types import PathLike
 
-MODEL = "models/bvlc_reference_caffenet"
-MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules
 FETCHED_MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"  # the same, by `caffe download ilsvrc12`
-FLAGS = (
-    Flag("model_def", f"{MODEL}/deploy.prototxt", "Model definition file."),
-    Flag(
-        "pretrained_model",
-        f"{MODEL}/bvlc_reference_caffenet.caffemodel",
-        "Trained model weights file.",
-    ),
-    Flag("gpu", False, "Switch for gpu computation."),
-    Flag(
-        "mean_file",
-        MEAN,
-        "Mean image, .npy or .binaryproto, or a value for each channel in a .npy; '' for none.",
-    ),
-    Flag("input_scale", 1.0, "Multiply input features by this scale to finish preprocessing."),
-    Flag("raw_scale", 255.0, "Multiply raw input by this scale before preprocessing."),
-    Flag(
-        "channel_swap",
-        "2,1,0",
-        "Order to permute input channels. The default converts RGB -> BGR; '' for none.",
-    ),
-)
 N = TypeVar("N")
 
 
 def open_net(make: Callable[..., N], flags: dict[str, Any], **more: Any) -> N:
-    """A `caffe.Classifier` or `caffe.Detector` of the values of `FLAGS`; says where it runs.
+    """A `caffe.Classifier` or `caffe.Detector` of the flags' values; says where it runs.
 
     Args:
         more: further arguments of it.
@@ -86,7 +63,7 @@ def read_mean(file: PathLike) -> NDArray[Any]:
         DataError: the file is missing, or holds something else.
         SchemaError: a BlobProto that cannot be read.
     """
-    path = _mean_of_imagenet() if str(file) == MEAN else Path(file)
+    path = _mean_of_imagenet() if str(file) == ILSVRC12_MEAN else Path(file)
     if path.suffix == ".npy":
         return read_array(path)
     mean = to_array(read_binary(path, caffe_pb2.BlobProto))
@@ -99,7 +76,7 @@ def read_mean(file: PathLike) -> NDArray[Any]:
 
 
 def _mean_of_imagenet() -> Path:
-    beside = Path(str(importlib.resources.files("caffe"))).parent / MEAN
+    beside = Path(str(importlib.resources.files("caffe"))).parent / ILSVRC12_MEAN
     for path in (beside, Path(FETCHED_MEAN)):
         if path.exists():
             return path

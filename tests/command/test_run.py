@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from moka.cli.flags import Flag
+from moka.tools.program import Program
+
 from moka.cli.main import TOOLS, tool
 from moka.errors import DataError
-from moka.tools.program import Program
 
 if TYPE_CHECKING:
     from tests.tools.conftest import Messages

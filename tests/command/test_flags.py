@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
 from moka.cli.flags import Flag, parse
+
 from moka.errors import UsageError
 
 FLAGS = {
