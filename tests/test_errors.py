@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moka.errors import DataError, MokaError, NetError, did_you_mean, nearest
+from moka.errors import DataError, MokaError, NetError, did_you_mean, nearest, typing_errors
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,41 @@ def test_nearest(name: str, expected: str) -> None:
     known = ["Convolution", "InnerProduct", "ReLU"]
     assert nearest(name, known) == expected
     assert did_you_mean(name, known) == f'Did you mean "{expected}"?'
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "wanted"),
+    [
+        ("SDG", ["SGD", "Adam"], "SGD"),
+        ("trian", ["time", "train"], "train"),
+        ("num_outputs", ["num_output", "output"], "num_output"),
+        ("softmax_with_loss", ["SoftmaxWithLoss"], "SoftmaxWithLoss"),
+        ("kernel", ["kernel_size", "kernel_size_h", "pad"], "kernel_size"),  # its beginning
+        ("MAX", ["MIN", "AVE"], None),
+        ("frobnicate", ["create", "format"], None),
+        ("type", ["top", "time_steps"], None),
+        ("lr", ["pr"], None),  # of two letters, one is half of it
+    ],
+)
+def test_only_near_names(name: str, known: list[str], wanted: str | None) -> None:
+    assert nearest(name, known) == wanted
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "count"),
+    [
+        ("", "", 0),
+        ("abc", "abc", 0),
+        ("abc", "", 3),
+        ("", "ab", 2),
+        ("abc", "acb", 1),
+        ("abc", "xabc", 1),
+        ("kitten", "sitting", 3),
+        ("ca", "abc", 3),
+    ],
+)
+def test_typing_errors(a: str, b: str, count: int) -> None:
+    assert typing_errors(a, b) == count
 
 
 def test_nothing_is_near() -> None:

@@ -17,6 +17,7 @@ from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import Source
+from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
@@ -60,6 +61,7 @@ class Net(NetContents):
             log.warning("DEPRECATION WARNING - deprecated use of Python interface: use this"
                         " instead (with the named \"weights\" parameter)")  # fmt: skip
             weights, phase, level = check_file(os.fspath(phase)), cast("caffe_pb2.Phase", level), 0
+        show_pycaffe_log()
         check_file(network_file)
         if phase not in caffe_pb2.Phase.values():
             raise NetError(f"the phase is caffe.TRAIN (0) or caffe.TEST (1), not {phase!r}.",

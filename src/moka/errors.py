@@ -7,12 +7,9 @@ add the place once with `at`.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from typing import Self
-
-NEAR = 0.75  # the least likeness of two names, from 0 to 1, for one to be suggested
 
 
 class MokaError(Exception):
@@ -95,11 +92,34 @@ class UsageError(MokaError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name` (ignoring case), or None if none is near: about every fourth
-    character may differ."""
+    """The known name most like `name`, whatever the case, or None if none is near.
+
+    Near is a name that differs by one typing error, a long name by one in four letters; or else the
+    shortest name that begins with `name`, if that has four letters or more.
+    """
     by_lower = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=NEAR)
-    return by_lower[found[0]] if found else None
+    wanted = name.lower()
+    scores = {k: typing_errors(wanted, k) for k in by_lower}
+    near = [k for k, count in scores.items() if count <= max(len(k) // 4, len(k) > 2)]
+    if near:
+        return by_lower[min(near, key=scores.__getitem__)]
+    longer = [k for k in by_lower if len(wanted) >= 4 and k.startswith(wanted)]
+    return by_lower[min(longer, key=len)] if longer else None
+
+
+def typing_errors(a: str, b: str) -> int:
+    """How many letters to insert, remove, replace, or swap with their neighbors make `b` of `a`
+    (the optimal string alignment distance)."""
+    before, last = [0] * (len(b) + 1), list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            count = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                count = min(count, before[j - 2] + 1)
+            row.append(count)
+        before, last = last, row
+    return last[-1]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

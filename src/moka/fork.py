@@ -1,8 +1,8 @@
 """Forked processes: what a child process may rely on after `fork`.
 
-PyTorch computes with threads of GNU OpenMP. A child of `fork` has only the thread that called it, but
-OpenMP in it still counts on the others and waits for them for ever. So they are sent home before the
-fork; parent and child each start their own with the next computation.
+PyTorch computes with threads of GNU OpenMP. A child of `fork` has only the thread that called it,
+but OpenMP in it still counts on the others and waits for them for ever. So Moka ends them before
+the fork; parent and child each start new ones with their next computation.
 """
 
 from __future__ import annotations

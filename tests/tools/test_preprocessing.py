@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from moka.command.table import COMMANDS
+from moka.command.tools import ILSVRC12_MEAN
 from moka.errors import DataError, UsageError
 from moka.schema.blobproto import from_array
 from moka.tools import preprocessing
@@ -33,15 +35,15 @@ def test_the_mean_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
         DataError,
         match=r"the mean image of ImageNet is not there: .*_mean\.npy.*caffe download ilsvrc12",
     ):
-        read_mean(preprocessing.MEAN)
+        read_mean(ILSVRC12_MEAN)
     Path("data/ilsvrc12").mkdir(parents=True)
     fetched = Path(preprocessing.FETCHED_MEAN)  # by `caffe download ilsvrc12`
     fetched.write_bytes(from_array(MEAN[None] + 1).SerializeToString())
-    np.testing.assert_array_equal(read_mean(preprocessing.MEAN), MEAN + 1)
+    np.testing.assert_array_equal(read_mean(ILSVRC12_MEAN), MEAN + 1)
     Path("caffe/imagenet").mkdir(parents=True)
-    np.save(preprocessing.MEAN, MEAN)
+    np.save(ILSVRC12_MEAN, MEAN)
     monkeypatch.chdir("/")
-    np.testing.assert_array_equal(read_mean(preprocessing.MEAN), MEAN)
+    np.testing.assert_array_equal(read_mean(ILSVRC12_MEAN), MEAN)
 
 
 def test_means_that_cannot_be_read() -> None:
@@ -75,7 +77,7 @@ def test_other_errors_stay(kind: type[Exception]) -> None:
 
 def test_flags_become_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("mean.npy", MEAN)
-    flags: dict[str, Any] = {f.name: f.default for f in preprocessing.FLAGS}
+    flags: dict[str, Any] = {f.name: f.default for f in COMMANDS["detect"].flags}
     given: dict[str, Any] = {}
 
     def make(*files: str, **more: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,8 @@ class Command:
         """The least and the greatest number of arguments; None: no limit."""
         names = self.arguments.split()
         least = sum(not name.startswith("[") for name in names)
-        return least, None if any("..." in name.strip("[]") for name in names) else len(names)
+        repeats = any(re.fullmatch(r"\[?\w+\.\.\.\]?", name) for name in names)
+        return least, None if repeats else len(names)
 
 
 def load(function: str) -> Callable[..., Any]:

@@ -93,9 +93,15 @@ def _call(command: Command, function: Function, argv: list[str]) -> None:
 
 
 def check_arguments(command: Command, words: Sequence[str]) -> None:
-    """Raise UsageError, after the usage, for a wrong number of arguments."""
+    """Raise UsageError, after the usage, for a wrong number of arguments.
+
+    A command without flags and description ends with its usage, as Caffe's upgrade tools do.
+    """
     if command.accepts(len(words)):
         return
+    if not command.flags and not command.description:
+        log.error("Usage: %s %s", command.title, command.arguments)
+        raise SystemExit(command.usage_exit)
     least, most = command.argument_counts()
     number = f"{least}" if least == most else f"{least} or more"
     if most is not None and most > least:

@@ -54,9 +54,8 @@ class TrainingStep:
         ]
         later = {top for node in net.graph.nodes if node.bottoms for top in node.tops}
         self._overwritten = net.held & later  # by in-place layers, before the backward pass
-        if net.device.type == "cpu":
-            if not keep_blobs:  # whose readers may expect row-major parameters
-                _lay_out_kernels(net)
+        if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
+            _lay_out_kernels(net)
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
         self._keep = tuple({*net.graph.outputs, *(name for name, _ in self._losses)})
