@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moka.errors import DataError, MokaError, NetError, did_you_mean, nearest, typing_errors
+from moka.errors import DataError, MokaError, NetError, did_you_mean, nearest
 
 
 @pytest.mark.parametrize(
@@ -64,23 +64,6 @@ def test_nearest(name: str, expected: str) -> None:
 )
 def test_only_near_names(name: str, known: list[str], wanted: str | None) -> None:
     assert nearest(name, known) == wanted
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "count"),
-    [
-        ("", "", 0),
-        ("abc", "abc", 0),
-        ("abc", "", 3),
-        ("", "ab", 2),
-        ("abc", "acb", 1),
-        ("abc", "xabc", 1),
-        ("kitten", "sitting", 3),
-        ("ca", "abc", 3),
-    ],
-)
-def test_typing_errors(a: str, b: str, count: int) -> None:
-    assert typing_errors(a, b) == count
 
 
 def test_nothing_is_near() -> None:

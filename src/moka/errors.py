@@ -92,34 +92,35 @@ class UsageError(MokaError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, whatever the case, or None if none is near.
+    """The known name that `name` is most likely a slip of (case does not count), or None.
 
-    Near is a name that differs by one typing error, a long name by one in four letters; or else the
-    shortest name that begins with `name`, if that has four letters or more.
+    One letter in four may be wrong, missing or too many, or one of the two begins with the other.
     """
-    by_lower = {k.lower(): k for k in known}
     wanted = name.lower()
-    scores = {k: typing_errors(wanted, k) for k in by_lower}
-    near = [k for k, count in scores.items() if count <= max(len(k) // 4, len(k) > 2)]
-    if near:
-        return by_lower[min(near, key=scores.__getitem__)]
-    longer = [k for k in by_lower if len(wanted) >= 4 and k.startswith(wanted)]
-    return by_lower[min(longer, key=len)] if longer else None
+    slips = {k: _edits(wanted, k.lower()) for k in known}
+    found = min(slips, key=slips.__getitem__, default=None)
+    allowed = max(1, len(wanted) // 4) if len(wanted) > 2 else 0
+    if found is not None and slips[found] <= allowed:
+        return found
+    longer = (k for k in slips if min(len(k), len(wanted)) >= 4)
+    return next(
+        (k for k in longer if wanted.startswith(k.lower()) or k.lower().startswith(wanted)), None
+    )
 
 
-def typing_errors(a: str, b: str) -> int:
-    """How many letters to insert, remove, replace, or swap with their neighbors make `b` of `a`
-    (the optimal string alignment distance)."""
-    before, last = [0] * (len(b) + 1), list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            count = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                count = min(count, before[j - 2] + 1)
-            row.append(count)
-        before, last = last, row
-    return last[-1]
+def _edits(a: str, b: str) -> int:
+    """How many letters to change, drop, add or swap with the next until `a` is `b`."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a):
+        above, row = row, [i + 1]
+        for j, other in enumerate(b):
+            edits = min(above[j + 1] + 1, row[j] + 1, above[j] + (letter != other))
+            if i and j and letter == b[j - 1] and a[i - 1] == other:
+                edits = min(edits, before[j - 1] + 1)
+            row.append(edits)
+        before = above
+    return row[-1]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

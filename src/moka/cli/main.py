@@ -36,7 +36,7 @@ def _underscored(name: str) -> str:
 
 
 def _run(argv: list[str]) -> None:
-    if argv and not argv[0].startswith("-"):
+    if argv and argv[0] != "help" and not argv[0].startswith("-"):
         _check_name(argv[0])
     words, flags = parse(argv, flags_of(TRAIN))
     if flags["minloglevel"]:
@@ -59,7 +59,7 @@ def _run(argv: list[str]) -> None:
 def _check_name(name: str) -> Command:
     """The command of this name. Raises UsageError, after a list of all, if there is none."""
     found = COMMANDS.get(_underscored(name))
-    if found is None and name != "help":
+    if found is None:
         log.error("Available caffe actions:")
         for each in (*sorted(action.name for action in ACTIONS), *(tool.name for tool in TOOLS)):
             log.error("\t%s", each)

@@ -41,6 +41,7 @@ class ImageSource(Source):
     batch_size: int = option(positive, required=True)
     prefetch: int = option(positive, of="data_param")
     feed: Feed[tuple[Batch, CursorState]]
+    after: CursorState
     device = torch.device("cpu")
 
     def setup(self) -> None:

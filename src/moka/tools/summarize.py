@@ -59,7 +59,7 @@ def parameters(layer: caffe_pb2.LayerParameter) -> Iterator[str]:
         yield f"{name}lr {param.lr_mult:g} decay {param.decay_mult:g}"
 
 
-def summarize(net_file: PathLike, phase: int | None = None) -> Table:
+def summarize(net_file: PathLike, phase: caffe_pb2.Phase | None = None) -> Table:
     """The table of a prototxt's layers.
 
     Args:
