@@ -220,6 +220,7 @@ def test_sigint_stops_with_a_snapshot(endless: subprocess.Popen[str]) -> None:
     assert "Traceback" not in log
     (model, state) = snapshots()
     assert read_binary(state, caffe_pb2.SolverState).learned_net == model
+    assert f"To go on: caffe train --solver=solver.prototxt --snapshot={state}\n" in log
 
 
 def test_sighup_saves_and_goes_on(endless: subprocess.Popen[str]) -> None:

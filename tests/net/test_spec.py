@@ -254,7 +254,7 @@ def test_a_layer_type_that_does_not_exist(name: str, near: str) -> None:
 
 def test_a_layer_type_of_another_caffe() -> None:
     (layer,) = to_proto(L.Frobnicate(name="x", loss_weight=2)).layer
-    assert (layer.name, layer.type, layer.loss_weight) == ("x", "Frobnicate", [2.0])
+    assert (layer.name, layer.type, *layer.loss_weight) == ("x", "Frobnicate", 2.0)
     with pytest.raises(AttributeError, match='Frobnicate has no field "kernel_size"'):
         L.Frobnicate(kernel_size=3)
 

@@ -205,6 +205,19 @@ def test_init_log_and_the_environment(
 
 
 @pytest.mark.usefixtures("_log_as_before")
+def test_init_log_and_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOG_log_dir", str(tmp_path / "logs"))
+    glog.init_log(0, False)
+    log.info("said")
+    assert (tmp_path / "logs" / "caffe.INFO").read_text().endswith("] said\n")
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("GLOG_log_dir")
+    glog.init_log(0, False)  # closes the file
+
+
+@pytest.mark.usefixtures("_log_as_before")
 @pytest.mark.parametrize(("level", "letters"), [(None, "IIWEF"), ("0", "IIWEF"), ("2", "EF")])
 def test_pycaffe_shows_its_log(
     capsys: pytest.CaptureFixture[str],

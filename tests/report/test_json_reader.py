@@ -9,6 +9,7 @@ from moka.errors import DataError
 from moka.report.json_lines import JsonLines
 from moka.report.log_file import read_log
 from moka.report.records import (
+    FinalLoss,
     IterationCompleted,
     Output,
     Record,
@@ -69,6 +70,13 @@ def test_what_a_run_says() -> None:
 def test_a_run_without_displays() -> None:
     write(*(IterationCompleted(i, 4.0 - i, 0.1) for i in range(3)))
     assert [d.loss for d in read_log("run.jsonl").displays] == [4.0, 3.0, 2.0]
+
+
+def test_the_final_loss() -> None:
+    write(iteration(0), FinalLoss(1, 0.25))
+    last = read_log("run.jsonl").displays[-1]
+    assert (last.iteration, last.loss, last.rate_before, last.outputs) == (1, 0.25, 1.0, {})
+    assert isnan(last.rate)
 
 
 def test_a_line_that_was_cut_off() -> None:

@@ -15,7 +15,7 @@ from moka.layers import REGISTRY
 from moka.schema import caffe_pb2
 from moka.schema.comments import Comment, as_text, field_comments
 
-LAYER = caffe_pb2.LayerParameter.DESCRIPTOR
+LAYER: Any = caffe_pb2.LayerParameter.DESCRIPTOR  # its stub is a union of two classes
 WIRING = ("type", "bottom", "top")  # which come of how the functions are called
 OWN = {"ntop": 1, "in_place": False}  # what the functions take beside fields
 

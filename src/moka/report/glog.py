@@ -103,14 +103,22 @@ def init_log(level: int | None = None, stderr: bool | None = None) -> None:
     Args:
         level: show messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL;
             None: the environment's GLOG_minloglevel.
-        stderr: show all of them; False: only those from GLOG_stderrthreshold (ERROR) on, as glog
-            does, which puts the rest into files. None: the environment's GLOG_logtostderr or
-            GLOG_alsologtostderr.
+        stderr: show all of them; False: only those from GLOG_stderrthreshold (ERROR) on. None:
+            the environment's GLOG_logtostderr or GLOG_alsologtostderr.
+
+    With GLOG_log_dir all of them also go to a file there; without it, unlike glog, to none.
+
+    Raises:
+        UsageError: that file cannot be made.
     """
     if stderr is None:
         stderr = _is_on("GLOG_logtostderr")
     shows_all = stderr or _is_on("GLOG_alsologtostderr")
     _show_as_glog(0 if shows_all else _number("GLOG_stderrthreshold", 2))
+    if folder := os.environ.get("GLOG_log_dir", ""):
+        handler = _file_handler(folder, "caffe")
+        handler.set_name(_PYCAFFE)
+        logging.getLogger("moka").addHandler(handler)
     set_level(_number("GLOG_minloglevel") if level is None else level)
 
 
@@ -129,6 +137,7 @@ def _show_as_glog(threshold: int) -> None:
     logger = logging.getLogger("moka")
     for old in [h for h in logger.handlers if h.get_name() == _PYCAFFE]:
         logger.removeHandler(old)
+        old.close()
     handler = _StandardError(_PYCAFFE)
     handler.setFormatter(GlogFormatter())
     handler.setLevel(_level(threshold))
@@ -173,6 +182,12 @@ def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
     if not folder:
         yield
         return
+    with _added(_file_handler(folder, program)):
+        yield
+
+
+def _file_handler(folder: str, program: str) -> logging.Handler:
+    """A new log file in a folder, and a link to it. Raises UsageError if it cannot be made."""
     name = (
         f"{program}.{socket.gethostname()}.{getpass.getuser()}.log.INFO."
         f"{datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}"
@@ -187,8 +202,7 @@ def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
     with contextlib.suppress(OSError):
         link.unlink(missing_ok=True)
         link.symlink_to(name)
-    with _added(handler):
-        yield
+    return handler
 
 
 @contextmanager

@@ -43,6 +43,9 @@ class JsonReader:
                 _add(reading, record["outputs"])
                 self.displays.append(reading)
                 self._rate = rate
+        elif kind == "FinalLoss":
+            self.displays.append(Reading(record["iteration"], seconds, self._rate))
+            self.displays[-1].loss = _number(record["loss"])
         elif kind == "TestCompleted":
             if self._test is None or self._test.iteration != record["iteration"]:
                 self._test = Reading(record["iteration"], seconds, self._rate)
