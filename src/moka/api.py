@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 import torch
 
+from moka.context import NO_GPU_FOR_SOLVER, gpu_or_cpu
 from moka.net import Net, NetLike, build_net
 from moka.net.batch_size import batch_size
 from moka.report.glog import log_to_stderr
@@ -76,8 +77,10 @@ def train(
     """
     config, file = read_solver(solver)
     if device is None:
-        gpu = config.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
-        device = torch.device("cuda", config.device_id) if gpu else torch.device("cpu")
+        wants_gpu = config.solver_mode == caffe_pb2.SolverParameter.GPU
+        device = torch.device("cpu")
+        if wants_gpu:
+            device = gpu_or_cpu(config.device_id, NO_GPU_FOR_SOLVER)
     on_terminal = sys.stderr.isatty()
     with ExitStack() as stack:
         if progress:
