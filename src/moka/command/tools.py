@@ -216,10 +216,10 @@ TOOLS = (
         (
             Flag(
                 "rankdir",
-                "LR",
+                "",
                 "One of TB (top-bottom, i.e., vertical), RL (right-left, i.e., horizontal), or"
                 " another valid dot option; see http://www.graphviz.org/doc/info/attrs.html"
-                "#k:rankdir",
+                "#k:rankdir. By default LR, and TB for a net of many layers.",
                 choices=("LR", "RL", "TB", "BT"),
             ),
             Flag(

@@ -1,4 +1,4 @@
-"""Layers that apply a function to every element, and softmax. All may run in-place."""
+"""Layers that apply a function to each element, and softmax. All but AbsVal may run in-place."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ def relu(x: Tensor, *, negative_slope: float = 0.0) -> Tensor:
     return F.leaky_relu(x, negative_slope) if negative_slope else torch.relu(x)
 
 
-class _Final:
-    """What the last in-place layer on a blob has left there; None: not known yet."""
+class _FinalBlob:
+    """The values that the last in-place layer leaves in a blob; None before that layer has run."""
 
     blob: Tensor | None = None
 
 
 class _ReLUOfBlob(Function):
-    """ReLU that other in-place layers follow. By hand because BVLC Caffe takes the sign for its
-    gradient from the blob, where by then the last of those layers has put its values."""
+    """In-place ReLU with other in-place layers after it on the same blob.
+
+    Its gradient is written by hand: BVLC Caffe takes the sign from the blob, which holds the last
+    layer's values by the time of the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, negative_slope: float, final: _Final) -> Tensor:
+    def forward(ctx: Any, x: Tensor, negative_slope: float, final: _FinalBlob) -> Tensor:
         y = relu(x, negative_slope=negative_slope)
         ctx.negative_slope, ctx.final = negative_slope, final
         ctx.save_for_backward(y)
@@ -51,14 +54,14 @@ class _ReLUOfBlob(Function):
         return torch.where(blob > 0, grad, grad * ctx.negative_slope), None, None
 
 
-@layer("ReLU", bottoms=1, tops=1, bfloat16="keeps", gradient_of_final_blob=True)
+@layer("ReLU", bottoms=1, tops=1, coordinates="same", bfloat16="keeps", gradient_of_final_blob=True)
 class ReLU(Layer):
     """Rectified linear unit: y = max(x, 0) + negative_slope * min(x, 0).
 
-    Bottom and top: any shape. Message: relu_param (`engine` changes nothing here). At 0 the
-    gradient is negative_slope. Where other in-place layers follow on the same blob, the gradient
-    takes its sign from what they leave there, as in BVLC Caffe (which without a slope makes NaN of
-    an infinite x below 0; here it is 0). Nair and Hinton, 2010.
+    Bottom and top: any shape. Message: relu_param (`engine` has no effect here). At 0 the
+    gradient is negative_slope. If other in-place layers follow on the same blob, the gradient
+    takes its sign from the values that they leave there, as in BVLC Caffe. (For x = -infinity
+    without a slope BVLC Caffe returns NaN; here the result is 0.) Nair and Hinton, 2010.
     """
 
     negative_slope: float = option()
@@ -66,12 +69,12 @@ class ReLU(Layer):
 
     def setup(self, x: Shape) -> None:
         self.others_follow = False
-        self._final: _Final | None = None  # of the pass under way
+        self._final: _FinalBlob | None = None  # of the current pass
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.others_follow or not torch.is_grad_enabled():
             return relu(x, negative_slope=self.negative_slope)
-        self._final = _Final()
+        self._final = _FinalBlob()
         return _ReLUOfBlob.apply(x, self.negative_slope, self._final)  # type: ignore[no-untyped-call]
 
     def expect_final_blob(self) -> None:
@@ -82,11 +85,11 @@ class ReLU(Layer):
             self._final.blob, self._final = blob, None
 
 
-@layer("Sigmoid", bottoms=1, tops=1)
+@layer("Sigmoid", bottoms=1, tops=1, coordinates="same")
 class Sigmoid(Layer):
     """Logistic function: y = 1 / (1 + exp(-x)), in (0, 1).
 
-    Bottom and top: any shape. Message: sigmoid_param (`engine` changes nothing here).
+    Bottom and top: any shape. Message: sigmoid_param (`engine` has no effect here).
     """
 
     engine: str = option()
@@ -95,11 +98,11 @@ class Sigmoid(Layer):
         return torch.sigmoid(x)
 
 
-@layer("TanH", bottoms=1, tops=1)
+@layer("TanH", bottoms=1, tops=1, coordinates="same")
 class TanH(Layer):
     """Hyperbolic tangent: y = (1 - exp(-2x)) / (1 + exp(-2x)), in (-1, 1).
 
-    Bottom and top: any shape. Message: tanh_param (`engine` changes nothing here).
+    Bottom and top: any shape. Message: tanh_param (`engine` has no effect here).
     """
 
     engine: str = option()
@@ -108,14 +111,14 @@ class TanH(Layer):
         return torch.tanh(x)
 
 
-@layer("Dropout", bottoms=1, tops=1, bfloat16="keeps")
+@layer("Dropout", bottoms=1, tops=1, coordinates="same", bfloat16="keeps")
 class Dropout(Layer):
-    """In training, zero each element with chance dropout_ratio and scale the others by
-    1 / (1 - dropout_ratio); in testing, nothing.
+    """In training, set each element to 0 with probability dropout_ratio and multiply the others by
+    1 / (1 - dropout_ratio). In testing, return the input unchanged.
 
     Bottom and top: any shape. Message: dropout_param. Srivastava et al., 2014.
 
-    Errors: a ratio outside of [0, 1).
+    Errors: dropout_ratio is not in [0, 1).
     """
 
     dropout_ratio: float = option(Check(lambda v: 0 <= v < 1, "in [0, 1)"))
@@ -124,12 +127,12 @@ class Dropout(Layer):
         return F.dropout(x, self.dropout_ratio, self.training)
 
 
-@layer("Softmax", bottoms=1, tops=1)
+@layer("Softmax", bottoms=1, tops=1, coordinates="same")
 class Softmax(Layer):
-    """Scores to probabilities along one axis: y = exp(x) / sum of exp(x).
+    """Turn scores into probabilities along one axis: y = exp(x) / sum of exp(x).
 
     Bottom and top: (outer..., C, inner...) with the C classes along `axis`; each y in (0, 1), the
-    sum over classes is 1. Message: softmax_param (`engine` changes nothing here).
+    sum over classes is 1. Message: softmax_param (`engine` has no effect here).
     """
 
     engine: str = option()
@@ -143,11 +146,11 @@ class Softmax(Layer):
         return torch.softmax(x, self.axis)
 
 
-@layer("AbsVal", bottoms=1, tops=1)
+@layer("AbsVal", bottoms=1, tops=1, coordinates="same")
 class AbsVal(Layer):
     """Absolute value: y = |x|. At 0 the gradient is 0.
 
-    Bottom and top: any shape. No message. Errors: in-place use, which BVLC Caffe refuses too.
+    Bottom and top: any shape. No message. Errors: in-place use (as in BVLC Caffe).
     """
 
     def setup(self, x: Shape) -> None:
@@ -157,7 +160,7 @@ class AbsVal(Layer):
         return x.abs()
 
 
-@layer("BNLL", bottoms=1, tops=1)
+@layer("BNLL", bottoms=1, tops=1, coordinates="same")
 class BNLL(Layer):
     """Binomial normal log likelihood, a smooth rectifier: y = log(1 + exp(x)).
 
@@ -168,14 +171,14 @@ class BNLL(Layer):
         return F.softplus(x, threshold=50)
 
 
-@layer("Clip", bottoms=1, tops=1)
+@layer("Clip", bottoms=1, tops=1, coordinates="same")
 class Clip(Layer):
-    """Values held between two bounds: y = max(min(x, max), min). NaN becomes min.
+    """Limit values to an interval: y = max(min(x, max), min). NaN becomes min.
 
-    Bottom and top: any shape. Message: clip_param, both fields required. The gradient passes at
-    the bounds themselves.
+    Bottom and top: any shape. Message: clip_param, both options required. At the bounds
+    themselves the gradient passes.
 
-    Errors: a bound that is missing.
+    Errors: a missing bound.
     """
 
     min: float = option(required=True)
@@ -185,7 +188,7 @@ class Clip(Layer):
         return torch.where(x.isnan(), self.min, x).clamp_max(self.max).clamp_min(self.min)
 
 
-@layer("ELU", bottoms=1, tops=1)
+@layer("ELU", bottoms=1, tops=1, coordinates="same")
 class ELU(Layer):
     """Exponential linear unit: y = x for x > 0, else alpha (exp(x) - 1).
 
@@ -198,11 +201,11 @@ class ELU(Layer):
         return F.elu(x, self.alpha)
 
 
-@layer("Exp", bottoms=1, tops=1)
+@layer("Exp", bottoms=1, tops=1, coordinates="same")
 class Exp(Layer):
     """Exponential: y = base ^ (shift + scale x); base -1 (the default) means e.
 
-    Bottom and top: any shape. Message: exp_param. Errors: another base that is not > 0.
+    Bottom and top: any shape. Message: exp_param. Errors: a base <= 0 other than -1.
     """
 
     base: float = option(Check(lambda v: v == -1 or v > 0, "> 0, or -1 for e"))
@@ -214,11 +217,13 @@ class Exp(Layer):
         return torch.exp((x * self.scale + self.shift) * factor)
 
 
-@layer("Log", bottoms=1, tops=1)
+@layer("Log", bottoms=1, tops=1, coordinates="same")
 class Log(Layer):
     """Logarithm: y = log_base(shift + scale x); base -1 (the default) means e.
 
-    Bottom and top: any shape. Message: log_param. Errors: another base that is not > 0, or 1.
+    Bottom and top: any shape. Message: log_param.
+
+    Errors: a base <= 0 other than -1, or a base of 1.
     """
 
     base: float = option(
@@ -232,13 +237,13 @@ class Log(Layer):
         return torch.log(x * self.scale + self.shift) * factor
 
 
-@layer("Power", bottoms=1, tops=1)
+@layer("Power", bottoms=1, tops=1, coordinates="same")
 class Power(Layer):
     """Power: y = (shift + scale x) ^ power.
 
-    Bottom and top: any shape. Message: power_param. If power * scale is 0 the output is the
-    constant shift ^ power and the gradient 0. (BVLC Caffe divides by x in the gradient of other
-    powers than 1 and 2, with NaN for an x of 0; here it is the true one.)
+    Bottom and top: any shape. Message: power_param. If power * scale is 0, the output is the
+    constant shift ^ power and the gradient is 0. (For powers other than 1 and 2, BVLC Caffe divides
+    by x in the gradient and returns NaN at x = 0; here the gradient is exact.)
     """
 
     power: float = option()
@@ -252,15 +257,15 @@ class Power(Layer):
         return y if self.power == 1 else y**self.power
 
 
-@layer("PReLU", bottoms=1, tops=1)
+@layer("PReLU", bottoms=1, tops=1, coordinates="same")
 class PReLU(Layer):
-    """Rectifier with a learned slope: y = x for x > 0, else a x, a for each channel.
+    """Rectifier with learned slopes: y = x for x > 0, else a x, with one slope a per channel.
 
-    Bottom and top: (N, C, ...). Blob: slopes (C,), or a scalar with channel_shared: true; filled
-    with 0.25 unless a filler is given. Message: prelu_param. At 0 the gradient is a.
+    Bottom and top: (N, C, ...). Blob: slopes (C,), or one scalar slope with channel_shared: true;
+    0.25 at first unless a filler is given. Message: prelu_param. At 0 the gradient is a.
     He et al., 2015.
 
-    Errors: a bottom with one axis, or with another number of channels than slopes.
+    Errors: a bottom with fewer than two axes; a number of channels other than the slopes'.
     """
 
     filler: caffe_pb2.FillerParameter = option()
@@ -273,7 +278,7 @@ class PReLU(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if x[1:2] != (self.channels,) and not self.channel_shared:
-            raise NetError(f"the slopes are of {self.channels} channels, got a bottom of shape"
+            raise NetError(f"there are slopes for {self.channels} channels, got a bottom of shape"
                            f" {x}.")  # fmt: skip
         return [x]
 
@@ -286,9 +291,9 @@ class PReLU(Layer):
         return F.prelu(x, self.blobs[0].reshape(-1))
 
 
-@layer("Swish", bottoms=1, tops=1)
+@layer("Swish", bottoms=1, tops=1, coordinates="same")
 class Swish(Layer):
-    """Swish: y = x s(beta x), s the logistic function.
+    """Swish: y = x s(beta x), where s is the logistic function.
 
     Bottom and top: any shape. Message: swish_param. Ramachandran et al., 2017.
     """
@@ -299,7 +304,7 @@ class Swish(Layer):
         return x * torch.sigmoid(self.beta * x)
 
 
-@layer("Threshold", bottoms=1, tops=1, differentiable=False)
+@layer("Threshold", bottoms=1, tops=1, coordinates="same", differentiable=False)
 class Threshold(Layer):
     """Step: y = 1 for x > threshold, else 0. No gradient.
 

@@ -1,8 +1,9 @@
-"""Layers without bottoms that need no file: what a net starts from."""
+"""Layers without bottoms, which a net starts from: the base of all, and those without files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from moka.data import datum
-from moka.data.batches import CursorState, Share
+from moka.data.place import CursorState, Share, draw_seed
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.fillers import fill
@@ -24,45 +25,53 @@ T = TypeVar("T")
 
 
 class Source(Layer):
-    """A layer that makes its tops from nothing. Calling it is not pure: data moves on."""
+    """Base of layers without bottoms. Calling one is not pure: it moves on to the next batch."""
 
-    waited_s = 0.0  # how long it let its caller wait for data, in all
+    waited_s = 0.0  # total time its caller has waited for data
 
     def attach(self, device: torch.device, share: Share) -> None:
-        """Say before the first batch where the tops are wanted, and which part of the data."""
+        """Choose, before the first batch, where the tops go and which part of the data to read."""
+
+    def prepare(self) -> None:
+        """Open files and start threads now; without this call the first batch does."""
 
     def state(self) -> CursorState | None:
-        """Where the data stands after the last batch handed out; None: nothing to say."""
+        """Where the data stands after the last batch; None: this source has no position."""
         return None
 
     def load_state(self, state: CursorState) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
 
     def batch_names(self) -> list[str]:
-        """What the records of the last batch are called, in order; none where they have no name.
+        """Names of the records of the last batch, in order; empty where records have no names.
 
         Raises:
-            DataError: the data is no longer there.
+            DataError: the data has disappeared.
         """
         return []
 
     def later_files(self) -> list[str]:
-        """Files that batches will need and that nobody has opened yet."""
+        """Files that batches will need and that opening the data does not check."""
         return []
 
     def set_arrays(self, data: Array, labels: Array) -> None:
-        """Hand over the data, for types whose source is "arrays"."""
+        """Use these arrays as the data, in types whose source is "arrays"."""
         raise DataError("takes no arrays.")
 
     def made_once(self) -> dict[int, Tensor]:
-        """Tops that are filled when the net is made and then left to the user, by their index."""
+        """By index, the tops that are filled once, when the net is made; the user may overwrite
+        them."""
         return {}
 
     def close(self) -> None:
         """Release files and threads."""
 
     def once_or_per_top(self, name: str, values: list[T]) -> list[T]:
-        """One value for each top. Raises NetError unless there is one, or one for each."""
+        """Spread an option over the tops: one value for all, or one for each.
+
+        Raises:
+            NetError: another number of values.
+        """
         count = self.top_count
         if len(values) not in (1, count):
             raise NetError(
@@ -77,7 +86,7 @@ class Input(Source):
 
     Tops: the shapes of `input_param { shape { dim ... } }`, one for all tops or one for each.
 
-    Errors: another number of shapes.
+    Errors: a number of shapes other than 1 and the number of tops.
     """
 
     shape: tuple[caffe_pb2.BlobShape, ...] = option()
@@ -86,21 +95,35 @@ class Input(Source):
         return self.once_or_per_top("shape", [tuple(s.dim) for s in self.shape])
 
     def forward(self) -> list[Tensor]:
+        tops = ", ".join(self.config.top)
         raise NetError(
-            f"no data given for {', '.join(self.config.top)}.",
-            advice="Pass a tensor for each input by its name.",
+            f"no data given for {tops}.", advice=f"Pass a tensor for each of {tops}, by its name."
         )
+
+
+def given_source(config: caffe_pb2.LayerParameter, shapes: Iterable[Sequence[int]]) -> Source:
+    """An Input with the name and tops of another source, whose data the caller gives.
+
+    Args:
+        config: the other source's message.
+        shapes: one for each top.
+    """
+    made = caffe_pb2.LayerParameter(name=config.name, type="Input", phase=config.phase)
+    made.top.extend(config.top)
+    for shape in shapes:
+        made.input_param.shape.add(dim=shape)
+    return Input(made)
 
 
 @layer("DummyData", bottoms=0, tops=(1, None), source="fillers")
 class DummyData(Source):
-    """Blobs filled by fillers: random numbers anew for each pass, constants once, when the net is
-    made; what a user then writes there stays.
+    """Blobs filled by fillers. Random values are new in each pass; constants are filled once, when
+    the net is made, and values that a user writes over them stay.
 
     Tops: `shape` (or the older num, channels, height, width), each once for all tops or once for
     each; data_filler likewise, constant 0 by default. Message: dummy_data_param.
 
-    Errors: another number of shapes or fillers.
+    Errors: a number of shapes or fillers other than 1 and the number of tops.
     """
 
     data_filler: tuple[caffe_pb2.FillerParameter, ...] = option()
@@ -132,7 +155,7 @@ class DummyData(Source):
         return [self._fill(k, shape) for k, shape in enumerate(self.top_shapes())]
 
     def set_arrays(self, data: Array, labels: Array) -> None:
-        """Hand over the data, for types whose source is "arrays"."""
+        """Use these arrays as the data, in types whose source is "arrays"."""
         raise DataError("takes no arrays.")
 
     def made_once(self) -> dict[int, Tensor]:
@@ -149,15 +172,15 @@ class DummyData(Source):
 
 @layer("MemoryData", bottoms=0, tops=2, source="arrays")
 class MemoryData(Source):
-    """Batches from arrays that the caller hands over, in order, over and over.
+    """Batches from arrays that the caller hands over, in order, again and again.
 
-    Tops: data (batch_size, channels, height, width); labels (batch_size,), which the first pass
-    makes (batch_size, 1, 1, 1), as in BVLC Caffe. Message: memory_data_param. Arrays are taken
-    as they are; Datum records pass through transform_param, and height and width are those of
-    the transformed image.
+    Tops: data (batch_size, channels, height, width); labels (batch_size,), from the first pass on
+    (batch_size, 1, 1, 1), as in BVLC Caffe. Message: memory_data_param. Arrays are used as they
+    are. Datum records are transformed as transform_param says; height and width are those of the
+    transformed image.
 
-    Errors: a size that is missing; a pass before `set_arrays` or `add_datums`; arrays of other
-    sizes, or whose number of items is no multiple of batch_size.
+    Errors: a missing size; a pass before `set_arrays` or `add_datums`; arrays of other sizes, or
+    with a number of items that is not a multiple of batch_size.
     """
 
     batch_size: int = option(positive, required=True)
@@ -166,7 +189,6 @@ class MemoryData(Source):
     width: int = option(positive, required=True)
 
     def setup(self) -> None:
-        self.transform = Transform(self.config.transform_param, training=self.training)
         self.data: Tensor | None = None
         self.labels = torch.empty(0)
         self.position = 0  # of the next batch's first item
@@ -177,18 +199,25 @@ class MemoryData(Source):
         """(C, H, W) of one image."""
         return (self.channels, self.height, self.width)
 
+    @cached_property
+    def transform(self) -> Transform:
+        """The transformation of Datum records; its mean file is read here."""
+        is_training = self.config.phase == caffe_pb2.TRAIN
+        return Transform(self.config.transform_param, training=is_training)
+
     def top_shapes(self) -> list[Shape]:
+        self.transform  # noqa: B018 - a missing mean file shows while the net is built
         return [(self.batch_size, *self.item_shape), self.label_shape]
 
     def set_arrays(self, data: Array, labels: Array) -> None:
-        """Use these from now on; they are not copied.
+        """Use these arrays from now on; they are not copied.
 
         Args:
             data: (N, C, H, W) float32, N a multiple of batch_size.
             labels: N numbers.
 
         Raises:
-            DataError: another shape, or not one label an item.
+            DataError: another shape, or not one label per item.
         """
         count = len(data)
         if data.shape[1:] != self.item_shape:
@@ -196,7 +225,9 @@ class MemoryData(Source):
         if labels.size != count:
             raise DataError(f"{count} items need as many labels, found {labels.size}.")
         if not count or count % self.batch_size:
-            raise DataError(f"{count} items are no multiple of the batch size, {self.batch_size}.")
+            raise DataError(
+                f"{count} items are not a multiple of the batch size, {self.batch_size}."
+            )
         self.data = torch.from_numpy(np.asarray(data, np.float32))
         self.labels = torch.from_numpy(np.asarray(labels, np.float32)).reshape(-1)
         self.position = 0
@@ -205,13 +236,13 @@ class MemoryData(Source):
         """Use these records, transformed, from now on.
 
         Raises:
-            DataError: as `set_arrays`, or a record that cannot be decoded or transformed.
+            DataError: as in `set_arrays`, or a record cannot be decoded or transformed.
         """
         images = [datum.decode(record) for record in datums]
         shapes = [image.shape for image in images]
         for shape in set(shapes):
             self.transform.out_shape(shape)
-        draw = self.transform.draw(shapes, np.random.default_rng(int(torch.randint(2**63 - 1, ()))))
+        draw = self.transform.draw(shapes, np.random.default_rng(draw_seed()))
         self.set_arrays(
             self.transform.apply(images, draw), np.array([d.label for d in datums], np.float32)
         )
@@ -235,9 +266,9 @@ class MemoryData(Source):
 
 @layer("Parameter", bottoms=0, tops=1, source="parameters")
 class Parameter(Source):
-    """A learned blob as a top, for other layers to compute with.
+    """A learned blob, as a top for other layers.
 
-    Top: `shape`. Blob: the same, zeros at first. Message: parameter_param.
+    Top and blob: `shape`, zeros at first. Message: parameter_param.
     """
 
     shape: caffe_pb2.BlobShape = option()

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from moka.command.run import run
-from moka.draw.net_drawing import net_drawing
-from moka.draw.net_picture import draw
-from moka.errors import MokaError, UsageError
+from moka.draw import net_picture
+from moka.errors import NetError, UsageError
 from moka.files import write_atomically
 from moka.schema import caffe_pb2, read_text
 from moka.types import PathLike
@@ -21,12 +20,15 @@ def draw_net(
     net_file: PathLike,
     picture: PathLike,
     *,
-    rankdir: str = "LR",
-    phase: int | None = None,
+    rankdir: str | None = None,
+    phase: caffe_pb2.Phase | None = None,
     display_lrm: bool = False,
 ) -> None:
-    """Draw the net of a prototxt into a file, whose suffix says in what form: .png, .svg, .pdf, or
-    .dot for Graphviz's language. `moka.draw.net_drawing` describes the other arguments.
+    """Draw the net of a prototxt into a file.
+
+    Args:
+        picture: its suffix chooses the form: .png, .svg, .pdf, or .dot for Graphviz's language.
+        rankdir, phase, display_lrm: see `moka.draw.net_picture.draw_net`.
 
     Raises:
         MokaError: the prototxt cannot be read, an unknown form or rankdir, no matplotlib.
@@ -34,10 +36,10 @@ def draw_net(
     """
     net = read_text(net_file, caffe_pb2.NetParameter)
     try:
-        drawing = net_drawing(net, rankdir, phase=phase, display_lrm=display_lrm)
-    except MokaError as error:
+        form = Path(picture).suffix.removeprefix(".")
+        content = net_picture.draw_net(net, form, rankdir, phase=phase, display_lrm=display_lrm)
+    except NetError as error:
         raise error.at(file=net_file) from None
-    content = draw(drawing, Path(picture).suffix.removeprefix("."))
     write_atomically(picture, lambda file: file.write(content))
 
 
@@ -54,7 +56,7 @@ def _draw_net(words: list[str], flags: dict[str, Any]) -> None:
     draw_net(
         net_file,
         picture,
-        rankdir=flags["rankdir"],
+        rankdir=flags["rankdir"] or None,
         phase=PHASES[flags["phase"]],
         display_lrm=flags["display_lrm"],
     )

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from moka.command.run import run
 from moka.errors import UsageError
-from moka.graph.state import filter_net
+from moka.graph.filter import filter_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.upgrade import upgrade_net
 from moka.types import PathLike
