@@ -54,7 +54,7 @@ def read_log(path: PathLike) -> Log:
 
 
 class _Clock:
-    """Seconds since the first time it was asked; log lines name no year.
+    """Turns a line's date and time into seconds since the first line; log lines name no year.
 
     Args:
         year: the one to begin with.
@@ -75,7 +75,7 @@ class _Clock:
         second: int,
         microsecond: int,
     ) -> float:
-        """Of a line's date and time.
+        """The seconds from the first line to this date and time.
 
         Raises:
             ValueError: there is no such date or time.
@@ -92,7 +92,7 @@ class _Clock:
         return (when - self._start).total_seconds()
 
     def _to_leap_year(self) -> None:
-        """The file is younger than its lines: it was copied."""
+        """Go back to a leap year: the file was copied, and is younger than its lines."""
         back = self._year % 4
         self._year -= back
         if self._start:
@@ -111,7 +111,7 @@ class _Reader:
         self._open: dict[str, Reading] = {}  # what further outputs belong to, by phase
 
     def take(self, line: str) -> None:
-        """One line; any other than a training run's is skipped."""
+        """Read one line; lines that no training run writes are skipped."""
         found = _LINE.search(line)
         if not found:
             return
@@ -147,7 +147,7 @@ class _Reader:
                 display.rate = self._rate
 
     def _reading(self, phase: str, iteration: int, seconds: float) -> Reading:
-        """The one that is open for this phase and iteration, or a new one."""
+        """The open reading of this phase and iteration, or a new one."""
         reading = self._open.get(phase)
         if reading is None or reading.iteration != iteration:
             reading = self._open[phase] = Reading(iteration, seconds, self._rate)

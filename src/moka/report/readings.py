@@ -1,4 +1,4 @@
-"""What a training log says, as numbers."""
+"""The numbers in a training log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import nan
 
 @dataclass
 class Reading:
-    """What a log says of one display of the training, or of one test.
+    """The numbers of one display of the training, or of one test.
 
     Attributes:
         seconds: from the start of the (first) run to its first output.

@@ -18,7 +18,7 @@ def show_run(
     and rows, which it shows in place of those lines.
 
     Args:
-        images: an iteration takes; 0: speed is told in iterations.
+        images: how many images an iteration takes; 0: the speed is shown in iterations.
 
     Yields:
         What draws on the terminal, if there is one.
