@@ -39,7 +39,7 @@ TRAIN = Command(
         Flag(
             "snapshot",
             "",
-            "Optional; the snapshot solver state to resume training, or 'auto' for the newest.",
+            "Optional; the snapshot solver state to resume training.",
         ),
         _GPU,
         _LEVEL,
