@@ -19,6 +19,7 @@ from moka.layers.source import Source
 from moka.net import build_net
 from moka.parallel.declared import declared_team
 from moka.parallel.share import share_of_data
+from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
@@ -62,6 +63,7 @@ class Net(NetContents):
             log.warning("DEPRECATION WARNING - deprecated use of Python interface: use this"
                         " instead (with the named \"weights\" parameter)")  # fmt: skip
             weights, phase, level = check_file(os.fspath(phase)), cast("caffe_pb2.Phase", level), 0
+        show_pycaffe_log()
         check_file(network_file)
         if phase not in caffe_pb2.Phase.values():
             raise NetError(f"the phase is caffe.TRAIN (0) or caffe.TEST (1), not {phase!r}.",

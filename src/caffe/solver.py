@@ -8,6 +8,7 @@ from typing import Protocol, Self, cast, overload
 from caffe.net import Net, check_file
 from caffe.vectors import NetVec
 from moka.report.caffe_log import log_record
+from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.solver import solver as moka_solver
 from moka.solver.config import SolverConfig, read_solver
@@ -35,6 +36,7 @@ class Solver:
     type = "SGD"
 
     def __init__(self, solver_file: str) -> None:
+        show_pycaffe_log()
         config = read_solver(check_file(solver_file))
         config.message.type = self.type  # the class decides
         self._attach(config)
@@ -181,5 +183,6 @@ _CLASSES: dict[str, type[SGDSolver]] = {
 
 def get_solver(solver_file: str) -> SGDSolver:
     """The solver of the class that the file's `type` names; for Moka's own types an SGDSolver."""
+    show_pycaffe_log()
     config = read_solver(check_file(solver_file))
     return _CLASSES.get(config.message.type, SGDSolver).of(config)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 
 import torch
 
+from moka.context import NO_GPU_FOR_SOLVER, gpu_or_cpu
 from moka.net import Net, NetLike, build_net
+from moka.net.batch_size import batch_size
+from moka.report.glog import log_to_stderr
 from moka.report.records import Listener
+from moka.report.run import show_run
 from moka.schema import UnknownFields, caffe_pb2, unknown_fields_are
 from moka.solver.config import SolverLike, read_solver
 from moka.solver.solver import Solver
@@ -54,6 +60,7 @@ def train(
     listeners: Iterable[Listener] = (),
     resume: str | None = None,
     device: torch.device | None = None,
+    progress: bool = False,
 ) -> Solver:
     """Train by a solver prototxt (or message) to its end.
 
@@ -61,6 +68,8 @@ def train(
         solver: the file, or a SolverParameter.
         listeners: called with each record of what happens (`moka.report.records`).
         resume: a .solverstate to go on from.
+        progress: show the run on standard error, as `caffe train` does: on a terminal a chart, a
+            bar and tables; elsewhere the lines of Caffe's log.
         device: where it runs; None: the GPU `device_id` if `solver_mode` is GPU and there is
             one, else the CPU.
 
@@ -72,12 +81,18 @@ def train(
     """
     config = read_solver(solver)
     if device is None:
-        wanted = config.message
-        gpu = wanted.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
-        device = torch.device("cuda", wanted.device_id) if gpu else torch.device("cpu")
-    made = Solver(config, listeners=listeners, device=device)
-    try:
+        wants_gpu = config.message.solver_mode == caffe_pb2.SolverParameter.GPU
+        device = torch.device("cpu")
+        if wants_gpu:
+            device = gpu_or_cpu(config.message.device_id, NO_GPU_FOR_SOLVER)
+    on_terminal = sys.stderr.isatty()
+    with ExitStack() as stack:
+        if progress:
+            stack.enter_context(log_to_stderr(plain=on_terminal))
+        made = Solver(config, listeners=listeners, device=device)
+        stack.enter_context(closing(made))
+        if progress:
+            images = batch_size(made.net) * made.config.iter_size
+            stack.enter_context(show_run(made.listeners, images, on_terminal))
         made.solve(resume)
-    finally:
-        made.close()
     return made

@@ -17,6 +17,9 @@ from moka.errors import UsageError
 log = logging.getLogger("moka")
 
 
+NO_GPU_FOR_SOLVER = "The solver asks for a GPU and none is available"
+
+
 class _Context(threading.local):
     gpu = False
     device_id = 0
@@ -76,8 +79,15 @@ def device() -> torch.device:
     """Where a net made now runs."""
     if not _context.gpu:
         return torch.device("cpu")
+    found = gpu_or_cpu(_context.device_id)
+    _context.gpu = found.type != "cpu"  # the warning comes once
+    return found
+
+
+def gpu_or_cpu(device_id: int, reason: str = "No GPU is available here") -> torch.device:
+    """The GPU with this number; the CPU where there is no GPU at all, with a warning that begins
+    with `reason`."""
     if not torch.cuda.is_available():
-        log.warning("No GPU is available here: running on the CPU.")
-        _context.gpu = False
+        log.warning("%s: running on the CPU.", reason)
         return torch.device("cpu")
-    return torch.device("cuda", _context.device_id)
+    return torch.device("cuda", device_id)

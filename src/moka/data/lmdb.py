@@ -65,6 +65,15 @@ class _Environment:
         return found
 
 
+def _renew_lock() -> None:
+    """In a forked process: a thread that stayed behind in the parent may have held the lock."""
+    _Environment._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 class LmdbStore:
     """An LMDB database opened for reading, without a lock, so that several may read at once."""
 

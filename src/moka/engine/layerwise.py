@@ -17,7 +17,6 @@ from moka.engine.callbacks import Callback, Callbacks
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks
-from moka.heap import keep_freed_memory
 from moka.memory import Memory
 from moka.net import Net, Place
 from moka.types import Shape
@@ -72,8 +71,6 @@ class Layerwise:
         self._steps = [_step(net, place, every_layer) for place in net.places]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
-        if net.device.type == "cpu":
-            keep_freed_memory()
 
     @property
     def layerwise(self) -> Layerwise:

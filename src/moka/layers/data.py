@@ -51,8 +51,8 @@ class ImageSource(StreamSource[B]):
 
     @property
     def feed(self) -> Feed[tuple[Batch, CursorState]]:
-        """The threads that make batches, from `state()` on."""
-        if self._feed is None:
+        """The threads that make batches, from `state()` on. A forked process starts its own."""
+        if self._feed is None or self._feed.left_behind:
             batches, after, share = self.batches, self.state(), self.share
             on_device = self.device.type != "cpu"
             # The threads must not keep this layer alive, so they know its parts only.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from moka import context
-from moka.cli import device
+from moka.command import device
 from moka.errors import UsageError
 
 Pretend = Callable[[int], None]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from moka.cli.flags import Flag, parse
+from moka.command.flags import Flag, parse
 from moka.errors import UsageError
 
 FLAGS = {
@@ -14,6 +14,7 @@ FLAGS = {
         Flag("verbose", False, "Say more."),
         Flag("color", True, "Use colours."),
         Flag("scale", 255.0, "A factor."),
+        Flag("output", "", "A file.", short="o"),
     )
 }
 DEFAULTS = {name: flag.default for name, flag in FLAGS.items()}
@@ -34,6 +35,8 @@ DEFAULTS = {name: flag.default for name, flag in FLAGS.items()}
         ("-iterations=-7", [], {"iterations": -7}),
         ("-iterations -7", [], {"iterations": -7}),
         ("-scale 0.5", [], {"scale": 0.5}),
+        ("-o x", [], {"output": "x"}),
+        ("--output=x -o=y", [], {"output": "y"}),
         ("-solver -iterations", [], {"solver": "-iterations"}),
         ("-sighup-effect stop", [], {"sighup_effect": "stop"}),
         ("-verbose", [], {"verbose": True}),
@@ -75,6 +78,7 @@ def test_lines_that_cannot_be_understood(line: str, says: str) -> None:
         ("solver", '    -solver (The solver.) type: string default: ""'),
         ("iterations", "    -iterations (How many.) type: int32 default: 50"),
         ("verbose", "    -verbose (Say more.) type: bool default: False"),
+        ("output", '    -o, -output (A file.) type: string default: ""'),
     ],
 )
 def test_describe(name: str, wanted: str) -> None:

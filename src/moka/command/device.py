@@ -13,10 +13,10 @@ log = logging.getLogger("moka")
 
 
 def gpu_ids(text: str) -> list[int]:
-    """Ids in `--gpu 0,1` or `--gpu all`.
+    """Read the ids in `--gpu 0,1` or `--gpu all`.
 
     Raises:
-        UsageError: no number, or a GPU that is not there.
+        UsageError: a text that is no number, or a GPU that is not there.
     """
     count = torch.cuda.device_count()
     if text == "all":
@@ -38,30 +38,30 @@ def gpu_ids(text: str) -> list[int]:
 
 
 def use(gpu: str, *, wanted_id: int | None = None) -> torch.device:
-    """Set the mode for a command and say so.
+    """Choose the device of a command and log it.
 
     Args:
         gpu: the flag; only one id can be used.
-        wanted_id: a GPU to take if the flag is empty and there is one (a solver's device_id);
-            None: the CPU.
+        wanted_id: the GPU to take if the flag is empty (a solver's device_id), or with a warning
+            the CPU where there is none; None: the CPU.
+
+    Raises:
+        UsageError: a GPU that is not there, or several.
     """
     ids = gpu_ids(gpu)
     if len(ids) > 1:
         raise UsageError(
             f"one GPU can be used, {len(ids)} were asked for.", advice="Give one id with --gpu."
         )
+    where = torch.device("cuda", ids[0]) if ids else torch.device("cpu")
     if not ids and wanted_id is not None:
-        if torch.cuda.is_available():
-            context.set_device(wanted_id)
-            ids = [wanted_id]
-        else:
-            log.warning("The solver asks for a GPU and none is available: running on the CPU.")
-    if not ids:
+        where = context.gpu_or_cpu(wanted_id, context.NO_GPU_FOR_SOLVER)
+    if where.type == "cpu":
         context.set_mode_cpu()
         log.info("Use CPU.")
     else:
-        context.set_device(ids[0])
+        context.set_device(where.index)
         context.set_mode_gpu()
-        log.info("Use GPU with device ID %d", ids[0])
-        log.info("GPU device name: %s", torch.cuda.get_device_name(ids[0]))
-    return context.device()
+        log.info("Use GPU with device ID %d", where.index)
+        log.info("GPU device name: %s", torch.cuda.get_device_name(where.index))
+    return where

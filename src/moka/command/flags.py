@@ -1,10 +1,10 @@
 """Command line flags in gflags' manner: one or two dashes, `-flag value` or `-flag=value`, before
-or after the command; booleans as `-flag`, `-noflag`, `-flag=true|false`."""
+or after the arguments; booleans as `-flag`, `-noflag`, `-flag=true|false`."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,24 @@ from moka.errors import UsageError, did_you_mean
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag with its default, whose type is the flag's, and its help."""
+    """A flag of a command.
+
+    Attributes:
+        name: without dashes; on a command line `-` and `_` in it are the same.
+        default: its type is the flag's type.
+        help: what it does.
+        short: another name.
+        choices: the values that completion offers; empty: files.
+    """
 
     name: str
     default: str | int | float | bool
     help: str
+    short: str = ""
+    choices: tuple[str, ...] = ()
 
     def parse(self, text: str) -> str | int | float | bool:
-        """The value of a text. Raises UsageError if it is no such value."""
+        """Read a value. Raises UsageError for a text of another type."""
         if isinstance(self.default, bool):
             if text.lower() in ("true", "t", "yes", "y", "1"):
                 return True
@@ -43,11 +53,12 @@ class Flag:
     def describe(self) -> str:
         """The help as gflags prints it."""
         default = f'"{self.default}"' if isinstance(self.default, str) else str(self.default)
-        text = f"-{self.name} ({self.help}) type: {self.kind} default: {default}"
+        names = f"-{self.short}, -{self.name}" if self.short else f"-{self.name}"
+        text = f"{names} ({self.help}) type: {self.kind} default: {default}"
         return "\n".join(textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="      "))
 
 
-# What every program understands, most of it for the sake of glog and old scripts.
+# What every command understands; most of it is glog's, for old scripts.
 COMMON = (
     Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),
     Flag("logtostderr", True, "Accepted for old scripts: the log goes to stderr."),
@@ -63,9 +74,10 @@ COMMON = (
 )
 
 
-def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:
-    """Split a command line into words that are no flags, and values of all flags; those in a
-    `flagfile` count too, the command line's own more.
+def parse(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict[str, Any]]:
+    """Split a command line into arguments and the values of all flags.
+
+    Flags in a `flagfile` count too; where both give a value the command line's wins.
 
     Raises:
         UsageError: an unknown flag (the nearest is named), a missing or illegal value, a flagfile
@@ -77,9 +89,10 @@ def parse(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], di
     return words, values
 
 
-def _split(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], dict[str, Any]]:
+def _split(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict[str, Any]]:
     words: list[str] = []
     values: dict[str, Any] = {name: flag.default for name, flag in flags.items()}
+    by_name = flags | {flag.short: flag for flag in flags.values() if flag.short}
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -91,33 +104,34 @@ def _split(argv: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[str], d
             continue
         name, equals, text = word.lstrip("-").partition("=")
         name = name.replace("-", "_")
-        flag = flags.get(name)
+        flag = by_name.get(name)
         if flag is None:
-            negated = flags.get(name.removeprefix("no"))
+            negated = by_name.get(name.removeprefix("no"))
             if negated is None or not isinstance(negated.default, bool) or equals:
                 raise UsageError(
                     f"unknown command line flag '{name}'.", advice=did_you_mean(name, flags)
                 )
             values[negated.name] = False
         elif equals:
-            values[name] = flag.parse(text)
+            values[flag.name] = flag.parse(text)
         elif isinstance(flag.default, bool):
-            values[name] = True
+            values[flag.name] = True
         elif rest:
-            values[name] = flag.parse(rest.pop(0))
+            values[flag.name] = flag.parse(rest.pop(0))
         else:
             raise UsageError(f"flag '{name}' is missing its argument.")
     return words, values
 
 
 def flags_of(file: str) -> list[str]:
-    """The flags in a file, one a line; empty lines and lines with # are skipped.
+    """Read a file of flags, one a line; empty lines and lines that begin with # are skipped.
 
     Raises:
         UsageError: the file cannot be read.
     """
     try:
-        lines = Path(file).read_text().splitlines()
-    except OSError as error:
-        raise UsageError(f"flagfile {file} cannot be read: {error.strerror}.") from None
+        lines = Path(file).read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(f"flagfile {file} cannot be read: {reason}.") from None
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
