@@ -55,8 +55,9 @@ class LevelDbStore:
             name = (self._folder / "CURRENT").read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"this is not a LevelDB database ({error}).", file=self.path) from None
-        if not name:
-            raise DataError("this is not a LevelDB database (CURRENT is empty).", file=self.path)
+        if not name or not name.isprintable():
+            fact = "is empty" if not name else f"holds {name!r}"
+            raise DataError(f"this is not a LevelDB database (CURRENT {fact}).", file=self.path)
         return name
 
     def _logs(self, version: Version) -> list[Path]:
