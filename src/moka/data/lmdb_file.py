@@ -96,10 +96,18 @@ class LmdbFile:
         number = 0  # of the next leaf's first record
         wanted = start
         try:
-            for page in _leaves(data, meta):
-                nodes = _nodes(data, page, meta.page_size)
+            for page, nodes in _leaves(data, meta):
+                page_end = page + meta.page_size
                 for i in range(wanted - number, len(nodes), step):
-                    yield _record(data, nodes[i], page + meta.page_size, meta.page_size)
+                    node = page + nodes[i]
+                    low, high, flags, key_size = NODE.unpack_from(data, node)
+                    begin = node + NODE.size
+                    key_end = begin + key_size
+                    end = key_end + (low | high << 16)
+                    if flags or end > page_end:
+                        yield _special_record(data, node, page_end, meta.page_size)
+                    else:
+                        yield data[begin:key_end], data[key_end:end]
                     wanted += step
                 number += len(nodes)
                 if number > meta.entries:
@@ -126,8 +134,8 @@ def _read_meta(data: mmap.mmap, page: int) -> Meta:
     return Meta(page_size, 2 + branches + leaves + long, entries, depth, root, transaction)
 
 
-def _leaves(data: mmap.mmap, meta: Meta) -> Iterator[int]:
-    """Where the leaf pages begin, in order."""
+def _leaves(data: mmap.mmap, meta: Meta) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Where each leaf page begins, and where its records begin in it; in order."""
     if meta.root == NO_PAGE:
         return
     if not meta.depth:
@@ -138,34 +146,27 @@ def _leaves(data: mmap.mmap, meta: Meta) -> Iterator[int]:
         if number is None:
             path.pop()
         elif len(path) == meta.depth:
-            yield _page(data, number, LEAF, meta.page_size)
+            yield _read_page(data, number, LEAF, meta.page_size)
         else:
-            page = _page(data, number, BRANCH, meta.page_size)
-            nodes = _nodes(data, page, meta.page_size)
-            path.append(iter([_page_below(data, node) for node in nodes]))
+            page, nodes = _read_page(data, number, BRANCH, meta.page_size)
+            path.append(iter([_page_below(data, page + node) for node in nodes]))
 
 
-def _page(data: mmap.mmap, number: int, kind: int, page_size: int) -> int:
-    """Where a page begins. Raises ValueError unless it is of a kind."""
+def _read_page(
+    data: mmap.mmap, number: int, kind: int, page_size: int
+) -> tuple[int, tuple[int, ...]]:
+    """Where a page begins, and where its nodes begin in it. Raises ValueError unless it is of a
+    kind."""
     page = number * page_size
     if page + page_size > len(data):
         raise ValueError(f"the file ends before page {number}")
-    own_number, _, flags, _, _ = HEADER.unpack_from(data, page)
+    own_number, _, flags, lower, _ = HEADER.unpack_from(data, page)
     if own_number != number or flags & ~WRITING != kind:
         raise ValueError(f"page {number} is no {'leaf' if kind == LEAF else 'branch'}")
-    return page
-
-
-def _nodes(data: mmap.mmap, page: int, page_size: int) -> list[int]:
-    """Where the nodes of a page begin, in their order."""
-    *_, lower, _ = HEADER.unpack_from(data, page)
     count = (lower - HEADER.size) // 2
     if not 0 < count <= page_size // NODE.size:
         raise ValueError(f"a page has {count} entries")
-    nodes = struct.unpack_from(f"<{count}H", data, page + HEADER.size)
-    if max(nodes) > page_size - NODE.size:
-        raise ValueError("an entry lies beyond its page")
-    return [page + node for node in nodes]
+    return page, struct.unpack_from(f"<{count}H", data, page + HEADER.size)
 
 
 def _page_below(data: mmap.mmap, node: int) -> int:
@@ -174,8 +175,10 @@ def _page_below(data: mmap.mmap, node: int) -> int:
     return int(low | middle << 16 | high << 32)
 
 
-def _record(data: mmap.mmap, node: int, page_end: int, page_size: int) -> tuple[bytes, bytes]:
-    """Key and value of a node in a leaf page."""
+def _special_record(
+    data: mmap.mmap, node: int, page_end: int, page_size: int
+) -> tuple[bytes, bytes]:
+    """Key and value of a node in a leaf page whose value may lie in pages of its own."""
     low, high, flags, key_size = NODE.unpack_from(data, node)
     size = low | high << 16
     key_end = begin = node + NODE.size + key_size
