@@ -96,7 +96,7 @@ def test_other_images_that_are_cut_are_refused(kind: str) -> None:
 
 def test_an_image_that_claims_too_many_pixels() -> None:
     side = struct.pack(">II", 100_000, 100_000)
-    header = b"IHDR" + side + bytes([8, 2, 0, 0, 0])  # 8 bits a sample, colour
+    header = b"IHDR" + side + bytes([8, 2, 0, 0, 0])  # 8 bits a sample, color
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
     png += struct.pack(">I", zlib.crc32(header))
     with pytest.raises(DataError, match=r"^the image cannot be decoded"):

@@ -3,7 +3,7 @@
 Part of the transformation (`transform.py`): what is random is drawn first, the rest is a pure
 function. Sources: the random area and aspect of Szegedy et al., "Going deeper with convolutions"
 (2015); the short side at a random length of Simonyan and Zisserman, "Very deep convolutional
-networks" (2015); the colour changes of Howard, "Some improvements on deep convolutional neural
+networks" (2015); the color changes of Howard, "Some improvements on deep convolutional neural
 network based image classification" (2013).
 """
 
@@ -41,7 +41,7 @@ class Change(NamedTuple):
     Attributes:
         box: the part to cut out; None: all of it.
         size: (height, width) to resize to; None: as it is.
-        angle: to rotate by around the centre, in degrees, counter-clockwise.
+        angle: to rotate by around the center, in degrees, counter-clockwise.
         brightness, contrast, saturation: factors.
         hue: to turn by, in degrees.
     """
@@ -96,7 +96,7 @@ class Augment:
         """The smallest shape (C, H, W) that an image of this shape may come out with, uncropped.
 
         Raises:
-            DataError: saturation or hue of an image that has no colours.
+            DataError: saturation or hue of an image that has no colors.
         """
         c, h, w = image
         if (self.strengths[2] or self.hue) and c != 3:
@@ -170,17 +170,17 @@ def _rotate(pixels: Image, angle: float) -> Image:
 def recolor(image: Image, change: Change) -> Image:
     """Change brightness, contrast, saturation and hue of an image (C, H, W), in this order.
 
-    Contrast is the distance from the image's mean grey, saturation that from each pixel's grey.
+    Contrast is the distance from the image's mean gray, saturation that from each pixel's gray.
     Bytes are rounded and stay between 0 and 255.
     """
     x = image.astype(np.float32)
     x *= change.brightness
     if change.contrast != 1:
-        grey = _grey(x).mean()
-        x = (x - grey) * change.contrast + grey
+        gray = _gray(x).mean()
+        x = (x - gray) * change.contrast + gray
     if change.saturation != 1:
-        greys = _grey(x)
-        x = (x - greys) * change.saturation + greys
+        grays = _gray(x)
+        x = (x - grays) * change.saturation + grays
     if change.hue:
         x = _turn_hue(x, change.hue)
     if image.dtype != np.uint8:
@@ -188,7 +188,7 @@ def recolor(image: Image, change: Change) -> Image:
     return np.rint(x.clip(0, 255)).astype(np.uint8)
 
 
-def _grey(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gray(x: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(x) == 3:
         return np.tensordot(_LUMA, x, axes=1).astype(np.float32)
     return x.mean(0, dtype=np.float32)

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Examples(Protocol[R]):
-    """Labelled images in an order: the records of a database, the lines of a list.
+    """Labeled images in an order: the records of a database, the lines of a list.
 
     Attributes:
         path: the file or folder they come from.

@@ -61,7 +61,7 @@ def decode_file(data: bytes, path: PathLike, decode: Decode) -> Image:
         raise
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """One image file: its path as its list has it, its label, and its line there, from 1 (0: it is
     in no list)."""
 
@@ -118,7 +118,7 @@ def read_image_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str
     return lines
 
 
-def read_list(source: PathLike) -> list[Labelled]:
+def read_list(source: PathLike) -> list[Labeled]:
     """The images in a list file: on each line a path, one blank, and a label.
 
     Lines without an integer label are warned of.
@@ -128,7 +128,7 @@ def read_list(source: PathLike) -> list[Labelled]:
     """
     lines = read_image_lines(source, advice=SOURCE_ADVICE)
     warn_of_odd_labels(source, lines)
-    return [Labelled(*parse_line(line), k) for k, line in enumerate(lines, 1) if line]
+    return [Labeled(*parse_line(line), k) for k, line in enumerate(lines, 1) if line]
 
 
 class ImageFiles:
@@ -147,7 +147,7 @@ class ImageFiles:
     def __init__(
         self,
         path: PathLike,
-        files: Sequence[Labelled],
+        files: Sequence[Labeled],
         decode: Decode,
         *,
         root_folder: str = "",
@@ -162,17 +162,17 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
-    def name(self, record: Labelled) -> str:
+    def name(self, record: Labeled) -> str:
         return self.root_folder + record.path
 
-    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labelled]:
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labeled]:
         order = numbers(len(self), start, step, shuffle=self.shuffle, seed=seed)
         return (self.files[i] for i in order)
 
-    def load(self, records: Sequence[Labelled]) -> Loaded:
+    def load(self, records: Sequence[Labeled]) -> Loaded:
         return Loaded([self._read(r) for r in records], [r.label for r in records])
 
-    def _read(self, record: Labelled) -> Image:
+    def _read(self, record: Labeled) -> Image:
         name = self.name(record)
         try:
             return decode_file(read_file(name), name, self.decode)

@@ -1,4 +1,4 @@
-"""The Datum records of a database as labelled images."""
+"""The Datum records of a database as labeled images."""
 
 from __future__ import annotations
 

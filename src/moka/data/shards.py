@@ -1,4 +1,4 @@
-"""Tar shards of labelled images, in the form of the library WebDataset.
+"""Tar shards of labeled images, in the form of the library WebDataset.
 
 In a shard the files whose paths agree up to the first dot of the name are the parts of one example:
 `0001.jpg` is the image of example `0001`, `0001.cls` its label. A part `.cls` is text: one number,

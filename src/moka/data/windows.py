@@ -31,7 +31,7 @@ from moka.errors import DataError, MokaError, NetError
 from moka.files import read_text_file
 from moka.types import PathLike, Shape
 
-CHANNELS = 3  # images are read in colour
+CHANNELS = 3  # images are read in color
 LARGEST = 2**24  # below it float32 holds every whole number
 f32 = np.float32  # BVLC's precision, which decides where a border is rounded to
 
@@ -149,7 +149,7 @@ def place(
 ) -> Placement:
     """Where a window of an image of `size` (height, width) goes in a crop, `crop` pixels square.
 
-    The window is stretched to the crop. With `context_pad` it first grows about its centre, so that
+    The window is stretched to the crop. With `context_pad` it first grows about its center, so that
     this many pixels of context surround it in the crop; with `square` its shorter side first grows
     to the longer one. What then lies beyond the image stays free in the crop, as much on a side as
     is missing there; `mirror`: on the other side.

@@ -129,7 +129,7 @@ class Line(NamedTuple):
     labels: tuple[float, ...] = ()
 
 
-def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
+def read_labeled(source: PathLike, label_count: int = 0) -> list[Line]:
     """All lines of a list, also empty ones, since they count in the keys.
 
     A label that is no integer is what C's atoi makes of it, as ever; a warning says so.
@@ -213,7 +213,7 @@ def convert_imageset(
             read (in strict mode: one that cannot), sizes that differ, an existing database or one
             that cannot be written. No database is left then.
     """
-    lines = read_labelled(list_file, label_count)
+    lines = read_labeled(list_file, label_count)
     folder = os.path.dirname(root_folder)
     if folder and not os.path.isdir(local_path(folder)):
         raise DataError(f"there is no folder {folder} with the images of the list.", file=list_file)
