@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np

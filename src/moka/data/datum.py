@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from moka.data.decode import Bytes, Decode, decode_image
-from moka.data.decode import Image as Image
+from moka.data.decode import Bytes, Decode, Image, decode_image
 from moka.data.wire import find_bytes
 from moka.errors import DataError
 from moka.schema import caffe_pb2

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from moka.data.batches import Loaded
 from moka.data.decode import Decode, Decoder, Image
-from moka.data.decode import resize as resize
 from moka.data.lists import read_lines
 from moka.data.order import numbers
 from moka.errors import DataError

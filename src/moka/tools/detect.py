@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from moka.cli.flags import Flag
+from moka.data import lists
 from moka.errors import DataError, UsageError
-from moka.files import check_writable, read_text_file
+from moka.files import check_writable
 from moka.net import Net
 from moka.predict.crops import check_context, crop_with_context, cut_window
 from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_search
@@ -31,10 +32,9 @@ def read_names(source: PathLike) -> list[str]:
         DataError: the file cannot be read, or names no image.
     """
     try:
-        lines = read_text_file(source).splitlines()
+        names = lists.read_names(source)
     except OSError as error:
         raise DataError(f"{error.strerror}.", file=source) from None
-    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError("the file names no image.", file=source)
     return names
