@@ -56,11 +56,11 @@ class Change(NamedTuple):
 
 
 class Augment:
-    """What the augmenting fields of a TransformationParameter ask for.
+    """The augmentation that a TransformationParameter asks for.
 
     Args:
         param: the message.
-        training: in testing only `resize_short_side` has a meaning.
+        training: in testing only `resize_short_side` applies.
 
     Raises:
         NetError: fields that contradict each other, or lie outside of their range.
@@ -93,7 +93,7 @@ class Augment:
         return bool(self.picks_area or self.short_side_max or self.rotation or self.changes_color)
 
     def least_shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """The smallest shape (C, H, W) that an image of this shape may come out with, uncropped.
+        """The smallest shape (C, H, W) that an image of this shape may have before the crop.
 
         Raises:
             DataError: saturation or hue of an image that has no colors.
@@ -138,8 +138,8 @@ class Augment:
 
 
 def reshape_image(image: Image, change: Change) -> Image:
-    """Cut, resize and rotate an image (C, H, W); where a turned one has no pixels it is mirrored
-    at its border."""
+    """Cut, resize and rotate an image (C, H, W). Where a rotated image has no pixels, it is
+    mirrored at its border."""
     if len(image) > CV2_CHANNELS:
         return np.concatenate([reshape_image(plane[None], change) for plane in image])
     pixels = image.transpose(1, 2, 0)
@@ -154,7 +154,7 @@ def reshape_image(image: Image, change: Change) -> Image:
 
 
 def _resize(pixels: Image, size: Size) -> Image:
-    """(H, W, C) to `size`: averages where it shrinks, else bilinear."""
+    """Resize (H, W, C) to `size`: by averaging if it shrinks, else bilinearly."""
     shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(pixels, size[::-1], interpolation=how)

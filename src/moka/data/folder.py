@@ -54,7 +54,7 @@ class ClassFolder(ImageFiles):
         return [f"{len(self)} images of {len(self.classes)} classes{order}.", *classes]
 
     def later_files(self) -> list[str]:
-        """None: every file was there when the folder was read."""
+        """No files: all were there when the folder was read."""
         return []
 
 

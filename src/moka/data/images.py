@@ -11,7 +11,7 @@ from typing import NamedTuple
 from moka.data.batches import Loaded
 from moka.data.decode import Decode, Decoder, Image
 from moka.data.lists import read_lines
-from moka.data.order import numbers
+from moka.data.order import example_indices
 from moka.errors import DataError
 from moka.files import read_bytes
 from moka.types import PathLike
@@ -61,8 +61,8 @@ def decode_file(data: bytes, path: PathLike, decode: Decode) -> Image:
 
 
 class Labeled(NamedTuple):
-    """One image file: its path as its list has it, its label, and its line there, from 1 (0: it is
-    in no list)."""
+    """An image file: its path and label as written in its list, and the number of its line there,
+    from 1 (0: no list)."""
 
     path: str
     label: int
@@ -136,8 +136,8 @@ class ImageFiles:
     Args:
         path: the list or folder that they were found in.
         files: there is at least one.
-        decode: what is made of a file's bytes.
-        root_folder: put before each path as it is.
+        decode: makes an image of a file's bytes.
+        root_folder: prefix of each path; no slash is added.
         shuffle: a new order in each epoch, by the seed.
     """
 
@@ -165,7 +165,7 @@ class ImageFiles:
         return self.root_folder + record.path
 
     def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labeled]:
-        order = numbers(len(self), start, step, shuffle=self.shuffle, seed=seed)
+        order = example_indices(len(self), start, step, shuffle=self.shuffle, seed=seed)
         return (self.files[i] for i in order)
 
     def load(self, records: Sequence[Labeled]) -> Loaded:
@@ -200,9 +200,9 @@ class ImageList(ImageFiles):
         )
 
     def notes(self) -> list[str]:
-        """Nothing beyond what Caffe says of a list."""
+        """No lines beyond Caffe's own."""
         return []
 
     def later_files(self) -> list[str]:
-        """The images: a list may name some that are not there."""
+        """The images: a list may name missing files."""
         return [self.name(file) for file in self.files]

@@ -37,19 +37,19 @@ class LmdbStore:
     def __init__(self, path: PathLike) -> None:
         self.path = path
         data = os.path.join(path, "data.mdb") if os.path.isdir(path) else path
-        with self._naming_it():
+        with self._named_errors():
             self._file = LmdbFile(data)
 
     def __len__(self) -> int:
-        with self._naming_it():
+        with self._named_errors():
             return self._file.meta().entries
 
     def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
-        with self._naming_it():
+        with self._named_errors():
             yield from self._file.records(start, step)
 
     @contextlib.contextmanager
-    def _naming_it(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         """Name the database in errors."""
         try:
             yield

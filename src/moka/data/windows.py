@@ -123,7 +123,7 @@ def _read_block(mark: str, words: Iterator[str], number: int) -> tuple[str, NDAr
 
 
 class Placement(NamedTuple):
-    """What is cut out of an image, and where it comes to lie in a crop.
+    """The part to cut out of an image, and its place in the crop.
 
     Attributes:
         cut: the part of the image.
@@ -226,7 +226,7 @@ class WindowBatches:
         bg_threshold: those of less overlap than this are background, with label 0.
         context_pad, square: see `place`.
         scale: multiplies that of the transformation.
-        root_folder: put before each path as it is.
+        root_folder: prefix of each path; no slash is added.
         cache_images: keep the files that were read in memory.
         seed: of a new run.
 
@@ -341,7 +341,7 @@ class WindowBatches:
         return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
 
     def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Numbers of the windows of a batch."""
+        """Indices of the windows of a batch."""
         return np.concatenate(
             [
                 rng.choice(group, count) if count else group[:0]

@@ -57,7 +57,7 @@ class Form:
     encode_type: str = ""
 
     def decoder(self) -> Decoder:
-        """Reads images in this form, but for their encoding."""
+        """A decoder that reads images in this form (color and size)."""
         is_resized = self.height > 0 and self.width > 0
         return Decoder(color=self.color, size=(self.height, self.width) if is_resized else None)
 
@@ -144,7 +144,7 @@ def read_labeled(source: PathLike, label_count: int = 0) -> list[Line]:
     parsed = []
     for number, line in enumerate(lines, 1):
         try:
-            split = _several(line, label_count) if label_count else parse_line(line)
+            split = _split_labels(line, label_count) if label_count else parse_line(line)
             parsed.append(Line(number, *split))
             if parsed[-1].label not in INT32:
                 raise DataError(f"label {parsed[-1].label} does not fit 32 bits.")
@@ -156,7 +156,7 @@ def read_labeled(source: PathLike, label_count: int = 0) -> list[Line]:
     return parsed
 
 
-def _several(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
+def _split_labels(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
     """Split off the numbers at the end of a line. An empty one names no image."""
     if not line.strip():
         return "", 0, ()
