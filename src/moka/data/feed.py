@@ -1,4 +1,4 @@
-"""Batches made ahead of the solver: a thread reads, decodes and transforms while it computes."""
+"""Batches made ahead: a thread reads, decodes and transforms while the solver computes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moka.errors import DataError
 
 T = TypeVar("T")
 
-_POLL_S = 0.1  # how soon a thread that waits for room sees that nobody wants its work any more
+_POLL_S = 0.1  # how soon a thread that waits for room notices that the feed is closed
 
 
 class Feed(Generic[T]):
@@ -58,7 +58,7 @@ class Feed(Generic[T]):
             self._thread.start()
 
     def next(self) -> T:
-        """The next item, waiting for it if need be (see `waited_s`)."""
+        """The next item; waits for it if necessary (`waited_s` sums the seconds)."""
         self.start()
         start = time.perf_counter()
         item, error = self._queue.get()
@@ -69,7 +69,7 @@ class Feed(Generic[T]):
         return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Stop the thread and wait for its end; what it made ahead is dropped."""
+        """Stop the thread and wait for its end; items made ahead are dropped."""
         self._stop.set()
         if self._thread is not None and not self.left_behind:
             with contextlib.suppress(queue.Empty):  # make room, so that the thread need not wait
@@ -82,7 +82,7 @@ def _run(
     out: queue.Queue[tuple[Any, BaseException | None]],
     stop: threading.Event,
 ) -> None:
-    """The thread: knows the queue but not the feed, so that a forgotten feed can go."""
+    """Run in the thread. It refers to the queue but not to the feed, so an unused feed is freed."""
     try:
         for item in items():
             if not _put(out, (item, None), stop):

@@ -56,7 +56,7 @@ class Form:
     encode_type: str = ""
 
     def decoder(self) -> Decoder:
-        """Reads images in this form, but for their encoding."""
+        """A decoder that reads images in this form (color and size)."""
         is_resized = self.height > 0 and self.width > 0
         return Decoder(color=self.color, size=(self.height, self.width) if is_resized else None)
 
@@ -128,7 +128,7 @@ class Line(NamedTuple):
     labels: tuple[float, ...] = ()
 
 
-def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
+def read_labeled(source: PathLike, label_count: int = 0) -> list[Line]:
     """All lines of a list, also empty ones, since they count in the keys.
 
     A label that is no integer is what C's atoi makes of it, as ever; a warning says so.
@@ -143,7 +143,7 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     parsed = []
     for number, line in enumerate(lines, 1):
         try:
-            split = _several(line, label_count) if label_count else parse_line(line)
+            split = _split_labels(line, label_count) if label_count else parse_line(line)
             parsed.append(Line(number, *split))
             if parsed[-1].label not in INT32:
                 raise DataError(f"label {parsed[-1].label} does not fit 32 bits.")
@@ -155,7 +155,7 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     return parsed
 
 
-def _several(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
+def _split_labels(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
     """Split off the numbers at the end of a line. An empty one names no image."""
     if not line.strip():
         return "", 0, ()
@@ -212,7 +212,7 @@ def convert_imageset(
             read (in strict mode: one that cannot), sizes that differ, an existing database or one
             that cannot be written. No database is left then.
     """
-    lines = read_labelled(list_file, label_count)
+    lines = read_labeled(list_file, label_count)
     folder = os.path.dirname(root_folder)
     if folder and not os.path.isdir(local_path(folder)):
         raise DataError(f"there is no folder {folder} with the images of the list.", file=list_file)

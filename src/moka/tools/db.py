@@ -132,8 +132,8 @@ def info(database: str, flags: dict[str, Any]) -> None:
         print(f"{count:>10}  {' x '.join(map(str, shape))}")
     _more(len(found.shapes))
     broken = found.kinds["broken"]
-    unlabelled = found.entries - broken - found.labels.total()
-    without = f", {unlabelled} without" * bool(unlabelled)
+    unlabeled = found.entries - broken - found.labels.total()
+    without = f", {unlabeled} without" * bool(unlabeled)
     several = f"; of {found.several} a record the first is counted" * bool(found.several)
     print(f"labels   {len(found.labels)} different{without}{several}")
     most = max(found.labels.values(), default=0)
