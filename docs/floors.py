@@ -67,7 +67,8 @@ def floor_of() -> dict[str, int]:
 
 def faults(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """A sentence for each import that does not lead to a lower floor."""
-    floors, said = floor_of(), {}
+    floors = floor_of()
+    said: dict[str, None] = {}
     for importer, imported in pairs:
         above, below = room(importer), room(imported)
         if importer in ROOF or above == below:
