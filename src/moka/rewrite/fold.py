@@ -57,8 +57,6 @@ def _fold_one(model: Model, j: int, keep: Collection[str]) -> Model | None:
     name = before.config.top[0]
     if len(before.config.top) != 1 or (name in keep and name != top):
         return None
-    if name != top and model.mentions(top, (i, j)):
-        return None
     merged = _merged(before, affine)
     if merged is None:
         return None

@@ -123,14 +123,6 @@ class Model:
             latest.update(zip(layer.config.top, found[-1], strict=True))
         return found
 
-    def mentions(self, blob: str, between: tuple[int, int]) -> bool:
-        """Whether a layer between two layers reads or writes a blob of this name."""
-        first, last = between
-        return any(
-            blob in (*layer.config.bottom, *layer.config.top)
-            for layer in self.layers[first + 1 : last]
-        )
-
 
 def is_input(entry: EntryLike) -> bool:
     """Whether the data of layers of this type is given, instead of made by the layer."""

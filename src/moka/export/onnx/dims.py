@@ -103,6 +103,14 @@ def target_of_reshape(dims: Sequence[int], source: Sequence[int]) -> list[int]:
     return target
 
 
+def require_fixed(*dims: int) -> None:
+    """Raises NetError if one of these sizes is free."""
+    if min(dims, default=0) < 0:
+        raise NetError(
+            "computes along the batch, which must have a fixed size.", advice="Fix the batch size."
+        )
+
+
 def free_text(dims: Sequence[int]) -> str:
     """(-1, 3) -> "(N, 3)"."""
     return f"({', '.join(name_of(d) for d in dims)})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.export.onnx.builder import Builder, OnnxNode, Site, Value
-from moka.export.onnx.dims import Dims, fixed_dims, free_dims
+from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of
 from moka.export.onnx.layers import EXPORTERS
 from moka.net import Net, Place
 from moka.net.assemble import located
@@ -41,6 +41,11 @@ class OnnxGraph:
     free_batch: bool
     bytes_inputs: frozenset[str] = frozenset()
     free_names: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    def sizes(self, value: Value) -> list[str]:
+        """The shape of an input or output as texts: "3", or a name where any size will do."""
+        names = self.free_names
+        return [names.get((value.name, k)) or name_of(d) for k, d in enumerate(value.dims)]
 
 
 def emit(
@@ -161,7 +166,7 @@ def _with_names_of_blobs(
     renamed = {value.name: value.name.removeprefix(INPUT) for value in graph.inputs}
     values = values | {blob: _own(builder, value, made) for blob, value in graph.outputs.items()}
     made |= {values[blob].name for blob in graph.outputs}
-    taken = set(renamed.values()) | set(builder.constants)
+    taken = set(renamed.values())
     for blob in [*graph.outputs, *values]:
         name = values[blob].name
         if name in made and name not in renamed:

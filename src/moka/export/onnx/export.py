@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moka import __version__
 from moka.errors import NetError, UsageError
-from moka.export.onnx.dims import free_text
-from moka.export.onnx.emit import emit, wanted_outputs
+from moka.export.onnx.builder import Value
+from moka.export.onnx.emit import OnnxGraph, emit, wanted_outputs
 from moka.export.onnx.image_input import ImageInput, take_bytes
 from moka.export.onnx.layers import check_exportable, is_left_out
 from moka.export.onnx.library import load_onnx, load_runtime
@@ -161,8 +161,8 @@ def export_onnx(
     end = time.perf_counter()
     return Exported(
         tuple(Path(file).parent / made.name for made in files),
-        {value.name: free_text(value.dims) for value in graph.inputs},
-        {value.name: free_text(value.dims) for value in graph.outputs.values()},
+        _shapes(graph, graph.inputs),
+        _shapes(graph, graph.outputs.values()),
         len(graph.builder.nodes),
         graph.free_batch,
         random,
@@ -171,6 +171,10 @@ def export_onnx(
         written - built,
         end - written,
     )
+
+
+def _shapes(graph: OnnxGraph, values: Iterable[Value]) -> dict[str, str]:
+    return {value.name: f"({', '.join(graph.sizes(value))})" for value in values}
 
 
 def _check_opset(opset: int) -> None:

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from moka.export.onnx.builder import FLOAT, Site, Value
+from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports, leave_out
 from moka.layers.metric import Accuracy, ArgMax
 from moka.layers.shapes import canonical_axis
@@ -23,6 +24,7 @@ def export_argmax(site: Site, layer: ArgMax, x: Value) -> str:
         x = site.reshaped(x, (x.dims[0], prod(x.dims[1:])))
     axis = 1 if layer.axis is None else canonical_axis(layer.axis, x.dims)
     size = x.dims[axis]
+    require_fixed(size)
     reversed_ = site.add(
         "Slice",
         x.name,

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moka.export.onnx.builder import FLOAT, Builder, Value
-from moka.export.onnx.dims import name_of
+from moka.export.onnx.builder import FLOAT, Builder
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.library import load_onnx
 from moka.types import Array
@@ -113,19 +112,15 @@ def _graph_message(graph: OnnxGraph, frame: Frame) -> Any:
         )
     for value in graph.inputs:
         dtype = UINT8 if value.name in graph.bytes_inputs else FLOAT
-        message.input.append(_value_info(value.name, dtype, _texts(graph, value)))
+        message.input.append(_value_info(value.name, dtype, graph.sizes(value)))
     for value in graph.outputs.values():
-        message.output.append(_value_info(value.name, FLOAT, _texts(graph, value)))
+        message.output.append(_value_info(value.name, FLOAT, graph.sizes(value)))
     for name, values in graph.builder.constants.items():
         if _size(values) <= LARGE:
             tensor = _tensor(name, values)
             tensor.raw_data = _bytes(values).tobytes()
             message.initializer.append(tensor)
     return message
-
-
-def _texts(graph: OnnxGraph, value: Value) -> list[str]:
-    return [graph.free_names.get((value.name, k)) or name_of(d) for k, d in enumerate(value.dims)]
 
 
 def _value_info(name: str, dtype: int, dims: Iterable[str]) -> Any:

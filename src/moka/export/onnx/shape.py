@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from moka.errors import NetError
 from moka.export.onnx.builder import INT64, Site, Value
-from moka.export.onnx.dims import Dims
+from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports
 from moka.layers.shape import (
     BatchReindex,
@@ -50,8 +49,7 @@ def export_slice(site: Site, layer: Slice, x: Value) -> list[str]:
         return [x.name]
     axis = canonical_axis(layer.cut, x.dims)
     sizes = [top[axis] for top in site.tops]
-    if min(sizes) < 0:
-        raise NetError("cuts the batch, which must be fixed.", advice="Fix the batch size.")
+    require_fixed(*sizes)
     return site.add_several("Split", x.name, site.ints(*sizes), outputs=len(sizes), axis=axis)
 
 
@@ -70,7 +68,7 @@ def export_crop(site: Site, layer: Crop, x: Value, reference: Value) -> str:
     sizes = [reference.dims[a] for a in axes]
     if not axes:
         return x.name
-    _require_fixed(sizes)
+    require_fixed(*sizes)
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     return site.add("Slice", x.name, site.ints(*starts), site.ints(*ends), site.ints(*axes))
 
@@ -78,11 +76,6 @@ def export_crop(site: Site, layer: Crop, x: Value, reference: Value) -> str:
 def _offset(layer: Crop, axis: int, first: int) -> int:
     offsets = layer.offset or (0,)
     return offsets[0] if len(offsets) == 1 else offsets[axis - first]
-
-
-def _require_fixed(dims: Dims | list[int]) -> None:
-    if min(dims) < 0:
-        raise NetError("crops the batch, which must be fixed.", advice="Fix the batch size.")
 
 
 @exports(BatchReindex)

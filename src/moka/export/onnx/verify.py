@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from moka.errors import DataError, MokaError, NetError
+from moka.errors import DataError, MokaError, NetError, UsageError
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
 from moka.export.onnx.library import load_runtime
@@ -165,7 +165,10 @@ class Checker:
         Raises:
             NetError: they differ by more than TOLERANCE of an output's scale; names the first
                 layer from which on they do.
+            UsageError: an input is missing.
         """
+        if missing := [v.name for v in self.graph.inputs if v.name not in inputs]:
+            raise UsageError(f"the inputs to compare on lack {', '.join(missing)}.")
         blobs = {name: self._blob_of(name, values) for name, values in inputs.items()}
         fed = {
             name: np.asarray(v, np.uint8 if name in self.graph.bytes_inputs else np.float32)
