@@ -92,25 +92,27 @@ class Model:
         """A net of this model on the CPU, which reads no files and shares the tensors."""
         message = caffe_pb2.NetParameter()
         message.CopyFrom(self.frame)
-        for layer in self.layers:
-            config = message.layer.add()
-            config.CopyFrom(layer.config)
-            _fill_with_zeros(config)
-        graph = build_graph(message, REGISTRY, file=self.file)
-        given = {
-            top: self.input_shapes[top]
-            for node in graph.nodes
-            if is_input(node.entry)
-            for top in node.tops
-        }
-        net = Net(graph, torch.device("cpu"), given_shapes=given)
+        message.layer.extend(self._to_build(layer.config) for layer in self.layers)
+        net = Net(build_graph(message, REGISTRY, file=self.file), torch.device("cpu"))
         rest = iter(net.places)
-        for layer in self.layers:
-            names = (layer.config.name, layer.config.type)
+        for layer, config in zip(self.layers, message.layer, strict=True):
+            names = (config.name, config.type)
             place = next(p for p in rest if (p.node.name, p.node.type) == names)
             for k, blob in enumerate(layer.blobs):
                 place.layer.share_weight(k, nn.Parameter(blob.cpu(), requires_grad=False))
         return net
+
+    def _to_build(self, config: caffe_pb2.LayerParameter) -> caffe_pb2.LayerParameter:
+        """A layer's message in the form in which it is built: an Input for one whose data is
+        given, and fillers that cost no time for one whose parameters are."""
+        if all(top in self.input_shapes for top in config.top) and not config.bottom:
+            made = caffe_pb2.LayerParameter(name=config.name, type="Input", top=config.top)
+            for top in config.top:
+                made.input_param.shape.add(dim=self.input_shapes[top])
+            return made
+        made = _copy(config)
+        _fill_with_zeros(made)
+        return made
 
     def readers(self) -> list[list[list[int]]]:
         """For each layer and each of its tops: the layers that read the value it makes."""

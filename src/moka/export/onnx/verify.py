@@ -50,7 +50,7 @@ def difference_of(found: Array, expected: Array, output: str) -> Difference:
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(found.astype(np.float64) - expected))
-    largest = float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0))
+    largest = float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
     finite = np.abs(expected[np.isfinite(expected)])
     scale = float(finite.max(initial=0.0))
     return Difference(largest, largest / scale if scale else largest, output)
@@ -153,10 +153,9 @@ class Checker:
         preparation = self.image_input or ImageInput()
         pixels = preparation.bytes_of(image, shape[1:])
         inputs = self._random_inputs(1)
-        if value.name in self.graph.bytes_inputs:
-            inputs[value.name] = pixels
-        else:
-            inputs[value.name] = preparation.blob_of(pixels, shape)
+        takes_bytes = value.name in self.graph.bytes_inputs
+        one = pixels if takes_bytes else preparation.blob_of(pixels, shape)
+        inputs[value.name] = one.repeat(len(inputs[value.name]), 0)
         return self.compare_on(inputs)
 
     def compare_on(self, inputs: Arrays) -> Difference:
