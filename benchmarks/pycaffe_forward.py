@@ -92,7 +92,7 @@ def compare_forward(batch: int, rounds: int) -> None:
     Path("deploy.prototxt").write_text(DEPLOY.format(batch=batch, body=BODY))
     net = caffe.Net("deploy.prototxt", caffe.TEST)
     net.blobs["data"].data[...] = np.random.default_rng(0).random((batch, 1, 28, 28))
-    layers = [layer for layer in net._net.layers if not layer.is_source]
+    layers = [layer for layer in net._net.layers if layer.entry.source is None]
 
     @torch.no_grad()
     def run_layers() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import moka.schema
-from moka.layers import REGISTRY, Entry
-from moka.layers.base import Param
+from moka.layers import Entry, all_entries
+from moka.layers.options import LAYER, Option
 from moka.schema import caffe_pb2
 
 HERE = Path(__file__).parent
@@ -20,7 +20,7 @@ PROTO = Path(moka.schema.__file__).with_name("caffe.proto")
 LAYERS = f"""\
 # Layers
 
-All {len(REGISTRY)} layer types, by family. "Unset" means that the layer decides; where several
+All {len(all_entries())} layer types, by family. "Unset" means that the layer decides; where several
 values may be given, "none" are. Made by `make docs` from the docstrings in `src/moka/layers` and
 the comments in `caffe.proto`; a test keeps it up to date.
 """
@@ -74,18 +74,13 @@ def joined(lines: list[str]) -> str:
 
 
 def families() -> dict[str, list[Entry]]:
-    """The registry's entries by the first sentence of the file they are in, in its order."""
+    """The entries by the first sentence of the file that their class is in."""
     found: dict[str, list[Entry]] = {}
-    for entry in REGISTRY.values():
-        module = sys.modules[class_of(entry).__module__]
+    for entry in all_entries():
+        module = sys.modules[entry.make.__module__]
         heading = re.split(r"[.:]\s", (module.__doc__ or "").replace("\n", " "))[0].strip(". ")
         found.setdefault(heading, []).append(entry)
     return dict(sorted(found.items()))
-
-
-def class_of(entry: Entry) -> type[Any]:
-    assert isinstance(entry.make, type)
-    return entry.make
 
 
 def escaped(text: str) -> str:
@@ -95,8 +90,8 @@ def escaped(text: str) -> str:
     return "`".join(parts)
 
 
-def default_of(field: Param, descriptor: Any) -> str:
-    return "has to be given" if field.required else default_text(descriptor)
+def default_of(option: Option, descriptor: Any) -> str:
+    return "has to be given" if option.required else default_text(descriptor)
 
 
 def default_text(descriptor: Any) -> str:
@@ -116,19 +111,35 @@ def default_text(descriptor: Any) -> str:
 def table(entry: Entry, comments: dict[str, dict[str, str]]) -> Iterator[str]:
     yield "| field | default | |"
     yield "|---|---|---|"
-    for field in class_of(entry).fields:
-        home = field.of or entry.message
+    for option in entry.make.options:
+        home, descriptor = home_of(option, entry)
+        said = comments.get(descriptor.containing_type.name, {}).get(option.name, "")
+        allowed = f" ({option.check.text})" if option.check else ""
+        where = "" if home in (entry.message, LAYER) else f" of {home}"
+        yield (
+            f"| `{option.name}`{where} | {default_of(option, descriptor)}{escaped(allowed)} |"
+            f" {escaped(said)} |"
+        )
+
+
+def home_of(option: Option, entry: Entry) -> tuple[str, Any]:
+    """The field of LayerParameter whose message an option lies in, and the option's descriptor."""
+    for home in (entry.messages or (LAYER,)) if option.of is None else (option.of,):
         parent: Any = caffe_pb2.LayerParameter.DESCRIPTOR
         if home:
             parent = parent.fields_by_name[home].message_type
-        descriptor = parent.fields_by_name[field.name]
-        said = comments.get(parent.name, {}).get(field.name, "")
-        allowed = f" ({field.check.text})" if field.check else ""
-        where = f" of {field.of}" if field.of else ""
-        yield (
-            f"| `{field.name}`{where} | {default_of(field, descriptor)}{escaped(allowed)} |"
-            f" {escaped(said)} |"
-        )
+        if option.name in parent.fields_by_name:
+            return home, parent.fields_by_name[option.name]
+    raise ValueError(f"{entry.type} has no field {option.name}")
+
+
+def other_names(entry: Entry) -> Iterator[str]:
+    """Where a type comes from that BVLC Caffe does not have, and what else it is called."""
+    said = [f"From {entry.fork}."] if entry.fork else []
+    if entry.aliases:
+        said.append(f"Also called {', '.join(f'`{name}`' for name in entry.aliases)}.")
+    if said:
+        yield from (" ".join(said), "")
 
 
 def layers_page() -> str:
@@ -138,9 +149,9 @@ def layers_page() -> str:
     for heading, entries in families().items():
         lines += [f"## {heading}", ""]
         for entry in sorted(entries, key=lambda e: e.type):
-            lines += [f"### {entry.type}", ""]
-            lines += [escaped(inspect.getdoc(class_of(entry)) or ""), ""]
-            if class_of(entry).fields:
+            lines += [f"### {entry.type}", "", *other_names(entry)]
+            lines += [escaped(inspect.getdoc(entry.make) or ""), ""]
+            if entry.make.options:
                 lines += [f"Fields of `{entry.message}`:", "", *table(entry, comments), ""]
     for heading, message in SHARED.items():
         names = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name

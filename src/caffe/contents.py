@@ -11,7 +11,7 @@ from caffe.vectors import BlobVec, DtypeVec, IntVec, LayerVec, StringVec
 from moka import net as moka_net
 from moka.blob import Blob
 from moka.layers import REGISTRY
-from moka.layers.python import ArrayLayer, Python
+from moka.layers.python import ArrayLayer
 from moka.schema import caffe_pb2
 
 
@@ -57,9 +57,7 @@ class NetContents:
     def layers(self) -> LayerVec:
         """For each layer its `type` and `blobs`; for a Python layer the user's own object."""
         return LayerVec(
-            layer.instance
-            if isinstance(layer, Python)
-            else NetLayer(layer.config, self._net.layer_blobs(i))
+            layer.users_object or NetLayer(layer.config, self._net.layer_blobs(i))
             for i, layer in enumerate(self._net.layers)
         )
 

@@ -16,7 +16,7 @@ from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
-from moka.layers.source import MemoryData
+from moka.layers.source import Source
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
@@ -285,7 +285,7 @@ class Net(NetContents):
 
     def _set_input_arrays(self, data: Floats, labels: Floats) -> None:
         layer = next(iter(self._net.layers), None)
-        if not isinstance(layer, MemoryData):
+        if not isinstance(layer, Source) or layer.entry.source != "arrays":
             raise RuntimeError(
                 "set_input_arrays may only be called if the first layer is a MemoryDataLayer"
             )

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from moka.engine.precision import TAKES_BFLOAT16, feed_others_float32, in_bfloat16
-from moka.layers import REGISTRY
+from moka.engine.precision import feed_others_float32, in_bfloat16
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -57,7 +56,3 @@ def test_who_gets_what(make_net: NetMaker, device: torch.device) -> None:
     assert {got["relu"], got["pool"]} == {half}
     assert blobs["ip"].dtype == half  # from float32, that is
     assert blobs["mask"].dtype == blobs["norm"].dtype == blobs["softmax"].dtype == single
-
-
-def test_the_table_has_no_unknown_types() -> None:
-    assert set(REGISTRY) >= TAKES_BFLOAT16

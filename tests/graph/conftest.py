@@ -24,12 +24,14 @@ class PlainEntry:
     is_loss: bool = False
     fixed_bottoms: tuple[int, ...] = ()
     state_blobs: int = 0
+    source: str | None = None
+    is_plumbing: bool = False
 
 
 @pytest.fixture
 def registry() -> Registry:
     return {
-        "Input": PlainEntry(bottoms=0, tops=(1, None)),
+        "Input": PlainEntry(bottoms=0, tops=(1, None), source="caller"),
         "Split": PlainEntry(tops=(1, None)),
         "One": PlainEntry(),
         "Join": PlainEntry(bottoms=(2, None)),

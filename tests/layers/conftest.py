@@ -29,9 +29,10 @@ def make_layer() -> LayerMaker:
     def make(text: str, *shapes: Shape, training: bool = False) -> Layer:
         config = parse_text(text, caffe_pb2.LayerParameter)
         config.phase = caffe_pb2.TRAIN if training else caffe_pb2.TEST
-        if not config.top:
+        entry = REGISTRY[config.type]
+        if not config.top and entry.tops != 0:
             config.top.append("top")
-        return REGISTRY[config.type].make(config, *shapes)
+        return entry.make(config, *shapes)
 
     return make
 

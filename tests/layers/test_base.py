@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,15 +8,8 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import (
-    BlobSpec,
-    Layer,
-    canonical_axis,
-    not_negative,
-    param,
-    positive,
-    shape_text,
-)
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import Entry
 from moka.schema import caffe_pb2, parse_text
 from moka.types import Shape
@@ -28,16 +21,16 @@ if TYPE_CHECKING:
 class Probe(Layer):
     """Reads fields of every kind; not registered."""
 
-    kernel_size = param(positive)
-    pad = param(not_negative, unset_is_none=True)
-    pool = param()
-    stride = param()
-    kernel_h = param()
-    shape = param(of="input_param")
-    weight_filler = param(of="inner_product_param")
-    num_output = param(positive, of="inner_product_param")
+    kernel_size: int | None = option(positive)
+    pad: int | None = option(not_negative, unset_is_none=True)
+    pool: str = option()
+    stride: int = option()
+    kernel_h: int = option()
+    shape: tuple[caffe_pb2.BlobShape, ...] = option(of="input_param")
+    weight_filler: caffe_pb2.FillerParameter = option(of="inner_product_param")
+    num_output: int | None = option(positive, of="inner_product_param")
 
-    entry = Entry("Probe", Layer, "pooling_param", 1, 1, False, False, ())
+    entry = Entry("Probe", message="pooling_param", bottoms=1, tops=1)
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
         yield BlobSpec(x, caffe_pb2.FillerParameter(value=2))
@@ -49,6 +42,7 @@ class Probe(Layer):
 def probe(text: str, *, phase: caffe_pb2.Phase = caffe_pb2.TEST) -> Probe:
     config = parse_text(text, caffe_pb2.LayerParameter)
     config.phase = phase
+    config.top.append("top")
     return Probe(config, (2, 3))
 
 
@@ -79,16 +73,16 @@ def test_a_check_is_said_in_words() -> None:
 
 def test_fields_are_found_in_base_classes_too() -> None:
     class Derived(Probe):
-        stride_h = param()
+        stride_h: int = option()
 
-    names = [field.name for field in Derived.fields]
+    names = [field.name for field in Derived.options]
     assert names[:2] == ["kernel_size", "pad"]
     assert names[-1] == "stride_h"
 
 
 def test_a_required_field() -> None:
     class Strict(Probe):
-        kernel_w = param(required=True)
+        kernel_w: int = option(required=True)
 
     config = caffe_pb2.LayerParameter()
     with pytest.raises(NetError, match="kernel_w is missing"):
@@ -106,27 +100,6 @@ def test_parameters_are_filled_and_seen_in_the_layers_shape() -> None:
     assert made(torch.ones(2, 3)).tolist() == [[2] * 3] * 2
     made.share_weight(0, torch.nn.Parameter(torch.arange(6.0).reshape(3, 2)))
     assert made.blobs[0].tolist() == [[0, 1, 2], [3, 4, 5]]
-
-
-@pytest.mark.parametrize(
-    ("axis", "shape", "extra", "expected"),
-    [(0, (2, 3), 0, 0), (-1, (2, 3), 0, 1), (-2, (2, 3), 0, 0), (2, (2, 3), 1, 2), (0, (), 1, 0)],
-)
-def test_canonical_axis(axis: int, shape: Shape, extra: int, expected: int) -> None:
-    assert canonical_axis(axis, shape, extra=extra) == expected
-
-
-@pytest.mark.parametrize(("axis", "shape"), [(2, (2, 3)), (-3, (2, 3)), (0, ())])
-def test_an_axis_that_does_not_exist(axis: int, shape: Shape) -> None:
-    with pytest.raises(NetError, match=f"axis {axis} does not exist in a blob of shape"):
-        canonical_axis(axis, shape)
-
-
-@pytest.mark.parametrize(
-    ("shape", "text"), [((64, 1, 28, 28), "64 1 28 28 (50176)"), ((), "(1)"), ((5,), "5 (5)")]
-)
-def test_shape_text(shape: Shape, text: str) -> None:
-    assert shape_text(shape) == text
 
 
 GIVEN = 'type: "InnerProduct" inner_product_param { num_output: 2 bias_term: %s } %s'
@@ -156,3 +129,51 @@ def test_blobs_in_the_message_that_do_not_fit(
 ) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(GIVEN % (bias, blobs), (1, 1))
+
+
+def test_parameters_have_names(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "InnerProduct" inner_product_param { num_output: 2 }', (1, 3))
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    assert layer.weights[0] is layer.weight
+    assert layer.weights[1] is layer.bias
+    norm = make_layer('type: "BatchNorm"', (1, 3))
+    assert list(norm.state_dict()) == ["mean", "variance", "scale_factor"]
+
+
+def test_names_of_parameters_that_a_layer_does_not_name() -> None:
+    class Three(Probe):
+        def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+            zero = caffe_pb2.FillerParameter()
+            yield from (BlobSpec((k,), zero) for k in (1, 2, 3))
+
+    config = caffe_pb2.LayerParameter(top=["y"])
+    assert list(Three(config, (2, 3)).state_dict()) == ["weight", "bias", "blob2"]
+
+
+def test_a_detached_parameter_gets_no_gradient_here(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "InnerProduct" inner_product_param { num_output: 2 }', (1, 3))
+    layer.detach_weight(0)
+    layer(torch.ones(1, 3)).sum().backward()
+    weight, bias = layer.weights
+    assert weight.grad is None
+    assert bias.grad is not None
+
+
+def test_another_number_of_tops_than_the_layer_makes() -> None:
+    with pytest.raises(NetError, match="makes 1 top with these options, got 2"):
+        Probe(caffe_pb2.LayerParameter(top=["a", "b"]), (2, 3))
+
+
+def test_the_precision_of_a_type_that_does_not_say() -> None:
+    class Product(Probe):
+        def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+            return 1
+
+    class View(Probe):
+        entry = Entry("View", bottoms=1, tops=1, views=True)
+
+    class Said(Product):
+        entry = Entry("Said", bottoms=1, tops=1, bfloat16="float32")
+
+    found = [cls.default_precision() for cls in (Probe, Product, View, Said)]
+    assert found == ["float32", "multiplies", "keeps", "float32"]

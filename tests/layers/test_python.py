@@ -80,7 +80,7 @@ def python_net(make_net: NetMaker, param: str, dims: str, more: str = "") -> Net
 def instance(net: Net, index: int = 1) -> object:
     made = net.layers[index]
     assert isinstance(made, Python)
-    return made.instance
+    return made.users_object
 
 
 def test_setup_runs_once_reshape_before_each_pass(make_net: NetMaker, write: Write) -> None:
@@ -211,8 +211,9 @@ def test_its_blobs_are_learned(make_net: NetMaker, write: Write, device: torch.d
         (weight,) = net.layers[1].weights
         assert weight.grad is not None
         assert weight.grad.tolist() == [0.5 * passes] * 3  # (0.5 - 0) / 2 for each of two rows
+    assert weight.grad is not None
     with torch.no_grad():
-        weight -= weight.grad
+        weight.sub_(weight.grad)
     assert float(step.forward()) == pytest.approx(6 * 0.25 / 4)  # 0.5 - 1, squared
     share_weights(other := python_net(make_net, param, "2 3", loss), net)
     assert other(x=torch.zeros(2, 3), t=torch.zeros(2, 3))["loss"].item() == pytest.approx(0.375)

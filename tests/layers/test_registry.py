@@ -145,9 +145,6 @@ UNREAD = {
     ),
 }
 
-# No gradient reaches their bottoms.
-WITHOUT_GRADIENT = {"Accuracy", "ArgMax", "Silence", "Threshold"}
-
 OWN_LAYER = """
 import caffe
 
@@ -213,7 +210,7 @@ def layer_of(net: Net) -> Layer:
 
 def test_the_table_has_no_unknown_types() -> None:
     assert set(MINIMAL) <= set(REGISTRY)
-    assert set(UNREAD) | WITHOUT_GRADIENT <= set(REGISTRY)
+    assert set(UNREAD) <= set(REGISTRY)
 
 
 def test_the_prototxt_of_a_net_makes_the_same_net(net: Net) -> None:
@@ -241,7 +238,7 @@ def test_runs_both_ways(net: Net) -> None:
     engine.backward()
     for j, bottom in enumerate(node.bottoms):
         moved = net.blobs[bottom].diff.any()
-        assert moved == (j not in node.fixed_bottoms and node.type not in WITHOUT_GRADIENT)
+        assert moved == (j not in node.fixed_bottoms and made.entry.differentiable)
     for k, blob in enumerate(net.layer_blobs(len(net.layers) - 1)):
         assert blob.diff.any() == (k >= made.entry.state_blobs)
 
@@ -252,7 +249,7 @@ def shapes_of(net: Net) -> list[tuple[int, ...]]:
 
 def test_runs_in_double_precision(net: Net) -> None:
     made = layer_of(net)
-    if made.is_source:
+    if made.entry.source:
         return
     bottoms = [torch.ones(shape, dtype=torch.float64) for shape in shapes_of(net)]
     tops = made.double()(*bottoms)
@@ -262,7 +259,7 @@ def test_runs_in_double_precision(net: Net) -> None:
 
 def test_tops_in_the_memory_of_a_bottom_are_known(net: Net) -> None:
     made = layer_of(net)
-    if made.is_source or net.graph.nodes[-1].type == "Dropout":  # which copies only in training
+    if made.entry.source or net.graph.nodes[-1].type == "Dropout":  # which copies only in training
         return
     bottoms = [torch.ones(shape) for shape in shapes_of(net)]
     tops = made(*bottoms)
@@ -348,14 +345,14 @@ def test_every_field_of_its_own_message_is_read(kind: str) -> None:
     message = own_message(kind)
     if message is None or message.name == "LossParameter":  # shared by all losses
         return
-    read = {field.name for field in REGISTRY[kind].make.fields if field.of is None}  # type: ignore[attr-defined]
+    read = {option.name for option in REGISTRY[kind].make.options if option.of is None}
     unread = {field.name for field in message.fields} - read
     assert unread == set(UNREAD.get(kind, {}))
 
 
 @pytest.mark.parametrize("kind", sorted(REGISTRY))
 def test_every_field_it_reads_exists(kind: str) -> None:
-    for field in REGISTRY[kind].make.fields:  # type: ignore[attr-defined]
+    for field in REGISTRY[kind].make.options:
         parent = caffe_pb2.LayerParameter.DESCRIPTOR
         message: Any = own_message(kind)
         if field.of:

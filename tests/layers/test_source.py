@@ -113,7 +113,7 @@ def test_refused(make_layer: LayerMaker, kind: str, more: str, message: str) -> 
 def test_layers_that_make_data_say_so(make_layer: LayerMaker) -> None:
     made = make_layer(with_tops("Input", "a", "input_param { shape { } }"))
     assert isinstance(made, Source)
-    assert made.is_source
+    assert made.entry.source == "caller"
     assert made.state() is None
 
 

@@ -133,8 +133,8 @@ def file_problems(node: Node, file: PathLike) -> Iterator[str]:
         if source and not os.path.exists(source):
             yield sentence(DataError(f"{source}: No such file or directory."))
         return
-    if node.type == "Python":
-        return  # its class is the user's, and may do anything
+    if entry.runs_user_code:
+        return
     try:
         Transform(config.transform_param, training=True)
     except MokaError as error:
@@ -208,9 +208,9 @@ def snapshot_bytes(solver: Solver) -> int:
 def writing_layer(solver: Solver) -> str | None:
     """The name of a layer that writes a file when it runs, or None."""
     for net in (solver.net, *solver.test_nets):
-        for node in net.graph.nodes:
-            if node.type == "HDF5Output":
-                return node.name
+        for name, layer in net.named_layers():
+            if layer.entry.writes_files:
+                return name
     return None
 
 

@@ -23,7 +23,7 @@ def net_table(net: Net) -> Table:
     for heading in ("layer", "type", "tops", "parameters"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left")
     for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
-        if node.type == "Split":
+        if node.entry.is_plumbing:
             continue
         tops = ", ".join(
             f"{top} {'x'.join(map(str, net.blobs[top].shape)) or 'scalar'}" for top in node.tops

@@ -12,21 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from moka.errors import NetError
+from moka.layers import REGISTRY
+from moka.layers.options import field_value
+from moka.layers.registry import DrawStyle
 from moka.schema import caffe_pb2
 from moka.schema.upgrade import net_needs_upgrade, upgrade_net
 
 RANKDIRS = ("LR", "RL", "TB", "BT")  # where the data flows: left to right, ...
-COLOURS = {
-    "Convolution": "#FF5050",
-    "Deconvolution": "#FF5050",
-    "Pooling": "#FF9900",
-    "InnerProduct": "#CC33FF",
-}
-OTHER = "#6495ED"
+OTHER = DrawStyle().color
 IN_PLACE = "#90EE90"
 BLOB = "#E0E0E0"
-SPATIAL = ("Convolution", "Deconvolution", "Pooling")
-LEARNING = ("Convolution", "Deconvolution", "InnerProduct")
 
 
 @dataclass(frozen=True)
@@ -126,37 +121,48 @@ def in_phase(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
 
 def layer_colour(type_name: str) -> str:
     """The colour of a type of layer, #RRGGBB."""
-    return COLOURS.get(type_name, OTHER)
+    return style_of(type_name).color
+
+
+def style_of(type_name: str) -> DrawStyle:
+    """How a type of layer is drawn, one that is not known like most."""
+    return REGISTRY[type_name].drawn if type_name in REGISTRY else DrawStyle()
+
+
+def _filled_in(text: str, layer: caffe_pb2.LayerParameter) -> str:
+    """A text of a DrawStyle with the values of the layer's options."""
+    if not text:
+        return ""
+    message = _own_message(layer)
+    names = re.findall(r"{(\w+)}", text)
+    return text.format(**{name: field_value(message, name) or 0 for name in names})
+
+
+def _own_message(layer: caffe_pb2.LayerParameter) -> Any:
+    name = REGISTRY[layer.type].message
+    return getattr(layer, name) if name else layer
 
 
 def edge_label(layer: caffe_pb2.LayerParameter) -> str:
     """What stands on the edges to a layer's tops: how many outputs, or images in a batch."""
-    if layer.type == "Data":
-        return f"Batch {layer.data_param.batch_size}"
-    if layer.type in ("Convolution", "Deconvolution"):
-        return str(layer.convolution_param.num_output)
-    if layer.type == "InnerProduct":
-        return str(layer.inner_product_param.num_output)
-    return ""
+    return _filled_in(style_of(layer.type).edge, layer)
 
 
 def layer_lines(layer: caffe_pb2.LayerParameter, *, display_lrm: bool = False) -> tuple[str, ...]:
     """Name and type, and where it has them kernel size, stride and pad, in pixels."""
-    kind = layer.type
-    if kind == "Pooling":
-        method = caffe_pb2.PoolingParameter.PoolMethod.Name(layer.pooling_param.pool)
-        kind = f"{kind} {method}"
+    style = style_of(layer.type)
+    kind = f"{layer.type} {_filled_in(style.kind, layer)}".rstrip()
     lines = [layer.name, f"({kind})"]
-    if layer.type in SPATIAL:
+    if style.window:
         lines += _window_lines(layer)
-    if display_lrm and layer.type in LEARNING:
+    if display_lrm and style.rates:
         lines.append("lr mult: {:.1f}, {:.1f}".format(*lr_mults(layer)))
     return tuple(lines)
 
 
 def lr_mults(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
     """The learning rates' multipliers of a layer's weights and bias; 0 if it does not learn."""
-    if layer.type not in LEARNING:
+    if not style_of(layer.type).rates:
         return 0.0, 0.0
     given = [param.lr_mult for param in layer.param[:2]]
     weight, bias = (*given, *[1.0] * (2 - len(given)))
@@ -164,19 +170,17 @@ def lr_mults(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
 
 
 def _window_lines(layer: caffe_pb2.LayerParameter) -> list[str]:
-    pooled = layer.type == "Pooling"
-    if pooled and layer.pooling_param.global_pooling:
+    message = _own_message(layer)
+    if getattr(message, "global_pooling", False):
         return ["kernel size: all"]
-    message: Any = layer.pooling_param if pooled else layer.convolution_param
 
     def size(name: str, default: int) -> str:
         stem = name.removesuffix("_size")
         if message.HasField(f"{stem}_h") or message.HasField(f"{stem}_w"):
             values = [getattr(message, f"{stem}_h"), getattr(message, f"{stem}_w")]
-        elif pooled:
-            values = [getattr(message, name)]
         else:
-            values = list(getattr(message, name)) or [default]
+            given = getattr(message, name)
+            values = [given] if isinstance(given, int) else list(given) or [default]
         return "x".join(map(str, values if len(set(values)) > 1 else values[:1]))
 
     return [

@@ -131,7 +131,7 @@ class Layerwise:
         the first InnerProduct."""
         shapes = [memory.shape for memory in step.bottoms]
         if shapes != self._seen[i]:
-            if not self.net.layers[i].reshapes_in_forward:
+            if not self.net.layers[i].entry.runs_user_code:  # it reshapes when it runs
                 self.net.top_shapes(i, shapes)
             self._seen[i] = shapes
 

@@ -16,12 +16,6 @@ from torch import Tensor, nn
 
 from moka.net import Net
 
-# PyTorch's autocast gives the first line bfloat16; the second line keeps what it gets.
-TAKES_BFLOAT16 = {
-    *("Convolution", "Deconvolution", "InnerProduct"),
-    *("Concat", "Dropout", "Flatten", "Pooling", "ReLU", "Reshape", "Slice", "Split"),
-}
-
 
 def in_bfloat16(net: Net) -> AbstractContextManager[Any]:
     """Inside of it the layers that multiply matrices do so in bfloat16."""
@@ -29,10 +23,9 @@ def in_bfloat16(net: Net) -> AbstractContextManager[Any]:
 
 
 def feed_others_float32(net: Net) -> None:
-    """Let all layers but those of TAKES_BFLOAT16 get bottoms in float32, whatever they are."""
-    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
-        makes_a_mask = node.type == "Pooling" and len(node.tops) > 1  # of whole numbers
-        if node.type not in TAKES_BFLOAT16 or makes_a_mask:
+    """Give bottoms in float32 to every layer that does not work in bfloat16."""
+    for layer in net.layers:
+        if layer.precision == "float32":
             layer.register_forward_pre_hook(_to_float32)
 
 

@@ -148,7 +148,7 @@ def _driven_inputs(net: Net) -> frozenset[str]:
         wanted = {name for name, asked in zip(node.bottoms, marks.bottoms, strict=True) if asked}
         found |= wanted & made
         made.difference_update(node.tops)  # an in-place layer's is another tensor
-        if not node.bottoms and node.type != "Parameter":
+        if not node.bottoms and node.entry.source != "parameters":
             made.update(node.tops)
     return frozenset(found)
 

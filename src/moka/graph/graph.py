@@ -88,5 +88,5 @@ def build_graph(
         nodes, outputs = wire(param, registry)
     except MokaError as error:
         raise error.at(file=file) from None
-    inputs = tuple(top for node in nodes if node.type == "Input" for top in node.tops)
+    inputs = tuple(top for node in nodes if node.entry.source == "caller" for top in node.tops)
     return Graph(file, filtered, param, nodes, inputs, outputs)

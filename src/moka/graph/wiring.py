@@ -17,7 +17,7 @@ Arity = int | tuple[int, int | None]  # exactly n, or (least, most); None: no up
 
 
 class EntryLike(Protocol):
-    """What the graph needs to know of a layer type."""
+    """The facts of a layer type that a graph needs; `moka.layers.registry.Entry` explains them."""
 
     @property
     def bottoms(self) -> Arity: ...
@@ -31,6 +31,10 @@ class EntryLike(Protocol):
     def fixed_bottoms(self) -> tuple[int, ...]: ...
     @property
     def state_blobs(self) -> int: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def is_plumbing(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class Node:
 
     Attributes:
         layer: its message, with the phase it runs in; never changed.
+        entry: the facts of its type.
         bottoms, tops: blob names.
         loss_weights: one for each top, 0 where the top is no loss.
         fixed_bottoms: indices of bottoms that never take a gradient (labels).
     """
 
     layer: caffe_pb2.LayerParameter
+    entry: EntryLike
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
     loss_weights: tuple[float, ...]
@@ -111,6 +117,7 @@ def _node(
         placed.param.add(lr_mult=0.0)
     return Node(
         layer=placed,
+        entry=entry,
         bottoms=tuple(layer.bottom),
         tops=tops,
         loss_weights=_loss_weights(layer, tops, entry.is_loss),

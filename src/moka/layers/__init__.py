@@ -1,40 +1,12 @@
-"""All layer types: importing this package registers them."""
+"""All layer types. Importing this package imports every module in it, which registers them."""
 
-from moka.layers import (
-    activation,
-    arithmetic,
-    conv,
-    data,
-    hdf5,
-    linear,
-    loss,
-    metric,
-    normalize,
-    pooling,
-    python,
-    recurrent,
-    shape,
-    source,
-)
+import importlib
+import pkgutil
+
 from moka.layers.base import Layer
-from moka.layers.registry import REGISTRY, Entry
+from moka.layers.registry import REGISTRY, Entry, all_entries
 
-__all__ = [
-    "REGISTRY",
-    "Entry",
-    "Layer",
-    "activation",
-    "arithmetic",
-    "conv",
-    "data",
-    "hdf5",
-    "linear",
-    "loss",
-    "metric",
-    "normalize",
-    "pooling",
-    "python",
-    "recurrent",
-    "shape",
-    "source",
-]
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):  # in alphabetical order
+    importlib.import_module(_module.name)
+
+__all__ = ["REGISTRY", "Entry", "Layer", "all_entries"]

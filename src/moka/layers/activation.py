@@ -13,8 +13,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Check, Layer, canonical_axis, param, refuse_in_place
+from moka.layers.base import BlobSpec, Layer, refuse_in_place
+from moka.layers.options import Check, option
 from moka.layers.registry import layer
+from moka.layers.shapes import canonical_axis
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -49,7 +51,7 @@ class _ReLUOfBlob(Function):
         return torch.where(blob > 0, grad, grad * ctx.negative_slope), None, None
 
 
-@layer("ReLU", bottoms=1, tops=1)
+@layer("ReLU", bottoms=1, tops=1, bfloat16="keeps", gradient_of_final_blob=True)
 class ReLU(Layer):
     """Rectified linear unit: y = max(x, 0) + negative_slope * min(x, 0).
 
@@ -59,8 +61,8 @@ class ReLU(Layer):
     an infinite x below 0; here it is 0). Nair and Hinton, 2010.
     """
 
-    negative_slope = param()
-    engine = param()
+    negative_slope: float = option()
+    engine: str = option()
 
     def setup(self, x: Shape) -> None:
         self.others_follow = False
@@ -72,8 +74,10 @@ class ReLU(Layer):
         self._final = _Final()
         return _ReLUOfBlob.apply(x, self.negative_slope, self._final)  # type: ignore[no-untyped-call]
 
-    def see_blob(self, blob: Tensor) -> None:
-        """Take notice of what the last in-place layer on this one's blob has left there."""
+    def expect_final_blob(self) -> None:
+        self.others_follow = True
+
+    def see_final_blob(self, blob: Tensor) -> None:
         if self._final is not None:
             self._final.blob, self._final = blob, None
 
@@ -85,7 +89,7 @@ class Sigmoid(Layer):
     Bottom and top: any shape. Message: sigmoid_param (`engine` changes nothing here).
     """
 
-    engine = param()
+    engine: str = option()
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)
@@ -98,13 +102,13 @@ class TanH(Layer):
     Bottom and top: any shape. Message: tanh_param (`engine` changes nothing here).
     """
 
-    engine = param()
+    engine: str = option()
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
 
-@layer("Dropout", bottoms=1, tops=1)
+@layer("Dropout", bottoms=1, tops=1, bfloat16="keeps")
 class Dropout(Layer):
     """In training, zero each element with chance dropout_ratio and scale the others by
     1 / (1 - dropout_ratio); in testing, nothing.
@@ -114,7 +118,7 @@ class Dropout(Layer):
     Errors: a ratio outside of [0, 1).
     """
 
-    dropout_ratio = param(Check(lambda v: 0 <= v < 1, "in [0, 1)"))
+    dropout_ratio: float = option(Check(lambda v: 0 <= v < 1, "in [0, 1)"))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout_ratio, self.training)
@@ -128,8 +132,8 @@ class Softmax(Layer):
     sum over classes is 1. Message: softmax_param (`engine` changes nothing here).
     """
 
-    engine = param()
-    axis = param()
+    engine: str = option()
+    axis: int = option()
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         canonical_axis(self.axis, x)
@@ -174,8 +178,8 @@ class Clip(Layer):
     Errors: a bound that is missing.
     """
 
-    min = param(required=True)
-    max = param(required=True)
+    min: float = option(required=True)
+    max: float = option(required=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.where(x.isnan(), self.min, x).clamp_max(self.max).clamp_min(self.min)
@@ -188,7 +192,7 @@ class ELU(Layer):
     Bottom and top: any shape. Message: elu_param. At 0 the gradient is alpha. Clevert et al., 2015.
     """
 
-    alpha = param()
+    alpha: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.elu(x, self.alpha)
@@ -201,9 +205,9 @@ class Exp(Layer):
     Bottom and top: any shape. Message: exp_param. Errors: another base that is not > 0.
     """
 
-    base = param(Check(lambda v: v == -1 or v > 0, "> 0, or -1 for e"))
-    scale = param()
-    shift = param()
+    base: float = option(Check(lambda v: v == -1 or v > 0, "> 0, or -1 for e"))
+    scale: float = option()
+    shift: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
         factor = 1.0 if self.base == -1 else log(self.base)
@@ -217,9 +221,11 @@ class Log(Layer):
     Bottom and top: any shape. Message: log_param. Errors: another base that is not > 0, or 1.
     """
 
-    base = param(Check(lambda v: v == -1 or (v > 0 and v != 1), "> 0 and not 1, or -1 for e"))
-    scale = param()
-    shift = param()
+    base: float = option(
+        Check(lambda v: v == -1 or (v > 0 and v != 1), "> 0 and not 1, or -1 for e")
+    )
+    scale: float = option()
+    shift: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
         factor = 1.0 if self.base == -1 else 1 / log(self.base)
@@ -235,9 +241,9 @@ class Power(Layer):
     powers than 1 and 2, with NaN for an x of 0; here it is the true one.)
     """
 
-    power = param()
-    scale = param()
-    shift = param()
+    power: float = option()
+    scale: float = option()
+    shift: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.power * self.scale == 0:
@@ -257,8 +263,8 @@ class PReLU(Layer):
     Errors: a bottom with one axis, or with another number of channels than slopes.
     """
 
-    filler = param()
-    channel_shared = param()
+    filler: caffe_pb2.FillerParameter = option()
+    channel_shared: bool = option()
 
     def setup(self, x: Shape) -> None:
         if len(x) < 2:
@@ -287,20 +293,20 @@ class Swish(Layer):
     Bottom and top: any shape. Message: swish_param. Ramachandran et al., 2017.
     """
 
-    beta = param()
+    beta: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.beta * x)
 
 
-@layer("Threshold", bottoms=1, tops=1)
+@layer("Threshold", bottoms=1, tops=1, differentiable=False)
 class Threshold(Layer):
     """Step: y = 1 for x > threshold, else 0. No gradient.
 
     Bottom and top: any shape. Message: threshold_param.
     """
 
-    threshold = param()
+    threshold: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.detach() > self.threshold).to(x.dtype)

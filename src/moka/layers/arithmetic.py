@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, canonical_axis, param
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.options import option
 from moka.layers.registry import layer
+from moka.layers.shapes import canonical_axis
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -35,9 +37,9 @@ class Eltwise(Layer):
     Errors: different shapes; coeff for PROD, or not one for each bottom.
     """
 
-    operation = param()
-    coeff = param()
-    stable_prod_grad = param()
+    operation: str = option()
+    coeff: tuple[float, ...] = option()
+    stable_prod_grad: bool = option()
 
     def setup(self, *bottom_shapes: Shape) -> None:
         if len(self.coeff) not in (0, len(bottom_shapes)):
@@ -74,9 +76,9 @@ def broadcast_at(small: Tensor, x: Tensor, axis: int) -> Tensor:
 class _Broadcast(Layer):
     """What Scale and Bias have in common: a second operand that covers some axes of the first."""
 
-    axis = param()
-    num_axes = param()
-    filler = param()
+    axis: int = option()
+    num_axes: int = option()
+    filler: caffe_pb2.FillerParameter = option()
 
     covered: Shape
 
@@ -126,7 +128,7 @@ class Bias(_Broadcast):
 
     def blob_specs(self, x: Shape, other: Shape | None = None) -> Iterable[BlobSpec]:
         if self.learned:
-            yield BlobSpec(self.covered, self.default_filler("bias_param", 0.0))
+            yield BlobSpec(self.covered, self.default_filler("bias_param", 0.0), "bias")
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         bias = self.blobs[0] if other is None else other
@@ -145,8 +147,8 @@ class Scale(_Broadcast):
     Errors: an a that does not match x, or is shaped unlike the b that has been made for it.
     """
 
-    bias_term = param()
-    bias_filler = param()
+    bias_term: bool = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
 
     def top_shapes(self, x: Shape, other: Shape | None = None) -> list[Shape]:
         if self.bias_term and other not in (None, self.covered):
@@ -158,7 +160,7 @@ class Scale(_Broadcast):
         if self.learned:
             yield BlobSpec(self.covered, self.default_filler("scale_param", 1.0))
         if self.bias_term:
-            yield BlobSpec(self.covered, self.bias_filler)
+            yield BlobSpec(self.covered, self.bias_filler, "bias")
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         blobs = self.blobs
@@ -174,9 +176,9 @@ class Reduction(Layer):
     Bottom: any shape. Top: the axes before `axis` (a scalar for axis 0). Message: reduction_param.
     """
 
-    operation = param()
-    axis = param()
-    coeff = param()
+    operation: str = option()
+    axis: int = option()
+    coeff: float = option()
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         return [x[: canonical_axis(self.axis, x)]]

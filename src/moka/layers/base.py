@@ -1,113 +1,42 @@
-"""What every layer is: declared fields, shapes, parameters, and one pure tensor function.
+"""What every layer is: declared options, shapes, parameters, and one pure tensor function.
 
-A layer says four things: which fields of its message it reads (`param`), the shapes of its tops
+A layer says four things: which options it reads (`option`), the shapes of its tops
 (`top_shapes`), the shape and filler of its parameters (`blob_specs`), and `forward`. It knows
-nothing of nets, solvers, devices or files. Its gradient is autograd's.
+nothing of nets, solvers, devices or files. Autograd computes its gradient. The facts that hold for
+all layers of a type stand in its entry (`moka.layers.registry`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from math import prod
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from torch import Tensor, nn
 
 from moka.blob import Blob, BlobVec, check_shape
 from moka.errors import NetError
 from moka.fillers import fill
-from moka.layers.registry import Entry
+from moka.layers.options import Option
+from moka.layers.registry import BFloat16, Entry
+from moka.layers.shapes import shape_text
 from moka.schema import blobproto, caffe_pb2
 from moka.types import Shape
 
 FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
+DEFAULT_NAMES = ("weight", "bias")
 
 
 class BlobSpec(NamedTuple):
-    """Shape and filler of one parameter."""
+    """Shape, filler and name of one parameter.
+
+    The name is its key in a `state_dict`; by default a layer's parameters are called weight,
+    bias, blob2, blob3 and so on.
+    """
 
     shape: Shape
     filler: caffe_pb2.FillerParameter
-
-
-class Check(NamedTuple):
-    """A condition on a field's value, and how to say it."""
-
-    holds: Callable[[Any], bool]
-    text: str
-
-
-positive = Check(lambda v: v > 0, "> 0")
-not_negative = Check(lambda v: v >= 0, ">= 0")
-
-
-class Param:
-    """A field of the layer's message, read once when the layer is made.
-
-    Enums become their names, repeated fields tuples; a field that is not set and has no default
-    in the schema becomes None. See `param`.
-    """
-
-    name: str
-
-    def __init__(
-        self, check: Check | None, of: str | None, unset_is_none: bool, required: bool
-    ) -> None:
-        self.check = check
-        self.of = of
-        self.unset_is_none = unset_is_none
-        self.required = required
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def read(self, config: caffe_pb2.LayerParameter, own_message: str | None) -> Any:
-        """The value of this field in a layer's configuration, checked."""
-        message_name = self.of or own_message
-        message = config if message_name is None else getattr(config, message_name)
-        value = _field_value(message, self.name, self.unset_is_none)
-        if value is None and self.required:
-            raise NetError(f"{self.name} is missing.")
-        if self.check and value is not None:
-            for item in value if isinstance(value, tuple) else (value,):
-                if not self.check.holds(item):
-                    raise NetError(f"{self.name} must be {self.check.text}, got {item:g}.")
-        return value
-
-
-def param(
-    check: Check | None = None,
-    *,
-    of: str | None = None,
-    unset_is_none: bool = False,
-    required: bool = False,
-) -> Any:
-    """Declare a field that the layer reads.
-
-    Args:
-        check: a condition every value has to meet.
-        of: the field of LayerParameter it lies in, where it is not the layer's own message.
-        unset_is_none: None when the user did not set it, even if the schema has a default.
-        required: the user has to set it.
-    """
-    return Param(check, of, unset_is_none, required)
-
-
-def _field_value(message: Message, name: str, unset_is_none: bool) -> Any:
-    field = message.DESCRIPTOR.fields_by_name[name]
-    value = getattr(message, name)
-    if field.is_repeated:
-        return tuple(value)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        return value
-    if not message.HasField(name) and (unset_is_none or not field.has_default_value):
-        return None
-    if field.enum_type is not None:
-        return field.enum_type.values_by_number[value].name
-    return value
+    name: str = ""
 
 
 class Layer(nn.Module):
@@ -115,56 +44,80 @@ class Layer(nn.Module):
 
     Args:
         config: the layer's message, with its phase set.
-        bottom_shapes: what it will be given.
+        bottom_shapes: the shapes of its bottoms.
 
     Attributes:
-        first_top_shapes: shapes of the tops for these bottoms.
-        weights: the parameters.
+        entry: the facts of its type.
+        options: the options that it reads.
+        top_count: how many tops the net wants of it.
+        first_top_shapes: the shapes of the tops for these bottoms.
+        parameter_names: the names of its parameters, in Caffe's order.
+        blob_shapes: the shapes of its parameters.
+        makes_views: whether its tops lie in the memory of its first bottom (`Entry.views`).
+        precision: what it does in mixed precision (`Entry.bfloat16`).
 
     Raises:
-        NetError: the local fact only; the net adds file and layer.
+        NetError: one fact about this layer; the net adds the names of file and layer.
     """
 
     entry: ClassVar[Entry]
-    fields: ClassVar[tuple[Param, ...]] = ()
-    is_source: ClassVar[bool] = False  # makes its tops from nothing (data, fillers)
-    makes_views = False  # its tops lie in the memory of its first bottom
-    reshapes_in_forward: ClassVar[bool] = False  # its tops' shapes may hang on data
+    options: ClassVar[tuple[Option, ...]] = ()
+    users_object: Any = None  # the object behind a layer that runs a class of the user
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        found: dict[str, Param] = {}
+        found: dict[str, Option] = {}
         for base in reversed(cls.__mro__):
-            found.update({k: v for k, v in vars(base).items() if isinstance(v, Param)})
-        cls.fields = tuple(found.values())
+            found.update({k: v for k, v in vars(base).items() if isinstance(v, Option)})
+        cls.options = tuple(found.values())
 
     def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
         super().__init__()
         self.config = config
-        for field in self.fields:
-            setattr(self, field.name, field.read(config, self.entry.message))
-        self._refuse_unread_options()
+        self.top_count = len(config.top) or int(self.entry.is_loss)  # a loss needs no named top
+        self.makes_views = self.entry.views
+        self.precision = self.default_precision()
+        self._read_options()
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)
         self.first_top_shapes = [tuple(top) for top in self.top_shapes(*bottom_shapes)]
-        for shape in self.first_top_shapes:
-            check_shape(shape)
-        self.weights = nn.ParameterList(self.make_weights(*bottom_shapes))
+        self._check_tops()
+        parameters = self.make_parameters(*bottom_shapes)
+        self.parameter_names = tuple(parameters)
+        self._register(parameters)
         self.blob_shapes = [tuple(w.shape) for w in self.weights]
         if config.blobs:
             self._take_given_blobs()
-        self._frozen: set[int] = set()
+        self._detached: set[int] = set()
         self._adapted = False  # whether `blobs` differs from `weights`
 
-    def _refuse_unread_options(self) -> None:
-        """Moka's own fields of the message all losses share belong to some of them only."""
-        read = {field.name for field in self.fields}
+    def _read_options(self) -> None:
+        given = [name for name in self.entry.messages if self.config.HasField(name)]
+        if len(given) > 1:
+            raise NetError(f"give either {given[0]} or {given[1]}, not both.")
+        for option in self.options:
+            setattr(self, option.name, option.read(self.config, self.entry.messages))
+        # Moka's own fields of the message that all losses share belong to some of them only.
+        read = {option.name for option in self.options}
         for field, _ in self.config.loss_param.ListFields():
             if field.number >= FIRST_OWN_NUMBER and field.name not in read:
                 raise NetError(f"{field.name} is not an option of this layer type.")
 
+    def _check_tops(self) -> None:
+        for shape in self.first_top_shapes:
+            check_shape(shape)
+        made = len(self.first_top_shapes)
+        if made != self.top_count:
+            raise NetError(
+                f"makes {made} top{'s' * (made != 1)} with these options, got {self.top_count}."
+            )
+
+    def _register(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
     def _take_given_blobs(self) -> None:
-        """Start from the blobs that lie in the layer's message, instead of what fillers made."""
+        """Copy the blobs that lie in the layer's message over the values of the fillers."""
         given = self.config.blobs
         if len(given) != len(self.weights):
             raise NetError(
@@ -180,18 +133,24 @@ class Layer(nn.Module):
                 )
             weight.data.copy_(torch.from_numpy(values).view_as(weight))
 
-    def freeze(self, index: int) -> None:
-        """Take no part in the gradient of parameter `index`, which others share and train."""
-        self._frozen.add(index)
-        self._adapted = True
+    @classmethod
+    def default_precision(cls) -> BFloat16:
+        """What layers of this class do in mixed precision.
 
-    def share_weight(self, index: int, weight: nn.Parameter) -> None:
-        """Use another layer's parameter, of the same count, as parameter `index`."""
-        self.weights[index] = weight
-        self._adapted |= tuple(weight.shape) != self.blob_shapes[index]
+        Unless the entry says otherwise, a class that counts multiply-adds multiplies in bfloat16,
+        one whose tops are views keeps what it gets, and any other is given float32: that is never
+        wrong, and slower only where matrices are multiplied.
+        """
+        if cls.entry.bfloat16 is not None:
+            return cls.entry.bfloat16
+        if cls.multiply_adds is not Layer.multiply_adds:
+            return "multiplies"
+        return "keeps" if cls.entry.views else "float32"
+
+    # What a layer type defines.
 
     def setup(self, *bottom_shapes: Any, **_: Any) -> None:
-        """Work out once what `top_shapes` and `forward` need beyond the declared fields."""
+        """Work out once what `top_shapes` and `forward` need beyond the options."""
 
     def top_shapes(self, *bottom_shapes: Any, **_: Any) -> Sequence[Shape]:
         """Shapes of the tops; raises NetError if the bottoms do not fit. No data, no memory."""
@@ -201,29 +160,15 @@ class Layer(nn.Module):
         """Shape and filler of each parameter, in Caffe's order."""
         return ()
 
-    def make_weights(self, *bottom_shapes: Shape) -> list[nn.Parameter]:
-        """The parameters, filled."""
-        specs = self.blob_specs(*bottom_shapes)
-        return [nn.Parameter(fill(spec.filler, spec.shape)) for spec in specs]
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Multiplications with weights, each with its addition, in a forward pass of these shapes.
 
-    def make_blobs(self) -> BlobVec:
-        """The parameters as blobs, for users."""
-        return BlobVec(
-            Blob.of_parameter(w, shape)
-            for w, shape in zip(self.weights, self.blob_shapes, strict=True)
-        )
-
-    @property
-    def blobs(self) -> list[Tensor]:
-        """The parameters in this layer's shapes (a shared one may be stored in another)."""
-        stored: list[Tensor] = list(self.weights._parameters.values())  # type: ignore[arg-type]
-        if not self._adapted:
-            return stored
-        views = [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
-        return [w.detach() if k in self._frozen else w for k, w in enumerate(views)]
+        Counted as papers do: zeros of the padding count, biases and elementwise work do not.
+        """
+        return 0
 
     def again(self, *bottoms: Any, **_: Any) -> Tensor | Sequence[Tensor]:
-        """The last pass once more, to have its gradient: `forward` that leaves no trace behind.
+        """Repeat the last forward pass, to have its gradient, and leave no trace behind.
 
         A layer that hands something from pass to pass starts from where that pass started.
         """
@@ -237,44 +182,67 @@ class Layer(nn.Module):
         """Go on from a `run_state`."""
 
     def notes(self) -> list[str]:
-        """What Caffe's log says while this layer is set up, line by line."""
+        """The lines of Caffe's log about this layer's setup."""
         return []
+
+    def expect_final_blob(self) -> None:
+        """Called once if later layers work in-place on this in-place layer's blob.
+
+        Only for types with `Entry.gradient_of_final_blob`.
+        """
+
+    def see_final_blob(self, blob: Tensor) -> None:
+        """Called in each pass with what the last in-place layer on the blob has left there."""
+
+    # Parameters.
+
+    def make_parameters(self, *bottom_shapes: Shape) -> dict[str, nn.Parameter]:
+        """The parameters by name, filled."""
+        specs = enumerate(self.blob_specs(*bottom_shapes))
+        return {
+            spec.name or default_name(k): nn.Parameter(fill(spec.filler, spec.shape))
+            for k, spec in specs
+        }
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """The parameters, in Caffe's order."""
+        stored = self._parameters
+        return [stored[name] for name in self.parameter_names]  # type: ignore[misc]
+
+    @property
+    def blobs(self) -> list[Tensor]:
+        """The parameters in this layer's shapes (a shared one may be stored in another)."""
+        stored: list[Tensor] = self.weights  # type: ignore[assignment]
+        if not self._adapted:
+            return stored
+        views = [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
+        return [w.detach() if k in self._detached else w for k, w in enumerate(views)]
+
+    def make_blobs(self) -> BlobVec:
+        """The parameters as blobs, for users."""
+        return BlobVec(
+            Blob.of_parameter(w, shape)
+            for w, shape in zip(self.weights, self.blob_shapes, strict=True)
+        )
+
+    def detach_weight(self, index: int) -> None:
+        """Detach shared parameter `index` here; other layers train it."""
+        self._detached.add(index)
+        self._adapted = True
+
+    def share_weight(self, index: int, weight: nn.Parameter) -> None:
+        """Use another layer's parameter, of the same count, as parameter `index`."""
+        self._parameters[self.parameter_names[index]] = weight
+        self._adapted |= tuple(weight.shape) != self.blob_shapes[index]
+
+
+def default_name(index: int) -> str:
+    """The name of a layer's parameter number `index`, unless the layer names it."""
+    return DEFAULT_NAMES[index] if index < len(DEFAULT_NAMES) else f"blob{index}"
 
 
 def refuse_in_place(layer: Layer) -> None:
     """Raises NetError if a layer's top is its bottom."""
     if list(layer.config.bottom) == list(layer.config.top):
         raise NetError("does not allow in-place computation: give its top a new name.")
-
-
-def require_axes(least: int, *shapes: Shape) -> None:
-    """Raises NetError if a blob has fewer axes."""
-    for shape in shapes:
-        if len(shape) < least:
-            raise NetError(
-                f"takes bottoms of at least {least} ax{'i' if least == 1 else 'e'}s, got shape"
-                f" {shape}."
-            )
-
-
-def refuse_empty_axes(x: Shape, *, first: int) -> None:
-    """Raises NetError if an axis from `first` on has size 0: only batches may be empty."""
-    if 0 in x[first:]:
-        raise NetError(f"only the batch may be empty, got a bottom of shape {x}.")
-
-
-def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:
-    """A possibly negative axis as an index; `extra` allows axes past the last one.
-
-    Raises:
-        NetError: there is no such axis.
-    """
-    axes = len(shape) + extra
-    if not -axes <= axis < axes:
-        raise NetError(f"axis {axis} does not exist in a blob of shape {shape_text(shape)}.")
-    return axis % axes if axes else 0
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """(64, 1, 28, 28) -> "64 1 28 28 (50176)", as Caffe writes shapes."""
-    return "".join(f"{n} " for n in shape) + f"({prod(shape)})"

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, canonical_axis, param, positive, refuse_empty_axes
-from moka.layers.registry import layer
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.options import option, positive
+from moka.layers.registry import DrawStyle, layer
+from moka.layers.shapes import canonical_axis, refuse_empty_axes
 from moka.layers.window import Window, per_axis
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -140,25 +143,28 @@ def convolved_sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
 class Sliding(Layer):
     """What layers share whose windows slide over the axes behind the channels."""
 
-    pad = param()
-    kernel_size = param(positive)
-    stride = param(positive)
-    pad_h = param(unset_is_none=True)
-    pad_w = param(unset_is_none=True)
-    kernel_h = param(positive)
-    kernel_w = param(positive)
-    stride_h = param(positive)
-    stride_w = param(positive)
-    axis = param()
-    dilation = param(positive)
-    force_nd_im2col = param()
+    pad: tuple[int, ...] = option()
+    kernel_size: tuple[int, ...] = option(positive)
+    stride: tuple[int, ...] = option(positive)
+    pad_h: int | None = option(unset_is_none=True)
+    pad_w: int | None = option(unset_is_none=True)
+    kernel_h: int | None = option(positive)
+    kernel_w: int | None = option(positive)
+    stride_h: int | None = option(positive)
+    stride_w: int | None = option(positive)
+    axis: int = option()
+    dilation: tuple[int, ...] = option(positive)
+    force_nd_im2col: bool = option()
 
     def setup(self, x: Shape, *others: Shape) -> None:
         self.channel_axis = canonical_axis(self.axis, x)
         self.windows = windows_of(self, len(x) - self.channel_axis - 1)
 
 
-@layer("Convolution", bottoms=(1, None), tops=(1, None), one_top_each=True)
+DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
+
+
+@layer("Convolution", bottoms=(1, None), tops=(1, None), one_top_each=True, drawn=DRAWN)
 class Convolution(Sliding):
     """Convolution with learned kernels: y[m] = b[m] + sum over c of w[m, c] * x[c].
 
@@ -173,12 +179,12 @@ class Convolution(Sliding):
     padded image; an empty axis that is no batch axis.
     """
 
-    num_output = param(positive, required=True)
-    bias_term = param()
-    group = param(positive)
-    weight_filler = param()
-    bias_filler = param()
-    engine = param()
+    num_output: int = option(positive, required=True)
+    bias_term: bool = option()
+    group: int = option(positive)
+    weight_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
+    engine: str = option()
 
     def setup(self, x: Shape, *others: Shape) -> None:
         super().setup(x)
@@ -213,6 +219,13 @@ class Convolution(Sliding):
         if self.bias_term:
             yield BlobSpec((self.num_output,), self.bias_filler)
 
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return self._uses(tops) * self.weights[0].numel()
+
+    def _uses(self, shapes: Sequence[Shape]) -> int:
+        """How often each weight is used: once at each place of these images."""
+        return sum(prod(x[: self.channel_axis] + x[self.channel_axis + 1 :]) for x in shapes)
+
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
         return [self._over_batch_axes(x) for x in bottoms]
 
@@ -228,8 +241,14 @@ class Convolution(Sliding):
         return convolution(x, *self.blobs, windows=self.windows, group=self.group)
 
 
-@layer("Deconvolution", bottoms=(1, None), tops=(1, None), one_top_each=True,
-       message="convolution_param")  # fmt: skip
+@layer(
+    "Deconvolution",
+    bottoms=(1, None),
+    tops=(1, None),
+    message="convolution_param",
+    one_top_each=True,
+    drawn=DRAWN,
+)
 class Deconvolution(Convolution):
     """Transposed convolution: what Convolution's gradient does, as a forward pass.
 
@@ -254,6 +273,9 @@ class Deconvolution(Convolution):
         yield BlobSpec((channels, self.num_output // self.group, *kernel), self.weight_filler)
         if self.bias_term:
             yield BlobSpec((self.num_output,), self.bias_filler)
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return self._uses(bottoms) * self.weights[0].numel()
 
     def compute(self, x: Tensor) -> Tensor:
         return deconvolution(x, *self.blobs, windows=self.windows, group=self.group)

@@ -25,8 +25,8 @@ from moka.data.store import open_store
 from moka.data.transform import Transform
 from moka.data.windows import WindowBatches
 from moka.errors import NetError
-from moka.layers.base import not_negative, param, positive
-from moka.layers.registry import layer
+from moka.layers.options import not_negative, option, positive
+from moka.layers.registry import DrawStyle, layer
 from moka.layers.source import Source
 from moka.types import Shape
 
@@ -37,9 +37,9 @@ class ImageSource(Source):
     Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
     """
 
-    source = param()
-    batch_size = param(positive, required=True)
-    prefetch = param(positive, of="data_param")
+    source: str = option(default="")
+    batch_size: int = option(positive, required=True)
+    prefetch: int = option(positive, of="data_param")
     feed: Feed[tuple[Batch, CursorState]]
     device = torch.device("cpu")
 
@@ -60,7 +60,7 @@ class ImageSource(Source):
             (self.batch_size, *batches.image_shape),
             (self.batch_size, *batches.label_shape),
         ]
-        return shapes[: len(self.config.top)]
+        return shapes[: self.top_count]
 
     def attach(self, device: torch.device, share: Share) -> None:
         self.device = device
@@ -73,7 +73,7 @@ class ImageSource(Source):
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
         if batch.draw is not None:  # bytes travel, the arithmetic is done on the device
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
-        return [data, labels][: len(self.config.top)]
+        return [data, labels][: self.top_count]
 
     def state(self) -> CursorState:
         return self.after
@@ -101,7 +101,7 @@ class ImageSource(Source):
         return "output data size: " + ",".join(str(n) for n in self.top_shapes()[0])
 
 
-@layer("Data", bottoms=0, tops=(1, 2))
+@layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
 class Data(ImageSource):
     """Images and labels from a database of Datum records, in key order, over and over.
 
@@ -124,9 +124,9 @@ class Data(ImageSource):
     other numbers of labels, within a batch; what the transformation refuses.
     """
 
-    backend = param()
-    rand_skip = param(not_negative)
-    prefetch = param(positive)
+    backend: str = option()
+    rand_skip: int = option(not_negative)
+    prefetch: int = option(positive)
 
     def make_batches(self, transform: Transform) -> Batches:
         color, gray = transform.force_color, transform.force_gray
@@ -147,7 +147,7 @@ class Data(ImageSource):
         return [*self.images.notes(), *self.mean_note(), self.size_note()]
 
 
-@layer("ImageData", bottoms=0, tops=2)
+@layer("ImageData", bottoms=0, tops=2, source="files")
 class ImageData(ImageSource):
     """Images and labels from a list of image files, over and over.
 
@@ -166,12 +166,12 @@ class ImageData(ImageSource):
     transformation refuses.
     """
 
-    root_folder = param()
-    new_height = param()
-    new_width = param()
-    is_color = param()
-    shuffle = param()
-    rand_skip = param()
+    root_folder: str = option()
+    new_height: int = option()
+    new_width: int = option()
+    is_color: bool = option()
+    shuffle: bool = option()
+    rand_skip: int = option()
 
     def make_batches(self, transform: Transform) -> Batches:
         if bool(self.new_height) != bool(self.new_width):
@@ -211,7 +211,7 @@ class ImageData(ImageSource):
         ]
 
 
-@layer("WindowData", bottoms=0, tops=2)
+@layer("WindowData", bottoms=0, tops=2, source="files")
 class WindowData(ImageSource):
     """Windows of images, cut out and stretched to one size, drawn by chance: R-CNN's data.
 
@@ -230,14 +230,14 @@ class WindowData(ImageSource):
     aside; here both count.
     """
 
-    root_folder = param()
-    fg_threshold = param()
-    bg_threshold = param()
-    fg_fraction = param()
-    context_pad = param()
-    crop_mode = param()
-    cache_images = param()
-    scale = param()
+    root_folder: str = option()
+    fg_threshold: float = option()
+    bg_threshold: float = option()
+    fg_fraction: float = option()
+    context_pad: int = option()
+    crop_mode: str = option()
+    cache_images: bool = option()
+    scale: float = option()
 
     def make_batches(self, transform: Transform) -> Batches:
         if self.crop_mode not in ("warp", "square"):

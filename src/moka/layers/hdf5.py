@@ -13,7 +13,8 @@ from moka.data.batches import TRANSFORM, CursorState, Share, first_state, genera
 from moka.data.hdf5 import Hdf5Rows, append_rows
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
-from moka.layers.base import Layer, param, positive
+from moka.layers.base import Layer
+from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.source import Source
 from moka.types import Shape
@@ -21,7 +22,7 @@ from moka.types import Shape
 log = logging.getLogger("moka.detail")
 
 
-@layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param")
+@layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param", source="files")
 class HDF5Data(Source):
     """Rows of the datasets of HDF5 files, named by the tops, over and over.
 
@@ -38,9 +39,9 @@ class HDF5Data(Source):
     images; what the transformation refuses.
     """
 
-    source = param(required=True)
-    batch_size = param(positive, required=True)
-    shuffle = param()
+    source: str = option(required=True)
+    batch_size: int = option(positive, required=True)
+    shuffle: bool = option()
 
     def setup(self) -> None:
         self.rows = Hdf5Rows(self.source, list(self.config.top), shuffle=self.shuffle)
@@ -115,7 +116,16 @@ class HDF5Data(Source):
         ]
 
 
-@layer("HDF5Output", bottoms=2, tops=0, message="hdf5_output_param", fixed_bottoms=(0, 1))
+@layer(
+    "HDF5Output",
+    bottoms=2,
+    tops=0,
+    message="hdf5_output_param",
+    fixed_bottoms=(0, 1),
+    differentiable=False,
+    on_host=True,
+    writes_files=True,
+)
 class HDF5Output(Layer):
     """Writes its bottoms to an HDF5 file, as the datasets "data" and "label".
 
@@ -127,7 +137,7 @@ class HDF5Output(Layer):
     Errors: another number of axes or rows; a file that cannot be written.
     """
 
-    file_name = param(required=True)
+    file_name: str = option(required=True)
 
     def setup(self, data: Shape, label: Shape) -> None:
         folder = os.path.dirname(self.file_name) or "."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, canonical_axis, param, positive, shape_text
+from moka.layers.base import BlobSpec, Layer
 from moka.layers.labels import indices
-from moka.layers.registry import layer
+from moka.layers.options import option, positive
+from moka.layers.registry import DrawStyle, layer
+from moka.layers.shapes import canonical_axis, shape_text
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 
@@ -25,7 +28,12 @@ def inner_product(
     return F.linear(x, weight.t() if transpose else weight, bias)
 
 
-@layer("InnerProduct", bottoms=1, tops=1)
+@layer(
+    "InnerProduct",
+    bottoms=1,
+    tops=1,
+    drawn=DrawStyle("#CC33FF", edge="{num_output}", rates=True),
+)
 class InnerProduct(Layer):
     """Fully connected: y = x W^T + b, everything from `axis` on counts as one vector.
 
@@ -36,12 +44,12 @@ class InnerProduct(Layer):
     Errors: a bottom whose K differs from the one the weights were made for.
     """
 
-    num_output = param(positive, required=True)
-    bias_term = param()
-    weight_filler = param()
-    bias_filler = param()
-    axis = param()
-    transpose = param()
+    num_output: int = option(positive, required=True)
+    bias_term: bool = option()
+    weight_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
+    axis: int = option()
+    transpose: bool = option()
 
     def setup(self, x: Shape) -> None:
         self.inputs = prod(x[canonical_axis(self.axis, x) :])
@@ -62,6 +70,9 @@ class InnerProduct(Layer):
         if self.bias_term:
             yield BlobSpec((n,), self.bias_filler)
 
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(tops[0]) * self.inputs
+
     def forward(self, x: Tensor) -> Tensor:
         split = canonical_axis(self.axis, tuple(x.shape))
         return inner_product(x, *self.blobs, axis=split, transpose=self.transpose)
@@ -78,11 +89,11 @@ class Embed(Layer):
     Errors: an index outside of [0, input_dim).
     """
 
-    num_output = param(positive, required=True)
-    input_dim = param(positive, required=True)
-    bias_term = param()
-    weight_filler = param()
-    bias_filler = param()
+    num_output: int = option(positive, required=True)
+    input_dim: int = option(positive, required=True)
+    bias_term: bool = option()
+    weight_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         return [(*x, self.num_output)]

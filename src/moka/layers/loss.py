@@ -12,17 +12,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
-from moka.layers.base import (
-    Check,
-    Layer,
-    canonical_axis,
-    not_negative,
-    param,
-    require_axes,
-    shape_text,
-)
+from moka.layers.base import Layer
 from moka.layers.labels import class_labels
+from moka.layers.options import Check, not_negative, option
 from moka.layers.registry import layer
+from moka.layers.shapes import as_rows, canonical_axis, require_axes, shape_text, sizes_around
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
 from moka.types import Shape
@@ -30,16 +24,6 @@ from moka.types import Shape
 SMALLEST = torch.finfo(torch.float32).tiny
 fraction = Check(lambda v: 0 <= v < 1, "in [0, 1)")
 LOG_FLOOR = 1e-20  # probabilities of some losses are at least this in the logarithm
-
-
-def around(x: Shape, axis: int) -> tuple[int, int, int]:
-    """Positions before an axis, its size, and positions after it.
-
-    Raises:
-        NetError: there is no such axis.
-    """
-    k = canonical_axis(axis, x)
-    return prod(x[:k]), x[k], prod(x[k + 1 :])
 
 
 def divisor(mode: str, outer: int, inner: int, counted: Tensor | None) -> int | Tensor:
@@ -154,13 +138,13 @@ class SoftmaxWithLoss(Layer):
 
     weights_of_classes: Tensor
 
-    axis = param()
-    engine = param()
-    ignore_label = param(of="loss_param")
-    normalization = param(of="loss_param", unset_is_none=True)
-    normalize = param(of="loss_param")
-    class_weight = param(not_negative, of="loss_param")
-    label_smoothing = param(fraction, of="loss_param")
+    axis: int = option()
+    engine: str = option()
+    ignore_label: int | None = option(of="loss_param")
+    normalization: str | None = option(of="loss_param", unset_is_none=True)
+    normalize: bool | None = option(of="loss_param")
+    class_weight: tuple[float, ...] = option(not_negative, of="loss_param")
+    label_smoothing: float = option(fraction, of="loss_param")
 
     def setup(self, x: Shape, label: Shape) -> None:
         self.divide_by = normalization_of(self, otherwise="VALID")
@@ -176,10 +160,10 @@ class SoftmaxWithLoss(Layer):
                 f"class_weight must be given once for each of {classes} classes, got"
                 f" {len(self.class_weight)}."
             )
-        return [(), x][: max(1, len(self.config.top))]
+        return [(), x][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        outer, classes, inner = around(tuple(x.shape), self.axis)
+        outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
         index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         divide_by = divisor(self.divide_by, outer, inner, counted)
         scores = x.reshape(outer, classes, inner)
@@ -192,14 +176,14 @@ class SoftmaxWithLoss(Layer):
             if self.divide_by == "VALID":
                 divide_by = weight.where(weight > 0, 1.0)
         loss = loss / divide_by
-        if len(self.config.top) < 2:
+        if self.top_count < 2:
             return loss
         return [loss, torch.softmax(x.detach(), self.axis)]
 
 
 def check_label_count(scores: Shape, labels: Shape, axis: int) -> None:
     """Raises NetError unless there is one label for each position of the scores."""
-    outer, _, inner = around(scores, axis)
+    outer, _, inner = sizes_around(scores, axis)
     wanted = outer * inner
     if prod(labels) != wanted:
         raise NetError(
@@ -229,9 +213,9 @@ class SigmoidCrossEntropyLoss(Layer):
     Errors: scores and targets that differ in count.
     """
 
-    ignore_label = param()
-    normalization = param(unset_is_none=True)
-    normalize = param()
+    ignore_label: int | None = option()
+    normalization: str | None = option(unset_is_none=True)
+    normalize: bool | None = option()
 
     def setup(self, x: Shape, target: Shape) -> None:
         self.divide_by = normalization_of(self, otherwise="BATCH_SIZE")
@@ -278,11 +262,6 @@ class EuclideanLoss(Layer):
         return (a - b.reshape(a.shape)).square().sum() / (2 * max(1, a.shape[0]))
 
 
-def items(x: Tensor) -> Tensor:
-    """x (N, ...) as rows, (N, product of the other axes)."""
-    return x.reshape(x.shape[0], prod(x.shape[1:]))
-
-
 def check_one_label_an_item(x: Shape, labels: Shape) -> None:
     """Raises NetError unless there is one label for each item of x (N, ...)."""
     require_axes(1, x)
@@ -304,14 +283,14 @@ class HingeLoss(Layer):
     Errors: not one label an item; a label outside of [0, C).
     """
 
-    norm = param()
+    norm: str = option()
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
         check_one_label_an_item(x, label)
         return [()]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        rows = items(x)
+        rows = as_rows(x)
         index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
         sign = torch.full_like(rows, -1.0).scatter_(1, index, 1.0)
         margin = torch.relu(1 - sign * rows)  # no gradient at 0 itself, as in Caffe
@@ -340,7 +319,7 @@ class MultinomialLogisticLoss(Layer):
         return [()]
 
     def forward(self, p: Tensor, label: Tensor) -> Tensor:
-        rows = items(p)
+        rows = as_rows(p)
         index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
         return -floored(rows.gather(1, index), LOG_FLOOR).log().sum() / max(1, len(rows))
 
@@ -357,8 +336,8 @@ class ContrastiveLoss(Layer):
     Errors: bottoms that differ in shape, or have more than one value a channel.
     """
 
-    margin = param()
-    legacy_version = param()
+    margin: float = option()
+    legacy_version: bool = option()
 
     def top_shapes(self, a: Shape, b: Shape, similar: Shape) -> list[Shape]:
         require_axes(1, a, b)
@@ -370,7 +349,7 @@ class ContrastiveLoss(Layer):
 
     def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
         s = similar.reshape(-1).long()
-        squared = items(a - b).square().sum(1)
+        squared = as_rows(a - b).square().sum(1)
         if self.legacy_version:
             apart = torch.relu(self.margin - squared)
         else:
@@ -410,11 +389,11 @@ class InfogainLoss(Layer):
 
     matrix: Tensor  # from the file; a bottom takes its place
 
-    source = param()
-    axis = param()
-    ignore_label = param(of="loss_param")
-    normalization = param(of="loss_param", unset_is_none=True)
-    normalize = param(of="loss_param")
+    source: str | None = option()
+    axis: int = option()
+    ignore_label: int | None = option(of="loss_param")
+    normalization: str | None = option(of="loss_param", unset_is_none=True)
+    normalize: bool | None = option(of="loss_param")
 
     def setup(self, x: Shape, label: Shape, matrix: Shape | None = None) -> None:
         self.divide_by = normalization_of(self, otherwise="VALID")
@@ -426,17 +405,17 @@ class InfogainLoss(Layer):
 
     def top_shapes(self, x: Shape, label: Shape, matrix: Shape | None = None) -> list[Shape]:
         check_label_count(x, label, self.axis)
-        _, classes, _ = around(x, self.axis)
+        _, classes, _ = sizes_around(x, self.axis)
         count = prod(tuple(self.matrix.shape) if matrix is None else matrix)
         if count != classes * classes:
             raise NetError(f"the infogain matrix must have {classes} x {classes} values, found"
                            f" {count}.")  # fmt: skip
-        return [(), x][: max(1, len(self.config.top))]
+        return [(), x][: self.top_count]
 
     def forward(
         self, x: Tensor, label: Tensor, matrix: Tensor | None = None
     ) -> Tensor | list[Tensor]:
-        outer, classes, inner = around(tuple(x.shape), self.axis)
+        outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
         h = (self.matrix if matrix is None else matrix.detach()).reshape(classes, classes)
         index, counted = class_labels(label.reshape(outer, inner), classes, self.ignore_label)
         rows = h[index].movedim(-1, 1)  # (outer, classes, inner)
@@ -448,6 +427,6 @@ class InfogainLoss(Layer):
         loss = -(rows * floored(log_p, log(LOG_FLOOR))).sum() / divisor(
             self.divide_by, outer, inner, counted
         )
-        if len(self.config.top) < 2:
+        if self.top_count < 2:
             return loss
         return [loss, torch.softmax(x.detach(), self.axis)]

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, canonical_axis, param, positive, require_axes
+from moka.layers.base import Layer
 from moka.layers.labels import class_labels
-from moka.layers.loss import around, check_label_count, items
+from moka.layers.loss import check_label_count
+from moka.layers.options import option, positive
 from moka.layers.registry import layer
+from moka.layers.shapes import as_rows, canonical_axis, require_axes, sizes_around
 from moka.types import Shape
 
 
-@layer("Accuracy", bottoms=2, tops=(1, 2), fixed_bottoms=(1,))
+@layer("Accuracy", bottoms=2, tops=(1, 2), fixed_bottoms=(1,), differentiable=False)
 class Accuracy(Layer):
     """Part of the labels that are among the top_k scores.
 
@@ -30,20 +32,20 @@ class Accuracy(Layer):
     Errors: top_k larger than C; a count of labels that does not fit; a label outside of [0, C).
     """
 
-    top_k = param(positive)
-    axis = param()
-    ignore_label = param()
+    top_k: int = option(positive)
+    axis: int = option()
+    ignore_label: int | None = option()
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
         check_label_count(x, label, self.axis)
-        _, classes, _ = around(x, self.axis)
+        _, classes, _ = sizes_around(x, self.axis)
         if self.top_k > classes:
             raise NetError(f"top_k must be <= number of classes ({classes}), got {self.top_k}.")
-        return [(), (classes,)][: max(1, len(self.config.top))]
+        return [(), (classes,)][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         x = x.detach()
-        outer, classes, inner = around(tuple(x.shape), self.axis)
+        outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
         scores = x.reshape(outer, classes, inner)
         index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         others = (scores >= scores.gather(1, index)).sum(1, keepdim=True) - 1
@@ -52,14 +54,14 @@ class Accuracy(Layer):
             counted = torch.ones_like(right)
         right = right & counted
         accuracy = right.sum().to(x.dtype) / counted.sum().clamp_min(1)
-        if len(self.config.top) < 2:
+        if self.top_count < 2:
             return accuracy
         members = x.new_zeros(classes).index_add_(0, index.flatten(), counted.flatten().to(x.dtype))
         hits = x.new_zeros(classes).index_add_(0, index.flatten(), right.flatten().to(x.dtype))
         return [accuracy, hits / members.clamp_min(1)]
 
 
-@layer("ArgMax", bottoms=1, tops=1)
+@layer("ArgMax", bottoms=1, tops=1, differentiable=False)
 class ArgMax(Layer):
     """The top_k largest values' indices, or the values; among equal values the larger index first.
 
@@ -70,9 +72,9 @@ class ArgMax(Layer):
     Errors: top_k larger than the number of values.
     """
 
-    out_max_val = param()
-    top_k = param(positive)
-    axis = param()
+    out_max_val: bool = option()
+    top_k: int = option(positive)
+    axis: int | None = option()
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         require_axes(1, x)
@@ -89,7 +91,7 @@ class ArgMax(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.detach()
-        scores = items(x) if self.axis is None else x.movedim(self.axis, -1)
+        scores = as_rows(x) if self.axis is None else x.movedim(self.axis, -1)
         # Reversed, so that a stable descending sort puts the larger of equal indices first.
         values, order = scores.flip(-1).sort(dim=-1, descending=True, stable=True)
         values = values[..., : self.top_k]

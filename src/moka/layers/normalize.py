@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Check, Layer, not_negative, param, refuse_empty_axes
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.options import Check, not_negative, option
 from moka.layers.registry import layer
+from moka.layers.shapes import refuse_empty_axes
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -51,12 +53,12 @@ class LRN(Layer):
     Errors: an even local_size; a bottom that is not 4-D.
     """
 
-    local_size = param(odd)
-    alpha = param()
-    beta = param()
-    norm_region = param()
-    k = param()
-    engine = param()
+    local_size: int = option(odd)
+    alpha: float = option()
+    beta: float = option()
+    norm_region: str = option()
+    k: float = option()
+    engine: str = option()
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if len(x) != 4:
@@ -88,9 +90,9 @@ class BatchNorm(Layer):
     rate for the blobs.
     """
 
-    use_global_stats = param()
-    moving_average_fraction = param()
-    eps = param(not_negative)
+    use_global_stats: bool | None = option()
+    moving_average_fraction: float = option()
+    eps: float = option(not_negative)
 
     def setup(self, x: Shape) -> None:
         if len(x) < 2:
@@ -109,7 +111,9 @@ class BatchNorm(Layer):
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
         zero = caffe_pb2.FillerParameter()
-        yield from (BlobSpec((x[1],), zero), BlobSpec((x[1],), zero), BlobSpec((1,), zero))
+        yield BlobSpec((x[1],), zero, "mean")
+        yield BlobSpec((x[1],), zero, "variance")
+        yield BlobSpec((1,), zero, "scale_factor")
 
     def forward(self, x: Tensor) -> Tensor:
         if self._global():
@@ -159,9 +163,9 @@ class MVN(Layer):
     Errors: a bottom of more than 4 axes.
     """
 
-    normalize_variance = param()
-    across_channels = param()
-    eps = param(not_negative)
+    normalize_variance: bool = option()
+    across_channels: bool = option()
+    eps: float = option(not_negative)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if len(x) > 4:

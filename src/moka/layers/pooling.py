@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from moka.errors import NetError
-from moka.layers.base import Layer, not_negative, param, positive, refuse_empty_axes
-from moka.layers.registry import layer
+from moka.layers.base import Layer
+from moka.layers.options import not_negative, option, positive
+from moka.layers.registry import DrawStyle, layer
+from moka.layers.shapes import refuse_empty_axes
 from moka.layers.window import Window, per_axis, pooled_sizes
 from moka.types import Shape
 
@@ -167,7 +169,13 @@ def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: b
     return (max_pooling if method == "MAX" else average_pooling)(x, windows, out)
 
 
-@layer("Pooling", bottoms=1, tops=(1, 2))
+@layer(
+    "Pooling",
+    bottoms=1,
+    tops=(1, 2),
+    bfloat16="keeps",
+    drawn=DrawStyle("#FF9900", kind="{pool}", window=True),
+)
 class Pooling(Layer):
     """Pooling of windows of each channel: their maximum, average, or a value drawn by chance.
 
@@ -188,24 +196,26 @@ class Pooling(Layer):
     pad > kernel / 2, or stride > kernel without padding.
     """
 
-    pool = param()
-    pad = param(not_negative, unset_is_none=True)
-    pad_h = param(not_negative, unset_is_none=True)
-    pad_w = param(not_negative, unset_is_none=True)
-    pad_3d = param()
-    kernel_size = param(positive, unset_is_none=True)
-    kernel_h = param(positive, unset_is_none=True)
-    kernel_w = param(positive, unset_is_none=True)
-    kernel_size_3d = param(positive)
-    stride = param(positive, unset_is_none=True)
-    stride_h = param(positive, unset_is_none=True)
-    stride_w = param(positive, unset_is_none=True)
-    stride_3d = param(positive)
-    engine = param()
-    global_pooling = param()
-    round_mode = param()
+    pool: str = option()
+    pad: int | None = option(not_negative, unset_is_none=True)
+    pad_h: int | None = option(not_negative, unset_is_none=True)
+    pad_w: int | None = option(not_negative, unset_is_none=True)
+    pad_3d: tuple[int, ...] = option()
+    kernel_size: int | None = option(positive, unset_is_none=True)
+    kernel_h: int | None = option(positive, unset_is_none=True)
+    kernel_w: int | None = option(positive, unset_is_none=True)
+    kernel_size_3d: tuple[int, ...] = option(positive)
+    stride: int | None = option(positive, unset_is_none=True)
+    stride_h: int | None = option(positive, unset_is_none=True)
+    stride_w: int | None = option(positive, unset_is_none=True)
+    stride_3d: tuple[int, ...] = option(positive)
+    engine: str = option()
+    global_pooling: bool = option()
+    round_mode: str = option()
 
     def setup(self, x: Shape) -> None:
+        if self.top_count > 1:  # bfloat16 does not hold the indices of the mask
+            self.precision = "float32"
         self.axes = len(_size(x))
         if not 2 <= len(x) <= 2 + max(_MAX):
             raise NetError(f"pools bottoms (N, C, spatial...) of up to three spatial axes, got"
@@ -263,13 +273,13 @@ class Pooling(Layer):
         size = _size(x)
         if len(size) != self.axes:
             raise NetError(f"was made for {self.axes} spatial axes, got a bottom of shape {x}.")
-        if self.pool != "MAX" and len(self.config.top) > 1:
+        if self.pool != "MAX" and self.top_count > 1:
             raise NetError("only MAX pooling has a second top (the mask).")
         refuse_empty_axes(x, first=1)
         out = self._out(size)
         if min(out) < 1:
             raise NetError(f"the window {self._windows(size)} is larger than the image {size}.")
-        return [(*x[:2], *out)] * max(1, len(self.config.top))
+        return [(*x[:2], *out)] * self.top_count
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         size = _size(tuple(x.shape))
@@ -277,7 +287,7 @@ class Pooling(Layer):
             x = x[..., None, None]
         windows, out = _placed(size, self._windows(size), self.round_mode == "CEIL")
         y = pooling(self.pool, x, windows, out, training=self.training)
-        if len(self.config.top) == 1:
+        if self.top_count == 1:
             return y
         return [y, max_pooling_mask(x.detach(), windows, out)]
 
@@ -298,9 +308,9 @@ class SPP(Layer):
     Errors: an image too small for its levels (a pad that reaches the kernel).
     """
 
-    pyramid_height = param(positive, required=True)
-    pool = param()
-    engine = param()
+    pyramid_height: int = option(positive, required=True)
+    pool: str = option()
+    engine: str = option()
 
     def setup(self, x: Shape) -> None:
         if len(x) != 4:

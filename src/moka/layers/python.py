@@ -8,7 +8,7 @@ autograd's, and it runs where the net runs.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from moka.blob import Blob, BlobVec, Memory, ParameterMemory, RawBlobVec
 from moka.errors import NetError
-from moka.layers.base import Layer, param
+from moka.layers.base import Layer, default_name
+from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 from moka.types import Shape
@@ -91,8 +92,7 @@ class TensorLayer(Layer):
         training: whether the phase is TRAIN.
     """
 
-    reshapes_in_forward = True
-    param_str = param()
+    param_str: str = option()
 
     def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
         self._known_shapes: dict[tuple[Shape, ...], list[Shape]] = {}
@@ -100,12 +100,19 @@ class TensorLayer(Layer):
             super().__init__(config, *bottom_shapes)
             self.train(self.training)  # modules made in `setup` too
 
-    def make_weights(self, *_: Shape) -> list[nn.Parameter]:
-        return list(self.parameters())
+    def make_parameters(self, *_: Shape) -> dict[str, nn.Parameter]:
+        return dict(self.named_parameters())
+
+    def _register(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """They are in place: `setup` made them."""
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return [self.get_parameter(name) for name in self.parameter_names]
 
     def share_weight(self, index: int, weight: nn.Parameter) -> None:
         mine = self.weights[index]
-        super().share_weight(index, weight)
+        self._adapted |= tuple(weight.shape) != self.blob_shapes[index]
         for module in self.modules():
             for name, parameter in list(module._parameters.items()):
                 if parameter is mine:
@@ -121,24 +128,31 @@ class TensorLayer(Layer):
             finally:
                 self.train(training)
             made = (tops,) if isinstance(tops, Tensor) else tops
-            self._check_tops(made)
+            self._check_returned(made)
             self._known_shapes[bottom_shapes] = [tuple(top.shape) for top in made]
         return self._known_shapes[bottom_shapes]
 
-    def _check_tops(self, made: Any) -> None:
+    def _check_returned(self, made: Any) -> None:
         tensors = isinstance(made, Sequence) and all(isinstance(top, Tensor) for top in made)
-        if not tensors or len(made) != len(self.config.top):
+        if not tensors or len(made) != self.top_count:
             found = len(made) if tensors else type(made).__name__
             raise NetError(
                 f"{type(self).__qualname__}.forward must return a tensor for each top,"
-                f" {len(self.config.top)} in all, got {found}."
+                f" {self.top_count} in all, got {found}."
             )
 
     def _device(self) -> torch.device | None:
         return next((p.device for p in self.parameters()), None)
 
 
-@layer("Python", bottoms=(0, None), tops=(0, None))
+@layer(
+    "Python",
+    bottoms=(0, None),
+    tops=(0, None),
+    shapes_from_data=True,
+    on_host=True,
+    runs_user_code=True,
+)
 class Python(Layer):
     """A layer written in Python: the class `layer` of the module `module`.
 
@@ -151,11 +165,10 @@ class Python(Layer):
     itself raises comes out as it is, with a note that names the layer.
     """
 
-    reshapes_in_forward = True
-    module = param(required=True)
-    layer = param(required=True)
-    param_str = param()
-    share_in_parallel = param()
+    module: str = option(required=True)
+    layer: str = option(required=True)
+    param_str: str = option()
+    share_in_parallel: bool = option()
 
     def __new__(cls, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> Any:
         found = _find_class(config)
@@ -173,30 +186,30 @@ class Python(Layer):
         )
         self._passes = 0
         with _users_code(config):
-            self.instance = _find_class(config)(config)
-            self.instance.param_str = self.param_str
-            self.instance.phase = config.phase
-            self.instance.setup(self.bottoms, self.tops)
+            self.users_object = _find_class(config)(config)
+            self.users_object.param_str = self.param_str
+            self.users_object.phase = config.phase
+            self.users_object.setup(self.bottoms, self.tops)
 
-    def make_weights(self, *_: Shape) -> list[nn.Parameter]:
-        blobs = self.instance.blobs
-        weights = [nn.Parameter(torch.from_numpy(blob.data)) for blob in blobs]
-        for blob, weight in zip(blobs, weights, strict=True):
+    def make_parameters(self, *_: Shape) -> dict[str, nn.Parameter]:
+        made = {}
+        for k, blob in enumerate(self.users_object.blobs):
+            made[default_name(k)] = weight = nn.Parameter(torch.from_numpy(blob.data))
             blob.show_parameter(weight)
-        return weights
+        return made
 
     def make_blobs(self) -> BlobVec:
-        return self.instance.blobs
+        return self.users_object.blobs
 
     def share_weight(self, index: int, weight: nn.Parameter) -> None:
         super().share_weight(index, weight)
-        self.instance.blobs[index].show_parameter(weight)
+        self.users_object.blobs[index].show_parameter(weight)
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         for blob, shape in zip(self.bottoms, bottom_shapes, strict=True):
             blob.reshape(*shape)
         with _users_code(self.config):
-            self.instance.reshape(self.bottoms, self.tops)
+            self.users_object.reshape(self.bottoms, self.tops)
         return [tuple(blob.shape) for blob in self.tops]
 
     def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
@@ -209,8 +222,8 @@ class Python(Layer):
             for blob, tensor in zip(self.bottoms, bottoms, strict=True):
                 blob.data_memory.put(tensor.contiguous())
             with _users_code(self.config):
-                self.instance.reshape(self.bottoms, self.tops)
-                self.instance.forward(self.bottoms, self.tops)
+                self.users_object.reshape(self.bottoms, self.tops)
+                self.users_object.forward(self.bottoms, self.tops)
         like = bottoms[0] if bottoms else torch.empty(())
         return [blob.data_memory.cpu_data().clone().to(like) for blob in self.tops]
 
@@ -228,7 +241,7 @@ class Python(Layer):
             self._new_gradients() as gradients,
             _users_code(self.config),
         ):
-            self.instance.backward(
+            self.users_object.backward(
                 self.tops, BoolVec(map(bool, wanted[: len(bottoms)])), self.bottoms
             )
         diffs = [torch.from_numpy(blob.diff) for blob in self.bottoms]
@@ -241,7 +254,7 @@ class Python(Layer):
     @contextmanager
     def _parameters_in_view(self) -> Iterator[None]:
         """The instance's blobs show the parameters, and what it writes there is taken over."""
-        blobs = self.instance.blobs
+        blobs = self.users_object.blobs
         for blob, weight in zip(blobs, self.weights, strict=True):
             if blob.data_memory.device != weight.device:  # the net has moved since
                 blob.show_parameter(weight)
@@ -255,7 +268,7 @@ class Python(Layer):
     @contextmanager
     def _new_gradients(self) -> Iterator[list[Memory]]:
         """The instance's blobs have diffs of zeros for a while, to collect one pass's gradients."""
-        blobs = self.instance.blobs
+        blobs = self.users_object.blobs
         kept = [blob.diff_memory for blob in blobs]
         fresh = [Memory(memory.shape) for memory in kept]
         try:
@@ -298,8 +311,10 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     Raises:
         NetError: there is no such module or class, or it is no layer.
     """
-    module_field, class_field, *_ = Python.fields
-    name, class_name = (f.read(config, Python.entry.message) for f in (module_field, class_field))
+    module_option, class_option, *_ = Python.options
+    name, class_name = (
+        o.read(config, Python.entry.messages) for o in (module_option, class_option)
+    )
     if not all(part.isidentifier() for part in name.split(".")):
         raise NetError(f'"{name}" is no name of a module.')
     try:

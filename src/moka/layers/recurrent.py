@@ -16,9 +16,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer, param, positive, shape_text
+from moka.layers.base import BlobSpec, Layer
 from moka.layers.linear import inner_product
+from moka.layers.options import option, positive
 from moka.layers.registry import layer
+from moka.layers.shapes import shape_text
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 
@@ -105,11 +108,11 @@ class Recurrent(Layer):
     state: Tensor  # (states, N, D): where the next pass starts
     start: Tensor  # the same: where the last pass started
 
-    num_output = param(positive, unset_is_none=True, required=True)
-    weight_filler = param()
-    bias_filler = param()
-    debug_info = param()
-    expose_hidden = param()
+    num_output: int = option(positive, unset_is_none=True, required=True)
+    weight_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
+    debug_info: bool = option()
+    expose_hidden: bool = option()
 
     def setup(self, x: Shape, cont: Shape, *others: Shape) -> None:
         if len(x) < 2 or not x[0]:
@@ -124,10 +127,9 @@ class Recurrent(Layer):
                 f"{option} takes {2 + exposed} bottoms (or {3 + exposed}, with a static input),"
                 f" got {2 + len(others)}."
             )
-        if len(self.config.top) != 1 + exposed:
+        if self.top_count != 1 + exposed:
             raise NetError(
-                f"{option} makes {1 + exposed} top{'s' * (exposed > 0)}, got"
-                f" {len(self.config.top)}."
+                f"{option} makes {1 + exposed} top{'s' * (exposed > 0)}, got {self.top_count}."
             )
         self.has_static = len(others) > exposed
         self.steps, self.streams = x[:2]
@@ -184,7 +186,7 @@ class Recurrent(Layer):
         return specs
 
     def blob_specs(self, *bottom_shapes: Shape) -> Iterable[BlobSpec]:
-        return self.parameters_by_name().values()
+        return (spec._replace(name=name) for name, spec in self.parameters_by_name().items())
 
     def notes(self) -> list[str]:
         return [

@@ -1,11 +1,18 @@
-"""Layer types by name. An entry is plain data; listing, help and arity checks need no instance."""
+"""Layer types by name, and everything that is known of a type without making a layer.
+
+`Entry` is the one home of these facts. Whoever needs one (the graph, an engine, a picture, the
+docs) asks the entry; nobody else keeps a list of layer types. A class is registered by its entry:
+
+    @layer("ReLU", bottoms=1, tops=1, bfloat16="keeps")
+    class ReLU(Layer): ...
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from moka.graph.wiring import Arity
 from moka.schema import caffe_pb2
@@ -13,81 +20,127 @@ from moka.schema import caffe_pb2
 if TYPE_CHECKING:
     from moka.layers.base import Layer
 
+    LayerClass = type[Layer]
+
 L = TypeVar("L", bound="type[Layer]")
+
+SourceKind = Literal["caller", "arrays", "files", "fillers", "parameters"]
+BFloat16 = Literal["multiplies", "keeps", "float32"]
+
+
+@dataclass(frozen=True)
+class DrawStyle:
+    """How pictures of nets show a layer type. `{name}` stands for an option of the layer.
+
+    Attributes:
+        color: #RRGGBB.
+        kind: what the label says after the type.
+        edge: what stands on the edges to the tops.
+        window: whether the label lists kernel size, stride and pad.
+        rates: whether the label may list the lr_mult of weight and bias.
+    """
+
+    color: str = "#6495ED"
+    kind: str = ""
+    edge: str = ""
+    window: bool = False
+    rates: bool = False
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a layer type without making one.
+    """The facts of a layer type. Calling an entry with a class registers it.
 
     Attributes:
         type: its name in a prototxt.
         make: its class.
-        message: the field of LayerParameter that configures it, None if there is none.
         bottoms, tops: how many; n, or (least, most) with None for "no limit".
+        message: the field of LayerParameter that configures it; found by itself where it is the
+            snake_case type plus `_param`, None if there is none.
+        other_messages: other names of that field, in other forks. The one that is set counts.
+        aliases: other names of the type, in other forks.
+        fork: the fork of Caffe that it comes from; None: BVLC Caffe.
         one_top_each: makes one top for each bottom.
         is_loss: its first top has a loss weight of 1 unless the net says otherwise.
+        differentiable: whether a gradient reaches its bottoms.
         fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
-        state_blobs: how many of its parameters are state that no solver may touch.
+        state_blobs: how many of its parameters, the first ones, are state that no solver trains.
+        source: where its tops come from, for a type without bottoms: the caller gives them before
+            each pass; arrays handed over beforehand; files; fillers; its own parameters. None:
+            not a source.
+        views: its tops lie in the memory of its first bottom.
+        is_plumbing: it only gives its bottom other names; tables of a net leave it out.
+        shapes_from_data: the shapes of its tops depend on values; `top_shapes` is a first guess.
+        on_host: it computes on the CPU, with NumPy or files, wherever the net runs.
+        runs_user_code: its class runs code of the user, which may do anything.
+        writes_files: it writes files when it runs.
+        gradient_of_final_blob: in-place, its gradient depends on what later in-place layers leave
+            in the blob (`Layer.see_final_blob`).
+        bfloat16: what it does in mixed precision: "multiplies" matrices in bfloat16; "keeps" the
+            precision that it gets; is given "float32". None: see `Layer.default_precision`.
+        drawn: how pictures of nets show it.
     """
 
     type: str
-    make: Callable[..., Layer]
-    message: str | None
+    _: KW_ONLY
     bottoms: Arity
     tops: Arity
-    one_top_each: bool
-    is_loss: bool
-    fixed_bottoms: tuple[int, ...]
+    message: str | None = None
+    other_messages: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    fork: str | None = None
+    one_top_each: bool = False
+    is_loss: bool = False
+    differentiable: bool = True
+    fixed_bottoms: tuple[int, ...] = ()
     state_blobs: int = 0
+    source: SourceKind | None = None
+    views: bool = False
+    is_plumbing: bool = False
+    shapes_from_data: bool = False
+    on_host: bool = False
+    runs_user_code: bool = False
+    writes_files: bool = False
+    gradient_of_final_blob: bool = False
+    bfloat16: BFloat16 | None = None
+    drawn: DrawStyle = DrawStyle()
+    make: LayerClass = field(init=False)
 
+    def __post_init__(self) -> None:
+        if self.message is None:
+            object.__setattr__(self, "message", _message_of(self.type))
+
+    def __call__(self, cls: L) -> L:
+        """Register a layer class under its names. A second registration is refused."""
+        for name in (self.type, *self.aliases):
+            if name in _entries:
+                raise ValueError(f"layer type {name} is registered twice")
+        object.__setattr__(self, "make", cls)
+        cls.entry = self
+        _entries.update(dict.fromkeys((self.type, *self.aliases), self))
+        return cls
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The fields of LayerParameter that may configure it."""
+        return (*((self.message,) if self.message else ()), *self.other_messages)
+
+
+layer = Entry  # as a decorator
 
 _entries: dict[str, Entry] = {}
 REGISTRY: Mapping[str, Entry] = MappingProxyType(_entries)
 
 
-def layer(
-    type_name: str,
-    *,
-    bottoms: Arity,
-    tops: Arity,
-    message: str | None = None,
-    one_top_each: bool = False,
-    is_loss: bool = False,
-    fixed_bottoms: tuple[int, ...] = (),
-    state_blobs: int = 0,
-) -> Callable[[L], L]:
-    """Register a layer class under its type name. A second registration is refused.
-
-    Args:
-        message: only where it is not the snake_case type plus `_param`.
-    """
-
-    def register(cls: L) -> L:
-        if type_name in _entries:
-            raise ValueError(f"layer type {type_name} is registered twice")
-        entry = Entry(
-            type_name,
-            cls,
-            message or _message_of(type_name),
-            bottoms,
-            tops,
-            one_top_each,
-            is_loss,
-            fixed_bottoms,
-            state_blobs,
-        )
-        cls.entry = entry
-        _entries[type_name] = entry
-        return cls
-
-    return register
+def all_entries() -> list[Entry]:
+    """Each layer type once, whatever its aliases, in alphabetical order."""
+    return [_entries[name] for name in sorted(_entries) if _entries[name].type == name]
 
 
 def _message_of(type_name: str) -> str | None:
     """The LayerParameter field whose message is named after the type, if there is one."""
     wanted = f"{type_name}Parameter"
-    for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
-        if field.message_type is not None and field.message_type.name == wanted:
-            return field.name
+    for field_ in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
+        if field_.message_type is not None and field_.message_type.name == wanted:
+            return field_.name
     return None

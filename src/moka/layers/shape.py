@@ -9,23 +9,18 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import (
-    Check,
-    Layer,
-    canonical_axis,
-    param,
-    positive,
-    refuse_in_place,
-    require_axes,
-)
+from moka.layers.base import Layer, refuse_in_place
 from moka.layers.labels import indices
+from moka.layers.options import Check, option, positive
 from moka.layers.registry import layer
+from moka.layers.shapes import canonical_axis, require_axes
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
 
 
-@layer("Split", bottoms=1, tops=(1, None))
+@layer("Split", bottoms=1, tops=(1, None), views=True, is_plumbing=True)
 class Split(Layer):
     """The same blob under several names, so that each reader has its own gradient to write.
 
@@ -33,16 +28,14 @@ class Split(Layer):
     Inserted where a blob is used more than once; may be written too.
     """
 
-    makes_views = True
-
     def top_shapes(self, x: Shape) -> list[Shape]:
-        return [x] * len(self.config.top)
+        return [x] * self.top_count
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [x.view_as(x) for _ in self.config.top]
+        return [x.view_as(x) for _ in range(self.top_count)]
 
 
-@layer("Concat", bottoms=(1, None), tops=1)
+@layer("Concat", bottoms=(1, None), tops=1, bfloat16="keeps")
 class Concat(Layer):
     """Bottoms joined along one axis.
 
@@ -52,8 +45,8 @@ class Concat(Layer):
     Errors: shapes that differ elsewhere; both names given.
     """
 
-    axis = param(unset_is_none=True)
-    concat_dim = param(unset_is_none=True)
+    axis: int | None = option(unset_is_none=True)
+    concat_dim: int | None = option(unset_is_none=True)
 
     def setup(self, *bottom_shapes: Shape) -> None:
         if self.axis is not None and self.concat_dim is not None:
@@ -76,7 +69,7 @@ class Concat(Layer):
         return torch.cat(bottoms, self.join) if len(bottoms) > 1 else bottoms[0].view_as(bottoms[0])
 
 
-@layer("Flatten", bottoms=1, tops=1)
+@layer("Flatten", bottoms=1, tops=1, views=True)
 class Flatten(Layer):
     """Axes from `axis` to `end_axis` become one, in the same memory.
 
@@ -85,10 +78,8 @@ class Flatten(Layer):
     Errors: end_axis before axis; in-place use.
     """
 
-    makes_views = True
-
-    axis = param()
-    end_axis = param()
+    axis: int = option()
+    end_axis: int = option()
 
     def setup(self, x: Shape) -> None:
         refuse_in_place(self)
@@ -103,7 +94,7 @@ class Flatten(Layer):
         return x.flatten(self.axis, self.end_axis)
 
 
-@layer("Silence", bottoms=(1, None), tops=0)
+@layer("Silence", bottoms=(1, None), tops=0, differentiable=False)
 class Silence(Layer):
     """Takes blobs nobody else wants, so that they are no outputs; their gradient is zero."""
 
@@ -114,7 +105,7 @@ class Silence(Layer):
         return []
 
 
-@layer("Reshape", bottoms=1, tops=1)
+@layer("Reshape", bottoms=1, tops=1, views=True)
 class Reshape(Layer):
     """Another shape for the same values, in the same memory.
 
@@ -125,11 +116,9 @@ class Reshape(Layer):
     Errors: other negative numbers; counts that do not fit; more than one -1; in-place use.
     """
 
-    makes_views = True
-
-    shape = param()
-    axis = param()
-    num_axes = param(at_least_minus_one)
+    shape: caffe_pb2.BlobShape = option()
+    axis: int = option()
+    num_axes: int = option(at_least_minus_one)
 
     def setup(self, x: Shape) -> None:
         refuse_in_place(self)
@@ -174,7 +163,7 @@ class Reshape(Layer):
         return x.reshape(self.top_shapes(tuple(x.shape))[0])
 
 
-@layer("Slice", bottoms=1, tops=(1, None))
+@layer("Slice", bottoms=1, tops=(1, None), views=True)
 class Slice(Layer):
     """A blob cut along one axis, the opposite of Concat.
 
@@ -185,11 +174,9 @@ class Slice(Layer):
     equal; both names given.
     """
 
-    makes_views = True
-
-    axis = param(unset_is_none=True)
-    slice_dim = param(unset_is_none=True)
-    slice_point = param()
+    axis: int | None = option(unset_is_none=True)
+    slice_dim: int | None = option(unset_is_none=True)
+    slice_point: tuple[int, ...] = option()
 
     def setup(self, x: Shape) -> None:
         if self.axis is not None and self.slice_dim is not None:
@@ -198,7 +185,7 @@ class Slice(Layer):
         self.cut = 1 if axis is None else axis
 
     def _sizes(self, x: Shape) -> list[int]:
-        size, parts = x[canonical_axis(self.cut, x)], len(self.config.top)
+        size, parts = x[canonical_axis(self.cut, x)], self.top_count
         if not self.slice_point:
             if size % parts:
                 raise NetError(f"Number of top blobs ({parts}) should evenly divide input slice"
@@ -230,8 +217,8 @@ class Tile(Layer):
     Errors: no `tiles`.
     """
 
-    axis = param()
-    tiles = param(positive, required=True)
+    axis: int = option()
+    tiles: int = option(positive, required=True)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         along = canonical_axis(self.axis, x)
@@ -241,7 +228,7 @@ class Tile(Layer):
         return torch.cat([x] * self.tiles, self.axis)
 
 
-@layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,))
+@layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,), views=True)
 class Crop(Layer):
     """The part of a blob that has another blob's size, from `axis` on.
 
@@ -253,10 +240,8 @@ class Crop(Layer):
     of x.
     """
 
-    makes_views = True
-
-    axis = param()
-    offset = param()
+    axis: int = option()
+    offset: tuple[int, ...] = option()
 
     def _offsets(self, x: Shape) -> dict[int, int]:
         """Where the part begins along each axis that is cropped."""
@@ -312,7 +297,7 @@ class BatchReindex(Layer):
         return x.index_select(0, items)
 
 
-@layer("Filter", bottoms=(2, None), tops=(1, None), fixed_bottoms=(-1,))
+@layer("Filter", bottoms=(2, None), tops=(1, None), fixed_bottoms=(-1,), shapes_from_data=True)
 class Filter(Layer):
     """Items of several blobs kept where a selector is not 0.
 
@@ -326,9 +311,9 @@ class Filter(Layer):
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         *blobs, selector = bottom_shapes
-        if len(self.config.top) != len(blobs):
+        if self.top_count != len(blobs):
             raise NetError(f"makes one top for each blob it filters: {len(blobs)} blobs,"
-                           f" {len(self.config.top)} tops.")  # fmt: skip
+                           f" {self.top_count} tops.")  # fmt: skip
         require_axes(1, *bottom_shapes)
         if prod(selector[1:]) != 1:
             raise NetError(f"the selector has one value an item, got shape {selector}.")

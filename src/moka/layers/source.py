@@ -14,7 +14,8 @@ from moka.data.batches import CursorState, Share
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.fillers import fill
-from moka.layers.base import BlobSpec, Layer, not_negative, param, positive
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 from moka.types import Array, Shape
@@ -25,7 +26,6 @@ T = TypeVar("T")
 class Source(Layer):
     """A layer that makes its tops from nothing. Calling it is not pure: data moves on."""
 
-    is_source = True
     waited_s = 0.0  # how long it let its caller wait for data, in all
 
     def attach(self, device: torch.device, share: Share) -> None:
@@ -50,6 +50,10 @@ class Source(Layer):
         """Files that batches will need and that nobody has opened yet."""
         return []
 
+    def set_arrays(self, data: Array, labels: Array) -> None:
+        """Hand over the data, for types whose source is "arrays"."""
+        raise DataError("takes no arrays.")
+
     def made_once(self) -> dict[int, Tensor]:
         """Tops that are filled when the net is made and then left to the user, by their index."""
         return {}
@@ -59,7 +63,7 @@ class Source(Layer):
 
     def once_or_per_top(self, name: str, values: list[T]) -> list[T]:
         """One value for each top. Raises NetError unless there is one, or one for each."""
-        count = len(self.config.top)
+        count = self.top_count
         if len(values) not in (1, count):
             raise NetError(
                 f"Must specify '{name}' once, or once per top blob: {len(values)} for {count} tops."
@@ -67,7 +71,7 @@ class Source(Layer):
         return values * count if len(values) == 1 else values
 
 
-@layer("Input", bottoms=0, tops=(1, None))
+@layer("Input", bottoms=0, tops=(1, None), source="caller")
 class Input(Source):
     """Blobs that the caller fills before each forward pass.
 
@@ -76,7 +80,7 @@ class Input(Source):
     Errors: another number of shapes.
     """
 
-    shape = param()
+    shape: tuple[caffe_pb2.BlobShape, ...] = option()
 
     def top_shapes(self) -> list[Shape]:
         return self.once_or_per_top("shape", [tuple(s.dim) for s in self.shape])
@@ -88,7 +92,7 @@ class Input(Source):
         )
 
 
-@layer("DummyData", bottoms=0, tops=(1, None))
+@layer("DummyData", bottoms=0, tops=(1, None), source="fillers")
 class DummyData(Source):
     """Blobs filled by fillers: random numbers anew for each pass, constants once, when the net is
     made; what a user then writes there stays.
@@ -99,12 +103,12 @@ class DummyData(Source):
     Errors: another number of shapes or fillers.
     """
 
-    data_filler = param()
-    shape = param()
-    num = param(not_negative)
-    channels = param(not_negative)
-    height = param(not_negative)
-    width = param(not_negative)
+    data_filler: tuple[caffe_pb2.FillerParameter, ...] = option()
+    shape: tuple[caffe_pb2.BlobShape, ...] = option()
+    num: tuple[int, ...] = option(not_negative)
+    channels: tuple[int, ...] = option(not_negative)
+    height: tuple[int, ...] = option(not_negative)
+    width: tuple[int, ...] = option(not_negative)
 
     def setup(self) -> None:
         fillers = list(self.data_filler) or [caffe_pb2.FillerParameter()]
@@ -127,6 +131,10 @@ class DummyData(Source):
     def forward(self) -> list[Tensor]:
         return [self._fill(k, shape) for k, shape in enumerate(self.top_shapes())]
 
+    def set_arrays(self, data: Array, labels: Array) -> None:
+        """Hand over the data, for types whose source is "arrays"."""
+        raise DataError("takes no arrays.")
+
     def made_once(self) -> dict[int, Tensor]:
         tops = enumerate(zip(self.fillers, self.top_shapes(), strict=True))
         return {k: self._fill(k, shape) for k, (f, shape) in tops if f.type == "constant"}
@@ -139,7 +147,7 @@ class DummyData(Source):
         return self.constants[k]
 
 
-@layer("MemoryData", bottoms=0, tops=2)
+@layer("MemoryData", bottoms=0, tops=2, source="arrays")
 class MemoryData(Source):
     """Batches from arrays that the caller hands over, in order, over and over.
 
@@ -152,10 +160,10 @@ class MemoryData(Source):
     sizes, or whose number of items is no multiple of batch_size.
     """
 
-    batch_size = param(positive, required=True)
-    channels = param(positive, required=True)
-    height = param(positive, required=True)
-    width = param(positive, required=True)
+    batch_size: int = option(positive, required=True)
+    channels: int = option(positive, required=True)
+    height: int = option(positive, required=True)
+    width: int = option(positive, required=True)
 
     def setup(self) -> None:
         self.transform = Transform(self.config.transform_param, training=self.training)
@@ -225,20 +233,20 @@ class MemoryData(Source):
         self.position = state.records_read
 
 
-@layer("Parameter", bottoms=0, tops=1)
+@layer("Parameter", bottoms=0, tops=1, source="parameters")
 class Parameter(Source):
     """A learned blob as a top, for other layers to compute with.
 
     Top: `shape`. Blob: the same, zeros at first. Message: parameter_param.
     """
 
-    shape = param()
+    shape: caffe_pb2.BlobShape = option()
 
     def top_shapes(self) -> list[Shape]:
         return [tuple(self.shape.dim)]
 
     def blob_specs(self) -> Iterable[BlobSpec]:
-        yield BlobSpec(tuple(self.shape.dim), caffe_pb2.FillerParameter())
+        yield BlobSpec(tuple(self.shape.dim), caffe_pb2.FillerParameter(), "value")
 
     def forward(self) -> list[Tensor]:
         return self.blobs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moka.graph import Node
-from moka.layers.base import Layer, shape_text
+from moka.layers.base import Layer
+from moka.layers.shapes import shape_text
 from moka.net.memory import MemoryUse, data_bytes
 from moka.schema import format_text
 from moka.schema.caffe_pb2 import NetParameter

@@ -31,7 +31,6 @@ from moka.graph import (
     share,
 )
 from moka.layers import REGISTRY
-from moka.layers.activation import ReLU
 from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.net import log_lines
@@ -189,15 +188,15 @@ class Net(nn.Module):
                 )
             for i, k in blob.users:
                 if owner.requires_grad and not self.marks[i].params[k]:
-                    self.layers[i].freeze(k)
+                    self.layers[i].detach_weight(k)
 
-    def _watch_in_place_chains(self) -> dict[int, list[tuple[str, ReLU]]]:
+    def _watch_in_place_chains(self) -> dict[int, list[tuple[str, Layer]]]:
         """For the last in-place layer on a blob, those before it that need to see its result."""
-        watchers: dict[int, list[tuple[str, ReLU]]] = {}
+        watchers: dict[int, list[tuple[str, Layer]]] = {}
         for i, last in in_place_tails(self.graph.nodes).items():
             layer = self.layers[i]
-            if isinstance(layer, ReLU):
-                layer.others_follow = True
+            if layer.entry.gradient_of_final_blob:
+                layer.expect_final_blob()
                 watchers.setdefault(last, []).append((self.graph.nodes[i].tops[0], layer))
         return watchers
 
@@ -341,7 +340,7 @@ class Net(nn.Module):
         """Whether all tops of a source are given; some of them only is an error."""
         node = self.graph.nodes[index]
         missing = [top for top in node.tops if top not in inputs]
-        if missing and (len(missing) < len(node.tops) or node.type == "Input"):
+        if missing and (len(missing) < len(node.tops) or node.entry.source == "caller"):
             raise NetError(
                 f"no data given for {', '.join(missing)}.",
                 file=self.graph.file,
@@ -368,8 +367,8 @@ class Net(nn.Module):
                 file=error.file or self.graph.file, layer=node.name, layer_type=node.type
             ) from None
         made = (tops,) if isinstance(tops, Tensor) else tops
-        for name, relu in self._watchers.get(index, ()):
-            relu.see_blob(made[self.graph.nodes[index].tops.index(name)].detach())
+        for name, layer in self._watchers.get(index, ()):
+            layer.see_final_blob(made[self.graph.nodes[index].tops.index(name)].detach())
         if not bottoms:  # data comes from the host
             return [t.to(self.device, non_blocking=True) for t in made]
         return made

@@ -96,7 +96,7 @@ def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> Non
         )
     if len(set(databases)) < len(databases):
         raise UsageError("each blob needs a dataset of its own; one is named twice.")
-    known = dict.fromkeys(t for n in net.graph.nodes if n.type != "Split" for t in n.tops)
+    known = dict.fromkeys(t for n in net.graph.nodes if not n.entry.is_plumbing for t in n.tops)
     for name in blobs:
         if name not in known:
             raise NetError(

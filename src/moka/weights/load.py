@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from moka.blob import Blob
 from moka.errors import WeightsError
 from moka.hdf5 import is_hdf5
-from moka.layers.base import shape_text
+from moka.layers.shapes import shape_text
 from moka.net import Net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import fits

@@ -153,7 +153,9 @@ def _without_data(
     made = caffe_pb2.NetParameter()
     made.CopyFrom(param)
     for layer in made.layer:
-        makes_data = not layer.bottom and layer.top and layer.type != "Parameter"
+        entry = REGISTRY.get(layer.type)
+        learned = entry is not None and entry.source == "parameters"
+        makes_data = not layer.bottom and layer.top and not learned
         if makes_data and all(top in batch for top in layer.top):
             given = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top)
             given.include.extend(layer.include)
