@@ -7,6 +7,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.moka-installed
 DIGITS = examples/digits
 DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
+PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
 .PHONY: install digits test lint format bench docs models proto clean
@@ -54,11 +55,16 @@ models: $(INSTALLED)
 	$(BIN)/python -m moka.models
 
 # The compiled schema: made with an old compiler, so that it works with every protobuf from 4.25 on.
+# Its messages live in a descriptor pool of their own, since the pool that all modules share takes
+# one caffe.proto only, and many programs bring their own caffe_pb2. Pickles name pycaffe's module.
 proto:
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/pip install -q grpcio-tools==1.62.3 setuptools
 	.venv-proto/bin/python -m grpc_tools.protoc -I src/moka/schema --python_out=src/moka/schema \
 		--pyi_out=src/moka/schema src/moka/schema/caffe.proto
+	sed -i.bak -e "s/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/" \
+		-e "s/'caffe_pb2', _globals/'caffe.proto.caffe_pb2', _globals/" $(PB2)
+	rm $(PB2).bak
 	rm -rf .venv-proto
 
 clean:

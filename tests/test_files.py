@@ -8,7 +8,55 @@ from typing import BinaryIO
 
 import pytest
 
-from moka.files import check_writable, write_atomically
+from moka.files import (
+    check_writable,
+    decode_text,
+    local_path,
+    read_bytes,
+    read_text_file,
+    write_atomically,
+)
+
+TEXT = "é.jpg 1\r\nb.jpg 2\n"
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"],
+)
+def test_text_in_any_encoding_of_unicode(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.txt").write_bytes(TEXT.encode(encoding))
+    assert read_text_file(tmp_path / "list.txt") == TEXT
+
+
+def test_big_endian_with_a_mark() -> None:
+    assert decode_text(b"\xfe\xff" + TEXT.encode("utf-16-be")) == TEXT
+
+
+def test_other_bytes_come_back_by_fsencode() -> None:
+    data = b"caf\xe9.jpg 1\n"
+    assert os.fsencode(decode_text(data)) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"a\0b c", bytes(64), b"\0\0\1\0\0\0\2\0" * 9])
+def test_null_characters_alone_are_no_utf16(data: bytes) -> None:
+    assert os.fsencode(decode_text(data)) == data
+
+
+def test_a_path_with_backslashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("img").mkdir()
+    Path("img/a.jpg").write_bytes(b"slashes")
+    assert local_path("img\\a.jpg") == "img/a.jpg"
+    assert read_bytes("img\\a.jpg") == b"slashes"
+    assert local_path("img\\gone.jpg") == "img\\gone.jpg"
+    Path("img\\a.jpg").write_bytes(b"backslash")  # a name like any other here
+    assert read_bytes("img\\a.jpg") == b"backslash"
+
+
+def test_a_null_character_in_a_name() -> None:
+    with pytest.raises(OSError, match="null character"):
+        read_bytes("a\0b")
 
 
 def test_a_new_file(tmp_path: Path) -> None:

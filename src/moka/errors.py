@@ -7,7 +7,6 @@ add the place once with `at`.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from typing import Self
@@ -88,10 +87,30 @@ class UsageError(MokaError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name` (ignoring case), or None if none is near."""
-    by_lower = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
+    """The known name that `name` is most likely a slip of (case does not count), or None.
+
+    One letter in four may be wrong, missing or too many, or one of the two begins with the other.
+    """
+    wanted = name.lower()
+    slips = {k: _edits(wanted, k.lower()) for k in known}
+    found = min(slips, key=slips.__getitem__, default=None)
+    allowed = max(1, len(wanted) // 4) if len(wanted) > 2 else 0
+    if found is not None and slips[found] <= allowed:
+        return found
+    longer = (k for k in slips if min(len(k), len(wanted)) >= 4)
+    return next(
+        (k for k in longer if wanted.startswith(k.lower()) or k.lower().startswith(wanted)), None
+    )
+
+
+def _edits(a: str, b: str) -> int:
+    """How many letters to change, leave out or put in until `a` is `b`."""
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        above, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (letter != other))
+    return row[-1]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -1,8 +1,10 @@
-"""Files that are either complete or not there."""
+"""Files: read as any system wrote them, and written so that they are complete or not there."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -10,6 +12,83 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from moka.byte_text import has_other_bytes, to_bytes
+
+# A file in UTF-32 begins with the mark of UTF-16 as well, so the longer marks come first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    r"""The name of a file on this system, for a name that may come from Windows.
+
+    Returns:
+        `path` as it is (bytes of another encoding than UTF-8 as Python's own names of files have
+        them), unless it does not exist and exists with slashes in place of its backslashes, as
+        img/a.jpg for img\a.jpg.
+    """
+    name = os.fspath(path)
+    if has_other_bytes(name):
+        name = os.fsdecode(to_bytes(name))
+    if os.sep == "/" and "\\" in name and not os.path.lexists(name):
+        with_slashes = name.replace("\\", "/")
+        if os.path.lexists(with_slashes):
+            return with_slashes
+    return name
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A file's bytes; its name may be written as on Windows (see `local_path`).
+
+    Raises:
+        OSError: the file cannot be read, or no file can have this name.
+    """
+    try:
+        return Path(local_path(path)).read_bytes()
+    except ValueError:  # not an OSError in Python
+        fact = "the name contains a null character"
+        raise OSError(errno.EINVAL, fact, os.fspath(path)) from None
+
+
+def read_text_file(path: str | os.PathLike[str]) -> str:
+    """A file's text, see `decode_text`. Raises OSError as `read_bytes` does."""
+    return decode_text(read_bytes(path))
+
+
+def decode_text(data: bytes) -> str:
+    """The text in a file's bytes, as editors of any system save it.
+
+    A byte order mark says whether the text is UTF-8, UTF-16 or UTF-32; it is left out. UTF-16 is
+    recognized without a mark too. Anything else is UTF-8; bytes that are not become surrogate
+    escapes, so `os.fsencode` gives them back. Line ends stay as they are.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            how = "surrogateescape" if encoding == "utf-8" else "replace"
+            return data[len(mark) :].decode(encoding, how)
+    text = _unmarked_utf16(data) if b"\0" in data else None
+    return data.decode("utf-8", "surrogateescape") if text is None else text
+
+
+def _unmarked_utf16(data: bytes) -> str | None:
+    """The text of UTF-16 without a byte order mark; None if the bytes are something else.
+
+    Blanks, digits, dots and line ends have a zero byte, always on the same side.
+    """
+    low, high = data[::2].count(0), data[1::2].count(0)
+    if max(low, high) < max(1, len(data) // 16) or min(low, high) * 4 > max(low, high):
+        return None
+    try:
+        text = data.decode("utf-16-be" if low > high else "utf-16-le")
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,3 +204,44 @@ def test_compiled_module_agrees_with_the_text() -> None:
     assert sorted(entries_of_text(text), key=str) == sorted(entries_of_descriptor(), key=str), (
         "caffe.proto has changed since caffe_pb2.py was made from it. Run `make proto`."
     )
+
+
+# --- beside a caffe_pb2 of the user's own
+
+
+@pytest.mark.parametrize("first", ["moka.schema.caffe_pb2", "caffe_pb2"])
+def test_another_caffe_pb2_in_the_same_process(tmp_path: Path, first: str) -> None:
+    """Converters bring a caffe_pb2 that protoc made of an older caffe.proto."""
+    generated = Path(caffe_pb2.__file__).read_text(encoding="utf-8")
+    theirs = generated.replace("_descriptor_pool.DescriptorPool()", "_descriptor_pool.Default()")
+    assert theirs != generated
+    (tmp_path / "caffe_pb2.py").write_text(theirs, encoding="utf-8")
+    program = f"""
+import importlib
+importlib.import_module({first!r})
+import caffe_pb2
+from moka.schema import caffe_pb2 as ours
+mine, other = ours.NetParameter(name="n"), caffe_pb2.NetParameter(name="n")
+assert type(mine) is not type(other)
+assert mine.SerializeToString() == other.SerializeToString()
+print("both")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "both\n", ran.stderr
+
+
+def test_messages_are_pickled_and_copied() -> None:
+    net = caffe_pb2.NetParameter(name="n")
+    net.layer.add(name="a", loss_weight=[1.5])
+    for message in (net, net.layer[0], caffe_pb2.Datum(label=3)):
+        again = pickle.loads(pickle.dumps(message))
+        assert type(again) is type(message)
+        assert again == message
+        assert copy.deepcopy(message) == message
+    assert caffe_pb2.Datum.__module__ == "caffe.proto.caffe_pb2"

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from moka.errors import NetError
 from moka.schema import caffe_pb2
+from moka.schema.fields import is_repeated
 
 LAYER = ""  # LayerParameter itself, where an option may lie instead of in one of its messages
 
@@ -124,7 +125,7 @@ def field_value(message: Message, name: str, unset_is_none: bool = False) -> Any
     """A field as an option's value: enum names, tuples, None where unset without a default."""
     field = message.DESCRIPTOR.fields_by_name[name]
     value = getattr(message, name)
-    if field.is_repeated:
+    if is_repeated(field):
         return tuple(value)
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         return value

@@ -6,16 +6,15 @@ Errors name the file, the line, the column, the field, and the nearest field tha
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from moka.errors import SchemaError, did_you_mean
-from moka.files import write_atomically
-from moka.schema import caffe_pb2
+from moka.errors import SchemaError
+from moka.files import read_bytes, read_text_file, write_atomically
+from moka.schema.parse import PlacedError, parse_into
+from moka.schema.strings import with_bytes, with_text
 from moka.types import PathLike
 
 M = TypeVar("M", bound=Message)
@@ -29,41 +28,49 @@ def parse_text(text: str, message_type: type[M], file: PathLike = "(text)") -> M
     """
     message = message_type()
     try:
-        text_format.Parse(text, message)
-    except text_format.ParseError as error:
-        raise _text_error(error, message_type, file) from None
+        parse_into(text, message)
+    except PlacedError as error:
+        kind = message_type.DESCRIPTOR
+        raise SchemaError(
+            f"Failed to parse {kind.name} file: {os.fspath(file)}:{error.line}:{error.column}:"
+            f" Error parsing text-format {kind.full_name}: {error.fact}.",
+            advice=error.advice,
+        ) from None
     return message
 
 
 def read_text(path: PathLike, message_type: type[M]) -> M:
-    """Read a prototxt file. Raises SchemaError if it is missing or cannot be parsed."""
+    """Read a prototxt file of any Unicode encoding; names in it may be in any other.
+
+    Raises:
+        SchemaError: it is missing or cannot be parsed.
+    """
     try:
-        data = Path(path).read_bytes()
+        text = read_text_file(path)
     except OSError as error:
         raise cannot_open(path, error) from None
-    if b"\0" in data:
+    if "\0" in text:
         raise SchemaError(
             f"Failed to parse {message_type.DESCRIPTOR.name} file: {os.fspath(path)}: it is not"
             " text.",
             advice="A binary model is loaded as weights, its description is a .prototxt.",
         )
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")  # an old editor's comments
     return parse_text(text, message_type, path)
 
 
 def format_text(message: Message) -> str:
-    """The message as prototxt text, fields in the order of their numbers."""
-    return text_format.MessageToString(message, use_index_order=False)
+    """The message as prototxt text, fields in the order of their numbers.
+
+    Everything but ASCII is written as octal escapes, so the text holds the bytes of any name.
+    """
+    return text_format.MessageToString(with_bytes(message), use_index_order=False)
 
 
 def read_binary(path: PathLike, message_type: type[M]) -> M:
     """Read a binary message. Raises SchemaError if it is missing, truncated or something else."""
     message = message_type()
     try:
-        message.ParseFromString(Path(path).read_bytes())
+        message.ParseFromString(read_bytes(path))
     except OSError as error:
         raise cannot_open(path, error) from None
     except DecodeError:
@@ -73,12 +80,13 @@ def read_binary(path: PathLike, message_type: type[M]) -> M:
             file=path,
             advice="Compare its size or checksum with the original and fetch it again.",
         ) from None
+    with_text(message)
     return message
 
 
 def write_binary(path: PathLike, message: Message) -> None:
     """Write a binary message so that the file is complete or not there at all."""
-    data = message.SerializeToString()
+    data = with_bytes(message).SerializeToString()
     write_atomically(path, lambda file: file.write(data))
 
 
@@ -96,35 +104,3 @@ def cannot_open(path: PathLike, error: OSError) -> SchemaError:
             advice=f"(Relative names start at the current directory, {os.getcwd()}.)",
         )
     return SchemaError(f"{error.strerror}.", file=path)
-
-
-def _text_error(
-    error: text_format.ParseError, message_type: type[Message], file: PathLike
-) -> SchemaError:
-    line, column = error.GetLine(), error.GetColumn()
-    fact = re.sub(r"^\d+:\d+ : ", "", str(error)).strip().rstrip(".")
-    place = f"{os.fspath(file)}:{line}:{column}" if line is not None else os.fspath(file)
-    return SchemaError(
-        f"Failed to parse {message_type.DESCRIPTOR.name} file: {place}: Error parsing text-format"
-        f" {message_type.DESCRIPTOR.full_name}: {fact}.",
-        advice=_advice(fact, message_type),
-    )
-
-
-def _advice(fact: str, message_type: type[Message]) -> str | None:
-    """What to do about an unknown field or enum value, from the parser's own words."""
-    if found := re.search(r'Message type "([\w.]+)" has no field named "([^"]+)"', fact):
-        descriptor = caffe_pb2.DESCRIPTOR.pool.FindMessageTypeByName(found[1])
-        root = message_type.DESCRIPTOR
-        if descriptor != root and found[2] in root.fields_by_name:
-            return 'Is a "}" missing above it?'
-        for other in (caffe_pb2.NetParameter, caffe_pb2.SolverParameter):
-            theirs = other.DESCRIPTOR
-            if descriptor == root != theirs and found[2] in theirs.fields_by_name:
-                return f"It is a field of {theirs.name}: is this the right file?"
-        return did_you_mean(found[2], [f.name for f in descriptor.fields])
-    if found := re.search(r'Enum type "([\w.]+)" has no value named ([\w."]+)', fact):
-        enum = caffe_pb2.DESCRIPTOR.pool.FindEnumTypeByName(found[1])
-        names = [v.name for v in enum.values]
-        return did_you_mean(found[2].strip('"'), names) or f"Known: {', '.join(names)}."
-    return None

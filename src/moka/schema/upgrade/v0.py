@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from moka.errors import SchemaError, did_you_mean
 from moka.schema import caffe_pb2
+from moka.schema.fields import is_repeated
 from moka.schema.upgrade.step import Step
 
 _V1 = caffe_pb2.V1LayerParameter
@@ -170,7 +171,7 @@ def _move(field: FieldDescriptor, old: Message, new: Message) -> None:
     value, name = getattr(old, field.name), _NEW_NAMES.get(field.name, field.name)
     if field.message_type is not None:
         getattr(new, name).CopyFrom(value)
-    elif new.DESCRIPTOR.fields_by_name[name].is_repeated:
+    elif is_repeated(new.DESCRIPTOR.fields_by_name[name]):
         getattr(new, name).append(value)
     else:
         setattr(new, name, value)

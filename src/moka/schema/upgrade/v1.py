@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from moka.errors import SchemaError
 from moka.schema import caffe_pb2
+from moka.schema.fields import is_repeated
 from moka.schema.upgrade.step import Step
 
 TYPES = {
@@ -100,7 +101,7 @@ def _layer(old: caffe_pb2.V1LayerParameter) -> caffe_pb2.LayerParameter:
             new.type = TYPES[caffe_pb2.V1LayerParameter.LayerType.Name(old.type)]
         elif field.name in _PARAM_LISTS:
             _spread(value, new, _PARAM_LISTS[field.name])
-        elif field.is_repeated:
+        elif is_repeated(field):
             getattr(new, field.name).extend(value)
         elif field.message_type is not None:
             getattr(new, field.name).CopyFrom(value)

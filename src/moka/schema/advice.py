@@ -1,0 +1,127 @@
+"""What to say about a prototxt's text that fits no field: the fact, and what to write instead."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from moka.errors import did_you_mean, nearest
+from moka.schema import caffe_pb2
+from moka.schema.fields import descriptor_of, enum_of
+from moka.schema.tokens import TextError, Token, shown
+from moka.schema.upgrade.v1 import TYPES as TODAYS_TYPES
+
+_V1_NAMES = {today: old for old, today in TODAYS_TYPES.items()}
+
+
+def unknown_field(token: Token, descriptor: Descriptor, root: Descriptor) -> TextError:
+    """The error for a field that a message does not have; `root` is the type of the whole text."""
+    return TextError(
+        f'Message type "{descriptor.full_name}" has no field named "{token.text}"',
+        token.start,
+        _about_field(token.text, descriptor, root),
+    )
+
+
+def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | None:
+    if descriptor != root and name in root.fields_by_name:
+        return 'Is a "}" missing above it?'
+    for other in (caffe_pb2.NetParameter, caffe_pb2.SolverParameter):
+        theirs = descriptor_of(other)
+        if descriptor == root != theirs and name in theirs.fields_by_name:
+            return f"It is a field of {theirs.name}: is this the right file?"
+    if found := did_you_mean(name, _names(descriptor)):
+        return found
+    members = [f for f in descriptor.fields if f.message_type and name in _names(f.message_type)]
+    if 0 < len(members) <= 3:
+        return f"Write it inside {' or '.join(f'{f.name} {{ }}' for f in members)}."
+    if name in descriptor_of(caffe_pb2.LayerParameter).fields_by_name:
+        return "It is a field of the layer itself: close the message around it first."
+    return None
+
+
+def _names(descriptor: Descriptor) -> list[str]:
+    return [f.name for f in descriptor.fields]
+
+
+def unknown_value(token: Token, field: FieldDescriptor) -> TextError:
+    """The error for a name that an enum does not have."""
+    known = [value.name for value in enum_of(field).values]
+    if today := _todays_form(token.text, field):
+        what_to_do = today
+    elif found := nearest(token.text, known):
+        what_to_do = f'Did you mean "{found}"? Write {field.name}: {found}.'
+    else:
+        what_to_do = f"Known: {', '.join(known)}."
+    return TextError(
+        f'Enum type "{enum_of(field).full_name}" has no value named {token.text}',
+        token.start,
+        what_to_do,
+    )
+
+
+def unknown_number(number: int, token: Token, field: FieldDescriptor) -> TextError:
+    """The error for a number that no value of an enum has."""
+    known = ", ".join(f"{v.name} = {v.number}" for v in enum_of(field).values)
+    return TextError(
+        f'Enum type "{enum_of(field).full_name}" has no value with number {number}',
+        token.start,
+        f"Known: {known}.",
+    )
+
+
+def no_enum(token: Token, field: FieldDescriptor) -> TextError:
+    """The error for something else where the name of an enum's value belongs."""
+    if token.kind != "string":
+        known = ", ".join(value.name for value in enum_of(field).values)
+        return TextError(
+            f"Expected a name for {field.name}, got: {shown(token)}",
+            token.start,
+            f"Known: {known}.",
+        )
+    unquoted = Token("word", token.text[1:-1], token.start)
+    if today := _todays_form(unquoted.text, field):
+        return TextError(
+            f"The type of layers {{ }} is the name of an enum, not a string: {shown(token)}",
+            token.start,
+            today,
+        )
+    if unquoted.text not in enum_of(field).values_by_name:
+        return unknown_value(unquoted, field)
+    return TextError(
+        f"Enum names take no quotes, found {shown(token)}",
+        token.start,
+        f"Write {field.name}: {unquoted.text}.",
+    )
+
+
+def _todays_form(text: str, field: FieldDescriptor) -> str | None:
+    """What to write for a type of today's `layer` inside a `layers`."""
+    if field.full_name != "caffe.V1LayerParameter.type":
+        return None
+    today = nearest(text, TODAYS_TYPES.values()) if text not in _V1_NAMES else text
+    if not today:
+        return f'Write layer {{ type: "{text}" ... }}: layers is the form of 2014.'
+    return f'Write layers {{ type: {_V1_NAMES[today]} ... }} or layer {{ type: "{today}" ... }}.'
+
+
+def no_string(token: Token, field: FieldDescriptor) -> TextError:
+    """The error for something without quotes where a string belongs."""
+    if token.kind not in ("word", "number"):
+        return TextError(f"Expected string, got: {shown(token)}", token.start)
+    text = token.text
+    if field.full_name == "caffe.LayerParameter.type":
+        text = TODAYS_TYPES.get(text) or nearest(text, TODAYS_TYPES.values()) or text
+    return TextError(
+        f"Expected string, got: {shown(token)}",
+        token.start,
+        f'Strings take quotes: write {field.name}: "{text}".',
+    )
+
+
+def no_bool(token: Token, field: FieldDescriptor) -> TextError:
+    """The error for something else than true or false."""
+    return TextError(
+        f"Invalid value for boolean field {field.name}: {shown(token)}",
+        token.start,
+        f"Write {field.name}: true or {field.name}: false.",
+    )

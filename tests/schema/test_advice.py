@@ -1,0 +1,57 @@
+"""A text that fits no field is answered with what to write."""
+
+from __future__ import annotations
+
+import pytest
+
+from moka.errors import SchemaError
+from moka.schema import caffe_pb2, parse_text
+
+
+def answer(text: str) -> str:
+    with pytest.raises(SchemaError) as caught:
+        parse_text(text, caffe_pb2.NetParameter)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "what_to_write"),
+    [
+        (
+            'layer { pooling_param { pool: "MAX" } }',
+            'Enum names take no quotes, found "MAX". Write pool: MAX.',
+        ),
+        ("layer { pooling_param { pool: 'ave' } }", 'Did you mean "AVE"? Write pool: AVE.'),
+        ('layer { phase: "TRAIN" }', "Write phase: TRAIN."),
+        ('layer { data_param { backend: "LMDB" } }', "Write backend: LMDB."),
+        ("layer { type: RELU }", 'Strings take quotes: write type: "ReLU".'),
+        ("layer { type: Convolution }", 'Strings take quotes: write type: "Convolution".'),
+        ("layer { name: conv1 }", 'Strings take quotes: write name: "conv1".'),
+        (
+            'layers { type: "Convolution" }',
+            'Write layers { type: CONVOLUTION ... } or layer { type: "Convolution" ... }.',
+        ),
+        (
+            "layers { type: Convolution }",
+            'Write layers { type: CONVOLUTION ... } or layer { type: "Convolution" ... }.',
+        ),
+        ('layers { type: "Permute" }', 'Write layer { type: "Permute" ... }'),
+        ("layers { type: RELUU }", "Write layers { type: RELU ... }"),
+    ],
+)
+def test_enums_and_strings(text: str, what_to_write: str) -> None:
+    assert what_to_write in answer(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("layer { convolution_params { } }", 'Did you mean "convolution_param"?'),
+        ("layer { kernel_size: 3 }", "Write it inside convolution_param { } or pooling_param { }."),
+        ("layer { convolution_param { bottom: 'x' } }", "It is a field of the layer itself"),
+        ("layer { zzzzzz: 3 }", ""),
+        ("layer { slicer_unit_param { } }", ""),
+    ],
+)
+def test_fields(text: str, advice: str) -> None:
+    assert answer(text).split('field named "')[1].partition('". ')[2].startswith(advice)
