@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer, not_negative, param, positive
+from moka.layers.base import Layer
+from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
 from moka.types import Shape
 
@@ -83,17 +84,17 @@ def grid_boxes(
 class _Priors(Layer):
     """What PriorBox and PriorBoxClustered share: variances, the image's size, steps, clipping."""
 
-    clip = param()
-    variance = param(positive)
-    img_size = param(positive)
-    img_h = param(positive)
-    img_w = param(positive)
-    step = param(not_negative)
-    step_h = param(not_negative)
-    step_w = param(not_negative)
-    offset = param()
-    offset_h = param()
-    offset_w = param()
+    clip: bool = option()
+    variance: tuple[float, ...] = option(positive)
+    img_size: int | None = option(positive)
+    img_h: int | None = option(positive)
+    img_w: int | None = option(positive)
+    step: float | None = option(not_negative)
+    step_h: float | None = option(not_negative)
+    step_w: float | None = option(not_negative)
+    offset: float = option()
+    offset_h: tuple[float, ...] = option()
+    offset_w: tuple[float, ...] = option()
 
     def setup(self, x: Shape, image: Shape) -> None:
         if len(self.variance) not in (0, 1, 4):
@@ -144,7 +145,7 @@ class _Priors(Layer):
         return torch.stack([boxes, variances.expand_as(boxes)]).reshape(1, 2, -1)
 
 
-@layer("PriorBox", bottoms=2, tops=1, fixed_bottoms=(0, 1))
+@layer("PriorBox", bottoms=2, tops=1, fork="SSD", differentiable=False)
 class PriorBox(_Priors):
     """SSD's prior boxes: for each cell of a feature map boxes of several sizes and shapes.
 
@@ -167,13 +168,13 @@ class PriorBox(_Priors):
     0 or less; 2, 3 or more than 4 variances. Liu et al., 2016 (SSD).
     """
 
-    min_size = param(positive)
-    max_size = param(positive)
-    aspect_ratio = param(positive)
-    flip = param()
-    fractional_sizes = param()
-    width = param()
-    height = param()
+    min_size: tuple[float, ...] = option(positive)
+    max_size: tuple[float, ...] = option(positive)
+    aspect_ratio: tuple[float, ...] = option(positive)
+    flip: bool = option()
+    fractional_sizes: bool = option()
+    width: tuple[float, ...] = option()
+    height: tuple[float, ...] = option()
 
     def sizes_of_a_cell(self) -> list[Size]:
         small, large = self.min_size, self.max_size
@@ -195,7 +196,12 @@ class PriorBox(_Priors):
 
 
 @layer(
-    "PriorBoxClustered", bottoms=2, tops=1, message="prior_box_param", fixed_bottoms=(0, 1)
+    "PriorBoxClustered",
+    bottoms=2,
+    tops=1,
+    message="prior_box_param",
+    fork="OpenVINO",
+    differentiable=False,
 )
 class PriorBoxClustered(_Priors):
     """Prior boxes of given widths and heights (found by clustering the boxes of a data set).
@@ -206,13 +212,13 @@ class PriorBoxClustered(_Priors):
     Errors: no width, or not as many heights as widths; fields that belong to PriorBox.
     """
 
-    width = param(positive)
-    height = param(positive)
-    min_size = param()
-    max_size = param()
-    aspect_ratio = param()
-    flip = param(unset_is_none=True)
-    fractional_sizes = param()
+    width: tuple[float, ...] = option(positive)
+    height: tuple[float, ...] = option(positive)
+    min_size: tuple[float, ...] = option()
+    max_size: tuple[float, ...] = option()
+    aspect_ratio: tuple[float, ...] = option()
+    flip: bool = option()
+    fractional_sizes: bool = option()
 
     def sizes_of_a_cell(self) -> list[Size]:
         if self.min_size or self.max_size or self.aspect_ratio:
