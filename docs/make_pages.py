@@ -74,10 +74,10 @@ def joined(lines: list[str]) -> str:
 
 
 def families() -> dict[str, list[Entry]]:
-    """The entries by the first sentence of the file that their class is in."""
+    """The entries by the first sentence of the file or folder that their class is in."""
     found: dict[str, list[Entry]] = {}
     for entry in all_entries():
-        module = sys.modules[entry.make.__module__]
+        module = sys.modules[".".join(entry.make.__module__.split(".")[:3])]  # moka.layers.family
         heading = re.split(r"[.:]\s", (module.__doc__ or "").replace("\n", " "))[0].strip(". ")
         found.setdefault(heading, []).append(entry)
     return dict(sorted(found.items()))

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
 from moka.errors import DataError
 from moka.layers.labels import class_labels, indices
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker
 
 
 def test_labels_are_truncated() -> None:
@@ -41,3 +46,10 @@ def test_indices() -> None:
     for wrong in (-1, 2):
         with pytest.raises(DataError, match=rf"index {wrong} is outside of the 2 rows \(0 to 1\)"):
             indices(torch.tensor([0.0, wrong]), 2, of="rows", advice="Look.")
+
+
+@pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "HingeLoss", "MultinomialLogisticLoss"])
+def test_a_label_out_of_range_is_an_error_of_the_data(make_layer: LayerMaker, kind: str) -> None:
+    layer = make_layer(f'type: "{kind}"', (2, 3), (2,))
+    with pytest.raises(DataError, match="label 3 is outside of the 3 classes"):
+        layer(torch.zeros(2, 3), torch.tensor([0.0, 3.0]))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor
 
-from moka.errors import DataError
+from moka.errors import DataError, NetError
+from moka.layers.shapes import require_axes, shape_text, sizes_around
+from moka.types import Shape
 
 
 def indices(values: Tensor, size: int, *, of: str, advice: str) -> Tensor:
@@ -48,6 +52,28 @@ def class_labels(
         "Check the labels of the data, or num_output of the layer that makes the scores.",
     )
     return index, counted
+
+
+def check_label_count(scores: Shape, labels: Shape, axis: int) -> None:
+    """Raises NetError unless there is one label for each position of the scores."""
+    outer, _, inner = sizes_around(scores, axis)
+    wanted = outer * inner
+    if prod(labels) != wanted:
+        raise NetError(
+            f"Number of labels must match number of predictions: scores of shape"
+            f" {shape_text(scores)} with classes along axis {axis} need {wanted} labels, got shape"
+            f" {shape_text(labels)}."
+        )
+
+
+def check_one_label_an_item(x: Shape, labels: Shape) -> None:
+    """Raises NetError unless there is one label for each item of x (N, ...)."""
+    require_axes(1, x)
+    if prod(labels) != x[0]:
+        raise NetError(
+            f"The data and label should have the same first dimension: {x[0]} items, labels of"
+            f" shape {shape_text(labels)}."
+        )
 
 
 def _check_range(index: Tensor, size: int, fault: str, advice: str) -> None:

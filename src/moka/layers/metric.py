@@ -9,8 +9,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.labels import class_labels
-from moka.layers.loss import check_label_count
+from moka.layers.labels import check_label_count, class_labels
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, canonical_axis, require_axes, sizes_around

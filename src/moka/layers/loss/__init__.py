@@ -1,0 +1,1 @@
+"""Layers that say how wrong a prediction is: the scalar that training makes small."""

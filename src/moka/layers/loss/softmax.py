@@ -1,0 +1,152 @@
+"""The loss of classification: softmax and negative log likelihood in one stable step."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from moka.errors import NetError
+from moka.layers.labels import check_label_count, class_labels
+from moka.layers.loss.log_likelihood import floored
+from moka.layers.loss.normalization import NormalizedLoss
+from moka.layers.options import Check, not_negative, option
+from moka.layers.registry import layer
+from moka.layers.shapes import canonical_axis, sizes_around
+from moka.types import Shape
+
+SMALLEST = torch.finfo(torch.float32).tiny
+fraction = Check(lambda v: 0 <= v < 1, "in [0, 1)")
+
+
+class _SoftmaxNLL(Function):
+    """Sum of -log softmax(x)[label], with a gradient written by hand.
+
+    BVLC Caffe takes the logarithm of at least the smallest float, but its gradient, p - onehot,
+    knows no such floor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, counted: Tensor | None) -> Tensor:
+        p = torch.softmax(x, 1)
+        nll = -p.gather(1, index).clamp_min(SMALLEST).log()
+        if counted is not None:
+            nll = nll.where(counted, 0)
+        ctx.save_for_backward(p, index, counted)
+        return nll.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        p, index, counted = ctx.saved_tensors
+        dx = p.scatter_add(1, index, p.new_full((), -1.0).expand_as(index))
+        return grad * (dx if counted is None else dx.where(counted, 0)), None, None
+
+
+def softmax_nll(x: Tensor, index: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Sum over positions of -log of the softmax probability of the label, a scalar.
+
+    Probabilities are floored at the smallest normal float.
+
+    Args:
+        x: scores (outer, classes, inner).
+        index: labels (outer, 1, inner), int64.
+        counted: mask of index's shape, False where a position does not count; None: all count.
+    """
+    return _SoftmaxNLL.apply(x, index, counted)  # type: ignore[no-untyped-call]
+
+
+def weighted_softmax_nll(
+    x: Tensor, index: Tensor, counted: Tensor | None, weights: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Sum over positions of -sum_c q[c] log p[c], p the softmax of x, floored as in `softmax_nll`.
+
+    q[c] = weights[c] (smoothing / classes + (1 - smoothing) [c is the label]).
+
+    Args:
+        x, index, counted: as in `softmax_nll`.
+        weights: one for each class.
+        smoothing: from 0 to less than 1.
+
+    Returns:
+        the sum; the sum of the weights of the labels that count.
+    """
+    nll = -floored(torch.log_softmax(x, 1), log(SMALLEST))
+    of_labels = weights[index]
+    loss = (1 - smoothing) * of_labels * nll.gather(1, index)
+    if smoothing:
+        loss = loss + smoothing * (nll * weights[:, None]).mean(1, keepdim=True)
+    if counted is not None:
+        loss, of_labels = loss * counted, of_labels * counted
+    return loss.sum(), of_labels.sum()
+
+
+@layer(
+    "SoftmaxWithLoss",
+    bottoms=2,
+    tops=(1, 2),
+    message="softmax_param",
+    is_loss=True,
+    fixed_bottoms=(1,),
+)
+class SoftmaxWithLoss(NormalizedLoss):
+    """Multinomial logistic loss of a softmax: -log p[label], summed and divided.
+
+    Bottoms: scores (outer..., C, inner...) with C classes along `axis`, any real numbers; labels,
+    outer * inner whole numbers in [0, C). Tops: the loss, a scalar; optionally the probabilities,
+    shaped like the scores, without a gradient. The labels take no gradient.
+    Messages: softmax_param (`engine` changes nothing here), loss_param. The divisor is, by
+    normalization: VALID (default) the labels that are not ignore_label, FULL all, BATCH_SIZE the
+    product of the axes before `axis`, NONE 1; `normalize: false` means BATCH_SIZE unless
+    normalization is given.
+
+    Beyond Caffe, both as in PyTorch's cross_entropy: `class_weight`, one factor >= 0 for each
+    class; VALID then divides by the sum of the factors of the labels that count.
+    `label_smoothing` s in [0, 1): the target is 1 - s for the label plus s / C for every class.
+
+    Errors: as many labels as scores / C are wanted; a label outside of [0, C); not C weights.
+    """
+
+    weights_of_classes: Tensor
+
+    axis: int = option()
+    engine: str = option()
+    class_weight: tuple[float, ...] = option(not_negative, of="loss_param")
+    label_smoothing: float = option(fraction, of="loss_param")
+
+    def setup(self, x: Shape, label: Shape) -> None:
+        self.is_plain = not self.class_weight and not self.label_smoothing
+        weights = torch.tensor(self.class_weight or [1.0] * x[canonical_axis(self.axis, x)])
+        self.register_buffer("weights_of_classes", weights, persistent=False)
+
+    def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
+        check_label_count(x, label, self.axis)
+        classes = x[canonical_axis(self.axis, x)]
+        if self.class_weight and len(self.class_weight) != classes:
+            raise NetError(
+                f"class_weight must be given once for each of {classes} classes, got"
+                f" {len(self.class_weight)}."
+            )
+        return [(), x][: self.top_count]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
+        outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
+        index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
+        divide_by = self.divisor(outer, inner, counted)
+        scores = x.reshape(outer, classes, inner)
+        if self.is_plain:
+            loss = softmax_nll(scores, index, counted)
+        else:
+            loss, weight = weighted_softmax_nll(
+                scores, index, counted, self.weights_of_classes, self.label_smoothing
+            )
+            if self.normalization_mode == "VALID":
+                divide_by = weight.where(weight > 0, 1.0)
+        loss = loss / divide_by
+        if self.top_count < 2:
+            return loss
+        return [loss, torch.softmax(x.detach(), self.axis)]

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+from moka.types import Array
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Shape
+
+
+@pytest.mark.parametrize(("a", "b"), [((3, 4), (3, 4)), ((2, 2, 3), (2, 6)), ((2, 1), (2,))])
+def test_euclidean(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    a: Shape,
+    b: Shape,
+) -> None:
+    layer = make_layer('type: "EuclideanLoss"', a, b)
+    left, right = spread(*a), spread(*b)
+    (loss,) = run(layer, left, right)
+    squares = [(p - q) ** 2 for p, q in zip(left.flat, right.flat, strict=True)]
+    assert loss == pytest.approx(sum(squares) / (2 * a[0]), rel=1e-12)  # double precision
+    check_gradient(layer, left, right)
+
+
+def contrast(a: Array, b: Array, similar: Array, margin: float, *, legacy: bool) -> float:
+    total = 0.0
+    for x, y, s in zip(a, b, similar, strict=True):
+        squared = sum((float(p) - float(q)) ** 2 for p, q in zip(x.flat, y.flat, strict=True))
+        if s:
+            total += squared
+        elif legacy:
+            total += max(margin - squared, 0.0)
+        else:
+            total += max(margin - squared**0.5, 0.0) ** 2
+    return total / (2 * len(a))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1, 1)])
+@pytest.mark.parametrize(
+    ("fields", "margin", "legacy"),
+    [
+        ("", 1.0, False),
+        ("margin: 4", 4.0, False),
+        ("legacy_version: true", 1.0, True),
+        ("margin: 4 legacy_version: true", 4.0, True),
+    ],
+)
+def test_contrastive(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    fields: str,
+    margin: float,
+    legacy: bool,
+    shape: Shape,
+) -> None:
+    text = f'type: "ContrastiveLoss" contrastive_loss_param {{ {fields} }}'
+    layer = make_layer(text, shape, shape, (4,))
+    similar = np.array([1, 0, 0, 0])
+    a = spread(*shape)
+    b = a + np.array([0.3, 0.2, 0.9, 8.0]).reshape(4, *(1,) * (len(shape) - 1))
+    (loss,) = run(layer, a, b, similar)
+    wanted = contrast(a, b, similar, margin, legacy=legacy)
+    assert loss == pytest.approx(wanted, rel=1e-12)  # double precision
+    tensors = [torch.from_numpy(v).requires_grad_() for v in (a, b)]
+    layer(*tensors, torch.from_numpy(similar)).backward()
+    for n in range(4):
+        apart = (a - b)[n].ravel()
+        d = (apart**2).sum() ** 0.5
+        if similar[n]:
+            slope = 1.0
+        elif legacy:
+            slope = -1.0 if margin > d * d else 0.0
+        else:
+            slope = -max(margin - d, 0.0) / (d + 1e-4)  # Caffe's guard
+        for sign, tensor in zip((1, -1), tensors, strict=True):
+            assert tensor.grad is not None
+            got = tensor.grad[n].flatten()
+            np.testing.assert_allclose(got, sign * slope * apart / 4, rtol=1e-11, atol=1e-13)
+
+
+def test_equal_items_that_should_differ_get_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "ContrastiveLoss"', (1, 2), (1, 2), (1,))
+    a = torch.ones(1, 2, requires_grad=True)
+    loss = layer(a, torch.ones(1, 2), torch.zeros(1))
+    loss.backward()
+    assert loss.item() == 0.5
+    assert a.grad is not None
+    assert a.grad.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "message"),
+    [
+        ('type: "EuclideanLoss"', [(2, 3), (3, 2)], "must have the same dimension"),
+        ('type: "EuclideanLoss"', [(2, 3), (2, 2)], "must have the same dimension"),
+        ('type: "ContrastiveLoss"', [(2, 3), (2, 4), (2,)], r"takes two blobs \(N, C\), got"),
+        ('type: "ContrastiveLoss"', [(2, 3, 2), (2, 3, 2), (2,)], "takes two blobs"),
+        ('type: "ContrastiveLoss"', [(2, 3), (2, 3), (3,)], "one similarity for each of 2 pairs"),
+        ('type: "EuclideanLoss"', [(), ()], r"at least 1 axis, got shape \(\)"),
+        ('type: "ContrastiveLoss"', [(), (), ()], "at least 1 axis"),
+    ],
+)
+def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(text, *shapes)

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from itertools import product
+from math import exp, log
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+from moka.types import Array
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Shape
+
+
+def softmax_loss(scores: Array, labels: Array, ignored: int | None, mode: str) -> float:
+    """Scores (outer, classes, inner), labels (outer, inner)."""
+    outer, _, inner = scores.shape
+    total, valid = 0.0, 0
+    for n, p in product(range(outer), range(inner)):
+        label = int(labels[n, p])
+        if label == ignored:
+            continue
+        valid += 1
+        line = scores[n, :, p]
+        total += log(sum(exp(float(v)) for v in line)) - line[label]
+    parts = {"FULL": outer * inner, "VALID": valid, "BATCH_SIZE": outer, "NONE": 1}
+    return total / max(parts[mode], 1)
+
+
+@pytest.mark.parametrize("ignored", [None, 1, 255])
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ("", "VALID"),
+        ("normalization: FULL", "FULL"),
+        ("normalization: VALID", "VALID"),
+        ("normalization: BATCH_SIZE", "BATCH_SIZE"),
+        ("normalization: NONE", "NONE"),
+        ("normalize: false", "BATCH_SIZE"),
+        ("normalize: true", "VALID"),
+        ("normalize: false normalization: FULL", "FULL"),
+    ],
+)
+def test_softmax_with_loss(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    mode: str,
+    ignored: int | None,
+) -> None:
+    more = "" if ignored is None else f"ignore_label: {ignored}"
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ {fields} {more} }}', (3, 4, 2), (3, 2)
+    )
+    scores, labels = spread(3, 4, 2), np.array([[0, 1], [3, 1], [2, 0]])
+    if ignored == 255:
+        labels[0, 0] = 255
+    (loss,) = run(layer, scores, labels)
+    # Both in double precision.
+    assert loss == pytest.approx(softmax_loss(scores, labels, ignored, mode), rel=1e-12)
+    check_gradient(layer, scores, labels)
+
+
+@pytest.mark.parametrize(
+    ("axis", "scores", "labels", "view"),
+    [
+        (1, (3, 4), (3,), (3, 4, 1)),
+        (1, (3, 4), (3, 1, 1, 1), (3, 4, 1)),
+        (-1, (2, 3, 4), (2, 3), (6, 4, 1)),
+        (0, (4, 3), (3,), (1, 4, 3)),
+        (1, (2, 4, 2, 3), (2, 1, 2, 3), (2, 4, 6)),
+    ],
+)
+def test_softmax_with_loss_along_any_axis(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    axis: int,
+    scores: Shape,
+    labels: Shape,
+    view: Shape,
+) -> None:
+    text = f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }}'
+    layer = make_layer(text, scores, labels)
+    x = spread(*scores)
+    t = np.arange(int(np.prod(labels))).reshape(labels) % 4
+    (loss,) = run(layer, x, t)
+    wanted = softmax_loss(x.reshape(view), t.reshape(view[0], view[2]), None, "VALID")
+    assert loss == pytest.approx(wanted, rel=1e-12)  # double precision
+
+
+def weighted_softmax_loss(
+    scores: Array,
+    labels: Array,
+    *,
+    weights: list[float],
+    smoothing: float,
+    ignored: int | None,
+    mode: str,
+) -> float:
+    """Scores (outer, classes, inner), labels (outer, inner)."""
+    outer, classes, inner = scores.shape
+    total, valid = 0.0, 0.0
+    for n, k in product(range(outer), range(inner)):
+        label = int(labels[n, k])
+        if label == ignored:
+            continue
+        valid += weights[label]
+        line = scores[n, :, k]
+        for c in range(classes):
+            target = smoothing / classes + (1 - smoothing if c == label else 0.0)
+            nll = log(sum(exp(float(v)) for v in line)) - line[c]
+            total += weights[c] * target * nll
+    if mode == "VALID":
+        return total / valid if valid else total
+    return total / {"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode]
+
+
+@pytest.mark.parametrize("ignored", [None, 1, 255])
+@pytest.mark.parametrize("mode", ["VALID", "FULL", "BATCH_SIZE", "NONE"])
+@pytest.mark.parametrize(
+    ("weights", "smoothing"),
+    [
+        ([0.5, 2.0, 0.25, 0.0], 0.0),
+        ([0.03125, 0.0625, 0.125, 0.0], 0.0),  # whose sum is below 1
+        ([1.0, 1.0, 1.0, 1.0], 0.0),
+        ([], 0.25),
+        ([0.5, 2.0, 0.25, 0.0], 0.25),
+    ],
+)
+def test_class_weights_and_label_smoothing(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    weights: list[float],
+    smoothing: float,
+    mode: str,
+    ignored: int | None,
+) -> None:
+    fields = [f"normalization: {mode}", *(f"class_weight: {w}" for w in weights)]
+    if ignored is not None:
+        fields.append(f"ignore_label: {ignored}")
+    if smoothing:
+        fields.append(f"label_smoothing: {smoothing}")
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ {" ".join(fields)} }}', (3, 4, 2), (3, 2)
+    )
+    scores, labels = spread(3, 4, 2), np.array([[0, 1], [3, 1], [2, 0]])
+    if ignored == 255:
+        labels[0, 0] = 255
+    (loss,) = run(layer, scores, labels)
+    wanted = weighted_softmax_loss(
+        scores,
+        labels,
+        weights=weights or [1.0] * 4,
+        smoothing=smoothing,
+        ignored=ignored,
+        mode=mode,
+    )
+    assert loss == pytest.approx(wanted, rel=1e-12)  # both in double precision
+    check_gradient(layer, scores, labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.125])
+def test_weights_and_smoothing_are_pytorchs(make_layer: LayerMaker, smoothing: float) -> None:
+    weights = [0.5, 2.0, 0.25]
+    fields = " ".join(f"class_weight: {w}" for w in weights)
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ {fields} label_smoothing: {smoothing}'
+        " ignore_label: 255 }",
+        (4, 3),
+        (4,),
+    )
+    x, labels = torch.randn(4, 3), torch.tensor([0, 2, 255, 1])
+    wanted = torch.nn.functional.cross_entropy(
+        x, labels, torch.tensor(weights), ignore_index=255, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(layer(x, labels.float()), wanted)
+
+
+def test_weighted_and_everything_ignored(make_layer: LayerMaker) -> None:
+    text = 'type: "SoftmaxWithLoss" loss_param { ignore_label: 1 label_smoothing: 0.1 }'
+    x = torch.randn(2, 3, requires_grad=True)
+    loss = make_layer(text, (2, 3), (2,))(x, torch.ones(2))
+    loss.backward()
+    assert x.grad is not None
+    assert loss.item() == 0
+    assert not x.grad.any()
+
+
+def test_a_weighted_impossible_label_is_floored_but_keeps_its_gradient(
+    make_layer: LayerMaker,
+) -> None:
+    text = 'type: "SoftmaxWithLoss" loss_param { class_weight: 1 class_weight: 2 }'
+    layer = make_layer(text, (1, 2), (1,))
+    x = torch.tensor([[1000.0, 0.0]], requires_grad=True)
+    loss = layer(x, torch.tensor([1.0]))
+    loss.backward()
+    assert x.grad is not None
+    assert loss.item() == pytest.approx(-log(1.1754943508222875e-38), rel=1e-6)
+    assert x.grad.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ("class_weight: 1 class_weight: 2", "once for each of 3 classes, got 2"),
+        ("class_weight: 1 class_weight: 2 class_weight: -1", "class_weight must be >= 0, got -1"),
+        ("label_smoothing: 1", r"label_smoothing must be in \[0, 1\), got 1"),
+        ("label_smoothing: -0.1", r"label_smoothing must be in \[0, 1\), got -0.1"),
+    ],
+)
+def test_weights_and_smoothing_that_are_refused(
+    make_layer: LayerMaker, fields: str, says: str
+) -> None:
+    with pytest.raises(NetError, match=says):
+        make_layer(f'type: "SoftmaxWithLoss" loss_param {{ {fields} }}', (2, 3), (2,))
+
+
+def test_everything_ignored_gives_no_loss_and_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "SoftmaxWithLoss" loss_param { ignore_label: 1 }', (2, 3), (2,))
+    x = torch.randn(2, 3, requires_grad=True)
+    loss = layer(x, torch.ones(2))
+    loss.backward()
+    assert x.grad is not None
+    assert loss.item() == 0
+    assert not x.grad.any()
+
+
+def test_softmax_with_loss_shows_its_probabilities(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    layer = make_layer('type: "SoftmaxWithLoss" top: "l" top: "p"', (2, 3), (2,))
+    x = spread(2, 3)
+    loss, probabilities = run(layer, x, np.array([2, 0]))
+    assert probabilities.sum(1) == pytest.approx(1.0)
+    mean = -(log(probabilities[0, 2]) + log(probabilities[1, 0])) / 2
+    assert loss == pytest.approx(mean, rel=1e-12)  # double precision
+
+
+def test_an_impossible_label_is_floored_but_keeps_its_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "SoftmaxWithLoss"', (1, 2), (1,))
+    x = torch.tensor([[1000.0, 0.0]], requires_grad=True)
+    loss = layer(x, torch.tensor([1.0]))
+    loss.backward()
+    assert x.grad is not None
+    # -log(FLT_MIN); single precision.
+    assert loss.item() == pytest.approx(-log(1.1754943508222875e-38), rel=1e-6)
+    assert x.grad.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "message"),
+    [
+        ('type: "SoftmaxWithLoss"', [(2, 3), (3,)], "Number of labels must match number of pred"),
+        ('type: "SoftmaxWithLoss"', [(2, 3, 4), (2,)], "need 8 labels, got shape 2"),
+        ('type: "SoftmaxWithLoss" softmax_param { axis: 2 }', [(2, 3), (2,)], "axis 2 does not"),
+    ],
+)
+def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(text, *shapes)
