@@ -104,12 +104,17 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _edits(a: str, b: str) -> int:
-    """How many letters to change, leave out or put in until `a` is `b`."""
+    """How many letters to change, drop, add or swap with the next until `a` is `b`."""
+    before: list[int] = []
     row = list(range(len(b) + 1))
-    for i, letter in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, other in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (letter != other))
+    for i, letter in enumerate(a):
+        above, row = row, [i + 1]
+        for j, other in enumerate(b):
+            edits = min(above[j + 1] + 1, row[j] + 1, above[j] + (letter != other))
+            if i and j and letter == b[j - 1] and a[i - 1] == other:
+                edits = min(edits, before[j - 1] + 1)
+            row.append(edits)
+        before = above
     return row[-1]
 
 

@@ -1,4 +1,4 @@
-"""HDF5 files: recognised, opened, and written so that they are complete or not there at all."""
+"""HDF5 files: recognize them, and write them so that they are complete or not there at all."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from moka.errors import MokaError
-from moka.files import write_atomically
+from moka.files import local_path, write_atomically
 from moka.types import PathLike
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def import_h5py() -> Any:
-    """The module h5py. Raises MokaError if it is not installed."""
+    """Return the module h5py. Raises MokaError if it is not installed."""
     try:
         import h5py
     except ImportError:
@@ -25,9 +25,9 @@ def import_h5py() -> Any:
 def is_hdf5(path: PathLike) -> bool:
     """Whether a file begins as HDF5 files do; False if it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open(local_path(path), "rb") as file:
             return file.read(len(SIGNATURE)) == SIGNATURE
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null character in the name
         return False
 
 

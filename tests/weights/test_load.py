@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from moka.byte_text import to_bytes, to_text
 from moka.errors import WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
-from moka.weights import copy_weights, load_weights, save_weights, to_message
+from moka.weights import copy_weights, load_weights, save_hdf5, save_weights, to_message
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -176,11 +178,81 @@ def test_files_that_are_no_models(net: Net, tmp_path: Path) -> None:
         load_weights(net, [file])
     whole = (RECORDED / "mlp.caffemodel").read_bytes()
     for content, message in (
-        (whole[:-7], "not a complete binary NetParameter: it is truncated"),
+        (whole[:-7], 'truncated: it ends in layer 5 "loss", of which 7 of 40 bytes are missing'),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "this HDF5 file is truncated or damaged"),
-        (b"name: 'a text'", "not a complete binary NetParameter"),
-        (b"", "holds no layers: it is no model"),
+        (b"name: 'a text'", "this is text, not weights"),
+        (b"", "the file is empty: it holds no layers"),
+        (b"\x0a\x01n\x28\x01", "this file holds no layers: it is no model"),
     ):
         file.write_bytes(content)
         with pytest.raises(WeightsError, match=message):
             load_weights(net, [file])
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def test_layers_that_get_no_parameters_are_named(
+    net: Net, make_net: NetMaker, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    models = [tmp_path / "conv", tmp_path / "ip"]
+    for file, other in zip(models, ("ip", "conv"), strict=True):
+        save_weights(make_net(NET.replace(f'name: "{other}"', 'name: "other"')), file)
+    load_weights(net, models[0])
+    assert warnings(caplog) == [
+        f"{models[0]} has no parameters for the layer ip, which keeps its own."
+    ]
+    caplog.clear()
+    load_weights(net, models)  # together they have both
+    copy_weights(net, to_message(net))
+    load_weights(net, [])
+    load_weights(net, models[0], say_what_is_missing=False)
+    assert warnings(caplog) == []
+
+
+def test_a_model_of_another_net(
+    net: Net, make_net: NetMaker, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    save_weights(make_net(MLP), tmp_path / "mlp")
+    load_weights(net, tmp_path / "mlp")
+    assert warnings(caplog) == [
+        f"{tmp_path / 'mlp'} has no parameters for any layer of this net, which keeps its own. The"
+        " layers here are named conv, ip."
+    ]
+
+
+def test_a_sharer_is_given_what_the_owner_gets(
+    make_net: NetMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = (
+        MLP.replace('name: "o"', 'name: "o" param { name: "w" }')
+        .replace('name: "h"', 'name: "h" param { name: "w" }')
+        .replace("num_output: 2", "num_output: 5 bias_term: false")
+        .replace("dim: 6", "dim: 5")
+    )
+    net = make_net(shared)
+    model = to_message(net)
+    del model.layer[2]
+    copy_weights(net, model)
+    assert warnings(caplog) == []
+
+
+GBK = "卷积".encode("gbk")
+
+
+@pytest.mark.parametrize("save", [save_weights, save_hdf5])
+@pytest.mark.parametrize("name", [GBK, "é".encode(), b"a/" + GBK])
+def test_names_are_the_same_if_their_bytes_are(
+    tmp_path: Path, make_net: NetMaker, save: Callable[[Net, Path], None], name: bytes
+) -> None:
+    net = make_net(to_text(b"# caf\xe9" + NET.encode().replace(b'"ip"', b'"' + name + b'"')))
+    assert [to_bytes(node.name) for node in net.graph.nodes][-1] == name
+    file = tmp_path / "w"
+    save(net, file)
+    assert to_bytes(name.decode("latin-1")) != name
+    assert name in file.read_bytes() or b"/" in name
+    octal = "".join(f"\\{byte:03o}" for byte in name)
+    other = make_net(NET.replace('"ip"', f'"{octal}"'))
+    load_weights(other, file)
+    assert values_of(other) == values_of(net)

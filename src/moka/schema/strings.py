@@ -23,7 +23,7 @@ def with_text(message: M) -> M:
     """Turn each string of a message that was just read and shows as bytes into text, in place."""
     for part, field, values in _strings(message):
         if any(isinstance(value, bytes) for value in values):
-            texts = [to_text(value) if isinstance(value, bytes) else value for value in values]
+            texts = [as_text(value) for value in values]
             part.ClearField(field.name)
             if is_repeated(field):
                 getattr(part, field.name).extend(texts)
@@ -46,6 +46,11 @@ def with_bytes(message: M) -> M:
                 # The setter refuses these bytes; the reader of binary messages takes them.
                 part.MergeFromString(_varint(field.number << 3 | 2) + _varint(len(data)) + data)
     return written
+
+
+def as_text(value: str | bytes) -> str:
+    """The text of a string that protobuf shows as bytes if it is not UTF-8."""
+    return to_text(value) if isinstance(value, bytes) else value
 
 
 def _other_bytes(values: list[str | bytes]) -> bool:

@@ -31,7 +31,7 @@ from moka.report.records import (
     TestStarted,
 )
 from moka.schema import blobproto, format_text
-from moka.schema.caffe_pb2 import SolverParameter, SolverState
+from moka.schema.caffe_pb2 import TRAIN, SolverParameter, SolverState
 from moka.solver.best import Best
 from moka.solver.config import (
     NetToBuild,
@@ -162,10 +162,12 @@ class Solver:
     def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
         log.info(wanted.said)
         net = Net(build_graph(wanted.param, REGISTRY, file=wanted.file), device)
-        for weights in self.config.weights:
-            for file in weights.split(","):
-                log.info("Finetuning from %s", file)
-                load_weights(net, [file])
+        load_weights(
+            net,
+            [file for weights in self.config.weights for file in weights.split(",")],
+            announce=lambda file: log.info("Finetuning from %s", file),
+            say_what_is_missing=net.graph.phase == TRAIN,
+        )
         return net
 
     # --- running --------------------------------------------------------------------------

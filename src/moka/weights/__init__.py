@@ -1,7 +1,7 @@
-"""Weights in files: copied into a net by layer name, written layer by layer.
+"""Weights in files: copy them into a net by layer name, write them layer by layer.
 
 Two kinds of file hold the same: BVLC Caffe's `.caffemodel`, a binary NetParameter (`binary.py`),
-and its HDF5 form (`hdf5.py`). A file is recognised by what it begins with, not by its name.
+and its HDF5 form (`hdf5.py`). A file is recognized by what it begins with, not by its name.
 """
 
 from moka.weights.binary import read_model, save_weights, to_message

@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Container
 
 import numpy as np
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from moka.errors import SchemaError, WeightsError
+from moka.files import read_bytes
 from moka.net import Net
-from moka.schema import caffe_pb2, read_binary, write_binary
+from moka.schema import caffe_pb2, write_binary
 from moka.schema.blobproto import is_legacy, to_array
+from moka.schema.strings import as_text, with_text
+from moka.schema.text import cannot_open
 from moka.schema.upgrade import upgrade_net
 from moka.types import PathLike
+from moka.weights.recognize import recognize
 from moka.weights.stored import StoredBlob, StoredLayer
 
 
 def read_model(file: PathLike) -> caffe_pb2.NetParameter:
-    """A .caffemodel as a message in today's form; its blobs stay as they were stored.
+    """Read a .caffemodel into a message in today's form; its blobs stay as they were stored.
 
     Raises:
-        WeightsError: missing, truncated, inconsistent, or something else.
+        WeightsError: missing, truncated, inconsistent, or something else; says what it is.
     """
     try:
-        model = upgrade_net(read_binary(file, caffe_pb2.NetParameter), file)
+        model = upgrade_net(_parsed(file), file)
     except SchemaError as error:
         raise WeightsError(
             error.message, file=error.file, layer=error.layer, advice=error.advice
         ) from None
-    if not model.layer:
-        raise WeightsError("this file holds no layers: it is no model.", file=file)
     return model
+
+
+def _parsed(file: PathLike) -> caffe_pb2.NetParameter:
+    try:
+        data = read_bytes(file)
+    except OSError as error:
+        raise cannot_open(file, error) from None
+    model = None
+    with contextlib.suppress(DecodeError):
+        model = with_text(caffe_pb2.NetParameter.FromString(data))
+        if model.layer or model.layers:
+            return model
+    found = recognize(data, parsed=model is not None)
+    raise WeightsError(f"{found.fact}.", file=file, advice=found.advice)
 
 
 def stored_layers(
     model: caffe_pb2.NetParameter, wanted: Container[str], file: PathLike
 ) -> list[StoredLayer]:
-    """A model's layers in order, with the blobs of those whose name is wanted.
+    """Return a model's layers in order, with the blobs of those whose name is wanted.
 
     Raises:
         WeightsError: a blob whose count of numbers does not fit its shape.
     """
+    names = [as_text(layer.name) for layer in model.layer]
     return [
-        StoredLayer(layer.name, _blobs(layer, file) if layer.name in wanted else {})
-        for layer in model.layer
+        StoredLayer(name, _blobs(layer, file) if name in wanted else {}, layer.type)
+        for name, layer in zip(names, model.layer, strict=True)
     ]
 
 
@@ -56,7 +75,8 @@ def _blobs(layer: caffe_pb2.LayerParameter, file: PathLike) -> dict[int, StoredB
 
 
 def to_message(net: Net, *, with_diffs: bool = False) -> caffe_pb2.NetParameter:
-    """The net with its parameters: every layer, inserted splits too, as BVLC Caffe saves it."""
+    """Make a message of the net with its parameters: every layer, inserted splits too, as BVLC
+    Caffe saves it."""
     message = caffe_pb2.NetParameter(name=net.name)
     for i, node in enumerate(net.graph.nodes):
         layer = message.layer.add()

@@ -7,14 +7,16 @@ makes groups within groups.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from moka.blob import Blob
+from moka.byte_text import has_other_bytes, to_bytes, to_text
 from moka.errors import WeightsError
+from moka.files import local_path
 from moka.hdf5 import import_h5py, write_hdf5
 from moka.net import Net
 from moka.types import PathLike
@@ -30,14 +32,10 @@ def stored_layers(file: PathLike, wanted: Container[str]) -> list[StoredLayer]:
     """
     h5py = import_h5py()
     try:
-        with h5py.File(file, "r") as opened:
+        with h5py.File(local_path(file), "r") as opened:
             data = opened.get("data")
             if not isinstance(data, h5py.Group):
-                raise WeightsError(
-                    f"this HDF5 file has no group /data: it is no model (found"
-                    f" {', '.join(map(_text, opened)) or 'nothing'}).",
-                    file=file,
-                )
+                raise _no_model([_text(name) for name in opened], file)
             return [
                 StoredLayer(name, _blobs(group, name, file) if name in wanted else {})
                 for name, group in _layer_groups(data)
@@ -61,9 +59,42 @@ def _layer_groups(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _layer_groups(member, f"{name}/")
 
 
+def _no_model(names: Sequence[str], file: PathLike) -> WeightsError:
+    """The error for a file with these names at its root."""
+    if {"iter", "history"} <= {*names}:
+        return WeightsError(
+            "this HDF5 file is a solver's state, not a model.",
+            file=file,
+            advice="Its model is the file whose name ends with .caffemodel.h5.",
+        )
+    kind = "a model of Keras, not of Caffe" if "model_weights" in names else "no model"
+    found = ", ".join(names) or "nothing"
+    return WeightsError(
+        f"this HDF5 file has no group /data: it is {kind} (found {found}).", file=file
+    )
+
+
 def _text(name: str | bytes) -> str:
     """A name in a file; h5py gives bytes for what is not UTF-8."""
-    return name if isinstance(name, str) else name.decode(errors="replace")
+    return name if isinstance(name, str) else to_text(name)
+
+
+def _name(text: str) -> str | bytes:
+    """A layer's name as h5py takes it: bytes if it is not UTF-8."""
+    return to_bytes(text) if has_other_bytes(text) else text
+
+
+def _member(group: Any, name: str | bytes) -> Any:
+    """The group of this name in a group, made if need be (h5py's own looks for UTF-8 only)."""
+    try:
+        found = group.get(name)
+    except UnicodeDecodeError:  # from the sentence that it does not exist
+        found = None
+    if found is None:
+        return group.create_group(name)
+    if not isinstance(found, import_h5py().Group):
+        raise TypeError("there is a dataset of this name")
+    return found
 
 
 def _blobs(group: Any, layer: str, file: PathLike) -> dict[int, StoredBlob]:
@@ -121,9 +152,9 @@ def _fill(opened: Any, net: Net, with_diffs: bool) -> None:
 
 
 def _write(side: Any, layer: str, blobs: dict[int, Blob], memory: str) -> None:
-    group = side.require_group(layer)
-    if group.name != f"{side.name}/{layer}":
-        raise ValueError(f"it would become {group.name}")
+    group = _member(side, _name(layer))
+    if _text(group.name) != f"{side.name}/{layer}":
+        raise ValueError(f"it would become {_text(group.name)}")
     for k, blob in blobs.items():
         tensor: torch.Tensor = getattr(blob, memory).tensor()
         group[str(k)] = tensor.detach().cpu().numpy().reshape(blob.shape)

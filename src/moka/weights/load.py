@@ -4,59 +4,120 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from moka.blob import Blob
-from moka.errors import WeightsError
 from moka.hdf5 import is_hdf5
-from moka.layers.shapes import shape_text
 from moka.net import Net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import fits
 from moka.types import PathLike
 from moka.weights import binary, hdf5
-from moka.weights.stored import StoredBlob, StoredLayer
+from moka.weights.misfit import Misfit, misfit_error
+from moka.weights.stored import StoredLayer
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
 
-Plan = list[tuple[Blob, NDArray[np.float32]]]  # which blob of the net gets which values
+_MOST_NAMED = 10
 
 
-def load_weights(net: Net, files: PathLike | Iterable[PathLike]) -> None:
+class Copy(NamedTuple):
+    """Values for one parameter: blob `blob` of the net's layer `layer`."""
+
+    layer: int
+    blob: int
+    values: NDArray[np.float32]
+
+
+def load_weights(
+    net: Net,
+    files: PathLike | Iterable[PathLike],
+    *,
+    announce: Callable[[PathLike], object] | None = None,
+    say_what_is_missing: bool = True,
+) -> None:
     """Copy parameters from one or several model files into layers of the same name.
 
-    Layers of the file that the net lacks are skipped with a log line, layers that the file lacks
-    keep their values. Nothing is changed if a file does not fit.
+    Layers of the file that the net lacks are skipped with a log line. Layers that no file has keep
+    their values; one warning lists those with parameters. Nothing is changed if a file does not
+    fit.
 
     Args:
-        files: a .caffemodel or its HDF5 form (recognised by content), several separated by
+        files: a .caffemodel or its HDF5 form (recognized by content), several separated by
             commas, or an iterable of files.
+        announce: called with each file before it is read.
+        say_what_is_missing: log the warning.
 
     Raises:
-        WeightsError: a file that is no model, or a layer whose parameters differ in number or
+        WeightsError: a file that is no model, or layers whose parameters differ in number or
             shape.
     """
     if isinstance(files, (str, os.PathLike)):
         files = os.fspath(files).split(",")
-    _carry_out([copy for file in files for copy in _plan_of_file(net, file)])
+    files = list(files)
+    plan: list[Copy] = []
+    for file in files:
+        if announce:
+            announce(file)
+        plan += _plan_of_file(net, file)
+    _carry_out(net, plan)
+    if files and say_what_is_missing:
+        _warn_of_missing(net, plan, ", ".join(os.fspath(file) for file in files))
 
 
 def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(model)") -> None:
     """Copy the blobs of a model's layers into the net's layers of the same name."""
-    _carry_out(_plan(net, binary.stored_layers(model, _names(net), file), file))
+    plan = _plan(net, binary.stored_layers(model, _names(net), file), file)
+    _carry_out(net, plan)
+    _warn_of_missing(net, plan, os.fspath(file))
 
 
-def _carry_out(plan: Plan) -> None:
-    for target, values in plan:
-        target.data_memory.put(torch.from_numpy(values.reshape(target.shape)))
+def _carry_out(net: Net, plan: list[Copy]) -> None:
+    for copy in plan:
+        target = net.layer_blobs(copy.layer)[copy.blob]
+        target.data_memory.put(torch.from_numpy(copy.values.reshape(target.shape)))
 
 
-def _plan_of_file(net: Net, file: PathLike) -> Plan:
+def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
+    """Name the layers with parameters that got none. A shared parameter counts for all sharers."""
+    given = {net.layers[copy.layer].weights[copy.blob] for copy in plan}
+    missing = [
+        node.name
+        for node, layer in zip(net.graph.nodes, net.layers, strict=True)
+        if len(layer.weights) and given.isdisjoint(layer.weights)
+    ]
+    if not missing:
+        return
+    if not plan:
+        log.warning(
+            "%s has no parameters for any layer of this net, which keeps its own. The layers here"
+            " are named %s.",
+            source,
+            _listed(missing),
+        )
+        return
+    several = len(missing) > 1
+    log.warning(
+        "%s has no parameters for the %s %s, which %s.",
+        source,
+        "layers" if several else "layer",
+        _listed(missing),
+        "keep their own" if several else "keeps its own",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _plan_of_file(net: Net, file: PathLike) -> list[Copy]:
     if is_hdf5(file):
         sharers = {user for blob in net.learnable for user in blob.users[1:]}
         return _plan(net, hdf5.stored_layers(file, _names(net)), file, may_miss=sharers)
@@ -73,17 +134,21 @@ def _plan(
     layers: Iterable[StoredLayer],
     file: PathLike,
     may_miss: Iterable[tuple[int, int]] = (),
-) -> Plan:
+) -> list[Copy]:
     """What to copy, if all of it fits.
 
     Args:
         may_miss: (layer index, blob index) of the net's parameters that a layer in the file need
             not have.
+
+    Raises:
+        WeightsError: lists all layers that do not fit.
     """
     by_name: dict[str, list[int]] = {}
     for i, node in enumerate(net.graph.nodes):
         by_name.setdefault(node.name, []).append(i)
-    found: Plan = []
+    found: list[Copy] = []
+    misfits: list[Misfit] = []
     for layer in layers:
         if layer.name not in by_name:
             detail.info("Ignoring source layer %s", layer.name)
@@ -91,32 +156,32 @@ def _plan(
         same_name = by_name[layer.name]  # a repeated name: the first of the file to the first here
         i = same_name.pop(0) if len(same_name) > 1 else same_name[0]
         targets = net.layer_blobs(i)
-        wanted = set(range(len(targets)))
-        needed = wanted - {k for j, k in may_miss if j == i}
-        if not needed <= layer.blobs.keys() <= wanted:
-            raise WeightsError(
-                f"Incompatible number of blobs for layer {layer.name}: the file has"
-                f" {len(layer.blobs)}, the net {len(targets)}.",
-                file=file,
-                advice="Rename the layer to train it from scratch, or pass other weights.",
-            )
-        for k, blob in sorted(layer.blobs.items()):
-            found.append((targets[k], _fitting(targets[k].shape, blob, layer.name, k, file)))
-    if not found and net.learnable:
-        log.warning("%s has no parameters for any layer of this net.", file)
+        optional = {k for j, k in may_miss if j == i}
+        if misfit := _misfit(layer, targets, net.graph.nodes[i].type, optional):
+            misfits.append(misfit)
+        else:
+            found += [Copy(i, k, blob.values) for k, blob in sorted(layer.blobs.items())]
+    if misfits:
+        raise misfit_error(misfits, file)
     return found
 
 
-def _fitting(
-    wanted: Sequence[int], stored: StoredBlob, layer: str, index: int, file: PathLike
-) -> NDArray[np.float32]:
-    """The stored values, if their shape fits: equal, or legacy 4-D equal at the end."""
-    have = stored.values.shape
-    if fits(have, tuple(wanted), legacy=stored.legacy):
-        return stored.values
-    raise WeightsError(
-        f"Cannot copy param {index} weights from layer '{layer}'; shape mismatch. Source param"
-        f" shape is {shape_text(have)}; target param shape is {shape_text(wanted)}. To learn this"
-        " layer's parameters from scratch rather than copying from a saved net, rename the layer.",
-        file=file,
-    )
+def _misfit(
+    layer: StoredLayer, targets: Sequence[Blob], layer_type: str, optional: set[int]
+) -> Misfit | None:
+    """How a stored layer differs from the net's, or None if it fits.
+
+    Shapes fit if they are equal, or equal at the end to one of the legacy 4-D form.
+    """
+    wanted = {k: tuple(blob.shape) for k, blob in enumerate(targets)}
+    wrong = []
+    if wanted.keys() - optional <= layer.blobs.keys() <= wanted.keys():
+        wrong = [
+            k
+            for k, blob in sorted(layer.blobs.items())
+            if not fits(blob.values.shape, wanted[k], legacy=blob.legacy)
+        ]
+        if not wrong:
+            return None
+    stored = {k: blob.values.shape for k, blob in layer.blobs.items()}
+    return Misfit(layer.name, layer_type, layer.type, stored, wanted, wrong)

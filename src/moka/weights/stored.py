@@ -1,4 +1,4 @@
-"""What a file of weights holds, whatever its kind."""
+"""What a file of weights holds, whatever its format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class StoredBlob(NamedTuple):
 
     Attributes:
         values: float32.
-        legacy: its shape was written as num, channels, height, width: aligned at the end and
+        legacy: the shape was written as num, channels, height, width: aligned at the end and
             filled with 1 in front.
     """
 
@@ -22,7 +22,13 @@ class StoredBlob(NamedTuple):
 
 
 class StoredLayer(NamedTuple):
-    """One layer; its parameters by index, none if the layer was not asked for."""
+    """One layer of a file.
+
+    Attributes:
+        blobs: the layer's parameters by index; empty if the layer was not asked for.
+        type: as "Convolution"; "" where the file does not say it.
+    """
 
     name: str
     blobs: dict[int, StoredBlob]
+    type: str = ""

@@ -1,0 +1,131 @@
+"""What a file is that was given as a model and is none, from what it begins with."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from moka.schema import caffe_pb2
+
+_FETCH_AGAIN = "Compare its size or checksum with the original and fetch it again."
+_OTHER_FILE = "Give the .caffemodel that belongs to the net."
+_UNPACK = "Unpack it first."
+_BEGINNINGS = (
+    (rb"version https://git-lfs", "a Git LFS pointer, not the model", "Fetch it: git lfs pull."),
+    (
+        rb"\s*<(?i:!doctype|html|head|\?xml)",
+        "a web page that was saved in place of the model",
+        "Download the file itself, not the page that shows it.",
+    ),
+    (rb"PK\x03\x04", "a zip archive (of files, or of a PyTorch model)", _UNPACK),
+    (rb"\x1f\x8b", "packed with gzip", _UNPACK),
+    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a packed archive", _UNPACK),
+    (rb"\x80[\x02-\x05]", "a pickle of Python, as PyTorch's models", "Convert it first."),
+    (rb"\x93NUMPY", "an array of NumPy", "Assign it to net.params."),
+    (rb"\0{64}", "empty space: its download was not finished", _FETCH_AGAIN),
+)
+_LAYER, _V1_LAYER = 100, 2  # numbers of NetParameter's fields
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
+_DESCRIPTION = re.compile(rb"\blayers?\s*\{|\b(?:net|base_lr)\s*:")
+
+
+class Recognized(NamedTuple):
+    """What a file is instead of a model, and what to do about it."""
+
+    fact: str
+    advice: str
+
+
+def recognize(data: bytes, *, parsed: bool) -> Recognized:
+    """What the bytes are that do not parse as a model, or hold no layers.
+
+    Args:
+        data: the whole file.
+        parsed: whether they are a message, though one without layers.
+    """
+    if not data:
+        return Recognized("the file is empty: it holds no layers", _FETCH_AGAIN)
+    for beginning, kind, advice in _BEGINNINGS:
+        if re.match(beginning, data):
+            return Recognized(f"this is {kind}", advice)
+    head = data[:4096]
+    if _TEXT.fullmatch(head):
+        described = _DESCRIPTION.search(head)
+        kind = "a description in text (prototxt)" if described else "text"
+        return Recognized(f"this is {kind}, not weights", "Weights are in a .caffemodel.")
+    if found := _other_message(data):
+        return found
+    if parsed:
+        return Recognized("this file holds no layers: it is no model", _OTHER_FILE)
+    return _truncated(data) or Recognized(
+        "this is not a complete binary NetParameter: it is truncated, or another kind of file",
+        _FETCH_AGAIN,
+    )
+
+
+def _other_message(data: bytes) -> Recognized | None:
+    """For a solver's state or a mean image, which are binary messages too."""
+    try:
+        state = caffe_pb2.SolverState.FromString(data)
+        if state.history and state.HasField("iter"):
+            return Recognized(
+                f"this is a solver's state of iteration {state.iter}, not a model",
+                f"Its model is {state.learned_net}.",
+            )
+    except DecodeError:
+        pass
+    try:
+        blob = caffe_pb2.BlobProto.FromString(data)
+        if blob.data or blob.double_data:
+            return Recognized(
+                "this is one blob, as a mean image, not a model", "Give it as a mean."
+            )
+    except DecodeError:
+        pass
+    return None
+
+
+def _truncated(data: bytes) -> Recognized | None:
+    """For a model that ends too early: which layer it ends in, and how many bytes are missing."""
+    position, layers = 0, 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        if tag & 7 != 2 or not tag >> 3:
+            return None  # a NetParameter's own numbers and texts are short; this is something else
+        length, position = _varint(data, position)
+        number = tag >> 3
+        layers += number in (_LAYER, _V1_LAYER)
+        if position + length > len(data):
+            if number not in (_LAYER, _V1_LAYER):
+                return None
+            missing = position + length - len(data)
+            return Recognized(
+                f"the file is truncated: it ends in layer {layers}{_name(data, position, number)},"
+                f" of which {missing:,} of {length:,} bytes are missing",
+                _FETCH_AGAIN,
+            )
+        position += length
+    return None
+
+
+def _name(data: bytes, position: int, number: int) -> str:
+    """The name of the layer that begins here, as ` "conv1"`, if it comes first."""
+    tag, length = data[position : position + 1], data[position + 1 : position + 2]
+    if number != _LAYER or tag != b"\x0a" or not length:
+        return ""
+    name = data[position + 2 : position + 2 + length[0]]
+    return f' "{name.decode(errors="replace")}"' if length[0] < 0x80 else ""
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at a position, and the position after it."""
+    value = shift = 0
+    for byte in data[position : position + 10]:
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return value, position
