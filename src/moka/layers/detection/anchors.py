@@ -75,7 +75,12 @@ def propose(
         im_info: height and width of the image in pixels, its scale (or its scales down and
             across).
     """
-    height, width, down, across = im_info[0], im_info[1], im_info[2], im_info[min(3, len(im_info) - 1)]
+    height, width, down, across = (
+        im_info[0],
+        im_info[1],
+        im_info[2],
+        im_info[min(3, len(im_info) - 1)],
+    )
     score = scores.permute(1, 2, 0).flatten()
     moves = deltas.permute(1, 2, 0).reshape(-1, 4)
     boxes = clip_to_image(apply_deltas(anchors.reshape(-1, 4), moves), height, width)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from moka.layers.detection.boxes import decode
 from moka.layers.detection.nms import kept_in_groups
+from moka.layers.detection.ranks import order_by_group, places, rank_in_group
 
 ROW = 7  # image, label, score, x1, y1, x2, y2
 
@@ -66,7 +67,7 @@ def detections(
     rows = torch.stack([image.to(score), label.to(score), score], 1)
     rows = torch.cat([rows, boxes], 1)[stays]
     if limits.keep_top_k >= 0:
-        rows = rows[_best(rows[:, 2], image[stays], limits.keep_top_k)]
+        rows = rows[rank_in_group(rows[:, 2], rows[:, 0]) < limits.keep_top_k]
     return rows if len(rows) else _nothing_found(scores)
 
 
@@ -79,7 +80,7 @@ def _candidates(
         image, label, prior box, score of each, all (K,); its group (images x classes that have
         any) and rank in it; the number of groups and the size of the largest.
     """
-    n, p, classes = scores.shape
+    classes = scores.shape[2]
     lowest = torch.finfo(scores.dtype).min if limits.score is None else limits.score
     by_class = scores.transpose(1, 2)
     wanted = by_class > lowest
@@ -87,13 +88,9 @@ def _candidates(
         wanted[:, background] = False
     image, label, prior = wanted.nonzero().unbind(1)
     score = by_class[image, label, prior]
-    order = score.argsort(descending=True, stable=True)
-    order = order[(image * classes + label)[order].argsort(stable=True)]
+    order = order_by_group(score, image * classes + label)
     image, label, prior, score = (x[order] for x in (image, label, prior, score))
-    _, group, count = torch.unique_consecutive(
-        image * classes + label, return_inverse=True, return_counts=True
-    )
-    rank = torch.arange(len(group), device=group.device) - (count.cumsum(0) - count)[group]
+    group, rank, count = places(image * classes + label)
     if limits.top_k >= 0:
         first = rank < limits.top_k
         image, label, prior, score, group, rank = (
@@ -112,19 +109,6 @@ def _suppress(
     table[place] = boxes
     valid[place] = True
     return kept_in_groups(table, valid, limits.threshold, eta=limits.eta)[place]
-
-
-def _best(score: Tensor, image: Tensor, count: int) -> Tensor:
-    """Which rows (K,) belong to the `count` best of their image; rows come by image."""
-    order = score.argsort(descending=True, stable=True)
-    order = order[image[order].argsort(stable=True)]
-    _, group, number = torch.unique_consecutive(
-        image[order], return_inverse=True, return_counts=True
-    )
-    rank = torch.arange(len(group), device=group.device) - (number.cumsum(0) - number)[group]
-    best = torch.zeros(len(score), dtype=torch.bool, device=score.device)
-    best[order[rank < count]] = True
-    return best
 
 
 def _nothing_found(scores: Tensor) -> Tensor:

@@ -52,9 +52,7 @@ def kept_of(
     return found if at_most is None else found[:at_most]
 
 
-def kept_in_groups(
-    boxes: Tensor, valid: Tensor, threshold: float, *, eta: float = 1.0
-) -> Tensor:
+def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float = 1.0) -> Tensor:
     """Which boxes stay (G, M) in each of several groups at once; boxes are fractions.
 
     Args:
@@ -70,9 +68,11 @@ def kept_in_groups(
             found[index[kept_of(row[index], threshold, eta=eta)]] = True
         return stays
     together = max(1, PAIRS // max(1, most * most))
-    parts = zip(boxes.split(together), valid.split(together), strict=True)
-    found = [_stay(overlaps_more(row, row, threshold), ok) for row, ok in parts]
-    return torch.cat(found) if found else valid
+    stays = torch.empty_like(valid)
+    for start in range(0, len(valid), together):
+        part = slice(start, start + together)
+        stays[part] = _stay(overlaps_more(boxes[part], boxes[part], threshold), valid[part])
+    return stays
 
 
 def _stay(too_near: Tensor, candidates: Tensor) -> Tensor:

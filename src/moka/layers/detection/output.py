@@ -74,9 +74,7 @@ class DetectionOutput(Layer):
         if not 0 < nms.eta <= 1:
             raise NetError(f"nms_param.eta must be above 0 and at most 1, got {nms.eta:g}.")
         if nms.nms_threshold < 0:
-            raise NetError(
-                f"nms_param.nms_threshold must be >= 0, got {nms.nms_threshold:g}."
-            )
+            raise NetError(f"nms_param.nms_threshold must be >= 0, got {nms.nms_threshold:g}.")
         self.limits = Limits(
             self.confidence_threshold,
             nms.top_k if nms.HasField("top_k") else -1,
@@ -87,7 +85,9 @@ class DetectionOutput(Layer):
         labels = set(range(self.num_classes)) - {self.background_label_id}
         self.files = ResultFiles.wanted(self.save_output_param, labels)
 
-    def top_shapes(self, offsets: Shape, scores: Shape, priors: Shape, *first: Shape) -> list[Shape]:
+    def top_shapes(
+        self, offsets: Shape, scores: Shape, priors: Shape, *first: Shape
+    ) -> list[Shape]:
         check_prior_blobs(offsets, scores, priors, self.num_classes, self.share_location)
         boxes = prod(priors) // 8
         for shape, each in zip(first, (2, 4), strict=False):

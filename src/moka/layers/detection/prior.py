@@ -47,9 +47,7 @@ def prior_sizes(
         if max_sizes:
             sizes.append((sqrt(small * max_sizes[k]),) * 2)
         sizes += [
-            (small * sqrt(ratio), small / sqrt(ratio))
-            for ratio in ratios
-            if abs(ratio - 1) >= 1e-6
+            (small * sqrt(ratio), small / sqrt(ratio)) for ratio in ratios if abs(ratio - 1) >= 1e-6
         ]
     return sizes
 
@@ -127,9 +125,10 @@ class _Priors(Layer):
         return [(1, 2, x[2] * x[3] * len(self.sizes) * len(self.offsets) * 4)]
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        key = (x.shape[2:], image.shape[2:], x.dtype, x.device)
+        cells, pixels = (x.shape[2], x.shape[3]), (image.shape[2], image.shape[3])
+        key = (cells, pixels, x.dtype, x.device)
         if key not in self._known:
-            self._known[key] = self._boxes(key[0], key[1]).to(x)
+            self._known[key] = self._boxes(cells, pixels).to(x)
         return self._known[key].clone()
 
     def _boxes(self, cells: tuple[int, int], data: tuple[int, int]) -> Tensor:

@@ -97,9 +97,7 @@ class Proposal(Layer):
 
     def setup(self, *bottom_shapes: Shape) -> None:
         self.base = base_anchors(self.base_size, self.ratio, self.scale)
-        self.choice = Choice(
-            self.min_size, self.pre_nms_topn, self.post_nms_topn, self.nms_thresh
-        )
+        self.choice = Choice(self.min_size, self.pre_nms_topn, self.post_nms_topn, self.nms_thresh)
 
     def top_shapes(self, scores: Shape, deltas: Shape, im_info: Shape) -> list[Shape]:
         check_score_maps(scores, deltas, im_info, len(self.base))
@@ -107,7 +105,5 @@ class Proposal(Layer):
         return [(count, 5), (count,)][: self.top_count]
 
     def forward(self, scores: Tensor, deltas: Tensor, im_info: Tensor) -> list[Tensor]:
-        found = propose_for_batch(
-            scores, deltas, im_info, self.base, self.feat_stride, self.choice
-        )
+        found = propose_for_batch(scores, deltas, im_info, self.base, self.feat_stride, self.choice)
         return list(found[: self.top_count])

@@ -46,8 +46,7 @@ def max_pool(
     columns = _whole_bins(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
     image = rois[:, 0].long()
     parts = [
-        _largest(part, image, rows, columns)
-        for part in x.permute(0, 2, 3, 1).split(CHANNELS, -1)
+        _largest(part, image, rows, columns) for part in x.permute(0, 2, 3, 1).split(CHANNELS, -1)
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).permute(0, 3, 1, 2)
 
@@ -88,7 +87,7 @@ def _with_positions(images: Tensor) -> Tensor:
     by their cell, the first on top. The low 32 bits are the complement of the cell's index."""
     n, h, w, _ = images.shape
     if images.dtype == torch.float64:
-        rank = images.unique(return_inverse=True)[1]
+        rank = torch.unique(images, return_inverse=True)[1]
     else:
         bits = (images.float() + 0.0).contiguous().view(torch.int32)  # + 0: no negative zero
         rank = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
@@ -239,7 +238,7 @@ def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: Scale) -
     down = _points(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     across = _points(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
     values = sample(x, image, down[0].flatten(1), across[0].flatten(1))
-    values = values.unflatten(2, across[0].shape[1:]).unflatten(1, down[0].shape[1:])
+    values = values.view(len(values), *down[0].shape[1:], *across[0].shape[1:], -1)
     weights = down[1][:, :, :, None, None, None] * across[1][:, None, None, :, :, None]
     return (values * weights).sum((2, 4)).permute(0, 3, 1, 2)
 

@@ -163,6 +163,4 @@ def _hundredths(value: float) -> float:
 def _line(hit: dict[str, Any], with_label: bool = False) -> str:
     x, y, width, height = (int(v) for v in hit["bbox"])
     label = f" {hit['category_id']}" if with_label else ""
-    return (
-        f"{hit['image_id']}{label} {hit['score']:.6g} {x} {y} {x + width} {y + height}\n"
-    )
+    return f"{hit['image_id']}{label} {hit['score']:.6g} {x} {y} {x + width} {y + height}\n"

@@ -28,8 +28,7 @@ def check_regions(x: Shape, rois: Shape) -> None:
         raise NetError(f"features are a blob N C H W, got shape {shape_text(x)}.")
     if len(rois) < 2 or rois[1] != 5 or any(n != 1 for n in rois[2:]):
         raise NetError(
-            "regions are a blob R 5 (image, x1, y1, x2, y2), got shape"
-            f" {shape_text(rois)}."
+            f"regions are a blob R 5 (image, x1, y1, x2, y2), got shape {shape_text(rois)}."
         )
 
 
