@@ -51,3 +51,25 @@ def test_nearest(name: str, expected: str) -> None:
 def test_nothing_is_near() -> None:
     assert nearest("xyz", ["Convolution"]) is None
     assert did_you_mean("xyz", []) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("quantization_param", "convolution_param"),
+        ("slice_param", "scale_param"),
+        ("bn_param", "bias_param"),
+        ("x", "y"),
+        ("AVG", "MAX"),
+    ],
+)
+def test_far_fetched_names_are_not_near(name: str, known: str) -> None:
+    assert nearest(name, [known]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("TRAINING", "TRAIN"), ("SDG", "SGD"), ("num_outputs", "num_output"), ("relu", "ReLU")],
+)
+def test_slips_are_near(name: str, known: str) -> None:
+    assert nearest(name, ["something", known]) == known

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from moka.byte_text import to_text
 from moka.errors import SchemaError
 from moka.schema import (
     caffe_pb2,
@@ -144,3 +146,17 @@ def test_text_is_written_complete_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "no" / "a", net())
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_of_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "a.prototxt"
+    file.write_bytes(TEXT.replace('"ip"', '"été"').replace("\n", "\r\n").encode(encoding))
+    assert read_text(file, caffe_pb2.NetParameter).layer[0].name == "été"
+
+
+def test_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    name = "卷积".encode("gbk")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(TEXT)
+    solver = parse_text(to_text(b'net: "' + name + b'"'), caffe_pb2.SolverParameter)
+    assert read_text(tmp_path / solver.net, caffe_pb2.NetParameter) == net()

@@ -46,7 +46,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("array", [IMAGES, LABELS])
 def test_read_idx(array: NDArray[Any], packed: bool) -> None:
     content = idx(array)
-    Path("file").write_bytes(gzip.compress(content) if packed else content)
+    Path("file").write_bytes(gzip.compress(content, mtime=0) if packed else content)
     np.testing.assert_array_equal(read_idx("file"), array)
 
 

@@ -181,7 +181,7 @@ def test_files_that_are_no_models(net: Net, tmp_path: Path) -> None:
         (whole[:-7], 'truncated: it ends in layer 5 "loss", of which 7 of 40 bytes are missing'),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "this HDF5 file is truncated or damaged"),
         (b"name: 'a text'", "this is text, not weights"),
-        (b"", "the file is empty: it holds no layers"),
+        (b"", "the file is empty: it is no model"),
         (b"\x0a\x01n\x28\x01", "this file holds no layers: it is no model"),
     ):
         file.write_bytes(content)

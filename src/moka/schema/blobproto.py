@@ -1,4 +1,4 @@
-"""BlobProto to array and back: the form in which weights, means and histories are stored."""
+"""BlobProto to array and back. Files store weights, means and histories as BlobProtos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shape_of(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
 
 
 def fits(stored: Shape, wanted: Shape, *, legacy: bool) -> bool:
-    """Whether a stored shape is the one wanted; a legacy one is filled with 1 in front."""
+    """Whether a stored shape is the wanted one, which a legacy 4-D shape has with 1s in front."""
     return stored == ((1,) * (4 - len(wanted)) + wanted if legacy else wanted)
 
 

@@ -1,6 +1,7 @@
-"""Reading and writing messages, as text (.prototxt) and as bytes (.caffemodel, .binaryproto).
+"""Read and write files of messages, in text (.prototxt) and binary (.caffemodel, .binaryproto).
 
-Errors name the file, the line, the column, the field, and the nearest field that exists.
+Errors name the file, line and column, and say what to write. Strings keep their bytes, whatever
+their encoding.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ from moka.weights.stored import StoredBlob, StoredLayer
 
 
 def stored_layers(file: PathLike, wanted: Container[str]) -> list[StoredLayer]:
-    """The layers in a file, in alphabetical order, with the blobs of those whose name is wanted.
+    """Return the layers in a file in alphabetical order, with blobs where the name is wanted.
 
     Raises:
-        WeightsError: a damaged file, one without /data, or a wanted layer whose group holds
-            something else than numbers under 0, 1, ...
+        WeightsError: the file is damaged or has no /data, or the group of a wanted layer holds
+            anything but datasets of numbers named 0, 1, ...
     """
     h5py = import_h5py()
     try:
@@ -49,7 +49,7 @@ def stored_layers(file: PathLike, wanted: Container[str]) -> list[StoredLayer]:
 
 
 def _layer_groups(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(layer name, group) of all groups but those that only lead to others."""
+    """Yield (layer name, group) for all groups that are layers, not only folders of layers."""
     group_type = import_h5py().Group
     for key, member in group.items():
         if isinstance(member, group_type):
@@ -122,13 +122,13 @@ def save_hdf5(net: Net, file: PathLike, *, with_diffs: bool = False) -> None:
     """Write a model's HDF5 form; the file is complete or not there at all.
 
     Raises:
-        WeightsError: a layer's name that no group can have, or that two layers have.
+        WeightsError: two layers have one name, or no HDF5 group can have a layer's name.
         OSError: the file cannot be written.
     """
-    write_hdf5(file, lambda opened: _fill(opened, net, with_diffs))
+    write_hdf5(file, lambda opened: _write_layers(opened, net, with_diffs))
 
 
-def _fill(opened: Any, net: Net, with_diffs: bool) -> None:
+def _write_layers(opened: Any, net: Net, with_diffs: bool) -> None:
     owners = {blob.owner for blob in net.learnable}
     seen: set[str] = set()
     for i, node in enumerate(net.graph.nodes):
@@ -138,9 +138,9 @@ def _fill(opened: Any, net: Net, with_diffs: bool) -> None:
             if node.name in seen:
                 raise ValueError("another layer has the same name")
             seen.add(node.name)
-            _write(opened.require_group("data"), node.name, owned, "data_memory")
+            _write_group(opened.require_group("data"), node.name, owned, "data_memory")
             if with_diffs:
-                _write(opened.require_group("diff"), node.name, blobs, "diff_memory")
+                _write_group(opened.require_group("diff"), node.name, blobs, "diff_memory")
         except (TypeError, ValueError) as error:
             raise WeightsError(
                 f"its name cannot be that of a group in an HDF5 file: {error}.",
@@ -151,7 +151,7 @@ def _fill(opened: Any, net: Net, with_diffs: bool) -> None:
             ) from None
 
 
-def _write(side: Any, layer: str, blobs: dict[int, Blob], memory: str) -> None:
+def _write_group(side: Any, layer: str, blobs: dict[int, Blob], memory: str) -> None:
     group = _member(side, _name(layer))
     if _text(group.name) != f"{side.name}/{layer}":
         raise ValueError(f"it would become {_text(group.name)}")

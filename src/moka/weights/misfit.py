@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from moka.errors import WeightsError
-from moka.layers.base import shape_text
+from moka.layers.shapes import shape_text
 from moka.types import PathLike, Shape
 
 _MOST_SHOWN = 10
+# What most often lies behind (blobs in the file, blobs in the net).
+_CAUSES_OF_COUNTS = {
+    (5, 3): "NVCaffe wrote it, whose BatchNorm has scale and bias: set scale_bias: true.",
+    (3, 5): "The file's BatchNorm has no scale and bias: leave scale_bias out.",
+    (4, 2): "Forks store BN with two blobs or with four: the file is from another fork.",
+    (2, 4): "Forks store BN with two blobs or with four: the file is from another fork.",
+    (1, 2): "The file has no bias: set bias_term: false.",
+    (2, 1): "The file has a bias: leave bias_term: false out.",
+}
 
 
 class Misfit(NamedTuple):
@@ -78,7 +87,7 @@ def _likely_cause(layer: Misfit) -> str | None:
             " the file is the model of another net."
         )
     if not layer.wrong:
-        return _cause_of_count(layer.type, len(layer.stored), len(layer.wanted))
+        return _CAUSES_OF_COUNTS.get((len(layer.stored), len(layer.wanted)))
     stored, wanted = layer.stored[layer.wrong[0]], layer.wanted[layer.wrong[0]]
     if len(wanted) == 2 and stored == wanted[::-1]:
         return "The file holds them transposed: set transpose in inner_product_param."
@@ -91,18 +100,4 @@ def _likely_cause(layer: Misfit) -> str | None:
         return "Only the number of outputs differs: the model was trained for other classes."
     if stored[:1] == wanted[:1] and len(wanted) == 2:
         return "The layer's input has another size: check the size of the net's input."
-    return None
-
-
-def _cause_of_count(layer_type: str, stored: int, wanted: int) -> str | None:
-    if layer_type == "BatchNorm" and (stored, wanted) == (5, 3):
-        return "NVCaffe wrote it, whose BatchNorm has scale and bias: set scale_bias: true."
-    if layer_type == "BatchNorm" and (stored, wanted) == (3, 5):
-        return "Its BatchNorm has no scale and bias: leave scale_bias out."
-    if layer_type == "BN":
-        return "Forks store BN with two blobs or with four: the file is from another fork."
-    if (stored, wanted) == (1, 2):
-        return "The file has no bias: set bias_term: false."
-    if (stored, wanted) == (2, 1):
-        return "The file has a bias: leave bias_term: false out."
     return None

@@ -46,7 +46,7 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
         parsed: whether they are a message, though one without layers.
     """
     if not data:
-        return Recognized("the file is empty: it holds no layers", _FETCH_AGAIN)
+        return Recognized("the file is empty: it is no model", _FETCH_AGAIN)
     for beginning, kind, advice in _BEGINNINGS:
         if re.match(beginning, data):
             return Recognized(f"this is {kind}", advice)

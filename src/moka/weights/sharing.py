@@ -1,4 +1,4 @@
-"""A net that uses another net's parameters."""
+"""Share parameters between two nets, as BVLC Caffe does between train and test nets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ detail = logging.getLogger("moka.detail")
 def share_weights(
     net: Net, owner: Net, *, say_what_is_missing: bool = True, own_gradients: bool = False
 ) -> None:
-    """Let the net use another net's parameters, layer by layer of the same name.
+    """Make the net use the parameters of `owner`, in all layers that have the same name.
 
     Args:
         say_what_is_missing: log the owner's layers that the net lacks.
-        own_gradients: share the values alone; else the parameters are the very same.
+        own_gradients: share the values only, so that each net has gradients of its own.
 
     Raises:
         WeightsError: a layer whose parameters differ in number or shape; nothing is shared then.

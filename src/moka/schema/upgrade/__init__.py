@@ -1,6 +1,7 @@
-"""Older forms of nets and solvers become today's, at the door.
+"""Turn older forms of nets and solvers into today's form as they are read.
 
-One module a step, chained in BVLC Caffe's order. Behind this package only the newest form exists.
+Each module is one step, and the steps run in BVLC Caffe's order. All other code sees only the
+newest form.
 """
 
 from __future__ import annotations
@@ -33,33 +34,33 @@ def solver_needs_upgrade(solver: caffe_pb2.SolverParameter) -> bool:
 
 
 def upgrade_net(net: caffe_pb2.NetParameter, file: PathLike = "(text)") -> caffe_pb2.NetParameter:
-    """The net in today's form; the message given is left as it is.
+    """Return the net in today's form; `net` itself does not change.
 
     What has no place in today's form is dropped with an error in the log (see `net_problems`).
 
     Raises:
         SchemaError: the old form is inconsistent.
     """
-    return _chain(NET_STEPS, net, file)
+    return _run(NET_STEPS, net, file)
 
 
 def upgrade_solver(
     solver: caffe_pb2.SolverParameter, file: PathLike = "(text)"
 ) -> caffe_pb2.SolverParameter:
-    """The solver in today's form, but for nets inside it; the message given is left as it is.
+    """Return the solver in today's form, but for nets inside it; `solver` itself does not change.
 
     Raises:
         SchemaError: the old form is inconsistent.
     """
-    return _chain(SOLVER_STEPS, solver, file)
+    return _run(SOLVER_STEPS, solver, file)
 
 
 def net_problems(net: caffe_pb2.NetParameter) -> list[str]:
-    """A sentence for each field that `upgrade_net` would drop."""
+    """Return a sentence for each field that `upgrade_net` would drop."""
     return [p for step in NET_STEPS if step.needed(net) for p in step.problems(net)]
 
 
-def _chain(steps: Sequence[Step[M]], message: M, file: PathLike) -> M:
+def _run(steps: Sequence[Step[M]], message: M, file: PathLike) -> M:
     try:
         for step in steps:
             if not step.needed(message):
