@@ -25,7 +25,6 @@ from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
-
 T = TypeVar("T", bound="type[TensorLayer]")
 
 

@@ -104,7 +104,8 @@ class ProposalLayer(_RcnnLayer):
         scores, deltas, im_info = bottom_shapes
         _one_image(scores[0])
         check_score_maps(scores, deltas, im_info, len(self.base))
-        return [(1, 5), (1, 1)][: self.top_count]
+        shapes: list[Shape] = [(1, 5), (1, 1)]
+        return shapes[: self.top_count]
 
     def forward(self, scores: Tensor, deltas: Tensor, im_info: Tensor) -> list[Tensor]:
         rois, best = propose_for_batch(scores, deltas, im_info, self.base, self.stride, self.choice)
