@@ -21,7 +21,7 @@ FILLERS: dict[str, Filler] = {}
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
-    """Register a filler under its name; refuses a second one."""
+    """Register a function under the name of its filler; a second registration is refused."""
 
     def register(function: Filler) -> Filler:
         if name in FILLERS:
@@ -36,7 +36,7 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """A new float32 tensor of `shape`, filled as `spec` says.
 
     Raises:
-        NetError: unknown filler, or a shape or value that it cannot work with.
+        NetError: an unknown filler, or a shape or value that the filler does not take.
     """
     function = FILLERS.get(spec.type)
     if function is None:
@@ -67,9 +67,9 @@ def uniform(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 
 @filler("gaussian")
 def gaussian(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
-    """Normal with `mean` and `std`; with `sparse` each weight is kept with chance sparse/shape[0].
+    """Normal with `mean` and `std`; `sparse` keeps each value with probability sparse / shape[0].
 
-    So each output (row) has on average `sparse` inputs of shape[0] ... as Caffe computes it.
+    The other values are 0. As in Caffe, shape[0] is the number of outputs, not of inputs.
     """
     if not spec.std >= 0:
         raise NetError(f"std of the gaussian filler must be >= 0, got {spec.std:g}.")
@@ -114,13 +114,13 @@ def bilinear(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
         raise NetError(f"the bilinear filler needs a 4-D blob with a square kernel, got {shape}.")
     size = shape[3]
     half = ceil(size / 2)
-    centre = (size - 1) / (2 * half)
-    line = 1 - (torch.arange(size) / half - centre).abs()
+    center = (size - 1) / (2 * half)
+    line = 1 - (torch.arange(size) / half - center).abs()
     return (line[:, None] * line).expand(shape).contiguous()
 
 
 def _fan(spec: caffe_pb2.FillerParameter, shape: Shape) -> float:
-    """FAN_IN: elements for each output, FAN_OUT: for each input, AVERAGE: the mean of both."""
+    """FAN_IN: elements per output; FAN_OUT: elements per input; AVERAGE: the mean of both."""
     count = prod(shape)
     fan_in = count / shape[0] if shape else 1
     fan_out = count / (shape[1] if len(shape) > 1 else 1)

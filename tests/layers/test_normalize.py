@@ -78,7 +78,7 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return mean, variance
 
 
-def normalised(x: Array, mean: Array, variance: Array, eps: float) -> Array:
+def normalized(x: Array, mean: Array, variance: Array, eps: float) -> Array:
     y = np.zeros_like(x)
     for at in np.ndindex(*x.shape):
         c = at[1]
@@ -105,7 +105,7 @@ def test_batch_norm_of_the_batch(
     x = spread(*shape)
     (y,) = run(layer, x)
     # Both in double precision, sums of a few dozen terms.
-    np.testing.assert_allclose(y, normalised(x, *statistics(x), eps), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(y, normalized(x, *statistics(x), eps), rtol=1e-11, atol=1e-12)
     check_gradient(layer, x)
 
 
@@ -150,7 +150,7 @@ def test_batch_norm_by_global_statistics(
     with_sums(layer, [3.0, -1.0], [2.0, 8.0], [4.0])
     x = spread(2, 2, 3)
     (y,) = run(layer, x)
-    wanted = normalised(x, np.array([0.75, -0.25]), np.array([0.5, 2.0]), EPS)
+    wanted = normalized(x, np.array([0.75, -0.25]), np.array([0.5, 2.0]), EPS)
     np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # both in double precision
     check_gradient(layer, x)
     assert [w.tolist() for w in layer.weights] == [[3, -1], [2, 8], [4]]
@@ -163,7 +163,7 @@ def test_batch_norm_in_testing_can_use_the_batch_and_remembers_it(
     layer = make_layer(text, (2, 2, 3))
     x = spread(2, 2, 3)
     (y,) = run(layer, x)
-    np.testing.assert_allclose(y, normalised(x, *statistics(x), EPS), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(y, normalized(x, *statistics(x), EPS), rtol=1e-11, atol=1e-12)
     assert layer.weights[2].tolist() == [1]
 
 
@@ -213,36 +213,36 @@ def test_an_empty_batch_leaves_the_sums_alone(make_layer: LayerMaker) -> None:
     assert not any(w.any() for w in layer.weights)
 
 
-def mvn(x: Array, *, across: bool, normalise: bool, eps: float) -> Array:
+def mvn(x: Array, *, across: bool, normalize: bool, eps: float) -> Array:
     y = np.zeros_like(x)
     for n in range(x.shape[0]):
         for part in [slice(None)] if across else range(x.shape[1]):
             values = x[n, part]
             mean = sum(float(v) for v in values.flat) / values.size
             deviation = (sum((float(v) - mean) ** 2 for v in values.flat) / values.size) ** 0.5
-            y[n, part] = (values - mean) / (deviation + eps if normalise else 1)
+            y[n, part] = (values - mean) / (deviation + eps if normalize else 1)
     return y
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 2, 3), (2, 2, 5), (2, 4)])
 @pytest.mark.parametrize("across", [True, False])
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 def test_mvn(
     make_layer: LayerMaker,
     run: Runner,
     check_gradient: GradientCheck,
     spread: Spread,
     across: bool,
-    normalise: bool,
+    normalize: bool,
     shape: Shape,
 ) -> None:
-    if len(shape) == 2 and normalise and not across:
+    if len(shape) == 2 and normalize and not across:
         return  # single values have no deviation; see below
-    fields = f"across_channels: {across} normalize_variance: {normalise}".lower()
+    fields = f"across_channels: {across} normalize_variance: {normalize}".lower()
     layer = make_layer(f'type: "MVN" mvn_param {{ {fields} }}', shape)
     x = spread(*shape)
     (y,) = run(layer, x)
-    wanted = mvn(x, across=across, normalise=normalise, eps=float(np.float32(1e-9)))
+    wanted = mvn(x, across=across, normalize=normalize, eps=float(np.float32(1e-9)))
     assert y.shape == (*shape, *(1,) * (4 - len(shape)))
     # Both in double precision.
     np.testing.assert_allclose(y.reshape(shape), wanted, rtol=1e-11, atol=1e-12)

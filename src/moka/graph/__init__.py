@@ -1,4 +1,4 @@
-"""A net's structure as plain data: states, splits, wiring, sharing, backward marks."""
+"""A net's structure as plain data: filtering, splits, wiring, sharing, backward marks."""
 
 from moka.graph.backward import BackwardMarks, mark_backward
 from moka.graph.chains import in_place_tails

@@ -27,8 +27,8 @@ def mark_backward(
     bottoms that never take a gradient.
 
     Args:
-        nodes: the layers.
-        lr_mults: for each layer the lr_mult of each of its parameters.
+        nodes: the layers in running order.
+        lr_mults: per layer, the lr_mult of each of its parameters.
     """
     need, bottoms = _downward(nodes, lr_mults)
     _upward(nodes, need, bottoms)
@@ -50,7 +50,7 @@ def mark_backward(
 def _downward(
     nodes: Sequence[Node], lr_mults: Sequence[Sequence[float]]
 ) -> tuple[list[bool], list[list[bool]]]:
-    """From the data on: what has something to compute."""
+    """Go from the data down: find layers and bottoms that have something to compute."""
     need: list[bool] = []
     bottoms: list[list[bool]] = []
     blob_needs: dict[str, bool] = {}
@@ -64,7 +64,7 @@ def _downward(
 
 
 def _upward(nodes: Sequence[Node], need: list[bool], bottoms: list[list[bool]]) -> None:
-    """From the losses back: what leads to one, and what is cut off by propagate_down."""
+    """Go from the losses up: unmark what leads to no loss or is cut off by propagate_down."""
     under_loss: set[str] = set()
     skipped: set[str] = set()
     for i in range(len(nodes) - 1, -1, -1):

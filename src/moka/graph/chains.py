@@ -1,4 +1,4 @@
-"""Which layer is the last to write into a blob that several layers in turn change in place."""
+"""Chains of in-place layers: which one is the last to write into their blob."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from moka.graph.wiring import Node
 
 
 def in_place_tails(nodes: Sequence[Node]) -> dict[int, int]:
-    """For every in-place layer that others follow on the same blob, the last of those."""
+    """By in-place layer that others follow on the same blob: the last of those others."""
     writers: dict[str, list[int]] = {}
     for i, node in enumerate(nodes):
         for j, top in enumerate(node.tops):

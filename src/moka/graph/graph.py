@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moka.errors import MokaError
+from moka.graph.filter import filter_net
 from moka.graph.splits import insert_splits
-from moka.graph.state import filter_net
 from moka.graph.wiring import EntryLike, Node, wire
 from moka.schema import caffe_pb2
 from moka.types import PathLike
@@ -18,12 +18,12 @@ class Graph:
     """A net's structure: nodes in running order and the names at its borders.
 
     Attributes:
-        file: where it was read from, for messages.
-        filtered: the message after its rules; never changed.
-        param: the same with its splits.
+        file: where it was read from, for error messages.
+        filtered: the net with only the layers of this state; never changed.
+        param: the same with Split layers inserted.
         nodes: the layers.
-        inputs: blobs the caller fills (tops of Input layers), in order.
-        outputs: blobs nobody consumes, in alphabetical order.
+        inputs: blobs that the caller fills, in order.
+        outputs: blobs that no layer reads, in alphabetical order.
     """
 
     file: PathLike
@@ -43,7 +43,7 @@ class Graph:
 
     @property
     def blob_names(self) -> tuple[str, ...]:
-        """Every blob once, in the order the layers make them."""
+        """All blobs, in the order in which layers make them."""
         return tuple(dict.fromkeys(top for node in self.nodes for top in node.tops))
 
     def __str__(self) -> str:
@@ -68,12 +68,12 @@ def build_graph(
     Args:
         net: the net, in today's form (see `moka.schema.upgrade`).
         registry: layer type to entry.
-        phase: TRAIN or TEST, over the one in the file; None takes the file's.
-        level, stages: the rest of the state, added to the file's.
-        file: where the net came from, for messages.
+        phase: TRAIN or TEST, in place of the file's; None: the file's.
+        level, stages: the rest of the state; stages are added to the file's.
+        file: where the net came from, for error messages.
 
     Raises:
-        NetError: any structural fault, with file and layer.
+        NetError: a fault in the structure; names file and layer.
     """
     state = caffe_pb2.NetState()
     state.CopyFrom(net.state)

@@ -1,4 +1,4 @@
-"""Parameters that several layers share by the name in `param { name: "..." }`."""
+"""Parameters that several layers share under a name: `param { name: "..." }`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BlobIndex = tuple[int, int]  # (node index, blob index in that layer)
 
 @dataclass(frozen=True)
 class LearnableBlob:
-    """One parameter, with all the places that use it.
+    """One parameter, with all layers that use it.
 
     Attributes:
-        owner: where it lives; the first layer that names it.
-        users: every place, the owner first.
-        name: what it is shared by, "" if it is not.
+        owner: the first layer that uses it, which stores it.
+        users: all layers that use it, the owner first.
+        name: the name that they share it under, "" if it is not shared.
         lr_mult, decay_mult: factors of the learning rate and of weight decay.
     """
 
@@ -33,15 +33,15 @@ class LearnableBlob:
 
 
 def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[LearnableBlob, ...]:
-    """Every parameter of the net once, in Caffe's order (by its owner's position).
+    """Each parameter of the net once, in Caffe's order (by the position of its owner).
 
     Args:
-        nodes: the layers.
-        shapes: for each layer the shapes of its parameters.
+        nodes: the layers in running order.
+        shapes: per layer, the shapes of its parameters.
 
     Raises:
-        NetError: more `param` entries than parameters; sharers that differ in shape (in count
-            with `share_mode: PERMISSIVE`), in lr_mult or in decay_mult.
+        NetError: more `param` entries than parameters; layers that share a parameter but disagree
+            about its shape (its count with `share_mode: PERMISSIVE`), lr_mult or decay_mult.
     """
     blobs: dict[BlobIndex, LearnableBlob] = {}
     owners: dict[str, BlobIndex] = {}
@@ -94,7 +94,7 @@ def _with_factors(
     node: Node,
     given: set[tuple[BlobIndex, str]],
 ) -> LearnableBlob:
-    """The blob with the factors this user gives; `given` collects which ones are settled."""
+    """The blob with the factors that this layer gives; `given` collects those that are settled."""
     for factor in ("lr_mult", "decay_mult"):
         if not spec.HasField(factor):
             continue

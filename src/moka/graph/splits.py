@@ -1,9 +1,9 @@
-"""A blob that is used more than once gets a Split layer, so that gradients have a place to add up.
+"""Insert a Split layer after each blob that is used more than once; there its gradients add up.
 
 Names are Caffe's, because they show in logs, in `net.blobs` and in saved models: layer
 `<blob>_<producer>_<top index>_split`, tops `..._split_0`, `..._split_1` and so on. The producer is
-the last layer that wrote the blob (after an in-place chain: the in-place layer). A non-zero
-`loss_weight` on a top is one more use, the first one.
+the layer that wrote the blob last; after a chain of in-place layers this is the last of them. A
+nonzero `loss_weight` on a top counts as one more use of it, the first one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def insert_splits(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """The net with Split layers after every top that has more than one use.
 
     Raises:
-        NetError: a bottom that no layer before it makes.
+        NetError: no earlier layer makes a bottom.
     """
     sources, uses = _count_uses(net)
     new = caffe_pb2.NetParameter()
@@ -49,7 +49,7 @@ def insert_splits(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
 def _count_uses(
     net: caffe_pb2.NetParameter,
 ) -> tuple[dict[tuple[int, int], TopIndex], defaultdict[TopIndex, int]]:
-    """For every (layer, bottom index) the top it reads; for every top how often it is used."""
+    """By (layer index, bottom index) the top that is read; by top, how often it is used."""
     last: dict[str, TopIndex] = {}
     sources: dict[tuple[int, int], TopIndex] = {}
     uses: defaultdict[TopIndex, int] = defaultdict(int)

@@ -1,7 +1,7 @@
-"""Who reads and writes which blob: layer messages become nodes, and every structural fault shows.
+"""Connect layers by their blobs: layer messages become nodes, and the structure is checked.
 
-Nothing here needs a tensor: a registry entry is plain data (see `moka.layers.registry`), so a
-graph can be built, printed and drawn without any numerical library.
+Nothing here needs a tensor. A registry entry is plain data (see `moka.layers.registry`), so a
+graph can be built and printed without PyTorch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Node:
         layer: its message, with the phase it runs in; never changed.
         entry: the facts of its type.
         bottoms, tops: blob names.
-        loss_weights: one for each top, 0 where the top is no loss.
+        loss_weights: one for each top, 0 if the top is not a loss.
         fixed_bottoms: indices of bottoms that never take a gradient (labels).
     """
 
@@ -65,18 +65,18 @@ class Node:
         return self.layer.type
 
     def in_place(self, top_index: int) -> bool:
-        """Whether that top is the bottom at the same position."""
+        """Whether top number `top_index` is the bottom of the same number."""
         return self.bottoms[top_index : top_index + 1] == self.tops[top_index : top_index + 1]
 
 
 def wire(
     net: caffe_pb2.NetParameter, registry: Mapping[str, EntryLike]
 ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-    """Nodes in order, and the names of the blobs nobody consumes, alphabetically.
+    """The nodes in running order, and the names of the blobs that no layer reads, sorted.
 
     Raises:
-        NetError: unknown layer type, wrong number of bottoms or tops, a top made twice,
-            `propagate_down` or `loss_weight` given for some blobs only, a rate for statistics.
+        NetError: an unknown layer type, a wrong number of bottoms or tops, a top made twice,
+            `propagate_down` or `loss_weight` for some blobs only, a learning rate for statistics.
     """
     nodes: list[Node] = []
     made: set[str] = set()
@@ -128,7 +128,7 @@ def _node(
 def _with_automatic_top(
     layer: caffe_pb2.LayerParameter, entry: EntryLike, made: set[str]
 ) -> tuple[str, ...]:
-    """A loss layer written without a top gets one that shows nowhere."""
+    """The tops; a loss layer without a top gets one that does not show in the message."""
     if layer.top or not entry.is_loss:
         return tuple(layer.top)
     name = "(automatic)"

@@ -1,4 +1,4 @@
-"""Layers that apply a function to every element, and softmax. All may run in-place."""
+"""Layers that apply a function to each element, and softmax. All but AbsVal may run in-place."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ def relu(x: Tensor, *, negative_slope: float = 0.0) -> Tensor:
     return F.leaky_relu(x, negative_slope) if negative_slope else torch.relu(x)
 
 
-class _Final:
-    """What the last in-place layer on a blob has left there; None: not known yet."""
+class _FinalBlob:
+    """The values that the last in-place layer leaves in a blob; None before that layer has run."""
 
     blob: Tensor | None = None
 
 
 class _ReLUOfBlob(Function):
-    """ReLU that other in-place layers follow. By hand because BVLC Caffe takes the sign for its
-    gradient from the blob, where by then the last of those layers has put its values."""
+    """In-place ReLU with other in-place layers after it on the same blob.
+
+    Its gradient is written by hand: BVLC Caffe takes the sign from the blob, which holds the last
+    layer's values by the time of the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, negative_slope: float, final: _Final) -> Tensor:
+    def forward(ctx: Any, x: Tensor, negative_slope: float, final: _FinalBlob) -> Tensor:
         y = relu(x, negative_slope=negative_slope)
         ctx.negative_slope, ctx.final = negative_slope, final
         ctx.save_for_backward(y)
@@ -55,10 +58,10 @@ class _ReLUOfBlob(Function):
 class ReLU(Layer):
     """Rectified linear unit: y = max(x, 0) + negative_slope * min(x, 0).
 
-    Bottom and top: any shape. Message: relu_param (`engine` changes nothing here). At 0 the
-    gradient is negative_slope. Where other in-place layers follow on the same blob, the gradient
-    takes its sign from what they leave there, as in BVLC Caffe (which without a slope makes NaN of
-    an infinite x below 0; here it is 0). Nair and Hinton, 2010.
+    Bottom and top: any shape. Message: relu_param (`engine` has no effect here). At 0 the
+    gradient is negative_slope. If other in-place layers follow on the same blob, the gradient
+    takes its sign from the values that they leave there, as in BVLC Caffe. (For x = -infinity
+    without a slope BVLC Caffe returns NaN; here the result is 0.) Nair and Hinton, 2010.
     """
 
     negative_slope: float = option()
@@ -66,12 +69,12 @@ class ReLU(Layer):
 
     def setup(self, x: Shape) -> None:
         self.others_follow = False
-        self._final: _Final | None = None  # of the pass under way
+        self._final: _FinalBlob | None = None  # of the current pass
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.others_follow or not torch.is_grad_enabled():
             return relu(x, negative_slope=self.negative_slope)
-        self._final = _Final()
+        self._final = _FinalBlob()
         return _ReLUOfBlob.apply(x, self.negative_slope, self._final)  # type: ignore[no-untyped-call]
 
     def expect_final_blob(self) -> None:
@@ -86,7 +89,7 @@ class ReLU(Layer):
 class Sigmoid(Layer):
     """Logistic function: y = 1 / (1 + exp(-x)), in (0, 1).
 
-    Bottom and top: any shape. Message: sigmoid_param (`engine` changes nothing here).
+    Bottom and top: any shape. Message: sigmoid_param (`engine` has no effect here).
     """
 
     engine: str = option()
@@ -99,7 +102,7 @@ class Sigmoid(Layer):
 class TanH(Layer):
     """Hyperbolic tangent: y = (1 - exp(-2x)) / (1 + exp(-2x)), in (-1, 1).
 
-    Bottom and top: any shape. Message: tanh_param (`engine` changes nothing here).
+    Bottom and top: any shape. Message: tanh_param (`engine` has no effect here).
     """
 
     engine: str = option()
@@ -110,12 +113,12 @@ class TanH(Layer):
 
 @layer("Dropout", bottoms=1, tops=1, bfloat16="keeps")
 class Dropout(Layer):
-    """In training, zero each element with chance dropout_ratio and scale the others by
-    1 / (1 - dropout_ratio); in testing, nothing.
+    """In training, set each element to 0 with probability dropout_ratio and multiply the others by
+    1 / (1 - dropout_ratio). In testing, return the input unchanged.
 
     Bottom and top: any shape. Message: dropout_param. Srivastava et al., 2014.
 
-    Errors: a ratio outside of [0, 1).
+    Errors: dropout_ratio is not in [0, 1).
     """
 
     dropout_ratio: float = option(Check(lambda v: 0 <= v < 1, "in [0, 1)"))
@@ -126,10 +129,10 @@ class Dropout(Layer):
 
 @layer("Softmax", bottoms=1, tops=1)
 class Softmax(Layer):
-    """Scores to probabilities along one axis: y = exp(x) / sum of exp(x).
+    """Turn scores into probabilities along one axis: y = exp(x) / sum of exp(x).
 
     Bottom and top: (outer..., C, inner...) with the C classes along `axis`; each y in (0, 1), the
-    sum over classes is 1. Message: softmax_param (`engine` changes nothing here).
+    sum over classes is 1. Message: softmax_param (`engine` has no effect here).
     """
 
     engine: str = option()
@@ -147,7 +150,7 @@ class Softmax(Layer):
 class AbsVal(Layer):
     """Absolute value: y = |x|. At 0 the gradient is 0.
 
-    Bottom and top: any shape. No message. Errors: in-place use, which BVLC Caffe refuses too.
+    Bottom and top: any shape. No message. Errors: in-place use (as in BVLC Caffe).
     """
 
     def setup(self, x: Shape) -> None:
@@ -170,12 +173,12 @@ class BNLL(Layer):
 
 @layer("Clip", bottoms=1, tops=1)
 class Clip(Layer):
-    """Values held between two bounds: y = max(min(x, max), min). NaN becomes min.
+    """Limit values to an interval: y = max(min(x, max), min). NaN becomes min.
 
-    Bottom and top: any shape. Message: clip_param, both fields required. The gradient passes at
-    the bounds themselves.
+    Bottom and top: any shape. Message: clip_param, both options required. At the bounds
+    themselves the gradient passes.
 
-    Errors: a bound that is missing.
+    Errors: a missing bound.
     """
 
     min: float = option(required=True)
@@ -202,7 +205,7 @@ class ELU(Layer):
 class Exp(Layer):
     """Exponential: y = base ^ (shift + scale x); base -1 (the default) means e.
 
-    Bottom and top: any shape. Message: exp_param. Errors: another base that is not > 0.
+    Bottom and top: any shape. Message: exp_param. Errors: a base <= 0 other than -1.
     """
 
     base: float = option(Check(lambda v: v == -1 or v > 0, "> 0, or -1 for e"))
@@ -218,7 +221,9 @@ class Exp(Layer):
 class Log(Layer):
     """Logarithm: y = log_base(shift + scale x); base -1 (the default) means e.
 
-    Bottom and top: any shape. Message: log_param. Errors: another base that is not > 0, or 1.
+    Bottom and top: any shape. Message: log_param.
+
+    Errors: a base <= 0 other than -1, or a base of 1.
     """
 
     base: float = option(
@@ -236,9 +241,9 @@ class Log(Layer):
 class Power(Layer):
     """Power: y = (shift + scale x) ^ power.
 
-    Bottom and top: any shape. Message: power_param. If power * scale is 0 the output is the
-    constant shift ^ power and the gradient 0. (BVLC Caffe divides by x in the gradient of other
-    powers than 1 and 2, with NaN for an x of 0; here it is the true one.)
+    Bottom and top: any shape. Message: power_param. If power * scale is 0, the output is the
+    constant shift ^ power and the gradient is 0. (For powers other than 1 and 2, BVLC Caffe divides
+    by x in the gradient and returns NaN at x = 0; here the gradient is exact.)
     """
 
     power: float = option()
@@ -254,13 +259,13 @@ class Power(Layer):
 
 @layer("PReLU", bottoms=1, tops=1)
 class PReLU(Layer):
-    """Rectifier with a learned slope: y = x for x > 0, else a x, a for each channel.
+    """Rectifier with learned slopes: y = x for x > 0, else a x, with one slope a per channel.
 
-    Bottom and top: (N, C, ...). Blob: slopes (C,), or a scalar with channel_shared: true; filled
-    with 0.25 unless a filler is given. Message: prelu_param. At 0 the gradient is a.
+    Bottom and top: (N, C, ...). Blob: slopes (C,), or one scalar slope with channel_shared: true;
+    0.25 at first unless a filler is given. Message: prelu_param. At 0 the gradient is a.
     He et al., 2015.
 
-    Errors: a bottom with one axis, or with another number of channels than slopes.
+    Errors: a bottom with fewer than two axes; a number of channels other than the slopes'.
     """
 
     filler: caffe_pb2.FillerParameter = option()
@@ -288,7 +293,7 @@ class PReLU(Layer):
 
 @layer("Swish", bottoms=1, tops=1)
 class Swish(Layer):
-    """Swish: y = x s(beta x), s the logistic function.
+    """Swish: y = x s(beta x), where s is the logistic function.
 
     Bottom and top: any shape. Message: swish_param. Ramachandran et al., 2017.
     """

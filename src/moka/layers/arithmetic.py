@@ -19,7 +19,7 @@ from moka.types import Shape
 
 
 def maximum(a: Tensor, b: Tensor) -> Tensor:
-    """The larger of two; the gradient goes to one of them only, on a tie to b."""
+    """The larger of a and b, element by element. It gets the whole gradient; on a tie, b does."""
     return torch.where(a > b, a, b)
 
 
@@ -28,13 +28,14 @@ class Eltwise(Layer):
     """Sum (with coefficients), product or maximum of blobs of one shape, element by element.
 
     Bottoms: two or more of the same shape. Top: that shape. Message: eltwise_param (`operation`
-    SUM, PROD or MAX; `coeff` for SUM, one a bottom, changes nothing for MAX;
-    `stable_prod_grad: false` computes the gradient of PROD as y / x, with NaN at 0, in BVLC Caffe;
-    here it is always the true one).
-    MAX: between the first two a tie goes to the second; a further one must be strictly larger. Its
-    gradient goes to one bottom only.
+    SUM, PROD or MAX; `coeff`: one factor per bottom for SUM, ignored by MAX;
+    `stable_prod_grad: false` makes BVLC Caffe compute the gradient of PROD as y / x, NaN at x = 0;
+    here the gradient is always exact).
+    MAX sends the gradient to one bottom only. On a tie of the first two bottoms this is the second;
+    a later bottom has to be strictly larger.
 
-    Errors: different shapes; coeff for PROD, or not one for each bottom.
+    Errors: bottoms of different shapes; coeff with PROD; a number of coeffs other than the number
+    of bottoms.
     """
 
     operation: str = option()
@@ -68,13 +69,17 @@ class Eltwise(Layer):
 
 
 def broadcast_at(small: Tensor, x: Tensor, axis: int) -> Tensor:
-    """`small` with axes of size 1 around it, so that its first axis meets axis `axis` of x."""
+    """Add axes of size 1 to `small`, so that its first axis lines up with axis `axis` of x."""
     after = x.dim() - axis - small.dim()
     return small.reshape((1,) * axis + tuple(small.shape) + (1,) * after)
 
 
 class _Broadcast(Layer):
-    """What Scale and Bias have in common: a second operand that covers some axes of the first."""
+    """Base of Scale and Bias: a second operand is broadcast over some axes of the first.
+
+    Attributes:
+        covered: the shape of the learned operand.
+    """
 
     axis: int = option()
     num_axes: int = option()
@@ -101,29 +106,29 @@ class _Broadcast(Layer):
         return [x]
 
     def first_covered(self, x: Shape, covered: Shape) -> int:
-        """The axis of x that the first axis of the second operand meets."""
+        """The axis of x that lines up with the first axis of the second operand."""
         return canonical_axis(self.axis, x) if covered else 0
 
-    def beside(self, small: Tensor, x: Tensor) -> Tensor:
-        """The second operand with axes of size 1 around it, as x needs it."""
+    def broadcast(self, small: Tensor, x: Tensor) -> Tensor:
+        """The second operand with axes of size 1 added, so that it broadcasts over x."""
         at = self.first_covered(tuple(x.shape), tuple(small.shape))
         return broadcast_at(small, x, at)
 
     def default_filler(self, message: str, value: float) -> caffe_pb2.FillerParameter:
-        """The filler given, or a constant."""
+        """The filler that the user gave, or else a constant filler."""
         given = getattr(self.config, message).HasField("filler")
         return self.filler if given else caffe_pb2.FillerParameter(value=value)
 
 
 @layer("Bias", bottoms=(1, 2), tops=1)
 class Bias(_Broadcast):
-    """A bias added along some axes: y = x + b.
+    """Add a bias along some axes: y = x + b.
 
-    Bottoms: x; optionally b, shaped like the axes of x from `axis` on, instead of a learned one.
-    Top: shaped like x. Blob (one bottom): the `num_axes` axes from `axis` on (-1: all the rest, 0:
-    a scalar), 0 by default. Message: bias_param.
+    Bottoms: x; optionally b, with the shape of the axes of x from `axis` on, instead of a learned
+    bias. Top: the shape of x. Blob (with one bottom): the shape of the `num_axes` axes from `axis`
+    on (-1: all of them, 0: a scalar); 0 by default. Message: bias_param.
 
-    Errors: a b that does not match x.
+    Errors: a b whose shape does not match x.
     """
 
     def blob_specs(self, x: Shape, other: Shape | None = None) -> Iterable[BlobSpec]:
@@ -132,19 +137,19 @@ class Bias(_Broadcast):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         bias = self.blobs[0] if other is None else other
-        return x + self.beside(bias, x)
+        return x + self.broadcast(bias, x)
 
 
 @layer("Scale", bottoms=(1, 2), tops=1)
 class Scale(_Broadcast):
-    """A factor (and a bias) along some axes: y = x a + b.
+    """Multiply by a factor (and add a bias) along some axes: y = x a + b.
 
-    Bottoms: x; optionally a, shaped like the axes of x from `axis` on, instead of a learned one.
-    Top: shaped like x. Blobs: a (one bottom only), over `num_axes` axes from `axis` on (-1: all the
-    rest, 0: a scalar), 1 by default; b shaped like a, with bias_term: true, 0 by default.
-    Message: scale_param.
+    Bottoms: x; optionally a, with the shape of the axes of x from `axis` on, instead of a learned
+    factor. Top: the shape of x. Blobs: a (with one bottom), the shape of the `num_axes` axes from
+    `axis` on (-1: all of them, 0: a scalar), 1 by default; with bias_term: true also b, the shape
+    of a, 0 by default. Message: scale_param.
 
-    Errors: an a that does not match x, or is shaped unlike the b that has been made for it.
+    Errors: an a whose shape does not match x, or differs from the shape of the learned b.
     """
 
     bias_term: bool = option()
@@ -165,13 +170,13 @@ class Scale(_Broadcast):
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         blobs = self.blobs
         factor = blobs[0] if other is None else other
-        y = x * self.beside(factor, x)
-        return y + self.beside(blobs[-1], x) if self.bias_term else y
+        y = x * self.broadcast(factor, x)
+        return y + self.broadcast(blobs[-1], x) if self.bias_term else y
 
 
 @layer("Reduction", bottoms=1, tops=1)
 class Reduction(Layer):
-    """All axes from `axis` on reduced to one number: coeff * SUM, ASUM (of |x|), SUMSQ or MEAN.
+    """Reduce all axes from `axis` on to one number: coeff * SUM, ASUM (sum of |x|), SUMSQ or MEAN.
 
     Bottom: any shape. Top: the axes before `axis` (a scalar for axis 0). Message: reduction_param.
     """

@@ -55,6 +55,7 @@ class Layer(nn.Module):
         blob_shapes: the shapes of its parameters.
         makes_views: whether its tops lie in the memory of its first bottom (`Entry.views`).
         precision: what it does in mixed precision (`Entry.bfloat16`).
+        on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
 
     Raises:
         NetError: one fact about this layer; the net adds the names of file and layer.
@@ -77,6 +78,7 @@ class Layer(nn.Module):
         self.top_count = len(config.top) or int(self.entry.is_loss)  # a loss needs no named top
         self.makes_views = self.entry.views
         self.precision = self.default_precision()
+        self.on_host = self.entry.on_host
         self._read_options()
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)

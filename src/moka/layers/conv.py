@@ -28,9 +28,12 @@ def convolution(
 ) -> Tensor:
     """Cross-correlate x (N, C, spatial...) with weight (M, C/group, kernel...); bias (M,).
 
-    `windows` has one entry a spatial axis. Without any it is an inner product over the channels,
-    and PyTorch has none of more than three: those are multiplied as columns. Returns
-    (N, M, spatial...), sizes rounded down.
+    Returns (N, M, spatial...), sizes rounded down. Without spatial axes this is an inner product
+    over the channels. With more than three, which PyTorch does not have, the windows are laid out
+    as columns and multiplied.
+
+    Args:
+        windows: one for each spatial axis.
     """
     if not windows:
         return convolution(x[..., None], weight[..., None], bias, windows=[Window(1)], group=group)[
@@ -49,8 +52,11 @@ def convolution(
 
 @functools.lru_cache(maxsize=1024)
 def _arguments(size: Shape, windows: tuple[Window, ...]) -> tuple[list[int], list[int], list[int]]:
-    """Stride, padding and dilation along each axis. A stride past the image is as good as one of
-    its size, but makes PyTorch's kernels crash."""
+    """Stride, padding and dilation along each axis.
+
+    A stride longer than the padded image is cut to its size, which gives the same result:
+    PyTorch's kernels crash on longer ones.
+    """
     return (
         [min(w.stride, n + 2 * w.pad) for n, w in zip(size, windows, strict=True)],
         [w.pad for w in windows],
@@ -61,7 +67,7 @@ def _arguments(size: Shape, windows: tuple[Window, ...]) -> tuple[list[int], lis
 def _convolution_of_columns(
     x: Tensor, weight: Tensor, bias: Tensor | None, windows: Sequence[Window], group: int
 ) -> Tensor:
-    """`convolution` as one product of matrices for each group, as BVLC Caffe computes it."""
+    """`convolution` as one matrix product per group, as BVLC Caffe computes it."""
     columns = im2col(x, windows)
     out = columns.shape[2:]
     y = weight.reshape(group, -1, prod(weight.shape[1:])) @ columns.reshape(
@@ -76,7 +82,7 @@ def deconvolution(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, windows: Sequence[Window], group: int
 ) -> Tensor:
     """The transpose of `convolution`: x (N, C, spatial...), weight (C, M/group, kernel...), bias
-    (M,). Returns (N, M, spatial...) with stride (in - 1) + extent - 2 pad pixels an axis."""
+    (M,). Returns (N, M, spatial...), each size stride (in - 1) + extent - 2 pad."""
     if not windows:
         return deconvolution(
             x[..., None], weight[..., None], bias, windows=[Window(1)], group=group
@@ -97,7 +103,7 @@ def deconvolution(
 def _deconvolution_of_columns(
     x: Tensor, weight: Tensor, bias: Tensor | None, windows: Sequence[Window], group: int
 ) -> Tensor:
-    """`deconvolution` as the transpose of a convolution that is linear in its input."""
+    """`deconvolution` for more than three spatial axes: autograd transposes a `convolution`."""
     sizes = [w.deconvolved(n) for n, w in zip(x.shape[2:], windows, strict=True)]
     zeros = x.new_zeros(len(x), weight.shape[1] * group, *sizes)
     transpose = torch.func.vjp(
@@ -141,7 +147,7 @@ def convolved_sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
 
 
 class Sliding(Layer):
-    """What layers share whose windows slide over the axes behind the channels."""
+    """Base of layers whose windows slide over the axes after the channel axis."""
 
     pad: tuple[int, ...] = option()
     kernel_size: tuple[int, ...] = option(positive)
@@ -168,15 +174,15 @@ DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
 class Convolution(Sliding):
     """Convolution with learned kernels: y[m] = b[m] + sum over c of w[m, c] * x[c].
 
-    Bottoms: each (N..., C, spatial...), axes before `axis` are batch axes; all use the same
+    Bottoms: each (N..., C, spatial...); axes before `axis` are batch axes. All bottoms share the
     parameters. Tops: (N..., num_output, spatial...) with
     size = floor((in + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1.
     Blobs: weight (num_output, C/group, kernel...), bias (num_output,) unless bias_term: false.
     Message: convolution_param. `engine` and `force_nd_im2col` choose an implementation in BVLC
-    Caffe; here they change nothing.
+    Caffe; here they have no effect.
 
-    Errors: no kernel size; C or num_output not a multiple of group; a kernel larger than the
-    padded image; an empty axis that is no batch axis.
+    Errors: no kernel size; C or num_output is not a multiple of group; a kernel larger than the
+    padded image; an axis of size 0 that is not a batch axis.
     """
 
     num_output: int = option(positive, required=True)
@@ -250,14 +256,14 @@ class Convolution(Sliding):
     drawn=DRAWN,
 )
 class Deconvolution(Convolution):
-    """Transposed convolution: what Convolution's gradient does, as a forward pass.
+    """Transposed convolution: the gradient of a Convolution, as a forward pass.
 
     Bottoms: each (N..., C, spatial...). Tops: (N..., num_output, spatial...) with
     size = stride (in - 1) + dilation (kernel - 1) + 1 - 2 pad.
     Blobs: weight (C, num_output/group, kernel...), bias (num_output,). Message: convolution_param.
-    With the bilinear filler, group = channels and no bias it scales images up.
+    With the bilinear filler, group = channels and no bias it enlarges images.
 
-    Errors: as Convolution's; an output without any pixel.
+    Errors: those of Convolution; an output without pixels.
     """
 
     def _top_shape(self, x: Shape) -> Shape:
@@ -283,7 +289,7 @@ class Deconvolution(Convolution):
 
 def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
     """Every window of x (N..., C, spatial...) as a column, (N..., C * kernel..., out...): the
-    channel counts slowest, then the place inside the kernel, row by row."""
+    channel varies slowest, then the position inside the kernel, row by row."""
     axes = len(windows)
     first = x.dim() - axes
     views = F.pad(x, [side for w in reversed(windows) for side in (w.pad, w.pad)])
@@ -297,9 +303,9 @@ def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
 class Im2col(Sliding):
     """Every window of an image as a column.
 
-    Bottom: (N..., C, spatial...), axes before `axis` are batch axes. Top: (N..., C * product of
-    the kernel's sizes, spatial...), sizes as Convolution's. Message: convolution_param, of which
-    only `axis` and the window's fields count here; `force_nd_im2col` changes nothing.
+    Bottom: (N..., C, spatial...); axes before `axis` are batch axes. Top: (N..., C * product of
+    the kernel's sizes, spatial...), with Convolution's sizes. Message: convolution_param, of which
+    only `axis` and the options of the window are used; `force_nd_im2col` has no effect.
 
     Errors: no kernel size; no spatial axis; a kernel larger than the padded image.
     """

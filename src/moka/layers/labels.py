@@ -1,4 +1,4 @@
-"""Class labels and indices as they come in blobs: floats that hold whole numbers."""
+"""Class labels and indices. In blobs they are floats that hold whole numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from moka.types import Shape
 
 
 def indices(values: Tensor, size: int, *, of: str, advice: str) -> Tensor:
-    """Values of any shape as int64 indices (truncated) in [0, size).
+    """Convert values of any shape to int64 indices (truncated) and check that they are < size.
 
     Args:
-        of: what there are `size` of, for the message.
+        of: the things that are counted, for the error message.
 
     Raises:
-        DataError: a value outside of that range.
+        DataError: a value is outside [0, size).
     """
     index = values.long()
     _check_range(index, size, f"index {{}} is outside of the {size} {of}", advice)
@@ -28,12 +28,12 @@ def indices(values: Tensor, size: int, *, of: str, advice: str) -> Tensor:
 def class_labels(
     labels: Tensor, classes: int, ignore_label: int | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Labels as int64 indices (truncated; 0 where ignored) and where they count.
+    """Convert labels to int64 indices (truncated; 0 where ignored) and find which ones count.
 
     Args:
         labels: any shape.
-        classes: how many there are.
-        ignore_label: positions with this label do not count; None: all count.
+        classes: the number of classes.
+        ignore_label: a position with this label does not count; None: all positions count.
 
     Returns:
         indices of the same shape, in [0, classes), and a bool mask or None if all count.

@@ -35,13 +35,13 @@ def inner_product(
     drawn=DrawStyle("#CC33FF", edge="{num_output}", rates=True),
 )
 class InnerProduct(Layer):
-    """Fully connected: y = x W^T + b, everything from `axis` on counts as one vector.
+    """Fully connected: y = x W^T + b. All axes from `axis` on count as one vector.
 
     Bottom: (outer..., inner...), K = product of inner. Top: (outer..., num_output).
     Blobs: weight (num_output, K), or (K, num_output) with transpose: true; bias (num_output,)
     unless bias_term: false. Message: inner_product_param.
 
-    Errors: a bottom whose K differs from the one the weights were made for.
+    Errors: a bottom with another K than the weights were made for.
     """
 
     num_output: int = option(positive, required=True)
@@ -80,11 +80,11 @@ class InnerProduct(Layer):
 
 @layer("Embed", bottoms=1, tops=1, fixed_bottoms=(0,))
 class Embed(Layer):
-    """A vector for each index: a row of a learned table, plus a bias.
+    """Look up a vector for each index: a row of a learned table, plus a bias.
 
     Bottom: any shape, whole numbers in [0, input_dim). Top: (..., num_output). Blobs: table
-    (input_dim, num_output), bias (num_output,) unless bias_term: false. Repeated indices add up in
-    the gradient; the indices take none. Message: embed_param.
+    (input_dim, num_output), bias (num_output,) unless bias_term: false. The gradients of repeated
+    indices add up; the indices themselves take no gradient. Message: embed_param.
 
     Errors: an index outside of [0, input_dim).
     """

@@ -1,4 +1,4 @@
-"""Layers that score a prediction without being trained on."""
+"""Layers that score a prediction and give no gradient."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from moka.types import Shape
 
 @layer("Accuracy", bottoms=2, tops=(1, 2), fixed_bottoms=(1,), differentiable=False)
 class Accuracy(Layer):
-    """Part of the labels that are among the top_k scores.
+    """The fraction of positions whose label is among the top_k scores.
 
-    A position is right if fewer than top_k *other* classes score at least as high as its label's:
-    ties count against it, constant scores are all wrong.
+    A position is right if fewer than top_k *other* classes have a score at least as high as its
+    label. So ties count against it, and constant scores are all wrong.
 
     Bottoms: scores (outer..., C, inner...) with classes along `axis`; labels, outer * inner whole
     numbers in [0, C). Tops: the accuracy in [0, 1], a scalar (0 if no label counts); optionally
     the accuracy of each class (C,), 0 for a class without labels. No gradients.
     Message: accuracy_param. Labels equal to ignore_label do not count.
 
-    Errors: top_k larger than C; a count of labels that does not fit; a label outside of [0, C).
+    Errors: top_k larger than C; not one label per position; a label outside [0, C).
     """
 
     top_k: int = option(positive)
@@ -62,11 +62,11 @@ class Accuracy(Layer):
 
 @layer("ArgMax", bottoms=1, tops=1, differentiable=False)
 class ArgMax(Layer):
-    """The top_k largest values' indices, or the values; among equal values the larger index first.
+    """Indices (or values) of the top_k largest values; of equal ones the larger index first.
 
-    Bottom: (N, ...). Top without `axis`: (N, 1, top_k) indices, or (N, 2, top_k) indices and values
-    with out_max_val. With `axis`: that axis becomes top_k long and holds the indices, with
-    out_max_val the values instead. No gradient. Message: argmax_param.
+    Bottom: (N, ...). Top without `axis`: indices (N, 1, top_k), or with out_max_val indices and
+    values (N, 2, top_k). Top with `axis`: that axis becomes top_k long and holds the indices, or
+    with out_max_val the values. No gradient. Message: argmax_param.
 
     Errors: top_k larger than the number of values.
     """

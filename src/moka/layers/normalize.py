@@ -23,8 +23,8 @@ odd = Check(lambda v: v % 2 == 1, "odd")
 def lrn_across_channels(x: Tensor, *, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """x (N, C, H, W) times (k + alpha / size * sum of squares over `size` channels) ^ -beta.
 
-    The sum runs over neighbouring channels, clipped at the ends: a product of the squares with a
-    banded C x C matrix, several times cheaper than PyTorch's 3-D average pool.
+    The sum runs over neighboring channels, clipped at the ends. It is computed as a product of the
+    squares with a banded C x C matrix, several times cheaper than PyTorch's 3-D average pool.
     """
     c = x.shape[1]
     index = torch.arange(c, device=x.device)
@@ -36,7 +36,7 @@ def lrn_across_channels(x: Tensor, *, size: int, alpha: float, beta: float, k: f
 def lrn_within_channel(x: Tensor, *, size: int, alpha: float, beta: float) -> Tensor:
     """x (N, C, H, W) times (1 + alpha * mean of squares in a size x size window) ^ -beta.
 
-    Pixels outside of the image count as 0, the window's area is always size * size.
+    Pixels outside the image count as 0; the window's area is always size * size.
     """
     mean = F.avg_pool2d(x.square(), size, 1, (size - 1) // 2)
     return x * (mean * alpha + 1).pow(-beta)
@@ -44,11 +44,11 @@ def lrn_within_channel(x: Tensor, *, size: int, alpha: float, beta: float) -> Te
 
 @layer("LRN", bottoms=1, tops=1)
 class LRN(Layer):
-    """Local response normalisation: each value divided by (k + alpha / n * sum of squares) ^ beta.
+    """Local response normalization: y = x / (k + alpha / n * sum of squares) ^ beta.
 
-    Bottom and top: (N, C, H, W). ACROSS_CHANNELS: the sum over n = local_size neighbouring
-    channels. WITHIN_CHANNEL: over a window of n x n pixels, divided by n * n, with 1 for k.
-    Message: lrn_param (`engine` changes nothing here). Krizhevsky et al., 2012.
+    Bottom and top: (N, C, H, W). ACROSS_CHANNELS: the sum over n = local_size neighboring
+    channels. WITHIN_CHANNEL: over a window of n x n pixels, with alpha / n^2 and k = 1.
+    Message: lrn_param (`engine` has no effect here). Krizhevsky et al., 2012.
 
     Errors: an even local_size; a bottom that is not 4-D.
     """
@@ -77,14 +77,15 @@ class LRN(Layer):
 
 @layer("BatchNorm", bottoms=1, tops=1, state_blobs=3)
 class BatchNorm(Layer):
-    """Each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
+    """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
 
     Bottom and top: (N, C, ...). Blobs, which no solver trains: running *sums* of the mean (C,) and
-    of the unbiased variance (C,), and their weight (1,); each pass in training multiplies them by
-    moving_average_fraction and adds the batch's values and 1. With global statistics (in testing,
-    unless use_global_stats says otherwise) the sums divided by the weight are used; a weight of 0
-    means mean and variance 0. Message: batch_norm_param. Ioffe and Szegedy, 2015. A Scale layer
-    usually follows: unlike PyTorch's, this layer has no factor and bias.
+    of the unbiased variance (C,), and a scale factor (1,), the weight of the sums. Each training
+    pass multiplies all three by moving_average_fraction, then adds the batch's mean and variance
+    and 1. In testing (or as use_global_stats says) the layer normalizes with the sums divided by
+    the scale factor; a scale factor of 0 means mean 0 and variance 0. Message: batch_norm_param.
+    Ioffe and Szegedy, 2015. A Scale layer usually follows: unlike PyTorch's layer, this one has no
+    factor and bias.
 
     Errors: a bottom with one axis, or with another number of channels than the blobs; a learning
     rate for the blobs.
@@ -116,49 +117,50 @@ class BatchNorm(Layer):
         yield BlobSpec((1,), zero, "scale_factor")
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._global():
-            return self._by_the_sums(x)
-        y, *statistics = self._by_the_batch(x)
+        if self._uses_the_sums():
+            return self._with_the_sums(x)
+        y, *statistics = self._with_the_batch(x)
         if x.numel():  # an empty batch has no statistics
-            self._remember(*statistics)
+            self._add_to_the_sums(*statistics)
         return y
 
     def again(self, x: Tensor) -> Tensor:
-        return self._by_the_sums(x) if self._global() else self._by_the_batch(x)[0]
+        return self._with_the_sums(x) if self._uses_the_sums() else self._with_the_batch(x)[0]
 
-    def _global(self) -> bool:
+    def _uses_the_sums(self) -> bool:
         return not self.training if self.use_global_stats is None else self.use_global_stats
 
-    def _by_the_sums(self, x: Tensor) -> Tensor:
+    def _with_the_sums(self, x: Tensor) -> Tensor:
         mean, variance, weight = (blob.detach() for blob in self.blobs)
         factor = torch.where(weight == 0, 0.0, 1 / weight)
         return F.batch_norm(x, mean * factor, variance * factor, training=False, eps=self.eps)
 
-    def _by_the_batch(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x normalised by its own statistics; its mean and unbiased variance."""
+    def _with_the_batch(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x normalized with its own statistics; its mean; its unbiased variance."""
         mean, unbiased = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
         if x.numel() > x.shape[1]:
-            # with a momentum of 1 the running statistics are those of the batch
+            # With a momentum of 1 the running statistics are the batch's.
             y = torch.batch_norm(x, None, None, mean, unbiased, True, 1.0, self.eps, True)
-        else:  # each value is its own mean; PyTorch rounds y, and has no unbiased variance
+        else:  # Each value is its own mean. PyTorch would round y and divide by 0 for the variance.
             y = x - x
             if x.numel():
                 mean.copy_(x.detach().reshape(-1))
         return y, mean, unbiased
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _add_to_the_sums(self, mean: Tensor, variance: Tensor) -> None:
         for total, new in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
             total.mul_(self.moving_average_fraction).add_(new)
 
 
 @layer("MVN", bottoms=1, tops=1)
 class MVN(Layer):
-    """Each image's channels (or whole images) to mean 0 and, by default, standard deviation 1.
+    """Bring each channel of each image (or each image) to mean 0 and standard deviation 1.
 
     y = (x - mean) / (std + eps): eps is added to the deviation. Bottom: up to 4 axes; top: 4-D.
-    Message: mvn_param (`across_channels`: one mean for all channels; `normalize_variance`).
-    As in BVLC Caffe the gradient takes std + eps for the deviation throughout.
+    Message: mvn_param (`across_channels`: one mean for all channels of an image;
+    `normalize_variance: false` only subtracts the mean). As in BVLC Caffe the gradient uses
+    std + eps wherever the deviation occurs.
 
     Errors: a bottom of more than 4 axes.
     """
@@ -176,16 +178,16 @@ class MVN(Layer):
         shape = (*x.shape, *(1,) * (4 - x.dim()))
         axes = 1 if self.across_channels else 2
         rows = x.reshape(prod(shape[:axes]), prod(shape[axes:]))
-        centred = rows - rows.mean(1, keepdim=True)
+        centered = rows - rows.mean(1, keepdim=True)
         if self.normalize_variance:
-            centred = _over_deviation(centred, self.eps)
-        return centred.reshape(shape)
+            centered = _over_deviation(centered, self.eps)
+        return centered.reshape(shape)
 
 
-def _over_deviation(centred: Tensor, eps: float) -> Tensor:
-    """Rows of mean 0 divided by d = std + eps; the gradient is Caffe's, with d for the deviation:
-    dx = (dy - y mean(y dy)) / d."""
-    inverse = 1 / (centred.detach().square().mean(1, keepdim=True).sqrt() + eps)
-    y = centred.detach() * inverse
-    pull = (centred * y).mean(1, keepdim=True)
-    return (centred - y * (pull - pull.detach())) * inverse
+def _over_deviation(centered: Tensor, eps: float) -> Tensor:
+    """Divide rows of mean 0 by d = std + eps. The gradient is Caffe's, which uses d wherever the
+    deviation occurs: dx = (dy - y mean(y dy)) / d."""
+    inverse = 1 / (centered.detach().square().mean(1, keepdim=True).sqrt() + eps)
+    y = centered.detach() * inverse
+    pull = (centered * y).mean(1, keepdim=True)
+    return (centered - y * (pull - pull.detach())) * inverse

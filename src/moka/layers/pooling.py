@@ -1,4 +1,4 @@
-"""Layers that summarise windows of each channel."""
+"""Layers that reduce windows of each channel to one value."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Sizes = tuple[int, ...]
 
 
 class _GradLikeValue(Function):
-    """Nothing forward; backward, lay the gradient out in memory as the value was.
+    """The identity, whose gradient gets the memory layout of the value.
 
-    PyTorch's max pooling copies whole images when it gets a row-major gradient for a channels-last
-    value, as an inner product hands it down: 0.3 ms of 9 in an iteration of LeNet.
+    PyTorch's max pooling copies whole images if the value is channels-last and its gradient is
+    row-major, as an inner product leaves it: 0.3 ms of 9 in an iteration of LeNet.
     """
 
     @staticmethod
@@ -46,9 +46,9 @@ _MEAN = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Largest value of each window of x (N, C, spatial...); (N, C, *out). First maximum on ties.
+    """Largest value of each window of x (N, C, spatial...). Returns (N, C, *out).
 
-    A window without any pixel gives the lowest float.
+    On a tie the gradient goes to the first maximum. A window without pixels gives the lowest float.
     """
     size, pool = x.shape[2:], _MAX[len(windows)]
     if native := _native(size, windows, out):
@@ -59,8 +59,8 @@ def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
 
 
 def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Where each maximum was: its row-major index inside the channel (h * W + w), as float; -1 for
-    an empty window."""
+    """The position of each maximum: its row-major index inside the channel (h * W + w), as float;
+    -1 for a window without pixels."""
     padded = _pad(x, windows, out, LOWEST)
     pool = _MAX[len(windows)]
     _, rest = pool(padded, *_arguments(windows, pad=False), return_indices=True)
@@ -75,10 +75,10 @@ def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
 
 
 def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Sum of each window of x (N, C, spatial...) over its area clipped to the padded image.
+    """Sum of each window of x (N, C, spatial...), divided by its area inside the padded image.
 
-    Padding counts as pixels of value 0; a window without any pixel gives NaN (0/0) where it starts
-    at the image's end, and 0 where it starts beyond (its "area" is then below 0), as in BVLC Caffe.
+    Padding counts as pixels of value 0. As in BVLC Caffe, a window without pixels gives NaN (0/0)
+    if it starts at the image's end, and 0 if it starts beyond (its "area" is then below 0).
     """
     size, pool = x.shape[2:], _MEAN[len(windows)]
     if native := _native(size, windows, out):
@@ -91,11 +91,11 @@ def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
 
 
 def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
-    """One value of each window of x >= 0, drawn with chance proportional to it; in testing the
-    average weighted the same way, sum(x^2) / sum(x) (Zeiler and Fergus, 2013).
+    """In training, draw one value from each window of x >= 0 with a probability proportional to
+    it. In testing, average with these probabilities: sum(x^2) / sum(x) (Zeiler and Fergus, 2013).
 
-    A window of zeros gives 0. In training the gradient goes to the value drawn (in a window of
-    zeros, to the first).
+    A window of zeros gives 0. In training the gradient goes to the drawn value (in a window of
+    zeros, to the first one).
     """
     views = _pad(x, windows, out, 0.0)
     for axis, window in enumerate(windows):
@@ -113,9 +113,11 @@ def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: boo
 def _native(
     size: Sizes, windows: Windows, out: Sizes
 ) -> tuple[list[int], list[int], list[int], int, bool] | None:
-    """Kernel, stride, pad, dilation and ceil_mode of PyTorch's own pooling, where it has Caffe's
-    sizes: it refuses pad > kernel / 2 and drops windows that start outside of an image without
-    padding."""
+    """Kernel, stride, pad, dilation and ceil_mode for PyTorch's own pooling, or None.
+
+    None if PyTorch's result would have other sizes than Caffe's: it refuses pad > kernel / 2, and
+    without padding it drops windows that start outside the image.
+    """
     rounds_up = pooled_sizes(size, windows, round_up=False) != out
     fits = pooled_sizes(size, windows, round_up=rounds_up) == out and all(
         2 * w.pad <= w.kernel and (m - 1) * w.stride < n + w.pad
@@ -133,7 +135,7 @@ def _arguments(windows: Windows, *, pad: bool = True) -> tuple[list[int], list[i
 
 
 def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
-    """Pad (or cut) so that exactly the windows wanted fit without rounding."""
+    """Pad (or cut) x so that exactly `out` windows fit along each axis, without rounding."""
     sides: list[int] = []  # from the last axis to the first
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
         end = (m - 1) * window.stride + window.kernel
@@ -142,7 +144,7 @@ def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
 
 
 def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Area of each window clipped to the padded image, (*out); not above 0 if it lies outside."""
+    """Area of each window inside the padded image, (*out); <= 0 if the window lies outside."""
     area = x.new_ones(())
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
         start = torch.arange(m, device=x.device) * window.stride - window.pad
@@ -152,9 +154,12 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
 
 
 @functools.lru_cache(maxsize=1024)
-def _placed(size: Sizes, windows: Windows, round_up: bool) -> tuple[Windows, Sizes]:
-    """The windows, with strides just long enough to leave the image (PyTorch overflows with absurd
-    ones), and how many there are along each axis."""
+def _windows_and_counts(size: Sizes, windows: Windows, round_up: bool) -> tuple[Windows, Sizes]:
+    """The windows and their number along each axis.
+
+    Strides are cut to just leave the image, which gives the same result: PyTorch overflows on
+    absurdly long ones.
+    """
     bounded = tuple(
         w._replace(stride=min(w.stride, n + 2 * w.pad + 1))
         for n, w in zip(size, windows, strict=True)
@@ -163,7 +168,7 @@ def _placed(size: Sizes, windows: Windows, round_up: bool) -> tuple[Windows, Siz
 
 
 def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
-    """Pool the windows of x (N, C, spatial...) by MAX, AVE or STOCHASTIC; (N, C, *out)."""
+    """Pool the windows of x (N, C, spatial...) by MAX, AVE or STOCHASTIC. Returns (N, C, *out)."""
     if method == "STOCHASTIC":
         return stochastic_pooling(x, windows, out, training=training)
     return (max_pooling if method == "MAX" else average_pooling)(x, windows, out)
@@ -177,23 +182,24 @@ def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: b
     drawn=DrawStyle("#FF9900", kind="{pool}", window=True),
 )
 class Pooling(Layer):
-    """Pooling of windows of each channel: their maximum, average, or a value drawn by chance.
+    """Pool windows of each channel: to their maximum, their average, or a value drawn at random.
 
-    Bottom: (N, C, H, W), or with one or three spatial axes; (N, C) counts as (N, C, 1, 1).
+    Bottom: (N, C, H, W), or one or three spatial axes; (N, C) counts as (N, C, 1, 1).
     Top: (N, C, H', W') with size = ceil((in + 2 pad - kernel) / stride) + 1 (floor with
-    round_mode: FLOOR), less one if padding is used and the last window would start at or beyond
-    in + pad. Second top, MAX only: the index h * W + w of each maximum, no gradient.
+    round_mode: FLOOR), less one if there is padding and the last window would start at or beyond
+    in + pad. Optional second top, MAX only: the index h * W + w of each maximum, no gradient.
     AVE divides by the window's area inside the padded image. STOCHASTIC, for values >= 0, draws
-    one in training and takes the weighted average in testing (Zeiler and Fergus, 2013).
-    Message: pooling_param. kernel_size, stride and pad hold for all spatial axes, the _h and _w
-    fields for two, kernel_size_3d, stride_3d and pad_3d for each. `engine` changes nothing here.
+    a value in training and takes the weighted average in testing (Zeiler and Fergus, 2013).
+    Message: pooling_param. kernel_size, stride and pad hold for all spatial axes; the _h and _w
+    options are for two axes; kernel_size_3d, stride_3d and pad_3d are given per axis. `engine` has
+    no effect here.
 
     Errors: no kernel size; global_pooling with a kernel, pad or stride; pad not smaller than the
     kernel; more than three spatial axes.
 
-    BVLC Caffe pools two spatial axes only, and STOCHASTIC on a GPU only. PyTorch differs: its max
-    pooling hands a NaN on, BVLC's skips it (here: handed on); its sizes differ where
-    pad > kernel / 2, or stride > kernel without padding.
+    BVLC Caffe pools two spatial axes only, and STOCHASTIC on a GPU only. Its max pooling skips a
+    NaN; here, as in PyTorch, the maximum is NaN. PyTorch's sizes differ if pad > kernel / 2, or if
+    stride > kernel without padding.
     """
 
     pool: str = option()
@@ -248,7 +254,7 @@ class Pooling(Layer):
                 )
 
     def _plain(self, name: str) -> Sizes:
-        """The field of that name or its _3d form: no value, one, or one for each axis."""
+        """The values of an option or of its _3d form: none, one, or one for each axis."""
         plain: int | None = getattr(self, name)
         each: Sizes = getattr(self, f"{name}_3d")
         if plain is not None and each:
@@ -285,7 +291,7 @@ class Pooling(Layer):
         size = _size(tuple(x.shape))
         if x.dim() == 2:
             x = x[..., None, None]
-        windows, out = _placed(size, self._windows(size), self.round_mode == "CEIL")
+        windows, out = _windows_and_counts(size, self._windows(size), self.round_mode == "CEIL")
         y = pooling(self.pool, x, windows, out, training=self.training)
         if self.top_count == 1:
             return y
@@ -293,19 +299,19 @@ class Pooling(Layer):
 
 
 def _size(x: Shape) -> Sizes:
-    """The spatial axes; of (N, C), as in BVLC Caffe, one pixel."""
+    """Sizes of the spatial axes. As in BVLC Caffe, (N, C) has one pixel."""
     return x[2:] or (1, 1)
 
 
 @layer("SPP", bottoms=1, tops=1, message="spp_param")
 class SPP(Layer):
-    """Spatial pyramid pooling: level l pools the image into 2^l x 2^l bins.
+    """Spatial pyramid pooling: level l divides the image into 2^l x 2^l bins and pools each.
 
     Bottom: (N, C, H, W). Top: (N, C * sum of 4^l) over all levels; with one level (N, C, 1, 1).
     Level l has kernel ceil(in / bins), stride = kernel and pad (kernel * bins - in + 1) // 2.
-    Message: spp_param (`engine` changes nothing here). He et al., 2014.
+    Message: spp_param (`engine` has no effect here). He et al., 2014.
 
-    Errors: an image too small for its levels (a pad that reaches the kernel).
+    Errors: an image that is too small for its levels (pad >= kernel).
     """
 
     pyramid_height: int = option(positive, required=True)

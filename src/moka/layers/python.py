@@ -1,8 +1,8 @@
 """Layers written in Python by the user, named by module and class in the prototxt.
 
-Two kinds. A `caffe.Layer` (here `ArrayLayer`) is pycaffe's: it sees NumPy blobs and writes its
-gradient by hand. A `moka.Layer` (here `TensorLayer`) is one function of tensors: its gradient is
-autograd's, and it runs where the net runs.
+There are two kinds. A `caffe.Layer` (here `ArrayLayer`) is pycaffe's: it works on NumPy blobs, and
+its author writes the gradient. A `moka.Layer` (here `TensorLayer`) is one function of tensors:
+autograd computes its gradient, and it runs on the net's device.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T", bound="type[TensorLayer]")
 
 
 class BoolVec(list[bool]):
-    """pycaffe's list of truth values."""
+    """pycaffe's list of bools."""
 
 
 class ArrayLayer:
@@ -41,9 +41,9 @@ class ArrayLayer:
     `propagate_down` is one of bools.
 
     Attributes:
-        param_str: what the prototxt says there, "" if nothing.
+        param_str: the `param_str` of the prototxt, "" if there is none.
         phase: caffe.TRAIN (0) or caffe.TEST (1).
-        blobs: its parameters; `self.blobs.add_blob(*shape)` in `setup` adds one.
+        blobs: its parameters; call `self.blobs.add_blob(*shape)` in `setup` to add one.
         type: "Python".
     """
 
@@ -59,7 +59,7 @@ class ArrayLayer:
         return self.__dict__.setdefault("_caffe_blobs", BlobVec())  # `__init__` may not be called
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Look at the bottoms, read `param_str`, add parameters."""
+        """Check the bottoms, read `param_str`, add parameters."""
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Give each top its shape."""
@@ -71,7 +71,7 @@ class ArrayLayer:
     def backward(
         self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]
     ) -> None:
-        """Fill the `diff` of each bottom that is to be propagated to, from the tops' `diff`."""
+        """Fill `bottom[j].diff` from the tops' `diff`, for each j with `propagate_down[j]`."""
         raise NetError(
             f"{type(self).__qualname__} has no backward(self, top, propagate_down, bottom), but"
             " something before it needs gradients.",
@@ -83,14 +83,14 @@ class TensorLayer(Layer):
     """`moka.Layer`, the base of layers that are one function of tensors.
 
     A subclass defines `forward(self, *bottoms)`, which returns one tensor or a sequence of them,
-    one for each top; autograd gives the gradient. `setup(self, *bottom_shapes)` may make
-    parameters and modules as in any `nn.Module`; the parameters are the layer's blobs, in the
-    order they are made, and are trained, saved and shared as other layers' are. The shapes of
-    the tops are found by running `forward` once on zeros, as in testing; to save that, define
-    `top_shapes(self, *bottom_shapes)`.
+    one for each top; autograd computes the gradient. `setup(self, *bottom_shapes)` may make
+    parameters and modules as in any `nn.Module`; the parameters become the layer's blobs in the
+    order of their creation, and are trained, saved and shared like those of other layers. The
+    shapes of the tops are found by running `forward` once on zeros, in test mode; to avoid this
+    run, define `top_shapes(self, *bottom_shapes)`.
 
     Attributes:
-        param_str: what the prototxt says there, "" if nothing.
+        param_str: the `param_str` of the prototxt, "" if there is none.
         training: whether the phase is TRAIN.
     """
 
@@ -100,13 +100,14 @@ class TensorLayer(Layer):
         self._known_shapes: dict[tuple[Shape, ...], list[Shape]] = {}
         with _users_code(config):
             super().__init__(config, *bottom_shapes)
-            self.train(self.training)  # modules made in `setup` too
+            self.train(self.training)  # including modules that `setup` made
+        self.on_host = False
 
     def make_parameters(self, *_: Shape) -> dict[str, nn.Parameter]:
         return dict(self.named_parameters())
 
     def _register(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """They are in place: `setup` made them."""
+        """Nothing to do: `setup` has registered them."""
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -158,13 +159,13 @@ class TensorLayer(Layer):
 class Python(Layer):
     """A layer written in Python: the class `layer` of the module `module`.
 
-    Bottoms and tops: what the class says. Blobs: those its `setup` makes. Message: python_param
-    (`module` is imported from the Python path; `param_str` is the class's to read;
-    `share_in_parallel` changes nothing within one process). The class is a `caffe.Layer`, which
+    Bottoms and tops: as the class defines. Blobs: those that its `setup` makes. Message:
+    python_param (`module` is imported from the Python path; the class reads `param_str`;
+    `share_in_parallel` has no effect within one process). The class is a `caffe.Layer`, which
     computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
 
-    Errors: a module or class that cannot be found, a class of neither kind. Whatever the class
-    itself raises comes out as it is, with a note that names the layer.
+    Errors: a module or class that cannot be found, a class of neither kind. Exceptions of the
+    class itself pass unchanged, with a note that names the layer.
     """
 
     module: str = option(required=True)
@@ -182,7 +183,7 @@ class Python(Layer):
         config = self.config
         self.bottoms = RawBlobVec(Blob(shape) for shape in bottom_shapes)
         self.tops = RawBlobVec(
-            # In place a bottom and a top are one blob, as in Caffe.
+            # As in Caffe, an in-place top is the same blob as its bottom.
             self.bottoms[k] if list(config.bottom[k : k + 1]) == [name] else Blob()
             for k, name in enumerate(config.top)
         )
@@ -218,7 +219,7 @@ class Python(Layer):
         return _Call.apply(self, *bottoms, *self.weights)  # type: ignore[no-untyped-call]
 
     def compute(self, bottoms: Sequence[Tensor]) -> list[Tensor]:
-        """The user's reshape and forward."""
+        """Run the user's reshape and forward; returns the tops."""
         self._passes += 1
         with self._parameters_in_view():
             for blob, tensor in zip(self.bottoms, bottoms, strict=True):
@@ -232,9 +233,10 @@ class Python(Layer):
     def differentiate(
         self, bottoms: Sequence[Tensor], wanted: Sequence[bool], tops: Sequence[Tensor]
     ) -> list[Tensor]:
-        """The user's backward, for gradients of the tops; gradients of bottoms and parameters.
+        """Run the user's backward; returns the gradients of bottoms and parameters.
 
-        A bottom's diff that it does not write stays as it was: some layers write it in `forward`.
+        A bottom's diff that the user does not write stays as it was: some layers write it in
+        `forward`.
         """
         for blob, grad in zip(self.tops, tops, strict=True):
             blob.diff_memory.put(grad.contiguous())
@@ -255,10 +257,10 @@ class Python(Layer):
 
     @contextmanager
     def _parameters_in_view(self) -> Iterator[None]:
-        """The instance's blobs show the parameters, and what it writes there is taken over."""
+        """Show the parameters in the user's blobs; afterwards copy back what the user wrote."""
         blobs = self.users_object.blobs
         for blob, weight in zip(blobs, self.weights, strict=True):
-            if blob.data_memory.device != weight.device:  # the net has moved since
+            if blob.data_memory.device != weight.device:  # the net has moved to another device
                 blob.show_parameter(weight)
         memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
         for memory in memories:
@@ -269,7 +271,7 @@ class Python(Layer):
 
     @contextmanager
     def _new_gradients(self) -> Iterator[list[Memory]]:
-        """The instance's blobs have diffs of zeros for a while, to collect one pass's gradients."""
+        """Give the user's blobs diffs of zeros for a while; they collect one pass's gradients."""
         blobs = self.users_object.blobs
         kept = [blob.diff_memory for blob in blobs]
         fresh = [Memory(memory.shape) for memory in kept]
@@ -283,8 +285,11 @@ class Python(Layer):
 
 
 class _Call(Function):
-    """The user's forward and backward as one step of autograd. If the layer has run again since
-    (it may keep things from forward to backward), the pass in question is run once more."""
+    """The user's forward and backward as one step of autograd.
+
+    The user's object may keep values from forward to backward. So if it has run another pass in
+    between, backward first repeats its own forward pass.
+    """
 
     @staticmethod
     def forward(ctx: Any, layer: Python, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -323,10 +328,10 @@ def built_in(module: str) -> Callable[[T], T]:
 
 
 def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
-    """The class a prototxt names.
+    """Import the class that a prototxt names.
 
     Raises:
-        NetError: there is no such module or class, or it is no layer.
+        NetError: there is no such module or class, or the class is not a layer.
     """
     module_option, class_option, *_ = Python.options
     name, class_name = (
@@ -358,8 +363,7 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
 
 @contextmanager
 def _users_code(config: caffe_pb2.LayerParameter) -> Iterator[None]:
-    """The user's code may use autograd for itself; what it raises passes as it is, with a note
-    that says which layer it was."""
+    """Run the user's code with autograd enabled; add the layer's name to exceptions as a note."""
     try:
         with torch.enable_grad():
             yield

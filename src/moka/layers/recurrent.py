@@ -1,7 +1,7 @@
-"""Layers that walk along time: each step sees what the one before it left.
+"""Layers that step through time: each step starts from the state of the step before it.
 
-A sequence lies along the first axis: T timesteps of N independent streams. The indicator `cont`
-(T, N) multiplies what a step takes over from the one before: 0 starts a new sequence, 1 goes on.
+Time is the first axis: T timesteps of N independent streams. The indicator `cont` (T, N) multiplies
+the state that a step takes over: 0 starts a new sequence, 1 continues the old one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from moka.types import Shape
 class _LSTMUnit(Function):
     """One step of an LSTM with BVLC Caffe's gradient.
 
-    The forget gate's derivative is taken as f (1 - f) with f already multiplied by the indicator.
-    That is the mathematical one where the indicator is 0 or 1, but not for a fraction.
+    The forget gate's derivative is f (1 - f), with f already multiplied by the indicator. This is
+    exact if the indicator is 0 or 1, but not for a fraction.
     """
 
     @staticmethod
@@ -62,10 +62,14 @@ class _LSTMUnit(Function):
 
 
 def lstm_unit(c_prev: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
-    """One step: from the cell c_prev (..., D) and the input, forget, output and candidate gates
-    before their squashing, (..., 4 D), to the new cell and the hidden state, (..., D) each.
+    """One step of an LSTM. Returns the new cell state and the hidden state, (..., D) each.
 
-    c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g),  h = sigmoid(o) tanh(c);  cont (..., 1).
+    c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g),  h = sigmoid(o) tanh(c).
+
+    Args:
+        c_prev: the cell state (..., D).
+        gates: input, forget, output and candidate gate before their nonlinearity, (..., 4 D).
+        cont: the indicator (..., 1).
     """
     return _LSTMUnit.apply(c_prev, gates, cont.detach())  # type: ignore[no-untyped-call]
 
@@ -73,8 +77,14 @@ def lstm_unit(c_prev: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tens
 def lstm(
     gates: Tensor, cont: Tensor, weight: Tensor, h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A whole sequence: what the inputs add to the gates (T, N, 4 D), cont (T, N), the recurrent
-    weight (4 D, D), the first states (N, D). Returns all h (T, N, D) and the last h and c."""
+    """Run an LSTM over a sequence. Returns all h (T, N, D) and the last h and c.
+
+    Args:
+        gates: the inputs' contribution to the gates (T, N, 4 D).
+        cont: the indicator (T, N).
+        weight: the recurrent weight (4 D, D).
+        h, c: the first states (N, D).
+    """
     hidden = []
     for driven, keep in zip(gates.unbind(), cont.detach()[..., None].unbind(), strict=True):
         c, h = lstm_unit(c, torch.addmm(driven, h * keep, weight.t()), keep)
@@ -83,8 +93,14 @@ def lstm(
 
 
 def rnn(driven: Tensor, cont: Tensor, weight: Tensor, h: Tensor) -> Tensor:
-    """h[t] = tanh(driven[t] + weight (cont[t] h[t - 1])): all h (T, N, D), from the inputs' share
-    (T, N, D), cont (T, N), the recurrent weight (D, D) and the first state (N, D)."""
+    """h[t] = tanh(driven[t] + weight (cont[t] h[t - 1])). Returns all h (T, N, D).
+
+    Args:
+        driven: the inputs' contribution (T, N, D).
+        cont: the indicator (T, N).
+        weight: the recurrent weight (D, D).
+        h: the first state (N, D).
+    """
     hidden = []
     for step, keep in zip(driven.unbind(), cont.detach()[..., None].unbind(), strict=True):
         h = torch.tanh(torch.addmm(step, h * keep, weight.t()))
@@ -93,20 +109,27 @@ def rnn(driven: Tensor, cont: Tensor, weight: Tensor, h: Tensor) -> Tensor:
 
 
 class Recurrent(Layer):
-    """What RNN and LSTM share: bottoms, parameters of the inputs, and the state that is kept.
+    """Base of RNN and LSTM: bottoms, parameters of the inputs, and the state between passes.
 
-    The state left by a pass is where the next one starts; it is zero at first, and again when the
-    number of streams changes. No gradient flows through it, so that sequences longer than T are
-    learned in pieces of T. It is no parameter: models do not hold it, a solver's snapshots do.
-    `forward` is pure but for this state, `again` repeats the last pass and leaves it alone.
+    Each pass starts from the state that the last pass left. The state is zero at first, and again
+    when the number of streams changes. No gradient flows through it, so sequences longer than T are
+    learned in pieces of T. It is not a parameter: models do not hold it, a solver's snapshots do.
+    Apart from this state `forward` is pure; `again` repeats the last pass without changing it.
+
+    Attributes:
+        states: the number of (N, D) arrays that a step hands on.
+        rows: rows of the input weight per unit.
+        target: the letter in BVLC Caffe's parameter names for what the inputs contribute to.
+        state: where the next pass starts, (states, N, D).
+        start: where the last pass started, (states, N, D).
     """
 
-    states: ClassVar[int]  # how many (N, D) arrays a step hands on
-    rows: ClassVar[int]  # of the input's weights, for each unit
-    target: ClassVar[str]  # what BVLC Caffe's names call the sum those weights go into
+    states: ClassVar[int]
+    rows: ClassVar[int]
+    target: ClassVar[str]
 
-    state: Tensor  # (states, N, D): where the next pass starts
-    start: Tensor  # the same: where the last pass started
+    state: Tensor
+    start: Tensor
 
     num_output: int = option(positive, unset_is_none=True, required=True)
     weight_filler: caffe_pb2.FillerParameter = option()
@@ -173,7 +196,7 @@ class Recurrent(Layer):
         return [(*x[:2], self.num_output), *([state] * len(firsts))]
 
     def parameters_by_name(self) -> dict[str, BlobSpec]:
-        """BVLC Caffe's name of each parameter, with its shape and filler, in order."""
+        """Shape and filler of each parameter by BVLC Caffe's name for it, in order."""
         rows, target = self.rows * self.num_output, self.target
         specs = {
             f"W_x{target}": BlobSpec((rows, self.inputs), self.weight_filler),
@@ -213,12 +236,12 @@ class Recurrent(Layer):
         (self.state,) = tensors
 
     def _for_streams(self, state: Tensor, x: Tensor) -> Tensor:
-        """The state, or zeros if x has another number of streams."""
+        """The state, or zeros if x has a different number of streams."""
         shape = (self.states, x.shape[1], self.num_output)
         return state if state.shape == shape else state.new_zeros(shape)
 
     def _pass(self, x: Tensor, cont: Tensor, *others: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The tops, and the last states, (N, D) each."""
+        """Returns the tops, and the last states, (N, D) each."""
         weight, bias, *weights = self.blobs
         driven = inner_product(x, weight, bias, axis=2, transpose=False)
         if self.has_static:
@@ -235,8 +258,14 @@ class Recurrent(Layer):
     def steps_of(
         self, driven: Tensor, cont: Tensor, weights: Sequence[Tensor], *first: Tensor
     ) -> tuple[Tensor, ...]:
-        """The output (T, N, D) and the last states, from the inputs' share (T, N, rows D), the
-        indicators (T, N), the other weights and the first states (N, D)."""
+        """Run all steps. Returns the output (T, N, D) and the last states.
+
+        Args:
+            driven: the inputs' contribution (T, N, rows D).
+            cont: the indicator (T, N).
+            weights: the parameters other than those of the inputs.
+            first: the first states (N, D).
+        """
         raise NotImplementedError
 
 
@@ -247,15 +276,15 @@ class RNN(Recurrent):
     h[t] = tanh(W_hh (cont[t] h[t - 1]) + W_xh x[t] + b_h [+ W_xh_static x_static]),
     y[t] = tanh(W_ho h[t] + b_o), with D = num_output units.
 
-    Bottoms: x (T, N, ...), its values taken as one vector; cont (T, N), 0 where a sequence starts,
-    otherwise 1 (a fraction weakens what is taken over); optionally x_static (N, ...), the same at
-    each step; with expose_hidden the first state (1, N, D). Tops: y (T, N, D); with expose_hidden
-    the last state (1, N, D). Without expose_hidden a pass starts from the state that the last one
-    left, at first from zero. Gradients reach x, x_static and the parameters, but not cont nor any
-    state beyond the T steps. Blobs: W_xh (D, K), b_h (D,), [W_xh_static (D, K')], W_hh (D, D),
-    W_ho (D, D), b_o (D,). Message: recurrent_param (`debug_info` changes nothing here).
+    Bottoms: x (T, N, ...), flattened to (T, N, K); cont (T, N), 0 where a sequence starts and 1
+    elsewhere (a fraction weakens the state that is taken over); optionally x_static (N, ...), the
+    same at each step; with expose_hidden the first state (1, N, D). Tops: y (T, N, D); with
+    expose_hidden the last state (1, N, D). Without expose_hidden a pass starts from the state that
+    the last pass left, at first from zero. Gradients reach x, x_static and the parameters, but
+    neither cont nor states of earlier passes. Blobs: W_xh (D, K), b_h (D,), [W_xh_static (D, K')],
+    W_hh (D, D), W_ho (D, D), b_o (D,). Message: recurrent_param (`debug_info` has no effect here).
 
-    Errors: no num_output; shapes that do not belong together; a T that changes (N may).
+    Errors: no num_output; shapes that do not fit together; a T that changes (N may).
     """
 
     states, rows, target = 1, 1, "h"
@@ -284,19 +313,19 @@ class LSTM(Recurrent):
     c[t] = cont[t] sigmoid(f) c[t - 1] + sigmoid(i) tanh(g); h[t] = sigmoid(o) tanh(c[t]), with
     D = num_output units.
 
-    Bottoms: x (T, N, ...), its values taken as one vector; cont (T, N), 0 where a sequence starts,
-    otherwise 1 (a fraction weakens what is taken over); optionally x_static (N, ...), the same at
-    each step; with expose_hidden the first h and c, (1, N, D) each. Tops: h (T, N, D); with
+    Bottoms: x (T, N, ...), flattened to (T, N, K); cont (T, N), 0 where a sequence starts and 1
+    elsewhere (a fraction weakens the state that is taken over); optionally x_static (N, ...), the
+    same at each step; with expose_hidden the first h and c, (1, N, D) each. Tops: h (T, N, D); with
     expose_hidden the last h and c, (1, N, D) each. Without expose_hidden a pass starts from the
-    state that the last one left, at first from zero. Gradients reach x, x_static and the
-    parameters, but not cont nor any state beyond the T steps. Blobs: W_xc (4 D, K), b_c (4 D,),
+    state that the last pass left, at first from zero. Gradients reach x, x_static and the
+    parameters, but neither cont nor states of earlier passes. Blobs: W_xc (4 D, K), b_c (4 D,),
     [W_xc_static (4 D, K')], W_hc (4 D, D), rows in the order i, f, o, g. Message: recurrent_param
-    (`debug_info` changes nothing here). Hochreiter and Schmidhuber, 1997; Donahue et al., 2015.
+    (`debug_info` has no effect here). Hochreiter and Schmidhuber, 1997; Donahue et al., 2015.
 
-    Errors: no num_output; shapes that do not belong together; a T that changes (N may).
+    Errors: no num_output; shapes that do not fit together; a T that changes (N may).
 
-    PyTorch differs: its gates lie in the order i, f, g, o, it has two biases and no cont. The
-    forget gate's gradient for a fractional cont is BVLC Caffe's, as in LSTMUnit.
+    PyTorch's LSTM has the gates in the order i, f, g, o, two biases, and no cont. For a fractional
+    cont the forget gate's gradient is BVLC Caffe's, as in LSTMUnit.
     """
 
     states, rows, target = 2, 4, "c"
@@ -315,10 +344,10 @@ class LSTMUnit(Layer):
     Bottoms: c_prev (1, N, D); the gates i, f, o, g side by side (1, N, 4 D); cont (1, N), 0 where a
     sequence starts. Tops: c and h, (1, N, D) each. No gradient for cont.
 
-    Errors: shapes that do not belong together.
+    Errors: shapes that do not fit together.
 
-    As in BVLC Caffe the forget gate's gradient is that of f (1 - f) with f = cont sigmoid(f), which
-    is not the mathematical one for a cont other than 0 and 1.
+    As in BVLC Caffe the forget gate's derivative is f (1 - f) with f = cont sigmoid(f), which is
+    not exact for a cont other than 0 and 1.
     """
 
     def top_shapes(self, c_prev: Shape, gates: Shape, cont: Shape) -> list[Shape]:

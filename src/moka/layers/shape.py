@@ -1,4 +1,4 @@
-"""Layers that only move data about: copies, joins and new shapes."""
+"""Layers that copy, join, cut and reshape blobs without computing new values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
 
 @layer("Split", bottoms=1, tops=(1, None), views=True, is_plumbing=True)
 class Split(Layer):
-    """The same blob under several names, so that each reader has its own gradient to write.
+    """One blob under several names, so that each reader of the blob writes a gradient of its own.
 
-    Bottom: any shape. Tops: the bottom, in the same memory; its gradient is the sum of theirs.
-    Inserted where a blob is used more than once; may be written too.
+    Bottom: any shape. Tops: the bottom, in the same memory; their gradients add up. Nets insert
+    this layer where a blob is used more than once; a prototxt may contain it too.
     """
 
     def top_shapes(self, x: Shape) -> list[Shape]:
@@ -37,12 +37,12 @@ class Split(Layer):
 
 @layer("Concat", bottoms=(1, None), tops=1, bfloat16="keeps")
 class Concat(Layer):
-    """Bottoms joined along one axis.
+    """Join blobs along one axis.
 
-    Bottoms: equal shapes but for `axis`. Top: the sum of their sizes there. Message: concat_param
-    (`concat_dim` is an older name of `axis`).
+    Bottoms: shapes that are equal except at `axis`. Top: their sizes at `axis` add up. Message:
+    concat_param (`concat_dim` is an older name of `axis`).
 
-    Errors: shapes that differ elsewhere; both names given.
+    Errors: shapes that differ at another axis; both names given.
     """
 
     axis: int | None = option(unset_is_none=True)
@@ -71,7 +71,7 @@ class Concat(Layer):
 
 @layer("Flatten", bottoms=1, tops=1, views=True)
 class Flatten(Layer):
-    """Axes from `axis` to `end_axis` become one, in the same memory.
+    """Merge the axes from `axis` to `end_axis` into one, in the same memory.
 
     Bottom: (..., a, ..., z, ...). Top: (..., a * ... * z, ...). Message: flatten_param.
 
@@ -96,7 +96,10 @@ class Flatten(Layer):
 
 @layer("Silence", bottoms=(1, None), tops=0, differentiable=False)
 class Silence(Layer):
-    """Takes blobs nobody else wants, so that they are no outputs; their gradient is zero."""
+    """Consume blobs that no other layer reads, so that they are not outputs of the net.
+
+    Bottoms: any shapes; their gradient is zero.
+    """
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         return []
@@ -107,13 +110,13 @@ class Silence(Layer):
 
 @layer("Reshape", bottoms=1, tops=1, views=True)
 class Reshape(Layer):
-    """Another shape for the same values, in the same memory.
+    """Give the same values another shape, in the same memory.
 
     Bottom: any shape. Top: the axes from `axis` on (`num_axes` of them; -1: all) replaced by
-    `shape`, in which 0 copies the bottom's size at that place and one -1 takes what is left.
-    A negative `axis` counts from behind, -1 being after the last axis. Message: reshape_param.
+    `shape`, in which 0 copies the bottom's size at that place and one -1 takes the rest. A
+    negative `axis` counts from the end: -1 is after the last axis. Message: reshape_param.
 
-    Errors: other negative numbers; counts that do not fit; more than one -1; in-place use.
+    Errors: other negative numbers; another count than the bottom's; more than one -1; in-place use.
     """
 
     shape: caffe_pb2.BlobShape = option()
@@ -140,7 +143,7 @@ class Reshape(Layer):
         if -1 in middle:
             known = prod(d for d in middle if d != -1)
             inside = prod(x[start:end])
-            if not known:  # an empty axis is copied; what is left shows in the other ones
+            if not known:  # an axis of size 0 is copied; leave it out on both sides
                 known, inside = (prod(n for n in s if n > 0) for s in (middle, x[start:end]))
             if inside % known:
                 raise NetError(
@@ -165,13 +168,14 @@ class Reshape(Layer):
 
 @layer("Slice", bottoms=1, tops=(1, None), views=True)
 class Slice(Layer):
-    """A blob cut along one axis, the opposite of Concat.
+    """Cut a blob along one axis, the opposite of Concat.
 
-    Bottom: any shape. Tops: parts along `axis`, cut at each slice_point, or equal parts without.
+    Bottom: any shape. Tops: parts along `axis`, cut at each slice_point, or equal parts if there is
+    none.
     Message: slice_param (`slice_dim` is an older name of `axis`).
 
-    Errors: another number of points than tops - 1; points that do not rise; parts that are not
-    equal; both names given.
+    Errors: not one slice_point less than tops; slice_points that do not increase; a size that does
+    not divide into equal parts; both names given.
     """
 
     axis: int | None = option(unset_is_none=True)
@@ -210,7 +214,7 @@ class Slice(Layer):
 
 @layer("Tile", bottoms=1, tops=1)
 class Tile(Layer):
-    """The blob repeated `tiles` times along one axis, as numpy.tile does.
+    """Repeat a blob `tiles` times along one axis, as numpy.tile does.
 
     Bottom: any shape. Top: tiles times as long along `axis`. Message: tile_param.
 
@@ -230,21 +234,21 @@ class Tile(Layer):
 
 @layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,), views=True)
 class Crop(Layer):
-    """The part of a blob that has another blob's size, from `axis` on.
+    """Cut a blob to the size of another one, along all axes from `axis` on.
 
-    Bottoms: x; a reference of at least as many axes, whose sizes from `axis` on count, as far as x
-    has them (no gradient). Top: x cut there to the reference's sizes, beginning at `offset` (one
-    for all axes or one for each, 0 by default). Message: crop_param.
+    Bottoms: x; a reference with at least as many axes, of which only the sizes from `axis` on count
+    (no gradient). Top: x cut to these sizes, in the same memory, beginning at `offset` (one for all
+    axes or one for each, 0 by default). Message: crop_param.
 
-    Errors: a reference of fewer axes; another number of offsets; a part that does not lie inside
-    of x.
+    Errors: a reference with fewer axes than x; another number of offsets; a part that reaches
+    outside x.
     """
 
     axis: int = option()
     offset: tuple[int, ...] = option()
 
     def _offsets(self, x: Shape) -> dict[int, int]:
-        """Where the part begins along each axis that is cropped."""
+        """Where the crop begins, by axis."""
         first = canonical_axis(self.axis, x)
         cropped = len(x) - first
         if len(self.offset) not in (0, 1, cropped):
@@ -276,12 +280,12 @@ class Crop(Layer):
 
 @layer("BatchReindex", bottoms=2, tops=1, fixed_bottoms=(1,))
 class BatchReindex(Layer):
-    """Items of a batch picked, repeated or left out by their number.
+    """Pick, repeat or leave out items of a batch by their index.
 
     Bottoms: x (N, ...); indices (M,), whole numbers in [0, N) (no gradient). Top: (M, ...).
-    An item's gradient is the sum over its copies. No message.
+    The gradients of an item's copies add up. No message.
 
-    Errors: indices with more than one axis, or outside of [0, N).
+    Errors: indices with more than one axis, or outside [0, N).
     """
 
     def top_shapes(self, x: Shape, index: Shape) -> list[Shape]:
@@ -299,13 +303,13 @@ class BatchReindex(Layer):
 
 @layer("Filter", bottoms=(2, None), tops=(1, None), fixed_bottoms=(-1,), shapes_from_data=True)
 class Filter(Layer):
-    """Items of several blobs kept where a selector is not 0.
+    """Keep the items of several blobs where a selector is not 0.
 
     Bottoms: blobs (N, ...) and, last, the selector (N,) or (N, 1) (no gradient). Tops: one for each
-    blob, (kept, ...); before the first pass (N, ...) is announced. The items left out get a zero
-    gradient. No message.
+    blob, (kept, ...), or (N, ...) before the first pass. The gradient of the other items is zero.
+    No message.
 
-    Errors: another number of tops; blobs that differ in N; a selector with more than one value an
+    Errors: another number of tops; blobs with different N; a selector with more than one value per
     item.
     """
 

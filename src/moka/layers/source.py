@@ -1,4 +1,4 @@
-"""Layers without bottoms that need no file: what a net starts from."""
+"""Layers without bottoms that need no file: inputs, fillers, arrays and parameters."""
 
 from __future__ import annotations
 
@@ -24,45 +24,50 @@ T = TypeVar("T")
 
 
 class Source(Layer):
-    """A layer that makes its tops from nothing. Calling it is not pure: data moves on."""
+    """Base of layers without bottoms. Calling one is not pure: it moves on to the next batch."""
 
-    waited_s = 0.0  # how long it let its caller wait for data, in all
+    waited_s = 0.0  # seconds that its callers have waited for data, in all
 
     def attach(self, device: torch.device, share: Share) -> None:
-        """Say before the first batch where the tops are wanted, and which part of the data."""
+        """Set, before the first batch, the device of the tops and the share of the data to read."""
 
     def state(self) -> CursorState | None:
-        """Where the data stands after the last batch handed out; None: nothing to say."""
+        """The position in the data after the last batch; None if there is no such position."""
         return None
 
     def load_state(self, state: CursorState) -> None:
-        """Go on from a state."""
+        """Continue from a position."""
 
     def batch_names(self) -> list[str]:
-        """What the records of the last batch are called, in order; none where they have no name.
+        """The names of the records of the last batch, in order; empty if they have no names.
 
         Raises:
-            DataError: the data is no longer there.
+            DataError: the data has disappeared.
         """
         return []
 
     def later_files(self) -> list[str]:
-        """Files that batches will need and that nobody has opened yet."""
+        """Files that later batches need and that are not open yet."""
         return []
 
     def set_arrays(self, data: Array, labels: Array) -> None:
-        """Hand over the data, for types whose source is "arrays"."""
+        """Use these arrays as the data, in types whose source is "arrays"."""
         raise DataError("takes no arrays.")
 
     def made_once(self) -> dict[int, Tensor]:
-        """Tops that are filled when the net is made and then left to the user, by their index."""
+        """By index, the tops that are filled once, when the net is made; the user may overwrite
+        them."""
         return {}
 
     def close(self) -> None:
         """Release files and threads."""
 
     def once_or_per_top(self, name: str, values: list[T]) -> list[T]:
-        """One value for each top. Raises NetError unless there is one, or one for each."""
+        """Spread an option over the tops: one value for all, or one for each.
+
+        Raises:
+            NetError: another number of values.
+        """
         count = self.top_count
         if len(values) not in (1, count):
             raise NetError(
@@ -77,7 +82,7 @@ class Input(Source):
 
     Tops: the shapes of `input_param { shape { dim ... } }`, one for all tops or one for each.
 
-    Errors: another number of shapes.
+    Errors: a number of shapes other than 1 and the number of tops.
     """
 
     shape: tuple[caffe_pb2.BlobShape, ...] = option()
@@ -94,13 +99,13 @@ class Input(Source):
 
 @layer("DummyData", bottoms=0, tops=(1, None), source="fillers")
 class DummyData(Source):
-    """Blobs filled by fillers: random numbers anew for each pass, constants once, when the net is
-    made; what a user then writes there stays.
+    """Blobs filled by fillers. Random values are new in each pass; constants are filled once, when
+    the net is made, and values that a user writes over them stay.
 
     Tops: `shape` (or the older num, channels, height, width), each once for all tops or once for
     each; data_filler likewise, constant 0 by default. Message: dummy_data_param.
 
-    Errors: another number of shapes or fillers.
+    Errors: a number of shapes or fillers other than 1 and the number of tops.
     """
 
     data_filler: tuple[caffe_pb2.FillerParameter, ...] = option()
@@ -132,7 +137,7 @@ class DummyData(Source):
         return [self._fill(k, shape) for k, shape in enumerate(self.top_shapes())]
 
     def set_arrays(self, data: Array, labels: Array) -> None:
-        """Hand over the data, for types whose source is "arrays"."""
+        """Use these arrays as the data, in types whose source is "arrays"."""
         raise DataError("takes no arrays.")
 
     def made_once(self) -> dict[int, Tensor]:
@@ -149,15 +154,15 @@ class DummyData(Source):
 
 @layer("MemoryData", bottoms=0, tops=2, source="arrays")
 class MemoryData(Source):
-    """Batches from arrays that the caller hands over, in order, over and over.
+    """Batches from arrays that the caller hands over, in order, again and again.
 
-    Tops: data (batch_size, channels, height, width); labels (batch_size,), which the first pass
-    makes (batch_size, 1, 1, 1), as in BVLC Caffe. Message: memory_data_param. Arrays are taken
-    as they are; Datum records pass through transform_param, and height and width are those of
-    the transformed image.
+    Tops: data (batch_size, channels, height, width); labels (batch_size,), from the first pass on
+    (batch_size, 1, 1, 1), as in BVLC Caffe. Message: memory_data_param. Arrays are used as they
+    are. Datum records are transformed as transform_param says; height and width are those of the
+    transformed image.
 
-    Errors: a size that is missing; a pass before `set_arrays` or `add_datums`; arrays of other
-    sizes, or whose number of items is no multiple of batch_size.
+    Errors: a missing size; a pass before `set_arrays` or `add_datums`; arrays of other sizes, or
+    with a number of items that is not a multiple of batch_size.
     """
 
     batch_size: int = option(positive, required=True)
@@ -181,14 +186,14 @@ class MemoryData(Source):
         return [(self.batch_size, *self.item_shape), self.label_shape]
 
     def set_arrays(self, data: Array, labels: Array) -> None:
-        """Use these from now on; they are not copied.
+        """Use these arrays from now on; they are not copied.
 
         Args:
             data: (N, C, H, W) float32, N a multiple of batch_size.
             labels: N numbers.
 
         Raises:
-            DataError: another shape, or not one label an item.
+            DataError: another shape, or not one label per item.
         """
         count = len(data)
         if data.shape[1:] != self.item_shape:
@@ -205,7 +210,7 @@ class MemoryData(Source):
         """Use these records, transformed, from now on.
 
         Raises:
-            DataError: as `set_arrays`, or a record that cannot be decoded or transformed.
+            DataError: as in `set_arrays`, or a record cannot be decoded or transformed.
         """
         images = [datum.decode(record) for record in datums]
         shapes = [image.shape for image in images]
@@ -235,9 +240,9 @@ class MemoryData(Source):
 
 @layer("Parameter", bottoms=0, tops=1, source="parameters")
 class Parameter(Source):
-    """A learned blob as a top, for other layers to compute with.
+    """A learned blob, as a top for other layers.
 
-    Top: `shape`. Blob: the same, zeros at first. Message: parameter_param.
+    Top and blob: `shape`, zeros at first. Message: parameter_param.
     """
 
     shape: caffe_pb2.BlobShape = option()

@@ -1,4 +1,4 @@
-"""Sliding windows: kernel, stride, pad and dilation of each spatial axis, and the output's size.
+"""Sliding windows: kernel, stride, pad and dilation along each spatial axis, and output sizes.
 
 Convolution rounds its output size down, pooling rounds up (and clips).
 """
@@ -22,7 +22,7 @@ class Window(NamedTuple):
 
     @property
     def extent(self) -> int:
-        """Elements from the window's first to its last, both included."""
+        """Number of elements from the window's first to its last, both included."""
         return self.dilation * (self.kernel - 1) + 1
 
     def convolved(self, size: int) -> int:
@@ -30,15 +30,15 @@ class Window(NamedTuple):
         return (size + 2 * self.pad - self.extent) // self.stride + 1
 
     def deconvolved(self, size: int) -> int:
-        """Output size of a deconvolution: the smallest that `convolved` brings back to `size`."""
+        """Output size of a deconvolution: the smallest that `convolved` maps back to `size`."""
         return self.stride * (size - 1) + self.extent - 2 * self.pad
 
 
 def pooled_sizes(
     size: Sequence[int], windows: Sequence[Window], *, round_up: bool = True
 ) -> tuple[int, ...]:
-    """Output sizes of a pooling. If any axis is padded, no window starts at or beyond `size + pad`
-    on either of them."""
+    """Output sizes of a pooling. If any axis is padded, then along no axis a window starts at or
+    beyond `size + pad`."""
     clip = any(w.pad for w in windows)
     sizes = []
     for n, w in zip(size, windows, strict=True):
@@ -56,14 +56,14 @@ def per_axis(
     axes: int,
     default: int | None,
 ) -> tuple[int, ...]:
-    """A window field for each spatial axis, from its plain form or its _h/_w form.
+    """The value of a window option along each spatial axis, from its plain or its _h/_w form.
 
     Args:
-        name: the field, for messages.
+        name: the option, for error messages.
         values: the plain form: none, one for all axes, or one for each.
-        h, w: the 2-D form, which excludes the plain one; None if not given.
-        axes: how many spatial axes there are.
-        default: taken when nothing is given; None if something must be.
+        h, w: the form for two axes; None if not given. Only one form may be given.
+        axes: the number of spatial axes.
+        default: the value if nothing is given; None if the option is required.
     """
     stem = name.removesuffix("_size")
     if h is not None or w is not None:

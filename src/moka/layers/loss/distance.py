@@ -20,12 +20,12 @@ from moka.types import Shape
 
 @layer("EuclideanLoss", bottoms=2, tops=1, message="loss_param", is_loss=True)
 class EuclideanLoss(Layer):
-    """Half the squared distance of two blobs, for each item: sum (a - b)^2 / (2 N).
+    """Half the squared distance of two blobs per item: sum (a - b)^2 / (2 N).
 
-    Bottoms: a, b (N, ...) with the same count for each item; both take gradients. Top: a scalar.
-    Reads no field: BVLC's layer ignores loss_param too.
+    Bottoms: a, b (N, ...) with the same count per item; both take gradients. Top: a scalar.
+    Reads no options: BVLC's layer ignores loss_param too.
 
-    Errors: items that differ in count.
+    Errors: items of different counts.
     """
 
     def top_shapes(self, a: Shape, b: Shape) -> list[Shape]:
@@ -42,14 +42,14 @@ class EuclideanLoss(Layer):
 
 @layer("ContrastiveLoss", bottoms=3, tops=1, is_loss=True, fixed_bottoms=(2,))
 class ContrastiveLoss(Layer):
-    """Draws similar pairs together and pushes others apart:
-    sum of s d^2 + (1 - s) max(margin - d, 0)^2, over 2 N, d the distance of a pair.
+    """Pull similar pairs together and push others apart: the sum of
+    s d^2 + (1 - s) max(margin - d, 0)^2, divided by 2 N, with d the distance of a pair.
 
     Bottoms: a, b (N, C); similarity s (N,), 1 or 0 (no gradient). Top: a scalar.
     Message: contrastive_loss_param (`margin`; `legacy_version` takes max(margin - d^2, 0)).
-    In the gradient d + 1e-4 stands for d. Hadsell et al., 2006.
+    The gradient uses d + 1e-4 in place of d. Hadsell et al., 2006.
 
-    Errors: bottoms that differ in shape, or have more than one value a channel.
+    Errors: bottoms of different shapes, or with more than one value per channel.
     """
 
     margin: float = option()
@@ -75,7 +75,7 @@ class ContrastiveLoss(Layer):
 
 
 class _Distance(Function):
-    """sqrt, with 1 / (2 (d + 1e-4)) for its gradient: Caffe's guard at 0."""
+    """d = sqrt(squared), with the gradient 1 / (2 (d + 1e-4)): Caffe's guard against d = 0."""
 
     @staticmethod
     def forward(ctx: Any, squared: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class HingeLoss(Layer):
     Top: a scalar. The labels take no gradient. Message: hinge_loss_param (`norm` L1, or L2, which
     squares each term).
 
-    Errors: not one label an item; a label outside of [0, C).
+    Errors: not one label per item; a label outside [0, C).
     """
 
     norm: str = option()

@@ -22,7 +22,7 @@ LOG_FLOOR = 1e-20  # probabilities are at least this in the logarithm
 
 
 def floored(x: Tensor, least: float) -> Tensor:
-    """max(x, least), with the gradient of x itself: that of Caffe's losses knows no floor."""
+    """max(x, least), with the gradient of x: the gradients of Caffe's losses know no floor."""
     value = x.detach()
     return x + (value.clamp_min(least) - value)
 
@@ -36,12 +36,13 @@ def floored(x: Tensor, least: float) -> Tensor:
     fixed_bottoms=(1,),
 )
 class MultinomialLogisticLoss(Layer):
-    """-log p[label] / N for probabilities, floored at 1e-20. Reads no field, as in BVLC Caffe.
+    """The loss of probabilities: the sum of -log p[label] / N, with p at least 1e-20.
 
-    Bottoms: probabilities (N, C...); labels, N whole numbers in [0, C). Top: a scalar. For scores
-    SoftmaxWithLoss is the stable choice. The labels take no gradient.
+    Bottoms: probabilities (N, C...); labels, N whole numbers in [0, C). Top: a scalar. The
+    labels take no gradient. Reads no options, as in BVLC Caffe. For scores instead of
+    probabilities SoftmaxWithLoss is the stable choice.
 
-    Errors: not one label an item; a label outside of [0, C).
+    Errors: not one label per item; a label outside [0, C).
     """
 
     def top_shapes(self, p: Shape, label: Shape) -> list[Shape]:
@@ -56,18 +57,18 @@ class MultinomialLogisticLoss(Layer):
 
 @layer("InfogainLoss", bottoms=(2, 3), tops=(1, 2), is_loss=True, fixed_bottoms=(1, 2))
 class InfogainLoss(NormalizedLoss):
-    """Multinomial logistic loss weighted by a matrix: -sum over classes c of H[label, c] log p[c],
-    p the softmax of the scores, floored at 1e-20; summed and divided.
+    """Multinomial logistic loss weighted by a matrix H: -sum over classes c of H[label, c] log
+    p[c], with p the softmax of the scores, at least 1e-20; summed and divided.
 
     Bottoms: scores (outer..., C, inner...) with classes along `axis`; labels, outer * inner whole
-    numbers in [0, C); optionally H (1, 1, C, C), else it comes from the file `source` (a
+    numbers in [0, C); optionally H (1, 1, C, C), which else is read from the file `source` (a
     BlobProto). Tops: the loss, a scalar; optionally the probabilities. Labels and H take no
     gradient. Messages: infogain_loss_param, loss_param (as SoftmaxWithLoss).
 
-    Errors: no matrix, or one that is not C x C; a label outside of [0, C).
+    Errors: no matrix, or one that is not C x C; a label outside [0, C).
     """
 
-    matrix: Tensor  # from the file; a bottom takes its place
+    matrix: Tensor  # from the file; a third bottom replaces it
 
     source: str | None = option()
     axis: int = option()

@@ -24,14 +24,14 @@ from moka.types import Shape
 )
 class SigmoidCrossEntropyLoss(NormalizedLoss):
     """Cross-entropy of independent yes/no predictions:
-    -(t log s(x) + (1 - t) log(1 - s(x))), s the logistic function, summed and divided.
+    -(t log s(x) + (1 - t) log(1 - s(x))), with s the logistic function; summed and divided.
 
     Bottoms: scores x, any real numbers; targets t of the same count, in [0, 1] (fractions too).
     Top: a scalar. The targets take no gradient. Message: loss_param; normalization defaults to
-    BATCH_SIZE (the first axis). A target whose whole part equals ignore_label does not count, so
-    ignore_label: 0 takes out everything in [0, 1).
+    BATCH_SIZE (the first axis). A target whose integer part equals ignore_label does not count, so
+    ignore_label: 0 leaves out all targets in [0, 1).
 
-    Errors: scores and targets that differ in count.
+    Errors: scores and targets of different counts.
     """
 
     default_normalization = "BATCH_SIZE"

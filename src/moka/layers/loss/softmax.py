@@ -99,16 +99,16 @@ class SoftmaxWithLoss(NormalizedLoss):
     Bottoms: scores (outer..., C, inner...) with C classes along `axis`, any real numbers; labels,
     outer * inner whole numbers in [0, C). Tops: the loss, a scalar; optionally the probabilities,
     shaped like the scores, without a gradient. The labels take no gradient.
-    Messages: softmax_param (`engine` changes nothing here), loss_param. The divisor is, by
-    normalization: VALID (default) the labels that are not ignore_label, FULL all, BATCH_SIZE the
-    product of the axes before `axis`, NONE 1; `normalize: false` means BATCH_SIZE unless
-    normalization is given.
+    Messages: softmax_param (`engine` has no effect here), loss_param. The sum is divided by a
+    number that `normalization` chooses: VALID (default) the count of labels other than
+    ignore_label, FULL the count of all labels, BATCH_SIZE the product of the axes before `axis`,
+    NONE 1. `normalize: false` means BATCH_SIZE unless normalization is given.
 
-    Beyond Caffe, both as in PyTorch's cross_entropy: `class_weight`, one factor >= 0 for each
+    Beyond Caffe, both as in PyTorch's cross_entropy: `class_weight`, one factor >= 0 per
     class; VALID then divides by the sum of the factors of the labels that count.
     `label_smoothing` s in [0, 1): the target is 1 - s for the label plus s / C for every class.
 
-    Errors: as many labels as scores / C are wanted; a label outside of [0, C); not C weights.
+    Errors: not one label per position; a label outside [0, C); a number of weights other than C.
     """
 
     weights_of_classes: Tensor

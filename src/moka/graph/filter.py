@@ -1,4 +1,4 @@
-"""Which layers of a NetParameter are in the net: rules against phase, level and stages."""
+"""Keep the layers of a NetParameter whose rules fit a state: phase, level and stages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ log = logging.getLogger("moka.detail")
 
 
 def filter_net(net: caffe_pb2.NetParameter, state: caffe_pb2.NetState) -> caffe_pb2.NetParameter:
-    """The net with only the layers whose rules the state meets, and with that state.
+    """The net with only the layers whose rules fit the state, and with this state.
 
-    A layer without rules is in. `include` rules are alternatives, one that is met is enough;
-    one `exclude` rule that is met is enough to keep the layer out.
+    A layer without rules stays. One fitting `include` rule is enough to keep a layer; one fitting
+    `exclude` rule is enough to drop it.
+
+    Raises:
+        NetError: a layer with both include and exclude rules.
     """
     filtered = caffe_pb2.NetParameter()
     filtered.CopyFrom(net)
@@ -39,7 +42,7 @@ def _included(layer: caffe_pb2.LayerParameter, state: caffe_pb2.NetState) -> boo
 
 
 def meets(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule, layer_name: str) -> bool:
-    """Whether all conditions of one rule hold; says in the log which one does not."""
+    """Whether the state meets all conditions of a rule; logs the first one that it misses."""
     difference = _difference(state, rule)
     if difference:
         log.info("The NetState %s in layer %s", difference, layer_name)

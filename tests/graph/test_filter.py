@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from moka.errors import NetError
-from moka.graph.state import filter_net, meets
+from moka.graph.filter import filter_net, meets
 from moka.schema import caffe_pb2, parse_text
 
 TRAIN = "phase: TRAIN"
