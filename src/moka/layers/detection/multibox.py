@@ -309,7 +309,7 @@ class MultiBoxLoss(NormalizedLoss):
             labels = torch.full((n, count), self.background_label_id, device=scores.device)
             for example in examples:
                 matched = example.matched
-                labels[example.image, rows] = self._labels(example)[rows]
+                labels[example.image, matched] = self._labels(example)[matched]
             return self._of_labels(scores.reshape(-1, classes), labels.flatten())
         rows = [scores[0:0].reshape(-1, classes)]
         labels_of_rows = [torch.zeros(0, dtype=torch.long, device=scores.device)]

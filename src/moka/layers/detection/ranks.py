@@ -1,4 +1,4 @@
-"""Ranks by score within groups, such as the images of a batch."""
+"""Ranks by score within groups, such as the images of a batch, and random choices."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def rank_in_group(score: Tensor, group: Tensor) -> Tensor:
     rank = torch.empty_like(order)
     rank[order] = places(group[order])[1]
     return rank
+
+
+def shuffled(index: Tensor, count: int) -> Tensor:
+    """`count` of the indices (K,), at random if there are more."""
+    if len(index) <= count:
+        return index
+    return index[torch.randperm(len(index))[:count].to(index.device)]

@@ -45,8 +45,10 @@ def max_pool(
     rows = _whole_bins(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     columns = _whole_bins(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
     image = rois[:, 0].long()
+    cells = x.permute(0, 2, 3, 1)
     parts = [
-        _largest(part, image, rows, columns) for part in x.permute(0, 2, 3, 1).split(CHANNELS, -1)
+        _largest(cells[..., c : c + CHANNELS], image, rows, columns)
+        for c in range(0, x.shape[1], CHANNELS)
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).permute(0, 3, 1, 2)
 

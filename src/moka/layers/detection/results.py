@@ -93,10 +93,15 @@ class ResultFiles:
         """
         listed = rows.detach().cpu()
         for index in range(images):
-            name, height, width = self.images[self.seen % len(self.images)]
+            name, height, width = self.next_image
             mine = listed[(listed[:, 0] == index) & (listed[:, 1] >= 0)]
             corners = image_to_pixels(mine[:, 3:], height, width, self.resize)
             self.add_image(name, mine[:, 1].tolist(), mine[:, 2].tolist(), corners.tolist())
+
+    @property
+    def next_image(self) -> tuple[str, int, int]:
+        """Name, height and width of the image whose detections come next."""
+        return self.images[self.seen]
 
     def add_image(
         self,
