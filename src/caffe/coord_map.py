@@ -15,17 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.layers import REGISTRY, all_entries
 from moka.net.spec import Function, Top, layers
 
 Numbers = float | NDArray[Any]
 Map = tuple[int | None, Numbers, Numbers]
 
 # Layers whose output lies on their input.
-PASS_THROUGH_LAYERS = [
-    *("AbsVal", "BNLL", "BatchNorm", "Bias", "Clip", "Dropout", "ELU", "Eltwise", "Exp", "LRN"),
-    *("Log", "MVN", "PReLU", "Power", "ReLU", "Scale", "Sigmoid", "Softmax", "Split", "Swish"),
-    *("TanH", "Threshold"),
-]
+PASS_THROUGH_LAYERS = [entry.type for entry in all_entries() if entry.coordinates == "same"]
 IDENTITY: Map = (None, 1, 0)
 
 
@@ -44,9 +41,7 @@ def conv_params(fn: Function) -> tuple[int, NDArray[Any], NDArray[Any], NDArray[
     Raises:
         UndefinedMapException: it has no kernel_size, as a global pooling.
     """
-    layer = fn.layer("", (), ())
-    pooled = fn.type_name == "Pooling"
-    message: Any = layer.pooling_param if pooled else layer.convolution_param
+    message: Any = getattr(fn.layer("", (), ()), REGISTRY[fn.type_name].messages[0])
 
     def field(name: str, default: int | None) -> NDArray[np.int64]:
         stem = name.removesuffix("_size")
@@ -59,9 +54,9 @@ def conv_params(fn: Function) -> tuple[int, NDArray[Any], NDArray[Any], NDArray[
             raise UndefinedMapException(f"{fn.type_name} has no {name}.")
         return values if values.size else np.array([default])
 
-    dilation = 1 if pooled or not len(message.dilation) else np.array(message.dilation)
+    dilation = np.array(list(getattr(message, "dilation", ())) or [1])
     extent = (field("kernel_size", None) - 1) * dilation + 1
-    return 1 if pooled else message.axis, field("stride", 1), extent, field("pad", 0)
+    return getattr(message, "axis", 1), field("stride", 1), extent, field("pad", 0)
 
 
 def crop_params(fn: Function) -> tuple[int, NDArray[np.int64]]:
@@ -76,18 +71,24 @@ def coord_map(fn: Function) -> Map:
     Raises:
         UndefinedMapException: there is none for its type.
     """
-    if fn.type_name in ("Convolution", "Pooling", "Im2col"):
+    how = _coordinates(fn)
+    if how == "window":
         axis, stride, extent, pad = conv_params(fn)
         return axis, 1 / stride, (pad - (extent - 1) / 2) / stride
-    if fn.type_name == "Deconvolution":
+    if how == "transposed window":
         axis, stride, extent, pad = conv_params(fn)
         return axis, stride, (extent - 1) / 2 - pad
-    if fn.type_name == "Crop":
+    if how == "crop":
         axis, offset = crop_params(fn)
         return axis - 1, 1, -offset
-    if fn.type_name in PASS_THROUGH_LAYERS:
+    if how == "same" or fn.type_name in PASS_THROUGH_LAYERS:  # to which a program may have added
         return IDENTITY
     raise UndefinedMapException(f"{fn.type_name} does not keep coordinates.")
+
+
+def _coordinates(fn: Function) -> str | None:
+    entry = REGISTRY.get(fn.type_name)
+    return entry.coordinates if entry else None
 
 
 def compose(base_map: Map, next_map: Map) -> Map:
@@ -133,7 +134,7 @@ def _ancestors(top: Top) -> dict[Top, Map]:
         except UndefinedMapException:
             continue
         # A Crop layer's second bottom lends its size alone.
-        bottoms = here.fn.inputs[:1] if here.fn.type_name == "Crop" else here.fn.inputs
+        bottoms = here.fn.inputs[:1] if _coordinates(here.fn) == "crop" else here.fn.inputs
         for bottom in bottoms:
             if bottom not in maps:
                 maps[bottom] = compose(maps[here], layer_map)

@@ -78,8 +78,14 @@ def test_of_a_layer(top: Top, want: Numbers) -> None:
 
 
 def test_layers_that_pass_through() -> None:
+    assert "ReLU" in cm.PASS_THROUGH_LAYERS
     for name in cm.PASS_THROUGH_LAYERS:
         assert of(getattr(L, name)(D)) == (None, [1], [0])
+
+
+def test_a_program_may_add_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cm, "PASS_THROUGH_LAYERS", [*cm.PASS_THROUGH_LAYERS, "InnerProduct"])
+    assert of(L.InnerProduct(D, num_output=3)) == (None, [1], [0])
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_clip_to_bounds_that_cross_is_min(make_layer: LayerMaker) -> None:
 def test_prelu_takes_no_other_number_of_channels(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "PReLU"', (2, 3))
     assert layer.top_shapes((4, 3, 5)) == [(4, 3, 5)]
-    with pytest.raises(NetError, match=r"slopes are of 3 channels, got a bottom of shape \(2, 4\)"):
+    with pytest.raises(NetError, match=r"slopes for 3 channels, got a bottom of shape \(2, 4\)"):
         layer.top_shapes((2, 4))
     shared = make_layer('type: "PReLU" prelu_param { channel_shared: true }', (2, 3))
     assert shared.top_shapes((2, 4)) == [(2, 4)]

@@ -456,7 +456,7 @@ def test_im2cols_number_of_axes_cannot_change(make_layer: LayerMaker) -> None:
         (
             'type: "Deconvolution" convolution_param { num_output: 1 kernel_size: 2 pad: 2 }',
             (1, 1, 2, 3),
-            r"the padding cuts everything off: output size \[-1, 0\]",
+            r"the padding leaves no output: its size is \[-1, 0\]",
         ),
         (
             'type: "Deconvolution" convolution_param { num_output: 3 kernel_size: 2 group: 2 }',

@@ -150,7 +150,6 @@ MAY_NAME_TYPES = {
     "moka/graph/splits.py": "inserts Split layers",
     "moka/net/spec.py": "names messages (Parameter), not layers",
     "moka/solver/faults/replay.py": "puts Input layers in the place of data",
-    "caffe/coord_map.py": "pycaffe's own lists, which programs read",
     "caffe/net.py": "a word of an error message",
     "moka/models": "nets as programs",
 }

@@ -80,6 +80,7 @@ def python_net(make_net: NetMaker, param: str, dims: str, more: str = "") -> Net
 def instance(net: Net, index: int = 1) -> object:
     made = net.layers[index]
     assert isinstance(made, Python)
+    assert made.on_host
     return made.users_object
 
 
@@ -397,8 +398,8 @@ def test_it_may_use_autograd_itself(
 @pytest.mark.parametrize(
     ("param", "message"),
     [
-        ('module: "" layer: "It"', '"" is no name of a module'),
-        ('module: ".up" layer: "It"', '".up" is no name of a module'),
+        ('module: "" layer: "It"', '"" is not the name of a module'),
+        ('module: ".up" layer: "It"', '".up" is not the name of a module'),
         ('module: "sys" layer: "It"', r'the module "sys" \(built in\) has no layer "It"'),
         ('module: "no_such_module" layer: "It"', 'cannot import the module "no_such_module"'),
         ('module: "user_layers_0.more" layer: "It"', 'cannot import the module "user_layers_0.m'),
@@ -482,6 +483,8 @@ def test_modules_made_in_setup_are_its_parameters(
     share_weights(other, net)
     assert other(x=x)["loss"].item() == net(x=x)["loss"].item()
     assert other.layers[1].linear.weight is layer.linear.weight  # type: ignore[union-attr]
+    assert list(layer.state_dict()) == ["linear.weight", "linear.bias"]  # under its own names
+    assert not layer.on_host
 
 
 @pytest.mark.parametrize(("phase", "dropped"), [(caffe_pb2.TRAIN, True), (caffe_pb2.TEST, False)])

@@ -183,8 +183,8 @@ def test_memory_data_of_records_is_transformed(make_layer: LayerMaker) -> None:
 @pytest.mark.parametrize(
     ("data", "labels", "message"),
     [
-        (ITEMS[:3], np.zeros(3), "3 items are no multiple of the batch size, 2"),
-        (ITEMS[:0], np.zeros(0), "0 items are no multiple"),
+        (ITEMS[:3], np.zeros(3), "3 items are not a multiple of the batch size, 2"),
+        (ITEMS[:0], np.zeros(0), "0 items are not a multiple"),
         (ITEMS, np.zeros(3), "4 items need as many labels, found 3"),
         (ITEMS.reshape(4, 2, 1, 1), np.zeros(4), r"items have shape \(2, 1, 1\), not \(1, 1, 2\)"),
     ],

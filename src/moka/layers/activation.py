@@ -54,7 +54,7 @@ class _ReLUOfBlob(Function):
         return torch.where(blob > 0, grad, grad * ctx.negative_slope), None, None
 
 
-@layer("ReLU", bottoms=1, tops=1, bfloat16="keeps", gradient_of_final_blob=True)
+@layer("ReLU", bottoms=1, tops=1, coordinates="same", bfloat16="keeps", gradient_of_final_blob=True)
 class ReLU(Layer):
     """Rectified linear unit: y = max(x, 0) + negative_slope * min(x, 0).
 
@@ -85,7 +85,7 @@ class ReLU(Layer):
             self._final.blob, self._final = blob, None
 
 
-@layer("Sigmoid", bottoms=1, tops=1)
+@layer("Sigmoid", bottoms=1, tops=1, coordinates="same")
 class Sigmoid(Layer):
     """Logistic function: y = 1 / (1 + exp(-x)), in (0, 1).
 
@@ -98,7 +98,7 @@ class Sigmoid(Layer):
         return torch.sigmoid(x)
 
 
-@layer("TanH", bottoms=1, tops=1)
+@layer("TanH", bottoms=1, tops=1, coordinates="same")
 class TanH(Layer):
     """Hyperbolic tangent: y = (1 - exp(-2x)) / (1 + exp(-2x)), in (-1, 1).
 
@@ -111,7 +111,7 @@ class TanH(Layer):
         return torch.tanh(x)
 
 
-@layer("Dropout", bottoms=1, tops=1, bfloat16="keeps")
+@layer("Dropout", bottoms=1, tops=1, coordinates="same", bfloat16="keeps")
 class Dropout(Layer):
     """In training, set each element to 0 with probability dropout_ratio and multiply the others by
     1 / (1 - dropout_ratio). In testing, return the input unchanged.
@@ -127,7 +127,7 @@ class Dropout(Layer):
         return F.dropout(x, self.dropout_ratio, self.training)
 
 
-@layer("Softmax", bottoms=1, tops=1)
+@layer("Softmax", bottoms=1, tops=1, coordinates="same")
 class Softmax(Layer):
     """Turn scores into probabilities along one axis: y = exp(x) / sum of exp(x).
 
@@ -146,7 +146,7 @@ class Softmax(Layer):
         return torch.softmax(x, self.axis)
 
 
-@layer("AbsVal", bottoms=1, tops=1)
+@layer("AbsVal", bottoms=1, tops=1, coordinates="same")
 class AbsVal(Layer):
     """Absolute value: y = |x|. At 0 the gradient is 0.
 
@@ -160,7 +160,7 @@ class AbsVal(Layer):
         return x.abs()
 
 
-@layer("BNLL", bottoms=1, tops=1)
+@layer("BNLL", bottoms=1, tops=1, coordinates="same")
 class BNLL(Layer):
     """Binomial normal log likelihood, a smooth rectifier: y = log(1 + exp(x)).
 
@@ -171,7 +171,7 @@ class BNLL(Layer):
         return F.softplus(x, threshold=50)
 
 
-@layer("Clip", bottoms=1, tops=1)
+@layer("Clip", bottoms=1, tops=1, coordinates="same")
 class Clip(Layer):
     """Limit values to an interval: y = max(min(x, max), min). NaN becomes min.
 
@@ -188,7 +188,7 @@ class Clip(Layer):
         return torch.where(x.isnan(), self.min, x).clamp_max(self.max).clamp_min(self.min)
 
 
-@layer("ELU", bottoms=1, tops=1)
+@layer("ELU", bottoms=1, tops=1, coordinates="same")
 class ELU(Layer):
     """Exponential linear unit: y = x for x > 0, else alpha (exp(x) - 1).
 
@@ -201,7 +201,7 @@ class ELU(Layer):
         return F.elu(x, self.alpha)
 
 
-@layer("Exp", bottoms=1, tops=1)
+@layer("Exp", bottoms=1, tops=1, coordinates="same")
 class Exp(Layer):
     """Exponential: y = base ^ (shift + scale x); base -1 (the default) means e.
 
@@ -217,7 +217,7 @@ class Exp(Layer):
         return torch.exp((x * self.scale + self.shift) * factor)
 
 
-@layer("Log", bottoms=1, tops=1)
+@layer("Log", bottoms=1, tops=1, coordinates="same")
 class Log(Layer):
     """Logarithm: y = log_base(shift + scale x); base -1 (the default) means e.
 
@@ -237,7 +237,7 @@ class Log(Layer):
         return torch.log(x * self.scale + self.shift) * factor
 
 
-@layer("Power", bottoms=1, tops=1)
+@layer("Power", bottoms=1, tops=1, coordinates="same")
 class Power(Layer):
     """Power: y = (shift + scale x) ^ power.
 
@@ -257,7 +257,7 @@ class Power(Layer):
         return y if self.power == 1 else y**self.power
 
 
-@layer("PReLU", bottoms=1, tops=1)
+@layer("PReLU", bottoms=1, tops=1, coordinates="same")
 class PReLU(Layer):
     """Rectifier with learned slopes: y = x for x > 0, else a x, with one slope a per channel.
 
@@ -278,7 +278,7 @@ class PReLU(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if x[1:2] != (self.channels,) and not self.channel_shared:
-            raise NetError(f"the slopes are of {self.channels} channels, got a bottom of shape"
+            raise NetError(f"there are slopes for {self.channels} channels, got a bottom of shape"
                            f" {x}.")  # fmt: skip
         return [x]
 
@@ -291,7 +291,7 @@ class PReLU(Layer):
         return F.prelu(x, self.blobs[0].reshape(-1))
 
 
-@layer("Swish", bottoms=1, tops=1)
+@layer("Swish", bottoms=1, tops=1, coordinates="same")
 class Swish(Layer):
     """Swish: y = x s(beta x), where s is the logistic function.
 
@@ -304,7 +304,7 @@ class Swish(Layer):
         return x * torch.sigmoid(self.beta * x)
 
 
-@layer("Threshold", bottoms=1, tops=1, differentiable=False)
+@layer("Threshold", bottoms=1, tops=1, coordinates="same", differentiable=False)
 class Threshold(Layer):
     """Step: y = 1 for x > threshold, else 0. No gradient.
 

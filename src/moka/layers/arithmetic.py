@@ -23,7 +23,7 @@ def maximum(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a > b, a, b)
 
 
-@layer("Eltwise", bottoms=(2, None), tops=1)
+@layer("Eltwise", bottoms=(2, None), tops=1, coordinates="same")
 class Eltwise(Layer):
     """Sum (with coefficients), product or maximum of blobs of one shape, element by element.
 
@@ -120,7 +120,7 @@ class _Broadcast(Layer):
         return self.filler if given else caffe_pb2.FillerParameter(value=value)
 
 
-@layer("Bias", bottoms=(1, 2), tops=1)
+@layer("Bias", bottoms=(1, 2), tops=1, coordinates="same")
 class Bias(_Broadcast):
     """Add a bias along some axes: y = x + b.
 
@@ -140,7 +140,7 @@ class Bias(_Broadcast):
         return x + self.broadcast(bias, x)
 
 
-@layer("Scale", bottoms=(1, 2), tops=1)
+@layer("Scale", bottoms=(1, 2), tops=1, coordinates="same")
 class Scale(_Broadcast):
     """Multiply by a factor (and add a bias) along some axes: y = x a + b.
 

@@ -170,7 +170,14 @@ class Sliding(Layer):
 DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
 
 
-@layer("Convolution", bottoms=(1, None), tops=(1, None), one_top_each=True, drawn=DRAWN)
+@layer(
+    "Convolution",
+    bottoms=(1, None),
+    tops=(1, None),
+    one_top_each=True,
+    coordinates="window",
+    drawn=DRAWN,
+)
 class Convolution(Sliding):
     """Convolution with learned kernels: y[m] = b[m] + sum over c of w[m, c] * x[c].
 
@@ -253,6 +260,7 @@ class Convolution(Sliding):
     tops=(1, None),
     message="convolution_param",
     one_top_each=True,
+    coordinates="transposed window",
     drawn=DRAWN,
 )
 class Deconvolution(Convolution):
@@ -270,7 +278,7 @@ class Deconvolution(Convolution):
         spatial = x[self.channel_axis + 1 :]
         out = [w.deconvolved(size) for size, w in zip(spatial, self.windows, strict=True)]
         if out and min(out) < 1:
-            raise NetError(f"the padding cuts everything off: output size {out}.")
+            raise NetError(f"the padding leaves no output: its size is {out}.")
         return (*x[: self.channel_axis], self.num_output, *out)
 
     def blob_specs(self, *bottom_shapes: Shape) -> Iterable[BlobSpec]:
@@ -299,7 +307,7 @@ def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
     return columns.flatten(first - 1, x.dim() - 1)
 
 
-@layer("Im2col", bottoms=1, tops=1, message="convolution_param")
+@layer("Im2col", bottoms=1, tops=1, message="convolution_param", coordinates="window")
 class Im2col(Sliding):
     """Every window of an image as a column.
 

@@ -42,7 +42,7 @@ def lrn_within_channel(x: Tensor, *, size: int, alpha: float, beta: float) -> Te
     return x * (mean * alpha + 1).pow(-beta)
 
 
-@layer("LRN", bottoms=1, tops=1)
+@layer("LRN", bottoms=1, tops=1, coordinates="same")
 class LRN(Layer):
     """Local response normalization: y = x / (k + alpha / n * sum of squares) ^ beta.
 
@@ -75,7 +75,7 @@ class LRN(Layer):
         )
 
 
-@layer("BatchNorm", bottoms=1, tops=1, state_blobs=3)
+@layer("BatchNorm", bottoms=1, tops=1, coordinates="same", state_blobs=3)
 class BatchNorm(Layer):
     """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
 
@@ -106,8 +106,9 @@ class BatchNorm(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if x[1:2] != (self.channels,):
-            raise NetError(f"the statistics are of {self.channels} channels, got a bottom of shape"
-                           f" {x}.")  # fmt: skip
+            raise NetError(
+                f"there are statistics for {self.channels} channels, got a bottom of shape {x}."
+            )
         return [x]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
@@ -153,7 +154,7 @@ class BatchNorm(Layer):
             total.mul_(self.moving_average_fraction).add_(new)
 
 
-@layer("MVN", bottoms=1, tops=1)
+@layer("MVN", bottoms=1, tops=1, coordinates="same")
 class MVN(Layer):
     """Bring each channel of each image (or each image) to mean 0 and standard deviation 1.
 

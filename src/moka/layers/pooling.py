@@ -179,6 +179,7 @@ def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: b
     bottoms=1,
     tops=(1, 2),
     bfloat16="keeps",
+    coordinates="window",
     drawn=DrawStyle("#FF9900", kind="{pool}", window=True),
 )
 class Pooling(Layer):

@@ -338,7 +338,7 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
         o.read(config, Python.entry.messages) for o in (module_option, class_option)
     )
     if not all(part.isidentifier() for part in name.split(".")):
-        raise NetError(f'"{name}" is no name of a module.')
+        raise NetError(f'"{name}" is not the name of a module.')
     try:
         with _users_code(config):
             module = importlib.import_module(name)

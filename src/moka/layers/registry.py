@@ -3,7 +3,7 @@
 `Entry` is the one home of these facts. Whoever needs one (the graph, an engine, a picture, the
 docs) asks the entry; nobody else keeps a list of layer types. A class is registered by its entry:
 
-    @layer("ReLU", bottoms=1, tops=1, bfloat16="keeps")
+    @layer("ReLU", bottoms=1, tops=1, coordinates="same", bfloat16="keeps")
     class ReLU(Layer): ...
 """
 
@@ -26,6 +26,7 @@ L = TypeVar("L", bound="type[Layer]")
 
 SourceKind = Literal["caller", "arrays", "files", "fillers", "parameters"]
 BFloat16 = Literal["multiplies", "keeps", "float32"]
+Coordinates = Literal["same", "window", "transposed window", "crop"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Entry:
             not a source.
         views: its tops lie in the memory of its first bottom.
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
+        coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
+            "window", or a "transposed window" from each; a "crop". None: they do not.
         shapes_from_data: the shapes of its tops depend on values; `top_shapes` is a first guess.
         on_host: it computes on the CPU, with NumPy or files, wherever the net runs.
         runs_user_code: its class runs code of the user, which may do anything.
@@ -97,6 +100,7 @@ class Entry:
     source: SourceKind | None = None
     views: bool = False
     is_plumbing: bool = False
+    coordinates: Coordinates | None = None
     shapes_from_data: bool = False
     on_host: bool = False
     runs_user_code: bool = False

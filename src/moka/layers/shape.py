@@ -20,7 +20,7 @@ from moka.types import Shape
 at_least_minus_one = Check(lambda v: v >= -1, ">= 0, or -1 for all")
 
 
-@layer("Split", bottoms=1, tops=(1, None), views=True, is_plumbing=True)
+@layer("Split", bottoms=1, tops=(1, None), coordinates="same", views=True, is_plumbing=True)
 class Split(Layer):
     """One blob under several names, so that each reader of the blob writes a gradient of its own.
 
@@ -232,7 +232,7 @@ class Tile(Layer):
         return torch.cat([x] * self.tiles, self.axis)
 
 
-@layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,), views=True)
+@layer("Crop", bottoms=2, tops=1, fixed_bottoms=(1,), views=True, coordinates="crop")
 class Crop(Layer):
     """Cut a blob to the size of another one, along all axes from `axis` on.
 

@@ -201,7 +201,9 @@ class MemoryData(Source):
         if labels.size != count:
             raise DataError(f"{count} items need as many labels, found {labels.size}.")
         if not count or count % self.batch_size:
-            raise DataError(f"{count} items are no multiple of the batch size, {self.batch_size}.")
+            raise DataError(
+                f"{count} items are not a multiple of the batch size, {self.batch_size}."
+            )
         self.data = torch.from_numpy(np.asarray(data, np.float32))
         self.labels = torch.from_numpy(np.asarray(labels, np.float32)).reshape(-1)
         self.position = 0
