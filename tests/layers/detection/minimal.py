@@ -41,12 +41,14 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "DetectionGroupLoss": {
         "bottoms": ("2 2 4 4", "2 4 4 4", "2 6 4 4"),
         "fields": f"detection_group_loss_param {{ cls_num: 2 {FIELDS} stride: 4 }}",
-        "least": 1,
+        "least": 0.6,
+        "most": 1.9,
     },
     "DetectionLoss": {
         "bottoms": ("2 6 4 4", "2 6 4 4"),
         "fields": f"detection_loss_param {{ cls_num: 2 {FIELDS} downsample_rate: 4 }}",
-        "least": 1,
+        "least": 0.6,
+        "most": 1.9,
     },
     "DetectionOutput": {
         "bottoms": ("2 24", "2 18", PRIORS),
@@ -55,7 +57,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "FrcnnOutput": {"bottoms": ("2 3", "2 12", "2 5", "1 2")},
     "HardMining": {"bottoms": ("2", "2 5")},
     "MultiBoxLoss": {
-        "bottoms": ("2 24", "2 18", PRIORS, "1 1 6 8"),
+        "bottoms": ("2 80", "2 60", "1 2 80", "1 1 12 8"),
         "fields": "multibox_loss_param { num_classes: 3 background_label_id: 2 mining_type: NONE }",
     },
     "Normalize": {},
@@ -79,11 +81,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ProposalTarget": {
         "bottoms": ("2 5", "2 8"),
         "tops": 6,
-        "fields": "proposal_target_param { cls_num: 2 batch_size: -1 img_width: 64 img_height: 64 }",
+        "fields": "proposal_target_param { cls_num: 2"
+        " batch_size: -1 img_width: 64 img_height: 64 }",
     },
     "ROIAlign": {
-        "bottoms": ("2 3 4 4", "2 5"),
-        "fields": "roi_pooling_param { pooled_h: 2 pooled_w: 2 }",
+        "bottoms": ("3 3 4 4", "20 5"),
+        "fields": "roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 4 }",
     },
     "ROIPooling": {
         "bottoms": ("2 3 4 4", "2 5"),

@@ -77,7 +77,9 @@ class _FieldOutput(RegressionLayer):
         shapes: list[Shape] = [(1, 5, 1, 1), (1, 6, 1, 1)]
         return shapes[: self.top_count]
 
-    def regions(self, boxes: list[list[Tensor]], scores: list[list[Tensor]]) -> list[Tensor]:
+    def regions(
+        self, boxes: list[list[Tensor]], scores: list[list[Tensor]], like: Tensor
+    ) -> list[Tensor]:
         """The tops, from boxes (K, 4) and scores (K,) of each scale of each image."""
         rows = []
         for image, (of_image, found) in enumerate(zip(boxes, scores, strict=True)):
@@ -86,7 +88,7 @@ class _FieldOutput(RegressionLayer):
             corner = box[kept] + box.new_tensor([0, 0, self.beyond, self.beyond])
             index = torch.full_like(score[kept], image)[:, None]
             rows.append(torch.cat([index, corner, score[kept][:, None]], 1))
-        every = torch.cat(rows)
+        every = torch.cat(rows) if rows else like.new_zeros(0, 6)
         if not len(every):
             every = every.new_zeros(1, 6)
             tops = [every.new_tensor(NO_BOX)[None], every]
@@ -158,7 +160,7 @@ class BoxOutput(_FieldOutput):
                 for image in range(len(values)):
                     boxes[image].append(box[image][good[image]])
                     scores[image].append(score[image][good[image]])
-            return self.regions(boxes, scores)
+            return self.regions(boxes, scores, maps[0])
 
     def _placed(self, deltas: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """First corners and sizes (N, 2, H, W) of the boxes of a map, cut to the image."""
@@ -235,7 +237,7 @@ class BoxGroupOutput(_FieldOutput):
                     mine = slice(image * fields, (image + 1) * fields)
                     boxes[image].append(box[mine].movedim(1, -1)[good[mine]])
                     scores[image].append(score[mine][good[mine]])
-            return self.regions(boxes, scores)
+            return self.regions(boxes, scores, maps[0])
 
     def _placed(self, deltas: Tensor, group: caffe_pb2.BoxGroupParameter) -> Tensor:
         """Corners (NG, 4, H, W) of the boxes of a pair of maps, cut to the image."""

@@ -75,9 +75,11 @@ class FrcnnOutput(RegressionLayer):
     def forward(self, scores: Tensor, deltas: Tensor, rois: Tensor, size: Tensor) -> Tensor:
         with torch.no_grad():
             values, regions = as_rows(scores), as_rows(rois)
-            if (regions[:, 0] != 0).any():
-                raise DataError("takes regions of one image, which is number 0.")
-            moves = self.deltas.restore(as_rows(deltas).reshape(len(values), -1, 4))
+            image = regions[:, 0].long()
+            if (image != image[:1]).any():
+                raise DataError("takes regions of one image at a time.")
+            places = prod(deltas.shape[1:]) // 4
+            moves = self.deltas.restore(deltas.reshape(len(values), places, 4))
             boxes = region_boxes(moves, regions[:, 1:5])
             height, width = size.flatten().tolist()
             limit = boxes.new_tensor([width, height])

@@ -43,7 +43,7 @@ def field_sizes(heights: tuple[int, ...], widths: tuple[int, ...], maps: Tensor)
 
 def in_image(values: Tensor, fields: int) -> Tensor:
     """Values (NG, H, W) of all cells of an image in a row, (N, G H W)."""
-    return values.reshape(len(values) // fields, -1)
+    return values.reshape(len(values) // fields, fields * values.shape[1] * values.shape[2])
 
 
 @layer(

@@ -146,7 +146,8 @@ class MultiBoxLoss(NormalizedLoss):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         n, count = len(bottoms[0]), bottoms[2].shape[2] // 4
-        offsets = bottoms[0].reshape(n, count, -1, 4)
+        places = 1 if self.share_location else self.num_classes
+        offsets = bottoms[0].reshape(n, count, places, 4)
         scores = bottoms[1].reshape(n, count, self.num_classes)
         boxes, given = split_priors(bottoms[2].detach())
         self.variances = given

@@ -113,7 +113,7 @@ class DetectionOutput(Layer):
                 boxes = decode(moves, boxes, variances, self.code_type)
             rows = detections(
                 confidence,
-                offsets.reshape(n, count, -1, 4),
+                offsets.reshape(n, count, 1 if self.share_location else self.num_classes, 4),
                 boxes,
                 variances,
                 self.code_type,

@@ -112,7 +112,7 @@ class BboxAccuracy(RegressionLayer):
             rows, true = as_rows(rois)[counted][:, 1:], true[counted]
             label = true[:, 0].long()
             label = label if self.cls_aware else label.clamp(max=1)
-            moves = as_rows(deltas)[counted].reshape(len(true), -1, 4)
+            moves = as_rows(deltas)[counted].view(len(true), prod(deltas.shape[1:]) // 4, 4)
             if len(label) and int(label.max()) >= moves.shape[1]:
                 raise DataError(f"label {int(label.max())} has no deltas among {moves.shape[1]}.")
             mine = moves[torch.arange(len(label), device=label.device), label]

@@ -112,5 +112,5 @@ class BoxAnnotatorOHEM(Layer):
         rank = rank_in_group(losses.detach().flatten(), image)
         hard = (rank < self.roi_per_img).view(shape)
         kept = labels.detach().reshape(shape).where(hard, self.ignore_label)
-        values = weights.detach().reshape(shape[0], -1, *shape[2:])
+        values = weights.detach().reshape(shape[0], weights.shape[1], *shape[2:])
         return [kept, values.where(hard, 0)]

@@ -42,8 +42,8 @@ def position_shape(x: Shape) -> Shape:
 
 def loss_of_positions(errors: Tensor) -> Tensor:
     """Errors (N, C, ...) summed over channels, without gradient: (N, 1, H, W)."""
-    shape = position_shape(tuple(errors.shape))
-    return errors.detach().reshape(shape[0], -1, *shape[2:]).sum(1, keepdim=True)
+    sums = errors.detach().sum(1) if errors.dim() > 1 else errors.detach()
+    return sums.reshape(position_shape(tuple(errors.shape)))
 
 
 @layer(
