@@ -240,7 +240,7 @@ def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: Scale) -
     down = _points(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     across = _points(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
     values = sample(x, image, down[0].flatten(1), across[0].flatten(1))
-    values = values.view(len(values), *down[0].shape[1:], *across[0].shape[1:], -1)
+    values = values.view(len(values), *down[0].shape[1:], *across[0].shape[1:], x.shape[1])
     weights = down[1][:, :, :, None, None, None] * across[1][:, None, None, :, :, None]
     return (values * weights).sum((2, 4)).permute(0, 3, 1, 2)
 
