@@ -49,8 +49,8 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
         ("layer { convolution_params { } }", 'Did you mean "convolution_param"?'),
         ("layer { kernel_size: 3 }", "Write it inside convolution_param { } or pooling_param { }."),
         ("layer { convolution_param { bottom: 'x' } }", "It is a field of the layer itself"),
-        ("layer { zzzzzz: 3 }", ""),
-        ("layer { slicer_unit_param { } }", ""),
+        ("layer { zzzzzz: 3 }", "No fork of Caffe that Moka knows has it"),
+        ("layer { slicer_unit_param { } }", "No fork of Caffe"),
     ],
 )
 def test_fields(text: str, advice: str) -> None:

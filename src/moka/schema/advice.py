@@ -7,10 +7,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from moka.errors import did_you_mean, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fields import descriptor_of, enum_of
+from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.tokens import TextError, Token, shown
-from moka.schema.upgrade.v1 import TYPES as TODAYS_TYPES
+from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 
-_V1_NAMES = {today: old for old, today in TODAYS_TYPES.items()}
+_V1_NAMES = {today: old for old, today in V1_TYPES.items()}
 
 
 def unknown_field(token: Token, descriptor: Descriptor, root: Descriptor) -> TextError:
@@ -31,12 +32,23 @@ def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | N
             return f"It is a field of {theirs.name}: is this the right file?"
     if found := did_you_mean(name, _names(descriptor)):
         return found
-    members = [f for f in descriptor.fields if f.message_type and name in _names(f.message_type)]
+    members = _members_with(name, descriptor)
     if 0 < len(members) <= 3:
         return f"Write it inside {' or '.join(f'{f.name} {{ }}' for f in members)}."
     if name in descriptor_of(caffe_pb2.LayerParameter).fields_by_name:
         return "It is a field of the layer itself: close the message around it first."
-    return None
+    return "No fork of Caffe that Moka knows has it: leave it out, or pass --unknown_fields=warn."
+
+
+def _members_with(name: str, descriptor: Descriptor) -> list[FieldDescriptor]:
+    """The messages in a message that have a field of this name; BVLC's before those of forks."""
+    having = [
+        (field, member.fields_by_name[name])
+        for field in descriptor.fields
+        if (member := field.message_type) and name in member.fields_by_name
+    ]
+    bvlc = [f for f, inner in having if max(f.number, inner.number) < FIRST_FORK_NUMBER]
+    return bvlc or [field for field, _ in having]
 
 
 def _names(descriptor: Descriptor) -> list[str]:
@@ -98,7 +110,7 @@ def _todays_form(text: str, field: FieldDescriptor) -> str | None:
     """What to write for a type of today's `layer` inside a `layers`."""
     if field.full_name != "caffe.V1LayerParameter.type":
         return None
-    today = nearest(text, TODAYS_TYPES.values()) if text not in _V1_NAMES else text
+    today = nearest(text, V1_TYPES.values()) if text not in _V1_NAMES else text
     if not today:
         return f'Write layer {{ type: "{text}" ... }}: layers is the form of 2014.'
     return f'Write layers {{ type: {_V1_NAMES[today]} ... }} or layer {{ type: "{today}" ... }}.'
@@ -110,7 +122,7 @@ def no_string(token: Token, field: FieldDescriptor) -> TextError:
         return TextError(f"Expected string, got: {shown(token)}", token.start)
     text = token.text
     if field.full_name == "caffe.LayerParameter.type":
-        text = TODAYS_TYPES.get(text) or nearest(text, TODAYS_TYPES.values()) or text
+        text = V1_TYPES.get(text) or nearest(text, V1_TYPES.values()) or text
     return TextError(
         f"Expected string, got: {shown(token)}",
         token.start,

@@ -10,15 +10,20 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from moka.byte_text import to_bytes, to_text
+from moka.errors import nearest
 from moka.schema import advice
 from moka.schema.fields import descriptor_of, enum_of, is_repeated
-from moka.schema.tokens import TextError, Tokens, shown, unclosed
+from moka.schema.fork_types import is_v1_name
+from moka.schema.forks import FIRST_COUNTS, SKIPPED_BEGINNINGS, UNDESCRIBED, UNQUOTED_STRINGS
+from moka.schema.tokens import TextError, Token, Tokens, shown, unclosed
+from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 
 _INTEGER = re.compile(r"0[xX][0-9A-Fa-f]+|0[0-7]*|[1-9][0-9]*")
 _DECIMAL = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?")
@@ -35,17 +40,27 @@ _BITS = {
 }
 
 
-def parse_into(text: str, message: Message) -> None:
+def parse_into(
+    text: str, message: Message, *, skip_unknown: bool = False
+) -> list[tuple[int, int, str]]:
     """Read prototxt text into an empty message.
+
+    Args:
+        skip_unknown: go on after fields and enum values that no message here has.
+
+    Returns:
+        What was skipped: line, column and a sentence for each.
 
     Raises:
         PlacedError: the text is no message of this type.
     """
     tokens = Tokens(to_bytes(text).decode("latin-1"))
+    reading = _Reading(tokens, descriptor_of(message), skip_unknown)
     try:
-        _Reading(tokens, descriptor_of(message)).fields(message, end="")
+        reading.fields(message, end="")
     except TextError as error:
         raise PlacedError(error.fact, *tokens.place(error.start), error.advice) from None
+    return [(*tokens.place(fault.start), f"{fault.fact}: skipped") for fault in reading.skipped]
 
 
 @dataclass
@@ -63,17 +78,35 @@ class _Field:
     """What reading needs to know about a field of a message.
 
     Attributes:
+        full_name: as caffe.LayerParameter.name.
         read: reads one value from the tokens; None for messages.
+        values: names of an enum's values.
+        unquoted: a string that may lack its quotes.
     """
 
     name: str
+    full_name: str
     repeated: bool
     read: Callable[[Tokens], Any] | None
+    descriptor: FieldDescriptor
+    values: frozenset[str]
+    unquoted: bool
 
 
 @functools.cache
 def _fields_of(descriptor: Descriptor) -> dict[str, _Field]:
-    return {f.name: _Field(f.name, is_repeated(f), _reader(f)) for f in descriptor.fields}
+    return {
+        field.name: _Field(
+            field.name,
+            field.full_name,
+            is_repeated(field),
+            _reader(field),
+            field,
+            frozenset(field.enum_type.values_by_name if field.enum_type else ()),
+            field.type == FieldDescriptor.TYPE_STRING and descriptor.name in UNQUOTED_STRINGS,
+        )
+        for field in descriptor.fields
+    }
 
 
 @dataclass
@@ -82,10 +115,14 @@ class _Reading:
 
     Attributes:
         root: the type of the whole message.
+        skip_unknown: whether unknown fields and enum values are skipped.
+        skipped: faults that were.
     """
 
     tokens: Tokens
     root: Descriptor
+    skip_unknown: bool
+    skipped: list[TextError] = dataclass_field(default_factory=list)
 
     def fields(self, message: Message, end: str) -> None:
         """Read fields up to the sign `end` ("": the end of the text)."""
@@ -100,12 +137,32 @@ class _Reading:
             if token.kind != "word":
                 raise TextError(f"Expected the name of a field, found {shown(token)}", token.start)
             field = known.get(token.text)
-            if field is None:
-                raise advice.unknown_field(token, descriptor_of(message), self.root)
             tokens.advance()
-            self._values(message, field)
+            if field is None:
+                self._unknown_field(token, message)
+            else:
+                self._values(message, field)
             if not tokens.skip(","):
                 tokens.skip(";")
+
+    def _unknown_field(self, token: Token, message: Message) -> None:
+        descriptor = descriptor_of(message)
+        if descriptor.name == "V1LayerParameter":
+            beyond: Message = message.fork_param  # type: ignore[attr-defined]
+            if field := _fields_of(descriptor_of(beyond)).get(token.text):
+                self._values(beyond, field)
+                return
+        fault = advice.unknown_field(token, descriptor, self.root)
+        beginnings = SKIPPED_BEGINNINGS.get(descriptor.name, ())
+        if not (
+            self.skip_unknown
+            or descriptor.name in UNDESCRIBED
+            or token.text.startswith(beginnings or "\0")
+        ):
+            raise fault
+        if descriptor.name not in UNDESCRIBED:
+            self.skipped.append(fault)
+        self.tokens.skip_value()
 
     def _values(self, message: Message, field: _Field) -> None:
         """Read what follows a field's name: one value, or a list of them in brackets."""
@@ -113,15 +170,14 @@ class _Reading:
         colon = tokens.skip(":")
         if field.read is not None and not colon:
             raise TextError(f'Expected ":", found {shown(tokens.next)}', tokens.next.start)
-        if not field.repeated:
-            if message.HasField(field.name):
-                raise TextError(
-                    f'Message type "{descriptor_of(message).full_name}" should not have multiple'
-                    f' "{field.name}" fields',
-                    tokens.next.start,
-                )
-            self._value(message, field)
-        elif not tokens.skip("["):
+        several = field.repeated or field.full_name in FIRST_COUNTS
+        if not several and message.HasField(field.name):
+            raise TextError(
+                f'Message type "{descriptor_of(message).full_name}" should not have multiple'
+                f' "{field.name}" fields',
+                tokens.next.start,
+            )
+        if not several or not tokens.skip("["):
             self._value(message, field)
         elif not tokens.skip("]"):
             self._value(message, field)
@@ -129,20 +185,43 @@ class _Reading:
                 self._value(message, field)
 
     def _value(self, message: Message, field: _Field) -> None:
-        if field.read is not None:
-            value = field.read(self.tokens)
+        if field.read is None:
+            end = {"{": "}", "<": ">"}[self.tokens.expect("{<")]
+            member = getattr(message, field.name)
+            if field.repeated:
+                member = member.add()
+            else:
+                member.SetInParent()
+            self.fields(member, end)
+        elif not (field.values and self._is_word_of_a_fork(message, field)):
+            value = self._bare_word(field) or field.read(self.tokens)
             if field.repeated:
                 getattr(message, field.name).append(value)
-            else:
+            elif field.full_name not in FIRST_COUNTS or not message.HasField(field.name):
                 setattr(message, field.name, value)
-            return
-        end = {"{": "}", "<": ">"}[self.tokens.expect("{<")]
-        member = getattr(message, field.name)
-        if field.repeated:
-            member = member.add()
+
+    def _bare_word(self, field: _Field) -> str | None:
+        if not field.unquoted or self.tokens.next.kind == "string":
+            return None
+        found = self.tokens.bare_word()
+        return None if found is None else to_text(found)
+
+    def _is_word_of_a_fork(self, message: Message, field: _Field) -> bool:
+        """Take the name of an enum's value that only a fork has, if the next token is one."""
+        token = self.tokens.next
+        if token.kind != "word" or token.text in field.values:
+            return False
+        fault = advice.unknown_value(token, field.descriptor)
+        if field.full_name == "caffe.V1LayerParameter.type" and (
+            is_v1_name(token.text) or not nearest(token.text, (*field.values, *V1_TYPES.values()))
+        ):
+            message.fork_type = token.text  # type: ignore[attr-defined]
+        elif field.name == "engine" or self.skip_unknown:
+            self.skipped.append(fault)
         else:
-            member.SetInParent()
-        self.fields(member, end)
+            return False
+        self.tokens.advance()
+        return True
 
 
 def _reader(field: FieldDescriptor) -> Callable[[Tokens], Any] | None:

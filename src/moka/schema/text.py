@@ -6,8 +6,9 @@ their encoding.
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
@@ -19,17 +20,29 @@ from moka.schema.strings import with_bytes, with_text
 from moka.types import PathLike
 
 M = TypeVar("M", bound=Message)
+UnknownFields = Literal["error", "warn"]
+log = logging.getLogger("moka")
 
 
-def parse_text(text: str, message_type: type[M], file: PathLike = "(text)") -> M:
+def parse_text(
+    text: str,
+    message_type: type[M],
+    file: PathLike = "(text)",
+    *,
+    unknown_fields: UnknownFields = "error",
+) -> M:
     """Parse prototxt text into a new message.
+
+    Args:
+        unknown_fields: what a field or enum value is that neither BVLC Caffe nor a known fork has:
+            an error, or a warning, after which it is skipped.
 
     Raises:
         SchemaError: names `file`, line, column, and for an unknown field the nearest known one.
     """
     message = message_type()
     try:
-        parse_into(text, message)
+        skipped = parse_into(text, message, skip_unknown=unknown_fields == "warn")
     except PlacedError as error:
         kind = message_type.DESCRIPTOR
         raise SchemaError(
@@ -37,11 +50,18 @@ def parse_text(text: str, message_type: type[M], file: PathLike = "(text)") -> M
             f" Error parsing text-format {kind.full_name}: {error.fact}.",
             advice=error.advice,
         ) from None
+    for line, column, sentence in skipped:
+        log.warning("%s:%d:%d: %s.", os.fspath(file), line, column, sentence)
     return message
 
 
-def read_text(path: PathLike, message_type: type[M]) -> M:
+def read_text(
+    path: PathLike, message_type: type[M], *, unknown_fields: UnknownFields = "error"
+) -> M:
     """Read a prototxt file of any Unicode encoding; names in it may be in any other.
+
+    Args:
+        unknown_fields: see `parse_text`.
 
     Raises:
         SchemaError: it is missing or cannot be parsed.
@@ -56,7 +76,7 @@ def read_text(path: PathLike, message_type: type[M]) -> M:
             " text.",
             advice="A binary model is loaded as weights, its description is a .prototxt.",
         )
-    return parse_text(text, message_type, path)
+    return parse_text(text, message_type, path, unknown_fields=unknown_fields)
 
 
 def format_text(message: Message) -> str:

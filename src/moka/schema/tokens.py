@@ -20,6 +20,8 @@ _ESCAPE = re.compile(
     r"\\(?:([0-7]{1,3})|[xX]([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))"
 )
 _LETTERS = dict(zip("abfnrtv\\'\"?", "\a\b\f\n\r\t\v\\'\"?", strict=True))
+_BARE_WORD = re.compile(r"""[^\s,;{}<>\[\]\#"':]+""")
+_CLOSING = {"{": "}", "<": ">", "[": "]"}
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\\]")
 
 
@@ -96,6 +98,43 @@ class Tokens:
         while self.next.kind == "string":
             parts.append(unescaped(self.advance()))
         return b"".join(parts)
+
+    def bare_word(self) -> bytes | None:
+        """Go past a string without quotes; returns its bytes, or None if none follows."""
+        found = _BARE_WORD.match(self.text, self.next.start)
+        if self.next.kind == "end" or found is None:
+            return None
+        self._position = found.end()
+        self.advance()
+        return found[0].encode("latin-1")
+
+    def skip_value(self) -> None:
+        """Go past the value of a field, whatever it is: after the name, with or without a colon."""
+        self.skip(":")
+        if self.next.kind == "sign" and self.next.text in _CLOSING:
+            self._skip_group()
+            return
+        self.skip("-")
+        if self.next.kind == "string":
+            self.bytes_of_strings()
+        elif self.next.kind in ("word", "number"):
+            self.advance()
+        else:
+            raise TextError(f"Expected a value, found {shown(self.next)}", self.next.start)
+
+    def _skip_group(self) -> None:
+        """Go past a message or list, up to the sign that closes it."""
+        open_signs = [self.advance().text]
+        while open_signs:
+            token = self.advance()
+            if token.kind == "end":
+                raise TextError(f'Expected "{_CLOSING[open_signs[-1]]}", found {shown(token)}',
+                                token.start)  # fmt: skip
+            if token.kind == "sign":
+                if token.text == _CLOSING[open_signs[-1]]:
+                    open_signs.pop()
+                elif token.text in _CLOSING:
+                    open_signs.append(token.text)
 
     def place(self, start: int) -> tuple[int, int]:
         """Line and column of a position, both from 1; a column is a byte."""

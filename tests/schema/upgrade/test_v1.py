@@ -85,6 +85,7 @@ def test_every_message_is_taken_over() -> None:
     """With all its fields: each message is filled with what its type allows."""
     old = caffe_pb2.V1LayerParameter()
     messages = [field.name for field in old.DESCRIPTOR.fields if field.name.endswith("_param")]
+    messages.remove("fork_param")
     for name in messages:
         getattr(old, name).SetInParent()
         for field in getattr(old, name).DESCRIPTOR.fields:
@@ -99,7 +100,33 @@ def test_every_message_is_taken_over() -> None:
 def test_every_field_has_a_place() -> None:
     new = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
     for field in caffe_pb2.V1LayerParameter.DESCRIPTOR.fields:
-        assert field.name in new or field.name in v1._PARAM_LISTS or field.name == "layer"
+        assert field.name in new or field.name in v1._PARAM_LISTS or field.name in OWN_PLACE
+
+
+OWN_PLACE = {"layer", "fork_type", "fork_param"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            "type: ROI_POOLING roi_pooling_param { pooled_h: 7 }",
+            'type: "ROIPooling" roi_pooling_param { pooled_h: 7 }',
+        ),
+        ("type: CONVOLUTION3D", 'type: "Convolution3D"'),
+        (
+            "type: PRELU prelu_param { channel_shared: true }",
+            'type: "PReLU" prelu_param { channel_shared: true }',
+        ),
+        ("type: COLINEAR_CONVOLUTION", 'type: "ColinearConvolution"'),
+        (
+            "type: CONVOLUTION batch_norm_param { eps: 1 }",
+            'type: "Convolution" batch_norm_param { eps: 1 }',
+        ),
+    ],
+)
+def test_types_and_messages_of_forks(old: str, new: str) -> None:
+    assert v1.upgrade(net(f"layers {{ {old} }}")) == net(f"layer {{ {new} }}")
 
 
 def test_layer_and_layers_together_are_refused() -> None:

@@ -13,6 +13,8 @@ from typing import TypeVar
 from moka.errors import MokaError
 from moka.schema import caffe_pb2
 from moka.schema.upgrade import batch_norm, inputs, solver_type, transformation, v0, v1
+from moka.schema.upgrade.engine_options import without_engine_options
+from moka.schema.upgrade.forms import with_forms
 from moka.schema.upgrade.step import Step
 from moka.types import PathLike
 
@@ -37,11 +39,13 @@ def upgrade_net(net: caffe_pb2.NetParameter, file: PathLike = "(text)") -> caffe
     """Return the net in today's form; `net` itself does not change.
 
     What has no place in today's form is dropped with an error in the log (see `net_problems`).
+    Options that only steer another engine are left out with a line in the log, and layers get the
+    defaults of the form that their fork means.
 
     Raises:
         SchemaError: the old form is inconsistent.
     """
-    return _run(NET_STEPS, net, file)
+    return with_forms(without_engine_options(_run(NET_STEPS, net, file), file))
 
 
 def upgrade_solver(
@@ -52,7 +56,7 @@ def upgrade_solver(
     Raises:
         SchemaError: the old form is inconsistent.
     """
-    return _run(SOLVER_STEPS, solver, file)
+    return without_engine_options(_run(SOLVER_STEPS, solver, file), file)
 
 
 def net_problems(net: caffe_pb2.NetParameter) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from moka.errors import SchemaError
 from moka.schema import caffe_pb2
 from moka.schema.fields import is_repeated
+from moka.schema.fork_types import todays_type
 from moka.schema.upgrade.step import Step
 
 TYPES = {
@@ -97,7 +98,11 @@ STEP = Step(
 def _layer(old: caffe_pb2.V1LayerParameter) -> caffe_pb2.LayerParameter:
     new = caffe_pb2.LayerParameter()
     for field, value in old.ListFields():
-        if field.name == "type":
+        if field.name == "fork_type":
+            new.type = todays_type(value)
+        elif field.name == "fork_param":
+            new.MergeFrom(value)
+        elif field.name == "type":
             new.type = TYPES[caffe_pb2.V1LayerParameter.LayerType.Name(old.type)]
         elif field.name in _PARAM_LISTS:
             _spread(value, new, _PARAM_LISTS[field.name])

@@ -1,0 +1,75 @@
+"""Which fork of Caffe a layer type comes from, for types that BVLC Caffe does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_TYPES = {
+    "SSD": "Permute Normalize PriorBox DetectionOutput MultiBoxLoss DetectionEvaluate AnnotatedData"
+    " VideoData SmoothL1Loss",
+    "OpenVINO": "PriorBoxClustered GRN CTCGreedyDecoder RegionYolo ReorgYolo Binarization"
+    " ConvolutionBinary GlobalInput SimplerNMS",
+    "Faster R-CNN": "ROIPooling Proposal",
+    "R-FCN": "PSROIPooling BoxAnnotatorOHEM SoftmaxWithLossOHEM SmoothL1LossOHEM",
+    "MS-CNN": "ROIAlign BoxOutput ProposalTarget DetectionLoss DetectionAccuracy BboxAccuracy"
+    " ImageGtData MemoryLoss",
+    "Cascade R-CNN": "DecodeBBox BoxGroupOutput DetectionGroupLoss DetectionGroupAccuracy"
+    " FrcnnOutput HardMining ScaleRoute DetectionData EvalData",
+    "PSPNet and DeepLab": "Interp BN ImageSegData SegAccuracy UniqueLabel BiasChannel"
+    " AdaptiveBiasChannel DenseCRF DomainTransform DomainTransformForwardOnly MatRead MatWrite"
+    " SpatialProduct",
+    "SegNet and ENet": "Upsample DenseImageData",
+    "ParseNet": "UnPooling Grouping ParseOutput ParseEvaluate",
+    "dilation": "ImageLabelData BinLabelData",
+    "MobileNet": "DepthwiseConvolution ConvolutionDepthwise ReLU6",
+    "SENet": "Axpy",
+    "ShuffleNet": "ShuffleChannel",
+    "DenseBlock": "DenseBlock",
+    "YOLO on Caffe": "Reorg RegionLoss EvalDetection YoloDetectionOutput Yolov3 GaussianYolov3"
+    " Yolov3DetectionOutput YoloSeg SegmentationEvaluate AssistedExcitation LaneData BoxData"
+    " Region",
+    "SphereFace": "MarginInnerProduct",
+    "caffe-face": "CenterLoss",
+    "caffe-windows": "Flip ChannelScale LabelSpecificAdd InnerDistance TripletLoss FocalLoss Local"
+    " Noise BatchContrastiveLoss PredictBox Cosine Arccos Truncation SoftTruncation Insanity Slope"
+    " Gram Pairwise MovingNormalize GlobalLSEMargin LargeMarginInnerProduct GeneralContrastiveLoss"
+    " SoftContrastiveLoss GeneralTripletLoss NCALoss ConfidencePenaltyLoss CorrelationLoss"
+    " FCNAccuracy Hotspot SubRegion Transformer MultiLabelImageData",
+    "caffe-lstm and CTPN": "Lstm Reverse Transpose",
+    "warpctc-caffe": "CtcLoss CTCLoss ContinuationIndicator LabelsequenceAccuracy",
+    "FlowNet2": "Correlation Correlation1D FlowWarp Resample Downsample ChannelNorm L1Loss LpqLoss"
+    " Accum Mean DataAugmentation FlowAugmentation GenerateAugmentationParameters"
+    " BlackAugmentation CustomData DisparityData ImgReader FloatReader ImgWriter FloatWriter"
+    " FLOWriter PFMWriter NegReLU",
+    "OpenPose": "OPData OPVideo",
+    "video-caffe": "NdConvolution NdPooling",
+    "C3D": "Convolution3D Deconvolution3D Pooling3D BlackHole L2Normalize",
+    "yjxiong's Caffe": "SyncBN Gather Scatter BatchReduction SegData",
+    "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
+    "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
+    " LibDNNConvolution LibDNNPooling",
+    "NVCaffe": "DetectNetTransformation TRT",
+    "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
+    "Spatial Transformer": "SpatialTransformer",
+}
+FORK_OF: Mapping[str, str] = MappingProxyType(
+    {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
+)
+# BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.
+_YOUNGER_THAN_V1 = (
+    "BatchNorm BatchReindex Bias Clip Crop ELU Embed Filter Input Log LSTM Parameter PReLU Python"
+    " Reduction Reshape RNN Scale SPP Swish Tile"
+)
+_BY_V1_NAME = {name.upper(): name for name in (*FORK_OF, *_YOUNGER_THAN_V1.split())}
+
+
+def is_v1_name(v1_name: str) -> bool:
+    """Whether a fork has a type of this name, in V1's spelling."""
+    return v1_name.replace("_", "").upper() in _BY_V1_NAME
+
+
+def todays_type(v1_name: str) -> str:
+    """A fork's type in V1's spelling, as ROI_POOLING, in today's, as ROIPooling."""
+    known = _BY_V1_NAME.get(v1_name.replace("_", "").upper())
+    return known or "".join(word.capitalize() for word in v1_name.split("_"))

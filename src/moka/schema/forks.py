@@ -1,0 +1,89 @@
+"""What the forks of Caffe add to BVLC's messages and what Moka makes of it.
+
+Most of it is in `caffe.proto`, and layers read it. Here stands the rest as data: options that only
+steer another engine, and what their parsers take that BVLC's refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+FIRST_FORK_NUMBER = 30000  # of fields and enum values that forks add to BVLC's messages
+
+# Options by message that change no numbers here: they choose how, where or how fast another
+# program computes. Half precision is among them: Moka computes in float32, which is more precise.
+ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "NetParameter": frozenset(
+            (
+                "default_forward_type",
+                "default_backward_type",
+                "default_forward_math",
+                "default_backward_math",
+                "global_grad_scale",
+                "global_grad_scale_adaptive",
+                "default_conv_algos_override",
+                "reduce_buckets",
+                "default_cudnn_math_override",
+                "eltwise_mem_sharing",
+                "engine",
+                "compile_net_state",
+                "multinode",
+                "mem_param",
+            )
+        ),
+        "LayerParameter": frozenset(
+            (
+                "forward_type",
+                "backward_type",
+                "forward_math",
+                "backward_math",
+                "debug",
+                "cudnn_math_override",
+                "engine",
+                "multinode",
+                "reshape_every_iter",
+                "mn_grad_compress_param",
+                "quantization_param",  # simulated in the layers of Ristretto only
+            )
+        ),
+        "ConvolutionParameter": frozenset(
+            ("cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm")
+        ),
+        "BatchNormParameter": frozenset(("engine",)),
+        "DropoutParameter": frozenset(("engine", "random_seed")),
+        "InnerProductParameter": frozenset(("engine",)),
+        "DataParameter": frozenset(("threads", "parser_threads", "cache", "precache")),
+        "ImageDataParameter": frozenset(("threads", "cache", "precache", "show_data")),
+        "TransformationParameter": frozenset(
+            ("use_gpu_transform", "forward_packing", "display", "debug_params")
+        ),
+        "SolverParameter": frozenset(
+            (
+                "solver_data_type",
+                "store_blobs_in_old_format",
+                "engine",
+                "richness",
+                "group_id",
+                "show_per_class_result",
+                "test_and_snapshot_last_epochs",
+            )
+        ),
+    }
+)
+RISTRETTO = "Ristretto"  # types that end so read quantization_param
+
+# Messages whose fields nobody has written down, so any field may stand in them.
+UNDESCRIBED = frozenset(("NamedOnlyParameter", "CompileNetState", "MultinodeParameter"))
+
+# Beginnings of fields that NVCaffe's relatives have, which only choose what a snapshot holds.
+SKIPPED_BEGINNINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"SolverParameter": ("snapshot_include_",)}
+)
+
+# Fields that a fork has several of; the first counts here.
+FIRST_COUNTS = frozenset(("caffe.SolverParameter.device_id",))
+
+# Messages in which forks' parsers take strings without quotes.
+UNQUOTED_STRINGS = frozenset(("SolverParameter",))

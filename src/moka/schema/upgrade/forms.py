@@ -1,0 +1,39 @@
+"""Fill in what differs between the forms of a fork's layer, and what a net sets for its layers.
+
+Layers then find every value in their own message. See `moka.schema.forms`.
+"""
+
+from __future__ import annotations
+
+from moka.schema import caffe_pb2
+from moka.schema.fields import is_repeated
+from moka.schema.forms import FORMS, form_of
+
+
+def with_forms(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
+    """Return the net with these values filled in; `net` itself does not change."""
+    if not net.bn_stats_batch_size and not any(layer.type in FORMS for layer in net.layer):
+        return net
+    new = caffe_pb2.NetParameter()
+    new.CopyFrom(net)
+    for layer in new.layer:
+        _fill_in(layer)
+        if layer.type == "BatchNorm" and net.bn_stats_batch_size:
+            param = layer.batch_norm_param
+            if not param.stats_batch_size:
+                param.stats_batch_size = net.bn_stats_batch_size
+    new.ClearField("bn_stats_batch_size")
+    return new
+
+
+def _fill_in(layer: caffe_pb2.LayerParameter) -> None:
+    form = form_of(layer)
+    if form is None:
+        return
+    message = getattr(layer, FORMS[layer.type].message)
+    for name, value in form.defaults.items():
+        if is_repeated(message.DESCRIPTOR.fields_by_name[name]):
+            if not getattr(message, name):
+                getattr(message, name).extend(value)
+        elif not message.HasField(name):
+            setattr(message, name, value)
