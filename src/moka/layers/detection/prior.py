@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from math import sqrt
 from typing import Any
 
@@ -54,7 +53,7 @@ def prior_sizes(
 
 def grid_boxes(
     sizes: Sequence[Size],
-    offsets: Sequence[tuple[float, float]],
+    center: tuple[float, ...],
     cells: tuple[int, int],
     step: tuple[float, float],
     image: tuple[int, int],
@@ -62,20 +61,19 @@ def grid_boxes(
     """Boxes (H W B, 4) around each cell of a grid, as fractions of the image, in double.
 
     Args:
-        sizes: B / len(offsets) widths and heights.
-        offsets: where in a cell, as fractions of a step (x, y), the centers of each size lie.
+        sizes: B widths and heights.
+        center: where in a cell, as fractions of a step (x, y), the centers of the boxes lie.
         cells: H, W of the grid.
         step: height, width of a cell in pixels.
         image: height, width in pixels.
     """
-    per_cell = [(w, h, x, y) for (w, h), (x, y) in product(sizes, offsets)]
-    width, height, x, y = torch.tensor(per_cell, dtype=torch.float64).unbind(1)
+    width, height = torch.tensor(sizes, dtype=torch.float64).unbind(1)
     column = torch.arange(cells[1], dtype=torch.float64)[None, :, None]
     row = torch.arange(cells[0], dtype=torch.float64)[:, None, None]
-    center_x = ((column + x) * step[1]).expand(*cells, -1)
-    center_y = ((row + y) * step[0]).expand(*cells, -1)
-    edges = [center_x - width / 2, center_y - height / 2, center_x + width / 2]
-    boxes = torch.stack([*edges, center_y + height / 2], -1)
+    x = ((column + center[0]) * step[1]).expand(*cells, len(sizes))
+    y = ((row + center[1]) * step[0]).expand(*cells, len(sizes))
+    edges = [x - width / 2, y - height / 2, x + width / 2]
+    boxes = torch.stack([*edges, y + height / 2], -1)
     return boxes.flatten(0, 2) / torch.tensor(image[::-1] * 2, dtype=torch.float64)
 
 
@@ -91,8 +89,8 @@ class _Priors(Layer):
     step_h: float | None = option(not_negative)
     step_w: float | None = option(not_negative)
     offset: float = option()
-    offset_h: tuple[float, ...] = option()
-    offset_w: tuple[float, ...] = option()
+    offset_h: float | None = option()
+    offset_w: float | None = option()
 
     def setup(self, x: Shape, image: Shape) -> None:
         if len(self.variance) not in (0, 1, 4):
@@ -104,13 +102,8 @@ class _Priors(Layer):
             raise NetError("give either img_size or img_h and img_w, not both.")
         if (self.img_h is None) != (self.img_w is None):
             raise NetError("give both img_h and img_w, or neither.")
-        if len(self.offset_h) != len(self.offset_w):
-            raise NetError(
-                f"offset_h and offset_w must be given equally often, got {len(self.offset_h)} and"
-                f" {len(self.offset_w)} values."
-            )
-        self.offsets = list(zip(self.offset_w, self.offset_h, strict=True))
-        self.offsets = self.offsets or [(self.offset, self.offset)]
+        given = (self.offset_w, self.offset_h)
+        self.center = tuple(self.offset if place is None else place for place in given)
         self.sizes = self.sizes_of_a_cell()
         self._known: dict[tuple[Any, ...], Tensor] = {}
 
@@ -122,7 +115,7 @@ class _Priors(Layer):
         for shape in (x, image):
             if len(shape) != 4:
                 raise NetError(f"takes blobs (N, C, H, W), got shape {shape}.")
-        return [(1, 2, x[2] * x[3] * len(self.sizes) * len(self.offsets) * 4)]
+        return [(1, 2, x[2] * x[3] * len(self.sizes) * 4)]
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         cells, pixels = (x.shape[2], x.shape[3]), (image.shape[2], image.shape[3])
@@ -136,7 +129,7 @@ class _Priors(Layer):
         height, width = self.step_h or self.step or 0, self.step_w or self.step or 0
         if not height or not width:
             height, width = image[0] / cells[0], image[1] / cells[1]
-        boxes = grid_boxes(self.sizes, self.offsets, cells, (height, width), image)
+        boxes = grid_boxes(self.sizes, self.center, cells, (height, width), image)
         if self.clip:
             boxes = boxes.clamp(0, 1)
         given = self.variance or (DEFAULT_VARIANCE,)
@@ -160,8 +153,8 @@ class PriorBox(_Priors):
     lose their fractions when boxes are computed, unless `fractional_sizes` (Moka's own field) is
     set: OpenCV and OpenVINO keep them. `variance`: one for all coordinates or four; 0.1 without.
     `step` (or step_h, step_w) in pixels, else image / map; img_size (or img_h, img_w) stands for
-    the image's size. `clip` moves corners into [0, 1]. OpenCV's offset_h and offset_w, given
-    several times, put each box at several places of a cell. PriorBoxClustered's fields are refused.
+    the image's size. `clip` moves corners into [0, 1]. offset_h and offset_w stand for `offset`
+    of one axis. PriorBoxClustered's fields are refused.
 
     Errors: no min_size; not as many max_sizes as min_sizes, or one that is not larger; a ratio of
     0 or less; 2, 3 or more than 4 variances. Liu et al., 2016 (SSD).

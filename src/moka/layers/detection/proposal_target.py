@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
     "ProposalTarget",
     bottoms=2,
     tops=(6, 7),
-    fork="Cascade R-CNN",
+    fork="MS-CNN",
     differentiable=False,
     shapes_from_data=True,
 )

@@ -51,7 +51,7 @@ def clean_regions(rois: Tensor, images: int) -> Tensor:
 
 
 @layer(
-    "ROIPooling", bottoms=2, tops=1, message="roi_pooling_param", fixed_bottoms=(1,), fork="R-CNN"
+    "ROIPooling", bottoms=2, tops=1, message="roi_pooling_param", fixed_bottoms=(1,), fork="Faster R-CNN"
 )
 class ROIPooling(Layer):
     """Max pooling of each region to the same number of bins.
@@ -105,7 +105,7 @@ class ROIPooling(Layer):
     message="roi_pooling_param",
     other_messages=("roi_align_param",),
     fixed_bottoms=(1,),
-    fork="Cascade R-CNN",
+    fork="MS-CNN",
 )
 class ROIAlign(Layer):
     """Bilinear values of each region, without rounding its corners.

@@ -47,7 +47,7 @@ def loss_of_positions(errors: Tensor) -> Tensor:
 
 
 @layer(
-    "SmoothL1Loss", bottoms=(2, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3), fork="R-CNN"
+    "SmoothL1Loss", bottoms=(2, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3), fork="SSD"
 )
 class SmoothL1Loss(Layer):
     """Smooth L1 distance of two blobs, for each item: sum of w_out f(w_in (a - b)) / N, where
