@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from moka.blob import Blob, Memory, ParameterMemory, State, check_shape
+from moka.blob import Blob, Memory, ParameterMemory, State, check_shape, parameters_on_device
 from moka.errors import NetError
 
 # Starting with data on the host: accessor, state after it, whether it copies.
@@ -251,7 +251,7 @@ def test_a_parameter_of_another_size_keeps_the_values_that_fit(
     assert parameter.tolist() == values
     blob.data[0] = 9
     assert isinstance(blob.data_memory, ParameterMemory)
-    blob.data_memory.push()
+    assert isinstance(blob.data_memory.tensor(), torch.Tensor)  # takes it to the device
     assert parameter[0].tolist() == [9, 9]
 
 
@@ -259,10 +259,9 @@ def test_a_parameters_array_is_live_in_another_shape(device: torch.device) -> No
     parameter, blob = parameter_blob(device)
     array = blob.data
     blob.reshape(6)
-    with torch.no_grad():
-        parameter[1, 2] = 8
     assert isinstance(blob.data_memory, ParameterMemory)
-    blob.data_memory.pull()
+    with parameters_on_device([blob.data_memory]), torch.no_grad():
+        parameter[1, 2] = 8
     assert (array[1, 2], blob.data[5]) == (8, 8)
 
 
@@ -277,7 +276,8 @@ def test_put_writes_into_the_parameter(device: torch.device) -> None:
 def test_a_parameters_array_shows_what_training_made_of_it(device: torch.device) -> None:
     parameter, blob = parameter_blob(device)
     assert blob.data[0, 0] == 0
-    with torch.no_grad():
+    assert isinstance(blob.data_memory, ParameterMemory)
+    with parameters_on_device([blob.data_memory]), torch.no_grad():
         parameter.add_(1)
     assert blob.data[0, 0] == 1
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = sorted(folder.name for folder in (IMAGES / "test").glob("*"))
     try:
         path = given.image or min((IMAGES / "test" / "frog").glob("*"), default=IMAGES)
-        image = read_image(path, color=True, height=SIDE, width=SIDE)
+        image = read_image(path, color=True, size=(SIDE, SIDE))
         mean = to_array(read_binary(HERE / "mean.binaryproto", caffe_pb2.BlobProto))
         net = moka.load(HERE / "cifar10_quick.prototxt", MODEL)
         with torch.no_grad():

@@ -21,7 +21,7 @@ import zoo
 import caffe
 import moka
 from moka import viz
-from moka.tools.classify import read_labels, short_label
+from moka.predict.labels import read_labels, short_label
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 import caffe
 import moka
 from moka.draw.figures import COLOURS, drawing, save
-from moka.tools.classify import read_labels, short_label
+from moka.predict.detect import Detection
+from moka.predict.labels import read_labels, short_label
 from moka.tools.window_table import WindowTable, read_table, write_table
 
 Boxes = NDArray[np.int64]  # (n, 4): ymin, xmin, ymax, xmax in pixels
@@ -127,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             windows = wanted[given.image]
         else:
             windows = slide(*caffe.io.load_image(given.image).shape[:2])
-        table = WindowTable.of(detector.detect_windows([(given.image, windows)]))
+        detections = detector.detect_windows([(given.image, windows)])
+        table = WindowTable.of([Detection(**found) for found in detections])
         names = [
             short_label(line) for line in read_labels(given.labels, table.predictions.shape[1])
         ]

@@ -5,51 +5,69 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caffe import io
+from caffe.errors import raised_as
 from caffe.net import Net
+from moka.predict.classify import classify
+from moka.predict.prepare import IMAGE_AXES
 from moka.schema import caffe_pb2
-from moka.types import Array
+from moka.types import Array, Floats
 
 
-def image_transformer(
-    net: Net,
-    mean: Array | None,
-    input_scale: float | None,
-    raw_scale: float | None,
-    channel_swap: Sequence[int] | None,
-) -> io.Transformer:
-    """The transformer of images (H, W, K) to a net's first input; `caffe.io` describes the rest."""
-    name = net.inputs[0]
-    transformer = io.Transformer({name: net.blobs[name].data.shape})
-    transformer.set_transpose(name, (2, 0, 1))
-    if mean is not None:
-        transformer.set_mean(name, mean)
-    if input_scale is not None:
-        transformer.set_input_scale(name, input_scale)
-    if raw_scale is not None:
-        transformer.set_raw_scale(name, raw_scale)
-    if channel_swap is not None:
-        transformer.set_channel_swap(name, channel_swap)
-    return transformer
-
-
-class Classifier(Net):
-    """A net with one input, images, and one output, a score for each class.
+class NetOfImages(Net):
+    """A net with one input, images, and one output, scores.
 
     Args:
         model_file, pretrained_file: the net (a deploy.prototxt) and its weights.
-        image_dims: (height, width) that images are resized to before they are cropped; None: the
-            size of the crops, which is the net's input.
         mean: subtracted: a value for each channel, or an image (C, H, W), in the net's order of
             channels.
-        raw_scale: a factor before the mean: 255 for images from 0 to 1.
         input_scale: a factor after the mean.
+        raw_scale: a factor before the mean: 255 for images from 0 to 1.
         channel_swap: the order of channels that the net takes: (2, 1, 0) makes BGR of RGB.
 
     Attributes:
-        transformer: what prepares a crop, `caffe.io.Transformer`.
+        transformer: prepares crops for the net (`caffe.io.Transformer`).
+    """
+
+    def __init__(
+        self,
+        model_file: str,
+        pretrained_file: str,
+        mean: Array | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(model_file, caffe_pb2.TEST, weights=pretrained_file)
+        name = self.inputs[0]
+        self.transformer = io.Transformer({name: self.blobs[name].data.shape})
+        self.transformer.set_transpose(name, IMAGE_AXES)
+        if mean is not None:
+            self.transformer.set_mean(name, mean)
+        if input_scale is not None:
+            self.transformer.set_input_scale(name, input_scale)
+        if raw_scale is not None:
+            self.transformer.set_raw_scale(name, raw_scale)
+        if channel_swap is not None:
+            self.transformer.set_channel_swap(name, channel_swap)
+
+    def _prepare(self, crop: Array) -> Floats:
+        return self.transformer.preprocess(self.inputs[0], crop)
+
+    def _score(self, images: Floats) -> Floats:
+        return self.forward_all(None, **{self.inputs[0]: images})[self.outputs[0]]
+
+
+class Classifier(NetOfImages):
+    """A net with one input, images, and one output, a score for each class.
+
+    Args:
+        image_dims: (height, width) that images are resized to before they are cropped; None: the
+            size of the crops, which is the net's input.
+        model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap: see `NetOfImages`.
+
+    Attributes:
         crop_dims, image_dims: (height, width).
     """
 
@@ -63,40 +81,31 @@ class Classifier(Net):
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(model_file, caffe_pb2.TEST, weights=pretrained_file)
-        self.transformer = image_transformer(self, mean, input_scale, raw_scale, channel_swap)
+        super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].data.shape[2:])
         self.image_dims = self.crop_dims if image_dims is None else np.array(image_dims)
 
-    def predict(self, inputs: Iterable[Array], oversample: bool = True) -> NDArray[np.float32]:
+    def predict(self, inputs: Iterable[Array], oversample: bool = True) -> Floats:
         """The scores of some images.
 
         Args:
-            inputs: (H, W, K) each, as `caffe.io.load_image` gives them.
-            oversample: the mean over ten crops of an image (`caffe.io.oversample`); else the scores
-                of its middle.
+            inputs: (H, W, K) each, as `caffe.io.load_image` returns them.
+            oversample: take the mean over ten crops of each image (`caffe.io.oversample`), else
+                the scores of its middle.
 
         Returns:
             (N, classes).
 
         Raises:
-            ValueError: no images, or of another number of channels than the net takes.
+            ValueError: no images, or images of another number of channels than the net takes.
         """
-        name = self.inputs[0]
-        channels = self.blobs[name].data.shape[1]
-        images = [io.resize_image(image, self.image_dims) for image in inputs]
-        for i, image in enumerate(images):
-            if image.shape[2] != channels:
-                raise ValueError(
-                    f"image {i} has {image.shape[2]} channels, the net takes {channels}."
-                )
-        if not images:
-            raise ValueError("there is no image to classify.")
-        if oversample:
-            crops = io.oversample(images, self.crop_dims)
-        else:
-            middle = io.center_crop(self.image_dims, self.crop_dims)
-            crops = np.array([image[middle] for image in images])
-        batch = np.array([self.transformer.preprocess(name, crop) for crop in crops])
-        scores = self.forward_all(None, **{name: batch})[self.outputs[0]]
-        return scores.reshape(len(images), 10, -1).mean(1) if oversample else scores
+        with raised_as(ValueError):
+            return classify(
+                inputs,
+                self._prepare,
+                self._score,
+                input_shape=self.blobs[self.inputs[0]].data.shape[1:],
+                image_size=self.image_dims,
+                crop_size=self.crop_dims,
+                average_crops=oversample,
+            )

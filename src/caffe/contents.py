@@ -11,6 +11,7 @@ from caffe.vectors import BlobVec, DtypeVec, IntVec, LayerVec, StringVec
 from moka import net as moka_net
 from moka.blob import Blob
 from moka.layers import REGISTRY
+from moka.layers.base import Layer
 from moka.layers.python import ArrayLayer
 from moka.schema import caffe_pb2
 
@@ -30,14 +31,19 @@ class NetLayer(ArrayLayer):
         self._caffe_blobs = blobs
 
 
+def _face_of(layer: Layer, blobs: BlobVec) -> Any:
+    """What pycaffe's users see of a layer."""
+    return layer.users_object or NetLayer(layer.config, blobs)
+
+
 class NetContents:
-    """The part of `caffe.Net` that only looks.
+    """The part of `caffe.Net` that shows what is there.
 
     Attributes:
         name: the net's name in its prototxt; a program may give it another.
     """
 
-    def _attach(self, net: moka_net.Net) -> None:
+    def _show(self, net: moka_net.Net) -> None:
         self.name = net.name
         self._net = net
         self._nodes = net.graph.nodes
@@ -57,8 +63,7 @@ class NetContents:
     def layers(self) -> LayerVec:
         """For each layer its `type` and `blobs`; for a Python layer the user's own object."""
         return LayerVec(
-            layer.users_object or NetLayer(layer.config, self._net.layer_blobs(i))
-            for i, layer in enumerate(self._net.layers)
+            _face_of(place.layer, self._net.layer_blobs(place.index)) for place in self._net.places
         )
 
     @cached_property

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.draw import net_drawing
-from moka.draw.net_picture import draw
+from moka.draw import net_drawing, net_picture
 from moka.errors import UsageError
 from moka.files import write_atomically
 from moka.schema import caffe_pb2
@@ -21,12 +20,12 @@ def get_pooling_types_dict() -> dict[int, str]:
 
 
 def get_edge_label(layer: caffe_pb2.LayerParameter) -> str:
-    """What stands on the edges to a layer's tops; `""`, in quotes, if nothing does."""
+    """The label of the edges to a layer's tops; `""`, in quotes, if there is none."""
     return net_drawing.edge_label(layer) or '""'
 
 
 def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
-    """The learning rates' multipliers of a layer's weights and bias."""
+    """The learning rate's multipliers of a layer's weights and bias."""
     return net_drawing.lr_mults(layer)
 
 
@@ -40,7 +39,7 @@ def get_layer_label(
 
 
 def choose_color_by_layertype(layertype: str) -> str:
-    """The colour of a type of layer, #RRGGBB."""
+    """The color of a type of layer, #RRGGBB."""
     return net_drawing.layer_colour(layertype)
 
 
@@ -48,7 +47,7 @@ def get_pydot_graph(
     caffe_net: caffe_pb2.NetParameter,
     rankdir: str,
     label_edges: bool = True,
-    phase: int | None = None,
+    phase: caffe_pb2.Phase | None = None,
     display_lrm: bool = False,
 ) -> Any:
     """A net as a `pydot.Dot`, for programs that go on with it.
@@ -57,7 +56,7 @@ def get_pydot_graph(
         rankdir: where the data flows: LR, RL, TB or BT.
         label_edges: write the number of outputs on edges.
         phase: only the layers of caffe.TRAIN or caffe.TEST.
-        display_lrm: write the learning rates' multipliers into labels.
+        display_lrm: write the learning rate's multipliers into labels.
 
     Raises:
         UsageError: pydot is not installed.
@@ -86,30 +85,33 @@ def get_pydot_graph(
 
 def draw_net(
     caffe_net: caffe_pb2.NetParameter,
-    rankdir: str,
+    rankdir: str | None,
     ext: str = "png",
-    phase: int | None = None,
+    phase: caffe_pb2.Phase | None = None,
     display_lrm: bool = False,
 ) -> bytes:
     """A net as the content of a file: png, svg, pdf, ...; raw or dot: Graphviz's language.
 
-    The other arguments and errors are those of `get_pydot_graph`, but pydot is not needed.
+    Pictures show the shapes of blobs, and write layers that work in place into their blob. The
+    other arguments and errors are those of `get_pydot_graph`, but pydot is not needed.
 
     Raises:
         UsageError: another `ext`, or matplotlib is missing.
     """
-    drawing = net_drawing.net_drawing(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)
-    return draw(drawing, ext)
+    return net_picture.draw_net(caffe_net, ext, rankdir, phase=phase, display_lrm=display_lrm)
 
 
 def draw_net_to_file(
     caffe_net: caffe_pb2.NetParameter,
     filename: str,
-    rankdir: str = "LR",
-    phase: int | None = None,
+    rankdir: str | None = None,
+    phase: caffe_pb2.Phase | None = None,
     display_lrm: bool = False,
 ) -> None:
-    """`draw_net` into a file, whose suffix says in what form.
+    """`draw_net` into a file, whose suffix chooses the form.
+
+    Args:
+        rankdir: None: LR, but TB for a net of many layers.
 
     Raises:
         OSError: the file cannot be written.

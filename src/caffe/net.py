@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from caffe.contents import NetContents
-from moka import net as moka_net
 from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import Source
+from moka.net import build_net
+from moka.parallel.share import share_of_data
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
@@ -66,21 +67,23 @@ class Net(NetContents):
                            file=network_file)  # fmt: skip
         if isinstance(stages, str):
             raise NetError(f'stages is a list of names: give ["{stages}"].', file=network_file)
-        net = moka_net.build_net(network_file, phase, level=level, stages=stages or ())
-        self._attach(net)
+        net = build_net(
+            network_file, phase, level=level, stages=stages or (), share=share_of_data(phase)
+        )
+        self._attach(Layerwise(net))
         if weights is not None:
             self.copy_from(weights)
 
     @classmethod
-    def of(cls, net: moka_net.Net) -> Net:
-        """The face of a net that exists already."""
+    def of(cls, engine: Layerwise) -> Net:
+        """The face of a net that an engine runs already."""
         self = cls.__new__(cls)
-        self._attach(net)
+        self._attach(engine)
         return self
 
-    def _attach(self, net: moka_net.Net) -> None:
-        super()._attach(net)
-        self._engine = Layerwise(net, callbacks=net.callbacks)
+    def _attach(self, engine: Layerwise) -> None:
+        self._engine = engine
+        self._show(engine.net)
 
     def _index(self, layer: str) -> int:
         for i, node in enumerate(self._nodes):
@@ -156,7 +159,7 @@ class Net(NetContents):
     def _forward(self, start: int, end: int) -> float:
         """Run the layers with these numbers and those between them; returns their loss."""
         self._check_range(start, end)
-        return self._engine.forward(start, end)
+        return float(self._engine.forward(start, end))
 
     def _backward(self, start: int, end: int) -> None:
         """Run the layers with these numbers backward, from the later one, `start`."""
@@ -174,7 +177,7 @@ class Net(NetContents):
         if not values:
             return
         if set(values) != set(names):
-            raise Exception(message)
+            raise _mismatch(values, names, message)
         for name, value in values.items():
             blob, array = self.blobs[name], np.asarray(value)
             shape = tuple(blob.shape)
@@ -284,7 +287,7 @@ class Net(NetContents):
         self._set_input_arrays(data, labels)
 
     def _set_input_arrays(self, data: Floats, labels: Floats) -> None:
-        layer = next(iter(self._net.layers), None)
+        layer = self._net.places[0].layer if self._net.places else None
         if not isinstance(layer, Source) or layer.entry.source != "arrays":
             raise RuntimeError(
                 "set_input_arrays may only be called if the first layer is a MemoryDataLayer"
@@ -308,19 +311,19 @@ class Net(NetContents):
 
     def before_forward(self, function: Callable[[int], Any]) -> None:
         """Have a function called before each layer's forward pass, with the layer's number."""
-        self._net.callbacks.before_forward.append(function)
+        self._engine.callbacks.before_forward.append(function)
 
     def after_forward(self, function: Callable[[int], Any]) -> None:
         """Have a function called after each layer's forward pass."""
-        self._net.callbacks.after_forward.append(function)
+        self._engine.callbacks.after_forward.append(function)
 
     def before_backward(self, function: Callable[[int], Any]) -> None:
         """Have a function called before each layer's backward pass."""
-        self._net.callbacks.before_backward.append(function)
+        self._engine.callbacks.before_backward.append(function)
 
     def after_backward(self, function: Callable[[int], Any]) -> None:
         """Have a function called after each layer's backward pass; a `caffe.NCCL` is one."""
-        self._net.callbacks.after_backward.append(function)
+        self._engine.callbacks.after_backward.append(function)
 
     # --- weights --------------------------------------------------------------------------
 
@@ -347,6 +350,15 @@ class Net(NetContents):
     def save_hdf5(self, file: str) -> None:
         """Write a model in HDF5 form, without diffs."""
         moka_weights.save_hdf5(self._net, file)
+
+
+def _mismatch(values: Iterable[str], names: Sequence[str], message: str) -> Exception:
+    """pycaffe's exception for keywords that are not `names`, each of them; with the near name."""
+    unknown = [name for name in values if name not in names]
+    advice = did_you_mean(unknown[0], names) if unknown else None
+    error = Exception(f"{message} {advice}" if advice else message)
+    error.add_note(f"Give an array for each of {', '.join(names) or '(nothing)'}.")
+    return error
 
 
 def _as_arrays(values: Mapping[str, ArrayLike]) -> Arrays:

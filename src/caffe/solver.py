@@ -51,8 +51,8 @@ class Solver:
         self._solver = moka_solver.Solver(
             config, file=file, listeners=[log_record], keep_blobs=True
         )
-        self._net = Net.of(self._solver.net)
-        self._test_nets = NetVec(Net.of(net) for net in self._solver.test_nets)
+        self._net = Net.of(self._solver.engine.layerwise)
+        self._test_nets = NetVec(Net.of(e.layerwise) for e in self._solver.test_engines)
 
     @property
     def net(self) -> Net:

@@ -9,7 +9,8 @@ this; everything else simply takes the tensor it is given.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from operator import index
 from typing import Any, SupportsIndex
@@ -166,7 +167,11 @@ def _row_major(shape: Shape) -> tuple[int, ...]:
 
 
 class ParameterMemory(Memory):
-    """Memory that lies in a parameter: its values, or its gradient (zeros while it has none)."""
+    """Memory that lies in a parameter: its values, or its gradient (zeros while it has none).
+
+    On the CPU a NumPy array is the parameter's own memory. On another device an array that was
+    handed out is a copy; `parameters_on_device` carries what changes from one side to the other.
+    """
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
         super().__init__(shape, device=parameter.device)
@@ -183,49 +188,98 @@ class ParameterMemory(Memory):
         return self.parameter.grad.view(self.shape)
 
     def tensor(self) -> Tensor:
-        return self._storage()
+        return self.gpu_data()
 
     def cpu_data(self) -> Tensor:
         if self.device.type == "cpu":
             return self._storage()
         if self._host is None:
-            self._host = self._storage().cpu()
+            self._host = self._storage().to("cpu", copy=True)
+        elif self.state is State.HEAD_AT_GPU:
+            self._host.copy_(self._storage())
         return self._host
 
     def gpu_data(self) -> Tensor:
-        return self._storage()
+        storage = self._storage()
+        if self.state is State.HEAD_AT_CPU and self._host is not None:
+            storage.copy_(self._host)
+        return storage
 
     def put(self, tensor: Tensor) -> None:
         self._storage().copy_(tensor)
-        self.pull()
+        if self._host is not None:
+            self._host.copy_(self._storage())
 
     def array(self) -> NDArray[np.float32]:
+        host = self.cpu_data()
+        self.state = State.HEAD_AT_CPU  # its reader may write at any moment
         self.handed_out = True
-        return self.cpu_data().numpy()
+        return host.numpy()
 
-    def push(self) -> None:
-        """Take over what was written into the array handed out (nothing to do on the CPU)."""
-        if self.handed_out and self._host is not None:
-            self._storage().copy_(self._host)
+    def take_from_host(self) -> None:
+        """Copy to the device what was written into the array handed out; the device may then
+        change."""
+        self.gpu_data()
+        self.state = State.HEAD_AT_GPU
 
-    def pull(self) -> None:
-        """Renew the array handed out from the parameter (nothing to do on the CPU)."""
-        if self.handed_out and self._host is not None:
-            self._host.copy_(self._storage())
+    def return_to_host(self) -> None:
+        """Copy to the array handed out what the device has changed; its reader may then write."""
+        self.state = State.HEAD_AT_GPU  # even if somebody has asked for the array meanwhile
+        self.cpu_data()
+        self.state = State.HEAD_AT_CPU
 
     def reshape(self, shape: Shape) -> None:
         """Change the shape. Another count gives the parameter new memory, with as many of its
         values as fit: programs that prune a net save it so."""
         if prod(shape) != self.parameter.numel():
-            values = self.parameter.data.flatten()[: prod(shape)]
+            values = self.tensor().flatten()[: prod(shape)]
             self.parameter.grad = None
             self.parameter.data = values.new_zeros(shape)
             self.parameter.data.view(-1)[: len(values)] = values
         if prod(shape) != prod(self.shape):
             self._host, self.handed_out = None, False
+            if self.device.type != "cpu":
+                self.state = State.HEAD_AT_GPU
         elif self._host is not None:
             self._host = self._host.view(shape)
         self.shape = shape
+
+
+def _apart(memories: Iterable[ParameterMemory]) -> list[ParameterMemory]:
+    """Those whose arrays are copies: on the CPU an array is the parameter's own memory."""
+    return [memory for memory in memories if memory.handed_out and memory.device.type != "cpu"]
+
+
+@contextmanager
+def parameters_on_device(memories: Iterable[ParameterMemory]) -> Iterator[None]:
+    """While parameters are read and written where the net runs.
+
+    What users wrote into NumPy arrays is taken over on the way in; on the way out the arrays show
+    what has changed. May be nested: only arrays that users hold are copied.
+    """
+    taken = [m for m in _apart(memories) if m.state is State.HEAD_AT_CPU]
+    for memory in taken:
+        memory.take_from_host()
+    try:
+        yield
+    finally:
+        for memory in taken:
+            memory.return_to_host()
+
+
+@contextmanager
+def parameters_in_users_hands(memories: Collection[ParameterMemory]) -> Iterator[None]:
+    """The reverse, within `parameters_on_device`: while a user's function runs, which may read
+    and write the NumPy arrays of parameters."""
+    returned = [m for m in _apart(memories) if m.state is State.HEAD_AT_GPU]
+    on_device = [m for m in memories if m.state is State.HEAD_AT_GPU]
+    for memory in returned:
+        memory.return_to_host()
+    try:
+        yield
+    finally:
+        for memory in _apart(on_device):  # the function may have asked for more of them
+            memory.take_from_host()
 
 
 class Blob:

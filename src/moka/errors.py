@@ -59,7 +59,8 @@ class MokaError(Exception):
             text = f'layer "{self.layer}"{kind}: {text}'
         if self.file:
             text = f"{os.fspath(self.file)}: {text}"
-        return f"{text} {self.advice}" if self.advice else text
+        text = f"{text} {self.advice}" if self.advice else text
+        return text.replace("\0", r"\0")
 
 
 class SchemaError(MokaError):

@@ -155,12 +155,13 @@ def test_load_what_is_no_image() -> None:
 
 
 def test_resize_image() -> None:
-    """One and three channels corner to corner, others by the centres of the corner pixels."""
+    """One and three channels by the corners of the images, others by the centers of the corner
+    pixels."""
     row = np.array([[0.0, 4.0]])
     wide = caffe.io.resize_image(row[..., None], (1, 4))
     assert wide.shape == (1, 4, 1)
     assert wide.dtype == np.float32
-    assert wide.ravel().tolist() == [0, 1, 3, 4]
+    assert wide.ravel().tolist() == [1, 1, 3, 3]
     assert caffe.io.resize_image(np.tile(row[..., None], 3), np.array([1, 4]))[0, 1, 0] == 1
     other = caffe.io.resize_image(np.tile(row[..., None], 2), (1, 5))
     assert other[0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3], [4, 4]]

@@ -465,6 +465,6 @@ def test_an_interrupt_in_a_step() -> None:
         solver.step(5)
     assert solver.iter == 2
     assert torch.is_grad_enabled()
-    solver._solver.net.callbacks.after_forward.clear()
+    solver._solver.engine.layerwise.callbacks.after_forward.clear()
     solver.step(3)
     assert solver.iter == 5

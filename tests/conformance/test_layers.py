@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import caffe
-from moka.engine.training import TrainingStep
+from moka.engine.autograd import Autograd
 from moka.schema import caffe_pb2, format_text, parse_text
 
 if TYPE_CHECKING:
@@ -133,14 +133,14 @@ def test_as_a_training_step(case: Case, device: torch.device) -> None:
     for i in range(len(net.layers)):
         for blob in net.layer_blobs(i):
             blob.data_memory.put(torch.from_numpy(blob.data.copy()))  # to where the net runs
-    step = TrainingStep(net, keep_blobs=True)
+    step = Autograd(net, keep_blobs=True)
     for _ in range(case.options.get("n_forward", 1) - backward):
         step.forward()
     inputs = {
         name: torch.tensor(case.values[f"in/{name}"], device=device) for name in net.graph.inputs
     }
-    wanted = {b for n, m in zip(net.graph.nodes, net.marks, strict=True)
-              for b, w in zip(n.bottoms, m.bottoms, strict=True) if w}  # fmt: skip
+    wanted = {b for p in net.places
+              for b, w in zip(p.node.bottoms, p.marks.bottoms, strict=True) if w}  # fmt: skip
     for _ in range(case.options.get("n_backward", 1) if backward else 0):
         for name, tensor in inputs.items():
             tensor.grad = None

@@ -7,25 +7,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from moka.data.ahead import THREADS
-from moka.data.batches import (
-    ORDER,
-    TRANSFORM,
-    Batch,
-    CursorState,
-    ImageBatches,
-    Loaded,
-    Share,
-    first_state,
-    generator,
-)
+from moka.data.batches import Batch, ImageBatches, Loaded
 from moka.data.feed import Feed
+from moka.data.place import EVERYTHING, ORDER, CursorState, Share, first_state, generator
 from moka.data.transform import Transform
 from moka.errors import DataError
 from moka.schema import caffe_pb2, parse_text
@@ -72,9 +62,13 @@ def make_batches(
 
 
 def take(
-    batches: ImageBatches[int], count: int, after: CursorState | None = None
+    batches: ImageBatches[int],
+    count: int,
+    after: CursorState | None = None,
+    share: Share = EVERYTHING,
+    on_device: bool = False,
 ) -> list[tuple[Batch, CursorState]]:
-    return list(islice(batches.stream(after or batches.start), count))
+    return list(islice(batches.stream(after or batches.start, share, on_device=on_device), count))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])
@@ -136,23 +130,6 @@ def test_crops_and_mirrors_are_of_their_images() -> None:
         assert any(found)
 
 
-def test_first_state() -> None:
-    torch.manual_seed(0)
-    skips = [first_state(rand_skip=5, is_random=False) for _ in range(50)]
-    assert {state.records_read for state in skips} == {0, 1, 2, 3, 4}
-    assert {state.seed for state in skips} == {None}
-    assert first_state(is_random=True) != first_state(is_random=True)
-
-
-def test_random_numbers_belong_to_a_place() -> None:
-    def draw(*place: Any) -> float:
-        return generator(*place).random()
-
-    assert draw(5, TRANSFORM, 3) == draw(5, TRANSFORM, 3)
-    others = [(5, TRANSFORM, 4), (5, ORDER, 3), (6, TRANSFORM, 3), (2**62 + 5, TRANSFORM, 2**40)]
-    assert len({draw(5, TRANSFORM, 3), *(draw(*place) for place in others)}) == 5
-
-
 def test_image_shape_is_that_of_the_first_image_read() -> None:
     images = [np.zeros((1, 6 + i, 6), np.uint8) for i in range(COUNT)]
     assert make_batches("crop_size: 4").image_shape == (1, 4, 4)
@@ -199,11 +176,12 @@ def test_shares_are_parts_of_the_whole(shuffle: bool, size: int) -> None:
     whole = take(make_batches(size=2 * size, shelf=shelf, start=CursorState(1, 5)), 6)
     for rank in range(size):
         batches = make_batches(size=2, shelf=shelf, start=CursorState(1, 5))
-        batches.share = Share(rank, size)
-        for (wanted, wanted_state), (got, state) in zip(whole, take(batches, 6), strict=True):
+        share = Share(rank, size)
+        part = take(batches, 6, share=share)
+        for (wanted, wanted_state), (got, state) in zip(whole, part, strict=True):
             np.testing.assert_array_equal(got.labels, wanted.labels[rank::size])
             assert state == wanted_state
-            assert batches.names(state) == [f"no. {label / 10:g}" for label in got.labels]
+            assert batches.names(state, share) == [f"no. {x / 10:g}" for x in got.labels]
 
 
 def test_each_share_draws_for_itself() -> None:
@@ -211,16 +189,14 @@ def test_each_share_draws_for_itself() -> None:
     drawn = set()
     for rank in range(3):
         batches = make_batches("crop_size: 3", size=7, shelf=Shelf(images), start=CursorState(0, 5))
-        batches.share = Share(rank, 3)
-        drawn.add(take(batches, 1)[0][0].data.tobytes())
+        drawn.add(take(batches, 1, share=Share(rank, 3))[0][0].data.tobytes())
     assert len(drawn) == 3
 
 
 @pytest.mark.parametrize("text", ["", "crop_size: 4 mirror: true mean_value: 7 scale: 0.5"])
 def test_the_arithmetic_may_be_left_to_the_reader(text: str) -> None:
     wanted, left = (make_batches(text, start=CursorState(0, 5)) for _ in range(2))
-    left.leave_arithmetic = True
-    for (whole, _), (half, _) in zip(take(wanted, 4), take(left, 4), strict=True):
+    for (whole, _), (half, _) in zip(take(wanted, 4), take(left, 4, on_device=True), strict=True):
         assert half.data.dtype == np.uint8
         assert half.draw is not None
         got = left.transform.normalize_tensor(torch.from_numpy(half.data), half.draw)

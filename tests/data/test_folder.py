@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from moka.data.datum import decode_image
+from moka.data.decode import decode_image
 from moka.data.folder import CLASSES_NAMED, ClassFolder
 from moka.errors import DataError
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from moka.data import hdf5
-from moka.data.batches import ORDER, CursorState, generator
 from moka.data.hdf5 import Hdf5Rows, append_rows, read_datasets, read_list, read_shapes
+from moka.data.place import ORDER, CursorState, generator
 from moka.errors import DataError
 
 START = CursorState()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -9,19 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
+from moka.data.decode import Decoder, resize
 from moka.data.images import (
     ImageList,
     Labelled,
-    decode_sized,
     parse_line,
     read_image,
     read_list,
-    resize,
 )
 from moka.errors import DataError
 from moka.types import Array
 
-IN_COLOR = partial(decode_sized, color=True)
+IN_COLOR = Decoder(color=True)
 BGR = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 
 
@@ -70,12 +68,10 @@ def test_resize(channels: int, height: int, width: int) -> None:
     np.testing.assert_allclose(got, slow_resize(image, height, width), atol=1)
 
 
-def test_an_image_is_resized_if_both_sizes_are_given(image: Path) -> None:
-    assert read_image(image, color=True, height=3, width=4).shape == (3, 3, 4)
-    assert read_image(image, color=False, height=3, width=4).shape == (1, 3, 4)
-    assert read_image(image, color=True).shape == (3, 5, 7)
-    assert read_image(image, color=True, height=3).shape == (3, 5, 7)
-    assert read_image(image, color=True, width=3).shape == (3, 5, 7)
+def test_an_image_is_resized(image: Path) -> None:
+    assert read_image(image, color=True, size=(3, 4)).shape == (3, 3, 4)
+    assert read_image(image, color=False, size=(3, 4)).shape == (1, 3, 4)
+    assert read_image(image).shape == (3, 5, 7)
 
 
 def test_an_image_that_is_missing(tmp_path: Path) -> None:
@@ -104,7 +100,10 @@ def test_a_file_that_is_no_image(tmp_path: Path, content: bytes, says: str) -> N
         ("a.png \t7", "a.png", 7),
         ("a.png cat", "a.png", 0),
         ("a.png - 1", "a.png -", 1),
-        ("a.png 3 ", "a.png 3", 0),
+        ("a.png 3 ", "a.png", 3),
+        ("a.png 3\t", "a.png", 3),
+        ("a.png 3 \r", "a.png", 3),
+        ("my dog.png 12  ", "my dog.png", 12),
         ("a.png", "a.png", 0),
         ("12.png", "12.png", 12),
         ("a.png\t3", "a.png\t3", 0),
@@ -119,6 +118,28 @@ def test_lines_are_split_at_the_last_blank(line: str, path: str, label: int) -> 
 def test_read_list(tmp_path: Path, ending: str) -> None:
     (tmp_path / "list.txt").write_bytes(ending.join(["a 1", "", "b\x0b\xe9 2", "c"]).encode())
     assert read_list(tmp_path / "list.txt") == [("a", 1, 1), ("b\x0b\xe9", 2, 3), ("c", 0, 4)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_from_windows(tmp_path: Path, encoding: str) -> None:
+    text = "é 1\r\n\r\nb c 2 \r\n"
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+    assert read_list(tmp_path / "list.txt") == [("é", 1, 1), ("b c", 2, 3)]
+
+
+def test_paths_with_backslashes(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    cv2.imwrite(str(tmp_path / "img/a.png"), BGR)
+    (tmp_path / "list.txt").write_text("img\\a.png 1\n")
+    images = ImageList(tmp_path / "list.txt", IN_COLOR, root_folder=f"{tmp_path}/")
+    np.testing.assert_array_equal(images.load(images.files).images[0], BGR.transpose(2, 0, 1))
+
+
+def test_a_null_character_in_a_path(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a\0.png 1\n")
+    images = ImageList(tmp_path / "list.txt", IN_COLOR)
+    with pytest.raises(DataError, match=r"line 1: Could not load .*null character\."):
+        images.load(images.files)
 
 
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -194,7 +215,7 @@ def test_load(list_file: Path) -> None:
 
 
 def test_load_gray_and_resized(list_file: Path) -> None:
-    decode = partial(decode_sized, color=False, height=2, width=3)
+    decode = Decoder(color=False, size=(2, 3))
     images = ImageList(list_file, decode, root_folder=f"{list_file.parent}/")
     (image,) = images.load(images.files[:1]).images
     assert image.shape == (1, 2, 3)

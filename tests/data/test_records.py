@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from moka.data import datum
+from moka.data.decode import Decoder
 from moka.data.lmdb import LmdbWriter
 from moka.data.records import DatumRecords
 from moka.data.store import open_store
@@ -24,7 +25,7 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 3, 4, 6), np.uint8)
 
 @pytest.fixture
 def make_records(tmp_path: Path) -> RecordsMaker:
-    """make_records({2: b"..."}, force_gray=True): five records, some of them replaced."""
+    """make_records({2: b"..."}, decode=Decoder()): five records, some of them replaced."""
 
     def make(
         replaced: dict[int, bytes] | None = None, path: str = "db", **options: Any
@@ -105,7 +106,7 @@ def test_different_numbers_of_labels(
 
 
 def test_encoded_records_become_gray_if_forced(make_records: RecordsMaker) -> None:
-    records = make_records({i: png(i) for i in range(2)}, force_gray=True)
+    records = make_records({i: png(i) for i in range(2)}, decode=Decoder(color=False))
     images, _ = records.load(list(islice(records.records(0), 3)))
     assert [image.shape for image in images] == [(1, 4, 6), (1, 4, 6), (3, 4, 6)]
 
@@ -114,9 +115,27 @@ def test_encoded_records_become_colored_if_forced(make_records: RecordsMaker) ->
     gray = cv2.imencode(".png", IMAGES[0, 0])[1].tobytes()
     value = caffe_pb2.Datum(encoded=True, data=gray).SerializeToString()
     for color, channels in ((True, 3), (False, 1)):
-        records = make_records({0: value}, force_color=color, path=f"db{channels}")
+        records = make_records({0: value}, decode=Decoder(color=color), path=f"db{channels}")
         images, _ = records.load(list(islice(records.records(0), 1)))
         np.testing.assert_array_equal(images[0], [IMAGES[0, 0]] * channels)
+
+
+def test_a_record_whose_jpeg_is_cut_off(
+    make_records: RecordsMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = cv2.imencode(".jpg", IMAGES[0].transpose(1, 2, 0))[1].tobytes()
+    whole, cut = (
+        caffe_pb2.Datum(encoded=True, data=content).SerializeToString()
+        for content in (data, data[:-2])
+    )
+    records = make_records({0: whole, 1: cut})
+    two = list(islice(records.records(0), 2))
+    for _ in range(2):
+        images, _ = records.load(two)
+        np.testing.assert_array_equal(images[0], images[1])
+    assert caplog.messages == [
+        f'{records.path}: record "key1": this JPEG is cut off; it is read as far as it goes.'
+    ]
 
 
 BAD: dict[str, tuple[bytes, str]] = {

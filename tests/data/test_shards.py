@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from moka.data.datum import decode_image
+from moka.data.decode import decode_image
 from moka.data.shards import TarShards, expand_braces, find_shards, is_shards, parse_label
 from moka.errors import DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moka.data.datum import decode_image
+from moka.data.decode import decode_image
 from moka.data.folder import ClassFolder
 from moka.data.shards import TarShards
 from moka.data.sources import open_images

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from moka.data.transform import Draw, Transform
+from moka.data.transform import Draw, Transform, stack
 from moka.errors import DataError, NetError, SchemaError
 from moka.schema import blobproto, caffe_pb2, parse_text, write_binary
 from moka.types import Array
@@ -233,3 +233,32 @@ def test_a_mean_file_in_the_older_form(tmp_path: Path) -> None:
     write_binary(tmp_path / "mean", proto)
     got = transform(f'mean_file: "{tmp_path}/mean"').apply(IMAGES, STILL)
     np.testing.assert_array_equal(got, IMAGES - MEAN)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("layout", ["one array", "by channel", "by pixel", "mixed"])
+def test_batches_are_channels_last_whatever_the_images_are(
+    channels: int, dtype: type, layout: str
+) -> None:
+    images: Array = np.random.default_rng(3).integers(0, 256, (6, channels, 4, 5)).astype(dtype)
+    by_pixel = [np.ascontiguousarray(i.transpose(1, 2, 0)).transpose(2, 0, 1) for i in images]
+    layouts: dict[str, list[Array] | Array] = {
+        "one array": images,
+        "by channel": list(images),
+        "by pixel": by_pixel,
+        "mixed": [images[0], *by_pixel[1:]],
+    }
+    mirror = np.array([True, False, False, True, False, True])
+    got = stack(layouts[layout], mirror)
+    wanted = np.where(mirror[:, None, None, None], images[..., ::-1], images)
+    np.testing.assert_array_equal(got, wanted)
+    assert got.dtype == dtype
+    assert got.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_numbers_of_two_kinds_in_one_batch() -> None:
+    images: list[Array] = [np.full((3, 2, 2), 200, np.uint8), np.full((3, 2, 2), 0.5, np.float32)]
+    got = stack(images, np.zeros(2, np.bool_))
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got[:, 0, 0, 0], [200, 0.5])

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from moka.data.batches import CursorState
+from moka.data.place import CursorState
 from moka.data.transform import Transform
 from moka.data.windows import Box, Placement, WindowBatches, place, read_windows
 from moka.errors import DataError, NetError

@@ -33,6 +33,18 @@ def test_pictures(tmp_path: Path, name: str, start: bytes) -> None:
     assert (tmp_path / name).read_bytes().startswith(start)
 
 
+def test_an_svg_picture_holds_text_and_a_title(tmp_path: Path) -> None:
+    with drawing(3, 2) as figure:
+        axes = figure.subplots()
+        axes.plot([1, 2], [3, 4], label="the curve")
+        axes.legend()
+        axes.set_ylabel("loss")
+    save(figure, tmp_path / "a.svg")
+    svg = (tmp_path / "a.svg").read_text()
+    assert "the curve</text>" in svg
+    assert "<title>loss</title>" in svg
+
+
 def test_the_same_picture_gives_the_same_svg(tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         save(picture(), tmp_path / name)

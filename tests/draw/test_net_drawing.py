@@ -51,7 +51,7 @@ def test_nodes_and_edges() -> None:
         "label_blob": Node(("label",), BLOB, is_blob=True),
         "c_Convolution": Node(("c", "(Convolution)", *window), "#FF5050"),
         "c_blob": Node(("c",), BLOB, is_blob=True),
-        "r_ReLU": Node(("r", "(ReLU)"), IN_PLACE),
+        "r_ReLU": Node(("r", "(ReLU)"), IN_PLACE, in_place="c_blob"),
         "p_Pooling": Node(
             ("p", "(Pooling AVE)", "kernel size: 3", "stride: 1", "pad: 1"), "#FF9900"
         ),

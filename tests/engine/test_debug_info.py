@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from moka.engine.autograd import Autograd
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -87,7 +87,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 
 def test_the_lines_of_a_training_pass(net: Net, lines: list[str]) -> None:
-    step = TrainingStep(net)
+    step = Autograd(net)
     assert float(step.forward_backward()) == 40
     assert lines == [*FORWARD, *BACKWARD, ALL]
     step.forward()
@@ -95,7 +95,7 @@ def test_the_lines_of_a_training_pass(net: Net, lines: list[str]) -> None:
 
 
 def test_gradients_add_up_over_passes(net: Net, lines: list[str]) -> None:
-    step = TrainingStep(net)
+    step = Autograd(net)
     step.forward_backward()
     step.forward_backward()
     second = lines[19:]
@@ -120,8 +120,8 @@ def test_a_pass_with_log_computes_what_one_without_does(make_net: NetMaker) -> N
     for debug_info in (False, True):
         torch.manual_seed(5)
         net = make_net(text, caffe_pb2.TRAIN)
-        net.debug_info = debug_info
-        step = TrainingStep(net)
+        step = Autograd(net)
+        step.layerwise.debug_info = debug_info
         losses = [float(step.forward_backward()) for _ in range(3)]
         results.append((losses, [net.parameter_of(b) for b in net.learnable]))
     (plain_losses, plain), (losses, logged) = results
@@ -134,7 +134,7 @@ def test_a_pass_with_log_computes_what_one_without_does(make_net: NetMaker) -> N
 def test_single_layers_log_no_summary(net: Net, lines: list[str]) -> None:
     engine = Layerwise(net)
     seen: list[int] = []
-    engine.after_forward.append(lambda _: seen.append(len(lines)))
+    engine.callbacks.after_forward.append(lambda _: seen.append(len(lines)))
     engine.forward()
     engine.backward()
     assert lines == [*FORWARD, *BACKWARD]
@@ -146,9 +146,9 @@ def test_single_layers_log_no_summary(net: Net, lines: list[str]) -> None:
 
 
 def test_without_it_nothing_is_logged(net: Net, lines: list[str]) -> None:
-    net.debug_info = False
-    TrainingStep(net).forward_backward()
-    engine = Layerwise(net)
+    step, engine = Autograd(net), Layerwise(net)
+    step.layerwise.debug_info = engine.debug_info = False
+    step.forward_backward()
     engine.forward()
     engine.backward()
     assert lines == []
@@ -176,7 +176,7 @@ def test_which_gradients_are_logged(
 ) -> None:
     """Statistics of BatchNorm ask for gradients, as in BVLC Caffe, and have none."""
     net = make_net(f"force_backward: {str(force).lower()}" + FIXED, caffe_pb2.TRAIN)
-    TrainingStep(net).forward_backward()
+    Autograd(net).forward_backward()
     backward = [line.split() for line in lines if "[Backward] Layer" in line]
     assert ", ".join(f"{words[2].strip(',')} {words[5]}" for words in backward) == wanted
     assert all(float(w[-1]) == 0 for w in backward if w[2] == "norm," and w[3] == "param")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from moka.engine.autograd import Autograd
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep
 from moka.errors import NetError
 from moka.net import Net
 from moka.schema import caffe_pb2
@@ -101,7 +101,7 @@ def test_callbacks_get_the_layer_index_in_order(net: Net) -> None:
     engine = Layerwise(net)
     said: list[tuple[str, int]] = []
     for name in ("before_forward", "after_forward", "before_backward", "after_backward"):
-        getattr(engine, name).append(lambda i, name=name: said.append((name, i)))
+        getattr(engine.callbacks, name).append(lambda i, name=name: said.append((name, i)))
     engine.forward(1, 2)
     engine.backward(2, 1)
     assert said == [
@@ -119,7 +119,7 @@ def test_callbacks_get_the_layer_index_in_order(net: Net) -> None:
 def test_a_callback_after_forward_sees_the_result(net: Net) -> None:
     engine = Layerwise(net)
     seen = []
-    engine.after_forward.append(lambda i: seen.append(net.blobs["ip"].data.any()))
+    engine.callbacks.after_forward.append(lambda i: seen.append(net.blobs["ip"].data.any()))
     engine.forward()
     assert seen == [False, True, True, True]
 
@@ -301,9 +301,10 @@ def test_a_blob_that_changes_under_the_layer_that_read_it(
     assert net.layer_blobs(2)[0].diff == 2
 
 
-def test_a_pass_of_the_training_step_makes_older_records_worthless(make_net: NetMaker) -> None:
+def test_a_pass_of_the_whole_net_makes_older_records_worthless(make_net: NetMaker) -> None:
     net = make_net(TWO)
-    engine, step = Layerwise(net), TrainingStep(net, keep_blobs=True)
+    step = Autograd(net, keep_blobs=True)
+    engine = step.layerwise
     net.blobs["x"].data[...] = 1
     engine.forward()
     net.blobs["x"].data[...] = 5
@@ -325,7 +326,8 @@ layer { name: "lstm" type: "LSTM" bottom: "norm" bottom: "cont" top: "h" loss_we
 
 def test_a_layer_run_again_for_its_gradient_hands_nothing_on(make_net: NetMaker) -> None:
     net = make_net("force_backward: true\n" + HANDING_ON, caffe_pb2.TRAIN)
-    engine, step = Layerwise(net), TrainingStep(net, keep_blobs=True)
+    step = Autograd(net, keep_blobs=True)
+    engine = step.layerwise
     net.blobs["x"].data[...] = np.random.default_rng(3).normal(size=(3, 2, 4))
     net.blobs["cont"].data[...] = 1
     norm, lstm = net.layers[1], net.layers[2]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from moka.engine.autograd import Autograd
 from moka.engine.pass_start import go_back
-from moka.engine.training import TrainingStep
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "t" top: "loss" }
 
 def test_the_very_same_pass_again(make_net: NetMaker, device: torch.device) -> None:
     net = make_net(EVERYTHING, caffe_pb2.TRAIN)
-    step = TrainingStep(net, replayable=True)
+    step = Autograd(net, replayable=True)
     for _ in range(3):
         step.forward_backward()
     before = [w.detach().clone() for layer in net.layers for w in layer.weights]
@@ -49,7 +49,7 @@ def test_the_very_same_pass_again(make_net: NetMaker, device: torch.device) -> N
 
 
 def test_only_a_replayable_step_remembers(make_net: NetMaker) -> None:
-    step = TrainingStep(make_net(EVERYTHING, caffe_pb2.TRAIN))
+    step = Autograd(make_net(EVERYTHING, caffe_pb2.TRAIN))
     step.forward_backward()
     assert step.start is None
 
@@ -81,9 +81,9 @@ def test_data_that_a_users_own_layer_makes(
 ) -> None:
     (tmp_path / "counting_source.py").write_text(COUNTING)
     monkeypatch.syspath_prepend(str(tmp_path))
-    step = TrainingStep(make_net(COUNTED, caffe_pb2.TRAIN), replayable=True)
+    step = Autograd(make_net(COUNTED, caffe_pb2.TRAIN), replayable=True)
     assert [float(step.forward_backward()) for _ in range(3)] == [4, 8, 12]
     assert step.start is not None
     assert step.start.inputs["x"].tolist() == [3, 3]
-    step.net.debug_info = True
+    step.layerwise.debug_info = True
     assert float(step.forward_backward()) == 16

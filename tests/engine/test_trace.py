@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from moka.engine.autograd import Autograd
 from moka.engine.pass_start import PassStart
 from moka.engine.trace import first_fault, trace
-from moka.engine.training import TrainingStep
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -30,7 +30,7 @@ def started(net: Net, x: list[list[float]], t: float = 1) -> PassStart:
     """After one pass over x."""
     net.blobs["x"].data[...] = x
     net.blobs["t"].data[...] = t
-    step = TrainingStep(net, replayable=True)
+    step = Autograd(net, replayable=True)
     step.forward_backward()
     assert step.start is not None
     return step.start
@@ -42,8 +42,8 @@ def net(make_net: NetMaker, device: torch.device) -> Net:
 
 
 def test_every_array_is_looked_at_in_the_order_of_the_pass(net: Net) -> None:
-    looks = list(trace(net, started(net, [[4, 0, 0], [9, 0, 0]])))
-    assert [(look.forward, look.layer, look.what) for look in looks] == [
+    arrays = list(trace(net, started(net, [[4, 0, 0], [9, 0, 0]])))
+    assert [(array.forward, array.layer, array.what) for array in arrays] == [
         (True, "in", "top blob x"),
         (True, "in", "top blob t"),
         (True, "ip", "param blob 0"),
@@ -56,14 +56,14 @@ def test_every_array_is_looked_at_in_the_order_of_the_pass(net: Net) -> None:
         (False, "ip", "param blob 0"),
         (False, "ip", "param blob 1"),
     ]
-    values = {(look.forward, look.what): look for look in looks}
+    values = {(array.forward, array.what): array for array in arrays}
     z = values[True, "top blob z"]
     assert (z.shape, z.minimum, z.maximum, z.mean_abs) == ((2, 1), 2, 3, 2.5)
     assert (z.not_finite, z.first, z.value) == (0, None, None)
     dz = values[False, "bottom blob z"]  # (z - t) / 2
     assert (dz.minimum, dz.maximum) == (0.5, 1)
     # times half of 1 / z, summed over x = 4 and 9
-    dw = looks[-2]
+    dw = arrays[-2]
     assert dw.maximum == pytest.approx(4 * 0.5 / 4 + 9 * 1 / 6)
 
 
@@ -117,7 +117,7 @@ def test_statistics_are_as_before_the_pass(
 ) -> None:
     caplog.set_level("INFO", "moka")
     net = make_net("debug_info: true" + STATISTICS, caffe_pb2.TRAIN)
-    step = TrainingStep(net, replayable=True)
+    step = Autograd(net, replayable=True)
     step.forward_backward()
     assert step.start is not None
     assert not all(w.isfinite().all() for w in net.layers[3].weights)
@@ -127,7 +127,7 @@ def test_statistics_are_as_before_the_pass(
     assert fault.place == 'top blob y of layer "log" (Log), forward'
     assert caplog.records == []
     assert not any(w.any() for layer in net.layers for w in layer.weights)
-    assert net.debug_info
+    assert step.layerwise.debug_info
 
 
 def test_layers_that_only_write_do_not_run(make_net: NetMaker, tmp_path: Path) -> None:

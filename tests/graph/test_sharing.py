@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moka.errors import NetError
-from moka.graph.sharing import share
+from moka.graph.sharing import LearnableBlob, Sharing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.graph.conftest import NodeMaker
+
+    from moka.graph import Node
+    from moka.types import Shape
 
 Params = tuple[str, ...]
 
@@ -19,6 +24,14 @@ def text_of(*layers: str) -> str:
     for i, params in enumerate(layers):
         made.append(f'layer {{ name: "l{i}" type: "One" bottom: "b{i}" top: "b{i + 1}" {params} }}')
     return "\n".join(made)
+
+
+def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[LearnableBlob, ...]:
+    """All parameters, the layers added one by one."""
+    sharing = Sharing()
+    for node, theirs in zip(nodes, shapes, strict=True):
+        sharing.add(node, theirs)
+    return sharing.blobs
 
 
 def test_every_parameter_once_with_its_factors(make_nodes: NodeMaker) -> None:
@@ -40,6 +53,21 @@ def test_the_first_layer_with_a_name_owns_it(make_nodes: NodeMaker) -> None:
         ("w", (1, 0), ((1, 0), (3, 0))),
         ("b", (1, 1), ((1, 1), (3, 1))),
         ("", (2, 0), ((2, 0),)),
+    ]
+
+
+def test_adding_a_layer_tells_what_it_shares(make_nodes: NodeMaker) -> None:
+    named = 'param { name: "w" } param { name: "b" }'
+    inputs, *nodes = make_nodes(text_of(named, "", named))
+    sharing = Sharing()
+    found = [sharing.add(inputs, [])]
+    for node in nodes:
+        found.append(sharing.add(node, [(2, 3), (2,)]))
+    assert [[(blob.name, blob.owner) for blob in blobs] for blobs in found] == [
+        [],
+        [],
+        [],
+        [("w", (1, 0)), ("b", (1, 1))],
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from moka.data.batches import Share
 from moka.data.datum import encode
+from moka.data.place import Share
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
 from moka.layers.data import Data, ImageData, WindowData
@@ -111,6 +112,54 @@ def test_on_a_device_only_bytes_travel(make_layer: LayerMaker, tmp_path: Path) -
     assert (images.shape, images.dtype) == ((2, 1, 2, 2), torch.float32)
     batch, _ = made.feed.next()
     assert batch.data.dtype == np.uint8
+    made.close()
+
+
+def test_batches_lie_channels_last(make_layer: LayerMaker, tmp_path: Path) -> None:
+    """As the engines run them, so nobody copies them again."""
+    with make_store(tmp_path / "db", "lmdb") as writer:
+        for k in range(4):
+            image = np.random.default_rng(k).integers(0, 256, (3, 6, 7), np.uint8)
+            writer.put(b"%d" % k, encode(image, k).SerializeToString())
+    for more in ("", "transform_param { crop_size: 5 mirror: true }"):
+        made = data_layer(make_layer, tmp_path / "db", more)
+        images, _ = made()
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("Data", 'data_param { source: "missing" batch_size: 2 }'),
+        ("ImageData", 'image_data_param { source: "missing" batch_size: 2 }'),
+        (
+            "WindowData",
+            'window_data_param { source: "missing" batch_size: 2 }'
+            " transform_param { crop_size: 4 }",
+        ),
+        ("HDF5Data", 'hdf5_data_param { source: "missing" batch_size: 2 }'),
+    ],
+)
+def test_a_net_whose_data_is_given_opens_no_file(
+    make_net: NetMaker, kind: str, fields: str
+) -> None:
+    text = f'layer {{ name: "in" type: "{kind}" top: "a" top: "b" {fields} }}'
+    with pytest.raises(DataError, match="No such file or directory"):
+        make_net(text)
+    net = make_net(text, given_shapes={"a": (2, 3, 4, 4), "b": (2,)})
+    images, labels = torch.ones(2, 3, 4, 4), torch.zeros(2)
+    assert torch.equal(net(a=images, b=labels)["a"], images)
+
+
+def test_threads_start_with_prepare(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    before = threading.active_count()
+    made = data_layer(make_layer, tmp_path / "db")
+    assert threading.active_count() == before
+    made.prepare()
+    assert threading.active_count() > before
+    assert made()[1].tolist() == [0, 1]
     made.close()
 
 

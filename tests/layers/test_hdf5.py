@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from moka.data.batches import CursorState, Share
+from moka.data.place import CursorState, Share
 from moka.errors import MokaError, NetError
 from moka.layers.hdf5 import HDF5Data
 from moka.schema import caffe_pb2

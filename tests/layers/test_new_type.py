@@ -15,8 +15,8 @@ import torch
 
 import caffe
 from moka.draw.net_drawing import net_drawing
+from moka.engine.autograd import Autograd
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep
 from moka.layers import REGISTRY, all_entries, registry
 from moka.net import build_net
 from moka.net.cost import multiply_adds
@@ -106,7 +106,7 @@ def test_every_engine_runs_it(bfloat16: bool) -> None:
     net = build_net(net_message(), caffe_pb2.TRAIN)
     for name, value in (("x", 1.0), ("t", 0.0)):
         net.blobs[name].data[...] = value
-    step = TrainingStep(net, bfloat16=bfloat16)
+    step = Autograd(net, bfloat16=bfloat16)
     assert float(step.forward()) == 2 * 2 * 3 / 2
     step.forward_backward()
     gradient = net.layers[1].weights[0].grad
@@ -152,6 +152,7 @@ MAY_NAME_TYPES = {
     "moka/solver/faults/replay.py": "puts Input layers in the place of data",
     "caffe/net.py": "a word of an error message",
     "moka/models": "nets as programs",
+    "moka/weights/misfit.py": "knows which fork stores how many blobs",
 }
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from moka.engine.autograd import Autograd
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep
 from moka.errors import NetError
 from moka.layers.python import Python, TensorLayer
 from moka.net import Net
@@ -206,7 +206,7 @@ def test_its_blobs_are_learned(make_net: NetMaker, write: Write, device: torch.d
     )
     net = python_net(make_net, param, "2 3", loss)
     assert [blob.shape for blob in net.layer_blobs(1)] == [(3,)]
-    step = TrainingStep(net)
+    step = Autograd(net)
     for passes in (1, 2):  # gradients add up
         step.forward_backward()
         (weight,) = net.layers[1].weights
@@ -378,15 +378,15 @@ class It(caffe.Layer):
 """
 
 
-@pytest.mark.parametrize("engine_class", [Layerwise, TrainingStep])
+@pytest.mark.parametrize("engine_class", [Layerwise, Autograd])
 def test_it_may_use_autograd_itself(
-    make_net: NetMaker, write: Write, engine_class: type[Layerwise] | type[TrainingStep]
+    make_net: NetMaker, write: Write, engine_class: type[Layerwise] | type[Autograd]
 ) -> None:
     ending = 'layer { name: "s" type: "Reduction" bottom: "y" top: "s" loss_weight: 1 }'
     net = python_net(make_net, write(AUTOGRAD), "2", ending)
     net.blobs["x"].data[...] = [3, 4]
     engine = engine_class(net)
-    if isinstance(engine, TrainingStep):
+    if isinstance(engine, Autograd):
         engine.forward_backward()
     else:
         engine.forward()
@@ -476,7 +476,7 @@ def test_modules_made_in_setup_are_its_parameters(
         net(x=x)["loss"].item(), (x.cpu().numpy() @ weight.T + bias).sum(), rtol=1e-4, atol=1e-5
     )  # float32
     net.blobs["x"].data[...] = x.cpu()
-    TrainingStep(net).forward_backward()
+    Autograd(net).forward_backward()
     np.testing.assert_allclose(net.layer_blobs(1)[1].diff, [4, 4])
     other = torch_net(make_net, param)
     assert other(x=x)["loss"].item() != net(x=x)["loss"].item()

@@ -76,6 +76,33 @@ def test_all_lines_of_a_net(make_net: NetMaker, caplog: pytest.LogCaptureFixture
     assert lines == LINES.strip().splitlines()
 
 
+SHARED = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "y" param { name: "w" }
+  param { name: "b" } inner_product_param { num_output: 3 } }
+layer { name: "b" type: "InnerProduct" bottom: "y" top: "z" param { name: "w" }
+  param { name: "b" } inner_product_param { num_output: 3 } }
+layer { name: "c" type: "TanH" bottom: "z" top: "z" }
+"""
+
+
+def test_sharing_is_told_after_the_layer_that_shares(
+    make_net: NetMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "moka.detail")
+    make_net(SHARED)
+    first = caplog.messages.index("Setting up b")
+    assert caplog.messages[first : first + 6] == [
+        "Setting up b",
+        "Top shape: 2 3 (6)",
+        "Memory required for data: 72",
+        "Sharing parameters 'w' owned by layer 'a', param index 0",
+        "Sharing parameters 'b' owned by layer 'a', param index 1",
+        "Creating layer c",
+    ]
+    assert sum(line.startswith("Sharing") for line in caplog.messages) == 2
+
+
 def test_opening_shows_the_net_after_its_rules(caplog: pytest.LogCaptureFixture) -> None:
     net = parse_text(TEXT, caffe_pb2.NetParameter)
     del net.layer[3]

@@ -300,5 +300,5 @@ def test_statistics_count_as_learned_for_what_needs_backward(
         f'layer {{ name: "bn" type: "BatchNorm" bottom: "x" top: "y" {params} }}'
         'layer { name: "sum" type: "Reduction" bottom: "y" top: "l" loss_weight: 1 }'
     )
-    assert [marks.layer for marks in net.marks] == [False, needed, needed]
+    assert [place.marks.layer for place in net.places] == [False, needed, needed]
     assert [blob.lr_mult for blob in net.learnable] == [0, 0, 0]

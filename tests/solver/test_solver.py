@@ -212,7 +212,7 @@ def test_a_test_is_the_mean_over_its_batches(make_solver: SolverMaker, database:
 
 def batch(net: Net) -> dict[str, Tensor]:
     """The next batch of a net's first layer."""
-    return dict(zip(net.graph.nodes[0].tops, net.run_layer(0, ()), strict=True))
+    return dict(zip(net.graph.nodes[0].tops, net.run_layer(net.places[0], ()), strict=True))
 
 
 def test_test_nets_use_the_parameters_that_are_trained(make_solver: SolverMaker) -> None:

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-import caffe
 from moka.cli.main import main as program
 from moka.errors import DataError, NetError
+from moka.net import Net, build_net
 from moka.schema.blobproto import from_array
 from moka.tools.classification import classification, main, prepare, read_image
 from moka.types import Array
+from moka.weights import save_weights
 
 NET = """
 layer { name: "data" type: "Input" top: "data"
@@ -26,10 +27,10 @@ MEAN = np.random.default_rng(1).random((3, 4, 4), np.float32) * 200
 ARGV = ["deploy.prototxt", "w.caffemodel", "mean.binaryproto", "labels.txt", "cat.png"]
 
 
-def net(channels: int = 3, text: str = NET) -> caffe.Net:
+def net(channels: int = 3, text: str = NET) -> Net:
     Path("deploy.prototxt").write_text(text % channels)
-    net = caffe.Net("deploy.prototxt", caffe.TEST)
-    net.save("w.caffemodel")
+    net = build_net("deploy.prototxt")
+    save_weights(net, "w.caffemodel")
     return net
 
 
@@ -41,8 +42,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("labels.txt").write_text("\n".join(LABELS) + "\n")
 
 
-def scores(net: caffe.Net, planes: Array) -> Array:
-    weight, bias = (blob.data for blob in net.params["ip"])
+def scores(net: Net, planes: Array) -> Array:
+    weight, bias = (blob.detach().numpy() for blob in net.layers[1].weights)
     e = np.exp(weight @ planes.ravel() + bias)
     return e / e.sum()
 
@@ -108,8 +109,8 @@ def test_what_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("at", "file", "says"),
     [
-        (0, "gone", "Could not open file gone"),
-        (1, "gone", "Could not open file gone"),
+        (0, "gone", "File not found: gone"),
+        (1, "gone", "File not found: gone"),
         (2, "gone", "File not found: gone"),
         (3, "gone", "gone: Unable to open labels file: No such file"),
         (3, "cat.png", "cat.png: Number of labels is different from the output"),

@@ -10,7 +10,7 @@ import pytest
 import caffe
 from moka.cli.main import main as program
 from moka.errors import DataError
-from moka.tools.classify import best, main, read_images, read_labels, short_label
+from moka.tools.classify import main, read_images
 from moka.types import Array
 
 NET = """
@@ -108,25 +108,6 @@ def test_read_images() -> None:
         read_images("x.npy")
 
 
-def test_labels() -> None:
-    assert read_labels("labels.txt", 6) == LABELS
-    with pytest.raises(
-        DataError, match=r"labels.txt: Number of labels is different .*: 6 lines, 7"
-    ):
-        read_labels("labels.txt", 7)
-    with pytest.raises(DataError, match="Unable to open labels file: No such file"):
-        read_labels("gone.txt", 7)
-
-
-def test_short_labels() -> None:
-    assert [short_label(line) for line in LABELS[:3]] == ["tabby", "tiger cat", "dog"]
-
-
-def test_best() -> None:
-    scores = np.array([0.1, 0.4, 0.1, 0.4])
-    assert best(scores, list("abcd"), 3) == [("b", 0.4), ("d", 0.4), ("a", 0.1)]
-
-
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
@@ -135,7 +116,7 @@ def test_best() -> None:
         ([ARGV[0], "gone/x", *ARGV[2:]], "gone/x.npy: No such file or directory."),
         ([*ARGV, "--images_dim", "9"], "--images_dim is height,width, found '9'."),
         ([*ARGV, "--images_dim", "3,9"], "a crop of 6 x 5 is larger than the image, 3 x 9."),
-        ([*ARGV, "--model_def", "gone"], "Could not open file gone"),
+        ([*ARGV, "--model_def", "gone"], "File not found: gone"),
         ([*ARGV, "--mean_file", "gone.npy"], "gone.npy: No such file"),
         (ARGV[:1], "2 arguments are needed, 1 was given."),
     ],

@@ -82,14 +82,16 @@ def test_selective_search(
         assert "selective search needs the module" in capsys.readouterr().err
     searched: list[list[str]] = []
 
-    def search(self: caffe.Detector, names: list[str]) -> list[object]:
+    def search(names: list[str]) -> list[tuple[str, list[list[int]]]]:
         searched.append(names)
-        return []
+        return [("a.png", [[0, 0, 6, 6]])]
 
-    monkeypatch.setattr(caffe.Detector, "detect_selective_search", search)
+    monkeypatch.setattr("moka.tools.detect.selective_search", search)
     for argv in (["names.txt"], ["windows.csv", "--crop_mode", "selective_search"]):
         assert main([*argv, "out.h5", *FLAGS, "--context_pad", "0"]) == 0
     assert searched == [["a.png", "b.png"]] * 2
+    with h5py.File("out.h5") as file:
+        assert file["df/axis1"][()].tolist() == [b"a.png"]
 
 
 @pytest.mark.parametrize(

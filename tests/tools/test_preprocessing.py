@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from moka.errors import DataError, UsageError
+from moka.errors import DataError, NetError, UsageError
+from moka.net import build_net
 from moka.schema.blobproto import from_array
 from moka.tools import preprocessing
-from moka.tools.preprocessing import errors_of_pycaffe, integers, open_net, read_mean
+from moka.tools.preprocessing import integers, open_net, read_mean
+from moka.weights import save_weights
 
 
 @pytest.fixture(autouse=True)
@@ -61,37 +64,39 @@ def test_integers() -> None:
         integers("2,a", "x")
 
 
-@pytest.mark.parametrize("kind", [Exception, ValueError, RuntimeError])
-def test_mistakes_of_users_are_told_in_a_sentence(kind: type[Exception]) -> None:
-    with pytest.raises(UsageError, match=r"^so$"), errors_of_pycaffe():
-        raise kind("so")
+NET = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 10 dim: 2 dim: 3 dim: 4 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+  inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+"""
 
 
-@pytest.mark.parametrize("kind", [DataError, KeyError, OSError])
-def test_other_errors_stay(kind: type[Exception]) -> None:
-    with pytest.raises(kind), errors_of_pycaffe():
-        raise kind("so")
-
-
-def test_flags_become_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_become_a_net_and_a_preparation(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("mean.npy", MEAN)
+    Path("net.prototxt").write_text(NET)
+    saved = build_net("net.prototxt")
+    save_weights(saved, "w.caffemodel")
     flags: dict[str, Any] = {f.name: f.default for f in preprocessing.FLAGS}
-    given: dict[str, Any] = {}
-
-    def make(*files: str, **more: Any) -> str:
-        given.update(more, files=files)
-        return "net"
-
-    flags |= {"model_def": "a", "pretrained_model": "b", "mean_file": "mean.npy", "raw_scale": 2.0}
-    assert open_net(make, flags, image_dims=[2, 3]) == "net"
-    np.testing.assert_array_equal(given.pop("mean"), MEAN)
-    assert given == {
-        "files": ("a", "b"),
-        "input_scale": 1.0,
-        "raw_scale": 2.0,
-        "channel_swap": [2, 1, 0],
-        "image_dims": [2, 3],
-    }
-    open_net(make, flags | {"mean_file": "", "channel_swap": ""})
-    assert given["mean"] is given["channel_swap"] is None
+    flags |= {"model_def": "net.prototxt", "pretrained_model": "w.caffemodel"}
+    flags |= {"mean_file": "mean.npy", "raw_scale": 2.0, "channel_swap": "1,0"}
+    net, how = open_net(flags)
+    assert torch.equal(net.layers[1].weights[0], saved.layers[1].weights[0])
+    assert (how.shape, how.transpose, how.channel_swap) == ((2, 3, 4), (2, 0, 1), [1, 0])
+    assert (how.raw_scale, how.input_scale) == (2, 1)
+    np.testing.assert_array_equal(how.mean, MEAN)
+    _, bare = open_net(flags | {"mean_file": "", "channel_swap": ""})
+    assert bare.mean is None
+    assert bare.channel_swap is None
     assert capsys.readouterr().out == "CPU mode\nCPU mode\n"
+
+
+def test_a_net_that_reads_its_own_data() -> None:
+    Path("net.prototxt").write_text(
+        'layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 } } }'
+    )
+    save_weights(build_net("net.prototxt"), "w.caffemodel")
+    flags = {f.name: f.default for f in preprocessing.FLAGS}
+    flags |= {"model_def": "net.prototxt", "pretrained_model": "w.caffemodel"}
+    with pytest.raises(NetError, match=r"net\.prototxt: the net reads its own data"):
+        open_net(flags)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from moka.errors import DataError
+from moka.predict.detect import Detection
 from moka.tools.window_table import WindowTable, read_table, write_table
 
 TABLE = WindowTable(
@@ -71,10 +72,7 @@ def test_windows_by_image() -> None:
 
 def test_of_detections() -> None:
     rows = zip(*TABLE, strict=True)
-    found = [
-        {"filename": name, "window": window, "prediction": score.reshape(2, 1, 1)}
-        for name, window, score in rows
-    ]
+    found = [Detection(window, score.reshape(2, 1, 1), name) for name, window, score in rows]
     table = WindowTable.of(found)
     np.testing.assert_array_equal(table.windows, TABLE.windows)
     np.testing.assert_array_equal(table.predictions, TABLE.predictions)

@@ -16,8 +16,9 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from moka.data.transform import Transform
-from moka.engine.training import TrainingStep
+from moka.engine.choose import evaluation_engine
 from moka.errors import DataError, MokaError, SolverError
+from moka.files import local_path
 from moka.graph import Graph, Node, build_graph
 from moka.layers import REGISTRY
 from moka.layers.base import Layer
@@ -130,7 +131,7 @@ def file_problems(node: Node, file: PathLike) -> Iterator[str]:
     if node.bottoms:
         message = getattr(config, entry.message) if entry.message else config
         source = getattr(message, "source", "")
-        if source and not os.path.exists(source):
+        if source and not os.path.exists(local_path(source)):
             yield sentence(DataError(f"{source}: No such file or directory."))
         return
     if entry.runs_user_code:
@@ -146,7 +147,7 @@ def file_problems(node: Node, file: PathLike) -> Iterator[str]:
         yield sentence(error)
         return
     if isinstance(layer, Source):
-        missing = [name for name in layer.later_files() if not os.path.exists(name)]
+        missing = [name for name in layer.later_files() if not os.path.exists(local_path(name))]
         layer.close()
         if missing:
             yield sentence(
@@ -223,7 +224,7 @@ def measure(solver: Solver) -> Timing:
     solver.config.test_interval = 0
     device = solver.net.device
     iterations = _timed(lambda: solver.step(1), device)
-    batches = [median(_timed(TrainingStep(net).forward, device)) for net in solver.test_nets]
+    batches = [median(_timed(evaluation_engine(net).forward, device)) for net in solver.test_nets]
     return Timing(median(iterations), batches, len(iterations))
 
 

@@ -7,7 +7,7 @@ from math import prod
 
 import torch
 
-from moka.engine.trace import Look, trace
+from moka.engine.trace import ArraySummary, trace
 from moka.schema import caffe_pb2
 from moka.solver.config import train_net
 from moka.solver.faults.replay import load_replay, read_replay
@@ -28,24 +28,24 @@ def replay(
     for key, names in recorded.under("records").items():
         layer = net.graph.nodes[int(key.partition("/")[0])].name
         log.info("    Layer %s, batch: %s", layer, ", ".join(names))
-    fault: Look | None = None
-    for look in trace(net, start):
-        log.info(line(look))
-        if look.not_finite:
-            fault = fault or look
+    fault: ArraySummary | None = None
+    for array in trace(net, start):
+        log.info(line(array))
+        if array.not_finite:
+            fault = fault or array
     if fault is None:
         log.info("Every value is finite.")
     else:
         log.info("Not finite at first: %s (%s).", fault.place, fault.extent)
 
 
-def line(look: Look) -> str:
+def line(array: ArraySummary) -> str:
     """`    [Forward] Layer ip, top blob ip data: min -1, max 2, mean abs 0.5`, and what of it is
     not finite."""
-    way, side = ("Forward", "data") if look.forward else ("Backward", "diff")
+    way, side = ("Forward", "data") if array.forward else ("Backward", "diff")
     parts = []
-    if look.not_finite < prod(look.shape):
-        parts.append(f"min {look.minimum:g}, max {look.maximum:g}, mean abs {look.mean_abs:g}")
-    if look.not_finite:
-        parts.append(f"not finite: {look.extent}")
-    return f"    [{way}] Layer {look.layer}, {look.what} {side}: {'; '.join(parts) or 'empty'}"
+    if array.not_finite < prod(array.shape):
+        parts.append(f"min {array.minimum:g}, max {array.maximum:g}, mean abs {array.mean_abs:g}")
+    if array.not_finite:
+        parts.append(f"not finite: {array.extent}")
+    return f"    [{way}] Layer {array.layer}, {array.what} {side}: {'; '.join(parts) or 'empty'}"

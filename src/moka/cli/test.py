@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from moka.cli import device
-from moka.engine.scoring import score
-from moka.engine.training import TrainingStep
+from moka.engine.choose import evaluation_engine
+from moka.engine.evaluate import evaluate
 from moka.errors import UsageError
 from moka.net import build_net
 from moka.report.caffe_log import output_text
@@ -37,7 +37,7 @@ def test(flags: dict[str, Any]) -> None:
     )
     load_weights(net, flags["weights"])
     log.info("Running for %d iterations.", flags["iterations"])
-    scored = score(TrainingStep(net), flags["iterations"], _say_batch)
+    scored = evaluate(evaluation_engine(net), flags["iterations"], _say_batch)
     if scored is not None:
         means, loss = scored
         say = print if flags["quiet"] and not flags["json"] else log.info

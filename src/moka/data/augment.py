@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.datum import Image
+from moka.data.decode import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2
 
 Size = tuple[int, int]
 _LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R (ITU-R BT.601)
-_CV2_CHANNELS = 4  # the most that it resizes or rotates at once
+CV2_CHANNELS = 4  # the most that it resizes or rotates at once
 _TRIES = 10  # for a random area that fits into the image
 
 
@@ -140,7 +140,7 @@ class Augment:
 def reshape_image(image: Image, change: Change) -> Image:
     """Cut, resize and rotate an image (C, H, W); where a turned one has no pixels it is mirrored
     at its border."""
-    if len(image) > _CV2_CHANNELS:
+    if len(image) > CV2_CHANNELS:
         return np.concatenate([reshape_image(plane[None], change) for plane in image])
     pixels = image.transpose(1, 2, 0)
     if change.box is not None:

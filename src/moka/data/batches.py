@@ -1,67 +1,23 @@
-"""Batches of labelled images: read in order, load, transform, over and over.
-
-What is random about the data (skipping, order, crops, mirrors) is a function of one seed and of the
-place in the data. So a position and a seed are all that a run needs to go on exactly.
-"""
+"""Batches of labeled images: read in order, load, transform, over and over."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from moka.data.ahead import THREADS, map_ahead
-from moka.data.datum import Image
+from moka.data.decode import Image
+from moka.data.place import EVERYTHING, TRANSFORM, CursorState, Share, generator
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, MokaError
+from moka.types import Shape
 
 R = TypeVar("R")
-
-TRANSFORM, ORDER, WINDOWS = range(3)  # what random numbers are for, see `generator`
-
-
-@dataclass(frozen=True)
-class CursorState:
-    """Where a stream of batches stands: what a resumed run needs to go on with the next record.
-
-    Attributes:
-        records_read: since the beginning, over all epochs, skipped ones too.
-        seed: of all that is random about the data; None: nothing is.
-    """
-
-    records_read: int = 0
-    seed: int | None = None
-
-
-def first_state(*, rand_skip: int = 0, is_random: bool) -> CursorState:
-    """Where a new run begins: after up to `rand_skip` records, by chance, with a seed of its own.
-
-    Both are drawn from torch's generator, so `random_seed` decides them.
-    """
-    skipped = int(torch.randint(rand_skip, ())) if rand_skip else 0
-    return CursorState(skipped, draw_seed() if is_random else None)
-
-
-def draw_seed() -> int:
-    """A seed for random data, from torch's generator."""
-    return int(torch.randint(2**63 - 1, ()))
-
-
-def generator(seed: int | None, purpose: int, place: int) -> np.random.Generator:
-    """Random numbers that belong to a place in the data: drawn there again, they are the same.
-
-    Args:
-        seed: of the run; None where nothing is drawn.
-        purpose: TRANSFORM, ORDER or WINDOWS, whose numbers have nothing to do with each other.
-        place: number of the epoch, or of the records before.
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed or 0, spawn_key=(purpose, place)))
 
 
 class Loaded(NamedTuple):
@@ -69,13 +25,6 @@ class Loaded(NamedTuple):
 
     images: Sequence[Image] | Image
     labels: Sequence[int] | NDArray[np.float32]
-
-
-class Share(NamedTuple):
-    """Which of the records a process reads: number `rank`, and then every `size`-th."""
-
-    rank: int = 0
-    size: int = 1  # how many processes there are
 
 
 class Batch(NamedTuple):
@@ -121,29 +70,33 @@ class Examples(Protocol[R]):
 
 
 class Batches(Protocol):
-    """Streams of batches of one kind.
+    """Batches of images and labels from one data set.
 
     Attributes:
-        transform: what is done to each image.
-        image_shape: of the first image after it, (C, H, W).
+        transform: what happens to each image.
+        image_shape: of the first image after the transformation, (C, H, W).
         label_shape: of the first image's label: (), or (labels,) if it has several.
         start: where a new run begins.
-        share: which part of the records is read.
-        leave_arithmetic: hand out bytes, for the reader to make floats of (`Batch.draw`).
     """
 
     transform: Transform
-    image_shape: tuple[int, ...]
-    label_shape: tuple[int, ...]
+    image_shape: Shape
+    label_shape: Shape
     start: CursorState
-    share: Share
-    leave_arithmetic: bool
 
-    def stream(self, after: CursorState) -> Iterator[tuple[Batch, CursorState]]:
-        """Batches from a state on, without end, each with the state after it."""
+    def stream(
+        self, after: CursorState, share: Share = EVERYTHING, *, on_device: bool = False
+    ) -> Iterator[tuple[Batch, CursorState]]:
+        """Batches from a state on, without end, each with the state after it.
 
-    def names(self, after: CursorState) -> list[str]:
-        """What the records of the batch before this state are called, in order."""
+        Args:
+            share: the part of the records to read.
+            on_device: leave the arithmetic of the transformation to the reader, who does it on a
+                device (`Batch.draw`): bytes are faster to move than floats.
+        """
+
+    def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
+        """Names of the records of the batch before a state, in order; none before the first."""
 
 
 class ImageBatches(Generic[R]):
@@ -151,7 +104,7 @@ class ImageBatches(Generic[R]):
 
     Args:
         examples: the images.
-        transform: what is done to each image.
+        transform: what happens to each image.
         batch_size: images a batch. They have one size; that of another batch may differ.
         start: where a new run begins.
 
@@ -166,55 +119,50 @@ class ImageBatches(Generic[R]):
         self.transform = transform
         self.batch_size = batch_size
         self.start = start
-        self.share = Share()
-        self.leave_arithmetic = False
         first = next(examples.records(start.records_read, start.seed))
         images, labels = examples.load([first])
         self.label_shape = np.shape(labels)[1:]
         self.image_shape = self._out_shape(first, images[0].shape)
 
-    def stream(self, after: CursorState) -> Iterator[tuple[Batch, CursorState]]:
-        return map_ahead(self._make, self._tasks(after), threads=THREADS, ahead=1)
+    def stream(
+        self, after: CursorState, share: Share = EVERYTHING, *, on_device: bool = False
+    ) -> Iterator[tuple[Batch, CursorState]]:
+        """As `Batches.stream`."""
+        stride = share.stride(self.batch_size)
 
-    def names(self, after: CursorState) -> list[str]:
-        """As `Batches.names`; none before the first batch."""
-        begin = after.records_read - self._stride
-        if begin < 0:
-            return []
-        return [
-            self.examples.name(r) for r in islice(self._records(begin, after.seed), self.batch_size)
-        ]
+        def make(task: tuple[list[R], CursorState]) -> tuple[Batch, CursorState]:
+            records, begin = task
+            rng = generator(begin.seed, TRANSFORM, begin.records_read + share.rank)
+            return self._batch(records, rng, on_device=on_device), begin.moved(stride)
 
-    @property
-    def _stride(self) -> int:
-        """Records that all processes together read for a batch each."""
-        return self.batch_size * self.share.size
+        tasks = self._tasks(after.seeded(self.start.seed), share)
+        return map_ahead(make, tasks, threads=THREADS, ahead=1)
 
-    def _records(self, begin: int, seed: int | None) -> Iterator[R]:
-        return self.examples.records(begin + self.share.rank, seed, self.share.size)
+    def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
+        """As `Batches.names`."""
+        begin = share.last_batch(after, self.batch_size)
+        records = self._records(begin, share) if begin else iter(())
+        return [self.examples.name(record) for record in islice(records, self.batch_size)]
 
-    def _tasks(self, after: CursorState) -> Iterator[tuple[list[R], CursorState]]:
+    def _records(self, begin: CursorState, share: Share) -> Iterator[R]:
+        return self.examples.records(begin.records_read + share.rank, begin.seed, share.size)
+
+    def _tasks(self, begin: CursorState, share: Share) -> Iterator[tuple[list[R], CursorState]]:
         """The records of each batch, and where it begins."""
-        seed = self.start.seed if after.seed is None else after.seed
-        records = self._records(after.records_read, seed)
-        for begin in count(after.records_read, self._stride):
-            yield list(islice(records, self.batch_size)), CursorState(begin, seed)
+        records = self._records(begin, share)
+        while True:
+            yield list(islice(records, self.batch_size)), begin
+            begin = begin.moved(share.stride(self.batch_size))
 
-    def _make(self, task: tuple[list[R], CursorState]) -> tuple[Batch, CursorState]:
-        records, begin = task
-        rng = generator(begin.seed, TRANSFORM, begin.records_read + self.share.rank)
-        return self._batch(records, rng), CursorState(begin.records_read + self._stride, begin.seed)
-
-    def _batch(self, records: list[R], rng: np.random.Generator) -> Batch:
+    def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
         images, labels = self.examples.load(records)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
         draw = self.transform.draw(shapes, rng)
-        pixels = self.transform.pixels(images, draw)
         answers = np.array(labels, np.float32)
-        if self.leave_arithmetic:
-            return Batch(pixels, answers, draw)
-        return Batch(self.transform.normalize(pixels, draw), answers)
+        if on_device:
+            return Batch(self.transform.pixels(images, draw), answers, draw)
+        return Batch(self.transform.apply(images, draw), answers)
 
     def _check(self, records: list[R], shapes: list[tuple[int, ...]]) -> None:
         """Raises DataError unless the images, of these shapes, fit the transformation and one

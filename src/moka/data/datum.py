@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
+from moka.data.decode import Bytes, Decode, decode_image
+from moka.data.decode import Image as Image
 from moka.data.wire import find_bytes
 from moka.errors import DataError
 from moka.schema import caffe_pb2
-
-Image = NDArray[Any]  # (C, H, W), BGR, uint8 or float32
-
-Bytes = bytes | memoryview
 
 _DATA = caffe_pb2.Datum.DATA_FIELD_NUMBER
 _SMALL = 1 << 14  # bytes of an image that are copied faster than Python looks at it
@@ -49,21 +44,22 @@ def decode(
     datum: caffe_pb2.Datum,
     data: Bytes | None = None,
     *,
-    force_color: bool = False,
-    force_gray: bool = False,
+    decode_encoded: Decode = decode_image,
+    name: str = "a Datum",
 ) -> Image:
     """The datum's image as (C, H, W), channels in BGR order; uint8, or float32 from float_data.
 
     Args:
         data: what stands for the datum's own (see `parse_apart`).
-        force_color, force_gray: make an encoded image 3 or 1 channels; raw data stays.
+        decode_encoded: decodes an encoded image, such as a `Decoder`; raw data stays as it is.
+        name: of the record, for warnings.
 
     Raises:
         DataError: the image cannot be decoded, or its size is not what the datum says.
     """
     data = datum.data if data is None else data
     if datum.encoded:
-        return decode_image(data, force_color=force_color, force_gray=force_gray)
+        return decode_encoded(data, name)
     shape = (datum.channels, datum.height, datum.width)
     if data:
         values: Image = np.frombuffer(data, np.uint8)
@@ -95,28 +91,6 @@ def decode_raw_batch(datums: Sequence[caffe_pb2.Datum], values: Sequence[Bytes])
     if any(len(v) != size for v in values):
         return None
     return np.frombuffer(bytearray().join(values), np.uint8).reshape(-1, *shape)
-
-
-def decode_image(data: Bytes, *, force_color: bool = False, force_gray: bool = False) -> Image:
-    """An encoded image (JPEG, PNG, ...) as (C, H, W) uint8 in BGR order.
-
-    Raises:
-        DataError: it is none, or a broken one.
-    """
-    how = (
-        cv2.IMREAD_COLOR
-        if force_color
-        else cv2.IMREAD_GRAYSCALE
-        if force_gray
-        else cv2.IMREAD_UNCHANGED
-    )
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
-    except cv2.error as error:  # such as a header that promises too many pixels
-        raise DataError(f"the image cannot be decoded: {error.err}.") from None
-    if image is None:
-        raise DataError("the image cannot be decoded.")
-    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
 def encode(image: Image, label: int | None = None) -> caffe_pb2.Datum:

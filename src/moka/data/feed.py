@@ -21,8 +21,8 @@ _POLL_S = 0.1  # how soon a thread that waits for room sees that nobody wants it
 class Feed(Generic[T]):
     """Runs an iterator in a thread, at most `ahead` items in front of the reader.
 
-    The thread starts with the first `next` and ends with `close`, or when the feed is forgotten.
-    An exception in the iterator is raised from `next`, with its own traceback.
+    The thread starts with `start` or the first `next`. It ends with `close`, or when nothing refers
+    to the feed any more. An exception of the iterator is raised by `next`, with its own traceback.
 
     Args:
         items: makes the iterator; called in the thread.
@@ -38,8 +38,8 @@ class Feed(Generic[T]):
         self._thread: threading.Thread | None = None
         weakref.finalize(self, self._stop.set)
 
-    def next(self) -> T:
-        """The next item, waiting for it if need be (see `waited_s`)."""
+    def start(self) -> None:
+        """Start the thread unless it runs already. Raises DataError if the feed is closed."""
         if self._stop.is_set():
             raise DataError("the data layer has been closed and gives no more batches.")
         if self._thread is None:
@@ -47,6 +47,10 @@ class Feed(Generic[T]):
                 target=_run, args=(self._items, self._queue, self._stop), name="feed", daemon=True
             )
             self._thread.start()
+
+    def next(self) -> T:
+        """The next item, waiting for it if need be (see `waited_s`)."""
+        self.start()
         start = time.perf_counter()
         item, error = self._queue.get()
         self.waited_s += time.perf_counter() - start

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NoReturn
 
-from moka.data.images import SUFFIXES, Decode, ImageFiles, Labelled
+from moka.data.decode import Decode
+from moka.data.images import SUFFIXES, ImageFiles, Labelled
 from moka.errors import DataError
 from moka.types import PathLike
 

@@ -8,14 +8,16 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.batches import ORDER, CursorState, generator
-from moka.errors import DataError
+from moka.data.lists import read_names
+from moka.data.place import EVERYTHING, ORDER, TRANSFORM, CursorState, Share, generator
+from moka.data.transform import Transform
+from moka.errors import DataError, NetError
+from moka.files import local_path
 from moka.hdf5 import import_h5py, is_hdf5
 from moka.types import Floats, PathLike, Shape
 
@@ -23,13 +25,13 @@ Rows = range | NDArray[np.int64]
 
 
 def read_list(source: PathLike) -> list[str]:
-    """The file names in a list file, one a line.
+    """The names of HDF5 files in a list file, one a line.
 
     Raises:
         DataError: missing or empty.
     """
     try:
-        text = os.fsdecode(Path(source).read_bytes())  # names of files are bytes
+        files = read_names(source)
     except OSError as error:
         raise DataError(
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
@@ -41,7 +43,6 @@ def read_list(source: PathLike) -> list[str]:
             file=source,
             advice="`source` is a text file with the name of an HDF5 file on each line.",
         )
-    files = [name for name in map(str.strip, text.splitlines()) if name]
     if not files:
         raise DataError("the list names no file.", file=source)
     return files
@@ -56,7 +57,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
     """
     h5py = import_h5py()
     try:
-        with h5py.File(file, "r") as opened:
+        with h5py.File(local_path(file), "r") as opened:
             missing = [name for name in names if not isinstance(opened.get(name), h5py.Dataset)]
             if missing:
                 found = ", ".join(
@@ -71,7 +72,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
             yield datasets
     except DataError as error:
         raise error.at(file=file) from None
-    except (OSError, RuntimeError) as error:  # h5py has both for broken files
+    except (OSError, RuntimeError, ValueError) as error:  # h5py has them all for broken files
         number = getattr(error, "errno", None)
         fact = os.strerror(number) if number else str(error)
         advice = (
@@ -195,6 +196,79 @@ class Hdf5Rows:
 
     def _order(self, count: int, rng: np.random.Generator) -> Rows:
         return rng.permutation(count) if self.shuffle else range(count)
+
+
+class Hdf5Batches:
+    """Batches of rows of HDF5 files.
+
+    Args:
+        rows: where they come from.
+        transform: of the first dataset, whose rows are images then; None: the rows as they are.
+        batch_size: rows a batch.
+        start: where a new run begins.
+
+    Attributes:
+        row_shapes: of each array of a batch without its first axis.
+
+    Raises:
+        NetError: a transformation that is not for HDF5 files.
+        DataError: rows that are no images; images that the transformation does not fit.
+    """
+
+    def __init__(
+        self,
+        rows: Hdf5Rows,
+        transform: Transform | None,
+        *,
+        batch_size: int,
+        start: CursorState,
+    ) -> None:
+        self.rows = rows
+        self.transform = transform
+        self.batch_size = batch_size
+        self.start = start
+        self.row_shapes = list(rows.row_shapes)
+        if transform is not None:
+            self.row_shapes[0] = self._image_shape(transform)
+
+    def _image_shape(self, transform: Transform) -> Shape:
+        """Shape of the first dataset's images, transformed."""
+        name, shape = self.rows.names[0], self.rows.row_shapes[0]
+        if transform.force_color or transform.force_gray:
+            raise NetError("force_color and force_gray are for encoded images, which HDF5 has not.")
+        try:
+            if len(shape) != 3:
+                raise DataError(
+                    "transform_param is for images (channels, height, width), and the rows of"
+                    f' "{name}", the first top, have shape {shape}.'
+                )
+            return transform.out_shape(shape)
+        except DataError as error:
+            raise error.at(file=self.rows.files[0]) from None
+
+    def stream(
+        self, after: CursorState, share: Share = EVERYTHING
+    ) -> Iterator[tuple[list[Floats], CursorState]]:
+        """Batches from a state on, without end, each with the state after it.
+
+        Args:
+            share: the part of the rows to read.
+        """
+        stride = share.stride(self.batch_size)
+        begin = after.seeded(self.start.seed)
+        for of_all in self.rows.batches(stride, begin):
+            arrays = [array[share.rank :: share.size] for array in of_all]
+            if self.transform is not None:
+                rng = generator(begin.seed, TRANSFORM, begin.records_read + share.rank)
+                draw = self.transform.draw([image.shape for image in arrays[0]], rng)
+                arrays[0] = self.transform.apply(arrays[0], draw)
+            begin = begin.moved(stride)
+            yield arrays, begin
+
+    def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
+        """Names of the rows of the batch before a state, in order; none before the first."""
+        count = min(share.stride(self.batch_size), after.records_read)
+        return self.rows.record_names(after.moved(-count), count)[share.rank :: share.size]
 
 
 def _pick(array: Floats, rows: Rows) -> Floats:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
-
 from moka.data.batches import Loaded
-from moka.data.datum import Image, decode_image
+from moka.data.decode import Decode, Decoder, Image
+from moka.data.decode import resize as resize
+from moka.data.lists import read_lines
 from moka.data.order import numbers
 from moka.errors import DataError
+from moka.files import read_bytes
 from moka.types import PathLike
 
 log = logging.getLogger("moka")
 
-Decode = Callable[[bytes], Image]  # an image file's bytes to (C, H, W); raises DataError
 LIST_ADVICE = "It is a text file with the path and the label of an image on each line."
 SOURCE_ADVICE = (
     "`source` is a list (the path and the label of an image on each line), a folder with a"
@@ -29,22 +27,24 @@ SOURCE_ADVICE = (
 SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
-def read_image(path: PathLike, *, color: bool, height: int = 0, width: int = 0) -> Image:
-    """An image file as (C, H, W) uint8: three channels in BGR order, or one if not `color`.
+def read_image(
+    path: PathLike, *, color: bool | None = None, size: tuple[int, int] | None = None
+) -> Image:
+    """Read an image file as (C, H, W) uint8.
 
     Args:
-        height, width: resize to this many pixels; 0 keeps the size of the file.
+        color, size: see `Decoder`.
 
     Raises:
         DataError: the file is missing or is no image.
     """
-    return load_image(read_file(path), path, color=color, height=height, width=width)
+    return decode_file(read_file(path), path, Decoder(color=color, size=size))
 
 
 def read_file(path: PathLike) -> bytes:
     """The bytes of an image file. Raises DataError if it cannot be read, or is empty."""
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise DataError(f"Could not load {os.fspath(path)}: {error.strerror}.") from None
     if not data:
@@ -52,32 +52,13 @@ def read_file(path: PathLike) -> bytes:
     return data
 
 
-def load_image(
-    data: bytes, path: PathLike, *, color: bool, height: int = 0, width: int = 0
-) -> Image:
-    """As `read_image`, of a file whose bytes are there already."""
-    return decode_file(data, path, partial(decode_sized, color=color, height=height, width=width))
-
-
 def decode_file(data: bytes, path: PathLike, decode: Decode) -> Image:
-    """The image of a file whose bytes are there already. Raises DataError with the file's name."""
+    """The image in a file's bytes. Raises DataError with the file's name."""
     try:
-        return decode(data)
+        return decode(data, os.fspath(path))
     except DataError as error:
         error.message = f"Could not load {os.fspath(path)}: {error.message}"
         raise
-
-
-def decode_sized(data: bytes, *, color: bool, height: int = 0, width: int = 0) -> Image:
-    """As `read_image`, of bytes without a name."""
-    image = decode_image(data, force_color=color, force_gray=not color)
-    return resize(image, height, width) if height and width else image
-
-
-def resize(image: Image, height: int, width: int) -> Image:
-    """(C, H, W) to (C, height, width): bilinear, half-pixel centres, no smoothing."""
-    resized = cv2.resize(image.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_LINEAR)
-    return resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
 
 
 class Labelled(NamedTuple):
@@ -90,11 +71,12 @@ class Labelled(NamedTuple):
 
 
 def parse_line(line: str) -> tuple[str, int]:
-    """Path and label. Split at the last blank; the label is what C's atoi makes of the rest (no
-    digits: 0).
+    """Split a line at its last blank, but for those at its end, into path and label.
 
-    A line without a blank is path and label in one.
+    The label is what C's atoi makes of the text (no digits: 0). A line without a blank is path and
+    label in one.
     """
+    line = line.rstrip(" \t\r")
     path, blank, label = line.rpartition(" ")
     digits = re.match(r"\s*([+-]?[0-9]+)", label)
     return path if blank else line, int(digits[1]) if digits else 0
@@ -118,8 +100,8 @@ def warn_of_odd_labels(source: PathLike, lines: Sequence[str]) -> None:
     )
 
 
-def read_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str]:
-    """The lines of a list file, empty ones too; bytes that are not UTF-8 come back by os.fsencode.
+def read_image_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str]:
+    """The lines of a list of images, see `moka.data.lists.read_lines`.
 
     Args:
         advice: what to do if there is no such file.
@@ -128,10 +110,9 @@ def read_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str]:
         DataError: missing, or without a line that is not empty.
     """
     try:
-        text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
+        lines = read_lines(source)
     except OSError as error:
         raise DataError(f"{error.strerror}.", file=source, advice=advice) from None
-    lines = text.removesuffix("\n").split("\n")
     if not any(lines):
         raise DataError("File is empty: the list names no image.", file=source)
     return lines
@@ -145,7 +126,7 @@ def read_list(source: PathLike) -> list[Labelled]:
     Raises:
         DataError: missing or empty.
     """
-    lines = read_lines(source, advice=SOURCE_ADVICE)
+    lines = read_image_lines(source, advice=SOURCE_ADVICE)
     warn_of_odd_labels(source, lines)
     return [Labelled(*parse_line(line), k) for k, line in enumerate(lines, 1) if line]
 

@@ -84,11 +84,26 @@ class LmdbStore:
         return int(self._environment.handle.stat()["entries"])
 
     def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
-        with self._environment.handle.begin() as transaction, transaction.cursor() as cursor:
-            here = cursor.first() and _move(cursor, start)
-            while here:
-                yield cursor.item()
-                here = _move(cursor, step)
+        number = start
+        try:
+            with self._environment.handle.begin() as transaction, transaction.cursor() as cursor:
+                here = cursor.first() and _move(cursor, start)
+                while here:
+                    if number >= len(self):  # pages that lead back to earlier ones
+                        raise self._damaged(number, f"it holds {len(self)} by its own count")
+                    yield cursor.item()
+                    number += step
+                    here = _move(cursor, step)
+        except _lmdb().Error as error:
+            raise self._damaged(number, str(error)) from None
+
+    def _damaged(self, number: int, fact: str) -> DataError:
+        return DataError(
+            f"this LMDB database is damaged: record {number}, counted from 0, cannot be read"
+            f" ({fact}).",
+            file=self.path,
+            advice="Compare its size or checksum with the original and fetch it again.",
+        )
 
 
 def _move(cursor: Any, count: int) -> bool:

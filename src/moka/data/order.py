@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from moka.data.batches import ORDER, generator
+from moka.data.place import ORDER, generator
 
 
 def numbers(

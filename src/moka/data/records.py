@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from moka.data import datum
 from moka.data.batches import Loaded
+from moka.data.decode import Bytes, Decode, Decoder, Image
 from moka.data.store import Store
 from moka.errors import DataError, MokaError
 from moka.schema import caffe_pb2
@@ -25,17 +27,14 @@ class DatumRecords:
 
     Args:
         store: the open database, which is not empty.
-        force_color, force_gray: make encoded images 3 or 1 channels.
+        decode: what is made of an encoded image's bytes.
     """
 
     noun = "record"
 
-    def __init__(
-        self, store: Store, *, force_color: bool = False, force_gray: bool = False
-    ) -> None:
+    def __init__(self, store: Store, decode: Decode | None = None) -> None:
         self.store = store
-        self.force_color = force_color
-        self.force_gray = force_gray
+        self.decode = decode or Decoder()
 
     @property
     def path(self) -> PathLike:
@@ -64,7 +63,7 @@ class DatumRecords:
 
     def load(self, records: Sequence[Record]) -> Loaded:
         datums, values = zip(*map(self._parse, records), strict=True)
-        images: Sequence[datum.Image] | datum.Image | None = datum.decode_raw_batch(datums, values)
+        images: Sequence[Image] | Image | None = datum.decode_raw_batch(datums, values)
         if images is None:
             images = [self._decode(*each) for each in zip(records, datums, values, strict=True)]
         return Loaded(images, self._labels(records, datums))
@@ -86,16 +85,16 @@ class DatumRecords:
                 )
         return np.array(several, np.float32)
 
-    def _parse(self, record: Record) -> tuple[caffe_pb2.Datum, datum.Bytes]:
+    def _parse(self, record: Record) -> tuple[caffe_pb2.Datum, Bytes]:
         try:
             return datum.parse_apart(record[1])
         except MokaError as error:
             raise self._at(record, error) from None
 
-    def _decode(self, record: Record, parsed: caffe_pb2.Datum, data: datum.Bytes) -> datum.Image:
-        color, gray = self.force_color, self.force_gray
+    def _decode(self, record: Record, parsed: caffe_pb2.Datum, data: Bytes) -> Image:
+        name = f'{os.fspath(self.path)}: record "{self.name(record)}"'
         try:
-            return datum.decode(parsed, data, force_color=color, force_gray=gray)
+            return datum.decode(parsed, data, decode_encoded=self.decode, name=name)
         except MokaError as error:
             raise self._at(record, error) from None
 

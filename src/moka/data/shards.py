@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from moka.data.ahead import map_ahead
 from moka.data.batches import Loaded
-from moka.data.datum import Image
-from moka.data.images import SUFFIXES, Decode
+from moka.data.decode import Decode, Image
+from moka.data.images import SUFFIXES
 from moka.data.order import numbers
 from moka.errors import DataError
 from moka.types import PathLike
@@ -266,7 +266,7 @@ class TarShards:
 
     def _load(self, record: Example, shard: BinaryIO) -> tuple[Image, NDArray[np.float32]]:
         try:
-            image = self.decode(_read(shard, record.image))
+            image = self.decode(_read(shard, record.image), self.name(record))
             return image, parse_label(_read(shard, record.label), record.form)
         except DataError as error:
             error.message = f'example "{record.key}": {error.message}'

@@ -6,10 +6,11 @@ import os
 from typing import Any, Protocol
 
 from moka.data.batches import Examples
+from moka.data.decode import Decode
 from moka.data.folder import ClassFolder
-from moka.data.images import Decode
 from moka.data.shards import TarShards, is_shards
 from moka.data.store import is_database
+from moka.files import local_path
 
 
 class Images(Examples[Any], Protocol):
@@ -39,7 +40,7 @@ def open_images(
     Raises:
         DataError: nothing is there, or no images.
     """
-    path = root_folder + source
+    source, path = local_path(source), local_path(root_folder + source)
     if is_shards(source):
         return TarShards(path, decode, shuffle=shuffle)
     is_folder = os.path.isdir(source) or (os.path.isdir(path) and not os.path.isfile(source))

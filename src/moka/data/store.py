@@ -10,6 +10,7 @@ from moka.data.leveldb import LevelDbStore, LevelDbWriter
 from moka.data.lmdb import LmdbStore, LmdbWriter
 from moka.data.writer import RecordWriter
 from moka.errors import DataError
+from moka.files import local_path
 from moka.types import PathLike
 
 
@@ -46,6 +47,8 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
     Raises:
         DataError: missing, not a database, broken, or empty.
     """
+    if not os.path.exists(path):
+        path = local_path(path)
     if not os.path.exists(path):
         raise DataError(
             "No such file or directory.",

@@ -1,15 +1,17 @@
 """The transformation of images: augment, crop, mirror, subtract the mean, scale.
 
 What is random is drawn first (`draw`), the rest is a pure function of images and draw, so that
-crops and mirrors can be tested exactly. It has two halves: `pixels` moves bytes about, and
-`normalize` makes them floats, (pixel - mean) * scale: on the host, or on the device where the net
-runs, so that only bytes travel. As in Caffe, the mean image is cropped where the image is.
+crops and mirrors can be tested exactly. It has two halves: `pixels` moves bytes about, and the
+arithmetic makes them floats, (pixel - mean) * scale: on the host (`apply`), or on the device where
+the net runs (`normalize_tensor`), so that only bytes travel. As in Caffe, the mean image is cropped
+where the image is. Batches lie channels-last in memory, as the engines run them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any, NamedTuple, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -17,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moka.data.augment import Augment, Change, recolor, reshape_image
-from moka.data.datum import Image
+from moka.data.augment import CV2_CHANNELS, Augment, Change, recolor, reshape_image
+from moka.data.decode import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
-from moka.types import Shape
+from moka.types import Array, Shape
+
+T = TypeVar("T", bound=np.generic)
 
 _BLOCK = 1 << 16  # numbers that stay in a core's cache from one step of the arithmetic to the next
 
@@ -35,6 +39,15 @@ class Draw(NamedTuple):
     left: NDArray[np.int64]
     mirror: NDArray[np.bool_]
     changes: Sequence[Change] = ()
+
+    def part(self, images: slice) -> Self:
+        """The choices for some of the images."""
+        return self._replace(
+            top=self.top[images],
+            left=self.left[images],
+            mirror=self.mirror[images],
+            changes=self.changes[images],
+        )
 
 
 class Transform:
@@ -64,9 +77,7 @@ class Transform:
         self.training = training
         self.mean_values = np.array(param.mean_value, np.float32).reshape(-1, 1, 1)
         self.mean_image = self._read_mean() if param.mean_file else None
-        self._mirrored_mean = (
-            None if self.mean_image is None else self.mean_image[:, :, ::-1].copy()
-        )
+        self._mean_rows = None if self.mean_image is None else _rows_both_ways(self.mean_image)
         self._mean_on: dict[torch.device, Tensor] = {}
 
     def _read_mean(self) -> NDArray[np.float32]:
@@ -129,34 +140,34 @@ class Transform:
         return Draw(top, left, mirror, changes)
 
     def apply(self, images: Sequence[Image] | Image, draw: Draw) -> NDArray[np.float32]:
-        """Transformed images (N, C, H, W) float32. All must come out in one size.
+        """Transformed images (N, C, H, W) float32, channels-last in memory.
+
+        A few images pass through both halves at a time, so that they stay in a core's cache.
 
         Raises:
-            DataError: images of different sizes without a crop.
+            DataError: the transformation does not fit the images, or they come out in different
+                sizes.
         """
-        return self.normalize(self.pixels(images, draw), draw)
-
-    def pixels(self, images: Sequence[Image] | Image, draw: Draw) -> Image:
-        """The first half: images augmented, cropped and mirrored, (N, C, H, W), as they are
-        stored: bytes, or float32 if one of them is.
-
-        Raises:
-            DataError: images of different sizes without a crop.
-        """
-        if isinstance(images, np.ndarray) and not self.crop and not draw.changes:
-            if not draw.mirror.any():
-                return images
-            out = images.copy()
-        else:
-            out = self._gather(images, draw)
-        for i in np.flatnonzero(draw.mirror):
-            rows = out[i].reshape(-1, out.shape[-1])
-            cv2.flip(rows, 1, rows)
+        shape = self.out_shape(images[0].shape)
+        out = _channels_last(len(images), shape, np.dtype(np.float32))
+        step = max(1, _BLOCK // max(1, prod(shape)))
+        for first in range(0, len(images), step):
+            block = slice(first, first + step)
+            part = draw.part(block)
+            pixels = self.pixels(images[block], part)
+            if pixels.shape[1:] != shape:
+                raise _different_sizes(shape, pixels.shape[1:])
+            self._normalize(pixels, part, out[block])
         return out
 
-    def _gather(self, images: Sequence[Image] | Image, draw: Draw) -> Image:
-        """The images in one array, augmented and cropped."""
-        parts: list[Image] = list(images)
+    def pixels(self, images: Sequence[Image] | Image, draw: Draw) -> Image:
+        """The first half: images augmented, cropped and mirrored, (N, C, H, W), channels-last in
+        memory. Their numbers are as stored: bytes, or float32 if one of them is.
+
+        Raises:
+            DataError: images of different sizes without a crop.
+        """
+        parts: Sequence[Image] | Image = images
         if self.augment.changes_geometry:
             parts = [reshape_image(p, c) for p, c in zip(parts, draw.changes, strict=True)]
         if self.crop:
@@ -166,45 +177,43 @@ class Transform:
             ]
         if self.augment.changes_color:
             parts = [recolor(p, c) for p, c in zip(parts, draw.changes, strict=True)]
-        return _stack(parts)
+        return stack(parts, draw.mirror)
 
-    def normalize(self, pixels: Image, draw: Draw) -> NDArray[np.float32]:
-        """The second half: (pixel - mean) * scale, on the host. (N, C, H, W)."""
-        out = np.empty(pixels.shape, np.float32)
-        step = max(1, _BLOCK // max(1, pixels[0].size))
-        for first in range(0, len(out), step):
-            block = slice(first, first + step)
-            part = out[block]
-            part[...] = pixels[block]
-            if self.mean_image is not None:
-                part -= self._means(draw, block, part.shape[-1])
-            elif len(self.mean_values):
-                part -= self.mean_values
-            if self.scale != 1:
-                part *= self.scale
-        return out
+    def _normalize(self, pixels: Image, draw: Draw, out: NDArray[np.float32]) -> None:
+        """The second half, on the host: fill `out` with (pixel - mean) * scale. All (N, C, H, W),
+        channels-last in memory."""
+        target = _rows(out)
+        target[...] = _rows(pixels)
+        if self.mean_image is not None:
+            target -= self._means(draw, pixels.shape[3])
+        elif len(self.mean_values):
+            row_length = target.shape[2]
+            target -= np.tile(self.mean_values.ravel(), row_length // self.mean_values.size)
+        if self.scale != 1:
+            target *= self.scale
 
-    def _means(self, draw: Draw, block: slice, width: int) -> NDArray[np.float32]:
-        """The part of the mean image that lies under each image of a block."""
+    def _means(self, draw: Draw, width: int) -> NDArray[np.float32]:
+        """The part of the mean image that lies under each image, rows of pixels: (N, H, W * C), or
+        (H, W * C) if it is the same for all."""
         assert self.mean_image is not None
-        assert self._mirrored_mean is not None
-        places = zip(*(values[block].tolist() for values in draw[:3]), strict=True)
+        assert self._mean_rows is not None
+        channels, full_height, full_width = self.mean_image.shape
+        height = self.crop or full_height
         cuts: dict[Any, NDArray[np.float32]] = {}
         means = []
-        for place in places:
+        for place in zip(*(values.tolist() for values in draw[:3]), strict=True):
             if place not in cuts:
                 top, left, mirror = place
-                mean = self._mirrored_mean if mirror else self.mean_image
-                x = mean.shape[2] - width - left if mirror else left
-                height = self.crop or mean.shape[1]
-                cuts[place] = mean[:, top : top + height, x : x + width]
+                x = full_width - width - left if mirror else left
+                columns = slice(x * channels, (x + width) * channels)
+                cuts[place] = self._mean_rows[mirror][top : top + height, columns]
             means.append(cuts[place])
         return means[0] if len(cuts) == 1 else np.stack(means)
 
     def normalize_tensor(self, pixels: Tensor, draw: Draw) -> Tensor:
-        """The second half on a device: `normalize`, of a tensor there (N, C, H, W)."""
+        """The second half on a device, of a tensor there (N, C, H, W); row-major in memory."""
         where = pixels.device
-        x = pixels.float()
+        x = pixels.to(torch.float32, memory_format=torch.contiguous_format)
         if self.mean_image is not None:
             if where not in self._mean_on:
                 self._mean_on[where] = torch.from_numpy(self.mean_image).to(where)
@@ -220,19 +229,82 @@ class Transform:
         return x * float(self.scale) if self.scale != 1 else x
 
 
-def _stack(images: Sequence[Image]) -> Image:
-    """Images of one size in one array; those that were decoded are not stored by channel yet."""
+def _rows_both_ways(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """An image (C, H, W) as rows of pixels, (H, W * C), as it is and mirrored."""
+    pixels = image.transpose(1, 2, 0)
+    return tuple(p.reshape(len(p), -1) for p in (pixels, np.flip(pixels, 1)))
+
+
+def _rows(images: NDArray[T]) -> NDArray[T]:
+    """Images (N, C, H, W), channels-last in memory, as rows of pixels (N, H, W * C)."""
+    n, c, h, w = images.shape
+    return images.transpose(0, 2, 3, 1).reshape(n, h, w * c)
+
+
+def _channels_last(count: int, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """An empty array (count, C, H, W), channels-last in memory."""
+    c, h, w = shape
+    return np.empty((count, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def _different_sizes(first: Shape, other: Shape) -> DataError:
+    return DataError(
+        f"images of different sizes in one batch: {first} and {other}.",
+        advice="Give crop_size, resize the images, or use batch_size: 1.",
+    )
+
+
+def stack(images: Sequence[Image] | Image, mirror: NDArray[np.bool_]) -> Image:
+    """Images (C, H, W) of one size in one array (N, C, H, W), channels-last in memory.
+
+    Args:
+        mirror: which of them to mirror.
+
+    Raises:
+        DataError: images of different sizes.
+    """
+    if isinstance(images, np.ndarray) and images.flags.c_contiguous:
+        return _interleave(images, mirror)
     shape = images[0].shape
     for image in images:
         if image.shape != shape:
-            raise DataError(
-                f"images of different sizes in one batch: {shape} and {image.shape}.",
-                advice="Give crop_size, resize the images, or use batch_size: 1.",
-            )
-    out = np.empty((len(images), *shape), np.result_type(*{i.dtype for i in images}))
-    for target, image in zip(out, images, strict=True):
-        if shape[0] == 3 and image.strides[0] == image.itemsize == out.itemsize:
-            cv2.split(image.transpose(1, 2, 0), list(target))  # many times faster than a copy
-        else:
-            target[...] = image
+            raise _different_sizes(shape, image.shape)
+    dtype = np.result_type(*{image.dtype for image in images})
+    out = _channels_last(len(images), shape, dtype)
+    for target, image, flipped in zip(out, images, mirror.tolist(), strict=True):
+        _put(image, target.transpose(1, 2, 0), flipped)
     return out
+
+
+def _interleave(images: Image, mirror: NDArray[np.bool_]) -> Image:
+    """As `stack`, of images that lie row-major in one array: all at once."""
+    n, c, h, w = images.shape
+    if c == 1 and not mirror.any():
+        return images  # both layouts are the same memory
+    out = _channels_last(n, (c, h, w), images.dtype)
+    if 1 < c <= CV2_CHANNELS:
+        planes = [images[:, k].reshape(n, h * w) for k in range(c)]
+        cv2.merge(planes, out.transpose(0, 2, 3, 1).reshape(n, h * w, c))
+    else:
+        out[...] = images
+    for i in np.flatnonzero(mirror):
+        pixels = out[i].transpose(1, 2, 0)
+        if c <= CV2_CHANNELS:
+            cv2.flip(pixels, 1, pixels)
+        else:
+            pixels[...] = pixels[:, ::-1].copy()
+    return out
+
+
+def _put(image: Image, target: Image, flipped: bool) -> None:
+    """Copy an image (C, H, W), mirrored if `flipped`, to a target (H, W, C)."""
+    if not 1 < len(image) <= CV2_CHANNELS or image.dtype != target.dtype:
+        target[...] = image.transpose(1, 2, 0)[:, :: -1 if flipped else 1]
+    elif image.strides[0] != image.itemsize:  # stored by channel
+        cv2.merge(list(image), target)  # many times faster than a copy
+        if flipped:
+            cv2.flip(target, 1, target)
+    elif flipped:
+        cv2.flip(image.transpose(1, 2, 0), 1, target)
+    else:
+        target[...] = image.transpose(1, 2, 0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -21,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.ahead import map_ahead
-from moka.data.batches import WINDOWS, Batch, CursorState, Share, generator
-from moka.data.datum import Image
-from moka.data.images import load_image, read_file, resize
+from moka.data.batches import Batch
+from moka.data.decode import Decoder, Image, resize
+from moka.data.images import decode_file, read_file
+from moka.data.place import EVERYTHING, WINDOWS, CursorState, Share, generator
 from moka.data.transform import Transform
 from moka.errors import DataError, MokaError, NetError
+from moka.files import read_text_file
 from moka.types import PathLike, Shape
 
 CHANNELS = 3  # images are read in colour
@@ -68,12 +71,12 @@ def read_windows(source: PathLike) -> WindowFile:
     images: list[str] = []
     tables = []
     try:
-        with open(source, encoding="utf-8", errors="surrogateescape") as file:
-            words = (word for line in file for word in line.split())
-            for mark in words:
-                path, table = _read_block(mark, words, len(images))
-                images.append(path)
-                tables.append(table)
+        text = read_text_file(source)
+        words = (word for line in re.finditer(".+", text) for word in line[0].split())
+        for mark in words:
+            path, table = _read_block(mark, words, len(images))
+            images.append(path)
+            tables.append(table)
     except OSError as error:
         raise DataError(
             f"{error.strerror}.",
@@ -206,6 +209,11 @@ def _inside(cut: Box, window: Box, size: Shape) -> Box:
     return cut
 
 
+def _generator(begin: CursorState, share: Share) -> np.random.Generator:
+    """Random numbers for the batch that a process makes at a place."""
+    return generator(begin.seed, WINDOWS, begin.records_read + share.rank)
+
+
 class WindowBatches:
     """Batches of windows, drawn by chance: background first, then foreground.
 
@@ -252,10 +260,12 @@ class WindowBatches:
             )
         self.source = source
         self.transform = transform
+        self.batch_size = batch_size
         self.context_pad = context_pad
         self.square = square
         self.scale = f32(scale) * transform.scale
         self.root_folder = root_folder
+        self.decode = Decoder(color=True)
         self.file = read_windows(source)
         self.foreground = np.flatnonzero(self.file.overlap >= f32(fg_threshold))
         below = (self.file.overlap < f32(fg_threshold)) & (self.file.overlap < f32(bg_threshold))
@@ -268,8 +278,6 @@ class WindowBatches:
         self.mean = np.broadcast_to(self._mean(), self.image_shape)
         self.read = functools.cache(read_file) if cache_images else read_file
         self.start = CursorState(0, seed)
-        self.share = Share()
-        self.leave_arithmetic = False  # resizing needs it on the host
 
     def _check_windows(self) -> None:
         for name, found, wanted in (
@@ -314,29 +322,23 @@ class WindowBatches:
         labels, counts = np.unique(self.file.label[self.foreground], return_counts=True)
         return {0: len(self.background)} | dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
-    def stream(self, after: CursorState) -> Iterator[tuple[Batch, CursorState]]:
-        """Batches from a state on, without end, each with the state after it."""
-        seed = self.start.seed if after.seed is None else after.seed
-        begins = itertools.count(after.records_read, self._stride)
-        return map_ahead(self._make, (CursorState(begin, seed) for begin in begins), ahead=1)
+    def stream(
+        self, after: CursorState, share: Share = EVERYTHING, *, on_device: bool = False
+    ) -> Iterator[tuple[Batch, CursorState]]:
+        """As `Batches.stream`, but resizing needs the arithmetic on the host in any case."""
+        stride = share.stride(self.batch_size)
 
-    def names(self, after: CursorState) -> list[str]:
-        """The images whose windows made up the batch before a state."""
-        begin = after.records_read - self._stride
-        picked = self._pick(self._generator(CursorState(begin, after.seed))) if begin >= 0 else ()
+        def make(begin: CursorState) -> tuple[Batch, CursorState]:
+            return self._batch(_generator(begin, share)), begin.moved(stride)
+
+        begin = after.seeded(self.start.seed)
+        return map_ahead(make, (begin.moved(i * stride) for i in itertools.count()), ahead=1)
+
+    def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
+        """The images that the windows of the batch before a state were cut from."""
+        begin = share.last_batch(after, self.batch_size)
+        picked = self._pick(_generator(begin, share)) if begin else ()
         return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
-
-    @property
-    def _stride(self) -> int:
-        """Windows that all processes together draw for a batch each."""
-        return (self.bg_count + self.fg_count) * self.share.size
-
-    def _generator(self, begin: CursorState) -> np.random.Generator:
-        return generator(begin.seed, WINDOWS, begin.records_read + self.share.rank)
-
-    def _make(self, begin: CursorState) -> tuple[Batch, CursorState]:
-        after = CursorState(begin.records_read + self._stride, begin.seed)
-        return self._batch(self._generator(begin)), after
 
     def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of the windows of a batch."""
@@ -363,7 +365,7 @@ class WindowBatches:
         block = self.file.image[number]
         path = self.root_folder + self.file.images[block]
         try:
-            image = load_image(self.read(path), path, color=True)
+            image = decode_file(self.read(path), path, self.decode)
             placed = place(
                 Box(*self.file.boxes[number].tolist()),
                 image.shape[1:],

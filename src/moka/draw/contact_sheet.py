@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.datum import Image
+from moka.data.decode import Image
 
 CELL = 112  # pixels: an image is scaled so that its longer side has about this many
 CAPTION = 16  # pixels of text below it

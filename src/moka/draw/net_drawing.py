@@ -1,7 +1,7 @@
 """A net as a drawing: its layers and blobs as nodes, what they read and write as edges.
 
-Plain data, from which `dot_text` makes Graphviz's language and `net_picture` a picture. The labels
-and colours are those of BVLC Caffe's draw.py.
+Plain data, from which `dot_text` makes Graphviz's language, and `net_picture` a picture after the
+passes of `net_passes`. Labels and colors are those of BVLC Caffe's draw.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from moka.schema import caffe_pb2
 from moka.schema.upgrade import net_needs_upgrade, upgrade_net
 
 RANKDIRS = ("LR", "RL", "TB", "BT")  # where the data flows: left to right, ...
+VERTICAL = ("TB", "BT")
 OTHER = DrawStyle().color
 IN_PLACE = "#90EE90"
 BLOB = "#E0E0E0"
@@ -29,19 +30,25 @@ class Node:
     """A layer or a blob.
 
     Attributes:
-        lines: of its label.
+        lines: its label.
         colour: of its face, #RRGGBB.
         is_blob: blobs are octagons, layers boxes.
+        in_place: a layer that changes this blob in place: the key of the blob; else "".
+        in_place_lines: of a blob: the layers that change it in place, one on each line.
+        is_copy: a blob that is drawn elsewhere too, since one row or column has ended.
     """
 
     lines: tuple[str, ...]
     colour: str
     is_blob: bool = False
+    in_place: str = ""
+    in_place_lines: tuple[str, ...] = ()
+    is_copy: bool = False
 
 
 @dataclass(frozen=True)
 class Edge:
-    """From a node to another, by their keys, with a label that may be empty."""
+    """An edge from a node to another, by their keys, with a label that may be empty."""
 
     source: str
     target: str
@@ -63,16 +70,16 @@ def net_drawing(
     rankdir: str = "LR",
     *,
     label_edges: bool = True,
-    phase: int | None = None,
+    phase: caffe_pb2.Phase | None = None,
     display_lrm: bool = False,
 ) -> Drawing:
     """The drawing of a net, in today's form or an older one.
 
     Args:
-        rankdir: where the data flows: LR, RL, TB or BT; in the last two labels have one line.
+        rankdir: where the data flows: LR, RL, TB or BT; the last two have labels of one line.
         label_edges: write the number of outputs, or the size of a batch, on edges.
-        phase: only the layers of this one; None: all.
-        display_lrm: write the learning rates' multipliers into labels.
+        phase: draw only the layers of this phase; None: all.
+        display_lrm: write the multipliers of the learning rate into labels.
 
     Raises:
         NetError: another rankdir; a layer with both include and exclude rules.
@@ -90,17 +97,19 @@ def net_drawing(
         in_place = len(layer.bottom) == 1 and list(layer.bottom) == list(layer.top)
         colour = IN_PLACE if in_place else layer_colour(layer.type)
         lines = layer_lines(layer, display_lrm=display_lrm)
-        nodes[key] = Node((" ".join(lines),) if rankdir in ("TB", "BT") else lines, colour)
+        label = (" ".join(lines),) if rankdir in VERTICAL else lines
+        changed = f"{layer.top[0]}_blob" if in_place else ""
+        nodes[key] = Node(label, colour, in_place=changed)
         for blob in (*layer.bottom, *layer.top):
             nodes.setdefault(f"{blob}_blob", Node((blob,), BLOB, is_blob=True))
         edges |= dict.fromkeys(Edge(f"{blob}_blob", key) for blob in layer.bottom)
-        label = edge_label(layer) if label_edges else ""
-        edges |= dict.fromkeys(Edge(key, f"{blob}_blob", label) for blob in layer.top)
+        outputs = edge_label(layer) if label_edges else ""
+        edges |= dict.fromkeys(Edge(key, f"{blob}_blob", outputs) for blob in layer.top)
     return Drawing(net.name or "Net", rankdir, nodes, tuple(edges))
 
 
 def in_phase(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
-    """Whether a layer's rules let it be in the net of a phase, whatever the stages and the level.
+    """Whether a layer's rules admit it to the net of a phase, whatever the stages and the level.
 
     Raises:
         NetError: it has both include and exclude rules.
@@ -120,17 +129,17 @@ def in_phase(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
 
 
 def layer_colour(type_name: str) -> str:
-    """The colour of a type of layer, #RRGGBB."""
+    """The color of a type of layer, #RRGGBB."""
     return style_of(type_name).color
 
 
 def style_of(type_name: str) -> DrawStyle:
-    """How a type of layer is drawn, one that is not known like most."""
+    """How a type of layer is drawn; an unknown type looks like most."""
     return REGISTRY[type_name].drawn if type_name in REGISTRY else DrawStyle()
 
 
 def _filled_in(text: str, layer: caffe_pb2.LayerParameter) -> str:
-    """A text of a DrawStyle with the values of the layer's options."""
+    """A text of a DrawStyle with the values of the layer's options in it."""
     if not text:
         return ""
     message = _own_message(layer)
@@ -144,12 +153,12 @@ def _own_message(layer: caffe_pb2.LayerParameter) -> Any:
 
 
 def edge_label(layer: caffe_pb2.LayerParameter) -> str:
-    """What stands on the edges to a layer's tops: how many outputs, or images in a batch."""
+    """The label of the edges to a layer's tops: the number of outputs, or of images in a batch."""
     return _filled_in(style_of(layer.type).edge, layer)
 
 
 def layer_lines(layer: caffe_pb2.LayerParameter, *, display_lrm: bool = False) -> tuple[str, ...]:
-    """Name and type, and where it has them kernel size, stride and pad, in pixels."""
+    """A layer's name and type, and if it has them kernel size, stride and pad, in pixels."""
     style = style_of(layer.type)
     kind = f"{layer.type} {_filled_in(style.kind, layer)}".rstrip()
     lines = [layer.name, f"({kind})"]
@@ -161,7 +170,7 @@ def layer_lines(layer: caffe_pb2.LayerParameter, *, display_lrm: bool = False) -
 
 
 def lr_mults(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
-    """The learning rates' multipliers of a layer's weights and bias; 0 if it does not learn."""
+    """The learning rate's multipliers of a layer's weights and bias; 0 if it does not learn."""
     if not style_of(layer.type).rates:
         return 0.0, 0.0
     given = [param.lr_mult for param in layer.param[:2]]
@@ -191,12 +200,12 @@ def _window_lines(layer: caffe_pb2.LayerParameter) -> list[str]:
 
 
 def dot_label(lines: Sequence[str], *, separator: str = r"\n") -> str:
-    """Lines as a quoted label of Graphviz, in which the signs of its records mean nothing."""
+    """Lines as a quoted label of Graphviz, with the special signs of its records escaped."""
     return '"' + separator.join(re.sub(r'(["\\{}|<>])', r"\\\1", line) for line in lines) + '"'
 
 
 def dot_attributes(node: Node) -> dict[str, Any]:
-    """What Graphviz needs to know of a node, label included."""
+    """Graphviz's attributes of a node, label included."""
     return {
         "label": dot_label(node.lines),
         "shape": "octagon" if node.is_blob else "record",

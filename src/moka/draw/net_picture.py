@@ -2,102 +2,150 @@
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from moka.draw.layered import Box, Layout, Point, layered
-from moka.draw.net_drawing import Drawing, Edge, Node, dot_text
+from moka.draw.figures import INSTALL, check_matplotlib, encode, file_forms
+from moka.draw.net_drawing import IN_PLACE, VERTICAL, Drawing, Edge, Node, dot_text, net_drawing
+from moka.draw.net_layout import POINTS, Place, Placed, Size, place
+from moka.draw.net_passes import add_shapes, cut, fold_in_place, join_parallel, layer_count
+from moka.draw.net_shapes import blob_shapes
 from moka.errors import UsageError
+from moka.schema import caffe_pb2
+from moka.schema.upgrade import upgrade_net
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# All lengths are in points, of which an inch has 72.
+# All lengths are in points.
 FONT = 9.0
 LABEL_FONT = 7.5  # on edges
 LINE = 1.25  # from one line of text to the next, in sizes of the font
 MARGIN = 7.0  # around the text of a node
-GAP = 14.0  # between nodes beside each other
-RANK_GAP = 30.0  # between ranks; more where edges have labels
-CORNER = 6.0  # what an octagon lacks
+BORDER = 14.0  # around the picture
+PART_GAP = 40.0  # between rows or columns
+CORNER = 6.0  # how much of a corner an octagon cuts off
 INK = "#333333"
-POINTS = 72.0
+COPY_FACE = "#F7F7F7"  # of a blob that is drawn elsewhere too
 DPI = 120.0
 MOST_PIXELS = 4e7  # of a picture, which takes four bytes each while it is made
-LONGEST = 30000.0  # pixels, of its sides
+LONGEST_SIDE = 30000.0  # pixels
 TEXT_FORMS = ("dot", "gv", "raw")  # no pictures, but Graphviz's language
 
-Place = tuple[float, float]
+LARGE = 30  # layers from which on the data flows down unless the user says otherwise
+LONGEST_PART = 1200.0  # a longer drawing is cut into columns, or rows
+PORTRAIT, LANDSCAPE = 1.3, 0.65  # height by width of what has been cut into columns, or rows
 
 
-def draw(drawing: Drawing, form: str) -> bytes:
-    """A drawing as the content of a file.
+def draw_net(
+    net: caffe_pb2.NetParameter,
+    form: str,
+    rankdir: str | None = None,
+    *,
+    phase: caffe_pb2.Phase | None = None,
+    display_lrm: bool = False,
+) -> bytes:
+    """A net, in today's form or an older one, as the content of a file.
+
+    Pictures show the shapes of blobs where the net's text tells them, and write layers that work
+    in place into their blob. Graphviz's language shows what BVLC Caffe's draw.py does.
 
     Args:
         form: png, svg, pdf, or another of matplotlib's; dot, gv or raw: Graphviz's language.
+        rankdir: where the data flows: LR, RL, TB or BT; None: to the right, but down in a net of
+            many layers.
+        phase, display_lrm: see `moka.draw.net_drawing`.
 
     Raises:
+        NetError: another rankdir; a layer with both include and exclude rules.
         UsageError: another form, or matplotlib is missing.
     """
     form = form.lower()
+    net = upgrade_net(net)
+    drawing = net_drawing(net, rankdir or "LR", phase=phase, display_lrm=display_lrm)
+    if rankdir is None and layer_count(drawing) > LARGE:
+        drawing = net_drawing(net, "TB", phase=phase, display_lrm=display_lrm)
     if form in TEXT_FORMS:
         return dot_text(drawing).encode()
-    picture = figure(drawing)
-    known = picture.canvas.get_supported_filetypes()
+    check_matplotlib(f"{INSTALL}. Or draw into a .dot file.")
+    readable = add_shapes(join_parallel(fold_in_place(drawing)), blob_shapes(net, phase))
+    return encode_picture(figure(readable), form, drawing.name)
+
+
+def encode_picture(picture: Figure, form: str, title: str) -> bytes:
+    """A picture as the content of a file, in fewer pixels if it is very large.
+
+    Raises:
+        UsageError: another form than matplotlib's.
+    """
+    known = file_forms(picture)
     if form not in known:
         endings = ", ".join(f".{each}" for each in dict.fromkeys((*known, *TEXT_FORMS)))
         raise UsageError(f"a net is drawn into {endings}, not '.{form}'.")
-    import matplotlib
-
     width, height = picture.get_size_inches()
-    dpi = min(DPI, LONGEST / max(width, height), (MOST_PIXELS / (width * height)) ** 0.5)
-    file = io.BytesIO()
-    always_the_same: Any = {"svg.hashsalt": "moka"}
-    with matplotlib.rc_context(always_the_same):
-        metadata = {"Date": None} if form == "svg" else None
-        picture.savefig(file, format=form, dpi=dpi, metadata=metadata)
-    return file.getvalue()
+    dpi = min(DPI, LONGEST_SIDE / max(width, height), (MOST_PIXELS / (width * height)) ** 0.5)
+    return encode(picture, form, dpi=dpi, title=title)
 
 
 def figure(drawing: Drawing) -> Figure:
-    """A drawing as matplotlib's figure. Raises UsageError if matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "drawing needs matplotlib, which is not installed.",
-            advice="Install it: pip install matplotlib. Or draw into a .dot file.",
-        ) from None
-    sizes = {key: _size(node) for key, node in drawing.nodes.items()}
-    flat = drawing.rankdir in ("LR", "RL")  # along is to the right, else down
-    boxes = {key: Box(w, h) if flat else Box(h, w) for key, (w, h) in sizes.items()}
-    labels = [edge.label for edge in drawing.edges if edge.label]
-    room = max((_text_width(text, LABEL_FONT) for text in labels), default=0.0) if flat else 0.0
-    ends = [(edge.source, edge.target) for edge in drawing.edges]
-    layout = layered(boxes, ends, rank_gap=RANK_GAP + room, gap=GAP)
-    length, breadth = (extent + 2 * GAP for extent in layout.size)
+    """A drawing as matplotlib's figure, which has to be installed."""
+    from matplotlib.figure import Figure
 
-    def at(point: Point) -> Place:
-        """Points from the lower left corner."""
-        along, across = point[0] + GAP, point[1] + GAP
-        if drawing.rankdir in ("RL", "BT"):
-            along = length - along
-        return (along, breadth - across) if flat else (across, length - along)
-
-    width, height = (length, breadth) if flat else (breadth, length)
+    parts, places = _arranged(drawing)
+    width = max((x + placed.size[0] for placed, (x, _) in places), default=0.0) + 2 * BORDER
+    height = max((placed.size[1] - y for placed, (_, y) in places), default=0.0) + 2 * BORDER
     made = Figure(figsize=(width / POINTS, height / POINTS), facecolor="white")
     axes: Any = made.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
-    for edge in drawing.edges:
-        _draw_edge(axes, edge, layout, boxes, at)
-    for key, node in drawing.nodes.items():
-        _draw_node(axes, node, at(layout.nodes[key]), sizes[key])
+    for part, (placed, (x, y)) in zip(parts, places, strict=True):
+        here = placed.moved(x + BORDER, height - BORDER + y - placed.size[1])
+        for edge, way, label in zip(part.edges, here.ways, here.labels, strict=True):
+            _draw_edge(axes, edge, way, label)
+        for key, node in part.nodes.items():
+            _draw_node(axes, node, here.nodes[key], _size(node))
     return made
 
 
+Part = tuple[Placed, Place]  # and its upper left corner, from that of the whole
+
+
+def _arranged(drawing: Drawing) -> tuple[list[Drawing], list[Part]]:
+    """A drawing in columns if it flows down and is long, in rows if it flows to the side."""
+    vertical = drawing.rankdir in VERTICAL
+    across = 0 if vertical else 1
+    shape = PORTRAIT if vertical else 1 / LANDSCAPE
+    parts = [drawing]
+    placed = [_placed(drawing)]
+    for _ in range(3):  # parts are narrower than the whole, which drifts to the side
+        length = sum(part.size[1 - across] for part in placed)
+        breadth = sum(part.size[across] for part in placed) / len(placed)
+        if length <= LONGEST_PART:
+            break
+        count = max(1, round(math.sqrt(length / (breadth + PART_GAP) / shape)))
+        if count != len(parts):
+            parts = cut(drawing, count)
+            placed = [_placed(part) for part in parts]
+    places: list[Part] = []
+    at = 0.0
+    for part in placed:
+        places.append((part, (at, 0.0) if vertical else (0.0, -at)))
+        at += part.size[across] + PART_GAP
+    return parts, places
+
+
+def _placed(drawing: Drawing) -> Placed:
+    sizes = {key: _size(node) for key, node in drawing.nodes.items()}
+    labels = [
+        (_text_width(edge.label, LABEL_FONT) + 4, LINE * LABEL_FONT) if edge.label else (0.0, 0.0)
+        for edge in drawing.edges
+    ]
+    return place(drawing, sizes, labels)
+
+
+@cache
 def _text_width(text: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
@@ -106,70 +154,74 @@ def _text_width(text: str, size: float) -> float:
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-def _size(node: Node) -> tuple[float, float]:
+def _size(node: Node) -> Size:
     """Width and height of a node."""
-    text = max(_text_width(line, FONT) for line in node.lines)
-    height = LINE * FONT * len(node.lines)
-    return text + 2 * MARGIN, height + 2 * MARGIN - 2
+    lines = (*node.lines, *node.in_place_lines)
+    text = max(_text_width(line, FONT) for line in lines)
+    height = LINE * FONT * len(lines) + 2 * MARGIN - 2
+    return text + 2 * MARGIN, height + (MARGIN - 2 if node.in_place_lines else 0)
 
 
-def _draw_node(axes: Any, node: Node, centre: Place, size: tuple[float, float]) -> None:
-    from matplotlib.patches import Polygon
+def _draw_node(axes: Any, node: Node, center: Place, size: Size) -> None:
+    from matplotlib.patches import Polygon, Rectangle
 
-    (x, y), (w, h) = centre, size
-    cut = CORNER if node.is_blob else 0.0
-    corners = []
-    for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
-        side, end = (
-            (x + sx * w / 2, y + sy * (h / 2 - cut)),
-            (x + sx * (w / 2 - cut), y + sy * h / 2),
+    (x, y), (w, h) = center, size
+    axes.add_patch(
+        Polygon(
+            _octagon(center, size) if node.is_blob else _rectangle(center, size),
+            facecolor=COPY_FACE if node.is_copy else node.colour,
+            edgecolor=INK,
+            linewidth=0.8,
+            linestyle="--" if node.is_copy else "-",
+            zorder=2,
         )
-        corners += [side, end] if sx * sy > 0 else [end, side]
-    axes.add_patch(Polygon(corners, facecolor=node.colour, edgecolor=INK, linewidth=0.8, zorder=2))
+    )
+    below = LINE * FONT * len(node.in_place_lines) + (MARGIN - 2 if node.in_place_lines else 0)
+    _draw_lines(axes, node.lines, (x, y + below / 2))
+    if node.in_place_lines:
+        band = LINE * FONT * len(node.in_place_lines) + 2
+        bottom = y - h / 2 + CORNER
+        axes.add_patch(
+            Rectangle((x - w / 2 + 0.4, bottom), w - 0.8, band, facecolor=IN_PLACE, zorder=2.5)
+        )
+        _draw_lines(axes, node.in_place_lines, (x, bottom + band / 2))
+
+
+def _draw_lines(axes: Any, lines: Sequence[str], center: Place) -> None:
     axes.text(
-        x, y, "\n".join(node.lines), fontsize=FONT, linespacing=LINE, ha="center", va="center",
+        *center, "\n".join(lines), fontsize=FONT, linespacing=LINE, ha="center", va="center",
         parse_math=False, zorder=3,
     )  # fmt: skip
 
 
-def smooth(way: Sequence[Point]) -> list[Point]:
-    """The points of cubic Bezier curves through some points: the first, then for each of the others
-    two that steer and itself. They are level at both ends, and nowhere swing beyond the points: a
-    point between two slopes has their harmonic mean (Fritsch and Butland, 1984)."""
-    steps = [(q[1] - p[1]) / (q[0] - p[0]) for p, q in pairwise(way)]
-    inner = [2 * m * n / (m + n) if m * n > 0 else 0.0 for m, n in pairwise(steps)]
-    points = [way[0]]
-    for (p, q), (m, n) in zip(pairwise(way), pairwise([0.0, *inner, 0.0]), strict=True):
-        reach = (q[0] - p[0]) / 2
-        points += [(p[0] + reach, p[1] + reach * m), (q[0] - reach, q[1] - reach * n), q]
-    return points
+def _rectangle(center: Place, size: Size) -> list[Place]:
+    (x, y), (w, h) = center, size
+    return [(x + sx * w / 2, y + sy * h / 2) for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
 
 
-def _draw_edge(axes: Any, edge: Edge, layout: Layout, boxes: dict[str, Box], at: Any) -> None:
+def _octagon(center: Place, size: Size) -> list[Place]:
+    (x, y), (w, h) = center, size
+    corners: list[Place] = []
+    for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
+        side = (x + sx * w / 2, y + sy * (h / 2 - CORNER))
+        end = (x + sx * (w / 2 - CORNER), y + sy * h / 2)
+        corners += [side, end] if sx * sy > 0 else [end, side]
+    return corners
+
+
+def _draw_edge(axes: Any, edge: Edge, way: Sequence[Place], label: Place | None) -> None:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
-    points = layout.edges[edge.source, edge.target]
-    there_and_back = (edge.target, edge.source) in layout.edges
-    sign = 1 if points[-1][0] > points[0][0] else -1
-    start = points[0][0] + sign * boxes[edge.source].along / 2, points[0][1]
-    stop = points[-1][0] - sign * boxes[edge.target].along / 2, points[-1][1]
-    if there_and_back:  # beside the line that goes the other way
-        aside = sign * min(4.0, *(boxes[k].across / 4 for k in (edge.source, edge.target)))
-        start, stop = (start[0], start[1] + aside), (stop[0], stop[1] + aside)
-    way = [start, *points[1:-1], stop]
-    vertices = [at(point) for point in smooth(way)]
-    codes = [Path.MOVETO, *[Path.CURVE4] * (len(vertices) - 1)]
+    codes = [Path.MOVETO, *[Path.CURVE4] * (len(way) - 1)]
     axes.add_patch(
         FancyArrowPatch(
-            path=Path(vertices, codes), arrowstyle="-|>", mutation_scale=9, shrinkA=0, shrinkB=0,
+            path=Path(way, codes), arrowstyle="-|>", mutation_scale=9, shrinkA=0, shrinkB=0,
             color=INK, linewidth=0.9, zorder=1,
         )
     )  # fmt: skip
-    if edge.label:
-        (a0, c0), (a1, c1) = way[0], way[1]
-        x, y = at(((a0 + a1) / 2, (c0 + c1) / 2))
+    if label is not None:
         axes.text(
-            x, y, edge.label, fontsize=LABEL_FONT, ha="center", va="center", parse_math=False,
+            *label, edge.label, fontsize=LABEL_FONT, ha="center", va="center", parse_math=False,
             zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip

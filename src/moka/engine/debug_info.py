@@ -11,39 +11,41 @@ from math import sqrt
 
 from torch import Tensor
 
-from moka.net import Net
+from moka.net import Net, Place
 
 log = logging.getLogger("moka")
 
 
-def log_forward(net: Net, index: int) -> None:
-    """The tops and the parameters of a layer that has just run forward."""
-    node = net.graph.nodes[index]
+def log_forward(net: Net, place: Place) -> None:
+    """Log the tops and the parameters of a layer that has just run forward."""
+    node = place.node
     for top in node.tops:
         value = mean_abs(net.blobs[top].data_memory.tensor())
         log.info("    [Forward] Layer %s, top blob %s data: %g", node.name, top, value)
-    for k, weight in enumerate(net.layers[index].weights):
+    for k, weight in enumerate(place.layer.weights):
         name = node.layer.param[k].name if k < len(node.layer.param) else ""
         value = mean_abs(weight)
         log.info("    [Forward] Layer %s, param blob %s data: %g", node.name, name or k, value)
 
 
-def log_backward(net: Net, index: int) -> None:
-    """The gradients of bottoms and parameters of a layer that has just run backward."""
-    node = net.graph.nodes[index]
-    for bottom, wanted in zip(node.bottoms, net.marks[index].bottoms, strict=True):
+def log_backward(net: Net, place: Place) -> None:
+    """Log the gradients of bottoms and parameters of a layer that has just run backward."""
+    node = place.node
+    for bottom, wanted in zip(node.bottoms, place.marks.bottoms, strict=True):
         if wanted:
             value = mean_abs(net.blobs[bottom].diff_memory.tensor())
             log.info("    [Backward] Layer %s, bottom blob %s diff: %g", node.name, bottom, value)
-    for k, weight in enumerate(net.layers[index].weights):
-        if _asks_for_gradient(net, index, k):
+    for k, weight in enumerate(place.layer.weights):
+        if _asks_for_gradient(net, place.index, k):
             value = 0.0 if weight.grad is None else mean_abs(weight.grad)
             log.info("    [Backward] Layer %s, param blob %d diff: %g", node.name, k, value)
 
 
 def log_all_parameters(net: Net) -> None:
-    """The norms of all parameters and gradients, after a whole backward pass; an error, as in
-    BVLC Caffe, so that a log that shows errors alone has them."""
+    """Log the norms of all parameters and gradients after a whole backward pass.
+
+    At the level ERROR, as BVLC Caffe does, so that a log that shows errors alone has them.
+    """
     parameters = [net.parameter_of(blob) for blob in net.learnable]
     l1_data, l2_data = _norms([p.detach() for p in parameters])
     l1_diff, l2_diff = _norms([p.grad for p in parameters if p.grad is not None])
@@ -67,7 +69,7 @@ def _norms(tensors: list[Tensor]) -> tuple[float, float]:
 
 
 def _asks_for_gradient(net: Net, index: int, k: int) -> bool:
-    """By the layer's message alone: BVLC Caffe goes by it even where a layer's parameters are
-    statistics, whose gradients are 0."""
+    """Whether the layer's message asks for it: BVLC Caffe logs the gradients of statistics too,
+    which are 0."""
     specs = net.graph.param.layer[index].param
     return net.graph.param.force_backward or k >= len(specs) or specs[k].lr_mult != 0

@@ -6,40 +6,46 @@ layer's own piece of autograd graph is kept from its forward to its backward pas
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from moka.blob import Memory
+from moka.engine.callbacks import Callback, Callbacks
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
-from moka.graph import BackwardMarks, Node
+from moka.graph import BackwardMarks
 from moka.heap import keep_freed_memory
-from moka.net import Callback, Callbacks, Net
+from moka.net import Net, Place
 from moka.types import Shape
+
+NOTHING_GIVEN: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class _Record(NamedTuple):
-    """What a layer saw and made: detached bottoms, and tops that lead back to them; and in which
-    pass, since another engine's pass makes it worthless."""
+    """What a layer saw and made: detached bottoms, and tops that lead back to them."""
 
     bottoms: list[Tensor]
     tops: list[Tensor]
-    passes: int
 
 
 class _Step(NamedTuple):
     """What a layer reads and writes in a forward pass, looked up once.
 
     Attributes:
+        place: the layer.
+        marks: what takes part in the backward pass.
         bottoms: memories it reads.
         tops: memories it writes; None for one that is the user's to fill.
         losses: memories of its tops that add to the loss, with their weights.
         runs: whether it has anything to do.
     """
 
+    place: Place
+    marks: BackwardMarks
     bottoms: list[Memory]
     tops: list[Memory | None]
     losses: list[tuple[Memory, float]]
@@ -47,76 +53,96 @@ class _Step(NamedTuple):
 
 
 class Layerwise:
-    """Runs a net over its blobs.
+    """Runs a net over its blobs, all of which are in view.
 
     Args:
         net: the net; its `blobs` and parameters are read and written.
         every_layer: compute the gradients of all parameters, needed or not, as `caffe time` does.
-        given: layers without bottoms that make nothing: their tops lie in the blobs already.
-        callbacks: what is called for each layer; None: nothing yet.
 
     Attributes:
-        before_forward, after_forward, before_backward, after_backward: called with the index of
-            the layer.
+        callbacks: functions that are called for each layer.
+        debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`); at
+            first what the net's file asks for.
     """
 
-    def __init__(
-        self,
-        net: Net,
-        *,
-        every_layer: bool = False,
-        given: Collection[int] = (),
-        callbacks: Callbacks | None = None,
-    ) -> None:
+    def __init__(self, net: Net, *, every_layer: bool = False) -> None:
         self.net = net
-        self.marks = net.marks
-        if every_layer:
-            self.marks = tuple(
-                BackwardMarks(True, mark.bottoms, tuple(w.requires_grad for w in layer.weights))
-                for mark, layer in zip(net.marks, net.layers, strict=True)
-            )
-        called = Callbacks() if callbacks is None else callbacks
-        self.before_forward = called.before_forward
-        self.after_forward = called.after_forward
-        self.before_backward = called.before_backward
-        self.after_backward = called.after_backward
-        self._steps = [_step(net, i, node, given) for i, node in enumerate(net.graph.nodes)]
+        self.callbacks = Callbacks()
+        self.debug_info: bool = net.graph.param.debug_info
+        self._steps = [_step(net, place, every_layer) for place in net.places]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
         if net.device.type == "cpu":
             keep_freed_memory()
 
-    def forward(self, start: int = 0, end: int | None = None) -> float:
-        """Run layers `start` to `end` (both included, None: the last); returns their loss."""
-        self.net.take_written_parameters()
+    @property
+    def layerwise(self) -> Layerwise:
+        return self
+
+    @property
+    def in_view(self) -> frozenset[str]:
+        return frozenset(self.net.blobs)
+
+    def prepare(self) -> None:
+        self.net.prepare()
+
+    def forward(
+        self,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        given: Mapping[str, Tensor] = NOTHING_GIVEN,
+    ) -> Tensor:
+        """Run some layers forward.
+
+        Args:
+            start, end: the first and the last layer to run; None: the net's last.
+            given: tops of layers without bottoms, which do not run then.
+
+        Returns:
+            What these layers add to the loss, a scalar.
+        """
+        for name, tensor in given.items():
+            self.net.blobs[name].data_memory.put(tensor.detach())
         loss = 0.0
-        with torch.no_grad():
+        with torch.no_grad(), self.net.parameters_in_use():
             for i in range(start, len(self._steps) if end is None else end + 1):
-                _call(self.before_forward, i)
+                self._call(self.callbacks.before_forward, i)
                 step = self._steps[i]
-                if step.runs:
+                if step.runs and not _are_given(step.place, given):
                     self._reshape_layer(i, step)
                     self._forward_layer(i, step)
                 for memory, weight in step.losses:
                     loss += weight * float(memory.tensor().sum())
-                if self.net.debug_info:
-                    log_forward(self.net, i)
-                _call(self.after_forward, i)
-        return loss
+                if self.debug_info:
+                    log_forward(self.net, step.place)
+                self._call(self.callbacks.after_forward, i)
+        return torch.tensor(loss)
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward pass from layer `start` (None: the last) down to `end`.
 
         Begins with the diffs the tops have; parameters' diffs add up, bottoms' are replaced.
         """
-        self.net.take_written_parameters()
-        for i in range(len(self._steps) - 1 if start is None else start, end - 1, -1):
-            _call(self.before_backward, i)
-            if self.marks[i].layer:
-                self._backward_layer(i)
-                if self.net.debug_info and self.net.marks[i].layer:
-                    log_backward(self.net, i)
-            _call(self.after_backward, i)
+        with self.net.parameters_in_use():
+            for i in range(len(self._steps) - 1 if start is None else start, end - 1, -1):
+                self._call(self.callbacks.before_backward, i)
+                step = self._steps[i]
+                if step.marks.layer:
+                    self._backward_layer(i, step)
+                    if self.debug_info and step.place.marks.layer:
+                        log_backward(self.net, step.place)
+                self._call(self.callbacks.after_backward, i)
+
+    def forward_backward(self) -> Tensor:
+        loss = self.forward()
+        self.backward()
+        return loss
+
+    def forget(self) -> None:
+        """Let go of what the last passes kept: the blobs are about to hold another pass's data.
+        A backward pass without a forward pass before it runs the layers again."""
+        self._records.clear()
 
     def clear_param_diffs(self) -> None:
         """Zero the diffs of all parameters."""
@@ -131,16 +157,16 @@ class Layerwise:
         the first InnerProduct."""
         shapes = [memory.shape for memory in step.bottoms]
         if shapes != self._seen[i]:
-            if not self.net.layers[i].entry.runs_user_code:  # it reshapes when it runs
-                self.net.top_shapes(i, shapes)
+            if not step.place.layer.entry.runs_user_code:  # it reshapes when it runs
+                self.net.top_shapes(step.place, shapes)
             self._seen[i] = shapes
 
     def _forward_layer(self, i: int, step: _Step) -> None:
-        if self.marks[i].layer and step.bottoms:
-            self._records[i] = record = self._record(i)
+        if step.marks.layer and step.bottoms:
+            self._records[i] = record = self._record(step)
             tops: Sequence[Tensor] = record.tops
         else:
-            tops = self.net.run_layer(i, [_images(memory) for memory in step.bottoms])
+            tops = self.net.run_layer(step.place, [_images(memory) for memory in step.bottoms])
             tops = _apart([memory for memory in step.bottoms if memory.handed_out], tops)
             if not step.bottoms:
                 tops = [channels_last(top) for top in tops]
@@ -148,71 +174,113 @@ class Layerwise:
             if memory is not None:
                 memory.put(top.detach())
 
-    def _record(self, i: int, *, again: bool = False) -> _Record:
-        net, node = self.net, self.net.graph.nodes[i]
+    def _record(self, step: _Step, *, again: bool = False) -> _Record:
         bottoms = []
-        for name, wanted in zip(node.bottoms, self.marks[i].bottoms, strict=True):
-            memory = net.blobs[name].data_memory
+        for memory, wanted in zip(step.bottoms, step.marks.bottoms, strict=True):
             # An array handed out may be written to before the backward pass.
             tensor = _images(memory).clone() if memory.handed_out else memory.tensor().detach()
             bottoms.append(tensor.requires_grad_(wanted))
         with torch.enable_grad():
-            return _Record(bottoms, list(net.run_layer(i, bottoms, again=again)), net.passes)
+            return _Record(bottoms, list(self.net.run_layer(step.place, bottoms, again=again)))
 
-    def _backward_layer(self, i: int) -> None:
-        net, node, marks = self.net, self.net.graph.nodes[i], self.marks[i]
+    def _backward_layer(self, i: int, step: _Step) -> None:
+        net, marks, node = self.net, step.marks, step.place.node
         if not any(marks.bottoms) and not any(marks.params):
             return
         record = self._records.get(i)
-        if record is None or record.passes != net.passes:
-            self._reshape_layer(i, self._steps[i])
-            record = self._records[i] = self._record(i, again=True)
-        made = [(t, net.blobs[n]) for t, n in zip(record.tops, node.tops, strict=True)
+        if record is None:
+            self._reshape_layer(i, step)
+            record = self._records[i] = self._record(step, again=True)
+        made = [(t, net.blobs[n].diff_memory) for t, n in zip(record.tops, node.tops, strict=True)
                 if t.requires_grad]  # fmt: skip
-        weights = [w for w, wanted in zip(net.layers[i].weights, marks.params, strict=True)
+        weights = [w for w, wanted in zip(step.place.layer.weights, marks.params, strict=True)
                    if wanted]  # fmt: skip
         bottoms = [j for j, wanted in enumerate(marks.bottoms) if wanted]
-        wanted_tensors = [record.bottoms[j] for j in bottoms] + weights
-        if not made or not wanted_tensors:
-            for j in bottoms:
-                zeros = torch.zeros_like(record.bottoms[j]).detach()
-                net.blobs[node.bottoms[j]].diff_memory.put(zeros)
+        diffs = [net.blobs[node.bottoms[j]].diff_memory for j in bottoms]
+        inputs = [record.bottoms[j] for j in bottoms]
+        if not made or not (inputs or weights):
+            for diff, bottom in zip(diffs, inputs, strict=True):
+                diff.put(torch.zeros_like(bottom).detach())
             return
-        for top, blob in made:
-            if blob.diff_memory.shape != tuple(top.shape):
-                blob.diff_memory.reshape(tuple(top.shape))
-        grads = torch.autograd.grad(
-            [top for top, _ in made],
-            wanted_tensors,
-            [blob.diff_memory.tensor().to(top.dtype) for top, blob in made],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        taken = {_storage(blob.diff_memory.tensor()) for _, blob in made}
-        for j, grad in zip(bottoms, grads, strict=False):
-            if grad is None:
-                grad = torch.zeros_like(record.bottoms[j])
-            elif _storage(grad) in taken or 0 in grad.stride():
-                grad = grad.clone()  # blobs' diffs are written to, so each has its own memory
-            taken.add(_storage(grad))
-            net.blobs[node.bottoms[j]].diff_memory.put(grad.detach())
-        for weight, grad in zip(weights, grads[len(bottoms) :], strict=True):
+        grads = _gradients(made, [*inputs, *weights])
+        _put_diffs(diffs, inputs, grads[: len(inputs)], [memory for _, memory in made])
+        for weight, grad in zip(weights, grads[len(inputs) :], strict=True):
             if grad is not None:
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
                 weight.grad += grad
-        net.renew_written_parameters()
+
+    def _call(self, callbacks: list[Callback], index: int) -> None:
+        if callbacks:
+            # What a user computes there is not the engine's.
+            with torch.enable_grad(), self.net.parameters_in_users_hands():
+                for callback in callbacks:
+                    callback(index)
 
 
-def _step(net: Net, index: int, node: Node, given: Collection[int]) -> _Step:
-    held = net.held.intersection(() if node.bottoms else node.tops)
+def _step(net: Net, place: Place, every_layer: bool) -> _Step:
+    node, marks = place.node, place.marks
+    if every_layer:
+        wanted = tuple(weight.requires_grad for weight in place.layer.weights)
+        marks = BackwardMarks(True, marks.bottoms, wanted)
+    users = net.user_filled.intersection(() if node.bottoms else node.tops)
     memories = {name: net.blobs[name].data_memory for name in (*node.bottoms, *node.tops)}
     return _Step(
+        place,
+        marks,
         [memories[name] for name in node.bottoms],
-        [None if name in held else memories[name] for name in node.tops],
+        [None if name in users else memories[name] for name in node.tops],
         [(memories[name], w) for name, w in zip(node.tops, node.loss_weights, strict=True) if w],
-        runs=index not in given and not (held and len(held) == len(node.tops)),
+        runs=not (users and len(users) == len(node.tops)),
     )
+
+
+def _are_given(place: Place, given: Mapping[str, Tensor]) -> bool:
+    node = place.node
+    return not node.bottoms and bool(node.tops) and all(top in given for top in node.tops)
+
+
+def _gradients(
+    made: Sequence[tuple[Tensor, Memory]], wanted: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """The gradient of each wanted tensor, None if it has none.
+
+    Args:
+        made: tops, each with the memory of its diff.
+        wanted: what they were made of.
+    """
+    for top, diff in made:
+        if diff.shape != tuple(top.shape):
+            diff.reshape(tuple(top.shape))
+    return torch.autograd.grad(
+        [top for top, _ in made],
+        wanted,
+        [diff.tensor().to(top.dtype) for top, diff in made],
+        retain_graph=True,
+        allow_unused=True,
+    )
+
+
+def _put_diffs(
+    diffs: Sequence[Memory],
+    bottoms: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+    in_use: Sequence[Memory],
+) -> None:
+    """Store gradients as the diffs of bottoms, each in memory of its own, for they are written
+    to.
+
+    Args:
+        in_use: the memories of diffs that exist already.
+    """
+    taken = {_storage(memory.tensor()) for memory in in_use}
+    for diff, bottom, grad in zip(diffs, bottoms, grads, strict=True):
+        if grad is None:
+            grad = torch.zeros_like(bottom)
+        elif _storage(grad) in taken or 0 in grad.stride():
+            grad = grad.clone()
+        taken.add(_storage(grad))
+        diff.put(grad.detach())
 
 
 def _images(memory: Memory) -> Tensor:
@@ -231,10 +299,3 @@ def _apart(memories: Sequence[Memory], tops: Sequence[Tensor]) -> Sequence[Tenso
 def _storage(tensor: Tensor) -> int:
     """What tells apart the memory of two tensors; no two blobs' diffs may have the same."""
     return tensor.untyped_storage().data_ptr()
-
-
-def _call(callbacks: list[Callback], index: int) -> None:
-    if callbacks:
-        with torch.enable_grad():  # what a user computes there is not the engine's
-            for callback in callbacks:
-                callback(index)

@@ -35,7 +35,7 @@ def pass_start(net: Net, inputs: Mapping[str, Tensor]) -> PassStart:
         {name: tensor.detach() for name, tensor in inputs.items()},
         random_states(net.device),
         {i: [s.clone() for s in found] for i, found in _statistics(net).items()},
-        {i: state for i, layer in enumerate(net.layers) if (state := layer.run_state())},
+        {p.index: state for p in net.places if (state := p.layer.run_state())},
     )
 
 
@@ -47,13 +47,13 @@ def go_back(net: Net, start: PassStart) -> None:
     for i, found in _statistics(net).items():
         torch._foreach_copy_(found, start.statistics[i])
     for i, state in start.handed_on.items():
-        net.layers[i].load_run_state(state)
+        net.places[i].layer.load_run_state(state)
 
 
 def _statistics(net: Net) -> dict[int, list[Tensor]]:
-    """By layer, the parameters that a pass in training changes."""
+    """The parameters that a pass in training changes, by layer."""
     return {
-        i: [weight.detach() for weight in layer.weights[: layer.entry.state_blobs]]
-        for i, layer in enumerate(net.layers)
-        if layer.entry.state_blobs
+        place.index: [w.detach() for w in place.layer.weights[: place.layer.entry.state_blobs]]
+        for place in net.places
+        if place.layer.entry.state_blobs
     }

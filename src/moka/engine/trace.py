@@ -1,4 +1,4 @@
-"""A pass run again layer by layer, with a look at every array: where do the numbers break?"""
+"""A pass run again layer by layer: where do the numbers stop to be finite?"""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, go_back
-from moka.net import Net
+from moka.net import Net, Place
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one array of a pass held.
+class ArraySummary:
+    """The range of one array of a pass, and its first number that is not finite.
 
     Attributes:
         forward: whether it was seen in the forward pass; else it is a gradient.
@@ -25,7 +25,7 @@ class Look:
         shape: of the array.
         minimum, maximum, mean_abs: of its finite numbers; 0 if there are none.
         not_finite: how many are infinite or no numbers.
-        first, value: index of the first of those, and what it is; None if all are finite.
+        first, value: index and value of the first of those; None if all are finite.
     """
 
     forward: bool
@@ -47,7 +47,7 @@ class Look:
         return f'{self.what} of layer "{self.layer}" ({self.layer_type}), {way}'
 
     @property
-    def of_parameter(self) -> bool:
+    def is_of_parameter(self) -> bool:
         """Whether it is a parameter or its gradient, so that its first axis is no batch."""
         return self.what.startswith("param ")
 
@@ -58,8 +58,8 @@ class Look:
         return f"{self.not_finite} of {prod(self.shape)} values, the first is {self.value}{at}"
 
 
-def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
-    """Run a pass again, forward and backward, and look at each array as it is made.
+def trace(net: Net, start: PassStart) -> Generator[ArraySummary, None, None]:
+    """Run a pass again, forward and backward, and summarize each array as it is made.
 
     In the order of the pass: a layer's parameters, then its tops; on the way back the gradients
     of its bottoms, then those of its parameters. Parameters' gradients are zeroed first. The net
@@ -68,58 +68,56 @@ def trace(net: Net, start: PassStart) -> Generator[Look, None, None]:
     Args:
         start: what the pass began with.
     """
-    debug_info, net.debug_info = net.debug_info, False
-    nodes = net.graph.nodes
-    given = [i for i, node in enumerate(nodes) if not node.bottoms]
-    engine = Layerwise(net, given=given)
-    try:
-        go_back(net, start)
-        engine.clear_param_diffs()
-        for i, node in enumerate(nodes):
-            for k, weight in enumerate(net.layers[i].weights):
-                yield _look(net, i, f"param blob {k}", weight, forward=True)
-            if node.tops:
-                engine.forward(i, i)
-            for top in node.tops:
-                tensor = net.blobs[top].data_memory.tensor()
-                yield _look(net, i, f"top blob {top}", tensor, forward=True)
-        for i in reversed(range(len(nodes))):
-            if net.marks[i].layer and nodes[i].tops:
-                engine.backward(i, i)
-                yield from _gradients(net, i)
-    finally:
-        net.debug_info = debug_info
+    engine = Layerwise(net)
+    engine.debug_info = False
+    go_back(net, start)
+    engine.clear_param_diffs()
+    for place in net.places:
+        node = place.node
+        for k, weight in enumerate(place.layer.weights):
+            yield _summary(place, f"param blob {k}", weight, forward=True)
+        if node.bottoms and node.tops:
+            engine.forward(place.index, place.index)
+        for top in node.tops:
+            tensor = net.blobs[top].data_memory.tensor()
+            yield _summary(place, f"top blob {top}", tensor, forward=True)
+    for place in reversed(net.places):
+        if place.marks.layer and place.node.tops:
+            engine.backward(place.index, place.index)
+            yield from _gradients(net, place)
 
 
-def first_fault(net: Net, start: PassStart) -> Look | None:
-    """The first array of a pass that is not finite; None if all are. The net stands where it
-    stood at the start of that pass afterwards."""
-    with closing(trace(net, start)) as looks:
-        fault = next((look for look in looks if look.not_finite), None)
+def first_fault(net: Net, start: PassStart) -> ArraySummary | None:
+    """The first array of a pass that is not finite; None if all are.
+
+    Afterwards the net is as it was at the start of that pass.
+    """
+    with closing(trace(net, start)) as arrays:
+        fault = next((array for array in arrays if array.not_finite), None)
     go_back(net, start)
     return fault
 
 
-def _gradients(net: Net, index: int) -> Iterator[Look]:
-    marks, node = net.marks[index], net.graph.nodes[index]
-    for bottom, wanted in zip(node.bottoms, marks.bottoms, strict=True):
+def _gradients(net: Net, place: Place) -> Iterator[ArraySummary]:
+    marks = place.marks
+    for bottom, wanted in zip(place.node.bottoms, marks.bottoms, strict=True):
         if wanted:
             diff = net.blobs[bottom].diff_memory.tensor()
-            yield _look(net, index, f"bottom blob {bottom}", diff, forward=False)
-    for k, (weight, wanted) in enumerate(zip(net.layers[index].weights, marks.params, strict=True)):
+            yield _summary(place, f"bottom blob {bottom}", diff, forward=False)
+    for k, (weight, wanted) in enumerate(zip(place.layer.weights, marks.params, strict=True)):
         if wanted and weight.grad is not None:
-            yield _look(net, index, f"param blob {k}", weight.grad, forward=False)
+            yield _summary(place, f"param blob {k}", weight.grad, forward=False)
 
 
-def _look(net: Net, index: int, what: str, values: Tensor, *, forward: bool) -> Look:
-    node, values = net.graph.nodes[index], values.detach()
+def _summary(place: Place, what: str, values: Tensor, *, forward: bool) -> ArraySummary:
+    values = values.detach()
     finite = values.isfinite()
     good = values[finite]
     bad = (~finite).nonzero()
-    return Look(
+    return ArraySummary(
         forward=forward,
-        layer=node.name,
-        layer_type=node.type,
+        layer=place.node.name,
+        layer_type=place.node.type,
         what=what,
         shape=tuple(values.shape),
         minimum=float(good.min()) if good.numel() else 0.0,

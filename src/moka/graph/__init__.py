@@ -3,7 +3,7 @@
 from moka.graph.backward import BackwardMarks, mark_backward
 from moka.graph.chains import in_place_tails
 from moka.graph.graph import Graph, build_graph
-from moka.graph.sharing import LearnableBlob, share
+from moka.graph.sharing import LearnableBlob, Sharing
 from moka.graph.wiring import Node
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "Graph",
     "LearnableBlob",
     "Node",
+    "Sharing",
     "build_graph",
     "in_place_tails",
     "mark_backward",
-    "share",
 ]

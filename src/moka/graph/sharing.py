@@ -32,36 +32,56 @@ class LearnableBlob:
     decay_mult: float = 1.0
 
 
-def share(nodes: Sequence[Node], shapes: Sequence[Sequence[Shape]]) -> tuple[LearnableBlob, ...]:
-    """Each parameter of the net once, in Caffe's order (by the position of its owner).
+class Sharing:
+    """Collects the parameters of a net, layer by layer, and finds those that are shared."""
 
-    Args:
-        nodes: the layers in running order.
-        shapes: per layer, the shapes of its parameters.
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._shapes: list[Sequence[Shape]] = []
+        self._blobs: dict[BlobIndex, LearnableBlob] = {}
+        self._owners: dict[str, BlobIndex] = {}
+        self._given: set[tuple[BlobIndex, str]] = set()
 
-    Raises:
-        NetError: more `param` entries than parameters; layers that share a parameter but disagree
-            about its shape (its count with `share_mode: PERMISSIVE`), lr_mult or decay_mult.
-    """
-    blobs: dict[BlobIndex, LearnableBlob] = {}
-    owners: dict[str, BlobIndex] = {}
-    given: set[tuple[BlobIndex, str]] = set()
-    for i, node in enumerate(nodes):
+    @property
+    def blobs(self) -> tuple[LearnableBlob, ...]:
+        """Every parameter so far once, in Caffe's order (by its owner's position)."""
+        return tuple(self._blobs.values())
+
+    def add(self, node: Node, shapes: Sequence[Shape]) -> list[LearnableBlob]:
+        """Add the next layer; returns those of its parameters that another place owns.
+
+        Args:
+            node: the layer.
+            shapes: the shapes of its parameters.
+
+        Raises:
+            NetError: more `param` entries than parameters; sharers that differ in shape (in count
+                with `share_mode: PERMISSIVE`), in lr_mult or in decay_mult.
+        """
         specs = node.layer.param
-        if len(specs) > len(shapes[i]):
+        if len(specs) > len(shapes):
             raise NetError(
-                f"Too many params specified: {len(specs)} entries for {len(shapes[i])} parameters.",
+                f"Too many params specified: {len(specs)} entries for {len(shapes)} parameters.",
                 layer=node.name,
                 layer_type=node.type,
             )
-        for k in range(len(shapes[i])):
-            spec = specs[k] if k < len(specs) else caffe_pb2.ParamSpec()
-            owner = owners.setdefault(spec.name, (i, k)) if spec.name else (i, k)
-            blob = blobs.get(owner, LearnableBlob(owner, (), spec.name))
-            _check_shapes(nodes, shapes, blob, (i, k), spec)
-            blob = replace(blob, users=(*blob.users, (i, k)))
-            blobs[owner] = _with_factors(blob, spec, node, given)
-    return tuple(blobs.values())
+        i = len(self._nodes)
+        self._nodes.append(node)
+        self._shapes.append(shapes)
+        added = [
+            self._add_parameter((i, k), specs[k] if k < len(specs) else caffe_pb2.ParamSpec())
+            for k in range(len(shapes))
+        ]
+        return [blob for k, blob in enumerate(added) if blob.owner != (i, k)]
+
+    def _add_parameter(self, user: BlobIndex, spec: caffe_pb2.ParamSpec) -> LearnableBlob:
+        owner = self._owners.setdefault(spec.name, user) if spec.name else user
+        blob = self._blobs.get(owner, LearnableBlob(owner, (), spec.name))
+        _check_shapes(self._nodes, self._shapes, blob, user, spec)
+        blob = replace(blob, users=(*blob.users, user))
+        blob = _with_factors(blob, spec, self._nodes[user[0]], self._given)
+        self._blobs[owner] = blob
+        return blob
 
 
 def _check_shapes(

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from moka.data.batches import (
-    Batch,
-    Batches,
-    CursorState,
-    ImageBatches,
-    Share,
-    draw_seed,
-    first_state,
-)
-from moka.data.datum import decode_image
+from moka.data.batches import Batch, Batches, ImageBatches
+from moka.data.decode import Decoder
 from moka.data.feed import Feed
-from moka.data.images import ImageList, decode_sized
+from moka.data.images import ImageList
+from moka.data.place import CursorState, draw_seed, first_state
 from moka.data.records import DatumRecords
-from moka.data.sources import open_images
+from moka.data.sources import Images, open_images
 from moka.data.store import open_store
-from moka.data.transform import Transform
 from moka.data.windows import WindowBatches
 from moka.errors import NetError
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
-from moka.layers.source import Source
+from moka.layers.stream import StreamSource
 from moka.types import Shape
 
+B = TypeVar("B", bound=Batches)
 
-class ImageSource(Source):
-    """What the sources of images have in common: batches made ahead in a thread.
+
+class ImageSource(StreamSource[B]):
+    """What the sources of images have in common: batches made ahead in threads.
 
     Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
     """
@@ -40,69 +35,58 @@ class ImageSource(Source):
     source: str = option(default="")
     batch_size: int = option(positive, required=True)
     prefetch: int = option(positive, of="data_param")
-    feed: Feed[tuple[Batch, CursorState]]
-    device = torch.device("cpu")
 
     def setup(self) -> None:
+        super().setup()
+        self._feed: Feed[tuple[Batch, CursorState]] | None = None
         if not self.source:
             raise NetError(f"{self.entry.message} has no source: name the file or folder.")
-        transform = Transform(self.config.transform_param, training=self.training)
-        self.batches = self.make_batches(transform)
-        self._start(self.batches.start)
-
-    def make_batches(self, transform: Transform) -> Batches:
-        """Open the data."""
-        raise NotImplementedError
 
     def top_shapes(self) -> list[Shape]:
-        batches = self.batches
         shapes = [
-            (self.batch_size, *batches.image_shape),
-            (self.batch_size, *batches.label_shape),
+            (self.batch_size, *self.batches.image_shape),
+            (self.batch_size, *self.batches.label_shape),
         ]
         return shapes[: self.top_count]
 
-    def attach(self, device: torch.device, share: Share) -> None:
-        self.device = device
-        self.batches.share = share
-        self.batches.leave_arithmetic = device.type != "cpu"
+    @property
+    def feed(self) -> Feed[tuple[Batch, CursorState]]:
+        """The threads that make batches, from `state()` on."""
+        if self._feed is None:
+            batches, after, share = self.batches, self.state(), self.share
+            on_device = self.device.type != "cpu"
+            # The threads must not keep this layer alive, so they know its parts only.
+            self._feed = Feed(
+                lambda: batches.stream(after, share, on_device=on_device), self.prefetch
+            )
+        return self._feed
+
+    def prepare(self) -> None:
+        self.feed.start()
 
     def forward(self) -> list[Tensor]:
-        batch, self.after = self.feed.next()
+        batch, self._after = self.feed.next()
         self.waited_s = self.feed.waited_s
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
-        if batch.draw is not None:  # bytes travel, the arithmetic is done on the device
+        if batch.draw is not None:  # bytes travel, the device does the arithmetic
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
         return [data, labels][: self.top_count]
 
-    def state(self) -> CursorState:
-        return self.after
-
-    def load_state(self, state: CursorState) -> None:
-        self.feed.close()
-        self._start(state)
-
-    def batch_names(self) -> list[str]:
-        return self.batches.names(self.after)
-
-    def _start(self, after: CursorState) -> None:
-        self.after = after
-        batches = self.batches  # the thread must not hold this layer
-        self.feed = Feed(lambda: batches.stream(after), self.prefetch)
+    def stop(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
+        self._feed = None
 
     def close(self) -> None:
-        self.feed.close()
-
-    def mean_note(self) -> list[str]:
-        mean_file = self.batches.transform.mean_file
-        return [f"Loading mean file from: {mean_file}"] if mean_file else []
+        self._feed = self._feed or Feed(lambda: iter(()), 1)  # a closed one says that it is closed
+        self._feed.close()
 
     def size_note(self) -> str:
         return "output data size: " + ",".join(str(n) for n in self.top_shapes()[0])
 
 
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
-class Data(ImageSource):
+class Data(ImageSource[ImageBatches[Any]]):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
@@ -128,27 +112,32 @@ class Data(ImageSource):
     rand_skip: int = option(not_negative)
     prefetch: int = option(positive)
 
-    def make_batches(self, transform: Transform) -> Batches:
-        color, gray = transform.force_color, transform.force_gray
-        decode = partial(decode_image, force_color=color, force_gray=gray)
-        images = open_images(self.source, decode)
-        if images is None:
-            store = open_store(self.source, self.backend)
-            images = DatumRecords(store, force_color=color, force_gray=gray)
-        self.images = images
+    @cached_property
+    def images(self) -> Images:
+        """The data, opened."""
+        fields = self.config.transform_param
+        color = True if fields.force_color else False if fields.force_gray else None
+        decode = Decoder(color=color)
+        found = open_images(self.source, decode)
+        if found is None:
+            return DatumRecords(open_store(self.source, self.backend), decode)
+        return found
+
+    def open(self) -> ImageBatches[Any]:
+        transform = self.make_transform()
         return ImageBatches(
-            images,
+            self.images,
             transform,
             batch_size=self.batch_size,
             start=first_state(rand_skip=self.rand_skip, is_random=transform.is_random),
         )
 
-    def notes(self) -> list[str]:
-        return [*self.images.notes(), *self.mean_note(), self.size_note()]
+    def opened_notes(self) -> list[str]:
+        return [*self.images.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
 @layer("ImageData", bottoms=0, tops=2, source="files")
-class ImageData(ImageSource):
+class ImageData(ImageSource[ImageBatches[Any]]):
     """Images and labels from a list of image files, over and over.
 
     Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.
@@ -173,35 +162,43 @@ class ImageData(ImageSource):
     shuffle: bool = option()
     rand_skip: int = option()
 
-    def make_batches(self, transform: Transform) -> Batches:
+    def setup(self) -> None:
+        super().setup()
         if bool(self.new_height) != bool(self.new_width):
             raise NetError(
                 "new_height and new_width go together: "
                 f"got new_height={self.new_height}, new_width={self.new_width}."
             )
-        decode = partial(
-            decode_sized, color=self.is_color, height=self.new_height, width=self.new_width
-        )
+
+    @cached_property
+    def images(self) -> Images:
+        """The data, opened."""
+        size = (self.new_height, self.new_width) if self.new_height else None
+        decode = Decoder(color=self.is_color, size=size)
         root, shuffle = self.root_folder, self.shuffle
-        images = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
-        if images is None:
-            images = ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
-        self.images = images
-        is_random = transform.is_random or self.shuffle
+        found = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
+        if found is None:
+            return ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
+        return found
+
+    def open(self) -> ImageBatches[Any]:
+        transform = self.make_transform()
         return ImageBatches(
-            images,
+            self.images,
             transform,
             batch_size=self.batch_size,
-            start=first_state(rand_skip=self.rand_skip, is_random=is_random),
+            start=first_state(
+                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
+            ),
         )
 
     def later_files(self) -> list[str]:
         return self.images.later_files()
 
-    def notes(self) -> list[str]:
+    def opened_notes(self) -> list[str]:
         skipped = self.batches.start.records_read
         return [
-            *self.mean_note(),
+            *self.mean_note(self.batches.transform),
             f"Opening file {self.source}",
             *(["Shuffling data"] if self.shuffle else []),
             f"A total of {len(self.images)} images.",
@@ -212,7 +209,7 @@ class ImageData(ImageSource):
 
 
 @layer("WindowData", bottoms=0, tops=2, source="files")
-class WindowData(ImageSource):
+class WindowData(ImageSource[WindowBatches]):
     """Windows of images, cut out and stretched to one size, drawn by chance: R-CNN's data.
 
     Tops: data (batch_size, 3, crop_size, crop_size) float, BGR: first the background windows,
@@ -239,14 +236,17 @@ class WindowData(ImageSource):
     cache_images: bool = option()
     scale: float = option()
 
-    def make_batches(self, transform: Transform) -> Batches:
+    def setup(self) -> None:
+        super().setup()
         if self.crop_mode not in ("warp", "square"):
             raise NetError(f'crop_mode is "warp" or "square", got "{self.crop_mode}".')
         if not 0 <= self.fg_fraction <= 1:
             raise NetError(f"fg_fraction must be between 0 and 1, got {self.fg_fraction:g}.")
-        self.windows = WindowBatches(
+
+    def open(self) -> WindowBatches:
+        return WindowBatches(
             self.source,
-            transform,
+            self.make_transform(),
             batch_size=self.batch_size,
             fg_fraction=self.fg_fraction,
             fg_threshold=self.fg_threshold,
@@ -258,16 +258,15 @@ class WindowData(ImageSource):
             cache_images=self.cache_images,
             seed=draw_seed(),
         )
-        return self.windows
 
     def later_files(self) -> list[str]:
-        return [self.root_folder + path for path in self.windows.file.images]
+        return [self.root_folder + path for path in self.batches.file.images]
 
-    def notes(self) -> list[str]:
-        counts = self.windows.class_counts()
+    def opened_notes(self) -> list[str]:
+        counts = self.batches.class_counts()
         return [
-            *self.mean_note(),
-            f"Number of images: {len(self.windows.file.images)}",
+            *self.mean_note(self.batches.transform),
+            f"Number of images: {len(self.batches.file.images)}",
             *(f"class {label} has {count} samples" for label, count in counts.items()),
             f"Amount of context padding: {self.context_pad}",
             f"Crop mode: {self.crop_mode}",

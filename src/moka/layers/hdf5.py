@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from moka.data.batches import TRANSFORM, CursorState, Share, first_state, generator
-from moka.data.hdf5 import Hdf5Rows, append_rows
-from moka.data.transform import Transform
-from moka.errors import DataError, NetError
+from moka.data.hdf5 import Hdf5Batches, Hdf5Rows, append_rows
+from moka.data.place import CursorState, first_state
+from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
-from moka.layers.source import Source
-from moka.types import Shape
+from moka.layers.stream import StreamSource
+from moka.types import Floats, Shape
 
 log = logging.getLogger("moka.detail")
 
 
 @layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param", source="files")
-class HDF5Data(Source):
+class HDF5Data(StreamSource[Hdf5Batches]):
     """Rows of the datasets of HDF5 files, named by the tops, over and over.
 
     Tops: (batch_size, ...), float; the first one after the transformation. Messages:
@@ -44,75 +43,41 @@ class HDF5Data(Source):
     shuffle: bool = option()
 
     def setup(self) -> None:
-        self.rows = Hdf5Rows(self.source, list(self.config.top), shuffle=self.shuffle)
-        self.shapes = list(self.rows.row_shapes)
-        self.transform = None
-        if self.config.HasField("transform_param"):
-            self.transform = Transform(self.config.transform_param, training=self.training)
-            self.shapes[0] = self._image_shape(self.transform)
-        is_random = self.shuffle or (self.transform is not None and self.transform.is_random)
-        self.share = Share()
-        self.after = first_state(is_random=is_random)
-        self.load_state(self.after)
+        super().setup()
+        self._stream: Iterator[tuple[list[Floats], CursorState]] | None = None
 
-    def _image_shape(self, transform: Transform) -> Shape:
-        """Shape of the first top's images, transformed."""
-        name, shape = self.config.top[0], self.shapes[0]
-        if transform.force_color or transform.force_gray:
-            raise NetError("force_color and force_gray are for encoded images, which HDF5 has not.")
-        try:
-            if len(shape) != 3:
-                raise DataError(
-                    "transform_param is for images (channels, height, width), and the rows of"
-                    f' "{name}", the first top, have shape {shape}.'
-                )
-            return transform.out_shape(shape)
-        except DataError as error:
-            raise error.at(file=self.rows.files[0]) from None
+    def open(self) -> Hdf5Batches:
+        rows = Hdf5Rows(self.source, list(self.config.top), shuffle=self.shuffle)
+        transform = self.make_transform() if self.config.HasField("transform_param") else None
+        is_random = self.shuffle or (transform is not None and transform.is_random)
+        return Hdf5Batches(
+            rows,
+            transform,
+            batch_size=self.batch_size,
+            start=first_state(is_random=is_random),
+        )
 
     def top_shapes(self) -> list[Shape]:
-        return [(self.batch_size, *shape) for shape in self.shapes]
+        return [(self.batch_size, *shape) for shape in self.batches.row_shapes]
 
-    def attach(self, device: torch.device, share: Share) -> None:
-        self.share = share
-        self.load_state(self.after)
-
-    @property
-    def stride(self) -> int:
-        """Rows that all processes together read for a batch each."""
-        return self.batch_size * self.share.size
+    def prepare(self) -> None:
+        if self._stream is None:
+            self._stream = self.batches.stream(self.state(), self.share)
 
     def forward(self) -> list[Tensor]:
-        rank, size = self.share
-        arrays = [array[rank::size] for array in next(self.batches)]
-        if self.transform is not None:
-            rng = generator(self.after.seed, TRANSFORM, self.after.records_read + rank)
-            draw = self.transform.draw([image.shape for image in arrays[0]], rng)
-            arrays[0] = self.transform.apply(arrays[0], draw)
-        read = self.after.records_read + self.stride
-        self.after = replace(self.after, records_read=read)
+        self.prepare()
+        assert self._stream is not None
+        arrays, self._after = next(self._stream)
         return [torch.from_numpy(array) for array in arrays]
 
-    def state(self) -> CursorState:
-        return self.after
+    def stop(self) -> None:
+        self._stream = None
 
-    def load_state(self, state: CursorState) -> None:
-        seed = self.after.seed if state.seed is None else state.seed
-        self.after = replace(state, seed=seed)
-        self.batches = self.rows.batches(self.stride, self.after)
-
-    def batch_names(self) -> list[str]:
-        read = self.after.records_read
-        first = max(0, read - self.stride)
-        names = self.rows.record_names(replace(self.after, records_read=first), read - first)
-        return names[self.share.rank :: self.share.size]
-
-    def notes(self) -> list[str]:
-        mean_file = self.transform.mean_file if self.transform else ""
+    def opened_notes(self) -> list[str]:
         return [
             f"Loading list of HDF5 filenames from: {self.source}",
-            f"Number of HDF5 files: {len(self.rows.files)}",
-            *([f"Loading mean file from: {mean_file}"] if mean_file else []),
+            f"Number of HDF5 files: {len(self.batches.rows.files)}",
+            *self.mean_note(self.batches.transform),
         ]
 
 

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from moka.blob import Blob, BlobVec, Memory, ParameterMemory, RawBlobVec
+from moka.blob import (
+    Blob,
+    BlobVec,
+    Memory,
+    ParameterMemory,
+    RawBlobVec,
+    parameters_in_users_hands,
+)
 from moka.errors import NetError
 from moka.layers.base import Layer, default_name
 from moka.layers.options import option
@@ -263,11 +270,8 @@ class Python(Layer):
             if blob.data_memory.device != weight.device:  # the net has moved to another device
                 blob.show_parameter(weight)
         memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
-        for memory in memories:
-            memory.pull()
-        yield
-        for memory in memories:
-            memory.push()
+        with parameters_in_users_hands(memories):
+            yield
 
     @contextmanager
     def _new_gradients(self) -> Iterator[list[Memory]]:

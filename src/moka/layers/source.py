@@ -1,8 +1,9 @@
-"""Layers without bottoms that need no file: inputs, fillers, arrays and parameters."""
+"""Layers without bottoms, which a net starts from: the base of all, and those without files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from moka.data import datum
-from moka.data.batches import CursorState, Share
+from moka.data.place import CursorState, Share, draw_seed
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.fillers import fill
@@ -26,20 +27,23 @@ T = TypeVar("T")
 class Source(Layer):
     """Base of layers without bottoms. Calling one is not pure: it moves on to the next batch."""
 
-    waited_s = 0.0  # seconds that its callers have waited for data, in all
+    waited_s = 0.0  # total time its caller has waited for data
 
     def attach(self, device: torch.device, share: Share) -> None:
-        """Set, before the first batch, the device of the tops and the share of the data to read."""
+        """Choose, before the first batch, where the tops go and which part of the data to read."""
+
+    def prepare(self) -> None:
+        """Open files and start threads now; without this call the first batch does."""
 
     def state(self) -> CursorState | None:
-        """The position in the data after the last batch; None if there is no such position."""
+        """Where the data stands after the last batch; None: this source has no position."""
         return None
 
     def load_state(self, state: CursorState) -> None:
-        """Continue from a position."""
+        """Continue from a state."""
 
     def batch_names(self) -> list[str]:
-        """The names of the records of the last batch, in order; empty if they have no names.
+        """Names of the records of the last batch, in order; empty where records have no names.
 
         Raises:
             DataError: the data has disappeared.
@@ -47,7 +51,7 @@ class Source(Layer):
         return []
 
     def later_files(self) -> list[str]:
-        """Files that later batches need and that are not open yet."""
+        """Files that batches will need and that opening the data does not check."""
         return []
 
     def set_arrays(self, data: Array, labels: Array) -> None:
@@ -91,10 +95,24 @@ class Input(Source):
         return self.once_or_per_top("shape", [tuple(s.dim) for s in self.shape])
 
     def forward(self) -> list[Tensor]:
+        tops = ", ".join(self.config.top)
         raise NetError(
-            f"no data given for {', '.join(self.config.top)}.",
-            advice="Pass a tensor for each input by its name.",
+            f"no data given for {tops}.", advice=f"Pass a tensor for each of {tops}, by its name."
         )
+
+
+def given_source(config: caffe_pb2.LayerParameter, shapes: Iterable[Sequence[int]]) -> Source:
+    """An Input with the name and tops of another source, whose data the caller gives.
+
+    Args:
+        config: the other source's message.
+        shapes: one for each top.
+    """
+    made = caffe_pb2.LayerParameter(name=config.name, type="Input", phase=config.phase)
+    made.top.extend(config.top)
+    for shape in shapes:
+        made.input_param.shape.add(dim=shape)
+    return Input(made)
 
 
 @layer("DummyData", bottoms=0, tops=(1, None), source="fillers")
@@ -171,7 +189,6 @@ class MemoryData(Source):
     width: int = option(positive, required=True)
 
     def setup(self) -> None:
-        self.transform = Transform(self.config.transform_param, training=self.training)
         self.data: Tensor | None = None
         self.labels = torch.empty(0)
         self.position = 0  # of the next batch's first item
@@ -182,7 +199,14 @@ class MemoryData(Source):
         """(C, H, W) of one image."""
         return (self.channels, self.height, self.width)
 
+    @cached_property
+    def transform(self) -> Transform:
+        """The transformation of Datum records; its mean file is read here."""
+        is_training = self.config.phase == caffe_pb2.TRAIN
+        return Transform(self.config.transform_param, training=is_training)
+
     def top_shapes(self) -> list[Shape]:
+        self.transform  # noqa: B018 - a missing mean file shows while the net is built
         return [(self.batch_size, *self.item_shape), self.label_shape]
 
     def set_arrays(self, data: Array, labels: Array) -> None:
@@ -218,7 +242,7 @@ class MemoryData(Source):
         shapes = [image.shape for image in images]
         for shape in set(shapes):
             self.transform.out_shape(shape)
-        draw = self.transform.draw(shapes, np.random.default_rng(int(torch.randint(2**63 - 1, ()))))
+        draw = self.transform.draw(shapes, np.random.default_rng(draw_seed()))
         self.set_arrays(
             self.transform.apply(images, draw), np.array([d.label for d in datums], np.float32)
         )

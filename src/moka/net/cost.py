@@ -8,9 +8,9 @@ from moka.net import Net
 def multiply_adds(net: Net) -> int:
     """Multiplications with weights, each with its addition, in one forward pass of the batch."""
     return sum(
-        layer.multiply_adds(
-            [tuple(net.blobs[name].shape) for name in node.bottoms],
-            [tuple(net.blobs[name].shape) for name in node.tops],
+        place.layer.multiply_adds(
+            [tuple(net.blobs[name].shape) for name in place.node.bottoms],
+            [tuple(net.blobs[name].shape) for name in place.node.tops],
         )
-        for node, layer in zip(net.graph.nodes, net.layers, strict=True)
+        for place in net.places
     )

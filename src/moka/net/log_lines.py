@@ -1,16 +1,16 @@
-"""What Caffe's log says of a net while it is built, line by line, from the finished net."""
+"""The sentences of Caffe's log about a net that is being built, in Caffe's order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from moka.graph import Node
+from moka.graph import LearnableBlob, Node
 from moka.layers.base import Layer
 from moka.layers.shapes import shape_text
-from moka.net.memory import MemoryUse, data_bytes
+from moka.net.memory import MemoryUse
+from moka.net.place import Place
 from moka.schema import format_text
 from moka.schema.caffe_pb2 import NetParameter
-from moka.types import Shape
 
 
 def opening(filtered: NetParameter) -> str:
@@ -18,8 +18,12 @@ def opening(filtered: NetParameter) -> str:
     return f"Initializing net from parameters: \n{format_text(filtered)}"
 
 
-def layer_lines(node: Node, layer: Layer, tops: list[Shape], memory_before: int) -> Iterator[str]:
-    """One layer's set-up."""
+def of_layer(node: Node, layer: Layer, counted_bytes: int) -> Iterator[str]:
+    """The set-up of one layer.
+
+    Args:
+        counted_bytes: of all tops so far, this layer's among them.
+    """
     yield f"Creating layer {node.name}"
     yield f"Creating Layer {node.name}"
     for bottom in node.bottoms:
@@ -30,22 +34,26 @@ def layer_lines(node: Node, layer: Layer, tops: list[Shape], memory_before: int)
         yield "Skipping parameter initialization"
     yield from layer.notes()
     yield f"Setting up {node.name}"
-    for shape, weight in zip(tops, node.loss_weights, strict=True):
+    for shape, weight in zip(layer.first_top_shapes, node.loss_weights, strict=True):
         yield f"Top shape: {shape_text(shape)}"
         if weight:
             yield f"    with loss weight {weight:g}"
-    yield f"Memory required for data: {memory_before + data_bytes(tops)}"
+    yield f"Memory required for data: {counted_bytes}"
 
 
-def closing(
-    nodes: tuple[Node, ...],
-    need_backward: list[bool],
-    outputs: tuple[str, ...],
-    memory: MemoryUse,
-) -> Iterator[str]:
-    """What runs backward, last layer first, what comes out, and what it takes."""
-    for node, needed in zip(reversed(nodes), reversed(need_backward), strict=True):
-        yield f"{node.name} {'needs' if needed else 'does not need'} backward computation."
+def of_shared_parameter(blob: LearnableBlob, owner: Node) -> str:
+    """A parameter of the layer just set up that is an earlier layer's."""
+    return (
+        f"Sharing parameters '{blob.name}' owned by layer '{owner.name}', param index"
+        f" {blob.owner[1]}"
+    )
+
+
+def closing(places: Sequence[Place], outputs: Sequence[str], memory: MemoryUse) -> Iterator[str]:
+    """Which layers run backward, last layer first; the outputs; the memory."""
+    for place in reversed(places):
+        needed = "needs" if place.marks.layer else "does not need"
+        yield f"{place.node.name} {needed} backward computation."
     for output in outputs:
         yield f"This network produces output {output}"
     yield "Network initialization done."

@@ -1,8 +1,8 @@
-"""How much memory a net's blobs and parameters take: as Caffe counts it, and in truth."""
+"""How much memory a net's blobs and parameters take: Caffe's count, and the real one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -20,7 +20,8 @@ class MemoryUse:
         counted: every top of every layer, in-place and shared ones again: Caffe's "Memory
             required for data".
         data: every array once, as training keeps them.
-        peak: the most that lives at once when each is let go after its last reader, as in testing.
+        peak: the most that is alive at once when each array is freed after its last reader, as in
+            testing.
         parameters: learned and other blobs of layers, shared ones once.
     """
 
@@ -30,7 +31,7 @@ class MemoryUse:
     parameters: int
 
 
-def data_bytes(tops: Sequence[Shape]) -> int:
+def data_bytes(tops: Iterable[Shape]) -> int:
     """Bytes of float32 arrays of these shapes."""
     return FLOAT_BYTES * sum(prod(shape) for shape in tops)
 
@@ -39,44 +40,59 @@ def memory_use(
     nodes: Sequence[Node],
     shapes: Mapping[str, Shape],
     views: Sequence[bool],
-    parameters: Sequence[Shape],
+    *,
+    counted: int,
+    parameters: Iterable[Shape],
 ) -> MemoryUse:
-    """What a net takes.
+    """How much a net takes.
 
     Args:
         nodes: the layers in order.
         shapes: of every blob.
         views: for each layer, whether its tops lie in its first bottom's memory.
+        counted: bytes of all tops, in-place and shared ones again.
         parameters: shapes of all parameters, each once.
     """
-    arrays: list[Shape] = []
-    made: list[int] = []  # by which layer
-    last: list[int] = []  # which layer reads it last
-    array_of: dict[str, int] = {}
+    arrays = _arrays(nodes, shapes, views)
+    peak = max(
+        (sum(a.size for a in arrays if a.made <= i <= a.last_read) for i in range(len(nodes))),
+        default=0,
+    )
+    return MemoryUse(counted, sum(a.size for a in arrays), peak, data_bytes(parameters))
+
+
+@dataclass
+class _Array:
+    """One array that lives for a while.
+
+    Attributes:
+        size: in bytes.
+        made, last_read: by which layers.
+    """
+
+    size: int
+    made: int
+    last_read: int
+
+
+def _arrays(
+    nodes: Sequence[Node], shapes: Mapping[str, Shape], views: Sequence[bool]
+) -> list[_Array]:
+    """Every array of a net once; in-place tops and views have none of their own."""
+    found: list[_Array] = []
+    array_of: dict[str, _Array] = {}
     for i, node in enumerate(nodes):
         for bottom in node.bottoms:
-            last[array_of[bottom]] = i
+            array_of[bottom].last_read = i
         for j, top in enumerate(node.tops):
             if node.in_place(j):
                 continue
             if views[i]:
                 array_of[top] = array_of[node.bottoms[0]]
                 continue
-            array_of[top] = len(arrays)
-            arrays.append(shapes[top])
-            made.append(i)
-            last.append(i)
-    for name in {top for node in nodes for top in node.tops} - {
-        bottom for node in nodes for bottom in node.bottoms
-    }:
-        last[array_of[name]] = len(nodes)  # an output stays
-    sizes = [data_bytes([shape]) for shape in arrays]
-    peak = max(
-        (
-            sum(size for size, a, b in zip(sizes, made, last, strict=True) if a <= i <= b)
-            for i in range(len(nodes))
-        ),
-        default=0,
-    )
-    counted = data_bytes([shapes[top] for node in nodes for top in node.tops])
-    return MemoryUse(counted, sum(sizes), peak, data_bytes(parameters))
+            array_of[top] = _Array(data_bytes([shapes[top]]), made=i, last_read=i)
+            found.append(array_of[top])
+    read = {bottom for node in nodes for bottom in node.bottoms}
+    for name in array_of.keys() - read:
+        array_of[name].last_read = len(nodes)  # an output stays
+    return found

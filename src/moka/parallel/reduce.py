@@ -55,13 +55,13 @@ class GradientMean:
 
     def broadcast(self) -> None:
         """Give every solver the parameters of the first."""
-        self.solver.net.take_written_parameters()
-        for parameter in self._parameters():
-            if self.count > 1:
+        if self.count == 1:
+            return
+        with self.solver.net.parameters_in_use():
+            for parameter in self._parameters():
                 whole = parameter.detach().contiguous()
                 dist.broadcast(whole, 0)
                 parameter.detach().copy_(whole)
-        self.solver.net.renew_written_parameters()
 
     def on_start(self) -> None:
         """An iteration begins."""
@@ -89,14 +89,14 @@ class GradientMean:
     def _average(self, parameters: Sequence[nn.Parameter]) -> None:
         if self.count == 1 or not parameters:
             return
-        grads = [_grad(parameter) for parameter in parameters]
-        whole = torch.cat([grad.reshape(-1) for grad in grads])  # one message for all
-        dist.all_reduce(whole)
-        whole /= self.count
-        means = torch.split(whole, [grad.numel() for grad in grads])
-        for grad, mean in zip(grads, means, strict=True):
-            grad.copy_(mean.view(grad.shape))
-        self.solver.net.renew_written_parameters()
+        with self.solver.net.parameters_in_use():
+            grads = [_grad(parameter) for parameter in parameters]
+            whole = torch.cat([grad.reshape(-1) for grad in grads])  # one message for all
+            dist.all_reduce(whole)
+            whole /= self.count
+            means = torch.split(whole, [grad.numel() for grad in grads])
+            for grad, mean in zip(grads, means, strict=True):
+                grad.copy_(mean.view(grad.shape))
 
 
 def _grad(parameter: nn.Parameter) -> Tensor:

@@ -10,12 +10,13 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from moka.context import set_random_seed, solver_rank
-from moka.engine.scoring import outputs_of, score
-from moka.engine.training import TrainingStep
+from moka.engine.choose import evaluation_engine, training_engine
+from moka.engine.evaluate import evaluate, outputs_of
 from moka.errors import MokaError, SolverError
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
+from moka.parallel.share import share_of_data
 from moka.report.records import (
     BestSnapshotWritten,
     EarlyStop,
@@ -133,16 +134,16 @@ class Solver:
         self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
         for net in self.test_nets:
             share_weights(net, self.net, say_what_is_missing=False)
-            net.debug_info = self.config.debug_info
         if rank:
             self._seed(rank)
-        self._train = TrainingStep(
+        self.engine = training_engine(
             self.net,
             keep_blobs=keep_blobs,
             bfloat16=self.config.precision == SolverParameter.BF16,
-            replayable=True,
         )
-        self._tests = [TrainingStep(net, keep_blobs=keep_blobs) for net in self.test_nets]
+        self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
+        for engine in self.test_engines:
+            engine.layerwise.debug_info = self.config.debug_info
         self._params = [
             Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable
         ]
@@ -161,12 +162,13 @@ class Solver:
 
     def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
         log.info(wanted.said)
-        net = Net(build_graph(wanted.param, REGISTRY, file=wanted.file), device)
+        graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
+        net = Net(graph, device, share=share_of_data(graph.phase))
         load_weights(
             net,
             [file for weights in self.config.weights for file in weights.split(",")],
             announce=lambda file: log.info("Finetuning from %s", file),
-            say_what_is_missing=net.graph.phase == TRAIN,
+            say_what_is_missing=graph.phase == TRAIN,
         )
         return net
 
@@ -197,9 +199,9 @@ class Solver:
             self.snapshot()
         if not self.stop_requested:
             if self._due(config.display):
-                loss = float(self._train.forward())
+                loss = float(self.engine.forward())
                 if fact := broken(loss, ()):
-                    self.guard.refuse(fact, self._train.start, self.iteration, self.rate)
+                    self.guard.refuse(fact, self.engine.start, self.iteration, self.rate)
                 else:
                     self._announce(FinalLoss(self.iteration, self._progress.smoothed(loss)))
             if self.is_root and self._due(config.test_interval):
@@ -223,11 +225,11 @@ class Solver:
         """
         config = self.config
         end = self.iteration + iterations
-        self.net.take_written_parameters()
         self._lapse_start = time.perf_counter()
         self._lapse_iteration = self.iteration
         while self.iteration < end and not self.stop_requested:
-            self._clear_grads()
+            with self.net.parameters_in_use():
+                self._clear_grads()
             if self._tests_are_due():
                 self.test_all()
                 if self.stop_requested:
@@ -244,9 +246,9 @@ class Solver:
 
         The gradients are not cleared first, so that they can be computed by hand before.
         """
-        self._make_grads()
-        self.net.take_written_parameters()
-        self._update(self.rate)
+        with self.net.parameters_in_use():
+            self._make_grads()
+            self._update(self.rate)
         self.iteration += 1
 
     def _tests_are_due(self) -> bool:
@@ -266,7 +268,6 @@ class Solver:
         if self.keep_blobs:
             for p, update in zip(self._params, self._rule.updates(), strict=True):
                 p.grad.copy_(update)
-        self.net.renew_written_parameters()
         return clipped
 
     def _due(self, every: int) -> bool:
@@ -276,14 +277,15 @@ class Solver:
         config = self.config
         waited = self._waited_s()
         displayed = self._due(config.display)
-        self.net.debug_info = displayed and config.debug_info
+        self.engine.layerwise.debug_info = displayed and config.debug_info
         for call in self.on_start:
             call()
         losses: list[float] = []
         for _ in range(config.iter_size):
-            losses.append(float(self._train.forward_backward()))
+            with self.net.parameters_in_use():
+                losses.append(float(self.engine.forward_backward()))
             if fact := broken(losses[-1], [p.grad for p in self._params]):
-                self.guard.refuse(fact, self._train.start, self.iteration, self.rate)
+                self.guard.refuse(fact, self.engine.start, self.iteration, self.rate)
                 return
         self.guard.passed()
         smoothed = self._progress.smoothed(sum(losses) / config.iter_size)
@@ -292,7 +294,8 @@ class Solver:
         for call in self.on_gradients_ready:
             call()
         lr = self.rate
-        clipped = self._update(lr)
+        with self.net.parameters_in_use():
+            clipped = self._update(lr)
         self._announce_iteration(smoothed, lr, displayed, outputs, dropped, clipped, waited)
 
     def _announce_iteration(
@@ -387,7 +390,7 @@ class Solver:
         share_weights(net, self.net)
         averaged = self._progress.average if self.config.test_with_ema else None
         with averaged.in_place() if averaged else nullcontext():
-            result = score(self._tests[index], batches, lambda *_: self.stop_requested)
+            result = evaluate(self.test_engines[index], batches, lambda *_: self.stop_requested)
         if result is None:
             return ()
         means, loss = result

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-import caffe
-from moka.data.datum import Image, decode_image
-from moka.data.images import read_file, resize
+from moka.data.decode import Image, decode_image, resize
+from moka.data.images import read_file
 from moka.errors import DataError, NetError
+from moka.net import Net, build_net
+from moka.predict.labels import Prediction, best_labels, read_labels
+from moka.predict.score import class_count
+from moka.schema import caffe_pb2
 from moka.tools import preprocessing
-from moka.tools.classify import Prediction, best, read_labels
 from moka.tools.program import Program
-from moka.types import PathLike
+from moka.types import Array, Floats, PathLike, Shape
+from moka.weights import load_weights
 
 
 def read_image(file: PathLike, channels: int) -> Image:
-    """An image file as (channels, H, W) of its own depth; three channels are BGR.
+    """Read an image file as (channels, H, W), BGR if there are three, in the depth of the file.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
-        image = decode_image(read_file(file))
+        image = decode_image(read_file(file), os.fspath(file))
     except DataError as error:
         raise DataError(f"Unable to decode image {file}: {error.message}") from None
     if len(image) == channels:
@@ -38,19 +42,17 @@ def read_image(file: PathLike, channels: int) -> Image:
     return changed[None] if changed.ndim == 2 else changed.transpose(2, 0, 1)
 
 
-def prepare(image: Image, mean: NDArray[Any], size: Sequence[int]) -> NDArray[np.float32]:
-    """An image (C, H, W), resized to `size` (height, width), less the mean of each channel.
+def prepare(image: Image, mean: Array, size: Sequence[int]) -> Floats:
+    """Resize an image (C, H, W) to `size` (height, width) and subtract the mean of each channel.
 
     Args:
-        mean: an image (C, ., .), whose mean over all pixels is taken, or that, (C,).
+        mean: an image (C, H, W), whose mean over all pixels is taken, or a value for each channel.
     """
     channel_mean = mean.reshape(len(mean), -1).mean(1, np.float64).reshape(-1, 1, 1)
     return resize(image, size[0], size[1]).astype(np.float32) - channel_mean.astype(np.float32)
 
 
-def classification(
-    net: caffe.Net, mean: NDArray[Any], labels: Sequence[str], file: PathLike
-) -> Prediction:
+def classification(net: Net, mean: Array, labels: Sequence[str], file: PathLike) -> Prediction:
     """The five best classes of an image file with their scores, from one pass over all of it.
 
     Args:
@@ -67,21 +69,20 @@ def classification(
             f"Number of channels of mean file doesn't match input layer: {len(mean)} and"
             f" {channels}."
         )
-    blob = net.blobs[net.inputs[0]]
-    blob.reshape(1, channels, *size)
-    net.reshape()
-    blob.data[0] = prepare(read_image(file, channels), mean, size)
-    scores = net.forward()[net.outputs[0]].ravel()
-    return best(scores, labels)
+    image = prepare(read_image(file, channels), mean, size)
+    with torch.no_grad():
+        (scores,) = net(**{net.graph.inputs[0]: torch.from_numpy(image[None])}).values()
+    return best_labels(scores.cpu().numpy().ravel(), labels)
 
 
-def _input_shape(net: caffe.Net) -> tuple[int, ...]:
-    """Channels, height and width of a net's only input."""
-    if len(net.inputs) != 1:
-        raise NetError(f"Network should have exactly one input, it has {len(net.inputs)}.")
-    if len(net.outputs) != 1:
-        raise NetError(f"Network should have exactly one output, it has {len(net.outputs)}.")
-    shape = tuple(net.blobs[net.inputs[0]].data.shape)
+def _input_shape(net: Net) -> Shape:
+    """Channels, height and width of a net's only input. Raises NetError if there is none."""
+    inputs, outputs = net.graph.inputs, net.graph.outputs
+    if len(inputs) != 1:
+        raise NetError(f"Network should have exactly one input, it has {len(inputs)}.")
+    if len(outputs) != 1:
+        raise NetError(f"Network should have exactly one output, it has {len(outputs)}.")
+    shape = net.input_shapes[inputs[0]]
     if len(shape) != 4 or shape[1] not in (1, 3):
         raise NetError(f"Input layer should have 1 or 3 channels, its shape is {shape}.")
     return shape[1:]
@@ -101,12 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _classification(words: list[str], flags: dict[str, Any]) -> None:
     model, weights, mean_file, labels_file, image = words
-    with preprocessing.errors_of_pycaffe():
-        net = caffe.Net(model, caffe.TEST, weights=weights)
+    net = build_net(model, caffe_pb2.TEST)
+    load_weights(net, [weights])
     _input_shape(net)
     mean = preprocessing.read_mean(mean_file)
-    classes = int(np.prod(net.blobs[net.outputs[0]].data.shape[1:]))
-    labels = read_labels(labels_file, classes)
+    labels = read_labels(labels_file, class_count(net))
     print(f"---------- Prediction for {image} ----------", flush=True)
     for label, score in classification(net, mean, labels, image):
         print(f'{score:.4f} - "{label}"')

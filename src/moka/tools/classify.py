@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import caffe
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
 from moka.files import check_writable, write_atomically
+from moka.net import Net
+from moka.predict.classify import classify as classify_images
+from moka.predict.images import load_image
+from moka.predict.labels import best_labels, read_labels, short_label
+from moka.predict.prepare import Preparation
+from moka.predict.score import class_count, input_shape, score
 from moka.tools import preprocessing
 from moka.tools.program import Program
-from moka.types import Array, PathLike
-
-Prediction = list[tuple[str, float]]
-
-TOP = 5
+from moka.types import Array, Floats
 
 
 def read_images(source: str, *, ext: str = "jpg", color: bool = True) -> dict[str, Array]:
-    """Images (H, W, K) by name: of a file, of the files of a folder that end in `.ext`, or of a
-    .npy with an array (N, H, W, K); says what it loads.
+    """Images (H, W, K) by name; says what it loads.
+
+    Args:
+        source: an image file, a folder with files that end in `.ext`, or a .npy file with an array
+            (N, H, W, K).
 
     Raises:
         DataError: a file that holds no image or no such array, a folder without images.
-        OSError: what cannot be read.
+        OSError: a file that cannot be read.
     """
     path = Path(source).expanduser()
     if path.suffix == ".npy":
@@ -55,48 +58,21 @@ def read_images(source: str, *, ext: str = "jpg", color: bool = True) -> dict[st
     else:
         print(f"Loading file: {path}", flush=True)
         files = [path]
-    return {str(file): caffe.io.load_image(file, color) for file in files}
-
-
-def read_labels(file: PathLike, classes: int) -> list[str]:
-    """The names of classes, one a line.
-
-    Raises:
-        DataError: the file cannot be read, or has another number of lines than there are classes.
-    """
-    try:
-        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"Unable to open labels file: {error.strerror}.",
-            file=file,
-            advice="It has the name of a class on each line.",
-        ) from None
-    if len(lines) != classes:
-        raise DataError(
-            "Number of labels is different from the output layer dimension:"
-            f" {len(lines)} lines, {classes} classes.",
-            file=file,
-        )
-    return lines
-
-
-def short_label(line: str) -> str:
-    """The first name on a line of labels, without WordNet's number: "tabby" of "n02123045 tabby,
-    tabby cat"."""
-    return re.sub(r"^n\d{8}\s+", "", line.strip()).split(",")[0]
-
-
-def best(scores: Array, labels: Sequence[str], count: int = TOP) -> Prediction:
-    """The labels with the highest scores (classes,), highest first, each with its score."""
-    order = np.argsort(-scores, kind="stable")[:count]
-    return [(labels[i], float(scores[i])) for i in order]
+    return {str(file): load_image(file, color=color) for file in files}
 
 
 def classify(
-    classifier: caffe.Classifier, images: Iterable[Array], *, oversample: bool = True
-) -> NDArray[np.float32]:
+    net: Net,
+    preparation: Preparation,
+    images: Iterable[Array],
+    *,
+    image_size: Sequence[int],
+    average_crops: bool = True,
+) -> Floats:
     """The scores (N, classes) of images (H, W, K); says how many they are and how long it took.
+
+    Args:
+        preparation, image_size, average_crops: see `moka.predict.classify`.
 
     Raises:
         UsageError: images that the net cannot take.
@@ -104,8 +80,14 @@ def classify(
     inputs = list(images)
     print(f"Classifying {len(inputs)} inputs.", flush=True)
     start = time.time()
-    with preprocessing.errors_of_pycaffe():
-        scores = classifier.predict(inputs, oversample)
+    scores = classify_images(
+        inputs,
+        preparation.prepare,
+        partial(score, net),
+        input_shape=preparation.shape,
+        image_size=image_size,
+        average_crops=average_crops,
+    )
     print(f"Done in {time.time() - start:.2f} s.", flush=True)
     return scores
 
@@ -155,18 +137,24 @@ def _classify(words: list[str], flags: dict[str, Any]) -> None:
     gray = flags["force_grayscale"]
     if gray:
         flags = {**flags, "channel_swap": ""}
-    net = preprocessing.open_net(caffe.Classifier, flags, image_dims=size)
-    print(tuple(net.blobs[net.inputs[0]].data.shape), flush=True)
+    net, preparation = preprocessing.open_net(flags)
+    print(input_shape(net), flush=True)
     labels = None
     if flags["print_results"]:
-        classes = int(np.prod(net.blobs[net.outputs[0]].data.shape[1:]))
-        labels = [short_label(line) for line in read_labels(flags["labels_file"], classes)]
+        lines = read_labels(flags["labels_file"], class_count(net))
+        labels = [short_label(line) for line in lines]
     images = read_images(source, ext=flags["ext"], color=not gray)
-    scores = classify(net, images.values(), oversample=not flags["center_only"])
+    scores = classify(
+        net,
+        preparation,
+        images.values(),
+        image_size=size,
+        average_crops=not flags["center_only"],
+    )
     if labels:
         for name, row in zip(images, scores, strict=True):
             if len(images) > 1:
                 print(f"{name}:")
-            print([(label, f"{score:.5f}") for label, score in best(row.ravel(), labels)])
+            print([(label, f"{score:.5f}") for label, score in best_labels(row.ravel(), labels)])
     print(f"Saving results into {output}")
     write_atomically(file, lambda opened: np.save(opened, scores))

@@ -16,9 +16,17 @@ import numpy as np
 from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
-from moka.data.images import load_image, parse_line, read_file, read_lines, warn_of_odd_labels
+from moka.data.decode import Decode, Decoder, Image
+from moka.data.images import (
+    decode_file,
+    parse_line,
+    read_file,
+    read_image_lines,
+    warn_of_odd_labels,
+)
 from moka.data.store import make_store
 from moka.errors import DataError, UsageError
+from moka.files import local_path
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
 from moka.tools.program import Program
@@ -48,6 +56,11 @@ class Form:
     encoded: bool = False
     encode_type: str = ""
 
+    def decoder(self) -> Decoder:
+        """Reads images in this form, but for their encoding."""
+        is_resized = self.height > 0 and self.width > 0
+        return Decoder(color=self.color, size=(self.height, self.width) if is_resized else None)
+
 
 AS_IT_IS = Form()
 
@@ -60,8 +73,11 @@ class ImagesLeftOutError(DataError):
     """A database is complete, but for images that cannot be read."""
 
 
-def make_datum(path: str, label: int, form: Form) -> caffe_pb2.Datum:
+def make_datum(path: str, label: int, form: Form, decode: Decode | None = None) -> caffe_pb2.Datum:
     """The record of an image file.
+
+    Args:
+        decode: the form's `decoder`; None: a new one.
 
     The bytes of a file are stored as they are if it is to be encoded, of the wanted type already
     (by its name), and no size is asked for. A record of an encoded image holds no size.
@@ -72,9 +88,7 @@ def make_datum(path: str, label: int, form: Form) -> caffe_pb2.Datum:
     """
     try:
         data = read_file(path)
-        image = load_image(
-            data, path, color=form.color, height=max(form.height, 0), width=max(form.width, 0)
-        )
+        image = decode_file(data, path, decode or form.decoder())
     except DataError as error:
         raise UnreadableImageError(error.message) from None
     if not form.encoded and not form.encode_type:
@@ -90,7 +104,7 @@ def _is_type(extension: str, wanted: str) -> bool:
     return extension == wanted or (extension == "jpeg" and wanted == "jpg")
 
 
-def _encode(image: datum.Image, wanted: str, path: str) -> bytes:
+def _encode(image: Image, wanted: str, path: str) -> bytes:
     try:
         done, data = cv2.imencode(f".{wanted}", image.transpose(1, 2, 0))
     except cv2.error:
@@ -126,7 +140,7 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     Raises:
         DataError: missing, empty, a label beyond 32 bits, other than `label_count` labels.
     """
-    lines = read_lines(source)
+    lines = read_image_lines(source)
     parsed = []
     for number, line in enumerate(lines, 1):
         try:
@@ -201,7 +215,7 @@ def convert_imageset(
     """
     lines = read_labelled(list_file, label_count)
     folder = os.path.dirname(root_folder)
-    if folder and not os.path.isdir(folder):
+    if folder and not os.path.isdir(local_path(folder)):
         raise DataError(f"there is no folder {folder} with the images of the list.", file=list_file)
     if shuffle:
         log.info("Shuffling data")
@@ -212,11 +226,13 @@ def convert_imageset(
     if form.encode_type and not form.encoded:
         log.info("encode_type specified, assuming encoded=true.")
 
+    decode = form.decoder()
+
     def make(line: Line) -> caffe_pb2.Datum | UnreadableImageError | None:
         if not line.path.strip():
             return None
         try:
-            record = make_datum(root_folder + line.path, line.label, form)
+            record = make_datum(root_folder + line.path, line.label, form, decode)
         except UnreadableImageError as error:
             error.message = f"line {line.number}: {error.message}"
             return error.at(file=list_file)

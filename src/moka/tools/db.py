@@ -14,6 +14,7 @@ import cv2
 from moka.cli.flags import Flag
 from moka.data import datum
 from moka.data.ahead import map_ahead
+from moka.data.decode import Decode, Decoder, Image
 from moka.data.records import Record
 from moka.data.store import Store, known_count, open_store
 from moka.draw.contact_sheet import contact_sheet
@@ -55,15 +56,17 @@ class Survey:
 def survey(store: Store) -> Survey:
     """Read a database through."""
     found = Survey(store.backend, _disk_bytes(store.path))
+    decode = Decoder()
     with progress("records", known_count(store)) as show:
-        for _, value in store.read():
+        for key, value in store.read():
             found.entries += 1
             show(found.entries)
             try:
                 record = datum.parse(value)
                 kind = kind_of(record)
                 if kind != "encoded" or found.kinds[kind] < SAMPLE:
-                    found.shapes[datum.decode(record).shape] += 1
+                    image = datum.decode(record, decode_encoded=decode, name=_name(key))
+                    found.shapes[image.shape] += 1
             except MokaError:
                 found.kinds["broken"] += 1
                 continue
@@ -81,17 +84,19 @@ def kind_of(record: caffe_pb2.Datum) -> str:
 
 def broken_records(store: Store) -> Iterator[tuple[str, str]]:
     """Key and fault of each record that a data layer could not read, decoding all of them."""
+    decode = Decoder()
+    faults = map_ahead(lambda record: _fault(record, decode), store.read(), ahead=64)
     with progress("records", known_count(store)) as show:
-        for done, (key, fault) in enumerate(map_ahead(_fault, store.read(), ahead=64), 1):
+        for done, (key, fault) in enumerate(faults, 1):
             show(done)
             if fault:
                 yield key, fault
 
 
-def _fault(record: Record) -> tuple[str, str]:
+def _fault(record: Record, decode: Decode) -> tuple[str, str]:
     key, value = record
     try:
-        datum.decode(datum.parse(value))
+        datum.decode(datum.parse(value), decode_encoded=decode, name=_name(key))
     except MokaError as error:
         return _text(key), str(error)
     return _text(key), ""
@@ -106,6 +111,11 @@ def _disk_bytes(path: PathLike) -> int:
 
 def _text(key: bytes) -> str:
     return key.decode(errors="replace")
+
+
+def _name(key: bytes) -> str:
+    """What to call a record in a warning."""
+    return f'record "{_text(key)}"'
 
 
 # --- the command --------------------------------------------------------------------------
@@ -163,7 +173,7 @@ def head(database: str, flags: dict[str, Any]) -> None:
     for key, value in islice(open_store(database).read(), flags["n"]):
         try:
             record = datum.parse(value)
-            image = datum.decode(record)
+            image = datum.decode(record, name=_name(key))
         except MokaError as error:
             print(f"{_text(key):<30} {error}")
             broken += 1
@@ -185,7 +195,7 @@ def _label(record: caffe_pb2.Datum) -> str:
     return str(record.label) if record.HasField("label") else "no label"
 
 
-def _draw(file: str, images: Sequence[datum.Image], captions: Sequence[str]) -> None:
+def _draw(file: str, images: Sequence[Image], captions: Sequence[str]) -> None:
     try:
         _, data = cv2.imencode(os.path.splitext(file)[1], contact_sheet(images, captions))
     except cv2.error:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import caffe
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
-from moka.files import check_writable
+from moka.files import check_writable, read_text_file
+from moka.net import Net
+from moka.predict.crops import check_context, crop_with_context, cut_window
+from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_search
+from moka.predict.prepare import Preparation
+from moka.predict.score import score
 from moka.tools import preprocessing
 from moka.tools.program import Program
 from moka.tools.window_table import WindowTable, read_table, write_table
@@ -20,13 +25,13 @@ SUFFIXES = (".csv", ".h5", ".hdf5")
 
 
 def read_names(source: PathLike) -> list[str]:
-    """The names of images in a text file, one a line.
+    """The names of images in a text file, one on each line.
 
     Raises:
-        DataError: it cannot be read, or names none.
+        DataError: the file cannot be read, or names no image.
     """
     try:
-        lines = Path(source).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = read_text_file(source).splitlines()
     except OSError as error:
         raise DataError(f"{error.strerror}.", file=source) from None
     names = [line.strip() for line in lines if line.strip()]
@@ -36,14 +41,21 @@ def read_names(source: PathLike) -> list[str]:
 
 
 def detect(
-    detector: caffe.Detector, source: PathLike, *, selective_search: bool = False
+    net: Net,
+    preparation: Preparation,
+    source: PathLike,
+    *,
+    context_pad: int = 0,
+    search: bool = False,
 ) -> WindowTable:
     """Run a net over windows of images.
 
     Args:
+        preparation: makes what the net takes of a crop.
         source: a table of windows (.csv or .h5, see `window_table`), or a text file with a name of
             an image on each line.
-        selective_search: find windows in the images, instead of taking those in the table.
+        context_pad: how many pixels of its surroundings a crop shows at each side of a window.
+        search: find windows by selective search, instead of taking those in the table.
 
     Returns:
         The windows with the net's output for each.
@@ -57,18 +69,33 @@ def detect(
     if suffix not in (".txt", *SUFFIXES):
         raise UsageError(f"Unknown input file type: '{source}' does not end in .txt, .csv or .h5.")
     table = read_table(source) if suffix != ".txt" else None
-    with preprocessing.errors_of_pycaffe():
-        if selective_search:
-            names = list(dict.fromkeys(table.filenames)) if table else read_names(source)
-            found = detector.detect_selective_search(names)
-        elif table is None:
-            raise UsageError(
-                f"{source} names images alone, but --crop_mode list needs windows.",
-                advice="Give a .csv with the columns filename, ymin, xmin, ymax, xmax.",
-            )
-        else:
-            found = detector.detect_windows(table.by_image())
-    return WindowTable.of(found)
+    windows: ImageWindows
+    if search:
+        names = list(dict.fromkeys(table.filenames)) if table else read_names(source)
+        windows = selective_search(names)
+    elif table is None:
+        raise UsageError(
+            f"{source} names images alone, but --crop_mode list needs windows.",
+            advice="Give a .csv with the columns filename, ymin, xmin, ymax, xmax.",
+        )
+    else:
+        windows = table.by_image()
+    crop = window_crop(preparation, context_pad)
+    return WindowTable.of(detect_windows(windows, crop, preparation.prepare, partial(score, net)))
+
+
+def window_crop(preparation: Preparation, context_pad: int) -> Crop:
+    """How a window is cut out of its image. Raises UsageError if the context is too large."""
+    channels, height, width = preparation.shape
+    check_context(context_pad, (height, width))
+    if not context_pad:
+        return cut_window
+    return partial(
+        crop_with_context,
+        context_pad=context_pad,
+        shape=(height, width, channels),
+        fill=preparation.mean_image(),
+    )
 
 
 PROGRAM = Program(
@@ -107,10 +134,12 @@ def _detect(words: list[str], flags: dict[str, Any]) -> None:
         raise UsageError(f"the output file ends in .csv or .h5, found '{output}'.")
     check_writable(output)
     search = (flags["crop_mode"] or ("list", "selective_search")[source.endswith(".txt")]) != "list"
-    net = preprocessing.open_net(caffe.Detector, flags, context_pad=flags["context_pad"])
+    net, preparation = preprocessing.open_net(flags)
+    context_pad = flags["context_pad"]
+    check_context(context_pad, preparation.shape[1:])
     print("Loading input...", flush=True)
     start = time.time()
-    found = detect(net, source, selective_search=search)
+    found = detect(net, preparation, source, context_pad=context_pad, search=search)
     print(f"Processed {len(found.filenames)} windows in {time.time() - start:.3f} s.", flush=True)
     start = time.time()
     write_table(output, found)

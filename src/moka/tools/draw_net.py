@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from moka.cli.flags import Flag
-from moka.draw.net_drawing import net_drawing
-from moka.draw.net_picture import draw
-from moka.errors import MokaError, UsageError
+from moka.draw import net_picture
+from moka.errors import NetError, UsageError
 from moka.files import write_atomically
 from moka.schema import caffe_pb2, read_text
 from moka.tools.program import Program
@@ -22,12 +21,15 @@ def draw_net(
     net_file: PathLike,
     picture: PathLike,
     *,
-    rankdir: str = "LR",
-    phase: int | None = None,
+    rankdir: str | None = None,
+    phase: caffe_pb2.Phase | None = None,
     display_lrm: bool = False,
 ) -> None:
-    """Draw the net of a prototxt into a file, whose suffix says in what form: .png, .svg, .pdf, or
-    .dot for Graphviz's language. `moka.draw.net_drawing` describes the other arguments.
+    """Draw the net of a prototxt into a file.
+
+    Args:
+        picture: its suffix chooses the form: .png, .svg, .pdf, or .dot for Graphviz's language.
+        rankdir, phase, display_lrm: see `moka.draw.net_picture.draw_net`.
 
     Raises:
         MokaError: the prototxt cannot be read, an unknown form or rankdir, no matplotlib.
@@ -35,10 +37,10 @@ def draw_net(
     """
     net = read_text(net_file, caffe_pb2.NetParameter)
     try:
-        drawing = net_drawing(net, rankdir, phase=phase, display_lrm=display_lrm)
-    except MokaError as error:
+        form = Path(picture).suffix.removeprefix(".")
+        content = net_picture.draw_net(net, form, rankdir, phase=phase, display_lrm=display_lrm)
+    except NetError as error:
         raise error.at(file=net_file) from None
-    content = draw(drawing, Path(picture).suffix.removeprefix("."))
     write_atomically(picture, lambda file: file.write(content))
 
 
@@ -49,9 +51,10 @@ PROGRAM = Program(
     (
         Flag(
             "rankdir",
-            "LR",
+            "",
             "One of TB (top-bottom, i.e., vertical), RL (right-left, i.e., horizontal), or another"
-            " valid dot option; see http://www.graphviz.org/doc/info/attrs.html#k:rankdir",
+            " valid dot option; see http://www.graphviz.org/doc/info/attrs.html#k:rankdir. By"
+            " default LR, and TB for a net of many layers.",
         ),
         Flag(
             "phase",
@@ -77,7 +80,7 @@ def _draw_net(words: list[str], flags: dict[str, Any]) -> None:
     draw_net(
         net_file,
         picture,
-        rankdir=flags["rankdir"],
+        rankdir=flags["rankdir"] or None,
         phase=PHASES[flags["phase"]],
         display_lrm=flags["display_lrm"],
     )

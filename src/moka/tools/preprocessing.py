@@ -1,22 +1,23 @@
-"""What `classify` and `detect` share: their net, and how images are prepared for it."""
+"""What `classify` and `detect` share: flags, the net, and how images are prepared for it."""
 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moka.cli import device
 from moka.cli.flags import Flag
 from moka.errors import DataError, UsageError
+from moka.net import Net, build_net
+from moka.predict.prepare import Preparation, image_preparation
+from moka.predict.score import input_shape
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
-from moka.types import PathLike
+from moka.types import Array, PathLike
+from moka.weights import load_weights
 
 MODEL = "models/bvlc_reference_caffenet"
 MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules
@@ -42,35 +43,31 @@ FLAGS = (
         "Order to permute input channels. The default converts RGB -> BGR; '' for none.",
     ),
 )
-N = TypeVar("N")
 
 
-def open_net(make: Callable[..., N], flags: dict[str, Any], **more: Any) -> N:
-    """A `caffe.Classifier` or `caffe.Detector` of the values of `FLAGS`; says where it runs.
-
-    Args:
-        more: further arguments of it.
+def open_net(flags: dict[str, Any]) -> tuple[Net, Preparation]:
+    """The net that the values of `FLAGS` name, and how images are prepared for it; says where the
+    net runs.
 
     Raises:
         MokaError: a file that cannot be read, or a flag that does not fit the net.
     """
     swap = flags["channel_swap"]
     print("GPU mode" if flags["gpu"] else "CPU mode", flush=True)
-    device.use("0" if flags["gpu"] else "")
-    with errors_of_pycaffe():
-        return make(
-            flags["model_def"],
-            flags["pretrained_model"],
-            mean=read_mean(flags["mean_file"]) if flags["mean_file"] else None,
-            input_scale=flags["input_scale"],
-            raw_scale=flags["raw_scale"],
-            channel_swap=integers(swap, "channel_swap") if swap else None,
-            **more,
-        )
+    where = device.use("0" if flags["gpu"] else "")
+    net = build_net(flags["model_def"], caffe_pb2.TEST, device=where)
+    load_weights(net, [flags["pretrained_model"]])
+    return net, image_preparation(
+        input_shape(net)[1:],
+        mean=read_mean(flags["mean_file"]) if flags["mean_file"] else None,
+        input_scale=flags["input_scale"],
+        raw_scale=flags["raw_scale"],
+        channel_swap=integers(swap, "channel_swap") if swap else None,
+    )
 
 
 def integers(text: str, name: str) -> list[int]:
-    """The numbers of a flag like 256,256. Raises UsageError if they are none."""
+    """The numbers of a flag such as 256,256. Raises UsageError if it holds anything else."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -79,12 +76,12 @@ def integers(text: str, name: str) -> list[int]:
         ) from None
 
 
-def read_mean(file: PathLike) -> NDArray[Any]:
-    """A mean, (C, H, W) or (C,), from an array's file (.npy) or a BlobProto's.
+def read_mean(file: PathLike) -> Array:
+    """A mean, (C, H, W) or (C,), from a file with an array (.npy) or a BlobProto.
 
     Raises:
         DataError: the file is missing, or holds something else.
-        SchemaError: a BlobProto that cannot be read.
+        SchemaError: the BlobProto cannot be read.
     """
     path = _mean_of_imagenet() if str(file) == MEAN else Path(file)
     if path.suffix == ".npy":
@@ -99,6 +96,7 @@ def read_mean(file: PathLike) -> NDArray[Any]:
 
 
 def _mean_of_imagenet() -> Path:
+    """The file of ImageNet's mean image. Raises DataError if it is not there."""
     beside = Path(str(importlib.resources.files("caffe"))).parent / MEAN
     for path in (beside, Path(FETCHED_MEAN)):
         if path.exists():
@@ -110,8 +108,8 @@ def _mean_of_imagenet() -> Path:
     )
 
 
-def read_array(file: PathLike) -> NDArray[Any]:
-    """The array of a .npy file. Raises DataError if there is none."""
+def read_array(file: PathLike) -> Array:
+    """The array in a .npy file. Raises DataError if the file is missing or holds none."""
     try:
         return np.load(file)
     except OSError as error:
@@ -119,14 +117,3 @@ def read_array(file: PathLike) -> NDArray[Any]:
     except (ValueError, EOFError):
         raise DataError("it holds no array of numbers (numpy.save makes such files).",
                         file=file) from None  # fmt: skip
-
-
-@contextmanager
-def errors_of_pycaffe() -> Iterator[None]:
-    """What pycaffe raises for a user's mistake, as a UsageError."""
-    try:
-        yield
-    except Exception as error:
-        if type(error) in (Exception, RuntimeError, ValueError):
-            raise UsageError(str(error)) from None
-        raise

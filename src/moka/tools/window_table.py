@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.errors import DataError
-from moka.files import write_atomically
+from moka.files import read_text_file, write_atomically
 from moka.hdf5 import import_h5py, write_hdf5
+from moka.predict.detect import Detection
 from moka.types import PathLike
 
 COORDINATES = ("ymin", "xmin", "ymax", "xmax")
@@ -39,12 +40,12 @@ class WindowTable(NamedTuple):
     predictions: NDArray[np.float32]
 
     @classmethod
-    def of(cls, detections: Sequence[dict[str, Any]]) -> Self:
-        """The table of what `caffe.Detector` found."""
+    def of(cls, detections: Sequence[Detection]) -> Self:
+        """The table of a net's outputs for windows, with the outputs as predictions."""
         n = len(detections)
-        windows = np.array([d["window"] for d in detections], np.int64).reshape(n, 4)
-        scores = np.array([np.ravel(d["prediction"]) for d in detections], np.float32)
-        return cls([d["filename"] for d in detections], windows, scores.reshape(n, -1 if n else 0))
+        windows = np.array([d.window for d in detections], np.int64).reshape(n, 4)
+        scores = np.array([np.ravel(d.prediction) for d in detections], np.float32)
+        return cls([d.filename for d in detections], windows, scores.reshape(n, -1 if n else 0))
 
     def by_image(self) -> Iterable[tuple[str, NDArray[np.int64]]]:
         """Each image with its windows, in the order in which images come first."""
@@ -83,10 +84,9 @@ def read_table(file: PathLike) -> WindowTable:
 
 
 def _read_csv(file: PathLike) -> dict[str, Sequence[Any]]:
-    with open(file, newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened, skipinitialspace=True)
-        rows = list(reader)
-        return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+    reader = csv.DictReader(io.StringIO(read_text_file(file), newline=""), skipinitialspace=True)
+    rows = list(reader)
+    return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
 
 
 def _read_hdf5(file: PathLike) -> dict[str, Sequence[Any]]:

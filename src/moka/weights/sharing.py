@@ -50,7 +50,7 @@ def share_weights(
                 asked = net.layers[i].weights[k].requires_grad
                 weight = twins.setdefault(id(weight), nn.Parameter(weight.data, asked))
             net.layers[i].share_weight(k, weight)
-        net.renew_layer_blobs(i)
+        net.show_new_parameters(i)
 
 
 def _phase(net: Net) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from moka.engine.pass_start import PassStart
-from moka.engine.trace import Look, first_fault
+from moka.engine.trace import ArraySummary, first_fault
 from moka.errors import MokaError, SolverError
 from moka.layers.source import Source
 from moka.net import Net
@@ -148,10 +148,10 @@ def batch_names(net: Net) -> dict[int, list[str]]:
     return found
 
 
-def _batch_text(layer: str, records: list[str], fault: Look | None) -> str:
+def _batch_text(layer: str, records: list[str], fault: ArraySummary | None) -> str:
     span = dict.fromkeys((f'"{records[0]}"', f'"{records[-1]}"'))
     text = f'The batch of layer "{layer}" is {" to ".join(span)}'
-    if fault and fault.first and fault.shape[0] == len(records) and not fault.of_parameter:
+    if fault and fault.first and fault.shape[0] == len(records) and not fault.is_of_parameter:
         text += f', that value of "{records[fault.first[0]]}"'
     return f"{text}."
 

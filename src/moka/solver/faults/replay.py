@@ -26,12 +26,11 @@ import torch
 from moka.engine.pass_start import PassStart, pass_start
 from moka.errors import SolverError
 from moka.files import write_atomically
-from moka.graph import build_graph
+from moka.graph import Graph, build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
-from moka.schema import caffe_pb2
 from moka.solver.config import NetToBuild
-from moka.types import Array, PathLike
+from moka.types import Array, PathLike, Shape
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,14 @@ def write_replay(
     arrays: dict[str, Any] = {"iteration": iteration, "rate": rate}
     arrays |= {f"batch/{name}": tensor.cpu().numpy() for name, tensor in start.inputs.items()}
     arrays |= {f"random/{name}": state.numpy() for name, state in start.random.items()}
-    arrays |= {f"records/{_key(net, i)}": np.array(names, str) for i, names in records.items()}
+    for i, names in records.items():
+        arrays[f"records/{_key(net.graph, i)}"] = np.array(names, str)
     for blob in net.learnable:
         i, k = blob.owner
-        arrays[f"param/{_key(net, i)}/{k}"] = net.parameter_of(blob).detach().cpu().numpy()
+        arrays[f"param/{_key(net.graph, i)}/{k}"] = net.parameter_of(blob).detach().cpu().numpy()
     for i, state in start.handed_on.items():
         for k, tensor in enumerate(state):
-            arrays[f"state/{_key(net, i)}/{k}"] = tensor.detach().cpu().numpy()
+            arrays[f"state/{_key(net.graph, i)}/{k}"] = tensor.detach().cpu().numpy()
     write_atomically(file, lambda target: np.savez(target, **arrays))
 
 
@@ -120,13 +120,14 @@ def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tup
         SolverError: the iteration is of another net.
     """
     batch = replay.under("batch")
-    net = Net(build_graph(_without_data(wanted.param, batch), REGISTRY, file=wanted.file), device)
+    stored = replay.under("param")
+    graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
+    net = Net(graph, device, given_shapes=_shapes_of_data(graph, batch, stored))
     tops = {t for node in net.graph.nodes if not node.bottoms for t in node.tops}
     parameters = {
-        f"{_key(net, blob.owner[0])}/{blob.owner[1]}": net.parameter_of(blob)
+        f"{_key(net.graph, blob.owner[0])}/{blob.owner[1]}": net.parameter_of(blob)
         for blob in net.learnable
     }
-    stored = replay.under("param")
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     if shapes != {name: array.shape for name, array in stored.items()} or tops != set(batch):
         raise SolverError(
@@ -137,7 +138,7 @@ def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tup
         parameter.data.copy_(torch.from_numpy(stored[name]))
     states = Replay(0, 0, replay.under("state"))
     for i, layer in enumerate(net.layers):
-        if found := states.under(_key(net, i)):
+        if found := states.under(_key(net.graph, i)):
             tensors = [torch.from_numpy(found[str(k)]).to(device) for k in range(len(found))]
             layer.load_run_state(tensors)
     inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
@@ -145,26 +146,24 @@ def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tup
     return net, replace(pass_start(net, inputs), random=random)
 
 
-def _without_data(
-    param: caffe_pb2.NetParameter, batch: Mapping[str, Array]
-) -> caffe_pb2.NetParameter:
-    """The net with an Input layer in the place of each that made the batch, so that the data need
-    not be there."""
-    made = caffe_pb2.NetParameter()
-    made.CopyFrom(param)
-    for layer in made.layer:
-        entry = REGISTRY.get(layer.type)
-        learned = entry is not None and entry.source == "parameters"
-        makes_data = not layer.bottom and layer.top and not learned
-        if makes_data and all(top in batch for top in layer.top):
-            given = caffe_pb2.LayerParameter(name=layer.name, type="Input", top=layer.top)
-            given.include.extend(layer.include)
-            given.exclude.extend(layer.exclude)
-            for top in layer.top:
-                given.input_param.shape.add(dim=batch[top].shape)
-            layer.CopyFrom(given)
-    return made
+def _shapes_of_data(
+    graph: Graph, batch: Mapping[str, Array], parameters: Mapping[str, Array]
+) -> dict[str, Shape]:
+    """Shapes of the tops of all layers that only made data, so that their files need not be
+    there; a layer without bottoms may have parameters too.
+
+    Args:
+        batch, parameters: the file's arrays of these kinds.
+    """
+    with_parameters = {name.rpartition("/")[0] for name in parameters}
+    return {
+        top: batch[top].shape
+        for i, node in enumerate(graph.nodes)
+        if not node.bottoms and _key(graph, i) not in with_parameters
+        for top in node.tops
+        if top in batch
+    }
 
 
-def _key(net: Net, index: int) -> str:
-    return f"{index}/{net.graph.nodes[index].name}"
+def _key(graph: Graph, index: int) -> str:
+    return f"{index}/{graph.nodes[index].name}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from moka.context import random_states, set_random_states
-from moka.data.batches import CursorState
+from moka.data.place import CursorState
 from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.net import Net

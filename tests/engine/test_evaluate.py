@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moka.engine.scoring import outputs_of, score
-from moka.engine.training import TrainingStep
+from moka.engine.autograd import Autograd
+from moka.engine.evaluate import evaluate, outputs_of
 from moka.report.records import Output
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ layer {
 
 def test_every_number_of_every_output(make_net: NetMaker) -> None:
     net = make_net(TWO_NUMBERS)
-    TrainingStep(net).forward()
+    Autograd(net).forward()
     assert outputs_of(net) == (Output("l", 5, 2), Output("v", 3, 0), Output("v", 3, 0))
 
 
 def test_means_over_batches(make_net: NetMaker) -> None:
     seen: list[int] = []
-    scored = score(TrainingStep(make_net(TWO_NUMBERS)), 3, lambda i, _: seen.append(i))
+    scored = evaluate(Autograd(make_net(TWO_NUMBERS)), 3, lambda i, _: seen.append(i))
     assert scored == ((Output("l", 5, 2), Output("v", 3, 0), Output("v", 3, 0)), 10)
     assert seen == [0, 1, 2]
 
 
 def test_giving_up(make_net: NetMaker) -> None:
-    assert score(TrainingStep(make_net(TWO_NUMBERS)), 3, lambda i, _: i == 1) is None
+    assert evaluate(Autograd(make_net(TWO_NUMBERS)), 3, lambda i, _: i == 1) is None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from moka.engine.autograd import Autograd
 from moka.engine.layerwise import Layerwise
-from moka.engine.training import TrainingStep
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -223,10 +223,10 @@ def test_engines_agree(make_net: NetMaker, device: torch.device, text: str, forc
         torch.manual_seed(3)
         nets.append(make_net(text, caffe_pb2.TRAIN))
         fill_inputs(nets[-1])
-    layerwise, step = Layerwise(nets[0]), TrainingStep(nets[1], keep_blobs=True)
+    layerwise, step = Layerwise(nets[0]), Autograd(nets[1], keep_blobs=True)
     for _ in range(2):  # a second round adds to the diffs of the first
         torch.manual_seed(4)  # of dropout
-        loss = layerwise.forward()
+        loss = float(layerwise.forward())
         layerwise.backward()
         torch.manual_seed(4)
         # Single precision; only the order of sums differs.
@@ -246,7 +246,7 @@ def test_engines_agree(make_net: NetMaker, device: torch.device, text: str, forc
 def test_forward_alone_makes_no_gradients(make_net: NetMaker) -> None:
     net = make_net(NETS["shared weights"], caffe_pb2.TRAIN)
     fill_inputs(net)
-    step = TrainingStep(net)
+    step = Autograd(net)
     loss = step.forward()
     assert all(p.grad is None for p in net.parameters())
     assert step.forward_backward().item() == loss.item()
@@ -255,17 +255,17 @@ def test_forward_alone_makes_no_gradients(make_net: NetMaker) -> None:
 def test_only_outputs_are_kept_unless_asked(make_net: NetMaker) -> None:
     net = make_net(NETS["two weighted losses"], caffe_pb2.TRAIN)
     fill_inputs(net)
-    TrainingStep(net).forward_backward()
+    Autograd(net).forward_backward()
     assert net.blobs["l1"].data_memory.state.name == "HEAD_AT_CPU"
     assert net.blobs["x"].data_memory.state.name == "UNINITIALIZED"
-    TrainingStep(net, keep_blobs=True).forward_backward()
+    Autograd(net, keep_blobs=True).forward_backward()
     assert net.blobs["x"].data.any()
 
 
 def test_arrays_handed_out_follow_the_training(make_net: NetMaker) -> None:
     net = make_net(NETS["shared weights"], caffe_pb2.TRAIN)
     fill_inputs(net)
-    step = TrainingStep(net, keep_blobs=True)
+    step = Autograd(net, keep_blobs=True)
     x, loss = net.blobs["x"].data, net.blobs["loss"].data
     first = float(step.forward_backward())
     assert float(loss) == first
@@ -294,7 +294,7 @@ def test_a_shared_weight_takes_no_gradient_from_a_user_with_rate_0(make_net: Net
             run.forward()
             run.backward()
         else:
-            TrainingStep(net).forward_backward()
+            Autograd(net).forward_backward()
         diffs.append(net.layer_blobs(2)[0].diff.copy())
     assert np.abs(diffs[0]).max() > 0
     np.testing.assert_allclose(diffs[1], diffs[0], rtol=1e-6)
@@ -316,7 +316,7 @@ def test_a_kernel_shared_as_another_shape(make_net: NetMaker) -> None:
     values = np.arange(18, dtype=np.float32) / 18
     net.blobs["x"].data[...] = values.reshape(1, 2, 3, 3)
     net.blobs["v"].data[...] = values
-    assert float(TrainingStep(net).forward_backward()) == pytest.approx(0, abs=1e-6)
+    assert float(Autograd(net).forward_backward()) == pytest.approx(0, abs=1e-6)
 
 
 MIXED = (
@@ -342,7 +342,7 @@ def test_mixed_precision_is_near_single_precision(make_net: NetMaker, device: to
         rng = np.random.default_rng(3)
         net.blobs["data"].data[...] = rng.standard_normal((2, 3, 8, 8))
         net.blobs["label"].data[...] = [0, 2]
-        step = TrainingStep(net, keep_blobs=True, bfloat16=bfloat16)
+        step = Autograd(net, keep_blobs=True, bfloat16=bfloat16)
         value = float(step.forward_backward())
         grads = [p.grad for p in net.parameters() if p.grad is not None]
         assert {p.dtype for p in net.parameters()} == {torch.float32}
@@ -393,7 +393,7 @@ def test_constants_are_filled_once_and_then_the_users(make_net: NetMaker) -> Non
         ' shape { dim: 3 } data_filler { value: 3 } data_filler { type: "gaussian" } } }'
         'layer { name: "sum" type: "Reduction" bottom: "x" top: "sum" loss_weight: 1 }'
     )
-    step = TrainingStep(net)
+    step = Autograd(net)
     assert step.forward().item() == 9
     net.blobs["x"].data[...] = 5
     assert step.forward().item() == 15

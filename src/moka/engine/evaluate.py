@@ -1,10 +1,10 @@
-"""What comes out of a net: its outputs as numbers, one by one, and their means over batches."""
+"""A net's outputs as numbers, one by one, and their means over batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from moka.engine.training import TrainingStep
+from moka.engine.contract import Engine
 from moka.net import Net
 from moka.report.records import Output
 
@@ -19,14 +19,16 @@ def outputs_of(net: Net) -> tuple[Output, ...]:
     )
 
 
-def score(
-    step: TrainingStep,
+def evaluate(
+    engine: Engine,
     batches: int,
     on_batch: Callable[[int, tuple[Output, ...]], bool | None] = lambda *_: None,
 ) -> tuple[tuple[Output, ...], float] | None:
     """Means of every output and of the loss over some batches.
 
     Args:
+        engine: runs the net.
+        batches: how many passes.
         on_batch: called after each batch with its number and outputs; True gives up.
 
     Returns:
@@ -36,8 +38,8 @@ def score(
     loss = 0.0
     outputs: tuple[Output, ...] = ()
     for i in range(batches):
-        loss += float(step.forward())
-        outputs = outputs_of(step.net)
+        loss += float(engine.forward())
+        outputs = outputs_of(engine.net)
         sums = [s + o.value for s, o in zip(sums or [0.0] * len(outputs), outputs, strict=True)]
         if on_batch(i, outputs):
             return None

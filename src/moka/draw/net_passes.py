@@ -1,0 +1,131 @@
+"""Passes over a net's drawing that make a large net readable; each returns another drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from moka.draw.layered import ranks, without_cycles
+from moka.draw.net_drawing import VERTICAL, Drawing, Edge, Node
+from moka.draw.net_shapes import UNKNOWN
+
+COPY = "\0copy"  # ends the key of a blob that is drawn once more
+
+
+def fold_in_place(drawing: Drawing) -> Drawing:
+    """Write the layers that change a blob in place into the blob's own node."""
+    folded: dict[str, list[str]] = {}
+    for node in drawing.nodes.values():
+        if node.in_place:
+            folded.setdefault(node.in_place, []).append(" ".join(node.lines))
+    nodes = {
+        key: replace(node, in_place_lines=tuple(folded.get(key, ())))
+        for key, node in drawing.nodes.items()
+        if not node.in_place
+    }
+    edges = tuple(e for e in drawing.edges if e.source in nodes and e.target in nodes)
+    return replace(drawing, nodes=nodes, edges=edges)
+
+
+def add_shapes(drawing: Drawing, shapes: Mapping[str, Sequence[str]]) -> Drawing:
+    """Write shapes, as 64x3x224x224, into the nodes of blobs, given by name."""
+
+    def with_shape(key: str, node: Node) -> Node:
+        shape = shapes.get(key.removesuffix("_blob")) if node.is_blob else None
+        if not shape or set(shape) == {UNKNOWN}:
+            return node
+        text = "x".join(shape)
+        if drawing.rankdir in VERTICAL:
+            return replace(node, lines=(f"{node.lines[0]} {text}",))
+        return replace(node, lines=(*node.lines, text))
+
+    return replace(drawing, nodes={k: with_shape(k, node) for k, node in drawing.nodes.items()})
+
+
+def join_parallel(drawing: Drawing) -> Drawing:
+    """Join edges between the same two nodes and their labels; layers of two phases have such."""
+    labels: dict[tuple[str, str], dict[str, None]] = {}
+    for edge in drawing.edges:
+        known = labels.setdefault((edge.source, edge.target), {})
+        known |= {edge.label: None} if edge.label else {}
+    edges = tuple(Edge(*ends, ", ".join(texts)) for ends, texts in labels.items())
+    return replace(drawing, edges=edges)
+
+
+def layer_count(drawing: Drawing) -> int:
+    """How many layers a drawing shows, folded ones too."""
+    return sum(len(n.in_place_lines) if n.is_blob else 1 for n in drawing.nodes.values())
+
+
+def cut(drawing: Drawing, count: int) -> list[Drawing]:
+    """Cut a drawing into at most `count` parts of about equal length, in the order of the net.
+
+    A part that uses a blob of another one has a copy of it. The cuts lie where few blobs are in
+    use on both sides.
+    """
+    layers = [key for key, node in drawing.nodes.items() if not node.is_blob]
+    starts = _cuts(drawing, layers, count)
+    part_of = {key: sum(i >= start for start in starts) for i, key in enumerate(layers)}
+    for edge in drawing.edges:  # a blob belongs to the layer that makes it
+        if edge.source in part_of:
+            part_of.setdefault(edge.target, part_of[edge.source])
+    for edge in drawing.edges:  # or reads it first
+        part_of.setdefault(edge.source, part_of.get(edge.target, 0))
+    return [_part(drawing, part_of, k) for k in range(len(starts) + 1)]
+
+
+def _cuts(drawing: Drawing, layers: Sequence[str], count: int) -> list[int]:
+    """The numbers of the layers that begin a part, but for the first."""
+    number = {key: i for i, key in enumerate(layers)}
+    made: dict[str, int] = {}  # the first layer that uses each blob, and the last
+    used: dict[str, int] = {}
+    for edge in drawing.edges:
+        layer, blob = (
+            (number[edge.source], edge.target)
+            if edge.source in number
+            else (number[edge.target], edge.source)
+        )
+        made[blob] = min(made.get(blob, layer), layer)
+        used[blob] = max(used.get(blob, layer), layer)
+    crossing = [0] * (len(layers) + 1)  # blobs in use before and after the start of a layer
+    for blob, first in made.items():
+        for i in range(first + 1, used[blob] + 1):
+            crossing[i] += 1
+    ends = [(edge.source, edge.target) for edge in drawing.edges]
+    rank = ranks(drawing.nodes, without_cycles(drawing.nodes, ends))
+    depth, deepest = [], 0  # the length of the net before each layer
+    for key in layers:
+        depth.append(deepest)
+        deepest = max(deepest, rank[key])
+    total = max(deepest, 1)
+    starts: list[int] = []
+    for k in range(1, count):
+        wanted, reach = total * k / count, total / count / 4
+        near = [
+            i
+            for i in range((starts or [0])[-1] + 1, len(layers))
+            if abs(depth[i] - wanted) <= reach
+        ]
+        if near:
+            starts.append(min(near, key=lambda i: (crossing[i], abs(depth[i] - wanted))))
+    return starts
+
+
+def _part(drawing: Drawing, part_of: Mapping[str, int], part: int) -> Drawing:
+    nodes: dict[str, Node] = {}
+    edges: list[Edge] = []
+
+    def key_here(key: str) -> str:
+        """The key of an edge's end in this part; a blob of another part is copied."""
+        if part_of[key] == part:
+            return key
+        node = drawing.nodes[key]
+        nodes.setdefault(key + COPY, replace(node, in_place_lines=(), is_copy=True))
+        return key + COPY
+
+    for edge in drawing.edges:
+        layer = edge.target if drawing.nodes[edge.source].is_blob else edge.source
+        if part_of[layer] == part:
+            edges.append(replace(edge, source=key_here(edge.source), target=key_here(edge.target)))
+    nodes |= {key: node for key, node in drawing.nodes.items() if part_of.get(key, 0) == part}
+    return replace(drawing, nodes=nodes, edges=tuple(edges))

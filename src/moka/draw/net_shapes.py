@@ -1,0 +1,103 @@
+"""The shapes of a net's blobs, as far as its text alone tells them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from moka.errors import MokaError
+from moka.graph import Node, build_graph
+from moka.layers import REGISTRY
+from moka.layers.source import Source
+from moka.schema import caffe_pb2
+from moka.types import Shape
+
+UNKNOWN = "?"
+
+SizeTexts = tuple[str, ...]  # the sizes of a blob's axes, "?" where they differ
+
+
+def blob_shapes(
+    net: caffe_pb2.NetParameter, phase: caffe_pb2.Phase | None = None
+) -> dict[str, SizeTexts]:
+    """The shapes of a net's blobs by name.
+
+    A blob is left out if its shape cannot be known: it depends on data that is not there, or on
+    the user's own Python code, or a layer has a fault. No memory is taken for parameters.
+
+    Args:
+        net: in today's form.
+        phase: caffe_pb2.TRAIN or TEST; None: of both, with "?" for axes in which they differ.
+    """
+    if phase is not None:
+        return _texts(_shapes_in(net, phase))
+    train, test = (_shapes_in(net, each) for each in (caffe_pb2.TRAIN, caffe_pb2.TEST))
+    return {**_texts(test), **_texts(train)} | {
+        name: tuple(str(n) if n == m else UNKNOWN for n, m in zip(shape, test[name], strict=True))
+        for name, shape in train.items()
+        if len(test.get(name, ())) == len(shape)
+    }
+
+
+def _texts(shapes: dict[str, Shape]) -> dict[str, SizeTexts]:
+    return {name: tuple(map(str, shape)) for name, shape in shapes.items()}
+
+
+def _shapes_in(net: caffe_pb2.NetParameter, phase: caffe_pb2.Phase) -> dict[str, Shape]:
+    """The shapes of the blobs of one phase."""
+    shapes: dict[str, Shape] = {}
+    with _silence(), torch.device("meta"):  # tensors with shapes alone
+        try:
+            graph = build_graph(net, REGISTRY, phase=phase)
+        except MokaError:
+            return {}
+        for node in graph.nodes:
+            if shapes.keys() >= set(node.bottoms):
+                tops = _top_shapes(node, [shapes[name] for name in node.bottoms])
+                shapes.update(zip(node.tops, tops, strict=False))
+    return shapes
+
+
+def _top_shapes(node: Node, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+    """The shapes of a layer's tops, as many as are known."""
+    entry = REGISTRY[node.type]
+    if entry.message == "python_param":  # a picture runs no code of the user's
+        return []
+    try:
+        layer = entry.make(node.layer, *bottoms)
+    except (MokaError, OSError):
+        return [] if bottoms else _image_shapes(node.layer, entry.message)
+    if isinstance(layer, Source):
+        layer.close()
+    return layer.first_top_shapes
+
+
+def _image_shapes(layer: caffe_pb2.LayerParameter, message: str | None) -> Sequence[Shape]:
+    """The shapes of images and labels of a data layer whose files are not there, if it crops and
+    has a mean value for each channel."""
+    transform = layer.transform_param
+    batch = getattr(getattr(layer, message or "", None), "batch_size", 0)
+    if batch and transform.crop_size and len(transform.mean_value) > 1:
+        size = transform.crop_size
+        return [(batch, len(transform.mean_value), size, size), (batch,)]
+    return []
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what is logged about a net being built out of the log: nobody runs it."""
+    loggers = [logging.getLogger(name) for name in ("moka", "moka.detail")]
+    for logger in loggers:
+        logger.addFilter(_drop)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_drop)
+
+
+def _drop(record: logging.LogRecord) -> bool:
+    return False

@@ -1,0 +1,27 @@
+"""What the layers of a net are called as children of an `nn.Module`, so in `state_dict()` too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+
+def module_names(layers: Iterable[tuple[str, str]], reserved: Collection[str]) -> list[str]:
+    """A name for each layer that `nn.Module` takes: the layer's own wherever that is possible.
+
+    A dot, which separates the parts of a key, becomes "_"; a layer without a name has its type's.
+    A name that an earlier layer has, or the net itself (`forward`), gets "_1", "_2", ... at its
+    end.
+
+    Args:
+        layers: name and type of each, in running order.
+        reserved: names that no layer can have.
+    """
+    found: dict[str, None] = {}
+    for name, layer_type in layers:
+        wanted = (name or layer_type).replace(".", "_")
+        free, k = wanted, 0
+        while free in found or free in reserved:
+            k += 1
+            free = f"{wanted}_{k}"
+        found[free] = None
+    return list(found)
