@@ -112,7 +112,10 @@ class Layer(nn.Module):
                     and field.name not in read
                     and value != field.default_value
                 ):
-                    raise NetError(f"{name} {{ {field.name} }} of a fork is not known here.")
+                    raise NetError(
+                        f"{name} {{ {field.name} }} is an option of a fork that this layer does not"
+                        " have."
+                    )
 
     def _check_tops(self) -> None:
         for shape in self.first_top_shapes:
