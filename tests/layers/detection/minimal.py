@@ -98,7 +98,17 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "SoftmaxWithLossOHEM": {"bottoms": ("2 6", "2")},
 }
 
+OF_CAFFE_YOLO = (
+    *("side", "num_class", "num_object", "object_scale", "noobject_scale", "class_scale"),
+    *("coord_scale", "sqrt", "constriant"),
+)
+OF_CAFFE_YOLOV2 = ("side", "num_box", "coords", "nms_threshold", "biases", "label_map_file")
+LAMBDA = {"lambda": "is a word of Python; read in `setup`"}
 UNREAD = {
-    kind: {"lambda": "is a word of Python; read in `setup`"}
-    for kind in ("DetectionLoss", "DetectionGroupLoss")
+    "DetectionGroupLoss": LAMBDA,
+    "DetectionLoss": LAMBDA
+    | dict.fromkeys(OF_CAFFE_YOLO, "belongs to another layer of that name, which is refused"),
+    "DetectionOutput": dict.fromkeys(
+        OF_CAFFE_YOLOV2, "belongs to another layer of that name, which is refused"
+    ),
 }

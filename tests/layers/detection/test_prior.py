@@ -103,7 +103,7 @@ def test_clip_and_variances(make_layer: LayerMaker) -> None:
 def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "PriorBox" prior_box_param { min_size: 8 }', *SHAPES)
     first = layer(*map(torch.zeros, SHAPES))
-    layer.sizes = [(1.0, 1.0)]
+    layer.sizes = [(1.0, 1.0)]  # type: ignore[assignment]
     assert torch.equal(layer(*map(torch.zeros, SHAPES)), first)
     first.zero_()  # the caller's copy
     assert layer(*map(torch.zeros, SHAPES)).any()

@@ -51,12 +51,16 @@ class Choice(NamedTuple):
         before: how many of the best go into the suppression, all if 0 or less.
         after: how many may come out of it, all if 0 or less.
         threshold: of the overlap.
+        clip_before: whether boxes are cut to the image before that.
+        clip_after: whether those that are left are.
     """
 
     min_size: float = 16
     before: int = 6000
     after: int = 300
     threshold: float = 0.7
+    clip_before: bool = True
+    clip_after: bool = False
 
 
 def propose(
@@ -83,7 +87,9 @@ def propose(
     )
     score = scores.permute(1, 2, 0).flatten()
     moves = deltas.permute(1, 2, 0).reshape(-1, 4)
-    boxes = clip_to_image(apply_deltas(anchors.reshape(-1, 4), moves), height, width)
+    boxes = apply_deltas(anchors.reshape(-1, 4), moves)
+    if choice.clip_before:
+        boxes = clip_to_image(boxes, height, width)
     size = boxes[:, 2:] - boxes[:, :2] + 1
     large = (size[:, 0] >= choice.min_size * across) & (size[:, 1] >= choice.min_size * down)
     index = (large & ~score.isnan()).nonzero()[:, 0]
@@ -93,4 +99,5 @@ def propose(
     index = index[order]
     after = choice.after if choice.after > 0 else None
     kept = index[kept_of(boxes[index], choice.threshold, at_most=after, extra=1)]
-    return boxes[kept], score[kept]
+    best = boxes[kept]
+    return clip_to_image(best, height, width) if choice.clip_after else best, score[kept]

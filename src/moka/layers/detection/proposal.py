@@ -80,10 +80,13 @@ class Proposal(Layer):
     and across), one row for all images or one for each. A = ratios x scales, the scales of one
     ratio after each other. Tops: regions (R, 5) of image index and corners x1, y1, x2, y2 in
     pixels; optionally their scores (R,). A proposal with a NaN is dropped. No gradient.
-    Message: proposal_param; without ratios and scales 0.5, 1, 2 and 8, 16, 32.
-    Ren et al., 2015 (Faster R-CNN).
+    Message: proposal_param; without ratios and scales 0.5, 1, 2 and 8, 16, 32. OpenVINO's fields:
+    clip_before_nms, clip_after_nms: when boxes are cut to the image; normalize: corners as
+    fractions of its width and height; box_coordinate_scale and box_size_scale divide the deltas
+    of the center and of the size. Ren et al., 2015 (Faster R-CNN).
 
-    Errors: counts that do not fit the anchors; im_info of less than three values.
+    Errors: counts that do not fit the anchors; im_info of less than three values; a `framework`
+    and for_deformable, whose other anchors are not read.
     """
 
     feat_stride: int = option(positive)
@@ -94,10 +97,28 @@ class Proposal(Layer):
     pre_nms_topn: int = option(not_negative)
     post_nms_topn: int = option(not_negative)
     nms_thresh: float = option(not_negative)
+    for_deformable: bool = option()
+    clip_before_nms: bool = option()
+    clip_after_nms: bool = option()
+    normalize: bool = option()
+    box_size_scale: float = option(positive)
+    box_coordinate_scale: float = option(positive)
+    framework: str | None = option()
 
     def setup(self, *bottom_shapes: Shape) -> None:
+        if self.framework:
+            raise NetError(f'framework: "{self.framework}": only Caffe\'s anchors are known.')
+        if self.for_deformable:
+            raise NetError("for_deformable: true: only Caffe's anchors are known.")
         self.base = base_anchors(self.base_size, self.ratio, self.scale)
-        self.choice = Choice(self.min_size, self.pre_nms_topn, self.post_nms_topn, self.nms_thresh)
+        self.choice = Choice(
+            self.min_size,
+            self.pre_nms_topn,
+            self.post_nms_topn,
+            self.nms_thresh,
+            self.clip_before_nms,
+            self.clip_after_nms,
+        )
 
     def top_shapes(self, scores: Shape, deltas: Shape, im_info: Shape) -> list[Shape]:
         check_score_maps(scores, deltas, im_info, len(self.base))
@@ -105,5 +126,16 @@ class Proposal(Layer):
         return [(count, 5), (count,)][: self.top_count]
 
     def forward(self, scores: Tensor, deltas: Tensor, im_info: Tensor) -> list[Tensor]:
-        found = propose_for_batch(scores, deltas, im_info, self.base, self.feat_stride, self.choice)
-        return list(found[: self.top_count])
+        if self.box_coordinate_scale != 1 or self.box_size_scale != 1:
+            by = deltas.new_tensor([self.box_coordinate_scale, self.box_size_scale])
+            each = by.repeat_interleave(2).repeat(len(self.base))
+            deltas = deltas / each[:, None, None]
+        rois, found = propose_for_batch(
+            scores, deltas, im_info, self.base, self.feat_stride, self.choice
+        )
+        if self.normalize:
+            facts = im_info.reshape(-1, im_info.shape[-1])
+            facts = facts.expand(len(scores), -1) if len(facts) == 1 else facts
+            size = facts[rois[:, 0].long()][:, [1, 0, 1, 0]]
+            rois = torch.cat([rois[:, :1], rois[:, 1:] / size], 1)
+        return [rois, found][: self.top_count]

@@ -51,7 +51,12 @@ def clean_regions(rois: Tensor, images: int) -> Tensor:
 
 
 @layer(
-    "ROIPooling", bottoms=2, tops=1, message="roi_pooling_param", fixed_bottoms=(1,), fork="Faster R-CNN"
+    "ROIPooling",
+    bottoms=2,
+    tops=1,
+    message="roi_pooling_param",
+    fixed_bottoms=(1,),
+    fork="Faster R-CNN",
 )
 class ROIPooling(Layer):
     """Max pooling of each region to the same number of bins.

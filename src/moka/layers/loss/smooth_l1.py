@@ -46,9 +46,7 @@ def loss_of_positions(errors: Tensor) -> Tensor:
     return sums.reshape(position_shape(tuple(errors.shape)))
 
 
-@layer(
-    "SmoothL1Loss", bottoms=(2, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3), fork="SSD"
-)
+@layer("SmoothL1Loss", bottoms=(2, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3), fork="SSD")
 class SmoothL1Loss(Layer):
     """Smooth L1 distance of two blobs, for each item: sum of w_out f(w_in (a - b)) / N, where
     f(d) = s d^2 / 2 if |d| < 1 / s, else |d| - 1 / (2 s), and s = sigma^2.
