@@ -81,8 +81,8 @@ class MultiBoxLoss(NormalizedLoss):
     Top: a scalar. Messages: multibox_loss_param, loss_param: the divisor is by normalization
     VALID (default) the number of matches, FULL N P, BATCH_SIZE N, NONE 1. use_difficult_gt false
     leaves out difficult boxes; ignore_difficult_gt (NVCaffe) makes prior boxes matched with one
-    count neither way. map_object_to_agnostic gives all labels the one after the background. A true box
-    without area matches nothing.
+    count neither way. map_object_to_agnostic gives all labels the one after the background. A
+    true box without area matches nothing.
 
     Errors: counts that do not fit; mining without share_location; a label that is no class.
     Liu et al., 2016 (SSD).
