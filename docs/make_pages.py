@@ -21,9 +21,9 @@ PROTO = Path(moka.schema.__file__).with_name("caffe.proto")
 LAYERS = f"""\
 # Layers
 
-All {len(all_entries())} layer types, by family. "Unset" means that the layer decides; where several
-values may be given, "none" are. Made by `make docs` from the docstrings in `src/moka/layers` and
-the comments in `caffe.proto`; a test keeps it up to date.
+All {len(all_entries())} layer types, by family. A default of "unset" means that the layer decides,
+"none" that the option may be given several times and is not. Made by `make docs` from the
+docstrings in `src/moka/layers` and the comments in `caffe.proto`; a test keeps it up to date.
 """
 SOLVER = """\
 # The solver
@@ -42,7 +42,7 @@ FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?:/
 
 
 def field_comments() -> dict[str, dict[str, str]]:
-    """For each message of caffe.proto what is said of its fields."""
+    """By message of caffe.proto, the comment on each of its fields."""
     found: dict[str, dict[str, str]] = {}
     message, above = "", list[str]()
     for line in PROTO.read_text().splitlines():
@@ -62,7 +62,7 @@ def field_comments() -> dict[str, dict[str, str]]:
 
 
 def joined(lines: list[str]) -> str:
-    """A comment as one line of Markdown: lines that are set in, such as formulas, one by one."""
+    """A comment as one line of Markdown; indented lines, such as formulas, are set apart."""
     text = ""
     for line in lines:
         if line.startswith("       "):  # goes on with the formula before it
@@ -85,7 +85,7 @@ def families() -> dict[str, list[Entry]]:
 
 
 def escaped(text: str) -> str:
-    """Text whose signs are not to be taken for Markdown's, but for what stands in backticks."""
+    """Text with Markdown's signs escaped, except inside backticks."""
     parts = text.split("`")
     parts[::2] = [re.sub(r"([*_|]|<(?!br>))", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
@@ -96,7 +96,7 @@ def default_of(option: Option, descriptor: Any) -> str:
 
 
 def default_text(descriptor: Any) -> str:
-    """A field's default, as the schema has it."""
+    """A field's default in the schema."""
     if descriptor.is_repeated:
         return "none"
     if not descriptor.has_default_value:
@@ -135,7 +135,7 @@ def home_of(option: Option, entry: Entry) -> tuple[str, Any]:
 
 
 def other_names(entry: Entry) -> Iterator[str]:
-    """Where a type comes from that BVLC Caffe does not have, and what else it is called."""
+    """The fork that a type comes from, if not BVLC Caffe, and its other names."""
     said = [f"From {entry.fork}."] if entry.fork else []
     if entry.aliases:
         said.append(f"Also called {', '.join(f'`{name}`' for name in entry.aliases)}.")
@@ -161,7 +161,7 @@ def layers_page() -> str:
 
 
 def message_table(message: str, names: list[str]) -> Iterator[str]:
-    """Some fields of a message."""
+    """A table of some fields of a message."""
     comments = field_comments()[message]
     fields = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
     yield "| field | default | |"
@@ -175,7 +175,7 @@ def message_table(message: str, names: list[str]) -> Iterator[str]:
 
 
 def solver_sections() -> Iterator[tuple[str, list[str]]]:
-    """(heading, comment lines and field names) of SolverParameter, as they stand in caffe.proto."""
+    """(heading, lines of comments and fields) per section of SolverParameter in caffe.proto."""
     text = PROTO.read_text()
     body = text[text.index("message SolverParameter {") :]
     body = body[: body.index("\n}\n")]
@@ -185,7 +185,7 @@ def solver_sections() -> Iterator[tuple[str, list[str]]]:
 
 
 def solver_page() -> str:
-    """The page of a solver's fields: free comments as they are, fields as a table."""
+    """The page of a solver's fields: a table for each section."""
     lines = [SOLVER]
     for heading, section in solver_sections():
         names = [m[1] for line in section if (m := FIELD.match(line))]
