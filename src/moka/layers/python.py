@@ -171,6 +171,11 @@ class Python(Layer):
     `share_in_parallel` has no effect within one process). The class is a `caffe.Layer`, which
     computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
 
+    Classes of py-faster-rcnn and py-R-FCN are here already and stand in where their module cannot
+    be imported: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
+    `rpn.proposal_target_layer` ProposalTargetLayer. What that code keeps in its configuration has
+    the values of its `config.py`; an entry of `param_str`, such as `'RPN_MIN_SIZE': 8`, changes it.
+
     Errors: a module or class that cannot be found, a class of neither kind. Exceptions of the
     class itself pass unchanged, with a note that names the layer.
     """
