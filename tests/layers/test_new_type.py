@@ -146,6 +146,7 @@ def test_programs_find_it() -> None:
 
 # Where the names of layer types may stand outside of moka/layers, and why.
 MAY_NAME_TYPES = {
+    "moka/schema/forms.py": "one name of a layer type has several meanings in forks",
     "moka/schema/upgrade": "older files say by other words which layer they mean",
     "moka/graph/splits.py": "inserts Split layers",
     "moka/net/spec.py": "names messages (Parameter), not layers",

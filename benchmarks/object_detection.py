@@ -1,6 +1,6 @@
 """Detection: what SSD's last step costs beside its net, and the parts of R-CNN beside plain loops.
 
-    python benchmarks/detection.py [--rounds N] [--threads N]
+    python benchmarks/object_detection.py [--rounds N] [--threads N]
 
 Post-processing: DetectionOutput on scores as a trained net makes them (a few objects, whose prior
 boxes have high scores for one class; the rest is background), beside the net up to there with
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import ceil, floor
 from pathlib import Path
 from statistics import median
@@ -213,7 +214,7 @@ def post_processing(title: str, text: str, rounds: int) -> None:
             scores,
             priors,
         )
-        contenders[f"above {threshold}"] = lambda layer=layer: layer(offsets, scores, priors)
+        contenders[f"above {threshold}"] = partial(layer, offsets, scores, priors)
     found = in_turns(contenders, rounds)
     print(f"{title}, {priors.shape[2] // 4} prior boxes: net {found['net']:.0f} ms")
     for name, ms in found.items():
@@ -289,8 +290,8 @@ def regions(rounds: int) -> None:
             torch.testing.assert_close(layer(given, rois), loop(given, rois, 7, 1 / 16))
             found = in_turns(
                 {
-                    "layer": lambda layer=layer, given=given: layer(given, rois),
-                    "loop": lambda loop=loop, given=given: loop(given, rois, 7, 1 / 16),
+                    "layer": partial(layer, given, rois),
+                    "loop": partial(loop, given, rois, 7, 1 / 16),
                 },
                 rounds,
             )
