@@ -123,7 +123,7 @@ def test_every_engine_runs_it(bfloat16: bool) -> None:
 
 def test_it_is_drawn() -> None:
     drawing = net_drawing(net_message())
-    assert drawing.nodes["stretch_Strain"].colour == "#123456"
+    assert drawing.nodes["stretch_Strain"].color == "#123456"
     assert "1 wide" in {edge.label for edge in drawing.edges}
 
 
@@ -148,6 +148,8 @@ def test_programs_find_it() -> None:
 MAY_NAME_TYPES = {
     "moka/schema/forms.py": "one name of a layer type has several meanings in forks",
     "moka/schema/upgrade": "older files say by other words which layer they mean",
+    "moka/schema/fork_types.py": "which fork a type comes from that Moka may not have",
+    "moka/schema/forms.py": "forks gave one type several meanings; the schema tells them apart",
     "moka/graph/splits.py": "inserts Split layers",
     "moka/net/spec.py": "names messages (Parameter), not layers",
     "moka/solver/faults/replay.py": "puts Input layers in the place of data",
