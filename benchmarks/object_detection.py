@@ -328,6 +328,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    caffe.init_log(1)
     post_processing("SSD 300, VGG 16", ssd_vgg(), args.rounds)
     post_processing("MobileNet-SSD 300", ssd_mobilenet(), args.rounds)
     regions(args.rounds)
