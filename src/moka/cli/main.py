@@ -12,6 +12,7 @@ from typing import Any
 from moka.cli.flags import COMMON, Flag, parse
 from moka.errors import MokaError, UsageError, did_you_mean
 from moka.report.glog import log_to_file, log_to_stderr, set_level
+from moka.schema import unknown_fields_are
 
 log = logging.getLogger("moka")
 
@@ -60,6 +61,12 @@ FLAGS = {
             "",
             "Optional; the pretrained weights to initialize finetuning, separated by ','."
             " Cannot be set simultaneously with snapshot.",
+        ),
+        Flag(
+            "unknown_fields",
+            "error",
+            "What fields of a net or solver are that no known fork of Caffe has: 'error', or 'warn'"
+            " to go on without them.",
         ),
         Flag("quiet", False, "Log warnings and errors only; results go to standard output."),
         Flag("json", False, "Print the result as JSON too. Used for 'test' and 'time'."),
@@ -175,7 +182,10 @@ def _run(argv: Sequence[str]) -> int:
             log.error("\t%s", each)
         known = (*COMMANDS, *TOOLS)
         raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], known))
-    with log_to_file(flags["log_dir"]):
+    treatment = flags["unknown_fields"]
+    if treatment not in ("error", "warn"):
+        raise UsageError(f"--unknown_fields is error or warn, not '{treatment}'.")
+    with unknown_fields_are(treatment), log_to_file(flags["log_dir"]):
         command(name)(flags)
     return 0
 
