@@ -6,14 +6,18 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import moka.schema
+from moka.command.commands import Command
+from moka.command.flags import COMMON, Flag
+from moka.command.table import COMMANDS
 from moka.layers import Entry, all_entries
 from moka.layers.options import LAYER, Option
 from moka.schema import caffe_pb2
+from moka.schema import comments as proto_comments
 from moka.schema.forks import FIRST_FORK_NUMBER
 
 HERE = Path(__file__).parent
@@ -21,9 +25,9 @@ PROTO = Path(moka.schema.__file__).with_name("caffe.proto")
 LAYERS = f"""\
 # Layers
 
-All {len(all_entries())} layer types, by family. "Unset" means that the layer decides; where several
-values may be given, "none" are. Made by `make docs` from the docstrings in `src/moka/layers` and
-the comments in `caffe.proto`; a test keeps it up to date.
+All {len(all_entries())} layer types, by family. A default of "unset" means that the layer decides,
+"none" that the option may be given several times and is not. Made by `make docs` from the
+docstrings in `src/moka/layers` and the comments in `caffe.proto`; a test keeps it up to date.
 """
 SOLVER = """\
 # The solver
@@ -42,26 +46,19 @@ FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?:/
 
 
 def field_comments() -> dict[str, dict[str, str]]:
-    """For each message of caffe.proto what is said of its fields."""
-    found: dict[str, dict[str, str]] = {}
-    message, above = "", list[str]()
-    for line in PROTO.read_text().splitlines():
-        if start := re.match(r"message (\w+)", line):
-            message = start[1]
-            above = []
-        elif comment := re.match(r"\s+// ?(.*)", line):
-            above.append(comment[1])
-        elif field := FIELD.match(line):
-            parts = [joined(above), field[2] or ""]
-            said = " ".join(part[:1].upper() + part[1:] for part in parts if part)
-            found.setdefault(message, {})[field[1]] = said
-            above = []
-        else:
-            above = []
-    return found
+    """The comment of each field of caffe.proto in Markdown, by message and field."""
+    return {
+        message: {name: markdown(comment) for name, comment in fields.items()}
+        for message, fields in proto_comments.field_comments().items()
+    }
 
 
-def joined(lines: list[str]) -> str:
+def markdown(comment: proto_comments.Comment) -> str:
+    parts = [joined(comment.above), comment.beside]
+    return " ".join(part[:1].upper() + part[1:] for part in parts if part)
+
+
+def joined(lines: Iterable[str]) -> str:
     """A comment as one line of Markdown: lines that are set in, such as formulas, one by one."""
     text = ""
     for line in lines:
@@ -85,7 +82,7 @@ def families() -> dict[str, list[Entry]]:
 
 
 def escaped(text: str) -> str:
-    """Text whose signs are not to be taken for Markdown's, but for what stands in backticks."""
+    """Text with Markdown's signs escaped, except inside backticks."""
     parts = text.split("`")
     parts[::2] = [re.sub(r"([*_|]|<(?!br>))", r"\\\1", part) for part in parts[::2]]
     return "`".join(parts)
@@ -96,7 +93,7 @@ def default_of(option: Option, descriptor: Any) -> str:
 
 
 def default_text(descriptor: Any) -> str:
-    """A field's default, as the schema has it."""
+    """A field's default in the schema."""
     if descriptor.is_repeated:
         return "none"
     if not descriptor.has_default_value:
@@ -135,7 +132,7 @@ def home_of(option: Option, entry: Entry) -> tuple[str, Any]:
 
 
 def other_names(entry: Entry) -> Iterator[str]:
-    """Where a type comes from that BVLC Caffe does not have, and what else it is called."""
+    """The fork that a type comes from, if not BVLC Caffe, and its other names."""
     said = [f"From {entry.fork}."] if entry.fork else []
     if entry.aliases:
         said.append(f"Also called {', '.join(f'`{name}`' for name in entry.aliases)}.")
@@ -161,7 +158,7 @@ def layers_page() -> str:
 
 
 def message_table(message: str, names: list[str]) -> Iterator[str]:
-    """Some fields of a message."""
+    """A table of some fields of a message."""
     comments = field_comments()[message]
     fields = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
     yield "| field | default | |"
@@ -175,7 +172,7 @@ def message_table(message: str, names: list[str]) -> Iterator[str]:
 
 
 def solver_sections() -> Iterator[tuple[str, list[str]]]:
-    """(heading, comment lines and field names) of SolverParameter, as they stand in caffe.proto."""
+    """(heading, lines of comments and fields) per section of SolverParameter in caffe.proto."""
     text = PROTO.read_text()
     body = text[text.index("message SolverParameter {") :]
     body = body[: body.index("\n}\n")]
@@ -185,7 +182,7 @@ def solver_sections() -> Iterator[tuple[str, list[str]]]:
 
 
 def solver_page() -> str:
-    """The page of a solver's fields: free comments as they are, fields as a table."""
+    """The page of a solver's fields: a table for each section."""
     lines = [SOLVER]
     for heading, section in solver_sections():
         names = [m[1] for line in section if (m := FIELD.match(line))]
@@ -194,7 +191,54 @@ def solver_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"layers.md": layers_page, "solver.md": solver_page}
+COMMANDS_PAGE = """\
+# Commands
+
+Every command of `caffe`; `moka` is the same program. Flags take one dash or two, a blank or `=`:
+`-solver x`, `--solver=x`. They may also stand in a file, one a line: `--flagfile=FILE`. A command
+that was a program of its own in Caffe still is one, with the same arguments. `caffe help` lists
+them, `caffe train --help` prints the help of one, `caffe completion bash` a script with which bash
+completes them (zsh and fish likewise). Exit codes: 0; 1 after an error, told in one sentence; 130
+after ^C. Made by `make docs` from the table in `src/moka/command`.
+"""
+
+
+def commands_page() -> str:
+    """The page of commands and their flags."""
+    lines = [COMMANDS_PAGE]
+    for command in COMMANDS.values():
+        lines += [f"## {command.name}", "", *command_section(command), ""]
+    lines += ["## Flags of every command", "", *flag_table(COMMON)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def command_section(command: Command) -> Iterator[str]:
+    call = f"caffe {command.name}{' [FLAGS]' if command.flags else ''} {command.arguments}".rstrip()
+    text = command.description or f"{command.help[0].upper()}{command.help[1:]}."
+    yield text
+    yield ""
+    yield f"    {call}"
+    programs = [name for name, _ in command.programs]
+    if programs:
+        yield ""
+        yield f"Also as a program: `{'`, `'.join(programs)}`."
+    if command.flags:
+        yield ""
+        yield from flag_table(command.flags)
+
+
+def flag_table(flags: Iterable[Flag]) -> Iterator[str]:
+    yield "| flag | default | |"
+    yield "|---|---|---|"
+    for flag in flags:
+        names = f"`--{flag.name}`" + (f", `-{flag.short}`" if flag.short else "")
+        default = f'"{flag.default}"' if isinstance(flag.default, str) else str(flag.default)
+        if isinstance(flag.default, bool):
+            default = default.lower()
+        yield f"| {names} | `{default}` | {escaped(flag.help)} |"
+
+
+PAGES = {"layers.md": layers_page, "solver.md": solver_page, "commands.md": commands_page}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

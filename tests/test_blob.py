@@ -14,8 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from moka.blob import Blob, Memory, ParameterMemory, State, check_shape, parameters_on_device
+from moka.blob import Blob
 from moka.errors import NetError
+from moka.memory import (
+    Memory,
+    ParameterMemory,
+    State,
+    check_shape,
+    parameters_on_device,
+)
 
 # Starting with data on the host: accessor, state after it, whether it copies.
 SEQUENCE = [

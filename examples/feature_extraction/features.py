@@ -6,7 +6,7 @@
     python examples/feature_extraction/features.py
 
 Extracts the 500 numbers of the blob ip1 for 2,000 test images into a database, reads them again and
-lays them out in a plane by t-SNE, coloured by digit. The extraction by hand is
+lays them out in a plane by t-SNE, colored by digit. The extraction by hand is
 
     extract_features examples/mnist/lenet_iter_10000.caffemodel \\
         examples/mnist/lenet_train_test.prototxt ip1,label \\

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import caffe
 import moka
-from moka.draw.figures import COLOURS, drawing, save
+from moka.draw.figures import COLORS, drawing, save
 from moka.predict.detect import Detection
 from moka.predict.labels import read_labels, short_label
 from moka.tools.window_table import WindowTable, read_table, write_table
@@ -94,9 +94,9 @@ def draw(file: str, found: Iterable[Found], names: Sequence[str], path: Path) ->
         ax.set_axis_off()
         for k, (window, label, score) in enumerate(found):
             y1, x1, y2, x2 = window
-            colour = COLOURS[k % len(COLOURS)]
-            ax.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, linewidth=2.5)
-            behind = dict(facecolor=colour, edgecolor="none", pad=2)
+            color = COLORS[k % len(COLORS)]
+            ax.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=color, linewidth=2.5)
+            behind = dict(facecolor=color, edgecolor="none", pad=2)
             text = f"{names[label]} {score:.2f}"
             ax.text(x1, y1, text, color="white", va="top", bbox=behind)
     save(figure, path)

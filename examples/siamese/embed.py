@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw where the siamese net puts MNIST's test digits, coloured by digit: embedding.png.
+"""Draw where the siamese net puts MNIST's test digits, colored by digit: embedding.png.
 
 python examples/siamese/embed.py [WEIGHTS]      default: mnist_siamese_iter_50000.caffemodel
 """

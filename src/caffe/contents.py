@@ -48,6 +48,12 @@ class NetContents:
         self._net = net
         self._nodes = net.graph.nodes
 
+    def __repr__(self) -> str:
+        return repr(self._net)
+
+    def _repr_html_(self) -> str:
+        return self._net._repr_html_()
+
     @cached_property
     def blobs(self) -> OrderedDict[str, Blob]:
         """Blob name to Blob, in the order of the net."""

@@ -40,7 +40,7 @@ def get_layer_label(
 
 def choose_color_by_layertype(layertype: str) -> str:
     """The color of a type of layer, #RRGGBB."""
-    return net_drawing.layer_colour(layertype)
+    return net_drawing.layer_color(layertype)
 
 
 def get_pydot_graph(

@@ -98,6 +98,16 @@ def test_draw_net_to_file(net: caffe_pb2.NetParameter) -> None:
     assert "Pooling" not in text
 
 
+def test_the_direction_is_chosen_unless_it_is_given() -> None:
+    layers = [f'layer {{ name: "a{k}" type: "TanH" bottom: "b{k}" top: "b{k + 1}" }}'
+              for k in range(40)]  # fmt: skip
+    large = parse_text("\n".join(layers), caffe_pb2.NetParameter)
+    caffe.draw.draw_net_to_file(large, "x.dot")
+    assert "rankdir=TB" in Path("x.dot").read_text()
+    caffe.draw.draw_net_to_file(large, "x.dot", "LR")
+    assert "rankdir=LR" in Path("x.dot").read_text()
+
+
 @pytest.mark.parametrize("file", sorted(ROOT.glob("examples/**/*.prototxt")), ids=lambda f: f.name)
 def test_every_net_of_the_examples(file: Path) -> None:
     if "solver" not in file.name:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from moka.command.table import COMMANDS
 from moka.layers import REGISTRY
 from moka.schema import caffe_pb2
 from moka.schema.forks import FIRST_FORK_NUMBER
@@ -26,7 +27,7 @@ def maker() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["layers.md", "solver.md"])
+@pytest.mark.parametrize("page", ["layers.md", "solver.md", "commands.md"])
 def test_the_pages_are_up_to_date(maker: ModuleType, page: str) -> None:
     assert (DOCS / page).read_text() == maker.PAGES[page](), "run: make docs"
 
@@ -80,3 +81,15 @@ def test_formulas_in_a_comment_stand_line_by_line(maker: ModuleType) -> None:
         "The rate:<br>`fixed base_lr`<br>`exp base_lr * gamma`<br>and so on."
     )
     assert maker.joined(["one", "sentence."]) == "one sentence."
+
+
+def test_every_command_has_its_section(maker: ModuleType) -> None:
+    page = maker.commands_page()
+    headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
+    assert headings == [*COMMANDS, "Flags of every command"]
+    for command in COMMANDS.values():
+        section = "\n".join(maker.command_section(command))
+        for flag in command.flags:
+            assert f"| `--{flag.name}`" in section
+        for program, _ in command.programs:
+            assert f"`{program}`" in section

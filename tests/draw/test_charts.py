@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from moka.draw.charts import TITLES, chart_type, draw, running_mean
-from moka.draw.figures import COLOURS
+from moka.draw.figures import COLORS
 from moka.errors import UsageError
-from moka.report.log_file import Log, Reading
+from moka.report.readings import Log, Reading
 
 
 def log(displays: int = 3, tests: int = 2, *, top5: bool = False) -> Log:
@@ -52,7 +52,7 @@ def test_the_eight_charts(kind: int, label: str, points: list[tuple[float, float
     assert ax.get_ylabel() == label
     assert ax.get_xlabel() == ("time (s)" if kind % 2 else "iteration")
     assert ax.get_yscale() == ("log" if label == "learning rate" else "linear")
-    assert [line.get_color() for line in ax.lines] == list(COLOURS[:2])
+    assert [line.get_color() for line in ax.lines] == list(COLORS[:2])
     assert all(line.get_visible() for line in ax.get_xgridlines())
 
 
@@ -76,7 +76,7 @@ def test_the_overview_of_several() -> None:
     assert legend(rate) == ["a", "b"]
     assert loss.get_title() == ""
     styles = [(line.get_color(), line.get_linestyle()) for line in loss.lines]
-    assert styles == [(COLOURS[i], style) for i in (0, 1) for style in ("-", "--")]
+    assert styles == [(COLORS[i], style) for i in (0, 1) for style in ("-", "--")]
 
 
 def test_without_tests_the_overview_has_two_parts() -> None:

@@ -64,6 +64,14 @@ def test_what_is_unknown_is_left_out() -> None:
     assert texts(text)["p"] == "2x4x1x1"
 
 
+def test_what_is_changed_in_place_by_code_of_the_user_is_unknown() -> None:
+    text = """
+    layer { name: "y" type: "Python" bottom: "p" top: "p"
+      python_param { module: "no_such_module" layer: "L" } }
+    """
+    assert {"p", "x"} & texts(NET + text).keys() == {"x"}
+
+
 def test_crops_of_data_that_is_not_there() -> None:
     text = """
     layer { name: "d" type: "Data" top: "x" top: "label"

@@ -45,7 +45,7 @@ def test_images_are_tiled_in_reading_order_with_gaps() -> None:
     )
 
 
-def test_blank_among_colours_is_white() -> None:
+def test_blank_among_colors_is_white() -> None:
     found = viz.tiled(np.zeros((1, 1, 2, 3)), 2)
     assert found[0].tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1]]
 
@@ -139,7 +139,7 @@ def test_guesses_among_fewer_classes_and_with_an_image() -> None:
 # --- embedding ---------------------------------------------------------------------------
 
 
-def test_points_are_coloured_by_class() -> None:
+def test_points_are_colored_by_class() -> None:
     points = np.array([[0, 0], [2, 4], [0, 2], [5, 5], [9, 6]])
     classes = np.array([1, 3, 1, 3, 3])
     figure: Any = viz.embedding(
@@ -150,7 +150,7 @@ def test_points_are_coloured_by_class() -> None:
     assert one.get_offsets().tolist() == [[0, 0], [0, 2]]
     assert three.get_offsets().tolist() == [[2, 4], [5, 5], [9, 6]]
     for drawn, number in ((one, 1), (three, 3)):
-        assert to_hex(drawn.get_facecolor()[0]).upper() == viz.CLASS_COLOURS[number]
+        assert to_hex(drawn.get_facecolor()[0]).upper() == viz.CLASS_COLORS[number]
     assert texts(ax.get_legend().get_texts()) == texts(ax.texts) == ["one", "three"]
     assert [text.xy for text in ax.texts] == [(0, 1), (5, 5)]  # medians
     assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("Map", "x", "y")
@@ -165,7 +165,7 @@ def test_without_names_axes_have_no_numbers_and_classes_are_theirs() -> None:
     assert len(ax.get_xticks()) == len(ax.get_yticks()) == 0
 
 
-def test_more_classes_than_colours_have_other_marks() -> None:
+def test_more_classes_than_colors_have_other_marks() -> None:
     figure: Any = viz.embedding(np.zeros((3, 2)), [0, 1, 10])
     first, second, eleventh = figure.axes[0].collections
     assert to_hex(eleventh.get_facecolor()[0]) == to_hex(first.get_facecolor()[0])
@@ -173,13 +173,13 @@ def test_more_classes_than_colours_have_other_marks() -> None:
     assert marks[0] == marks[1] != marks[2]
 
 
-def test_tsne_keeps_neighbours_together() -> None:
+def test_tsne_keeps_neighbors_together() -> None:
     rng = np.random.default_rng(0)
     clouds = np.concatenate([rng.normal(10 * i, 1, (20, 2, 3)) for i in range(3)])
     places = viz.tsne(clouds)
     assert places.shape == (60, 2)
-    centres = places.reshape(3, 20, 2).mean(1)
-    distances = np.linalg.norm(places[:, None] - centres, axis=-1)
+    centers = places.reshape(3, 20, 2).mean(1)
+    distances = np.linalg.norm(places[:, None] - centers, axis=-1)
     assert distances.argmin(1).tolist() == np.repeat(range(3), 20).tolist()
 
 

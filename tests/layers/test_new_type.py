@@ -123,7 +123,7 @@ def test_every_engine_runs_it(bfloat16: bool) -> None:
 
 def test_it_is_drawn() -> None:
     drawing = net_drawing(net_message())
-    assert drawing.nodes["stretch_Strain"].colour == "#123456"
+    assert drawing.nodes["stretch_Strain"].color == "#123456"
     assert "1 wide" in {edge.label for edge in drawing.edges}
 
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
+import pickle
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
-from moka.errors import MokaError, NetError, SchemaError
-from moka.net import build_net, parameter_count
+from moka.errors import NetError
+from moka.net import parameter_count
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -77,11 +78,46 @@ def test_a_net_is_differentiable(make_net: NetMaker) -> None:
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [(["z"], r"no input is named z; inputs are x"), ([], r'layer "in" .*no data given for x')],
+    [
+        (["z"], r"no input is named z; inputs are x\.$"),
+        (["X"], r'no input is named X; inputs are x\. Did you mean "x"\?'),
+        ([], r'layer "in" .*no data given for x'),
+    ],
 )
 def test_wrong_inputs(make_net: NetMaker, names: list[str], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_net(SMALL)(**{name: torch.ones(2, 3) for name in names})
+
+
+def test_the_nearest_input_is_named(make_net: NetMaker) -> None:
+    net = make_net(LENET)
+    with pytest.raises(NetError, match=r'named dta; inputs are data, label\. .* "data"\?'):
+        net(dta=torch.ones(2, 1, 28, 28), label=torch.zeros(2))
+
+
+TWO = """
+layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 3 } } }
+layer { name: "d" type: "DummyData" top: "c" dummy_data_param { shape { dim: 3 } } }
+layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" bottom: "c" top: "y"
+  eltwise_param { coeff: 1 coeff: 10 coeff: 100 } }
+"""
+
+
+def test_inputs_without_names_come_in_their_order(make_net: NetMaker) -> None:
+    x = torch.randn(2, 3)
+    net = make_net(SMALL)
+    assert torch.equal(net(x)["prob"], net(x=x)["prob"])
+    one, two = torch.ones(3), torch.full((3,), 2.0)
+    net = make_net(TWO)
+    assert net(one, two)["y"].tolist() == [21] * 3
+    assert net(one, b=two, c=one)["y"].tolist() == [121] * 3
+
+
+@pytest.mark.parametrize(("count", "names"), [(3, ""), (1, "a"), (2, "b")])
+def test_an_input_is_given_once(make_net: NetMaker, count: int, names: str) -> None:
+    x = torch.ones(3)
+    with pytest.raises(NetError, match=f"got {count} tensors? without a name .* inputs a, b"):
+        make_net(TWO)(*[x] * count, **dict.fromkeys(names, x))
 
 
 def test_tops_of_a_data_layer_may_be_given(make_net: NetMaker) -> None:
@@ -122,6 +158,66 @@ def test_state_dict_round_trip(make_net: NetMaker) -> None:
     assert not torch.equal(first(x=x)["prob"], second(x=x)["prob"])
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(x=x)["prob"], second(x=x)["prob"])
+
+
+def test_keys_of_a_state_dict_have_the_names_of_layers(make_net: NetMaker) -> None:
+    net = make_net(SMALL.replace('"ip"', '"fc.1"'))
+    assert list(net.state_dict()) == ["fc_1.weight", "fc_1.bias"]
+    assert [name for name, _ in net.named_children()] == ["in", "fc_1", "relu", "prob"]
+    assert net.get_submodule("fc_1") is net.layers[1]
+
+
+def test_a_layer_may_have_the_name_of_a_method(make_net: NetMaker) -> None:
+    net = make_net(SMALL.replace('"ip"', '"forward"').replace('"relu"', '"blobs"'))
+    assert list(net.state_dict()) == ["forward_1.weight", "forward_1.bias"]
+    assert list(net(torch.ones(2, 3))) == ["prob"]
+    assert list(net.blobs) == ["x", "y", "prob"]
+
+
+def test_a_copy_is_a_net_of_its_own(make_net: NetMaker, device: torch.device) -> None:
+    net = make_net(SMALL)
+    array = net.layer_blobs(1)[0].data
+    copied = deepcopy(net)
+    x = torch.randn(2, 3)
+    assert torch.equal(copied(x)["prob"], net(x)["prob"])
+    assert copied.get_submodule("ip") is copied.places[1].layer is not net.places[1].layer
+    assert copied.parameter_of(copied.learnable[0]) is next(copied.parameters())
+    before = copied.layer_blobs(1)[0].data.copy()
+    array[...] += 1
+    assert np.array_equal(copied.layer_blobs(1)[0].data, before)
+    copied.layer_blobs(1)[0].data[...] = 0
+    copied.layer_blobs(1)[1].data[...] = 0
+    with copied.parameters_in_use():
+        assert copied(x)["prob"].unique().tolist() == [0.25]
+
+
+def test_a_net_cannot_be_pickled(make_net: NetMaker) -> None:
+    with pytest.raises(NetError, match="a Net cannot be pickled: make it in each process"):
+        pickle.dumps(make_net(SMALL))
+
+
+CONVOLUTIONS = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 1 dim: 9 dim: 9 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 3 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool"
+  pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
+"""
+
+
+def test_a_net_is_exported_by_its_position(make_net: NetMaker) -> None:
+    net = make_net(CONVOLUTIONS)
+    x = torch.randn(2, 1, 9, 9)
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(net, (x,), dynamic_shapes={"arrays": ({0: batch},)})
+    assert "conv.weight" in exported.state_dict
+    x = torch.randn(5, 1, 9, 9)
+    torch.testing.assert_close(exported.module()(x)["prob"], net(x)["prob"])
 
 
 def test_shared_parameters_are_one(make_net: NetMaker) -> None:
@@ -210,29 +306,6 @@ def test_device_none_asks_the_context(make_net: NetMaker, device: torch.device) 
     net = make_net(SMALL)
     assert net.device.type == device.type
     assert {p.device.type for p in net.parameters()} == {device.type}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("layer {", "Failed to parse NetParameter file: .*net.prototxt:1:"),
-        ('layer { name: "a" type: "Relu" }', r'layer "a" \(Relu\): Unknown layer type.*"ReLU"'),
-        (SMALL.replace("num_output: 4", "num_output: 0"), r'layer "ip" .*num_output must be > 0'),
-        (SMALL.replace('"xavier"', '"xaver"'), r'layer "ip" .*unknown filler "xaver".*"xavier"'),
-        (SMALL.replace('top: "prob"', 'top: "x"'), r'layer "prob" .*produced by multiple'),
-    ],
-)
-def test_faults_name_file_and_layer(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "net.prototxt"
-    file.write_text(text)
-    with pytest.raises(MokaError, match=message) as caught:
-        build_net(file)
-    assert "net.prototxt" in str(caught.value)
-
-
-def test_a_file_that_is_missing() -> None:
-    with pytest.raises(SchemaError, match=r"File not found: no/such\.prototxt"):
-        build_net("no/such.prototxt")
 
 
 @pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])

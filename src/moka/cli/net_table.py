@@ -7,6 +7,7 @@ from rich.text import Text
 
 from moka.net import Net, parameter_count
 from moka.net.cost import multiply_adds
+from moka.net.summary import rows
 from moka.schema import caffe_pb2
 
 
@@ -22,13 +23,7 @@ def net_table(net: Net) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "type", "tops", "parameters"):
         table.add_column(heading, justify="right" if heading == "parameters" else "left")
-    for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True):
-        if node.entry.is_plumbing:
-            continue
-        tops = ", ".join(
-            f"{top} {'x'.join(map(str, net.blobs[top].shape)) or 'scalar'}" for top in node.tops
-        )
-        count = sum(w.numel() for w in layer.weights)
-        cells = (node.name, node.type, tops, f"{count:,}" if count else "")
-        table.add_row(*map(Text, cells))
+    for row in rows(net):
+        name, layer_type, tops, _, count = row.texts()
+        table.add_row(*map(Text, (name, layer_type, tops, count)))
     return table

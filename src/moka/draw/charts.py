@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moka.draw.figures import COLOURS, drawing
+from moka.draw.figures import COLORS, drawing
 from moka.errors import UsageError, did_you_mean
-from moka.report.log_file import Log, Reading
+from moka.report.readings import Log, Reading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +23,13 @@ Points = list[tuple[Reading, float]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that is drawn over iterations or seconds.
+    """A quantity that is drawn over iterations or seconds.
 
     Attributes:
         name: as in the titles of the charts.
-        label: of the vertical axis, with the unit.
-        curves: its curves in a log, by the output they belong to ("" if there is but one).
-        log_from: the ratio of its greatest and least value from which on the axis is logarithmic.
+        label: the label of the vertical axis.
+        curves: returns its curves in a log by the output they belong to ("" if there is only one).
+        log_from: from this ratio of the greatest to the least value on, the axis is logarithmic.
     """
 
     name: str
@@ -67,8 +67,11 @@ TITLES = [f"{q.name} vs. {over}" for q in QUANTITIES for over in ("Iters", "Seco
 
 
 def chart_type(text: str) -> int:
-    """The number, 0 to 7, of a chart: given as such, or by its title or the beginning of it, in
-    any case, with blanks, dashes or underscores: `train-loss`, `test_accuracy_vs._seconds`.
+    """The number (0 to 7) of a chart.
+
+    Args:
+        text: the number itself, or the chart's title or its beginning, in any case, with blanks,
+            dashes or underscores: `train-loss`, `test_accuracy_vs._seconds`.
 
     Raises:
         UsageError: there is no such chart.
@@ -84,12 +87,12 @@ def chart_type(text: str) -> int:
 
 
 def draw(logs: Mapping[str, Log], kind: int | None = None) -> Figure:
-    """A picture of one or several logs.
+    """Draw one or several logs.
 
     Args:
-        logs: by the name they have in the legend.
-        kind: one of the classic charts, 0 to 7 (`TITLES`); None: loss, learning rate and, where
-            there are tests that measure it, accuracy, above each other.
+        logs: by their name in the legend.
+        kind: one of the classic charts, 0 to 7 (`TITLES`); None: panels for loss, for accuracy if
+            tests measure it, and for the learning rate.
 
     Raises:
         UsageError: matplotlib is missing, or no log holds anything to draw.
@@ -121,13 +124,17 @@ class _Curve:
     label: str
     quantity: Quantity
     points: Points
-    colour: str
-    line: str  # its style
+    color: str
+    line: str  # the style: "-", "--", ...
 
 
 def _curves(panel: Sequence[Quantity], logs: Mapping[str, Log], named: bool) -> Iterator[_Curve]:
-    """A panel's curves: each in a colour of its own; with several logs, a colour for each log and
-    a style of line for each curve in it. `named`: their labels begin with the log's name."""
+    """A panel's curves. One log has a color for each curve; several logs have a color for each log
+    and a style of line for each curve in it.
+
+    Args:
+        named: whether labels begin with the log's name.
+    """
     for index, (log_name, log) in enumerate(logs.items()):
         drawn = [
             (quantity, output, points)
@@ -140,12 +147,12 @@ def _curves(panel: Sequence[Quantity], logs: Mapping[str, Log], named: bool) -> 
             words = [log_name] if named else []
             words += [quantity.name.split()[0].lower()] if len(panel) > 1 else []
             words += [output] if len(others) > 1 else []
-            colour, line = (i, 0) if len(logs) == 1 else (index, i)
+            color, line = (i, 0) if len(logs) == 1 else (index, i)
             yield _Curve(
                 " ".join(words),
                 quantity,
                 points,
-                COLOURS[colour % len(COLOURS)],
+                COLORS[color % len(COLORS)],
                 LINES[line % len(LINES)],
             )
 
@@ -153,15 +160,19 @@ def _curves(panel: Sequence[Quantity], logs: Mapping[str, Log], named: bool) -> 
 def _draw_panel(
     ax: Axes, panel: Sequence[Quantity], curves: Sequence[_Curve], unit: tuple[str, float] | None
 ) -> None:
-    """One pair of axes; `unit` of time, None for iterations."""
+    """Draw curves on one pair of axes.
+
+    Args:
+        unit: the name of the unit of time and its seconds; None: over iterations.
+    """
     for curve in curves:
         xs = [r.seconds / unit[1] if unit else r.iteration for r, _ in curve.points]
         ys = [value for _, value in curve.points]
         marker = "o" if len(xs) <= 40 else ""
         if len(xs) > 100 and curve.quantity is TRAIN_LOSS:
-            ax.plot(xs, ys, color=curve.colour, linewidth=0.6, alpha=0.35)
+            ax.plot(xs, ys, color=curve.color, linewidth=0.6, alpha=0.35)
             ys = running_mean(ys, len(ys) // 50)
-        (line,) = ax.plot(xs, ys, color=curve.colour, linestyle=curve.line, label=curve.label)
+        (line,) = ax.plot(xs, ys, color=curve.color, linestyle=curve.line, label=curve.label)
         line.set(linewidth=1.5, marker=marker, markersize=3)
     values = [v for curve in curves for _, v in curve.points if isfinite(v)]
     if min(values) > 0 and max(values) >= panel[0].log_from * min(values):
@@ -172,8 +183,11 @@ def _draw_panel(
 
 
 def running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """For each value the mean of it and of up to `reach` neighbours on either side: no more after
-    it than before it, so that a steep beginning stays; values that are no numbers are left out."""
+    """The mean of each value and up to `reach` neighbors on either side.
+
+    A value near either end has as many neighbors after it as before it, so that a steep beginning
+    stays steep. Values that are not finite do not count.
+    """
     kept = np.isfinite(values)
     sums = np.cumsum([0.0, *np.where(kept, values, 0.0)])
     counts = np.cumsum([0, *kept])
@@ -186,6 +200,6 @@ def running_mean(values: Sequence[float], reach: int) -> list[float]:
 
 
 def _time_unit(curves: Sequence[_Curve]) -> tuple[str, float]:
-    """A unit that keeps the axis short: its name, and how many seconds it has."""
+    """The unit of time that suits the curves: its name and its seconds."""
     longest = max(r.seconds for curve in curves for r, _ in curve.points)
     return ("h", 3600.0) if longest > 7200 else ("min", 60.0) if longest > 300 else ("s", 1.0)

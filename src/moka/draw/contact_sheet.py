@@ -1,4 +1,4 @@
-"""Many images on one, with a line of text under each."""
+"""Many images on one sheet, with a line of text under each."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Picture = NDArray[np.uint8]  # (height, width, 3), BGR
 
 
 def contact_sheet(images: Sequence[Image], captions: Sequence[str]) -> Picture:
-    """Images (C, H, W) in rows and columns, in reading order, about as many rows as columns.
+    """One image of images (C, H, W), in reading order, with about as many rows as columns.
 
-    One channel is gray, three are BGR, any other number stand side by side. Bytes are shown as
-    they are; other numbers are stretched from the image's least to its greatest.
+    One channel is shown in gray and three as BGR; other channels stand side by side. Bytes are
+    shown as they are; other numbers are stretched from the image's least to its greatest.
     """
     cells = [_cell(picture(i), text) for i, text in zip(images, captions, strict=True)]
     height, width = (max(cell.shape[axis] for cell in cells) + GAP for axis in (0, 1))
@@ -37,7 +37,7 @@ def contact_sheet(images: Sequence[Image], captions: Sequence[str]) -> Picture:
 
 
 def picture(image: Image) -> Picture:
-    """An image of any kind as one that can be looked at, of its own size."""
+    """An image (C, H, W) of any kind as a picture of the same height."""
     values = np.asarray(image, np.uint8) if image.dtype == np.uint8 else _stretched(image)
     if len(values) != 3:
         values = np.concatenate(list(values), axis=-1)[None].repeat(3, 0)
@@ -51,7 +51,7 @@ def _stretched(image: Image) -> NDArray[np.uint8]:
 
 
 def _cell(image: Picture, caption: str) -> Picture:
-    """An image scaled to a cell, with its caption."""
+    """An image, scaled to fit a cell, above its caption."""
     scaled = _scaled(image, CELL / max(image.shape[:2]))
     cell = _blank(scaled.shape[0] + CAPTION, max(scaled.shape[1], CELL))
     cell[: scaled.shape[0], : scaled.shape[1]] = scaled
@@ -63,7 +63,7 @@ def _cell(image: Picture, caption: str) -> Picture:
 
 
 def _scaled(image: Picture, scale: float) -> Picture:
-    """A larger image by a whole factor, a smaller one exactly."""
+    """Enlarge an image by a whole factor, or shrink it by exactly this one."""
     if scale >= 1:
         return image.repeat(int(scale), 0).repeat(int(scale), 1)
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colors, which color-blind people can tell apart, without the palest one.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -60,9 +60,11 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def file_forms(figure: Figure) -> list[str]:
+def file_forms() -> list[str]:
     """The forms of files that matplotlib writes: png, svg, ..."""
-    return list(figure.canvas.get_supported_filetypes())
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    return list(FigureCanvasBase.get_supported_filetypes())
 
 
 def encode(figure: Figure, form: str, *, dpi: float = DPI, title: str = "") -> bytes:
@@ -90,7 +92,7 @@ def save(figure: Figure, file: PathLike) -> None:
     Raises:
         UsageError: an unknown form, or the file cannot be written.
     """
-    known = file_forms(figure)
+    known = file_forms()
     form = Path(file).suffix.lstrip(".").lower()
     if form not in known:
         raise UsageError(

@@ -1,8 +1,8 @@
-"""Where the nodes of a graph lie in a picture: in ranks, along which its edges go.
+"""Lay out a directed graph in ranks, so that its edges point from rank to rank.
 
-The four steps of Sugiyama, Tagawa and Toda, Methods for visual understanding of hierarchical system
-structures, 1981: a rank for each node, edges over several ranks cut into pieces, an order in each
-rank with few crossings, and places close to what a node is joined with.
+The steps are those of Sugiyama, Tagawa and Toda, Methods for visual understanding of hierarchical
+system structures, 1981: give each node a rank, cut edges over several ranks into pieces, order each
+rank so that few pieces cross, and place each node close to its neighbors.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ Point = tuple[float, float]
 
 
 class Box(NamedTuple):
-    """The size of a node: along the ranks' direction, and across."""
+    """The size of a node: in the direction of the edges, and across it."""
 
     along: float
     across: float
 
 
 class Layout(NamedTuple):
-    """Centres, along and across.
+    """Where everything lies: points are (along, across), from (0, 0) on.
 
     Attributes:
-        nodes: of each node.
-        edges: of each edge the points that it goes through, from the source's centre to the
-            target's.
-        size: that all of it takes, along and across, from (0, 0) on.
+        nodes: the center of each node.
+        edges: the points that each edge goes through, from the source's center to the target's.
+        size: of the whole.
     """
 
     nodes: dict[str, Point]
@@ -46,10 +45,10 @@ class Layout(NamedTuple):
 def layered(
     boxes: Mapping[str, Box], edges: Sequence[Ends], *, rank_gap: float, gap: float
 ) -> Layout:
-    """Lay out a graph, which may have cycles: those of its edges that close one go backward.
+    """Lay out a graph. If it has cycles, the edges that close them go backward.
 
     Args:
-        boxes: the nodes' sizes, in the order in which they should come.
+        boxes: the nodes' sizes, in the wanted order of the nodes.
         rank_gap: room between two ranks.
         gap: room between two nodes of a rank.
     """
@@ -84,8 +83,8 @@ def layered(
 
 
 def without_cycles(nodes: Mapping[str, object], edges: Sequence[Ends]) -> list[Ends]:
-    """The edges without those that lead back to a node from which they were come to."""
-    after = _neighbours(edges)
+    """The edges but for those that lead back to a node on the path to them."""
+    after = _neighbors(edges)
     done: set[str] = set()
     back: set[Ends] = set()
     for root in nodes:
@@ -107,9 +106,9 @@ def without_cycles(nodes: Mapping[str, object], edges: Sequence[Ends]) -> list[E
 
 
 def ranks(nodes: Mapping[str, object], edges: Sequence[Ends]) -> dict[str, int]:
-    """Of each node: the longest way to it; a node that nothing leads to is right before the first
-    that it leads to. The edges have no cycle."""
-    before, after = _neighbours([(t, s) for s, t in edges]), _neighbours(edges)
+    """The rank of each node: the length of the longest path to it. A node without a path to it has
+    the rank before its first target. The edges must have no cycle."""
+    before, after = _neighbors([(t, s) for s, t in edges]), _neighbors(edges)
     missing = {name: len(before[name]) for name in nodes}
     ready = [name for name in nodes if not missing[name]]
     rank = dict.fromkeys(nodes, 0)
@@ -126,9 +125,12 @@ def ranks(nodes: Mapping[str, object], edges: Sequence[Ends]) -> dict[str, int]:
 
 
 def ordered(rows: Sequence[Sequence[str]], pieces: Sequence[Ends]) -> list[list[str]]:
-    """The rows, each in an order that makes few pieces cross: nodes by the mean place of those they
-    are joined with in the row before, then in the row after, and so on; the best is taken."""
-    before, after = _neighbours([(t, s) for s, t in pieces]), _neighbours(pieces)
+    """The rows, each in an order in which few pieces cross.
+
+    Nodes are sorted by the mean place of their neighbors, in the row before and in the row after by
+    turns; the best order seen is returned.
+    """
+    before, after = _neighbors([(t, s) for s, t in pieces]), _neighbors(pieces)
     best = tried = [list(row) for row in rows]
     least = crossings(best, after)
     for sweep in range(SWEEPS):
@@ -148,7 +150,7 @@ def ordered(rows: Sequence[Sequence[str]], pieces: Sequence[Ends]) -> list[list[
 
 
 def crossings(rows: Sequence[Sequence[str]], after: Mapping[str, Sequence[str]]) -> int:
-    """How often pieces between two rows cross: pairs whose ends are in the opposite order."""
+    """How many pairs of pieces cross, since their ends are in opposite order."""
     total = 0
     for row, following in pairwise(rows):
         at = {name: i for i, name in enumerate(following)}
@@ -164,12 +166,12 @@ def crossings(rows: Sequence[Sequence[str]], after: Mapping[str, Sequence[str]])
 def places(
     rows: Sequence[Sequence[str]], pieces: Sequence[Ends], sizes: Mapping[str, float], gap: float
 ) -> dict[str, float]:
-    """The centre of each node across its row: near the mean of those it is joined with, in the
-    row's order, and with a gap between two nodes."""
-    before, after = _neighbours([(t, s) for s, t in pieces]), _neighbours(pieces)
+    """The center of each node across its row: near the mean of its neighbors, in the order of the
+    row, and with a gap between two nodes."""
+    before, after = _neighbors([(t, s) for s, t in pieces]), _neighbors(pieces)
 
     def pull(name: str, other: str) -> float:
-        """How much a piece wants to be straight: those of long edges most, those to ends least."""
+        """How straight a piece should be: pieces of long edges most, pieces to dead ends least."""
         if KNEE in name or KNEE in other:
             return 2.0
         return 0.2 if min(len(joined[n]) for n in (name, other)) == 1 else 1.0
@@ -196,13 +198,15 @@ def apart(
     gap: float,
     weights: Sequence[float] | None = None,
 ) -> list[float]:
-    """Centres in the given order, with a gap between two boxes, that are nearest to those wished
-    for: the least weighted sum of squares, by pooling neighbours that are in each other's way."""
+    """Centers as near to the wished ones as their order and a gap between two boxes allow.
+
+    Nearest by the weighted sum of squares, found by pooling boxes that are in each other's way.
+    """
     offsets, total = [], 0.0
     for i, size in enumerate(sizes):
         total += (sizes[i - 1] + size) / 2 + gap if i else 0.0
         offsets.append(total)
-    blocks: list[tuple[float, float, int]] = []  # mean of what is wished for, weight, count
+    blocks: list[tuple[float, float, int]] = []  # mean wish, weight, count
     for i, at in enumerate(wished):
         mean, weight, count = at - offsets[i], weights[i] if weights else 1.0, 1
         while blocks and blocks[-1][0] >= mean:
@@ -214,7 +218,7 @@ def apart(
     return [start + offset for start, offset in zip(starts, offsets, strict=True)]
 
 
-def _neighbours(edges: Sequence[Ends]) -> defaultdict[str, list[str]]:
+def _neighbors(edges: Sequence[Ends]) -> defaultdict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for source, target in edges:
         found[source].append(target)

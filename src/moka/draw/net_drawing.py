@@ -31,7 +31,7 @@ class Node:
 
     Attributes:
         lines: its label.
-        colour: of its face, #RRGGBB.
+        color: of its face, #RRGGBB.
         is_blob: blobs are octagons, layers boxes.
         in_place: a layer that changes this blob in place: the key of the blob; else "".
         in_place_lines: of a blob: the layers that change it in place, one on each line.
@@ -39,7 +39,7 @@ class Node:
     """
 
     lines: tuple[str, ...]
-    colour: str
+    color: str
     is_blob: bool = False
     in_place: str = ""
     in_place_lines: tuple[str, ...] = ()
@@ -95,11 +95,11 @@ def net_drawing(
             continue
         key = f"{layer.name}_{layer.type}"
         in_place = len(layer.bottom) == 1 and list(layer.bottom) == list(layer.top)
-        colour = IN_PLACE if in_place else layer_colour(layer.type)
+        color = IN_PLACE if in_place else layer_color(layer.type)
         lines = layer_lines(layer, display_lrm=display_lrm)
         label = (" ".join(lines),) if rankdir in VERTICAL else lines
         changed = f"{layer.top[0]}_blob" if in_place else ""
-        nodes[key] = Node(label, colour, in_place=changed)
+        nodes[key] = Node(label, color, in_place=changed)
         for blob in (*layer.bottom, *layer.top):
             nodes.setdefault(f"{blob}_blob", Node((blob,), BLOB, is_blob=True))
         edges |= dict.fromkeys(Edge(f"{blob}_blob", key) for blob in layer.bottom)
@@ -128,7 +128,7 @@ def in_phase(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
     )
 
 
-def layer_colour(type_name: str) -> str:
+def layer_color(type_name: str) -> str:
     """The color of a type of layer, #RRGGBB."""
     return style_of(type_name).color
 
@@ -209,7 +209,7 @@ def dot_attributes(node: Node) -> dict[str, Any]:
     return {
         "label": dot_label(node.lines),
         "shape": "octagon" if node.is_blob else "record",
-        "fillcolor": f'"{node.colour}"',
+        "fillcolor": f'"{node.color}"',
         "style": "filled",
     }
 

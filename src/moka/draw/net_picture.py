@@ -70,23 +70,19 @@ def draw_net(
     if form in TEXT_FORMS:
         return dot_text(drawing).encode()
     check_matplotlib(f"{INSTALL}. Or draw into a .dot file.")
-    readable = add_shapes(join_parallel(fold_in_place(drawing)), blob_shapes(net, phase))
-    return encode_picture(figure(readable), form, drawing.name)
-
-
-def encode_picture(picture: Figure, form: str, title: str) -> bytes:
-    """A picture as the content of a file, in fewer pixels if it is very large.
-
-    Raises:
-        UsageError: another form than matplotlib's.
-    """
-    known = file_forms(picture)
+    known = dict.fromkeys((*file_forms(), *TEXT_FORMS))
     if form not in known:
-        endings = ", ".join(f".{each}" for each in dict.fromkeys((*known, *TEXT_FORMS)))
+        endings = ", ".join(f".{each}" for each in known)
         raise UsageError(f"a net is drawn into {endings}, not '.{form}'.")
+    readable = add_shapes(join_parallel(fold_in_place(drawing)), blob_shapes(net, phase))
+    picture = figure(readable)
+    return encode(picture, form, dpi=_resolution(picture), title=drawing.name)
+
+
+def _resolution(picture: Figure) -> float:
+    """Pixels for each inch of a picture; fewer if it is very large."""
     width, height = picture.get_size_inches()
-    dpi = min(DPI, LONGEST_SIDE / max(width, height), (MOST_PIXELS / (width * height)) ** 0.5)
-    return encode(picture, form, dpi=dpi, title=title)
+    return min(DPI, LONGEST_SIDE / max(width, height), (MOST_PIXELS / (width * height)) ** 0.5)
 
 
 def figure(drawing: Drawing) -> Figure:
@@ -169,7 +165,7 @@ def _draw_node(axes: Any, node: Node, center: Place, size: Size) -> None:
     axes.add_patch(
         Polygon(
             _octagon(center, size) if node.is_blob else _rectangle(center, size),
-            facecolor=COPY_FACE if node.is_copy else node.colour,
+            facecolor=COPY_FACE if node.is_copy else node.color,
             edgecolor=INK,
             linewidth=0.8,
             linestyle="--" if node.is_copy else "-",

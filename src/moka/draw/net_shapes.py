@@ -55,16 +55,18 @@ def _shapes_in(net: caffe_pb2.NetParameter, phase: caffe_pb2.Phase) -> dict[str,
         except MokaError:
             return {}
         for node in graph.nodes:
-            if shapes.keys() >= set(node.bottoms):
-                tops = _top_shapes(node, [shapes[name] for name in node.bottoms])
-                shapes.update(zip(node.tops, tops, strict=False))
+            known = shapes.keys() >= set(node.bottoms)
+            tops = _top_shapes(node, [shapes[name] for name in node.bottoms]) if known else []
+            for name in node.tops:  # whatever an in-place layer had before
+                shapes.pop(name, None)
+            shapes.update(zip(node.tops, tops, strict=False))
     return shapes
 
 
 def _top_shapes(node: Node, bottoms: Sequence[Shape]) -> Sequence[Shape]:
     """The shapes of a layer's tops, as many as are known."""
     entry = REGISTRY[node.type]
-    if entry.message == "python_param":  # a picture runs no code of the user's
+    if entry.runs_user_code or entry.shapes_from_data:
         return []
     try:
         layer = entry.make(node.layer, *bottoms)

@@ -1,8 +1,7 @@
-"""Pictures of what a net has learned and what it sees: filters, feature maps, guesses, embeddings,
-and how it learned.
+"""Pictures of a net's filters, feature maps, predictions and embeddings, and of its training.
 
-Each function takes arrays or tensors and returns a matplotlib Figure; given a path, it saves the
-picture too (.png, .svg or .pdf). For example
+Each function takes arrays or tensors and returns a matplotlib Figure. If it is given a path, it
+also saves the picture (.png, .svg or .pdf). For example
 
     from moka import viz
 
@@ -23,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from moka.draw.charts import running_mean
 from moka.draw.contact_sheet import picture
-from moka.draw.figures import COLOURS, drawing, save
+from moka.draw.figures import COLORS, drawing, save
 from moka.errors import UsageError
 from moka.types import Array, PathLike
 
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Paul Tol's "muted" colours (https://sronpersonalpages.nl/~pault), which colour-blind people can
-# tell apart, and black: ten classes. The next ten have them again, with other marks.
-CLASS_COLOURS = (
+# Paul Tol's "muted" colors (https://sronpersonalpages.nl/~pault), which color-blind people can
+# tell apart, and black: for ten classes. The next ten have the same colors and other marks.
+CLASS_COLORS = (
     "#332288",
     "#88CCEE",
     "#44AA99",
@@ -47,20 +46,20 @@ CLASS_COLOURS = (
 )
 MARKS = "o^sDvP*X"
 GAP = 1  # pixels between the images of a grid
-LABELLED = 16  # rows and columns of a grid that have a number; of more, every second and so on
-LINE = 28  # letters of a label's line
+MOST_NUMBERS = 16  # of rows or columns in a grid; if there are more, only every second has one
+LINE = 28  # letters in a line of a label
 
 Values = ArrayLike | torch.Tensor
 Curves = Mapping[str, tuple[Values, Values]]  # name to places (N,) and values (N,)
 
 
 def filters(weights: Values, path: PathLike | None = None) -> Figure:
-    """The filters of a convolution, all on one scale in which zero is the middle gray.
+    """Draw the filters of a convolution, all on one scale on which zero is the middle gray.
 
     Args:
-        weights: (N, C, h, w). Three channels are shown in colour (BGR, as nets of images read),
-            one in gray, N filters in rows of equal length. Of any other C each filter is a row
-            of C gray images.
+        weights: (N, C, h, w). Filters of three channels (BGR) are shown in color and filters of
+            one channel in gray, in rows of equal length. With any other C, each filter is a row of
+            C gray images.
 
     Raises:
         UsageError: another shape; the picture cannot be drawn or saved.
@@ -69,8 +68,8 @@ def filters(weights: Values, path: PathLike | None = None) -> Figure:
     bound = float(np.abs(values).max()) or 1.0
     count, channels = values.shape[:2]
     if channels == 3:
-        colour = (values / bound + 1) / 2
-        figure = _grid_figure(colour[:, ::-1].transpose(0, 2, 3, 1), "filter")
+        color = (values / bound + 1) / 2
+        figure = _grid_figure(color[:, ::-1].transpose(0, 2, 3, 1), "filter")
     elif channels == 1:
         figure = _grid_figure(values[:, 0], "filter", "weight", "gray", (-bound, bound))
     else:
@@ -88,12 +87,12 @@ def filters(weights: Values, path: PathLike | None = None) -> Figure:
 def feature_maps(
     blob: Values, path: PathLike | None = None, *, image: Values | None = None
 ) -> Figure:
-    """What a blob holds for one image: each channel a picture, all on one scale.
+    """Draw each channel of a blob as a picture, all on one scale.
 
     Args:
         blob: (C, H, W), such as `net.blobs["conv1"].data[0]`.
-        image: shown beside it, (C, H, W), BGR if it has three channels; bytes as they are, other
-            numbers stretched from the least to the greatest.
+        image: shown beside the channels, (C, H, W), BGR if C is 3. Bytes are shown as they are;
+            other numbers are stretched from the least to the greatest.
 
     Raises:
         UsageError: another shape; the picture cannot be drawn or saved.
@@ -111,13 +110,13 @@ def guesses(
     image: Values | None = None,
     count: int = 5,
 ) -> Figure:
-    """The most probable classes as bars, the most probable on top.
+    """Draw the most probable classes as bars, the most probable on top.
 
     Args:
         probabilities: (K,), 0 to 1.
         labels: the names of the K classes.
-        image: shown beside the bars; as for `feature_maps`.
-        count: how many classes.
+        image: shown beside the bars, as by `feature_maps`.
+        count: how many classes are drawn.
 
     Raises:
         UsageError: another shape, or not as many labels; the picture cannot be drawn or saved.
@@ -128,7 +127,7 @@ def guesses(
     best = np.argsort(-values, kind="stable")[:count]
     with drawing(4.5 + (2.5 if image is not None else 0), 0.8 + 0.42 * len(best)) as figure:
         axes = _beside_image(figure, image, width=2)
-        bars = axes.barh(range(len(best)), values[best], color=COLOURS[0], height=0.7)
+        bars = axes.barh(range(len(best)), values[best], color=COLORS[0], height=0.7)
         axes.bar_label(bars, [f"{values[i]:.1%}" for i in best], padding=3)
         axes.set_yticks(range(len(best)), [_short(labels[i]) for i in best])
         axes.invert_yaxis()
@@ -142,7 +141,7 @@ def guesses(
 
 
 def _short(label: str) -> str:
-    """A label in at most two lines."""
+    """A label, cut to at most two lines."""
     return "\n".join(textwrap.wrap(label, LINE, max_lines=2, placeholder=" …"))
 
 
@@ -155,15 +154,15 @@ def embedding(
     title: str = "",
     axes: tuple[str, str] = ("", ""),
 ) -> Figure:
-    """Points in a plane, coloured by class; the name of a class stands in the middle of its points.
+    """Draw points in a plane, colored by class; each class has its name amid its points.
 
     Args:
-        points: (N, 2), such as the output of a siamese net, or of `tsne`.
+        points: (N, 2), such as the output of a siamese net or of `tsne`.
         classes: (N,), integers from 0.
-        names: of the classes; None: their numbers.
-        title: above the picture.
-        axes: what the two numbers of a point are. Without names the axes have no numbers either,
-            since those of t-SNE mean nothing.
+        names: the names of the classes; None: their numbers.
+        title: written above the picture.
+        axes: the names of the two axes. Axes without names have no numbers either, since the
+            numbers of t-SNE mean nothing.
 
     Raises:
         UsageError: another shape, or a class without a name; the picture cannot be drawn or saved.
@@ -200,11 +199,11 @@ def embedding(
 def _draw_class(ax: Axes, places: Array, number: int, name: str) -> None:
     from matplotlib.patheffects import withStroke
 
-    colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
-    mark = MARKS[number // len(CLASS_COLOURS) % len(MARKS)]
+    color = CLASS_COLORS[number % len(CLASS_COLORS)]
+    mark = MARKS[number // len(CLASS_COLORS) % len(MARKS)]
     size = float(np.clip(1200 / len(places), 4, 30))  # square points
     x, y = places.T
-    ax.scatter(x, y, s=size, c=colour, marker=mark, linewidths=0, alpha=0.75, label=name)
+    ax.scatter(x, y, s=size, c=color, marker=mark, linewidths=0, alpha=0.75, label=name)
     halo = [withStroke(linewidth=4, foreground="white")]
     middle = float(np.median(x)), float(np.median(y))
     text = ax.annotate(name, middle, ha="center", va="center", weight="bold", path_effects=halo)
@@ -212,13 +211,13 @@ def _draw_class(ax: Axes, places: Array, number: int, name: str) -> None:
 
 
 def tsne(features: Values, *, perplexity: float = 30, seed: int = 0) -> Array:
-    """Places in a plane, (N, 2), near each other where features are (van der Maaten and Hinton,
-    2008), by scikit-learn.
+    """Points in a plane, (N, 2), that are close where their features are similar (van der Maaten
+    and Hinton, 2008). Computed by scikit-learn.
 
     Args:
         features: (N, ...), a row for each point.
-        perplexity: about how many neighbours count; at most a third of the points.
-        seed: of its random numbers.
+        perplexity: about how many neighbors of a point count; at most a third of all points.
+        seed: of the random numbers.
 
     Raises:
         UsageError: fewer than four points, all of them equal, or scikit-learn is missing.
@@ -249,14 +248,14 @@ def curves(
     x: str = "iteration",
     title: str = "",
 ) -> Figure:
-    """What was measured on the way, a panel for each quantity, above one another.
+    """Draw measurements of a training run, with a panel for each quantity.
 
     Args:
-        panels: for each quantity (the label of its axis) its curves; "" is a curve without a
-            name. Those of one name have the same colour in all panels. A curve of more than 100
-            points is pale, with its running mean over it.
-        x: what the places are.
-        title: above the picture.
+        panels: for each quantity (the label of its axis) its curves by name; "" is a curve without
+            a name. A name has the same color in all panels. A curve of more than 100 points is
+            pale, and its running mean is drawn over it.
+        x: the label of the horizontal axis.
+        title: written above the picture.
 
     Raises:
         UsageError: other shapes, or nothing to draw; the picture cannot be drawn or saved.
@@ -269,7 +268,7 @@ def curves(
         rows[0].set_title(title)
         for ax, (quantity, lines) in zip(rows, panels.items(), strict=True):
             for name, (places, values) in lines.items():
-                _draw_curve(ax, places, values, name, COLOURS[names.index(name) % len(COLOURS)])
+                _draw_curve(ax, places, values, name, COLORS[names.index(name) % len(COLORS)])
             ax.set_ylabel(quantity)
             if any(lines):
                 ax.legend()
@@ -277,34 +276,36 @@ def curves(
     return _saved(figure, path)
 
 
-def _draw_curve(ax: Axes, places: Values, values: Values, name: str, colour: str) -> None:
+def _draw_curve(ax: Axes, places: Values, values: Values, name: str, color: str) -> None:
     xs, ys = _array(places, 1, "places (N,)"), _array(values, 1, "values (N,)")
     if len(xs) != len(ys):
         raise UsageError(f'curve "{name}" has {len(xs)} places, but {len(ys)} values.')
     if len(xs) > 100:
-        ax.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35)
+        ax.plot(xs, ys, color=color, linewidth=0.6, alpha=0.35)
         ys = np.asarray(running_mean(ys.tolist(), len(ys) // 50))
     marker = "o" if len(xs) <= 40 else ""
-    ax.plot(xs, ys, color=colour, linewidth=1.5, marker=marker, markersize=3, label=name)
+    ax.plot(xs, ys, color=color, linewidth=1.5, marker=marker, markersize=3, label=name)
 
 
 def _grid_figure(
     images: Array,
     what: str,
     scale_name: str = "",
-    colour_map: str | None = None,
+    color_map: str | None = None,
     scale: tuple[float, float] | None = None,
     *,
     rows: tuple[int, str] | None = None,
     image: Values | None = None,
 ) -> Figure:
-    """Images (N, h, w), or (N, h, w, 3) in RGB from 0 to 1, in rows and columns on one scale.
+    """A figure of images in rows and columns, all on one scale.
 
     Args:
-        what: an image is; its number is that of its row and of its column together.
-        scale_name, colour_map, scale: of images without colours; the least and greatest value.
-        rows: how many, and what a row is: then the columns are numbered for themselves.
-        image: another one, shown on the left.
+        images: (N, h, w), or (N, h, w, 3) in RGB from 0 to 1.
+        what: what an image is called; its number is the sum of its row's and its column's.
+        scale_name, color_map, scale: for images without colors: the name of the values, how they
+            are colored, and the least and the greatest of them.
+        rows: how many rows, and what a row is called; then columns are numbered on their own.
+        image: another image, shown on the left.
     """
     count, height, width = images.shape[:3]
     columns = count // rows[0] if rows else column_count(count)
@@ -317,7 +318,7 @@ def _grid_figure(
         axes = _beside_image(figure, image, width=2.5)
         axes.grid(visible=False)
         vmin, vmax = scale or (None, None)
-        shown = axes.imshow(sheet, cmap=colour_map, vmin=vmin, vmax=vmax, interpolation="nearest")
+        shown = axes.imshow(sheet, cmap=color_map, vmin=vmin, vmax=vmax, interpolation="nearest")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         _number(axes.set_xticks, width, columns, 1)
@@ -330,20 +331,20 @@ def _grid_figure(
 
 
 def column_count(count: int) -> int:
-    """Of a grid that is not higher than wide and, if that takes no more than twice as many columns
-    as a square has, without a gap at its end."""
+    """The number of columns in a grid of `count` images: as in a square, or up to twice as many if
+    then the last row is full."""
     square = math.ceil(math.sqrt(count))
     return next((n for n in range(square, 2 * square + 1) if count % n == 0), square)
 
 
 def tiled(images: Array, columns: int) -> Array:
-    """Images (N, h, w) or (N, h, w, 3) as one, in reading order, with gaps; what is left blank is
-    not a number, or white among colours."""
-    count, height, width, *colours = images.shape
+    """One image of the images (N, h, w) or (N, h, w, 3), in reading order, with gaps. Blank pixels
+    are NaN, or white among colors."""
+    count, height, width, *colors = images.shape
     rows = math.ceil(count / columns)
-    blank = 1.0 if colours else np.nan
+    blank = 1.0 if colors else np.nan
     sheet = np.full(
-        (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, *colours), blank, np.float32
+        (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, *colors), blank, np.float32
     )
     for k, image in enumerate(images):
         y, x = k // columns * (height + GAP), k % columns * (width + GAP)
@@ -352,14 +353,14 @@ def tiled(images: Array, columns: int) -> Array:
 
 
 def _number(set_ticks: Any, side: int, count: int, step: int) -> None:
-    """Numbers 0, step, 2 step, ... at the middles of rows or columns of a grid."""
-    numbered = range(0, count, math.ceil(count / LABELLED))
+    """Write 0, step, 2 step, ... at the middles of a grid's rows or columns."""
+    numbered = range(0, count, math.ceil(count / MOST_NUMBERS))
     middles = [i * (side + GAP) + (side - 1) / 2 for i in numbered]
     set_ticks(middles, [str(i * step) for i in numbered])
 
 
 def _beside_image(figure: Figure, image: Values | None, width: float) -> Axes:
-    """Axes of their own, or `width` times as wide as an image on their left."""
+    """The axes of a figure; with an image on their left they are `width` times as wide as it."""
     if image is None:
         return figure.subplots()
     left, right = figure.subplots(1, 2, width_ratios=[1, width])
@@ -372,10 +373,10 @@ def _beside_image(figure: Figure, image: Values | None, width: float) -> Axes:
 
 
 def _array(values: Values, dimensions: int | None, what: str) -> Array:
-    """A finite, non-empty NumPy array of that many dimensions.
+    """The values as a NumPy array with this number of dimensions.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: another shape, no values, or a value that is not finite.
     """
     array = _on_host(values).astype(np.float32, copy=False)
     if (dimensions is not None and array.ndim != dimensions) or not array.size:

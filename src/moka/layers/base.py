@@ -14,12 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moka.blob import Blob, BlobVec, check_shape
+from moka.blob import Blob, BlobVec
 from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.options import Option
 from moka.layers.registry import BFloat16, Entry
 from moka.layers.shapes import shape_text
+from moka.memory import check_shape
 from moka.schema import blobproto, caffe_pb2
 from moka.schema.fields import is_repeated
 from moka.schema.forks import FIRST_FORK_NUMBER

@@ -1,4 +1,4 @@
-"""What chosen blobs of a trained net hold for each image, to databases of Datum records."""
+"""Write what chosen blobs of a trained net hold for each image to databases of Datum records."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from moka.cli import device
+from moka.command import device
+from moka.command.run import run
 from moka.data import datum
 from moka.data.store import check_backend, make_store
 from moka.errors import NetError, UsageError, did_you_mean
 from moka.net import Net, build_net
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
-from moka.tools.program import Program
-from moka.types import PathLike
+from moka.types import Floats, PathLike
 from moka.weights import load_weights
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
 
 SAY_EVERY = 1000  # records
-AXES = 4  # of a blob whose images a Datum can hold: image, channels, height, width
+AXES = 4  # that a blob may have, for a Datum to hold an image of it: image, C, H, W
 
 
 def extract_features(
@@ -38,24 +36,24 @@ def extract_features(
     *,
     backend: str = "lmdb",
 ) -> int:
-    """Run a net over its own data and write a record of every image for each blob.
+    """Run a net over its own data and write a record of each image for each blob.
 
-    Keys are 0000000000, 0000000001, ...; a record holds the numbers as float_data of (channels,
-    height, width), 1 where the blob has fewer axes, and no label.
+    Keys are 0000000000, 0000000001, ... A record holds the values as float_data of shape
+    (channels, height, width), with 1 for an axis that the blob lacks, and no label.
 
     Args:
-        net: with a data layer, and its weights loaded.
-        blobs: names; their first axis is the image.
-        databases: as many, one for each blob.
-        batches: how many passes.
+        net: has a data layer, and its weights loaded.
+        blobs: names of blobs; their first axis counts images.
+        databases: a new database for each blob.
+        batches: how many passes to run.
 
     Returns:
-        How many images.
+        The number of images.
 
     Raises:
-        NetError: no such blob, or one of more than four axes; a net without data of its own.
-        UsageError: not as many databases as blobs.
-        DataError: an existing database, or one that cannot be written.
+        NetError: an unknown blob, or one of more than four axes; a net without a data layer.
+        UsageError: another number of databases than of blobs.
+        DataError: a database exists, or cannot be written.
     """
     _check(net, blobs, databases)
     check_backend(backend)
@@ -82,6 +80,7 @@ def extract_features(
 
 
 def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> None:
+    """Raise what `extract_features` raises for its arguments."""
     if len(blobs) != len(databases):
         raise UsageError(
             "the number of blob names and dataset names must be equal, got"
@@ -113,8 +112,8 @@ def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> Non
             )
 
 
-def _as_images(blob: torch.Tensor) -> NDArray[np.float32]:
-    """(N, C, H, W), with 1 for each axis at the end that is not there."""
+def _as_images(blob: torch.Tensor) -> Floats:
+    """The values as (N, C, H, W), with 1 for each axis that the blob lacks at the end."""
     return blob.cpu().numpy().reshape(*blob.shape, *[1] * (AXES - blob.dim()))
 
 
@@ -122,21 +121,9 @@ def _say(where: logging.Logger, count: int, name: str) -> None:
     where.info("Extracted features of %d query images for feature blob %s", count, name)
 
 
-PROGRAM = Program(
-    "extract_features",
-    "This program takes in a trained network and an input data layer, and then extract features"
-    " of the input data produced by the net.\nNote: you can extract multiple features in one pass"
-    " by specifying multiple feature blob names and dataset names separated by ','. The names"
-    " cannot contain white space characters and the number of blobs and datasets must be equal.",
-    "pretrained_net_param feature_extraction_proto_file"
-    " extract_feature_blob_name1[,name2,...] save_feature_dataset_name1[,name2,...]"
-    " num_mini_batches db_type [CPU/GPU] [DEVICE_ID=0]",
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`extract_features WEIGHTS NET BLOB[,BLOB...] DB[,DB...] BATCHES DB_TYPE [CPU|GPU] [...]`."""
-    return PROGRAM.run(_extract, argv)
+    return run("extract_features", _extract, argv)
 
 
 def _extract(words: list[str], flags: dict[str, Any]) -> None:
@@ -155,11 +142,11 @@ def _extract(words: list[str], flags: dict[str, Any]) -> None:
 def gpu_of(mode: str = "CPU", device_id: str = "DEVICE_ID=0") -> str:
     """The id of the GPU that the last two arguments name, or "" for the CPU.
 
-    BVLC Caffe takes `DEVICE_ID=1` for GPU 0, since it reads it as a number; so a number alone is
-    understood as well.
+    BVLC Caffe reads `DEVICE_ID=1` as a number and so takes GPU 0; a number alone works there, and
+    works here too.
 
     Raises:
-        UsageError: something else.
+        UsageError: the arguments say something else.
     """
     found = re.fullmatch(r"(?:DEVICE_ID=)?(\d+)", device_id)
     if mode not in ("CPU", "GPU") or not found:

@@ -19,7 +19,7 @@ CLASSES = ["blue", "green", "red"]
 
 @pytest.fixture
 def folder() -> Path:
-    """Images of 40 x 30 pixels with a patch of every colour that is on them."""
+    """Images of 40 x 30 pixels with a patch of every color that is on them."""
     root = Path("VOC")
     for place in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / place).mkdir(parents=True)

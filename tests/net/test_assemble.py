@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from moka.data.place import Share
+from moka.errors import MokaError
+from moka.layers.source import Source
+from moka.schema import caffe_pb2
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+FILES = """
+layer { name: "db" type: "Data" top: "data" top: "label"
+  data_param { source: "no/such/database" batch_size: 2 } }
+layer { name: "more" type: "HDF5Data" top: "more" hdf5_data_param { source: "no" batch_size: 2 } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "y"
+  inner_product_param { num_output: 4 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "y" bottom: "label" top: "loss" }
+"""
+SHAPES = {"data": (2, 3), "label": (2,), "more": (2, 5)}
+
+
+def test_sources_whose_shapes_are_given_open_no_file(make_net: NetMaker) -> None:
+    net = make_net(FILES, caffe_pb2.TRAIN, given_shapes=SHAPES)
+    assert {name: tuple(net.blobs[name].shape) for name in SHAPES} == SHAPES
+    assert [node.type for node in net.graph.nodes[:2]] == ["Data", "HDF5Data"]
+    given = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    assert net(**given)["loss"].item() == pytest.approx(1.3863, abs=1e-4)  # log(4)
+    with pytest.raises(MokaError, match=r'layer "db" \(Data\): no data given for data, label'):
+        net()
+
+
+def test_sources_of_which_one_top_is_not_given_are_made(make_net: NetMaker) -> None:
+    with pytest.raises(MokaError, match="no/such/database"):
+        make_net(FILES, given_shapes={"data": (2, 3), "more": (2, 5)})
+
+
+def test_other_sources_are_made_as_ever(make_net: NetMaker) -> None:
+    text = """
+    layer { name: "w" type: "Parameter" top: "w" parameter_param { shape { dim: 3 } } }
+    layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 3 }
+      data_filler { value: 2 } } }
+    layer { name: "sum" type: "Eltwise" bottom: "w" bottom: "d" top: "sum" }
+    """
+    net = make_net(text, given_shapes={"data": (2, 3)})
+    assert net()["sum"].tolist() == [2, 2, 2]
+    assert [blob.owner for blob in net.learnable] == [(0, 0)]
+
+
+@pytest.mark.parametrize("share", [Share(), Share(1, 3)])
+def test_sources_are_told_their_share(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, share: Share
+) -> None:
+    told: list[tuple[torch.device, Share]] = []
+    monkeypatch.setattr(Source, "attach", lambda _, device, share: told.append((device, share)))
+    text = 'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 3 } } }'
+    net = make_net(text, caffe_pb2.TRAIN, share=share)
+    assert told == [(net.device, share)]
+
+
+CHAIN = """
+layer { name: "in" type: "Input" top: "x" top: "t" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }
+layer { name: "tanh" type: "TanH" bottom: "y" top: "y" }
+layer { name: "relu2" type: "ReLU" bottom: "y" top: "y" }
+layer { name: "cut" type: "TanH" bottom: "y" top: "z" propagate_down: false }
+layer { name: "loss" type: "EuclideanLoss" bottom: "z" bottom: "t" top: "loss" }
+"""
+
+
+def test_what_a_place_says(make_net: NetMaker) -> None:
+    net = make_net(CHAIN, caffe_pb2.TRAIN)
+    places = {place.node.name: place for place in net.places}
+    assert [place.index for place in net.places] == list(range(7))
+    assert [place.layer for place in net.places] == net.layers
+    assert places["relu2"].observers == ((0, places["relu"].layer),)
+    assert not any(places[name].observers for name in ("relu", "tanh", "cut"))
+    assert {name: set(place.freed) for name, place in places.items() if place.freed} == {
+        "ip": {"x"},
+        "cut": {"y"},
+        "loss": {"t", "z", "loss"},
+    }
+    assert {name: place.detached for name, place in places.items() if place.detached} == {
+        "cut": (0,)
+    }
+    assert [name for name, place in places.items() if place.marks.layer] == ["cut", "loss"]
+
+
+def test_forced_gradients_reach_all_but_labels(make_net: NetMaker) -> None:
+    text = CHAIN.replace("EuclideanLoss", "SoftmaxWithLoss").replace(
+        'top: "t" input_param { shape { dim: 2 dim: 3 } }',
+        'top: "t" input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } }',
+    )
+    net = make_net("force_backward: true" + text, caffe_pb2.TRAIN)
+    detached = {p.node.name: p.detached for p in net.places if p.detached}
+    assert detached == {"loss": (1,)}
