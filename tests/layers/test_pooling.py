@@ -287,14 +287,14 @@ def test_stochastic_pooling_of_zeros_is_zero(make_layer: LayerMaker, training: b
         ("kernel_size_3d: 2 kernel_size_3d: 1", (1, 1, 4, 4, 4), "3 spatial axes, got 2 values"),
         ("kernel_size_3d: 0", (1, 1, 4, 4, 4), "kernel_size_3d must be > 0"),
         ("kernel_size_3d: 2 stride_3d: 0", (1, 1, 4, 4, 4), "stride_3d must be > 0"),
-        ("kernel_size: 2", (4, 4), r"is larger than the image \(1, 1\)"),
+        ("kernel_size: 2", (4, 4), r"\(2 x 2\) is larger than the padded image \(1 x 1\)"),
         ("kernel_size_3d: 2 global_pooling: true", (1, 1, 4, 4, 4), "give no kernel size"),
         ("global_pooling: true pad_3d: 1", (1, 1, 4, 4, 4), "pad must be 0"),
         ("global_pooling: true stride_3d: 2", (1, 1, 4, 4, 4), "stride must be 1"),
         ("kernel_size: 2 global_pooling: true", (1, 1, 4, 4), "give no kernel size"),
         ("global_pooling: true pad: 1", (1, 1, 4, 4), "pad must be 0"),
         ("global_pooling: true stride: 2", (1, 1, 4, 4), "stride must be 1"),
-        ("kernel_size: 6 round_mode: FLOOR", (1, 1, 4, 4), "is larger than the image"),
+        ("kernel_size: 6 round_mode: FLOOR", (1, 1, 4, 4), "global_pooling: true fits any size"),
         ("kernel_size: 1", (1, 0, 4, 4), r"only the batch may be empty, got .* \(1, 0, 4, 4\)"),
     ],
 )
@@ -357,7 +357,7 @@ def test_pyramid_has_the_same_length_for_any_image(make_layer: LayerMaker) -> No
         ("pyramid_height: 0", (1, 1, 4, 4), "pyramid_height must be > 0, got 0"),
         ("pyramid_height: 2", (1, 4, 4), r"pools images \(N, C, H, W\), got a bottom of shape"),
         ("pyramid_height: 1", (1, 0, 4, 4), "only the batch may be empty"),
-        ("pyramid_height: 3", (1, 1, 5, 5), r"an image of \(5, 5\) is too small for 3 levels"),
+        ("pyramid_height: 3", (1, 1, 5, 5), "an image of 5 x 5 is too small for 3 levels"),
     ],
 )
 def test_pyramid_refuses(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:

@@ -24,7 +24,7 @@ def misfit(
         (misfit([(9, 2, 3, 3)], [(8, 2, 3, 3)]), "trained for other classes"),
         (misfit([(9, 20)], [(9, 30)], "InnerProduct"), "check the size of the net's input"),
         (misfit([(2,), (2,), (1,), (2,), (2,)], [(2,), (2,), (1,)], "BatchNorm"), "scale_bias: t"),
-        (misfit([(2,)] * 4, [(2,)] * 2, "BN"), "from another fork"),
+        (misfit([(2,)] * 3, [(2,)] * 5, "BatchNorm"), "leave scale_bias out"),
         (misfit([(2, 3)], [(2, 3), (2,)]), "bias_term: false"),
         (misfit([(2, 3)], [(2,)], "Bias", "Scale"), "is a Scale, in the net a Bias"),
     ],

@@ -75,7 +75,17 @@ class LRN(Layer):
         )
 
 
-@layer("BatchNorm", bottoms=1, tops=1, coordinates="same", state_blobs=3)
+@layer(
+    "BatchNorm",
+    bottoms=1,
+    tops=1,
+    coordinates="same",
+    state_blobs=3,
+    other_counts={
+        (5, 3): "NVCaffe wrote it, whose BatchNorm has scale and bias: set scale_bias: true.",
+        (3, 5): "The file's BatchNorm has no scale and bias: leave scale_bias out.",
+    },
+)
 class BatchNorm(Layer):
     """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
 

@@ -15,7 +15,7 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
-from moka.layers.shapes import refuse_empty_axes
+from moka.layers.shapes import by, refuse_empty_axes
 from moka.layers.window import Window, per_axis, pooled_sizes
 from moka.types import Shape
 
@@ -285,7 +285,13 @@ class Pooling(Layer):
         refuse_empty_axes(x, first=1)
         out = self._out(size)
         if min(out) < 1:
-            raise NetError(f"the window {self._windows(size)} is larger than the image {size}.")
+            windows = self._windows(size)
+            padded = tuple(n + 2 * w.pad for n, w in zip(size, windows, strict=True))
+            raise NetError(
+                f"the kernel ({by([w.kernel for w in windows])}) is larger than the padded image"
+                f" ({by(padded)}).",
+                advice="global_pooling: true fits any size.",
+            )
         return [(*x[:2], *out)] * self.top_count
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -332,7 +338,9 @@ class SPP(Layer):
                 kernel = -(-n // bins)
                 windows.append(Window(kernel, kernel, (kernel * bins - n + 1) // 2))
             if any(w.pad >= w.kernel for w in windows):
-                raise NetError(f"an image of {size} is too small for {self.pyramid_height} levels.")
+                raise NetError(
+                    f"an image of {by(size)} is too small for {self.pyramid_height} levels."
+                )
             levels.append(tuple(windows))
         return levels
 

@@ -66,6 +66,8 @@ class Entry:
         differentiable: whether a gradient reaches its bottoms.
         fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
         state_blobs: how many of its parameters, the first ones, are state that no solver trains.
+        other_counts: what lies behind a model with another number of parameters than the net's, by
+            (number in the file, number in the net): a sentence that says what to do.
         source: where its tops come from, for a type without bottoms: the caller gives them before
             each pass; arrays handed over beforehand; files; fillers; its own parameters. None:
             not a source.
@@ -97,6 +99,7 @@ class Entry:
     differentiable: bool = True
     fixed_bottoms: tuple[int, ...] = ()
     state_blobs: int = 0
+    other_counts: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: SourceKind | None = None
     views: bool = False
     is_plumbing: bool = False
