@@ -29,8 +29,9 @@ log = logging.getLogger("moka")
 
 def check_file(name: str) -> str:
     """Raises RuntimeError, as pycaffe does, if a file cannot be opened."""
-    if not os.access(name, os.R_OK):
-        raise RuntimeError(f"Could not open file {name}")
+    if "\0" in name or not os.access(name, os.R_OK):
+        shown = name.replace("\0", r"\0")
+        raise RuntimeError(f"Could not open file {shown}")
     return name
 
 

@@ -71,8 +71,10 @@ class LmdbFile:
         try:
             with open(self.path, "rb") as file:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # a ValueError for an empty file
-            raise DataError(f"this is not an LMDB database ({error}).") from None
+        except ValueError:
+            raise DataError("this is not an LMDB database: the file is empty.") from None
+        except OSError as error:
+            raise DataError(f"this LMDB database cannot be read: {error.strerror}.") from None
 
     def meta(self) -> Meta:
         """What the file says of itself now. Raises DataError if it makes no sense."""
@@ -81,7 +83,11 @@ class LmdbFile:
         try:
             first = _read_meta(self._data, 0)
             second = _read_meta(self._data, first.page_size)
-        except (ValueError, struct.error) as error:
+        except struct.error:
+            raise DataError(
+                f"this is not an LMDB database: {len(self._data)} bytes are less than a page."
+            ) from None
+        except ValueError as error:
             raise DataError(f"this is not an LMDB database ({error}).") from None
         return max(first, second, key=lambda meta: meta.transaction)
 
