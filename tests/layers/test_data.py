@@ -232,7 +232,7 @@ def test_data_that_is_not_there(make_layer: LayerMaker, tmp_path: Path) -> None:
 
 
 def write_list(folder: Path, count: int = 5) -> Path:
-    """A list of images, 4 x 6 pixels in three colours of the value 10k + colour, labelled k."""
+    """A list of images, 4 x 6 pixels in three colors of the value 10k + color, labeled k."""
     for k in range(count):
         cv2.imwrite(str(folder / f"{k}.png"), np.full((4, 6, 3), 10 * k, np.uint8) + np.arange(3))
     (folder / "list.txt").write_text("".join(f"{k}.png {k}\n" for k in range(count)))
@@ -380,7 +380,7 @@ def write_class_folder(folder: Path) -> Path:
 
 
 def write_shards(folder: Path, form: str = "{}") -> str:
-    """The same images in two shards, labelled with this form of their number."""
+    """The same images in two shards, labeled with this form of their number."""
     write_list(folder)
     for shard, numbers in (("s-0", (0, 1, 2)), ("s-1", (3, 4))):
         with tarfile.open(folder / f"{shard}.tar", "w") as tar:

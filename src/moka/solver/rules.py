@@ -1,6 +1,6 @@
 """Update rules, one for each solver type: from gradients and histories to what is subtracted.
 
-g is the gradient with regularisation, r the learning rate times the parameter's lr_mult, h, m, v, u
+g is the gradient with regularization, r the learning rate times the parameter's lr_mult, h, m, v, u
 are histories of the parameter's shape, zeros at first.
 """
 
@@ -58,7 +58,7 @@ class Rule:
         Args:
             iteration: counted from 0.
             rate: the learning rate.
-            weight_decay: of L2 regularisation, which is added to the gradients here.
+            weight_decay: of L2 regularization, which is added to the gradients here.
         """
         for r, decay, weights, grads, history in self._members(rate, weight_decay):
             if decay:

@@ -1,7 +1,7 @@
 """How gradients become updates: the order of Caffe's ApplyUpdate.
 
 Clip the summed gradients (each element, then the norm of all), divide by iter_size, add the
-gradient of the regularisation, then the rule of the solver's type (`rules`), which turns them into
+gradient of the regularization, then the rule of the solver's type (`rules`), which turns them into
 updates and subtracts those.
 """
 
@@ -60,7 +60,7 @@ def add_l1(params: Sequence[Learnable], weight_decay: float) -> None:
 def apply_update(
     rule: Rule, config: SolverParameter, iteration: int, rate: float
 ) -> Clipped | None:
-    """Clip, normalise, regularise, update. Returns whether gradients were clipped."""
+    """Clip, normalize, regularize, update. Returns whether gradients were clipped."""
     params = rule.params
     if not params:
         return None
