@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from moka.schema import caffe_pb2
+from moka.varint import read_varint
 
 M = TypeVar("M", bound=Message)
 
@@ -42,15 +43,15 @@ def wire_fields(data: bytes | memoryview) -> Iterator[WireField]:
     position = 0
     while position < len(data):
         start = position
-        tag, position = _varint(data, position)
+        tag, position = _number(data, position)
         number, wire_type = tag >> 3, tag & 7
         content = position
         if wire_type == 0:
-            _, end = _varint(data, position)
+            _, end = _number(data, position)
         elif wire_type in _FIXED:
             end = position + _FIXED[wire_type]
         elif wire_type == _LENGTH:
-            length, content = _varint(data, position)
+            length, content = _number(data, position)
             end = content + length
         else:
             raise DecodeError(f"wire type {wire_type}")
@@ -105,14 +106,9 @@ def _merge(message: Message, data: memoryview, required: bool) -> None:
     message.MergeFrom(single)
 
 
-def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
+def _number(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number at a position, and the position behind it. Raises DecodeError at the end."""
-    value = shift = 0
-    while position < len(data) and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise DecodeError("a number without end")
+    try:
+        return read_varint(data, position)
+    except ValueError as error:
+        raise DecodeError(str(error)) from None

@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from moka.command.phase import phase_of
 from moka.command.run import run
-from moka.errors import UsageError
 from moka.graph.filter import filter_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.upgrade import upgrade_net
 from moka.types import PathLike
 
-PHASES = {"ALL": None, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 WIDTH = 140  # columns of a table that is not shown on a terminal
 
 
@@ -80,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _summarize(words: list[str], flags: dict[str, Any]) -> None:
-    if flags["phase"] not in PHASES:
-        raise UsageError(f"--phase is TRAIN, TEST or ALL, found '{flags['phase']}'.")
-    table = summarize(words[0], PHASES[flags["phase"]])
+    phase = phase_of(flags["phase"])
+    table = summarize(words[0], phase)
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
