@@ -1,6 +1,6 @@
 """Augmentation: random changes of the images that a net is trained on, beyond crop and mirror.
 
-Part of the transformation (`transform.py`): what is random is drawn first, the rest is a pure
+Part of the transformation (`transform.py`): random choices are drawn first; applying them is a pure
 function. Sources: the random area and aspect of Szegedy et al., "Going deeper with convolutions"
 (2015); the short side at a random length of Simonyan and Zisserman, "Very deep convolutional
 networks" (2015); the color changes of Howard, "Some improvements on deep convolutional neural

@@ -1,4 +1,4 @@
-"""Batches of labeled images: records are read in order, decoded and transformed, in a loop."""
+"""Batches of labeled images: records read in order, again and again, decoded, transformed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Batch(NamedTuple):
     """A batch of images.
 
     Attributes:
-        data: (N, C, H, W) float32; as stored (before the arithmetic) if `draw` is given.
+        data: (N, C, H, W) float32; if `draw` is given, pixels as stored, before the mean is
+        subtracted.
         labels: (N,) or (N, labels) float32.
         draw: the random choices, if the reader has to do the second half of the transformation.
     """
@@ -105,7 +106,7 @@ class ImageBatches(Generic[R]):
     Args:
         examples: the images.
         transform: what happens to each image.
-        batch_size: images a batch. They have one size; that of another batch may differ.
+        batch_size: images a batch. All images of a batch have one size; batches may differ.
         start: where a new run begins.
 
     Raises:

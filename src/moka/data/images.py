@@ -70,7 +70,8 @@ class Labeled(NamedTuple):
 
 
 def parse_line(line: str) -> tuple[str, int]:
-    """Split a line at its last blank, but for those at its end, into path and label.
+    """Split a line into path and label at its last blank; blanks at the end of the line do not
+    count.
 
     The label is what C's atoi makes of the text (no digits: 0). A line without a blank is path and
     label in one.
@@ -84,7 +85,7 @@ def parse_line(line: str) -> tuple[str, int]:
 def warn_of_odd_labels(source: PathLike, lines: Sequence[str]) -> None:
     """Say which line of a list is the first without an integer label, and how many there are.
 
-    `parse_line` takes what it finds there for a label, as BVLC Caffe does, most often 0.
+    `parse_line` reads such text as BVLC Caffe does, most often as label 0.
     """
     odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
     if not odd:

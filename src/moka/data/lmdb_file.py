@@ -1,7 +1,7 @@
 """LMDB's file, read as it lies on disk: a B+ tree of pages.
 
-LMDB itself ends the process when it meets a damaged page. Here that is an error; besides, threads
-and forked processes may read at once, and nothing is written.
+LMDB itself ends the process when it meets a damaged page. This reader raises an error instead; it
+also lets threads and forked processes read at once, and writes nothing.
 
 The first two pages are meta pages; the one with the higher transaction number counts. A branch page
 holds the numbers of pages below it, a leaf page records in the order of their keys. A value that

@@ -1,4 +1,4 @@
-"""Databases of records behind one narrow interface, so that a new kind of store is one class."""
+"""Databases of records behind one narrow interface: a new kind of database is one class."""
 
 from __future__ import annotations
 

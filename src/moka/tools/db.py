@@ -102,7 +102,7 @@ def _fault(record: Record, decode: Decode) -> tuple[str, str]:
 
 
 def _disk_bytes(path: PathLike) -> int:
-    """What the database's files take; LMDB's can be longer than what is filled of them."""
+    """Bytes on the disk that the database's files take; LMDB's files can be sparse."""
     if os.path.isfile(path):
         return os.stat(path).st_blocks * 512
     return sum(entry.stat().st_blocks * 512 for entry in os.scandir(path) if entry.is_file())

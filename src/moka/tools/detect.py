@@ -1,4 +1,4 @@
-"""What is in windows of images: `detect`, with the arguments of BVLC Caffe's detect.py (R-CNN)."""
+"""Classify windows of images: `detect`, with the arguments of BVLC Caffe's detect.py (R-CNN)."""
 
 from __future__ import annotations
 

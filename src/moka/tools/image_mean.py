@@ -1,4 +1,4 @@
-"""The mean of a database's images, in the file that `mean_file` of a data layer names."""
+"""Write the mean of a database's images to a file, for a data layer's `mean_file`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _blocks(store: Store) -> Iterator[list[Record]]:
 def _sum(records: DatumRecords, block: Sequence[Record], shape: tuple[int, ...]) -> Mean:
     """The sum over some records' images, exact while it is below 2^53.
 
-    Image by image, since what has just been decoded is still in the processor's cache.
+    It adds image by image, while each is still in the processor's cache.
     """
     total = np.zeros(shape)
     for record in block:
