@@ -11,7 +11,7 @@ from tests.training_runs import NETS
 
 from moka.check import runs as dry_run
 from moka.check.runs import (
-    Timing,
+    RunTimes,
     count_tests,
     expected_s,
     history_bytes,
@@ -249,7 +249,7 @@ def test_how_often_a_run_tests(make_solver: SolverMaker, more: str, first: int, 
 
 def test_expected_time() -> None:
     made = config("linear", "max_iter: 10 test_interval: 5 test_iter: 3 test_iter: 1")
-    assert expected_s(made, Timing(0.5, [0.1, 2.0], 5), 4) == pytest.approx(6 * 0.5 + 2 * 2.3)
+    assert expected_s(made, RunTimes(0.5, [0.1, 2.0], 5), 4) == pytest.approx(6 * 0.5 + 2 * 2.3)
 
 
 def test_the_weights_are_those_of_the_file(make_solver: SolverMaker) -> None:

@@ -40,7 +40,7 @@ PATIENCE_S = 10.0  # no more are begun after this time
 
 
 @dataclass(frozen=True)
-class Timing:
+class RunTimes:
     """How long one iteration takes, and one batch of each test net; medians, in seconds.
 
     Attributes:
@@ -222,7 +222,7 @@ def writing_layer(solver: Solver) -> str | None:
     return None
 
 
-def measure(solver: Solver) -> Timing:
+def measure(solver: Solver) -> RunTimes:
     """Time a few iterations, on the data the run would begin with. Parameters change in memory.
 
     Raises:
@@ -232,7 +232,7 @@ def measure(solver: Solver) -> Timing:
     device = solver.net.device
     iterations = _timed(lambda: solver.step(1), device)
     batches = [median(_timed(evaluation_engine(net).forward, device)) for net in solver.test_nets]
-    return Timing(median(iterations), batches, len(iterations))
+    return RunTimes(median(iterations), batches, len(iterations))
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> list[float]:
@@ -258,7 +258,7 @@ def count_tests(config: caffe_pb2.SolverParameter, first: int, last: int) -> int
     return len(due) - (bool(due) and due[0] == 0 and not config.test_initialization)
 
 
-def expected_s(config: caffe_pb2.SolverParameter, timing: Timing, first: int) -> float:
+def expected_s(config: caffe_pb2.SolverParameter, timing: RunTimes, first: int) -> float:
     """Seconds the whole run takes from iteration `first` on, without its snapshots."""
     test_s = sum(n * s for n, s in zip(config.test_iter, timing.test_batch_s, strict=True))
     iterations = max(0, config.max_iter - first)

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from moka.data.leveldb_files import (
-    Entry,
+    KeyVersion,
     Table,
     Version,
     in_order,
@@ -69,7 +69,7 @@ class LevelDbStore:
             and (int(file.stem) >= version.log_number or int(file.stem) == version.prev_log_number)
         ]
 
-    def _read_run(self, run: list[Table]) -> Iterator[Entry]:
+    def _read_run(self, run: list[Table]) -> Iterator[KeyVersion]:
         for table in run:
             yield from read_table(self._table_file(table.number))
 
@@ -102,7 +102,7 @@ def _sorted_runs(tables: list[Table]) -> list[list[Table]]:
     return list(runs.values())
 
 
-def _newest(entries: Iterator[Entry]) -> Iterator[tuple[bytes, bytes]]:
+def _newest(entries: Iterator[KeyVersion]) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of sorted entries; replaced and deleted ones are left out."""
     for key, versions in groupby(entries, key=attrgetter("key")):
         value = next(versions).value

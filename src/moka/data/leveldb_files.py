@@ -36,7 +36,7 @@ PREV_LOG_NUMBER = 9
 BYTEWISE = b"leveldb.BytewiseComparator"
 
 
-class Entry(NamedTuple):
+class KeyVersion(NamedTuple):
     """One version of a key; the value is None where the key was deleted."""
 
     key: bytes
@@ -129,7 +129,7 @@ def _pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
             at += length
 
 
-def read_batch(record: bytes) -> Iterator[Entry]:
+def read_batch(record: bytes) -> Iterator[KeyVersion]:
     """The entries in a record of a log: sequence number (8), count (4), and for each its kind, key,
     and, unless it is a deletion, value.
 
@@ -146,17 +146,17 @@ def read_batch(record: bytes) -> Iterator[Entry]:
             value, at = _text(record, at)
         elif kind != DELETION:
             raise ValueError(f"an entry of kind {kind}")
-        yield Entry(key, sequence, value)
+        yield KeyVersion(key, sequence, value)
 
 
-def read_entries(log: PathLike) -> list[Entry]:
+def read_entries(log: PathLike) -> list[KeyVersion]:
     """All entries in a log of data, sorted. Raises DataError as `read_log` does."""
     with _reading(log):
         entries = [entry for record in read_log(log) for entry in read_batch(record)]
     return sorted(entries, key=in_order)
 
 
-def in_order(entry: Entry) -> tuple[bytes, int]:
+def in_order(entry: KeyVersion) -> tuple[bytes, int]:
     """Sort key of entries: by key, then the newest first."""
     return entry.key, -entry.sequence
 
@@ -211,7 +211,7 @@ def _apply(edit: bytes, tables: dict[tuple[int, int], Table], numbers: dict[int,
             raise ValueError(f"an edit with tag {tag}")
 
 
-def read_table(path: PathLike) -> Iterator[Entry]:
+def read_table(path: PathLike) -> Iterator[KeyVersion]:
     """The entries of a table, sorted.
 
     Raises:
@@ -232,7 +232,7 @@ def read_table(path: PathLike) -> Iterator[Entry]:
             for key, value in _block_entries(_block(data, handle)):
                 tail = int.from_bytes(key[-8:], "little")
                 deleted = tail & 255 == DELETION
-                yield Entry(key[:-8], tail >> 8, None if deleted else value)
+                yield KeyVersion(key[:-8], tail >> 8, None if deleted else value)
 
 
 def _block(data: mmap.mmap, handle: bytes) -> bytes:

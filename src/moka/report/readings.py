@@ -30,7 +30,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Log:
+class TrainingLog:
     """All of a log, in its order; a file may hold several runs, one resuming another."""
 
     displays: list[Reading]

@@ -12,7 +12,7 @@ from typing import Any
 from moka.command.run import run
 from moka.errors import UsageError
 from moka.report.log_file import read_log
-from moka.report.readings import Log, Reading
+from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
 
 Row = dict[str, float]
@@ -103,7 +103,9 @@ def write_csv(
         print(f"Wrote {file}")
 
 
-def save_tables(logfile: PathLike, folder: PathLike, log: Log, verbose: bool = False) -> None:
+def save_tables(
+    logfile: PathLike, folder: PathLike, log: TrainingLog, verbose: bool = False
+) -> None:
     """Write the two tables of parse_log.sh into a folder: columns divided by blanks, as gnuplot and
     `numpy.loadtxt` read them.
 
