@@ -15,7 +15,7 @@ from moka.check.runs import (
     count_tests,
     expected_s,
     history_bytes,
-    measure,
+    measure_run,
     problems_of,
     snapshot_bytes,
     writing_layer,
@@ -56,7 +56,7 @@ def test_a_run_without_problems(database: str) -> None:
     )
     assert found == []
     assert solver is not None
-    timing = measure(solver)
+    timing = measure_run(solver)
     assert timing.iteration_s > 0
     assert 1 <= timing.timed <= dry_run.TIMED
     solver.close()
@@ -205,7 +205,7 @@ def test_measuring_takes_no_test_and_no_snapshot(
     found, solver = problems_of(read_solver(config("linear", more), "s"), "", CPU)
     assert found == []
     assert solver is not None
-    timing = measure(solver)
+    timing = measure_run(solver)
     assert len(timing.test_batch_s) == 1
     assert timing.test_batch_s[0] > 0
 
@@ -216,7 +216,7 @@ def test_nothing_is_kept_of_an_iteration_that_breaks() -> None:
     assert found == []
     assert solver is not None
     with pytest.raises(Exception, match="the loss is nan at iteration 0"):
-        measure(solver)
+        measure_run(solver)
     assert os.listdir() == []
 
 

@@ -222,7 +222,7 @@ def writing_layer(solver: Solver) -> str | None:
     return None
 
 
-def measure(solver: Solver) -> RunTimes:
+def measure_run(solver: Solver) -> RunTimes:
     """Time a few iterations, on the data the run would begin with. Parameters change in memory.
 
     Raises:

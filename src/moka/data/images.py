@@ -118,7 +118,7 @@ def read_image_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str
     return lines
 
 
-def read_list(source: PathLike) -> list[Labeled]:
+def read_image_list(source: PathLike) -> list[Labeled]:
     """The images in a list file: on each line a path, one blank, and a label.
 
     Lines without an integer label are warned of.
@@ -197,7 +197,7 @@ class ImageList(ImageFiles):
         self, source: PathLike, decode: Decode, *, root_folder: str = "", shuffle: bool = False
     ) -> None:
         super().__init__(
-            source, read_list(source), decode, root_folder=root_folder, shuffle=shuffle
+            source, read_image_list(source), decode, root_folder=root_folder, shuffle=shuffle
         )
 
     def notes(self) -> list[str]:

@@ -19,7 +19,7 @@ from moka.data.leveldb_files import (
     in_order,
     read_entries,
     read_manifest,
-    read_table,
+    read_sorted_table,
 )
 from moka.data.writer import Records, RecordWriter
 from moka.errors import DataError
@@ -71,7 +71,7 @@ class LevelDbStore:
 
     def _read_run(self, run: list[Table]) -> Iterator[KeyVersion]:
         for table in run:
-            yield from read_table(self._table_file(table.number))
+            yield from read_sorted_table(self._table_file(table.number))
 
     def _table_file(self, number: int) -> Path:
         """Tables are called .ldb; older releases of LevelDB say .sst."""

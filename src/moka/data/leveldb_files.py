@@ -92,7 +92,7 @@ def _text(data: bytes, at: int) -> tuple[bytes, int]:
     return data[at : at + size], at + size
 
 
-def read_log(path: PathLike) -> Iterator[bytes]:
+def read_log_records(path: PathLike) -> Iterator[bytes]:
     """The records of a log. A last record that is incomplete is left out: its writer was stopped.
 
     Raises:
@@ -150,9 +150,9 @@ def read_batch(record: bytes) -> Iterator[KeyVersion]:
 
 
 def read_entries(log: PathLike) -> list[KeyVersion]:
-    """All entries in a log of data, sorted. Raises DataError as `read_log` does."""
+    """All entries in a log of data, sorted. Raises DataError as `read_log_records` does."""
     with _reading(log):
-        entries = [entry for record in read_log(log) for entry in read_batch(record)]
+        entries = [entry for record in read_log_records(log) for entry in read_batch(record)]
     return sorted(entries, key=in_order)
 
 
@@ -170,7 +170,7 @@ def read_manifest(path: PathLike) -> Version:
     tables: dict[tuple[int, int], Table] = {}
     numbers: dict[int, int] = {}
     with _reading(path):
-        for edit in read_log(path):
+        for edit in read_log_records(path):
             _apply(edit, tables, numbers)
         if LOG_NUMBER not in numbers:
             raise ValueError("it is cut off, or no manifest")
@@ -211,7 +211,7 @@ def _apply(edit: bytes, tables: dict[tuple[int, int], Table], numbers: dict[int,
             raise ValueError(f"an edit with tag {tag}")
 
 
-def read_table(path: PathLike) -> Iterator[KeyVersion]:
+def read_sorted_table(path: PathLike) -> Iterator[KeyVersion]:
     """The entries of a table, sorted.
 
     Raises:

@@ -60,10 +60,10 @@ def parameter_count(net: Net) -> int:
 
 
 def _listed(arrays: Iterable[tuple[str, Shape]]) -> str:
-    return ", ".join(f"{name} {size_text(shape)}" for name, shape in arrays)
+    return ", ".join(f"{name} {axes_text(shape)}" for name, shape in arrays)
 
 
-def size_text(shape: Shape) -> str:
+def axes_text(shape: Shape) -> str:
     """(64, 20, 24, 24) -> "64x20x24x24"; "scalar" if there are no axes."""
     return "x".join(map(str, shape)) or "scalar"
 
