@@ -239,7 +239,7 @@ CASES = {
     "foreign weights": BadInput(
         write("good.caffemodel", b"PK\x03\x04 a zip archive"),
         FINETUNE,
-        ("good.caffemodel: ", "a zip archive"),
+        ("good.caffemodel: ", "this is a zip archive"),
     ),
     "empty weights": BadInput(
         write("good.caffemodel", b""), FINETUNE, ("good.caffemodel: ", "no model")

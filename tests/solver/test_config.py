@@ -170,6 +170,7 @@ def test_states_are_merged() -> None:
     ("text", "says"),
     [
         ("iter_size: 0", "iter_size must be > 0, got 0"),
+        ("clip_weights: 0.01", "clip_weights is an option of a fork that no solver here has"),
         ("average_loss: 0", "average_loss must be > 0, got 0"),
         ("snapshot: -1", "snapshot must be >= 0, got -1"),
         ("snapshot_keep: -1", "snapshot_keep must be >= 0, got -1"),
