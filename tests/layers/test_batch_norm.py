@@ -159,3 +159,216 @@ def test_an_empty_batch_leaves_the_sums_alone(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "BatchNorm"', (0, 3), training=True)
     assert layer(torch.empty(0, 3)).shape == (0, 3)
     assert not any(w.any() for w in layer.weights)
+
+
+SCALE, BIAS = np.array([2.0, -0.5, 1.5]), np.array([0.25, 1.0, -3.0])
+
+
+def with_scale_and_bias(layer: Layer) -> None:
+    layer.weights[3].data[...] = torch.from_numpy(SCALE)
+    layer.weights[4].data[...] = torch.from_numpy(BIAS)
+
+
+def scaled(y: Array) -> Array:
+    shape = (1, 3, *(1,) * (y.ndim - 2))
+    return y * SCALE.reshape(shape) + BIAS.reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        ("", 3),
+        ("scale_bias: false", 3),
+        ("scale_bias: true", 5),
+        ("scale_filler { value: 2 }", 5),
+        ("bias_filler { value: 2 }", 5),
+        ("use_weight_bias: true", 5),
+        ("use_weight_bias: false", 3),
+        ("filler { value: 2 }", 5),
+        ("filler { value: 2 } bias_term: false", 4),
+        ("bias_term: true", 3),
+    ],
+)
+def test_which_options_add_scale_and_bias(make_layer: LayerMaker, fields: str, counts: int) -> None:
+    layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (2, 3))
+    names = ("mean", "variance", "scale_factor", "weight", "bias")
+    assert layer.parameter_names == names[:counts]
+    assert layer.state_blobs == (0, 1, 2)
+    if counts > 3:
+        given = 2 if fields.startswith(("scale_f", "filler")) else 1
+        assert layer.weights[3].tolist() == [given] * 3
+    if counts > 4:
+        assert layer.weights[4].tolist() == [2 if fields.startswith("bias_f") else 0] * 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("rectifier", ["", "relu: true", "fused_relu: true"])
+def test_scale_and_bias(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    training: bool,
+    rectifier: str,
+) -> None:
+    text = f'type: "BatchNorm" batch_norm_param {{ scale_bias: true {rectifier} }}'
+    layer = make_layer(text, (2, 3, 4), training=training)
+    with_sums(layer, [3.0, -1.0, 2.0], [2.0, 8.0, 4.0], [4.0], [0.0] * 3, [0.0] * 3)
+    with_scale_and_bias(layer)
+    x = spread(2, 3, 4)
+    (y,) = run(layer, x)
+    sums = (np.array([0.75, -0.25, 0.5]), np.array([0.5, 2.0, 1.0]))
+    wanted = scaled(normalized(x, *(statistics(x) if training else sums), EPS))
+    if rectifier:
+        wanted = np.maximum(wanted, 0)
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+
+
+def test_a_single_value_for_each_channel_becomes_the_bias(make_layer: LayerMaker) -> None:
+    layer = make_layer(
+        'type: "BatchNorm" batch_norm_param { bias_filler { value: 3 } }', (1, 2), training=True
+    )
+    assert layer(torch.tensor([[5.0, -7.0]])).tolist() == [[3, 3]]
+
+
+def test_eps_has_a_floor_beside_scale_and_bias(make_layer: LayerMaker, run: Runner) -> None:
+    x = np.array([[1.0], [-2.0]])
+    for fields, eps in (("eps: 1e-7 scale_bias: true", EPS), ("eps: 1e-7", np.float32(1e-7))):
+        layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (2, 1))
+        (y,) = run(layer, x)  # no statistics: mean and variance are 0
+        np.testing.assert_allclose(y, x / np.sqrt(float(eps)), rtol=1e-6)  # eps is a float
+
+
+def test_averages_beside_scale_and_bias(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    fields = "scale_bias: true moving_average_fraction: 0.75"
+    layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (2, 3, 4),
+                       training=True)  # fmt: skip
+    averages = None
+    for k in range(3):
+        x = spread(2, 3, 4) + k
+        run(layer, x)
+        mean, variance = statistics(x)
+        new = np.array([mean, variance * 8 / 7])
+        averages = new if averages is None else 0.75 * averages + 0.25 * new
+    assert averages is not None
+    for blob, wanted in zip(layer.weights[:2], averages, strict=True):
+        np.testing.assert_allclose(blob.detach(), wanted, rtol=1e-11)  # both in double precision
+    assert layer.weights[2].tolist() == [1]
+
+
+def test_averages_go_on_from_sums(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    fields = "scale_bias: true moving_average_fraction: 0.5"
+    layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (2, 3, 4),
+                       training=True)  # fmt: skip
+    with_sums(layer, [4.0, 8.0, 0.0], [4.0, 8.0, 0.0], [4.0], [1.0] * 3, [0.0] * 3)
+    x = spread(2, 3, 4)
+    run(layer, x)
+    mean, _ = statistics(x)
+    np.testing.assert_allclose(layer.weights[0].detach(), (np.array([1, 2, 0]) + mean) / 2)
+    assert layer.weights[2].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "center", "divide"),
+    [
+        ("disable_mean: true", False, True),
+        ("disable_variance: true", True, False),
+        ("disable_mean: true disable_variance: true", False, False),
+        ("disable_mean: true scale_bias: true", False, True),
+        ("disable_variance: true scale_bias: true", True, False),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_without_mean_or_variance(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    center: bool,
+    divide: bool,
+    training: bool,
+) -> None:
+    text = f'type: "BatchNorm" batch_norm_param {{ {fields} }}'
+    layer = make_layer(text, (2, 3, 4), training=training)
+    with_sums(
+        layer, [3.0, -1.0, 2.0], [2.0, 8.0, 4.0], [4.0], *[[1.0] * 3] * (len(layer.weights) - 3)
+    )
+    if len(layer.weights) > 3:
+        with_scale_and_bias(layer)
+    x = spread(2, 3, 4)
+    (y,) = run(layer, x)
+    mean, variance = np.array([0.75, -0.25, 0.5]), np.array([0.5, 2.0, 1.0])
+    if training:
+        mean, _ = statistics(x)
+        variance = np.array([np.mean((x[:, c] - center * mean[c]) ** 2) for c in range(3)])
+    wanted = normalized(x, mean * center, variance if divide else np.full(3, 1 - EPS), EPS)
+    wanted = scaled(wanted) if len(layer.weights) > 3 else wanted
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+
+
+def test_what_is_left_out_is_not_counted(make_layer: LayerMaker, spread: Spread) -> None:
+    text = 'type: "BatchNorm" batch_norm_param { disable_mean: true }'
+    layer = make_layer(text, (2, 3, 4), training=True).double()
+    x = spread(2, 3, 4)
+    layer(torch.from_numpy(x))
+    assert layer.weights[0].tolist() == [0, 0, 0]
+    squares = [np.mean(x[:, c] ** 2) * 8 / 7 for c in range(3)]
+    np.testing.assert_allclose(layer.weights[1].detach(), squares, rtol=1e-11)  # double precision
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_statistics_of_parts_of_the_batch(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    size: int,
+) -> None:
+    text = f'type: "BatchNorm" batch_norm_param {{ stats_batch_size: {size} scale_bias: true }}'
+    layer = make_layer(text, (5, 3, 4), training=True)
+    with_scale_and_bias(layer)
+    x = spread(5, 3, 4)
+    (y,) = run(layer, x)
+    parts = [x[k : k + size] for k in range(0, 5, size)]
+    wanted = np.concatenate([scaled(normalized(p, *statistics(p), EPS)) for p in parts])
+    np.testing.assert_allclose(y, wanted, rtol=1e-10, atol=1e-11)  # both in double precision
+    means = np.mean([statistics(p)[0] for p in parts], 0)
+    np.testing.assert_allclose(layer.weights[0].detach(), means, rtol=1e-11, atol=1e-15)
+    counts = [p[:, 0].size for p in parts]
+    variances = [statistics(p)[1] * n / (n - 1) for p, n in zip(parts, counts, strict=True)]
+    np.testing.assert_allclose(layer.weights[1].detach(), np.mean(variances, 0), rtol=1e-11)
+    check_gradient(layer, x)
+
+
+def test_global_statistics_may_be_updated(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    fields = "use_global_stats: true update_global_stats: true moving_average_fraction: 0.5"
+    text = f'type: "BatchNorm" batch_norm_param {{ {fields} }}'
+    x = spread(2, 3, 4)
+    for training in (True, False):
+        layer = make_layer(text, (2, 3, 4), training=training)
+        with_sums(layer, [3.0, -1.0, 2.0], [2.0, 8.0, 4.0], [4.0])
+        (y,) = run(layer, x)
+        wanted = normalized(x, np.array([0.75, -0.25, 0.5]), np.array([0.5, 2.0, 1.0]), EPS)
+        np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # both in double precision
+        mean, _ = statistics(x)
+        sums = 0.5 * np.array([3, -1, 2]) + mean if training else np.array([3, -1, 2])
+        np.testing.assert_allclose(layer.weights[0].detach(), sums, rtol=1e-11)
+        assert layer.weights[2].tolist() == [3 if training else 4]
+
+
+def test_parts_need_mean_and_variance(make_layer: LayerMaker) -> None:
+    fields = "stats_batch_size: 2 disable_mean: true"
+    with pytest.raises(NetError, match="stats_batch_size needs both mean and variance"):
+        make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (4, 2))
+
+
+def test_logarithms_of_densenet_are_refused(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="use_log } is an option of a fork that this layer does not"):
+        make_layer('type: "BatchNorm" batch_norm_param { use_log: true }', (4, 2))
