@@ -122,6 +122,26 @@ def test_mvn_of_single_values_is_zero(make_layer: LayerMaker, run: Runner, sprea
     assert not y.any()
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 4)])
+@pytest.mark.parametrize(("fields", "bias"), [("", 1.0), ("bias: 0.25", 0.25)])
+def test_grn(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    bias: float,
+    shape: Shape,
+) -> None:
+    layer = make_layer(f'type: "GRN" grn_param {{ {fields} }}', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    for n, c, *at in np.ndindex(*shape):
+        norm = (bias + sum(x[n, k, *at] ** 2 for k in range(shape[1]))) ** 0.5
+        assert y[n, c, *at] == pytest.approx(x[n, c, *at] / norm, rel=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
 @pytest.mark.parametrize(
     ("text", "shape", "message"),
     [
@@ -129,6 +149,8 @@ def test_mvn_of_single_values_is_zero(make_layer: LayerMaker, run: Runner, sprea
         ('type: "LRN"', (1, 2, 0, 3), r"only the batch may be empty, got .* \(1, 2, 0, 3\)"),
         ('type: "LRN"', (2, 3, 4), r"must have 4 axes, .* got shape \(2, 3, 4\)"),
         ('type: "MVN"', (1, 2, 3, 4, 5), "at most 4 axes"),
+        ('type: "GRN"', (3,), "at least 2 axes"),
+        ('type: "GRN" grn_param { bias: -1 }', (2, 3), "bias must be >= 0, got -1"),
         ('type: "MVN" mvn_param { eps: -1 }', (1, 2), "eps must be >= 0, got -1"),
     ],
 )
