@@ -52,10 +52,11 @@ def test_upsample_by_a_mask(
     text = f'type: "Upsample" bottom: "x" bottom: "mask" upsample_param {{ {fields} }}'
     layer = make_layer(text, shape, shape)
     rng, area, count = np.random.default_rng(2), size[0] * size[1], shape[2] * shape[3]
-    draw = (
-        (lambda: rng.integers(-1, 6, count)) if overlap else (lambda: rng.permutation(area)[:count])
-    )
-    mask = np.array([draw() for _ in range(shape[0] * shape[1])], float).reshape(shape)
+    planes = [
+        rng.integers(-1, 6, count) if overlap else rng.permutation(area)[:count]
+        for _ in range(shape[0] * shape[1])
+    ]
+    mask = np.stack(planes).reshape(shape).astype(np.float64)
     x = spread(*shape)
     (y,) = run(layer, x, mask)
     np.testing.assert_array_equal(y, by_mask(x, mask, *size))
