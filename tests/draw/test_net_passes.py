@@ -107,6 +107,20 @@ def test_the_cut_lies_where_few_blobs_cross_it() -> None:
     assert [key for key in second.nodes if key.endswith(COPY)] == [f"b_blob{COPY}"]
 
 
+def test_branches_are_cut_side_by_side() -> None:
+    """Two chains of ten layers, listed one after the other."""
+    layers = [f'layer {{ name: "{side}" type: "Input" top: "{side}0" }}' for side in "lr"]
+    for side in "lr":
+        layers += [
+            f'layer {{ name: "{side}{k}" type: "TanH" bottom: "{side}{k}" top: "{side}{k + 1}" }}'
+            for k in range(10)
+        ]
+    for part in cut(drawing("\n".join(layers)), 2):
+        names = [key for key, node in part.nodes.items() if not node.is_blob]
+        left, right = (sum(key.startswith(side) for key in names) for side in "lr")
+        assert left == right > 3
+
+
 def test_what_is_too_short_to_cut() -> None:
     assert len(cut(drawing(""), 3)) == 1
     text = 'layer { name: "i" type: "Input" top: "x" }'

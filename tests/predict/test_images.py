@@ -144,6 +144,12 @@ def test_load_image() -> None:
     np.testing.assert_allclose(gray[..., 0], RGB @ [0.2125, 0.7154, 0.0721] / 255, rtol=1e-5)
 
 
+def test_a_file_named_as_on_windows() -> None:
+    Path("img").mkdir()
+    cv2.imwrite("img/x.png", RGB)
+    assert load_image("img\\x.png").shape == (3, 4, 3)
+
+
 def test_what_is_no_image() -> None:
     with pytest.raises(FileNotFoundError, match="gone"):
         load_image("gone.png")

@@ -9,6 +9,7 @@ from moka.draw.layered import ranks, without_cycles
 from moka.draw.net_drawing import VERTICAL, Drawing, Edge, Node
 from moka.draw.net_shapes import UNKNOWN
 
+ONE_LAYER = 2  # ranks: its own and that of its blob
 COPY = "\0copy"  # ends the key of a blob that is drawn once more
 
 
@@ -58,13 +59,16 @@ def layer_count(drawing: Drawing) -> int:
 
 
 def cut(drawing: Drawing, count: int) -> list[Drawing]:
-    """Cut a drawing into at most `count` parts of about equal length, in the order of the net.
+    """Cut a drawing across the flow of the data into at most `count` parts of about equal length.
 
     A part that uses a blob of another one has a copy of it. The cuts lie where few blobs are in
     use on both sides.
     """
+    ends = [(edge.source, edge.target) for edge in drawing.edges]
+    rank = ranks(drawing.nodes, without_cycles(drawing.nodes, ends))
     layers = [key for key, node in drawing.nodes.items() if not node.is_blob]
-    starts = _cuts(drawing, layers, count)
+    layers.sort(key=rank.__getitem__)  # branches run side by side, though listed one by one
+    starts = _cuts(drawing, layers, [rank[key] for key in layers], count)
     part_of = {key: sum(i >= start for start in starts) for i, key in enumerate(layers)}
     for edge in drawing.edges:  # a blob belongs to the layer that makes it
         if edge.source in part_of:
@@ -74,8 +78,12 @@ def cut(drawing: Drawing, count: int) -> list[Drawing]:
     return [_part(drawing, part_of, k) for k in range(len(starts) + 1)]
 
 
-def _cuts(drawing: Drawing, layers: Sequence[str], count: int) -> list[int]:
-    """The numbers of the layers that begin a part, but for the first."""
+def _cuts(drawing: Drawing, layers: Sequence[str], depth: Sequence[int], count: int) -> list[int]:
+    """The numbers of the layers that begin a part, but for the first.
+
+    Args:
+        depth: the rank of each layer, never falling.
+    """
     number = {key: i for i, key in enumerate(layers)}
     made: dict[str, int] = {}  # the first layer that uses each blob, and the last
     used: dict[str, int] = {}
@@ -91,20 +99,14 @@ def _cuts(drawing: Drawing, layers: Sequence[str], count: int) -> list[int]:
     for blob, first in made.items():
         for i in range(first + 1, used[blob] + 1):
             crossing[i] += 1
-    ends = [(edge.source, edge.target) for edge in drawing.edges]
-    rank = ranks(drawing.nodes, without_cycles(drawing.nodes, ends))
-    depth, deepest = [], 0  # the length of the net before each layer
-    for key in layers:
-        depth.append(deepest)
-        deepest = max(deepest, rank[key])
-    total = max(deepest, 1)
+    total = depth[-1] + 1 if depth else 1
     starts: list[int] = []
     for k in range(1, count):
-        wanted, reach = total * k / count, total / count / 4
+        wanted, reach = total * k / count, max(total / count / 4, ONE_LAYER)
         near = [
             i
             for i in range((starts or [0])[-1] + 1, len(layers))
-            if abs(depth[i] - wanted) <= reach
+            if abs(depth[i] - wanted) <= reach and depth[i] > depth[i - 1]
         ]
         if near:
             starts.append(min(near, key=lambda i: (crossing[i], abs(depth[i] - wanted))))

@@ -17,18 +17,12 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from moka.blob import (
-    Blob,
-    BlobVec,
-    Memory,
-    ParameterMemory,
-    RawBlobVec,
-    parameters_in_users_hands,
-)
+from moka.blob import Blob, BlobVec, RawBlobVec
 from moka.errors import NetError
 from moka.layers.base import Layer, default_name
 from moka.layers.options import option
 from moka.layers.registry import layer
+from moka.memory import Memory, ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -268,7 +262,7 @@ class Python(Layer):
             if blob.data_memory.device != weight.device:  # the net has moved to another device
                 blob.show_parameter(weight)
         memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
-        with parameters_in_users_hands(memories):
+        with parameters_on_device(memories), parameters_in_users_hands(memories):
             yield
 
     @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from moka.data.decode import decode_image
 from moka.errors import DataError
+from moka.files import read_bytes
 from moka.predict.resample import resample
 from moka.types import Array, Floats, PathLike
 
@@ -32,11 +32,11 @@ def load_image(file: PathLike | BinaryIO, *, color: bool = True) -> Floats:
         DataError: it is no image.
     """
     if isinstance(file, str | os.PathLike):
-        data, name = Path(file).read_bytes(), file
+        data, name = read_bytes(file), os.fspath(file)
     else:
         data, name = file.read(), "(open file)"
     try:
-        planes = decode_image(data, os.fspath(name))
+        planes = decode_image(data, name)
     except DataError as error:
         raise error.at(file=name) from None
     top = np.iinfo(planes.dtype).max if planes.dtype.kind == "u" else 1

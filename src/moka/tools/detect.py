@@ -8,33 +8,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moka.cli.flags import Flag
+from moka.command.run import run
+from moka.data.lists import read_names
 from moka.errors import DataError, UsageError
-from moka.files import check_writable, read_text_file
+from moka.files import check_writable
 from moka.net import Net
 from moka.predict.crops import check_context, crop_with_context, cut_window
 from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_search
 from moka.predict.prepare import Preparation
 from moka.predict.score import score
 from moka.tools import preprocessing
-from moka.tools.program import Program
 from moka.tools.window_table import WindowTable, read_table, write_table
 from moka.types import PathLike
 
 SUFFIXES = (".csv", ".h5", ".hdf5")
 
 
-def read_names(source: PathLike) -> list[str]:
+def read_image_names(source: PathLike) -> list[str]:
     """The names of images in a text file, one on each line.
 
     Raises:
         DataError: the file cannot be read, or names no image.
     """
     try:
-        lines = read_text_file(source).splitlines()
+        names = read_names(source)
     except OSError as error:
         raise DataError(f"{error.strerror}.", file=source) from None
-    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError("the file names no image.", file=source)
     return names
@@ -71,7 +70,7 @@ def detect(
     table = read_table(source) if suffix != ".txt" else None
     windows: ImageWindows
     if search:
-        names = list(dict.fromkeys(table.filenames)) if table else read_names(source)
+        names = list(dict.fromkeys(table.filenames)) if table else read_image_names(source)
         windows = selective_search(names)
     elif table is None:
         raise UsageError(
@@ -98,31 +97,9 @@ def window_crop(preparation: Preparation, context_pad: int) -> Crop:
     )
 
 
-PROGRAM = Program(
-    "detect",
-    "detector.py is an out-of-the-box windowed detector callable from the command line.\nBy default"
-    " it configures and runs the Caffe reference ImageNet model. Note that this model was trained"
-    " for image classification and not detection, and finetuning for detection can be expected to"
-    " improve results.\nThe selective_search_ijcv_with_python code required for the selective"
-    " search proposal mode is not part of Caffe.",
-    "input_file output_file",
-    (
-        *preprocessing.FLAGS,
-        Flag(
-            "crop_mode",
-            "",
-            "How to generate windows for detection: list, those in the input file, or"
-            " selective_search. By default what the file allows: .txt, a list of images, needs"
-            " selective_search.",
-        ),
-        Flag("context_pad", 16, "Amount of surrounding context to collect in input window."),
-    ),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`detect INPUT_FILE OUTPUT_FILE [FLAGS]`."""
-    return PROGRAM.run(_detect, argv)
+    return run("detect", _detect, argv)
 
 
 def _detect(words: list[str], flags: dict[str, Any]) -> None:
