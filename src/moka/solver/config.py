@@ -13,6 +13,7 @@ from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.upgrade import upgrade_solver
+from moka.solver.average_precision import check_evaluation
 from moka.solver.averaged_weights import check_average
 from moka.solver.best_test import check_best
 from moka.solver.policy import check_other_policies, check_policy
@@ -102,6 +103,7 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         rule_class(config)
         check_policy(config)
         check_other_policies(config)
+        check_evaluation(config)
         check_regularization(config)
         check_average(config)
         check_best(config)

@@ -103,9 +103,9 @@ def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
 def bound_weights(params: Sequence[Learnable], lower: float | None, upper: float | None) -> None:
     """Bring every element of the parameters that are trained into [lower, upper]."""
     weights = [p.parameter.detach() for p in params if p.lr_mult]
-    if lower is not None:
+    if lower is not None and weights:
         torch._foreach_clamp_min_(weights, lower)
-    if upper is not None:
+    if upper is not None and weights:
         torch._foreach_clamp_max_(weights, upper)
 
 
