@@ -142,6 +142,24 @@ def test_grn(
     check_gradient(layer, x)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 2), (3, 4), (2,)])
+def test_l2_normalize(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    shape: Shape,
+) -> None:
+    layer = make_layer('type: "L2Normalize"', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    for n in range(shape[0]):
+        norm = (sum(float(v) ** 2 for v in np.ravel(x[n])) + 1e-7) ** 0.5
+        np.testing.assert_allclose(y[n], x[n] / norm, rtol=1e-12)  # double precision
+    check_gradient(layer, x)
+    assert not run(layer, np.zeros(shape))[0].any()
+
+
 @pytest.mark.parametrize(
     ("text", "shape", "message"),
     [

@@ -52,7 +52,9 @@ class Detections:
         best_first = sorted(found, key=lambda each: -each[0])
         right = np.cumsum([hit for _, hit in best_first])
         ranks = np.arange(1, len(right) + 1)
-        return VERSIONS[version](right / count, right / ranks)
+        # Single precision, as in SSD: a recall of 7 / 10 does not reach 0.7 then.
+        recall, precision = (v.astype(np.float32) for v in (right / count, right / ranks))
+        return VERSIONS[version](recall.astype(np.float64), precision.astype(np.float64))
 
 
 def eleven_points(recall: Array, precision: Array) -> float:
@@ -62,9 +64,13 @@ def eleven_points(recall: Array, precision: Array) -> float:
 
 
 def max_integral(recall: Array, precision: Array) -> float:
-    """The area under the best precision at a recall of at least r (PASCAL VOC 2012)."""
+    """The area under the best precision at a recall of at least r, nearly PASCAL VOC 2012's.
+
+    As in SSD, the precision before a step of the recall counts for it too.
+    """
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0) * best))
+    steps = np.diff(recall)
+    return float(recall[0] * best[0] + np.sum(np.where(steps > SAME, steps * best[:-1], 0)))
 
 
 def integral(recall: Array, precision: Array) -> float:
