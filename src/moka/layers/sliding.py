@@ -96,7 +96,7 @@ def sizes_along(
         values = shape
     if fields["kernel_depth"]:
         return _in_time(layer, prop, values, axes)
-    if fields[along_time] is not None:
+    if fields[along_time]:
         raise NetError(f"{along_time} goes with kernel_depth, which is missing.")
     return per_axis(name, values, fields[f"{stem}_h"], fields[f"{stem}_w"], axes, default)
 
