@@ -95,6 +95,21 @@ def test_data_reads_records_in_order_over_and_over(make_layer: LayerMaker, tmp_p
     made.close()
 
 
+def test_data_is_shuffled_anew_in_each_epoch(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    fields = f'source: "{tmp_path / "db"}" batch_size: 5 backend: LMDB shuffle: true'
+    made = make_layer(with_tops("Data", "a b", f"data_param {{ {fields} }}"))
+    assert isinstance(made, Data)
+    epochs = []
+    for _ in range(6):
+        images, labels = made()
+        assert images[:, 0, 0, 0].tolist() == [4 * label for label in labels.tolist()]
+        epochs.append(labels.tolist())
+    made.close()
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
 def test_data_reads_its_share(make_layer: LayerMaker, tmp_path: Path) -> None:
     write_images(tmp_path / "db")
     made = data_layer(make_layer, tmp_path / "db")

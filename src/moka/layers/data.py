@@ -99,8 +99,9 @@ class Data(ImageSource[ImageBatches[Any]]):
     (batch_size,), or (batch_size, n) from records or examples that hold n labels each (made by
     `convert_imageset -label_count`; BVLC Caffe sees the first of them alone; in a .cls blanks
     stand between them, in a .json they are a list). Messages: data_param (`source`, `batch_size`,
-    `backend`, `rand_skip`, `prefetch`: how many batches are made ahead), transform_param. The
-    images of a batch have one size, that of another batch may differ.
+    `backend`, `rand_skip`, `prefetch`: how many batches are made ahead; `shuffle` of NVCaffe and
+    Intel Caffe: a new order in each epoch, if the database is LMDB's), transform_param. The images
+    of a batch have one size, that of another batch may differ.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
     named); a folder without subfolders, or a class without images; a shard that is broken or
@@ -111,6 +112,7 @@ class Data(ImageSource[ImageBatches[Any]]):
     backend: str = option()
     rand_skip: int = option(not_negative)
     prefetch: int = option(positive)
+    shuffle: bool = option()
 
     @cached_property
     def images(self) -> Images:
@@ -118,9 +120,10 @@ class Data(ImageSource[ImageBatches[Any]]):
         fields = self.config.transform_param
         color = True if fields.force_color else False if fields.force_gray else None
         decode = Decoder(color=color)
-        found = open_images(self.source, decode)
+        found = open_images(self.source, decode, shuffle=self.shuffle)
         if found is None:
-            return DatumRecords(open_store(self.source, self.backend), decode)
+            store = open_store(self.source, self.backend)
+            return DatumRecords(store, decode, shuffle=self.shuffle)
         return found
 
     def open(self) -> ImageBatches[Any]:
@@ -129,7 +132,9 @@ class Data(ImageSource[ImageBatches[Any]]):
             self.images,
             transform,
             batch_size=self.batch_size,
-            start=first_state(rand_skip=self.rand_skip, is_random=transform.is_random),
+            start=first_state(
+                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
+            ),
         )
 
     def opened_notes(self) -> list[str]:
