@@ -44,6 +44,16 @@ def with_tops(kind: str, tops: str, more: str) -> str:
             'image_data_param { source: "x" new_height: 4 }',
             "new_height and new_width go together: got new_height=4, new_width=0",
         ),
+        (
+            "ImageData",
+            'image_data_param { source: "x" short_side: 4 new_height: 4 new_width: 4 }',
+            "give either short_side or new_height and new_width, not both",
+        ),
+        (
+            "ImageData",
+            'image_data_param { source: "x" min_height: 4 }',
+            "min_height } is an option of a fork that this layer does not have",
+        ),
         ("ImageData", 'image_data_param { source: "x" batch_size: 0 }', "batch_size must be > 0"),
         ("WindowData", "window_data_param { batch_size: 1 }", "window_data_param has no source"),
         ("WindowData", 'window_data_param { source: "x" }', "batch_size is missing"),
@@ -285,6 +295,7 @@ def test_image_data_reads_a_list(make_layer: LayerMaker, tmp_path: Path) -> None
     [
         ("is_color: false", "", (2, 1, 4, 6)),
         ("new_height: 3 new_width: 8", "", (2, 3, 3, 8)),
+        ("short_side: 8", "", (2, 3, 8, 12)),
         ("new_height: 5 new_width: 9", "transform_param { crop_size: 2 }", (2, 3, 2, 2)),
     ],
 )

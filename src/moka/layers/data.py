@@ -151,9 +151,10 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     (batch_size, n) from shards with n labels an example. Messages: image_data_param (`source`: the
     list, a path and a label on each line, split at the last blank; `root_folder`: put before each
     path as it is, and before a folder or shards; `new_height`, `new_width`: resize to this, both or
-    none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order in each epoch;
-    `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have
-    one size, that of another batch may differ.
+    none; `short_side` of NVCaffe: resize so that the shorter side is so long; `is_color`: three
+    channels in BGR order, else one; `shuffle`: a new order in each epoch; `rand_skip`,
+    `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have one size,
+    that of another batch may differ.
 
     Errors: a list or an image that is missing or cannot be read (its line and path are named); what
     is wrong with a folder or shards, see Data; images that differ in size within a batch; what the
@@ -163,6 +164,7 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     root_folder: str = option()
     new_height: int = option()
     new_width: int = option()
+    short_side: int = option()
     is_color: bool = option()
     shuffle: bool = option()
     rand_skip: int = option()
@@ -174,12 +176,14 @@ class ImageData(ImageSource[ImageBatches[Any]]):
                 "new_height and new_width go together: "
                 f"got new_height={self.new_height}, new_width={self.new_width}."
             )
+        if self.short_side and self.new_height:
+            raise NetError("give either short_side or new_height and new_width, not both.")
 
     @cached_property
     def images(self) -> Images:
         """The data, opened."""
         size = (self.new_height, self.new_width) if self.new_height else None
-        decode = Decoder(color=self.is_color, size=size)
+        decode = Decoder(color=self.is_color, size=size, short_side=self.short_side)
         root, shuffle = self.root_folder, self.shuffle
         found = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
         if found is None:
