@@ -74,7 +74,8 @@ class Decoder:
         image = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         size = self._size
         if self._short_side:
-            size = short_side_size(*image.shape[1:], self._short_side)
+            _, height, width = image.shape
+            size = short_side_size(height, width, self._short_side)
         return image if size is None else resize(image, *size)
 
 
