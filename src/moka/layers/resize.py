@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -206,6 +207,7 @@ class Downsample(Layer):
         return torch.where(nan_weight > 0.5 * weight, torch.nan, total / weight)
 
 
+@lru_cache(maxsize=256)
 def _shrinking(size: int, out: int) -> Tensor:
     """Weights (out, size) of a triangle as wide as the distance of two output pixels."""
     if size == out:
