@@ -14,6 +14,7 @@ import moka.schema
 from moka.layers import Entry, all_entries
 from moka.layers.options import LAYER, Option
 from moka.schema import caffe_pb2
+from moka.schema.forks import FIRST_FORK_NUMBER
 
 HERE = Path(__file__).parent
 PROTO = Path(moka.schema.__file__).with_name("caffe.proto")
@@ -166,6 +167,8 @@ def message_table(message: str, names: list[str]) -> Iterator[str]:
     yield "| field | default | |"
     yield "|---|---|---|"
     for name in names:
+        if fields[name].number >= FIRST_FORK_NUMBER:
+            continue  # accepted, but no part of Moka reads it
         own = " (own)" if fields[name].number >= FIRST_OWN_NUMBER else ""
         said = escaped(comments.get(name, ""))
         yield f"| `{name}`{own} | {default_text(fields[name])} | {said} |"

@@ -8,7 +8,7 @@ import torch
 
 from moka.net import Net, NetLike, build_net
 from moka.report.records import Listener
-from moka.schema import caffe_pb2
+from moka.schema import UnknownFields, caffe_pb2, unknown_fields_are
 from moka.solver.config import SolverLike, read_solver
 from moka.solver.solver import Solver
 from moka.types import PathLike
@@ -22,6 +22,7 @@ def load(
     phase: caffe_pb2.Phase = caffe_pb2.TEST,
     level: int = 0,
     stages: Sequence[str] = (),
+    unknown_fields: UnknownFields = "error",
 ) -> Net:
     """A net from a prototxt file (or message), with weights from files.
 
@@ -31,6 +32,7 @@ def load(
             None keeps what the fillers made.
         phase: caffe_pb2.TEST or caffe_pb2.TRAIN.
         level, stages: what the rules of its layers are held against.
+        unknown_fields: "warn" skips fields of the prototxt that no known fork of Caffe has.
 
     Returns:
         An `nn.Module`; call it with a tensor for each input, by name.
@@ -38,7 +40,8 @@ def load(
     Raises:
         MokaError: one clear sentence.
     """
-    built = build_net(net, phase, level=level, stages=stages)
+    with unknown_fields_are(unknown_fields):
+        built = build_net(net, phase, level=level, stages=stages)
     if weights is not None:
         load_weights(built, weights)
     return built

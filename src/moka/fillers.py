@@ -13,6 +13,7 @@ from torch import Tensor
 
 from moka.errors import NetError, did_you_mean
 from moka.schema import caffe_pb2
+from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.types import Shape
 
 Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
@@ -44,6 +45,9 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
             f'unknown filler "{spec.type}" (known: {", ".join(sorted(FILLERS))}).',
             advice=did_you_mean(spec.type, FILLERS),
         )
+    for field, value in spec.ListFields():
+        if field.number >= FIRST_FORK_NUMBER and value != field.default_value:
+            raise NetError(f"{field.name} is an option of a fork that no filler here has.")
     if spec.sparse != -1 and spec.type != "gaussian":
         raise NetError(f"sparse is for the gaussian filler only, not for {spec.type}.")
     return function(spec, shape) if 0 not in shape else torch.empty(shape)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from moka.errors import NetError, did_you_mean
 from moka.schema import caffe_pb2
+from moka.schema.fork_types import FORK_OF
 
 Arity = int | tuple[int, int | None]  # exactly n, or (least, most); None: no upper limit
 
@@ -104,7 +105,7 @@ def _node(
     if entry is None:
         raise NetError(
             f"Unknown layer type: {layer.type} (known types: {', '.join(sorted(registry))}).",
-            advice=did_you_mean(layer.type, registry),
+            advice=did_you_mean(layer.type, registry) or _origin(layer.type),
         )
     tops = _with_automatic_top(layer, entry, made)
     _check_arity(layer, tops, entry)
@@ -123,6 +124,12 @@ def _node(
         loss_weights=_loss_weights(layer, tops, entry.is_loss),
         fixed_bottoms=tuple(j if j >= 0 else len(layer.bottom) + j for j in entry.fixed_bottoms),
     )
+
+
+def _origin(layer_type: str) -> str | None:
+    """Which fork of Caffe defines a type, as a sentence."""
+    fork = FORK_OF.get(layer_type)
+    return f"It is a type of {fork}, which Moka does not have." if fork else None
 
 
 def _with_automatic_top(

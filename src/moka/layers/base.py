@@ -21,6 +21,7 @@ from moka.layers.options import Option
 from moka.layers.registry import BFloat16, Entry
 from moka.layers.shapes import shape_text
 from moka.schema import blobproto, caffe_pb2
+from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.types import Shape
 
 FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
@@ -104,6 +105,17 @@ class Layer(nn.Module):
         for field, _ in self.config.loss_param.ListFields():
             if field.number >= FIRST_OWN_NUMBER and field.name not in read:
                 raise NetError(f"{field.name} is not an option of this layer type.")
+        for name in (*given, "transform_param"):
+            for field, value in getattr(self.config, name).ListFields():
+                if (
+                    field.number >= FIRST_FORK_NUMBER
+                    and field.name not in read
+                    and value != field.default_value
+                ):
+                    raise NetError(
+                        f"{name} {{ {field.name} }} is an option of a fork that this layer does not"
+                        " have."
+                    )
 
     def _check_tops(self) -> None:
         for shape in self.first_top_shapes:

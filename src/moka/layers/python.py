@@ -8,9 +8,9 @@ autograd computes its gradient, and it runs on the net's device.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 from moka.types import Shape
+
+T = TypeVar("T", bound="type[TensorLayer]")
 
 
 class BoolVec(list[bool]):
@@ -313,6 +315,21 @@ class _Call(Function):
 
 TensorLayer.entry = Python.entry
 
+_built_in: dict[tuple[str, str], type[TensorLayer]] = {}
+
+
+def built_in(module: str) -> Callable[[T], T]:
+    """Let a class stand for the class of its name in a module that the user does not have.
+
+    Well-known Python layers of other code bases run this way. A module that can be imported wins.
+    """
+
+    def keep(cls: T) -> T:
+        _built_in[module, cls.__name__] = cls
+        return cls
+
+    return keep
+
 
 def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     """Import the class that a prototxt names.
@@ -332,6 +349,8 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # something else that the module itself imports
+        if (name, class_name) in _built_in:
+            return _built_in[name, class_name]
         raise NetError(
             f'cannot import the module "{name}".',
             advice="Put its folder on PYTHONPATH; a path of folders is written with dots.",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from moka.errors import SchemaError
 from moka.schema import caffe_pb2
 from moka.types import Floats, Shape
+
+_KINDS = {"INT": "i", "UINT": "u", "BOOL": "u"}  # of NumPy's types; the others are floats
+_PACKED_DATA = 11  # of the OpenCL branch
 
 LEGACY = ("num", "channels", "height", "width")
 
@@ -31,17 +36,53 @@ def fits(stored: Shape, wanted: Shape, *, legacy: bool) -> bool:
 
 
 def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Floats:
-    """The data (or diff) as a float32 array.
+    """The data (or diff) as a float32 array, whatever form a fork stored it in.
 
     Raises:
         SchemaError: the count of numbers does not fit the shape.
     """
     single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
-    values = np.asarray(double if len(double) else single, dtype=np.float32)
     shape = shape_of(blob)
+    values = np.asarray(double if len(double) else single, dtype=np.float32)
+    if not values.size and (raw := _raw_bytes(blob, diff=diff)):
+        values = _from_bytes(raw, _raw_type(blob, diff=diff), prod(shape))
     if prod(shape) != values.size:
         raise SchemaError(f"a blob of shape {shape} holds {values.size} numbers.")
     return values.reshape(shape)
+
+
+def _raw_bytes(blob: caffe_pb2.BlobProto, *, diff: bool) -> bytes:
+    """Elements stored as bytes, by NVCaffe or by the OpenCL branch.
+
+    Both give number 12 to such a field. In NVCaffe it is the data, beside its type; in the OpenCL
+    branch the diff, after the data in number 11, which does not parse as NVCaffe's type.
+    """
+    if blob.HasField("raw_data_type") or blob.HasField("raw_diff_type"):
+        return blob.raw_diff if diff else blob.raw_data
+    unknown: Any = UnknownFieldSet(blob)
+    packed = [field.data for field in unknown if field.field_number == _PACKED_DATA]
+    if packed and isinstance(packed[0], bytes):
+        return blob.raw_data if diff else packed[0]
+    return blob.raw_diff if diff else blob.raw_data
+
+
+def _raw_type(blob: caffe_pb2.BlobProto, *, diff: bool) -> caffe_pb2.Type | None:
+    """The type of the bytes' elements; None if the file does not say it as NVCaffe does."""
+    name = "raw_diff_type" if diff else "raw_data_type"
+    return getattr(blob, name) if blob.HasField(name) else None
+
+
+def _from_bytes(data: bytes, stored_type: caffe_pb2.Type | None, count: int) -> Floats:
+    """Numbers in the order of bytes of x86 as float32; their count tells how wide they are.
+
+    Raises:
+        SchemaError: the bytes are not that many numbers of any width.
+    """
+    width = len(data) // count if count and len(data) % count == 0 else 0
+    kind = "f" if stored_type is None else _KINDS.get(caffe_pb2.Type.Name(stored_type), "f")
+    if width not in ((2, 4, 8) if kind == "f" else (1, 2, 4, 8)):
+        raise SchemaError(f"a blob of {count} numbers holds {len(data)} bytes of raw data.")
+    return np.frombuffer(data, f"<{kind}{width}").astype(np.float32)
 
 
 def from_array(data: Floats, diff: Floats | None = None) -> caffe_pb2.BlobProto:

@@ -56,7 +56,12 @@ _TYPES = {
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
 )
-_BY_V1_NAME = {name.upper(): name for name in FORK_OF}
+# BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.
+_YOUNGER_THAN_V1 = (
+    "BatchNorm BatchReindex Bias Clip Crop ELU Embed Filter Input Log LSTM Parameter PReLU Python"
+    " Reduction Reshape RNN Scale SPP Swish Tile"
+)
+_BY_V1_NAME = {name.upper(): name for name in (*FORK_OF, *_YOUNGER_THAN_V1.split())}
 
 
 def is_v1_name(v1_name: str) -> bool:

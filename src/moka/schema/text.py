@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, TypeVar
 
 from google.protobuf import text_format
@@ -23,26 +26,42 @@ M = TypeVar("M", bound=Message)
 UnknownFields = Literal["error", "warn"]
 log = logging.getLogger("moka")
 
+_unknown_fields: ContextVar[UnknownFields] = ContextVar("unknown_fields", default="error")
+
+
+@contextmanager
+def unknown_fields_are(treatment: UnknownFields) -> Iterator[None]:
+    """Within, all texts are read with this treatment of unknown fields: "error" or "warn".
+
+    A command's flag applies to whatever files a net or solver leads to.
+    """
+    token = _unknown_fields.set(treatment)
+    try:
+        yield
+    finally:
+        _unknown_fields.reset(token)
+
 
 def parse_text(
     text: str,
     message_type: type[M],
     file: PathLike = "(text)",
     *,
-    unknown_fields: UnknownFields = "error",
+    unknown_fields: UnknownFields | None = None,
 ) -> M:
     """Parse prototxt text into a new message.
 
     Args:
         unknown_fields: what a field or enum value is that neither BVLC Caffe nor a known fork has:
-            an error, or a warning, after which it is skipped.
+            an error, or a warning, after which it is skipped. None: see `unknown_fields_are`.
 
     Raises:
         SchemaError: names `file`, line, column, and for an unknown field the nearest known one.
     """
     message = message_type()
+    treatment = unknown_fields or _unknown_fields.get()
     try:
-        skipped = parse_into(text, message, skip_unknown=unknown_fields == "warn")
+        skipped = parse_into(text, message, skip_unknown=treatment == "warn")
     except PlacedError as error:
         kind = message_type.DESCRIPTOR
         raise SchemaError(
@@ -56,7 +75,7 @@ def parse_text(
 
 
 def read_text(
-    path: PathLike, message_type: type[M], *, unknown_fields: UnknownFields = "error"
+    path: PathLike, message_type: type[M], *, unknown_fields: UnknownFields | None = None
 ) -> M:
     """Read a prototxt file of any Unicode encoding; names in it may be in any other.
 

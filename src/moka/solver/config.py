@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from moka.errors import MokaError, SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
+from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.upgrade import upgrade_solver
 from moka.solver.best import check_best
 from moka.solver.ema import check_average
@@ -16,6 +17,10 @@ from moka.solver.update import check_regularization
 from moka.types import PathLike
 
 SolverLike = PathLike | caffe_pb2.SolverParameter
+
+
+# What SSD's tests report beside Caffe's; training does not depend on it.
+TEST_OPTIONS = ("eval_type", "ap_version")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,13 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
             raise SolverError(f"iter_size must be > 0, got {config.iter_size}.")
         if config.average_loss < 1:
             raise SolverError(f"average_loss must be > 0, got {config.average_loss}.")
+        for field, value in config.ListFields():
+            if (
+                field.number >= FIRST_FORK_NUMBER
+                and field.name not in TEST_OPTIONS
+                and value != field.default_value
+            ):
+                raise SolverError(f"{field.name} is an option of a fork that no solver here has.")
         for name in ("snapshot", "snapshot_keep", "skip_nonfinite"):
             if getattr(config, name) < 0:
                 raise SolverError(f"{name} must be >= 0, got {getattr(config, name)}.")

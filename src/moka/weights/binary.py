@@ -18,6 +18,7 @@ from moka.schema.blobproto import is_legacy, to_array
 from moka.schema.strings import as_text, with_text
 from moka.schema.text import cannot_open
 from moka.schema.upgrade import upgrade_net
+from moka.schema.wire import parse_net
 from moka.types import PathLike
 from moka.weights.recognize import recognize
 from moka.weights.stored import StoredBlob, StoredLayer
@@ -45,7 +46,7 @@ def _parsed(file: PathLike) -> caffe_pb2.NetParameter:
         raise cannot_open(file, error) from None
     model = None
     with contextlib.suppress(DecodeError):
-        model = with_text(caffe_pb2.NetParameter.FromString(data))
+        model = with_text(parse_net(data))
         if model.layer or model.layers:
             return model
     found = recognize(data, parsed=model is not None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from moka.byte_text import to_text
 from moka.schema import caffe_pb2
+from moka.schema.wire import wire_fields
 
 _FETCH_AGAIN = "Compare its size or checksum with the original and fetch it again."
 _OTHER_FILE = "Give the .caffemodel that belongs to the net."
@@ -89,43 +92,25 @@ def _other_message(data: bytes) -> Recognized | None:
 
 def _truncated(data: bytes) -> Recognized | None:
     """For a model that ends too early: which layer it ends in, and how many bytes are missing."""
-    position, layers = 0, 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        if tag & 7 != 2 or not tag >> 3:
-            return None  # a NetParameter's own numbers and texts are short; this is something else
-        length, position = _varint(data, position)
-        number = tag >> 3
-        layers += number in (_LAYER, _V1_LAYER)
-        if position + length > len(data):
-            if number not in (_LAYER, _V1_LAYER):
+    layers = 0
+    with contextlib.suppress(DecodeError):
+        for field in wire_fields(data):
+            layers += field.number in (_LAYER, _V1_LAYER)
+            if field.end <= len(data):
+                continue
+            if field.number not in (_LAYER, _V1_LAYER):
                 return None
-            missing = position + length - len(data)
+            name = _name(data[field.content :]) if field.number == _LAYER else ""
             return Recognized(
-                f"the file is truncated: it ends in layer {layers}{_name(data, position, number)},"
-                f" of which {missing:,} of {length:,} bytes are missing",
+                f"the file is truncated: it ends in layer {layers}{name}, of which"
+                f" {field.end - len(data):,} of {field.end - field.content:,} bytes are missing",
                 _FETCH_AGAIN,
             )
-        position += length
     return None
 
 
-def _name(data: bytes, position: int, number: int) -> str:
-    """The name of the layer that begins here, as ` "conv1"`, if it comes first."""
-    tag, length = data[position : position + 1], data[position + 1 : position + 2]
-    if number != _LAYER or tag != b"\x0a" or not length:
+def _name(layer: bytes) -> str:
+    """The name of a layer, as ` "conv1"`, if it comes first and is short."""
+    if layer[:1] != b"\x0a" or len(layer) < 2 or layer[1] >= 0x80:
         return ""
-    name = data[position + 2 : position + 2 + length[0]]
-    return f' "{name.decode(errors="replace")}"' if length[0] < 0x80 else ""
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
-    value = shift = 0
-    for byte in data[position : position + 10]:
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-    return value, position
+    return f' "{to_text(layer[2 : 2 + layer[1]])}"'

@@ -116,7 +116,7 @@ OWN_PLACE = {"layer", "fork_type", "fork_param"}
         ("type: CONVOLUTION3D", 'type: "Convolution3D"'),
         (
             "type: PRELU prelu_param { channel_shared: true }",
-            'type: "Prelu" prelu_param { channel_shared: true }',
+            'type: "PReLU" prelu_param { channel_shared: true }',
         ),
         ("type: COLINEAR_CONVOLUTION", 'type: "ColinearConvolution"'),
         (

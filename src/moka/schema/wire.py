@@ -1,0 +1,118 @@
+"""Binary messages as rows of fields, for files in which forks give numbers other meanings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from moka.schema import caffe_pb2
+
+M = TypeVar("M", bound=Message)
+
+_FIXED = {1: 8, 5: 4}  # sizes of the wire types with a fixed size
+_LENGTH = 2  # the wire type of strings, messages and packed lists
+_LAYER = 100  # NetParameter.layer; the numbers of V1 layers mean the same in every fork
+# What every fork writes under the same number: name, type, bottom, top, loss_weight, param, blobs,
+# include, exclude, phase, propagate_down. Other options come from the prototxt.
+_SAME_IN_ALL_FORKS = frozenset(range(1, 12))
+
+
+class WireField(NamedTuple):
+    """One field on the wire.
+
+    Attributes:
+        start, end: where it stands, with its tag.
+        content: where its content begins; without the length of strings and messages.
+    """
+
+    number: int
+    wire_type: int
+    start: int
+    content: int
+    end: int
+
+
+def wire_fields(data: bytes | memoryview) -> Iterator[WireField]:
+    """Yield the fields of a message; raises DecodeError where it cannot be one.
+
+    The last field may end beyond the data, if it is cut.
+    """
+    position = 0
+    while position < len(data):
+        start = position
+        tag, position = _varint(data, position)
+        number, wire_type = tag >> 3, tag & 7
+        content = position
+        if wire_type == 0:
+            _, end = _varint(data, position)
+        elif wire_type in _FIXED:
+            end = position + _FIXED[wire_type]
+        elif wire_type == _LENGTH:
+            length, content = _varint(data, position)
+            end = content + length
+        else:
+            raise DecodeError(f"wire type {wire_type}")
+        if number == 0:
+            raise DecodeError("field number 0")
+        yield WireField(number, wire_type, start, content, end)
+        position = end
+
+
+def parse_net(data: bytes) -> caffe_pb2.NetParameter:
+    """Parse a .caffemodel of any fork.
+
+    A field that does not parse as ours is another fork's and is left out; what all forks write in
+    the same way has to parse.
+
+    Raises:
+        DecodeError: the bytes are no complete net.
+    """
+    try:
+        return caffe_pb2.NetParameter.FromString(data)
+    except DecodeError:
+        pass
+    net = caffe_pb2.NetParameter()
+    view = memoryview(data)
+    for field in _complete(view):
+        if field.number == _LAYER and field.wire_type == _LENGTH:
+            layer = net.layer.add()
+            content = view[field.content : field.end]
+            for part in _complete(content):
+                _merge(layer, content[part.start : part.end], part.number in _SAME_IN_ALL_FORKS)
+        else:
+            _merge(net, view[field.start : field.end], True)
+    return net
+
+
+def _complete(data: memoryview) -> Iterator[WireField]:
+    for field in wire_fields(data):
+        if field.end > len(data):
+            raise DecodeError("truncated")
+        yield field
+
+
+def _merge(message: Message, data: memoryview, required: bool) -> None:
+    """Merge one field into a message, unless it does not parse and is not required."""
+    single = type(message)()
+    try:
+        single.ParseFromString(bytes(data))
+    except DecodeError:
+        if required:
+            raise
+        return
+    message.MergeFrom(single)
+
+
+def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
+    """The number at a position, and the position behind it. Raises DecodeError at the end."""
+    value = shift = 0
+    while position < len(data) and shift < 70:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise DecodeError("a number without end")
