@@ -50,6 +50,7 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
+	$(BIN)/python docs/floors.py
 
 models: $(INSTALLED)
 	$(BIN)/python -m moka.models

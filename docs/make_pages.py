@@ -6,14 +6,18 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import moka.schema
+from moka.command.commands import Command
+from moka.command.flags import COMMON, Flag
+from moka.command.table import COMMANDS
 from moka.layers import Entry, all_entries
 from moka.layers.options import LAYER, Option
 from moka.schema import caffe_pb2
+from moka.schema import comments as proto_comments
 from moka.schema.forks import FIRST_FORK_NUMBER
 
 HERE = Path(__file__).parent
@@ -42,27 +46,20 @@ FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?:/
 
 
 def field_comments() -> dict[str, dict[str, str]]:
-    """By message of caffe.proto, the comment on each of its fields."""
-    found: dict[str, dict[str, str]] = {}
-    message, above = "", list[str]()
-    for line in PROTO.read_text().splitlines():
-        if start := re.match(r"message (\w+)", line):
-            message = start[1]
-            above = []
-        elif comment := re.match(r"\s+// ?(.*)", line):
-            above.append(comment[1])
-        elif field := FIELD.match(line):
-            parts = [joined(above), field[2] or ""]
-            said = " ".join(part[:1].upper() + part[1:] for part in parts if part)
-            found.setdefault(message, {})[field[1]] = said
-            above = []
-        else:
-            above = []
-    return found
+    """The comment of each field of caffe.proto in Markdown, by message and field."""
+    return {
+        message: {name: markdown(comment) for name, comment in fields.items()}
+        for message, fields in proto_comments.field_comments().items()
+    }
 
 
-def joined(lines: list[str]) -> str:
-    """A comment as one line of Markdown; indented lines, such as formulas, are set apart."""
+def markdown(comment: proto_comments.Comment) -> str:
+    parts = [joined(comment.above), comment.beside]
+    return " ".join(part[:1].upper() + part[1:] for part in parts if part)
+
+
+def joined(lines: Iterable[str]) -> str:
+    """A comment as one line of Markdown: lines that are set in, such as formulas, one by one."""
     text = ""
     for line in lines:
         if line.startswith("       "):  # goes on with the formula before it
@@ -153,7 +150,12 @@ def layers_page() -> str:
             lines += [f"### {entry.type}", "", *other_names(entry)]
             lines += [escaped(inspect.getdoc(entry.make) or ""), ""]
             if entry.make.options:
-                lines += [f"Fields of `{entry.message}`:", "", *table(entry, comments), ""]
+                lines += [
+                    f"Fields of `{entry.message}`:" if entry.message else "Fields:",
+                    "",
+                    *table(entry, comments),
+                    "",
+                ]
     for heading, message in SHARED.items():
         names = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
         lines += [f"## {heading}", "", *message_table(message, list(names)), ""]
@@ -194,7 +196,54 @@ def solver_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"layers.md": layers_page, "solver.md": solver_page}
+COMMANDS_PAGE = """\
+# Commands
+
+Every command of `caffe`; `moka` is the same program. Flags take one dash or two, a blank or `=`:
+`-solver x`, `--solver=x`. They may also stand in a file, one a line: `--flagfile=FILE`. A command
+that was a program of its own in Caffe still is one, with the same arguments. `caffe help` lists
+them, `caffe train --help` prints the help of one, `caffe completion bash` a script with which bash
+completes them (zsh and fish likewise). Exit codes: 0; 1 after an error, told in one sentence; 130
+after ^C. Made by `make docs` from the table in `src/moka/command`.
+"""
+
+
+def commands_page() -> str:
+    """The page of commands and their flags."""
+    lines = [COMMANDS_PAGE]
+    for command in COMMANDS.values():
+        lines += [f"## {command.name}", "", *command_section(command), ""]
+    lines += ["## Flags of every command", "", *flag_table(COMMON)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def command_section(command: Command) -> Iterator[str]:
+    call = f"caffe {command.name}{' [FLAGS]' if command.flags else ''} {command.arguments}".rstrip()
+    text = command.description or f"{command.help[0].upper()}{command.help[1:]}."
+    yield text
+    yield ""
+    yield f"    {call}"
+    programs = [name for name, _ in command.programs]
+    if programs:
+        yield ""
+        yield f"Also as a program: `{'`, `'.join(programs)}`."
+    if command.flags:
+        yield ""
+        yield from flag_table(command.flags)
+
+
+def flag_table(flags: Iterable[Flag]) -> Iterator[str]:
+    yield "| flag | default | |"
+    yield "|---|---|---|"
+    for flag in flags:
+        names = f"`--{flag.name}`" + (f", `-{flag.short}`" if flag.short else "")
+        default = f'"{flag.default}"' if isinstance(flag.default, str) else str(flag.default)
+        if isinstance(flag.default, bool):
+            default = default.lower()
+        yield f"| {names} | `{default}` | {escaped(flag.help)} |"
+
+
+PAGES = {"layers.md": layers_page, "solver.md": solver_page, "commands.md": commands_page}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

@@ -11,7 +11,7 @@ from moka import context
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
 
-pytest_plugins = ["tests.training_runs"]
+pytest_plugins = ["tests.training_runs", "tests.messages"]
 NetMaker = Callable[..., Net]
 
 

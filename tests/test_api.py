@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import moka
+from moka.report.log_file import read_log
 from moka.report.records import SolvingCompleted
 
 NET = """
@@ -39,6 +41,62 @@ def test_train_then_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.allclose(bias, torch.full((1, 2), 0.9**3))  # b -= 0.1 b, three times
     more = moka.train("solver.prototxt", resume="s_iter_3.solverstate")
     assert more.iteration == 3
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_a_run_that_is_shown(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    on_terminal: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    Path("solver.prototxt").write_text(f"{SOLVER} display: 1")
+    moka.train("solver.prototxt")
+    assert capsys.readouterr().err == ""
+    moka.train("solver.prototxt", progress=True)
+    shown = capsys.readouterr().err
+    if on_terminal:
+        assert "done at iteration 3" in shown
+        assert "Iteration 0" not in shown
+    else:
+        Path("log").write_text(shown)
+        assert [display.iteration for display in read_log("log").displays] == [0, 1, 2, 3]
+        assert "Creating layer" in shown
+    logger = logging.getLogger("moka")
+    assert (logger.handlers, logger.level) == ([], logging.NOTSET)
+
+
+def test_dir_lists_what_moka_offers() -> None:
+    code = "import moka; print(*dir(moka))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    names = done.stdout.split()
+    assert {n for n in names if not n.startswith("__")} == set(moka.__all__)
+    assert all(hasattr(moka, name) for name in names)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
+def test_a_library_leaves_malloc_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only `moka.keep_freed_memory()` and the commands set it, not a net, a run or an import."""
+    monkeypatch.chdir(tmp_path)
+    Path("solver.prototxt").write_text(SOLVER)
+    Path("net.prototxt").write_text(NET)
+    code = """
+import ctypes, torch
+import moka.heap
+set_by = []
+moka.heap.ctypes = type("", (), {"CDLL": lambda name: set_by.append(name)})
+import caffe, moka
+moka.train("solver.prototxt")
+moka.load("net.prototxt")(x=torch.zeros(1, 3))
+caffe.Net("net.prototxt", caffe.TEST).forward()
+assert not set_by
+moka.keep_freed_memory()
+assert set_by
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_name_that_is_not_there() -> None:

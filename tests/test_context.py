@@ -17,27 +17,13 @@ def _restore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "_context", context._Context())
 
 
-def test_solvers_that_train_together() -> None:
-    assert (context.solver_count(), context.solver_rank(), context.multiprocess()) == (1, 0, False)
-    context.set_solver_count(4)
-    context.set_solver_rank(2)
-    context.set_multiprocess(True)
-    assert (context.solver_count(), context.solver_rank(), context.multiprocess()) == (4, 2, True)
-
-
 def test_another_thread_starts_from_the_defaults() -> None:
-    context.set_solver_count(4)
-    context.set_solver_rank(2)
     context.set_mode_gpu()
     seen: list[object] = []
-    thread = threading.Thread(
-        target=lambda: seen.extend(
-            (context.solver_count(), context.solver_rank(), context.device().type)
-        )
-    )
+    thread = threading.Thread(target=lambda: seen.append(context.device().type))
     thread.start()
     thread.join()
-    assert seen == [1, 0, "cpu"]
+    assert seen == ["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -49,10 +35,3 @@ def test_a_gpu_that_is_not_there(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(UsageError, match="there is no GPU") if refused else nullcontext():
         context.set_device(device_id)
-
-
-def test_numbers_that_cannot_be() -> None:
-    with pytest.raises(UsageError, match="number of solvers must be >= 1, got 0"):
-        context.set_solver_count(0)
-    with pytest.raises(UsageError, match="rank of a solver must be >= 0, got -1"):
-        context.set_solver_rank(-1)

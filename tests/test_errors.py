@@ -48,6 +48,24 @@ def test_nearest(name: str, expected: str) -> None:
     assert did_you_mean(name, known) == f'Did you mean "{expected}"?'
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "wanted"),
+    [
+        ("SDG", ["SGD", "Adam"], "SGD"),
+        ("trian", ["time", "train"], "train"),
+        ("num_outputs", ["num_output", "output"], "num_output"),
+        ("softmax_with_loss", ["SoftmaxWithLoss"], "SoftmaxWithLoss"),
+        ("kernel", ["kernel_size", "kernel_size_h", "pad"], "kernel_size"),  # its beginning
+        ("MAX", ["MIN", "AVE"], None),
+        ("frobnicate", ["create", "format"], None),
+        ("type", ["top", "time_steps"], None),
+        ("lr", ["pr"], None),  # of two letters, one is half of it
+    ],
+)
+def test_only_near_names(name: str, known: list[str], wanted: str | None) -> None:
+    assert nearest(name, known) == wanted
+
+
 def test_nothing_is_near() -> None:
     assert nearest("xyz", ["Convolution"]) is None
     assert did_you_mean("xyz", []) is None

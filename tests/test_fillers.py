@@ -147,3 +147,9 @@ def test_sparse_is_for_gaussian(name: str) -> None:
 def test_a_second_registration_is_refused() -> None:
     with pytest.raises(ValueError, match="filler constant is registered twice"):
         filler("constant")(constant)
+
+
+def test_options_of_forks() -> None:
+    with pytest.raises(NetError, match="diag_val is an option of a fork that no filler here has"):
+        fill(caffe_pb2.FillerParameter(type="constant", diag_val=[1]), (2,))
+    fill(caffe_pb2.FillerParameter(type="constant", scale=1), (2,))

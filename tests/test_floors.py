@@ -2,74 +2,60 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "moka"
-FLOORS = (
-    ("errors", "types", "files"),
-    ("schema",),
-    ("graph",),
-    ("data",),
-    ("layers",),
-    ("net",),
-    ("weights",),
-    ("engine",),
-    ("solver",),
-    ("predict", "check", "draw"),
-    ("cli", "tools"),
-)
-SHARED = (0, len(FLOORS) - 1)  # floors whose parts may use each other
-FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def imported(text: str) -> Iterator[str]:
-    """The modules that a program imports, anywhere in it, by their full names."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@pytest.fixture(scope="module")
+def floors() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("floors", DOCS / "floors.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def upward(part: str, modules: Iterator[str]) -> list[str]:
-    """The modules of Moka that lie on the floor of a part, in another part, or above it."""
-    here = FLOOR_OF[part]
-    found = []
-    for module in modules:
-        there = (*module.split("."), "")[1] if module.startswith("moka.") else ""
-        if there == part or there not in FLOOR_OF:
-            continue
-        if FLOOR_OF[there] > here or (FLOOR_OF[there] == here and here not in SHARED):
-            found.append(module)
-    return found
+def test_imports_run_downwards(floors: ModuleType) -> None:
+    assert floors.faults(floors.imports()) == []
 
 
-FILES = sorted(file for file in SOURCE.rglob("*.py") if "models" not in file.parts)
+def test_the_picture_is_up_to_date(floors: ModuleType) -> None:
+    drawn = floors.picture(list(floors.imports()))
+    assert (DOCS / "floors.svg").read_text() == drawn, "run: make docs"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_imports_run_downwards(file: Path) -> None:
-    part = file.relative_to(SOURCE).parts[0].removesuffix(".py")
-    if part in FLOOR_OF:
-        assert upward(part, imported(file.read_text())) == []
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_nothing_imports_the_face(file: Path) -> None:
-    assert not [name for name in imported(file.read_text()) if name.split(".")[0] == "caffe"]
-
-
-def test_what_is_upward() -> None:
-    text = "import torch\nfrom moka.net import Net\nfrom moka import draw\nimport moka.solver.x\n"
-    assert upward("net", imported(text)) == ["moka.draw", "moka.solver.x"]
-    assert upward("draw", imported("from moka.check import runs")) == [
-        "moka.check",
-        "moka.check.runs",
+def test_imports_of_functions_count(floors: ModuleType, tmp_path: Path) -> None:
+    for name, text in {
+        "moka/net/net.py": "import torch\nfrom moka import draw\ndef f():\n    import caffe.io\n",
+        "moka/draw/__init__.py": "from moka.check import runs\n",
+        "moka/check/runs.py": "from moka.net import net\nfrom moka.net.net import Net\n",
+        "caffe/io.py": "import moka.net.net\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = list(floors.imports(tmp_path))
+    assert ("moka.check.runs", "moka.net.net") in found
+    assert floors.faults(found) == [
+        "moka.draw imports moka.check.runs, which does not lie on a lower floor.",
+        "moka.net.net imports moka.draw, which does not lie on a lower floor.",
+        "moka.net.net imports caffe.io, which does not lie on a lower floor.",
     ]
-    assert upward("tools", imported("from moka.cli import flags")) == []
-    assert list(imported("def f():\n    import caffe.io")) == ["caffe.io"]
+
+
+def test_a_new_part_needs_a_floor(floors: ModuleType) -> None:
+    said = floors.faults([("moka.attic.box", "moka.errors")])
+    assert said[0] == "attic stands on no floor: add it to FLOORS."
+
+
+def test_arrows_that_follow_from_others_are_left_out(floors: ModuleType) -> None:
+    pairs = [("moka.net.net", "moka.layers.base"), ("moka.layers.base", "moka.errors")]
+    assert floors.arrows([*pairs, ("moka.net.net", "moka.errors")]) == [
+        ("layers", "errors"),
+        ("net", "layers"),
+    ]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from moka.data import datum
 from moka.data.lmdb import LmdbWriter
-from moka.report.records import Record
+from moka.report.records import IterationCompleted, Record
 from moka.schema import caffe_pb2, parse_text
+from moka.solver.snapshots.state_file import write_state
 from moka.solver.solver import Solver
 
 SolverMaker = Callable[..., Solver]
@@ -104,6 +106,35 @@ NETS = {
 }
 
 
+def solver_message(text: str, net: str = "linear") -> caffe_pb2.SolverParameter:
+    """A solver of one of the nets; the text adds fields and overrules others."""
+    message = parse_text(
+        'base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false snapshot_prefix: "snap"'
+        f" test_initialization: false random_seed: 3 net_param {{ {NETS[net]} }}",
+        caffe_pb2.SolverParameter,
+    )
+    message.MergeFrom(parse_text(text, caffe_pb2.SolverParameter))
+    return message
+
+
+def weights(solver: Solver) -> list[Tensor]:
+    """Copies of all parameters."""
+    return [w.detach().clone() for layer in solver.net.layers for w in layer.weights]
+
+
+def iterations(records: list[Record]) -> list[IterationCompleted]:
+    return [r for r in records if isinstance(r, IterationCompleted)]
+
+
+def put_snapshot(stem: str, end: str = "", *, state: bool = True, model: bool = True) -> None:
+    """Files as a snapshot leaves them, the model an empty one."""
+    if state:
+        message = caffe_pb2.SolverState(iter=1, learned_net=f"{stem}.caffemodel{end}")
+        write_state(f"{stem}.solverstate{end}", message, hdf5=bool(end))
+    if model:
+        Path(f"{stem}.caffemodel{end}").touch()
+
+
 @pytest.fixture
 def make_solver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SolverMaker]:
     """make_solver("base_lr: 0.1 ...", net="linear", records=[...]); closed at the end.
@@ -120,14 +151,8 @@ def make_solver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sol
         *,
         keep_blobs: bool = False,
     ) -> Solver:
-        config = parse_text(
-            'base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false snapshot_prefix: "snap"'
-            f" test_initialization: false random_seed: 3 net_param {{ {NETS[net]} }}",
-            caffe_pb2.SolverParameter,
-        )
-        config.MergeFrom(parse_text(text, caffe_pb2.SolverParameter))
         listeners = [] if records is None else [records.append]
-        made.append(Solver(config, listeners=listeners, keep_blobs=keep_blobs))
+        made.append(Solver(solver_message(text, net), listeners=listeners, keep_blobs=keep_blobs))
         return made[-1]
 
     yield make

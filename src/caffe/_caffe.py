@@ -29,14 +29,16 @@ from moka.context import (
     set_device,
     set_mode_cpu,
     set_mode_gpu,
-    set_multiprocess,
     set_random_seed,
+)
+from moka.layers.python import ArrayLayer as Layer
+from moka.parallel.declared import (
+    set_multiprocess,
     set_solver_count,
     set_solver_rank,
     solver_count,
     solver_rank,
 )
-from moka.layers.python import ArrayLayer as Layer
 from moka.report.glog import init_log, log
 from moka.schema.caffe_pb2 import LayerParameter, SolverParameter
 

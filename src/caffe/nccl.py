@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch.distributed
 
 from caffe.solver import Solver
-from moka.parallel.reduce import GradientMean, new_uid
+from moka.errors import SolverError
+from moka.parallel.declared import declared_team
+from moka.parallel.reduce import GradientMean
+from moka.parallel.team import join_team, new_uid
 
 
 def has_nccl() -> bool:
@@ -14,11 +17,12 @@ def has_nccl() -> bool:
 
 
 class NCCL:
-    """Averages gradients over the solvers of all processes that were given the same uid.
+    """Connects the solvers of all processes that were given the same uid, and averages gradients.
 
-    Give it to `solver.add_callback`, and to `solver.net.after_backward` to have each layer's
-    gradients averaged as soon as they are there. `caffe.set_solver_count` and
-    `caffe.set_solver_rank` say how many there are and which one this is, before the solver is made.
+    From then on they skip steps, stop, and save together. Give it to `solver.add_callback`, and to
+    `solver.net.after_backward` to have each layer's gradients averaged as soon as they are there.
+    `caffe.set_solver_count` and `caffe.set_solver_rank` say how many there are and which one this
+    is, before the solver is made.
 
     Args:
         solver: the one of this process.
@@ -29,7 +33,16 @@ class NCCL:
     """
 
     def __init__(self, solver: Solver, uid: bytes) -> None:
-        self._mean = GradientMean(solver._solver, uid)
+        inner, declared = solver._solver, declared_team()
+        made_as = inner.team.rank, inner.team.size
+        if (declared.rank, declared.size) != made_as:
+            raise SolverError(
+                f"the solver was made as number {made_as[0]} of {made_as[1]}, and now it is"
+                f" declared to be number {declared.rank} of {declared.size}.",
+                advice="Call set_solver_count and set_solver_rank before the solver is made.",
+            )
+        inner.team = join_team(uid, *made_as, inner.net.device)
+        self._mean = GradientMean(inner.net, inner.team, inner.config)
 
     @staticmethod
     def new_uid() -> bytes:

@@ -17,7 +17,9 @@ from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
 from moka.layers.source import Source
 from moka.net import build_net
+from moka.parallel.declared import declared_team
 from moka.parallel.share import share_of_data
+from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
@@ -41,7 +43,7 @@ class Net(NetContents):
     Args:
         network_file: the prototxt.
         phase: caffe.TRAIN or caffe.TEST.
-        level, stages: what the rules of its layers are held against.
+        level, stages: the rest of the state that the rules of its layers are compared with.
         weights: a .caffemodel, or its HDF5 form.
 
     Raises:
@@ -61,6 +63,7 @@ class Net(NetContents):
             log.warning("DEPRECATION WARNING - deprecated use of Python interface: use this"
                         " instead (with the named \"weights\" parameter)")  # fmt: skip
             weights, phase, level = check_file(os.fspath(phase)), cast("caffe_pb2.Phase", level), 0
+        show_pycaffe_log()
         check_file(network_file)
         if phase not in caffe_pb2.Phase.values():
             raise NetError(f"the phase is caffe.TRAIN (0) or caffe.TEST (1), not {phase!r}.",
@@ -68,7 +71,11 @@ class Net(NetContents):
         if isinstance(stages, str):
             raise NetError(f'stages is a list of names: give ["{stages}"].', file=network_file)
         net = build_net(
-            network_file, phase, level=level, stages=stages or (), share=share_of_data(phase)
+            network_file,
+            phase,
+            level=level,
+            stages=stages or (),
+            share=share_of_data(phase, declared_team()),
         )
         self._attach(Layerwise(net))
         if weights is not None:

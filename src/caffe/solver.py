@@ -8,10 +8,10 @@ from typing import Protocol, Self, cast, overload
 from caffe.net import Net, check_file
 from caffe.vectors import NetVec
 from moka.report.caffe_log import log_record
+from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.solver import solver as moka_solver
-from moka.solver.config import read_solver
-from moka.types import PathLike
+from moka.solver.config import SolverConfig, read_solver
 
 
 class Callbacks(Protocol):
@@ -36,21 +36,20 @@ class Solver:
     type = "SGD"
 
     def __init__(self, solver_file: str) -> None:
-        config, file = read_solver(check_file(solver_file))
-        config.type = self.type  # the class decides
-        self._attach(config, file)
+        show_pycaffe_log()
+        config = read_solver(check_file(solver_file))
+        config.message.type = self.type  # the class decides
+        self._attach(config)
 
     @classmethod
-    def of(cls, config: caffe_pb2.SolverParameter, file: PathLike) -> Self:
-        """The solver of a message that has been read already."""
+    def of(cls, config: SolverConfig) -> Self:
+        """The solver of a config that has been read already."""
         self = cls.__new__(cls)
-        self._attach(config, file)
+        self._attach(config)
         return self
 
-    def _attach(self, config: caffe_pb2.SolverParameter, file: PathLike) -> None:
-        self._solver = moka_solver.Solver(
-            config, file=file, listeners=[log_record], keep_blobs=True
-        )
+    def _attach(self, config: SolverConfig) -> None:
+        self._solver = moka_solver.Solver(config, listeners=[log_record], keep_blobs=True)
         self._net = Net.of(self._solver.engine.layerwise)
         self._test_nets = NetVec(Net.of(e.layerwise) for e in self._solver.test_engines)
 
@@ -76,7 +75,7 @@ class Solver:
 
     @property
     def param(self) -> caffe_pb2.SolverParameter:
-        """The solver's message; what is written to it counts from the next iteration on."""
+        """The solver's message; changes take effect in the next iteration."""
         return self._solver.config
 
     def step(self, iterations: int) -> None:
@@ -126,7 +125,7 @@ class Solver:
         on_gradients_ready: Callable[[], object] | None = None,
         /,
     ) -> None:
-        """Have functions called in each iteration: before its passes, and between them and the
+        """Call two functions in each iteration: one before its passes, one between them and the
         update. Both can be methods of one object, such as a `caffe.NCCL`."""
         if on_gradients_ready is None:
             callbacks = cast("Callbacks", on_start)
@@ -183,7 +182,7 @@ _CLASSES: dict[str, type[SGDSolver]] = {
 
 
 def get_solver(solver_file: str) -> SGDSolver:
-    """The solver of the class that the file's `type` names; a type of Moka's own has none of its
-    own name and is an SGDSolver."""
-    config, file = read_solver(check_file(solver_file))
-    return _CLASSES.get(config.type, SGDSolver).of(config, file)
+    """The solver of the class that the file's `type` names; for Moka's own types an SGDSolver."""
+    show_pycaffe_log()
+    config = read_solver(check_file(solver_file))
+    return _CLASSES.get(config.message.type, SGDSolver).of(config)

@@ -11,10 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from moka.errors import MokaError
+from moka.fork import make_forks_safe
 
 if TYPE_CHECKING:
     from moka.api import load, train
     from moka.draw import viz
+    from moka.heap import keep_freed_memory
     from moka.layers.python import TensorLayer as Layer
     from moka.net import Net
     from moka.solver.solver import Solver
@@ -25,6 +27,7 @@ __all__ = [
     "MokaError",
     "Net",
     "Solver",
+    "keep_freed_memory",
     "load",
     "load_weights",
     "save_weights",
@@ -36,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Layer": "moka.layers.python.TensorLayer",
+    "keep_freed_memory": "moka.heap.keep_freed_memory",
     "load": "moka.api.load",
     "train": "moka.api.train",
     "Net": "moka.net.Net",
@@ -45,8 +49,16 @@ _HOMES = {
 }
 
 
+make_forks_safe()
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that have not been imported yet."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
+
+
 def __getattr__(name: str) -> Any:
-    """Import what is used when it is used: reading messages and graphs needs no torch."""
+    """Import a name when it is first used: reading messages and graphs needs no torch."""
     if name == "viz":
         return importlib.import_module("moka.draw.viz")
     if name in _HOMES:

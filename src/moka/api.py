@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 
 import torch
 
+from moka.context import NO_GPU_FOR_SOLVER, gpu_or_cpu
 from moka.net import Net, NetLike, build_net
+from moka.net.batch_size import batch_size
+from moka.report.glog import log_to_stderr
 from moka.report.records import Listener
+from moka.report.run import show_run
 from moka.schema import UnknownFields, caffe_pb2, unknown_fields_are
 from moka.solver.config import SolverLike, read_solver
 from moka.solver.solver import Solver
@@ -31,11 +37,12 @@ def load(
         weights: a .caffemodel or its HDF5 form, several joined by commas, or an iterable of files;
             None keeps what the fillers made.
         phase: caffe_pb2.TEST or caffe_pb2.TRAIN.
-        level, stages: what the rules of its layers are held against.
+        level, stages: the rest of the state that the rules of its layers are compared with.
         unknown_fields: "warn" skips fields of the prototxt that no known fork of Caffe has.
 
     Returns:
-        An `nn.Module`; call it with a tensor for each input, by name.
+        An `nn.Module`: `net(x)`, or `net(data=x)` with a tensor for each input by its name,
+        returns a dict of its outputs.
 
     Raises:
         MokaError: one clear sentence.
@@ -53,6 +60,7 @@ def train(
     listeners: Iterable[Listener] = (),
     resume: str | None = None,
     device: torch.device | None = None,
+    progress: bool = False,
 ) -> Solver:
     """Train by a solver prototxt (or message) to its end.
 
@@ -60,6 +68,8 @@ def train(
         solver: the file, or a SolverParameter.
         listeners: called with each record of what happens (`moka.report.records`).
         resume: a .solverstate to go on from.
+        progress: show the run on standard error, as `caffe train` does: on a terminal a chart, a
+            bar and tables; elsewhere the lines of Caffe's log.
         device: where it runs; None: the GPU `device_id` if `solver_mode` is GPU and there is
             one, else the CPU.
 
@@ -69,13 +79,20 @@ def train(
     Raises:
         MokaError: one clear sentence.
     """
-    config, file = read_solver(solver)
+    config = read_solver(solver)
     if device is None:
-        gpu = config.solver_mode == caffe_pb2.SolverParameter.GPU and torch.cuda.is_available()
-        device = torch.device("cuda", config.device_id) if gpu else torch.device("cpu")
-    made = Solver(config, file=file, listeners=listeners, device=device)
-    try:
+        wants_gpu = config.message.solver_mode == caffe_pb2.SolverParameter.GPU
+        device = torch.device("cpu")
+        if wants_gpu:
+            device = gpu_or_cpu(config.message.device_id, NO_GPU_FOR_SOLVER)
+    on_terminal = sys.stderr.isatty()
+    with ExitStack() as stack:
+        if progress:
+            stack.enter_context(log_to_stderr(plain=on_terminal))
+        made = Solver(config, listeners=listeners, device=device)
+        stack.enter_context(closing(made))
+        if progress:
+            images = batch_size(made.net) * made.config.iter_size
+            stack.enter_context(show_run(made.listeners, images, on_terminal))
         made.solve(resume)
-    finally:
-        made.close()
     return made

@@ -1,6 +1,6 @@
-"""What a program chooses once for what comes after: mode, device, seed. Per thread, as in Caffe.
+"""The choices that a program makes once: mode, device, seed. They hold per thread, as in Caffe.
 
-Layers never read it; nets and solvers do when they are made.
+Layers never read them; nets and solvers do when they are made.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from moka.errors import UsageError
 log = logging.getLogger("moka")
 
 
+NO_GPU_FOR_SOLVER = "The solver asks for a GPU and none is available"
+
+
 class _Context(threading.local):
     gpu = False
     device_id = 0
-    solver_count = 1
-    solver_rank = 0
-    multiprocess = False
 
 
 _context = _Context()
@@ -54,48 +54,6 @@ def set_device(device_id: int) -> None:
     _context.device_id = device_id
 
 
-def solver_count() -> int:
-    """How many solvers train one model together, each on its share of the data."""
-    return _context.solver_count
-
-
-def set_solver_count(count: int) -> None:
-    """Say how many solvers, this thread's among them, train one model together.
-
-    Raises:
-        UsageError: fewer than one.
-    """
-    if count < 1:
-        raise UsageError(f"the number of solvers must be >= 1, got {count}.")
-    _context.solver_count = count
-
-
-def solver_rank() -> int:
-    """Which of those solvers this thread's is, from 0; the first one tests, logs and saves."""
-    return _context.solver_rank
-
-
-def set_solver_rank(rank: int) -> None:
-    """Say which of several solvers this thread's is.
-
-    Raises:
-        UsageError: below 0.
-    """
-    if rank < 0:
-        raise UsageError(f"the rank of a solver must be >= 0, got {rank}.")
-    _context.solver_rank = rank
-
-
-def multiprocess() -> bool:
-    """Whether the solvers are processes of their own, rather than threads of one."""
-    return _context.multiprocess
-
-
-def set_multiprocess(multiprocess: bool) -> None:
-    """Say that the solvers are processes of their own, rather than threads of one."""
-    _context.multiprocess = bool(multiprocess)
-
-
 def set_random_seed(seed: int) -> None:
     """Seed everything random that follows: fillers, dropout, crops and mirrors."""
     torch.manual_seed(seed % 2**63)
@@ -121,8 +79,15 @@ def device() -> torch.device:
     """Where a net made now runs."""
     if not _context.gpu:
         return torch.device("cpu")
+    found = gpu_or_cpu(_context.device_id)
+    _context.gpu = found.type != "cpu"  # the warning comes once
+    return found
+
+
+def gpu_or_cpu(device_id: int, reason: str = "No GPU is available here") -> torch.device:
+    """The GPU with this number; the CPU where there is no GPU at all, with a warning that begins
+    with `reason`."""
     if not torch.cuda.is_available():
-        log.warning("No GPU is available here: running on the CPU.")
-        _context.gpu = False
+        log.warning("%s: running on the CPU.", reason)
         return torch.device("cpu")
-    return torch.device("cuda", _context.device_id)
+    return torch.device("cuda", device_id)

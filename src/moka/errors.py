@@ -21,7 +21,12 @@ class MokaError(Exception):
         layer: name of the layer it concerns.
         layer_type: type of that layer.
         advice: what to do about it.
+
+    Attributes:
+        exit_code: of a command that ends with this error.
     """
+
+    exit_code = 1
 
     def __init__(
         self,

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import caffe
+from moka.data import datum
+from moka.data.lmdb import LmdbWriter
 from moka.errors import SolverError
 
 # As programs for several GPUs are written: a process each, started by one that made the uid.
@@ -116,11 +118,27 @@ def test_only_the_first_solver_tests_saves_and_logs(caplog: pytest.LogCaptureFix
     assert not solver.test_nets[0].blobs["loss"].data.any()
 
 
-def test_a_rank_beyond_the_number_of_solvers() -> None:
+def test_a_rank_that_is_declared_after_the_solver_was_made() -> None:
     solver = caffe.get_solver("solver.prototxt")
     caffe.set_solver_rank(1)
     try:
-        with pytest.raises(SolverError, match="rank 1 cannot be one of 1"):
+        with pytest.raises(SolverError, match=r"made as number 0 of 1, and now .* number 1 of 1"):
             caffe.NCCL(solver, caffe.NCCL.new_uid())
     finally:
         caffe.set_solver_rank(0)
+
+
+@pytest.mark.usefixtures("_second_of_two")
+@pytest.mark.parametrize(("phase", "wanted"), [(caffe.TRAIN, [1, 3]), (caffe.TEST, [0, 1])])
+def test_a_net_for_training_reads_its_share_of_the_data(phase: Any, wanted: list[int]) -> None:
+    with LmdbWriter("numbers") as writer:
+        for i in range(4):
+            record = datum.encode(np.zeros((1, 1, 1), np.uint8), i)
+            writer.put(b"%02d" % i, record.SerializeToString())
+    Path("numbers.prototxt").write_text(
+        'layer { name: "d" type: "Data" top: "x" top: "y"'
+        ' data_param { source: "numbers" batch_size: 2 } }'
+    )
+    net = caffe.Net("numbers.prototxt", phase)
+    net.forward()
+    assert net.blobs["y"].data.tolist() == wanted

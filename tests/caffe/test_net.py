@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,18 @@ import pytest
 import torch
 
 import caffe
-from moka.errors import NetError, WeightsError
+from moka.errors import MokaError, NetError, WeightsError
 from moka.report import glog
 from moka.types import Array
 
 if TYPE_CHECKING:
     from tests.caffe.conftest import NetOpener
+
+
+INPUT_NAMED_DATA = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "act" type: "TanH" bottom: "data" top: "y" }
+"""
 
 
 @pytest.fixture
@@ -171,6 +178,29 @@ def test_diffs_that_do_not_fit(
     net.forward()
     with pytest.raises(Exception, match=says):
         net.backward(None, None, None, **{name: np.zeros(shape, np.float32)})
+
+
+def test_the_nearest_input_is_named() -> None:
+    Path("data.prototxt").write_text(INPUT_NAMED_DATA)
+    net = caffe.Net("data.prototxt", caffe.TEST)
+    with pytest.raises(Exception, match=r'do not match net inputs\. Did you mean "data"\?'):
+        net.forward(dta=np.zeros((2, 3), np.float32))
+
+
+def test_a_note_names_the_inputs(net: caffe.Net) -> None:
+    with pytest.raises(Exception, match="do not match") as caught:
+        net.forward(nope=np.zeros((2, 3), np.float32))
+    assert caught.value.__notes__ == ["Give an array for each of x."]
+
+
+def test_a_net_is_shown_as_a_table(net: caffe.Net) -> None:
+    assert repr(net).splitlines()[2].split() == ["in", "Input", "x", "2x3"]
+    assert net._repr_html_().startswith("<table>")
+
+
+def test_a_net_cannot_be_pickled(net: caffe.Net) -> None:
+    with pytest.raises(MokaError, match="a Net cannot be pickled: make it in each process"):
+        pickle.dumps(net)
 
 
 def test_reshape(net: caffe.Net) -> None:

@@ -21,6 +21,7 @@ from moka.check.runs import (
     writing_layer,
 )
 from moka.schema import caffe_pb2, parse_text, read_binary
+from moka.solver.config import read_solver
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def config(net: str, more: str = "") -> caffe_pb2.SolverParameter:
 
 
 def problems(net: str, more: str = "", state: str = "") -> list[str]:
-    found, solver = problems_of(config(net, more), "s.prototxt", state, CPU)
+    found, solver = problems_of(read_solver(config(net, more), "s.prototxt"), state, CPU)
     if solver is not None:
         solver.close()
     return found
@@ -50,7 +51,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_without_problems(database: str) -> None:
     before = sorted(os.walk("."))
-    found, solver = problems_of(config("random", "momentum: 0.9"), "s.prototxt", "", CPU)
+    found, solver = problems_of(
+        read_solver(config("random", "momentum: 0.9"), "s.prototxt"), "", CPU
+    )
     assert found == []
     assert solver is not None
     timing = measure(solver)
@@ -114,7 +117,7 @@ def test_problems_of_the_solver_and_of_both_nets() -> None:
     assert len(found) == 3
     for sentence, part in zip(found, ("sometimes", 'layer "a"', 'layer "t"'), strict=True):
         assert part in sentence
-    found, _ = problems_of(parse_text(BASE, caffe_pb2.SolverParameter), "s", "", CPU)
+    found, _ = problems_of(read_solver(parse_text(BASE, caffe_pb2.SolverParameter), "s"), "", CPU)
     assert [f for f in found if "must specify a train net" in f]
 
 
@@ -145,7 +148,7 @@ def test_weights_and_states_are_held_against_the_net(
 
 def test_weights_that_are_missing_hide_nothing_else() -> None:
     weights = 'weights: "gone.caffemodel" weights: "lost.caffemodel,gone.caffemodel"'
-    found, solver = problems_of(config("linear", weights), "s", "", CPU)
+    found, solver = problems_of(read_solver(config("linear", weights), "s"), "", CPU)
     assert [sentence.split(" (")[0] for sentence in found] == [
         "File not found: gone.caffemodel",
         "File not found: lost.caffemodel",
@@ -157,7 +160,7 @@ def test_it_stands_where_the_run_would_begin(make_solver: SolverMaker) -> None:
     solver = make_solver()
     solver.step(3)
     _, state = solver.snapshot()
-    _, resumed = problems_of(config("linear"), "s", state, CPU)
+    _, resumed = problems_of(read_solver(config("linear"), "s"), state, CPU)
     assert resumed is not None
     assert resumed.iteration == 3
 
@@ -199,7 +202,7 @@ def test_measuring_takes_no_test_and_no_snapshot(
     monkeypatch.setattr(Solver, "test_all", lambda _: pytest.fail("a test"))
     monkeypatch.setattr(Solver, "snapshot", lambda _: pytest.fail("a snapshot"))
     more = "snapshot: 1 test_iter: 3 test_interval: 1 test_initialization: true"
-    found, solver = problems_of(config("linear", more), "s", "", CPU)
+    found, solver = problems_of(read_solver(config("linear", more), "s"), "", CPU)
     assert found == []
     assert solver is not None
     timing = measure(solver)
@@ -209,7 +212,7 @@ def test_measuring_takes_no_test_and_no_snapshot(
 
 def test_nothing_is_kept_of_an_iteration_that_breaks() -> None:
     broken = NETS["linear"].replace("value: 0.5", "value: nan")
-    found, solver = problems_of(config(broken), "s", "", CPU)
+    found, solver = problems_of(read_solver(config(broken), "s"), "", CPU)
     assert found == []
     assert solver is not None
     with pytest.raises(Exception, match="the loss is nan at iteration 0"):
@@ -254,8 +257,8 @@ def test_the_weights_are_those_of_the_file(make_solver: SolverMaker) -> None:
     wanted = [
         list(b.data) for x in read_binary(model, caffe_pb2.NetParameter).layer for b in x.blobs
     ]
-    _, solver = problems_of(config("linear", f'weights: "{model}" test_iter: 1 test_interval: 2'),
-                            "s", "", CPU)  # fmt: skip
+    text = f'weights: "{model}" test_iter: 1 test_interval: 2'
+    _, solver = problems_of(read_solver(config("linear", text), "s"), "", CPU)
     assert solver is not None
     for net in (solver.net, *solver.test_nets):
         assert [w.flatten().tolist() for x in net.layers for w in x.weights] == wanted

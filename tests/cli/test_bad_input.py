@@ -242,7 +242,7 @@ CASES = {
         ("good.caffemodel: ", "a zip archive"),
     ),
     "empty weights": BadInput(
-        write("good.caffemodel", b""), FINETUNE, ("good.caffemodel: ", "no model")
+        write("good.caffemodel", b""), FINETUNE, ("good.caffemodel: ", "the file is empty")
     ),
     "weights of another shape": BadInput(
         edit("net.prototxt", "num_output: 3", "num_output: 5"),

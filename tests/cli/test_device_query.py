@@ -16,6 +16,7 @@ def test_properties_are_listed(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: properties)
+    assert caffe("device_query").err.count("Device id:") == 2  # all, if none is named
     quiet = caffe("device_query", "-gpu", "1", "--quiet")
     run = caffe("device_query", "-gpu", "1")
     assert (run.code, run.out) == (0, "")
@@ -36,3 +37,7 @@ def test_where_there_is_none(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> N
     run = caffe("device_query", "-gpu", "all")
     assert run.code == 1
     assert len(run.messages("F")) == 1
+    run = caffe("device_query")
+    assert run.code == 0
+    assert run.messages("I")[-1] == "There is no GPU here: nets run on the CPU."
+    assert caffe("device_query", "--quiet").out == "There is no GPU here: nets run on the CPU.\n"

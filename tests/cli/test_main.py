@@ -12,22 +12,58 @@ from typing import TYPE_CHECKING
 import pytest
 
 import moka
-from moka.cli.main import COMMANDS, FLAGS, main
+from moka.cli.main import main
+from moka.command.actions import ACTIONS, TRAIN
+from moka.command.table import COMMANDS, flags_of
+from moka.command.tools import TOOLS
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Caffe
 
+    from moka.command.commands import Command
 
-@pytest.mark.parametrize("argv", [[], ["-help"], ["train", "--help"], ["train", "test"]])
+
+@pytest.mark.parametrize("argv", [[], ["-help"], ["help"], ["train", "test"]])
 def test_usage(caffe: Caffe, argv: list[str]) -> None:
     run = caffe(*argv)
     assert run.code == 0
     assert "usage: caffe <command> <args>" in run.out
     for name in COMMANDS:
         assert re.search(rf"^  {name} ", run.out, re.MULTILINE)
-    for name in FLAGS:
+    for name in flags_of(TRAIN):
         assert f"    -{name} (" in run.out
     assert run.err == ""
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_the_help_of_one_action(caffe: Caffe, action: Command) -> None:
+    run = caffe(action.name, "--help")
+    assert run == caffe("--help", action.name) == caffe("help", action.name)
+    assert run.code == 0
+    assert run.out.startswith(f"caffe {action.name}: {action.help}\nusage: caffe {action.name} <")
+    own = run.out[: run.out.index("Flags of every command:")]
+    assert re.findall(r"^    -(\w+) \(", own, re.MULTILINE) == sorted(f.name for f in action.flags)
+    assert "-log_dir" in run.out
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_the_help_of_one_tool(caffe: Caffe, tool: Command) -> None:
+    run = caffe(tool.name, "--help")
+    assert run == caffe("help", tool.name)
+    assert run.code == 0
+    assert run.out.startswith(f"{tool.title}: ")
+    assert tool.arguments in run.out
+    for flag in tool.flags:
+        assert f"-{flag.name} (" in run.out
+
+
+def test_the_help_of_no_command(caffe: Caffe) -> None:
+    assert caffe("help", "nothing").code == 1
+
+
+def test_actions_accept_each_others_flags(caffe: Caffe) -> None:
+    """As in Caffe's program: old scripts give what they do not need."""
+    assert caffe("device_query", "--iterations=3", "--solver=x", "--phase=TEST").code == 0
 
 
 def test_version(caffe: Caffe) -> None:
@@ -41,6 +77,36 @@ def test_an_unknown_action(caffe: Caffe) -> None:
     assert run.messages("F") == ['Unknown action: trian. Did you mean "train"?']
     run = caffe("upgrade_net_prototext")
     assert run.messages("F")[0].endswith('Did you mean "upgrade_net_proto_text"?')
+
+
+def test_an_unknown_action_lists_all_commands(caffe: Caffe) -> None:
+    run = caffe("frobnicate", "--what=3")
+    assert run.code == 1
+    names = [message.strip() for message in run.messages("E")[1:]]
+    assert names == [*sorted(a.name for a in ACTIONS), *(t.name for t in TOOLS)]
+    assert run.messages("F") == ["Unknown action: frobnicate."]  # nothing is near
+
+
+def test_a_file_that_is_missing_is_one_sentence(caffe: Caffe, workspace: Path) -> None:
+    """An OSError that no part has turned into an error of its own."""
+    run = caffe("train", "--solver=solver.prototxt", "--replay=gone.replay")
+    assert run.code == 1
+    assert len(run.messages("F")) == 1
+    assert "gone.replay" in run.messages("F")[0]
+    assert "Traceback" not in run.err
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m moka help | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "caffe: command line brew\n"
+    assert done.stderr == ""
 
 
 def test_every_line_has_glogs_form(workspace: Path, caffe: Caffe) -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moka.cli.train import batch_size
+from moka.cli.train import how_to_resume
+from moka.report.log_file import read_log
 from moka.report.tensorboard import TensorBoard
 from moka.schema import caffe_pb2, read_binary
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Caffe
-    from tests.conftest import NetMaker
 
 SOLVER = ("train", "-solver", "solver.prototxt")
 PATIENCE_S = 60.0  # for a process to start or end; only a failure waits that long
@@ -131,7 +131,8 @@ def test_snapshot_auto(caffe: Caffe) -> None:
 def test_without_a_prefix_snapshots_are_named_after_the_solver(caffe: Caffe) -> None:
     replace("solver.prototxt", 'snapshot_prefix: "snap"', "")
     run = caffe(*SOLVER)
-    assert "snapshot_prefix was not specified and is set to solver" in run.messages("I")
+    said = "snapshot_prefix was not specified and is set to solver"
+    assert run.messages("I")[:2] == [said, "Use CPU."]  # as BVLC Caffe: when the file is read
     assert Path("solver_iter_4.solverstate").exists()
 
 
@@ -220,6 +221,7 @@ def test_sigint_stops_with_a_snapshot(endless: subprocess.Popen[str]) -> None:
     assert "Traceback" not in log
     (model, state) = snapshots()
     assert read_binary(state, caffe_pb2.SolverState).learned_net == model
+    assert f"To go on: caffe train --solver=solver.prototxt --snapshot={state}\n" in log
 
 
 def test_sighup_saves_and_goes_on(endless: subprocess.Popen[str]) -> None:
@@ -352,17 +354,6 @@ def test_images_a_second_on_a_terminal(caffe: Caffe, monkeypatch: pytest.MonkeyP
     assert re.search(r" [\d,]+ images/s ", caffe(*SOLVER).err)
 
 
-@pytest.mark.parametrize(
-    ("layers", "wanted"),
-    [
-        ("input_param { shape { dim: 7 dim: 3 } }", 7),
-        ("input_param { shape { } }", 0),
-    ],
-)
-def test_batch_size(make_net: NetMaker, layers: str, wanted: int) -> None:
-    assert batch_size(make_net(f'layer {{ name: "x" type: "Input" top: "x" {layers} }}')) == wanted
-
-
 def test_images_an_iteration_takes(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
@@ -375,3 +366,26 @@ def test_images_an_iteration_takes(caffe: Caffe, monkeypatch: pytest.MonkeyPatch
     Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + "iter_size: 3")
     assert caffe(*SOLVER, "--tensorboard=board").code == 0
     assert seen == [12]
+
+
+def test_how_to_resume() -> None:
+    assert how_to_resume("my solver.prototxt", 7, ["a.solverstate", "b c.solverstate"]) == (
+        "Stopped at iteration 7. To go on:"
+        " caffe train --solver='my solver.prototxt' --snapshot='b c.solverstate'"
+    )
+    assert "no snapshot" in how_to_resume("s.prototxt", 7, [])
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_the_log_file_is_complete(
+    caffe: Caffe, workspace: Path, monkeypatch: pytest.MonkeyPatch, on_terminal: bool
+) -> None:
+    """On a terminal a bar shows the iterations, and the file has Caffe's lines all the same."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    for quiet in ([], ["--quiet"]):
+        assert caffe("train", "--solver=solver.prototxt", "--log_dir=new/logs", *quiet).code == 0
+        log = read_log("new/logs/caffe.INFO")
+        assert [display.iteration for display in log.displays] == [0, 2, 4]
+        assert [test.iteration for test in log.tests] == [0, 4]
+        assert "Creating layer conv" in Path("new/logs/caffe.INFO").read_text()
+        Path("new/logs/caffe.INFO").resolve().unlink()

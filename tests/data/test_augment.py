@@ -155,10 +155,10 @@ def test_contrast_keeps_the_mean() -> None:
     np.testing.assert_allclose(recolor(image, Change(contrast=3)), wanted, rtol=1e-4)
 
 
-def test_without_saturation_an_image_is_grey() -> None:
-    grey = (IMAGE * np.array([0.114, 0.587, 0.299])[:, None, None]).sum(0)
+def test_without_saturation_an_image_is_gray() -> None:
+    gray = (IMAGE * np.array([0.114, 0.587, 0.299])[:, None, None]).sum(0)
     got = recolor(IMAGE, Change(saturation=0))
-    np.testing.assert_allclose(got, np.stack([grey] * 3), atol=0.51)
+    np.testing.assert_allclose(got, np.stack([gray] * 3), atol=0.51)
 
 
 @pytest.mark.parametrize("degrees", [-200, -20, 40, 350])
@@ -193,7 +193,7 @@ def test_what_is_refused(text: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["random_saturation", "random_hue"])
-def test_colours_need_three_channels(field: str) -> None:
+def test_colors_need_three_channels(field: str) -> None:
     with pytest.raises(DataError, match="3 channels, the image has 1"):
         augment(f"{field}: 0.5").least_shape((1, 4, 4))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moka.data import datum
-from moka.data.decode import Decoder
+from moka.data.decode import Decoder, Image
 from moka.errors import DataError
 from moka.schema import caffe_pb2
 
@@ -15,7 +15,7 @@ COLOR = np.random.default_rng(1).integers(0, 256, (3, 4, 5), np.uint8)
 GRAY = COLOR[:1]
 
 
-def png(image: datum.Image) -> caffe_pb2.Datum:
+def png(image: Image) -> caffe_pb2.Datum:
     """An encoded Datum; its sizes are left at 0, as convert_imageset leaves them."""
     done, data = cv2.imencode(".png", image.transpose(1, 2, 0))
     assert done
@@ -23,7 +23,7 @@ def png(image: datum.Image) -> caffe_pb2.Datum:
 
 
 @pytest.mark.parametrize("image", [COLOR, (COLOR / 2).astype(np.float32), COLOR / 2])
-def test_encode_and_decode(image: datum.Image) -> None:
+def test_encode_and_decode(image: Image) -> None:
     record = datum.encode(image, 7)
     assert (record.channels, record.height, record.width, record.label) == (3, 4, 5, 7)
     raw = image.dtype == np.uint8
@@ -44,7 +44,7 @@ def test_encode_takes_three_axes() -> None:
 
 
 @pytest.mark.parametrize("image", [COLOR, GRAY])
-def test_png_is_exact_and_bgr(image: datum.Image) -> None:
+def test_png_is_exact_and_bgr(image: Image) -> None:
     np.testing.assert_array_equal(datum.decode(png(image)), image)
 
 

@@ -11,7 +11,7 @@ import pytest
 from moka.data.decode import Decoder, resize
 from moka.data.images import (
     ImageList,
-    Labelled,
+    Labeled,
     parse_line,
     read_image,
     read_list,
@@ -29,7 +29,7 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
-def test_an_image_in_colour(image: Path) -> None:
+def test_an_image_in_color(image: Path) -> None:
     np.testing.assert_array_equal(read_image(image, color=True), BGR.transpose(2, 0, 1))
 
 
@@ -40,13 +40,13 @@ def test_an_image_in_gray(image: Path) -> None:
     np.testing.assert_allclose(gray[0], wanted, atol=1)
 
 
-def test_a_gray_file_in_colour(tmp_path: Path) -> None:
+def test_a_gray_file_in_color(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "g.png"), BGR[:, :, 0])
     np.testing.assert_array_equal(read_image(tmp_path / "g.png", color=True), [BGR[:, :, 0]] * 3)
 
 
 def slow_resize(image: Array, height: int, width: int) -> Array:
-    """Bilinear, half-pixel centres, one pixel after the other."""
+    """Bilinear, half-pixel centers, one pixel after the other."""
     _, rows, columns = image.shape
     out = np.zeros((image.shape[0], height, width))
     for c, i, j in np.ndindex(*out.shape):
@@ -241,5 +241,5 @@ def test_an_image_of_the_list_that_is_none(list_file: Path, content: bytes, says
 def test_the_root_folder_is_put_before_the_path_as_it_is(list_file: Path) -> None:
     prefix = str(list_file.parent) + "/"
     images = ImageList(list_file, IN_COLOR, root_folder=prefix)
-    assert images.name(Labelled("2.png", 0)) == prefix + "2.png"
-    assert ImageList(list_file, IN_COLOR, root_folder="a").name(Labelled("2.png", 0)) == "a2.png"
+    assert images.name(Labeled("2.png", 0)) == prefix + "2.png"
+    assert ImageList(list_file, IN_COLOR, root_folder="a").name(Labeled("2.png", 0)) == "a2.png"

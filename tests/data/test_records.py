@@ -71,20 +71,20 @@ def test_encoded_and_raw_records(make_records: RecordsMaker, encoded: list[int])
     assert labels == [0, 10, 20, 30, 40]
 
 
-def labelled(i: int, labels: list[float]) -> bytes:
+def labeled(i: int, labels: list[float]) -> bytes:
     record = datum.encode(IMAGES[i], 10 * i)
     record.labels.extend(labels)
     return record.SerializeToString()
 
 
 def test_several_labels(make_records: RecordsMaker) -> None:
-    records = make_records({i: labelled(i, [i, 0.5]) for i in range(COUNT)})
+    records = make_records({i: labeled(i, [i, 0.5]) for i in range(COUNT)})
     labels = np.asarray(records.load(list(islice(records.records(1), 3))).labels)
     np.testing.assert_array_equal(labels, np.array([[1, 0.5], [2, 0.5], [3, 0.5]], np.float32))
 
 
 def test_several_labels_may_be_one(make_records: RecordsMaker) -> None:
-    records = make_records({1: labelled(1, [0.5])})
+    records = make_records({1: labeled(1, [0.5])})
     labels = np.asarray(records.load(list(islice(records.records(0), 3))).labels)
     assert labels.tolist() == [[0], [0.5], [20]]
 
@@ -100,7 +100,7 @@ def test_several_labels_may_be_one(make_records: RecordsMaker) -> None:
 def test_different_numbers_of_labels(
     make_records: RecordsMaker, counts: dict[int, int], says: str
 ) -> None:
-    records = make_records({i: labelled(i, [1.0] * n) for i, n in counts.items()})
+    records = make_records({i: labeled(i, [1.0] * n) for i, n in counts.items()})
     with pytest.raises(DataError, match=says):
         records.load(list(islice(records.records(0), 4)))
 

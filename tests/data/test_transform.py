@@ -123,7 +123,7 @@ def test_bytes_and_floats_in_one_batch() -> None:
     np.testing.assert_array_equal(transform("").apply(images, STILL), np.stack(images))
 
 
-def test_a_test_crops_the_centre_rounding_down() -> None:
+def test_a_test_crops_the_center_rounding_down() -> None:
     draw = transform("crop_size: 4").draw([(2, 7, 6), (2, 4, 9)], np.random.default_rng(0))
     assert (draw.top.tolist(), draw.left.tolist()) == ([1, 0], [1, 2])
     assert not draw.mirror.any()

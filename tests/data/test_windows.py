@@ -89,9 +89,9 @@ def test_warp_stretches_the_window_itself() -> None:
     assert place(window, (24, 30), 8) == Placement(window, 8, 8, 0, 0)
 
 
-# Worked out by hand. With s = crop / (crop - 2 pad), half sizes and centre:
+# Worked out by hand. With s = crop / (crop - 2 pad), half sizes and center:
 PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] = {
-    # half 8, 7.5; centre 13, 11.5; s = 5/3: x 13 -+ 13.33 = 0..26, y 11.5 -+ 12.5 = -1..24, so one
+    # half 8, 7.5; center 13, 11.5; s = 5/3: x 13 -+ 13.33 = 0..26, y 11.5 -+ 12.5 = -1..24, so one
     # row is missing above and below; 26 rows are 10 pixels: 24 are 9.23, 1 is 0.38
     "context above and below": (
         Box(5, 4, 20, 18),
@@ -100,7 +100,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"context_pad": 2},
         Placement(Box(0, 0, 26, 23), 9, 10, 0, 0),
     ),
-    # half 5.5, 4; centre 7.5, 7: x 7.5 -+ 9.17 = -2..17, y 7 -+ 6.67 = 0..14; 20 columns are 10
+    # half 5.5, 4; center 7.5, 7: x 7.5 -+ 9.17 = -2..17, y 7 -+ 6.67 = 0..14; 20 columns are 10
     "context on the left": (
         Box(2, 3, 12, 10),
         (24, 30),
@@ -115,7 +115,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"context_pad": 2, "mirror": True},
         Placement(Box(0, 0, 17, 14), 10, 9, 0, 0),
     ),
-    # centre 22.5: x 22.5 -+ 9.17 = 13..32, of which 30 to 32 are missing; 17 columns are 8.5 = 9
+    # center 22.5: x 22.5 -+ 9.17 = 13..32, of which 30 to 32 are missing; 17 columns are 8.5 = 9
     "context on the right": (
         Box(17, 3, 27, 10),
         (24, 30),
@@ -131,7 +131,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"context_pad": 2, "mirror": True},
         Placement(Box(13, 0, 29, 14), 10, 8, 0, 2),
     ),
-    # half 5.5; centre 7.5, 7: x 2..13, y 1.5..12.5 = 2..13
+    # half 5.5; center 7.5, 7: x 2..13, y 1.5..12.5 = 2..13
     "square": (
         Box(2, 3, 12, 10),
         (24, 30),
@@ -139,7 +139,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"square": True},
         Placement(Box(2, 2, 13, 13), 8, 8, 0, 0),
     ),
-    # half 2.5; centre 2, 2.5: x -0.5 = -1 (away from zero)..4.5 = 5, y 0..5; 7 columns are 14
+    # half 2.5; center 2, 2.5: x -0.5 = -1 (away from zero)..4.5 = 5, y 0..5; 7 columns are 14
     "halves are rounded away from zero": (
         Box(0, 0, 3, 4),
         (9, 9),
@@ -147,7 +147,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"square": True},
         Placement(Box(0, 0, 5, 5), 14, 12, 0, 2),
     ),
-    # half 1.5; centre 1.5, 7; s = 5/3: x -1..4, y 4.5 = 5..9.5 = 10; 6 columns are 15: the image's
+    # half 1.5; center 1.5, 7; s = 5/3: x -1..4, y 4.5 = 5..9.5 = 10; 6 columns are 15: the image's
     # five are 12.5 = 13 and the missing one 2.5 = 3, which is one too many
     "rounding may leave no room": (
         Box(0, 6, 2, 7),
@@ -163,7 +163,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
         {"context_pad": 3, "square": True},
         Placement(Box(5, 0, 7, 4), 12, 8, 3, 0),
     ),
-    # half 12.5, centre 19.5, s = 1.2: 19.5 - 15 is 4.5 = 5, but 1.2 in single precision is a bit
+    # half 12.5, center 19.5, s = 1.2: 19.5 - 15 is 4.5 = 5, but 1.2 in single precision is a bit
     # more, which makes it 4 in both directions
     "single precision decides": (
         Box(19, 6, 19, 30),

@@ -9,7 +9,7 @@ import pytest
 from moka.draw.charts import TITLES, chart_type, draw, running_mean
 from moka.draw.figures import COLORS
 from moka.errors import UsageError
-from moka.report.log_file import Log, Reading
+from moka.report.readings import Log, Reading
 
 
 def log(displays: int = 3, tests: int = 2, *, top5: bool = False) -> Log:

@@ -115,6 +115,7 @@ def test_in_place_is_the_bottom_at_the_same_position(make_nodes: NodeMaker) -> N
     ("layer", "message"),
     [
         ('type: "Ona" bottom: "x" top: "y"', r"Unknown layer type: Ona \(known types: Each, Inp"),
+        ('type: "DenseCRF"', "It is a type of PSPNet and DeepLab, which Moka does not have"),
         ('type: "Ona" bottom: "x" top: "y"', 'Did you mean "One"'),
         ('type: "One" top: "y"', "takes 1 bottom, got 0"),
         ('type: "One" bottom: "x" bottom: "t" top: "y"', "takes 1 bottom, got 2"),

@@ -15,6 +15,7 @@ from moka.schema import caffe_pb2, parse_text
 from moka.types import Shape
 
 if TYPE_CHECKING:
+    from tests.conftest import NetMaker
     from tests.layers.conftest import LayerMaker
 
 
@@ -177,3 +178,37 @@ def test_the_precision_of_a_type_that_does_not_say() -> None:
 
     found = [cls.default_precision() for cls in (Probe, Product, View, Said)]
     assert found == ["float32", "multiplies", "keeps", "float32"]
+
+
+INPUT_FOR_FORKS = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ('"Eltwise" eltwise_param { operation: SORT }', r"eltwise_param \{ operation: SORT \}"),
+        ('"Reduction" reduction_param { operation: TOPK }', r"\{ operation: TOPK \}"),
+        ('"Eltwise" loss_param { normalization: PRE_FIXED }', r"\{ normalization: PRE_FIXED \}"),
+        ('"ReLU" transform_param { crop_h: 3 }', r"transform_param \{ crop_h \}"),
+        ('"Convolution" convolution_param { num_output: 1 kernel_size: 1 binary: 1 }', "binary"),
+    ],
+)
+def test_options_of_forks_that_a_layer_does_not_have(
+    make_net: NetMaker, layer: str, said: str
+) -> None:
+    top = 'top: "y"'
+    text = INPUT_FOR_FORKS + f'layer {{ name: "a" type: {layer} bottom: "x" {top} }}'
+    with pytest.raises(NetError, match=said + ".* is an option of a fork that this layer does not"):
+        make_net(text.replace('"Eltwise"', '"Eltwise" bottom: "x"'))
+
+
+@pytest.mark.parametrize(
+    "options", ["engine: MKL2017", "engine: CUDNN", "relu: false", "kernel_depth: 0"]
+)
+def test_options_of_forks_that_change_nothing(make_net: NetMaker, options: str) -> None:
+    param = f"convolution_param {{ num_output: 1 kernel_size: 1 {options} }}"
+    make_net(
+        INPUT_FOR_FORKS + f'layer {{ name: "a" type: "Convolution" bottom: "x" top: "y" {param} }}'
+    )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from moka.errors import DataError, NetError
-from moka.layers.source import MemoryData, Source
-from moka.schema import caffe_pb2
+from moka.layers.source import MemoryData, Source, given_source
+from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -194,6 +194,18 @@ def test_memory_data_refuses(
 ) -> None:
     with pytest.raises(DataError, match=message):
         memory_layer(make_layer).set_arrays(data, labels)
+
+
+def test_an_input_stands_for_a_source_whose_data_is_given() -> None:
+    config = parse_text(
+        'name: "db" type: "Data" top: "a" top: "b" data_param { source: "no/such/database" }',
+        caffe_pb2.LayerParameter,
+    )
+    made = given_source(config, [(2, 3), ()])
+    assert made.top_shapes() == [(2, 3), ()]
+    assert made.config.name == "db"
+    with pytest.raises(NetError, match=r"no data given for a, b\. Pass a tensor for each of a, b"):
+        made()
 
 
 def test_memory_data_without_data(make_layer: LayerMaker) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-import moka.models
+from moka.models import zoo_folder
 from moka.models.__main__ import MODELS
 from moka.models.model import Model
 from moka.net import Net, build_net
@@ -17,7 +15,7 @@ from moka.net.spec import layers as L
 from moka.schema import caffe_pb2, read_text
 from moka.solver.config import read_solver
 
-ZOO = Path(moka.models.__file__).parent
+ZOO = zoo_folder()
 BY_NAME = {model.folder: model for model in MODELS}
 META = torch.device("meta")  # shapes only: nets of 140 M numbers take no memory
 

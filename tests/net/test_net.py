@@ -89,6 +89,12 @@ def test_wrong_inputs(make_net: NetMaker, names: list[str], message: str) -> Non
         make_net(SMALL)(**{name: torch.ones(2, 3) for name in names})
 
 
+def test_the_nearest_input_is_named(make_net: NetMaker) -> None:
+    net = make_net(LENET)
+    with pytest.raises(NetError, match=r'named dta; inputs are data, label\. .* "data"\?'):
+        net(dta=torch.ones(2, 1, 28, 28), label=torch.zeros(2))
+
+
 TWO = """
 layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 3 } } }
 layer { name: "d" type: "DummyData" top: "c" dummy_data_param { shape { dim: 3 } } }

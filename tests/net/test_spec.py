@@ -212,26 +212,51 @@ def test_what_is_no_top_or_no_message(make: Callable[[], object], message: str) 
 
 
 @pytest.mark.parametrize(
-    ("top", "message"),
+    ("name", "near"),
     [
-        (
-            L.Convolution(kernal_size=3),
-            r'^Convolution has no field "kernal_size"\. Did you mean "kernel_size"\?\n',
-        ),
-        (
-            L.Convolution(inclde={}),
-            r'^Convolution has no field "inclde"\. Did you mean "include"\?\n',
-        ),
-        (
-            L.Convolution(weight_filler=dict(kind="xavier")),
-            r'^FillerParameter has no field "kind"\. Known: type, value, ',
-        ),
+        ("kernal_size", "kernel_size"),
+        ("num_outputs", "num_output"),
+        ("inclde", "include"),
+        ("inplace", "in_place"),
     ],
 )
-def test_a_field_that_does_not_exist(top: Any, message: str) -> None:
-    with pytest.raises(AttributeError, match=message) as caught:
+def test_a_field_that_does_not_exist_fails_at_the_call(name: str, near: str) -> None:
+    wanted = rf'^Convolution has no field "{name}"\. Did you mean "{near}"\?$'
+    with pytest.raises(AttributeError, match=wanted):
+        L.Convolution(**{name: 3})
+
+
+def test_a_field_that_a_later_change_does_not_find() -> None:
+    n = NetSpec()
+    n.conv = L.Convolution()
+    n.update("conv", dict(kernal_size=3))
+    with pytest.raises(AttributeError, match='has no field "kernal_size"') as caught:
+        n.to_proto()
+    assert caught.value.__notes__ == ['In layer "conv" (Convolution).']
+
+
+def test_a_field_of_a_message_that_does_not_exist() -> None:
+    top = L.Convolution(weight_filler=dict(kind="xavier"))
+    wanted = r'^FillerParameter has no field "kind"\. Known: type, value, '
+    with pytest.raises(AttributeError, match=wanted) as caught:
         to_proto(top)
     assert caught.value.__notes__ == ['In layer "Convolution1" (Convolution).']
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("Convulution", "Convolution"), ("Relu", "ReLU"), ("SoftmaxLoss", "Softmax")],
+)
+def test_a_layer_type_that_does_not_exist(name: str, near: str) -> None:
+    with pytest.raises(AttributeError, match=rf'no layer type "{name}"\. Did you mean "{near}'):
+        getattr(L, name)
+
+
+def test_a_layer_type_of_another_caffe() -> None:
+    (layer,) = to_proto(L.Frobnicate(name="x", loss_weight=2)).layer
+    assert (layer.name, layer.type, *layer.loss_weight) == ("x", "Frobnicate", 2.0)
+    with pytest.raises(AttributeError, match='Frobnicate has no field "kernel_size"'):
+        L.Frobnicate(kernel_size=3)
 
 
 def test_a_value_of_another_type_names_its_layer() -> None:

@@ -1,28 +1,19 @@
-"""The mean of gradients, with the other solvers played by a fake of torch.distributed.
-
-tests/caffe/test_nccl.py trains with two real processes.
-"""
+"""The mean of gradients, with a fake team; test_together.py has two real processes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from moka import context
-from moka.parallel import reduce as parallel
-from moka.parallel.reduce import GradientMean, new_uid
+from moka.parallel.reduce import GradientMean
+from moka.parallel.team import Alone
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.solver import Solver
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 NET = """
 layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param {
@@ -35,30 +26,27 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "t" top: "loss" }
 """
 
 
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[float]]]:
-    """What is sent, with one other solver whose gradients are all 4."""
-    seen: list[list[float]] = []
+class FakeTeam(Alone):
+    """With one other member, whose gradients are all 4; `sent` is what goes there."""
 
-    def all_reduce(tensor: Tensor) -> None:
-        seen.append(tensor.tolist())
-        tensor += 4
+    def __init__(self) -> None:
+        super().__init__(0, 2)
+        self.sent: list[list[float]] = []
 
-    monkeypatch.setattr(parallel, "_join", lambda *_: None)
-    monkeypatch.setattr(dist, "all_reduce", all_reduce)
-    context.set_solver_count(2)
-    yield seen
-    context.set_solver_count(1)
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        self.sent.append([value for tensor in tensors for value in tensor.flatten().tolist()])
+        for tensor in tensors:
+            tensor.copy_((tensor + 4) / 2)
 
 
-def make(tmp_path: Path, more: str = "") -> Solver:
+def make(tmp_path: Path, more: str = "", team: Alone | None = None) -> Solver:
     (tmp_path / "net.prototxt").write_text(NET)
     file = tmp_path / "solver.prototxt"
     file.write_text(
         f'train_net: "{tmp_path}/net.prototxt" base_lr: 1 lr_policy: "fixed"'
         f" snapshot_after_train: false {more}"
     )
-    return Solver(str(file))
+    return Solver(str(file), team=team)
 
 
 def fill_grads(solver: Solver, value: float) -> None:
@@ -76,9 +64,14 @@ def grads(solver: Solver) -> list[float]:
     ]
 
 
-def test_all_gradients_go_in_one_message(sent: list[list[float]], tmp_path: Path) -> None:
+def mean_of(solver: Solver) -> tuple[GradientMean, list[list[float]]]:
+    team = FakeTeam()
+    return GradientMean(solver.net, team, solver.config), team.sent
+
+
+def test_all_gradients_go_in_one_message(tmp_path: Path) -> None:
     solver = make(tmp_path)
-    mean = GradientMean(solver, new_uid())
+    mean, sent = mean_of(solver)
     fill_grads(solver, 2)
     mean.on_start()
     mean.on_gradients_ready()
@@ -86,11 +79,9 @@ def test_all_gradients_go_in_one_message(sent: list[list[float]], tmp_path: Path
     assert grads(solver) == [3] * 6
 
 
-def test_a_layer_sends_what_it_owns_and_nobody_sends_twice(
-    sent: list[list[float]], tmp_path: Path
-) -> None:
+def test_a_layer_sends_what_it_owns_and_nobody_sends_twice(tmp_path: Path) -> None:
     solver = make(tmp_path)
-    mean = GradientMean(solver, new_uid())
+    mean, sent = mean_of(solver)
     fill_grads(solver, 2)
     mean.on_start()
     mean.after_layer(2)
@@ -98,16 +89,16 @@ def test_a_layer_sends_what_it_owns_and_nobody_sends_twice(
     mean.after_layer(1)
     assert sent == [[2] * 2, [2] * 4]
     mean.on_gradients_ready()
-    assert len(sent) == 2
+    assert sent[2:] == [[]]
     assert grads(solver) == [3] * 6
     mean.on_start()
     mean.on_gradients_ready()
-    assert len(sent) == 3  # the next iteration's
+    assert sent[3:] == [[3] * 6]  # the next iteration's
 
 
-def test_several_passes_are_sent_at_their_end(sent: list[list[float]], tmp_path: Path) -> None:
+def test_several_passes_are_sent_at_their_end(tmp_path: Path) -> None:
     solver = make(tmp_path, "iter_size: 2")
-    mean = GradientMean(solver, new_uid())
+    mean, sent = mean_of(solver)
     fill_grads(solver, 2)
     mean.on_start()
     for layer in (2, 1, 2, 1):
@@ -117,9 +108,9 @@ def test_several_passes_are_sent_at_their_end(sent: list[list[float]], tmp_path:
     assert sent == [[2] * 6]
 
 
-def test_a_step_updates_with_the_mean(sent: list[list[float]], tmp_path: Path) -> None:
+def test_a_step_updates_with_the_mean(tmp_path: Path) -> None:
     solver = make(tmp_path)
-    mean = GradientMean(solver, new_uid())
+    mean, sent = mean_of(solver)
     solver.on_start.append(mean.on_start)
     solver.on_gradients_ready.append(mean.on_gradients_ready)
     bias = solver.net.layers[2].weights[1]
@@ -129,12 +120,9 @@ def test_a_step_updates_with_the_mean(sent: list[list[float]], tmp_path: Path) -
     assert bias.tolist() == [-1, -1]  # -1 times the mean of -2 and 4
 
 
-def test_one_solver_sends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(parallel, "_join", lambda *_: pytest.fail("joins nobody"))
-    monkeypatch.setattr(dist, "all_reduce", lambda *_: pytest.fail("sends nothing"))
-    monkeypatch.setattr(dist, "broadcast", lambda *_: pytest.fail("sends nothing"))
+def test_alone_nothing_changes(tmp_path: Path) -> None:
     solver = make(tmp_path)
-    mean = GradientMean(solver, new_uid())
+    mean = GradientMean(solver.net, Alone(), solver.config)
     fill_grads(solver, 2)
     mean.broadcast()
     mean.after_layer(1)
@@ -142,21 +130,7 @@ def test_one_solver_sends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert grads(solver) == [2] * 6
 
 
-@pytest.fixture
-def as_rank() -> Iterator[Callable[[int, int], None]]:
-    """as_rank(rank, count): what this thread makes is one of so many solvers'."""
-
-    def become(rank: int, count: int) -> None:
-        context.set_solver_count(count)
-        context.set_solver_rank(rank)
-
-    yield become
-    become(0, 1)
-
-
-def test_ranks_begin_alike_and_share_the_data(
-    as_rank: Callable[[int, int], None], tmp_path: Path
-) -> None:
+def test_ranks_begin_alike_and_share_the_data(tmp_path: Path) -> None:
     for k in range(6):
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((2, 2), k, np.uint8))
     (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{k}.png {k}\n" for k in range(6)))
@@ -170,10 +144,10 @@ def test_ranks_begin_alike_and_share_the_data(
     (tmp_path / "net.prototxt").write_text(net)
     weights, labels = [], []
     for rank in range(2):
-        as_rank(rank, 2)
         text = f'train_net: "{tmp_path}/net.prototxt" base_lr: 0 lr_policy: "fixed" max_iter: 9'
         text += " snapshot_after_train: false"
-        solver = Solver(parse_text(f"{text} random_seed: 3", caffe_pb2.SolverParameter))
+        message = parse_text(f"{text} random_seed: 3", caffe_pb2.SolverParameter)
+        solver = Solver(message, team=Alone(rank, 2))
         weights.append(solver.net.layers[1].blobs[0].tolist())
         labels.append(solver.net.layers[0]()[1].tolist())
         solver.net.close()
@@ -184,8 +158,6 @@ def test_ranks_begin_alike_and_share_the_data(
 def test_each_rank_draws_its_own_numbers(tmp_path: Path) -> None:
     drawn = []
     for rank in (0, 1, 0):
-        context.set_solver_rank(rank)
-        make(tmp_path, "random_seed: 3")
+        make(tmp_path, "random_seed: 3", team=Alone(rank, 2))
         drawn.append(float(torch.rand(())))
-    context.set_solver_rank(0)
     assert drawn[0] == drawn[2] != drawn[1]

@@ -148,4 +148,4 @@ def test_log_record(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "moka"):
         log_record(SolvingStarted("100% net", "fixed", 0, 10))
     assert caplog.messages == ["Solving 100% net", "Learning Rate Policy: fixed"]
-    assert {record.name for record in caplog.records} == {"moka"}
+    assert {record.name for record in caplog.records} == {"moka.records"}

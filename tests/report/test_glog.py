@@ -13,7 +13,13 @@ import pytest
 
 from moka.errors import UsageError
 from moka.report import glog
-from moka.report.glog import GlogFormatter, log_to_file, log_to_stderr
+from moka.report.glog import (
+    GlogFormatter,
+    log_to_file,
+    log_to_stderr,
+    set_stderr_level,
+    show_pycaffe_log,
+)
 
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6}\s+\d+ [\w./\\-]+:\d+\] ")
 log = logging.getLogger("moka")
@@ -77,6 +83,7 @@ def test_a_minloglevel_that_is_no_number(
 def test_plain_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     with log_to_stderr(plain=True):
         say_everything()
+        logging.getLogger("moka.records").info("Iteration 0, loss = 1")  # a bar shows it
     assert capsys.readouterr().err == "said 1\nwarned\nfailed\nended\n"
 
 
@@ -102,12 +109,27 @@ def test_a_log_file_named_as_glog_names_it(tmp_path: Path) -> None:
     assert (tmp_path / "caffe.INFO").resolve() == file
 
 
-def test_a_log_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_log_folder_is_made(tmp_path: Path) -> None:
+    with log_to_stderr(), log_to_file(str(tmp_path / "new" / "logs")):
+        log.info("said")
+    assert (tmp_path / "new" / "logs" / "caffe.INFO").read_text().endswith("] said\n")
+
+
+def test_a_log_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with (
-        pytest.raises(UsageError, match=r"--log_dir .* cannot be written"),
-        log_to_file(str(tmp_path / "none")),
+        pytest.raises(UsageError, match=r"--log_dir .* cannot be written: File exists"),
+        log_to_file(str(tmp_path / "file")),
     ):
         pass
+
+
+def test_quiet_on_the_screen_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with log_to_stderr(), log_to_file(str(tmp_path)):
+        set_stderr_level(1)
+        say_everything()
+    assert [line[0] for line in capsys.readouterr().err.splitlines()] == list("WEF")
+    assert [line[0] for line in (tmp_path / "caffe.INFO").read_text().splitlines()] == list("IIWEF")
 
 
 def test_a_log_folder_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,14 +158,94 @@ def _log_as_before() -> Iterator[None]:
     [((), "EF"), ((0,), "EF"), ((0, True), "IIWEF"), ((1, True), "WEF"), ((3, False), "F")],
 )
 def test_init_log(
-    capsys: pytest.CaptureFixture[str], arguments: tuple[int, bool], letters: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[int, bool],
+    letters: str,
 ) -> None:
+    for name in ("logtostderr", "alsologtostderr", "minloglevel", "stderrthreshold"):
+        monkeypatch.delenv(f"GLOG_{name}", raising=False)
     glog.init_log(2, True)
     glog.init_log(*arguments)
     say_everything()
     lines = capsys.readouterr().err.splitlines()
     assert [line[0] for line in lines] == list(letters)
     assert all(PREFIX.match(line) for line in lines)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+@pytest.mark.parametrize(
+    ("variables", "arguments", "letters"),
+    [
+        ({"logtostderr": "1"}, (), "IIWEF"),
+        ({"logtostderr": "1"}, (0,), "IIWEF"),
+        ({"logtostderr": "true"}, (1,), "WEF"),
+        ({"logtostderr": "1"}, (0, False), "EF"),  # the argument wins
+        ({"logtostderr": "0"}, (0,), "EF"),
+        ({"logtostderr": "1", "minloglevel": "2"}, (), "EF"),
+        ({"logtostderr": "1", "minloglevel": "2"}, (0,), "IIWEF"),
+        ({"alsologtostderr": "1"}, (0, False), "IIWEF"),
+        ({"stderrthreshold": "1"}, (0,), "WEF"),
+    ],
+)
+def test_init_log_and_the_environment(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    arguments: tuple[int, bool],
+    letters: str,
+) -> None:
+    for name in ("logtostderr", "alsologtostderr", "minloglevel", "stderrthreshold"):
+        monkeypatch.delenv(f"GLOG_{name}", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"GLOG_{name}", value)
+    glog.init_log(*arguments)
+    say_everything()
+    assert [line[0] for line in capsys.readouterr().err.splitlines()] == list(letters)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+def test_init_log_and_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOG_log_dir", str(tmp_path / "logs"))
+    glog.init_log(0, False)
+    log.info("said")
+    assert (tmp_path / "logs" / "caffe.INFO").read_text().endswith("] said\n")
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("GLOG_log_dir")
+    glog.init_log(0, False)  # closes the file
+
+
+@pytest.mark.usefixtures("_log_as_before")
+@pytest.mark.parametrize(("level", "letters"), [(None, "IIWEF"), ("0", "IIWEF"), ("2", "EF")])
+def test_pycaffe_shows_its_log(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    level: str | None,
+    letters: str,
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)
+    if level is not None:
+        monkeypatch.setenv("GLOG_minloglevel", level)
+    show_pycaffe_log()
+    show_pycaffe_log()
+    say_everything()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[0] for line in lines] == list(letters)
+    assert all(PREFIX.match(line) for line in lines)
+
+
+@pytest.mark.usefixtures("_log_as_before")
+def test_a_program_that_has_set_up_logging_keeps_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [logging.NullHandler()])
+    show_pycaffe_log()
+    assert not log.handlers
+    say_everything()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("_log_as_before")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from moka.errors import DataError
-from moka.report.log_file import Log, read_log
+from moka.report.log_file import read_log
+from moka.report.readings import Log
 
 
 def line(message: str, time: str = "00:00:00.000000", date: str = "0507") -> str:

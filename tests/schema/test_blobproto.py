@@ -67,3 +67,40 @@ def test_without_diff() -> None:
 def test_arrays_in_any_layout_are_stored_row_by_row() -> None:
     array = np.arange(6, dtype=np.float64).reshape(2, 3).T
     assert list(from_array(array).data) == [0, 3, 1, 4, 2, 5]  # type: ignore[arg-type]
+
+
+RAW_TYPES = [
+    (caffe_pb2.FLOAT, "<f4"),
+    (caffe_pb2.FLOAT16, "<f2"),
+    (caffe_pb2.DOUBLE, "<f8"),
+    (caffe_pb2.INT, "<i4"),
+    (caffe_pb2.UINT, "<u4"),
+    (caffe_pb2.BOOL, "|u1"),
+]
+
+
+@pytest.mark.parametrize(("stored_type", "kind"), RAW_TYPES)
+@pytest.mark.parametrize("diff", [False, True])
+def test_blobs_of_nvcaffe(stored_type: caffe_pb2.Type, kind: str, diff: bool) -> None:
+    values = np.array([0, 1, 1, 0, 1, 1] if "1" in kind else [0, 1, 2, 300, 4, 5], kind)
+    made = blob("shape { dim: 2 dim: 3 }")
+    setattr(made, "raw_diff_type" if diff else "raw_data_type", stored_type)
+    setattr(made, "raw_diff" if diff else "raw_data", values.tobytes())
+    np.testing.assert_array_equal(to_array(made, diff=diff), values.reshape(2, 3))
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8"])
+def test_blobs_of_the_opencl_branch(kind: str) -> None:
+    """Data in 11 and diff in 12, which NVCaffe uses for a type and for data."""
+    data, diff = np.array([1, 2.5], kind).tobytes(), np.array([3, 4], kind).tobytes()
+    made = blob("shape { dim: 2 }")
+    made.MergeFromString(b"\x5a" + bytes([len(data)]) + data + b"\x62" + bytes([len(diff)]) + diff)
+    assert to_array(made).tolist() == [1, 2.5]
+    assert to_array(made, diff=True).tolist() == [3, 4]
+
+
+def test_raw_bytes_that_do_not_fit() -> None:
+    made = blob("shape { dim: 3 }")
+    made.raw_data_type, made.raw_data = caffe_pb2.FLOAT16, b"12345"
+    with pytest.raises(SchemaError, match="a blob of 3 numbers holds 5 bytes of raw data"):
+        to_array(made)

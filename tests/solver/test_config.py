@@ -33,15 +33,32 @@ def test_a_file_is_read() -> None:
     assert (message.base_lr, file) == (0.5, "s.prototxt")
 
 
-def test_a_message_is_taken_as_it_is() -> None:
+def test_a_message_is_copied_and_read_once() -> None:
     given = config("base_lr: 0.5")
-    assert read_solver(given)[0] is given
+    read = read_solver(given, "a/s.prototxt")
+    assert given == config("base_lr: 0.5")
+    assert read.message == config('base_lr: 0.5 snapshot_prefix: "a/s"')
+    assert read_solver(read) is read
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [("", "sub/lenet_solver"), ("out/snap", "out/snap"), ("out", "out/lenet_solver")],
+)
+def test_the_snapshot_prefix(given: str, wanted: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "moka")
+    Path("out").mkdir()
+    message = caffe_pb2.SolverParameter(snapshot_prefix=given)
+    assert read_solver(message, "sub/lenet_solver.prototxt").message.snapshot_prefix == wanted
+    said = [] if given else [f"snapshot_prefix was not specified and is set to {wanted}"]
+    assert caplog.messages == said
 
 
 def test_an_older_form_becomes_todays() -> None:
     Path("s.prototxt").write_text("base_lr: 0.5 solver_type: ADAM")
     for given in ("s.prototxt", config("base_lr: 0.5 solver_type: ADAM")):
-        assert read_solver(given)[0] == config('base_lr: 0.5 type: "Adam"')
+        wanted = config('base_lr: 0.5 type: "Adam" snapshot_prefix: "s"')
+        assert read_solver(given, "s.prototxt").message == wanted
 
 
 def test_a_missing_file() -> None:
@@ -170,6 +187,7 @@ def test_states_are_merged() -> None:
     ("text", "says"),
     [
         ("iter_size: 0", "iter_size must be > 0, got 0"),
+        ("clip_weights: 0.01", "clip_weights is an option of a fork that no solver here has"),
         ("average_loss: 0", "average_loss must be > 0, got 0"),
         ("snapshot: -1", "snapshot must be >= 0, got -1"),
         ("snapshot_keep: -1", "snapshot_keep must be >= 0, got -1"),

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import PRELOAD
 
 from moka.cli.main import main
 from moka.schema import format_text
-from moka.solver.snapshots.snapshot import latest_state, snapshots
+from moka.solver.snapshots.names import snapshots
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
 
@@ -50,7 +51,7 @@ def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind:
     first.close()
 
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["moka.cli.main", "moka.solver.solver", "moka.data.lmdb"])
+    server.set_forkserver_preload(PRELOAD)
     argv = ["train", "--solver=solver.prototxt", "--snapshot=auto", "--minloglevel=3"]
     moments = random.Random(17)
     reached = 0
@@ -58,9 +59,12 @@ def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind:
     while not snapshots("snap"):  # once in its life it has to come that far
         assert live(server, argv, longer) == -signal.SIGKILL
         longer *= 2  # on a busy machine
-    for _ in range(LIVES // 2):  # for each of the two kinds
-        assert live(server, argv, moments.uniform(0, LONGEST_S)) == -signal.SIGKILL
-        last = latest_state("snap")
+    longest, lives = LONGEST_S, 0
+    while lives < LIVES // 2 or reached <= 2:  # half of them for each of the two kinds
+        lives += 1
+        longest *= 1 if lives <= LIVES // 2 else 1.5  # on a busy machine
+        assert live(server, argv, moments.uniform(0, longest)) == -signal.SIGKILL
+        last = first.newest_snapshot()
         assert last is not None
         assert last == snapshots("snap")[-1][2]  # none is damaged
         iteration = read_state(last).iter
@@ -68,7 +72,6 @@ def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind:
         reached = iteration
         model = snapshots("snap")[-1][1]
         assert os.path.getsize(model) > 0
-    assert reached > 2
 
     kept = {name: Path(name).read_bytes() for name in snapshots("snap")[-1][1:]}
     for name in os.listdir():

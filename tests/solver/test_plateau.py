@@ -55,14 +55,16 @@ def test_a_resumed_one_goes_on_alike(k: int) -> None:
     wanted = drops(straight, losses)
     assert wanted == [4, 7, 11]
     got = drops(first, losses[:k])
-    second.load_state(first.drops, first.state(), k)
+    state = first.state()
+    state.iter = k
+    second.load_state(state)
     assert got + drops(second, losses[k:], first=k) == wanted
 
 
 def test_without_a_state_the_waiting_begins_anew() -> None:
     plateau = Plateau([3, 2])
-    plateau.load_state(1, None, 100)
+    plateau.load_state(caffe_pb2.SolverState(iter=100, current_step=1))
     assert (plateau.drops, plateau.minimum_loss, plateau.last_event) == (1, inf, 100)
     assert drops(plateau, [5.0, 6.0, 6.0], first=100) == [102]
-    plateau.load_state(9, None, 0)
+    plateau.load_state(caffe_pb2.SolverState(current_step=9))
     assert plateau.drops == 2  # there are no more

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from moka.errors import SolverError
-from moka.schema import caffe_pb2, parse_text
-from moka.solver.rules import RULES, Learnable, rule_class
+from moka.schema import blobproto, caffe_pb2, parse_text
+from moka.solver.learnable import Learnable
+from moka.solver.rules import RULES, rule_class
 from moka.types import Array
 
 # update(p, t, r, g, histories): the histories are changed, what is subtracted is returned.
@@ -161,3 +162,42 @@ def test_updates_are_the_formulas(
 def test_what_is_refused(text: str, says: str) -> None:
     with pytest.raises(SolverError, match=says):
         rule_class(parse_text(text, caffe_pb2.SolverParameter))
+
+
+def test_histories_are_its_state() -> None:
+    params = [Learnable(nn.Parameter(torch.zeros(shape)), 1, 1) for shape in ((2, 3), (2,))]
+    rule, other = (rule_class(config)(params, config) for config in [solver("Adam")] * 2)
+    for k, tensor in enumerate(rule.history()):
+        tensor.fill_(k + 1)
+    other.load_state(rule.state())
+    assert [set(t.flatten().tolist()) for t in other.history()] == [{1}, {2}, {3}, {4}]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ([(2, 3)], "the file has 1, the solver 2"),
+        ([(2, 3), (3,)], r"history 1 has shape \(3,\), the solver's has \(2,\)"),
+    ],
+)
+def test_histories_that_do_not_fit(shapes: list[tuple[int, ...]], says: str) -> None:
+    config = solver("SGD")
+    params = [Learnable(nn.Parameter(torch.zeros(shape)), 1, 1) for shape in ((2, 3), (2,))]
+    rule = rule_class(config)(params, config)
+    blobs = (blobproto.from_array(np.ones(shape, np.float32)) for shape in shapes)
+    with pytest.raises(SolverError, match=says):
+        rule.load_state(caffe_pb2.SolverState(history=blobs))
+    assert not rule.history()[0].any()  # nothing is half restored
+
+
+def test_a_state_of_another_type() -> None:
+    config = solver("SGD")
+    rule = rule_class(config)([], config)
+    rule.check_type(caffe_pb2.SolverState())  # BVLC's do not say
+    adam = rule_class(solver("Adam"))([], solver("Adam"))
+    with pytest.raises(SolverError, match="solver of type Adam, not of SGD"):
+        rule.check_type(adam.state())
+
+
+def solver(type: str) -> caffe_pb2.SolverParameter:
+    return caffe_pb2.SolverParameter(type=type)

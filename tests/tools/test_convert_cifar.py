@@ -13,7 +13,7 @@ from moka.errors import DataError
 from moka.tools.convert_cifar import convert_cifar, main
 
 if TYPE_CHECKING:
-    from tests.tools.conftest import Messages
+    from tests.messages import Messages
 
 COUNTS = {**{f"data_batch_{i}": i for i in range(1, 6)}, "test_batch": 4}  # file to records
 

@@ -23,7 +23,7 @@ from moka.tools.convert_mnist import (
 )
 
 if TYPE_CHECKING:
-    from tests.tools.conftest import Messages
+    from tests.messages import Messages
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (5, 4, 3), np.uint8)
 LABELS = np.array([7, 0, 9, 3, 3], np.uint8)

@@ -17,9 +17,9 @@ import pytest
 
 from moka.cli.main import main
 from moka.errors import DataError, UsageError
+from moka.models import zoo_folder
 from moka.tools import download as module
 from moka.tools.download import (
-    ZOO,
     Remote,
     description,
     download,
@@ -30,7 +30,7 @@ from moka.tools.download import (
 )
 
 if TYPE_CHECKING:
-    from tests.tools.conftest import Messages
+    from tests.messages import Messages
 
 CONTENT = bytes(range(256)) * 5000  # more than a chunk
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -288,11 +288,11 @@ def test_the_zoo_by_name() -> None:
 
 
 def test_heads_of_the_zoo() -> None:
-    heads = {path.parent.name: front_matter(path) for path in ZOO.glob("*/readme.md")}
+    heads = {path.parent.name: front_matter(path) for path in zoo_folder().glob("*/readme.md")}
     assert all(head["name"] for head in heads.values())
     for name, head in heads.items():
         if "caffemodel_url" in head:
-            (remote,) = remotes(ZOO / name / "readme.md")
+            (remote,) = remotes(zoo_folder() / name / "readme.md")
             assert remote.name == Path(remote.url).name
             assert remote.sha1 is None or re.fullmatch("[0-9a-f]{40}", remote.sha1)
     assert heads["bvlc_alexnet"]["sha1"] == "9116a64c0fbe4459d18f4bb6b56d647b63920377"

@@ -17,7 +17,7 @@ from moka.types import Array
 from moka.weights import save_weights
 
 if TYPE_CHECKING:
-    from tests.tools.conftest import Messages
+    from tests.messages import Messages
 
 IMAGES = np.random.default_rng(6).integers(0, 256, (3, 2, 4, 5), np.uint8)
 NET = """

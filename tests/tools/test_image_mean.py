@@ -19,7 +19,7 @@ from moka.tools.image_mean import compute_image_mean, image_mean, main, mean_blo
 from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.tools.conftest import Messages
+    from tests.messages import Messages
 
 IMAGES = np.random.default_rng(4).integers(0, 256, (40, 3, 5, 4), np.uint8)
 

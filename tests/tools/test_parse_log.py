@@ -7,7 +7,7 @@ import pytest
 
 from moka.cli.main import main as caffe
 from moka.errors import DataError, UsageError
-from moka.report.log_file import Reading
+from moka.report.readings import Reading
 from moka.tools.parse_log import (
     first,
     fix_initial_nan_learning_rate,
@@ -148,18 +148,36 @@ def test_it_is_a_command_of_caffe(name: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["gone.log", "out"], "parse_log: gone.log: cannot be read: No such file or directory.\n"),
-        (["empty", "out"], "parse_log: empty: this log names no iteration. Give what"),
-        (["train.log", "empty"], "parse_log: empty cannot be made: File exists.\n"),
-        (["train.log", "taken"], "parse_log: taken/train.log.train cannot be written: Is a dir"),
-        (["train.log", "taken", "--tables"], "parse_log: taken/train.log.train cannot be written"),
+        (["gone.log", "out"], "gone.log: cannot be read: No such file or directory."),
+        (["empty", "out"], "empty: this log names no iteration. Give what"),
+        (["train.log", "empty"], "empty cannot be made: File exists."),
+        (["train.log", "taken"], "taken/train.log.train cannot be written: Is a dir"),
+        (["train.log", "taken", "--tables"], "taken/train.log.train cannot be written"),
     ],
 )
 def test_one_sentence(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
     Path("empty").touch()
     Path("taken/train.log.train").mkdir(parents=True)
     assert main(argv) == 1
-    assert capsys.readouterr().err.startswith(says)
+    assert capsys.readouterr().err.splitlines()[-1].partition("] ")[2].startswith(says)
+
+
+@pytest.mark.parametrize("argv", [[], ["a", "b", "c"]])
+def test_a_wrong_number_of_arguments(argv: list[str]) -> None:
+    assert main(argv) == 2  # as BVLC's script ends
+
+
+def test_one_argument_is_parse_log_sh(tmp_path: Path) -> None:
+    """The tables with blanks, beside the log."""
+    Path("sub").mkdir()
+    Path("sub/x.log").write_text(log(4, (0, 2)))
+    assert main(["sub/x.log"]) == 0
+    assert main(["train.log"]) == 0
+    for name in ("sub/x.log", "train.log"):
+        assert Path(f"{name}.train").read_text().startswith("#Iters         Seconds ")
+        assert Path(f"{name}.test").read_text().startswith("#Iters         Seconds ")
+    assert main(["train.log", ".", "--tables"]) == 0
+    assert Path("train.log.train").read_text() == Path("sub/x.log.train").read_text()
 
 
 def test_no_iteration() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from moka.cli.main import main as caffe
 from moka.draw import charts
-from moka.report.log_file import Log
+from moka.report.readings import Log
 from moka.tools.plot import classic, main, plot
 
 LINE = "I0507 10:00:0{}.000000 12345 solver.cpp:239] {}\n"
@@ -60,29 +60,45 @@ def test_the_classic_arguments(drawn: Drawn, capsys: pytest.CaptureFixture[str])
     assert Path("x.png").exists()
     assert drawn == [(["a", "b.txt"], 7)]
     assert classic(["9", "x.png", "a.log"]) == 1
-    assert capsys.readouterr().err.startswith("plot_training_log: there is no chart '9', only:")
+    assert "there is no chart '9', only:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["gone.log"], "caffe plot: gone.log: cannot be read: No such file or directory.\n"),
+        (["gone.log"], "gone.log: cannot be read: No such file or directory."),
         (
             ["a.log", "--type", "0"],
-            "caffe plot: there is nothing for 'Test accuracy vs. Iters' in a",
+            "there is nothing for 'Test accuracy vs. Iters' in a",
         ),
-        (["a.log", "-o", "x"], "caffe plot: x: a picture's name ends in "),
+        (["a.log", "-o", "x"], "x: a picture's name ends in "),
     ],
 )
 def test_one_sentence(capsys: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
     assert main(argv) == 1
-    assert capsys.readouterr().err.startswith(says)
+    assert capsys.readouterr().err.splitlines()[-1].partition("] ")[2].startswith(says)
+
+
+def test_a_run_as_json(drawn: Drawn) -> None:
+    Path("run.jsonl").write_text(
+        "".join(
+            f'{{"record": "IterationCompleted", "time_s": {i}, "iteration": {i}, "loss": {4 - i},'
+            ' "rate": 0.1, "displayed": true, "display_every": 1, "outputs": []}\n'
+            for i in range(4)
+        )
+    )
+    assert main(["run.jsonl", "a.log", "-o", "x.png"]) == 0
+    assert drawn == [(["run.jsonl", "a"], None)]
+
+
+@pytest.mark.parametrize("argv", [[], ["--type", "1"]])
+def test_no_log(argv: list[str]) -> None:
+    assert main(argv) == 2
 
 
 @pytest.mark.parametrize("program", [main, classic])
 def test_help_names_the_types(program: type, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        program(["--help"])
+    assert program(["--help"]) == 0
     out = capsys.readouterr().out
     for i, title in enumerate(charts.TITLES):
         assert f"  {i}  {title}\n" in out

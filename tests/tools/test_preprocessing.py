@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from moka.command.table import COMMANDS
+from moka.command.tools import ILSVRC12_MEAN
 from moka.errors import DataError, NetError, UsageError
 from moka.net import build_net
 from moka.schema.blobproto import from_array
@@ -36,15 +38,15 @@ def test_the_mean_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
         DataError,
         match=r"the mean image of ImageNet is not there: .*_mean\.npy.*caffe download ilsvrc12",
     ):
-        read_mean(preprocessing.MEAN)
+        read_mean(ILSVRC12_MEAN)
     Path("data/ilsvrc12").mkdir(parents=True)
     fetched = Path(preprocessing.FETCHED_MEAN)  # by `caffe download ilsvrc12`
     fetched.write_bytes(from_array(MEAN[None] + 1).SerializeToString())
-    np.testing.assert_array_equal(read_mean(preprocessing.MEAN), MEAN + 1)
+    np.testing.assert_array_equal(read_mean(ILSVRC12_MEAN), MEAN + 1)
     Path("caffe/imagenet").mkdir(parents=True)
-    np.save(preprocessing.MEAN, MEAN)
+    np.save(ILSVRC12_MEAN, MEAN)
     monkeypatch.chdir("/")
-    np.testing.assert_array_equal(read_mean(preprocessing.MEAN), MEAN)
+    np.testing.assert_array_equal(read_mean(ILSVRC12_MEAN), MEAN)
 
 
 def test_means_that_cannot_be_read() -> None:
@@ -77,7 +79,7 @@ def test_flags_become_a_net_and_a_preparation(capsys: pytest.CaptureFixture[str]
     Path("net.prototxt").write_text(NET)
     saved = build_net("net.prototxt")
     save_weights(saved, "w.caffemodel")
-    flags: dict[str, Any] = {f.name: f.default for f in preprocessing.FLAGS}
+    flags: dict[str, Any] = {f.name: f.default for f in COMMANDS["detect"].flags}
     flags |= {"model_def": "net.prototxt", "pretrained_model": "w.caffemodel"}
     flags |= {"mean_file": "mean.npy", "raw_scale": 2.0, "channel_swap": "1,0"}
     net, how = open_net(flags)
@@ -96,7 +98,7 @@ def test_a_net_that_reads_its_own_data() -> None:
         'layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 } } }'
     )
     save_weights(build_net("net.prototxt"), "w.caffemodel")
-    flags = {f.name: f.default for f in preprocessing.FLAGS}
+    flags = {f.name: f.default for f in COMMANDS["detect"].flags}
     flags |= {"model_def": "net.prototxt", "pretrained_model": "w.caffemodel"}
     with pytest.raises(NetError, match=r"net\.prototxt: the net reads its own data"):
         open_net(flags)

@@ -170,6 +170,6 @@ def test_inconsistent_sources_leave_the_target_alone(kind: Kind, content: str) -
 def test_a_target_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     write_binary("in", net(OLD))
     assert net_binary(["in", "gone/out"]) == 1
-    assert messages(capsys)[-1] == "F gone/out cannot be written: No such file or directory."
+    assert messages(capsys)[-1] == "F gone/out: No such file or directory."
     with pytest.raises(FileNotFoundError):
         upgrade_file(NET_BINARY, "in", "gone/out")

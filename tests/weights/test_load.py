@@ -13,7 +13,7 @@ from moka.byte_text import to_bytes, to_text
 from moka.errors import WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, read_binary, write_binary
-from moka.weights import copy_weights, load_weights, save_hdf5, save_weights, to_message
+from moka.weights import copy_weights, load_weights, mismatch, save_hdf5, save_weights, to_message
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -256,3 +256,44 @@ def test_names_are_the_same_if_their_bytes_are(
     other = make_net(NET.replace('"ip"', f'"{octal}"'))
     load_weights(other, file)
     assert values_of(other) == values_of(net)
+
+
+SHARED = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" }
+  inner_product_param { num_output: 4 bias_term: false } }
+layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" }
+  inner_product_param { num_output: 4 bias_term: false } }
+"""
+
+
+@pytest.mark.parametrize("save", [save_weights, save_hdf5])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (NET, None),
+        (SHARED, None),
+        (NET.replace("num_output: 5", "num_output: 6"), "weights from layer 'ip'; shape mismatch"),
+        (NET.replace('"ip"', '"fc"'), "has no layer fc."),
+    ],
+)
+def test_whose_model_it_is(
+    make_net: NetMaker, tmp_path: Path, save: Callable[..., None], text: str, says: str | None
+) -> None:
+    file = tmp_path / "m"
+    save(make_net(SHARED if text == SHARED else NET), file)
+    net = make_net(text)
+    before = [p.clone() for p in net.parameters()]
+    found = mismatch(net, file)
+    if says is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert says in found
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+
+
+def test_a_model_that_cannot_be_read_is_an_error(make_net: NetMaker, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(b"\xff")
+    with pytest.raises(WeightsError):
+        mismatch(make_net(NET), tmp_path / "m")

@@ -1,4 +1,4 @@
-"""A look at a run before it starts: everything that would stop it, and what it will take.
+"""A check of a run before it starts: everything that would stop it, and what it will need.
 
 Nothing is written. Problems are collected, each as one sentence, instead of ending at the first.
 """
@@ -25,8 +25,9 @@ from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.net.memory import FLOAT_BYTES
 from moka.schema import caffe_pb2
-from moka.solver.config import NetToBuild, check_solver, test_nets, train_net
-from moka.solver.snapshots.snapshot import latest_state, model_of, snapshot_prefix
+from moka.solver.config import NetToBuild, SolverConfig, check_solver, test_nets, train_net
+from moka.solver.snapshots.names import model_of
+from moka.solver.snapshots.newest import newest_state
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
 from moka.types import PathLike
@@ -52,9 +53,9 @@ class Timing:
 
 
 def problems_of(
-    config: caffe_pb2.SolverParameter, file: PathLike, state: str, device: torch.device
+    config: SolverConfig, state: str, device: torch.device
 ) -> tuple[list[str], Solver | None]:
-    """All that would stop a run, and its solver, which is None if it cannot be made.
+    """Everything that would stop a run, and its solver, which is None if it cannot be made.
 
     The solver writes no snapshots; it stands where the run would begin.
 
@@ -62,21 +63,22 @@ def problems_of(
         state: the snapshot to resume from, "auto" for the newest, "" for none.
     """
     found = _Problems()
-    found.of(check_solver, config, file)
-    train = found.of(train_net, config, file)
-    nets = ([train] if train else []) + (found.of(test_nets, config, file) or [])
+    message = config.message
+    found.of(check_solver, *config)
+    train = found.of(train_net, *config)
+    nets = ([train] if train else []) + (found.of(test_nets, *config) or [])
     for graph in filter(None, [found.of(_graph, net) for net in nets]):
         for node in graph.nodes:
             found.add(file_problems(node, graph.file))
-    prefix = snapshot_prefix(config, file)
-    makes_snapshots = config.snapshot or config.snapshot_after_train
+    prefix = message.snapshot_prefix
+    makes_snapshots = message.snapshot or message.snapshot_after_train
     if makes_snapshots:
         found.of(_check_folder, prefix)
-    solver = None if found else found.of(_solver, config, file, device)
-    for name in (name for names in config.weights for name in names.split(",")):
+    solver = None if found else found.of(_solver, config, device)
+    for name in (name for names in message.weights for name in names.split(",")):
         found.of(_try_weights, solver, name)
     if state == "auto":
-        newest = found.of(latest_state, prefix)
+        newest = found.of(_newest, solver, prefix)
         state = newest or ""
     if state:
         found.of(_try_state, solver, state)
@@ -91,10 +93,10 @@ class _Problems(dict[str, None]):
     def add(self, sentences: Iterable[str]) -> None:
         self.update(dict.fromkeys(sentences))
 
-    def of(self, attempt: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What an attempt returns; None if it fails, and its sentence is kept."""
+    def of(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What a function returns; if it fails, None, and its sentence is added."""
         try:
-            return attempt(*args, **kwargs)
+            return function(*args, **kwargs)
         except MokaError as error:
             self.add([str(error)])
             return None
@@ -104,14 +106,14 @@ def _graph(wanted: NetToBuild) -> Graph:
     return build_graph(wanted.param, REGISTRY, file=wanted.file)
 
 
-def _solver(config: caffe_pb2.SolverParameter, file: PathLike, device: torch.device) -> Solver:
+def _solver(config: SolverConfig, device: torch.device) -> Solver:
     """The run's solver, but without weights, snapshots and log lines of its iterations."""
     made = caffe_pb2.SolverParameter()
-    made.CopyFrom(config)
+    made.CopyFrom(config.message)
     made.ClearField("weights")
     made.snapshot = made.display = 0
     made.snapshot_after_train = made.debug_info = False
-    solver = Solver(made, file=file, device=device)
+    solver = Solver(SolverConfig(made, config.file), device=device)
     solver.guard.keeps_replay = False
     return solver
 
@@ -120,7 +122,7 @@ def _solver(config: caffe_pb2.SolverParameter, file: PathLike, device: torch.dev
 
 
 def file_problems(node: Node, file: PathLike) -> Iterator[str]:
-    """Sentences about the files a layer reads, as far as they can be told without its bottoms."""
+    """Sentences about the files of a layer, as far as they are known without its bottoms."""
 
     def sentence(error: MokaError) -> str:
         return str(error.at(file=file, layer=node.name, layer_type=node.type))
@@ -153,6 +155,11 @@ def file_problems(node: Node, file: PathLike) -> Iterator[str]:
             yield sentence(
                 DataError(f'{len(missing)} files of its list are missing, first "{missing[0]}".')
             )
+
+
+def _newest(solver: Solver | None, prefix: str) -> str | None:
+    """The newest snapshot of the solver's net; of any net if there is no solver."""
+    return solver.newest_snapshot() if solver else newest_state(prefix, lambda *_: None)
 
 
 def _try_weights(solver: Solver | None, name: str) -> None:
@@ -195,12 +202,12 @@ def _check_room(prefix: str, wanted: int) -> None:
 
 
 def history_bytes(solver: Solver) -> int:
-    """What the rule keeps for all parameters."""
+    """The size of all histories."""
     return FLOAT_BYTES * sum(tensor.numel() for tensor in solver.rule.history())
 
 
 def snapshot_bytes(solver: Solver) -> int:
-    """Model and state, but for the few bytes of their form."""
+    """The size of model and state, without the few bytes of their form."""
     config = solver.config
     copies = 1 + config.snapshot_diff + (config.ema_decay > 0)
     return copies * solver.net.memory.parameters + history_bytes(solver)

@@ -7,16 +7,19 @@ from typing import Any
 
 import torch
 
-from moka.cli.device import gpu_ids
+from moka.command.device import gpu_ids
 
 log = logging.getLogger("moka")
 
 
 def device_query(flags: dict[str, Any]) -> None:
-    """Print the properties of each GPU of `-gpu`."""
+    """Print the properties of each GPU of `-gpu`, by default of all; say so if there is none."""
     say = print if flags["quiet"] else log.info
     log.info("Querying GPUs %s", flags["gpu"])
-    for i in gpu_ids(flags["gpu"]):
+    if not flags["gpu"] and not torch.cuda.device_count():
+        say("There is no GPU here: nets run on the CPU.")
+        return
+    for i in gpu_ids(flags["gpu"] or "all"):
         properties = torch.cuda.get_device_properties(i)
         for name, value in (
             ("Device id", i),

@@ -1,4 +1,4 @@
-"""`caffe train --dry_run`: what a run would do and take, and all that would stop it."""
+"""`caffe train --dry_run`: what a run would do and need, and everything that would stop it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ from moka.check.runs import (
 from moka.cli.net_table import net_table
 from moka.errors import MokaError, SolverError
 from moka.schema import caffe_pb2
+from moka.solver.config import SolverConfig
 from moka.solver.solver import Solver
-from moka.types import PathLike
 
 log = logging.getLogger("moka")
 WIDTH = 140  # columns of a table that is not shown on a terminal
 
 
-def dry_run(
-    config: caffe_pb2.SolverParameter, file: PathLike, state: str, where: torch.device
-) -> None:
+def dry_run(config: SolverConfig, state: str, where: torch.device) -> None:
     """Print nets, memory and time to standard output.
 
     Raises:
         SolverError: the run would fail; each problem has been logged.
     """
-    problems, solver = problems_of(config, file, state, where)
+    problems, solver = problems_of(config, state, where)
     if solver is not None:
         try:
             _print_nets(solver)
             print(memory_text(solver))
             if not problems:
-                print(time_text(config, solver))
+                print(time_text(config.message, solver))
         except MokaError as error:
             problems.append(str(error))
         finally:
@@ -50,7 +48,7 @@ def dry_run(
         log.error(problem)
     if problems:
         count = "A problem was" if len(problems) == 1 else f"{len(problems)} problems were"
-        raise SolverError(f"{count} found: this run would fail.", file=file)
+        raise SolverError(f"{count} found: this run would fail.", file=config.file)
     print("No problem was found. Nothing has been written.")
 
 
@@ -61,7 +59,7 @@ def _print_nets(solver: Solver) -> None:
 
 
 def memory_text(solver: Solver) -> str:
-    """What training takes."""
+    """The memory that training needs, and the disk space of a snapshot."""
     memory = solver.net.memory
     rows = [
         ("parameters", memory.parameters),

@@ -2,153 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from moka.cli.flags import COMMON, Flag, parse
-from moka.errors import MokaError, UsageError, did_you_mean
-from moka.report.glog import log_to_file, log_to_stderr, set_level
+from moka import __version__
+from moka.command.actions import ACTIONS, TRAIN
+from moka.command.commands import Command
+from moka.command.flags import parse
+from moka.command.run import guard
+from moka.command.table import COMMANDS, flags_of
+from moka.command.tools import TOOLS
+from moka.command.usage import command_usage, program_usage
+from moka.errors import UsageError, did_you_mean
+from moka.report.glog import log_to_file, set_level, set_stderr_level
 
 log = logging.getLogger("moka")
-
-_EFFECT = "Optional; action to take when a {} signal is received: snapshot, stop or none."
-FLAGS = {
-    flag.name: flag
-    for flag in (
-        Flag(
-            "gpu",
-            "",
-            "Optional; run in GPU mode on given device IDs separated by ','."
-            " Use '-gpu all' to run on all available GPUs. The effective training batch size is"
-            " multiplied by the number of devices.",
-        ),
-        Flag(
-            "dry_run",
-            False,
-            "Optional; do not train: show the nets, the memory and time they will take, and every"
-            " problem that would stop the run. Only used for 'train'.",
-        ),
-        Flag("iterations", 50, "The number of iterations to run."),
-        Flag("level", 0, "Optional; network level."),
-        Flag("model", "", "The model definition protocol buffer text file."),
-        Flag("phase", "", "Optional; network phase (TRAIN or TEST). Only used for 'time'."),
-        Flag(
-            "replay",
-            "",
-            "Optional; do not train: run again, layer by layer, the iteration of this file, which"
-            " a run that diverged has left. Only used for 'train'.",
-        ),
-        Flag("sighup_effect", "snapshot", _EFFECT.format("SIGHUP")),
-        Flag("sigint_effect", "stop", _EFFECT.format("SIGINT")),
-        Flag(
-            "snapshot",
-            "",
-            "Optional; the snapshot solver state to resume training.",
-        ),
-        Flag("solver", "", "The solver definition protocol buffer text file."),
-        Flag(
-            "stage",
-            "",
-            "Optional; network stages (not to be confused with phase), separated by ','.",
-        ),
-        Flag(
-            "weights",
-            "",
-            "Optional; the pretrained weights to initialize finetuning, separated by ','."
-            " Cannot be set simultaneously with snapshot.",
-        ),
-        Flag("quiet", False, "Log warnings and errors only; results go to standard output."),
-        Flag("json", False, "Print the result as JSON too. Used for 'test' and 'time'."),
-        Flag("json_log", "", "Optional; append what happens in 'train' to this file, as JSON."),
-        Flag(
-            "tensorboard",
-            "",
-            "Optional; write the scalars of 'train' into this folder.",
-        ),
-        *COMMON,
-    )
-}
-# What each command is for; its function has its name, in a module of its name.
-COMMANDS = {
-    "train": "train or finetune a model",
-    "test": "score a model",
-    "device_query": "show GPU diagnostic information",
-    "time": "benchmark model execution time",
-}
-# Programs of their own that `caffe` runs as well: what each is for, and where its function is.
-TOOLS = {
-    "classification": ("say what is on an image, in five lines", "classification:main"),
-    "classify": ("write scores of images to a file", "classify:main"),
-    "compute_image_mean": ("the mean image of a database", "image_mean:main"),
-    "convert_cifar_data": ("make databases of CIFAR-10", "convert_cifar:main"),
-    "convert_imageset": ("make a database of image files", "convert_imageset:main"),
-    "convert_mnist_data": ("make a database of MNIST", "convert_mnist:main"),
-    "convert_mnist_siamese_data": ("make a database of pairs of MNIST", "convert_mnist:siamese"),
-    "db": ("look into a database", "db:main"),
-    "detect": ("say what is in windows of images (R-CNN)", "detect:main"),
-    "download": ("fetch the weights of a model", "download:main"),
-    "draw_net": ("draw a net", "draw_net:main"),
-    "extract_features": ("write blobs of a net to databases", "extract_features:main"),
-    "parse_log": ("make tables of a training log", "parse_log:main"),
-    "plot": ("draw charts of training logs", "plot:main"),
-    "upgrade_net_proto_text": ("bring a net to today's form", "upgrade_proto:net_text"),
-    "upgrade_net_proto_binary": ("bring a model to today's form", "upgrade_proto:net_binary"),
-    "upgrade_solver_proto_text": ("bring a solver to today's form", "upgrade_proto:solver_text"),
-}
-
-
-def command(name: str) -> Callable[[dict[str, Any]], None]:
-    """The function of a command; its module is loaded only now, so that `caffe` answers fast."""
-    return getattr(importlib.import_module(f"moka.cli.{name}"), name)
-
-
-def tool(name: str) -> Callable[[Sequence[str]], int]:
-    """The function of a tool, from its arguments to its exit code; loaded only now."""
-    module, function = TOOLS[name][1].split(":")
-    return getattr(importlib.import_module(f"moka.tools.{module}"), function)
-
-
-def usage() -> str:
-    """What `caffe` alone prints."""
-    listed = [*COMMANDS.items(), *((name, text) for name, (text, _) in TOOLS.items())]
-    width = max(len(name) for name, _ in listed)
-    commands = "\n".join(f"  {name:<{width}} {text}" for name, text in listed)
-    flags = "\n".join(flag.describe() for _, flag in sorted(FLAGS.items()))
-    return (
-        "caffe: command line brew\nusage: caffe <command> <args>\n\ncommands:\n"
-        f"{commands}\n\n  Flags:\n{flags}"
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: a tool's, or 0, or 1 after an error of the user's."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and (name := _underscored(argv[0])) in TOOLS:
-        return tool(name)(argv[1:])
-    on_terminal = sys.stderr.isatty()
-    with log_to_stderr(plain=on_terminal):
-        try:
-            return _run(argv)
-        except MokaError as error:
-            if on_terminal:
-                print(f"caffe: {error}", file=sys.stderr)
-            else:
-                log.critical(str(error))
-            return 1
-        except Exception as error:
-            notes = getattr(error, "__notes__", None)
-            if not notes:
-                raise
-            traceback.print_exception(error)  # of a user's own layer
-            log.critical("%s: %s (%s)", type(error).__name__, error, notes[0])
-            return 1
-        except KeyboardInterrupt:
-            log.error("Interrupted.")
-            return 130  # as a shell says it: ended by SIGINT
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(_underscored(words[0])) if words else None
+    if command is not None and not command.is_action:
+        code: int = command.load()(words[1:])
+        return code
+    return guard("caffe", lambda: _run(words))
 
 
 def _underscored(name: str) -> str:
@@ -156,28 +35,36 @@ def _underscored(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _run(argv: Sequence[str]) -> int:
-    words, flags = parse(argv, FLAGS)
-    if level := max(flags["minloglevel"], int(flags["quiet"])):
-        set_level(level)
+def _run(argv: list[str]) -> None:
+    if argv and argv[0] != "help" and not argv[0].startswith("-"):
+        _check_name(argv[0])
+    words, flags = parse(argv, flags_of(TRAIN))
+    if flags["minloglevel"]:
+        set_level(flags["minloglevel"])
     if flags["version"]:
-        from moka import __version__
-
         print(f"caffe version 1.0.0 (moka {__version__})")
-        return 0
-    if flags["help"] or flags["helpshort"] or len(words) != 1:
-        print(usage())
-        return 0
-    name = _underscored(words[0])
-    if name not in COMMANDS:
-        log.error("Available caffe actions:")
-        for each in sorted(COMMANDS):
-            log.error("\t%s", each)
-        known = (*COMMANDS, *TOOLS)
-        raise UsageError(f"Unknown action: {words[0]}.", advice=did_you_mean(words[0], known))
+        return
+    asked = flags["help"] or flags["helpshort"] or words[:1] == ["help"]
+    if asked or len(words) != 1:
+        named = [word for word in words if word != "help"] if asked else []
+        print(command_usage(_check_name(named[0])) if len(named) == 1 else program_usage())
+        return
+    command = _check_name(words[0])
+    if flags["quiet"]:
+        set_stderr_level(1)
     with log_to_file(flags["log_dir"]):
-        command(name)(flags)
-    return 0
+        command.load()(flags)
+
+
+def _check_name(name: str) -> Command:
+    """The command of this name. Raises UsageError, after a list of all, if there is none."""
+    found = COMMANDS.get(_underscored(name))
+    if found is None:
+        log.error("Available caffe actions:")
+        for each in (*sorted(action.name for action in ACTIONS), *(tool.name for tool in TOOLS)):
+            log.error("\t%s", each)
+        raise UsageError(f"Unknown action: {name}.", advice=did_you_mean(name, COMMANDS))
+    return found
 
 
 if __name__ == "__main__":

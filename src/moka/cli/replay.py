@@ -1,4 +1,4 @@
-"""`caffe train --replay FILE`: an iteration that broke, run again layer by layer."""
+"""`caffe train --replay FILE`: an iteration that diverged, run again layer by layer."""
 
 from __future__ import annotations
 
@@ -7,32 +7,28 @@ from math import prod
 
 import torch
 
-from moka.engine.trace import ArraySummary, trace
-from moka.schema import caffe_pb2
-from moka.solver.config import train_net
+from moka.solver.config import SolverConfig, train_net
 from moka.solver.faults.replay import load_replay, read_replay
-from moka.types import PathLike
+from moka.solver.faults.trace import ArraySummary, trace
 
 log = logging.getLogger("moka")
 
 
-def replay(
-    config: caffe_pb2.SolverParameter, solver_file: PathLike, file: str, where: torch.device
-) -> None:
+def replay(config: SolverConfig, file: str, where: torch.device) -> None:
     """Run the iteration and log each array's range, then the first that is not finite."""
     recorded = read_replay(file)
-    net, start = load_replay(train_net(config, solver_file), recorded, where)
+    net, start = load_replay(train_net(*config), recorded, where)
     log.info(
         "Iteration %d of %s, at a learning rate of %g", recorded.iteration, net.name, recorded.rate
     )
-    for key, names in recorded.under("records").items():
+    for key, names in recorded.of_kind("records").items():
         layer = net.graph.nodes[int(key.partition("/")[0])].name
         log.info("    Layer %s, batch: %s", layer, ", ".join(names))
     fault: ArraySummary | None = None
-    for array in trace(net, start):
-        log.info(line(array))
-        if array.not_finite:
-            fault = fault or array
+    for summary in trace(net, start):
+        log.info(line(summary))
+        if summary.not_finite:
+            fault = fault or summary
     if fault is None:
         log.info("Every value is finite.")
     else:
@@ -40,8 +36,8 @@ def replay(
 
 
 def line(array: ArraySummary) -> str:
-    """`    [Forward] Layer ip, top blob ip data: min -1, max 2, mean abs 0.5`, and what of it is
-    not finite."""
+    """`    [Forward] Layer ip, top blob ip data: min -1, max 2, mean abs 0.5`, then the
+    values that are not finite."""
     way, side = ("Forward", "data") if array.forward else ("Backward", "diff")
     parts = []
     if array.not_finite < prod(array.shape):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from moka.cli import device
+from moka.command import device
 from moka.engine.choose import evaluation_engine
 from moka.engine.evaluate import evaluate
 from moka.errors import UsageError

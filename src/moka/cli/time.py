@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from moka.cli import device
+from moka.command import device
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError
@@ -23,6 +23,7 @@ from moka.report.json_lines import to_json
 from moka.schema import caffe_pb2
 
 log = logging.getLogger("moka")
+records = logging.getLogger("moka.records")  # a terminal shows a table in their place
 detail = logging.getLogger("moka.detail")
 
 
@@ -96,10 +97,10 @@ def time(flags: dict[str, Any]) -> None:
         print(to_json(asdict(timing)))
     if sys.stderr.isatty() and not flags["quiet"]:
         Console(stderr=True).print(time_table(timing))
-    elif not (flags["quiet"] and flags["json"]):
-        say = print if flags["quiet"] else log.info
-        for sentence in _sentences(timing):
-            say(sentence)
+    for sentence in _sentences(timing):
+        records.info(sentence)
+        if flags["quiet"] and not flags["json"]:
+            print(sentence)
     log.info("*** Benchmark ends ***")
 
 

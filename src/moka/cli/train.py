@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from threading import Event
 from typing import Any
 
 import torch
 
-from moka.cli import device
 from moka.cli.dry_run import dry_run
 from moka.cli.net_table import net_table
 from moka.cli.replay import replay
+from moka.command import device
 from moka.errors import UsageError
-from moka.layers.source import Source
-from moka.net import Net
-from moka.report.caffe_log import log_record
+from moka.net.batch_size import batch_size
 from moka.report.json_lines import JsonLines
+from moka.report.records import Record, SnapshotWritten
+from moka.report.run import show_run
 from moka.report.tensorboard import TensorBoard
-from moka.report.terminal import TerminalReport
 from moka.schema import caffe_pb2
-from moka.solver.config import read_solver
-from moka.solver.snapshots.snapshot import latest_state
+from moka.solver.config import SolverConfig, read_solver
 from moka.solver.solver import Solver
+from moka.types import PathLike
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
@@ -45,34 +46,35 @@ def train(flags: dict[str, Any]) -> None:
         if flags[name] not in EFFECTS:
             raise UsageError(f'Invalid signal effect "{flags[name]}" was specified.',
                              advice=f"--{name} is one of {', '.join(EFFECTS)}.")  # fmt: skip
-    config, _ = read_solver(flags["solver"])
-    config.train_state.level = flags["level"]
-    config.train_state.stage.extend(flags["stage"].split(","))
+    config = read_solver(flags["solver"])
+    message = config.message
+    message.train_state.level = flags["level"]
+    message.train_state.stage.extend(flags["stage"].split(","))
     if flags["weights"]:
-        del config.weights[:]
-        config.weights.append(flags["weights"])
+        del message.weights[:]
+        message.weights.append(flags["weights"])
     elif flags["snapshot"]:
-        del config.weights[:]
-    gpu_mode = config.solver_mode == caffe_pb2.SolverParameter.GPU
-    where = device.use(flags["gpu"], wanted_id=config.device_id if gpu_mode else None)
+        del message.weights[:]
+    gpu_mode = message.solver_mode == caffe_pb2.SolverParameter.GPU
+    where = device.use(flags["gpu"], wanted_id=message.device_id if gpu_mode else None)
     if flags["replay"]:
-        replay(config, flags["solver"], flags["replay"], where)
+        replay(config, flags["replay"], where)
     elif flags["dry_run"]:
-        dry_run(config, flags["solver"], flags["snapshot"], where)
+        dry_run(config, flags["snapshot"], where)
     else:
         _run(config, flags, where)
 
 
-def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.device) -> None:
+def _run(config: SolverConfig, flags: dict[str, Any], where: torch.device) -> None:
     state = flags["snapshot"]
-    if config.random_seed < 0:
+    if config.message.random_seed < 0:
         torch.seed()
-    solver = Solver(config, file=flags["solver"], device=where)
-    with closing(solver), _reporting(solver, flags):
+    solver = Solver(config, device=where)
+    with closing(solver), _reporting(solver, flags), _saying_how_to_resume(solver) as stop:
         if state == "auto":
-            state = latest_state(solver.prefix)
+            state = solver.newest_snapshot()
             log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
-        with _listening_to_signals(solver, flags):
+        with _listening_to_signals(solver, flags, stop):
             if state:
                 log.info("Resuming from %s", state)
                 solver.restore(state)
@@ -83,15 +85,13 @@ def _run(config: caffe_pb2.SolverParameter, flags: dict[str, Any], where: torch.
 
 @contextmanager
 def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
-    """Give the solver its listeners: the log or the terminal, and the files that flags name."""
+    """Give the solver its listeners: the log, the terminal, and the files that flags name."""
     images = batch_size(solver.net) * solver.config.iter_size
+    on_terminal = sys.stderr.isatty() and not flags["quiet"]
     with ExitStack() as listening:
-        if sys.stderr.isatty() and not flags["quiet"]:
-            report = listening.enter_context(closing(TerminalReport(images=images)))
+        report = listening.enter_context(show_run(solver.listeners, images, on_terminal))
+        if report is not None:
             report.console.print(net_table(solver.net))
-            solver.listeners.append(report)
-        else:
-            solver.listeners.append(log_record)
         if folder := flags["tensorboard"]:
             board = listening.enter_context(closing(TensorBoard(folder, images=images)))
             solver.listeners.append(board)
@@ -100,25 +100,51 @@ def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def batch_size(net: Net) -> int:
-    """How many images a pass takes: the length of the first top of the first data layer that has
-    axes; 0 if there is none."""
-    tops = (
-        node.tops[0]
-        for node, (_, layer) in zip(net.graph.nodes, net.named_layers(), strict=True)
-        if isinstance(layer, Source) and node.tops
+@contextmanager
+def _saying_how_to_resume(solver: Solver) -> Iterator[Event]:
+    """When a signal has stopped the run, say how to go on with it.
+
+    Yields:
+        What a signal's handler sets.
+    """
+    written: list[str] = []
+    stop = Event()
+
+    def note(record: Record) -> None:
+        if isinstance(record, SnapshotWritten):
+            written.append(record.state_file)
+
+    solver.listeners.append(note)
+    try:
+        yield stop
+    finally:
+        if stop.is_set():
+            log.info(how_to_resume(solver.file, solver.iteration, written))
+
+
+def how_to_resume(solver_file: PathLike, iteration: int, snapshots: Sequence[str]) -> str:
+    """The sentence that ends an interrupted run.
+
+    Args:
+        snapshots: state files of this run; the last one is the newest.
+    """
+    if not snapshots:
+        return f"Stopped at iteration {iteration}; this run has written no snapshot to go on from."
+    files = [shlex.quote(str(name)) for name in (solver_file, snapshots[-1])]
+    return (
+        f"Stopped at iteration {iteration}. To go on: "
+        + "caffe train --solver={} --snapshot={}".format(*files)
     )
-    shapes = (net.blobs[top].shape for top in tops)
-    return next((shape[0] for shape in shapes if shape), 0)
 
 
 @contextmanager
-def _listening_to_signals(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
+def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) -> Iterator[None]:
     """SIGINT and SIGHUP ask the loop to stop or to save; it does so between two iterations."""
 
     def act(effect: str) -> Any:
         def handler(*_: Any) -> None:
             if effect == "stop":
+                stop.set()
                 if solver.stop_requested:  # the second time: at once
                     raise KeyboardInterrupt
                 solver.stop_requested = True

@@ -1,4 +1,4 @@
-"""Work on many items by threads, ahead of who needs the results."""
+"""Process items in threads, ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ THREADS = min(max(2, _cores()), 16)
 def map_ahead(
     function: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS, ahead: int = 4
 ) -> Iterator[R]:
-    """`map(function, items)`: results in the order of the items, computed by threads.
+    """`map(function, items)`, computed by threads; the results keep the order of the items.
 
     It pays where the function leaves Python, as decoding an image does. An exception of the
     function or of the items is raised where its result would have come.
 
     Args:
-        ahead: so many items for each thread are under way or done, and not yet taken.
+        ahead: how many items per thread may be in progress or done but not yet taken.
     """
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -50,7 +50,7 @@ def map_ahead(
 def _submit(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]
 ) -> Iterator[Future[R]]:
-    """A future for each item, at last one for what went wrong with the items."""
+    """A future for each item; if iterating fails, a last one with the exception."""
     try:
         for item in items:
             yield pool.submit(function, item)

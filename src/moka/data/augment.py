@@ -3,7 +3,7 @@
 Part of the transformation (`transform.py`): what is random is drawn first, the rest is a pure
 function. Sources: the random area and aspect of Szegedy et al., "Going deeper with convolutions"
 (2015); the short side at a random length of Simonyan and Zisserman, "Very deep convolutional
-networks" (2015); the colour changes of Howard, "Some improvements on deep convolutional neural
+networks" (2015); the color changes of Howard, "Some improvements on deep convolutional neural
 network based image classification" (2013).
 """
 
@@ -41,7 +41,7 @@ class Change(NamedTuple):
     Attributes:
         box: the part to cut out; None: all of it.
         size: (height, width) to resize to; None: as it is.
-        angle: to rotate by around the centre, in degrees, counter-clockwise.
+        angle: to rotate by around the center, in degrees, counter-clockwise.
         brightness, contrast, saturation: factors.
         hue: to turn by, in degrees.
     """
@@ -56,11 +56,11 @@ class Change(NamedTuple):
 
 
 class Augment:
-    """What the augmenting fields of a TransformationParameter ask for.
+    """The augmentation that a TransformationParameter asks for.
 
     Args:
         param: the message.
-        training: in testing only `resize_short_side` has a meaning.
+        training: in testing only `resize_short_side` applies.
 
     Raises:
         NetError: fields that contradict each other, or lie outside of their range.
@@ -93,10 +93,10 @@ class Augment:
         return bool(self.picks_area or self.short_side_max or self.rotation or self.changes_color)
 
     def least_shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """The smallest shape (C, H, W) that an image of this shape may come out with, uncropped.
+        """The smallest shape (C, H, W) that an image of this shape may have before the crop.
 
         Raises:
-            DataError: saturation or hue of an image that has no colours.
+            DataError: saturation or hue of an image that has no colors.
         """
         c, h, w = image
         if (self.strengths[2] or self.hue) and c != 3:
@@ -138,8 +138,8 @@ class Augment:
 
 
 def reshape_image(image: Image, change: Change) -> Image:
-    """Cut, resize and rotate an image (C, H, W); where a turned one has no pixels it is mirrored
-    at its border."""
+    """Cut, resize and rotate an image (C, H, W). Where a rotated image has no pixels, it is
+    mirrored at its border."""
     if len(image) > CV2_CHANNELS:
         return np.concatenate([reshape_image(plane[None], change) for plane in image])
     pixels = image.transpose(1, 2, 0)
@@ -154,7 +154,7 @@ def reshape_image(image: Image, change: Change) -> Image:
 
 
 def _resize(pixels: Image, size: Size) -> Image:
-    """(H, W, C) to `size`: averages where it shrinks, else bilinear."""
+    """Resize (H, W, C) to `size`: by averaging if it shrinks, else bilinearly."""
     shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(pixels, size[::-1], interpolation=how)
@@ -170,17 +170,17 @@ def _rotate(pixels: Image, angle: float) -> Image:
 def recolor(image: Image, change: Change) -> Image:
     """Change brightness, contrast, saturation and hue of an image (C, H, W), in this order.
 
-    Contrast is the distance from the image's mean grey, saturation that from each pixel's grey.
+    Contrast is the distance from the image's mean gray, saturation that from each pixel's gray.
     Bytes are rounded and stay between 0 and 255.
     """
     x = image.astype(np.float32)
     x *= change.brightness
     if change.contrast != 1:
-        grey = _grey(x).mean()
-        x = (x - grey) * change.contrast + grey
+        gray = _gray(x).mean()
+        x = (x - gray) * change.contrast + gray
     if change.saturation != 1:
-        greys = _grey(x)
-        x = (x - greys) * change.saturation + greys
+        grays = _gray(x)
+        x = (x - grays) * change.saturation + grays
     if change.hue:
         x = _turn_hue(x, change.hue)
     if image.dtype != np.uint8:
@@ -188,7 +188,7 @@ def recolor(image: Image, change: Change) -> Image:
     return np.rint(x.clip(0, 255)).astype(np.uint8)
 
 
-def _grey(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gray(x: NDArray[np.float32]) -> NDArray[np.float32]:
     if len(x) == 3:
         return np.tensordot(_LUMA, x, axes=1).astype(np.float32)
     return x.mean(0, dtype=np.float32)

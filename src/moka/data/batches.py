@@ -1,4 +1,4 @@
-"""Batches of labeled images: read in order, load, transform, over and over."""
+"""Batches of labeled images: records are read in order, decoded and transformed, in a loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Loaded(NamedTuple):
-    """Images (C, H, W), in one array if they come in one, and their labels, (N,) or (N, labels)."""
+    """Decoded images (C, H, W), possibly in one array, and their labels, (N,) or (N, labels)."""
 
     images: Sequence[Image] | Image
     labels: Sequence[int] | NDArray[np.float32]
@@ -31,9 +31,9 @@ class Batch(NamedTuple):
     """A batch of images.
 
     Attributes:
-        data: (N, C, H, W) float32; pixels as they are stored if `draw` is given.
+        data: (N, C, H, W) float32; as stored (before the arithmetic) if `draw` is given.
         labels: (N,) or (N, labels) float32.
-        draw: what the second half of the transformation needs, where the reader has to do it.
+        draw: the random choices, if the reader has to do the second half of the transformation.
     """
 
     data: Image
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Examples(Protocol[R]):
-    """Labelled images in an order: the records of a database, the lines of a list.
+    """Labeled images in an order: the records of a database, the lines of a list.
 
     Attributes:
         path: the file or folder they come from.
@@ -59,14 +59,14 @@ class Examples(Protocol[R]):
         """Every `step`-th record from number `start` on, over all epochs, without end."""
 
     def load(self, records: Sequence[R]) -> Loaded:
-        """The images of some records. Several threads may ask at once.
+        """The images of some records. Threads may call it at the same time.
 
         Raises:
-            DataError: with the name of a broken record.
+            DataError: a record is damaged; it is named.
         """
 
     def name(self, record: R) -> str:
-        """What to call a record in a message."""
+        """The name of a record for messages."""
 
 
 class Batches(Protocol):
@@ -181,7 +181,7 @@ class ImageBatches(Generic[R]):
                 )
 
     def _out_shape(self, record: R, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape after the transformation; the record is named where there is none."""
+        """Shape after the transformation. If it does not fit, the error names the record."""
         try:
             return self.transform.out_shape(shape)
         except MokaError as error:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from moka.data.decode import Bytes, Decode, decode_image
-from moka.data.decode import Image as Image
+from moka.data.decode import Bytes, Decode, Image, decode_image
 from moka.data.wire import find_bytes
 from moka.errors import DataError
 from moka.schema import caffe_pb2
@@ -18,7 +17,7 @@ _SMALL = 1 << 14  # bytes of an image that are copied faster than Python looks a
 
 
 def parse(value: bytes) -> caffe_pb2.Datum:
-    """Bytes of a record to a Datum. Raises DataError if they are none."""
+    """Parse the bytes of a record. Raises DataError if they are no Datum."""
     datum = caffe_pb2.Datum()
     try:
         datum.ParseFromString(value)
@@ -28,7 +27,7 @@ def parse(value: bytes) -> caffe_pb2.Datum:
 
 
 def parse_apart(value: bytes) -> tuple[caffe_pb2.Datum, Bytes]:
-    """As `parse`, but what `data` holds is beside the Datum, not in it.
+    """As `parse`, but the field `data` is returned beside the Datum instead of in it.
 
     That of a large record is where it was: protobuf would copy it once, and again at each access.
     """
@@ -50,7 +49,7 @@ def decode(
     """The datum's image as (C, H, W), channels in BGR order; uint8, or float32 from float_data.
 
     Args:
-        data: what stands for the datum's own (see `parse_apart`).
+        data: the field `data`, if the datum was parsed without it (see `parse_apart`).
         decode_encoded: decodes an encoded image, such as a `Decoder`; raw data stays as it is.
         name: of the record, for warnings.
 

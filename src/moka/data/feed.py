@@ -1,8 +1,9 @@
-"""Batches made ahead of the solver: a thread reads, decodes and transforms while it computes."""
+"""Batches made ahead: a thread reads, decodes and transforms while the solver computes."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -11,11 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from moka.errors import DataError
-from moka.heap import keep_freed_memory
 
 T = TypeVar("T")
 
-_POLL_S = 0.1  # how soon a thread that waits for room sees that nobody wants its work any more
+_POLL_S = 0.1  # how soon a thread that waits for room notices that the feed is closed
 
 
 class Feed(Generic[T]):
@@ -30,26 +30,35 @@ class Feed(Generic[T]):
     """
 
     def __init__(self, items: Callable[[], Iterator[T]], ahead: int) -> None:
-        keep_freed_memory()
         self.waited_s = 0.0
         self._items = items
         self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._pid = 0  # the process that the thread is in
         weakref.finalize(self, self._stop.set)
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether this process was forked since the thread started: it has no such thread then, and
+        locks may be as that thread held them."""
+        return self._thread is not None and self._pid != os.getpid()
 
     def start(self) -> None:
         """Start the thread unless it runs already. Raises DataError if the feed is closed."""
         if self._stop.is_set():
             raise DataError("the data layer has been closed and gives no more batches.")
+        if self.left_behind:
+            raise DataError("this process was forked, and its feed stayed behind in the parent.")
         if self._thread is None:
             self._thread = threading.Thread(
                 target=_run, args=(self._items, self._queue, self._stop), name="feed", daemon=True
             )
+            self._pid = os.getpid()
             self._thread.start()
 
     def next(self) -> T:
-        """The next item, waiting for it if need be (see `waited_s`)."""
+        """The next item; waits for it if necessary (`waited_s` sums the seconds)."""
         self.start()
         start = time.perf_counter()
         item, error = self._queue.get()
@@ -60,9 +69,9 @@ class Feed(Generic[T]):
         return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Stop the thread and wait for its end; what it made ahead is dropped."""
+        """Stop the thread and wait for its end; items made ahead are dropped."""
         self._stop.set()
-        if self._thread is not None:
+        if self._thread is not None and not self.left_behind:
             with contextlib.suppress(queue.Empty):  # make room, so that the thread need not wait
                 self._queue.get_nowait()
             self._thread.join()
@@ -73,7 +82,7 @@ def _run(
     out: queue.Queue[tuple[Any, BaseException | None]],
     stop: threading.Event,
 ) -> None:
-    """The thread: knows the queue but not the feed, so that a forgotten feed can go."""
+    """Run in the thread. It refers to the queue but not to the feed, so an unused feed is freed."""
     try:
         for item in items():
             if not _put(out, (item, None), stop):

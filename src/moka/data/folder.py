@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from moka.data.decode import Decode
-from moka.data.images import SUFFIXES, ImageFiles, Labelled
+from moka.data.images import SUFFIXES, ImageFiles, Labeled
 from moka.errors import DataError
 from moka.types import PathLike
 
@@ -34,7 +34,7 @@ class ClassFolder(ImageFiles):
         self.classes = find_classes(path)
         root = os.path.join(path, "")
         files = [
-            Labelled(image.removeprefix(root), label)
+            Labeled(image.removeprefix(root), label)
             for label, name in enumerate(self.classes)
             for image in find_images(root + name)
         ]
@@ -54,7 +54,7 @@ class ClassFolder(ImageFiles):
         return [f"{len(self)} images of {len(self.classes)} classes{order}.", *classes]
 
     def later_files(self) -> list[str]:
-        """None: every file was there when the folder was read."""
+        """No files: all were there when the folder was read."""
         return []
 
 

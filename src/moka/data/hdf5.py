@@ -50,7 +50,7 @@ def read_list(source: PathLike) -> list[str]:
 
 @contextlib.contextmanager
 def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
-    """The open datasets of a file, which have one first axis.
+    """The open datasets of a file, which agree in their first axis.
 
     Raises:
         DataError: missing file or dataset, no numbers, no rows, or different numbers of rows.
@@ -98,7 +98,7 @@ def read_shapes(file: PathLike, names: Sequence[str]) -> list[Shape]:
 
 
 def read_datasets(file: PathLike, names: Sequence[str]) -> list[Floats]:
-    """Datasets of a file as float32 arrays with one first axis.
+    """Datasets of a file as float32 arrays, which agree in their first axis.
 
     Raises:
         DataError: missing file or dataset, no numbers, no rows, or different numbers of rows.
@@ -108,11 +108,11 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Floats]:
 
 
 def append_rows(file: PathLike, columns: Mapping[str, Floats], *, afresh: bool) -> None:
-    """Write rows to datasets of a file, after those that are there.
+    """Append rows to the datasets of a file.
 
     Args:
         columns: (rows, ...) for each dataset.
-        afresh: start a new file, in the place of an old one.
+        afresh: start a new file; an old one is replaced.
 
     Raises:
         DataError: the file cannot be written.
@@ -160,7 +160,7 @@ class Hdf5Rows:
                     )
 
     def batches(self, size: int, after: CursorState) -> Iterator[list[Floats]]:
-        """Batches of `size` rows from a state on, without end. They are the caller's to change."""
+        """Batches of `size` rows from a state on, without end. The caller may change them."""
         runs = self._runs(after)
         file, rows = next(runs)
         arrays = read_datasets(self.files[file], self.names)
@@ -179,7 +179,7 @@ class Hdf5Rows:
             yield [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def record_names(self, after: CursorState, count: int) -> list[str]:
-        """What the next `count` rows after a state are called; rows count from 0 in their file."""
+        """Names of the next `count` rows after a state; rows count from 0 in their file."""
         places = ((file, row) for file, rows in self._runs(after) for row in rows)
         return [f"{self.files[file]} row {row}" for file, row in islice(places, count)]
 
@@ -272,5 +272,5 @@ class Hdf5Batches:
 
 
 def _pick(array: Floats, rows: Rows) -> Floats:
-    """Some rows of an array; those of a range need not be copied."""
+    """Some rows of an array; a range is not copied."""
     return array[rows.start : rows.stop] if isinstance(rows, range) else array[rows]

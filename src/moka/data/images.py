@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from moka.data.batches import Loaded
 from moka.data.decode import Decode, Decoder, Image
-from moka.data.decode import resize as resize
 from moka.data.lists import read_lines
-from moka.data.order import numbers
+from moka.data.order import example_indices
 from moka.errors import DataError
 from moka.files import read_bytes
 from moka.types import PathLike
@@ -61,9 +60,9 @@ def decode_file(data: bytes, path: PathLike, decode: Decode) -> Image:
         raise
 
 
-class Labelled(NamedTuple):
-    """One image file: its path as its list has it, its label, and its line there, from 1 (0: it is
-    in no list)."""
+class Labeled(NamedTuple):
+    """An image file: its path and label as written in its list, and the number of its line there,
+    from 1 (0: no list)."""
 
     path: str
     label: int
@@ -118,7 +117,7 @@ def read_image_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str
     return lines
 
 
-def read_list(source: PathLike) -> list[Labelled]:
+def read_list(source: PathLike) -> list[Labeled]:
     """The images in a list file: on each line a path, one blank, and a label.
 
     Lines without an integer label are warned of.
@@ -128,7 +127,7 @@ def read_list(source: PathLike) -> list[Labelled]:
     """
     lines = read_image_lines(source, advice=SOURCE_ADVICE)
     warn_of_odd_labels(source, lines)
-    return [Labelled(*parse_line(line), k) for k, line in enumerate(lines, 1) if line]
+    return [Labeled(*parse_line(line), k) for k, line in enumerate(lines, 1) if line]
 
 
 class ImageFiles:
@@ -137,8 +136,8 @@ class ImageFiles:
     Args:
         path: the list or folder that they were found in.
         files: there is at least one.
-        decode: what is made of a file's bytes.
-        root_folder: put before each path as it is.
+        decode: makes an image of a file's bytes.
+        root_folder: prefix of each path; no slash is added.
         shuffle: a new order in each epoch, by the seed.
     """
 
@@ -147,7 +146,7 @@ class ImageFiles:
     def __init__(
         self,
         path: PathLike,
-        files: Sequence[Labelled],
+        files: Sequence[Labeled],
         decode: Decode,
         *,
         root_folder: str = "",
@@ -162,17 +161,17 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
-    def name(self, record: Labelled) -> str:
+    def name(self, record: Labeled) -> str:
         return self.root_folder + record.path
 
-    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labelled]:
-        order = numbers(len(self), start, step, shuffle=self.shuffle, seed=seed)
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labeled]:
+        order = example_indices(len(self), start, step, shuffle=self.shuffle, seed=seed)
         return (self.files[i] for i in order)
 
-    def load(self, records: Sequence[Labelled]) -> Loaded:
+    def load(self, records: Sequence[Labeled]) -> Loaded:
         return Loaded([self._read(r) for r in records], [r.label for r in records])
 
-    def _read(self, record: Labelled) -> Image:
+    def _read(self, record: Labeled) -> Image:
         name = self.name(record)
         try:
             return decode_file(read_file(name), name, self.decode)
@@ -201,9 +200,9 @@ class ImageList(ImageFiles):
         )
 
     def notes(self) -> list[str]:
-        """Nothing beyond what Caffe says of a list."""
+        """No lines beyond Caffe's own."""
         return []
 
     def later_files(self) -> list[str]:
-        """The images: a list may name some that are not there."""
+        """The images: a list may name missing files."""
         return [self.name(file) for file in self.files]

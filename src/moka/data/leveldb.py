@@ -55,12 +55,13 @@ class LevelDbStore:
             name = (self._folder / "CURRENT").read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"this is not a LevelDB database ({error}).", file=self.path) from None
-        if not name:
-            raise DataError("this is not a LevelDB database (CURRENT is empty).", file=self.path)
+        if not name or not name.isprintable():
+            fact = "is empty" if not name else f"holds {name!r}"
+            raise DataError(f"this is not a LevelDB database (CURRENT {fact}).", file=self.path)
         return name
 
     def _logs(self, version: Version) -> list[Path]:
-        """The logs whose records are in no table yet."""
+        """The logs whose records have not been written to a table yet."""
         return [
             file
             for file in self._folder.glob("*.log")
@@ -92,8 +93,8 @@ class LevelDbStore:
 
 
 def _sorted_runs(tables: list[Table]) -> list[list[Table]]:
-    """Tables in lists that are sorted as a whole: in a level none overlaps another, but in level 0
-    each may."""
+    """Groups of tables whose entries are sorted across the group: tables of one level do not
+    overlap, except in level 0."""
     runs: dict[tuple[int, int], list[Table]] = {}
     for table in sorted(tables, key=attrgetter("smallest")):
         key = (table.level, table.number if table.level == 0 else 0)
@@ -102,7 +103,7 @@ def _sorted_runs(tables: list[Table]) -> list[list[Table]]:
 
 
 def _newest(entries: Iterator[Entry]) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values, of sorted entries, without what was replaced or deleted."""
+    """Keys and values of sorted entries; replaced and deleted ones are left out."""
     for key, versions in groupby(entries, key=attrgetter("key")):
         value = next(versions).value
         if value is not None:

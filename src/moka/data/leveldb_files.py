@@ -3,7 +3,7 @@
 A database is a set of tables, sorted by key, and a log of what is not in a table yet. The manifest
 is a log too; its records are edits of the list of tables. An entry carries a sequence number; of
 the entries of one key the highest counts. Numbers are little-endian; a varint has seven bits a
-byte, the lowest first. Checksums are not looked at.
+byte, the lowest first. Checksums are not verified.
 
 Format: doc/impl.md, doc/log_format.md and doc/table_format.md of https://github.com/google/leveldb
 """
@@ -52,7 +52,7 @@ class Table(NamedTuple):
 
 
 class Version(NamedTuple):
-    """What the manifest says is in the database.
+    """The contents of the database according to the manifest.
 
     Attributes:
         tables: in no order.
@@ -104,7 +104,7 @@ def _text(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def read_log(path: PathLike) -> Iterator[bytes]:
-    """The records of a log. One that was being written when its writer stopped is left out.
+    """The records of a log. A last record that is incomplete is left out: its writer was stopped.
 
     Raises:
         DataError: the file cannot be read, or is broken.
@@ -168,12 +168,12 @@ def read_entries(log: PathLike) -> list[Entry]:
 
 
 def in_order(entry: Entry) -> tuple[bytes, int]:
-    """What entries are sorted by: the key, then the newest first."""
+    """Sort key of entries: by key, then the newest first."""
     return entry.key, -entry.sequence
 
 
 def read_manifest(path: PathLike) -> Version:
-    """What is in a database.
+    """Read the manifest of a database.
 
     Raises:
         DataError: the file cannot be read, or is broken; keys in an order of the user's own.

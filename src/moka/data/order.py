@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from moka.data.place import ORDER, generator
 
 
-def numbers(
+def example_indices(
     count: int, start: int, step: int = 1, *, shuffle: bool, seed: int | None
 ) -> Iterator[int]:
-    """Numbers of `count` examples, from place `start` on, epoch after epoch without end.
+    """Indices of `count` examples from place `start` on, epoch after epoch, without end.
 
     Args:
         step: only every `step`-th.

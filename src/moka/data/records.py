@@ -1,4 +1,4 @@
-"""The Datum records of a database as labelled images."""
+"""The Datum records of a database as labeled images."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Record = tuple[bytes, bytes]  # key, value
 
 
 class DatumRecords:
-    """What a Data layer reads: the records of a store in key order, over and over.
+    """The records of a store in key order, in an endless loop, as a Data layer reads them.
 
     Args:
         store: the open database, which is not empty.
-        decode: what is made of an encoded image's bytes.
+        decode: makes an image of the bytes of an encoded one.
     """
 
     noun = "record"
@@ -44,11 +44,11 @@ class DatumRecords:
         return len(self.store)
 
     def later_files(self) -> list[str]:
-        """None: the database is open."""
+        """No files: the database is open."""
         return []
 
     def notes(self) -> list[str]:
-        """What has been opened, as Caffe's log says it."""
+        """Caffe's log line about the opened database."""
         return [f"Opened {self.store.backend} {self.path}"]
 
     def name(self, record: Record) -> str:

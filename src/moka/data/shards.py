@@ -1,4 +1,4 @@
-"""Tar shards of labelled images, in the form of the library WebDataset.
+"""Tar shards of labeled images, in the form of the library WebDataset.
 
 In a shard the files whose paths agree up to the first dot of the name are the parts of one example:
 `0001.jpg` is the image of example `0001`, `0001.cls` its label. A part `.cls` is text: one number,
@@ -29,7 +29,7 @@ from moka.data.ahead import map_ahead
 from moka.data.batches import Loaded
 from moka.data.decode import Decode, Image
 from moka.data.images import SUFFIXES
-from moka.data.order import numbers
+from moka.data.order import example_indices
 from moka.errors import DataError
 from moka.types import PathLike
 
@@ -72,7 +72,7 @@ class Index(NamedTuple):
 
 
 def is_shards(source: str) -> bool:
-    """Whether a name or pattern is that of tar files."""
+    """Whether a name or pattern means tar files."""
     return source.lower().endswith((".tar", *COMPRESSED))
 
 
@@ -200,11 +200,11 @@ def _example(key: str, parts: dict[str, Span], shard: str) -> Example | None:
 
 
 class TarShards:
-    """What a Data or ImageData layer reads: the examples of tar shards, over and over.
+    """The examples of tar shards, in an endless loop, as Data and ImageData layers read them.
 
     Args:
         pattern: see `find_shards`.
-        decode: what is made of an image's bytes.
+        decode: makes an image of a file's bytes.
         shuffle: a new order of all examples in each epoch, by the seed.
 
     Raises:
@@ -229,14 +229,14 @@ class TarShards:
         return [f"{len(self)} images in {len(self.shards)} tar files."]
 
     def later_files(self) -> list[str]:
-        """None: every shard has been opened."""
+        """No files: all shards have been opened."""
         return []
 
     def name(self, record: Example) -> str:
         return f"{record.shard}/{record.key}"
 
     def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Example]:
-        order = numbers(len(self), start, step, shuffle=self.shuffle, seed=seed)
+        order = example_indices(len(self), start, step, shuffle=self.shuffle, seed=seed)
         return (self._record(i) for i in order)
 
     def _record(self, number: int) -> Example:
@@ -307,7 +307,7 @@ def parse_label(data: bytes, form: str) -> NDArray[np.float32]:
 
 
 def _json_label(data: bytes) -> object:
-    """What the object in a JSON text has as label. Raises ValueError if there is nothing."""
+    """The label in a JSON object. Raises ValueError if it has none."""
     value = json.loads(data)
     for field in JSON_FIELDS:
         if isinstance(value, dict) and field in value:

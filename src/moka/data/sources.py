@@ -1,4 +1,4 @@
-"""What the `source` of a layer that reads images may be beside Caffe's databases and lists."""
+"""Kinds of `source` of image layers beside Caffe's databases and lists."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from moka.files import local_path
 
 
 class Images(Examples[Any], Protocol):
-    """What a layer that reads images has as its source."""
+    """A source of labeled images for a layer."""
 
     def __len__(self) -> int:
         """How many there are; counting them may mean reading all."""
 
     def notes(self) -> list[str]:
-        """What the log says of them, line by line."""
+        """Lines about them for the log."""
 
     def later_files(self) -> list[str]:
-        """Files that batches will need and that nobody has seen yet."""
+        """Files that batches will need and that nothing has checked yet."""
 
 
 def open_images(
@@ -33,8 +33,8 @@ def open_images(
 
     Args:
         source: a folder that is no database; tar files, see moka/data/shards.py.
-        decode: what is made of the bytes of an image.
-        root_folder: put before the source as it is.
+        decode: makes an image of a file's bytes.
+        root_folder: prefix of the source; no slash is added.
         shuffle: a new order in each epoch, by the seed.
 
     Raises:

@@ -38,7 +38,7 @@ def is_database(folder: PathLike) -> bool:
 
 
 def open_store(path: PathLike, backend: str = "LMDB") -> Store:
-    """Open a database for reading; which kind it is shows from its files.
+    """Open a database for reading. Its files tell which kind it is.
 
     Args:
         path: the database's folder.
@@ -72,7 +72,7 @@ def open_store(path: PathLike, backend: str = "LMDB") -> Store:
 
 
 def known_count(store: Store) -> int | None:
-    """How many records there are, where that is known without reading all."""
+    """The number of records, or None if only reading them all would tell."""
     return len(store) if store.backend == "lmdb" else None
 
 

@@ -51,14 +51,14 @@ class Draw(NamedTuple):
 
 
 class Transform:
-    """What a TransformationParameter says to do with images.
+    """The transformation of images that a TransformationParameter describes.
 
     Args:
-        param: the message; its fields are read once, the mean file too.
+        param: the message; its fields and the mean file are read once.
         training: whether crops are random; in testing they are central.
 
     Raises:
-        NetError: fields that exclude each other, or lie outside of their range.
+        NetError: fields that exclude each other or are out of range.
         SchemaError: the mean file is missing or broken.
     """
 

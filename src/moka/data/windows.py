@@ -31,7 +31,7 @@ from moka.errors import DataError, MokaError, NetError
 from moka.files import read_text_file
 from moka.types import PathLike, Shape
 
-CHANNELS = 3  # images are read in colour
+CHANNELS = 3  # images are read in color
 LARGEST = 2**24  # below it float32 holds every whole number
 f32 = np.float32  # BVLC's precision, which decides where a border is rounded to
 
@@ -123,7 +123,7 @@ def _read_block(mark: str, words: Iterator[str], number: int) -> tuple[str, NDAr
 
 
 class Placement(NamedTuple):
-    """What is cut out of an image, and where it comes to lie in a crop.
+    """The part to cut out of an image, and its place in the crop.
 
     Attributes:
         cut: the part of the image.
@@ -149,7 +149,7 @@ def place(
 ) -> Placement:
     """Where a window of an image of `size` (height, width) goes in a crop, `crop` pixels square.
 
-    The window is stretched to the crop. With `context_pad` it first grows about its centre, so that
+    The window is stretched to the crop. With `context_pad` it first grows about its center, so that
     this many pixels of context surround it in the crop; with `square` its shorter side first grows
     to the longer one. What then lies beyond the image stays free in the crop, as much on a side as
     is missing there; `mirror`: on the other side.
@@ -226,7 +226,7 @@ class WindowBatches:
         bg_threshold: those of less overlap than this are background, with label 0.
         context_pad, square: see `place`.
         scale: multiplies that of the transformation.
-        root_folder: put before each path as it is.
+        root_folder: prefix of each path; no slash is added.
         cache_images: keep the files that were read in memory.
         seed: of a new run.
 
@@ -341,7 +341,7 @@ class WindowBatches:
         return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
 
     def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Numbers of the windows of a batch."""
+        """Indices of the windows of a batch."""
         return np.concatenate(
             [
                 rng.choice(group, count) if count else group[:0]

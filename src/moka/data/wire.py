@@ -1,4 +1,4 @@
-"""Where a field lies in the bytes of a protobuf message: to read it without a copy.
+"""Find a field in the bytes of a protobuf message, to read it without a copy.
 
 The encoding: https://protobuf.dev/programming-guides/encoding.
 """
@@ -9,7 +9,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
 def find_bytes(message: bytes, number: int) -> tuple[int, int, int] | None:
-    """Where a field of bytes begins, with its key, where its content does, and where it ends.
+    """Positions of a field of bytes: where its key begins, where its content begins, where it ends.
 
     Returns:
         None: it is not there, or there more than once, or the message is none.

@@ -1,4 +1,4 @@
-"""Making a database that is complete or not there."""
+"""Writing a database that is complete or not there at all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RecordWriter(ABC):
 
     @abstractmethod
     def error_types(self) -> tuple[type[Exception], ...]:
-        """What the methods below may raise."""
+        """The exceptions that the methods below may raise."""
 
     @abstractmethod
     def open(self, folder: Path) -> None:
@@ -55,11 +55,11 @@ class RecordWriter(ABC):
 
     @abstractmethod
     def sync(self) -> None:
-        """See to it that all is on disk."""
+        """Flush everything to disk."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the database, and of files that only its writer needs."""
+        """Close the database and remove files that only its writer needs."""
 
     def __enter__(self) -> Self:
         def make() -> None:

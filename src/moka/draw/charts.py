@@ -11,7 +11,7 @@ import numpy as np
 
 from moka.draw.figures import COLORS, drawing
 from moka.errors import UsageError, did_you_mean
-from moka.report.log_file import Log, Reading
+from moka.report.readings import Log, Reading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

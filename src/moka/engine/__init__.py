@@ -1,1 +1,1 @@
-"""How a net is run: layer by layer with everything in view, or as fast as it goes."""
+"""Engines run nets: layer by layer with everything in view, or as fast as it goes."""

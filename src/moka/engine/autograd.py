@@ -17,7 +17,6 @@ from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
 from moka.engine.sources import Sources
-from moka.heap import keep_freed_memory
 from moka.net import Net
 
 
@@ -59,10 +58,8 @@ class Autograd:
         self.replayable = replayable
         self.start: PassStart | None = None
         self._sources = Sources(net)
-        if net.device.type == "cpu":
-            keep_freed_memory()
-            if not keep_blobs:  # whose readers may expect row-major parameters
-                _lay_out_kernels(net)
+        if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
+            _lay_out_kernels(net)
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
         self._results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
@@ -102,7 +99,7 @@ class Autograd:
         return loss
 
     def _next_batch(self) -> dict[str, Tensor]:
-        self.start = None  # lets go of the last batch before the next one comes
+        self.start = None  # frees the last batch before the next one comes
         self.layerwise.forget()
         batch = self._sources.next_batch()
         if self.replayable:

@@ -13,12 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.blob import Memory
 from moka.engine.callbacks import Callback, Callbacks
 from moka.engine.channels_last import channels_last
 from moka.engine.debug_info import log_backward, log_forward
 from moka.graph import BackwardMarks
-from moka.heap import keep_freed_memory
+from moka.memory import Memory
 from moka.net import Net, Place
 from moka.types import Shape
 
@@ -72,8 +71,6 @@ class Layerwise:
         self._steps = [_step(net, place, every_layer) for place in net.places]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
-        if net.device.type == "cpu":
-            keep_freed_memory()
 
     @property
     def layerwise(self) -> Layerwise:
@@ -140,8 +137,10 @@ class Layerwise:
         return loss
 
     def forget(self) -> None:
-        """Let go of what the last passes kept: the blobs are about to hold another pass's data.
-        A backward pass without a forward pass before it runs the layers again."""
+        """Free what the last passes kept, since the blobs are about to hold another pass's data.
+
+        A backward pass then runs each layer again first.
+        """
         self._records.clear()
 
     def clear_param_diffs(self) -> None:
@@ -152,9 +151,11 @@ class Layerwise:
                 grad.zero_()
 
     def _reshape_layer(self, i: int, step: _Step) -> None:
-        """Let a layer check bottoms that changed their shapes. Each does when its turn comes, so
-        those that do not run need not fit: DeepDream feeds images of any size to the layers before
-        the first InnerProduct."""
+        """Let a layer check its bottoms if their shapes have changed.
+
+        Each layer does so when its turn comes, so layers that do not run need not fit: DeepDream
+        feeds images of any size to the layers before the first InnerProduct.
+        """
         shapes = [memory.shape for memory in step.bottoms]
         if shapes != self._seen[i]:
             if not step.place.layer.entry.runs_user_code:  # it reshapes when it runs
@@ -284,12 +285,12 @@ def _put_diffs(
 
 
 def _images(memory: Memory) -> Tensor:
-    """A blob's data; what a user holds is row-major, images then go back to channels-last."""
+    """A blob's data; images in an array that a user holds are row-major: convert them back."""
     return channels_last(memory.tensor()) if memory.handed_out else memory.tensor()
 
 
 def _apart(memories: Sequence[Memory], tops: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The tops, in memory of their own where they lie in that of an array a user may write."""
+    """The tops; one that lies in the memory of an array a user may write to is copied."""
     if not memories:
         return tops
     users = {_storage(memory.tensor()) for memory in memories}
@@ -297,5 +298,5 @@ def _apart(memories: Sequence[Memory], tops: Sequence[Tensor]) -> Sequence[Tenso
 
 
 def _storage(tensor: Tensor) -> int:
-    """What tells apart the memory of two tensors; no two blobs' diffs may have the same."""
+    """An address that is equal for tensors in the same memory; no two blobs' diffs may share it."""
     return tensor.untyped_storage().data_ptr()

@@ -14,13 +14,15 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moka.blob import Blob, BlobVec, check_shape
+from moka.blob import Blob, BlobVec
 from moka.errors import NetError
 from moka.fillers import fill
 from moka.layers.options import Option
 from moka.layers.registry import BFloat16, Entry
 from moka.layers.shapes import shape_text
+from moka.memory import check_shape
 from moka.schema import blobproto, caffe_pb2
+from moka.schema.fields import is_repeated
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.types import Shape
 
@@ -64,6 +66,7 @@ class Layer(nn.Module):
 
     entry: ClassVar[Entry]
     options: ClassVar[tuple[Option, ...]] = ()
+    fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -105,17 +108,24 @@ class Layer(nn.Module):
         for field, _ in self.config.loss_param.ListFields():
             if field.number >= FIRST_OWN_NUMBER and field.name not in read:
                 raise NetError(f"{field.name} is not an option of this layer type.")
-        for name in (*given, "transform_param"):
-            for field, value in getattr(self.config, name).ListFields():
-                if (
-                    field.number >= FIRST_FORK_NUMBER
-                    and field.name not in read
-                    and value != field.default_value
-                ):
-                    raise NetError(
-                        f"{name} {{ {field.name} }} is an option of a fork that this layer does not"
-                        " have."
-                    )
+        for name in (*given, "transform_param", "loss_param"):
+            self._refuse_options_of_forks(name, read)
+
+    def _refuse_options_of_forks(self, message: str, read: set[str]) -> None:
+        """Raise NetError if a message says what only a fork's layer understands, and not this."""
+        for field, value in getattr(self.config, message).ListFields():
+            if field.number >= FIRST_FORK_NUMBER:
+                known, what = field.name in read or value == field.default_value, field.name
+            elif field.enum_type and not is_repeated(field) and value >= FIRST_FORK_NUMBER:
+                chosen = field.enum_type.values_by_number[value].name
+                known = chosen in self.fork_values or field.name == "engine"
+                what = f"{field.name}: {chosen}"
+            else:
+                continue
+            if not known:
+                raise NetError(
+                    f"{message} {{ {what} }} is an option of a fork that this layer does not have."
+                )
 
     def _check_tops(self) -> None:
         for shape in self.first_top_shapes:

@@ -51,8 +51,8 @@ class ImageSource(StreamSource[B]):
 
     @property
     def feed(self) -> Feed[tuple[Batch, CursorState]]:
-        """The threads that make batches, from `state()` on."""
-        if self._feed is None:
+        """The threads that make batches, from `state()` on. A forked process starts its own."""
+        if self._feed is None or self._feed.left_behind:
             batches, after, share = self.batches, self.state(), self.share
             on_device = self.device.type != "cpu"
             # The threads must not keep this layer alive, so they know its parts only.
@@ -90,7 +90,7 @@ class Data(ImageSource[ImageBatches[Any]]):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
-    are labelled 0, 1, ... in the order of their names (the log says which is which), or tar shards
+    are labeled 0, 1, ... in the order of their names (the log says which is which), or tar shards
     in WebDataset's form, shards/train-{000..127}.tar or shards/*.tar, each example an image such
     as 0001.jpg with its label in 0001.cls, or in 0001.json as "label" or "cls". Such images come
     as they are stored, class after class in a folder: ImageData shuffles them.
@@ -218,7 +218,7 @@ class WindowData(ImageSource[WindowBatches]):
     `fg_fraction`; `fg_threshold`: foreground has this overlap or more; `bg_threshold`: background
     has less; `context_pad`: pixels of context on each side of the crop; `crop_mode`: warp, or
     square; `root_folder`, `cache_images`), transform_param, data_param (`prefetch`). Where a
-    window with its context leaves the image the crop is 0. The mean file is cut in its centre.
+    window with its context leaves the image the crop is 0. The mean file is cut in its center.
 
     Errors: no crop_size; a file that is missing or not of this form; windows beyond their image;
     no window of a kind that a batch needs.

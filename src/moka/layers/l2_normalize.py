@@ -1,4 +1,4 @@
-"""Features of unit length."""
+"""Layers that bring features to unit length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axes in another order."""
+"""Layers that put axes in another order."""
 
 from __future__ import annotations
 

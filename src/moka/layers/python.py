@@ -17,18 +17,12 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from moka.blob import (
-    Blob,
-    BlobVec,
-    Memory,
-    ParameterMemory,
-    RawBlobVec,
-    parameters_in_users_hands,
-)
+from moka.blob import Blob, BlobVec, RawBlobVec
 from moka.errors import NetError
 from moka.layers.base import Layer, default_name
 from moka.layers.options import option
 from moka.layers.registry import layer
+from moka.memory import Memory, ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -171,6 +165,11 @@ class Python(Layer):
     `share_in_parallel` has no effect within one process). The class is a `caffe.Layer`, which
     computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
 
+    Classes of py-faster-rcnn and py-R-FCN are here already and stand in where their module cannot
+    be imported: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
+    `rpn.proposal_target_layer` ProposalTargetLayer. What that code keeps in its configuration has
+    the values of its `config.py`; an entry of `param_str`, such as `'RPN_MIN_SIZE': 8`, changes it.
+
     Errors: a module or class that cannot be found, a class of neither kind. Exceptions of the
     class itself pass unchanged, with a note that names the layer.
     """
@@ -270,7 +269,7 @@ class Python(Layer):
             if blob.data_memory.device != weight.device:  # the net has moved to another device
                 blob.show_parameter(weight)
         memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
-        with parameters_in_users_hands(memories):
+        with parameters_on_device(memories), parameters_in_users_hands(memories):
             yield
 
     @contextmanager

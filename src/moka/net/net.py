@@ -15,19 +15,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from moka.blob import (
-    Blob,
-    BlobVec,
-    ParameterMemory,
-    parameters_in_users_hands,
-    parameters_on_device,
-)
+from moka.blob import Blob, BlobVec
 from moka.context import device as context_device
 from moka.data.place import Share
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer
 from moka.layers.source import Source
+from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
 from moka.net.assemble import assemble, located, parameter_of
 from moka.net.module_names import module_names

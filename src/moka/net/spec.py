@@ -13,6 +13,7 @@ A layer is a function of tops, `layers.Convolution(bottom, num_output=4)`, and r
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from google.protobuf.message import Message
 
 from moka.errors import did_you_mean
 from moka.layers import REGISTRY
+from moka.net.layer_functions import OWN, help_text, known_fields, signature
 from moka.schema import caffe_pb2
 
 
@@ -51,6 +53,7 @@ class Function:
 
     Raises:
         TypeError: an input is no Top, but for example the tuple of a layer's two.
+        AttributeError: a field that neither the type's message nor LayerParameter has.
     """
 
     def __init__(self, type_name: str, inputs: Iterable[Top], params: Mapping[str, Any]) -> None:
@@ -62,6 +65,7 @@ class Function:
         self.params = dict(params)
         self.ntop: int = self.params.pop("ntop", 1)
         self.in_place: bool = self.params.pop("in_place", False)
+        self._check_names()
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 
     def layer(
@@ -76,16 +80,22 @@ class Function:
         layer = caffe_pb2.LayerParameter(name=name, type=self.type_name, bottom=bottoms, top=tops)
         entry = REGISTRY.get(self.type_name)
         own = getattr(layer, entry.message) if entry and entry.message else layer
-        known = {f.name: m for m in (layer, own) for f in m.DESCRIPTOR.fields}
+        holders = {message.DESCRIPTOR: message for message in (layer, own)}
         try:
+            self._check_names()
+            known = known_fields(self.type_name)
             for field, value in self.params.items():
-                if field not in known:
-                    raise _unknown(self.type_name, field, known)
-                assign_proto(known[field], field, value)
+                assign_proto(holders[known[field]], field, value)
         except (AttributeError, TypeError, ValueError) as error:
             error.add_note(f'In layer "{layer.name}" ({self.type_name}).')
             raise
         return layer
+
+    def _check_names(self) -> None:
+        known = known_fields(self.type_name)
+        for name in self.params:
+            if name not in known:
+                raise _unknown(self.type_name, name, [*known, *OWN])
 
 
 class NetSpec:
@@ -154,22 +164,35 @@ class Layers:
     """`layers.<Type>(*bottoms, **fields)` is a layer of this type; see `Function`.
 
     It returns the layer's top, a tuple of them if they are several, the `Function` if it has none.
+    `help(layers.Pooling)` lists the fields. A type that Moka does not know is another Caffe's, and
+    has the fields that every layer has.
+
+    Raises:
+        AttributeError: the type is unknown, and another's name is near.
     """
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         type_name = _attribute(self, name)
-
-        def layer(*inputs: Top, **params: Any) -> Top | tuple[Top, ...] | Function:
-            function = Function(type_name, inputs, params)
-            if function.ntop == 0:
-                return function
-            return function.tops[0] if function.ntop == 1 else function.tops
-
-        layer.__name__ = layer.__qualname__ = type_name
-        return layer
+        if type_name not in REGISTRY and (near := did_you_mean(type_name, REGISTRY)):
+            raise AttributeError(f'There is no layer type "{type_name}". {near}')
+        return _layer_function(type_name)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *REGISTRY]
+
+
+@functools.cache
+def _layer_function(type_name: str) -> Callable[..., Any]:
+    def layer(*bottoms: Top, **fields: Any) -> Top | tuple[Top, ...] | Function:
+        function = Function(type_name, bottoms, fields)
+        if function.ntop == 0:
+            return function
+        return function.tops[0] if function.ntop == 1 else function.tops
+
+    layer.__name__ = layer.__qualname__ = type_name
+    layer.__doc__ = help_text(type_name)
+    layer.__signature__ = signature(type_name)  # type: ignore[attr-defined]
+    return layer
 
 
 class Parameters:
@@ -218,20 +241,20 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
     field = proto.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         raise _unknown(proto.DESCRIPTOR.name, name, [f.name for f in proto.DESCRIPTOR.fields])
-    held = getattr(proto, name)
-    if hasattr(held, "extend"):
-        for item in _items(val):
+    value = getattr(proto, name)
+    if hasattr(value, "extend"):
+        for element in _elements(val):
             if field.message_type is None:
-                held.append(item)
+                value.append(element)
             else:
-                _fill(held.add(), item)
+                _fill(value.add(), element)
     elif field.message_type is None:
         setattr(proto, name, val)
     else:
-        _fill(held, val)
+        _fill(value, val)
 
 
-def _items(val: Any) -> Iterable[Any]:
+def _elements(val: Any) -> Iterable[Any]:
     """The values for a repeated field: of a list, a tuple or a NumPy array; or one alone."""
     val = val.tolist() if hasattr(val, "tolist") else val
     return val if isinstance(val, list | tuple) else [val]

@@ -19,11 +19,11 @@ from moka.report.records import (
     TestStarted,
 )
 
-log = logging.getLogger("moka")
+log = logging.getLogger("moka.records")
 
 
 def log_record(record: Record) -> None:
-    """A listener: writes the record's lines to the logger "moka"."""
+    """A listener: write the record's lines to the logger "moka.records"."""
     for line in lines(record):
         log.info(line)
 

@@ -29,7 +29,8 @@ _LETTERS = {
     logging.ERROR: "E",
     logging.CRITICAL: "F",
 }
-_INIT_LOG = "caffe.init_log"  # the name of its handler
+_PROGRAM, _PYCAFFE = "moka program", "pycaffe"  # names of handlers
+HIDDEN = ("moka.detail", "moka.records")  # loggers that a person at a terminal does not see
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
 
@@ -48,8 +49,9 @@ class GlogFormatter(logging.Formatter):
 class _StandardError(logging.StreamHandler[Any]):
     """Writes to what `sys.stderr` is at the moment: a progress bar takes its place for a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         logging.Handler.__init__(self)
+        self.set_name(name)
 
     @property
     def stream(self) -> Any:
@@ -62,16 +64,16 @@ def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
 
     Args:
         plain: for a person at a terminal: messages alone, without "moka.detail" (how nets are
-            built, every batch of a test); else everything in glog's form.
+            built, every batch of a test) and "moka.records" (which a bar and tables show there);
+            else everything in glog's form.
     """
-    handler = _StandardError()
+    handler = _StandardError(_PROGRAM)
     handler.setFormatter(logging.Formatter("%(message)s") if plain else GlogFormatter())
     if plain:
-        handler.addFilter(lambda r: r.name != "moka.detail" or r.levelno >= logging.WARNING)
+        handler.addFilter(lambda r: r.name not in HIDDEN or r.levelno >= logging.WARNING)
     logger = logging.getLogger("moka")
     before = logger.level, logger.propagate
-    number = os.environ.get("GLOG_minloglevel", "0")
-    set_level(int(number) if number.isdigit() else 0)
+    set_level(_number("GLOG_minloglevel"))
     logger.propagate = False
     with _added(handler):
         try:
@@ -82,42 +84,96 @@ def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
 
 
 def set_level(number: int) -> None:
-    """Show messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
-    logging.getLogger("moka").setLevel(_LEVELS[max(0, min(number, 3))])
+    """Log messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
+    logging.getLogger("moka").setLevel(_level(number))
 
 
-def init_log(level: int = 0, stderr: bool = False) -> None:
+def set_stderr_level(number: int) -> None:
+    """Show messages from this severity on; a log file keeps all."""
+    for handler in logging.getLogger("moka").handlers:
+        if handler.get_name() == _PROGRAM:
+            handler.setLevel(_level(number))
+
+
+def init_log(level: int | None = None, stderr: bool | None = None) -> None:
     """Show the log of a program that uses Caffe as a library, in glog's form, on standard error.
 
-    Called again it replaces what it did before; other handlers of the logger stay.
+    A second call replaces the first; other handlers of the logger stay.
 
     Args:
-        level: show messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL.
-        stderr: False: only errors, as with glog, which would put the rest into files.
+        level: show messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL;
+            None: the environment's GLOG_minloglevel.
+        stderr: show all of them; False: only those from GLOG_stderrthreshold (ERROR) on. None:
+            the environment's GLOG_logtostderr or GLOG_alsologtostderr.
+
+    With GLOG_log_dir all of them also go to a file there; without it, unlike glog, to none.
+
+    Raises:
+        UsageError: that file cannot be made.
     """
+    if stderr is None:
+        stderr = _is_on("GLOG_logtostderr")
+    shows_all = stderr or _is_on("GLOG_alsologtostderr")
+    _show_as_glog(0 if shows_all else _number("GLOG_stderrthreshold", 2))
+    if folder := os.environ.get("GLOG_log_dir", ""):
+        handler = _file_handler(folder, "caffe")
+        handler.set_name(_PYCAFFE)
+        logging.getLogger("moka").addHandler(handler)
+    set_level(_number("GLOG_minloglevel") if level is None else level)
+
+
+def show_pycaffe_log() -> None:
+    """Show the log on standard error, as pycaffe does before `init_log`, unless the program has
+    set up Python's logging by itself: a handler for "moka" or for everything.
+
+    Called when the first pycaffe net or solver is made; a second call does nothing.
+    """
+    if not logging.getLogger("moka").hasHandlers():
+        _show_as_glog(0)
+        set_level(_number("GLOG_minloglevel"))
+
+
+def _show_as_glog(threshold: int) -> None:
     logger = logging.getLogger("moka")
-    for old in [h for h in logger.handlers if h.get_name() == _INIT_LOG]:
+    for old in [h for h in logger.handlers if h.get_name() == _PYCAFFE]:
         logger.removeHandler(old)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.set_name(_INIT_LOG)
+        old.close()
+    handler = _StandardError(_PYCAFFE)
     handler.setFormatter(GlogFormatter())
-    handler.setLevel(logging.NOTSET if stderr else logging.ERROR)
+    handler.setLevel(_level(threshold))
     logger.addHandler(handler)
-    set_level(level)
+
+
+def _level(number: int) -> int:
+    """Python's level of a glog severity, 0 to 3."""
+    return _LEVELS[max(0, min(number, 3))]
+
+
+def _number(variable: str, default: int = 0) -> int:
+    """A number in the environment; the default for anything else."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else default
+
+
+def _is_on(variable: str) -> bool:
+    """Whether a switch in the environment is on, as glog reads it."""
+    return os.environ.get(variable, "")[:1] in tuple("tTyY1")
 
 
 def log(text: str) -> None:
-    """One line of the log, severity INFO, said by the caller."""
+    """Log one line of the caller's, severity INFO."""
+    show_pycaffe_log()
     logging.getLogger("moka").info("%s", text, stacklevel=2)
 
 
 @contextmanager
 def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
-    """Write the log to a file of the folder too, named as glog names it, with a link `caffe.INFO`.
+    """Write the log to a file in the folder too, named as glog names it, with a link `caffe.INFO`.
 
     Args:
-        folder: "" takes the environment's GLOG_log_dir; if that is empty too, there is no file.
-        program: with whose name the file and the link begin.
+        folder: made if need be. "" takes the environment's GLOG_log_dir; if that is empty too,
+            there is no file.
+        program: the file's and the link's name begin with it.
 
     Raises:
         UsageError: the file cannot be made.
@@ -126,12 +182,19 @@ def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
     if not folder:
         yield
         return
+    with _added(_file_handler(folder, program)):
+        yield
+
+
+def _file_handler(folder: str, program: str) -> logging.Handler:
+    """A new log file in a folder, and a link to it. Raises UsageError if it cannot be made."""
     name = (
         f"{program}.{socket.gethostname()}.{getpass.getuser()}.log.INFO."
         f"{datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}"
     )
     try:
-        handler = logging.FileHandler(Path(folder) / name)
+        os.makedirs(folder, exist_ok=True)
+        handler = logging.FileHandler(Path(folder) / name, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--log_dir {folder} cannot be written: {error.strerror}.") from None
     handler.setFormatter(GlogFormatter())
@@ -139,8 +202,7 @@ def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
     with contextlib.suppress(OSError):
         link.unlink(missing_ok=True)
         link.symlink_to(name)
-    with _added(handler):
-        yield
+    return handler
 
 
 @contextmanager

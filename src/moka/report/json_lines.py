@@ -14,10 +14,10 @@ from moka.types import PathLike
 
 
 class JsonLines:
-    """A listener that writes each record to a file, at its end: a resumed run goes on there.
+    """A listener that appends each record to a file; a resumed run continues the same file.
 
-    A line is an object of the record's own fields, and before them `record`, its kind
-    (`IterationCompleted` and so on), and `time_s`, seconds since 1970.
+    A line is an object: `record`, the record's kind (`IterationCompleted` and so on), `time_s`,
+    seconds since 1970, and the record's own fields.
 
     Raises:
         UsageError: the file cannot be written.
@@ -38,7 +38,7 @@ class JsonLines:
 
 
 def to_json(value: Any) -> str:
-    """One line of JSON; a number that is not finite, for which JSON has no word, becomes null."""
+    """One line of JSON. Infinities and NaN, which JSON does not know, become null."""
     return json.dumps(_finite(value), allow_nan=False)
 
 

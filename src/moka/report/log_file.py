@@ -1,14 +1,16 @@
-"""A training log read back to numbers; it may be BVLC Caffe's, NVCaffe's or ours."""
+"""A training log read back to numbers; it may be BVLC Caffe's, NVCaffe's or ours, or the file of
+`--json_log`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import datetime
 from math import nan
 from pathlib import Path
 
 from moka.errors import DataError
+from moka.report.json_reader import JsonReader
+from moka.report.readings import Log, Reading, free_name
 from moka.types import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
@@ -22,37 +24,6 @@ _RATE = re.compile(rf"\blr = {_NUMBER}")
 _OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
 
 
-@dataclass
-class Reading:
-    """What a log says of one display of the training, or of one test.
-
-    Attributes:
-        seconds: from the start of the (first) run to its first output.
-        rate_before: the last learning rate named before its outputs; nan: none.
-        rate: the learning rate of the iteration itself; nan in a test, and if it is not named.
-        loss: of training, averaged over `average_loss` iterations; nan in a test.
-        outputs: by name. A name that comes again, in a vector or in another test net, goes on as
-            `name.1`, `name.2`.
-        losses: names of the outputs that are losses: with a loss weight, or by their name.
-    """
-
-    iteration: int
-    seconds: float
-    rate_before: float
-    rate: float = nan
-    loss: float = nan
-    outputs: dict[str, float] = field(default_factory=dict)
-    losses: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Log:
-    """All of a log, in its order; a file may hold several runs, one resuming another."""
-
-    displays: list[Reading]
-    tests: list[Reading]
-
-
 def read_log(path: PathLike) -> Log:
     """Read a log.
 
@@ -63,23 +34,27 @@ def read_log(path: PathLike) -> Log:
         year = datetime.fromtimestamp(Path(path).stat().st_mtime).year
         with open(path, "rb") as file:
             wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # redirected by PowerShell
-        reader = _Reader(_Clock(year))
+        reader, records = _Reader(_Clock(year)), JsonReader()
         with open(path, encoding="utf-16" if wide else "utf-8", errors="replace") as lines:
             for line in lines:
-                reader.take(line)
+                if line.startswith('{"record":'):
+                    records.take(line)
+                else:
+                    reader.take(line)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}.", file=path) from None
-    if not reader.displays and not reader.tests:
+    displays, tests = reader.displays + records.displays, reader.tests + records.tests
+    if not displays and not tests:
         raise DataError(
             "this log names no iteration.",
             file=path,
-            advice="Give what `caffe train` wrote to standard error.",
+            advice="Give what `caffe train` wrote to standard error, or to --json_log.",
         )
-    return Log(reader.displays, reader.tests)
+    return Log(displays, tests)
 
 
 class _Clock:
-    """Seconds since the first time it was asked; log lines name no year.
+    """Turns a line's date and time into seconds since the first line; log lines name no year.
 
     Args:
         year: the one to begin with.
@@ -100,7 +75,7 @@ class _Clock:
         second: int,
         microsecond: int,
     ) -> float:
-        """Of a line's date and time.
+        """The seconds from the first line to this date and time.
 
         Raises:
             ValueError: there is no such date or time.
@@ -117,7 +92,7 @@ class _Clock:
         return (when - self._start).total_seconds()
 
     def _to_leap_year(self) -> None:
-        """The file is younger than its lines: it was copied."""
+        """Go back to a leap year: the file was copied, and is younger than its lines."""
         back = self._year % 4
         self._year -= back
         if self._start:
@@ -136,7 +111,7 @@ class _Reader:
         self._open: dict[str, Reading] = {}  # what further outputs belong to, by phase
 
     def take(self, line: str) -> None:
-        """One line; any other than a training run's is skipped."""
+        """Read one line; lines that no training run writes are skipped."""
         found = _LINE.search(line)
         if not found:
             return
@@ -162,7 +137,7 @@ class _Reader:
             reading = self._reading(output[1], iteration, seconds)
             if not reading.outputs:
                 reading.seconds, reading.rate_before = seconds, self._rate
-            name = _another(output[2], reading.outputs)
+            name = free_name(output[2], reading.outputs)
             reading.outputs[name] = _number(output[3])
             if output[4] or "loss" in name.lower():
                 reading.losses.add(name)
@@ -172,21 +147,12 @@ class _Reader:
                 display.rate = self._rate
 
     def _reading(self, phase: str, iteration: int, seconds: float) -> Reading:
-        """The one that is open for this phase and iteration, or a new one."""
+        """The open reading of this phase and iteration, or a new one."""
         reading = self._open.get(phase)
         if reading is None or reading.iteration != iteration:
             reading = self._open[phase] = Reading(iteration, seconds, self._rate)
             (self.displays if phase == "Train" else self.tests).append(reading)
         return reading
-
-
-def _another(name: str, taken: dict[str, float]) -> str:
-    """The name, or `name.1`, `name.2` where it is taken."""
-    count, free = 0, name
-    while free in taken:
-        count += 1
-        free = f"{name}.{count}"
-    return free
 
 
 def _number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""How far a long piece of work is, for somebody who watches."""
+"""A progress bar for a long piece of work."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from rich.progress import (
 def progress(
     what: str, total: int | None = None, *, in_bytes: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if that is a terminal, and nothing otherwise.
+    """Show a bar on standard error if that is a terminal, and nothing otherwise.
 
     Args:
         what: stands before the bar, such as "images".
-        total: how many there will be; None: nobody knows.
-        in_bytes: they are bytes: show megabytes, and how fast they come.
+        total: how many there will be; None: unknown.
+        in_bytes: the count is in bytes: show megabytes and the speed.
 
     Yields:
-        A function to call with the number of those that are done, from the first on.
+        A function to call with how many are done so far.
     """
     counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     bar = Progress(

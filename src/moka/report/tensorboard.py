@@ -1,4 +1,4 @@
-"""A run as an event file for TensorBoard, which is needed for looking at it only.
+"""A run as an event file for TensorBoard, which has to be installed only to look at it.
 
 An event file is a sequence of TFRecords (https://www.tensorflow.org/tutorials/load_data/tfrecord):
 length, its checksum, data, its checksum. The data are `Event` messages, of which few fields are
@@ -30,8 +30,8 @@ class TensorBoard:
     `<output>/0`, `<output>/1`.
 
     Args:
-        folder: where the event file goes; made if need be. Every run makes a file of its own.
-        images: an iteration takes; 0: speed is told in iterations.
+        folder: for the event file; made if need be. Every run makes a file of its own.
+        images: how many images an iteration takes; 0: the speed is shown in iterations.
 
     Raises:
         UsageError: the folder cannot be written.

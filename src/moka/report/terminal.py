@@ -34,10 +34,10 @@ CHART_NEEDS = 60, 20  # columns and lines of the terminal
 class TerminalReport:
     """A listener that draws on a terminal (standard error, so that output can be piped).
 
-    A narrow terminal gets no chart, a narrower one no bar, only numbers.
+    A narrow terminal shows no chart, a narrower one no bar either, only numbers.
 
     Args:
-        images: an iteration takes; 0: speed is told in iterations.
+        images: how many images an iteration takes; 0: the speed is shown in iterations.
     """
 
     def __init__(self, console: Console | None = None, *, images: int = 0) -> None:
@@ -103,7 +103,7 @@ class TerminalReport:
             self._progress.update(self._task, speed=speed)
 
     def _picture(self) -> RenderableType:
-        """The chart, if there is room for it, above the bar."""
+        """The bar, and above it the chart if there is room."""
         console, points = self.console, list(self._losses.points)
         fits = console.width >= CHART_NEEDS[0] and console.height >= CHART_NEEDS[1]
         if len(points) < 2 or not fits or not console.encoding.startswith("utf"):

@@ -11,7 +11,8 @@ _LOG_FROM = 30.0  # the ratio of greatest and least value from which on the scal
 
 
 class Curve:
-    """A series of any length in little memory: when it is full, neighbours become their mean.
+    """A series of any length in little memory: when it is full, each pair of neighbors becomes its
+    mean.
 
     Args:
         capacity: the greatest number of points, even.
@@ -58,7 +59,7 @@ def text_chart(values: Sequence[float], width: int, height: int) -> list[str]:
 
 
 def resampled(values: Sequence[float], count: int) -> list[float]:
-    """`count` values from more, as means of neighbours, or from fewer, on straight lines."""
+    """Resample to `count` values: more become means of neighbors, fewer lie on straight lines."""
     n = len(values)
     if n >= count:
         edges = [k * n // count for k in range(count + 1)]
@@ -72,7 +73,7 @@ def resampled(values: Sequence[float], count: int) -> list[float]:
 
 
 def _scaled(values: Sequence[float], value: float) -> float:
-    """Where a value lies between the least, 0, and the greatest, 1."""
+    """A value's place between the least, 0, and the greatest, 1."""
     low, high = min(values), max(values)
     if low == high:
         return 0.5
@@ -82,7 +83,7 @@ def _scaled(values: Sequence[float], value: float) -> float:
 
 
 def _dots(heights: Sequence[float], width: int, height: int) -> list[str]:
-    """A line through heights between 0 and 1, one for each column of dots; no gaps in it."""
+    """A line without gaps through heights between 0 and 1, one for each column of dots."""
     cells = [[0] * width for _ in range(height)]
     before = None
     for x, share in enumerate(heights):

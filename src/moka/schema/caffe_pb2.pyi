@@ -438,7 +438,7 @@ class SolverState(_message.Message):
     def __init__(self, iter: _Optional[int] = ..., learned_net: _Optional[str] = ..., history: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., current_step: _Optional[int] = ..., run_state: _Optional[_Union[RunState, _Mapping]] = ...) -> None: ...
 
 class RunState(_message.Message):
-    __slots__ = ("random", "cursor", "recent_loss", "layer", "solver_type", "plateau", "best", "averaged_net", "tested")
+    __slots__ = ("random", "cursor", "recent_loss", "layer", "solver_type", "plateau", "best", "averaged_net", "tested", "other_rank")
     RANDOM_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     RECENT_LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -448,6 +448,7 @@ class RunState(_message.Message):
     BEST_FIELD_NUMBER: _ClassVar[int]
     AVERAGED_NET_FIELD_NUMBER: _ClassVar[int]
     TESTED_FIELD_NUMBER: _ClassVar[int]
+    OTHER_RANK_FIELD_NUMBER: _ClassVar[int]
     random: _containers.RepeatedCompositeFieldContainer[RandomState]
     cursor: _containers.RepeatedCompositeFieldContainer[CursorState]
     recent_loss: _containers.RepeatedScalarFieldContainer[float]
@@ -457,7 +458,18 @@ class RunState(_message.Message):
     best: BestState
     averaged_net: str
     tested: bool
-    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ...) -> None: ...
+    other_rank: _containers.RepeatedCompositeFieldContainer[RankState]
+    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RankState, _Mapping]]] = ...) -> None: ...
+
+class RankState(_message.Message):
+    __slots__ = ("random", "cursor", "layer")
+    RANDOM_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    random: _containers.RepeatedCompositeFieldContainer[RandomState]
+    cursor: _containers.RepeatedCompositeFieldContainer[CursorState]
+    layer: _containers.RepeatedCompositeFieldContainer[LayerState]
+    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ...) -> None: ...
 
 class PlateauState(_message.Message):
     __slots__ = ("minimum_loss", "last_event")

@@ -157,6 +157,7 @@ class _Reading:
         if not (
             self.skip_unknown
             or descriptor.name in UNDESCRIBED
+            or token.text == "engine"
             or token.text.startswith(beginnings or "\0")
         ):
             raise fault

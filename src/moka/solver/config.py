@@ -1,22 +1,37 @@
-"""A solver's message made ready: which nets it names, and every field checked before training."""
+"""Reading a solver: its message, the nets it names, and a check of every field before training."""
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from moka.errors import MokaError, SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.upgrade import upgrade_solver
-from moka.solver.best import check_best
-from moka.solver.ema import check_average
+from moka.solver.averaged_weights import check_average
+from moka.solver.best_test import check_best
 from moka.solver.policy import check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
 from moka.types import PathLike
 
-SolverLike = PathLike | caffe_pb2.SolverParameter
+log = logging.getLogger("moka.detail")
+
+
+class SolverConfig(NamedTuple):
+    """A solver's message in today's form, its snapshot prefix resolved, and the file to name in
+    messages."""
+
+    message: caffe_pb2.SolverParameter
+    file: PathLike
+
+
+SolverLike = PathLike | caffe_pb2.SolverParameter | SolverConfig
 
 
 # What SSD's tests report beside Caffe's; training does not depend on it.
@@ -32,15 +47,38 @@ class NetToBuild:
     said: str  # where it came from, in Caffe's words
 
 
-def read_solver(solver: SolverLike) -> tuple[caffe_pb2.SolverParameter, PathLike]:
-    """A solver's message in today's form, and the file it came from.
+def read_solver(solver: SolverLike, file: PathLike | None = None) -> SolverConfig:
+    """Read a solver; a config that has been read already is returned as it is.
+
+    Args:
+        solver: a prototxt file, or a message, which is copied.
+        file: where a message came from.
 
     Raises:
         SchemaError: missing file, text that cannot be parsed, or an inconsistent old form.
     """
+    if isinstance(solver, SolverConfig):
+        return solver
+    message = caffe_pb2.SolverParameter()
     if isinstance(solver, caffe_pb2.SolverParameter):
-        return upgrade_solver(solver, "(given message)"), "(given message)"
-    return upgrade_solver(read_text(solver, caffe_pb2.SolverParameter), solver), solver
+        file = file or "(given message)"
+        message.CopyFrom(upgrade_solver(solver, file))
+    else:
+        file = file or solver
+        message = upgrade_solver(read_text(solver, caffe_pb2.SolverParameter), file)
+    _resolve_snapshot_prefix(message, file)
+    return SolverConfig(message, file)
+
+
+def _resolve_snapshot_prefix(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
+    """Say where snapshots go: as given, else by the solver file's name; within a folder by its
+    stem."""
+    stem = Path(file).with_suffix("")
+    is_given = bool(config.snapshot_prefix)
+    prefix = config.snapshot_prefix or str(stem)
+    config.snapshot_prefix = str(Path(prefix) / stem.name) if os.path.isdir(prefix) else prefix
+    if not is_given:
+        log.info("snapshot_prefix was not specified and is set to %s", config.snapshot_prefix)
 
 
 def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:

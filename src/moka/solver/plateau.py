@@ -1,7 +1,7 @@
 """When the loss has reached a plateau: the state of lr_policy "plateau".
 
-Other policies tell the rate from the iteration alone (`moka.solver.policy`). This one has to
-remember the losses so far, which snapshots keep. SSD's Caffe brought it in.
+Other policies compute the rate from the iteration alone (`moka.solver.policy`). This one, from
+SSD's Caffe, depends on the losses so far, and snapshots keep what it remembers of them.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from moka.schema.caffe_pb2 import PlateauState, SolverParameter
+from moka.schema.caffe_pb2 import PlateauState, RunState, SolverParameter, SolverState
 
 
 class Plateau:
-    """Counts how often the rate drops: each time when the smoothed loss has reached no new minimum
-    for `patience[drops]` iterations, or since the last drop; after the last entry never again.
+    """Counts how often the rate drops.
+
+    It drops when the smoothed loss has reached no new minimum for `patience[drops]` iterations,
+    counted from the last minimum or drop; after the last entry it never drops again.
 
     Args:
         patience: iterations to wait for the first drop, the second, ...; none: it never drops.
-        begin: iterations before this one (a warm-up) are not looked at.
+        begin: iterations before this one (a warm-up) are ignored.
 
     Attributes:
-        drops: how many there have been.
+        drops: how often the rate has dropped.
         minimum_loss: smallest smoothed loss so far.
         last_event: iteration of the last minimum or drop.
     """
@@ -35,12 +37,12 @@ class Plateau:
 
     @classmethod
     def of(cls, config: SolverParameter) -> Plateau:
-        """What a solver's message asks for; with another lr_policy it never drops."""
+        """The plateau that a solver's message describes; with another lr_policy it never drops."""
         patience = config.plateau_winsize if config.lr_policy == "plateau" else ()
         return cls(patience, max(config.warmup_iter, config.rampup_interval))
 
     def see(self, smoothed_loss: float, iteration: int) -> bool:
-        """Take note of an iteration's loss; returns whether the rate drops with this iteration."""
+        """Note the loss of an iteration; returns whether the rate drops in this iteration."""
         if iteration < self.begin:
             return False
         if smoothed_loss < self.minimum_loss:
@@ -52,12 +54,13 @@ class Plateau:
         self.drops, self.last_event = self.drops + 1, iteration
         return True
 
-    def state(self) -> PlateauState:
-        """What a snapshot keeps beside the number of drops."""
-        return PlateauState(minimum_loss=self.minimum_loss, last_event=self.last_event)
+    def state(self) -> SolverState:
+        plateau = PlateauState(minimum_loss=self.minimum_loss, last_event=self.last_event)
+        return SolverState(current_step=self.drops, run_state=RunState(plateau=plateau))
 
-    def load_state(self, drops: int, state: PlateauState | None, iteration: int) -> None:
-        """Go on from a snapshot of `iteration`; without a state the waiting begins anew."""
-        self.drops = min(drops, len(self.patience))
-        self.minimum_loss = state.minimum_loss if state else inf
-        self.last_event = state.last_event if state else max(iteration, self.begin)
+    def load_state(self, state: SolverState) -> None:
+        """Go on from a state; if it keeps no losses (SSD's Caffe), the waiting starts anew."""
+        self.drops = min(state.current_step, len(self.patience))
+        kept = state.run_state.plateau if state.run_state.HasField("plateau") else None
+        self.minimum_loss = kept.minimum_loss if kept else inf
+        self.last_event = kept.last_event if kept else max(state.iter, self.begin)

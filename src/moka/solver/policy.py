@@ -1,6 +1,6 @@
 """Learning-rate policies: pure functions of the solver's message and the iteration.
 
-t is the iteration, counted from 0, warm-up included. Only a plateau of the loss cannot be told from
+t is the iteration, counted from 0, warm-up included. Only the plateau policy depends on more than
 t: see `moka.solver.plateau`.
 """
 

@@ -7,33 +7,21 @@ are histories of the parameter's shape, zeros at first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam as torch_adam
 from torch.optim.sgd import sgd as torch_sgd
 
 from moka.errors import SolverError, did_you_mean
-from moka.schema.caffe_pb2 import SolverParameter
+from moka.schema import blobproto
+from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
+from moka.solver.learnable import Learnable
+from moka.types import Array
 
 Tensors = list[Tensor]
-
-
-@dataclass(frozen=True)
-class Learnable:
-    """A parameter with its factors of the learning rate and of weight decay."""
-
-    parameter: nn.Parameter
-    lr_mult: float
-    decay_mult: float
-
-    @property
-    def grad(self) -> Tensor:
-        assert self.parameter.grad is not None
-        return self.parameter.grad
 
 
 class Rule:
@@ -100,8 +88,52 @@ class Rule:
         return [p.grad for p in self.params]
 
     def history(self) -> Tensors:
-        """The histories themselves, in Caffe's order; written to on resuming."""
+        """The histories themselves, in Caffe's order."""
         return [tensor for kind in self._history for tensor in kind]
+
+    def state(self) -> SolverState:
+        """The histories and the solver's type."""
+        arrays = (tensor.detach().cpu().numpy() for tensor in self.history())
+        return SolverState(
+            history=map(blobproto.from_array, arrays),
+            run_state=RunState(solver_type=self.config.type),
+        )
+
+    def check_type(self, state: SolverState) -> None:
+        """Raises SolverError if a state belongs to another type of solver."""
+        made_by = state.run_state.solver_type
+        if made_by and made_by != self.config.type:
+            raise SolverError(
+                f"this is the state of a solver of type {made_by}, not of {self.config.type}.",
+                advice=f'Set type: "{made_by}", or start from the model alone (--weights).',
+            )
+
+    def load_state(self, state: SolverState) -> None:
+        """Copy a state's histories into this rule's.
+
+        Raises:
+            SolverError: another number of histories, or other shapes; nothing is copied.
+        """
+        arrays = self.fitting_histories(state)
+        for array, tensor in zip(arrays, self.history(), strict=True):
+            tensor.copy_(torch.from_numpy(array).view(tensor.shape))
+
+    def fitting_histories(self, state: SolverState) -> list[Array]:
+        """A state's histories; raises SolverError unless they fit this rule's parameters."""
+        own = self.history()
+        if len(state.history) != len(own):
+            raise SolverError(
+                f"Incorrect length of history blobs: the file has {len(state.history)}, the solver"
+                f" {len(own)}.",
+                advice="The state belongs to another net or solver type.",
+            )
+        arrays = [blobproto.to_array(blob) for blob in state.history]
+        for i, (array, tensor) in enumerate(zip(arrays, own, strict=True)):
+            if array.size != tensor.numel():
+                raise SolverError(
+                    f"history {i} has shape {array.shape}, the solver's has {tuple(tensor.shape)}."
+                )
+        return arrays
 
 
 class Sgd(Rule):

@@ -4,67 +4,45 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from moka.context import set_random_seed, solver_rank
 from moka.engine.choose import evaluation_engine, training_engine
-from moka.engine.evaluate import evaluate, outputs_of
-from moka.errors import MokaError, SolverError
-from moka.graph import build_graph
-from moka.layers import REGISTRY
-from moka.net import Net
-from moka.parallel.share import share_of_data
+from moka.engine.evaluate import outputs_of
+from moka.errors import SolverError
+from moka.parallel.declared import declared_team
+from moka.parallel.reduce import GradientMean
+from moka.parallel.team import Alone, Team
 from moka.report.records import (
     BestSnapshotWritten,
     EarlyStop,
     FinalLoss,
-    IterationCompleted,
     Listener,
     Output,
     Record,
     SnapshotWritten,
     SolvingCompleted,
     SolvingStarted,
-    TestCompleted,
-    TestStarted,
 )
-from moka.schema import blobproto, format_text
-from moka.schema.caffe_pb2 import TRAIN, SolverParameter, SolverState
-from moka.solver.best import Best
-from moka.solver.config import (
-    NetToBuild,
-    SolverLike,
-    check_solver,
-    read_solver,
-    test_nets,
-    train_net,
-)
-from moka.solver.faults.divergence import Guard, broken
-from moka.solver.policy import rate, stage
+from moka.schema import format_text
+from moka.schema.caffe_pb2 import RankState, SolverParameter
+from moka.solver.averaged_weights import AveragedWeights
+from moka.solver.config import SolverLike, check_solver, read_solver
+from moka.solver.faults.divergence import Guard, nonfinite_fact
+from moka.solver.lapse import Lapse
+from moka.solver.learnable import clear_grads, learnables, make_grads
+from moka.solver.nets import build_nets
+from moka.solver.policy import rate
 from moka.solver.progress import Progress
-from moka.solver.rules import Learnable, Rule, rule_class
-from moka.solver.snapshots.run_state import load_run_state, save_run_state
-from moka.solver.snapshots.snapshot import (
-    Content,
-    averaged_name,
-    best_names,
-    check_prefix,
-    file_names,
-    load_history,
-    model_of,
-    remove_older,
-    snapshot_prefix,
-    state_before,
-    write_best,
-    write_snapshot,
-)
-from moka.solver.snapshots.state_file import read_state
+from moka.solver.rules import Rule, rule_class
+from moka.solver.snapshots.position import Position
+from moka.solver.snapshots.read import SnapshotReader
+from moka.solver.snapshots.write import SnapshotWriter, check_prefix
+from moka.solver.stateful import Stateful
+from moka.solver.testing import Tests
 from moka.solver.update import Clipped, apply_update
 from moka.types import PathLike
-from moka.weights import load_weights, share_weights
 
 log = logging.getLogger("moka.detail")
 
@@ -73,21 +51,24 @@ class Solver:
     """Trains a net.
 
     Args:
-        solver: a solver prototxt, or its message.
+        solver: a solver prototxt, its message, or both as `read_solver` returns them.
         file: where a message came from.
         listeners: called with each record (`moka.report.records`).
         device: where it runs; None asks the context.
         keep_blobs: leave every blob's data and diff, and every parameter's update, in view after
             a step, as pycaffe does; costs some time and memory.
+        team: the processes that train this model together. All call `step` and `solve` alike; the
+            first one tests, saves and tells its listeners. None: as pycaffe's program has declared.
 
     Attributes:
-        config: the message, its snapshot prefix worked out.
+        config: the message, its snapshot prefix resolved.
         net: the net that is trained.
-        test_nets: those it is tested with, on the same parameters.
-        guard: sees to it that no step spoils the parameters.
-        iteration: how many updates have been made.
-        is_root: whether this is the first of several solvers that train one model (by the
-            context's rank): it alone tests, saves and tells its listeners.
+        test_nets: the nets it is tested with, on the same parameters.
+        engine, test_engines: what runs the net and the test nets.
+        guard: keeps steps that are not finite from the parameters.
+        team: as given.
+        stop_requested, snapshot_requested: set by signals and listeners of any process; the loop
+            of all processes stops or saves after the iteration.
         on_start: called before the passes of an iteration.
         on_gradients_ready: called between the passes of an iteration and its update.
 
@@ -103,76 +84,57 @@ class Solver:
         listeners: Iterable[Listener] = (),
         device: torch.device | None = None,
         keep_blobs: bool = False,
+        team: Team | None = None,
     ) -> None:
-        config, read_from = read_solver(solver)
-        self.file = file or read_from
-        self.config = type(config)()
-        self.config.CopyFrom(config)
-        log.info("Initializing solver from parameters: \n%s", format_text(self.config))
-        check_solver(self.config, self.file)
+        read = read_solver(solver, file)
+        self.config, self.file = config, file = read
+        log.info("Initializing solver from parameters: \n%s", format_text(config))
+        check_solver(config, file)
         if not config.HasField("base_lr") and config.lr_policy != "multifixed":
-            log.warning("%s: base_lr is missing: at a rate of 0 nothing is learnt.", self.file)
-        self.prefix = snapshot_prefix(self.config, self.file)
-        if not self.config.snapshot_prefix:
-            log.info("snapshot_prefix was not specified and is set to %s", self.prefix)
-        rank = solver_rank()
-        self.is_root = rank == 0
+            log.warning("%s: base_lr is missing: at a rate of 0 nothing is learnt.", file)
+        self.team = team or declared_team()
         saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
-        if self.is_root and saves:
+        if self.team.is_first and saves:
             check_prefix(self.prefix)
-        self._seed(0)  # nets begin alike on every rank, the order of the data too
         self.listeners = list(listeners)
         self.on_start: list[Callable[[], object]] = []
         self.on_gradients_ready: list[Callable[[], object]] = []
         self.keep_blobs = keep_blobs
-        self.iteration = 0
         self.stop_requested = False
         self.snapshot_requested = False
-        self.net = self._build(train_net(self.config, self.file), device)
-        if not self.net.loss_tops:
-            log.warning("%s: the train net has no loss: nothing is learnt.", self.file)
-        self.test_nets = [self._build(n, device) for n in test_nets(self.config, self.file)]
-        for net in self.test_nets:
-            share_weights(net, self.net, say_what_is_missing=False)
-        if rank:
-            self._seed(rank)
-        self.engine = training_engine(
-            self.net,
-            keep_blobs=keep_blobs,
-            bfloat16=self.config.precision == SolverParameter.BF16,
-        )
+        self.net, self.test_nets = build_nets(read, device, self.team)
+        bfloat16 = config.precision == SolverParameter.BF16
+        self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
-        for engine in self.test_engines:
-            engine.layerwise.debug_info = self.config.debug_info
-        self._params = [
-            Learnable(self.net.parameter_of(b), b.lr_mult, b.decay_mult) for b in self.net.learnable
-        ]
-        self._rule = rule_class(self.config)(self._params, self.config)
+        self._params = learnables(self.net)
+        self._rule = rule_class(config)(self._params, config)
         try:
-            self._progress = Progress(self.config, self._params, self.test_nets)
+            self._progress = Progress(config, self.test_nets)
         except SolverError as error:
-            raise error.at(file=self.file) from None
-        self.guard = Guard(self.config, self.file, self.net, self.prefix)
+            raise error.at(file=file) from None
+        self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
+        self._tests = Tests(config, self.test_engines, self.net, self._average)
+        nets = [self.net, *self.test_nets]
+        self._position = Position(nets, self.team.rank, self.team.size)
+        self._parts: list[Stateful] = [self._rule, self._progress, self._position]
+        self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
+        self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
+        self.guard = Guard(config, file, self.net)
+        if self.team.is_connected:
+            mean = GradientMean(self.net, self.team, config)
+            mean.broadcast()
+            self.on_gradients_ready.append(mean.on_gradients_ready)
         log.info("Solver scaffolding done.")
 
-    def _seed(self, rank: int) -> None:
-        """Seed what a rank draws from now on, if the solver asks for a seed."""
-        if self.config.random_seed >= 0:
-            set_random_seed(self.config.random_seed + rank)
+    @property
+    def prefix(self) -> str:
+        """What the names of snapshots begin with."""
+        return self.config.snapshot_prefix
 
-    def _build(self, wanted: NetToBuild, device: torch.device | None) -> Net:
-        log.info(wanted.said)
-        graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
-        net = Net(graph, device, share=share_of_data(graph.phase))
-        load_weights(
-            net,
-            [file for weights in self.config.weights for file in weights.split(",")],
-            announce=lambda file: log.info("Finetuning from %s", file),
-            say_what_is_missing=graph.phase == TRAIN,
-        )
-        return net
-
-    # --- running --------------------------------------------------------------------------
+    @property
+    def iteration(self) -> int:
+        """How many updates have been made."""
+        return self._progress.iteration
 
     @property
     def rate(self) -> float:
@@ -184,9 +146,11 @@ class Solver:
         """The rule of the solver's type, with its histories."""
         return self._rule
 
+    # --- running --------------------------------------------------------------------------
+
     def solve(self, resume_file: str | None = None) -> None:
         """Train to max_iter, with tests and snapshots on the way and a snapshot at the end."""
-        started, waited = time.perf_counter(), self._waited_s()
+        start_s, waited_s = time.perf_counter(), self._waited_s()
         config = self.config
         self._announce(
             SolvingStarted(self.net.name, config.lr_policy, self.iteration, config.max_iter)
@@ -195,51 +159,39 @@ class Solver:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
         self.step(config.max_iter - self.iteration)
-        if self.is_root and config.snapshot_after_train and not self._due(config.snapshot):
-            self.snapshot()
-        if not self.stop_requested:
-            if self._due(config.display):
-                loss = float(self.engine.forward())
-                if fact := broken(loss, ()):
-                    self.guard.refuse(fact, self.engine.start, self.iteration, self.rate)
-                else:
-                    self._announce(FinalLoss(self.iteration, self._progress.smoothed(loss)))
-            if self.is_root and self._due(config.test_interval):
-                self.test_all()
-        self._announce(
-            SolvingCompleted(
-                self.iteration,
-                self.stop_requested,
-                time.perf_counter() - started,
-                self._waited_s() - waited,
-            )
-        )
-        self.stop_requested = False
+        with self.team.leaving_on_error():
+            if config.snapshot_after_train and not self._is_due(config.snapshot):
+                self._save_together(self._write_snapshot)
+            if not self._must_stop():
+                if self._is_due(config.display):
+                    self._announce_final_loss()
+                if self._is_due(config.test_interval):
+                    self.test_all()
+        elapsed_s, waited_s = time.perf_counter() - start_s, self._waited_s() - waited_s
+        stopped, self.stop_requested = self.stop_requested, False
+        self._announce(SolvingCompleted(self.iteration, stopped, elapsed_s, waited_s))
 
     def step(self, iterations: int) -> None:
         """Train for some iterations, with the tests and snapshots that fall due.
 
         Raises:
             SolverError: loss or gradients are no longer finite numbers. No snapshot is made then;
-                the iteration is kept for a replay (`moka.solver.faults.replay`).
+                the iteration is kept for a replay (`moka.solver.faults.replay`). Or another
+                process of the team has ended.
         """
-        config = self.config
         end = self.iteration + iterations
-        self._lapse_start = time.perf_counter()
-        self._lapse_iteration = self.iteration
-        while self.iteration < end and not self.stop_requested:
-            with self.net.parameters_in_use():
-                self._clear_grads()
-            if self._tests_are_due():
-                self.test_all()
-                if self.stop_requested:
-                    return
-            self._iterate()
-            self.iteration += 1
-            if (config.snapshot and self._due(config.snapshot)) or self.snapshot_requested:
-                self.snapshot_requested = False
-                if self.is_root:
-                    self.snapshot()
+        self._lapse = Lapse(self.iteration)
+        with self.team.leaving_on_error():
+            while self.iteration < end and not self._must_stop():
+                with self.net.parameters_in_use():
+                    clear_grads(self._params)
+                if self._tests_are_due():
+                    self.test_all()
+                    continue
+                self._iterate()
+                self._progress.iteration += 1
+                if self._must_save() or self._is_due(self.config.snapshot):
+                    self._save_together(self._write_snapshot)
 
     def apply_update(self) -> None:
         """One update of the parameters from the gradients they have now; counts as an iteration.
@@ -247,134 +199,128 @@ class Solver:
         The gradients are not cleared first, so that they can be computed by hand before.
         """
         with self.net.parameters_in_use():
-            self._make_grads()
+            make_grads(self._params)
             self._update(self.rate)
-        self.iteration += 1
-
-    def _tests_are_due(self) -> bool:
-        config = self.config
-        wanted = self.iteration > 0 or config.test_initialization
-        return (
-            self.is_root
-            and wanted
-            and self._due(config.test_interval)
-            and self.iteration != self._progress.tested_at
-        )
-
-    def _update(self, lr: float) -> Clipped | None:
-        clipped = apply_update(self._rule, self.config, self.iteration, lr)
-        if self._progress.average:
-            self._progress.average.update()
-        if self.keep_blobs:
-            for p, update in zip(self._params, self._rule.updates(), strict=True):
-                p.grad.copy_(update)
-        return clipped
-
-    def _due(self, every: int) -> bool:
-        return every > 0 and self.iteration % every == 0
+        self._progress.iteration += 1
 
     def _iterate(self) -> None:
-        config = self.config
-        waited = self._waited_s()
-        displayed = self._due(config.display)
-        self.engine.layerwise.debug_info = displayed and config.debug_info
+        waited_s = self._waited_s()
+        displayed = self._is_due(self.config.display)
+        self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
             call()
-        losses: list[float] = []
-        for _ in range(config.iter_size):
-            with self.net.parameters_in_use():
-                losses.append(float(self.engine.forward_backward()))
-            if fact := broken(losses[-1], [p.grad for p in self._params]):
-                self.guard.refuse(fact, self.engine.start, self.iteration, self.rate)
-                return
-        self.guard.passed()
-        smoothed = self._progress.smoothed(sum(losses) / config.iter_size)
+        loss = self._run_passes()
+        if loss is None:
+            return
+        smoothed = self._progress.smoothed(loss)
         outputs = outputs_of(self.net) if displayed else ()
-        dropped = self._progress.plateau.see(smoothed, self.iteration)
+        rate_drops = self._progress.plateau.see(smoothed, self.iteration)
         for call in self.on_gradients_ready:
             call()
         lr = self.rate
         with self.net.parameters_in_use():
             clipped = self._update(lr)
-        self._announce_iteration(smoothed, lr, displayed, outputs, dropped, clipped, waited)
-
-    def _announce_iteration(
-        self,
-        loss: float,
-        lr: float,
-        displayed: bool,
-        outputs: tuple[Output, ...],
-        dropped: bool,
-        clipped: Clipped | None,
-        waited_before: float,
-    ) -> None:
-        if not self.listeners:
-            return
-        now = time.perf_counter()
-        here = stage(self.config, self.iteration)
-        before = stage(self.config, self.iteration - 1) if self.iteration else 0
-        multistep = self.config.lr_policy == "multistep" and here != before
-        self._announce(
-            IterationCompleted(
-                iteration=self.iteration,
-                loss=loss,
+        if self.listeners:
+            record = self._lapse.record(
+                self.config,
+                self.iteration,
+                loss=smoothed,
                 rate=lr,
-                displayed=displayed,
                 outputs=outputs,
-                lapse_s=now - self._lapse_start,
-                lapse_iterations=self.iteration - self._lapse_iteration,
-                display_every=self.config.display,
-                stage=here if multistep else None,
-                plateau=self._progress.plateau.drops if dropped else None,
+                plateau=self._progress.plateau.drops if rate_drops else None,
                 clipped=clipped,
-                waited_s=self._waited_s() - waited_before,
+                waited_s=self._waited_s() - waited_s,
             )
-        )
-        if displayed:
-            self._lapse_start, self._lapse_iteration = now, self.iteration
+            self._announce(record)
 
-    def _make_grads(self) -> None:
-        for p in self._params:
-            if p.parameter.grad is None:
-                p.parameter.grad = torch.zeros_like(p.parameter)
+    def _run_passes(self) -> float | None:
+        """The iter_size passes of an iteration; returns their mean loss, None if the step has to be
+        skipped."""
+        total = 0.0
+        for _ in range(self.config.iter_size):
+            with self.net.parameters_in_use():
+                loss = float(self.engine.forward_backward())
+            mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
+            if mean is None:
+                return None
+            total += mean
+        self.guard.passed()
+        return total / self.config.iter_size
 
-    def _clear_grads(self) -> None:
-        self._make_grads()
-        if self._params:  # PyTorch refuses an empty list
-            torch._foreach_zero_([p.grad for p in self._params])
+    def _agree_on_loss(self, loss: float, fact: str | None) -> float | None:
+        """The mean loss of all processes after a pass; None if one of them has a fault.
+
+        Args:
+            fact: what is not finite in this process, None if all is.
+        """
+        told = self.team.gather_numbers(loss, fact is not None)
+        if any(is_faulty for _, is_faulty in told.values()):
+            self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
+            return None
+        return sum(other for other, _ in told.values()) / len(told)
+
+    def _update(self, lr: float) -> Clipped | None:
+        clipped = apply_update(self._rule, self.config, self.iteration, lr)
+        if self._average:
+            self._average.update()
+        if self.keep_blobs:
+            for p, update in zip(self._params, self._rule.updates(), strict=True):
+                p.grad.copy_(update)
+        return clipped
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.iteration % every == 0
+
+    def _must_stop(self) -> bool:
+        """Whether any process has been asked to stop."""
+        (stop,) = self.team.any(self.stop_requested)
+        self.stop_requested |= stop
+        return stop
+
+    def _must_save(self) -> bool:
+        """Whether any process has been asked for a snapshot since the last call."""
+        asked, self.snapshot_requested = self.snapshot_requested, False
+        return self.team.any(asked)[0]
 
     def _waited_s(self) -> float:
         return sum(source.waited_s for _, source in self.net.sources)
 
     def _announce(self, record: Record) -> None:
-        if self.is_root:
+        if self.team.is_first:
             for listener in self.listeners:
                 listener(record)
 
+    def _announce_final_loss(self) -> None:
+        """Run one more pass, after the last update."""
+        loss = float(self.engine.forward())
+        mean = self._agree_on_loss(loss, nonfinite_fact(loss, ()))
+        if mean is not None:
+            self._announce(FinalLoss(self.iteration, self._progress.smoothed(mean)))
+
     # --- testing --------------------------------------------------------------------------
 
-    def test_all(self) -> None:
-        """Run every test net over its batches and announce the mean of each output."""
-        best = self._progress.best
-        found: tuple[Output, ...] = ()
-        for index in range(len(self.test_nets)):
-            outputs = self._test(index)
-            if self.stop_requested:
-                return
-            if best and index == best.net_index:
-                found = outputs
-        self._progress.tested_at = self.iteration
-        if best:
-            self._judge(best, found)
+    def _tests_are_due(self) -> bool:
+        return (
+            (self.iteration > 0 or self.config.test_initialization)
+            and self._is_due(self.config.test_interval)
+            and self.iteration != self._progress.tested_at
+        )
 
-    def _judge(self, best: Best, outputs: Sequence[Output]) -> None:
-        """Keep the net if it is the best so far; stop if that has been long ago."""
-        if best.see(outputs, self.iteration):
-            files = best_names(self.prefix, hdf5=self._hdf5)
-            write_best(self._content(), *files)
-            self.guard.last_snapshot = files[0]
-            self._announce(BestSnapshotWritten(self.iteration, best.output, best.value, files[0]))
-        self._stop_if_exhausted()
+    def test_all(self) -> None:
+        """Run every test net over its batches and announce the mean of each output.
+
+        The first process of a team tests, but all of them call this.
+        """
+        outputs: Sequence[Sequence[Output]] | None = ()
+        if self.team.is_first:
+            outputs = self._tests.run(self.iteration, self._announce, lambda: self.stop_requested)
+        if outputs is not None:
+            self._progress.tested_at = self.iteration
+        if best := self._progress.best:
+            has_improved = outputs and best.see(outputs[best.net_index], self.iteration)
+            if self.team.any(bool(has_improved))[0]:
+                self._save_together(self._write_best)
+            self._stop_if_exhausted()
 
     def _stop_if_exhausted(self) -> None:
         best = self._progress.best
@@ -384,60 +330,51 @@ class Solver:
                 EarlyStop(self.iteration, best.tests_since, best.output, best.value, best.iteration)
             )
 
-    def _test(self, index: int) -> tuple[Output, ...]:
-        net, batches = self.test_nets[index], self.config.test_iter[index]
-        self._announce(TestStarted(self.iteration, index))
-        share_weights(net, self.net)
-        averaged = self._progress.average if self.config.test_with_ema else None
-        with averaged.in_place() if averaged else nullcontext():
-            result = evaluate(self.test_engines[index], batches, lambda *_: self.stop_requested)
-        if result is None:
-            return ()
-        means, loss = result
-        said = loss if self.config.test_compute_loss else None
-        self._announce(TestCompleted(self.iteration, index, means, said))
-        return means
-
     # --- files ----------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[str, str]:
         """Write model and state; returns their names.
 
+        In a team, one process can do so by itself; the snapshots that `step` and `solve` write hold
+        the random numbers of all.
+
         Raises:
             SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
         """
-        files = file_names(self.prefix, self.iteration, hdf5=self._hdf5)
-        content = self._content()
-        write_snapshot(content, *files)
-        self.guard.last_snapshot = files[0]
-        if self.config.snapshot_keep:
-            remove_older(self.prefix, self.iteration, self.config.snapshot_keep)
-        averaged = averaged_name(files[0]) if content.has_average else None
-        self._announce(SnapshotWritten(self.iteration, *files, averaged))
-        return files
+        self._check_parameters(Alone())
+        return self._write_snapshot()
 
-    @property
-    def _hdf5(self) -> bool:
-        return self.config.snapshot_format == SolverParameter.HDF5
+    def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
+        """Have the first process write a snapshot from which all of them can go on."""
+        self._check_parameters(self.team)
+        others = self._position.of_others(self.team)
+        if self.team.is_first:
+            write(others)
 
-    def _content(self) -> Content:
-        for p in self._params:
-            if not p.parameter.isfinite().all():
-                raise self.guard.diverged(
-                    "a parameter is not a finite number", self.iteration, self.rate
-                )
-        progress = self._progress
-        state = SolverState(
-            iter=self.iteration,
-            current_step=progress.current_step(self.iteration),
-            history=(
-                blobproto.from_array(tensor.detach().cpu().numpy())
-                for tensor in self._rule.history()
-            ),
-            run_state=save_run_state([self.net, *self.test_nets], solver_type=self.config.type),
-        )
-        progress.save(state.run_state, self.iteration)
-        return Content(self.net, state, progress.average, self.config.snapshot_diff, self._hdf5)
+    def _check_parameters(self, team: Team) -> None:
+        weights = [p.parameter for p in self._params]
+        self.guard.check_parameters(weights, self.iteration, self.rate, team)
+
+    def _write_snapshot(self, others: Sequence[RankState] = ()) -> tuple[str, str]:
+        files = self._writer.write(others)
+        self.guard.last_snapshot = files.model
+        self._announce(SnapshotWritten(self.iteration, *files))
+        return files.model, files.state
+
+    def _write_best(self, others: Sequence[RankState]) -> None:
+        files = self._writer.write_best(others)
+        self.guard.last_snapshot = files.model
+        if best := self._progress.best:
+            name, value = best.output, best.value
+            self._announce(BestSnapshotWritten(self.iteration, name, value, files.model))
+
+    def newest_snapshot(self) -> str | None:
+        """The state of the newest snapshot of this net under the prefix, or None.
+
+        Raises:
+            SolverError: there are snapshots, but none that can be used.
+        """
+        return self._reader.newest(self.prefix)
 
     def restore(self, state_file: str) -> None:
         """Go on from a snapshot: BVLC Caffe's, or ours, which also knows where the data was.
@@ -445,43 +382,12 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        state = self._read(state_file)
-        model_file = model_of(state, state_file)
-        with _offering_the_one_before(state_file):
-            load_weights(self.net, [model_file])
-        log.info("SGDSolver: restoring history")
-        load_history(state, self._rule.history(), state_file)
-        self.iteration = state.iter
+        model_file = self._reader.restore(state_file)
         self.guard.resumed_from(model_file)
-        self._progress.load(state, state_file, self.net)
-        if state.HasField("run_state"):
-            load_run_state(state.run_state, [self.net, *self.test_nets])
         self._stop_if_exhausted()
 
-    def _read(self, state_file: str) -> SolverState:
-        with _offering_the_one_before(state_file):
-            state = read_state(state_file)
-        made_by = state.run_state.solver_type
-        if made_by and made_by != self.config.type:
-            raise SolverError(
-                f"this is the state of a solver of type {made_by}, not of {self.config.type}.",
-                file=state_file,
-                advice=f'Set type: "{made_by}", or start from the model alone (--weights).',
-            )
-        return state
-
     def close(self) -> None:
-        """Stop the threads of all data layers."""
+        """Stop the threads of all data layers, and leave the team."""
+        self.team.leave()
         for net in (self.net, *self.test_nets):
             net.close()
-
-
-@contextmanager
-def _offering_the_one_before(state_file: str) -> Iterator[None]:
-    """Whoever cannot resume from a snapshot is told which one to take instead."""
-    try:
-        yield
-    except MokaError as error:
-        if before := state_before(state_file):
-            error.advice = f"{error.advice or ''} The snapshot before it is {before}.".strip()
-        raise

@@ -14,11 +14,12 @@ import torch
 
 from moka.errors import SolverError
 from moka.schema.caffe_pb2 import SolverParameter
-from moka.solver.rules import Learnable, Rule
+from moka.solver.learnable import Learnable
+from moka.solver.rules import Rule
 
 
 class Clipped(NamedTuple):
-    """That the gradients were scaled down, and from which L2 norm."""
+    """The L2 norm of gradients that were scaled down to the limit."""
 
     norm: float
     limit: float

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from moka.command.run import run
 from moka.data.decode import Image, decode_image, resize
 from moka.data.images import read_file
 from moka.errors import DataError, NetError
@@ -18,7 +19,6 @@ from moka.predict.labels import Prediction, best_labels, read_labels
 from moka.predict.score import class_count
 from moka.schema import caffe_pb2
 from moka.tools import preprocessing
-from moka.tools.program import Program
 from moka.types import Array, Floats, PathLike, Shape
 from moka.weights import load_weights
 
@@ -88,16 +88,9 @@ def _input_shape(net: Net) -> Shape:
     return shape[1:]
 
 
-PROGRAM = Program(
-    "classification",
-    "What is on an image: the five best classes.",
-    "deploy.prototxt network.caffemodel mean.binaryproto labels.txt img.jpg",
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`classification DEPLOY WEIGHTS MEAN LABELS IMAGE`."""
-    return PROGRAM.run(_classification, argv)
+    return run("classification", _classification, argv)
 
 
 def _classification(words: list[str], flags: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.errors import DataError, UsageError
 from moka.files import check_writable, write_atomically
 from moka.net import Net
@@ -20,7 +20,6 @@ from moka.predict.labels import best_labels, read_labels, short_label
 from moka.predict.prepare import Preparation
 from moka.predict.score import class_count, input_shape, score
 from moka.tools import preprocessing
-from moka.tools.program import Program
 from moka.types import Array, Floats
 
 
@@ -92,39 +91,9 @@ def classify(
     return scores
 
 
-PROGRAM = Program(
-    "classify",
-    "classify.py is an out-of-the-box image classifer callable from the command line.\nBy default"
-    " it configures and runs the Caffe reference ImageNet model.",
-    "input_file output_file",
-    (
-        *preprocessing.FLAGS,
-        Flag(
-            "center_only",
-            False,
-            "Switch for prediction from center crop alone instead of averaging predictions across"
-            " crops (default).",
-        ),
-        Flag("images_dim", "256,256", "Canonical 'height,width' dimensions of input images."),
-        Flag(
-            "ext",
-            "jpg",
-            "Image file extension to take as input when a directory is given as the input file.",
-        ),
-        Flag("print_results", False, "Print the best five classes of each image."),
-        Flag(
-            "labels_file",
-            "data/ilsvrc12/synset_words.txt",
-            "Names of the classes for print_results, one a line.",
-        ),
-        Flag("force_grayscale", False, "Read images as gray, for a net of one channel."),
-    ),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`classify INPUT_FILE OUTPUT_FILE [FLAGS]`."""
-    return PROGRAM.run(_classify, argv)
+    return run("classify", _classify, argv)
 
 
 def _classify(words: list[str], flags: dict[str, Any]) -> None:

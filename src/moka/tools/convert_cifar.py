@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.command.run import run
 from moka.data.datum import encode
 from moka.data.store import check_backend, make_store
 from moka.data.writer import RecordWriter
 from moka.errors import DataError
 from moka.report.progress import progress
-from moka.tools.program import Program
 from moka.types import PathLike
 
 log = logging.getLogger("moka")
@@ -93,15 +93,6 @@ def _write(path: Path, writer: RecordWriter, count: int) -> int:
     return count + len(images)
 
 
-PROGRAM = Program(
-    "convert_cifar_data",
-    "This script converts the CIFAR dataset to the leveldb/lmdb format used by caffe to perform"
-    " classification.\nThe CIFAR dataset could be downloaded at\n"
-    "    http://www.cs.toronto.edu/~kriz/cifar.html\nTake its binary version.",
-    "input_folder output_folder db_type",
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`convert_cifar_data INPUT_FOLDER OUTPUT_FOLDER DB_TYPE`."""
-    return PROGRAM.run(lambda words, flags: convert_cifar(*words), argv)
+    return run("convert_cifar_data", lambda words, flags: convert_cifar(*words), argv)

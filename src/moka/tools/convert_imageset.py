@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.decode import Decode, Decoder, Image
@@ -29,7 +29,6 @@ from moka.errors import DataError, UsageError
 from moka.files import local_path
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
-from moka.tools.program import Program
 from moka.types import PathLike
 
 log = logging.getLogger("moka")
@@ -57,7 +56,7 @@ class Form:
     encode_type: str = ""
 
     def decoder(self) -> Decoder:
-        """Reads images in this form, but for their encoding."""
+        """A decoder that reads images in this form (color and size)."""
         is_resized = self.height > 0 and self.width > 0
         return Decoder(color=self.color, size=(self.height, self.width) if is_resized else None)
 
@@ -129,7 +128,7 @@ class Line(NamedTuple):
     labels: tuple[float, ...] = ()
 
 
-def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
+def read_labeled(source: PathLike, label_count: int = 0) -> list[Line]:
     """All lines of a list, also empty ones, since they count in the keys.
 
     A label that is no integer is what C's atoi makes of it, as ever; a warning says so.
@@ -144,7 +143,7 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     parsed = []
     for number, line in enumerate(lines, 1):
         try:
-            split = _several(line, label_count) if label_count else parse_line(line)
+            split = _split_labels(line, label_count) if label_count else parse_line(line)
             parsed.append(Line(number, *split))
             if parsed[-1].label not in INT32:
                 raise DataError(f"label {parsed[-1].label} does not fit 32 bits.")
@@ -156,7 +155,7 @@ def read_labelled(source: PathLike, label_count: int = 0) -> list[Line]:
     return parsed
 
 
-def _several(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
+def _split_labels(line: str, count: int) -> tuple[str, int, tuple[float, ...]]:
     """Split off the numbers at the end of a line. An empty one names no image."""
     if not line.strip():
         return "", 0, ()
@@ -213,7 +212,7 @@ def convert_imageset(
             read (in strict mode: one that cannot), sizes that differ, an existing database or one
             that cannot be written. No database is left then.
     """
-    lines = read_labelled(list_file, label_count)
+    lines = read_labeled(list_file, label_count)
     folder = os.path.dirname(root_folder)
     if folder and not os.path.isdir(local_path(folder)):
         raise DataError(f"there is no folder {folder} with the images of the list.", file=list_file)
@@ -289,41 +288,9 @@ def _shape(record: caffe_pb2.Datum) -> tuple[int, int, int]:
     return record.channels, record.height, record.width
 
 
-PROGRAM = Program(
-    "convert_imageset",
-    "Convert a set of images to the leveldb/lmdb\nformat used as input for Caffe.",
-    "ROOTFOLDER/ LISTFILE DB_NAME",
-    (
-        Flag("backend", "lmdb", "The backend {lmdb, leveldb} for storing the result"),
-        Flag(
-            "check_size",
-            False,
-            "When this option is on, check that all the datum have the same size",
-        ),
-        Flag(
-            "encode_type",
-            "",
-            "Optional: What type should we encode the image as ('png','jpg',...).",
-        ),
-        Flag("encoded", False, "When this option is on, the encoded image will be save in datum"),
-        Flag("gray", False, "When this option is on, treat images as grayscale ones"),
-        Flag(
-            "label_count",
-            0,
-            "Labels on each line of the list, which may be fractions; 0: one integer, as in Caffe",
-        ),
-        Flag("resize_height", 0, "Height images are resized to"),
-        Flag("resize_width", 0, "Width images are resized to"),
-        Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
-        Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
-        Flag("strict", False, "Stop at the first image that cannot be read"),
-    ),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`caffe convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME`."""
-    return PROGRAM.run(_convert, argv)
+    return run("convert_imageset", _convert, argv)
 
 
 def classic(argv: Sequence[str] | None = None) -> int:
@@ -336,7 +303,7 @@ def classic(argv: Sequence[str] | None = None) -> int:
         except ImagesLeftOutError as error:
             log.warning("%s", error)
 
-    return PROGRAM.run(convert, argv)
+    return run("convert_imageset", convert, argv)
 
 
 def _convert(words: list[str], flags: dict[str, Any]) -> None:

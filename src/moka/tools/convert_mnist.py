@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.data.datum import encode
 from moka.data.store import make_store
 from moka.errors import DataError
-from moka.tools.program import Program
 from moka.types import PathLike
 
 log = logging.getLogger("moka")
@@ -128,30 +127,13 @@ def _write(database: PathLike, backend: str, images: Iterable[Bytes], labels: It
     return count
 
 
-_ARGUMENTS = "input_image_file input_label_file output_db_file"
-_WHERE = "\nThe MNIST dataset could be downloaded at\n    http://yann.lecun.com/exdb/mnist/"
-_BACKEND = "The backend for storing the result: lmdb or leveldb"
-MNIST = Program(
-    "convert_mnist_data",
-    f"This script converts the MNIST dataset to a database for Caffe.{_WHERE}",
-    _ARGUMENTS,
-    (Flag("backend", "lmdb", _BACKEND),),
-)
-SIAMESE = Program(
-    "convert_mnist_siamese_data",
-    "This script converts the MNIST dataset to a database of random pairs, to train a siamese"
-    f" network.{_WHERE}",
-    _ARGUMENTS,
-    (
-        Flag("backend", "leveldb", _BACKEND),
-        Flag("seed", -1, "Of the pairs; negative: others each time"),
-    ),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`convert_mnist_data [-backend lmdb|leveldb] IMAGES LABELS DATABASE`."""
-    return MNIST.run(lambda words, flags: convert_mnist(*words, backend=flags["backend"]), argv)
+    return run(
+        "convert_mnist_data",
+        lambda words, flags: convert_mnist(*words, backend=flags["backend"]),
+        argv,
+    )
 
 
 def siamese(argv: Sequence[str] | None = None) -> int:
@@ -161,4 +143,4 @@ def siamese(argv: Sequence[str] | None = None) -> int:
         seed = flags["seed"] if flags["seed"] >= 0 else None
         convert_mnist_siamese(*words, backend=flags["backend"], seed=seed)
 
-    return SIAMESE.run(convert, argv)
+    return run("convert_mnist_siamese_data", convert, argv)

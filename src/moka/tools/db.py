@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.decode import Decode, Decoder, Image
@@ -22,7 +22,6 @@ from moka.errors import DataError, MokaError, UsageError, did_you_mean
 from moka.files import write_atomically
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
-from moka.tools.program import Program
 from moka.types import PathLike, Shape
 
 SAMPLE = 1000  # encoded records that are decoded to learn their size
@@ -133,8 +132,8 @@ def info(database: str, flags: dict[str, Any]) -> None:
         print(f"{count:>10}  {' x '.join(map(str, shape))}")
     _more(len(found.shapes))
     broken = found.kinds["broken"]
-    unlabelled = found.entries - broken - found.labels.total()
-    without = f", {unlabelled} without" * bool(unlabelled)
+    unlabeled = found.entries - broken - found.labels.total()
+    without = f", {unlabeled} without" * bool(unlabeled)
     several = f"; of {found.several} a record the first is counted" * bool(found.several)
     print(f"labels   {len(found.labels)} different{without}{several}")
     most = max(found.labels.values(), default=0)
@@ -219,21 +218,11 @@ def verify(database: str, flags: dict[str, Any]) -> None:
 
 
 ACTIONS = {"info": info, "head": head, "verify": verify}
-PROGRAM = Program(
-    "caffe db",
-    "Look into a database, LMDB or LevelDB: what is in it (info), its first records (head),\n"
-    "and whether all of them can be read (verify).",
-    "info|head|verify DB",
-    (
-        Flag("n", 16, "head: How many records"),
-        Flag("o", "", "head: An image file to draw the records on, such as sheet.png"),
-    ),
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`caffe db info|head|verify DB [-n N] [-o FILE]`."""
-    return PROGRAM.run(_act, argv)
+    return run("db", _act, argv)
 
 
 def _act(words: list[str], flags: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.data.lists import read_names
 from moka.errors import DataError, UsageError
 from moka.files import check_writable
@@ -18,7 +18,6 @@ from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_se
 from moka.predict.prepare import Preparation
 from moka.predict.score import score
 from moka.tools import preprocessing
-from moka.tools.program import Program
 from moka.tools.window_table import WindowTable, read_table, write_table
 from moka.types import PathLike
 
@@ -98,31 +97,9 @@ def window_crop(preparation: Preparation, context_pad: int) -> Crop:
     )
 
 
-PROGRAM = Program(
-    "detect",
-    "detector.py is an out-of-the-box windowed detector callable from the command line.\nBy default"
-    " it configures and runs the Caffe reference ImageNet model. Note that this model was trained"
-    " for image classification and not detection, and finetuning for detection can be expected to"
-    " improve results.\nThe selective_search_ijcv_with_python code required for the selective"
-    " search proposal mode is not part of Caffe.",
-    "input_file output_file",
-    (
-        *preprocessing.FLAGS,
-        Flag(
-            "crop_mode",
-            "",
-            "How to generate windows for detection: list, those in the input file, or"
-            " selective_search. By default what the file allows: .txt, a list of images, needs"
-            " selective_search.",
-        ),
-        Flag("context_pad", 16, "Amount of surrounding context to collect in input window."),
-    ),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`detect INPUT_FILE OUTPUT_FILE [FLAGS]`."""
-    return PROGRAM.run(_detect, argv)
+    return run("detect", _detect, argv)
 
 
 def _detect(words: list[str], flags: dict[str, Any]) -> None:

@@ -32,14 +32,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from moka.command.run import run
 from moka.errors import DataError, UsageError, did_you_mean
 from moka.files import write_atomically
+from moka.models import zoo_folder
 from moka.report.progress import progress
-from moka.tools.program import Program
 
 log = logging.getLogger("moka")
 
-ZOO = Path(__file__).parents[1] / "models"  # as it is installed: descriptions without weights
 TIMEOUT = 60  # seconds without an answer
 CHUNK = 1 << 20  # bytes
 
@@ -105,7 +105,7 @@ def description(model: str) -> Path:
 
 def zoo() -> dict[str, Path]:
     """The folders of all models of the zoo, by name."""
-    return {path.parent.name: path.parent for path in sorted(ZOO.glob("*/readme.md"))}
+    return {path.parent.name: path.parent for path in sorted(zoo_folder().glob("*/readme.md"))}
 
 
 def remotes(readme: Path) -> list[Remote]:
@@ -286,11 +286,9 @@ def download_ilsvrc12(folder: Path, remote: Remote) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`caffe download MODEL`, and `download_model_binary FOLDER`."""
-    purpose = (
-        "fetch the weights of a model: of a folder with a readme.md,\n"
-        "or by name into models/<name>:\n"
-        f"{textwrap.fill(', '.join(zoo()))};\n"
-        "or what goes with ImageNet: ilsvrc12."
-    )
-    program = Program("caffe download", purpose, "MODEL")
-    return program.run(lambda words, _: download(words[0]), argv)
+    return run("download", lambda words, _: download(words[0]), argv)
+
+
+def known_models() -> str:
+    """The models of the zoo, for the help."""
+    return f"  Models:\n{textwrap.indent(textwrap.fill(', '.join(zoo()), 76), '    ')}"

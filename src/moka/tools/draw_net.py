@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.draw import net_picture
 from moka.errors import NetError, UsageError
 from moka.files import write_atomically
 from moka.schema import caffe_pb2, read_text
-from moka.tools.program import Program
 from moka.types import PathLike
 
 PHASES = {"ALL": None, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
@@ -44,32 +43,9 @@ def draw_net(
     write_atomically(picture, lambda file: file.write(content))
 
 
-PROGRAM = Program(
-    "draw_net",
-    "Draw a network to an image file.",
-    "input_net_proto_file output_image_file",
-    (
-        Flag(
-            "rankdir",
-            "",
-            "One of TB (top-bottom, i.e., vertical), RL (right-left, i.e., horizontal), or another"
-            " valid dot option; see http://www.graphviz.org/doc/info/attrs.html#k:rankdir. By"
-            " default LR, and TB for a net of many layers.",
-        ),
-        Flag(
-            "phase",
-            "ALL",
-            "Which network phase to draw: can be TRAIN, TEST, or ALL. If ALL, then all layers are"
-            " drawn regardless of phase.",
-        ),
-        Flag("display_lrm", False, "Use this flag to visualize the learning rate multiplier."),
-    ),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`draw_net NET PICTURE [FLAGS]`."""
-    return PROGRAM.run(_draw_net, argv)
+    return run("draw_net", _draw_net, argv)
 
 
 def _draw_net(words: list[str], flags: dict[str, Any]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from moka.cli import device
+from moka.command import device
+from moka.command.run import run
 from moka.data import datum
 from moka.data.store import check_backend, make_store
 from moka.errors import NetError, UsageError, did_you_mean
 from moka.net import Net, build_net
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
-from moka.tools.program import Program
 from moka.types import Floats, PathLike
 from moka.weights import load_weights
 
@@ -121,21 +121,9 @@ def _say(where: logging.Logger, count: int, name: str) -> None:
     where.info("Extracted features of %d query images for feature blob %s", count, name)
 
 
-PROGRAM = Program(
-    "extract_features",
-    "This program takes in a trained network and an input data layer, and then extract features"
-    " of the input data produced by the net.\nNote: you can extract multiple features in one pass"
-    " by specifying multiple feature blob names and dataset names separated by ','. The names"
-    " cannot contain white space characters and the number of blobs and datasets must be equal.",
-    "pretrained_net_param feature_extraction_proto_file"
-    " extract_feature_blob_name1[,name2,...] save_feature_dataset_name1[,name2,...]"
-    " num_mini_batches db_type [CPU/GPU] [DEVICE_ID=0]",
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`extract_features WEIGHTS NET BLOB[,BLOB...] DB[,DB...] BATCHES DB_TYPE [CPU|GPU] [...]`."""
-    return PROGRAM.run(_extract, argv)
+    return run("extract_features", _extract, argv)
 
 
 def _extract(words: list[str], flags: dict[str, Any]) -> None:

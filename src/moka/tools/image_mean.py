@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.cli.flags import Flag
+from moka.command.run import run
 from moka.data.ahead import map_ahead
 from moka.data.datum import parse
 from moka.data.records import DatumRecords, Record
@@ -20,7 +20,6 @@ from moka.errors import DataError
 from moka.files import check_writable
 from moka.report.progress import progress
 from moka.schema import caffe_pb2, write_binary
-from moka.tools.program import Program
 from moka.types import PathLike
 
 log = logging.getLogger("moka")
@@ -113,17 +112,9 @@ def compute_image_mean(database: PathLike, output: PathLike | None = None) -> Me
     return mean
 
 
-PROGRAM = Program(
-    "compute_image_mean",
-    "Compute the mean_image of a set of images given by a leveldb/lmdb",
-    "INPUT_DB [OUTPUT_FILE]",
-    (Flag("backend", "lmdb", "The backend {leveldb, lmdb} containing the images"),),
-)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`compute_image_mean [FLAGS] INPUT_DB [OUTPUT_FILE]`."""
-    return PROGRAM.run(_compute, argv)
+    return run("compute_image_mean", _compute, argv)
 
 
 def _compute(words: list[str], flags: dict[str, Any]) -> None:

@@ -1,17 +1,18 @@
-"""A training log as tables: `parse_log LOGFILE OUTDIR` writes `<log>.train` and `<log>.test`."""
+"""Tables of a training log: `parse_log LOGFILE OUTDIR` writes `<log>.train` and `<log>.test`."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from math import nan
 from pathlib import Path
+from typing import Any
 
-from moka.errors import MokaError, UsageError
-from moka.report.log_file import Log, Reading, read_log
+from moka.command.run import run
+from moka.errors import UsageError
+from moka.report.log_file import read_log
+from moka.report.readings import Log, Reading
 from moka.types import PathLike
 
 Row = dict[str, float]
@@ -148,27 +149,15 @@ def _target(logfile: PathLike, folder: PathLike, kind: str) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`parse_log LOGFILE OUTDIR [--verbose] [--delimiter ,] [--tables]`."""
-    parser = argparse.ArgumentParser(
-        prog="parse_log", description="Make tables of a training log: <log>.train and <log>.test."
-    )
-    parser.add_argument("logfile", help="what `caffe train` wrote to standard error")
-    parser.add_argument("output_dir", help="the folder for the tables")
-    parser.add_argument("--verbose", action="store_true", help="say what is written")
-    parser.add_argument("--delimiter", default=",", help="between columns (default: '%(default)s')")
-    parser.add_argument(
-        "--tables",
-        action="store_true",
-        help="write the tables of parse_log.sh instead, with blanks between columns",
-    )
-    flags = parser.parse_args(argv)
-    try:
-        if flags.tables:
-            save_tables(flags.logfile, flags.output_dir, read_log(flags.logfile), flags.verbose)
-        else:
-            tables = parse_log(flags.logfile)
-            save_csv_files(flags.logfile, flags.output_dir, *tables, flags.delimiter, flags.verbose)
-    except MokaError as error:
-        print(f"parse_log: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """`parse_log LOGFILE [OUTDIR] [--verbose] [--delimiter ,] [--tables]`."""
+    return run("parse_log", _parse_log, argv)
+
+
+def _parse_log(words: list[str], flags: dict[str, Any]) -> None:
+    logfile, *given = words
+    folder = given[0] if given else Path(logfile).parent
+    if flags["tables"] or not given:
+        save_tables(logfile, folder, read_log(logfile), flags["verbose"])
+    else:
+        tables = parse_log(logfile)
+        save_csv_files(logfile, folder, *tables, flags["delimiter"], flags["verbose"])

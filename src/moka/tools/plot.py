@@ -3,14 +3,13 @@ that it always had."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from moka.command.run import run
 from moka.draw import charts
 from moka.draw.figures import save
-from moka.errors import MokaError
 from moka.report.log_file import read_log
 from moka.types import PathLike
 
@@ -38,49 +37,29 @@ def _names(logs: Sequence[PathLike]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`caffe plot LOG [LOG ...] [-o PICTURE] [--type TYPE]`."""
-    parser = argparse.ArgumentParser(
-        prog="caffe plot",
-        description="Draw training logs: loss, accuracy and learning rate, or one classic chart.",
-        epilog=_types(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("log", nargs="+", help="what `caffe train` wrote to standard error")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="PICTURE",
-        help="the file, .png, .svg or .pdf (default: the first log's name with .png)",
-    )
-    parser.add_argument("--type", help="a classic chart, by number or title")
-    flags = parser.parse_args(argv)
-    picture = flags.output or f"{flags.log[0].removesuffix('.log')}.png"
-    return _run("caffe plot", flags.log, picture, flags.type)
+    return run("plot", _plot, argv)
+
+
+def _plot(logs: list[str], flags: dict[str, Any]) -> None:
+    picture = flags["output"] or f"{logs[0].removesuffix('.log')}.png"
+    _draw(logs, picture, charts.chart_type(flags["type"]) if flags["type"] else None)
 
 
 def classic(argv: Sequence[str] | None = None) -> int:
     """`plot_training_log TYPE PICTURE LOG [LOG ...]`."""
-    parser = argparse.ArgumentParser(
-        prog="plot_training_log",
-        description="Draw a chart of training logs.",
-        epilog=_types(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("type", help="of the chart, 0 to 7")
-    parser.add_argument("picture", help="the file, .png, .svg or .pdf")
-    parser.add_argument("log", nargs="+", help="what `caffe train` wrote to standard error")
-    flags = parser.parse_args(argv)
-    return _run("plot_training_log", flags.log, flags.picture, flags.type)
+    return run("plot_training_log", _classic, argv)
 
 
-def _run(program: str, logs: Sequence[str], picture: str, kind: str | None) -> int:
-    try:
-        plot(logs, picture, None if kind is None else charts.chart_type(kind))
-    except MokaError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
+def _classic(words: list[str], flags: dict[str, Any]) -> None:
+    kind, picture, *logs = words
+    _draw(logs, picture, charts.chart_type(kind))
+
+
+def _draw(logs: Sequence[str], picture: str, kind: int | None) -> None:
+    plot(logs, picture, kind)
     print(f"Wrote {picture}")
-    return 0
 
 
-def _types() -> str:
-    return "types:\n" + "\n".join(f"  {i}  {title}" for i, title in enumerate(charts.TITLES))
+def chart_types() -> str:
+    """The classic charts, for the help."""
+    return "  Types:\n" + "\n".join(f"  {i}  {title}" for i, title in enumerate(charts.TITLES))

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from moka.cli import device
-from moka.cli.flags import Flag
+from moka.command import device
+from moka.command.tools import ILSVRC12_MEAN
 from moka.errors import DataError, UsageError
 from moka.net import Net, build_net
 from moka.predict.prepare import Preparation, image_preparation
@@ -19,34 +19,11 @@ from moka.schema.blobproto import to_array
 from moka.types import Array, PathLike
 from moka.weights import load_weights
 
-MODEL = "models/bvlc_reference_caffenet"
-MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the package's modules
 FETCHED_MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"  # the same, by `caffe download ilsvrc12`
-FLAGS = (
-    Flag("model_def", f"{MODEL}/deploy.prototxt", "Model definition file."),
-    Flag(
-        "pretrained_model",
-        f"{MODEL}/bvlc_reference_caffenet.caffemodel",
-        "Trained model weights file.",
-    ),
-    Flag("gpu", False, "Switch for gpu computation."),
-    Flag(
-        "mean_file",
-        MEAN,
-        "Mean image, .npy or .binaryproto, or a value for each channel in a .npy; '' for none.",
-    ),
-    Flag("input_scale", 1.0, "Multiply input features by this scale to finish preprocessing."),
-    Flag("raw_scale", 255.0, "Multiply raw input by this scale before preprocessing."),
-    Flag(
-        "channel_swap",
-        "2,1,0",
-        "Order to permute input channels. The default converts RGB -> BGR; '' for none.",
-    ),
-)
 
 
 def open_net(flags: dict[str, Any]) -> tuple[Net, Preparation]:
-    """The net that the values of `FLAGS` name, and how images are prepared for it; says where the
+    """The net that the flags name, and how images are prepared for it; says where the
     net runs.
 
     Raises:
@@ -83,7 +60,7 @@ def read_mean(file: PathLike) -> Array:
         DataError: the file is missing, or holds something else.
         SchemaError: the BlobProto cannot be read.
     """
-    path = _mean_of_imagenet() if str(file) == MEAN else Path(file)
+    path = _mean_of_imagenet() if str(file) == ILSVRC12_MEAN else Path(file)
     if path.suffix == ".npy":
         return read_array(path)
     mean = to_array(read_binary(path, caffe_pb2.BlobProto))
@@ -97,7 +74,7 @@ def read_mean(file: PathLike) -> Array:
 
 def _mean_of_imagenet() -> Path:
     """The file of ImageNet's mean image. Raises DataError if it is not there."""
-    beside = Path(str(importlib.resources.files("caffe"))).parent / MEAN
+    beside = Path(str(importlib.resources.files("caffe"))).parent / ILSVRC12_MEAN
     for path in (beside, Path(FETCHED_MEAN)):
         if path.exists():
             return path

@@ -7,15 +7,14 @@ and `upgrade_solver_proto_text IN OUT`.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
 
+from moka.command.run import run
 from moka.errors import SchemaError
-from moka.report.glog import log_to_stderr
 from moka.schema import caffe_pb2, read_binary, read_text, write_binary, write_text
 from moka.schema.upgrade import (
     net_needs_upgrade,
@@ -90,43 +89,32 @@ def upgrade_file(kind: Kind, source: PathLike, target: PathLike) -> bool:
     return complete
 
 
-def run(program: str, kind: Kind, files: str, argv: Sequence[str] | None) -> int:
-    """One of the programs; returns its exit code: 0, 1 (something was dropped, wrong arguments, the
-    target cannot be written) or 2 (the source cannot be read).
+def _program(name: str, kind: Kind, argv: Sequence[str] | None) -> int:
+    """Run one of the programs; returns its exit code: 0, 1 (something was left out, wrong
+    arguments, the target cannot be written) or 2 (the source cannot be read)."""
 
-    Args:
-        program, files: its name and its arguments, for the usage.
-        argv: None takes the command line's.
-    """
-    argv = sys.argv[1:] if argv is None else argv
-    with log_to_stderr(plain=sys.stderr.isatty()):
-        if len(argv) != 2:
-            log.error("Usage: %s %s", program, files)
-            return 1
+    def upgrade(words: list[str], flags: dict[str, Any]) -> None:
         try:
-            return 0 if upgrade_file(kind, *argv) else 1
+            complete = upgrade_file(kind, *words)
         except SchemaError as error:
-            log.critical("%s", error)
-            return 2
-        except OSError as error:
-            log.critical("%s cannot be written: %s.", argv[1], error.strerror)
-            return 1
+            error.exit_code = 2
+            raise
+        if not complete:
+            raise SystemExit(1)
 
-
-_NET_FILES = "v0_net_proto_file_in net_proto_file_out"
-_SOLVER_FILES = "old_solver_proto_file_in solver_proto_file_out"
+    return run(name, upgrade, argv)
 
 
 def net_text(argv: Sequence[str] | None = None) -> int:
     """`upgrade_net_proto_text IN OUT`."""
-    return run("upgrade_net_proto_text", NET_TEXT, _NET_FILES, argv)
+    return _program("upgrade_net_proto_text", NET_TEXT, argv)
 
 
 def net_binary(argv: Sequence[str] | None = None) -> int:
     """`upgrade_net_proto_binary IN OUT`."""
-    return run("upgrade_net_proto_binary", NET_BINARY, _NET_FILES, argv)
+    return _program("upgrade_net_proto_binary", NET_BINARY, argv)
 
 
 def solver_text(argv: Sequence[str] | None = None) -> int:
     """`upgrade_solver_proto_text IN OUT`."""
-    return run("upgrade_solver_proto_text", SOLVER_TEXT, _SOLVER_FILES, argv)
+    return _program("upgrade_solver_proto_text", SOLVER_TEXT, argv)

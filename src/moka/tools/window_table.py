@@ -75,7 +75,7 @@ def read_table(file: PathLike) -> WindowTable:
             raise DataError("the table has a row without its four corners.")
     except OSError as error:
         raise DataError(f"{error.strerror or error}.", file=file) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, csv.Error) as error:  # of h5py, csv
         raise DataError(f"the table cannot be read: {error}.", file=file) from None
     except DataError as error:
         raise error.at(file=file) from None

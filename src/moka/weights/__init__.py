@@ -6,12 +6,13 @@ and its HDF5 form (`hdf5.py`). A file is recognized by what it begins with, not 
 
 from moka.weights.binary import read_model, save_weights, to_message
 from moka.weights.hdf5 import save_hdf5
-from moka.weights.load import copy_weights, load_weights
+from moka.weights.load import copy_weights, load_weights, mismatch
 from moka.weights.sharing import share_weights
 
 __all__ = [
     "copy_weights",
     "load_weights",
+    "mismatch",
     "read_model",
     "save_hdf5",
     "save_weights",

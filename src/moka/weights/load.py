@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from moka.blob import Blob
+from moka.errors import WeightsError
 from moka.hdf5 import is_hdf5
 from moka.net import Net
 from moka.schema import caffe_pb2
@@ -117,12 +118,37 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def mismatch(net: Net, file: PathLike) -> str | None:
+    """Why a model is not one of this net, as a sentence; None if it has all parameters of the net.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    stored, may_miss = _stored_layers(net, file)
+    names = {layer.name for layer in stored}
+    for blob in net.learnable:
+        owner = net.graph.nodes[blob.owner[0]].name
+        if owner not in names:
+            return f"{os.fspath(file)} has no layer {owner}."
+    try:
+        _plan(net, stored, file, may_miss)
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
 def _plan_of_file(net: Net, file: PathLike) -> list[Copy]:
+    stored, may_miss = _stored_layers(net, file)
+    return _plan(net, stored, file, may_miss)
+
+
+def _stored_layers(net: Net, file: PathLike) -> tuple[list[StoredLayer], set[tuple[int, int]]]:
+    """A file's layers, and the parameters of the net that it need not have, as `_plan` takes them:
+    the HDF5 form holds a shared parameter once."""
     if is_hdf5(file):
         sharers = {user for blob in net.learnable for user in blob.users[1:]}
-        return _plan(net, hdf5.stored_layers(file, _names(net)), file, may_miss=sharers)
-    model = binary.read_model(file)
-    return _plan(net, binary.stored_layers(model, _names(net), file), file)
+        return hdf5.stored_layers(file, _names(net)), sharers
+    return binary.stored_layers(binary.read_model(file), _names(net), file), set()
 
 
 def _names(net: Net) -> set[str]:

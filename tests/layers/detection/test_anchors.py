@@ -61,7 +61,7 @@ def slow_proposals(
         if choice.clip_before:
             box = np.clip(box, 0, np.array([width, height, width, height]) - 1)
         if (box[2:] - box[:2] + 1 >= choice.min_size * scale).all():
-            found.append((scores[k, i, j], box))
+            found.append((float(scores[k, i, j]), box))
     found.sort(key=lambda pair: -pair[0])
     kept: list[tuple[float, Array]] = []
     for score, box in found[: choice.before]:

@@ -17,7 +17,7 @@ from moka.data import datum
 from moka.data.lmdb import LmdbWriter
 from moka.errors import SolverError
 from moka.report.records import FinalLoss, IterationCompleted, Record
-from moka.solver.faults.divergence import all_finite, broken
+from moka.solver.faults.divergence import all_finite, nonfinite_fact
 from moka.solver.rules import RULES
 from moka.solver.solver import Solver
 
@@ -64,10 +64,10 @@ def state(solver: Solver) -> list[torch.Tensor]:
     return [t.clone() for t in (*parameters, *solver.rule.history())]
 
 
-def test_broken() -> None:
-    assert broken(1.5, [torch.ones(3)]) is None
-    assert broken(float("inf"), []) == "the loss is inf"
-    assert broken(1.5, [torch.ones(3), torch.tensor([torch.nan])]) == (
+def test_what_is_not_finite() -> None:
+    assert nonfinite_fact(1.5, [torch.ones(3)]) is None
+    assert nonfinite_fact(float("inf"), []) == "the loss is inf"
+    assert nonfinite_fact(1.5, [torch.ones(3), torch.tensor([torch.nan])]) == (
         "the loss is 1.5, but gradients are not finite"
     )
 

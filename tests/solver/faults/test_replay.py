@@ -10,13 +10,13 @@ import pytest
 import torch
 from tests.training_runs import NETS
 
-from moka.engine.trace import ArraySummary, trace
 from moka.errors import SolverError
 from moka.net import read_net
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.config import NetToBuild, train_net
 from moka.solver.faults.divergence import batch_names
 from moka.solver.faults.replay import load_replay, read_replay, replay_name, write_replay
+from moka.solver.faults.trace import ArraySummary, trace
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_the_iteration_is_the_same_without_its_data(
     assert [k.what for k in again] == [k.what for k in arrays]
     for mine, theirs in zip(again, arrays, strict=True):
         assert mine.mean_abs == pytest.approx(theirs.mean_abs, rel=1e-5), mine.place  # float32
-    records = replay.under("records")
+    records = replay.of_kind("records")
     if net == "random":
         assert records["0/data"].tolist() == ["02", "03", "04", "05"]  # the fourth batch of ten
     elif net == "hdf5":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moka.errors import DataError, NetError
+from moka.errors import NetError
 from moka.layers.detection.boxes import decode, encode
 from moka.layers.detection.detect import split_priors
 from moka.layers.detection.match import IGNORED, NOTHING, match_boxes, outside
@@ -81,10 +81,11 @@ class MultiBoxLoss(NormalizedLoss):
     Top: a scalar. Messages: multibox_loss_param, loss_param: the divisor is by normalization
     VALID (default) the number of matches, FULL N P, BATCH_SIZE N, NONE 1. use_difficult_gt false
     leaves out difficult boxes; ignore_difficult_gt (NVCaffe) makes prior boxes matched with one
-    count neither way. map_object_to_agnostic gives all labels the one after the background.
+    count neither way. map_object_to_agnostic gives all labels the one after the background. A
+    true box without area matches nothing.
 
-    Errors: counts that do not fit; mining without share_location; a label that is no class; a true
-    box without area. Liu et al., 2016 (SSD).
+    Errors: counts that do not fit; mining without share_location; a label that is no class.
+    Liu et al., 2016 (SSD).
     """
 
     loc_loss_type: str = option()
@@ -283,8 +284,6 @@ class MultiBoxLoss(NormalizedLoss):
         rows = example.matched
         priors, variances = example.priors[rows], self.variances[rows]
         boxes = example.truth.boxes[example.match[rows]]
-        if not (boxes[:, 2:] > boxes[:, :2]).all():
-            raise DataError("a true box has no width or height: check x1 < x2 and y1 < y2.")
         scale = None if self.scale is None else variances
         wanted = encode(boxes, priors, scale, self.code_type)
         mine = offsets[example.image, rows, example.place]

@@ -1,15 +1,16 @@
-"""The file of an iteration that broke: `<prefix>_iter_N.replay`, all that running it again needs.
+"""The file of an iteration that diverged: `<prefix>_iter_N.replay`, with all that running it again
+needs.
 
 It is a NumPy archive (`numpy.load` opens it) without pickled objects:
 
     iteration, rate          numbers
     batch/<blob>             tops of the layers without bottoms
-    records/<key>            what the records of a batch are called, where that is known
+    records/<key>            names of the batch's records, where they are known
     param/<key>/<k>          parameters, each with its owner
     state/<key>/<k>          what layers hand from pass to pass
     random/<name>            random generators
 
-A key is `<position>/<layer name>`, for names of layers may repeat.
+A key is `<position>/<layer name>`, since names of layers may repeat.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Replay:
     rate: float
     arrays: Mapping[str, Array]
 
-    def under(self, kind: str) -> dict[str, Array]:
-        """The arrays of one kind by the rest of their names."""
+    def of_kind(self, kind: str) -> dict[str, Array]:
+        """The arrays under `kind/`, by the rest of their names."""
         return {
             name.removeprefix(f"{kind}/"): array
             for name, array in self.arrays.items()
@@ -57,7 +58,7 @@ class Replay:
 
 
 def replay_name(prefix: str, iteration: int) -> str:
-    """Where a run with this snapshot prefix keeps the iteration."""
+    """The file in which a run with this snapshot prefix keeps an iteration."""
     return f"{prefix}_iter_{iteration}.replay"
 
 
@@ -70,10 +71,10 @@ def write_replay(
     rate: float,
     records: Mapping[int, list[str]],
 ) -> None:
-    """Write what a pass began with; the net stands there.
+    """Write what a pass began with. The net must stand at the start of that pass.
 
     Args:
-        records: by layer, what the records of its batch are called.
+        records: names of each layer's records in this batch, by the layer's index.
 
     Raises:
         OSError: the file cannot be written.
@@ -93,7 +94,7 @@ def write_replay(
 
 
 def read_replay(file: PathLike) -> Replay:
-    """Read such a file.
+    """Read the file of an iteration.
 
     Raises:
         SolverError: missing, damaged, or something else.
@@ -114,13 +115,15 @@ def read_replay(file: PathLike) -> Replay:
 
 
 def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tuple[Net, PassStart]:
-    """The net as it stood before the iteration, without its data, and what the pass begins with.
+    """The net as it stood before the iteration, and what the pass begins with.
+
+    The net does not read its data: Input layers hold the recorded batch.
 
     Raises:
         SolverError: the iteration is of another net.
     """
-    batch = replay.under("batch")
-    stored = replay.under("param")
+    batch = replay.of_kind("batch")
+    stored = replay.of_kind("param")
     graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
     net = Net(graph, device, given_shapes=_shapes_of_data(graph, batch, stored))
     tops = {t for node in net.graph.nodes if not node.bottoms for t in node.tops}
@@ -136,13 +139,13 @@ def load_replay(wanted: NetToBuild, replay: Replay, device: torch.device) -> tup
         )
     for name, parameter in parameters.items():
         parameter.data.copy_(torch.from_numpy(stored[name]))
-    states = Replay(0, 0, replay.under("state"))
+    states = Replay(0, 0, replay.of_kind("state"))
     for i, layer in enumerate(net.layers):
-        if found := states.under(_key(net.graph, i)):
+        if found := states.of_kind(_key(net.graph, i)):
             tensors = [torch.from_numpy(found[str(k)]).to(device) for k in range(len(found))]
             layer.load_run_state(tensors)
     inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-    random = {name: torch.from_numpy(array) for name, array in replay.under("random").items()}
+    random = {name: torch.from_numpy(array) for name, array in replay.of_kind("random").items()}
     return net, replace(pass_start(net, inputs), random=random)
 
 

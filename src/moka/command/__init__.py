@@ -1,0 +1,2 @@
+"""The front door of all commands: one table of them, their flags, their help, and what they share
+when they run."""

@@ -1,0 +1,103 @@
+"""The four actions of Caffe's own program. They accept each other's flags, as there."""
+
+from __future__ import annotations
+
+from moka.command.commands import Command
+from moka.command.flags import Flag
+
+EFFECTS = ("snapshot", "stop", "none")
+_GPU = Flag(
+    "gpu",
+    "",
+    "Optional; run in GPU mode on given device IDs separated by ','."
+    " Use '-gpu all' to run on all available GPUs. The effective training batch size is"
+    " multiplied by the number of devices.",
+)
+_ITERATIONS = Flag("iterations", 50, "The number of iterations to run.")
+_JSON = Flag("json", False, "Print the result as JSON too. Used for 'test' and 'time'.")
+_LEVEL = Flag("level", 0, "Optional; network level.")
+_MODEL = Flag("model", "", "The model definition protocol buffer text file.")
+_QUIET = Flag("quiet", False, "Log warnings and errors only; results go to standard output.")
+_STAGE = Flag(
+    "stage", "", "Optional; network stages (not to be confused with phase), separated by ','."
+)
+_WEIGHTS = Flag(
+    "weights",
+    "",
+    "Optional; the pretrained weights to initialize finetuning, separated by ','."
+    " Cannot be set simultaneously with snapshot.",
+)
+_EFFECT = "Optional; action to take when a {} signal is received: snapshot, stop or none."
+
+TRAIN = Command(
+    "train",
+    "moka.cli.train:train",
+    "train or finetune a model",
+    flags=(
+        Flag("solver", "", "The solver definition protocol buffer text file."),
+        _WEIGHTS,
+        Flag(
+            "snapshot",
+            "",
+            "Optional; the snapshot solver state to resume training.",
+        ),
+        _GPU,
+        _LEVEL,
+        _STAGE,
+        Flag("sigint_effect", "stop", _EFFECT.format("SIGINT"), choices=EFFECTS),
+        Flag("sighup_effect", "snapshot", _EFFECT.format("SIGHUP"), choices=EFFECTS),
+        Flag(
+            "dry_run",
+            False,
+            "Optional; do not train: show the nets, the memory and time they will take, and every"
+            " problem that would stop the run. Only used for 'train'.",
+        ),
+        Flag(
+            "replay",
+            "",
+            "Optional; do not train: run again, layer by layer, the iteration of this file, which"
+            " a run that diverged has left. Only used for 'train'.",
+        ),
+        Flag("tensorboard", "", "Optional; write the scalars of 'train' into this folder."),
+        Flag("json_log", "", "Optional; append what happens in 'train' to this file, as JSON."),
+        _QUIET,
+    ),
+    is_action=True,
+)
+TEST = Command(
+    "test",
+    "moka.cli.test:test",
+    "score a model",
+    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, _LEVEL, _STAGE, _JSON, _QUIET),
+    is_action=True,
+)
+DEVICE_QUERY = Command(
+    "device_query",
+    "moka.cli.device_query:device_query",
+    "show GPU diagnostic information",
+    flags=(_GPU, _QUIET),
+    is_action=True,
+)
+TIME = Command(
+    "time",
+    "moka.cli.time:time",
+    "benchmark model execution time",
+    flags=(
+        _MODEL,
+        _ITERATIONS,
+        Flag(
+            "phase",
+            "",
+            "Optional; network phase (TRAIN or TEST). Only used for 'time'.",
+            choices=("TRAIN", "TEST"),
+        ),
+        _GPU,
+        _LEVEL,
+        _STAGE,
+        _JSON,
+        _QUIET,
+    ),
+    is_action=True,
+)
+
+ACTIONS = (TRAIN, TEST, DEVICE_QUERY, TIME)

@@ -1,0 +1,125 @@
+"""What all commands share when they run: flags, help, the log, and one sentence for an error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from moka import __version__
+from moka.command.commands import Command
+from moka.command.flags import parse
+from moka.command.table import COMMANDS, flags_of
+from moka.command.usage import command_usage, synopsis
+from moka.errors import MokaError, UsageError
+from moka.heap import keep_freed_memory
+from moka.report.glog import log_to_file, log_to_stderr, set_level
+
+log = logging.getLogger("moka")
+
+Function = Callable[[list[str], dict[str, Any]], object]
+INTERRUPTED = 130  # as a shell calls the end by SIGINT
+
+
+def run(name: str, function: Function, argv: Sequence[str] | None) -> int:
+    """Run a tool as a program.
+
+    Args:
+        name: its name in the table of commands.
+        function: called with the arguments and the values of the flags.
+        argv: None takes the command line's.
+
+    Returns:
+        The exit code: 0; 1 (or the error's own) after an error of the user's, told in one sentence;
+        130 if interrupted.
+    """
+    command = COMMANDS[name]
+    words = list(sys.argv[1:] if argv is None else argv)
+    return guard(command.title, lambda: _call(command, function, words))
+
+
+def guard(title: str, work: Callable[[], object]) -> int:
+    """Do a program's work with its log on standard error; returns the exit code.
+
+    Args:
+        title: what the program is called before an error on a terminal.
+    """
+    keep_freed_memory()
+    on_terminal = sys.stderr.isatty()
+    with log_to_stderr(plain=on_terminal):
+        try:
+            work()
+        except (MokaError, OSError) as error:
+            if isinstance(error, BrokenPipeError):  # `caffe help | head`
+                with suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 1
+            if on_terminal:
+                print(f"{title}: {sentence(error)}", file=sys.stderr)
+            else:
+                log.critical("%s", sentence(error))
+            return error.exit_code if isinstance(error, MokaError) else 1
+        except KeyboardInterrupt:
+            log.error("Interrupted.")
+            return INTERRUPTED
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
+        except Exception as error:
+            notes = getattr(error, "__notes__", None)
+            if not notes:
+                raise
+            traceback.print_exception(error)  # raised by a layer of the user's own
+            log.critical("%s: %s (%s)", type(error).__name__, error, notes[0])
+            return 1
+    return 0
+
+
+def _call(command: Command, function: Function, argv: list[str]) -> None:
+    words, values = parse(argv, flags_of(command))
+    if values["help"] or values["helpshort"]:
+        print(command_usage(command))
+    elif values["version"]:
+        print(f"{command.title} of moka {__version__}")
+    else:
+        if values["minloglevel"]:
+            set_level(values["minloglevel"])
+        check_arguments(command, words)
+        with log_to_file(values["log_dir"], command.title.replace(" ", "_")):
+            function(words, values)
+
+
+def check_arguments(command: Command, words: Sequence[str]) -> None:
+    """Raise UsageError, after the usage, for a wrong number of arguments.
+
+    A command without flags and description ends with its usage, as Caffe's upgrade tools do.
+    """
+    if command.accepts(len(words)):
+        return
+    if not command.flags and not command.description:
+        log.error("Usage: %s %s", command.title, command.arguments)
+        raise SystemExit(command.usage_exit)
+    least, most = command.argument_counts()
+    number = f"{least}" if least == most else f"{least} or more"
+    if most is not None and most > least:
+        number = f"{least} to {most}"
+    are = "argument is" if number == "1" else "arguments are"
+    were = "was" if len(words) == 1 else "were"
+    print(
+        f"{command.title}: {command.description or command.help}\n{synopsis(command)}\n"
+        f"`{command.title} --help` lists its flags.",
+        file=sys.stderr,
+    )
+    error = UsageError(f"{number} {are} needed, {len(words)} {were} given.")
+    error.exit_code = command.usage_exit
+    raise error
+
+
+def sentence(error: Exception) -> str:
+    """An error as one sentence; an OSError names its file first."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)

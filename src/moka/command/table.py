@@ -1,0 +1,28 @@
+"""The table of all commands of `caffe`. Help, installed programs, shell completion and
+docs/commands.md are made of it."""
+
+from __future__ import annotations
+
+from moka.command.actions import ACTIONS
+from moka.command.commands import Command
+from moka.command.flags import COMMON, Flag
+from moka.command.tools import TOOLS
+
+COMMANDS: dict[str, Command] = {command.name: command for command in (*ACTIONS, *TOOLS)}
+PROGRAMS = ("caffe", "moka")  # two names of one program
+MAIN = "moka.cli.main:main"
+
+
+def flags_of(command: Command) -> dict[str, Flag]:
+    """All flags that a command accepts, by name. An action accepts the flags of all actions, as
+    Caffe's program does."""
+    own = [f for action in ACTIONS for f in action.flags] if command.is_action else command.flags
+    return {flag.name: flag for flag in (*own, *COMMON)}
+
+
+def scripts() -> dict[str, str]:
+    """The programs to install: `module:function` by name ([project.scripts] in pyproject.toml)."""
+    installed = dict.fromkeys(PROGRAMS, MAIN)
+    for command in COMMANDS.values():
+        installed.update(command.programs)
+    return installed

@@ -1,0 +1,344 @@
+"""The tools: every command of `caffe` beside Caffe's own four."""
+
+from __future__ import annotations
+
+from moka.command.commands import Command, tool
+from moka.command.flags import Flag
+
+BACKENDS = ("lmdb", "leveldb")
+CAFFENET = "models/bvlc_reference_caffenet"
+ILSVRC12_MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the module `caffe`
+
+_BACKEND = "The backend for storing the result: lmdb or leveldb"
+_BLOBS = "extract_feature_blob_name1[,name2,...] save_feature_dataset_name1[,name2,...]"
+_MNIST_ARGUMENTS = "input_image_file input_label_file output_db_file"
+_MNIST_SITE = "\nThe MNIST dataset could be downloaded at\n    http://yann.lecun.com/exdb/mnist/"
+
+_IMAGES = (  # of `classify` and `detect`
+    Flag("model_def", f"{CAFFENET}/deploy.prototxt", "Model definition file."),
+    Flag(
+        "pretrained_model",
+        f"{CAFFENET}/bvlc_reference_caffenet.caffemodel",
+        "Trained model weights file.",
+    ),
+    Flag("gpu", False, "Switch for gpu computation."),
+    Flag(
+        "mean_file",
+        ILSVRC12_MEAN,
+        "Mean image, .npy or .binaryproto, or a value for each channel in a .npy; '' for none.",
+    ),
+    Flag("input_scale", 1.0, "Multiply input features by this scale to finish preprocessing."),
+    Flag("raw_scale", 255.0, "Multiply raw input by this scale before preprocessing."),
+    Flag(
+        "channel_swap",
+        "2,1,0",
+        "Order to permute input channels. The default converts RGB -> BGR; '' for none.",
+    ),
+)
+
+TOOLS = (
+    tool(
+        "classification",
+        "classification",
+        "say what is on an image, in five lines",
+        "deploy.prototxt network.caffemodel mean.binaryproto labels.txt img.jpg",
+        description="What is on an image: the five best classes.",
+    ),
+    tool(
+        "classify",
+        "classify",
+        "write scores of images to a file",
+        "input_file output_file",
+        (
+            *_IMAGES,
+            Flag(
+                "center_only",
+                False,
+                "Switch for prediction from center crop alone instead of averaging predictions"
+                " across crops (default).",
+            ),
+            Flag("images_dim", "256,256", "Canonical 'height,width' dimensions of input images."),
+            Flag(
+                "ext",
+                "jpg",
+                "Image file extension to take as input when a directory is given as the input"
+                " file.",
+            ),
+            Flag("print_results", False, "Print the best five classes of each image."),
+            Flag(
+                "labels_file",
+                "data/ilsvrc12/synset_words.txt",
+                "Names of the classes for print_results, one a line.",
+            ),
+            Flag("force_grayscale", False, "Read images as gray, for a net of one channel."),
+        ),
+        description="classify.py is an out-of-the-box image classifer callable from the command"
+        " line.\nBy default it configures and runs the Caffe reference ImageNet model.",
+    ),
+    tool(
+        "compute_image_mean",
+        "image_mean",
+        "compute the mean image of a database",
+        "INPUT_DB [OUTPUT_FILE]",
+        [
+            Flag(
+                "backend",
+                "lmdb",
+                "The backend {leveldb, lmdb} containing the images",
+                choices=BACKENDS,
+            )
+        ],
+        description="Compute the mean_image of a set of images given by a leveldb/lmdb",
+    ),
+    tool(
+        "convert_cifar_data",
+        "convert_cifar",
+        "make databases of CIFAR-10",
+        "input_folder output_folder db_type",
+        description="This script converts the CIFAR dataset to the leveldb/lmdb format used by"
+        " caffe to perform classification.\nThe CIFAR dataset could be downloaded at\n"
+        "    http://www.cs.toronto.edu/~kriz/cifar.html\nTake its binary version.",
+    ),
+    tool(
+        "convert_imageset",
+        "convert_imageset",
+        "make a database of image files",
+        "ROOTFOLDER/ LISTFILE DB_NAME",
+        (
+            Flag(
+                "backend",
+                "lmdb",
+                "The backend {lmdb, leveldb} for storing the result",
+                choices=BACKENDS,
+            ),
+            Flag(
+                "check_size",
+                False,
+                "When this option is on, check that all the datum have the same size",
+            ),
+            Flag(
+                "encode_type",
+                "",
+                "Optional: What type should we encode the image as ('png','jpg',...).",
+            ),
+            Flag(
+                "encoded", False, "When this option is on, the encoded image will be save in datum"
+            ),
+            Flag("gray", False, "When this option is on, treat images as grayscale ones"),
+            Flag(
+                "label_count",
+                0,
+                "Labels on each line of the list, which may be fractions; 0: one integer, as in"
+                " Caffe",
+            ),
+            Flag("resize_height", 0, "Height images are resized to"),
+            Flag("resize_width", 0, "Width images are resized to"),
+            Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
+            Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
+            Flag("strict", False, "Stop at the first image that cannot be read"),
+        ),
+        programs={"convert_imageset": "classic"},
+        description="Convert a set of images to the leveldb/lmdb\nformat used as input for Caffe.",
+    ),
+    tool(
+        "convert_mnist_data",
+        "convert_mnist",
+        "make a database of MNIST",
+        _MNIST_ARGUMENTS,
+        [Flag("backend", "lmdb", _BACKEND, choices=BACKENDS)],
+        description=f"This script converts the MNIST dataset to a database for Caffe.{_MNIST_SITE}",
+    ),
+    tool(
+        "convert_mnist_siamese_data",
+        "convert_mnist",
+        "make a database of pairs of MNIST",
+        _MNIST_ARGUMENTS,
+        (
+            Flag("backend", "leveldb", _BACKEND, choices=BACKENDS),
+            Flag("seed", -1, "Of the pairs; negative: others each time"),
+        ),
+        function="siamese",
+        description="This script converts the MNIST dataset to a database of random pairs, to train"
+        f" a siamese network.{_MNIST_SITE}",
+    ),
+    tool(
+        "db",
+        "db",
+        "look into a database",
+        "info|head|verify DB",
+        (
+            Flag("n", 16, "head: How many records"),
+            Flag("o", "", "head: An image file to draw the records on, such as sheet.png"),
+        ),
+        programs={},
+        description="Look into a database, LMDB or LevelDB: what is in it (info), its first records"
+        " (head),\nand whether all of them can be read (verify).",
+    ),
+    tool(
+        "detect",
+        "detect",
+        "say what is in windows of images (R-CNN)",
+        "input_file output_file",
+        (
+            *_IMAGES,
+            Flag(
+                "crop_mode",
+                "",
+                "How to generate windows for detection: list, those in the input file, or"
+                " selective_search. By default what the file allows: .txt, a list of images, needs"
+                " selective_search.",
+                choices=("list", "selective_search"),
+            ),
+            Flag("context_pad", 16, "Amount of surrounding context to collect in input window."),
+        ),
+        description="detector.py is an out-of-the-box windowed detector callable from the command"
+        " line.\nBy default it configures and runs the Caffe reference ImageNet model. Note that"
+        " this model was trained for image classification and not detection, and finetuning for"
+        " detection can be expected to improve results.\nThe selective_search_ijcv_with_python code"
+        " required for the selective search proposal mode is not part of Caffe.",
+    ),
+    tool(
+        "download",
+        "download",
+        "fetch the weights of a model",
+        "MODEL",
+        programs={"download_model_binary": "main"},
+        description="Fetch the weights of a model: of a folder with a readme.md, or by the model's"
+        " name into models/<name>.\n`caffe download ilsvrc12` fetches what goes with ImageNet: the"
+        " names of its classes, its mean image.",
+        notes="moka.tools.download:known_models",
+    ),
+    tool(
+        "draw_net",
+        "draw_net",
+        "draw a net",
+        "input_net_proto_file output_image_file",
+        (
+            Flag(
+                "rankdir",
+                "",
+                "One of TB (top-bottom, i.e., vertical), RL (right-left, i.e., horizontal), or"
+                " another valid dot option; see http://www.graphviz.org/doc/info/attrs.html"
+                "#k:rankdir. By default LR, and TB for a net of many layers.",
+                choices=("LR", "RL", "TB", "BT"),
+            ),
+            Flag(
+                "phase",
+                "ALL",
+                "Which network phase to draw: can be TRAIN, TEST, or ALL. If ALL, then all layers"
+                " are drawn regardless of phase.",
+                choices=("TRAIN", "TEST", "ALL"),
+            ),
+            Flag("display_lrm", False, "Use this flag to visualize the learning rate multiplier."),
+        ),
+        description="Draw a network to an image file.",
+    ),
+    tool(
+        "extract_features",
+        "extract_features",
+        "write blobs of a net to databases",
+        f"pretrained_net_param feature_extraction_proto_file {_BLOBS}"
+        " num_mini_batches db_type [CPU/GPU] [DEVICE_ID=0]",
+        description="This program takes in a trained network and an input data layer, and then"
+        " extract features of the input data produced by the net.\nNote: you can extract multiple"
+        " features in one pass by specifying multiple feature blob names and dataset names"
+        " separated by ','. The names cannot contain white space characters and the number of blobs"
+        " and datasets must be equal.",
+    ),
+    tool(
+        "parse_log",
+        "parse_log",
+        "make tables of a training log",
+        "LOGFILE [OUTDIR]",
+        (
+            Flag("verbose", False, "Say which files are written"),
+            Flag("delimiter", ",", "Between the columns of CSV files: one character"),
+            Flag("tables", False, "Divide the columns by blanks, as parse_log.sh does"),
+        ),
+        usage_exit=2,
+        description="Make two tables of a training log, OUTDIR/LOGFILE.train and"
+        " OUTDIR/LOGFILE.test, as CSV.\nWithout OUTDIR they are the tables of parse_log.sh, beside"
+        " the log. The log is what `caffe train`\nwrote to standard error or to --json_log.",
+    ),
+    tool(
+        "plot",
+        "plot",
+        "draw charts of training logs",
+        "LOG...",
+        (
+            Flag(
+                "output",
+                "",
+                "The picture, .png, .svg or .pdf; empty: the first log's name with .png",
+                short="o",
+            ),
+            Flag(
+                "type",
+                "",
+                "A classic chart, by number or title; empty: loss, accuracy and learning rate",
+            ),
+        ),
+        programs={},
+        usage_exit=2,
+        description="Draw training logs: loss, accuracy and learning rate, or one classic chart.\n"
+        "A log is what `caffe train` wrote to standard error or to --json_log.",
+        notes="moka.tools.plot:chart_types",
+    ),
+    tool(
+        "plot_training_log",
+        "plot",
+        "draw a classic chart of training logs",
+        "TYPE PICTURE LOG...",
+        function="classic",
+        usage_exit=2,
+        description="Draw one of the classic charts, by number or title.",
+        notes="moka.tools.plot:chart_types",
+    ),
+    tool(
+        "summarize",
+        "summarize",
+        "list the layers of a net",
+        "NET",
+        [
+            Flag(
+                "phase",
+                "ALL",
+                "Which layers: those of TRAIN, of TEST, or ALL.",
+                choices=("TRAIN", "TEST", "ALL"),
+            )
+        ],
+        programs={},
+        description="List the layers of a net: types, bottoms and tops, and how each parameter is"
+        " trained.",
+    ),
+    tool(
+        "upgrade_net_proto_text",
+        "upgrade_proto",
+        "bring a net to today's form",
+        "v0_net_proto_file_in net_proto_file_out",
+        function="net_text",
+    ),
+    tool(
+        "upgrade_net_proto_binary",
+        "upgrade_proto",
+        "bring a model to today's form",
+        "v0_net_proto_file_in net_proto_file_out",
+        function="net_binary",
+    ),
+    tool(
+        "upgrade_solver_proto_text",
+        "upgrade_proto",
+        "bring a solver to today's form",
+        "old_solver_proto_file_in solver_proto_file_out",
+        function="solver_text",
+    ),
+    Command(
+        "completion",
+        "moka.command.completion:main",
+        "print a script with which a shell completes commands and flags",
+        "bash|zsh|fish",
+        description="Print a script with which a shell completes commands, flags and files.\n"
+        "bash: source <(caffe completion bash), zsh: source <(caffe completion zsh),\n"
+        "fish: caffe completion fish | source; in the shell's start-up file for every session.",
+    ),
+)

@@ -1,0 +1,279 @@
+"""One array on the host and on a device: which side is current, and who may write to it.
+
+A Memory is allocated when it is first touched, and copies only if the side that is asked for is
+stale; its state says which side is current. A NumPy array that was handed out stays live: later
+results are written into that same memory. Only such arrays cost a copy; any other Memory takes the
+tensor it is given.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from moka.errors import NetError
+from moka.types import Shape
+
+CPU = torch.device("cpu")
+
+
+MOST_AXES = 32  # as in BVLC Caffe
+MOST_ELEMENTS = 2**48  # a petabyte
+
+
+def check_shape(shape: Shape) -> None:
+    """Raises NetError if no blob can have this shape."""
+    if len(shape) > MOST_AXES:
+        raise NetError(f"a blob has at most {MOST_AXES} axes, here are {len(shape)}.")
+    if min(shape, default=0) < 0:
+        raise NetError(f"the sizes of a blob's axes must be >= 0, got shape {shape}.")
+    if prod(shape) > MOST_ELEMENTS:
+        raise NetError(f"a blob of shape {shape} is larger than any memory.")
+
+
+class State(enum.Enum):
+    """Which side of a Memory is current."""
+
+    UNINITIALIZED = 0
+    HEAD_AT_CPU = 1
+    HEAD_AT_GPU = 2
+    SYNCED = 3
+
+
+class Memory:
+    """One float32 array on the host, on a device, or on both.
+
+    Args:
+        shape: of the array.
+        value: what every element is before anything is written.
+        device: where its device side lies.
+    """
+
+    def __init__(self, shape: Shape, value: float = 0.0, device: torch.device = CPU) -> None:
+        self.shape = shape
+        self.state = State.UNINITIALIZED
+        self.device = device
+        self.handed_out = False
+        self._borrowed = False  # whether the host's tensor is an engine's, not to be written to
+        self._gpu_borrowed = False
+        self._value = value
+        self._host: Tensor | None = None
+        self._gpu: Tensor | None = None
+
+    def cpu_data(self) -> Tensor:
+        """The array on the host, for reading. Copies if the device's side is newer."""
+        if self.state is State.UNINITIALIZED:
+            self._host = torch.full(self.shape, self._value)
+            self.state = State.HEAD_AT_CPU
+        elif self.state is State.HEAD_AT_GPU:
+            assert self._gpu is not None
+            if self._host is None or self._host.shape != self._gpu.shape:
+                self._host = self._gpu.cpu()
+            else:
+                self._host.copy_(self._gpu)
+            self.state = State.SYNCED
+        assert self._host is not None
+        return self._host
+
+    def gpu_data(self) -> Tensor:
+        """The array on the device, for reading. Copies if the host's side is newer."""
+        if self.state is State.UNINITIALIZED:
+            self._gpu = torch.full(self.shape, self._value, device=self.device)
+            self.state = State.HEAD_AT_GPU
+        elif self.state is State.HEAD_AT_CPU:
+            assert self._host is not None
+            if self._gpu is None or self._gpu_borrowed or self._gpu.shape != self._host.shape:
+                self._gpu, self._gpu_borrowed = self._host.to(self.device), False
+            else:
+                self._gpu.copy_(self._host)
+            self.state = State.SYNCED
+        assert self._gpu is not None
+        return self._gpu
+
+    def mutable_cpu_data(self) -> Tensor:
+        """The array on the host, for writing: the device's side becomes stale."""
+        data = self.cpu_data()
+        self.state = State.HEAD_AT_CPU
+        return data
+
+    def mutable_gpu_data(self) -> Tensor:
+        """The array on the device, for writing: the host's side becomes stale."""
+        data = self.gpu_data()
+        self.state = State.HEAD_AT_GPU
+        return data
+
+    def tensor(self) -> Tensor:
+        """The array where the net runs, for reading."""
+        return self.cpu_data() if self.device.type == "cpu" else self.gpu_data()
+
+    def put(self, tensor: Tensor) -> None:
+        """Take a result. Only a Memory whose array was handed out copies it."""
+        if self.handed_out:
+            self.reshape(tuple(tensor.shape))
+        if self.handed_out:
+            assert self._host is not None
+            if self._host.data_ptr() != tensor.data_ptr() or tensor.device.type != "cpu":
+                self._host.copy_(tensor)
+            self.state = State.HEAD_AT_CPU  # its reader may write at any moment
+            return
+        self.shape = tuple(tensor.shape)
+        if tensor.device.type == "cpu":
+            self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, True
+        else:
+            self._gpu, self.state, self._gpu_borrowed = tensor, State.HEAD_AT_GPU, True
+
+    def array(self) -> NDArray[np.float32]:
+        """A live, writable NumPy view of the host's side."""
+        host = self.mutable_cpu_data()
+        # An engine may need a borrowed tensor unchanged for the backward pass.
+        if self._borrowed or not host.is_contiguous() or host.dtype != torch.float32:
+            host = torch.empty(host.shape).copy_(host)  # row-major, as Caffe's
+            self._host, self._borrowed = host, False
+        self.handed_out = True
+        return host.detach().numpy()
+
+    def reshape(self, shape: Shape) -> None:
+        """Change the shape; memory that is large enough is kept, with its values."""
+        if shape == self.shape:
+            return
+        self.shape = shape
+        if not self.handed_out and self._host is None:
+            self._gpu = None
+            self.state = State.UNINITIALIZED
+            return
+        host = self.cpu_data()
+        self.handed_out = self.handed_out and host.is_contiguous()
+        host = host.contiguous()
+        self._gpu = None
+        if prod(shape) * host.element_size() <= host.untyped_storage().nbytes():
+            self._host = host.detach().as_strided(shape, row_major(shape), 0)
+            self.state = State.HEAD_AT_CPU
+        else:
+            self._host, self.handed_out = None, False
+            self.state = State.UNINITIALIZED
+
+
+def row_major(shape: Shape) -> tuple[int, ...]:
+    """Strides of an array in row-major order, in elements."""
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+class ParameterMemory(Memory):
+    """Memory that lies in a parameter: its values, or its gradient (zeros while it has none).
+
+    On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, and the
+    state says who may write: HEAD_AT_CPU: the user who holds the array; HEAD_AT_GPU: the engine,
+    inside of `parameters_on_device`; SYNCED: nobody holds an array.
+    """
+
+    def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
+        super().__init__(shape, device=parameter.device)
+        self.parameter = parameter
+        self.state = State.HEAD_AT_CPU if self.device.type == "cpu" else State.SYNCED
+        self._grad = grad
+
+    def _storage(self) -> Tensor:
+        if not self._grad:
+            # `data`, not `detach()`: weights may change between a forward and a backward pass.
+            return self.parameter.data.view(self.shape)
+        if self.parameter.grad is None:
+            self.parameter.grad = torch.zeros_like(self.parameter)
+        return self.parameter.grad.view(self.shape)
+
+    def tensor(self) -> Tensor:
+        return self.gpu_data()
+
+    def cpu_data(self) -> Tensor:
+        if self.device.type == "cpu":
+            return self._storage()
+        if self._host is None:
+            self._host = self._storage().to("cpu", copy=True)
+        elif self.state is not State.HEAD_AT_CPU:
+            self._host.copy_(self._storage())
+        return self._host
+
+    def gpu_data(self) -> Tensor:
+        storage = self._storage()
+        if self.state is State.HEAD_AT_CPU and self._host is not None:
+            storage.copy_(self._host)
+        return storage
+
+    def mutable_gpu_data(self) -> Tensor:
+        return self.gpu_data()  # the state stays: it says who may write
+
+    def put(self, tensor: Tensor) -> None:
+        self._storage().copy_(tensor)
+        if self._host is not None:
+            self._host.copy_(self._storage())
+
+    def array(self) -> NDArray[np.float32]:
+        host = self.cpu_data()
+        self.handed_out = True
+        if self.state is State.SYNCED:
+            self.state = State.HEAD_AT_CPU
+        return host.numpy()
+
+    def take_from_user(self) -> None:
+        """Copy what was written into the array handed out; the engine may write from now on."""
+        self.gpu_data()
+        self.state = State.HEAD_AT_GPU
+
+    def return_to_user(self) -> None:
+        """Renew the array handed out; its reader may write from now on."""
+        if self.handed_out:
+            self.cpu_data()
+        self.state = State.HEAD_AT_CPU if self.handed_out else State.SYNCED
+
+    def reshape(self, shape: Shape) -> None:
+        """Change the shape. Another count gives the parameter new memory with as many of its
+        values as fit: programs that prune a net rely on this."""
+        if prod(shape) != self.parameter.numel():
+            values = self.tensor().flatten()[: prod(shape)]
+            self.parameter.grad = None
+            self.parameter.data = values.new_zeros(shape)
+            self.parameter.data.view(-1)[: len(values)] = values
+        if prod(shape) != prod(self.shape):
+            self._host, self.handed_out = None, False
+            if self.state is State.HEAD_AT_CPU and self.device.type != "cpu":
+                self.state = State.SYNCED
+        elif self._host is not None:
+            self._host = self._host.view(shape)
+        self.shape = shape
+
+
+@contextmanager
+def parameters_on_device(memories: Iterable[ParameterMemory]) -> Iterator[None]:
+    """While an engine or solver reads and writes parameters where the net runs.
+
+    What users wrote into NumPy arrays is taken over on the way in; on the way out the arrays show
+    what has changed. May be nested. On the CPU there is nothing to copy.
+    """
+    taken = [m for m in memories if m.device.type != "cpu" and m.state is not State.HEAD_AT_GPU]
+    for memory in taken:
+        memory.take_from_user()
+    try:
+        yield
+    finally:
+        for memory in taken:
+            memory.return_to_user()
+
+
+@contextmanager
+def parameters_in_users_hands(memories: Iterable[ParameterMemory]) -> Iterator[None]:
+    """Within `parameters_on_device`: while a user's function runs, which may read and write the
+    NumPy arrays of parameters."""
+    returned = [m for m in memories if m.state is State.HEAD_AT_GPU]
+    for memory in returned:
+        memory.return_to_user()
+    try:
+        yield
+    finally:
+        for memory in returned:
+            memory.take_from_user()

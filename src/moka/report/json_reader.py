@@ -1,0 +1,66 @@
+"""The file of `--json_log` read back to numbers; `json_lines.py` writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import Any
+
+from moka.report.readings import Reading, free_name
+
+
+class JsonReader:
+    """Takes the file line by line. Seconds count from the start of the first run in it."""
+
+    def __init__(self) -> None:
+        self.displays: list[Reading] = []
+        self.tests: list[Reading] = []
+        self._start: float | None = None
+        self._rate = nan
+        self._test: Reading | None = None  # which several test nets of one iteration share
+
+    def take(self, line: str) -> None:
+        """One line; a line that was cut off, and records that hold no numbers, are skipped."""
+        try:
+            record = json.loads(line)
+            self._take(record)
+        except (ValueError, KeyError, TypeError):
+            return
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        if self._start is None:
+            self._start = record["time_s"]
+        seconds = record["time_s"] - self._start
+        kind = record["record"]
+        if kind != "TestCompleted" and kind != "TestStarted":
+            self._test = None
+        if kind == "IterationCompleted":
+            if record["displayed"] or not record["display_every"]:
+                rate = _number(record["rate"])
+                reading = Reading(record["iteration"], seconds, self._rate, rate)
+                reading.loss = _number(record["loss"])
+                _add(reading, record["outputs"])
+                self.displays.append(reading)
+                self._rate = rate
+        elif kind == "FinalLoss":
+            self.displays.append(Reading(record["iteration"], seconds, self._rate))
+            self.displays[-1].loss = _number(record["loss"])
+        elif kind == "TestCompleted":
+            if self._test is None or self._test.iteration != record["iteration"]:
+                self._test = Reading(record["iteration"], seconds, self._rate)
+                self.tests.append(self._test)
+            _add(self._test, record["outputs"])
+
+
+def _add(reading: Reading, outputs: Sequence[Mapping[str, Any]]) -> None:
+    for output in outputs:
+        name = free_name(output["name"], reading.outputs)
+        reading.outputs[name] = _number(output["value"])
+        if output["loss_weight"] or "loss" in name.lower():
+            reading.losses.add(name)
+
+
+def _number(value: float | None) -> float:
+    """JSON has no word for a number that is not finite: null."""
+    return nan if value is None else float(value)

@@ -1,0 +1,46 @@
+"""The numbers in a training log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import nan
+
+
+@dataclass
+class Reading:
+    """The numbers of one display of the training, or of one test.
+
+    Attributes:
+        seconds: from the start of the (first) run to its first output.
+        rate_before: the last learning rate named before its outputs; nan: none.
+        rate: the learning rate of the iteration itself; nan in a test, and if it is not named.
+        loss: of training, averaged over `average_loss` iterations; nan in a test.
+        outputs: by name. A name that comes again, in a vector or in another test net, goes on as
+            `name.1`, `name.2`.
+        losses: names of the outputs that are losses: with a loss weight, or by their name.
+    """
+
+    iteration: int
+    seconds: float
+    rate_before: float
+    rate: float = nan
+    loss: float = nan
+    outputs: dict[str, float] = field(default_factory=dict)
+    losses: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Log:
+    """All of a log, in its order; a file may hold several runs, one resuming another."""
+
+    displays: list[Reading]
+    tests: list[Reading]
+
+
+def free_name(name: str, taken: dict[str, float]) -> str:
+    """The name, or `name.1`, `name.2` where it is taken."""
+    count, free = 0, name
+    while free in taken:
+        count += 1
+        free = f"{name}.{count}"
+    return free

@@ -1,0 +1,66 @@
+"""The nets of a solver, built alike in every process that trains the model."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from moka.context import set_random_seed
+from moka.graph import build_graph
+from moka.layers import REGISTRY
+from moka.net import Net
+from moka.parallel.share import share_of_data
+from moka.parallel.team import Team
+from moka.schema.caffe_pb2 import TRAIN
+from moka.solver.config import NetToBuild, SolverConfig, test_nets, train_net
+from moka.weights import load_weights
+
+log = logging.getLogger("moka.detail")
+
+
+def build_nets(
+    config: SolverConfig, device: torch.device | None, team: Team
+) -> tuple[Net, list[Net]]:
+    """The net to train and the nets to test it with, with the weights that the solver names.
+
+    With a `random_seed` parameters and the order of the data are the same in every process of the
+    team, and so in a connected team without one. What is drawn later, each process draws by itself.
+
+    Raises:
+        MokaError: a net, its data or its weights have a fault.
+    """
+    seed = _common_seed(config.message.random_seed, team)
+    if seed is not None:
+        set_random_seed(seed)
+    net = _build(train_net(*config), config, device, team)
+    if not net.loss_tops:
+        log.warning("%s: the train net has no loss: nothing is learnt.", config.file)
+    tests = [_build(test, config, device, team) for test in test_nets(*config)]
+    if seed is not None and not team.is_first:
+        set_random_seed(team.own_seed(seed))
+    return net, tests
+
+
+def _common_seed(random_seed: int, team: Team) -> int | None:
+    """The seed from which all processes begin; None if there is none."""
+    if random_seed >= 0:
+        return random_seed
+    if team.is_connected:
+        return int(team.gather_numbers(float(torch.randint(2**52, ())))[0][0])
+    return None
+
+
+def _build(
+    wanted: NetToBuild, config: SolverConfig, device: torch.device | None, team: Team
+) -> Net:
+    log.info(wanted.said)
+    graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
+    net = Net(graph, device, share=share_of_data(graph.phase, team))
+    load_weights(
+        net,
+        [file for weights in config.message.weights for file in weights.split(",")],
+        announce=lambda file: log.info("Finetuning from %s", file),
+        say_what_is_missing=graph.phase == TRAIN,
+    )
+    return net

@@ -1,0 +1,74 @@
+"""The tests of a run: its test nets, scored on the parameters that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+from moka.engine.contract import Engine
+from moka.engine.evaluate import evaluate
+from moka.net import Net
+from moka.report.records import Output, Record, TestCompleted, TestStarted
+from moka.schema.caffe_pb2 import SolverParameter
+from moka.solver.averaged_weights import AveragedWeights
+from moka.weights import share_weights
+
+
+class Tests:
+    """Runs every test net over its batches.
+
+    Args:
+        config: the solver's message.
+        engines: of the test nets.
+        trained: the net whose parameters they use.
+        average: averaged weights, None if none are kept.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        config: SolverParameter,
+        engines: Sequence[Engine],
+        trained: Net,
+        average: AveragedWeights | None,
+    ) -> None:
+        self._config = config
+        self._trained = trained
+        self._average = average
+        self._engines = engines
+        for engine in engines:
+            share_weights(engine.net, trained, say_what_is_missing=False)
+            engine.layerwise.debug_info = config.debug_info
+
+    def run(
+        self,
+        iteration: int,
+        announce: Callable[[Record], object],
+        is_stopped: Callable[[], bool],
+    ) -> list[Sequence[Output]] | None:
+        """The mean outputs of each net, which are announced too.
+
+        Args:
+            is_stopped: asked after each batch; True gives up.
+
+        Returns:
+            None if given up.
+        """
+        outputs: list[Sequence[Output]] = []
+        for index, engine in enumerate(self._engines):
+            announce(TestStarted(iteration, index))
+            share_weights(engine.net, self._trained)
+            averaged = self._average if self._config.test_with_ema else None
+            with averaged.in_place() if averaged else nullcontext():
+                batches = self._config.test_iter[index]
+                result = evaluate(engine, batches, lambda *_: is_stopped())
+            if result is None:
+                return None
+            means, loss = result
+            wanted = loss if self._config.test_compute_loss else None
+            announce(TestCompleted(iteration, index, means, wanted))
+            if is_stopped():
+                return None
+            outputs.append(means)
+        return outputs

@@ -1,0 +1,99 @@
+"""Parameters on another device, and the arrays that users hold; tests/test_blob.py has the rest."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from moka.memory import (
+    ParameterMemory,
+    State,
+    parameters_in_users_hands,
+    parameters_on_device,
+)
+
+
+@pytest.fixture
+def memory() -> ParameterMemory:
+    """A parameter's memory that takes its parameter for one on a GPU: arrays are copies."""
+    found = ParameterMemory(nn.Parameter(torch.zeros(2)), grad=False, shape=(2,))
+    found.device, found.state = torch.device("cuda"), State.SYNCED
+    return found
+
+
+def test_an_array_on_another_device_is_a_copy(memory: ParameterMemory) -> None:
+    array = memory.array()
+    array[...] = [1, 2]
+    assert memory.parameter.tolist() == [0, 0]
+    assert memory.tensor().tolist() == [1, 2]  # to be read where the net runs
+    assert memory.parameter.tolist() == [1, 2]
+
+
+def test_arrays_are_taken_over_and_renewed(memory: ParameterMemory) -> None:
+    array = memory.array()
+    array[...] = [1, 2]
+    with parameters_on_device([memory]):
+        assert memory.parameter.tolist() == [1, 2]
+        memory.parameter.data += 1
+        assert array.tolist() == [1, 2]
+    assert array.tolist() == [2, 3]
+
+
+def test_what_the_device_has_changed_survives_a_nested_use(memory: ParameterMemory) -> None:
+    array = memory.array()
+    with parameters_on_device([memory]):
+        memory.parameter.data += 1
+        with parameters_on_device([memory]):
+            assert memory.parameter.tolist() == [1, 1]
+            memory.parameter.data += 1
+        assert memory.parameter.tolist() == [2, 2]
+    assert array.tolist() == [2, 2]
+
+
+def test_a_users_function_sees_what_is_there_and_may_write(memory: ParameterMemory) -> None:
+    array = memory.array()
+    with parameters_on_device([memory]):
+        memory.parameter.data += 1
+        with parameters_in_users_hands([memory]):
+            assert array.tolist() == [1, 1]
+            array[0] = 5
+            with parameters_on_device([memory]):  # such a function may average gradients
+                assert memory.parameter.tolist() == [5, 1]
+                memory.parameter.data *= 2
+            assert array.tolist() == [10, 2]
+        assert memory.parameter.tolist() == [10, 2]
+    assert array.tolist() == [10, 2]
+
+
+def test_an_array_that_is_asked_for_on_the_way(memory: ParameterMemory) -> None:
+    with parameters_on_device([memory]), parameters_in_users_hands([memory]):
+        array = memory.array()
+        array[...] = 4
+    assert memory.parameter.tolist() == [4, 4]
+    with parameters_on_device([memory]):
+        memory.parameter.data += 1
+    assert array.tolist() == [5, 5]
+
+
+def test_an_array_that_is_asked_for_during_a_pass(memory: ParameterMemory) -> None:
+    with parameters_on_device([memory]):
+        array = memory.array()
+        memory.parameter.data += 1
+        with parameters_on_device([memory]):
+            memory.parameter.data += 1
+        assert memory.array().tolist() == [2, 2]
+    assert array.tolist() == [2, 2]
+
+
+def test_arrays_are_renewed_after_an_error(memory: ParameterMemory) -> None:
+    array = memory.array()
+
+    def fail() -> None:
+        with parameters_on_device([memory]):
+            memory.parameter.data += 1
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert array.tolist() == [1, 1]
