@@ -107,8 +107,8 @@ LAMBDA = {"lambda": "is a word of Python; read in `setup`"}
 UNREAD = {
     "DetectionGroupLoss": LAMBDA,
     "DetectionLoss": LAMBDA
-    | dict.fromkeys(OF_CAFFE_YOLO, "belongs to another layer of that name, which is refused"),
+    | dict.fromkeys(OF_CAFFE_YOLO, "belongs to another layer of that name"),
     "DetectionOutput": dict.fromkeys(
-        OF_CAFFE_YOLOV2, "belongs to another layer of that name, which is refused"
+        OF_CAFFE_YOLOV2, "belongs to another layer of that name"
     ),
 }
