@@ -83,17 +83,13 @@ def placed(cells: Cells, anchors: Tensor) -> tuple[Tensor, Tensor]:
         anchors: (A, 2), width and height as fractions of the image.
     """
     _, _, h, w = cells.objectness.shape
-    rows, columns = torch.meshgrid(
-        torch.arange(h, device=anchors.device), torch.arange(w, device=anchors.device), indexing="ij"
-    )
-    cell = torch.stack([columns, rows], -1)
+    row, column = (torch.arange(size, device=anchors.device) for size in (h, w))
+    cell = torch.stack([column.expand(h, w), row[:, None].expand(h, w)], -1)
     center = (cell + cells.center.sigmoid()) / anchors.new_tensor([w, h])
     return center, cells.size.exp() * anchors[:, None, None]
 
 
-def best_rows(
-    boxes: Tensor, label: Tensor, score: Tensor, threshold: float, image: int
-) -> Tensor:
+def best_rows(boxes: Tensor, label: Tensor, score: Tensor, threshold: float, image: int) -> Tensor:
     """Detections (K, 7) of an image: image, label, score, x1, y1, x2, y2, by falling score.
 
     A box goes out if it overlaps a better one, of whatever class, by the threshold or more.

@@ -68,7 +68,7 @@ def read_objects(labels: Tensor, classes: int) -> Objects:
         first, second = rows[:, 3:5], rows[:, 5:7]
         center, size = (first + second) / 2, second - first
     else:
-        table = labels.reshape(len(labels), -1, NUMBERS)
+        table = labels.reshape(len(labels), prod(labels.shape[1:]) // NUMBERS, NUMBERS)
         given = ((table[..., 1] != 0) & (table[..., 3] != 0)).long().cumprod(1).bool()
         image = given.nonzero()[:, 0]
         rows = table[given]
@@ -108,3 +108,11 @@ def last_of(key: Tensor, size: int) -> Tensor:
     order = torch.arange(len(key), device=key.device)
     last = order.new_full((size,), -1).scatter_reduce(0, key, order, "amax")
     return last[key] == order
+
+
+def flat_index(place: tuple[Tensor, ...], shape: Shape) -> Tensor:
+    """Indices (K,) into the flattened array of this shape."""
+    flat = torch.zeros_like(place[0])
+    for index, size in zip(place, shape, strict=True):
+        flat = flat * size + index
+    return flat

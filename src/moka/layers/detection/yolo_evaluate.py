@@ -103,7 +103,6 @@ class EvalDetection(Layer):
 
     def _candidates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Corners (N, M, 4), objectness, probability and label (N, M) of the boxes, by cell."""
-        n = len(x)
         if self.anchors is None:
             first = FirstMap.of(x, self.side, self.num_class, self.num_object)
             probability, label = first.classes.max(-1)
@@ -118,8 +117,8 @@ class EvalDetection(Layer):
             corners = torch.cat([center - size / 2, center + size / 2], -1).movedim(1, 3)
             best = cells.classes.softmax(-1).max(-1)
             values = tuple(v.movedim(1, 3) for v in (cells.objectness.sigmoid(), *best))
-        objectness, probability, label = (v.reshape(n, -1) for v in values)
-        return corners.reshape(n, -1, 4), objectness, probability, label
+        objectness, probability, label = (v.flatten(1) for v in values)
+        return corners.flatten(1, -2), objectness, probability, label
 
     def _truth(self, labels: Tensor, items: int) -> list[_Truth]:
         if self.anchors is None:

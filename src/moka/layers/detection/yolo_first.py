@@ -39,8 +39,8 @@ class FirstMap(NamedTuple):
     def of(x: Tensor, side: int, classes: int, objects: int) -> FirstMap:
         """The parts of x (N, L (C + 5 B)): C maps, B maps, 4 maps for each of B boxes."""
         cells = side * side
-        maps = x.reshape(len(x), -1, cells).transpose(1, 2)
-        scores, confidence, boxes = maps.split([classes, objects, 4 * objects], 2)
+        maps = x.reshape(len(x), classes + 5 * objects, cells).transpose(1, 2)
+        scores, confidence, boxes = torch.split(maps, [classes, objects, 4 * objects], 2)
         return FirstMap(scores, confidence, boxes.reshape(len(x), cells, objects, 4))
 
     def joined(self) -> Tensor:
@@ -93,7 +93,7 @@ def read_first_truth(
     """
     cells = side * side
     found = []
-    for row in labels.detach().reshape(len(labels), -1):
+    for row in labels.detach().flatten(1):
         difficult, is_object, label = row[: 3 * cells].view(3, cells)
         where = is_object != 0
         boxes = row[3 * cells :].view(cells, 4)[where]
@@ -148,12 +148,10 @@ class YoloDetectionLoss(Layer):
         n = len(x)
         with torch.no_grad():
             cells = self.side**2
-            flat = labels.detach().reshape(n, -1)
+            flat = labels.detach().flatten(1)
             where = (flat[:, cells : 2 * cells] != 0).nonzero(as_tuple=True)
             true = flat[:, 3 * cells :].reshape(n, cells, 4)[where]
-            label, _ = class_labels(
-                flat[:, 2 * cells : 3 * cells][where], self.num_class, None
-            )
+            label, _ = class_labels(flat[:, 2 * cells : 3 * cells][where], self.num_class, None)
             parts = FirstMap.of(x, self.side, self.num_class, self.num_object)
             deltas, value = self._deltas(parts, where, true, label)
             gradient = deltas.joined().view_as(x) / max(1, n)

@@ -18,6 +18,7 @@ from moka.layers.detection.objects import (
     Objects,
     cells_of,
     check_objects,
+    flat_index,
     last_of,
     nearest,
     read_objects,
@@ -55,7 +56,7 @@ def delta_loss(x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         value: a scalar.
         gradient: of x's shape.
     """
-    return _Delta.apply(x, value, gradient)  # type: ignore[no-untyped-call,no-any-return]
+    return _Delta.apply(x, value, gradient)  # type: ignore[no-untyped-call]
 
 
 class RegionScales(NamedTuple):
@@ -99,10 +100,10 @@ def region_deltas(
     if not scales.bias_match:
         sizes = size[objects.image, :, row, column]
     anchor = shape_overlap(sizes, objects.size[:, None]).argmax(1)
-    place = (objects.image, anchor, row, column)
-    key = ((objects.image * len(anchors) + anchor) * h + row) * w + column
-    chosen = last_of(key, objectness.numel())
-    image, anchor, row, column = place = tuple(index[chosen] for index in place)
+    place: tuple[Tensor, ...] = (objects.image, anchor, row, column)
+    chosen = last_of(flat_index(place, objectness.shape), objectness.numel())
+    place = tuple(index[chosen] for index in place)
+    _, anchor, row, column = place
     label, center, size = objects.label[chosen], objects.center[chosen], objects.size[chosen]
     mine = offset[place]
     target = center * center.new_tensor([w, h]) - torch.stack([column, row], 1)

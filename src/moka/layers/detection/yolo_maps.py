@@ -142,9 +142,9 @@ class RegionYolo(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
-        parts = x.reshape(n, self.count, -1, h, w)
-        center, size, objectness, classes = parts.split(
-            [2, self.coords - 2, 1, self.classes], dim=2
+        parts = x.reshape(n, self.count, self.coords + 1 + self.classes, h, w)
+        center, size, objectness, classes = torch.split(
+            parts, [2, self.coords - 2, 1, self.classes], 2
         )
         active = classes.softmax(2) if self.do_softmax else classes.sigmoid()
         y = torch.cat([center.sigmoid(), size, objectness.sigmoid(), active], 2)

@@ -189,7 +189,7 @@ class Yolov3DetectionOutput(Layer):
         n, _, h, w = x.shape
         certain = x.new_ones(())
         if self.gaussian_box:
-            values = x.reshape(n, self.num_box, -1, h, w)
+            values = x.reshape(n, self.num_box, 9 + self.num_classes, h, w)
             certain = 1 - values[:, :, 1:8:2].sigmoid().mean(2)
             x = torch.cat([values[:, :, 0:8:2], values[:, :, 8:]], 2).flatten(1, 2)
         cells = grid.split(x, self.num_box)
@@ -197,5 +197,5 @@ class Yolov3DetectionOutput(Layer):
         center, size = grid.placed(cells, x.new_tensor(self.anchors[k]) / pixels)
         score = cells.classes.sigmoid() * (cells.objectness.sigmoid() * certain)[..., None]
         in_order = (part.movedim(1, 3) for part in (center, size, score))  # anchors last
-        center, size, score = (part.reshape(n, h * w * self.num_box, -1) for part in in_order)
+        center, size, score = (part.flatten(1, 3) for part in in_order)
         return torch.cat([center - size / 2, center + size / 2], -1), score

@@ -16,6 +16,7 @@ from moka.layers.detection.objects import (
     Objects,
     cells_of,
     check_objects,
+    flat_index,
     last_of,
     nearest,
     read_objects,
@@ -207,7 +208,9 @@ class Yolov3(Layer):
             by_center, by_size, quality = self._overlapping(center[place], size[place], true)
             by_size = by_size * cells.size[place].exp()
             by_center, by_size = (
-                (-self.iou_normalizer * d).nan_to_num(0, 0, 0).clamp(-self.max_delta, self.max_delta)
+                (-self.iou_normalizer * d)
+                .nan_to_num(0, 0, 0)
+                .clamp(-self.max_delta, self.max_delta)
                 for d in (by_center, by_size)
             )
             missed = self.iou_normalizer * (1 - quality).sum()
@@ -217,6 +220,11 @@ class Yolov3(Layer):
         deltas.center.index_put_(place, by_center, accumulate=True)
         deltas.size.index_put_(place, by_size, accumulate=True)
         return deltas, missed
+
+    def _limited(self, derivative: Tensor) -> Tensor:
+        """A derivative of the measure as a delta."""
+        delta = (-self.iou_normalizer * derivative).nan_to_num(0, 0, 0)
+        return delta.clamp(-self.max_delta, self.max_delta)
 
     def _squared(
         self, cells: Cells, true: Objects, anchors: Tensor, place: tuple[Tensor, ...]
@@ -263,11 +271,3 @@ class Yolov3(Layer):
             focused = self.class_scale * (probability[first] - own[first]) * factor
             later = (target[first] - own[first]) > 0
             deltas[at] = deltas[at].where(later, focused)
-
-
-def flat_index(place: tuple[Tensor, ...], shape: Shape) -> Tensor:
-    """Indices (K,) into the flattened array of this shape."""
-    flat = torch.zeros_like(place[0])
-    for index, size in zip(place, shape, strict=True):
-        flat = flat * size + index
-    return flat

@@ -36,7 +36,7 @@ class FocalLoss(NormalizedLoss):
     Errors: not one label for each position; a label outside [0, C).
     """
 
-    type: str = option()
+    type: str = option()  # type: ignore[assignment]  # of Module
     gamma: float = option(not_negative)
     alpha: float = option(positive)
     beta: float = option()

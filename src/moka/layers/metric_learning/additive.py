@@ -12,9 +12,7 @@ from moka.layers.shapes import as_rows, refuse_empty_axes
 from moka.types import Shape
 
 
-@layer(
-    "LabelSpecificAdd", bottoms=2, tops=(1, 2), fork="caffe-windows", fixed_bottoms=(1,)
-)
+@layer("LabelSpecificAdd", bottoms=2, tops=(1, 2), fork="caffe-windows", fixed_bottoms=(1,))
 class LabelSpecificAdd(PassCounter):
     """Add a bias, most often a negative one, to the score of the true class where that is above
     -bias; all other scores stay (AM-Softmax, CosFace).

@@ -84,7 +84,7 @@ class CenterLoss(Layer):
         centers = self.blobs[0]
         index, _ = class_labels(label.reshape(-1), len(centers), None)
         rows = x.reshape(len(index), centers.shape[1])
-        return _CenterLoss.apply(  # type: ignore[no-untyped-call,no-any-return]
+        return _CenterLoss.apply(  # type: ignore[no-untyped-call]
             rows, centers, index, self.distance_type == "L2"
         )
 

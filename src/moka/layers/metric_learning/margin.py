@@ -37,9 +37,7 @@ def psi(cosine: Tensor, margin: int) -> Tensor:
     return (1 - 2 * (k % 2)) * multiple - 2 * k
 
 
-def margin_scores(
-    x: Tensor, weight: Tensor, label: Tensor, margin: int, blend: float
-) -> Tensor:
+def margin_scores(x: Tensor, weight: Tensor, label: Tensor, margin: int, blend: float) -> Tensor:
     """x weight^T (M, N), but for the true class (blend |x||w| cos + |x||w| psi(cos)) / (1 + blend).
 
     Args:
@@ -68,7 +66,7 @@ class _Margin(PassCounter):
     """What the two layers share."""
 
     num_output: int = option(positive)
-    type: str = option()
+    type: str = option()  # type: ignore[assignment]  # of Module
     weight_filler: caffe_pb2.FillerParameter = option()
     axis: int = option()
     base: float = option()
@@ -77,7 +75,7 @@ class _Margin(PassCounter):
     iteration: int = option(not_negative)
     lambda_min: float = option()
 
-    def setup(self, *bottom_shapes: Shape) -> None:
+    def setup(self, x: Shape, label: Shape, *weight: Shape) -> None:
         self.margin = MARGINS[self.type]
 
     def top_shapes(self, x: Shape, label: Shape, *weight: Shape) -> list[Shape]:
@@ -175,7 +173,7 @@ class LargeMarginInnerProduct(_Margin):
     """
 
     def setup(self, x: Shape, label: Shape, *weight: Shape) -> None:
-        super().setup()
+        super().setup(x, label, *weight)
         inputs = prod(x[canonical_axis(self.axis, x) :])
         if weight and (len(weight[0]) < 1 or prod(weight[0][1:]) != inputs):
             raise NetError(f"weights must have {inputs} values a class, got shape"

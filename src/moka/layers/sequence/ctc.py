@@ -34,7 +34,7 @@ class Targets(NamedTuple):
 
 
 def ctc(scores: Tensor, targets: Targets, blank: int) -> Tensor:
-    """-log of the probability of each sequence's labels (N,), 0 where they do not fit into its time.
+    """-log of the probability of each sequence's labels (N,); 0 where its time is too short.
 
     Each path through the classes whose labels these are, without blanks and with equal neighbors
     once, adds its probability.
@@ -126,13 +126,11 @@ class CtcLoss(Layer):
         targets = self._targets(steps, n, classes, blank, *(b.detach() for b in others))
         return ctc(x.reshape(steps, n, classes), targets, blank).sum() / n
 
-    def _targets(
-        self, steps: int, n: int, classes: int, blank: int, *others: Tensor
-    ) -> Targets:
+    def _targets(self, steps: int, n: int, classes: int, blank: int, *others: Tensor) -> Targets:
         given = others[-1]
         lengths = torch.full((n,), steps, device=given.device)
         if len(others) == 1:
-            rows, _ = class_labels(given.reshape(n, -1), classes, None)
+            rows, _ = class_labels(given.flatten(1), classes, None)
             kept = rows != blank
             return Targets(rows[kept], kept.sum(1), lengths)
         rows = given.reshape(given.shape[0], n).t()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.options import option, positive
+from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
 from moka.types import Shape
@@ -27,7 +27,7 @@ def best_path(classes: Tensor, lengths: Tensor, blank: int, *, merge: bool = Tru
     Returns:
         labels (N, T), each row filled up with -1.
     """
-    n, steps = classes.shape
+    steps = classes.shape[1]
     kept = classes != blank
     if merge:
         kept[:, 1:] &= classes[:, 1:] != classes[:, :-1]

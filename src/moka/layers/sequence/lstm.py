@@ -1,4 +1,4 @@
-"""The LSTM of caffe-lstm, which CTPN uses: time and streams are one axis, weights in other blobs."""
+"""The LSTM of caffe-lstm, which CTPN uses: time and streams are one axis."""
 
 from __future__ import annotations
 
@@ -49,12 +49,13 @@ class Lstm(Layer):
     tanh(g); h[t] = sigmoid(o) tanh(c[t]), with D = num_output units.
 
     Bottoms: x (T N, ...), flattened to (T N, K), timestep by timestep, N = batch_size streams; or,
-    without batch_size, CTPN's x (T, N, K). Optionally clip (T N), 0 where a sequence starts and another number elsewhere (no
-    gradient). Top: h (T N, D), or (T, N, D). Without clip each pass starts from zero; with it a
-    pass goes on from the state that the last pass left, at first from zero, unless clip is 0. No
-    gradient flows through that state; a solver's snapshots keep it. Blobs: W_x (4 D, K), W_h
-    (4 D, D), b (4 D,), rows in the order i, f, o, g. Message: lstm_param. clipping_threshold above
-    0 limits the gradient of each gate before its nonlinearity to that size.
+    without batch_size, CTPN's x (T, N, K). Optionally clip (T N), 0 where a sequence starts and
+    another number elsewhere (no gradient). Top: h (T N, D), or (T, N, D). Without clip each pass
+    starts from zero; with it a pass goes on from the state that the last pass left, at first from
+    zero, unless clip is 0. No gradient flows through that state; a solver's snapshots keep it.
+    Blobs: W_x (4 D, K), W_h (4 D, D), b (4 D,), rows in the order i, f, o, g. Message: lstm_param.
+    clipping_threshold above 0 limits the gradient of each gate before its nonlinearity to that
+    size. Hochreiter and Schmidhuber, 1997.
 
     Errors: no num_output; a first axis that batch_size does not divide; shapes that do not fit.
 
@@ -154,4 +155,3 @@ class Lstm(Layer):
         shape = (2, streams, self.num_output)
         h, c = self.start if self.start.shape == shape else self.start.new_zeros(shape)
         return h.to(x), c.to(x)
-

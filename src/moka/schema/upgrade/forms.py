@@ -58,4 +58,4 @@ def _rename(layer: caffe_pb2.LayerParameter, old: str, layer_type: str, new: str
             getattr(target, found.name).extend(value)
         else:
             setattr(target, found.name, value)
-    layer.ClearField(old)  # type: ignore[arg-type]
+    layer.ClearField(old)
