@@ -139,7 +139,9 @@ def test_the_first_12800_images_draw_boxes_to_their_anchors(make_layer: LayerMak
     layer = make_layer(f'type: "RegionLoss" region_loss_param {{ {FIELDS} }}', SHAPE, (2, 5))
     layer.load_run_state([torch.tensor([6399])])
     with_anchors = layer(x, labels)
-    assert torch.equal(layer.again(x, labels), with_anchors)
+    again = layer.again(x, labels)
+    assert isinstance(again, torch.Tensor)
+    assert torch.equal(again, with_anchors)
     assert layer(x, labels) < with_anchors
     assert layer.run_state()[0].tolist() == [6401]
 
@@ -175,8 +177,6 @@ def test_a_class_map(
         (f'{FIELDS} softmax_tree: "tree"', [SHAPE, (2, 5)], "softmax_tree is not supported"),
     ],
 )
-def test_bad_options(
-    make_layer: LayerMaker, fields: str, shapes: list[Any], message: str
-) -> None:
+def test_bad_options(make_layer: LayerMaker, fields: str, shapes: list[Any], message: str) -> None:
     with pytest.raises(NetError, match=re.escape(message)):
         make_layer(f'type: "RegionLoss" region_loss_param {{ {fields} }}', *shapes)

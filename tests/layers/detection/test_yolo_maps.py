@@ -68,9 +68,7 @@ def test_gradients(make_layer: LayerMaker, check_gradient: GradientCheck) -> Non
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("coords", [2, 4, 5])
-def test_region_yolo(
-    make_layer: LayerMaker, run: Runner, coords: int, *, softmax: bool
-) -> None:
+def test_region_yolo(make_layer: LayerMaker, run: Runner, coords: int, *, softmax: bool) -> None:
     each = coords + 4
     x = np.random.default_rng(1).normal(size=(2, 2 * each, 3, 2))
     mask = "num: 2" if softmax else "num: 9 mask: 3 mask: 7"
@@ -96,11 +94,10 @@ def test_region_yolo(
     ("flatten", "shape"),
     [("axis: 2", (1, 18, 6)), ("axis: 0 end_axis: 1", (18, 3, 2)), ("axis: 3", (1, 18, 3, 2))],
 )
-def test_axes_that_become_one(
-    make_layer: LayerMaker, flatten: str, shape: tuple[int, ...]
-) -> None:
+def test_axes_that_become_one(make_layer: LayerMaker, flatten: str, shape: tuple[int, ...]) -> None:
     layer = make_layer(
-        f'type: "RegionYolo" region_yolo_param {{ classes: 4 num: 2 }} flatten_param {{ {flatten} }}',
+        'type: "RegionYolo" region_yolo_param { classes: 4 num: 2 }'
+        f" flatten_param {{ {flatten} }}",
         (1, 18, 3, 2),
     )
     assert layer.first_top_shapes == [shape]

@@ -70,9 +70,7 @@ def slow_v3(xs: list[Array], confidence: float, threshold: float) -> list[list[f
 
 
 @pytest.mark.parametrize(("confidence", "threshold"), [(0.01, 0.45), (0.3, 0.1), (0.4, 1.0)])
-def test_yolov2(
-    make_layer: LayerMaker, confidence: float, threshold: float
-) -> None:
+def test_yolov2(make_layer: LayerMaker, confidence: float, threshold: float) -> None:
     (x,) = maps((2, 16, 4, 5))
     layer = make_layer(
         f'type: "YoloDetectionOutput" yolo_detection_output_param {{ {V2}'
@@ -151,7 +149,11 @@ def test_a_score_that_is_nan_is_no_detection(make_layer: LayerMaker) -> None:
 @pytest.mark.parametrize(
     ("text", "shapes", "message"),
     [
-        (f"YoloDetectionOutput|{V2}", [(1, 15, 4, 4)], "need a bottom of 16 channels (2 x (5 + 3))"),
+        (
+            f"YoloDetectionOutput|{V2}",
+            [(1, 15, 4, 4)],
+            "16 channels (2 x (5 + 3))",
+        ),
         ("YoloDetectionOutput|num_box: 2 biases: 1", [(1, 50, 4, 4)], "4 values; got 1"),
         (f"YoloDetectionOutput|{V2} coords: 5", [(1, 16, 4, 4)], "coords must be 4, got 5"),
         (f"Yolov3DetectionOutput|{V3}", [(1, 16, 4, 4)], "must be the number of bottoms, 1"),
@@ -173,9 +175,7 @@ def test_a_score_that_is_nan_is_no_detection(make_layer: LayerMaker) -> None:
         ),
     ],
 )
-def test_bad_options(
-    make_layer: LayerMaker, text: str, shapes: list[Any], message: str
-) -> None:
+def test_bad_options(make_layer: LayerMaker, text: str, shapes: list[Any], message: str) -> None:
     kind, _, fields = text.partition("|")
     name = "yolov3_detection_output_param" if "v3" in kind else "yolo_detection_output_param"
     with pytest.raises(NetError, match=re.escape(message)):

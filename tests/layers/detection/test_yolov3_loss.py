@@ -66,8 +66,10 @@ def test_measures(kind: str) -> None:
             np.concatenate([rng.uniform(0, far, (20, 2)), rng.uniform(0.1, 0.4, (20, 2))], 1)
             for _ in range(2)
         )
-        true = Objects(torch.zeros(20), torch.zeros(20), *torch.tensor(b).split(2, 1))
-        have = measure(*torch.tensor(a).split(2, 1), true, kind).tolist()
+        true = Objects(
+            torch.zeros(20), torch.zeros(20), torch.tensor(b[:, :2]), torch.tensor(b[:, 2:])
+        )
+        have = measure(torch.tensor(a[:, :2]), torch.tensor(a[:, 2:]), true, kind).tolist()
         want = [slow_measure(tuple(p), tuple(q), kind) for p, q in zip(a, b, strict=True)]
         assert have == pytest.approx(want)
 
@@ -105,7 +107,8 @@ def slow_deltas(x: Array, labels: Array, o: dict[str, Any]) -> tuple[Array, floa
     seen: dict[tuple[int, ...], list[int]] = {}
     for b, a, row, column, true in matches(labels, o["iou_thresh"]):
         v, out = parts[b, a, :, row, column], d[b, a, :, row, column]
-        label, cx, cy, tw, th = int(true[0]), *true[1:]
+        label = int(true[0])
+        cx, cy, tw, th = (float(number) for number in true[1:])
         s = [slow.sigmoid(value) for value in v]
         out[4] = o["object_scale"] * (s[4] - 1)
         here = seen.setdefault((b, a, row, column), [])
@@ -124,7 +127,7 @@ def slow_deltas(x: Array, labels: Array, o: dict[str, Any]) -> tuple[Array, floa
         here.append(label)
         if o["iou_loss"] == "MSE":
             scale = o["coord_scale"] * (2 - tw * th)
-            box = [
+            deltas = [
                 scale * (s[0] - (cx * w - column)),
                 scale * (s[1] - (cy * h - row)),
                 scale * (v[2] - log(tw / sizes[a][0])),
@@ -132,15 +135,18 @@ def slow_deltas(x: Array, labels: Array, o: dict[str, Any]) -> tuple[Array, floa
             ]
         else:
             predicted = slow.box_at(v, row, column, sizes[a], (h, w))
-            added += o["iou_normalizer"] * (1 - slow_measure(predicted, tuple(true[1:]), o["iou_loss"]))
-            box = []
+            quality = slow_measure(predicted, (cx, cy, tw, th), o["iou_loss"])
+            added += o["iou_normalizer"] * (1 - quality)
+            deltas = []
             for k in range(4):
                 step = np.zeros(4)
                 step[k] = 1e-6
                 up, down = (frozen(predicted, sign * step, true, o["iou_loss"]) for sign in (1, -1))
                 slope = (up - down) / 2e-6 * (np.exp(v[k]) if k > 1 else 1)
-                box.append(np.clip(-o["iou_normalizer"] * slope, -o["max_delta"], o["max_delta"]))
-        out[:4] = out[:4] + box if o["accumulate"] else box
+                deltas.append(
+                    np.clip(-o["iou_normalizer"] * slope, -o["max_delta"], o["max_delta"])
+                )
+        out[:4] = out[:4] + deltas if o["accumulate"] else deltas
     counted = d.copy()
     if o["iou_loss"] != "MSE":
         counted[:, :, :4] = 0
@@ -148,8 +154,8 @@ def slow_deltas(x: Array, labels: Array, o: dict[str, Any]) -> tuple[Array, floa
     if o["use_logic_gradient"]:
         for k in range(8):
             if k not in (2, 3):
-                s = 1 / (1 + np.exp(-parts[:, :, k]))
-                d[:, :, k] *= s * (1 - s)
+                active = 1 / (1 + np.exp(-parts[:, :, k]))
+                d[:, :, k] *= active * (1 - active)
     return d.reshape(x.shape) / n, value
 
 
@@ -229,8 +235,6 @@ def test_without_true_boxes_objectness_falls(make_layer: LayerMaker) -> None:
         ("num: 1 biases: [1, 2, 3] mask: 1", [(2, 25, 4, 4), (2, 5)], "an even number of values"),
     ],
 )
-def test_bad_options(
-    make_layer: LayerMaker, fields: str, shapes: list[Any], message: str
-) -> None:
+def test_bad_options(make_layer: LayerMaker, fields: str, shapes: list[Any], message: str) -> None:
     with pytest.raises(NetError, match=re.escape(message)):
         make_layer(f'type: "Yolov3" yolov3_param {{ {fields} }}', *shapes)

@@ -93,9 +93,7 @@ def test_labels_that_do_not_fit_take_no_gradient(make_layer: LayerMaker) -> None
         ("", [(4, 3, 3), (3, 3), (2, 3)], "must have 12 values, got shape 3 3"),
     ],
 )
-def test_bad_shapes(
-    make_layer: LayerMaker, fields: str, shapes: list[Any], message: str
-) -> None:
+def test_bad_shapes(make_layer: LayerMaker, fields: str, shapes: list[Any], message: str) -> None:
     with pytest.raises(NetError, match=re.escape(message)):
         make_layer(f'type: "CtcLoss" ctc_loss_param {{ {fields} }}', *shapes)
 

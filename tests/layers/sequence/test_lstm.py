@@ -79,7 +79,9 @@ def test_with_clip_a_pass_goes_on_from_the_last(make_layer: LayerMaker, run: Run
         (have,) = run(layer, x, np.array(clip))
         np.testing.assert_allclose(have, want.reshape(6, D))
         bottoms = [torch.tensor(x), torch.tensor(clip)]
-        np.testing.assert_allclose(layer.again(*bottoms).detach(), have)
+        again = layer.again(*bottoms)
+        assert isinstance(again, torch.Tensor)
+        np.testing.assert_allclose(again.detach(), have)
     kept = layer.run_state()
     x = rng.normal(size=(6, 4))
     (have,) = run(layer, x, np.ones(6))
@@ -92,7 +94,7 @@ def test_gradients(make_layer: LayerMaker, check_gradient: GradientCheck) -> Non
     check_gradient(lstm(make_layer, "batch_size: 2", x.shape), x)
     clip = np.array([1, 1, 1, 0, 1, 1])
     layer = lstm(make_layer, "batch_size: 2", x.shape, (6,))
-    layer.forward = layer.again  # type: ignore[method-assign]  # each time from the same state
+    layer.forward = layer.again  # each time from the same state
     check_gradient(layer, x, clip)
 
 
@@ -104,6 +106,7 @@ def test_the_threshold_limits_the_gradient_of_each_gate(make_layer: LayerMaker) 
         (layer(x).sum()).backward()
         grads.append(layer.blobs[2].grad)
     assert grads[0] is not None
+    assert grads[1] is not None
     assert (grads[0].abs() > 0.05).any()
     assert torch.allclose(grads[0].clamp(-0.05, 0.05), grads[1])
 
