@@ -125,6 +125,28 @@ def test_deviations_of_a_gaussian_box_lower_the_scores(make_layer: LayerMaker) -
     assert (np.diff(have[:, 2]) <= 0).all()
 
 
+def test_what_is_given_beyond_the_anchors_is_left_out(make_layer: LayerMaker) -> None:
+    (x,) = maps((1, 8, 4, 4))
+    few = make_layer(
+        'type: "YoloDetectionOutput" yolo_detection_output_param { num_classes: 3 num_box: 1'
+        " biases: [1, 2] }",
+        x.shape,
+    )
+    more = make_layer(
+        'type: "YoloDetectionOutput" yolo_detection_output_param { num_classes: 3 num_box: 1'
+        " biases: [1, 2, 3, 4] }",
+        x.shape,
+    )
+    np.testing.assert_array_equal(values_of(few, x)[0], values_of(more, x)[0])
+    text = (
+        'type: "Yolov3DetectionOutput" yolov3_detection_output_param { num_classes: 3 num_box: 1'
+        " biases: [10, 20, 35, 15, 30, 60, 70, 50]"
+    )
+    few = make_layer(f"{text} mask: [2, 0] anchors_scale: [32, 16] }}", x.shape, x.shape)
+    more = make_layer(f"{text} mask: [2, 3, 0, 1] anchors_scale: [32, 16, 8] }}", x.shape, x.shape)
+    np.testing.assert_array_equal(values_of(few, x, x)[0], values_of(more, x, x)[0])
+
+
 def test_nothing_found(make_layer: LayerMaker) -> None:
     layer = make_layer(
         f'type: "YoloDetectionOutput" yolo_detection_output_param {{ {V2}'
@@ -156,7 +178,7 @@ def test_a_score_that_is_nan_is_no_detection(make_layer: LayerMaker) -> None:
         ),
         ("YoloDetectionOutput|num_box: 2 biases: 1", [(1, 50, 4, 4)], "4 values; got 1"),
         (f"YoloDetectionOutput|{V2} coords: 5", [(1, 16, 4, 4)], "coords must be 4, got 5"),
-        (f"Yolov3DetectionOutput|{V3}", [(1, 16, 4, 4)], "must be the number of bottoms, 1"),
+        (f"Yolov3DetectionOutput|{V3}", [(1, 16, 4, 4)], "must be 1, the number of bottoms"),
         (
             "Yolov3DetectionOutput|biases: [1, 2] mask: [0, 0, 4] mask_group_num: 1"
             " anchors_scale: 8",

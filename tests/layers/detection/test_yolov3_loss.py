@@ -230,7 +230,11 @@ def test_without_true_boxes_objectness_falls(make_layer: LayerMaker) -> None:
     [
         (FIELDS, [(2, 15, 4, 5), (2, 5)], "need a bottom of 16 channels"),
         (FIELDS, [SHAPE, (3, 5)], "true boxes are 5 numbers each"),
-        (f"{FIELDS} mask: 0", [SHAPE, (2, 5)], "mask needs 2 values, got 3"),
+        (
+            "num: 3 biases: [1, 2] mask: [0, 0]",
+            [(2, 75, 4, 4), (2, 5)],
+            "mask needs 3 values, got 2",
+        ),
         ("num: 1 biases: [1, 2] mask: 1", [(2, 25, 4, 4), (2, 5)], "mask 1 has no anchor"),
         ("num: 1 biases: [1, 2, 3] mask: 1", [(2, 25, 4, 4), (2, 5)], "an even number of values"),
     ],

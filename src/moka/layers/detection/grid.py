@@ -47,17 +47,32 @@ def check_map(x: Shape, anchors: int, classes: int) -> None:
 
 
 def anchor_sizes(biases: tuple[float, ...], count: int | None = None) -> list[tuple[float, float]]:
-    """Pairs of width and height from `biases`, w0, h0, w1, h1 ...
+    """Width and height of anchors from `biases`, w0, h0, w1, h1 ...
+
+    Args:
+        count: so many, the first ones; None: all.
 
     Raises:
-        NetError: not two for each anchor.
+        NetError: too few values, or no pairs.
     """
-    if len(biases) % 2 or (count is not None and len(biases) != 2 * count):
+    if len(biases) % 2 or (count is not None and len(biases) < 2 * count):
         wanted = "an even number of values" if count is None else f"{2 * count} values"
         raise NetError(
             f"biases are a width and a height for each anchor, {wanted}; got {len(biases)}."
         )
-    return list(zip(biases[::2], biases[1::2], strict=True))
+    return list(zip(biases[::2], biases[1::2], strict=True))[:count]
+
+
+def masked(anchors: list[tuple[float, float]], mask: tuple[int, ...]) -> list[tuple[float, float]]:
+    """The anchors that a mask names.
+
+    Raises:
+        NetError: there is no such anchor.
+    """
+    for k in mask:
+        if k >= len(anchors):
+            raise NetError(f"mask {k} has no anchor: biases hold {len(anchors)}.")
+    return [anchors[k] for k in mask]
 
 
 def split(x: Tensor, anchors: int) -> Cells:

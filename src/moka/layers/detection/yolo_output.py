@@ -77,7 +77,7 @@ class YoloDetectionOutput(Layer):
     `label_map_file` change nothing here. Redmon and Farhadi, 2016 (YOLO9000). From MobileNet-YOLO,
     which takes one image only.
 
-    Errors: another number of channels; not two biases for each anchor; coords other than 4.
+    Errors: another number of channels; fewer than two biases for each anchor; coords other than 4.
     """
 
     num_classes: int = option(positive)
@@ -123,12 +123,12 @@ class Yolov3DetectionOutput(Layer):
     label (from 1 on), score and corners x1, y1, x2, y2 as fractions of the image (not clipped), by
     image and falling score. If nothing is found at all, one row for each image: its index, then -1
     six times. No gradient. Message: yolov3_detection_output_param. `biases` are width and height of
-    each anchor in pixels of the image, `mask` says which of them belong to the scales, num_box for
-    each in turn, `anchors_scale` how many pixels a cell is wide, once for each scale;
+    each anchor in pixels of the image, `mask` says which of them belong to the scales, an equal
+    part of it to each, whose first num_box count; `anchors_scale` how many pixels a cell is wide, once for each scale;
     `mask_group_num` is the number of scales. Redmon and Farhadi, 2018; Choi et al., 2019 (Gaussian
     YOLOv3). From MobileNet-YOLO, which says image 0 in every row.
 
-    Errors: another number of channels, bottoms, masks or scales; a mask without an anchor.
+    Errors: another number of channels or bottoms; too few masks or scales; a mask without an anchor.
     """
 
     num_classes: int = option(positive)
@@ -143,24 +143,21 @@ class Yolov3DetectionOutput(Layer):
 
     def setup(self, *maps: Shape) -> None:
         count = len(maps)
-        if self.mask_group_num != count or len(self.anchors_scale) != count:
+        if self.mask_group_num != count or len(self.anchors_scale) < count:
             raise NetError(
-                "mask_group_num and the number of anchors_scale must be the number of bottoms,"
-                f" {count}; got {self.mask_group_num} and {len(self.anchors_scale)}."
+                f"mask_group_num and the number of anchors_scale must be {count}, the number of"
+                f" bottoms; got {self.mask_group_num} and {len(self.anchors_scale)}."
             )
-        if len(self.mask) != count * self.num_box:
+        each = len(self.mask) // count
+        if each < self.num_box:
             raise NetError(
                 f"mask needs {self.num_box} values for each of {count} bottoms, got"
                 f" {len(self.mask)}."
             )
         anchors = grid.anchor_sizes(self.biases)
-        missing = [k for k in self.mask if k >= len(anchors)]
-        if missing:
-            raise NetError(f"mask {missing[0]} has no anchor: biases hold {len(anchors)}.")
-        each = self.num_box
+        starts = range(0, each * count, each)
         self.anchors = [
-            [anchors[k] for k in self.mask[start : start + each]]
-            for start in range(0, len(self.mask), each)
+            grid.masked(anchors, self.mask[start : start + self.num_box]) for start in starts
         ]
 
     def top_shapes(self, *maps: Shape) -> list[Shape]:

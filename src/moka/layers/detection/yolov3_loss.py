@@ -126,7 +126,7 @@ class Yolov3(Layer):
     MobileNet-YOLO; its overlap measures have a gradient of their own, which doubles that of the
     size, and it divides added deltas of a box by the number of classes with a positive delta.
 
-    Errors: another number of channels; not num values of mask; a mask without an anchor; a label
+    Errors: another number of channels; fewer than num values of mask; a mask without an anchor; a label
     outside the classes.
     """
 
@@ -151,12 +151,11 @@ class Yolov3(Layer):
     side: int = option()
 
     def setup(self, x: Shape, labels: Shape) -> None:
-        self.anchors = grid.anchor_sizes(self.biases)
-        if len(self.mask) != self.num:
+        if len(self.mask) < self.num:
             raise NetError(f"mask needs {self.num} values, got {len(self.mask)}.")
-        missing = [k for k in self.mask if k >= len(self.anchors)]
-        if missing:
-            raise NetError(f"mask {missing[0]} has no anchor: biases hold {len(self.anchors)}.")
+        self.anchors = grid.anchor_sizes(self.biases)
+        self.own = self.mask[: self.num]
+        grid.masked(self.anchors, self.own)
 
     def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
         grid.check_map(x, self.num, self.num_class)
@@ -169,9 +168,9 @@ class Yolov3(Layer):
             objects = read_objects(labels, self.num_class)
             pixels = x.new_tensor([w, h]) * self.anchors_scale
             anchors = x.new_tensor(self.anchors) / pixels
-            found = match(objects, anchors, self.mask, (h, w), self.iou_thresh)
+            found = match(objects, anchors, self.own, (h, w), self.iou_thresh)
             cells = grid.split(x, self.num)
-            mine = anchors[list(self.mask)]
+            mine = anchors[list(self.own)]
             deltas, missed = self._deltas(cells, objects, mine, found)
             value = deltas.objectness.square().sum() + deltas.classes.square().sum() + missed
             if self.iou_loss == "MSE":
