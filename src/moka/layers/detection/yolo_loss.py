@@ -146,8 +146,8 @@ class RegionLoss(PassCounter):
     `softmax`, `jitter`, `absolute` and `random` change nothing here. The number of passes is kept
     in a solver's snapshots. Redmon and Farhadi, 2016.
 
-    Errors: another number of channels; fewer than two biases for each anchor; coords other than 4; a label outside the classes;
-    softmax_tree, which is not here.
+    Errors: another number of channels; fewer than two biases for each anchor; coords other than 4;
+    a label outside the classes; softmax_tree, which is not here.
     """
 
     num_class: int = option(positive)

@@ -123,12 +123,13 @@ class Yolov3DetectionOutput(Layer):
     label (from 1 on), score and corners x1, y1, x2, y2 as fractions of the image (not clipped), by
     image and falling score. If nothing is found at all, one row for each image: its index, then -1
     six times. No gradient. Message: yolov3_detection_output_param. `biases` are width and height of
-    each anchor in pixels of the image, `mask` says which of them belong to the scales, an equal
-    part of it to each, whose first num_box count; `anchors_scale` how many pixels a cell is wide, once for each scale;
-    `mask_group_num` is the number of scales. Redmon and Farhadi, 2018; Choi et al., 2019 (Gaussian
-    YOLOv3). From MobileNet-YOLO, which says image 0 in every row.
+    each anchor in pixels of the image; each scale has an equal part of `mask`, whose first num_box
+    values say which anchors are its own; `anchors_scale` says how many pixels a cell is wide, once
+    for each scale; `mask_group_num` is the number of scales. Redmon and Farhadi, 2018; Choi et al.,
+    2019 (Gaussian YOLOv3). From MobileNet-YOLO, which says image 0 in every row.
 
-    Errors: another number of channels or bottoms; too few masks or scales; a mask without an anchor.
+    Errors: another number of channels or bottoms; too few masks or scales; a mask without an
+    anchor.
     """
 
     num_classes: int = option(positive)

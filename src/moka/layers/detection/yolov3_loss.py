@@ -126,8 +126,8 @@ class Yolov3(Layer):
     MobileNet-YOLO; its overlap measures have a gradient of their own, which doubles that of the
     size, and it divides added deltas of a box by the number of classes with a positive delta.
 
-    Errors: another number of channels; fewer than num values of mask; a mask without an anchor; a label
-    outside the classes.
+    Errors: another number of channels; fewer than num values of mask; a mask without an anchor; a
+    label outside the classes.
     """
 
     num_class: int = option(positive)
