@@ -51,6 +51,18 @@ def padded(counts: Array, rows: Array, size: int) -> Array:
     return top
 
 
+def test_a_map_in_the_shape_of_yolov2_needs_no_biases(make_layer: LayerMaker, run: Runner) -> None:
+    x = np.random.default_rng(1).normal(size=(1, 16, 4, 4))
+    labels = np.array([[1, 0.4, 0.4, 0.1, 0.1]])
+    text = 'type: "EvalDetection" eval_detection_param { side: 4 num_class: 3 num_object: 2'
+    tops = []
+    for biases in ("", "biases: [0.5, 0.5, 0.5, 0.5]"):
+        layer = make_layer(f"{text} {biases} }}", x.shape, labels.shape)
+        tops.append(run(layer, x, labels)[0])
+    np.testing.assert_array_equal(tops[0], tops[1])
+    assert tops[0][0, :3].tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize("score_type", ["OBJ", "PROB", "MULTIPLY"])
 @pytest.mark.parametrize("nms", [-1, 0.3])
 def test_yolov2(make_layer: LayerMaker, run: Runner, score_type: str, nms: float) -> None:

@@ -125,6 +125,14 @@ def test_deviations_of_a_gaussian_box_lower_the_scores(make_layer: LayerMaker) -
     assert (np.diff(have[:, 2]) <= 0).all()
 
 
+def test_without_biases_anchors_are_half_a_cell(make_layer: LayerMaker) -> None:
+    (x,) = maps((1, 16, 4, 4))
+    text = 'type: "YoloDetectionOutput" yolo_detection_output_param { num_classes: 3 num_box: 2'
+    none = make_layer(f"{text} }}", x.shape)
+    half = make_layer(f"{text} biases: [0.5, 0.5, 0.5, 0.5] }}", x.shape)
+    np.testing.assert_array_equal(values_of(none, x)[0], values_of(half, x)[0])
+
+
 def test_what_is_given_beyond_the_anchors_is_left_out(make_layer: LayerMaker) -> None:
     (x,) = maps((1, 8, 4, 4))
     few = make_layer(

@@ -12,6 +12,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": 'center_loss_param { num_output: 3 center_filler { type: "gaussian" } }',
     },
     "FocalLoss": {"bottoms": ("2 6", "2")},
+    "InnerDistance": {
+        "bottoms": ("2 6",),
+        "fields": f"inner_distance_param {{ {FILLED} }}",
+    },
     "L1Loss": {"bottoms": ("2 6", "2 6")},
     "LabelSpecificAdd": {"bottoms": ("2 6", "2")},
     "LargeMarginInnerProduct": {

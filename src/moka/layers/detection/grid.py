@@ -18,6 +18,7 @@ from moka.layers.shapes import shape_text
 from moka.types import Shape
 
 VALUES = 5  # of a box before its classes: x, y, w, h, objectness
+DEFAULT_SIZE = 0.5  # of anchors without biases, in cells
 
 
 class Cells(NamedTuple):
@@ -50,11 +51,14 @@ def anchor_sizes(biases: tuple[float, ...], count: int | None = None) -> list[tu
     """Width and height of anchors from `biases`, w0, h0, w1, h1 ...
 
     Args:
-        count: so many, the first ones; None: all.
+        count: so many, the first ones, and without biases all half a cell, as in darknet; None:
+            all.
 
     Raises:
         NetError: too few values, or no pairs.
     """
+    if count is not None and not biases:
+        return [(DEFAULT_SIZE, DEFAULT_SIZE)] * count
     if len(biases) % 2 or (count is not None and len(biases) < 2 * count):
         wanted = "an even number of values" if count is None else f"{2 * count} values"
         raise NetError(

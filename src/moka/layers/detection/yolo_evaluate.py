@@ -42,11 +42,11 @@ class _Truth(NamedTuple):
 class EvalDetection(Layer):
     """Compare detections with true boxes: for each its label, score, and whether it is right.
 
-    With `biases` (YOLOv2) boxes and class probabilities are those of YoloDetectionOutput, but each
-    box counts with its most probable class. Without (YOLOv1) the bottom holds, for each of side x
-    side cells, num_class scores, num_object confidences and num_object boxes x, y, w, h, each
-    number as a map of its own; with `constriant` x and y are offsets within the cell, in cells;
-    with `sqrt` w and h are square roots. score_type: OBJ the objectness, PROB the class's
+    YOLOv2: boxes and class probabilities are those of YoloDetectionOutput, but each box counts with
+    its most probable class. YOLOv1 (no `biases`, and another shape of map): the bottom holds, for
+    each of side x side cells, num_class scores, num_object confidences and num_object boxes x, y,
+    w, h, each number as a map of its own; with `constriant` x and y are offsets within the cell, in
+    cells; with `sqrt` w and h are square roots. score_type: OBJ the objectness, PROB the class's
     probability, MULTIPLY both. nms >= 0: a box goes out if it overlaps a better one, of whatever
     class, by nms or more (YOLOv2: then also if its score is below 0.005).
 
@@ -60,7 +60,7 @@ class EvalDetection(Layer):
     and falling score; then zeros. No gradient. Message: eval_detection_param. From caffe-yolo and
     caffe-yolov2.
 
-    Errors: shapes that do not fit; another number of biases; a label outside the classes.
+    Errors: shapes that do not fit; too few biases; a label outside the classes.
     """
 
     side: int = option(positive)
@@ -74,7 +74,9 @@ class EvalDetection(Layer):
     biases: tuple[float, ...] = option(positive)
 
     def setup(self, x: Shape, labels: Shape) -> None:
-        self.anchors = grid.anchor_sizes(self.biases, self.num_object) if self.biases else None
+        channels = self.num_object * (grid.VALUES + self.num_class)
+        second = self.biases or (len(x) == 4 and x[1] == channels and prod(x[2:]) == self.side**2)
+        self.anchors = grid.anchor_sizes(self.biases, self.num_object) if second else None
 
     def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
         if self.anchors is None:

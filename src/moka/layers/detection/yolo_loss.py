@@ -142,11 +142,11 @@ class RegionLoss(PassCounter):
     Bottoms: the map (N, num (5 + num_class), H, W); true boxes (N, 5 T): label from 0 on, x, y, w,
     h as fractions, the first with x = 0 or w = 0 ends an image; or SSD's (1, 1, G, 8) with labels
     from 1 on. No gradient for these. Top: a scalar. Message: region_loss_param. `biases` are width
-    and height of each anchor in cells; `class_map` is a file of one class for each label. `side`,
-    `softmax`, `jitter`, `absolute` and `random` change nothing here. The number of passes is kept
-    in a solver's snapshots. Redmon and Farhadi, 2016.
+    and height of each anchor in cells, 0.5 if there are none; `class_map` is a file of one class
+    for each label. `side`, `softmax`, `jitter`, `absolute` and `random` change nothing here. The
+    number of passes is kept in a solver's snapshots. Redmon and Farhadi, 2016.
 
-    Errors: another number of channels; fewer than two biases for each anchor; coords other than 4;
+    Errors: another number of channels; too few biases; coords other than 4;
     a label outside the classes; softmax_tree, which is not here.
     """
 

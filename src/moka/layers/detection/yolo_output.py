@@ -73,11 +73,11 @@ class YoloDetectionOutput(Layer):
     for each anchor. Top: (1, 1, K, 7), rows of image, label (from 1 on), score and corners x1, y1,
     x2, y2 as fractions of the image (not clipped), by image and falling score. If nothing is found
     at all, one row for each image: its index, then -1 six times. No gradient. Message:
-    yolo_detection_output_param; `biases` are width and height of each anchor in cells; `side` and
-    `label_map_file` change nothing here. Redmon and Farhadi, 2016 (YOLO9000). From MobileNet-YOLO,
-    which takes one image only.
+    yolo_detection_output_param; `biases` are width and height of each anchor in cells, 0.5 if there
+    are none; `side` and `label_map_file` change nothing here. Redmon and Farhadi, 2016 (YOLO9000).
+    From MobileNet-YOLO, which takes one image only.
 
-    Errors: another number of channels; fewer than two biases for each anchor; coords other than 4.
+    Errors: another number of channels; too few biases; coords other than 4.
     """
 
     num_classes: int = option(positive)

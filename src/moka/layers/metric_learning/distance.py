@@ -115,3 +115,81 @@ class TripletLoss(Layer):
         near = as_rows(a - p.reshape(a.shape)).square().sum(1)
         far = as_rows(a - n.reshape(a.shape)).square().sum(1)
         return torch.relu(self.margin + near - far).sum() / (2 * max(1, len(a)))
+
+
+@layer("InnerDistance", bottoms=(1, 3), tops=1, fork="caffe-windows")
+class InnerDistance(Layer):
+    """The distance of each item to the center of each class: sum (x - w)^2, or with distance_type
+    L1 sum |x - w|.
+
+    Bottoms: features x (outer..., K...), flattened from `axis` on; optionally the centers w (N,
+    K...), in place of the layer's own; with update_center_only, last, labels of the items. Top:
+    (outer..., N). Blob: the centers (num_output, K), or (K, num_output) with transpose; none if
+    they are a bottom. Message: inner_distance_param. normalize scales the layer's own centers to
+    length 1, w / sqrt(sum w^2 + 1e-6); the stored ones stay. With update_center_only an item gives
+    a gradient to the center of its class only. bias_term and bias_filler have no effect: the fork
+    has no bias any more.
+
+    Errors: shapes that do not fit together; no num_output without centers; a label outside [0, N);
+    another distance_type.
+    """
+
+    num_output: int = option(positive)
+    bias_term: bool = option()
+    weight_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
+    axis: int = option()
+    transpose: bool = option()
+    distance_type: str = option()
+    normalize: bool = option()
+    update_center_only: bool = option()
+
+    def setup(self, x: Shape, *others: Shape) -> None:
+        if self.distance_type not in ("L1", "L2"):
+            raise NetError(f'distance_type must be L1 or L2, got "{self.distance_type}".')
+        self.has_centers = len(others) > self.update_center_only
+        if len(others) < self.update_center_only or len(others) > 1 + self.update_center_only:
+            wanted = "labels, and perhaps centers" if self.update_center_only else "perhaps centers"
+            raise NetError(f"takes features and {wanted}, got {1 + len(others)} bottoms.")
+        if not self.has_centers and self.num_output is None:
+            raise NetError("num_output is missing.")
+        self.inputs = prod(x[canonical_axis(self.axis, x) :])
+
+    def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
+        axis = canonical_axis(self.axis, x)
+        classes = others[0][0] if self.has_centers else self.num_output
+        for shape in (x[axis:], *(centers[1:] for centers in others[: self.has_centers])):
+            if prod(shape) != self.inputs:
+                raise NetError(f"items and centers need {self.inputs} values, got shape {shape}.")
+        for labels in others[self.has_centers :]:
+            check_one_label_an_item((prod(x[:axis]),), labels)
+        return [(*x[:axis], classes)]
+
+    def blob_specs(self, x: Shape, *others: Shape) -> Iterable[BlobSpec]:
+        if not self.has_centers:
+            n, k = self.num_output, self.inputs
+            yield BlobSpec((k, n) if self.transpose else (n, k), self.weight_filler)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        if self.has_centers:
+            centers = others[0].reshape(-1, self.inputs)
+        else:
+            centers = self.blobs[0].t() if self.transpose else self.blobs[0]
+            if self.normalize:
+                centers = centers * torch.rsqrt(centers.square().sum(1, keepdim=True) + 1e-6)
+        leading = x.shape[: canonical_axis(self.axis, tuple(x.shape))]
+        rows = x.reshape(prod(leading), self.inputs)
+        if not self.update_center_only:
+            return self._distances(rows, centers).view(*leading, len(centers))
+        own = class_labels(others[-1].reshape(-1), len(centers), None)[0]
+        apart = rows.detach() - centers[own]
+        mine = apart.square().sum(1) if self.distance_type == "L2" else apart.abs().sum(1)
+        y = self._distances(rows, centers.detach())
+        y = y.scatter_add(1, own[:, None], (mine - mine.detach())[:, None])
+        return y.view(*leading, len(centers))
+
+    def _distances(self, rows: Tensor, centers: Tensor) -> Tensor:
+        if self.distance_type == "L1":
+            return torch.cdist(rows, centers, p=1.0)
+        squares = rows.square().sum(1)[:, None] + centers.square().sum(1)
+        return (squares - 2 * rows @ centers.t()).clamp_min(0)

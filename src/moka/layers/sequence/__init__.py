@@ -1,1 +1,1 @@
-"""Layers for sequences and text beyond BVLC Caffe's recurrent layers."""
+"""Layers for sequences and text."""
