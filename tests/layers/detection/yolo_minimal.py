@@ -25,6 +25,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "Reorg": {"bottoms": ("2 4 4 4",), "fields": "reorg_param { stride: 2 }"},
     "ReorgYolo": {},
+    "SegmentationEvaluate": {"bottoms": ("2 3 4 4", "2 3 4 4")},
     "YoloDetectionLoss": {
         "bottoms": ("2 32", "2 28"),
         "fields": "detection_loss_param { side: 2 num_class: 3 num_object: 1 }",
@@ -33,6 +34,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (MAP,),
         "fields": f"yolo_detection_output_param {{ num_classes: 3 num_box: 2 {BIASES} }}",
     },
+    "YoloSeg": {"bottoms": ("2 3 4 4", "2 3 4 4")},
     "Yolov3": {
         "bottoms": (MAP, "2 10"),
         "fields": f"yolov3_param {{ num_class: 3 num: 2 {BIASES} mask: 0 mask: 1 }}",
