@@ -205,13 +205,8 @@ class Yolov3(Layer):
             missed = center.new_zeros(())
         else:
             by_center, by_size, quality = self._overlapping(center[place], size[place], true)
-            by_size = by_size * cells.size[place].exp()
-            by_center, by_size = (
-                (-self.iou_normalizer * d)
-                .nan_to_num(0, 0, 0)
-                .clamp(-self.max_delta, self.max_delta)
-                for d in (by_center, by_size)
-            )
+            by_center = self._limited(by_center)
+            by_size = self._limited(by_size * cells.size[place].exp())
             missed = self.iou_normalizer * (1 - quality).sum()
         if not self.accumulate:
             last = last_of(flat_index(place, objectness.shape), objectness.numel())[:, None]
