@@ -16,7 +16,7 @@ def test_rows_of_five() -> None:
     labels[0, 1] = torch.tensor([2, 0.25, 0.5, 0.25, 0.5])
     labels[1, 1] = torch.tensor([2, 0.25, 0.5, 0.25, 0.5])  # behind the end
     labels[2, 0] = torch.tensor([2, 0.25, 0.5, 0, 0.5])  # no width: the end
-    found = objects.read_objects(labels.view(3, 15), 3)
+    found = objects.read_objects(labels.view(3, 15), 3, 3)
     assert found.image.tolist() == [0, 0]
     assert found.label.tolist() == [1, 2]
     assert found.center.tolist() == [[0.5, 0.25], [0.25, 0.5]]
@@ -32,7 +32,7 @@ def test_rows_of_ssd() -> None:
             [0, 2, 0, 0.5, 0.5, 0.5, 1, 0],
         ]
     )
-    found = objects.read_objects(rows.view(1, 1, 4, 8), 3)
+    found = objects.read_objects(rows.view(1, 1, 4, 8), 3, 2)
     assert found.image.tolist() == [0, 1]
     assert found.label.tolist() == [0, 2]
     assert found.boxes.tolist() == [[0, 0.25, 0.5, 0.75], [0.25, 0.5, 0.75, 1]]
@@ -41,7 +41,25 @@ def test_rows_of_ssd() -> None:
 def test_a_label_that_is_no_class() -> None:
     labels = torch.tensor([[3, 0.5, 0.5, 0.1, 0.1]])
     with pytest.raises(DataError, match=r"label 3 is outside of the 3 classes"):
-        objects.read_objects(labels, 3)
+        objects.read_objects(labels, 3, 1)
+
+
+def test_boxes_without_an_area_are_left_out() -> None:
+    labels = torch.tensor([[1, 0.5, 0.5, 0.1, 0, 9, 0.5, 0.5, -0.1, 0.1, 2, 0.5, 0.5, 0.1, 0.1]])
+    assert objects.read_objects(labels, 3, 1).label.tolist() == [2]
+
+
+def test_boxes_that_are_not_finite() -> None:
+    for value in (np.nan, np.inf):
+        labels = torch.tensor([[1, 0.5, 0.5, value, 0.1]])
+        with pytest.raises(DataError, match="a true box has a number that is not finite"):
+            objects.read_objects(labels, 3, 1)
+
+
+def test_an_image_that_is_not_there() -> None:
+    row = torch.tensor([2, 1, 0, 0.25, 0.5, 0.75, 1, 0]).view(1, 1, 1, 8)
+    with pytest.raises(DataError, match="a true box belongs to image 2 of 2, from 0 on"):
+        objects.read_objects(row, 3, 2)
 
 
 @pytest.mark.parametrize("shape", [(2, 7), (3, 10), (10,)])

@@ -106,3 +106,5 @@ def test_bad_values(make_layer: LayerMaker, run: Runner) -> None:
     layer = make_layer('type: "CtcLoss"', x.shape, (3,), (3,), (2, 3))
     with pytest.raises(DataError, match="a sequence has 5 timesteps of 4"):
         run(layer, x, np.array([1, 5, 2]), np.ones(3), np.zeros((2, 3)))
+    with pytest.raises(DataError, match="a sequence has -1 timesteps of 4"):
+        run(layer, x, np.array([1, -1, 2]), np.ones(3), np.zeros((2, 3)))

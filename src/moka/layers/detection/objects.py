@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.errors import NetError
+from moka.errors import DataError, NetError
 from moka.layers.detection.boxes import corners, overlap
 from moka.layers.detection.truth import ROW
 from moka.layers.labels import class_labels
@@ -48,23 +48,26 @@ def check_objects(labels: Shape, items: int) -> None:
         )
 
 
-def read_objects(labels: Tensor, classes: int) -> Objects:
-    """The true boxes of a blob.
+def read_objects(labels: Tensor, classes: int, items: int) -> Objects:
+    """The true boxes of a blob; those without an area are left out.
 
     Args:
         labels: (N, 5 T) of label, x, y, w, h; the first with x = 0 or w = 0 ends an image. Or SSD's
             (1, 1, G, 8) of image, label from 1 on, instance, x1, y1, x2, y2, difficult; rows of
-            image -1 are none, nor are boxes without an area.
+            image -1 are none.
+        items: how many images there are.
 
     Raises:
-        DataError: a label that is no class.
+        DataError: a label that is no class; an image that isn't there; numbers that are not finite.
     """
     labels = labels.detach()
     if _is_ssd(tuple(labels.shape)):
         rows = labels.reshape(-1, ROW)
-        rows = rows[(rows[:, 0] >= 0) & (rows[:, 5:7] > rows[:, 3:5]).all(1)]
+        rows = rows[rows[:, 0] >= 0]
         rows = rows[rows[:, 0].argsort(stable=True)]
         image, label = rows[:, 0].long(), rows[:, 1] - 1
+        if len(image) and image[-1] >= items:
+            raise DataError(f"a true box belongs to image {int(image[-1])} of {items}, from 0 on.")
         first, second = rows[:, 3:5], rows[:, 5:7]
         center, size = (first + second) / 2, second - first
     else:
@@ -73,7 +76,11 @@ def read_objects(labels: Tensor, classes: int) -> Objects:
         image = given.nonzero()[:, 0]
         rows = table[given]
         label, center, size = rows[:, 0], rows[:, 1:3], rows[:, 3:5]
-    return Objects(image, class_labels(label, classes, None)[0], center, size)
+    if not (center.isfinite() & size.isfinite()).all():
+        raise DataError("a true box has a number that is not finite.")
+    real = (size > 0).all(1)
+    index = class_labels(label[real], classes, None)[0]
+    return Objects(image[real], index, center[real], size[real])
 
 
 def _is_ssd(labels: Shape) -> bool:

@@ -125,7 +125,7 @@ class EvalDetection(Layer):
     def _truth(self, labels: Tensor, items: int) -> list[_Truth]:
         if self.anchors is None:
             return [_Truth(*image) for image in read_first_truth(labels, self.side, self.num_class)]
-        objects = read_objects(labels, self.num_class)
+        objects = read_objects(labels, self.num_class, items)
         easy = torch.zeros_like(objects.label, dtype=torch.bool)
         values = (objects.boxes, objects.label, easy)
         return [_Truth(*(v[objects.image == k] for v in values)) for k in range(items)]

@@ -141,13 +141,14 @@ class RegionLoss(PassCounter):
 
     Bottoms: the map (N, num (5 + num_class), H, W); true boxes (N, 5 T): label from 0 on, x, y, w,
     h as fractions, the first with x = 0 or w = 0 ends an image; or SSD's (1, 1, G, 8) with labels
-    from 1 on. No gradient for these. Top: a scalar. Message: region_loss_param. `biases` are width
-    and height of each anchor in cells, 0.5 if there are none; `class_map` is a file of one class
-    for each label. `side`, `softmax`, `jitter`, `absolute` and `random` change nothing here. The
-    number of passes is kept in a solver's snapshots. Redmon and Farhadi, 2016.
+    from 1 on. Boxes without an area do not count. No gradient for these. Top: a scalar. Message:
+    region_loss_param. `biases` are width and height of each anchor in cells, 0.5 if there are none;
+    `class_map` is a file of one class for each label. `side`, `softmax`, `jitter`, `absolute` and
+    `random` change nothing here. The number of passes is kept in a solver's snapshots. Redmon and
+    Farhadi, 2016.
 
-    Errors: another number of channels; too few biases; coords other than 4;
-    a label outside the classes; softmax_tree, which is not here.
+    Errors: another number of channels; too few biases; coords other than 4; a label outside the
+    classes; a true box that is not finite; softmax_tree, which is not here.
     """
 
     num_class: int = option(positive)
@@ -196,10 +197,10 @@ class RegionLoss(PassCounter):
         with torch.no_grad():
             if self.classes_of_labels:
                 table = torch.tensor(self.classes_of_labels, device=x.device)
-                objects = read_objects(labels, len(table))
+                objects = read_objects(labels, len(table), n)
                 objects = objects._replace(label=table[objects.label])
             else:
-                objects = read_objects(labels, self.num_class)
+                objects = read_objects(labels, self.num_class, n)
             anchors = x.new_tensor(self.anchors) / x.new_tensor([w, h])
             warm_up = self.passes - 1 < WARM_UP // max(1, n)
             cells = grid.split(x, self.num)

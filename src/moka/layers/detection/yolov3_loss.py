@@ -165,7 +165,7 @@ class Yolov3(Layer):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         n, _, h, w = x.shape
         with torch.no_grad():
-            objects = read_objects(labels, self.num_class)
+            objects = read_objects(labels, self.num_class, n)
             pixels = x.new_tensor([w, h]) * self.anchors_scale
             anchors = x.new_tensor(self.anchors) / pixels
             found = match(objects, anchors, self.own, (h, w), self.iou_thresh)

@@ -139,8 +139,9 @@ class CtcLoss(Layer):
             lengths = lengths_of(others[0].reshape(steps, n))
         else:
             lengths, counts = (b.reshape(n).long() for b in others[:2])
-            if (lengths < 0).any() or (lengths > steps).any():
-                raise DataError(f"a sequence has {int(lengths.max())} timesteps of {steps}.")
+            wrong = lengths[(lengths < 0) | (lengths > steps)]
+            if len(wrong):
+                raise DataError(f"a sequence has {int(wrong[0])} timesteps of {steps}.")
             kept = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]
         labels, _ = class_labels((rows[kept] + 0.5).floor(), classes, None)
         return Targets(labels, kept.sum(1), lengths)
