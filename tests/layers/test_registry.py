@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 from tests.layers.detection import minimal as detection
+from tests.layers.detection import yolo_minimal as yolo
+from tests.layers.metric_learning import minimal as metric_learning
+from tests.layers.sequence import minimal as sequence
 
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, Layer, all_entries
@@ -163,7 +166,8 @@ MINIMAL = {
     ),
 }
 
-MINIMAL |= {kind: Minimal(**facts) for kind, facts in detection.MINIMAL.items()}
+for of_forks in (detection.MINIMAL, yolo.MINIMAL, metric_learning.MINIMAL, sequence.MINIMAL):
+    MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.items()}
 
 # Fields of a layer's own message that its class does not declare, and why.
 TRANSFORMS = dict.fromkeys(
@@ -185,7 +189,7 @@ UNREAD = {
         "belongs to Convolution, whose message it uses",
     ),
 }
-UNREAD |= detection.UNREAD
+UNREAD |= detection.UNREAD | yolo.UNREAD
 
 OWN_LAYER = """
 import caffe
