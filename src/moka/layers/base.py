@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from moka.blob import Blob, BlobVec
 from moka.errors import NetError
 from moka.fillers import fill
+from moka.graph.wiring import state_indices
 from moka.layers.options import Option
 from moka.layers.registry import BFloat16, Entry
 from moka.layers.shapes import shape_text
@@ -58,6 +59,7 @@ class Layer(nn.Module):
         blob_shapes: the shapes of its parameters.
         makes_views: whether its tops lie in the memory of its first bottom (`Entry.views`).
         precision: what it does in mixed precision (`Entry.bfloat16`).
+        state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
 
     Raises:
@@ -83,6 +85,7 @@ class Layer(nn.Module):
         self.makes_views = self.entry.views
         self.precision = self.default_precision()
         self.on_host = self.entry.on_host
+        self.state_blobs = state_indices(self.entry.state_blobs, config)
         self._read_options()
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)

@@ -49,7 +49,12 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
             )
         ),
         "ConvolutionParameter": frozenset(
-            ("cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm")
+            (
+                "cudnn_convolution_algo_seeker",
+                "conv_algos_override",
+                "conv_algorithm",
+                "filter_group",
+            )
         ),
         "BatchNormParameter": frozenset(("engine",)),
         "DropoutParameter": frozenset(("engine", "random_seed")),
