@@ -14,6 +14,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers.video import minimal as video
 
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, Layer
@@ -124,6 +125,8 @@ MINIMAL = {
         " transform_param { crop_size: 2 }",
     ),
 }
+
+MINIMAL |= {kind: Minimal(**facts) for kind, facts in video.MINIMAL.items()}
 
 # Fields of a layer's own message that its class does not declare, and why.
 TRANSFORMS = dict.fromkeys(

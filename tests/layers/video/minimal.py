@@ -1,0 +1,51 @@
+"""The least that each layer type of video, flow and segmentation needs, for the tests that hold all
+types to the same.
+
+Keys and values as in `MINIMAL` and `UNREAD` of tests/layers/test_registry.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+IMAGE, VIDEO = "2 3 4 4", "2 3 4 4 4"
+FILLED = 'num_output: 2 weight_filler { type: "gaussian" }'
+IN_TIME = "kernel_size: 3 kernel_depth: 2"
+
+MINIMAL: dict[str, dict[str, Any]] = {
+    "BatchReduction": {"fields": "batch_reduction_param { reduction_param { axis: 1 } }"},
+    "ChannelNorm": {},
+    "Convolution3D": {
+        "bottoms": (VIDEO,),
+        "fields": f"convolution3d_param {{ {FILLED} {IN_TIME} }}",
+    },
+    "Correlation": {
+        "bottoms": (IMAGE, IMAGE),
+        "fields": "correlation_param { pad: 1 kernel_size: 1 max_displacement: 1 }",
+    },
+    "Correlation1D": {
+        "bottoms": (IMAGE, IMAGE),
+        "fields": "correlation_param { pad: 1 kernel_size: 1 max_displacement: 1 }",
+    },
+    "Deconvolution3D": {
+        "bottoms": (VIDEO,),
+        "fields": f"convolution3d_param {{ {FILLED} {IN_TIME} }}",
+    },
+    "FlowWarp": {"bottoms": (IMAGE, "2 2 4 4")},
+    "Gather": {},
+    "NdConvolution": {
+        "bottoms": (VIDEO,),
+        "fields": f"convolution_param {{ {FILLED} kernel_shape {{ dim: 2 dim: 3 dim: 3 }} }}",
+    },
+    "NdPooling": {
+        "bottoms": (VIDEO,),
+        "fields": "pooling_param { kernel_shape { dim: 2 dim: 2 dim: 2 } }",
+    },
+    "Pooling3D": {
+        "bottoms": (VIDEO,),
+        "fields": "pooling3d_param { kernel_size: 2 kernel_depth: 2 }",
+    },
+    "Scatter": {},
+    "SegAccuracy": {"bottoms": (IMAGE, "2 1 4 4")},
+    "SpatialTransformer": {"bottoms": (IMAGE, "2 6")},
+}
