@@ -62,7 +62,7 @@ def normalize_parts_of_batch(
     x: Tensor, size: int, eps: float, scale: Tensor | None = None, bias: Tensor | None = None
 ) -> tuple[Tensor, Statistics]:
     """`normalize_by_batch` of `size` items at a time; the statistics are the means over parts."""
-    parts = [normalize_by_batch(part, eps, scale, bias) for part in x.split(size)]
+    parts = [normalize_by_batch(part, eps, scale, bias) for part in torch.split(x, size)]
     means, variances = zip(*(found for _, found in parts), strict=True)
     return (
         torch.cat([y for y, _ in parts]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from moka.errors import NetError
 from moka.layers.conv import DRAWN, Convolution
-from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.types import Shape
 
@@ -26,11 +25,10 @@ class DepthwiseConvolution(Convolution):
     (num_output, 1, kernel...) and bias (num_output,). Howard et al., 2017.
     """
 
-    group: int = option(positive, unset_is_none=True)
-
     def setup(self, x: Shape, *others: Shape) -> None:
         super().setup(x)
-        self.group = self.group or max(1, self.channels)
+        if not self.config.convolution_param.HasField("group"):
+            self.group = max(1, self.channels)
 
 
 @layer(

@@ -12,7 +12,7 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import Check, not_negative, option
 from moka.layers.registry import layer
-from moka.layers.shapes import refuse_empty_axes
+from moka.layers.shapes import refuse_empty_axes, require_axes
 from moka.types import Shape
 
 odd = Check(lambda v: v % 2 == 1, "odd")
@@ -71,6 +71,25 @@ class LRN(Layer):
         return lrn_across_channels(
             x, size=self.local_size, alpha=self.alpha, beta=self.beta, k=self.k
         )
+
+
+@layer("GRN", bottoms=1, tops=1, coordinates="same", fork="OpenVINO")
+class GRN(Layer):
+    """Divide each position by the L2 norm over its channels: y = x / sqrt(bias + sum of x^2).
+
+    Bottom and top: (N, C, ...). Message: grn_param.
+
+    Errors: a bottom with one axis; a bias below 0.
+    """
+
+    bias: float = option(not_negative)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(2, x)
+        return [x]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().sum(1, keepdim=True) + self.bias)
 
 
 @layer("MVN", bottoms=1, tops=1, coordinates="same")
