@@ -322,9 +322,7 @@ class Pooling(Layer):
         size = _size(tuple(x.shape))
         if x.dim() == 2:
             x = x[..., None, None]
-        windows, out = _windows_and_counts(
-            size, self._windows(size), self.rounds_up, self.clips
-        )
+        windows, out = _windows_and_counts(size, self._windows(size), self.rounds_up, self.clips)
         y = pooling(
             self.pool,
             x,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
-from moka.layers.shapes import refuse_empty_axes
+from moka.layers.shapes import as_rows, refuse_empty_axes
 from moka.types import Shape
 
 
@@ -24,6 +26,7 @@ def bilinear(x: Tensor, rows: Tensor, columns: Tensor, *, repeat_edge: bool = Fa
         (N, C, h, w); the gradient reaches the images and the places.
     """
     n, c, height, width = x.shape
+    h, w = rows.shape[1:]
     flat = x.reshape(n, c, height * width)
     top, left = rows.detach().floor(), columns.detach().floor()
     down, right = rows - top, columns - left
@@ -38,8 +41,8 @@ def bilinear(x: Tensor, rows: Tensor, columns: Tensor, *, repeat_edge: bool = Fa
                 inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
                 weight = weight * inside
                 row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
-            index = (row * width + column).reshape(n, 1, -1).expand(n, c, -1)
-            y = y + flat.gather(2, index).reshape(n, c, *rows.shape[1:]) * weight[:, None]
+            index = (row * width + column).reshape(n, 1, h * w).expand(n, c, h * w)
+            y = y + flat.gather(2, index).reshape(n, c, h, w) * weight[:, None]
     return y
 
 
@@ -66,9 +69,9 @@ class SpatialTransformer(Layer):
 
     transform_type: str = option()
     sampler_type: str = option()
-    output_H: int | None = option(positive)
-    output_W: int | None = option(positive)
-    to_compute_dU: bool = option()
+    output_H: int | None = option(positive)  # noqa: N815
+    output_W: int | None = option(positive)  # noqa: N815
+    to_compute_dU: bool = option()  # noqa: N815
     theta_1_1: float | None = option()
     theta_1_2: float | None = option()
     theta_1_3: float | None = option()
@@ -86,10 +89,7 @@ class SpatialTransformer(Layer):
             raise NetError(f"takes images (N, C, H, W), got a bottom of shape {x}.")
         refuse_empty_axes(x, first=1)
         given = sum(getattr(self, name) is not None for name in THETA)
-        entries = 1
-        for n in theta[1:]:
-            entries *= n
-        if not theta or theta[0] != x[0] or entries + given != 6:
+        if not theta or theta[0] != x[0] or prod(theta[1:]) + given != 6:
             raise NetError(
                 f"theta must be (N, {6 - given}) for N = {x[0]} images: six entries less the"
                 f" {given} that are given, got shape {theta}."
@@ -97,13 +97,13 @@ class SpatialTransformer(Layer):
         return [(*x[:2], self.output_H or x[2], self.output_W or x[3])]
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
-        n, _, height, width = x.shape
+        height, width = x.shape[2:]
         out_height, out_width = self.output_H or height, self.output_W or width
         rows = torch.arange(out_height, device=x.device, dtype=x.dtype) / out_height * 2 - 1
         columns = torch.arange(out_width, device=x.device, dtype=x.dtype) / out_width * 2 - 1
         u, v = (
             a[:, None, None] * rows[:, None] + b[:, None, None] * columns + c[:, None, None]
-            for a, b, c in self._matrix(theta.reshape(n, -1))
+            for a, b, c in self._matrix(as_rows(theta))
         )
         image = x if self.to_compute_dU else x.detach()
         return bilinear(image, (u + 1) / 2 * height, (v + 1) / 2 * width)
@@ -113,7 +113,6 @@ class SpatialTransformer(Layer):
         free = iter(theta.unbind(1))
         given = (getattr(self, name) for name in THETA)
         entries = [
-            next(free) if value is None else theta.new_full((len(theta),), value)
-            for value in given
+            next(free) if value is None else theta.new_full((len(theta),), value) for value in given
         ]
         return tuple(entries[:3]), tuple(entries[3:])

@@ -71,9 +71,7 @@ def test_flow_of_another_size(make_layer: LayerMaker) -> None:
         make_layer('type: "FlowWarp"', (1, 3, 4, 4), (1, 2, 4, 5))
 
 
-def test_channel_norm(
-    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck
-) -> None:
+def test_channel_norm(make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
     layer = make_layer('type: "ChannelNorm"', x.shape)
     (y,) = run(layer, x)

@@ -35,11 +35,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Gather": {},
     "NdConvolution": {
         "bottoms": (VIDEO,),
-        "fields": f"convolution_param {{ {FILLED} kernel_shape {{ dim: 2 dim: 3 dim: 3 }} }}",
+        "fields": f"convolution_param {{ {FILLED} kernel_shape {{ dim: 3 dim: 2 dim: 2 }} }}",
     },
     "NdPooling": {
         "bottoms": (VIDEO,),
-        "fields": "pooling_param { kernel_shape { dim: 2 dim: 2 dim: 2 } }",
+        "fields": "pooling_param { kernel_shape { dim: 3 dim: 2 dim: 2 } }",
     },
     "Pooling3D": {
         "bottoms": (VIDEO,),

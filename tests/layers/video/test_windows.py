@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from moka.errors import NetError
-from moka.schema import caffe_pb2
+from moka.net import build_net
+from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
-
-SIZES = [(2, 3, 4, 5, 6), (0, 3, 4, 5, 6)]
 
 
 def slow_convolution(
@@ -38,7 +37,7 @@ def slow_convolution(
             window = tuple(
                 slice(p * s, p * s + k) for p, s, k in zip(place, stride, kernel, strict=True)
             )
-            part = x[(n, slice(first, first + members), *window)]
+            part = x[n, first : first + members][(slice(None), *window)]
             y[(n, m, *place)] = (part * weight[m]).sum() + bias[m]
     return y
 
@@ -59,15 +58,15 @@ def slow_pooling(
     y = np.zeros((*x.shape[:2], *out))
     for place in itertools.product(*map(range, out)):
         start = [i * s - p for i, s, p in zip(place, stride, pad, strict=True)]
-        stop = [
-            min(b + k, n + p) for b, k, n, p in zip(start, kernel, size, pad, strict=True)
-        ]
+        stop = [min(b + k, n + p) for b, k, n, p in zip(start, kernel, size, pad, strict=True)]
         area = np.prod([e - b for b, e in zip(start, stop, strict=True)])
         window = tuple(
             slice(max(b, 0), max(min(e, n), 0)) for b, e, n in zip(start, stop, size, strict=True)
         )
-        part = x[(..., *window)].reshape(*x.shape[:2], -1)
-        y[(..., *place)] = part.max(-1) if method == "MAX" else part.sum(-1) / area
+        part = x[(slice(None), slice(None), *window)].reshape(*x.shape[:2], -1)
+        y[:, :, place[0], place[1], place[2]] = (
+            part.max(-1) if method == "MAX" else part.sum(-1) / area
+        )
     return y
 
 
@@ -155,7 +154,7 @@ def test_pooling3d(
     )
     x = spread(2, 3, 5, 6, 5)
     (y,) = run(layer, x)
-    np.testing.assert_allclose(y, slow_pooling(x, pool, (2, 3, 3), (2, 2, 2)))
+    np.testing.assert_allclose(y, slow_pooling(x, pool, (2, 3, 3), (2, 2, 2)), atol=1e-12)
     check_gradient(layer, spread(1, 1, 3, 4, 4))
 
 
@@ -168,7 +167,9 @@ def test_pooling3d_keeps_windows_in_the_padding(make_layer: LayerMaker, run: Run
     x = np.random.default_rng(0).normal(size=(1, 1, 1, 5, 5))
     (y,) = run(layer, x)
     assert y.shape == (1, 1, 1, 4, 4)  # Pooling has 3: the last one lies in the padding
-    np.testing.assert_allclose(y, slow_pooling(x, "AVE", (1, 2, 2), (1, 2, 2), (0, 1, 1)))
+    np.testing.assert_allclose(
+        y, slow_pooling(x, "AVE", (1, 2, 2), (1, 2, 2), (0, 1, 1)), atol=1e-12
+    )
 
 
 def test_a_video_shorter_than_the_window(make_layer: LayerMaker, run: Runner) -> None:
@@ -193,7 +194,7 @@ def test_nd_pooling_rounds_down(
     x = spread(2, 3, 2, 5, 7)
     (y,) = run(layer, x)
     assert y.shape == (2, 3, 1, 2, 3)
-    np.testing.assert_allclose(y, slow_pooling(x, pool, (2, 2, 2), (2, 2, 2), up=False))
+    np.testing.assert_allclose(y, slow_pooling(x, pool, (2, 2, 2), (2, 2, 2), up=False), atol=1e-12)
 
 
 def test_the_pooling_at_the_end_of_c3d(make_layer: LayerMaker) -> None:
@@ -226,9 +227,7 @@ def test_the_pooling_at_the_end_of_c3d(make_layer: LayerMaker) -> None:
          (1, 1, 2, 2, 2), "once for each of the 3 spatial axes"),
     ],
 )  # fmt: skip
-def test_bad_input(
-    make_layer: LayerMaker, text: str, shape: tuple[int, ...], message: str
-) -> None:
+def test_bad_input(make_layer: LayerMaker, text: str, shape: tuple[int, ...], message: str) -> None:
     kind, fields = text.split("|")
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "{kind}" {fields}', shape)
@@ -246,9 +245,6 @@ def test_stochastic_pooling_in_time(make_layer: LayerMaker, run: Runner) -> None
 
 def test_an_old_net_of_c3d_is_read() -> None:
     """In V1's spelling, with the options inside convolution_param and pooling_param."""
-    from moka.net import build_net
-    from moka.schema import parse_text
-
     text = """
     input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 8 dim: 8 }
     layers { name: "conv" type: CONVOLUTION3D bottom: "data" top: "conv" blobs_lr: 1 blobs_lr: 2

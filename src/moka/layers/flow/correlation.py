@@ -22,7 +22,7 @@ class Places(NamedTuple):
     are in y and x, and their distance."""
 
     first: tuple[int, int]
-    count: tuple[int, int]
+    counts: tuple[int, int]
     stride: int
 
 
@@ -45,14 +45,15 @@ def correlation(
         subtract: take |a - b| in place of a * b.
 
     Returns:
-        (N, displacements, *places.count).
+        (N, displacements, *places.counts).
     """
     radius = kernel // 2
-    sizes = [(n - 1) * places.stride + kernel for n in places.count]
+    sizes = [(n - 1) * places.stride + kernel for n in places.counts]
     top, left = (first - radius for first in places.first)
     here = a[:, :, top : top + sizes[0], left : left + sizes[1]]
-    low = min(0, top + min(dy for dy, _ in displacements)), min(
-        0, left + min(dx for _, dx in displacements)
+    low = (
+        min(0, top + min(dy for dy, _ in displacements)),
+        min(0, left + min(dx for _, dx in displacements)),
     )
     high = (
         max(0, top + sizes[0] + max(dy for dy, _ in displacements) - b.shape[2]),
@@ -111,13 +112,13 @@ class Correlating(Layer):
         if a != b or len(a) != 4:
             raise NetError(f"takes two bottoms of one shape (N, C, H, W), got {a} and {b}.")
         refuse_empty_axes(a, first=1)
-        count = self.places(a).count
-        if min(count) < 1:
+        counts = self.places(a).counts
+        if min(counts) < 1:
             raise NetError(
                 f"the maps {a[2:]} are too small for these displacements: no window fits."
                 " Raise pad or lower max_displacement."
             )
-        return [(a[0], len(self.displacements), *count)]
+        return [(a[0], len(self.displacements), *counts)]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         y, x = self.pads()

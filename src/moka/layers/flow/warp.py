@@ -31,9 +31,7 @@ class FlowWarp(Layer):
 
     def top_shapes(self, x: Shape, flow: Shape) -> list[Shape]:
         if len(x) != 4 or flow != (x[0], 2, *x[2:]):
-            raise NetError(
-                f"takes images (N, C, H, W) and flow (N, 2, H, W), got {x} and {flow}."
-            )
+            raise NetError(f"takes images (N, C, H, W) and flow (N, 2, H, W), got {x} and {flow}.")
         return [x]
 
     def forward(self, x: Tensor, flow: Tensor) -> Tensor:

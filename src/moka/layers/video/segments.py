@@ -108,7 +108,7 @@ class BatchReduction(Layer):
         outer, inner = prod(shape[:axis]), prod(x.shape[axis + 1 :])
         rows = x.reshape(outer, shape[axis], inner)
         counts = [shape[axis]] if self.as_a_whole else [n * n for n in self.levels]
-        parts = [self._reduced(part) for part in rows.split(counts, 1)]
+        parts = [self._reduced(part) for part in torch.split(rows, counts, 1)]
         (top,) = self.top_shapes(shape)
         return torch.stack(parts, 1).reshape(top)
 
