@@ -40,7 +40,8 @@ class ImageSource(StreamSource[B]):
         super().setup()
         self._feed: Feed[tuple[Batch, CursorState]] | None = None
         if not self.source:
-            raise NetError(f"{self.entry.message} has no source: name the file or folder.")
+            home = next(o.of for o in self.options if o.name == "source") or self.entry.message
+            raise NetError(f"{home} has no source: name the file or folder.")
 
     def top_shapes(self) -> list[Shape]:
         shapes = [

@@ -13,6 +13,11 @@ FILLED = 'num_output: 2 weight_filler { type: "gaussian" }'
 IN_TIME = "kernel_size: 3 kernel_depth: 2"
 
 MINIMAL: dict[str, dict[str, Any]] = {
+    "AnnotatedData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'data_param { source: "boxes.lmdb" batch_size: 2 backend: LMDB }',
+    },
     "BatchReduction": {"fields": "batch_reduction_param { reduction_param { axis: 1 } }"},
     "ChannelNorm": {},
     "Convolution3D": {
@@ -48,4 +53,21 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Scatter": {},
     "SegAccuracy": {"bottoms": (IMAGE, "2 1 4 4")},
     "SpatialTransformer": {"bottoms": (IMAGE, "2 6")},
+}
+
+SUPPORTED_NOT_YET = "augments images in training, or asks for other labels; refused in `setup`"
+UNREAD = {
+    "AnnotatedData": dict.fromkeys(
+        (
+            "yolo_data_type",
+            "yolo_data_jitter",
+            "train_diffcult",
+            "single_class",
+            "seg_scales",
+            "seg_resize_width",
+            "seg_resize_height",
+            "difficult_label_warmup",
+        ),
+        SUPPORTED_NOT_YET,
+    ),
 }
