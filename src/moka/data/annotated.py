@@ -134,8 +134,8 @@ class AnnotatedBatches(ImageBatches[Record]):
             return np.ones(len(boxes), np.bool_)
         if self.constraint.emit_type == caffe_pb2.EmitConstraint.CENTER:
             center = (boxes[:, :2] + boxes[:, 2:]) / 2
-            inside: NDArray[np.bool_] = ((center >= start[:2]) & (center <= end[:2])).all(1)
-            return inside
+            inside = (center >= start[:2]) & (center <= end[:2])
+            return np.logical_and.reduce(inside, axis=1)
         sides = np.minimum(boxes[:, 2:], end[2:]) - np.maximum(boxes[:, :2], start[:2])
         area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
         covered = sides.clip(0).prod(1)

@@ -33,13 +33,15 @@ class Batch(NamedTuple):
 
     Attributes:
         data: (N, C, H, W) float32; as stored (before the arithmetic) if `draw` is given.
-        labels: (N,) or (N, labels) float32.
+        labels: (N,) or (N, labels) float32, or more axes where they are boxes or maps.
         draw: the random choices, if the reader has to do the second half of the transformation.
+        sizes: (N, 1, 1, 2) float32, height and width of the images as read; None: not known.
     """
 
     data: Image
     labels: NDArray[np.float32]
     draw: Draw | None = None
+    sizes: NDArray[np.float32] | None = None
 
 
 class Examples(Protocol[R]):

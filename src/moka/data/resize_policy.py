@@ -57,7 +57,9 @@ class ResizePolicy:
                 raise NetError(f"resize_param {{ {name} }} is not supported.")
         self.mode = param.resize_mode
         self.height, self.width = param.height, param.width
-        self.interpolation = _INTERPOLATION[param.interp_mode[0] if param.interp_mode else 1]
+        self.interpolation = _INTERPOLATION[
+            param.interp_mode[0] if param.interp_mode else _RESIZE.LINEAR
+        ]
         self.border = _BORDER[param.pad_mode]
         self.pad_value = list(param.pad_value)
 
