@@ -14,12 +14,13 @@ from moka.engine.layerwise import Layerwise
 from moka.errors import DataError, MokaError
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
+from moka.types import Array
 
 Box = tuple[int, int, float, float, float, float, bool]  # label, instance, corners, difficult
 Maker = Callable[..., Net]
 
 
-def record(pixels: np.ndarray, boxes: list[Box], *, encoded: bool = False) -> bytes:  # type: ignore[type-arg]
+def record(pixels: Array, boxes: list[Box], *, encoded: bool = False) -> bytes:
     annotated = caffe_pb2.AnnotatedDatum(type=caffe_pb2.AnnotatedDatum.BBOX)
     channels, height, width = pixels.shape
     datum = caffe_pb2.Datum(channels=channels, height=height, width=width, encoded=encoded)
@@ -46,7 +47,11 @@ def make(tmp_path: Path) -> Maker:
     """make(records, fields, batch_size=, phase=): a net of one AnnotatedData."""
 
     def build(
-        records: list[bytes], fields: str = "", *, batch_size: int = 2, phase: str = "TEST"
+        records: list[bytes],
+        fields: str = "",
+        *,
+        batch_size: int = 2,
+        phase: caffe_pb2.Phase = caffe_pb2.TEST,
     ) -> Net:
         fill(tmp_path / "boxes_lmdb", records)
         text = (
@@ -54,7 +59,7 @@ def make(tmp_path: Path) -> Maker:
             f' source: "{tmp_path}/boxes_lmdb" batch_size: {batch_size} backend: LMDB }}'
             f" {fields} }}"
         )
-        return build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.Phase.Value(phase))
+        return build_net(parse_text(text, caffe_pb2.NetParameter), phase)
 
     return build
 

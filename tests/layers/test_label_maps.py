@@ -36,14 +36,21 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Arra
     return made
 
 
-def net_of(kind: str, fields: str, rest: str = "", *, tops: int = 2, phase: str = "TEST") -> Net:
+def net_of(
+    kind: str,
+    fields: str,
+    rest: str = "",
+    *,
+    tops: int = 2,
+    phase: caffe_pb2.Phase = caffe_pb2.TEST,
+) -> Net:
     message = "dense_image_data_param" if kind == "DenseImageData" else "image_data_param"
     names = " ".join(f'top: "{name}"' for name in ("data", "label", "size")[:tops])
     text = (
         f'layer {{ name: "data" type: "{kind}" {names}'
         f' {message} {{ source: "list.txt" batch_size: 1 {fields} }} {rest} }}'
     )
-    return build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.Phase.Value(phase))
+    return build_net(parse_text(text, caffe_pb2.NetParameter), phase)
 
 
 def forward(net: Net) -> tuple[Array, Array]:
@@ -62,8 +69,10 @@ def test_images_and_their_label_maps(kind: str, pictures: list[tuple[Array, Arra
     net.close()
 
 
-@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
-def test_both_are_cut_and_mirrored_alike(phase: str, pictures: list[tuple[Array, Array]]) -> None:
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+def test_both_are_cut_and_mirrored_alike(
+    phase: caffe_pb2.Phase, pictures: list[tuple[Array, Array]]
+) -> None:
     net = net_of("DenseImageData", "crop_height: 3 crop_width: 4 mirror: true", phase=phase)
     seen = set()
     for _ in range(16):
@@ -72,7 +81,7 @@ def test_both_are_cut_and_mirrored_alike(phase: str, pictures: list[tuple[Array,
         np.testing.assert_array_equal(data, np.stack([label, label * 2, label * 3]))
         seen.add(tuple(label[0]))
     whole = pictures[0][1]
-    if phase == "TEST":  # the central part of either image, as it is or mirrored
+    if phase == caffe_pb2.TEST:  # the central part of either image, as it is or mirrored
         centers = [whole[1:4, 2:6], pictures[1][1][:3, :4]]
         assert seen == {tuple(row) for c in centers for row in (c[0], c[0, ::-1])}
     else:

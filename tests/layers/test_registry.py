@@ -198,6 +198,10 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     cv2.imwrite("image.png", np.ones((4, 4, 3), np.uint8))
     Path("images.txt").write_text("image.png 0\nimage.png 1\n")
+    Path("pairs.txt").write_text("image.png image.png\n")
+    Path("clips").mkdir()
+    cv2.imwrite("clips/1.png", np.ones((4, 4, 3), np.uint8))
+    Path("clips.txt").write_text("clips 0\n")
     Path("windows.txt").write_text("# 0\nimage.png\n3\n4\n4\n1\n1 0 0 0 3 3\n")
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from moka.layers.videos import OF_SEGMENTS
+
 IMAGE, VIDEO = "2 3 4 4", "2 3 4 4 4"
 FILLED = 'num_output: 2 weight_filler { type: "gaussian" }'
 IN_TIME = "kernel_size: 3 kernel_depth: 2"
@@ -31,6 +33,21 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Correlation1D": {
         "bottoms": (IMAGE, IMAGE),
         "fields": "correlation_param { pad: 1 kernel_size: 1 max_displacement: 1 }",
+    },
+    "DenseImageData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'dense_image_data_param { source: "pairs.txt" batch_size: 2 }',
+    },
+    "ImageSegData": {
+        "bottoms": (),
+        "tops": 3,
+        "fields": 'image_data_param { source: "pairs.txt" batch_size: 2 label_type: PIXEL }',
+    },
+    "VideoData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'video_data_param { source: "clips.txt" batch_size: 2 }',
     },
     "Deconvolution3D": {
         "bottoms": (VIDEO,),
@@ -56,7 +73,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
 }
 
 SUPPORTED_NOT_YET = "augments images in training, or asks for other labels; refused in `setup`"
+OTHER_FORM = "belongs to another layer of that name; refused in `setup`"
 UNREAD = {
+    "ImageSegData": dict.fromkeys(
+        ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
+    ),
+    "VideoData": dict.fromkeys(OF_SEGMENTS, OTHER_FORM),
     "AnnotatedData": dict.fromkeys(
         (
             "yolo_data_type",
