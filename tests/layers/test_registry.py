@@ -14,6 +14,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers.detection import minimal as detection
 from tests.layers.video import minimal as video
 
 from moka.engine.layerwise import Layerwise
@@ -38,6 +39,7 @@ class Minimal:
     tops: int = 1
     fields: str = ""
     least: float = 0.1  # of the values put into the bottoms
+    most: float = 0.9
 
 
 RECURRENT = (
@@ -151,6 +153,7 @@ MINIMAL = {
 }
 
 MINIMAL |= {kind: Minimal(**facts) for kind, facts in video.MINIMAL.items()}
+MINIMAL |= {kind: Minimal(**facts) for kind, facts in detection.MINIMAL.items()}
 
 # Fields of a layer's own message that its class does not declare, and why.
 TRANSFORMS = dict.fromkeys(
@@ -173,6 +176,7 @@ UNREAD = {
     ),
 }
 UNREAD |= video.UNREAD
+UNREAD |= detection.UNREAD
 
 OWN_LAYER = """
 import caffe
@@ -263,7 +267,8 @@ def test_runs_both_ways(net: Net) -> None:
     rng = np.random.default_rng(5)
     for name in net.graph.inputs:
         labels = "2" if net.blobs[name].shape == (2,) else ""
-        values = rng.uniform(MINIMAL[node.type].least, 0.9, net.blobs[name].shape)
+        case = MINIMAL[node.type]
+        values = rng.uniform(case.least, case.most, net.blobs[name].shape)
         net.blobs[name].data[...] = 1 if labels else values
     engine = Layerwise(net)
     engine.forward()
@@ -271,7 +276,7 @@ def test_runs_both_ways(net: Net) -> None:
         if not made.entry.shapes_from_data:
             assert net.blobs[top].data.shape == tuple(shape)
         assert np.isfinite(net.blobs[top].data).all()
-        net.blobs[top].diff[...] = rng.normal(size=shape)
+        net.blobs[top].diff[...] = rng.normal(size=net.blobs[top].data.shape)
     engine.backward()
     for j, bottom in enumerate(node.bottoms):
         moved = net.blobs[bottom].diff.any()
