@@ -37,6 +37,23 @@ def tanh(x: float) -> float:
             'type: "ReLU" relu_param { negative_slope: -0.5 }',
             lambda x: max(x, 0.0) - 0.5 * min(x, 0.0),
         ),
+        ('type: "ReLU6"', lambda x: min(max(x, 0.0), 6.0)),
+        (
+            'type: "ReLU6" relu6_param { negative_slope: 0.25 }',
+            lambda x: min(max(x, 0.0) + 0.25 * min(x, 0.0), 6.0),
+        ),
+        ('type: "NegReLU"', lambda x: min(x, 0.0)),
+        (
+            'type: "NegReLU" relu_param { negative_slope: 0.25 }',
+            lambda x: min(x, 0.0) + 0.25 * max(x, 0.0),
+        ),
+        ('type: "Truncation"', lambda x: min(max(x, 0.0), 5.0)),
+        (
+            'type: "Truncation" truncation_param { lower_bound: -0.125 upper_bound: 0.3125 }',
+            lambda x: min(max(x, -0.125), 0.3125),
+        ),
+        ('type: "SoftTruncation"', lambda x: 1 - exp(-x / 2)),
+        ('type: "SoftTruncation" soft_truncation_param { c: -0.5 }', lambda x: 1 - exp(2 * x)),
         ('type: "Sigmoid"', lambda x: 1 / (1 + exp(-x))),
         ('type: "TanH"', tanh),
         ('type: "Dropout"', lambda x: x),
@@ -106,6 +123,9 @@ def gradient_at(layer: Layer, *values: float) -> list[float]:
     [
         ('type: "ReLU"', 0),
         ('type: "ReLU" relu_param { negative_slope: 0.25 }', 0.25),
+        ('type: "ReLU6"', 0),
+        ('type: "NegReLU" relu_param { negative_slope: 0.25 }', 0.25),
+        ('type: "ReLU6" relu6_param { negative_slope: 0.25 }', 0.25),
         ('type: "PReLU"', 0.25),
         ('type: "PReLU" prelu_param { channel_shared: true filler { value: -2 } }', -2),
         ('type: "ELU"', 1),
@@ -309,6 +329,11 @@ def test_prelu_starts_with_a_slope_of_a_quarter(
         ('type: "Exp" exp_param { base: -2 }', (3,), "base must be > 0, or -1 for e, got -2"),
         ('type: "Log" log_param { base: 0 }', (3,), "base must be > 0 and not 1, or -1 for e"),
         ('type: "Log" log_param { base: 1 }', (3,), "base must be > 0 and not 1, or -1 for e"),
+        (
+            'type: "SoftTruncation" soft_truncation_param { c: 0 }',
+            (3,),
+            "c must be other than 0, got 0",
+        ),
         ('type: "Clip"', (3,), "min is missing"),
         ('type: "Clip" clip_param { min: 0 }', (3,), "max is missing"),
         ('type: "Softmax" softmax_param { axis: 1 }', (3,), "axis 1 does not exist"),
@@ -318,3 +343,11 @@ def test_prelu_starts_with_a_slope_of_a_quarter(
 def test_refused(make_layer: LayerMaker, text: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, shape)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_relu6_has_a_ceiling(make_layer: LayerMaker, run: Runner, slope: float) -> None:
+    layer = make_layer(f'type: "ReLU6" relu6_param {{ negative_slope: {slope} }}', (1, 5))
+    x = np.array([[-20.0, -2.0, 5.5, 6.0, 20.0]])
+    assert run(layer, x)[0].tolist() == [[-20 * slope, -2 * slope, 5.5, 6, 6]]
+    assert gradient_at(layer.float(), -20, -2, 5.5, 6, 20) == [slope, slope, 1, 0, 0]

@@ -162,6 +162,7 @@ def test_again_leaves_no_trace(make_layer: LayerMaker, spread: Spread) -> None:
     layer = bn(make_layer, "", (2, 3, 4), training=True).double()
     x = torch.from_numpy(spread(2, 3, 4))
     y = layer.again(x)
+    assert isinstance(y, torch.Tensor)
     np.testing.assert_array_equal(layer.weights[2].detach().flatten(), MEAN)
     assert torch.equal(y, layer(x))
 

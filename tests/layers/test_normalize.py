@@ -122,6 +122,44 @@ def test_mvn_of_single_values_is_zero(make_layer: LayerMaker, run: Runner, sprea
     assert not y.any()
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 4)])
+@pytest.mark.parametrize(("fields", "bias"), [("", 1.0), ("bias: 0.25", 0.25)])
+def test_grn(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    bias: float,
+    shape: Shape,
+) -> None:
+    layer = make_layer(f'type: "GRN" grn_param {{ {fields} }}', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    for n, c, *at in np.ndindex(*shape):
+        norm = (bias + sum(x[n, k, *at] ** 2 for k in range(shape[1]))) ** 0.5
+        assert y[n, c, *at] == pytest.approx(x[n, c, *at] / norm, rel=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2), (3, 4), (2,)])
+def test_l2_normalize(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    shape: Shape,
+) -> None:
+    layer = make_layer('type: "L2Normalize"', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    for n in range(shape[0]):
+        norm = (sum(float(v) ** 2 for v in np.ravel(x[n])) + 1e-7) ** 0.5
+        np.testing.assert_allclose(y[n], x[n] / norm, rtol=1e-12)  # double precision
+    check_gradient(layer, x)
+    assert not run(layer, np.zeros(shape))[0].any()
+
+
 @pytest.mark.parametrize(
     ("text", "shape", "message"),
     [
@@ -129,6 +167,8 @@ def test_mvn_of_single_values_is_zero(make_layer: LayerMaker, run: Runner, sprea
         ('type: "LRN"', (1, 2, 0, 3), r"only the batch may be empty, got .* \(1, 2, 0, 3\)"),
         ('type: "LRN"', (2, 3, 4), r"must have 4 axes, .* got shape \(2, 3, 4\)"),
         ('type: "MVN"', (1, 2, 3, 4, 5), "at most 4 axes"),
+        ('type: "GRN"', (3,), "at least 2 axes"),
+        ('type: "GRN" grn_param { bias: -1 }', (2, 3), "bias must be >= 0, got -1"),
         ('type: "MVN" mvn_param { eps: -1 }', (1, 2), "eps must be >= 0, got -1"),
     ],
 )

@@ -56,6 +56,16 @@ CASES = [
     ("kernel_size: 2 stride: 2", (2, 2), (2, 2), (0, 0), True),
     ("kernel_size: 3 stride: 2", (3, 3), (2, 2), (0, 0), True),
     ("kernel_size: 3 stride: 2 round_mode: FLOOR", (3, 3), (2, 2), (0, 0), False),
+    ("kernel_size: 3 stride: 2 ceil_mode: false", (3, 3), (2, 2), (0, 0), False),
+    ("kernel_size: 3 stride: 2 ceil_mode: true", (3, 3), (2, 2), (0, 0), True),
+    ("kernel_size: 3 stride: 2 torch_pooling: true", (3, 3), (2, 2), (0, 0), False),
+    (
+        "kernel_shape { dim: 3 dim: 2 } stride_shape { dim: 1 dim: 2 } pad_shape { dim: 1 dim: 0 }",
+        (3, 2),
+        (1, 2),
+        (1, 0),
+        True,
+    ),
     ("kernel_size: 3 stride: 1 pad: 1", (3, 3), (1, 1), (1, 1), True),
     ("kernel_size: 2 stride: 2 pad: 1", (2, 2), (2, 2), (1, 1), True),
     ("kernel_size: 3 stride: 2 pad: 2", (3, 3), (2, 2), (2, 2), True),
@@ -313,3 +323,69 @@ def test_only_max_has_a_mask(make_layer: LayerMaker) -> None:
     text = 'type: "Pooling" top: "y" top: "mask" pooling_param { pool: AVE kernel_size: 2 }'
     with pytest.raises(NetError, match="only MAX pooling has a second top"):
         make_layer(text, (1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kernel", "stride", "pad", "up"),
+    [
+        ("kernel_size: 3 stride: 2 pad: 1", (3, 3), (2, 2), (1, 1), True),
+        ("kernel_size: 3 stride: 2 pad: 1 ceil_mode: false", (3, 3), (2, 2), (1, 1), False),
+        ("kernel_size: 4 stride: 3 pad: 3", (4, 4), (3, 3), (3, 3), True),
+        ("kernel_h: 2 kernel_w: 3 stride: 2 pad_w: 2", (2, 3), (2, 2), (0, 2), True),
+        ("kernel_size: 2 stride: 3", (2, 2), (3, 3), (0, 0), True),
+    ],
+)
+@pytest.mark.parametrize("shape", [(2, 2, 5, 6), (1, 1, 7, 4)])
+def test_an_average_of_the_images_pixels(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    kernel: Shape,
+    stride: Shape,
+    pad: Shape,
+    up: bool,
+    shape: Shape,
+) -> None:
+    text = f'type: "Pooling" pooling_param {{ pool: AVE avg_include_pad: false {fields} }}'
+    layer = make_layer(text, shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    for n, c, *at in product(*map(range, y.shape)):
+        start = [at[a] * stride[a] - pad[a] for a in (0, 1)]
+        pixels = [
+            x[n, c, h, w]
+            for h in range(max(0, start[0]), min(start[0] + kernel[0], shape[2]))
+            for w in range(max(0, start[1]), min(start[1] + kernel[1], shape[3]))
+        ]
+        wanted = sum(pixels) / len(pixels) if pixels else 0.0
+        assert y[n, c, *at] == pytest.approx(wanted, rel=1e-12, abs=1e-14)  # double precision
+    check_gradient(layer, x)
+
+
+def test_time_has_a_window_of_its_own(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    fields = "kernel_size: 2 stride: 2 kernel_depth: 3 temporal_stride: 1"
+    layer = make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', (1, 2, 4, 4, 4))
+    x = spread(1, 2, 4, 4, 4)
+    (y,) = run(layer, x)
+    np.testing.assert_array_equal(y, pool(x, "MAX", (3, 2, 2), (1, 2, 2), (0, 0, 0), True)[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("kernel_size: 2 kernel_shape { dim: 2 }", "either kernel_size or kernel_shape, not both"),
+        ("global_pooling: true kernel_shape { dim: 2 }", "give no kernel size"),
+        ("global_pooling: true kernel_depth: 2", "give no kernel size"),
+        ("global_pooling: true pad_shape { dim: 1 }", "pad must be 0"),
+        ("global_pooling: true temporal_stride: 2", "stride must be 1"),
+        (
+            "kernel_size: 2 bin_size: 3",
+            "bin_size } is an option of a fork that this layer does not",
+        ),
+    ],
+)
+def test_windows_of_forks_refused(make_layer: LayerMaker, fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', (1, 1, 4, 4))

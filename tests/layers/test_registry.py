@@ -52,6 +52,7 @@ MINIMAL = {
     "Accuracy": Minimal((ROWS, LABELS)),
     "ArgMax": Minimal(),
     "Axpy": Minimal(("2 3", IMAGE, IMAGE)),
+    "BlackHole": Minimal(tops=0),
     "BN": Minimal(),
     "BNLL": Minimal(),
     "BatchNorm": Minimal(),
@@ -105,15 +106,23 @@ MINIMAL = {
     ),
     "Input": Minimal((), 1, "input_param { shape { dim: 2 } }"),
     "Interp": Minimal(fields="interp_param { zoom_factor: 2 }"),
+    "L2Normalize": Minimal(),
+    "LibDNNConvolution": Minimal(
+        fields="convolution_param { num_output: 2 kernel_size: 3"
+        ' weight_filler { type: "gaussian" } }'
+    ),
+    "LibDNNPooling": Minimal(fields="pooling_param { kernel_size: 2 }"),
     "LRN": Minimal(),
     "LSTM": Minimal(("3 2 4", "3 2"), fields=RECURRENT),
     "LSTMUnit": Minimal(("1 2 3", "1 2 12", "1 2"), 2),
     "Log": Minimal(),
+    "MKLBatchNorm": Minimal(),
     "MVN": Minimal(),
     "MemoryData": Minimal(
         (), 2, "memory_data_param { batch_size: 2 channels: 3 height: 4 width: 4 }"
     ),
     "MultinomialLogisticLoss": Minimal((ROWS, LABELS)),
+    "NegReLU": Minimal(least=-0.9),
     "PReLU": Minimal(least=-0.9),
     "Parameter": Minimal((), 1, "parameter_param { shape { dim: 2 } }"),
     "Pooling": Minimal(fields="pooling_param { kernel_size: 2 }"),
@@ -127,6 +136,7 @@ MINIMAL = {
     "Reduction": Minimal(),
     "Reshape": Minimal(fields="reshape_param { shape { dim: 0 dim: -1 } }"),
     "ShuffleChannel": Minimal(),
+    "SoftTruncation": Minimal(),
     "SpatialDropout": Minimal(),
     "SPP": Minimal(fields="spp_param { pyramid_height: 2 }"),
     "Scale": Minimal(),
@@ -138,10 +148,12 @@ MINIMAL = {
     "SoftmaxWithLoss": Minimal((ROWS, LABELS)),
     "Split": Minimal(tops=2),
     "Swish": Minimal(),
+    "SyncBN": Minimal(),
     "TanH": Minimal(),
     "Threshold": Minimal(),
     "Tile": Minimal(fields="tile_param { tiles: 2 }"),
     "Transpose": Minimal(fields="transpose_param { dim: 0 dim: 3 dim: 1 dim: 2 }"),
+    "Truncation": Minimal(),
     "UnPooling": Minimal(fields="unpooling_param { out_kernel_size: 3 out_stride: 2 }"),
     "Upsample": Minimal(fields="upsample_param { scale: 2 }"),
     "WindowData": Minimal(

@@ -156,6 +156,10 @@ def test_updates_are_the_formulas(
         ('type: "LARS" larc_policy: "clamp"', r"larc_policy: clamp \(known: scale, clip"),
         ('larc: true larc_policy: "clamp"', "larc_policy: clamp"),
         ('type: "LARS" larc_eta: 0', "larc_eta must be > 0, got 0"),
+        (
+            'type: "Adam" momentum_policy: "opt"',
+            "momentum_policy opt works with the types SGD, LARS, Nesterov, not with Adam",
+        ),
         ('type: "Adam" larc: true', "larc works with type SGD, not with Adam"),
     ],
 )

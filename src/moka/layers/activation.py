@@ -108,6 +108,59 @@ class ReLU6(Layer):
         return F.hardtanh(relu(x, negative_slope=self.negative_slope), -inf, 6.0)
 
 
+@layer(
+    "NegReLU",
+    bottoms=1,
+    tops=1,
+    message="relu_param",
+    coordinates="same",
+    bfloat16="keeps",
+    fork="FlowNet2",
+)
+class NegReLU(Layer):
+    """ReLU of the negative side: y = min(x, 0) + negative_slope * max(x, 0).
+
+    Bottom and top: any shape. Message: relu_param (`engine` has no effect here). At 0 the gradient
+    is negative_slope.
+    """
+
+    negative_slope: float = option()
+    engine: str = option()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x < 0, x, x * self.negative_slope)
+
+
+@layer("Truncation", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
+class Truncation(Layer):
+    """Limit values to an interval: y = min(max(x, lower_bound), upper_bound).
+
+    Bottom and top: any shape. Message: truncation_param. At the bounds themselves the gradient
+    passes.
+    """
+
+    lower_bound: float = option()
+    upper_bound: float = option()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(self.lower_bound, self.upper_bound)
+
+
+@layer("SoftTruncation", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
+class SoftTruncation(Layer):
+    """Approach 1 slowly: y = 1 - exp(-x / c).
+
+    Bottom and top: any shape. Message: soft_truncation_param.
+
+    Errors: a c of 0.
+    """
+
+    c: float = option(Check(lambda v: v != 0, "other than 0"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.expm1(x / -self.c)
+
+
 @layer("Sigmoid", bottoms=1, tops=1, coordinates="same")
 class Sigmoid(Layer):
     """Logistic function: y = 1 / (1 + exp(-x)), in (0, 1).

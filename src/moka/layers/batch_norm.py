@@ -28,7 +28,14 @@ STATISTICS = 3  # of the parameters: mean, variance, scale factor
 ONE = caffe_pb2.FillerParameter(value=1)
 
 
-@layer("BatchNorm", bottoms=1, tops=1, coordinates="same", state_blobs=STATISTICS)
+@layer(
+    "BatchNorm",
+    bottoms=1,
+    tops=1,
+    aliases=("MKLBatchNorm",),
+    coordinates="same",
+    state_blobs=STATISTICS,
+)
 class BatchNorm(Layer):
     """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
 

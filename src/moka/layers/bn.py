@@ -31,8 +31,7 @@ def _state(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:
 
 def _form(config: caffe_pb2.LayerParameter) -> str:
     form = form_of(config)
-    assert form is not None
-    return form.name
+    return form.name if form else "slope_bias"  # SyncBN has this form only
 
 
 def _has_four_blobs(config: caffe_pb2.LayerParameter) -> bool:
@@ -44,6 +43,7 @@ def _has_four_blobs(config: caffe_pb2.LayerParameter) -> bool:
     "BN",
     bottoms=1,
     tops=1,
+    aliases=("SyncBN",),
     coordinates="same",
     state_blobs=_state,
     fork="PSPNet, SegNet, ParseNet and CTPN",

@@ -84,7 +84,7 @@ class ChannelScale(Layer):
     def blob_specs(self, x: Shape, scale: Shape) -> Iterable[BlobSpec]:
         if self.global_scale:
             first = caffe_pb2.FillerParameter(value=self.init_global_scale)
-            yield BlobSpec((1,), first, "global_scale")
+            yield BlobSpec((1,), first, "factor")
 
     def forward(self, x: Tensor, scale: Tensor) -> list[Tensor]:
         factor = scale.reshape(x.shape[0], 1, *x.shape[2:])

@@ -122,6 +122,7 @@ DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
     "Convolution",
     bottoms=(1, None),
     tops=(1, None),
+    aliases=("LibDNNConvolution",),
     one_top_each=True,
     coordinates="window",
     drawn=DRAWN,

@@ -12,7 +12,7 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import Check, not_negative, option
 from moka.layers.registry import layer
-from moka.layers.shapes import refuse_empty_axes, require_axes
+from moka.layers.shapes import as_rows, refuse_empty_axes, require_axes
 from moka.types import Shape
 
 odd = Check(lambda v: v % 2 == 1, "odd")
@@ -90,6 +90,22 @@ class GRN(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().sum(1, keepdim=True) + self.bias)
+
+
+@layer("L2Normalize", bottoms=1, tops=1, coordinates="same", fork="C3D")
+class L2Normalize(Layer):
+    """Divide each item by its L2 norm: y = x / sqrt(sum of x^2 + 1e-7).
+
+    Bottom and top: (N, ...). No message.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(1, x)
+        return [x]
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = (as_rows(x).square().sum(1) + 1e-7).sqrt()
+        return x / norm.reshape(-1, *(1,) * (x.dim() - 1))
 
 
 @layer("MVN", bottoms=1, tops=1, coordinates="same")

@@ -200,6 +200,7 @@ def pooling(
     "Pooling",
     bottoms=1,
     tops=(1, 2),
+    aliases=("LibDNNPooling",),
     bfloat16="keeps",
     coordinates="window",
     drawn=DrawStyle("#FF9900", kind="{pool}", window=True),

@@ -40,6 +40,7 @@ class Rule:
     def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
         self.check(config)
         self.config = config
+        self.momentum = config.momentum  # of the current iteration
         self.params = params
         self._history = [
             [torch.zeros_like(p.parameter) for p in params] for _ in range(self.histories)
@@ -146,14 +147,14 @@ class Sgd(Rule):
 
     def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
         for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
-            if self.config.momentum:
+            if self.momentum:
                 torch_sgd(
                     weights,
                     grads,
                     list(h),
                     fused=True,
                     weight_decay=decay,
-                    momentum=self.config.momentum,
+                    momentum=self.momentum,
                     lr=1.0,
                     dampening=1.0 - r,
                     nesterov=False,
@@ -189,7 +190,7 @@ class Lars(Sgd):
             rates = self._rates(r, rate, decay, weights, grads)
             torch._foreach_add_(grads, weights, alpha=decay)
             torch._foreach_mul_(grads, rates)
-            torch._foreach_mul_(h, self.config.momentum)
+            torch._foreach_mul_(h, self.momentum)
             torch._foreach_add_(h, grads)
             torch._foreach_sub_(weights, h)
 
@@ -212,9 +213,9 @@ class Nesterov(Rule):
     def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
         (h,) = history
         torch._foreach_mul_(g, r)
-        torch._foreach_mul_(h, self.config.momentum)
+        torch._foreach_mul_(h, self.momentum)
         torch._foreach_add_(h, g)  # so that (1 + momentum) h' - momentum h is momentum h' + r g
-        torch._foreach_add_(g, h, alpha=self.config.momentum)
+        torch._foreach_add_(g, h, alpha=self.momentum)
 
 
 class AdaGrad(Rule):
@@ -350,6 +351,11 @@ def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -
     torch._foreach_div_(x, root)
 
 
+WITH_MOMENTUM = (
+    "SGD",
+    "LARS",
+    "Nesterov",
+)  # types whose momentum may change in the course of a run
 RULES: dict[str, type[Rule]] = {
     "SGD": Sgd,
     "LARS": Lars,
@@ -372,6 +378,11 @@ def rule_class(config: SolverParameter) -> type[Rule]:
         raise SolverError(
             f"Unknown solver type: {config.type} (known: {', '.join(RULES)}).",
             advice=did_you_mean(config.type, RULES),
+        )
+    if config.momentum_policy != "fixed" and config.type not in WITH_MOMENTUM:
+        raise SolverError(
+            f"momentum_policy {config.momentum_policy} works with the types"
+            f" {', '.join(WITH_MOMENTUM)}, not with {config.type}."
         )
     if config.larc and config.type not in ("SGD", "LARS"):
         raise SolverError(f"larc works with type SGD, not with {config.type}.")
