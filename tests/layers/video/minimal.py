@@ -34,6 +34,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (IMAGE, IMAGE),
         "fields": "correlation_param { pad: 1 kernel_size: 1 max_displacement: 1 }",
     },
+    "DenseBlock": {
+        "fields": "denseblock_param { numTransition: 2 growthRate: 2 Filter_Filler { type:"
+        ' "gaussian" } BN_Scaler_Filler { value: 1 } BN_Bias_Filler { value: 0.5 } }',
+    },
     "DenseImageData": {
         "bottoms": (),
         "tops": 2,
