@@ -53,6 +53,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "tops": 2,
         "fields": 'video_data_param { source: "clips.txt" batch_size: 2 }',
     },
+    "DataAugmentation": {"fields": "augmentation_param { recompute_mean: 1 }"},
     "Deconvolution3D": {
         "bottoms": (VIDEO,),
         "fields": f"convolution3d_param {{ {FILLED} {IN_TIME} }}",
@@ -79,6 +80,18 @@ MINIMAL: dict[str, dict[str, Any]] = {
 SUPPORTED_NOT_YET = "augments images in training, or asks for other labels; refused in `setup`"
 OTHER_FORM = "belongs to another layer of that name; refused in `setup`"
 UNREAD = {
+    "DataAugmentation": dict.fromkeys(
+        (
+            *("write_augmented", "max_multiplier", "write_mean", "mode", "mirror", "translate"),
+            *("rotate", "zoom", "squeeze", "translate_x", "translate_y", "lmult_pow"),
+            *("lmult_mult", "lmult_add", "sat_pow", "sat_mult", "sat_add", "col_pow", "col_mult"),
+            *("col_add", "ladd_pow", "ladd_mult", "ladd_add", "col_rotate", "gamma", "brightness"),
+            *("contrast", "color", "bottomwidth", "bottomheight", "num", "chromatic_eigvec"),
+            *("fog_amount", "fog_size", "motion_blur_angle", "motion_blur_size", "shadow_angle"),
+            *("shadow_distance", "shadow_strength", "noise"),
+        ),
+        "augments images in training; refused in `forward`",
+    ),
     "ImageSegData": dict.fromkeys(
         ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
     ),
