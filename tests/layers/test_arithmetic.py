@@ -297,8 +297,3 @@ def test_a_stochastic_sum(make_layer: LayerMaker, run: Runner, spread: Spread) -
     every = 'type: "Eltwise" eltwise_param { operation: STOCHASTIC_SUM }'
     (y,) = run(make_layer(every, *[(2, 3)] * 2, training=True), a, b)
     np.testing.assert_array_equal(y, a + b)
-
-
-def test_sorting_is_refused(make_layer: LayerMaker) -> None:
-    with pytest.raises(NetError, match="the operation SORT of caffe-windows is not supported"):
-        make_layer('type: "Eltwise" eltwise_param { operation: SORT }', (2, 3), (2, 3))

@@ -225,6 +225,22 @@ def test_scale_and_bias(
     check_gradient(layer, x)
 
 
+@pytest.mark.parametrize(("given", "takes_sums"), [("true", True), ("false", False), ("", False)])
+def test_use_global_stats_beside_scale_and_bias(
+    make_layer: LayerMaker, run: Runner, spread: Spread, given: str, takes_sums: bool
+) -> None:
+    fields = "scale_bias: true" + (f" use_global_stats: {given}" if given else "")
+    x = spread(2, 3, 4)
+    for training in (True, False):
+        layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', x.shape,
+                           training=training)  # fmt: skip
+        with_sums(layer, [3.0, -1.0, 2.0], [2.0, 8.0, 4.0], [4.0], [1.0] * 3, [0.0] * 3)
+        sums = (np.array([0.75, -0.25, 0.5]), np.array([0.5, 2.0, 1.0]))
+        found = statistics(x) if training and not takes_sums else sums
+        wanted = normalized(x, *found, EPS)
+        np.testing.assert_allclose(run(layer, x)[0], wanted, rtol=1e-11, atol=1e-12)
+
+
 def test_a_single_value_for_each_channel_becomes_the_bias(make_layer: LayerMaker) -> None:
     layer = make_layer(
         'type: "BatchNorm" batch_norm_param { bias_filler { value: 3 } }', (1, 2), training=True

@@ -130,13 +130,13 @@ def resampled(x: Array, height: int, width: int, kind: str, antialias: bool) -> 
     y = np.zeros((*x.shape[:2], height, width))
     for i, j in product(range(height), range(width)):
         at = [(k + 0.5) * s - 0.5 for k, s in zip((i, j), scales, strict=True)]
-        wide = [max(1.0, s) if antialias else 1.0 for s in scales]
+        wide = scales if antialias and max(scales) > 1 else (1.0, 1.0)
         total = 0.0
         for a, b in product(range(x.shape[2]), range(x.shape[3])):
             weight = kernel(kind, (at[0] - a) / wide[0]) * kernel(kind, (at[1] - b) / wide[1])
             y[:, :, i, j] += weight * x[:, :, a, b]
             total += weight
-        y[:, :, i, j] /= total
+        y[:, :, i, j] /= total or 1
     return y
 
 
@@ -149,6 +149,7 @@ def resampled(x: Array, height: int, width: int, kind: str, antialias: bool) -> 
         ((2, 1, 3, 4), (9, 8)),
         ((1, 2, 6, 9), (3, 3)),
         ((1, 1, 7, 5), (3, 8)),
+        ((1, 1, 7, 5), (3, 17)),
         ((1, 1, 4, 4), (4, 4)),
         ((1, 1, 3, 2), (1, 1)),
     ],

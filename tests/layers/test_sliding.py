@@ -81,6 +81,7 @@ def test_spellings(
         ("kernel_size: 3 pad_shape { dim: -1 }", IMAGE, "pad_shape must list numbers >= 0"),
         ("kernel_size: 3 kernel_depth: 3", IMAGE, "is for three spatial axes, here are 2"),
         ("kernel_size: 3 temporal_pad: 1", VIDEO, "temporal_pad goes with kernel_depth"),
+        ("kernel_size: 3 kernel_depth: 0 temporal_stride: 2", VIDEO, "temporal_stride goes with"),
         ("kernel_depth: 3", VIDEO, "kernel_size is missing"),
         ("kernel_size: 3 hole: 0", IMAGE, "hole must be > 0, got 0"),
     ],

@@ -129,6 +129,20 @@ def test_momentum_and_decay_change_in_the_course_of_a_run(kind: str) -> None:
     np.testing.assert_allclose(parameter.detach(), w, rtol=1e-6)  # options are single precision
 
 
+def test_intels_local_rate_is_that_of_lars() -> None:
+    values = []
+    for text in ("local_lr_auto: true local_gw_ratio: 0.25", 'type: "LARS" larc_eta: 0.25'):
+        p = config(text + " momentum: 0.5 weight_decay: 0.5")
+        parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+        rule = rule_class(p)([Learnable(parameter, 1.0, 1.0)], p)
+        for t in range(2):
+            parameter.grad = torch.tensor([0.5, t])
+            apply_update(rule, p, t, 0.1)
+        values.append(parameter.detach())
+    assert torch.equal(*values)
+    assert values[0].tolist() != [1, -2]
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, groupby, islice
 from operator import attrgetter
@@ -90,6 +90,13 @@ class LevelDbStore:
         tables = [self._read_run(run) for run in self._runs]
         merged = heapq.merge(self._recent, *tables, key=in_order)
         return islice(_newest(merged), start, None, step)
+
+    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        raise DataError(
+            "records of a LevelDB database cannot be picked: they are read in order only.",
+            file=self.path,
+            advice="Leave out shuffle, or make an LMDB database of it.",
+        )
 
 
 def _sorted_runs(tables: list[Table]) -> list[list[Table]]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from moka.errors import DataError
@@ -58,6 +59,7 @@ class LmdbFile:
 
     def __init__(self, path: PathLike) -> None:
         self.path = path
+        self._known: tuple[Meta, array[int]] | None = None
         self._data = self._map()
         meta = self.meta()
         expected = meta.pages * meta.page_size
@@ -120,6 +122,36 @@ class LmdbFile:
                 f" ({error}).",
                 advice=FETCH_AGAIN,
             ) from None
+
+    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of the records of these numbers, in this order.
+
+        The first time all pages of keys are read, to know where each record lies.
+
+        Raises:
+            DataError: a page is damaged.
+        """
+        meta = self.meta()
+        data, size, number = self._data, meta.page_size, 0
+        try:
+            nodes = self._nodes(meta)
+            for number in numbers:
+                node = nodes[number]
+                yield _special_record(data, node, node - node % size + size, size)
+        except (ValueError, struct.error, IndexError) as error:
+            raise DataError(
+                f"this LMDB database is damaged: record {number}, counted from 0, cannot be read"
+                f" ({error}).",
+                advice=FETCH_AGAIN,
+            ) from None
+
+    def _nodes(self, meta: Meta) -> array[int]:
+        """Where each record begins in the file."""
+        if self._known is None or self._known[0] != meta:
+            pages = _leaves(self._data, meta)
+            found = array("Q", (page + node for page, nodes in pages for node in nodes))
+            self._known = (meta, found)
+        return self._known[1]
 
 
 def _read_meta(data: mmap.mmap, page: int) -> Meta:

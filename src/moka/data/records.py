@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from moka.data import datum
 from moka.data.batches import Loaded
 from moka.data.decode import Bytes, Decode, Decoder, Image
+from moka.data.order import example_indices
 from moka.data.store import Store
 from moka.errors import DataError, MokaError
 from moka.schema import caffe_pb2
@@ -28,12 +29,16 @@ class DatumRecords:
     Args:
         store: the open database, which is not empty.
         decode: makes an image of the bytes of an encoded one.
+        shuffle: a new order in each epoch instead.
     """
 
     noun = "record"
 
-    def __init__(self, store: Store, decode: Decode | None = None) -> None:
+    def __init__(
+        self, store: Store, decode: Decode | None = None, *, shuffle: bool = False
+    ) -> None:
         self.store = store
+        self.shuffle = shuffle
         self.decode = decode or Decoder()
 
     @property
@@ -55,6 +60,11 @@ class DatumRecords:
         return record[0].decode(errors="replace")
 
     def records(self, start: int, seed: int | None = None, step: int = 1) -> Iterator[Record]:
+        if self.shuffle:
+            count = len(self.store)
+            order = example_indices(count, start, step, shuffle=True, seed=seed)
+            yield from self.store.pick(order)
+            return
         at = start % len(self.store) if start else 0  # counting may mean reading all
         while True:
             yield from self.store.read(at, step)

@@ -105,6 +105,8 @@ class ReLU6(Layer):
     engine: str = option()
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.negative_slope:
+            return F.relu6(x)
         return F.hardtanh(relu(x, negative_slope=self.negative_slope), -inf, 6.0)
 
 

@@ -36,8 +36,10 @@ class Eltwise(Layer):
     bottom with a probability of its coeff, and in testing coeff times each bottom.
 
     Errors: bottoms of different shapes; coeff with PROD; a number of coeffs other than the number
-    of bottoms; the operation SORT of caffe-windows.
+    of bottoms.
     """
+
+    fork_values = frozenset({"STOCHASTIC_SUM"})
 
     operation: str = option()
     coeff: tuple[float, ...] = option()
@@ -51,8 +53,6 @@ class Eltwise(Layer):
             )
         if self.coeff and self.operation == "PROD":
             raise NetError("Eltwise layer only takes coefficients for summation.")
-        if self.operation == "SORT":
-            raise NetError("the operation SORT of caffe-windows is not supported.")
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         for shape in bottom_shapes[1:]:
@@ -190,6 +190,8 @@ class Reduction(Layer):
 
     Errors: a k larger than the count of values.
     """
+
+    fork_values = frozenset({"TOPK"})
 
     operation: str = option()
     axis: int = option()

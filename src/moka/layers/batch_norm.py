@@ -50,7 +50,8 @@ class BatchNorm(Layer):
     Forks give it more. NVCaffe's `scale_bias` (or a `scale_filler` or `bias_filler`) adds two blobs
     that are trained, scale (C,), 1 at first, and bias (C,), 0 at first: y times scale plus bias;
     eps is at least 1e-5; the averages are true ones, f * average + (1 - f) * batch with f =
-    moving_average_fraction, and the scale factor is 1 from the first pass on. Intel's
+    moving_average_fraction, and the scale factor is 1 from the first pass on; testing takes the
+    averages whatever use_global_stats says. Intel's
     `use_weight_bias: true` or `filler` means the same, without bias for `bias_term: false`.
     `relu` (Intel) or `fused_relu` (OpenCL branch) ends with max(y, 0). `stats_batch_size` (Intel;
     for a whole net `bn_stats_batch_size`): so many items at a time have statistics of their own in
@@ -91,6 +92,8 @@ class BatchNorm(Layer):
         self.has_scale = of_nvcaffe or bool(self.use_weight_bias) or given("filler")
         self.has_bias = of_nvcaffe or (self.has_scale and self.bias_term)
         self.in_part = self.disable_mean or self.disable_variance
+        if of_nvcaffe and not self.use_global_stats:
+            self.use_global_stats = None  # as in NVCaffe false does not count in testing
         if self.has_scale:
             self.eps = max(self.eps, LEAST_EPS)
         if self.stats_batch_size and self.in_part:

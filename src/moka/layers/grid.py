@@ -58,12 +58,14 @@ def nearest(size: int, out: int) -> Tensor:
 def centered_weights(size: int, out: int, kind: str, *, antialias: bool) -> Weights:
     """Weights of LINEAR or CUBIC interpolation between the centers of pixels.
 
-    Weights beyond the image are left out, and the others add up to 1.
+    Weights beyond the image are left out, and the others add up to 1, or are all 0 where a narrow
+    kernel reaches no pixel.
 
     Args:
-        antialias: widen the kernel when the axis shrinks, so that every pixel counts.
+        antialias: make the kernel size / out wide, so that every pixel of a shrinking axis counts.
     """
-    width = max(1.0, size / out) if antialias else 1.0
+    width = size / out if antialias else 1.0
     at = (torch.arange(out, dtype=torch.float64) + 0.5) * (size / out) - 0.5
     weights = KERNELS[kind]((at[:, None] - torch.arange(size)) / width)
-    return weights / weights.sum(1, keepdim=True)
+    total = weights.sum(1, keepdim=True)
+    return weights / total.where(total != 0, 1.0)

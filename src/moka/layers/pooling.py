@@ -253,7 +253,7 @@ class Pooling(Layer):
     kernel_shape: caffe_pb2.BlobShape = option()
     stride_shape: caffe_pb2.BlobShape = option()
     pad_shape: caffe_pb2.BlobShape = option()
-    kernel_depth: int | None = option(positive)
+    kernel_depth: int | None = option(not_negative)
     temporal_stride: int | None = option(positive, unset_is_none=True)
     temporal_pad: int | None = option(unset_is_none=True)
 

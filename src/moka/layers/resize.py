@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -124,8 +125,8 @@ class Resample(Layer):
     optionally a blob whose height and width are the size, which takes no gradient. Top: (N, C, H',
     W') with `height` and `width`, or without them with in * factor, rounded down. Message:
     resample_param. `type`: NEAREST (of two nearest pixels the second), LINEAR or CUBIC (a = -1/2).
-    Along an axis that shrinks the kernel is widened by in / out, unless `antialias: false`. Weights
-    of pixels beyond the image are left out.
+    If an axis shrinks the kernel is in / out wide along both (so narrower along one that grows),
+    unless `antialias: false`. Weights of pixels beyond the image are left out.
 
     FlowNet2 takes the shift along one axis from the other's scale, which counts only if both
     scales differ; here each axis has its own. It has no gradient; here the gradient is exact.
@@ -162,7 +163,8 @@ class Resample(Layer):
         axes = list(zip(x.shape[2:], top[2:], strict=True))
         if self.type == "NEAREST":
             return pick_grid(x, *(nearest(n, m) for n, m in axes))
-        weights = (centered_weights(n, m, self.type, antialias=self.antialias) for n, m in axes)
+        antialias = self.antialias and any(n > m for n, m in axes)
+        weights = (centered_weights(n, m, self.type, antialias=antialias) for n, m in axes)
         return apply_grid(x, *weights)
 
 
@@ -205,6 +207,7 @@ class Downsample(Layer):
         return torch.where(nan_weight > 0.5 * weight, torch.nan, total / weight)
 
 
+@lru_cache(maxsize=256)
 def _shrinking(size: int, out: int) -> Tensor:
     """Weights (out, size) of a triangle as wide as the distance of two output pixels."""
     if size == out:

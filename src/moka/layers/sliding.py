@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.options import option, positive
+from moka.layers.options import not_negative, option, positive
 from moka.layers.shapes import canonical_axis
 from moka.layers.window import Window, per_axis
 from moka.schema import caffe_pb2
@@ -47,7 +47,7 @@ class Sliding(Layer):
     kernel_shape: caffe_pb2.BlobShape = option()
     stride_shape: caffe_pb2.BlobShape = option()
     pad_shape: caffe_pb2.BlobShape = option()
-    kernel_depth: int | None = option(positive)
+    kernel_depth: int | None = option(not_negative)
     temporal_stride: int | None = option(positive, unset_is_none=True)
     temporal_pad: int | None = option(unset_is_none=True)
     force_nd_im2col: bool = option()
@@ -94,9 +94,9 @@ def sizes_along(
         if values:
             raise NetError(f"give either {name} or {stem}_shape, not both.")
         values = shape
-    if fields["kernel_depth"] is not None:
+    if fields["kernel_depth"]:
         return _in_time(layer, prop, values, axes)
-    if fields[along_time] is not None:
+    if fields[along_time]:
         raise NetError(f"{along_time} goes with kernel_depth, which is missing.")
     return per_axis(name, values, fields[f"{stem}_h"], fields[f"{stem}_w"], axes, default)
 

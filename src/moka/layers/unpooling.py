@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -220,6 +221,7 @@ def _window_to_reach(size: int, out: int) -> Window:
     return Window(kernel, stride, max(0, ((size - 1) * stride + kernel - out) // 2))
 
 
+@lru_cache(maxsize=256)
 def _spread(method: str, size: int, window: Window) -> Tensor:
     """The share of each of `size` values in each pixel of the top, along one axis."""
     out = window.deconvolved(size)

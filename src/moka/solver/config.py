@@ -50,6 +50,8 @@ FORKS_OPTIONS = frozenset(
         "clamp_weights_lower",
         "clamp_weights_upper",
         "adamw_decay",
+        "local_lr_auto",
+        "local_gw_ratio",
     )
 )
 

@@ -175,15 +175,19 @@ class Lars(Sgd):
 
     trust = larc_eta |w| / (|g| + decay |w|), g without decay; larc_policy "scale" takes r * trust,
     "clip" lr_mult * min(rate, trust). Where w or g is all zeros the rate is r. You et al., 2017
-    (LARS); NVCaffe calls it larc, layer-wise adaptive rate control.
+    (LARS); NVCaffe calls it larc, layer-wise adaptive rate control. Intel's `local_lr_auto: true`
+    is "scale" with local_gw_ratio in the place of larc_eta.
     """
 
     @classmethod
     def check(cls, config: SolverParameter) -> None:
         if config.larc_policy not in ("scale", "clip"):
             raise SolverError(f"Unknown larc_policy: {config.larc_policy} (known: scale, clip).")
-        if not config.larc_eta > 0:
-            raise SolverError(f"larc_eta must be > 0, got {config.larc_eta:g}.")
+        if config.local_lr_auto and config.larc_policy != "scale":
+            raise SolverError("local_lr_auto has no larc_policy: leave it out.")
+        name = "local_gw_ratio" if config.local_lr_auto else "larc_eta"
+        if not getattr(config, name) > 0:
+            raise SolverError(f"{name} must be > 0, got {getattr(config, name):g}.")
 
     def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
         for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
@@ -196,7 +200,9 @@ class Lars(Sgd):
 
     def _rates(self, r: float, rate: float, decay: float, w: Tensors, g: Tensors) -> Tensors:
         w_norm, g_norm = torch.stack(torch._foreach_norm(w)), torch.stack(torch._foreach_norm(g))
-        trust = self.config.larc_eta * w_norm / (g_norm + decay * w_norm)
+        config = self.config
+        eta = config.local_gw_ratio if config.local_lr_auto else config.larc_eta
+        trust = eta * w_norm / (g_norm + decay * w_norm)
         if self.config.larc_policy == "clip":
             factor = (trust / rate).clamp_max(1) if rate else torch.zeros_like(trust)
         else:
@@ -384,8 +390,9 @@ def rule_class(config: SolverParameter) -> type[Rule]:
             f"momentum_policy {config.momentum_policy} works with the types"
             f" {', '.join(WITH_MOMENTUM)}, not with {config.type}."
         )
-    if config.larc and config.type not in ("SGD", "LARS"):
-        raise SolverError(f"larc works with type SGD, not with {config.type}.")
-    rule = Lars if config.larc else RULES[config.type]
+    for name in ("larc", "local_lr_auto"):
+        if getattr(config, name) and config.type not in ("SGD", "LARS"):
+            raise SolverError(f"{name} works with type SGD, not with {config.type}.")
+    rule = Lars if config.larc or config.local_lr_auto else RULES[config.type]
     rule.check(config)
     return rule
