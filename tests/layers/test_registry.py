@@ -18,6 +18,7 @@ from tests.layers.detection import minimal as detection
 from tests.layers.detection import yolo_minimal as yolo
 from tests.layers.metric_learning import minimal as metric_learning
 from tests.layers.sequence import minimal as sequence
+from tests.layers.video import minimal as video
 
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, Layer, all_entries
@@ -166,8 +167,9 @@ MINIMAL = {
     ),
 }
 
-for of_forks in (detection.MINIMAL, yolo.MINIMAL, metric_learning.MINIMAL, sequence.MINIMAL):
-    MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.items()}
+FORKS = (detection, yolo, metric_learning, sequence, video)
+for of_forks in FORKS:
+    MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.MINIMAL.items()}
 
 # Fields of a layer's own message that its class does not declare, and why.
 TRANSFORMS = dict.fromkeys(
@@ -189,7 +191,7 @@ UNREAD = {
         "belongs to Convolution, whose message it uses",
     ),
 }
-UNREAD |= detection.UNREAD | yolo.UNREAD
+UNREAD |= detection.UNREAD | yolo.UNREAD | video.UNREAD
 
 OWN_LAYER = """
 import caffe
@@ -215,11 +217,18 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     cv2.imwrite("image.png", np.ones((4, 4, 3), np.uint8))
     Path("images.txt").write_text("image.png 0\nimage.png 1\n")
+    Path("pairs.txt").write_text("image.png image.png\n")
+    Path("clips").mkdir()
+    cv2.imwrite("clips/1.png", np.ones((4, 4, 3), np.uint8))
+    Path("clips.txt").write_text("clips 0\n")
     Path("windows.txt").write_text("# 0\nimage.png\n3\n4\n4\n1\n1 0 0 0 3 3\n")
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):
             datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)
             out.put(b"%08d" % k, datum.SerializeToString())
+    with lmdb.open("boxes.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
+        datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4))
+        out.put(b"00000000", caffe_pb2.AnnotatedDatum(datum=datum).SerializeToString())
 
 
 @pytest.fixture(params=sorted(REGISTRY))

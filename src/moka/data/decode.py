@@ -72,6 +72,16 @@ class Decoder:
             self._cut_off.add(name)
             log.warning("%s: this JPEG is cut off; it is read as far as it goes.", name)
         image = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return self._resized(image)
+
+    def converted(self, image: Image) -> Image:
+        """A decoded image in color (3, H, W) as this decoder gives it: gray, or resized."""
+        if self._how == cv2.IMREAD_GRAYSCALE:
+            pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+            image = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[None]
+        return self._resized(image)
+
+    def _resized(self, image: Image) -> Image:
         size = self._size
         if self._short_side:
             _, height, width = image.shape

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from moka.errors import NetError, did_you_mean
+from moka.errors import NetError, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fork_types import FORK_OF
 
@@ -106,7 +106,7 @@ def _node(
     if entry is None:
         raise NetError(
             f"Unknown layer type: {layer.type} (known types: {', '.join(sorted(registry))}).",
-            advice=did_you_mean(layer.type, registry) or _origin(layer.type),
+            advice=_about_unknown(layer.type, registry),
         )
     tops = _with_automatic_top(layer, entry, made)
     _check_arity(layer, tops, entry)
@@ -127,10 +127,18 @@ def _node(
     )
 
 
-def _origin(layer_type: str) -> str | None:
-    """Which fork of Caffe defines a type, as a sentence."""
-    fork = FORK_OF.get(layer_type)
-    return f"It is a type of {fork}, which Moka does not have." if fork else None
+def _about_unknown(layer_type: str, registry: Mapping[str, EntryLike]) -> str | None:
+    """Which fork of Caffe defines a type that Moka does not have, or the nearest name of all."""
+    if layer_type in FORK_OF:
+        return _origin(layer_type)
+    meant = nearest(layer_type, (*registry, *FORK_OF))
+    if meant is None or meant in registry:
+        return meant and f'Did you mean "{meant}"?'
+    return f'Did you mean "{meant}"? {_origin(meant)}'
+
+
+def _origin(layer_type: str) -> str:
+    return f"It is a type of {FORK_OF[layer_type]}, which Moka does not have."
 
 
 def _with_automatic_top(

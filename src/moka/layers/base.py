@@ -25,7 +25,7 @@ from moka.memory import check_shape
 from moka.schema import blobproto, caffe_pb2
 from moka.schema.fields import is_repeated
 from moka.schema.forks import FIRST_FORK_NUMBER
-from moka.types import Shape
+from moka.types import Array, Shape
 
 FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
 DEFAULT_NAMES = ("weight", "bias")
@@ -230,6 +230,10 @@ class Layer(nn.Module):
             spec.name or default_name(k): nn.Parameter(fill(spec.filler, spec.shape))
             for k, spec in specs
         }
+
+    def adapted_blob(self, index: int, values: Array) -> Array:
+        """A parameter as a file has it, in the shape that it has here, where a type knows how."""
+        return values
 
     @property
     def weights(self) -> list[nn.Parameter]:

@@ -40,7 +40,8 @@ class ImageSource(StreamSource[B]):
         super().setup()
         self._feed: Feed[tuple[Batch, CursorState]] | None = None
         if not self.source:
-            raise NetError(f"{self.entry.message} has no source: name the file or folder.")
+            home = next(o.of for o in self.options if o.name == "source") or self.entry.message
+            raise NetError(f"{home} has no source: name the file or folder.")
 
     def top_shapes(self) -> list[Shape]:
         shapes = [
@@ -70,7 +71,8 @@ class ImageSource(StreamSource[B]):
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
         if batch.draw is not None:  # bytes travel, the device does the arithmetic
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
-        return [data, labels][: self.top_count]
+        more = [] if batch.sizes is None else [torch.from_numpy(batch.sizes)]
+        return [data, labels, *more][: self.top_count]
 
     def stop(self) -> None:
         if self._feed is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -164,7 +164,9 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes, *, include_pad: bool) 
 
 
 @functools.lru_cache(maxsize=1024)
-def _windows_and_counts(size: Sizes, windows: Windows, round_up: bool) -> tuple[Windows, Sizes]:
+def _windows_and_counts(
+    size: Sizes, windows: Windows, round_up: bool, clips: bool
+) -> tuple[Windows, Sizes]:
     """The windows and their number along each axis.
 
     Strides are cut to just leave the image, which gives the same result: PyTorch overflows on
@@ -174,7 +176,7 @@ def _windows_and_counts(size: Sizes, windows: Windows, round_up: bool) -> tuple[
         w._replace(stride=min(w.stride, n + 2 * w.pad + 1))
         for n, w in zip(size, windows, strict=True)
     )
-    return bounded, pooled_sizes(size, windows, round_up=round_up)
+    return bounded, pooled_sizes(size, windows, round_up=round_up, clips=clips)
 
 
 def pooling(
@@ -226,6 +228,8 @@ class Pooling(Layer):
     NaN; here, as in PyTorch, the maximum is NaN. PyTorch's sizes differ if pad > kernel / 2, or if
     stride > kernel without padding.
     """
+
+    clips: ClassVar[bool] = True  # leaves out a window that starts beyond the padded image
 
     pool: str = option()
     pad: int | None = option(not_negative, unset_is_none=True)
@@ -300,7 +304,8 @@ class Pooling(Layer):
         return tuple(Window(n) for n in size) if self.global_pooling else self.windows
 
     def _out(self, size: Sizes) -> Sizes:
-        return pooled_sizes(size, self._windows(size), round_up=self.rounds_up)
+        windows = self._windows(size)
+        return pooled_sizes(size, windows, round_up=self.rounds_up, clips=self.clips)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         size = _size(x)
@@ -324,7 +329,7 @@ class Pooling(Layer):
         size = _size(tuple(x.shape))
         if x.dim() == 2:
             x = x[..., None, None]
-        windows, out = _windows_and_counts(size, self._windows(size), self.rounds_up)
+        windows, out = _windows_and_counts(size, self._windows(size), self.rounds_up, self.clips)
         y = pooling(
             self.pool,
             x,

@@ -49,12 +49,7 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
             )
         ),
         "ConvolutionParameter": frozenset(
-            (
-                "cudnn_convolution_algo_seeker",
-                "conv_algos_override",
-                "conv_algorithm",
-                "filter_group",
-            )
+            ("cudnn_convolution_algo_seeker", "conv_algos_override", "conv_algorithm")
         ),
         "BatchNormParameter": frozenset(("engine",)),
         "DropoutParameter": frozenset(("engine", "random_seed")),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from moka.blob import Blob
 from moka.errors import WeightsError
 from moka.hdf5 import is_hdf5
+from moka.layers.base import Layer
 from moka.net import Net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import fits
@@ -175,6 +176,7 @@ def _plan(
         by_name.setdefault(node.name, []).append(i)
     found: list[Copy] = []
     misfits: list[Misfit] = []
+    layers_here = net.layers
     for layer in layers:
         if layer.name not in by_name:
             detail.info("Ignoring source layer %s", layer.name)
@@ -182,6 +184,7 @@ def _plan(
         same_name = by_name[layer.name]  # a repeated name: the first of the file to the first here
         i = same_name.pop(0) if len(same_name) > 1 else same_name[0]
         targets = net.layer_blobs(i)
+        layer = _adapted(layer, layers_here[i])
         optional = {k for j, k in may_miss if j == i}
         if misfit := _misfit(layer, targets, net.graph.nodes[i].type, optional):
             misfits.append(misfit)
@@ -190,6 +193,15 @@ def _plan(
     if misfits:
         raise misfit_error(misfits, file)
     return found
+
+
+def _adapted(layer: StoredLayer, here: Layer) -> StoredLayer:
+    """The stored layer with its parameters in the shapes that the net's layer gives them."""
+    blobs = {
+        k: blob._replace(values=here.adapted_blob(k, blob.values))
+        for k, blob in layer.blobs.items()
+    }
+    return layer._replace(blobs=blobs)
 
 
 def _misfit(
