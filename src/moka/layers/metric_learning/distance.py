@@ -134,7 +134,7 @@ class InnerDistance(Layer):
     another distance_type.
     """
 
-    num_output: int = option(positive)
+    num_output: int | None = option(positive)
     bias_term: bool = option()
     weight_filler: caffe_pb2.FillerParameter = option()
     bias_filler: caffe_pb2.FillerParameter = option()
@@ -151,23 +151,26 @@ class InnerDistance(Layer):
         if len(others) < self.update_center_only or len(others) > 1 + self.update_center_only:
             wanted = "labels, and perhaps centers" if self.update_center_only else "perhaps centers"
             raise NetError(f"takes features and {wanted}, got {1 + len(others)} bottoms.")
-        if not self.has_centers and self.num_output is None:
-            raise NetError("num_output is missing.")
         self.inputs = prod(x[canonical_axis(self.axis, x) :])
 
     def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
         axis = canonical_axis(self.axis, x)
-        classes = others[0][0] if self.has_centers else self.num_output
         for shape in (x[axis:], *(centers[1:] for centers in others[: self.has_centers])):
             if prod(shape) != self.inputs:
                 raise NetError(f"items and centers need {self.inputs} values, got shape {shape}.")
         for labels in others[self.has_centers :]:
             check_one_label_an_item((prod(x[:axis]),), labels)
-        return [(*x[:axis], classes)]
+        return [(*x[:axis], others[0][0] if self.has_centers else self._own())]
+
+    def _own(self) -> int:
+        """How many centers the layer has itself."""
+        if self.num_output is None:
+            raise NetError("num_output is missing.")
+        return self.num_output
 
     def blob_specs(self, x: Shape, *others: Shape) -> Iterable[BlobSpec]:
         if not self.has_centers:
-            n, k = self.num_output, self.inputs
+            n, k = self._own(), self.inputs
             yield BlobSpec((k, n) if self.transpose else (n, k), self.weight_filler)
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def length(rows: Tensor) -> Tensor:
 class _Margin(PassCounter):
     """What the two layers share."""
 
-    num_output: int = option(positive)
+    num_output: int | None = option(positive)
     type: str = option()  # type: ignore[assignment]  # of Module
     weight_filler: caffe_pb2.FillerParameter = option()
     axis: int = option()
@@ -85,8 +85,15 @@ class _Margin(PassCounter):
                 f"Number of labels must match number of items: {prod(leading)} items, labels of"
                 f" shape {shape_text(label)}."
             )
-        classes = weight[0][0] if weight else self.num_output
-        return [(*leading, classes), (1,)][: self.top_count]
+        return [(*leading, self.classes(*weight)), (1,)][: self.top_count]
+
+    def classes(self, *weight: Shape) -> int:
+        """How many classes there are, by the weights if they are a bottom."""
+        if weight:
+            return weight[0][0]
+        if self.num_output is None:
+            raise NetError("num_output is missing.")
+        return self.num_output
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(tops[0]) * prod(bottoms[0][canonical_axis(self.axis, bottoms[0]) :])
@@ -178,10 +185,8 @@ class LargeMarginInnerProduct(_Margin):
         if weight and (len(weight[0]) < 1 or prod(weight[0][1:]) != inputs):
             raise NetError(f"weights must have {inputs} values a class, got shape"
                            f" {shape_text(weight[0])}.")  # fmt: skip
-        if not weight and self.num_output is None:
-            raise NetError("num_output is missing.")
 
     def blob_specs(self, x: Shape, label: Shape, *weight: Shape) -> Iterable[BlobSpec]:
         if not weight:
             inputs = prod(x[canonical_axis(self.axis, x) :])
-            yield BlobSpec((self.num_output, inputs), self.weight_filler)
+            yield BlobSpec((self.classes(), inputs), self.weight_filler)
