@@ -194,3 +194,24 @@ def test_a_net_without_a_source() -> None:
     text = 'layer { name: "data" type: "AnnotatedData" top: "data" data_param { batch_size: 1 } }'
     with pytest.raises(MokaError, match="data_param has no source"):
         build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.TEST)
+
+
+def test_the_boxes_are_what_detectors_are_scored_with(tmp_path: Path) -> None:
+    fill(tmp_path / "boxes_lmdb", [record(PIXELS[0], [A, B]), record(PIXELS[1], [A])])
+    text = (
+        'layer { name: "data" type: "AnnotatedData" top: "data" top: "label"'
+        f' data_param {{ source: "{tmp_path}/boxes_lmdb" batch_size: 2 }} }}'
+        ' layer { name: "found" type: "Input" top: "found"'
+        " input_param { shape { dim: 1 dim: 1 dim: 2 dim: 7 } } }"
+        ' layer { name: "scores" type: "DetectionEvaluate" bottom: "found" bottom: "label"'
+        ' top: "scores" detection_evaluate_param { num_classes: 4 background_label_id: 0'
+        " evaluate_difficult_gt: false } }"
+    )
+    net = build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.TEST)
+    hit, miss = [1, 3, 0.9, *A[2:6]], [0, 3, 0.8, 0.0, 0.0, 0.1, 0.1]
+    net.blobs["found"].data[...] = [hit, miss]
+    Layerwise(net).forward()
+    rows = net.blobs["scores"].data[0, 0].tolist()
+    assert [row[1:3] for row in rows[:3]] == [[1, 0], [2, 0], [3, 2]]
+    assert [row[3:] for row in rows[3:]] == [[0, 1], [1, 0]]
+    net.close()

@@ -195,3 +195,22 @@ def test_missing_files_are_known_before() -> None:
     Path("list.txt").write_text("")
     with pytest.raises(DataError, match="File is empty"):
         net_of("DenseImageData", "")
+
+
+@pytest.mark.usefixtures("pictures")
+def test_scales_drawn_by_chance() -> None:
+    Path("list.txt").write_text("image0.png labels0.png")
+    factors = "transform_param { scale_factors: 0.5 scale_factors: 1 scale_factors: 2 }"
+    net = net_of("ImageSegData", "label_type: PIXEL", factors, phase=caffe_pb2.TRAIN)
+    shapes = set()
+    for _ in range(20):
+        data, label = forward(net)
+        assert data.shape[1:] == label.shape
+        shapes.add(label.shape)
+        if label.shape == (12, 16):
+            assert np.array_equal(label[::2, ::2].ravel(), np.arange(48))
+    assert shapes == {(3, 4), (6, 8), (12, 16)}
+    net.close()
+    net = net_of("ImageSegData", "label_type: PIXEL", factors)
+    assert forward(net)[1].shape == (6, 8)
+    net.close()

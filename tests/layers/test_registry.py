@@ -412,8 +412,8 @@ def test_every_field_it_reads_exists(kind: str) -> None:
     for field in REGISTRY[kind].make.options:
         parent = caffe_pb2.LayerParameter.DESCRIPTOR
         message: Any = own_message(kind)
-        if field.of:
-            message = parent.fields_by_name[field.of].message_type
+        if field.of is not None:
+            message = parent.fields_by_name[field.of].message_type if field.of else parent
         assert field.name in message.fields_by_name, field.name
 
 

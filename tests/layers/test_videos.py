@@ -126,3 +126,17 @@ def test_missing_videos_are_known_before() -> None:
     ((_, source),) = net.sources
     assert source.later_files() == ["./frames", "./frames"]
     net.close()
+
+
+def test_a_net_of_c3d() -> None:
+    """In V1's spelling, with everything in image_data_param."""
+    text = """
+    layers { name: "data" type: VIDEO_DATA top: "data" top: "label" image_data_param {
+      source: "list.txt" use_image: true batch_size: 1 crop_size: 2 mirror: false show_data: 0
+      new_height: 4 new_width: 6 new_length: 2 sampling_rate: 2 scale: 0.5 } }
+    """
+    net = build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.TEST)
+    Layerwise(net).forward()
+    want = np.stack([frame(1), frame(3)], 1)[:, :, 1:3, 2:4] * 0.5
+    np.testing.assert_array_equal(net.blobs["data"].data, want[None])
+    net.close()

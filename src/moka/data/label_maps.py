@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.batches import Batch, ImageBatches, Loaded
-from moka.data.decode import Decoder, Image
+from moka.data.decode import Decoder, Image, resize
 from moka.data.images import ImageFiles, Labeled, decode_file, read_file, read_image_lines
 from moka.data.place import CursorState
 from moka.data.transform import Transform
@@ -159,11 +159,13 @@ class Cut(NamedTuple):
             all of it.
         fill: labels of what is added below and on the right of an image that is smaller; None:
             smaller images are an error.
+        factors: in training both are first resized by one of these, drawn by chance.
     """
 
     height: int = 0
     width: int = 0
     fill: int | None = None
+    factors: tuple[float, ...] = ()
 
 
 class LabelMapBatches(ImageBatches[Labeled]):
@@ -216,9 +218,14 @@ class LabelMapBatches(ImageBatches[Labeled]):
         self, record: Labeled, image: Image, labels: Image, rng: np.random.Generator
     ) -> tuple[Image, Image]:
         """The part of an image and of its labels that both are cut to."""
+        if self.cut.factors and self.transform.training:
+            factor = self.cut.factors[rng.integers(len(self.cut.factors))]
+            height, width = (max(1, int(n * factor)) for n in image.shape[1:])
+            image = resize(image, height, width)
+            labels = cv2.resize(labels[0], (width, height), interpolation=cv2.INTER_NEAREST)[None]
         if not self._is_cut:
             return image, labels
-        height, width, fill = self.cut
+        height, width, fill, _ = self.cut
         below, right = max(0, height - image.shape[1]), max(0, width - image.shape[2])
         if below or right:
             if fill is None:

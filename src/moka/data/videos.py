@@ -87,18 +87,22 @@ def frames_of(video: str | int) -> Iterator[Image]:
             yield np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def read_frames(path: str, start: int, length: int, decode: Decoder) -> list[Image]:
+def read_frames(
+    path: str, start: int, length: int, decode: Decoder, *, step: int = 1
+) -> list[Image]:
     """Frames of a video file, or of a folder of images in the order of their names.
 
     Args:
         start: the first frame; the video's is 1.
         length: how many.
         decode: makes an image of a file's bytes.
+        step: from one frame to the next.
 
     Raises:
         DataError: the video cannot be read, or is shorter.
     """
-    window = slice(start - 1, start - 1 + length)
+    last = start + (length - 1) * step
+    window = slice(start - 1, last, step)
     if os.path.isdir(path):
         names = sorted(
             name for name in os.listdir(path) if name.rpartition(".")[2].lower() in SUFFIXES
@@ -106,11 +110,10 @@ def read_frames(path: str, start: int, length: int, decode: Decoder) -> list[Ima
         files = [os.path.join(path, name) for name in names[window]]
         frames = [decode_file(read_file(name), name, decode) for name in files]
     else:
-        frames = [decode.converted(f) for f in islice(frames_of(path), window.start, window.stop)]
+        frames = [decode.converted(f) for f in islice(frames_of(path), start - 1, last, step)]
     if len(frames) < length:
         raise DataError(
-            f"{path} ends before frame {start + length - 1}: a clip has {length} frames from"
-            f" frame {start} on."
+            f"{path} ends before frame {last}: a clip has {length} frames from frame {start} on."
         )
     return frames
 
@@ -124,12 +127,20 @@ class ClipFiles:
         decode: makes an image of a frame; it may resize.
         root_folder: prefix of each path; no slash is added.
         shuffle: a new order in each epoch, by the seed.
+        step: from one frame of a clip to the next.
     """
 
     noun = "clip"
 
     def __init__(
-        self, path: PathLike, length: int, decode: Decoder, *, root_folder: str, shuffle: bool
+        self,
+        path: PathLike,
+        length: int,
+        decode: Decoder,
+        *,
+        root_folder: str,
+        shuffle: bool,
+        step: int,
     ) -> None:
         self.path = path
         self.clips = read_clips(path)
@@ -137,6 +148,7 @@ class ClipFiles:
         self.decode = decode
         self.root_folder = root_folder
         self.shuffle = shuffle
+        self.step = step
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -158,7 +170,9 @@ class ClipFiles:
 
     def _read(self, record: Clip) -> Image:
         try:
-            frames = read_frames(self.name(record), record.start, self.length, self.decode)
+            frames = read_frames(
+                self.name(record), record.start, self.length, self.decode, step=self.step
+            )
             if any(f.shape != frames[0].shape for f in frames):
                 raise DataError(f"{self.name(record)} has frames of different sizes.")
         except MokaError as error:

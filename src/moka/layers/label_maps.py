@@ -66,7 +66,8 @@ class LabelMapSource(ImageSource[LabelMapBatches]):
                 "side and random_... out of transform_param."
             )
         cut = self.cut()
-        random = transform.is_random or self.shuffle or (training and cut.height > 0)
+        random = transform.is_random or self.shuffle
+        random = random or (training and (cut.height > 0 or bool(cut.factors)))
         return LabelMapBatches(
             self.files,
             transform,
@@ -164,7 +165,8 @@ class ImageSegData(LabelMapSource):
     image: PIXEL, the path of its label image; IMAGE (default), the label of all its pixels; NONE,
     nothing, and its pixels have `ignore_label`; the rest as in ImageData), transform_param
     (`crop_size`, or `crop_height` and `crop_width`: a part, at a random place in training, else in
-    the center), data_param (`prefetch`). Images are extended with mean_value, labels with
+    the center; `scale_factors`: in training both are first resized by one of them, drawn by
+    chance), data_param (`prefetch`). Images are extended with mean_value, labels with
     `ignore_label`.
 
     Errors: those of DenseImageData.
@@ -175,6 +177,7 @@ class ImageSegData(LabelMapSource):
     label_type: str = option()
     crop_height: int = option(of="transform_param")
     crop_width: int = option(of="transform_param")
+    scale_factors: tuple[float, ...] = option(positive, of="transform_param")
 
     @cached_property
     def files(self) -> LabelMapFiles:
@@ -191,10 +194,15 @@ class ImageSegData(LabelMapSource):
 
     def cut(self) -> Cut:
         side = self.config.transform_param.crop_size
-        return Cut(self.crop_height or side, self.crop_width or side, self.ignore_label)
+        return Cut(
+            self.crop_height or side,
+            self.crop_width or side,
+            self.ignore_label,
+            self.scale_factors,
+        )
 
     def transform_fields(self) -> caffe_pb2.TransformationParameter:
         fields = super().transform_fields()
-        for name in ("crop_height", "crop_width"):
+        for name in ("crop_height", "crop_width", "scale_factors"):
             fields.ClearField(name)
         return fields

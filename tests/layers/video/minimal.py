@@ -26,6 +26,9 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (VIDEO,),
         "fields": f"convolution3d_param {{ {FILLED} {IN_TIME} }}",
     },
+    "ConvolutionRistretto": {"fields": f"convolution_param {{ {FILLED} kernel_size: 3 }}"},
+    "DeconvolutionRistretto": {"fields": f"convolution_param {{ {FILLED} kernel_size: 3 }}"},
+    "FcRistretto": {"fields": f"inner_product_param {{ {FILLED} }}"},
     "Correlation": {
         "bottoms": (IMAGE, IMAGE),
         "fields": "correlation_param { pad: 1 kernel_size: 1 max_displacement: 1 }",
