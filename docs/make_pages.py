@@ -150,7 +150,12 @@ def layers_page() -> str:
             lines += [f"### {entry.type}", "", *other_names(entry)]
             lines += [escaped(inspect.getdoc(entry.make) or ""), ""]
             if entry.make.options:
-                lines += [f"Fields of `{entry.message}`:", "", *table(entry, comments), ""]
+                lines += [
+                    f"Fields of `{entry.message}`:" if entry.message else "Fields:",
+                    "",
+                    *table(entry, comments),
+                    "",
+                ]
     for heading, message in SHARED.items():
         names = caffe_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
         lines += [f"## {heading}", "", *message_table(message, list(names)), ""]

@@ -8,9 +8,9 @@ autograd computes its gradient, and it runs on the net's device.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from moka.layers.registry import layer
 from moka.memory import Memory, ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.schema import caffe_pb2
 from moka.types import Shape
+
+T = TypeVar("T", bound="type[TensorLayer]")
 
 
 class BoolVec(list[bool]):
@@ -162,6 +164,11 @@ class Python(Layer):
     python_param (`module` is imported from the Python path; the class reads `param_str`;
     `share_in_parallel` has no effect within one process). The class is a `caffe.Layer`, which
     computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
+
+    Classes of py-faster-rcnn and py-R-FCN are here already and stand in where their module cannot
+    be imported: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
+    `rpn.proposal_target_layer` ProposalTargetLayer. What that code keeps in its configuration has
+    the values of its `config.py`; an entry of `param_str`, such as `'RPN_MIN_SIZE': 8`, changes it.
 
     Errors: a module or class that cannot be found, a class of neither kind. Exceptions of the
     class itself pass unchanged, with a note that names the layer.
@@ -307,6 +314,21 @@ class _Call(Function):
 
 TensorLayer.entry = Python.entry
 
+_built_in: dict[tuple[str, str], type[TensorLayer]] = {}
+
+
+def built_in(module: str) -> Callable[[T], T]:
+    """Let a class stand for the class of its name in a module that the user does not have.
+
+    Well-known Python layers of other code bases run this way. A module that can be imported wins.
+    """
+
+    def keep(cls: T) -> T:
+        _built_in[module, cls.__name__] = cls
+        return cls
+
+    return keep
+
 
 def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     """Import the class that a prototxt names.
@@ -326,6 +348,8 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # something else that the module itself imports
+        if (name, class_name) in _built_in:
+            return _built_in[name, class_name]
         raise NetError(
             f'cannot import the module "{name}".',
             advice="Put its folder on PYTHONPATH; a path of folders is written with dots.",

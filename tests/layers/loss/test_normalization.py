@@ -61,3 +61,11 @@ def test_what_a_loss_is_divided_by(mode: str, counted: int | None, wanted: int) 
 
 def test_an_empty_batch_is_divided_by_one() -> None:
     assert divisor("FULL", 0, 2, None) == 1
+
+
+@pytest.mark.parametrize(("given", "divisor"), [(4, 4), (0.25, 1)])
+def test_a_number_of_the_users_choice(make_layer: LayerMaker, given: float, divisor: float) -> None:
+    text = f"loss_param {{ normalization: PRE_FIXED pre_fixed_normalizer: {given} }}"
+    layer = make_layer(f'type: "SoftmaxWithLoss" {text}', (2, 3), (2,))
+    loss = layer(torch.zeros(2, 3), torch.zeros(2))
+    np.testing.assert_allclose(loss, 2 * np.log(3) / divisor, rtol=1e-6)

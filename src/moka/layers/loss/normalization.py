@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from moka.layers.base import Layer
-from moka.layers.options import option
+from moka.layers.options import option, positive
 
 
 class NormalizedLoss(Layer):
@@ -22,18 +22,21 @@ class NormalizedLoss(Layer):
     ignore_label: int | None = option(of="loss_param")
     normalization: str | None = option(of="loss_param", unset_is_none=True)
     normalize: bool | None = option(of="loss_param")
+    pre_fixed_normalizer: float = option(positive, of="loss_param")
 
     @property
     def normalization_mode(self) -> str:
-        """The count by name: FULL, VALID, BATCH_SIZE or NONE."""
+        """The count by name: FULL, VALID, BATCH_SIZE, NONE or PRE_FIXED."""
         if self.normalization is not None:
             return self.normalization
         if self.normalize is None:
             return self.default_normalization
         return "VALID" if self.normalize else "BATCH_SIZE"
 
-    def divisor(self, outer: int, inner: int, counted: Tensor | None) -> int | Tensor:
+    def divisor(self, outer: int, inner: int, counted: Tensor | None) -> float | Tensor:
         """The number to divide by, at least 1."""
+        if self.normalization_mode == "PRE_FIXED":
+            return max(1, self.pre_fixed_normalizer)
         return divisor(self.normalization_mode, outer, inner, counted)
 
 

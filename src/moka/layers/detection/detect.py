@@ -1,0 +1,117 @@
+"""From scores and offsets of prior boxes to a list of detections: SSD's last step, as functions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from moka.layers.detection.boxes import decode
+from moka.layers.detection.nms import kept_in_groups
+from moka.layers.detection.ranks import order_by_group, places, rank_in_group
+
+ROW = 7  # image, label, score, x1, y1, x2, y2
+
+
+class Limits(NamedTuple):
+    """Which detections are kept.
+
+    Attributes:
+        score: a class counts where its score is above this; None: any number.
+        top_k: so many of the best of a class go into the suppression; -1: all.
+        threshold, eta: of the suppression (see `nms.kept_of`).
+        keep_top_k: so many of the best of an image stay over all classes; -1: all.
+    """
+
+    score: float | None
+    top_k: int
+    threshold: float
+    eta: float
+    keep_top_k: int
+
+
+def split_priors(priors: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (P, 4) and variances (P, 4) of a blob of prior boxes (1, 2, 4 P)."""
+    boxes, variances = priors.reshape(2, -1, 4)
+    return boxes, variances
+
+
+def detections(
+    scores: Tensor,
+    offsets: Tensor,
+    priors: Tensor,
+    variances: Tensor | None,
+    code: str,
+    background: int,
+    limits: Limits,
+) -> Tensor:
+    """Rows (K, 7) of image, label, score, x1, y1, x2, y2, by image, label and falling score.
+
+    If nothing at all is found: one row for each image, its index and then -1 six times.
+
+    Args:
+        scores: (N, P, C).
+        offsets: (N, P, L, 4), L = 1 if all classes share a box, else C.
+        priors: (P, 4), or (N, P, 4) if each image has its own.
+        variances: (P, 4), or None if the offsets are scaled already.
+        code: how offsets describe a box (see `boxes.decode`).
+        background: the label that counts as nothing; -1 if there is none.
+    """
+    image, label, prior, score, place, groups = _candidates(scores, background, limits)
+    label_of_box = label if offsets.shape[2] > 1 else torch.zeros_like(label)
+    base = priors[prior] if priors.dim() == 2 else priors[image, prior]
+    scale = None if variances is None else variances[prior]
+    boxes = decode(offsets[image, prior, label_of_box], base, scale, code)
+    stays = _suppress(boxes, place, groups, limits)
+    rows = torch.stack([image.to(score), label.to(score), score], 1)
+    rows = torch.cat([rows, boxes], 1)[stays]
+    if limits.keep_top_k >= 0:
+        rows = rows[rank_in_group(rows[:, 2], rows[:, 0]) < limits.keep_top_k]
+    return rows if len(rows) else _nothing_found(scores)
+
+
+def _candidates(
+    scores: Tensor, background: int, limits: Limits
+) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor], tuple[int, int]]:
+    """The best `top_k` scores of each class of each image, by image, label and falling score.
+
+    Returns:
+        image, label, prior box, score of each, all (K,); its group (images x classes that have
+        any) and rank in it; the number of groups and the size of the largest.
+    """
+    classes = scores.shape[2]
+    lowest = torch.finfo(scores.dtype).min if limits.score is None else limits.score
+    by_class = scores.transpose(1, 2)
+    wanted = by_class > lowest
+    if 0 <= background < classes:
+        wanted[:, background] = False
+    image, label, prior = wanted.nonzero().unbind(1)
+    score = by_class[image, label, prior]
+    order = order_by_group(score, image * classes + label)
+    image, label, prior, score = (x[order] for x in (image, label, prior, score))
+    group, rank, count = places(image * classes + label)
+    if limits.top_k >= 0:
+        first = rank < limits.top_k
+        image, label, prior, score, group, rank = (
+            x[first] for x in (image, label, prior, score, group, rank)
+        )
+    most = int(rank.max()) + 1 if len(rank) else 0
+    return image, label, prior, score, (group, rank), (len(count), most)
+
+
+def _suppress(
+    boxes: Tensor, place: tuple[Tensor, Tensor], groups: tuple[int, int], limits: Limits
+) -> Tensor:
+    """Which boxes (K,) stay when each group is suppressed by itself."""
+    table = boxes.new_zeros(*groups, 4)
+    valid = torch.zeros(groups, dtype=torch.bool, device=boxes.device)
+    table[place] = boxes
+    valid[place] = True
+    return kept_in_groups(table, valid, limits.threshold, eta=limits.eta)[place]
+
+
+def _nothing_found(scores: Tensor) -> Tensor:
+    rows = scores.new_full((len(scores), ROW), -1.0)
+    rows[:, 0] = torch.arange(len(scores), device=scores.device)
+    return rows

@@ -1,0 +1,332 @@
+"""SSD's loss: matched prior boxes learn offsets and labels, hard ones among the rest background."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.layers.detection.boxes import decode, encode
+from moka.layers.detection.detect import split_priors
+from moka.layers.detection.match import IGNORED, NOTHING, match_boxes, outside
+from moka.layers.detection.nms import kept_of
+from moka.layers.detection.output import check_prior_blobs
+from moka.layers.detection.truth import Truth, check_truth_blob, read_truth
+from moka.layers.loss.normalization import NormalizedLoss
+from moka.layers.loss.smooth_l1 import smooth_l1
+from moka.layers.loss.softmax import SMALLEST, softmax_nll
+from moka.layers.options import not_negative, option, positive
+from moka.layers.registry import layer
+from moka.layers.shapes import shape_text
+from moka.schema import caffe_pb2
+from moka.types import Shape
+
+SMALL_BOX = 1e-5  # area below which mining with suppression leaves out a box
+
+
+class Example(NamedTuple):
+    """What one image teaches about the boxes of one class (or of all).
+
+    Attributes:
+        image: its index.
+        place: where in the offsets (N, P, L, 4) these boxes lie along L.
+        priors: (P, 4).
+        truth: the true boxes of the image.
+        match: (P,) the true box of each prior box, NOTHING or IGNORED.
+        shared: (P,) overlap with it.
+    """
+
+    image: int
+    place: int
+    priors: Tensor
+    truth: Truth
+    match: Tensor
+    shared: Tensor
+
+    @property
+    def matched(self) -> Tensor:
+        """Indices of the prior boxes that have a true box."""
+        return (self.match > NOTHING).nonzero()[:, 0]
+
+
+@layer("MultiBoxLoss", bottoms=(4, 6), tops=1, is_loss=True, fixed_bottoms=(2, 3, 4, 5), fork="SSD")
+class MultiBoxLoss(NormalizedLoss):
+    """Loss of offsets and scores of prior boxes, given the true boxes:
+    (loc_weight loc + conf) / divisor.
+
+    Matching: each true box gets the prior box that overlaps it most; with match_type
+    PER_PREDICTION also every prior box whose largest overlap reaches overlap_threshold gets its
+    true box. With use_prior_for_matching false the decoded boxes are matched instead.
+    ignore_cross_boundary_bbox takes no part of boxes that reach out of the image.
+
+    loc: smooth L1 (or half the squared distance, L2) between offsets and encoded true boxes of
+    matched prior boxes; bp_inside leaves out coordinates of prior boxes outside of the image.
+    conf: softmax loss of the labels of matched prior boxes, and of the background for others
+    (or, LOGISTIC, the sum of the classes' yes/no losses). Mining chooses which others count:
+    MAX_NEGATIVE the neg_pos_ratio times as many as matched ones with the largest loss, of those
+    that overlap every true box by less than neg_overlap; HARD_EXAMPLE the sample_size boxes of
+    an image with the largest loss, matched or not; NONE all. With nms_param they are suppressed
+    first (by prior boxes with use_prior_for_nms, else by decoded boxes). An image without true
+    boxes counts only without mining. do_neg_mining is mining_type's older form.
+
+    Bottoms: offsets (N, 4 P), or (N, 4 P num_classes) without share_location; scores (N, P
+    num_classes) before a softmax; prior boxes (1, 2, 4 P); true boxes (1, 1, G, 8), rows of image
+    (-1: none), label, instance, x1, y1, x2, y2 as fractions, difficult. RefineDet adds the scores
+    (N, 2 P) and the offsets (N, 4 P) of its first stage: only boxes whose second score reaches
+    objectness_score are mined; the offsets move the prior boxes. The first two take gradients.
+    Top: a scalar. Messages: multibox_loss_param, loss_param: the divisor is by normalization
+    VALID (default) the number of matches, FULL N P, BATCH_SIZE N, NONE 1. use_difficult_gt false
+    leaves out difficult boxes; ignore_difficult_gt (NVCaffe) makes prior boxes matched with one
+    count neither way. map_object_to_agnostic gives all labels the one after the background. A
+    true box without area matches nothing.
+
+    Errors: counts that do not fit; mining without share_location; a label that is no class.
+    Liu et al., 2016 (SSD).
+    """
+
+    loc_loss_type: str = option()
+    conf_loss_type: str = option()
+    loc_weight: float = option()
+    num_classes: int = option(positive, required=True)
+    share_location: bool = option()
+    match_type: str = option()
+    overlap_threshold: float = option(not_negative)
+    use_prior_for_matching: bool = option()
+    background_label_id: int = option()
+    use_difficult_gt: bool = option()
+    do_neg_mining: bool | None = option()
+    neg_pos_ratio: float = option(not_negative)
+    neg_overlap: float = option(not_negative)
+    code_type: str = option()
+    encode_variance_in_target: bool = option()
+    map_object_to_agnostic: bool = option()
+    ignore_cross_boundary_bbox: bool = option()
+    bp_inside: bool = option()
+    mining_type: str | None = option(unset_is_none=True)
+    nms_param: caffe_pb2.NonMaximumSuppressionParameter = option()
+    sample_size: int = option(positive)
+    use_prior_for_nms: bool = option()
+    ignore_difficult_gt: bool = option()
+    objectness_score: float = option()
+
+    def setup(self, *bottom_shapes: Shape) -> None:
+        self.mining = self.mining_type or (
+            "NONE" if self.do_neg_mining is False else "MAX_NEGATIVE"
+        )
+        if self.do_neg_mining is not None and self.do_neg_mining == (self.mining == "NONE"):
+            raise NetError(f"do_neg_mining says another thing than mining_type {self.mining}.")
+        if self.mining != "NONE" and not self.share_location:
+            raise NetError("negative mining needs share_location: true.")
+        if self.conf_loss_type == "SOFTMAX" and self.background_label_id >= self.num_classes:
+            raise NetError("background_label_id should be within [0, num_classes) for Softmax.")
+        if self.map_object_to_agnostic and self.num_classes != 2:
+            raise NetError(f"map_object_to_agnostic needs num_classes: 2, got {self.num_classes}.")
+        nms = self.nms_param
+        self.suppresses = self.config.multibox_loss_param.HasField("nms_param")
+        self.suppresses &= nms.nms_threshold > 0
+        self.top_k = nms.top_k if nms.HasField("top_k") else None
+        given = list(self.config.propagate_down)
+        self.counts = [not given or given[k] for k in (0, 1)]
+
+    def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
+        offsets, scores, priors, truth, *first = bottom_shapes
+        check_prior_blobs(offsets, scores, priors, self.num_classes, self.share_location)
+        check_truth_blob(truth)
+        boxes = priors[2] // 4
+        for shape, each in zip(first, (2, 4), strict=False):
+            if shape[:1] != scores[:1] or prod(shape[1:]) != each * boxes:
+                raise NetError(
+                    f"{boxes} prior boxes need {each} values each from the first stage, got shape"
+                    f" {shape_text(shape)}."
+                )
+        return [()]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        n, count = len(bottoms[0]), bottoms[2].shape[2] // 4
+        places = 1 if self.share_location else self.num_classes
+        offsets = bottoms[0].reshape(n, count, places, 4)
+        scores = bottoms[1].reshape(n, count, self.num_classes)
+        boxes, given = split_priors(bottoms[2].detach())
+        self.variances = given
+        self.scale = None if self.encode_variance_in_target else given
+        priors = boxes.expand(n, -1, -1)
+        with torch.no_grad():
+            if len(bottoms) > 5:
+                moves = bottoms[5].reshape(n, count, 4)
+                priors = decode(moves, priors, self.scale, self.code_type)
+            mined = torch.ones(n, count, dtype=torch.bool, device=boxes.device)
+            if len(bottoms) > 4:
+                mined = bottoms[4].reshape(n, count, 2)[..., 1] >= self.objectness_score
+            truth = read_truth(bottoms[3], self.num_classes, self.background_label_id)
+            examples = self._examples(offsets, priors, truth)
+            negatives = {}
+            for k, example in enumerate(examples):
+                if self.mining != "NONE":
+                    losses = self._losses_of(example, offsets, scores)
+                    chosen = self._mine(example, losses, mined[example.image], offsets)
+                    examples[k], negatives[example.image] = chosen
+        loss = scores.new_zeros(())
+        if self.counts[0]:
+            loss = loss + self.loc_weight * self._location_loss(examples, offsets)
+        if self.counts[1]:
+            loss = loss + self._confidence_loss(examples, negatives, scores)
+        matches = sum(len(example.matched) for example in examples)
+        divide_by = self.divisor(n, count, None)
+        return loss / (max(1, matches) if self.normalization_mode == "VALID" else divide_by)
+
+    def _examples(self, offsets: Tensor, priors: Tensor, truth: Truth) -> list[Example]:
+        """Match the boxes of each image that has true ones."""
+        if not self.use_difficult_gt:
+            truth = truth.of(~truth.difficult)
+        found = []
+        places = range(offsets.shape[2])
+        for image in torch.unique(truth.image).tolist():
+            if image >= len(offsets):
+                break
+            mine = truth.of(truth.image == image)
+            by_prior = (
+                self._match(priors[image], mine.boxes) if self.use_prior_for_matching else None
+            )
+            for place in places:
+                if not self.share_location and place == self.background_label_id:
+                    continue
+                chosen = torch.ones_like(mine.difficult)
+                if not self.share_location:
+                    chosen = mine.label == place
+                if by_prior is not None:
+                    index, shared = by_prior
+                    other = (index > NOTHING) & ~chosen[index.clamp(min=0)]
+                    index = index.masked_fill(other, NOTHING)
+                else:
+                    boxes = decode(
+                        offsets[image, :, place], priors[image], self.scale, self.code_type
+                    )
+                    index, shared = self._match(boxes, mine.boxes[chosen])
+                    real = chosen.nonzero()[:, 0]
+                    if len(real):
+                        index = real[index.clamp(min=0)].where(index > NOTHING, index)
+                if self.ignore_difficult_gt:
+                    hard = (index > NOTHING) & mine.difficult[index.clamp(min=0)]
+                    index = index.masked_fill(hard, IGNORED)
+                found.append(Example(image, place, priors[image], mine, index, shared))
+        return found
+
+    def _match(self, boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        return match_boxes(
+            boxes,
+            truth,
+            self.overlap_threshold,
+            per_prediction=self.match_type == "PER_PREDICTION",
+            ignored=outside(boxes) if self.ignore_cross_boundary_bbox else None,
+        )
+
+    def _labels(self, example: Example) -> Tensor:
+        """The label (P,) each prior box shall get, the background without a true box."""
+        label = example.truth.label
+        if self.map_object_to_agnostic:
+            label = torch.full_like(label, self.background_label_id + 1)
+        matched = example.match > NOTHING
+        return label[example.match.clamp(min=0)].where(matched, self.background_label_id)
+
+    def _losses_of(self, example: Example, offsets: Tensor, scores: Tensor) -> Tensor:
+        """The loss (P,) of each prior box, by which the hard ones are chosen."""
+        mine = scores[example.image]
+        labels = self._labels(example)
+        if self.conf_loss_type == "SOFTMAX":
+            p = mine.softmax(1).gather(1, labels[:, None])[:, 0]
+            losses = -p.clamp_min(SMALLEST).log()
+        else:
+            wanted = self._one_hot(labels).to(mine)
+            losses = F.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1)
+        if self.mining == "HARD_EXAMPLE":
+            losses = losses.index_add(0, example.matched, self._errors(example, offsets).sum(1))
+        return losses
+
+    def _mine(
+        self, example: Example, losses: Tensor, mined: Tensor, offsets: Tensor
+    ) -> tuple[Example, Tensor]:
+        """What is left of the matches of an image, and the prior boxes that count as background."""
+        unmatched = example.match == NOTHING
+        if self.mining == "MAX_NEGATIVE":
+            open_ = unmatched & (example.shared < self.neg_overlap) & mined
+            count = int(len(example.matched) * self.neg_pos_ratio)
+        else:
+            open_, count = mined, self.sample_size
+        place = open_.nonzero()[:, 0]
+        place = place[losses[place].argsort(descending=True, stable=True)]
+        if self.suppresses:
+            boxes = example.priors
+            if not self.use_prior_for_nms:
+                moves = offsets[example.image, :, example.place]
+                boxes = decode(moves, example.priors, self.scale, self.code_type)
+            place = self._suppressed(place, boxes)
+        chosen = torch.zeros_like(unmatched)
+        chosen[place[:count]] = True
+        if self.mining == "HARD_EXAMPLE":
+            lost = (example.match > NOTHING) & ~chosen
+            example = example._replace(match=example.match.masked_fill(lost, NOTHING))
+        return example, (unmatched & chosen).nonzero()[:, 0]
+
+    def _suppressed(self, place: Tensor, boxes: Tensor) -> Tensor:
+        """Those of the boxes, the largest loss first, that stay after suppression."""
+        if self.top_k is not None and self.top_k >= 0:
+            place = place[: self.top_k]
+        size = (boxes[place, 2:] - boxes[place, :2]).clamp(min=0).prod(1)
+        place = place[size >= SMALL_BOX]
+        return place[kept_of(boxes[place], self.nms_param.nms_threshold)]
+
+    def _errors(self, example: Example, offsets: Tensor) -> Tensor:
+        """The regression errors (M, 4) of the matched boxes of an image."""
+        rows = example.matched
+        priors, variances = example.priors[rows], self.variances[rows]
+        boxes = example.truth.boxes[example.match[rows]]
+        scale = None if self.scale is None else variances
+        wanted = encode(boxes, priors, scale, self.code_type)
+        mine = offsets[example.image, rows, example.place]
+        errors = mine - wanted
+        if self.encode_variance_in_target:
+            errors = errors / variances
+        if self.bp_inside:
+            seen = priors
+            if not self.use_prior_for_matching:
+                seen = decode(mine.detach(), priors, scale, self.code_type)
+            errors = errors.where((seen >= 0) & (seen <= 1), 0)
+        return 0.5 * errors.square() if self.loc_loss_type == "L2" else smooth_l1(errors)
+
+    def _location_loss(self, examples: list[Example], offsets: Tensor) -> Tensor:
+        parts = [self._errors(example, offsets).sum() for example in examples]
+        return torch.stack(parts).sum() if parts else offsets[:0].sum()
+
+    def _confidence_loss(
+        self, examples: list[Example], negatives: dict[int, Tensor], scores: Tensor
+    ) -> Tensor:
+        n, count, classes = scores.shape
+        if self.mining == "NONE":
+            labels = torch.full((n, count), self.background_label_id, device=scores.device)
+            for example in examples:
+                matched = example.matched
+                labels[example.image, matched] = self._labels(example)[matched]
+            return self._of_labels(scores.reshape(-1, classes), labels.flatten())
+        rows = [scores[0:0].reshape(-1, classes)]
+        labels_of_rows = [torch.zeros(0, dtype=torch.long, device=scores.device)]
+        for example in examples:
+            chosen = torch.cat([example.matched, negatives[example.image]])
+            rows.append(scores[example.image, chosen])
+            labels_of_rows.append(self._labels(example)[chosen])
+        return self._of_labels(torch.cat(rows), torch.cat(labels_of_rows))
+
+    def _of_labels(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the losses of scores (K, C) for labels (K,)."""
+        if self.conf_loss_type == "SOFTMAX":
+            return softmax_nll(scores[:, :, None], labels[:, None, None])
+        wanted = self._one_hot(labels).to(scores)
+        return F.binary_cross_entropy_with_logits(scores, wanted, reduction="sum")
+
+    def _one_hot(self, labels: Tensor) -> Tensor:
+        """(K, C), 1 in the place of each label; nowhere for a background that is no class."""
+        width = max(self.num_classes, self.background_label_id + 1)
+        return F.one_hot(labels, width)[:, : self.num_classes]

@@ -1,0 +1,112 @@
+"""Greedy non-maximum suppression: of boxes that overlap much, the one with the best score stays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from moka.layers.detection.boxes import overlap, overlaps_more
+
+BLOCK = 64  # boxes that are decided together
+MOST = 512  # boxes a group up to which all pairs are compared at once
+PAIRS = 1 << 18  # compared at once: they fit into a core's cache
+
+
+def kept_of(
+    boxes: Tensor,
+    threshold: float,
+    *,
+    eta: float = 1.0,
+    at_most: int | None = None,
+    extra: int = 0,
+    over: str = "IOU",
+) -> Tensor:
+    """Indices, rising, of the boxes that stay.
+
+    Each box stays unless it overlaps one that stays before it by more than the threshold.
+
+    Args:
+        boxes: (M, 4), the best score first.
+        threshold: from 0 to 1.
+        eta: below 1, the threshold is multiplied by it each time a box stays, as long as the
+            threshold is above 0.5.
+        at_most: stop when so many boxes stay.
+        extra, over: which overlap (see `boxes.overlap`).
+    """
+    if eta < 1 and threshold > 0.5:
+        return _one_by_one(boxes, threshold, eta, at_most, extra, over)
+    left = torch.arange(len(boxes), device=boxes.device)
+    kept: list[Tensor] = []
+    count = 0
+    while len(left) and (at_most is None or count < at_most):
+        block, left = left[:BLOCK], left[BLOCK:]
+        corners = boxes[block]
+        near = overlaps_more(corners, corners, threshold, extra, over)
+        stays = _stay(near, near.new_ones(len(block)))
+        kept.append(block[stays])
+        count += len(kept[-1])
+        if len(left):
+            hit = overlaps_more(corners[stays], boxes[left], threshold, extra, over)
+            left = left[~hit.any(0)]
+    found = torch.cat(kept) if kept else left
+    return found if at_most is None else found[:at_most]
+
+
+def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float = 1.0) -> Tensor:
+    """Which boxes stay (G, M) in each of several groups at once; boxes are fractions.
+
+    Args:
+        boxes: (G, M, 4), the best score of a group first.
+        valid: (G, M), False for rows that are no boxes.
+        threshold, eta: as in `kept_of`.
+    """
+    most = valid.shape[1]
+    if eta < 1 or most > MOST:
+        stays = torch.zeros_like(valid)
+        for row, ok, found in zip(boxes, valid, stays, strict=True):
+            index = ok.nonzero()[:, 0]
+            found[index[kept_of(row[index], threshold, eta=eta)]] = True
+        return stays
+    together = max(1, PAIRS // max(1, most * most))
+    stays = torch.empty_like(valid)
+    for start in range(0, len(valid), together):
+        part = slice(start, start + together)
+        stays[part] = _stay(overlaps_more(boxes[part], boxes[part], threshold), valid[part])
+    return stays
+
+
+def _stay(too_near: Tensor, candidates: Tensor) -> Tensor:
+    """Which candidates (..., M) stay if of too near pairs (..., M, M) only the first may.
+
+    A box is out if one before it stays and is too near. Repeating this for all boxes at once
+    settles the first box in the first pass, and each pass settles at least the next one.
+    """
+    before = too_near.triu(1).float()
+    stays = candidates
+    while True:
+        out = torch.matmul(stays[..., None, :].float(), before)[..., 0, :] > 0.5
+        again = candidates & ~out
+        if torch.equal(again, stays):
+            return stays
+        stays = again
+
+
+def _one_by_one(
+    boxes: Tensor, threshold: float, eta: float, at_most: int | None, extra: int, over: str
+) -> Tensor:
+    """`kept_of` while the threshold falls: a box is judged by the threshold of its turn."""
+    nearest = boxes.new_zeros(len(boxes))  # overlap with the nearest box that stays
+    kept: list[int] = []
+    turn = 0
+    while at_most is None or len(kept) < at_most:
+        open_ = (~(nearest[turn:] > threshold)).nonzero()
+        if not len(open_):
+            break
+        index = turn + int(open_[0])
+        kept.append(index)
+        turn = index + 1
+        near = overlap(boxes[index : index + 1], boxes, extra, over)[0]
+        nearest = torch.maximum(nearest, near)
+        if threshold > 0.5:
+            threshold *= eta
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)

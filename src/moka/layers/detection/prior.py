@@ -1,0 +1,223 @@
+"""Prior boxes: the boxes of several sizes around each cell that SSD moves and judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.layers.base import Layer
+from moka.layers.options import not_negative, option, positive
+from moka.layers.registry import layer
+from moka.types import Shape
+
+Size = tuple[float, float]  # width, height in pixels
+DEFAULT_VARIANCE = 0.1
+
+
+def aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
+    """1 and the ratios given, each followed by its inverse if `flip`; one that differs by less
+    than 1e-6 from an earlier one counts once."""
+    ratios = [1.0]
+    for ratio in given:
+        if all(abs(ratio - known) >= 1e-6 for known in ratios):
+            ratios.append(ratio)
+            if flip:
+                ratios.append(1 / ratio)
+    return ratios
+
+
+def prior_sizes(
+    min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[float]
+) -> list[Size]:
+    """Widths and heights of the boxes of one cell.
+
+    For each min_size: a square of that side; a square of side sqrt(min_size max_size) if there
+    are max_sizes; then for each ratio other than 1 a box min_size sqrt(ratio) wide and
+    min_size / sqrt(ratio) high.
+    """
+    sizes: list[Size] = []
+    for k, small in enumerate(min_sizes):
+        sizes.append((small, small))
+        if max_sizes:
+            sizes.append((sqrt(small * max_sizes[k]),) * 2)
+        sizes += [
+            (small * sqrt(ratio), small / sqrt(ratio)) for ratio in ratios if abs(ratio - 1) >= 1e-6
+        ]
+    return sizes
+
+
+def grid_boxes(
+    sizes: Sequence[Size],
+    center: tuple[float, ...],
+    cells: tuple[int, int],
+    step: tuple[float, float],
+    image: tuple[int, int],
+) -> Tensor:
+    """Boxes (H W B, 4) around each cell of a grid, as fractions of the image, in double.
+
+    Args:
+        sizes: B widths and heights.
+        center: where in a cell, as fractions of a step (x, y), the centers of the boxes lie.
+        cells: H, W of the grid.
+        step: height, width of a cell in pixels.
+        image: height, width in pixels.
+    """
+    width, height = torch.tensor(sizes, dtype=torch.float64).unbind(1)
+    column = torch.arange(cells[1], dtype=torch.float64)[None, :, None]
+    row = torch.arange(cells[0], dtype=torch.float64)[:, None, None]
+    x = ((column + center[0]) * step[1]).expand(*cells, len(sizes))
+    y = ((row + center[1]) * step[0]).expand(*cells, len(sizes))
+    edges = [x - width / 2, y - height / 2, x + width / 2]
+    boxes = torch.stack([*edges, y + height / 2], -1)
+    return boxes.flatten(0, 2) / torch.tensor(image[::-1] * 2, dtype=torch.float64)
+
+
+class _Priors(Layer):
+    """What PriorBox and PriorBoxClustered share: variances, the image's size, steps, clipping."""
+
+    clip: bool = option()
+    variance: tuple[float, ...] = option(positive)
+    img_size: int | None = option(positive)
+    img_h: int | None = option(positive)
+    img_w: int | None = option(positive)
+    step: float | None = option(not_negative)
+    step_h: float | None = option(not_negative)
+    step_w: float | None = option(not_negative)
+    offset: float = option()
+    offset_h: float | None = option()
+    offset_w: float | None = option()
+
+    def setup(self, x: Shape, image: Shape) -> None:
+        if len(self.variance) not in (0, 1, 4):
+            raise NetError(
+                f"variance must be given once, or 4 times (one for each coordinate), got"
+                f" {len(self.variance)} values."
+            )
+        if self.img_size is not None and (self.img_h is not None or self.img_w is not None):
+            raise NetError("give either img_size or img_h and img_w, not both.")
+        if (self.img_h is None) != (self.img_w is None):
+            raise NetError("give both img_h and img_w, or neither.")
+        given = (self.offset_w, self.offset_h)
+        self.center = tuple(self.offset if place is None else place for place in given)
+        self.sizes = self.sizes_of_a_cell()
+        self._known: dict[tuple[Any, ...], Tensor] = {}
+
+    def sizes_of_a_cell(self) -> list[Size]:
+        """Widths and heights of the boxes around each cell, in pixels."""
+        raise NotImplementedError
+
+    def top_shapes(self, x: Shape, image: Shape) -> list[Shape]:
+        for shape in (x, image):
+            if len(shape) != 4:
+                raise NetError(f"takes blobs (N, C, H, W), got shape {shape}.")
+        return [(1, 2, x[2] * x[3] * len(self.sizes) * 4)]
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        cells, pixels = (x.shape[2], x.shape[3]), (image.shape[2], image.shape[3])
+        key = (cells, pixels, x.dtype, x.device)
+        if key not in self._known:
+            self._known[key] = self._boxes(cells, pixels).to(x)
+        return self._known[key].clone()
+
+    def _boxes(self, cells: tuple[int, int], data: tuple[int, int]) -> Tensor:
+        image = (self.img_h or self.img_size or data[0], self.img_w or self.img_size or data[1])
+        height, width = self.step_h or self.step or 0, self.step_w or self.step or 0
+        if not height or not width:
+            height, width = image[0] / cells[0], image[1] / cells[1]
+        boxes = grid_boxes(self.sizes, self.center, cells, (height, width), image)
+        if self.clip:
+            boxes = boxes.clamp(0, 1)
+        given = self.variance or (DEFAULT_VARIANCE,)
+        variances = torch.tensor(given * (4 // len(given)), dtype=torch.float64)
+        return torch.stack([boxes, variances.expand_as(boxes)]).reshape(1, 2, -1)
+
+
+@layer("PriorBox", bottoms=2, tops=1, fork="SSD", differentiable=False)
+class PriorBox(_Priors):
+    """SSD's prior boxes: for each cell of a feature map boxes of several sizes and shapes.
+
+    For each cell, in row-major order, and each min_size: a square of side min_size; with
+    max_size a square of side sqrt(min_size max_size); then for each further aspect_ratio r a box
+    min_size sqrt(r) wide and min_size / sqrt(r) high, followed by that of 1 / r if `flip`.
+    The center lies at (index + offset) step.
+
+    Bottoms: features (N, C, H, W) and the image (N, C, image height, image width); only their
+    shapes matter. Top: (1, 2, H W B 4) for B boxes a cell: first the corners x1, y1, x2, y2 as
+    fractions of the image, then the variance of each. Computed once for each pair of shapes.
+    No gradient. Message: prior_box_param. `min_size` and `max_size` are in pixels and, as in SSD,
+    lose their fractions when boxes are computed, unless `fractional_sizes` (Moka's own field) is
+    set: OpenCV and OpenVINO keep them. `variance`: one for all coordinates or four; 0.1 without.
+    `step` (or step_h, step_w) in pixels, else image / map; img_size (or img_h, img_w) stands for
+    the image's size. `clip` moves corners into [0, 1]. offset_h and offset_w stand for `offset`
+    of one axis. PriorBoxClustered's fields are refused.
+
+    Errors: no min_size; not as many max_sizes as min_sizes, or one that is not larger; a ratio of
+    0 or less; 2, 3 or more than 4 variances. Liu et al., 2016 (SSD).
+    """
+
+    min_size: tuple[float, ...] = option(positive)
+    max_size: tuple[float, ...] = option(positive)
+    aspect_ratio: tuple[float, ...] = option(positive)
+    flip: bool = option()
+    fractional_sizes: bool = option()
+    width: tuple[float, ...] = option()
+    height: tuple[float, ...] = option()
+
+    def sizes_of_a_cell(self) -> list[Size]:
+        small, large = self.min_size, self.max_size
+        if self.width or self.height:
+            raise NetError("width and height belong to PriorBoxClustered.")
+        if not small:
+            raise NetError("min_size is missing.")
+        if large and len(large) != len(small):
+            raise NetError(
+                f"max_size must be given as often as min_size, got {len(large)} and {len(small)}"
+                " values."
+            )
+        for low, high in zip(small, large, strict=False):
+            if high <= low:
+                raise NetError(f"max_size must be larger than min_size, got {high:g} and {low:g}.")
+        if not self.fractional_sizes:
+            small, large = tuple(map(int, small)), tuple(map(int, large))
+        return prior_sizes(small, large, aspect_ratios(self.aspect_ratio, self.flip))
+
+
+@layer(
+    "PriorBoxClustered",
+    bottoms=2,
+    tops=1,
+    message="prior_box_param",
+    fork="OpenVINO",
+    differentiable=False,
+)
+class PriorBoxClustered(_Priors):
+    """Prior boxes of given widths and heights (found by clustering the boxes of a data set).
+
+    Bottoms, top, steps, variances and clipping as in PriorBox. Message: prior_box_param; `width`
+    and `height`, in pixels, give one box for each pair. Known to OpenCV and OpenVINO.
+
+    Errors: no width, or not as many heights as widths; fields that belong to PriorBox.
+    """
+
+    width: tuple[float, ...] = option(positive)
+    height: tuple[float, ...] = option(positive)
+    min_size: tuple[float, ...] = option()
+    max_size: tuple[float, ...] = option()
+    aspect_ratio: tuple[float, ...] = option()
+    flip: bool = option()
+    fractional_sizes: bool = option()
+
+    def sizes_of_a_cell(self) -> list[Size]:
+        if self.min_size or self.max_size or self.aspect_ratio:
+            raise NetError("min_size, max_size and aspect_ratio belong to PriorBox.")
+        if not self.width or len(self.width) != len(self.height):
+            raise NetError(
+                f"width and height must be given equally often, got {len(self.width)} and"
+                f" {len(self.height)} values."
+            )
+        return list(zip(self.width, self.height, strict=True))

@@ -1,0 +1,59 @@
+"""True boxes as SSD's data layers give them, and as layers use them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from moka.errors import DataError, NetError
+from moka.layers.shapes import shape_text
+from moka.types import Shape
+
+ROW = 8  # image, label, instance, x1, y1, x2, y2, difficult
+
+
+class Truth(NamedTuple):
+    """True boxes of a batch.
+
+    Attributes:
+        image, label: (G,), int64.
+        boxes: (G, 4) of corners x1, y1, x2, y2 as fractions.
+        difficult: (G,), bool.
+    """
+
+    image: Tensor
+    label: Tensor
+    boxes: Tensor
+    difficult: Tensor
+
+    def of(self, chosen: Tensor) -> Truth:
+        """Those that a mask or indices choose."""
+        return Truth(*(values[chosen] for values in self))
+
+
+def check_truth_blob(truth: Shape) -> None:
+    """Raises NetError unless a blob is 1 x 1 x G x 8."""
+    if len(truth) != 4 or truth[:2] != (1, 1) or truth[3] != ROW:
+        raise NetError(f"true boxes are a blob 1 1 G 8, got shape {shape_text(truth)}.")
+
+
+def read_truth(blob: Tensor, classes: int, background: int) -> Truth:
+    """The true boxes of a blob (1, 1, G, 8); rows of image -1 are none.
+
+    With two classes every label from 2 on counts as 1.
+
+    Raises:
+        DataError: a label that is no class, or the background.
+    """
+    rows = blob.detach().reshape(-1, ROW)
+    rows = rows[rows[:, 0] >= 0]
+    label = rows[:, 1].long()
+    if classes == 2:
+        label = label.clamp(max=1)
+    wrong = (label == background) | (label < 0) | (label >= classes)
+    if wrong.any():
+        found = int(label[wrong][0])
+        kind = "the background" if found == background else f"outside of the {classes} classes"
+        raise DataError(f"a true box has label {found}, which is {kind}.")
+    return Truth(rows[:, 0].long(), label, rows[:, 3:7], rows[:, 7] != 0)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+from moka.layers.detection.output import DetectionOutput
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker
+
+    from moka.types import Array
+
+N, P, C = 2, 30, 3
+
+
+def output(fields: str = "") -> str:
+    return f'type: "DetectionOutput" detection_output_param {{ num_classes: {C} {fields} }}'
+
+
+def blobs(shared: bool = True) -> list[Array]:
+    """Offsets, scores, prior boxes of many near each other."""
+    rng = np.random.default_rng(2)
+    offsets = rng.normal(0, 0.5, (N, P * 4 * (1 if shared else C)))
+    scores = rng.uniform(size=(N, P, C))
+    scores /= scores.sum(2, keepdims=True)
+    corner = rng.uniform(0, 0.6, (P, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.4, (P, 2))], 1)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (P, 1))
+    priors = np.stack([boxes.ravel(), variances.ravel()])[None]
+    return [offsets, scores.reshape(N, -1), priors]
+
+
+def decoded(offsets: Array, prior: Array, variance: Array, code: str) -> Array:
+    d = offsets * variance
+    w, h = prior[2:] - prior[:2]
+    if code == "CORNER":
+        return prior + d
+    if code == "CORNER_SIZE":
+        return prior + d * np.array([w, h, w, h])
+    cx, cy = (prior[:2] + prior[2:]) / 2 + d[:2] * [w, h]
+    w, h = np.exp(d[2:]) * [w, h]
+    return np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
+
+
+def overlap(a: Array, b: Array) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    if (high <= low).any():
+        return 0
+    shared = np.prod(high - low)
+    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
+
+
+def slow_output(
+    bottoms: list[Array],
+    code: str = "CORNER",
+    background: int = 0,
+    threshold: float = -1.0,
+    nms: float = 0.3,
+    top_k: int = P,
+    keep: int = 1000,
+    eta: float = 1.0,
+    encoded: bool = False,
+    shared: bool = True,
+) -> Array:
+    """SSD's code, a box at a time."""
+    offsets = bottoms[0].reshape(N, P, 1 if shared else C, 4)
+    scores = bottoms[1].reshape(N, P, C)
+    priors, variances = bottoms[2].reshape(2, P, 4)
+    variances = np.ones_like(variances) if encoded else variances
+    rows = []
+    for image in range(N):
+        found = []
+        for label in range(C):
+            if label == background:
+                continue
+            place = 0 if shared else label
+            order = sorted(range(P), key=lambda p: -scores[image, p, label])
+            order = [p for p in order if scores[image, p, label] > threshold][:top_k]
+            kept: list[tuple[float, Array]] = []
+            limit = nms
+            for p in order:
+                box = decoded(offsets[image, p, place], priors[p], variances[p], code)
+                if all(overlap(box, other) <= limit for _, other in kept):
+                    kept.append((scores[image, p, label], box))
+                    if eta < 1 and limit > 0.5:
+                        limit *= eta
+            found += [(label, score, box) for score, box in kept]
+        best = sorted(found, key=lambda hit: -hit[1])[:keep]
+        best.sort(key=lambda hit: hit[0])
+        rows += [[image, label, score, *box] for label, score, box in best]
+    return np.array(rows)
+
+
+FORMS = {
+    "plain": ("", {}),
+    "limits": (
+        "confidence_threshold: 0.3 keep_top_k: 7",
+        {"threshold": 0.3, "keep": 7},
+    ),
+    "top_k": ("nms_param { nms_threshold: 0.45 top_k: 5 }", {"nms": 0.45, "top_k": 5}),
+    "eta": (
+        "nms_param { nms_threshold: 0.9 eta: 0.9 }",
+        {"nms": 0.9, "eta": 0.9},
+    ),
+    "center": ("code_type: CENTER_SIZE", {"code": "CENTER_SIZE"}),
+    "corner size": ("code_type: CORNER_SIZE", {"code": "CORNER_SIZE"}),
+    "encoded": (
+        "code_type: CENTER_SIZE variance_encoded_in_target: true",
+        {"code": "CENTER_SIZE", "encoded": True},
+    ),
+    "no background": ("background_label_id: -1", {"background": -1}),
+    "other background": ("background_label_id: 2", {"background": 2}),
+    "a location for each class": ("share_location: false", {"shared": False}),
+}
+
+
+@pytest.mark.parametrize(("fields", "form"), FORMS.values(), ids=FORMS)
+def test_detections(make_layer: LayerMaker, fields: str, form: dict[str, object]) -> None:
+    bottoms = blobs(form.get("shared") is not False)
+    layer = make_layer(output(fields), *(b.shape for b in bottoms))
+    want = slow_output(bottoms, **form)  # type: ignore[arg-type]
+    assert len(want) > 4
+    np.testing.assert_allclose(rows_of(layer, bottoms), want, rtol=1e-9, atol=1e-12)
+
+
+def rows_of(layer: object, bottoms: list[Array]) -> Array:
+    assert isinstance(layer, DetectionOutput)
+    top = layer.double()(*(torch.from_numpy(b) for b in bottoms))
+    assert top.shape[:2] == (1, 1)
+    assert top.shape[3] == 7
+    return top[0, 0].numpy()
+
+
+def test_nothing_found(make_layer: LayerMaker) -> None:
+    bottoms = blobs()
+    layer = make_layer(output("confidence_threshold: 0.99"), *(b.shape for b in bottoms))
+    want = [[0, *[-1] * 6], [1, *[-1] * 6]]
+    np.testing.assert_array_equal(rows_of(layer, bottoms), want)
+
+
+def test_a_batch_of_none(make_layer: LayerMaker) -> None:
+    bottoms = blobs()
+    bottoms = [bottoms[0][:0], bottoms[1][:0], bottoms[2]]
+    layer = make_layer(output(), *(b.shape for b in bottoms))
+    assert rows_of(layer, bottoms).shape == (0, 7)
+
+
+def test_a_score_that_is_nan_is_no_detection(make_layer: LayerMaker) -> None:
+    bottoms = blobs()
+    bottoms[1][:] = np.nan
+    bottoms[1][0, 1] = 0.5
+    layer = make_layer(output(), *(b.shape for b in bottoms))
+    found = rows_of(layer, bottoms)
+    assert found[:, :3].tolist() == [[0, 1, 0.5]]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_first_stage_of_refinedet(make_layer: LayerMaker, both: bool) -> None:
+    bottoms = blobs()
+    rng = np.random.default_rng(9)
+    is_object = rng.uniform(size=(N, P, 2))
+    moves = rng.normal(0, 0.3, (N, P, 4))
+    fields = "code_type: CENTER_SIZE objectness_score: 0.5 confidence_threshold: 0.1"
+    first = [is_object.reshape(N, -1), moves.reshape(N, -1)][: 1 + both]
+    layer = make_layer(output(fields), *(b.shape for b in bottoms + first))
+    have = rows_of(layer, bottoms + first)
+    masked = bottoms[1].reshape(N, P, C) * (is_object[..., 1:] >= 0.5)
+    boxes, variances = bottoms[2].reshape(2, P, 4)
+    want = []
+    for image in range(N):
+        moved = boxes
+        if both:
+            pairs = zip(moves[image], boxes, variances, strict=True)
+            moved = np.stack([decoded(*triple, "CENTER_SIZE") for triple in pairs])
+        priors = np.stack([moved.ravel(), variances.ravel()])[None]
+        rows = slow_output(
+            [bottoms[0], masked.reshape(N, -1), priors], "CENTER_SIZE", threshold=0.1
+        )
+        want += [row for row in rows if row[0] == image]
+    np.testing.assert_allclose(have, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes", "words"),
+    [
+        ("", ((2, 24), (2, 18), (2, 2, 24)), "prior boxes are a blob of shape 1 2 4P"),
+        ("", ((2, 20), (2, 18), (1, 2, 24)), "must match number of location predictions"),
+        ("", ((2, 24), (2, 12), (1, 2, 24)), "must match number of confidence predictions"),
+        ("", ((3, 24), (2, 18), (1, 2, 24)), "different batches"),
+        ("", ((2, 24), (2, 18), (1, 2, 24), (2, 6)), "6 prior boxes need 2 values each"),
+        ("nms_param { eta: 0 }", ((2, 24), (2, 18), (1, 2, 24)), "nms_param.eta"),
+        ("nms_param { nms_threshold: -1 }", ((2, 24), (2, 18), (1, 2, 24)), "nms_threshold"),
+        ("side: 13", ((2, 24), (2, 18), (1, 2, 24)), "caffe-yolov2"),
+    ],
+)
+def test_faults(
+    make_layer: LayerMaker, fields: str, shapes: tuple[tuple[int, ...], ...], words: str
+) -> None:
+    with pytest.raises(NetError, match=words):
+        make_layer(output(fields), *shapes)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker
+
+SHAPES = (1, 4, 2, 3), (1, 3, 40, 60)
+
+
+def slow_priors(
+    sizes: list[tuple[float, float]],
+    step: tuple[float, float] = (20, 20),
+    offset: float = 0.5,
+    image: tuple[int, int] = (40, 60),
+) -> list[float]:
+    values = []
+    for row in range(2):
+        for column in range(3):
+            cx, cy = (column + offset) * step[1], (row + offset) * step[0]
+            for w, h in sizes:
+                values += [(cx - w / 2) / image[1], (cy - h / 2) / image[0]]
+                values += [(cx + w / 2) / image[1], (cy + h / 2) / image[0]]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes"),
+    [
+        ("min_size: 8", [(8, 8)]),
+        ("min_size: 8.9", [(8, 8)]),  # whole pixels
+        ("min_size: 8.9 fractional_sizes: true", [(8.9, 8.9)]),
+        ("min_size: 8 max_size: 18", [(8, 8), (12, 12)]),
+        (
+            "min_size: 8.5 max_size: 18.5 fractional_sizes: true",
+            [(8.5, 8.5), (sqrt(8.5 * 18.5),) * 2],
+        ),
+        ("min_size: 8 aspect_ratio: 4", [(8, 8), (16, 4), (4, 16)]),
+        ("min_size: 8 aspect_ratio: 4 flip: false", [(8, 8), (16, 4)]),
+        ("min_size: 8 aspect_ratio: 1 aspect_ratio: 4 aspect_ratio: 0.25",
+         [(8, 8), (16, 4), (4, 16)]),
+        (
+            "min_size: 8 min_size: 2 max_size: 18 max_size: 8 aspect_ratio: 4 flip: false",
+            [(8, 8), (12, 12), (16, 4), (2, 2), (4, 4), (4, 1)],
+        ),
+    ],
+)  # fmt: skip
+def test_boxes_of_a_cell(
+    make_layer: LayerMaker, fields: str, sizes: list[tuple[float, float]]
+) -> None:
+    layer = make_layer(f'type: "PriorBox" prior_box_param {{ {fields} }}', *SHAPES)
+    top = layer(*map(torch.zeros, SHAPES))
+    assert top.shape == layer.first_top_shapes[0] == (1, 2, 24 * len(sizes))
+    np.testing.assert_allclose(top[0, 0], slow_priors(sizes), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(top[0, 1], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes"),
+    [
+        ("step: 7", {"step": (7, 7)}),
+        ("step_h: 7 step_w: 5", {"step": (7, 5)}),
+        ("step: 0", {}),
+        ("offset: 0.25", {"offset": 0.25}),
+        ("img_size: 80", {"image": (80, 80), "step": (40, 80 / 3)}),
+        ("img_h: 20 img_w: 30", {"image": (20, 30), "step": (10, 10)}),
+    ],
+)
+def test_where_the_centers_lie(
+    make_layer: LayerMaker, fields: str, changes: dict[str, tuple[float, float]]
+) -> None:
+    text = f'type: "PriorBox" prior_box_param {{ min_size: 8 {fields} }}'
+    top = make_layer(text, *SHAPES)(*map(torch.zeros, SHAPES))
+    want = slow_priors([(8, 8)], **changes)  # type: ignore[arg-type]
+    np.testing.assert_allclose(top[0, 0], want, rtol=1e-5, atol=1e-6)
+
+
+def test_offsets_of_the_axes(make_layer: LayerMaker) -> None:
+    fields = "width: 8 height: 4 offset_h: 0.25 offset_w: 0.75"
+    layer = make_layer(f'type: "PriorBoxClustered" prior_box_param {{ {fields} }}', *SHAPES)
+    boxes = layer(*map(torch.zeros, SHAPES))[0, 0].view(-1, 4)
+    high = np.reshape(slow_priors([(8, 4)], offset=0.25), (-1, 4))
+    right = np.reshape(slow_priors([(8, 4)], offset=0.75), (-1, 4))
+    np.testing.assert_allclose(boxes[:, 1::2], high[:, 1::2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(boxes[:, 0::2], right[:, 0::2], rtol=1e-5, atol=1e-6)
+
+
+def test_clip_and_variances(make_layer: LayerMaker) -> None:
+    fields = "min_size: 50 clip: true variance: 0.1 variance: 0.2 variance: 0.3 variance: 0.4"
+    layer = make_layer(f'type: "PriorBox" prior_box_param {{ {fields} }}', *SHAPES)
+    top = layer(*map(torch.zeros, SHAPES))
+    np.testing.assert_allclose(top[0, 0], np.clip(slow_priors([(50, 50)]), 0, 1), atol=1e-6)
+    np.testing.assert_allclose(top[0, 1].view(-1, 4), [[0.1, 0.2, 0.3, 0.4]] * 6)
+
+
+def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "PriorBox" prior_box_param { min_size: 8 }', *SHAPES)
+    first = layer(*map(torch.zeros, SHAPES))
+    layer.sizes = [(1.0, 1.0)]  # type: ignore[assignment]
+    assert torch.equal(layer(*map(torch.zeros, SHAPES)), first)
+    first.zero_()  # the caller's copy
+    assert layer(*map(torch.zeros, SHAPES)).any()
+    other = ((1, 4, 1, 1), SHAPES[1])
+    assert layer(*map(torch.zeros, other)).shape == layer.top_shapes(*other)[0] == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ("", "min_size is missing"),
+        ("min_size: 0", "min_size must be > 0, got 0"),
+        ("min_size: 4 aspect_ratio: 0", "aspect_ratio must be > 0, got 0"),
+        ("min_size: 4 max_size: 4", "max_size must be larger than min_size, got 4 and 4"),
+        ("min_size: 4 max_size: 5 max_size: 6", "as often as min_size, got 2 and 1"),
+        ("min_size: 4 variance: 1 variance: 1", "once, or 4 times .* got 2 values"),
+        ("min_size: 4 variance: 0", "variance must be > 0"),
+        ("min_size: 4 img_size: 9 img_h: 3 img_w: 3", "either img_size or img_h"),
+        ("min_size: 4 img_h: 3", "both img_h and img_w"),
+        ("min_size: 4 width: 3", "belong to PriorBoxClustered"),
+    ],
+)
+def test_faults_of_prior_boxes(make_layer: LayerMaker, fields: str, fault: str) -> None:
+    with pytest.raises(NetError, match=fault):
+        make_layer(f'type: "PriorBox" prior_box_param {{ {fields} }}', *SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ("", "width and height must be given equally often, got 0 and 0"),
+        ("width: 3 width: 4 height: 3", "got 2 and 1 values"),
+        ("width: 3 height: 3 min_size: 4", "belong to PriorBox"),
+    ],
+)
+def test_faults_of_clustered_boxes(make_layer: LayerMaker, fields: str, fault: str) -> None:
+    with pytest.raises(NetError, match=fault):
+        make_layer(f'type: "PriorBoxClustered" prior_box_param {{ {fields} }}', *SHAPES)
+
+
+def test_flat_blobs_are_refused(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match=r"takes blobs \(N, C, H, W\), got shape \(2, 3\)"):
+        make_layer('type: "PriorBox" prior_box_param { min_size: 4 }', (2, 3), SHAPES[1])

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from moka.errors import DataError, NetError
+from moka.layers.detection.truth import check_truth_blob, read_truth
+
+ROWS = torch.tensor(
+    [
+        [0, 1, 0, 0.1, 0.2, 0.3, 0.4, 0],
+        [-1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 2, 1, 0.5, 0.5, 0.6, 0.6, 1],
+    ]
+)[None, None]
+
+
+def test_rows_of_no_image_are_left_out() -> None:
+    truth = read_truth(ROWS, 3, 0)
+    assert truth.image.tolist() == [0, 1]
+    assert truth.label.tolist() == [1, 2]
+    assert truth.difficult.tolist() == [False, True]
+    torch.testing.assert_close(truth.boxes, ROWS[0, 0, [0, 2], 3:7])
+    assert truth.of(truth.difficult).label.tolist() == [2]
+
+
+def test_two_classes_tell_objects_from_background_only() -> None:
+    assert read_truth(ROWS, 2, 0).label.tolist() == [1, 1]
+
+
+def test_wrong_labels() -> None:
+    with pytest.raises(DataError, match="label 1, which is the background"):
+        read_truth(ROWS, 3, 1)
+    rows = ROWS.clone()
+    rows[0, 0, 2, 1] = 3
+    with pytest.raises(DataError, match="label 3, which is outside of the 3 classes"):
+        read_truth(rows, 3, 0)
+
+
+def test_shape() -> None:
+    check_truth_blob((1, 1, 0, 8))
+    with pytest.raises(NetError, match="1 1 G 8"):
+        check_truth_blob((1, 1, 5, 7))

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+X = (2, 3, 4, 5)
+SCALED = 'type: "Normalize" norm_param {{ {} }}'
+PLAIN = 'type: "Normalize" normalize_param {{ {} }}'
+
+
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_each_value_is_divided_by_its_norm_and_scaled(
+    make_layer: LayerMaker, run: Runner, spread: Spread, across: bool, shared: bool
+) -> None:
+    fields = f"across_spatial: {across} channel_shared: {shared}".lower() + " eps: 0.5"
+    layer = make_layer(SCALED.format(fields + ' scale_filler { type: "constant" value: 20 }'), X)
+    assert layer.blob_shapes == [() if shared else (3,)]
+    x = spread(*X)
+    if not shared:
+        layer.weights[0].data.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    scale = np.full(3, 20.0) if shared else np.array([1.0, 2.0, 3.0])
+    (y,) = run(layer, x)
+    axes = (1, 2, 3) if across else (1,)
+    want = x / np.sqrt((x**2).sum(axes, keepdims=True) + 0.5) * scale.reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(y, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "fields", ["", "across_spatial: false channel_shared: false", "fix_scale: false"]
+)
+def test_gradient(
+    make_layer: LayerMaker, check_gradient: GradientCheck, spread: Spread, fields: str
+) -> None:
+    check_gradient(make_layer(SCALED.format(fields), (2, 3, 2)), spread(2, 3, 2))
+
+
+def test_a_fixed_scale_gets_no_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer(SCALED.format("fix_scale: true"), X)
+    y = layer(torch.ones(X, requires_grad=True))
+    torch.autograd.backward(y[0].sum())
+    assert layer.weights[0].grad is None
+
+
+@pytest.mark.parametrize(("kind", "power"), [("L2", 2), ("L1", 1)])
+def test_plain_form(
+    make_layer: LayerMaker, run: Runner, spread: Spread, kind: str, power: int
+) -> None:
+    layer = make_layer('top: "y" top: "norm" ' + PLAIN.format(f'normalize_type: "{kind}"'), X)
+    assert not layer.weights
+    x = spread(*X)
+    y, norm = run(layer, x)
+    want = (np.abs(x) ** power).sum(1, keepdims=True) ** (1 / power)
+    np.testing.assert_allclose(norm, want, rtol=1e-12)
+    np.testing.assert_allclose(y, x / want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("fields", ["", 'normalize_type: "L1"', "bp_norm: true"])
+def test_gradient_of_plain_form(
+    make_layer: LayerMaker, check_gradient: GradientCheck, spread: Spread, fields: str
+) -> None:
+    tops = 'top: "y" top: "norm" ' if "bp_norm" in fields else ""
+    check_gradient(make_layer(tops + PLAIN.format(fields), (2, 3, 2)), spread(2, 3, 2))
+
+
+def test_fixed_gradient_takes_the_norm_for_a_constant(make_layer: LayerMaker) -> None:
+    layer = make_layer(PLAIN.format("fix_gradient: true"), (1, 2))
+    x = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    torch.autograd.backward(layer(x)[0].sum())
+    torch.testing.assert_close(x.grad, torch.full((1, 2), 0.2))
+
+
+def test_faults(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match='normalize_type must be L2 or L1, got "L3"'):
+        make_layer(PLAIN.format('normalize_type: "L3"'), X)
+    with pytest.raises(NetError):
+        make_layer(SCALED.format(""), (2,))
