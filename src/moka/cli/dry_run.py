@@ -8,7 +8,7 @@ import sys
 import torch
 from rich.console import Console
 
-from moka.check.runs import (
+from moka.checks.runs import (
     count_tests,
     expected_s,
     history_bytes,
