@@ -17,6 +17,7 @@ import torch
 from moka.errors import DataError, MokaError, SchemaError
 from moka.files import local_path
 from moka.graph import Graph, Node
+from moka.layers import REGISTRY
 from moka.layers.source import Source
 from moka.net.net import Net
 from moka.schema import caffe_pb2, read_binary
@@ -63,7 +64,7 @@ class MissingData:
         if images is None:
             return None
         first, *others = self.node.tops
-        return {first: images, **{top: (size.batch,) for top in others}}
+        return {first: images, **dict.fromkeys(others, (size.batch,))}
 
 
 def outline(graph: Graph, given_shapes: dict[str, Shape] | None = None) -> Net:
@@ -79,7 +80,7 @@ def outline(graph: Graph, given_shapes: dict[str, Shape] | None = None) -> Net:
         MokaError: what would stop the net from being built; with file and layer.
     """
     given = given_shapes or {}
-    if any(node.entry.runs_user_code for node in graph.nodes):
+    if any(REGISTRY[node.type].runs_user_code for node in graph.nodes):
         with silence():
             return Net(graph, torch.device("cpu"), given_shapes=given)
     with silence(), META:
@@ -93,7 +94,7 @@ def missing_data(graph: Graph) -> list[MissingData]:
     """
     with silence(), META:
         return [
-            MissingData(node, reason, image_size(node.layer, node.entry.message))
+            MissingData(node, reason, image_size(node.layer, REGISTRY[node.type].message))
             for node in graph.nodes
             if node.entry.source == "files" and (reason := _why_closed(node, graph))
         ]
@@ -102,11 +103,13 @@ def missing_data(graph: Graph) -> list[MissingData]:
 def _why_closed(node: Node, graph: Graph) -> str | None:
     """Why a data layer cannot open its files, as a sentence; None if it can."""
     try:
-        layer = node.entry.make(node.layer)  # type: ignore[attr-defined]
+        layer = REGISTRY[node.type].make(node.layer)
     except (DataError, SchemaError) as error:
         return str(error.at(file=graph.file, layer=node.name, layer_type=node.type))
     except OSError as error:
-        return f'{graph.file}: layer "{node.name}" ({node.type}): {error.filename}: {error.strerror}.'
+        return (
+            f'{graph.file}: layer "{node.name}" ({node.type}): {error.filename}: {error.strerror}.'
+        )
     except MokaError:
         return None
     if isinstance(layer, Source):
