@@ -21,7 +21,6 @@ from moka.solver.config import check_solver, read_solver
 from moka.types import PathLike
 from moka.weights.shapes import stored_shapes
 
-
 P = ParamSpec("P")
 
 
