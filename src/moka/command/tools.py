@@ -38,6 +38,27 @@ _IMAGES = (  # of `classify` and `detect`
 
 TOOLS = (
     tool(
+        "check",
+        "check",
+        "say whether old models load, and what they are made of",
+        "PATH...",
+        (
+            Flag("json", False, "Print all that is known as JSON."),
+            Flag(
+                "unknown_fields",
+                "error",
+                "What fields of a net or solver are that no known fork of Caffe has: 'error', or"
+                " 'warn' to go on without them.",
+                choices=("error", "warn"),
+            ),
+        ),
+        programs={},
+        description="Check models: nets, weights, or folders of them. For each net: whether it can"
+        " be built and its weights\nfit, or the first obstacle; its layers of forks, parameters,"
+        " multiply-adds, inputs and engine. Data need not\nbe there. The exit code is 1 if"
+        " anything fails. Layers of your own Python modules run.",
+    ),
+    tool(
         "classification",
         "classification",
         "say what is on an image, in five lines",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
+from moka.layers import REGISTRY
+from moka.net.place import Place
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -97,31 +99,22 @@ FULL_HEADINGS = ("layer", "type", "bottoms", "tops", "parameters", "count")
 
 def rows(net: Net) -> list[Row]:
     """A row for each layer that the net was written with, with the shapes as they are now."""
-    written: dict[str, str] = {}  # names of blobs in the text, by the names that splits gave them
-    for place in net.places:
-        if place.node.entry.is_plumbing:
-            (bottom,) = place.node.bottoms
-            written.update(dict.fromkeys(place.node.tops, written.get(bottom, bottom)))
-    return [
-        Row(
-            place.node.name,
-            place.node.type,
-            tuple(written.get(name, name) for name in place.node.bottoms),
-            _tops(
-                place.node.layer,
-                {top: net.blobs[top].data_memory.shape for top in place.node.tops},
-            ),
-            tuple(
-                Parameter(name, shape, _factors(place.node.layer, k))
-                for k, (name, shape) in enumerate(
-                    zip(place.layer.parameter_names, place.layer.blob_shapes, strict=True)
-                )
-            ),
-            sum(weight.numel() for weight in place.layer.weights),
-        )
-        for place in net.places
-        if not place.node.entry.is_plumbing
-    ]
+    written = (each for each in net.graph.filtered.layer if not REGISTRY[each.type].is_plumbing)
+    places = (place for place in net.places if not place.node.entry.is_plumbing)
+    return [_row(net, layer, place) for layer, place in zip(written, places, strict=True)]
+
+
+def _row(net: Net, layer: caffe_pb2.LayerParameter, place: Place) -> Row:
+    made = place.layer
+    shapes = zip(made.parameter_names, made.blob_shapes, strict=True)
+    return Row(
+        layer.name,
+        layer.type,
+        tuple(layer.bottom),
+        _tops(layer, {top: net.blobs[top].data_memory.shape for top in place.node.tops}),
+        tuple(Parameter(name, shape, _factors(layer, k)) for k, (name, shape) in enumerate(shapes)),
+        sum(weight.numel() for weight in made.weights),
+    )
 
 
 def described_rows(net: caffe_pb2.NetParameter, sizes: Mapping[str, Sizes]) -> list[Row]:
