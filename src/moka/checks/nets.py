@@ -33,7 +33,7 @@ def check_net(file: str, weights: Sequence[str] = ()) -> Iterator[Finding]:
     seen = Finding(file, "net")
     pairs: Sequence[str | None] = weights or [None]
     try:
-        with silence():
+        with silence() as warnings:
             param, _ = read_net(file)
             if not param.layer:
                 raise NetError("the net has no layers.", file=file)
@@ -45,7 +45,7 @@ def check_net(file: str, weights: Sequence[str] = ()) -> Iterator[Finding]:
         seen = replace(seen, obstacle=str(error))
         yield from (replace(seen, weights=name) for name in pairs)
         return
-    seen = replace(seen, phases=tuple(map(str, states)))
+    seen = replace(seen, phases=tuple(map(str, states)), notes=tuple(warnings))
     for name in pairs:
         yield _with_weights(seen, graphs, name)
 
@@ -127,7 +127,7 @@ def _measured(seen: Finding, built: _Built) -> Finding:
     net = built.net
     return replace(
         seen,
-        notes=built.notes,
+        notes=(*seen.notes, *built.notes),
         layers=sum(not place.node.entry.is_plumbing for place in net.places),
         parameters=parameter_count(net),
         multiply_adds=multiply_adds(net),
@@ -158,7 +158,7 @@ def _build(graph: Graph, stored: Sequence[StoredLayer] | None, weights: str | No
     missing = missing_data(graph)
     if not missing:
         return _Built(outline(graph))
-    reasons = tuple(each.reason for each in missing)
+    reasons = tuple(f"Data is missing: {each.reason}" for each in missing)
     if all(each.size.shape for each in missing):
         given = _given(missing, ImageSize())
         return _Built(outline(graph, given), reasons)
@@ -173,7 +173,7 @@ def _build(graph: Graph, stored: Sequence[StoredLayer] | None, weights: str | No
         if not stored or weights is None or _fits(net, stored, weights):
             return _Built(net, notes)
     if usable is None:
-        raise NetError(f"{reasons[0]} Without it nobody knows the shapes of its blobs.")
+        raise NetError(f"{missing[0].reason} Without it nobody knows the shapes of its blobs.")
     return usable
 
 

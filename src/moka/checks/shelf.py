@@ -82,7 +82,9 @@ def _safely(
 ) -> Iterator[Finding]:
     """What is found; a fault nobody thought of, or in a user's own layer, is an obstacle too."""
     try:
-        yield from look(path, *args, **kwargs)
+        with silence():
+            found = list(look(path, *args, **kwargs))
+        yield from found
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the next file may be sound
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         yield Finding(path, "net", obstacle=f"{path}: {type(error).__name__}: {error}{notes}")

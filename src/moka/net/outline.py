@@ -105,11 +105,11 @@ def _why_closed(node: Node, graph: Graph) -> str | None:
     try:
         layer = REGISTRY[node.type].make(node.layer)
     except (DataError, SchemaError) as error:
+        error.advice = None
         return str(error.at(file=graph.file, layer=node.name, layer_type=node.type))
     except OSError as error:
-        return (
-            f'{graph.file}: layer "{node.name}" ({node.type}): {error.filename}: {error.strerror}.'
-        )
+        reason = DataError(f"{error.filename}: {error.strerror}.", file=graph.file)
+        return str(reason.at(layer=node.name, layer_type=node.type))
     except MokaError:
         return None
     if isinstance(layer, Source):
@@ -158,17 +158,23 @@ def _mean_shape(file: str) -> Sequence[int]:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Keep what is logged about a net being built out of the log: nobody runs it."""
+def silence() -> Iterator[list[str]]:
+    """Keep what is logged about a net being built out of the log, since nobody runs it.
+
+    Yields a list, to which warnings are added.
+    """
+    warnings: list[str] = []
+
+    def drop(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            warnings.append(record.getMessage())
+        return False
+
     loggers = [logging.getLogger(name) for name in ("moka", "moka.detail")]
     for logger in loggers:
-        logger.addFilter(_drop)
+        logger.addFilter(drop)
     try:
-        yield
+        yield warnings
     finally:
         for logger in loggers:
-            logger.removeFilter(_drop)
-
-
-def _drop(record: logging.LogRecord) -> bool:
-    return False
+            logger.removeFilter(drop)
