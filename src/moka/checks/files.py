@@ -59,12 +59,26 @@ def find_files(paths: Iterable[PathLike]) -> Iterator[File]:
         place = local_path(path)
         if not os.path.exists(place):
             raise UsageError(f"{path}: No such file or directory.")
-        for found in _walk(place) if os.path.isdir(place) else [place]:
-            if found in seen or (found != place and not _may_belong(found)):
-                continue
-            seen.add(found)
-            file = classify(found)
-            if found == place or file.kind != "other" or file.is_fault or _has_suffix(found):
+        found = _models_in(_walk(place)) if os.path.isdir(place) else [classify(place)]
+        for file in found:
+            if file.path not in seen:
+                seen.add(file.path)
+                yield file
+
+
+def find_beside(path: str) -> list[File]:
+    """The nets and weights in a file's folder."""
+    folder = os.path.dirname(path)
+    found = _models_in(os.path.join(folder, name) for name in sorted(os.listdir(folder or ".")))
+    return [file for file in found if file.kind in ("net", "weights")]
+
+
+def _models_in(paths: Iterable[str]) -> Iterator[File]:
+    """What belongs to models among many files: nets, weights, what has one of their suffixes."""
+    for path in paths:
+        if _may_belong(path):
+            file = classify(path)
+            if file.kind != "other" or file.is_fault or _has_suffix(path):
                 yield file
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from moka.types import PathLike
 
@@ -27,43 +27,38 @@ def own_name(path: PathLike) -> tuple[str, ...]:
     return tuple(word for word in words if word and word not in _ROLES)
 
 
-def pair(nets: Sequence[str], weights: Sequence[str], layers_of: Layers) -> dict[str, str | None]:
-    """The net of each file of weights; None: it has none. One net and one file are a pair.
+def pair(nets: Sequence[str], weights: Sequence[str], layers_of: Layers) -> dict[str, list[str]]:
+    """The nets of each file of weights; one net and one file are a pair.
 
-    Several nets may have the same name, as the one to train and the one to deploy: the weights are
-    compared with that whose layers they fit best.
+    Weights belong to all nets of one name: to that for training and to that for use. Which name it
+    is, their own name tells, else their layers.
 
     Args:
         layers_of: gives the names of the layers with parameters in a file of weights, and of all
             layers in a net.
     """
     if len(nets) == len(weights) == 1:
-        return {weights[0]: nets[0]}
-    found: dict[str, str | None] = {}
+        return {weights[0]: [nets[0]]}
+    names = {net: own_name(net) for net in nets}
+    found: dict[str, list[str]] = {}
     for file in weights:
-        named = _with_its_name(own_name(file), {net: own_name(net) for net in nets})
-        found[file] = _best(file, named, layers_of, 0.0) or _best(file, nets, layers_of, 0.5)
+        found[file] = [net for net in nets if names[net] == own_name(file) != ()]
+        if not found[file]:
+            near = [net for net in nets if _begins_alike(names[net], own_name(file))]
+            best = _best(file, near, layers_of, 0.0) or _best(file, nets, layers_of, 0.5)
+            found[file] = [net for net in nets if best and names[net] == names[best]]
     return found
 
 
-def _with_its_name(wanted: tuple[str, ...], nets: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The nets of this name; else those whose names begin so, or it with theirs."""
-    same = [net for net, words in nets.items() if words == wanted]
-    if same:
-        return same
-    return [
-        net
-        for net, words in nets.items()
-        if words and wanted and (words[: len(wanted)] == wanted or wanted[: len(words)] == words)
-    ]
+def _begins_alike(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    shorter = min(len(a), len(b))
+    return shorter > 0 and a[:shorter] == b[:shorter]
 
 
 def _best(file: str, nets: Iterable[str], layers_of: Layers, least: float) -> str | None:
     """The net that has the most of a file's layers, the smallest of several: more than the share
     `least` of them."""
     stored = set(layers_of(file))
-    if not stored:
-        return next(iter(nets), None)
-    shares = {net: len(stored & set(layers_of(net))) / len(stored) for net in nets}
+    shares = {net: len(stored & set(layers_of(net))) / max(1, len(stored)) for net in nets}
     good = [net for net, share in shares.items() if share > least]
     return max(good, key=lambda net: (shares[net], -len(layers_of(net))), default=None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import cache
 from typing import Concatenate, ParamSpec
 
-from moka.checks.files import File, classify, find_files
+from moka.checks.files import File, classify, find_beside, find_files
 from moka.checks.finding import Finding
 from moka.checks.nets import check_net
 from moka.checks.pairs import pair
@@ -53,8 +53,11 @@ def findings(
     partners = _partners(files, {local_path(os.fspath(path)) for path in paths})
     weights_of: defaultdict[str, list[str]] = defaultdict(list)
     alone: list[str] = []
-    for weights, net in partners.items():
-        (weights_of[net] if net else alone).append(weights)
+    for weights, nets in partners.items():
+        for net in nets:
+            weights_of[net].append(weights)
+        if not nets:
+            alone.append(weights)
     named = {file.path for file in files}
     beside = [net for net in weights_of if net not in named]
     with unknown_fields_are(unknown_fields):
@@ -90,24 +93,28 @@ def _safely(
         yield Finding(path, "net", obstacle=f"{path}: {type(error).__name__}: {error}{notes}")
 
 
-def _partners(files: Sequence[File], named: Collection[str]) -> dict[str, str | None]:
-    """The net of each file of weights. Files named alone find theirs in their folder."""
-    nets = [file.path for file in files if file.kind == "net"]
-    weights = [file.path for file in files if file.kind == "weights"]
+def _partners(files: Sequence[File], named: Set[str]) -> dict[str, list[str]]:
+    """The nets of each file of weights. Files named alone find theirs in their folder."""
+    nets = {file.path for file in files if file.kind == "net"}
+    weights = {file.path for file in files if file.kind == "weights"}
     layers_of = cache(_layer_names)
-    if weights and nets and all(path in named for path in (*nets, *weights)):
-        return pair(nets, weights, layers_of)
-    lonely = {os.path.dirname(path) or "." for path in (*nets, *weights) if path in named}
-    beside = [file for file in find_files(sorted(lonely)) if file.kind in ("net", "weights")]
-    near = {os.path.normpath(file.path): file for file in beside}
-    for path in (*nets, *weights):
-        near.pop(os.path.normpath(path), None)
-    places = _by_folder([*nets, *(f.path for f in near.values() if f.kind == "net")])
-    wanted = [*weights, *(f.path for f in near.values() if f.kind == "weights")]
-    found: dict[str, str | None] = {}
+    if weights and nets and named >= nets | weights:
+        return pair(sorted(nets), sorted(weights), layers_of)
+    candidates = {os.path.normpath(file.path): file for file in files}
+    for path in sorted(named & (nets | weights)):
+        for file in find_beside(path):
+            candidates.setdefault(os.path.normpath(file.path), file)
+    places = _by_folder(file.path for file in candidates.values() if file.kind == "net")
+    found: dict[str, list[str]] = {}
+    wanted = (file.path for file in candidates.values() if file.kind == "weights")
     for folder, group in _by_folder(wanted).items():
         found |= pair(_nearest(folder, places), group, layers_of)
-    return {file: net for file, net in found.items() if file in weights or net in nets}
+    return {
+        file: near
+        for file, theirs in found.items()
+        if (near := theirs if file in weights else [net for net in theirs if net in nets])
+        or file in weights
+    }
 
 
 def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
