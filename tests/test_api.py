@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import moka
+from moka.errors import SchemaError
 from moka.report.log_file import read_log
 from moka.report.records import SolvingCompleted
 
@@ -107,3 +108,13 @@ def test_a_name_that_is_not_there() -> None:
 def test_importing_moka_takes_no_torch() -> None:
     code = "import moka, moka.cli.main, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unknown_fields(tmp_path: Path) -> None:
+    net = tmp_path / "net.prototxt"
+    net.write_text(
+        'mystery: 1 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }'
+    )
+    with pytest.raises(SchemaError, match="mystery"):
+        moka.load(net)
+    assert len(moka.load(net, unknown_fields="warn").graph.nodes) == 1

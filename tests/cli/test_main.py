@@ -219,3 +219,17 @@ def test_usage_is_a_tidy_table(caffe: Caffe) -> None:
     out = caffe().out
     listed = out[out.index("commands:") : out.index("  Flags:")].splitlines()[1:-1]
     assert len({len(re.match(r"  \w+ +", line)[0]) for line in listed}) == 1  # type: ignore[index]
+
+
+def test_unknown_fields(caffe: Caffe, workspace: Path) -> None:
+    net = workspace / "net.prototxt"
+    net.write_text(net.read_text() + "mystery_option: 3\n")
+    argv = ["time", "-model", str(net), "-iterations", "1"]
+    refused = caffe(*argv)
+    assert refused.code == 1
+    assert "pass --unknown_fields=warn" in refused.err
+    run = caffe(*argv, "--unknown_fields=warn")
+    assert run.code == 0
+    assert 'has no field named "mystery_option": skipped.' in run.err
+    wrong = caffe(*argv, "--unknown_fields=maybe")
+    assert "--unknown_fields is error or warn, not 'maybe'" in wrong.err

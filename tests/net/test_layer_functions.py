@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from keyword import iskeyword
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_every_type(name: str) -> None:
     parameters, text = signature(name).parameters, help_text(name)
     own = own_message(name)
     for field in own.fields if own else ():
-        assert field.name in parameters
+        assert (field.name in parameters) != iskeyword(field.name)
         assert f"    {field.name}" in text
         assert known_fields(name)[field.name] is own
 

@@ -333,6 +333,7 @@ def test_constants() -> None:
 
 def test_param_name_dict() -> None:
     names = param_name_dict()
+    assert (names["ReLU"], names["Permute"]) == ("relu", "permute")
     assert names["Convolution"] == "convolution"
     assert names["LRN"] == "lrn"
     assert names["HDF5Data"] == "hdf5_data"

@@ -34,7 +34,7 @@ FIRST_OWN_NUMBER = 20000
 
 TEXT = Path(caffe_pb2.__file__).with_name("caffe.proto").read_text(encoding="utf-8")
 OF_FORKS = set(
-    re.findall(r"^message (\w+)", TEXT[TEXT.index("parameters of forks' layer types") :], re.M)
+    re.findall(r"^message (\w+)", TEXT[TEXT.rindex("parameters of forks' layer types") :], re.M)
 )
 ENUMS_OF_FORKS = {
     *("Type", "Packing", "FuseType", "FusionType", "LabelType", "InterpolationAlgo"),

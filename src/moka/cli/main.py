@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from moka import __version__
 from moka.command.actions import ACTIONS, TRAIN
 from moka.command.commands import Command
-from moka.command.flags import parse
+from moka.command.flags import parse, reading_texts
 from moka.command.run import guard
 from moka.command.table import COMMANDS, flags_of
 from moka.command.tools import TOOLS
@@ -52,7 +52,7 @@ def _run(argv: list[str]) -> None:
     command = _check_name(words[0])
     if flags["quiet"]:
         set_stderr_level(1)
-    with log_to_file(flags["log_dir"]):
+    with reading_texts(flags), log_to_file(flags["log_dir"]):
         command.load()(flags)
 
 

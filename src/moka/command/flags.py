@@ -4,12 +4,14 @@ or after the arguments; booleans as `-flag`, `-noflag`, `-flag=true|false`."""
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moka.errors import UsageError, did_you_mean
+from moka.schema import unknown_fields_are
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,29 @@ COMMON = (
     Flag("stderrthreshold", 2, "Accepted for old scripts: the log goes to stderr."),
     Flag("v", 0, "Accepted for old scripts: there are no verbose messages."),
     Flag("vmodule", "", "Accepted for old scripts: there are no verbose messages."),
+    Flag(
+        "unknown_fields",
+        "error",
+        "What fields of a net or solver are that no known fork of Caffe has: 'error', or 'warn' to"
+        " go on without them.",
+    ),
     Flag("flagfile", "", "Load flags from file, one a line."),
     Flag("help", False, "Print this and exit."),
     Flag("helpshort", False, "Print this and exit."),
     Flag("version", False, "Print the version and exit."),
 )
+
+
+def reading_texts(values: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Within, prototxts are read as the flag unknown_fields says.
+
+    Raises:
+        UsageError: its value is neither error nor warn.
+    """
+    treatment = values["unknown_fields"]
+    if treatment not in ("error", "warn"):
+        raise UsageError(f"--unknown_fields is error or warn, not '{treatment}'.")
+    return unknown_fields_are(treatment)
 
 
 def parse(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from moka import __version__
 from moka.command.commands import Command
-from moka.command.flags import parse
+from moka.command.flags import parse, reading_texts
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
 from moka.errors import MokaError, UsageError
@@ -88,7 +88,7 @@ def _call(command: Command, function: Function, argv: list[str]) -> None:
         if values["minloglevel"]:
             set_level(values["minloglevel"])
         check_arguments(command, words)
-        with log_to_file(values["log_dir"], command.title.replace(" ", "_")):
+        with reading_texts(values), log_to_file(values["log_dir"], command.title.replace(" ", "_")):
             function(words, values)
 
 

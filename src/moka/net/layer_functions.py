@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from inspect import Parameter, Signature
+from keyword import iskeyword
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -58,7 +59,9 @@ def signature(type_name: str) -> Signature:
         defaults.setdefault(field.name, _default(field))
     parameters = [Parameter("bottoms", Parameter.VAR_POSITIONAL)]
     parameters += [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in defaults.items()
+        Parameter(name, Parameter.KEYWORD_ONLY, default=value)
+        for name, value in defaults.items()
+        if not iskeyword(name)  # lambda, which can be given as **{"lambda": 1} only
     ]
     return Signature(parameters)
 

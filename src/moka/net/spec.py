@@ -220,12 +220,12 @@ def to_proto(*tops: Top | Function) -> caffe_pb2.NetParameter:
 
 def param_name_dict() -> dict[str, str]:
     """Messages that configure layers: X of <X>Parameter to x of the field <x>_param."""
-    fields = caffe_pb2.LayerParameter.DESCRIPTOR.fields
-    return {
-        field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param")
-        for field in fields
-        if field.message_type and field.name.endswith("_param")
-    }
+    found: dict[str, str] = {}
+    for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields:
+        if field.message_type and field.name.endswith("_param"):
+            message = field.message_type.name.removesuffix("Parameter")
+            found.setdefault(message, field.name.removesuffix("_param"))  # relu, not a fork's relu6
+    return found
 
 
 def assign_proto(proto: Message, name: str, val: Any) -> None:

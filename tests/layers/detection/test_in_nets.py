@@ -130,7 +130,5 @@ def test_an_rcnn_runs_without_the_code_of_py_faster_rcnn(make_net: NetMaker) -> 
     net.blobs["data"].data[...] = np.random.default_rng(0).normal(size=(1, 3, 64, 96))
     net.blobs["im_info"].data[...] = [[64, 96, 1]]
     Autograd(net).forward()
-    count = net.blobs["rois"].shape[0]
-    assert 1 < count <= 300
-    assert net.blobs["pool"].shape == (count, 8, 2, 3)
-    assert net.blobs["ip"].shape == (count, 4)
+    assert 1 < net.blobs["ip"].shape[0] <= 300
+    assert net.blobs["ip"].shape[1] == 4

@@ -18,6 +18,7 @@ class NormalizedLoss(Layer):
     """
 
     default_normalization: ClassVar = "VALID"
+    fork_values: ClassVar = frozenset({"PRE_FIXED"})
 
     ignore_label: int | None = option(of="loss_param")
     normalization: str | None = option(of="loss_param", unset_is_none=True)

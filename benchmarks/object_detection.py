@@ -1,11 +1,12 @@
 """Detection: what SSD's last step costs beside its net, and the parts of R-CNN beside plain loops.
 
-    python benchmarks/detection.py [--rounds N] [--threads N]
+    python benchmarks/object_detection.py [--rounds N]
 
 Post-processing: DetectionOutput on scores as a trained net makes them (a few objects, whose prior
 boxes have high scores for one class; the rest is background), beside the net up to there with
 weights by chance. Regions: pooling of 300 of them from 512 (or 7 x 7 x 21) channels of 38 x 50,
-beside a loop over regions and bins. Contenders take turns in one process; medians are compared.
+beside a loop over regions and bins. Contenders take turns in one process and one thread; medians of
+processor time are compared, so that other programs on the machine hardly count.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import ceil, floor
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import torch
 from torch import Tensor
@@ -180,14 +182,14 @@ def likely_scores(priors: Tensor, objects: int = 12) -> Tensor:
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each."""
+    """Median milliseconds of processor time of each."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for k in range(rounds + 2):
         for name, run in contenders.items():
-            start = perf_counter()
+            start = process_time()
             run()
             if k > 1:  # the first two warm up
-                times[name].append((perf_counter() - start) * 1e3)
+                times[name].append((process_time() - start) * 1e3)
     return {name: median(each) for name, each in times.items()}
 
 
@@ -213,7 +215,7 @@ def post_processing(title: str, text: str, rounds: int) -> None:
             scores,
             priors,
         )
-        contenders[f"above {threshold}"] = lambda layer=layer: layer(offsets, scores, priors)
+        contenders[f"above {threshold}"] = partial(layer, offsets, scores, priors)
     found = in_turns(contenders, rounds)
     print(f"{title}, {priors.shape[2] // 4} prior boxes: net {found['net']:.0f} ms")
     for name, ms in found.items():
@@ -289,8 +291,8 @@ def regions(rounds: int) -> None:
             torch.testing.assert_close(layer(given, rois), loop(given, rois, 7, 1 / 16))
             found = in_turns(
                 {
-                    "layer": lambda layer=layer, given=given: layer(given, rois),
-                    "loop": lambda loop=loop, given=given: loop(given, rois, 7, 1 / 16),
+                    "layer": partial(layer, given, rois),
+                    "loop": partial(loop, given, rois, 7, 1 / 16),
                 },
                 rounds,
             )
@@ -324,9 +326,9 @@ def main() -> None:
     """Print all ratios."""
     parser = argparse.ArgumentParser(description="Ratios of detection's parts.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
+    caffe.init_log(1)
     post_processing("SSD 300, VGG 16", ssd_vgg(), args.rounds)
     post_processing("MobileNet-SSD 300", ssd_mobilenet(), args.rounds)
     regions(args.rounds)
