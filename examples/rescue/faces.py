@@ -55,7 +55,9 @@ def detect(
     name = net.graph.inputs[0]
     height, width = net.input_shapes[name][2:]
     pixels = cv2.resize(image, (width, height)).astype(np.float32)
-    data = torch.from_numpy((pixels - np.float32(mean)) * np.float32(scale)).permute(2, 0, 1)
+    data = torch.from_numpy((pixels - np.array(mean, np.float32)) * np.float32(scale)).permute(
+        2, 0, 1
+    )
     with torch.no_grad():
         outputs = net(**{name: data[None]})
     rows = next(rows for rows in outputs.values() if rows.dim() == 4 and rows.shape[-1] == 7)

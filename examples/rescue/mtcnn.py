@@ -68,14 +68,15 @@ class Faces(NamedTuple):
 
 def load(folder: str | Path, *, transposed: bool = True) -> Nets:
     """The three nets of a folder. Ends the program if a file is missing."""
-    nets = []
+    nets: list[caffe.Net] = []
     for name in ("det1", "det2", "det3"):
         files = [Path(folder) / f"{name}.prototxt", Path(folder) / f"{name}.caffemodel"]
         for file in files:
             if not file.is_file():
                 sys.exit(f"{file} is missing.")
         nets.append(caffe.Net(str(files[0]), caffe.TEST, weights=str(files[1])))
-    return Nets(*nets, transposed)
+    proposal, refine, output = nets
+    return Nets(proposal, refine, output, transposed)
 
 
 def find_faces(
@@ -143,7 +144,7 @@ def pyramid(pixels: Floats, smallest: int) -> Iterator[tuple[float, Floats]]:
     height, width = pixels.shape[:2]
     while min(height, width) * scale >= WINDOW:
         size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
-        yield scale, cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        yield scale, resized(pixels, size)
         scale *= SHRINK
 
 
@@ -229,8 +230,12 @@ def crop(pixels: Floats, box: Floats, side: int) -> Floats:
     if inside.size:
         at_top, at_left = max(-top, 0), max(-left, 0)
         whole[at_top : at_top + inside.shape[0], at_left : at_left + inside.shape[1]] = inside
-    resized: Floats = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
-    return resized
+    return resized(whole, (side, side))
+
+
+def resized(pixels: Floats, size: tuple[int, int]) -> Floats:
+    """An image of another size, (width, height)."""
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
 
 
 # --- the program ------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ def score(
     height, width = net.input_shapes[name][2:]
     whole = cv2.resize(image, (max(side, width), max(side, height)))
     top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
-    middle = whole[top : top + height, left : left + width].astype(np.float32) - np.float32(mean)
+    middle = whole[top : top + height, left : left + width].astype(np.float32) - np.array(
+        mean, np.float32
+    )
     with torch.no_grad():
         outputs = net(**{name: torch.from_numpy(middle).permute(2, 0, 1)[None]})
     scores: NDArray[np.float32] = next(iter(outputs.values())).flatten().numpy()
