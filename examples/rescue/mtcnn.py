@@ -35,7 +35,7 @@ SHRINK = 0.709  # each image of the pyramid has about half the area of the one b
 THRESHOLDS = (0.6, 0.7, 0.7)  # the least scores that P-Net, R-Net and O-Net let through
 SIDES = (24, 48)  # pixels, of R-Net's and O-Net's inputs
 CENTER, SPREAD = 127.5, 1 / 128  # bytes become numbers of about -1 to 1
-RED = (0, 0, 255)
+YELLOW = (0, 255, 255)
 
 
 class Nets(NamedTuple):
@@ -262,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"face, score {score:.3f}: {left},{top} to {right},{bottom}")
     drawn = draw(image, shown)
     for x, y in found.points.reshape(-1, 2):
-        cv2.circle(drawn, (round(float(x)), round(float(y))), 2, RED, cv2.FILLED)
+        cv2.circle(drawn, (round(float(x)), round(float(y))), 2, YELLOW, cv2.FILLED)
     cv2.imwrite(args.output, drawn)
     print(f"{len(shown)} found: {args.output}")
 

@@ -15,7 +15,7 @@ from moka.graph import Graph, build_graph
 from moka.layers import REGISTRY
 from moka.net import Net, parameter_count, read_net
 from moka.net.cost import multiply_adds
-from moka.net.outline import ImageSize, MissingData, missing_data, outline, silence
+from moka.net.outline import ImageSize, MissingData, missing_data, outline
 from moka.schema import caffe_pb2
 from moka.schema.fork_types import FORK_OF
 from moka.weights.fit import fit
@@ -33,19 +33,18 @@ def check_net(file: str, weights: Sequence[str] = ()) -> Iterator[Finding]:
     seen = Finding(file, "net")
     pairs: Sequence[str | None] = weights or [None]
     try:
-        with silence() as warnings:
-            param, _ = read_net(file)
-            if not param.layer:
-                raise NetError("the net has no layers.", file=file)
-            seen = replace(seen, name=param.name, types=layer_types(param))
-            _check_types(seen)
-            states = states_of(param)
-            graphs = [_graph(param, state, file) for state in states]
+        param, _ = read_net(file)
+        if not param.layer:
+            raise NetError("the net has no layers.", file=file)
+        seen = replace(seen, name=param.name, types=layer_types(param))
+        _check_types(seen)
+        states = states_of(param)
+        graphs = [_graph(param, state, file) for state in states]
     except MokaError as error:
         seen = replace(seen, obstacle=str(error))
         yield from (replace(seen, weights=name) for name in pairs)
         return
-    seen = replace(seen, phases=tuple(map(str, states)), notes=tuple(warnings))
+    seen = replace(seen, phases=tuple(map(str, states)))
     for name in pairs:
         yield _with_weights(seen, graphs, name)
 
@@ -69,7 +68,8 @@ def _check_types(seen: Finding) -> None:
     if unknown:
         texts = [f"{name} (of {fork})" if fork else name for name, fork in unknown.items()]
         kind = "layer types" if len(texts) > 1 else "layer type"
-        nearest = did_you_mean(next(iter(unknown)), REGISTRY) if None in unknown.values() else None
+        slips = (did_you_mean(name, REGISTRY) for name, fork in unknown.items() if not fork)
+        nearest = next(filter(None, slips), None)
         raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=seen.file, advice=nearest)
 
 
@@ -127,7 +127,7 @@ def _measured(seen: Finding, built: _Built) -> Finding:
     net = built.net
     return replace(
         seen,
-        notes=(*seen.notes, *built.notes),
+        notes=built.notes,
         layers=sum(not place.node.entry.is_plumbing for place in net.places),
         parameters=parameter_count(net),
         multiply_adds=multiply_adds(net),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import replace
 from functools import cache
 from typing import Concatenate, ParamSpec
 
@@ -83,11 +84,12 @@ def _safely(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Iterator[Finding]:
-    """What is found; a fault nobody thought of, or in a user's own layer, is an obstacle too."""
+    """What is found, with warnings as notes; a fault nobody thought of, or in a user's own layer, is an obstacle too."""
     try:
-        with silence():
+        with silence() as warnings:
             found = list(look(path, *args, **kwargs))
-        yield from found
+        for each in found:
+            yield replace(each, notes=(*dict.fromkeys(warnings), *each.notes))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the next file may be sound
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         yield Finding(path, "net", obstacle=f"{path}: {type(error).__name__}: {error}{notes}")
@@ -147,9 +149,8 @@ def _layer_names(path: str) -> frozenset[str]:
 
 def _solver(path: str) -> Iterator[Finding]:
     try:
-        with silence():
-            config = read_solver(path).message
-            check_solver(config, path)
+        config = read_solver(path).message
+        check_solver(config, path)
     except MokaError as error:
         yield Finding(path, "solver", obstacle=str(error))
         return
