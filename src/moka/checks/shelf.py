@@ -43,12 +43,11 @@ def check(*paths: PathLike, unknown_fields: UnknownFields = "error") -> list[Fin
     Raises:
         UsageError: a path does not exist.
     """
-    return list(findings(paths, unknown_fields=unknown_fields))
+    with unknown_fields_are(unknown_fields):
+        return list(findings(paths))
 
 
-def findings(
-    paths: Iterable[PathLike], *, unknown_fields: UnknownFields = "error"
-) -> Iterator[Finding]:
+def findings(paths: Iterable[PathLike]) -> Iterator[Finding]:
     """`check`, one by one. Nothing that a file holds ends it."""
     files = list(find_files(paths))
     partners = _partners(files, {local_path(os.fspath(path)) for path in paths})
@@ -61,21 +60,20 @@ def findings(
             alone.append(weights)
     named = {file.path for file in files}
     beside = [net for net in weights_of if net not in named]
-    with unknown_fields_are(unknown_fields):
-        for file in (*files, *(File(net, "net") for net in beside)):
-            if file.kind == "net":
-                yield from _safely(check_net, file.path, weights_of[file.path])
-            elif file.kind == "solver":
-                yield from _safely(_solver, file.path)
-            elif file.kind == "other":
-                yield Finding(
-                    file.path,
-                    "other",
-                    obstacle=f"{file.path}: {file.fact}." if file.is_fault else None,
-                    notes=() if file.is_fault else (f"{file.fact[:1].upper()}{file.fact[1:]}.",),
-                )
-            elif file.path in alone:
-                yield from _safely(_alone, file.path)
+    for file in (*files, *(File(net, "net") for net in beside)):
+        if file.kind == "net":
+            yield from _safely(check_net, file.path, weights_of[file.path])
+        elif file.kind == "solver":
+            yield from _safely(_solver, file.path)
+        elif file.kind == "other":
+            yield Finding(
+                file.path,
+                "other",
+                obstacle=f"{file.path}: {file.fact}." if file.is_fault else None,
+                notes=() if file.is_fault else (f"{file.fact[:1].upper()}{file.fact[1:]}.",),
+            )
+        elif file.path in alone:
+            yield from _safely(_alone, file.path)
 
 
 def _safely(
@@ -84,7 +82,8 @@ def _safely(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Iterator[Finding]:
-    """What is found, with warnings as notes; a fault nobody thought of, or in a user's own layer, is an obstacle too."""
+    """What is found, with warnings as notes. A fault that nobody thought of, or in a user's own
+    layer, is an obstacle too."""
     try:
         with silence() as warnings:
             found = list(look(path, *args, **kwargs))

@@ -14,6 +14,7 @@ from moka.checks.shelf import findings
 from moka.checks.table import findings_table, line, total
 from moka.command.run import run
 from moka.errors import UsageError
+from moka.schema import unknown_fields_are
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,9 +26,10 @@ def _check(words: list[str], flags: dict[str, Any]) -> None:
     treatment = flags["unknown_fields"]
     if treatment not in ("error", "warn"):
         raise UsageError(f"--unknown_fields is error or warn, found '{treatment}'.")
-    found = findings(words, unknown_fields=treatment)
     show = _as_json if flags["json"] else _as_table if sys.stdout.isatty() else _as_lines
-    if not all(finding.loads for finding in show(found)):
+    with unknown_fields_are(treatment):
+        found = show(findings(words))
+    if not all(finding.loads for finding in found):
         raise SystemExit(1)
 
 

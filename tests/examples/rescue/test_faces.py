@@ -76,6 +76,7 @@ def test_from_a_folder_to_the_picture(
     assert first.startswith("class 1, score 1.000: 32,32 to 64,48")
     assert last == "1 found: out.png"
     drawn = cv2.imread("out.png")
+    assert drawn is not None
     assert (drawn[40, 32] == faces.GREEN).all()
     assert (drawn[10, 100] == 0).all()
 
