@@ -11,7 +11,7 @@ from rich.text import Text
 from moka.checks.finding import Finding
 from moka.net.summary import size_text
 
-WIDE = 120  # columns of a terminal that hold a column for each fact
+WIDE = 150  # columns of a terminal that hold a column for each fact
 
 
 def line(finding: Finding) -> str:

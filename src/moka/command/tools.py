@@ -42,16 +42,7 @@ TOOLS = (
         "check",
         "say whether old models load, and what they are made of",
         "PATH...",
-        (
-            Flag("json", False, "Print all that is known as JSON."),
-            Flag(
-                "unknown_fields",
-                "error",
-                "What fields of a net or solver are that no known fork of Caffe has: 'error', or"
-                " 'warn' to go on without them.",
-                choices=("error", "warn"),
-            ),
-        ),
+        (Flag("json", False, "Print all that is known as JSON."),),
         programs={},
         description="Check models: nets, weights, or folders of them. For each net: whether it can"
         " be built and its weights\nfit, or the first obstacle; its layers of forks, parameters,"

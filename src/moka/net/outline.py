@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,11 +67,11 @@ class MissingData:
         return {first: images, **dict.fromkeys(others, (size.batch,))}
 
 
-def outline(graph: Graph, given_shapes: dict[str, Shape] | None = None) -> Net:
+def outline(graph: Graph, given_shapes: Mapping[str, Shape] | None = None) -> Net:
     """The net of a graph, without memory. Only the shapes of its blobs and parameters are true.
 
-    Layers that run the user's own code need real tensors: a net with such layers is built on the
-    CPU.
+    Layers that run the user's own code, or compute with numbers while they are made, need real
+    tensors: a net with such layers is built on the CPU.
 
     Args:
         given_shapes: of the tops of data layers that need not be there.
@@ -80,11 +80,19 @@ def outline(graph: Graph, given_shapes: dict[str, Shape] | None = None) -> Net:
         MokaError: what would stop the net from being built; with file and layer.
     """
     given = given_shapes or {}
+    with silence():
+        net = _on_meta(graph, given) or Net(graph, torch.device("cpu"), given_shapes=given)
+    net.close()
+    return net
+
+
+def _on_meta(graph: Graph, given_shapes: Mapping[str, Shape]) -> Net | None:
+    """The net without memory; None if one of its layers needs real tensors."""
     if any(REGISTRY[node.type].runs_user_code for node in graph.nodes):
-        with silence():
-            return Net(graph, torch.device("cpu"), given_shapes=given)
-    with silence(), META:
-        return Net(graph, META, given_shapes=given)
+        return None
+    with suppress(RuntimeError), META:  # NotImplementedError is one, too
+        return Net(graph, META, given_shapes=given_shapes)
+    return None
 
 
 def missing_data(graph: Graph) -> list[MissingData]:
@@ -92,7 +100,7 @@ def missing_data(graph: Graph) -> list[MissingData]:
 
     A fault in a layer's own options is not among them: building the net tells it.
     """
-    with silence(), META:
+    with silence():
         return [
             MissingData(node, reason, image_size(node.layer, REGISTRY[node.type].message))
             for node in graph.nodes

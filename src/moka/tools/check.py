@@ -13,8 +13,6 @@ from moka.checks.finding import Finding
 from moka.checks.shelf import findings
 from moka.checks.table import findings_table, line, total
 from moka.command.run import run
-from moka.errors import UsageError
-from moka.schema import unknown_fields_are
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,13 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(words: list[str], flags: dict[str, Any]) -> None:
-    treatment = flags["unknown_fields"]
-    if treatment not in ("error", "warn"):
-        raise UsageError(f"--unknown_fields is error or warn, found '{treatment}'.")
     show = _as_json if flags["json"] else _as_table if sys.stdout.isatty() else _as_lines
-    with unknown_fields_are(treatment):
-        found = show(findings(words))
-    if not all(finding.loads for finding in found):
+    if not all(finding.loads for finding in show(findings(words))):
         raise SystemExit(1)
 
 
