@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
+from functools import partial
 
 from moka.checks.finding import BVLC, Finding, LayerType
+from moka.checks.stand_in import Built, build
 from moka.checks.states import State, states_of
 from moka.engine.choose import evaluation_engine
 from moka.errors import MokaError, NetError, did_you_mean
@@ -15,21 +16,23 @@ from moka.graph import Graph, build_graph
 from moka.layers import REGISTRY
 from moka.net import Net, parameter_count, read_net
 from moka.net.cost import multiply_adds
-from moka.net.outline import ImageSize, MissingData, missing_data, outline
 from moka.schema import caffe_pb2
 from moka.schema.fork_types import FORK_OF
 from moka.weights.fit import fit
 from moka.weights.shapes import stored_shapes
 from moka.weights.stored import StoredLayer
 
-# The sizes of images that nets were trained for, where nothing else tells: height is width.
-USUAL_SIZES = (224, 227, 28, 32, 299, 300, 64, 96, 112, 128, 256, 320, 416, 448, 512, 513, 600, 608)
-USUAL_CHANNELS = (3, 1)
 _MOST_NAMED = 5
 
 
-def check_net(file: str, weights: Sequence[str] = ()) -> Iterator[Finding]:
-    """What is to say of a net with each file of weights, or without any; one or more findings."""
+def check_net(
+    file: str, weights: Sequence[str] = (), beside: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """What is to say of a net with each file of weights, or without any; one or more findings.
+
+    Args:
+        beside: files of nets that take the same images.
+    """
     seen = Finding(file, "net")
     pairs: Sequence[str | None] = weights or [None]
     try:
@@ -46,7 +49,7 @@ def check_net(file: str, weights: Sequence[str] = ()) -> Iterator[Finding]:
         return
     seen = replace(seen, phases=tuple(map(str, states)))
     for name in pairs:
-        yield _with_weights(seen, graphs, name)
+        yield _with_weights(seen, graphs, name, beside)
 
 
 def layer_types(param: caffe_pb2.NetParameter) -> dict[str, LayerType]:
@@ -77,15 +80,9 @@ def _graph(param: caffe_pb2.NetParameter, state: State, file: str) -> Graph:
     return build_graph(param, REGISTRY, phase=state.phase, stages=state.stages, file=file)
 
 
-@dataclass(frozen=True)
-class _Built:
-    """A net without memory, and what had to be assumed."""
-
-    net: Net
-    notes: tuple[str, ...] = ()
-
-
-def _with_weights(seen: Finding, graphs: Sequence[Graph], weights: str | None) -> Finding:
+def _with_weights(
+    seen: Finding, graphs: Sequence[Graph], weights: str | None, beside: Sequence[str]
+) -> Finding:
     """The finding for a net and one file of weights."""
     seen = replace(seen, weights=weights)
     stored, fault = None, None
@@ -94,10 +91,11 @@ def _with_weights(seen: Finding, graphs: Sequence[Graph], weights: str | None) -
     except MokaError as error:
         fault = str(error)
     try:
-        built = _build(graphs[0], stored, weights)
+        fits = partial(_fits, stored=stored, weights=weights) if stored and weights else None
+        built = build(graphs[0], fits, beside)
         seen = _measured(seen, built)
         for graph in graphs[1:]:
-            _build(graph, stored, weights)
+            build(graph, fits, beside)
     except MokaError as error:
         return replace(seen, obstacle=str(error))
     if stored is None or weights is None:
@@ -123,7 +121,15 @@ def _with_weights(seen: Finding, graphs: Sequence[Graph], weights: str | None) -
     return replace(seen, fit=fitting, notes=(*seen.notes, *notes))
 
 
-def _measured(seen: Finding, built: _Built) -> Finding:
+def _fits(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
+    try:
+        fit(net, stored, weights)
+    except MokaError:
+        return False
+    return True
+
+
+def _measured(seen: Finding, built: Built) -> Finding:
     net = built.net
     return replace(
         seen,
@@ -143,75 +149,6 @@ def _measured(seen: Finding, built: _Built) -> Finding:
                     and place.layer.on_host})
         ),
     )  # fmt: skip
-
-
-# --- data that is not there -------------------------------------------------------------------
-
-
-def _build(graph: Graph, stored: Sequence[StoredLayer] | None, weights: str | None) -> _Built:
-    """The outline of a net. Missing data is replaced: by what the text tells of its size, else by
-    the first usual size for which the net can be built and the weights fit.
-
-    Raises:
-        MokaError: the net cannot be built; or no size is found.
-    """
-    missing = missing_data(graph)
-    if not missing:
-        return _Built(outline(graph))
-    reasons = tuple(f"Data is missing: {each.reason}" for each in missing)
-    if all(each.size.shape for each in missing):
-        given = _given(missing, ImageSize())
-        return _Built(outline(graph, given), reasons)
-    usable: _Built | None = None
-    for size in _usual(missing):
-        try:
-            net = outline(graph, _given(missing, size))
-        except MokaError:
-            continue
-        notes = (*reasons, f"Its images are taken to be {_size_text(missing, size)}.")
-        usable = usable or _Built(net, notes)
-        if not stored or weights is None or _fits(net, stored, weights):
-            return _Built(net, notes)
-    if usable is None:
-        raise NetError(f"{missing[0].reason} Without it nobody knows the shapes of its blobs.")
-    return usable
-
-
-def _usual(missing: Sequence[MissingData]) -> Iterator[ImageSize]:
-    """Sizes to try, for what the text leaves open."""
-    told = [each.size for each in missing]
-    channels = USUAL_CHANNELS if any(not size.channels for size in told) else (0,)
-    sides = USUAL_SIZES if any(not size.height for size in told) else (0,)
-    yield from (ImageSize(1, c, side, side) for side, c in product(sides, channels))
-
-
-def _filled(told: ImageSize, size: ImageSize) -> ImageSize:
-    return ImageSize(
-        told.batch or size.batch,
-        told.channels or size.channels,
-        told.height or size.height,
-        told.width or size.width,
-    )
-
-
-def _given(missing: Sequence[MissingData], size: ImageSize) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for each in missing:
-        shapes.update(each.shapes(_filled(each.size, size)) or {})
-    return shapes
-
-
-def _size_text(missing: Sequence[MissingData], size: ImageSize) -> str:
-    filled = [_filled(each.size, size) for each in missing]
-    return " and ".join(dict.fromkeys(f"{s.channels} x {s.height} x {s.width}" for s in filled))
-
-
-def _fits(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
-    try:
-        fit(net, stored, weights)
-    except MokaError:
-        return False
-    return True
 
 
 def _counted(names: Sequence[str]) -> str:

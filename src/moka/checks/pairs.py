@@ -27,6 +27,11 @@ def own_name(path: PathLike) -> tuple[str, ...]:
     return tuple(word for word in words if word and word not in _ROLES)
 
 
+def family(path: PathLike) -> tuple[str, ...]:
+    """What nets of one model have in common: their folder and their own name."""
+    return (os.path.dirname(os.path.abspath(path)), *own_name(path))
+
+
 def pair(nets: Sequence[str], weights: Sequence[str], layers_of: Layers) -> dict[str, list[str]]:
     """The nets of each file of weights; one net and one file are a pair.
 

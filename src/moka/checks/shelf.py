@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec
 from moka.checks.files import File, classify, find_beside, find_files
 from moka.checks.finding import Finding
 from moka.checks.nets import check_net
-from moka.checks.pairs import pair
+from moka.checks.pairs import family, pair
 from moka.errors import MokaError
 from moka.files import local_path
 from moka.net import read_net
@@ -50,19 +50,25 @@ def check(*paths: PathLike, unknown_fields: UnknownFields = "error") -> list[Fin
 def findings(paths: Iterable[PathLike]) -> Iterator[Finding]:
     """`check`, one by one. Nothing that a file holds ends it."""
     files = list(find_files(paths))
-    partners = _partners(files, {local_path(os.fspath(path)) for path in paths})
+    named = {local_path(os.fspath(path)) for path in paths}
+    near = _with_neighbors(files, named)
     weights_of: defaultdict[str, list[str]] = defaultdict(list)
-    alone: list[str] = []
-    for weights, nets in partners.items():
+    alone: set[str] = set()
+    for weights, nets in _partners(files, named, near).items():
         for net in nets:
             weights_of[net].append(weights)
         if not nets:
-            alone.append(weights)
-    named = {file.path for file in files}
-    beside = [net for net in weights_of if net not in named]
+            alone.add(weights)
+    relatives: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for file in near:
+        if file.kind == "net":
+            relatives[family(file.path)].append(file.path)
+    known = {file.path for file in files}
+    beside = [net for net in weights_of if net not in known]
     for file in (*files, *(File(net, "net") for net in beside)):
         if file.kind == "net":
-            yield from _safely(check_net, file.path, weights_of[file.path])
+            twins = relatives[family(file.path)]
+            yield from _safely(check_net, file.path, weights_of[file.path], twins)
         elif file.kind == "solver":
             yield from _safely(_solver, file.path)
         elif file.kind == "other":
@@ -94,26 +100,32 @@ def _safely(
         yield Finding(path, "net", obstacle=f"{path}: {type(error).__name__}: {error}{notes}")
 
 
-def _partners(files: Sequence[File], named: Set[str]) -> dict[str, list[str]]:
-    """The nets of each file of weights. Files named alone find theirs in their folder."""
+def _with_neighbors(files: Sequence[File], named: Set[str]) -> list[File]:
+    """The files, and the nets and weights beside those that are named alone."""
+    near = {os.path.normpath(file.path): file for file in files}
+    for file in files:
+        if file.path in named and file.kind in ("net", "weights"):
+            for neighbor in find_beside(file.path):
+                near.setdefault(os.path.normpath(neighbor.path), neighbor)
+    return list(near.values())
+
+
+def _partners(files: Sequence[File], named: Set[str], near: Sequence[File]) -> dict[str, list[str]]:
+    """The nets of each file of weights; of files that are near only those that these have."""
     nets = {file.path for file in files if file.kind == "net"}
     weights = {file.path for file in files if file.kind == "weights"}
     layers_of = cache(_layer_names)
     if weights and nets and named >= nets | weights:
         return pair(sorted(nets), sorted(weights), layers_of)
-    candidates = {os.path.normpath(file.path): file for file in files}
-    for path in sorted(named & (nets | weights)):
-        for file in find_beside(path):
-            candidates.setdefault(os.path.normpath(file.path), file)
-    places = _by_folder(file.path for file in candidates.values() if file.kind == "net")
+    places = _by_folder(file.path for file in near if file.kind == "net")
     found: dict[str, list[str]] = {}
-    wanted = (file.path for file in candidates.values() if file.kind == "weights")
+    wanted = (file.path for file in near if file.kind == "weights")
     for folder, group in _by_folder(wanted).items():
         found |= pair(_nearest(folder, places), group, layers_of)
     return {
-        file: near
+        file: mine
         for file, theirs in found.items()
-        if (near := theirs if file in weights else [net for net in theirs if net in nets])
+        if (mine := theirs if file in weights else [net for net in theirs if net in nets])
         or file in weights
     }
 
