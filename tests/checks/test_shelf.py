@@ -213,6 +213,18 @@ def test_weights_that_do_not_fit() -> None:
     assert found.parameters is not None
 
 
+def test_weights_for_images_of_a_size_that_nobody_knows() -> None:
+    """Without the data they cannot be called wrong."""
+    size = "dim: 1 dim: 5 dim: 9 dim: 11"
+    write("n.prototxt", DEPLOY.replace("dim: 2 dim: 3 dim: 8 dim: 8", size))
+    save("n.prototxt", "n.caffemodel")
+    write("n.prototxt", TRAIN % "")
+    found = only(".")
+    assert found.loads
+    assert found.fit is None
+    assert "nobody knows without its data: Cannot copy param 0 weights" in found.notes[-1]
+
+
 def test_layers_that_are_missing_or_left_over() -> None:
     write("n.prototxt", DEPLOY)
     save("n.prototxt", "n.caffemodel")

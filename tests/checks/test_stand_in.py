@@ -43,6 +43,7 @@ def test_the_first_size_that_fits() -> None:
     nothing_fits = build(graph(), lambda net: False)
     assert size(nothing_fits.net) == (2, 3, 224, 224)
     assert "Nothing tells" in nothing_fits.notes[1]
+    assert (built.is_guess, nothing_fits.is_guess) == (False, True)
 
 
 def test_what_the_text_tells_stays() -> None:

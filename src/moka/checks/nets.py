@@ -103,6 +103,9 @@ def _with_weights(
     try:
         fitting = fit(built.net, stored, weights)
     except MokaError as error:
+        if built.is_guess:
+            note = f"Whether the weights fit, nobody knows without its data: {error.message}"
+            return replace(seen, notes=(*seen.notes, note))
         return replace(seen, obstacle=str(error))
     if not fitting.matching and fitting.missing:
         return replace(

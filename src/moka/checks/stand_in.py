@@ -19,10 +19,16 @@ USUAL_CHANNELS = (3, 1, 2, 4)
 
 @dataclass(frozen=True)
 class Built:
-    """A net without memory, and what is to say of its data, as sentences."""
+    """A net without memory.
+
+    Attributes:
+        notes: what is to say of its data, as sentences.
+        is_guess: whether nothing speaks for the size of its images.
+    """
 
     net: Net
     notes: tuple[str, ...] = ()
+    is_guess: bool = False
 
 
 def build(
@@ -53,9 +59,9 @@ def build(
         except MokaError:
             continue
         if fits is None or fits(net):
-            told = _told(missing, size, is_guess=is_guess and fits is None)
-            return Built(net, (*notes, told))
-        usable = usable or Built(net, (*notes, _told(missing, size, is_guess=True)))
+            is_guess = is_guess and fits is None
+            return Built(net, (*notes, _told(missing, size, is_guess)), is_guess)
+        usable = usable or Built(net, (*notes, _told(missing, size, True)), True)
     if usable is None:
         raise NetError(f"{missing[0].reason} Without it nobody knows the shapes of its blobs.")
     return usable
@@ -102,7 +108,7 @@ def _shapes(missing: Sequence[MissingData], size: ImageSize) -> dict[str, Shape]
     return shapes
 
 
-def _told(missing: Sequence[MissingData], size: ImageSize, *, is_guess: bool) -> str:
+def _told(missing: Sequence[MissingData], size: ImageSize, is_guess: bool) -> str:
     filled = [_filled(each.size, size) for each in missing]
     sizes = dict.fromkeys(f"{s.channels} x {s.height} x {s.width}" for s in filled)
     text = " and ".join(sizes)

@@ -113,7 +113,7 @@ def _why_closed(node: Node, graph: Graph) -> str | None:
     try:
         layer = REGISTRY[node.type].make(node.layer)
     except (DataError, SchemaError) as error:
-        error.advice = None
+        error.message, error.advice = f"{error.message.rstrip('.')}.", None
         return str(error.at(file=graph.file, layer=node.name, layer_type=node.type))
     except OSError as error:
         reason = DataError(f"{error.filename}: {error.strerror}.", file=graph.file)
