@@ -154,7 +154,7 @@ def _layer_names(path: str) -> frozenset[str]:
             if classify(path).kind == "net":
                 return frozenset(layer.name for layer in read_net(path)[0].layer)
             return frozenset(layer.name for layer in stored_shapes(path) if layer.blobs)
-    except MokaError:
+    except Exception:  # noqa: BLE001 - the check of the file itself tells it
         return frozenset()
 
 
