@@ -39,12 +39,14 @@ class File(NamedTuple):
     Attributes:
         fact: in words, for what is neither net nor weights; "" otherwise.
         is_fault: it cannot be what its name promises.
+        advice: what to do about a fault.
     """
 
     path: str
     kind: Kind
     fact: str = ""
     is_fault: bool = False
+    advice: str = ""
 
 
 def find_files(paths: Iterable[PathLike]) -> Iterator[File]:
@@ -110,7 +112,7 @@ def classify(path: str) -> File:
         kind = _kind_of_hdf5(path)
         return File(path, "weights") if kind is None else File(path, "other", kind, promising)
     if known := known_beginning(head):
-        return File(path, "other", known.fact, promising)
+        return File(path, "other", known.fact, promising, known.advice)
     if path.lower().endswith(".caffemodel"):
         return File(path, "weights")  # whose reader says best what is wrong
     names = _names_in_text(head)

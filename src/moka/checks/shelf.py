@@ -75,7 +75,9 @@ def findings(paths: Iterable[PathLike]) -> Iterator[Finding]:
             yield Finding(
                 file.path,
                 "other",
-                obstacle=f"{file.path}: {file.fact}." if file.is_fault else None,
+                obstacle=f"{file.path}: {file.fact}. {file.advice}".rstrip()
+                if file.is_fault
+                else None,
                 notes=() if file.is_fault else (f"{file.fact[:1].upper()}{file.fact[1:]}.",),
             )
         elif file.path in alone:

@@ -128,7 +128,8 @@ def _file(finding: Finding) -> Text:
 
 def _result(finding: Finding, told: Iterable[str]) -> Text:
     good = "green" if finding.kind == "net" else "dim"
-    text = Text(verdict(finding), good if finding.loads else "red")
+    text = Text()
+    text.append(verdict(finding), good if finding.loads else "red")
     for fact in told:
         text.append(f"; {fact}")
     for note in finding.notes:
