@@ -11,6 +11,7 @@ import torch
 import moka
 from moka.checks.finding import Finding
 from moka.errors import UsageError
+from moka.models import zoo_folder
 from moka.net import build_net
 from moka.weights import save_hdf5
 
@@ -361,3 +362,13 @@ def test_the_same_as_loading() -> None:
     assert found.parameters == sum(p.numel() for p in net.parameters())
     assert {k: tuple(net.blobs[k].shape) for k in net.graph.inputs} == dict(found.inputs)
     assert net(torch.zeros(2, 3, 8, 8))["ip"].shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["bvlc_googlenet", "mobilenet_v2"])
+def test_models_of_the_zoo(name: str) -> None:
+    """Nets to train and to use, and solvers; without ImageNet and without weights."""
+    found = moka.check(zoo_folder() / name)
+    assert {each.kind for each in found} == {"net", "solver"}
+    assert all(each.loads for each in found)
+    sizes = [each.inputs["data"][1:] for each in found if each.kind == "net"]
+    assert sizes == [(3, 224, 224)] * 2
