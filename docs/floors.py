@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("report", "parallel"),
     ("engine",),
     ("solver",),
-    ("predict", "check", "draw"),
+    ("predict", "checks", "draw"),
     ("api",),
     ("command",),
     ("cli", "tools"),

@@ -23,6 +23,8 @@ def misfit(
         (misfit([(8, 2, 3, 3)], [(8, 4, 3, 3)]), "2 channels in the file, 4 in the net: `group`"),
         (misfit([(9, 2, 3, 3)], [(8, 2, 3, 3)]), "trained for other classes"),
         (misfit([(9, 20)], [(9, 30)], "InnerProduct"), "check the size of the net's input"),
+        (misfit([(9, 2, 3, 3)], [(9, 2, 5, 5)]), "check kernel_size"),
+        (misfit([(1, 4, 1, 1)], [(4,)], "PReLU"), "in other axes: another fork or a converter"),
         (misfit([(2,), (2,), (1,), (2,), (2,)], [(2,), (2,), (1,)], "BatchNorm"), "scale_bias: t"),
         (misfit([(2,)] * 3, [(2,)] * 5, "BatchNorm"), "leave scale_bias out"),
         (misfit([(2, 3)], [(2, 3), (2,)]), "bias_term: false"),

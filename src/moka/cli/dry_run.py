@@ -8,7 +8,8 @@ import sys
 import torch
 from rich.console import Console
 
-from moka.check.runs import (
+from moka.checks.layer_table import net_table
+from moka.checks.runs import (
     count_tests,
     expected_s,
     history_bytes,
@@ -17,7 +18,6 @@ from moka.check.runs import (
     snapshot_bytes,
     writing_layer,
 )
-from moka.cli.net_table import net_table
 from moka.errors import MokaError, SolverError
 from moka.schema import caffe_pb2
 from moka.solver.config import SolverConfig

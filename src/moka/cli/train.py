@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from moka.checks.layer_table import net_table
 from moka.cli.dry_run import dry_run
-from moka.cli.net_table import net_table
 from moka.cli.replay import replay
 from moka.command import device
 from moka.command.actions import EFFECTS

@@ -14,10 +14,11 @@ M = TypeVar("M", bound=Message)
 
 _FIXED = {1: 8, 5: 4}  # sizes of the wire types with a fixed size
 _LENGTH = 2  # the wire type of strings, messages and packed lists
-_LAYER = 100  # NetParameter.layer; the numbers of V1 layers mean the same in every fork
+LAYER, V1_LAYER = 100, 2  # numbers in NetParameter; those in V1 layers mean the same in all forks
+LAYER_NUMBERS = (LAYER, V1_LAYER)
 # What every fork writes under the same number: name, type, bottom, top, loss_weight, param, blobs,
 # include, exclude, phase, propagate_down. Other options come from the prototxt.
-_SAME_IN_ALL_FORKS = frozenset(range(1, 12))
+SAME_IN_ALL_FORKS = frozenset(range(1, 12))
 
 
 class WireField(NamedTuple):
@@ -76,18 +77,18 @@ def parse_net(data: bytes) -> caffe_pb2.NetParameter:
         pass
     net = caffe_pb2.NetParameter()
     view = memoryview(data)
-    for field in _complete(view):
-        if field.number == _LAYER and field.wire_type == _LENGTH:
+    for field in complete_fields(view):
+        if field.number == LAYER and field.wire_type == _LENGTH:
             layer = net.layer.add()
             content = view[field.content : field.end]
-            for part in _complete(content):
-                _merge(layer, content[part.start : part.end], part.number in _SAME_IN_ALL_FORKS)
+            for part in complete_fields(content):
+                _merge(layer, content[part.start : part.end], part.number in SAME_IN_ALL_FORKS)
         else:
             _merge(net, view[field.start : field.end], True)
     return net
 
 
-def _complete(data: memoryview) -> Iterator[WireField]:
+def complete_fields(data: memoryview) -> Iterator[WireField]:
     for field in wire_fields(data):
         if field.end > len(data):
             raise DecodeError("truncated")

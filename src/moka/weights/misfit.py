@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 from moka.errors import WeightsError
@@ -100,4 +101,8 @@ def _likely_cause(layer: Misfit) -> str | None:
         return "Only the number of outputs differs: the model was trained for other classes."
     if stored[:1] == wanted[:1] and len(wanted) == 2:
         return "The layer's input has another size: check the size of the net's input."
+    if len(stored) == len(wanted) >= 3 and stored[:2] == wanted[:2]:
+        return "The kernels differ in size: check kernel_size."
+    if prod(stored) == prod(wanted):
+        return "The file has as many numbers in other axes: another fork or a converter wrote it."
     return None

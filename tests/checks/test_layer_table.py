@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from moka.cli.net_table import net_table
+from moka.checks.layer_table import net_table
 from moka.net import Net
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def test_net_table(make_net: NetMaker) -> None:
         if line.startswith("│")
     ]
     assert rows == [
-        ["in", "Input", "x 4x3x6x6", ""],
-        ["conv", "Convolution", "c 4x100x4x4", "2,800"],
-        ["a", "Silence", "", ""],
-        ["t", "Input", "t 4x100x4x4", ""],
-        ["loss", "EuclideanLoss", "l scalar", ""],
+        ["in", "Input", "", "x 4x3x6x6", "", ""],
+        ["conv", "Convolution", "x", "c 4x100x4x4", "weight 100x3x3x3; bias 100", "2,800"],
+        ["a", "Silence", "c", "", "", ""],
+        ["t", "Input", "", "t 4x100x4x4", "", ""],
+        ["loss", "EuclideanLoss", "c, t", "l scalar", "", ""],
     ]
 
 

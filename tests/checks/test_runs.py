@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.training_runs import NETS
 
-from moka.check import runs as dry_run
-from moka.check.runs import (
+from moka.checks import runs as dry_run
+from moka.checks.runs import (
     RunTimes,
     count_tests,
     expected_s,
