@@ -27,8 +27,9 @@ def export_resample(site: Site, layer: Resample, x: Value, reference: Value | No
     if layer.type == "NEAREST":
         down, across = (site.ints(*nearest(n, m).tolist()) for n, m in axes)
         return site.add("Gather", site.add("Gather", x.name, down, axis=2), across, axis=3)
+    antialias = layer.antialias and any(n > m for n, m in axes)
     rows, columns = (
-        centered_weights(n, m, layer.type, antialias=layer.antialias).float() for n, m in axes
+        centered_weights(n, m, layer.type, antialias=antialias).float() for n, m in axes
     )
     down = site.add("MatMul", site.constant(rows, "rows"), x.name)
     return site.add("MatMul", down, site.constant(columns.t().contiguous(), "columns"))
