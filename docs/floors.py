@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("predict", "check", "draw"),
     ("api",),
     ("command",),
-    ("cli", "tools"),
+    ("cli", "tools", "opencv"),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out

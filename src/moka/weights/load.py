@@ -72,11 +72,30 @@ def load_weights(
         _warn_of_missing(net, plan, ", ".join(os.fspath(file) for file in files))
 
 
-def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(model)") -> None:
-    """Copy the blobs of a model's layers into the net's layers of the same name."""
+def copy_weights(
+    net: Net,
+    model: caffe_pb2.NetParameter,
+    file: PathLike = "(model)",
+    *,
+    say_what_is_missing: bool = True,
+) -> list[str]:
+    """Copy the blobs of a model's layers into the net's layers of the same name.
+
+    Args:
+        file: where the model came from, for messages.
+        say_what_is_missing: log a warning that lists the layers that are returned.
+
+    Returns:
+        The names of the layers with parameters that the model has none for.
+
+    Raises:
+        WeightsError: layers whose parameters differ in number or shape.
+    """
     plan = _plan(net, binary.stored_layers(model, _names(net), file), file)
     _carry_out(net, plan)
-    _warn_of_missing(net, plan, os.fspath(file))
+    if say_what_is_missing:
+        _warn_of_missing(net, plan, os.fspath(file))
+    return _missing(net, plan)
 
 
 def _carry_out(net: Net, plan: list[Copy]) -> None:
@@ -85,14 +104,19 @@ def _carry_out(net: Net, plan: list[Copy]) -> None:
         target.data_memory.put(torch.from_numpy(copy.values.reshape(target.shape)))
 
 
-def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
-    """Name the layers with parameters that got none. A shared parameter counts for all sharers."""
+def _missing(net: Net, plan: list[Copy]) -> list[str]:
+    """The layers with parameters that got none. A shared parameter counts for all sharers."""
     given = {net.layers[copy.layer].weights[copy.blob] for copy in plan}
-    missing = [
+    return [
         node.name
         for node, layer in zip(net.graph.nodes, net.layers, strict=True)
         if len(layer.weights) and given.isdisjoint(layer.weights)
     ]
+
+
+def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
+    """Log the names of the layers with parameters that got none."""
+    missing = _missing(net, plan)
     if not missing:
         return
     if not plan:
