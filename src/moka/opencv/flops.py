@@ -78,7 +78,7 @@ def _lrn(layer: Layer, bottoms: Shapes, _: Shapes) -> int:
     config, shape = layer.config.lrn_param, bottoms[0]
     if config.norm_region == config.WITHIN_CHANNEL:
         return prod(shape) * (2 * config.local_size**2 + 2)
-    return 5 * prod(shape) // shape[1] * (shape[1] + 1)
+    return prod(shape) // shape[1] * (6 * shape[1] - 1)
 
 
 _BY_SHAPES: dict[str, Callable[[Layer, Shapes, Shapes], int]] = {

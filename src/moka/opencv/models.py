@@ -15,6 +15,7 @@ from moka.opencv.net import Net
 from moka.opencv.read import Given, readNet
 from moka.types import Array, Floats
 
+IMAGE_AXES = 4
 IMAGE_INFO = "im_info"  # the input of Faster R-CNN that holds the size of the image
 IMAGE_SCALE = 1.6  # which OpenCV hands over with it
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
@@ -25,7 +26,7 @@ Detections = tuple[
 
 @methods_raise_cv2_error
 class Model:
-    """A net that takes images.
+    """A net that takes images, in the size of the prototxt unless it is told another.
 
     Args:
         model: a net, or a .caffemodel.
@@ -42,7 +43,8 @@ class Model:
         self.net = given if isinstance(given, Net) else readNet(given, config)
         self._output_names: tuple[str, ...] = self.net.getUnconnectedOutLayersNames()
         self._scale: tuple[float, ...] = (1.0,) * SCALAR_SIZE
-        self._size = (0, 0)
+        shape = self.net.runner.first_shape
+        self._size = (shape[3], shape[2]) if len(shape) == IMAGE_AXES else (0, 0)
         self._mean: tuple[float, ...] = (0.0,) * SCALAR_SIZE
         self._swap = False
         self._crop = False
@@ -127,7 +129,7 @@ class Model:
                 advice="cv2.imread returns None for a file that it cannot read.",
             )
         plain = len(set(self._scale)) == 1
-        blob: Floats = cv2.dnn.blobFromImage(
+        blob: Array = cv2.dnn.blobFromImage(
             frame, self._scale[0] if plain else 1.0, self._size, self._mean, self._swap, self._crop
         )
         if not plain:

@@ -3,6 +3,8 @@
 In Caffe a layer in-place writes over its bottom, and both have one name. In OpenCV each layer has
 an output of its own, which can be asked for. So the net is rewritten: the first top of a layer is
 called as the layer is, the others `name.1`, `name.2`; no layer stays in-place.
+
+A Convolution is the exception: OpenCV calls the layer itself after its top.
 """
 
 from __future__ import annotations
@@ -31,6 +33,11 @@ class NamedLayer:
     bottoms: tuple[int, ...]
 
     @property
+    def name_in_file(self) -> str:
+        """Its name in the prototxt and in the model."""
+        return self.message.name
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The blobs that it makes, in the rewritten net."""
         return tuple(self.message.top)
@@ -56,7 +63,7 @@ def name_after_layers(
     for layer in renamed.layer:
         if is_input(layer):
             continue
-        name = next(n for n in _numbered(layer.name, "_") if n not in names)
+        name = next(n for n in _numbered(_own_name(layer), "_") if n not in names)
         names.add(name)
         sources = [made.get(bottom, (bottom, -1)) for bottom in layer.bottom]
         layer.bottom[:] = [blob for blob, _ in sources]
@@ -69,6 +76,10 @@ def name_after_layers(
         made.update((was, (top, len(layers))) for was, top in zip(old, tops, strict=True))
         layers.append(NamedLayer(name, layer.type, layer, tuple(i for _, i in sources)))
     return renamed, tuple(layers)
+
+
+def _own_name(layer: caffe_pb2.LayerParameter) -> str:
+    return layer.top[0] if layer.type == "Convolution" and layer.top else layer.name
 
 
 def is_input(layer: caffe_pb2.LayerParameter) -> bool:

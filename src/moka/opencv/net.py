@@ -194,18 +194,18 @@ class Net(Sizes):
         """Set a learned array; it must have as many numbers as the old one."""
         number = self._number(layer)
         set_array(*self._parts(number), numParam, blob)
-        self.runner.without_weights.discard(self.layers[number - 1].message.name)
+        self.runner.without_weights.discard(self.layers[number - 1].name_in_file)
 
     def blobs_of(self, number: int) -> tuple[Floats, ...]:
         """Copies of all learned arrays of a layer; none if the model has none for it."""
-        if number == 0 or self.layers[number - 1].message.name in self.runner.without_weights:
+        if number == 0 or self.layers[number - 1].name_in_file in self.runner.without_weights:
             return ()
         return arrays_of(self._parts(number)[0])
 
     def set_blobs_of(self, number: int, arrays: Sequence[Any]) -> None:
         """Set the first learned arrays of a layer; the others become zero."""
         set_arrays(*self._parts(number), arrays)
-        self.runner.without_weights.discard(self.layers[number - 1].message.name)
+        self.runner.without_weights.discard(self.layers[number - 1].name_in_file)
 
     def _parts(self, number: int) -> tuple[Any, str]:
         if number == 0:

@@ -10,6 +10,7 @@ import numpy as np
 from moka.files import decode_text
 from moka.graph.filter import filter_net
 from moka.net import read_net
+from moka.opencv.defaults import with_opencv_defaults
 from moka.opencv.errors import OpenCVError, raises_cv2_error
 from moka.opencv.names import name_after_layers
 from moka.opencv.net import Net
@@ -62,7 +63,7 @@ def readNetFromCaffe(
     state = caffe_pb2.NetState()
     state.CopyFrom(param.state)
     state.phase = caffe_pb2.TEST
-    renamed, layers = name_after_layers(filter_net(param, state))
+    renamed, layers = name_after_layers(with_opencv_defaults(filter_net(param, state)))
     if not layers:
         return Net()
     model, model_file = _model(weights)

@@ -36,6 +36,7 @@ class Runner:
 
     Attributes:
         inputs: the names of the inputs.
+        first_shape: the shape that the file gives the first input; () if it gives none.
         without_weights: names of layers whose weights are still to come; they cannot run.
 
     Raises:
@@ -61,6 +62,7 @@ class Runner:
         self._end = {top: i + 1 for i, node in enumerate(self._graph.nodes) for top in node.tops}
         self._index = _indices(self._graph.nodes, layers)
         self.inputs = self._graph.inputs
+        self.first_shape = _first_shape(self._graph.nodes)
         self.without_weights: set[str] = set()
         self._try_shapes({})
 
@@ -146,10 +148,20 @@ class Runner:
         return copy_weights(net, model, self._model_file, say_what_is_missing=False)
 
 
+def _first_shape(nodes: Sequence[Node]) -> Shape:
+    shapes = (
+        tuple(shape.dim)
+        for node in nodes
+        if node.entry.source == "caller"
+        for shape in node.layer.input_param.shape[:1]
+    )
+    return next(shapes, ())
+
+
 def _indices(nodes: Sequence[Node], layers: Sequence[NamedLayer]) -> list[int]:
     """For each layer its place in the graph, which has splits and inputs too."""
     places = iter(enumerate(nodes))
     return [
-        next(i for i, node in places if (node.name, node.type) == (layer.message.name, layer.type))
+        next(i for i, node in places if (node.name, node.type) == (layer.name_in_file, layer.type))
         for layer in layers
     ]

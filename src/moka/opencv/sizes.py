@@ -30,13 +30,15 @@ class Sizes:
 
     Attributes:
         layers: all layers but the inputs'; the number of the first one is 1.
-        numbers: name to number.
+        numbers: name to number; the names of the file lead to their layers too.
     """
 
     def __init__(self, runner: Runner | None, layers: Sequence[NamedLayer]) -> None:
         self._runner = runner
         self.layers = tuple(layers)
-        self.numbers = {layer.name: i + 1 for i, layer in enumerate(layers)}
+        numbered = list(enumerate(layers, 1))
+        self.numbers = {layer.name_in_file: i for i, layer in reversed(numbered)}
+        self.numbers |= {layer.name: i for i, layer in numbered}
 
     @property
     def runner(self) -> Runner:
