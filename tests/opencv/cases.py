@@ -17,13 +17,15 @@ import numpy as np
 Seen = dict[str, Any]
 
 CHAIN = """
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "x"
         convolution_param { num_output: 4 kernel_size: 3 group: 1 } }
 layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" }
 layer { name: "scale" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true } }
 layer { name: "relu" type: "ReLU" bottom: "x" top: "x" relu_param { negative_slope: 0.1 } }
-layer { name: "max" type: "Pooling" bottom: "x" top: "max" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "max" type: "Pooling" bottom: "x" top: "max"
+        pooling_param { kernel_size: 2 stride: 2 } }
 layer { name: "drop" type: "Dropout" bottom: "max" top: "max" }
 layer { name: "ave" type: "Pooling" bottom: "x" top: "ave"
         pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 } }
@@ -34,7 +36,8 @@ layer { name: "prob" type: "Softmax" bottom: "scores" top: "prob" }
 MANY = """
 input: "data" input_dim: 1 input_dim: 6 input_dim: 5 input_dim: 4
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-        convolution_param { num_output: 6 kernel_size: 3 pad: 2 dilation: 2 group: 2 bias_term: false } }
+        convolution_param { num_output: 6 kernel_size: 3 pad: 2 dilation: 2 group: 2
+                            bias_term: false } }
 layer { name: "prelu" type: "PReLU" bottom: "conv" top: "conv" }
 layer { name: "up" type: "Deconvolution" bottom: "conv" top: "up"
         convolution_param { num_output: 4 kernel_size: 4 stride: 2 pad: 1 } }
@@ -62,7 +65,8 @@ layer { name: "soft" type: "Softmax" bottom: "rows" top: "soft" softmax_param { 
 layer { name: "flat" type: "Flatten" bottom: "soft" top: "flat" }
 """
 SSD = """
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } } }
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } } }
 layer { name: "c1" type: "Convolution" bottom: "data" top: "c1"
         convolution_param { num_output: 8 kernel_size: 3 stride: 2 pad: 1 } }
 layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" }
@@ -79,7 +83,8 @@ layer { name: "conf_perm" type: "Permute" bottom: "conf" top: "conf_perm"
         permute_param { order: 0 order: 2 order: 3 order: 1 } }
 layer { name: "conf_rows" type: "Reshape" bottom: "conf_perm" top: "conf_rows"
         reshape_param { shape { dim: 0 dim: -1 dim: 3 } } }
-layer { name: "conf_soft" type: "Softmax" bottom: "conf_rows" top: "conf_soft" softmax_param { axis: 2 } }
+layer { name: "conf_soft" type: "Softmax" bottom: "conf_rows" top: "conf_soft"
+        softmax_param { axis: 2 } }
 layer { name: "conf_flat" type: "Flatten" bottom: "conf_soft" top: "conf_flat" }
 layer { name: "prior" type: "PriorBox" bottom: "norm" bottom: "data" top: "prior"
         prior_box_param { min_size: 4 max_size: 7 aspect_ratio: 2 flip: true variance: 0.1
@@ -90,21 +95,26 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
           nms_param { nms_threshold: 0.45 top_k: 50 } } }
 """
 TWO = """
-layer { name: "image" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }
+layer { name: "image" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }
 layer { name: "info" type: "Input" top: "im_info" input_param { shape { dim: 1 dim: 3 } } }
 layer { name: "same" type: "Power" bottom: "data" top: "image_out" }
 layer { name: "size" type: "Power" bottom: "im_info" top: "info_out" power_param { scale: 2 } }
 """
 BOXES = """
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 2 dim: 8 } } }
-layer { name: "parts" type: "Slice" bottom: "data" top: "a" top: "b" top: "c" slice_param { axis: 1 } }
-layer { name: "loc" type: "Reshape" bottom: "a" top: "loc" reshape_param { shape { dim: 1 dim: 16 } } }
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 2 dim: 8 } } }
+layer { name: "parts" type: "Slice" bottom: "data" top: "a" top: "b" top: "c"
+        slice_param { axis: 1 } }
+layer { name: "loc" type: "Reshape" bottom: "a" top: "loc"
+        reshape_param { shape { dim: 1 dim: 16 } } }
 layer { name: "halves" type: "Slice" bottom: "b" top: "b1" top: "b2" slice_param { axis: 2 } }
 layer { name: "conf" type: "Flatten" bottom: "b1" top: "conf" }
 layer { name: "rest" type: "Silence" bottom: "b2" }
 layer { name: "half" type: "Reshape" bottom: "c" top: "half"
         reshape_param { shape { dim: 1 dim: 2 dim: -1 } } }
-layer { name: "prior" type: "Concat" bottom: "half" bottom: "half" top: "prior" concat_param { axis: 2 } }
+layer { name: "prior" type: "Concat" bottom: "half" bottom: "half" top: "prior"
+        concat_param { axis: 2 } }
 layer { name: "det" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior" top: "det"
         detection_output_param { num_classes: 2 share_location: true
           background_label_id: 0 code_type: CORNER keep_top_k: 5
@@ -172,8 +182,9 @@ def see_chain(dnn: Any, folder: Path) -> Seen:
         str(type(value))
         for value in (
             net.forward("fc"), net.forward(["fc"]), net.forward(["prob", "ave"]),
-            net.forward(None, "fc"), net.forwardAndRetrieve(["fc"])[0], net.forward(outputName="fc"),
-            net.forward(outBlobNames=["fc"]), net.empty(), net.getPerfProfile()[0],
+            net.forward(None, "fc"), net.forwardAndRetrieve(["fc"])[0],
+            net.forward(outputName="fc"), net.forward(outBlobNames=["fc"]), net.empty(),
+            net.getPerfProfile()[0],
         )
     ]  # fmt: skip
     seen["several 0"], seen["several 1"] = net.forward(["ave", "prob"])
@@ -258,7 +269,8 @@ def see_two(dnn: Any, folder: Path) -> Seen:
 
 def see_boxes(dnn: Any, folder: Path) -> Seen:
     image = np.zeros((2, 8, 3), np.float32)
-    image[:, :, 0].flat = [.1, .1, .5, .6, 1, 1, 3, 4, .2, .2, .9, 2.5, -2, 1, 2.4, 1.2]  # fmt: skip
+    corners = [.1, .1, .5, .6, 1, 1, 3, 4, .2, .2, .9, 2.5, -2, 1, 2.4, 1.2]  # fmt: skip
+    image[:, :, 0] = np.reshape(corners, (2, 8))
     image[0, :, 1] = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]
     image[1, :, 2] = 1
     model = dnn.DetectionModel(read(dnn, folder, "boxes"))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.opencv import cases
 
 import moka
 from moka.schema import caffe_pb2
-from tests.opencv import cases
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recorded.npz"

@@ -9,13 +9,12 @@ import numpy as np
 
 from moka.files import decode_text
 from moka.graph.filter import filter_net
-from moka.net import read_net
 from moka.opencv.defaults import with_opencv_defaults
 from moka.opencv.errors import OpenCVError, raises_cv2_error
 from moka.opencv.names import name_after_layers
 from moka.opencv.net import Net
 from moka.opencv.runner import Runner
-from moka.schema import caffe_pb2, parse_text, unknown_fields_are
+from moka.schema import caffe_pb2, parse_text, read_text, unknown_fields_are
 from moka.schema.upgrade import upgrade_net
 from moka.types import PathLike
 from moka.weights import parse_model, read_model
@@ -53,13 +52,7 @@ def readNetFromCaffe(
     weights = caffeModel if bufferModel is None else bufferModel
     if text is None:
         raise OpenCVError("readNetFromCaffe takes a prototxt: its path or its content.")
-    file: PathLike = IN_MEMORY
-    with unknown_fields_are("warn"):
-        if (content := _content(text)) is not None:
-            parsed = parse_text(decode_text(content), caffe_pb2.NetParameter, IN_MEMORY)
-            param = upgrade_net(parsed, file)
-        else:
-            param, file = read_net(_path(text))
+    param, file = _definition(text)
     state = caffe_pb2.NetState()
     state.CopyFrom(param.state)
     state.phase = caffe_pb2.TEST
@@ -97,6 +90,24 @@ def caffe_files(model: Given, config: Given, framework: Given) -> tuple[Given, G
     if kinds[0] == PROTOTXT or kinds[1] == CAFFEMODEL:
         return model, config
     return config, model
+
+
+def _definition(text: Given) -> tuple[caffe_pb2.NetParameter, PathLike]:
+    """A net in today's form, and where it came from, for messages."""
+    content = _content(text)
+    file = IN_MEMORY if content is not None else _path(text)
+    with unknown_fields_are("warn"):
+        if content is None:
+            given = read_text(file, caffe_pb2.NetParameter)
+        else:
+            given = parse_text(decode_text(content), caffe_pb2.NetParameter, file)
+    net = upgrade_net(given, file)
+    if given.input and not (given.input_dim or given.input_shape):
+        with_input = caffe_pb2.NetParameter()
+        with_input.layer.add(name="input", type="Input", top=given.input)
+        with_input.MergeFrom(net)
+        return with_input, file
+    return net, file
 
 
 def _model(weights: Given) -> tuple[caffe_pb2.NetParameter | None, PathLike]:
