@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,11 +24,10 @@ from moka.opencv.runner import CPU, Runner
 from moka.opencv.sizes import Sizes
 from moka.types import Floats, PathLike
 
-log = logging.getLogger("moka")
-
 BACKEND_CUDA = cv2.dnn.DNN_BACKEND_CUDA
 TARGETS_CUDA = (cv2.dnn.DNN_TARGET_CUDA, cv2.dnn.DNN_TARGET_CUDA_FP16)
 INPUT_TYPE = "__NetInputLayer__"
+NOT_GIVEN = object()
 LayerKey = int | str
 
 
@@ -75,20 +73,31 @@ class Net(Sizes):
         values = normalized(as_blob(blob), scalefactor, mean)
         self._given[wanted] = runner.prepare(torch.from_numpy(values))
 
-    def forward(self, *args: Any, **kwargs: Any) -> Floats | tuple[Floats, ...]:
+    def forward(
+        self,
+        first: Any = "",
+        second: Any = "",
+        *,
+        outputName: str = "",
+        outBlobNames: Sequence[str] | None = None,
+        outputBlobs: Any = NOT_GIVEN,
+    ) -> Floats | tuple[Floats, ...]:
         """Run the net up to a layer.
 
         `forward()` returns the first output of the last layer, `forward(name)` that of a layer,
-        `forward([name, ...])` a tuple of the first outputs of several, and
-        `forward(None, name)` a tuple of all outputs of a layer. By keyword: outputName,
-        outBlobNames, outputBlobs.
+        `forward([name, ...])` a tuple of the first outputs of several, and `forward(None, name)`
+        a tuple of all outputs of a layer. The keywords are other names of the arguments; arrays
+        in `outputBlobs` are not written.
         """
-        names, several = _asked(args, kwargs)
-        if several is _ALL_OUTPUTS:
-            return self.forwardAndRetrieve(names or [""])[0]
-        positions = [self._position(name) for name in names or [""]]
-        arrays = self._run([self._first_output(position) for position in positions])
-        return tuple(arrays) if several else arrays[0]
+        names = first if outBlobNames is None else outBlobNames
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+            positions = [self._position(name) for name in names or [""]]
+            return tuple(self._run([self._first_output(position) for position in positions]))
+        if not isinstance(first, str) or outputBlobs is not NOT_GIVEN:
+            if not isinstance(first, (str, list, tuple, type(None))):
+                raise OpenCVError(f"forward takes a name or a list of names, got {first!r}.")
+            return self.forwardAndRetrieve([second or outputName])[0]
+        return self._run([self._first_output(self._position(first or outputName))])[0]
 
     def forwardAndRetrieve(self, outBlobNames: Sequence[str]) -> tuple[tuple[Floats, ...], ...]:
         """For each layer of this name a tuple of all its outputs."""
@@ -250,30 +259,3 @@ class Net(Sizes):
 
     def __repr__(self) -> str:
         return f"<moka.opencv.Net of {len(self.layers)} layers>"
-
-
-_ALL_OUTPUTS = object()
-
-
-def _asked(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[str], object]:
-    """Which layers a call of `forward` asks for, and whether it wants a tuple: False, True, or
-    `_ALL_OUTPUTS` for one with all outputs of one layer."""
-    known = {"outputName", "outBlobNames", "outputBlobs"}
-    if len(args) > 2 or kwargs.keys() - known:
-        raise OpenCVError(
-            f"forward takes one name or a list of names, got {', '.join(map(repr, args))}"
-            f" {kwargs or ''}.".replace(" .", ".")
-        )
-    if isinstance(kwargs.get("outBlobNames"), (list, tuple)):
-        return list(kwargs["outBlobNames"]), True
-    first = args[0] if args else kwargs.get("outputName", "")
-    if len(args) == 2 or "outputBlobs" in kwargs or first is None:
-        name = args[1] if len(args) == 2 else kwargs.get("outputName", "")
-        if isinstance(first, (list, tuple)) and first and isinstance(first[0], str):
-            return list(first), True
-        return [str(name or "")], _ALL_OUTPUTS
-    if isinstance(first, str):
-        return [first], False
-    if isinstance(first, (list, tuple, np.ndarray)) and all(isinstance(n, str) for n in first):
-        return [str(name) for name in first], True
-    raise OpenCVError(f"forward takes one name or a list of names, got {first!r}.")
