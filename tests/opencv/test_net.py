@@ -138,6 +138,24 @@ def test_channels_that_do_not_fit(net: Net) -> None:
         net.forward()
 
 
+def test_a_net_that_reads_its_own_data() -> None:
+    net = readNetFromCaffe(
+        b'layer { name: "d" type: "Data" top: "data" data_param { source: "no" batch_size: 1 } }'
+        b'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
+    )
+    with pytest.raises(OpenCVError, match="the net has no input: it reads its own data"):
+        net.setInput(X)
+    with pytest.raises(OpenCVError, match='layer "d"'):
+        net.forward()
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (3, 9, 9), (1, 1, 3, 9, 9), (1, 3, 1, 1), (4,)])
+def test_shapes_that_a_layer_refuses(net: Net, shape: tuple[int, ...]) -> None:
+    net.setInput(np.ones(shape, np.float32))
+    with pytest.raises(OpenCVError, match=r'layer "conv" \(Convolution\)'):
+        net.forward()
+
+
 def test_settings_are_accepted(net: Net) -> None:
     net.setInput(X)
     before = net.forward()

@@ -17,7 +17,6 @@ EACH_VALUE = {
     "ELU": 2,
     "Exp": 3,
     "Log": 1,
-    "MVN": 6,
     "PReLU": 1,
     "ReLU": 1,
     "ReLU6": 2,
@@ -69,6 +68,10 @@ def _eltwise(_: Layer, bottoms: Shapes, tops: Shapes) -> int:
     return len(bottoms) * prod(tops[0])
 
 
+def _mvn(_: Layer, bottoms: Shapes, tops: Shapes) -> int:
+    return 6 * prod(tops[0]) + 3 * prod(bottoms[0][:2])
+
+
 def _prior_box(_: Layer, bottoms: Shapes, tops: Shapes) -> int:
     numbers = prod(tops[0][2:])  # four for each prior box
     return numbers + numbers // prod(bottoms[0][2:]) * prod(bottoms[1][2:])
@@ -87,6 +90,7 @@ _BY_SHAPES: dict[str, Callable[[Layer, Shapes, Shapes], int]] = {
     "Eltwise": _eltwise,
     "InnerProduct": _inner_product,
     "LRN": _lrn,
+    "MVN": _mvn,
     "Pooling": _pooling,
     "Power": _power,
     "PriorBox": _prior_box,

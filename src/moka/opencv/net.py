@@ -64,6 +64,11 @@ class Net(Sizes):
                 numbers, one a channel. A single number is the mean of the first channel alone.
         """
         runner = self.runner
+        if not runner.inputs:
+            raise OpenCVError(
+                "the net has no input: it reads its own data.",
+                advice="Put an Input layer in the place of its data layer (a deploy.prototxt).",
+            )
         wanted = name or runner.inputs[0]
         if wanted not in runner.inputs:
             raise OpenCVError(
@@ -132,7 +137,8 @@ class Net(Sizes):
         array: Floats = np.array(made.cpu().numpy(), np.float32, order="C")
         layer = self.layers[self._owner[blob]]
         if layer.type == detections.TYPE:
-            return detections.filled_up(array, layer, len(next(iter(self._given.values()))))
+            images = next((len(given) for given in self._given.values()), 1)
+            return detections.filled_up(array, layer, images)
         return array.reshape(-1, 1) if array.ndim < 2 else array
 
     def _position(self, name: str) -> int:
