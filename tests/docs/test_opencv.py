@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +46,17 @@ def test_the_snippets_run() -> None:
     assert 0 <= names["best"] < 5
     assert isinstance(names["detector"], moka.opencv.DetectionModel)
     assert names["same"].getLayerNames() == names["net"].getLayerNames()
+
+
+def test_a_script_that_nobody_edits() -> None:
+    (command,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    Path("script.py").write_text(
+        "import cv2\n"
+        "net = cv2.dnn.readNetFromCaffe('deploy.prototxt', 'net.caffemodel')\n"
+        "print(net.getLayerNames()[-1])\n"
+    )
+    _, option, program = shlex.split(command)
+    ran = subprocess.run(
+        [sys.executable, option, program], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "prob\n"

@@ -8,6 +8,7 @@ INPUT = """
 layer { name: "data" type: "Input" top: "data"
         input_param { shape { dim: 1 dim: 6 dim: 5 dim: 4 } } }
 """
+STRIDED = "kernel_size: 3 stride: 2"
 PRIORS = "min_size: 3 max_size: 5 aspect_ratio: 2 variance: 0.1"
 
 
@@ -29,7 +30,7 @@ PRIORS = "min_size: 3 max_size: 5 aspect_ratio: 2 variance: 0.1"
         ('type: "Eltwise" bottom: "data" bottom: "data"', 360),
         ('type: "InnerProduct" inner_product_param { num_output: 4 axis: 2 }', 1440),
         ('type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 group: 2 }', 2616),
-        ('type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 3 stride: 2 }', 12960),
+        (f'type: "Deconvolution" convolution_param {{ num_output: 4 {STRIDED} }}', 12960),
         (f'type: "PriorBox" bottom: "data" prior_box_param {{ {PRIORS} }}', 640),
     ],
 )  # fmt: skip
