@@ -57,6 +57,10 @@ def test_a_path_with_backslashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_null_character_in_a_name() -> None:
     with pytest.raises(OSError, match="null character"):
         read_bytes("a\0b")
+    with pytest.raises(OSError, match="null character"):
+        write_atomically("a\0b", lambda file: None)
+    with pytest.raises(OSError, match="null character"):
+        check_writable("a\0b")
 
 
 def test_a_new_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from moka.fork import make_forks_safe
 
 if TYPE_CHECKING:
     from moka.api import load, train
+    from moka.checks.shelf import check
     from moka.draw import viz
     from moka.heap import keep_freed_memory
     from moka.layers.python import TensorLayer as Layer
@@ -27,6 +28,7 @@ __all__ = [
     "MokaError",
     "Net",
     "Solver",
+    "check",
     "keep_freed_memory",
     "load",
     "load_weights",
@@ -38,6 +40,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "check": "moka.checks.shelf.check",
     "Layer": "moka.layers.python.TensorLayer",
     "keep_freed_memory": "moka.heap.keep_freed_memory",
     "load": "moka.api.load",
