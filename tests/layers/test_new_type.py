@@ -153,6 +153,7 @@ MAY_NAME_TYPES = {
     "moka/net/spec.py": "names messages (Parameter), not layers",
     "caffe/net.py": "a word of an error message",
     "moka/models": "nets as programs",
+    "moka/opencv": "what OpenCV itself does otherwise for a type: names, rows, operations",
 }
 
 
