@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("api",),
     ("command",),
-    ("cli", "tools"),
+    ("cli", "tools", "opencv"),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out

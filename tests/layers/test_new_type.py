@@ -173,7 +173,7 @@ MAY_NAME_TYPES = {
     "moka/models": "nets as programs",
     "moka/rewrite": "puts Input layers in the place of data, knows what layers do to channels",
     "moka/export/onnx": "names operators of ONNX, many of which are called like layers",
-    "moka/weights/misfit.py": "knows which fork stores how many blobs",
+    "moka/opencv": "what OpenCV itself does otherwise for a type: names, rows, operations",
 }
 
 
