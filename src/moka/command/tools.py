@@ -246,6 +246,40 @@ TOOLS = (
         " and datasets must be equal.",
     ),
     tool(
+        "import",
+        "import_model",
+        "make a net of an ONNX model, or weights of PyTorch's",
+        "FILE",
+        (
+            Flag(
+                "output",
+                "",
+                "The net to write, .prototxt; its .caffemodel is written beside it. With --model:"
+                " the .caffemodel",
+                short="o",
+            ),
+            Flag(
+                "input_shape",
+                "",
+                "The shape of the input, where the file leaves sizes open: 1,3,224,224; of"
+                " several: NAME:1,3,224,224;NAME:1,4",
+            ),
+            Flag("extra_layers", False, "Allow layers that only forks of Caffe have"),
+            Flag(
+                "only_ceil",
+                False,
+                "Let pooling always round sizes up, and cut: older readers know no round_mode",
+            ),
+            Flag("model", "", "The net, .prototxt, that takes weights of PyTorch's"),
+            Flag("map", "", "With --model: a file of lines LAYER NAME; by default equal names"),
+        ),
+        programs={},
+        description="Make a Caffe net of an ONNX model, with its weights, and check it against ONNX"
+        " Runtime:\n    caffe import x.onnx -o net.prototxt\nOr give the weights in a .safetensors"
+        " file or a state_dict to a net:\n    caffe import x.safetensors --model net.prototxt --map"
+        " names.txt -o net.caffemodel",
+    ),
+    tool(
         "parse_log",
         "parse_log",
         "make tables of a training log",
