@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,24 +12,24 @@ from torch import Tensor, nn
 
 def export(net: nn.Module, x: Tensor, file: Path, *, free_batch: bool = True) -> None:
     """Write a net as ONNX, for inference. A net so small is random in its statistics too."""
-    data = io.BytesIO()
     torch.onnx.export(
         net.eval(),
         (x,),
-        data,
+        str(file),
         input_names=["data"],
         output_names=["out"],
         dynamic_axes={"data": {0: "batch"}} if free_batch else None,
         opset_version=17,
         dynamo=False,
     )
-    file.write_bytes(data.getvalue())
 
 
 def with_random_statistics(net: nn.Module) -> nn.Module:
     """The net with means and variances as training leaves them."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return net

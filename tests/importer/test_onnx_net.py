@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.importer.pytorch_nets import NETS, export, with_random_statistics
 
 from moka.importer.onnx_net import ImportedNet, import_onnx
 from moka.layers import REGISTRY
@@ -12,7 +13,6 @@ from moka.schema import caffe_pb2
 from moka.solver.config import read_solver
 from moka.solver.solver import Solver
 from moka.weights import copy_weights
-from tests.importer.pytorch_nets import NETS, export, with_random_statistics
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning"
