@@ -30,7 +30,7 @@ SEED = 13
 
 _HEAD = '''"""{title}
 
-Needs PyTorch{needs} alone. `load()` returns the net with the weights that lie beside this file.
+Needs PyTorch{needs} alone. `load()` returns the net with its weights.
 """
 
 from __future__ import annotations
