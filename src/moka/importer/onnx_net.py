@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from moka.errors import MokaError, NetError
+from moka.export.difference import Difference, difference_of, largest
 from moka.importer import activation, arithmetic, conv, linear, normalize, pooling, resize, shape
 from moka.importer.builder import Builder, MadeLayer, Site, Value
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
@@ -19,39 +20,7 @@ from moka.schema import caffe_pb2
 from moka.types import Array, PathLike, Shape
 from moka.weights import copy_weights
 
-__all__ = ["Difference", "ImportedNet", "import_onnx"]
 FILLED = (activation, arithmetic, conv, linear, normalize, pooling, resize, shape)  # the table
-TOLERANCE = 1e-4  # of the largest absolute value of an output
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far a blob lies from the tensor of its name.
-
-    Attributes:
-        name: of both.
-        absolute: the largest absolute difference.
-        scale: the largest absolute value of the tensor.
-    """
-
-    name: str
-    absolute: float
-    scale: float
-
-    @property
-    def relative(self) -> float:
-        """The largest difference as a part of the scale."""
-        return self.absolute / self.scale if self.scale else self.absolute
-
-    @property
-    def is_small(self) -> bool:
-        return self.relative <= TOLERANCE  # False for NaN
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: the largest difference is {self.absolute:.2g},"
-            f" {self.relative:.2g} of the largest value ({self.scale:.4g})"
-        )
 
 
 @dataclass(frozen=True)
@@ -229,36 +198,26 @@ def _compared(
     """How far the net's outputs lie from ONNX Runtime's, on the trace's input.
 
     Raises:
-        NetError: an output lies too far away; names the first layer whose blob does.
+        NetError: an output lies too far away; names the first node whose blob does.
     """
     model = builder.model
     net = build_net(message)
     copy_weights(net, weights, model.file)
     given = {name: torch.from_numpy(np.array(values)) for name, values in pass_.given.items()}
     with torch.no_grad():
-        blobs = net.propagate(given)
-    outputs = tuple(_difference(name, blobs, pass_.values) for name in model.outputs)
-    worst = max(outputs, key=lambda d: (not d.is_small, d.relative))
+        blobs = {name: blob.numpy() for name, blob in net.propagate(given).items()}
+    found = tuple(difference_of(blobs[n], pass_.values[n], n) for n in model.outputs)
+    worst = largest(found)
     if not worst.is_small:
         place = _first_apart(builder, blobs, pass_)
-        raise NetError(f"the net's outputs are not ONNX Runtime's. {worst}.{place}",
-                       file=model.file)  # fmt: skip
-    return outputs
+        raise NetError(f"the net differs from ONNX Runtime by {worst}{place}.", file=model.file)
+    return found
 
 
-def _difference(
-    name: str, blobs: Mapping[str, torch.Tensor], values: Mapping[str, Array]
-) -> Difference:
-    wanted = torch.from_numpy(np.asarray(values[name], np.float32))
-    scale = float(wanted.abs().max()) if wanted.numel() else 0.0
-    absolute = float((blobs[name] - wanted).abs().max()) if wanted.numel() else 0.0
-    return Difference(name, absolute, scale)
-
-
-def _first_apart(builder: Builder, blobs: Mapping[str, torch.Tensor], pass_: Trace) -> str:
+def _first_apart(builder: Builder, blobs: Mapping[str, Array], pass_: Trace) -> str:
     for name, value in builder.values.items():
         if value.name == name and name in blobs:
-            found = _difference(name, blobs, pass_.values)
-            if not found.is_small and value.maker is not None:
-                return f" They part at {value.maker.origin}: {found}."
+            here = difference_of(blobs[name], pass_.values[name], name)
+            if not here.is_small and value.maker is not None:
+                return f"; they part at {value.maker.origin}, by {here}"
     return ""

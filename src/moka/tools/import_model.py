@@ -43,7 +43,7 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
     )
     weights = write_imported(found, output)
     for difference in found.differences:
-        print(difference)
+        print(f"ONNX Runtime and Moka differ on random input by {difference}.")
     batch = " Batches may have any size." if found.free_batch else ""
     print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}.{batch}")
 

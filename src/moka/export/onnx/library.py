@@ -7,7 +7,7 @@ from types import ModuleType
 
 from moka.errors import MokaError
 
-INSTALL = "Install it: pip install 'moka-caffe[export]'."
+INSTALL = "Install them: pip install 'moka-caffe[export]'."
 
 
 def load_onnx(purpose: str = "Exporting to ONNX") -> ModuleType:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import MokaError, NetError, UsageError
+from moka.export.difference import Difference, difference_of, largest
 from moka.export.onnx.library import load_safetensors
 from moka.export.torch import elementwise, shape, sliding
 from moka.export.torch.elementwise import batch_norm
@@ -25,7 +26,6 @@ from moka.net.place import Place
 from moka.types import PathLike
 
 FILLED = (elementwise, shape, sliding)  # the table
-TOLERANCE = 1e-4  # of an output's scale
 SEED = 13
 
 _HEAD = '''"""{title}
@@ -77,22 +77,18 @@ class ExportedModule:
     Attributes:
         source: the Python file.
         weights: the file with the weights.
-        absolute, relative: the largest difference from the net's outputs, as a number and as a
-            part of the largest value of its output.
-        output: the output where it is.
+        difference: the largest one from the net's outputs.
     """
 
     source: Path
     weights: Path
-    absolute: float
-    relative: float
-    output: str
+    difference: Difference
 
-    def __str__(self) -> str:
-        return (
-            f"{self.output}: the largest difference is {self.absolute:.2g}, {self.relative:.2g} of"
-            " the largest value"
-        )
+    def lines(self) -> Iterator[str]:
+        """Sentences for people."""
+        size = self.weights.stat().st_size / 1e6
+        yield f"Wrote {self.source}, and its weights {self.weights} ({size:.1f} MB)."
+        yield f"PyTorch's source and Moka differ on random input by {self.difference}."
 
 
 def export_torch(net: Net, file: PathLike) -> ExportedModule:
@@ -129,7 +125,7 @@ def export_module(net: Net, file: PathLike, form: str) -> ExportedModule:
     with tempfile.TemporaryDirectory() as folder:
         aside = Path(folder) / weights.name
         _save(state, aside, form)
-        found = _checked(net, text, aside, source, weights)
+        found = _checked(net, text, aside, source)
     is_new = not weights.exists()
     write_atomically(weights, lambda stream: _save(state, stream, form))
     try:
@@ -138,7 +134,7 @@ def export_module(net: Net, file: PathLike, form: str) -> ExportedModule:
         if is_new:
             weights.unlink()
         raise
-    return found
+    return ExportedModule(source, weights, found)
 
 
 def _save(state: Mapping[str, Tensor], target: Any, form: str) -> None:
@@ -164,7 +160,7 @@ def module_source(net: Net, weights: str, form: str) -> tuple[str, dict[str, Ten
     """
     writer = Writer()
     inputs = [writer.variable(name) for name in net.graph.inputs]
-    outputs = [name for name in net.graph.outputs if name not in _of_losses(net)]
+    outputs = _outputs(net)
     for place, scale in _steps(net):
         _write(writer, net, place, scale)
     needs, imports, loaded = _LOADERS[form]
@@ -207,9 +203,14 @@ def _class_name(name: str) -> str:
     return found[0].upper() + found[1:]
 
 
-def _of_losses(net: Net) -> set[str]:
-    """The tops of layers that a net in use lacks."""
-    return {top for place in net.places if _is_left_out(place) for top in place.node.tops}
+def _outputs(net: Net) -> list[str]:
+    """The net's outputs, without those of layers that a net in use lacks."""
+    left_out = {top for place in net.places if _is_left_out(place) for top in place.node.tops}
+    found = [name for name in net.graph.outputs if name not in left_out]
+    if not found:
+        raise NetError("has no output but losses and scores, which are left out.",
+                       file=net.graph.file, advice="Export its deploy.prototxt.")  # fmt: skip
+    return found
 
 
 def _is_left_out(place: Place) -> bool:
@@ -270,8 +271,8 @@ def _write(writer: Writer, net: Net, place: Place, scale: Place | None) -> None:
         writer.assign(top, text)
 
 
-def _checked(net: Net, text: str, weights: Path, source: Path, target: Path) -> ExportedModule:
-    """Run the source on random inputs beside the net.
+def _checked(net: Net, text: str, weights: Path, source: Path) -> Difference:
+    """Run the source on random inputs beside the net; returns the largest difference.
 
     Raises:
         NetError: their outputs differ by more than TOLERANCE of the scale.
@@ -287,17 +288,9 @@ def _checked(net: Net, text: str, weights: Path, source: Path, target: Path) -> 
     with torch.no_grad():
         wanted = net.propagate(given)
         made = module(*given.values())
-    outputs = [name for name in net.graph.outputs if name not in _of_losses(net)]
     if isinstance(made, Tensor):
-        made = {outputs[0]: made}
-    worst = ExportedModule(source, target, 0.0, 0.0, outputs[0])
-    for name in outputs:
-        absolute = float((made[name] - wanted[name]).abs().max())
-        scale = float(wanted[name].abs().max())
-        relative = absolute / scale if scale else absolute
-        if not relative <= worst.relative:
-            worst = ExportedModule(source, target, absolute, relative, name)
-    if not worst.relative <= TOLERANCE:
-        raise NetError(f"the PyTorch source computes something else than the net. {worst}.",
-                       file=net.graph.file)  # fmt: skip
-    return worst
+        made = dict.fromkeys(_outputs(net), made)
+    found = largest([difference_of(made[n].numpy(), wanted[n].numpy(), n) for n in _outputs(net)])
+    if not found.is_small:
+        raise NetError(f"the PyTorch source differs from the net by {found}.", file=net.graph.file)
+    return found

@@ -1,0 +1,32 @@
+"""The whole table: importing this module fills it."""
+
+from __future__ import annotations
+
+from moka.export.onnx import (  # noqa: F401
+    activation,
+    arithmetic,
+    conv,
+    linear,
+    metric,
+    normalize,
+    pooling,
+    python,
+    recurrent,
+    shape,
+    source,
+)
+from moka.export.onnx.table import (
+    EXPORTERS,
+    REFUSALS,
+    check_exportable,
+    has_statement,
+    is_left_out,
+)
+
+__all__ = [
+    "EXPORTERS",
+    "REFUSALS",
+    "check_exportable",
+    "has_statement",
+    "is_left_out",
+]
