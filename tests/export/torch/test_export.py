@@ -231,6 +231,6 @@ def test_nothing_is_left_of_a_failure(
     from moka.export.torch import table
 
     monkeypatch.setitem(table._forms, "AbsVal", lambda site: f"{site.bottoms[0]} * 2")
-    with pytest.raises(NetError, match="the PyTorch source differs from the net by .* in other"):
+    with pytest.raises(NetError, match=r"the PyTorch source differs from the net by .* in other"):
         export_torch(make_net(NET), tmp_path / "x.py")
     assert list(tmp_path.iterdir()) == []
