@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,33 +26,65 @@ def _require_images(x: Value) -> None:
                        " (N, C, H, W).")  # fmt: skip
 
 
-def _pool(site: Site, x: Value, method: int, window: WindowOptions, padding: Sides,
-          out: Sequence[int]) -> Value:  # fmt: skip
-    """Pool windows that start at the padding's begin, `out` of them along each axis."""
+def _pool(
+    site: Site,
+    x: Value,
+    method: int,
+    window: WindowOptions,
+    padding: Sides,
+    out: Sequence[int],
+) -> tuple[Value, tuple[int, ...]]:
+    """Pool `out` windows along each axis, the first of which starts at the padding's begin.
+
+    Caffe pads both sides alike, so it may have to make more windows, which are cut off.
+
+    Returns:
+        The blob, and the padding that Caffe uses.
+    """
     size = x.shape[2:]
-    windows = [Window(k, s, p) for k, s, p in zip(window.kernel, window.stride, padding.begin,
-                                                  strict=True)]  # fmt: skip
     modes = (True,) if site.builder.only_ceil else (True, False)
-    rounds_up = next((m for m in modes if pooled_sizes(size, windows, round_up=m) == tuple(out)),
-                     True)  # fmt: skip
-    made = pooled_sizes(size, windows, round_up=rounds_up)
-    if any(m < o for m, o in zip(made, out, strict=True)):
+    choices = [
+        (pads, windows, rounds_up, pooled_sizes(size, windows, round_up=rounds_up))
+        for pads in _paddings(window, padding)
+        for windows in ([Window(*sizes) for sizes in zip(*window[:2], pads, strict=True)],)
+        for rounds_up in modes
+    ]
+    skipped = {
+        pads: [(p - b) // s for p, b, s in zip(pads, padding.begin, window.stride, strict=True)]
+        for pads, *_ in choices
+    }
+    fitting = [
+        (made != tuple(out), pads, rounds_up)
+        for pads, _, rounds_up, made in choices
+        if all(m >= k + o for m, k, o in zip(made, skipped[pads], out, strict=True))
+    ]
+    if not fitting:
         raise NetError(
             f"it makes {tuple(out)} windows of an image of {size}; Caffe's pooling with a kernel of"
-            f" {window.kernel}, stride {window.stride} and padding {padding.begin} makes {made}."
+            f" {window.kernel} and stride {window.stride} has none that contain them."
         )
+    _, pads, rounds_up = min(fitting, key=lambda choice: choice[0])  # one without a cut is best
     options: dict[str, Any] = {
         "pool": method,
         **per_axis("kernel_size", window.kernel),
-        **per_axis("pad", padding.begin, 0),
+        **per_axis("pad", pads, 0),
         **per_axis("stride", window.stride, 1),
     }
     if not rounds_up:
         options["round_mode"] = FLOOR
     y = site.add("Pooling", x, part="pooling", pooling_param=options)
-    for axis, count in enumerate(out, 2):
-        y = site.cut(y, axis, 0, count, part=f"cut{axis}")
-    return y
+    for axis, (skip, count) in enumerate(zip(skipped[pads], out, strict=True), 2):
+        y = site.cut(y, axis, skip, skip + count, part=f"cut{axis}")
+    return y, pads
+
+
+def _paddings(window: WindowOptions, padding: Sides) -> list[tuple[int, ...]]:
+    """Paddings of both sides by which some windows start where they should, smallest first."""
+    each = [
+        range(begin, max(kernel, begin + 1), stride)
+        for begin, kernel, stride in zip(padding.begin, window.kernel, window.stride, strict=True)
+    ]
+    return sorted(product(*each), key=sum)
 
 
 @imports("MaxPool")
@@ -64,7 +97,7 @@ def import_max_pool(site: Site) -> None:
     if site.is_used(1):
         raise NetError("the positions of its maxima are read, which has no form in Caffe.")
     padding = sides(site, x.shape[2:], window)
-    site.give(_pool(site, x, MAX, window, padding, site.result_shape()[2:]))
+    site.give(_pool(site, x, MAX, window, padding, site.result_shape()[2:])[0])
 
 
 @imports("AveragePool")
@@ -76,14 +109,14 @@ def import_average_pool(site: Site) -> None:
     if set(window.dilation) != {1}:
         raise NetError("pooling with dilation has no form in Caffe.")
     padding, out = sides(site, x.shape[2:], window), site.result_shape()[2:]
-    y = _pool(site, x, AVE, window, padding, out)
+    y, pads = _pool(site, x, AVE, window, padding, out)
     counts_padding = bool(site.attribute("count_include_pad", 0))
     caffes, onnxs = np.ones(()), np.ones(())
     for k, size in enumerate(x.shape[2:]):
         kernel, begin, end = window.kernel[k], padding.begin[k], padding.end[k]
         start = np.arange(out[k]) * window.stride[k] - begin
         stop = start + kernel
-        ours = np.minimum(stop, size + begin) - start
+        ours = np.minimum(stop, size + pads[k]) - start
         if counts_padding:
             theirs = np.minimum(stop, size + end) - start
         else:
