@@ -43,7 +43,7 @@ def test_functions(op: str, attributes: dict[str, Any], layers: str, tmp_path: P
 
 @pytest.mark.parametrize("op", ["Log", "Sqrt"])
 def test_functions_of_positive_numbers(op: str, tmp_path: Path) -> None:
-    nodes = [("Abs", "x", "a", {}), (op, "a", "y", {})]
+    nodes: list[Any] = [("Abs", "x", "a", {}), (op, "a", "y", {})]
     assert types(imported(tmp_path, nodes)).startswith("AbsVal ")
 
 

@@ -49,7 +49,7 @@ def test_factors(
 @pytest.mark.parametrize("size", [(12, 16), (7, 5), (6, 8)])
 def test_sizes(attributes: dict[str, Any], size: tuple[int, int], tmp_path: Path) -> None:
     constants = {"s": np.array([1, 3, *size])}
-    nodes = [("Relu", "x", "a", {}), ("Resize", "a - - s", "y", attributes)]
+    nodes: list[Any] = [("Relu", "x", "a", {}), ("Resize", "a - - s", "y", attributes)]
     imported(tmp_path, nodes, constants, shape=(1, 3, 6, 8))
 
 

@@ -25,7 +25,7 @@ from moka.weights import copy_weights
     ],
 )
 def test_reshape(shape: list[int], layers: str, tmp_path: Path) -> None:
-    nodes = [("Relu", "x", "r", {}), ("Reshape", "r s", "y", {})]
+    nodes: list[Any] = [("Relu", "x", "r", {}), ("Reshape", "r s", "y", {})]
     found = imported(tmp_path, nodes, {"s": np.array(shape)}, shape=(2, 4, 6, 5))
     assert types(found) == f"ReLU {layers}".replace(" Relu", "")
 
@@ -75,7 +75,7 @@ def test_forms(node: Any, constants: dict[str, Any], batch: int, tmp_path: Path)
 
 def test_a_batch_may_grow_through_a_transposition(tmp_path: Path) -> None:
     """As NHWC inputs of TensorFlow's models and shuffled channels need it."""
-    nodes = [
+    nodes: list[Any] = [
         ("Transpose", "x", "t", {"perm": [0, 3, 1, 2]}),
         ("Reshape", "t a", "g", {}),
         ("Transpose", "g", "h", {"perm": [0, 2, 1, 3, 4]}),
@@ -89,7 +89,7 @@ def test_a_batch_may_grow_through_a_transposition(tmp_path: Path) -> None:
 
 
 def test_squeeze_and_joined(tmp_path: Path) -> None:
-    nodes = [
+    nodes: list[Any] = [
         ("ReduceMean", "x", "m", {"axes": [2, 3]}),
         ("Squeeze", "m a", "s", {}),
         ("Concat", "s s", "y", {"axis": -1}),
@@ -125,7 +125,7 @@ def test_slice_of_old(tmp_path: Path) -> None:
 
 def test_names_of_the_same_blob(tmp_path: Path) -> None:
     """An output that is another name of a blob; one that others read; the input itself."""
-    nodes = [
+    nodes: list[Any] = [
         ("Relu", "x", "r", {}),
         ("Identity", "r", "y", {}),
         ("Sigmoid", "y", "z", {}),
@@ -170,7 +170,7 @@ def test_refusals(node: Any, says: str, tmp_path: Path) -> None:
 
 def test_weights_of_a_transposition(tmp_path: Path) -> None:
     """Constants are worked out, whatever makes them."""
-    nodes = [("Transpose", "w", "t", {}), ("MatMul", "x t", "y", {})]
+    nodes: list[Any] = [("Transpose", "w", "t", {}), ("MatMul", "x t", "y", {})]
     found = imported(tmp_path, nodes, {"w": random(3, 5)}, shape=(2, 5))
     net = build_net(found.net)
     copy_weights(net, found.weights)
