@@ -91,7 +91,7 @@ def test_a_sum_becomes_the_bias_of_the_layer_before(tmp_path: Path) -> None:
     found = imported(tmp_path, nodes, {"w": random(5, 3), "b": random(3)}, shape=(2, 5))
     assert types(found) == "InnerProduct"
     assert list(found.net.layer[1].top) == ["y"]
-    nodes: list[Any] = [("Conv", "x w", "m", {}), ("Sub", "m b", "y", {})]
+    nodes = [("Conv", "x w", "m", {}), ("Sub", "m b", "y", {})]
     constants = {"w": random(3, 4, 1, 1), "b": random(1, 3, 1, 1)}
     assert types(imported(tmp_path, nodes, constants)) == "Convolution"
 
@@ -110,7 +110,7 @@ def test_a_sum_of_what_others_read_stays(tmp_path: Path) -> None:
 def test_powers(power: float, tmp_path: Path) -> None:
     nodes: list[Any] = [("Exp", "x", "e", {}), ("Pow", "e p", "y", {})]
     imported(tmp_path, nodes, {"p": np.array(power, np.float32)})
-    nodes: list[Any] = [("Pow", "p x", "y", {})]
+    nodes = [("Pow", "p x", "y", {})]
     imported(tmp_path, nodes, {"p": np.array(abs(power), np.float32)})
 
 
