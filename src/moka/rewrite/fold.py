@@ -33,17 +33,18 @@ def fold_scales(model: Model, keep: Collection[str] = ()) -> Model:
     Args:
         keep: blobs that must keep a layer that makes them.
     """
-    j = 0
-    while j < len(model.layers):
-        folded = _fold_one(model, j, keep)
-        if folded is None:
-            j += 1
-        else:
-            model = folded
+    for merge in (_one_affine, _with_changed_weights):  # so weights are multiplied once
+        j = 0
+        while j < len(model.layers):
+            folded = _fold_one(model, j, keep, merge)
+            if folded is None:
+                j += 1
+            else:
+                model = folded
     return model
 
 
-def _fold_one(model: Model, j: int, keep: Collection[str]) -> Model | None:
+def _fold_one(model: Model, j: int, keep: Collection[str], merge: Merge) -> Model | None:
     """The model with layer `j` folded into the layer before it, or None."""
     after = model.layers[j]
     affine = affine_of(after)
@@ -57,7 +58,7 @@ def _fold_one(model: Model, j: int, keep: Collection[str]) -> Model | None:
     name = before.config.top[0]
     if len(before.config.top) != 1 or (name in keep and name != top):
         return None
-    merged = _merged(before, affine)
+    merged = merge(before, affine)
     if merged is None:
         return None
     layers = list(model.layers)
@@ -112,17 +113,23 @@ _AFFINE: dict[str, Callable[[WeightedLayer], Affine | None]] = {
 }
 
 
-def _merged(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
-    """One layer that does what `layer` does and then `affine`, or None."""
+# A function that makes one layer of a layer and what follows it, or None.
+Merge = Callable[[WeightedLayer, Affine], WeightedLayer | None]
+
+
+def _one_affine(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
     own = affine_of(layer)
-    if own is not None:
-        return _scale_layer(
-            layer, Affine(own.factor * affine.factor, own.shift * affine.factor + affine.shift)
-        )
+    if own is None:
+        return None
+    shift = own.shift * affine.factor + affine.shift
+    return _scale_layer(layer, Affine(own.factor * affine.factor, shift))
+
+
+def _with_changed_weights(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
     scaled = _WEIGHTS.get(layer.config.type)
     if scaled is None or len(layer.config.bottom) != 1:
         return None
-    weight = scaled(layer, affine.factor)
+    weight = scaled(layer, affine.factor.float())
     if weight is None:
         return None
     shift = affine.shift
@@ -131,7 +138,7 @@ def _merged(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
     config = caffe_pb2.LayerParameter()
     config.CopyFrom(layer.config)
     _options(config).bias_term = True
-    return WeightedLayer(config, (weight.float(), shift.float()))
+    return WeightedLayer(config, (weight, shift.float()))
 
 
 def _scale_layer(layer: WeightedLayer, affine: Affine) -> WeightedLayer:

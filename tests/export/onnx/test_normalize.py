@@ -6,9 +6,15 @@ from tests.export.onnx.conftest import Export, one_layer
 
 @pytest.mark.parametrize("size", [1, 3, 5, 11])
 @pytest.mark.parametrize("region", ["ACROSS_CHANNELS", "WITHIN_CHANNEL"])
-def test_lrn(export: Export, size: int, region: str) -> None:
-    options = f"local_size: {size} alpha: 0.7 beta: 0.6 norm_region: {region}"
+@pytest.mark.parametrize("beta", [0.6, 0.75])
+def test_lrn(export: Export, size: int, region: str, beta: float) -> None:
+    options = f"local_size: {size} alpha: 0.7 beta: {beta} norm_region: {region}"
     export(one_layer(f'type: "LRN" lrn_param {{ {options} }}', "2 6 12 11"))
+
+
+def test_lrn_of_many_channels(export: Export) -> None:
+    done = export(one_layer('type: "LRN" lrn_param { local_size: 3 alpha: 2 }', "2 1100 2 2"))
+    assert done.nodes == 1
 
 
 def test_lrn_k(export: Export) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.onnx.dims import Dims, target_of_reshape
+from moka.export.onnx.library import load_onnx
 from moka.layers.base import Layer
 from moka.rewrite.model import fits_half
 from moka.types import Array
@@ -159,6 +160,10 @@ class Site:
     def ints(self, *values: int) -> str:
         """Integers as a constant (their count,)."""
         return self.constant(np.array(values, np.int64))
+
+    def tensor(self, values: Array) -> Any:
+        """An array as an attribute."""
+        return load_onnx().numpy_helper.from_array(values)
 
     def parts(self, values: Array) -> str:
         """A float32 array as a constant."""

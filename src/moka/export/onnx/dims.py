@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from moka.errors import NetError
+from moka.export.onnx.table import rows_axis
 from moka.layers.source import Source
 from moka.net import Net
 from moka.types import Shape
@@ -46,7 +47,13 @@ def _probe(net: Net, shapes: Mapping[str, Shape], longer: Mapping[str, Shape]) -
         NetError: a layer cannot take its bottoms, or a size is no multiple of the batch.
     """
     pairs = zip(_top_shapes(net, shapes, 0), _top_shapes(net, longer, 1), strict=True)
-    batch = next((a[0] for a, b in zip(shapes.values(), longer.values(), strict=True) if a != b), 0)
+    batch = (
+        0
+        if _rows_vary(net)
+        else next(
+            (a[0] for a, b in zip(shapes.values(), longer.values(), strict=True) if a != b), 0
+        )
+    )
     return [
         [_dims(a, b, batch) for a, b in zip(tops, others, strict=True)] for tops, others in pairs
     ]
@@ -62,11 +69,16 @@ def _top_shapes(net: Net, inputs: Mapping[str, Shape], more: int) -> list[list[S
             tops = [shapes[top] for top in names]
         else:
             tops = net.top_shapes(place, [shapes[name] for name in place.node.bottoms])
-        if place.layer.entry.shapes_from_data:
-            tops = [(top[0] + more, *top[1:]) for top in tops]
+        if (axis := rows_axis(place.layer)) is not None:
+            tops = [(*top[:axis], top[axis] + more, *top[axis + 1 :]) for top in tops]
         shapes.update(zip(names, tops, strict=True))
         found.append(tops)
     return found
+
+
+def _rows_vary(net: Net) -> bool:
+    """Whether sizes depend on values, so that they need not be multiples of the batch."""
+    return any(rows_axis(layer) is not None for layer in net.layers)
 
 
 def _dims(shape: Shape, other: Shape, batch: int) -> Dims:

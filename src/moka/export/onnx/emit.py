@@ -10,6 +10,7 @@ from moka.errors import MokaError, NetError, did_you_mean
 from moka.export.onnx.builder import Builder, OnnxNode, Site, Value
 from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of
 from moka.export.onnx.layers import EXPORTERS
+from moka.export.onnx.table import rows_axis
 from moka.net import Net, Place
 from moka.net.assemble import located
 from moka.rewrite.model import is_input
@@ -126,7 +127,8 @@ def _emit(
     read |= {values[name].name for name in outputs}
     used_inputs = [value for value in inputs if value.name in read]
     graph = OnnxGraph(builder, used_inputs, {n: values[n] for n in outputs}, {}, free)
-    return _with_names_of_blobs(graph, values, makers)
+    graph = _with_names_of_blobs(graph, values, makers)
+    return replace(graph, free_names=_names_of_row_counts(net, graph))
 
 
 def _emit_layer(
@@ -187,6 +189,19 @@ def _with_names_of_blobs(
         outputs={blob: final[blob] for blob in graph.outputs},
         blobs={blob: (final[blob], makers[blob]) for blob in values if values[blob].name in made},
     )
+
+
+def _names_of_row_counts(net: Net, graph: OnnxGraph) -> dict[tuple[str, int], str]:
+    """Names for the free axes of outputs, if these may be something else than the batch."""
+    if all(rows_axis(layer) is None for layer in net.layers):
+        return {}
+    outputs = graph.outputs.values()
+    return {
+        (value.name, k): f"{value.name}_{k}"
+        for value in outputs
+        for k, d in enumerate(value.dims)
+        if d < 0
+    }
 
 
 def _own(builder: Builder, value: Value, made: set[str]) -> Value:

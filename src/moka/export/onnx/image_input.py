@@ -107,7 +107,7 @@ def take_bytes(graph: OnnxGraph, image: ImageInput) -> OnnxGraph:
         graph,
         inputs=[given if value is blob else value for value in graph.inputs],
         bytes_inputs=frozenset({blob.name}),
-        free_names=free,
+        free_names={**graph.free_names, **free},
     )
 
 

@@ -6,15 +6,19 @@ from moka.export.onnx import (  # noqa: F401
     activation,
     arithmetic,
     conv,
+    hdf5,
+    l2_normalize,
     linear,
     metric,
     normalize,
+    permute,
     pooling,
     python,
     recurrent,
     shape,
     source,
 )
+from moka.export.onnx.detection import others, output, prior, proposal, roi  # noqa: F401
 from moka.export.onnx.table import (
     EXPORTERS,
     REFUSALS,

@@ -18,20 +18,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 _exporters: dict[type[Layer], Exporter] = {}
 _refusals: dict[type[Layer], str] = {}
 _left_out: set[type[Layer]] = set()
+_rows_axes: dict[type[Layer], int] = {}
 EXPORTERS: Mapping[type[Layer], Exporter] = MappingProxyType(_exporters)
 REFUSALS: Mapping[type[Layer], str] = MappingProxyType(_refusals)
 
 
-def exports(*classes: type[Layer]) -> Callable[[F], F]:
+def exports(*classes: type[Layer], rows_axis: int = 0) -> Callable[[F], F]:
     """Register a function as the exporter of layers of exactly these classes.
 
     It is called with the `Site` of a layer, the layer, and a `Value` for each bottom.
+
+    Args:
+        rows_axis: the axis of the tops whose size depends on values, if `shapes_from_data`.
     """
 
     def register(function: F) -> F:
         for cls in classes:
             _check_new(cls)
             _exporters[cls] = function
+            if cls.entry.shapes_from_data:
+                _rows_axes[cls] = rows_axis
         return function
 
     return register
@@ -52,9 +58,14 @@ def leave_out(*classes: type[Layer]) -> None:
         _left_out.add(cls)
 
 
+def rows_axis(layer: Layer) -> int | None:
+    """The axis of a layer's tops whose size depends on values; None: no size does."""
+    return _rows_axes.get(type(layer))
+
+
 def is_left_out(entry: Entry) -> bool:
     """Whether an exported net lacks layers of this type: losses, scores, writers of files."""
-    return entry.is_loss or entry.writes_files or entry.make in _left_out
+    return entry.is_loss or entry.make in _left_out
 
 
 def has_statement(entry: Entry) -> bool:
