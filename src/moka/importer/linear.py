@@ -43,7 +43,8 @@ def import_gemm(site: Site) -> None:
     if site.attribute("transA", 0):
         raise NetError("it transposes its first input, which has no form in Caffe.")
     weight = weight if site.attribute("transB", 0) else weight.T
-    weight = weight * np.float32(site.attribute("alpha", 1.0))
+    if (alpha := site.attribute("alpha", 1.0)) != 1:
+        weight = weight * np.float32(alpha)
     bias = None
     if site.has_input(2):
         bias = site.weights(2) * np.float32(site.attribute("beta", 1.0))

@@ -52,12 +52,14 @@ class OnnxModel:
         proto: the model itself, of which `nodes` and the rest tell.
         inputs: shape by name, in order.
         free_batch: whether the file leaves the first axis of its inputs open.
+        parameters: names of the tensors that are stored beside the graph, as weights are.
     """
 
     file: PathLike
     proto: Any
     inputs: Mapping[str, Shape]
     free_batch: bool
+    parameters: frozenset[str]
 
     @cached_property
     def nodes(self) -> list[OnnxNode]:
@@ -92,11 +94,6 @@ class OnnxModel:
         """The node that makes each tensor."""
         return {name: node for node in self.nodes for name in node.outputs if name}
 
-    @cached_property
-    def parameters(self) -> frozenset[str]:
-        """Names of the tensors that are stored beside the graph, as weights are."""
-        return frozenset(tensor.name for tensor in self.proto.graph.initializer)
-
 
 def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> OnnxModel:
     """Read an ONNX file. Half-precision and double floats become float32.
@@ -119,7 +116,8 @@ def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> Onnx
         inputs, free_batch = _fix_inputs(proto, dict(shapes or {}))
     except NetError as error:
         raise error.at(file=file) from None
-    return OnnxModel(file, proto, inputs, free_batch)
+    stored = frozenset(tensor.name for tensor in proto.graph.initializer)
+    return OnnxModel(file, proto, inputs, free_batch, stored)
 
 
 def _parsed(onnx: Any, file: PathLike) -> Any:

@@ -17,6 +17,7 @@ from moka.importer.table import IMPORTERS, REFUSALS
 from moka.importer.trace import Trace, trace, variable_tensors
 from moka.net.build import build_net
 from moka.schema import caffe_pb2
+from moka.schema.blobproto import from_array
 from moka.types import Array, PathLike, Shape
 from moka.weights import copy_weights
 
@@ -179,10 +180,8 @@ def _messages(
     weights = caffe_pb2.NetParameter()
     weights.CopyFrom(net)
     for message, layer in zip(weights.layer, layers, strict=True):
-        for values in layer.blobs:
-            blob = message.blobs.add()
-            blob.shape.dim.extend(values.shape)
-            blob.data.extend(np.ascontiguousarray(values, np.float32).ravel())
+        message.blobs.extend(map(from_array, layer.blobs))
+        layer.blobs.clear()  # weights may be large
     return net, weights
 
 

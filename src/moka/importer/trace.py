@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -53,21 +55,29 @@ def trace(model: OnnxModel) -> Trace:
         name: random.standard_normal(shape).astype(np.float32)
         for name, shape in model.inputs.items()
     }
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
     names = [name for node in model.nodes for name in node.outputs if name]
-    del proto.graph.output[:]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    data = _with_outputs(onnx, model.proto, names)
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = runtime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         made = dict(zip(names, session.run(names, dict(given)), strict=True))
     except Exception as error:  # noqa: BLE001 - its classes are many
         fact = " ".join(str(error).split())
         raise NetError(f"ONNX Runtime cannot run it: {fact}", file=model.file) from None
-    stored = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.proto.graph.initializer}
     return Trace(given, {**given, **stored, **made}, variable)
+
+
+def _with_outputs(onnx: ModuleType, proto: Any, names: list[str]) -> bytes:
+    """A model's bytes, with these tensors as its outputs. No copy is made, since weights may be
+    large."""
+    outputs = proto.graph.output
+    kept = list(outputs)
+    del outputs[:]
+    outputs.extend(onnx.ValueInfoProto(name=name) for name in names)
+    data: bytes = proto.SerializeToString()
+    del outputs[:]
+    outputs.extend(kept)
+    return data
