@@ -77,23 +77,6 @@ def test_padding_goes_into_the_convolution(tmp_path: Path) -> None:
     assert types(found) == "Convolution"
 
 
-@pytest.mark.parametrize(
-    ("pads", "value", "layers"),
-    [
-        ([0, 0, 1, 2, 0, 0, 1, 2], 0.0, "Convolution"),
-        ([0, 0, 0, 1, 0, 0, 2, 0], 0.0, "Convolution"),
-        ([0, 0, 1, 1, 0, 0, 1, 1], 2.5, "Power Convolution Power"),
-        ([0, 0, -1, 1, 0, 0, 0, 0], 0.0, "Slice Silence Convolution"),
-        ([0, -1, 0, 0, 0, -1, 0, 0], 0.0, "Slice Silence"),
-    ],
-)
-def test_padding(pads: list[int], value: float, layers: str, tmp_path: Path) -> None:
-    constants = {"p": np.array(pads), "v": np.array(value, np.float32)}
-    found = imported(tmp_path, [("Pad", "x p v", "y", {})], constants)
-    assert types(found) == layers
-    assert all(p.lr_mult == 0 for layer in found.net.layer for p in layer.param)
-
-
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 def test_depth_to_space(mode: str, tmp_path: Path) -> None:
     node = ("DepthToSpace", "x", "y", {"blocksize": 2, "mode": mode})
@@ -109,11 +92,6 @@ def test_space_to_depth(tmp_path: Path) -> None:
     ("node", "says"),
     [
         (
-            ("Pad", "x p", "y", {"mode": "reflect"}),
-            'node "node_y" (Pad, opset 17) has no form in Caffe: padding with mode "reflect" has no'
-            " form in Caffe, which pads with zeros.",
-        ),
-        (
             ("Conv", "x w", "y", {"pads": [1, 0, 0, 0], "dilations": [2, 2]}),
             'node "node_y" (Conv, opset 17) has no form in Caffe: padding of 1 and 0 with dilation'
             " 2 has no form in Caffe, which pads both sides alike.",
@@ -126,7 +104,7 @@ def test_space_to_depth(tmp_path: Path) -> None:
     ],
 )
 def test_refusals(node: Any, says: str, tmp_path: Path) -> None:
-    constants = {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "w": C3}
+    constants = {"w": C3}
     shape = (3, 3, 3, 3) if node[1] == "x x" else (1, 4, 6, 5)
     with pytest.raises(NetError) as error:
         imported(tmp_path, [node], constants, shape=shape)

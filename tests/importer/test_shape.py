@@ -66,6 +66,10 @@ def test_shapes_that_are_computed(tmp_path: Path) -> None:
         (("Transpose", "x", "y", {"perm": [0, 2, 1, 3]}), {}),
         (("Transpose", "x", "y", {"perm": [0, 1, 3, 2]}), {}),
         (("Transpose", "x", "y", {"perm": [1, 0, 2, 3]}), {}),
+        (("Transpose", "x", "y", {"perm": [0, 3, 2, 1]}), {}),
+        (("Transpose", "x", "y", {"perm": [3, 2, 1, 0]}), {}),
+        (("Gather", "x i", "y", {"axis": 1}), {"i": np.array([2, 0, 3])}),
+        (("Gather", "x i", "y", {"axis": 2}), {"i": np.array([[2, 0], [5, 5]])}),
     ],
 )
 @pytest.mark.parametrize("batch", [1, 2])
@@ -88,6 +92,31 @@ def test_a_batch_may_grow_through_a_transposition(tmp_path: Path) -> None:
     assert torch.equal(build_net(import_onnx(file).net)(x)["y"], wanted)
 
 
+@pytest.mark.parametrize(
+    ("pads", "value", "layers"),
+    [
+        ([0, 0, 1, 2, 0, 0, 1, 2], 0.0, "Convolution"),
+        ([0, 0, 0, 1, 0, 0, 2, 0], 0.0, "Convolution"),
+        ([0, 0, 1, 1, 0, 0, 1, 1], 2.5, "Power Convolution Power"),
+        ([0, 0, -1, 1, 0, 0, 0, 0], 0.0, "Slice Silence Convolution"),
+        ([0, -1, 0, 0, 0, -1, 0, 0], 0.0, "Slice Silence"),
+    ],
+)
+def test_padding(pads: list[int], value: float, layers: str, tmp_path: Path) -> None:
+    constants = {"p": np.array(pads), "v": np.array(value, np.float32)}
+    found = imported(tmp_path, [("Pad", "x p v", "y", {})], constants)
+    assert types(found) == layers
+    assert all(p.lr_mult == 0 for layer in found.net.layer for p in layer.param)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+@pytest.mark.parametrize("pads", [[0, 0, 1, 2, 0, 0, 1, 2], [0, 1, 0, 3, 0, 2, 2, 0]])
+def test_padding_with_what_is_there(mode: str, pads: list[int], tmp_path: Path) -> None:
+    node = ("Pad", "x p", "y", {"mode": mode})
+    found = imported(tmp_path, [node], {"p": np.array(pads)}, shape=(2, 4, 6, 5))
+    assert all(p.lr_mult == 0 for layer in found.net.layer for p in layer.param)
+
+
 def test_squeeze_and_joined(tmp_path: Path) -> None:
     nodes: list[Any] = [
         ("ReduceMean", "x", "m", {"axes": [2, 3]}),
@@ -106,6 +135,8 @@ def test_squeeze_and_joined(tmp_path: Path) -> None:
         ([-2], [1000], [3], [1]),
         ([1, 0], [5, 4], [2, 3], [1, 1]),
         ([0, 1], [6, 5], [2, 3], [2, 2]),
+        ([-1], [-1000], [1], [-1]),
+        ([4, 3], [0, -1000], [2, 3], [-2, -1]),
     ],
 )
 def test_slice(
@@ -137,22 +168,30 @@ def test_names_of_the_same_blob(tmp_path: Path) -> None:
 
 
 def test_layers_of_forks(tmp_path: Path) -> None:
+    """Only where all blocks of axes that change places are large."""
     node = ("Transpose", "x", "y", {"perm": [0, 3, 2, 1]})
+    shape = (1, 70, 65, 66)
     with pytest.raises(NetError) as error:
-        imported(tmp_path, [node])
+        imported(tmp_path, [node], shape=shape)
     assert str(error.value).endswith(
         'node "node_y" (Transpose, opset 17) has no form in Caffe: it needs the layer Permute,'
         " which only forks of Caffe have. Allow such layers with --extra_layers."
     )
-    assert types(imported(tmp_path, [node], extra_layers=True)) == "Permute"
+    assert types(imported(tmp_path, [node], extra_layers=True, shape=shape)) == "Permute"
 
 
 @pytest.mark.parametrize(
     ("node", "says"),
     [
-        (("Slice", "x s e a d", "y", {}), "it reverses axis 1, which has no form in Caffe."),
-        (("Gather", "x i", "y", {"axis": 1}),
-         "it picks the places [2, 0] of axis 1; Caffe cuts out places that lie side by side."),
+        (("Gather", "x i", "y", {"axis": 0}),
+         "it reorders axis 0 of a tensor of 4 axes; Caffe can do this with the channels, rows and"
+         " columns of images (N, C, H, W)."),
+        (("Pad", "x p", "y", {"mode": "edge"}),
+         "it reorders axis 0 of a tensor of 4 axes; Caffe can do this with the channels, rows and"
+         " columns of images (N, C, H, W)."),
+        (("Pad", "x p", "y", {}),
+         "padding of the first two axes has no form in Caffe, whose convolutions pad the axes after"
+         " them."),
         (("Concat", "x c", "y", {"axis": 1}),
          'its input "c" is a constant, and Caffe has no blob for it.'),
         (("TopK", "x k", "y i", {}), "Caffe has no layers for indices."),
@@ -160,8 +199,8 @@ def test_layers_of_forks(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_refusals(node: Any, says: str, tmp_path: Path) -> None:
     constants = {
-        "s": np.array([3]), "e": np.array([-9]), "a": np.array([1]), "d": np.array([-1]),
-        "i": np.array([2, 0]), "c": random(1, 4, 6, 5), "k": np.array([1]),
+        "i": np.array([0, 0]), "c": random(1, 4, 6, 5), "k": np.array([1]),
+        "p": np.array([1, 0, 0, 0, 0, 0, 0, 0]),
     }  # fmt: skip
     with pytest.raises(NetError) as error:
         imported(tmp_path, [node], {n: v for n, v in constants.items() if n in node[1].split()})

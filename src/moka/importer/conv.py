@@ -68,16 +68,18 @@ def spatial_zeros(site: Site) -> Sides | None:
     begin, end, value = padding_of(site)
     rank = len(begin)
     spatial = rank > 2 and not any((*begin[:2], *end[:2]))
-    if value or not spatial or min((*begin, *end)) < 0:
+    if (
+        value
+        or site.attribute("mode", "constant") != "constant"
+        or not spatial
+        or min((*begin, *end)) < 0
+    ):
         return None
     return Sides(begin[2:], end[2:])
 
 
 def padding_of(site: Site) -> tuple[tuple[int, ...], tuple[int, ...], float]:
     """Padding at the begin and the end of each axis, and its value, of a Pad node."""
-    mode = site.attribute("mode", "constant")
-    if mode != "constant":
-        raise NetError(f'padding with mode "{mode}" has no form in Caffe, which pads with zeros.')
     rank = len(site.blob(0).shape)
     name = "paddings" if "paddings" in site.node.attributes else "pads"
     pads = [int(p) for p in site.setting(name, 1)]
@@ -191,7 +193,6 @@ def _sliding(
         **per_axis("kernel_size", weight.shape[2:]),
         **({"group": group} if group != 1 else {}),
         **per_axis("stride", window.stride, 1),
-        **({"weight_filler": {"type": "msra"}} if learned else {}),
         **per_axis("dilation", window.dilation, 1),
     }
     return site.add(
@@ -237,26 +238,6 @@ def import_conv_transpose(site: Site) -> None:
     cropping = Sides(tuple(begin), tuple(end))
     group = site.attribute("group", 1)
     site.give(deconvolve(site, x, weight, bias, cropping=cropping, window=window, group=group))
-
-
-@imports("Pad")
-def import_pad(site: Site) -> None:
-    """A convolution of each channel by itself with a kernel that copies."""
-    x = site.blob(0)
-    begin, end, value = padding_of(site)
-    rank = len(x.shape)
-    for axis in range(rank):  # cut first what negative padding takes away
-        first, last = max(-begin[axis], 0), x.shape[axis] - max(-end[axis], 0)
-        x = site.cut(x, axis, first, last, part=f"cut{axis}")
-    begin, end = (tuple(max(p, 0) for p in side) for side in (begin, end))
-    if any((*begin, *end)):
-        if any((*begin[:2], *end[:2])) or rank < 3:
-            raise NetError("padding of the first two axes has no form in Caffe, whose convolutions"
-                           " pad the axes after them.")  # fmt: skip
-        x = site.power(x, shift=-value, part="below")
-        x = each_channel(site, x, [1] * (rank - 2), Sides(begin[2:], end[2:]))
-        x = site.power(x, shift=value, part="above")
-    site.give(x)
 
 
 def each_channel(site: Site, x: Value, strides: Sequence[int], padding: Sides) -> Value:

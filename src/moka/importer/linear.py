@@ -24,7 +24,6 @@ def inner_product(
     options = {
         "num_output": weight.shape[0],
         **({} if bias is not None else {"bias_term": False}),
-        **({"weight_filler": {"type": "msra"}} if learned else {}),
         **({"axis": axis} if axis != 1 else {}),
     }
     return site.add(

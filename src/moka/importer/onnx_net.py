@@ -21,6 +21,11 @@ from moka.schema.blobproto import from_array
 from moka.types import Array, PathLike, Shape
 from moka.weights import copy_weights
 
+_FILLED_LAYERS = {
+    "Convolution": "convolution_param",
+    "Deconvolution": "convolution_param",
+    "InnerProduct": "inner_product_param",
+}
 FILLED = (activation, arithmetic, conv, linear, normalize, pooling, resize, shape)  # the table
 
 
@@ -76,6 +81,8 @@ def import_onnx(
     layers = _finished(builder, file)
     net, weights = _messages(model, layers)
     differences = _compared(net, weights, builder, pass_)
+    for message in (net, weights):
+        _add_fillers(message)
     return ImportedNet(net, weights, differences, model.free_batch)
 
 
@@ -183,6 +190,13 @@ def _messages(
         message.blobs.extend(map(from_array, layer.blobs))
         layer.blobs.clear()  # weights may be large
     return net, weights
+
+
+def _add_fillers(net: caffe_pb2.NetParameter) -> None:
+    """Let learned weights begin at random where the net is trained without the .caffemodel."""
+    for layer in net.layer:
+        if layer.type in _FILLED_LAYERS and not layer.param:
+            getattr(layer, _FILLED_LAYERS[layer.type]).weight_filler.type = "msra"
 
 
 # --- the check ------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 from moka.errors import NetError
 from moka.export.onnx.library import load_onnx, load_runtime
 from moka.importer.builder import Site, Value
-from moka.importer.conv import Sides, WindowOptions, convolve, deconvolve
-from moka.importer.linear import inner_product
+from moka.importer.conv import Sides, WindowOptions, deconvolve
+from moka.importer.matrices import products
 from moka.importer.pooling import scaled_pixels
 from moka.importer.table import imports
 from moka.layers import REGISTRY
@@ -34,7 +34,7 @@ def import_resize(site: Site) -> None:
         _repeated(site, x, rows, columns)
         or _bilinear(site, x, rows, columns)
         or _interp(site, x, rows, columns)
-        or _products(site, x, rows, columns)
+        or products(site, x, rows, columns)
     )
 
 
@@ -165,23 +165,3 @@ def _aligned(out: int, size: int) -> Array:
     """The matrix of linear interpolation that keeps the ends in place."""
     at = np.arange(out) * ((size - 1) / (out - 1) if out > 1 else 0.0)
     return np.maximum(1 - np.abs(at[:, None] - np.arange(size)), 0)
-
-
-def _products(site: Site, x: Value, rows: Array, columns: Array) -> Value:
-    """Rows and columns each multiplied by a matrix: rows as channels of a Convolution."""
-    batch, channels, height, width = x.shape
-    if not _is_identity(columns):
-        x = inner_product(site, x, columns, learned=False, part="columns")
-        width = len(columns)
-    if not _is_identity(rows):
-        ones = (1, 1)
-        x = site.reshape(x, (batch * channels, height, 1, width), part="rows_as_channels")
-        kernel, none = rows[:, :, None, None], Sides((0, 0), (0, 0))
-        window = WindowOptions(ones, ones, ones)
-        x = convolve(site, x, kernel, padding=none, window=window, learned=False, part="rows")
-        x = site.reshape(x, (batch, channels, len(rows), width))
-    return x
-
-
-def _is_identity(matrix: Array) -> bool:
-    return matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix)))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from moka.errors import NetError
 from moka.importer.builder import Site, Value
-from moka.importer.conv import Sides, each_channel
+from moka.importer.conv import Sides, each_channel, padding_of
+from moka.importer.matrices import along
 from moka.importer.table import imports, refuse
-from moka.types import Shape
 
 MOST_PARTS = 64  # into which a blob is cut to reorder its axes with BVLC's layers
 
@@ -67,7 +66,11 @@ def import_slice(site: Site) -> None:
         axis %= len(x.shape)
         first, last, strides[axis] = slice(start, end, step).indices(x.shape[axis])
         if step < 0:
-            raise NetError(f"it reverses axis {axis}, which has no form in Caffe.")
+            _require_image_axis(x, axis)
+            places = np.arange(x.shape[axis])[start:end:step]
+            x = along(site, x, axis, np.eye(x.shape[axis], dtype=np.float32)[places])
+            strides[axis] = 1
+            continue
         x = site.cut(x, axis, first, last, part=f"cut{axis}")
     if any(step != 1 for step in strides):
         if len(strides) < 3 or strides[:2] != [1, 1]:
@@ -77,18 +80,61 @@ def import_slice(site: Site) -> None:
     site.give(x)
 
 
+@imports("Pad")
+def import_pad(site: Site) -> None:
+    """With one number: a convolution of each channel by itself with a kernel that copies. With
+    what the image holds: products with matrices."""
+    x = site.blob(0)
+    begin, end, value = padding_of(site)
+    mode, rank = site.attribute("mode", "constant"), len(x.shape)
+    for axis in range(rank):  # cut first what negative padding takes away
+        first, last = max(-begin[axis], 0), x.shape[axis] - max(-end[axis], 0)
+        x = site.cut(x, axis, first, last, part=f"cut{axis}")
+    begin, end = (tuple(max(p, 0) for p in side) for side in (begin, end))
+    if mode != "constant":
+        site.give(_padded_with_itself(site, x, begin, end, mode))
+        return
+    if any((*begin, *end)):
+        if any((*begin[:2], *end[:2])) or rank < 3:
+            raise NetError("padding of the first two axes has no form in Caffe, whose convolutions"
+                           " pad the axes after them.")  # fmt: skip
+        x = site.power(x, shift=-value, part="below")
+        x = each_channel(site, x, [1] * (rank - 2), Sides(begin[2:], end[2:]))
+        x = site.power(x, shift=value, part="above")
+    site.give(x)
+
+
+def _padded_with_itself(
+    site: Site, x: Value, begin: Sequence[int], end: Sequence[int], mode: Literal["reflect", "edge"]
+) -> Value:
+    for axis, sides in enumerate(zip(begin, end, strict=True)):
+        if any(sides):
+            _require_image_axis(x, axis)
+            eye = np.eye(x.shape[axis], dtype=np.float32)
+            x = along(site, x, axis, np.pad(eye, (sides, (0, 0)), mode=mode))
+    return x
+
+
+def _require_image_axis(x: Value, axis: int) -> None:
+    if len(x.shape) != 4 or axis == 0:
+        raise NetError(f"it reorders axis {axis} of a tensor of {len(x.shape)} axes; Caffe can do"
+                       " this with the channels, rows and columns of images (N, C, H, W)."
+                       )  # fmt: skip
+
+
 @imports("Gather")
 def import_gather(site: Site) -> None:
-    """One place of an axis, or places that lie side by side."""
+    """Places that lie side by side are cut out, others picked by a matrix."""
     x, index = site.blob(0), site.constant(1)
     axis = site.attribute("axis", 0) % len(x.shape)
     if index is None or not index.size:
         raise NetError("it has no indices.")
     places = (index.reshape(-1) % x.shape[axis]).tolist()
-    if places != list(range(places[0], places[0] + len(places))):
-        raise NetError(f"it picks the places {places[:8]} of axis {axis}; Caffe cuts out places"
-                       " that lie side by side.")  # fmt: skip
-    y = site.cut(x, axis, places[0], places[0] + len(places))
+    if places == list(range(places[0], places[0] + len(places))):
+        y = site.cut(x, axis, places[0], places[0] + len(places))
+    else:
+        _require_image_axis(x, axis)
+        y = along(site, x, axis, np.eye(x.shape[axis], dtype=np.float32)[places])
     site.give(site.reshape(y, site.result_shape(), part="shape"))
 
 
@@ -113,59 +159,48 @@ def import_transpose(site: Site) -> None:
 def transposed(site: Site, x: Value, order: Sequence[int]) -> Value:
     """x with its axes in another order.
 
-    Moving axes of size 1 is a Reshape. Two blocks of axes that change places are cut apart and
-    joined again if one of them is small, as when channels are shuffled. The rest needs a layer
-    of SSD's fork.
+    Moving axes of size 1 is a Reshape. Any other order is a row of steps in which two neighboring
+    blocks of axes change places: they are cut apart and joined again if one of them is small, as
+    when channels are shuffled. If both are large, a layer of SSD's fork does it.
     """
     shape = tuple(x.shape[axis] for axis in order)
-    moved = [axis for axis in order if axis == 0 or x.shape[axis] != 1]  # a batch may grow
-    if moved == sorted(moved):
-        return site.reshape(x, shape)
-    blocks = _blocks(moved)
-    swap = _swap(blocks)
-    if swap is None or min(_count(x.shape, blocks[k]) for k in (swap, swap + 1)) > MOST_PARTS:
+    wanted = [axis for axis in order if axis == 0 or x.shape[axis] != 1]  # a batch may grow
+    steps = list(_swaps(wanted))
+    sizes = [[prod(x.shape[axis] for axis in block) for block in step] for step in steps]
+    if any(min(m, n) > MOST_PARTS for _, m, n, _ in sizes):
         return site.add("Permute", x, part="permute", permute_param={"order": list(order)})
-    second, first = blocks[swap], blocks[swap + 1]  # first lies before second in x
-    before = [_count(x.shape, block) for block in blocks[:swap]]
-    after = [_count(x.shape, block) for block in blocks[swap + 2 :]]
-    m, n = _count(x.shape, first), _count(x.shape, second)
-    return site.reshape(_swapped(site, x, before, m, n, after), shape)
+    for k, (before, m, n, after) in enumerate(sizes):
+        x = _swapped(site, x, before, m, n, after, part=f"swap{k}")
+    return site.reshape(x, shape)
 
 
-def _swapped(site: Site, x: Value, before: list[int], m: int, n: int, after: list[int]) -> Value:
+Step = tuple[list[int], list[int], list[int], list[int]]
+
+
+def _swaps(wanted: Sequence[int]) -> Iterator[Step]:
+    """Steps from the axes in rising order to the wanted order. Each is (before, first, second,
+    after): the blocks `first` and `second` of axes change places."""
+    axes = sorted(wanted)
+    for k in range(len(axes)):
+        if axes[k] == wanted[k]:
+            continue
+        start = axes.index(wanted[k])
+        end = start + 1
+        while end < len(axes) and axes[end] == wanted[k + end - start]:
+            end += 1
+        yield axes[:k], axes[k:start], axes[start:end], axes[end:]
+        axes = axes[:k] + axes[start:end] + axes[k:start] + axes[end:]
+
+
+def _swapped(site: Site, x: Value, before: int, m: int, n: int, after: int, part: str) -> Value:
     """(before, m, n, after) to (before, n, m, after), cut along the smaller one of m and n."""
-    axis = len(before)
-    wide = site.reshape(x, (*before, m, n, *after), part="blocks")
-    cut, joined = (axis, axis + 1) if m <= n else (axis + 1, axis)
-    parts = site.add_several("Slice", wide, tops=min(m, n), part="slice",
+    wide = site.reshape(x, (before, m, n, after), part=f"{part}_blocks")
+    cut, joined = (1, 2) if m <= n else (2, 1)
+    parts = site.add_several("Slice", wide, tops=min(m, n), part=part,
                              slice_param={"axis": cut})  # fmt: skip
-    small = (*before, *((n, 1) if m <= n else (1, m)), *after)
-    turned = [site.reshape(p, small, part=f"part{k}") for k, p in enumerate(parts)]
-    return site.add("Concat", *turned, part="join", concat_param={"axis": joined})
-
-
-def _blocks(order: Sequence[int]) -> list[list[int]]:
-    """Runs of axes that stay neighbors."""
-    blocks = [[order[0]]]
-    axes = sorted(order)
-    following = dict(pairwise(axes))
-    for axis in order[1:]:
-        if following.get(blocks[-1][-1]) == axis:
-            blocks[-1].append(axis)
-        else:
-            blocks.append([axis])
-    return blocks
-
-
-def _swap(blocks: list[list[int]]) -> int | None:
-    """k if only blocks k and k + 1 have changed places, else None."""
-    ranks = [sorted(blocks).index(block) for block in blocks]
-    wrong = [k for k, rank in enumerate(ranks) if rank != k]
-    return wrong[0] if len(wrong) == 2 and wrong[1] == wrong[0] + 1 else None
-
-
-def _count(shape: Shape, axes: Sequence[int]) -> int:
-    return prod(shape[axis] for axis in axes)
+    small = (before, *((n, 1) if m <= n else (1, m)), after)
+    turned = [site.reshape(p, small, part=f"{part}_{k}") for k, p in enumerate(parts)]
+    return site.add("Concat", *turned, part=f"{part}_join", concat_param={"axis": joined})
 
 
 refuse("Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK")
