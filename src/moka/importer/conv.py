@@ -132,7 +132,7 @@ def convolve(
                            " Caffe, which pads both sides alike.")  # fmt: skip
         pads.append(pad)
         extra.append(((pad - begin) // dilation, (pad - end) // dilation))
-    weight = np.pad(weight, [(0, 0), (0, 0), *extra])
+    weight = _with_zeros(weight, extra)
     return _sliding(
         site, "Convolution", x, weight, bias, weight.shape[0], pads, window, group, learned, part
     )
@@ -166,11 +166,16 @@ def deconvolve(
                                " in Caffe, which pads both sides alike.")  # fmt: skip
         pads.append(pad)
         extra.append(((pad - begin) // dilation, (pad - end) // dilation))
-    weight = np.pad(weight, [(0, 0), (0, 0), *extra])
+    weight = _with_zeros(weight, extra)
     outputs = weight.shape[1] * group
     return _sliding(
         site, "Deconvolution", x, weight, bias, outputs, pads, window, group, learned, part
     )
+
+
+def _with_zeros(weight: Array, extra: Sequence[tuple[int, int]]) -> Array:
+    """Kernels with zeros around them; the same memory if there are none to add."""
+    return np.pad(weight, [(0, 0), (0, 0), *extra]) if any(map(any, extra)) else weight
 
 
 def _sliding(

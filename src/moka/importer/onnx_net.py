@@ -178,6 +178,7 @@ def _messages(
     model: OnnxModel, layers: list[MadeLayer]
 ) -> tuple[caffe_pb2.NetParameter, caffe_pb2.NetParameter]:
     """The net without weights, and with them."""
+    _share(layers)
     net = caffe_pb2.NetParameter(name=model.proto.graph.name)
     for layer in layers:
         message = net.layer.add()
@@ -192,10 +193,28 @@ def _messages(
     return net, weights
 
 
+def _share(layers: list[MadeLayer]) -> None:
+    """Let layers whose learned parameters are one tensor of the model go on sharing it."""
+    users: dict[object, list[tuple[MadeLayer, int]]] = {}
+    for layer in layers:
+        if not layer.message.param and layer.message.type != "BatchNorm":
+            for k, blob in enumerate(layer.blobs):
+                place = blob.__array_interface__["data"], blob.shape, blob.strides
+                users.setdefault(place, []).append((layer, k))
+    for sharers in users.values():
+        if len(sharers) > 1:
+            first, index = sharers[0]
+            for layer, k in sharers:
+                while len(layer.message.param) < len(layer.blobs):
+                    layer.message.param.add()
+                layer.message.param[k].name = f"{first.message.name}/{index}"
+
+
 def _add_fillers(net: caffe_pb2.NetParameter) -> None:
     """Let learned weights begin at random where the net is trained without the .caffemodel."""
     for layer in net.layer:
-        if layer.type in _FILLED_LAYERS and not layer.param:
+        learned = all(param.lr_mult for param in layer.param)
+        if layer.type in _FILLED_LAYERS and learned:
             getattr(layer, _FILLED_LAYERS[layer.type]).weight_filler.type = "msra"
 
 
