@@ -31,6 +31,7 @@ class Session:
         runtime = load_runtime()
         options = runtime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not prepack:  # repacked weights would take their memory once more
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
@@ -132,10 +133,11 @@ class Checker:
         if missing := [v.name for v in self.graph.inputs if v.name not in inputs]:
             raise UsageError(f"the inputs to compare on lack {', '.join(missing)}.")
         blobs = {name: self._blob_of(name, values) for name, values in inputs.items()}
-        fed = {
-            name: np.asarray(v, np.uint8 if name in self.graph.bytes_inputs else np.float32)
-            for name, v in inputs.items()
-        }
+        types: dict[str, type[np.generic]] = dict.fromkeys(
+            (value.name for value in self.graph.inputs), np.float32
+        )
+        types |= dict.fromkeys(self.graph.bytes_inputs, np.uint8)
+        fed = {name: np.asarray(inputs[name], dtype) for name, dtype in types.items()}
         outputs = self.graph.outputs
         found, expected = self.session.run(fed), reference(self.net, blobs, list(outputs))
         difference = largest(
