@@ -174,6 +174,8 @@ MAY_NAME_TYPES = {
     "moka/models": "nets as programs",
     "moka/rewrite": "puts Input layers in the place of data, knows what layers do to channels",
     "moka/export/onnx": "names operators of ONNX, many of which are called like layers",
+    "moka/export/torch": "a table of layer types and how PyTorch writes each",
+    "moka/importer": "makes layers of operators, many of which are called like layers",
     "moka/weights/misfit.py": "knows which fork stores how many blobs",
 }
 

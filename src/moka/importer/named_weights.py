@@ -18,12 +18,12 @@ from moka.blob import Blob
 from moka.errors import WeightsError, did_you_mean
 from moka.export.onnx.library import load_safetensors
 from moka.files import read_text_file
-from moka.layers.normalize import BatchNorm
 from moka.net import Net
 from moka.types import PathLike
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which checkpoints keep weights
 OTHER_NAMES = {"mean": "running_mean", "variance": "running_var"}  # ours: PyTorch's
+SUMS_WEIGHT = "scale_factor"  # by which BatchNorm divides its sums; PyTorch keeps the quotients
 _MOST_NAMED = 5
 
 
@@ -111,7 +111,7 @@ def copy_named(
             blob = net.layer_blobs(i)[k]
             if source in tensors:
                 plan.append((blob, _fitting(tensors[source], blob, name, parameter, source, file)))
-            elif isinstance(layer, BatchNorm) and parameter == "scale_factor":
+            elif parameter == SUMS_WEIGHT:
                 plan.append((blob, torch.ones(blob.shape)))
             else:
                 missing.append(f"{name}.{parameter} (looked for {source})")
