@@ -11,7 +11,6 @@ from torch import nn
 
 from moka.errors import NetError, UsageError
 from moka.export.torch.export import export_module, export_safetensors, export_torch
-from moka.layers.normalize import BatchNorm
 from moka.models import zoo_folder
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, read_text
@@ -28,7 +27,7 @@ def give_values(net: Net) -> None:
     for place in net.places:
         blobs = list(place.layer.blobs)
         with torch.no_grad():
-            if isinstance(place.layer, BatchNorm):
+            if place.layer.entry.type == "BatchNorm":
                 nn.init.uniform_(blobs[0], -0.5, 0.5)
                 nn.init.uniform_(blobs[1], 1, 4)
                 blobs[2].fill_(2)
