@@ -102,6 +102,27 @@ def test_bilinear_needs_square_kernels(shape: Shape) -> None:
         filled('type: "bilinear"', shape)
 
 
+@pytest.mark.parametrize(
+    ("text", "shape", "diagonal"),
+    [
+        ("diag_val: 0.5 diag_val: 4", (3, 2, 2, 2), [0.125, 1]),
+        ("diag_val: 0.5", (3, 3), [0.5, 1, 1]),
+        ("", (2, 3, 1, 4), [0.25, 0.25]),
+    ],
+)
+def test_diagonal(text: str, shape: Shape, diagonal: list[float]) -> None:
+    values = filled(f'type: "diagonal" {text}', shape)
+    for n in range(shape[0]):
+        for m in range(shape[1]):
+            wanted = diagonal[n] if n == m else 0
+            assert (values[n, m] == wanted).all()
+
+
+def test_diagonal_needs_outputs_and_inputs() -> None:
+    with pytest.raises(NetError, match=r"a blob with outputs and inputs, got \(3,\)"):
+        filled('type: "diagonal"', (3,))
+
+
 @pytest.mark.parametrize("name", ["uniform", "gaussian", "xavier", "msra", "positive_unitball"])
 def test_one_seed_governs_all(name: str) -> None:
     drawn = []

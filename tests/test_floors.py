@@ -33,16 +33,16 @@ def test_the_picture_is_up_to_date(floors: ModuleType) -> None:
 def test_imports_of_functions_count(floors: ModuleType, tmp_path: Path) -> None:
     for name, text in {
         "moka/net/net.py": "import torch\nfrom moka import draw\ndef f():\n    import caffe.io\n",
-        "moka/draw/__init__.py": "from moka.check import runs\n",
-        "moka/check/runs.py": "from moka.net import net\nfrom moka.net.net import Net\n",
+        "moka/draw/__init__.py": "from moka.checks import runs\n",
+        "moka/checks/runs.py": "from moka.net import net\nfrom moka.net.net import Net\n",
         "caffe/io.py": "import moka.net.net\n",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     found = list(floors.imports(tmp_path))
-    assert ("moka.check.runs", "moka.net.net") in found
+    assert ("moka.checks.runs", "moka.net.net") in found
     assert floors.faults(found) == [
-        "moka.draw imports moka.check.runs, which does not lie on a lower floor.",
+        "moka.draw imports moka.checks.runs, which does not lie on a lower floor.",
         "moka.net.net imports moka.draw, which does not lie on a lower floor.",
         "moka.net.net imports caffe.io, which does not lie on a lower floor.",
     ]

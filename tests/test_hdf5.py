@@ -16,7 +16,7 @@ def fill(file: Any) -> None:
     file["a/b"] = [1.0, 2.0]
 
 
-def test_a_file_is_written_and_recognised(tmp_path: Path) -> None:
+def test_a_file_is_written_and_recognized(tmp_path: Path) -> None:
     write_hdf5(tmp_path / "any name", fill)
     assert is_hdf5(tmp_path / "any name")
     with h5py.File(tmp_path / "any name") as file:
@@ -24,7 +24,7 @@ def test_a_file_is_written_and_recognised(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["any name"]
 
 
-def test_other_files_are_not_recognised(tmp_path: Path) -> None:
+def test_other_files_are_not_recognized(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a")
     for name in ("a.h5", "gone", "."):
         assert not is_hdf5(tmp_path / name)

@@ -32,10 +32,10 @@ ROOT = HERE.parents[1]
 MNIST = ROOT / "examples" / "mnist"
 FEW = 5  # images of each of the digits 5 to 9
 
-Labelled = tuple[bytes, caffe_pb2.Datum]
+Labeled = tuple[bytes, caffe_pb2.Datum]
 
 
-def digits(part: str, first: int) -> Iterator[Labelled]:
+def digits(part: str, first: int) -> Iterator[Labeled]:
     """MNIST's records of the five digits from `first` on, with labels 0 to 4."""
     for key, value in open_store(MNIST / f"mnist_{part}_lmdb").read():
         datum = parse(value)
@@ -44,7 +44,7 @@ def digits(part: str, first: int) -> Iterator[Labelled]:
             yield key, datum
 
 
-def few(records: Iterable[Labelled]) -> Iterator[Labelled]:
+def few(records: Iterable[Labeled]) -> Iterator[Labeled]:
     """The first FEW of each label."""
     left = dict.fromkeys(range(5), FEW)
     for key, datum in records:
@@ -53,7 +53,7 @@ def few(records: Iterable[Labelled]) -> Iterator[Labelled]:
             yield key, datum
 
 
-def write(name: str, records: Iterable[Labelled]) -> None:
+def write(name: str, records: Iterable[Labeled]) -> None:
     """A database of records, made anew."""
     path = HERE / f"{name}_lmdb"
     shutil.rmtree(path, ignore_errors=True)

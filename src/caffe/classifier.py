@@ -1,4 +1,4 @@
-"""`caffe.Classifier`: a net that says what is on images."""
+"""`caffe.Classifier`: a net that classifies images."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ class NetLayer(ArrayLayer):
 
 
 def _face_of(layer: Layer, blobs: BlobVec) -> Any:
-    """What pycaffe's users see of a layer."""
+    """The object that pycaffe's users get for a layer."""
     return layer.users_object or NetLayer(layer.config, blobs)
 
 
 class NetContents:
-    """The part of `caffe.Net` that shows what is there.
+    """The part of `caffe.Net` that gives access to blobs, layers and parameters.
 
     Attributes:
         name: the net's name in its prototxt; a program may give it another.

@@ -1,9 +1,9 @@
-"""`caffe.coord_map`: how the coordinates of a net's tops lie in each other, and crops that align
-them, as fully convolutional nets need.
+"""`caffe.coord_map`: maps between the coordinates of a net's tops, and crops that align them, as
+fully convolutional nets need.
 
-A map (axis, a, b) says that what has index i along an axis of the first has index a i + b along the
-same axis of the second. It counts for all axes after `axis` (1 in N x C x H x W; None: whichever
-the maps beside it say); a and b are one number for all these axes, or an array of one for each.
+A map (axis, a, b) sends index i along an axis of the first top to index a i + b along the same axis
+of the second. It holds for all axes after `axis` (1 in N x C x H x W; None: the axis of the maps
+that it is combined with); a and b are one number for all these axes, or an array with one for each.
 
 Long, Shelhamer and Darrell, Fully convolutional networks for semantic segmentation, 2015.
 """

@@ -1,4 +1,4 @@
-"""`caffe.Detector`: a net that says what is in windows of images, as R-CNN does."""
+"""`caffe.Detector`: a net that classifies windows of images, as R-CNN does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Detector(NetOfImages):
         self.crop_mean = self.transformer.preparation(name).mean_image()
 
     def crop(self, im: Array, window: Sequence[int] | Array) -> Array:
-        """What the net is to see of a window.
+        """The image part that the net gets for a window.
 
         Args:
             im: (H, W, K).

@@ -10,7 +10,7 @@ from moka.errors import MokaError, UsageError
 
 @contextmanager
 def raised_as(kind: type[Exception], caught: type[MokaError] = UsageError) -> Iterator[None]:
-    """Raise what Moka says about the caller's mistake as the exception that pycaffe raises."""
+    """Convert Moka's errors about the caller's mistakes to the exceptions that pycaffe raises."""
     try:
         yield
     except caught as error:

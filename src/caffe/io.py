@@ -144,7 +144,7 @@ class Transformer:
         return tuple(int(n) for n in self.inputs[in_][1:])
 
     def preparation(self, in_: str) -> Preparation:
-        """What is set for an input, as Moka's own functions take it."""
+        """The settings of an input as a `Preparation`, which Moka's own functions take."""
         return Preparation(
             self._shape(in_),
             self.transpose.get(in_),

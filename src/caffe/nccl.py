@@ -12,7 +12,7 @@ from moka.parallel.team import join_team, new_uid
 
 
 def has_nccl() -> bool:
-    """Whether `NCCL` works here: if PyTorch can talk between processes, over NCCL or gloo."""
+    """Whether `NCCL` works here: whether PyTorch has NCCL or gloo to connect processes."""
     return torch.distributed.is_available()
 
 

@@ -29,8 +29,9 @@ log = logging.getLogger("moka")
 
 def check_file(name: str) -> str:
     """Raises RuntimeError, as pycaffe does, if a file cannot be opened."""
-    if not os.access(name, os.R_OK):
-        raise RuntimeError(f"Could not open file {name}")
+    if "\0" in name or not os.access(name, os.R_OK):
+        shown = name.replace("\0", r"\0")
+        raise RuntimeError(f"Could not open file {shown}")
     return name
 
 
@@ -279,7 +280,8 @@ class Net(NetContents):
         return joined
 
     def set_input_arrays(self, data: Floats, labels: Floats) -> None:
-        """Let the MemoryData layer in front give these, batch by batch; they are not copied.
+        """Let the MemoryData layer, the net's first, return these arrays batch by batch; they are
+        not copied.
 
         Args:
             data: (N, C, H, W) float32, C-contiguous, N a multiple of its batch size.
@@ -360,7 +362,7 @@ class Net(NetContents):
 
 
 def _mismatch(values: Iterable[str], names: Sequence[str], message: str) -> Exception:
-    """pycaffe's exception for keywords that are not `names`, each of them; with the near name."""
+    """pycaffe's exception for keywords other than exactly `names`; it names the nearest."""
     unknown = [name for name in values if name not in names]
     advice = did_you_mean(unknown[0], names) if unknown else None
     error = Exception(f"{message} {advice}" if advice else message)
@@ -380,5 +382,5 @@ def _as_arrays(values: Mapping[str, ArrayLike]) -> Arrays:
 def _copies(
     run: Callable[..., Arrays], names: Sequence[str] | None, given: Mapping[str, ArrayLike]
 ) -> Arrays:
-    """What `Net.forward` or `Net.backward` returns, apart from what the next pass overwrites."""
+    """Copies of the arrays that `Net.forward` or `Net.backward` returns."""
     return {name: array.copy() for name, array in run(names, **given).items()}

@@ -16,6 +16,7 @@ from moka.fork import make_forks_safe
 
 if TYPE_CHECKING:
     from moka.api import load, train
+    from moka.checks.shelf import check
     from moka.draw import viz
     from moka.export import export
     from moka.heap import keep_freed_memory
@@ -29,6 +30,7 @@ __all__ = [
     "MokaError",
     "Net",
     "Solver",
+    "check",
     "export",
     "keep_freed_memory",
     "load",
@@ -41,6 +43,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "check": "moka.checks.shelf.check",
     "Layer": "moka.layers.python.TensorLayer",
     "keep_freed_memory": "moka.heap.keep_freed_memory",
     "load": "moka.api.load",

@@ -49,11 +49,14 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         OSError: the file cannot be read, or no file can have this name.
     """
-    try:
-        return Path(local_path(path)).read_bytes()
-    except ValueError:  # not an OSError in Python
-        fact = "the name contains a null character"
-        raise OSError(errno.EINVAL, fact, os.fspath(path)) from None
+    refuse_null(path)
+    return Path(local_path(path)).read_bytes()
+
+
+def refuse_null(path: str | os.PathLike[str]) -> None:
+    """Raises OSError for a name with a null character, for which Python has a ValueError."""
+    if "\0" in os.fspath(path):
+        raise OSError(errno.EINVAL, "the name contains a null character", os.fspath(path))
 
 
 def read_text_file(path: str | os.PathLike[str]) -> str:
@@ -96,6 +99,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
     For what is written after long work, which would be lost otherwise.
     """
+    refuse_null(path)
     try:
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", prefix=".moka-"):
             pass
@@ -113,6 +117,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
         path: the file's final name.
         write: called with the open binary file.
     """
+    refuse_null(path)
     target = Path(path)
     remove_leftovers(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -19,6 +19,7 @@ from moka.types import Shape
 Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
 
 FILLERS: dict[str, Filler] = {}
+FORKS_OPTIONS = {"diagonal": ("diag_val",)}  # by filler
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
@@ -46,7 +47,8 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
             advice=did_you_mean(spec.type, FILLERS),
         )
     for field, value in spec.ListFields():
-        if field.number >= FIRST_FORK_NUMBER and value != field.default_value:
+        known = field.name in FORKS_OPTIONS.get(spec.type, ())
+        if field.number >= FIRST_FORK_NUMBER and not known and value != field.default_value:
             raise NetError(f"{field.name} is an option of a fork that no filler here has.")
     if spec.sparse != -1 and spec.type != "gaussian":
         raise NetError(f"sparse is for the gaussian filler only, not for {spec.type}.")
@@ -123,6 +125,19 @@ def bilinear(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     center = (size - 1) / (2 * half)
     line = 1 - (torch.arange(size) / half - center).abs()
     return (line[:, None] * line).expand(shape).contiguous()
+
+
+@filler("diagonal")
+def diagonal(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+    """FlowNet2: output n is the mean of input n's window, times diag_val number n, or 1 if there
+    are fewer; the other weights are 0."""
+    if len(shape) < 2:
+        raise NetError(f"the diagonal filler needs a blob with outputs and inputs, got {shape}.")
+    values = torch.zeros(shape)
+    for n in range(min(shape[:2])):
+        value = spec.diag_val[n] if n < len(spec.diag_val) else 1.0
+        values[n, n] = value / prod(shape[2:])
+    return values
 
 
 def _fan(spec: caffe_pb2.FillerParameter, shape: Shape) -> float:

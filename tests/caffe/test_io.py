@@ -137,7 +137,15 @@ def test_load_an_image_from_an_open_file() -> None:
     sent = io.BytesIO(Path("x.png").read_bytes())
     np.testing.assert_array_equal(caffe.io.load_image(sent), caffe.io.load_image("x.png"))
     with pytest.raises(DataError, match=r"\(open file\): .*empty|cannot be decoded"):
-        caffe.io.load_image(sent)  # it has been read to its end
+        caffe.io.load_image(io.BytesIO())
+
+
+def test_an_open_file_is_read_from_its_beginning() -> None:
+    """Programs hand over buffers that they have just written, as scikit-image lets them."""
+    write("x.png", RGB)
+    written = io.BytesIO()
+    written.write(Path("x.png").read_bytes())
+    np.testing.assert_array_equal(caffe.io.load_image(written), caffe.io.load_image("x.png"))
 
 
 def test_load_an_image_of_sixteen_bits() -> None:

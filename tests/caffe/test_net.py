@@ -276,6 +276,11 @@ def test_files_that_are_missing(weights: str | None) -> None:
         caffe.Net(file, caffe.TEST, weights=weights)
 
 
+def test_a_null_character_in_the_name_of_a_file() -> None:
+    with pytest.raises(RuntimeError, match=r"Could not open file a\\0b"):
+        caffe.Net("a\0b", caffe.TEST)
+
+
 def test_weights_that_do_not_fit(open_net: NetOpener) -> None:
     open_net().save("w.caffemodel")
     text = Path("net.prototxt").read_text()

@@ -252,7 +252,7 @@ def test_faster_rcnn_trains(modules: Callable[[str, str], None]) -> None:
         assert solver.net.blobs["data"].data.shape[::3] == (data_layer._drawn[-1],) * 2
     assert data_layer._drawn == [2, 5, 3]
     assert losses == sorted(losses, reverse=True)
-    # Outputs were normalised: what is saved is not, what is trained goes on as it was.
+    # Outputs were normalized: what is saved is not, what is trained goes on as it was.
     net, stds = solver.net, np.array([2.0, 4.0])
     weight, bias = (blob.data.copy() for blob in net.params["bbox_pred"])
     net.params["bbox_pred"][0].data[...] = net.params["bbox_pred"][0].data * stds[:, np.newaxis]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moka.cli.dry_run import _duration, size_text
+from moka.cli.dry_run import _duration, bytes_text
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Caffe
@@ -121,4 +121,4 @@ def test_durations(seconds: float, text: str) -> None:
     [(952, "952 bytes"), (1724, "1.72 kB"), (244e6, "244 MB"), (3.21e9, "3.21 GB")],
 )
 def test_sizes(size: float, text: str) -> None:
-    assert size_text(size) == text
+    assert bytes_text(size) == text

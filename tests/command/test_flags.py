@@ -12,7 +12,7 @@ FLAGS = {
         Flag("iterations", 50, "How many."),
         Flag("sighup_effect", "snapshot", "What to do."),
         Flag("verbose", False, "Say more."),
-        Flag("color", True, "Use colours."),
+        Flag("color", True, "Use colors."),
         Flag("scale", 255.0, "A factor."),
         Flag("output", "", "A file.", short="o"),
     )

@@ -84,7 +84,7 @@ class Case:
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """The case in the file given by parametrisation, its files in the current directory."""
+    """The case in the file given by parametrization, its files in the current directory."""
     monkeypatch.chdir(tmp_path)
     cuda = "device" in request.fixturenames and _device(request).type == "cuda"
     made = Case(request.param, CUDA_FACTOR if cuda else 1.0)

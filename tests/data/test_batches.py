@@ -74,7 +74,7 @@ def take(
 @pytest.mark.parametrize("size", [1, 3, 7, 10])
 def test_images_come_in_order_and_start_over(size: int) -> None:
     got = take(make_batches(size=size), 5)
-    for k, ((data, labels, _), state) in enumerate(got):
+    for k, ((data, labels, *_), state) in enumerate(got):
         picked = [(k * size + i) % COUNT for i in range(size)]
         np.testing.assert_array_equal(data, IMAGES[picked])
         np.testing.assert_array_equal(labels, [10 * i for i in picked])
@@ -123,7 +123,7 @@ def test_each_batch_draws_anew() -> None:
 
 
 def test_crops_and_mirrors_are_of_their_images() -> None:
-    ((data, _, _), _), *_ = take(make_batches("crop_size: 3 mirror: true", size=7), 1)
+    ((data, *_), _), *_ = take(make_batches("crop_size: 3 mirror: true", size=7), 1)
     for i in range(7):
         windows = [IMAGES[i, 0, y : y + 3, x : x + 3] for y in range(4) for x in range(4)]
         found = [np.array_equal(data[i, 0], w[:, ::s]) for w in windows for s in (1, -1)]
@@ -165,7 +165,7 @@ def test_a_first_image_that_does_not_fit_is_named_at_once() -> None:
 def test_the_names_of_the_batch_before_a_state(shuffle: bool) -> None:
     batches = make_batches(shelf=Shelf(shuffle=shuffle), start=CursorState(2, 5))
     assert batches.names(CursorState()) == []
-    for (_, labels, _), state in take(batches, 6):
+    for (_, labels, *_), state in take(batches, 6):
         assert batches.names(state) == [f"no. {label / 10:g}" for label in labels]
 
 

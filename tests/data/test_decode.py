@@ -101,3 +101,13 @@ def test_an_image_that_claims_too_many_pixels() -> None:
     png += struct.pack(">I", zlib.crc32(header))
     with pytest.raises(DataError, match=r"^the image cannot be decoded"):
         decode_image(png)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((4, 6), (8, 12)), ((6, 4), (12, 8)), ((10, 13), (8, 10)), ((8, 8), (8, 8))]
+)
+def test_the_shorter_side_may_be_given(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    image = Decoder(color=True, short_side=8)(data, "a.png")
+    np.testing.assert_array_equal(image, Decoder(color=True, size=size)(data, "a.png"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from moka.data import hdf5
-from moka.data.hdf5 import Hdf5Rows, append_rows, read_datasets, read_list, read_shapes
+from moka.data.hdf5 import Hdf5Rows, append_rows, read_datasets, read_file_list, read_shapes
 from moka.data.place import ORDER, CursorState, generator
 from moka.errors import DataError
 
@@ -35,12 +35,12 @@ def write(name: str, **datasets: Any) -> None:
 
 
 def test_read_list(source: str) -> None:
-    assert read_list(source) == ["one.h5", "two.h5"]
+    assert read_file_list(source) == ["one.h5", "two.h5"]
 
 
 def test_names_in_a_list_are_bytes(source: str) -> None:
     Path("list.txt").write_bytes(b"caf\xe9.h5\n")
-    assert read_list("list.txt") == ["caf\udce9.h5"]
+    assert read_file_list("list.txt") == ["caf\udce9.h5"]
 
 
 def test_rows_that_differ_from_those_of_the_first_file(source: str) -> None:
@@ -61,15 +61,15 @@ def test_a_file_of_the_list_that_is_missing(source: str) -> None:
 
 def test_a_list_that_is_missing_or_empty(source: str) -> None:
     with pytest.raises(DataError, match=r"Failed to open source file: gone\.txt: No such file"):
-        read_list("gone.txt")
+        read_file_list("gone.txt")
     Path("empty.txt").write_text("\n \n")
     with pytest.raises(DataError, match=r"empty\.txt: the list names no file"):
-        read_list("empty.txt")
+        read_file_list("empty.txt")
 
 
 def test_a_list_that_is_a_file_of_rows(source: str) -> None:
     with pytest.raises(DataError, match=r"one\.h5: this is an HDF5 file, not a list of some"):
-        read_list("one.h5")
+        read_file_list("one.h5")
 
 
 def test_datasets_are_float32_in_the_order_asked_for(source: str) -> None:
@@ -178,7 +178,7 @@ def slow_rows(
     """Names and values of the first rows, one after the other."""
     files = [
         (name, values)
-        for name in read_list(source)
+        for name in read_file_list(source)
         for (values,) in [read_datasets(name, ["label"])]
     ]
     found: list[tuple[str, float]] = []

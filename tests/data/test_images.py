@@ -14,7 +14,7 @@ from moka.data.images import (
     Labeled,
     parse_line,
     read_image,
-    read_list,
+    read_image_list,
 )
 from moka.errors import DataError
 from moka.types import Array
@@ -117,14 +117,14 @@ def test_lines_are_split_at_the_last_blank(line: str, path: str, label: int) -> 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_read_list(tmp_path: Path, ending: str) -> None:
     (tmp_path / "list.txt").write_bytes(ending.join(["a 1", "", "b\x0b\xe9 2", "c"]).encode())
-    assert read_list(tmp_path / "list.txt") == [("a", 1, 1), ("b\x0b\xe9", 2, 3), ("c", 0, 4)]
+    assert read_image_list(tmp_path / "list.txt") == [("a", 1, 1), ("b\x0b\xe9", 2, 3), ("c", 0, 4)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_list_from_windows(tmp_path: Path, encoding: str) -> None:
     text = "é 1\r\n\r\nb c 2 \r\n"
     (tmp_path / "list.txt").write_bytes(text.encode(encoding))
-    assert read_list(tmp_path / "list.txt") == [("é", 1, 1), ("b c", 2, 3)]
+    assert read_image_list(tmp_path / "list.txt") == [("é", 1, 1), ("b c", 2, 3)]
 
 
 def test_paths_with_backslashes(tmp_path: Path) -> None:
@@ -156,19 +156,19 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
 def test_an_empty_list(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "list.txt").write_text(content)
     with pytest.raises(DataError, match=rf"list\.txt: {says}"):
-        read_list(tmp_path / "list.txt")
+        read_image_list(tmp_path / "list.txt")
 
 
 def test_a_missing_list(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"list\.txt: No such file .*a folder with a subfolder"):
-        read_list(tmp_path / "list.txt")
+        read_image_list(tmp_path / "list.txt")
 
 
 def test_a_list_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = tmp_path / "list.txt"
     source.write_text("a.png 1\nb.png\n\nc d.png x\n")
     with caplog.at_level("WARNING", "moka"):
-        assert read_list(source) == [("a.png", 1, 1), ("b.png", 0, 2), ("c d.png", 0, 4)]
+        assert read_image_list(source) == [("a.png", 1, 1), ("b.png", 0, 2), ("c d.png", 0, 4)]
     assert caplog.messages == [
         f'{source}: line 2, "b.png", does not end with a blank and an integer label, so its label'
         " is 0; there are 2 such lines."

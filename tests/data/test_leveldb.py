@@ -108,6 +108,12 @@ def test_reading_from_a_number_on(tmp_path: Path, start: int, step: int, make: A
     assert list(store.read(start, step)) == numbered(5)[start::step]
 
 
+def test_records_are_not_picked(tmp_path: Path) -> None:
+    store = LevelDbStore(write(tmp_path / "db", numbered(3)))
+    with pytest.raises(DataError, match="records of a LevelDB database cannot be picked"):
+        store.pick([1])
+
+
 @pytest.mark.parametrize("make", [write, in_a_table])
 def test_reading_writes_nothing(tmp_path: Path, make: Any) -> None:
     path = make(tmp_path / "db", numbered(5))

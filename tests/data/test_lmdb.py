@@ -105,7 +105,15 @@ def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, count: i
     assert os.listdir(tmp_path) == []
 
 
-def test_junk_is_no_database(tmp_path: Path) -> None:
-    (tmp_path / "data.mdb").write_bytes(b"junk" * 5000)
-    with pytest.raises(DataError, match="not an LMDB database"):
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"junk" * 5000, "does not begin as one"),
+        (b"", "is empty"),
+        (b"a list\n", "7 bytes are less"),
+    ],
+)
+def test_junk_is_no_database(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "data.mdb").write_bytes(data)
+    with pytest.raises(DataError, match=f"not an LMDB database.*{says}"):
         LmdbStore(tmp_path)

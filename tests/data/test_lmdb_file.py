@@ -45,6 +45,8 @@ def test_a_tree_is_read_as_lmdb_reads_it(
     assert list(file.records()) == wanted
     for start, step in ((0, 2), (7, 5), (len(wanted) - 1, 1), (len(wanted) + 9, 3)):
         assert list(file.records(start, step)) == wanted[start::step]
+    numbers = random.Random(3).choices(range(len(wanted)), k=50)
+    assert list(file.pick(numbers)) == [wanted[k] for k in numbers]
 
 
 def test_records_that_are_added_are_seen_by_the_next_reading(tmp_path: Path) -> None:
@@ -53,9 +55,11 @@ def test_records_that_are_added_are_seen_by_the_next_reading(tmp_path: Path) -> 
             transaction.put(b"a", b"1")
         file = LmdbFile(tmp_path / "db" / "data.mdb")
         assert [key for key, _ in file.records()] == [b"a"]
+        assert [key for key, _ in file.pick([0])] == [b"a"]
         with environment.begin(write=True) as transaction:
             transaction.put(b"b", bytes(1 << 20))
         assert [key for key, _ in file.records()] == [b"a", b"b"]
+        assert [key for key, _ in file.pick([1, 0])] == [b"b", b"a"]
 
 
 PAGE = 4096
@@ -104,6 +108,7 @@ def test_no_damage_ends_in_anything_but_an_error(tmp_path: Path) -> None:
         path.write_bytes(data)
         try:
             list(LmdbFile(path).records())
+            list(LmdbFile(path).pick(range(100)))
         except DataError:
             refused += 1
     assert refused > 100

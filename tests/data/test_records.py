@@ -52,6 +52,22 @@ def test_records_go_on_without_end(make_records: RecordsMaker, start: int, step:
     assert names == [f"key{(start + step * i) % COUNT}" for i in range(12)]
 
 
+@pytest.mark.parametrize("start", [0, 2, 5, 12])
+@pytest.mark.parametrize("step", [1, 2])
+def test_each_epoch_has_an_order_of_its_own(
+    make_records: RecordsMaker, start: int, step: int
+) -> None:
+    records = make_records(shuffle=True)
+    names = [records.name(r) for r in islice(records.records(0, 7), 4 * COUNT)]
+    epochs = [names[k : k + COUNT] for k in range(0, len(names), COUNT)]
+    assert all(sorted(epoch) == [f"key{k}" for k in range(COUNT)] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    later = [records.name(r) for r in islice(records.records(start, 7, step), 4)]
+    assert later == names[start::step][:4]
+    others = [records.name(r) for r in islice(records.records(0, 8), 4 * COUNT)]
+    assert others != names
+
+
 def test_starting_over_is_logged(
     make_records: RecordsMaker, caplog: pytest.LogCaptureFixture
 ) -> None:

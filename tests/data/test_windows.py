@@ -320,7 +320,7 @@ def test_background_first_then_foreground(make_batches: BatchMaker, mirror: bool
     batches = make_batches("mirror: true" if mirror else "", batch_size=5, fg_fraction=0.4)
     known = known_crops(batches)
     seen = set()
-    for (data, labels, _), _ in islice(batches.stream(batches.start), 60):
+    for (data, labels, *_), _ in islice(batches.stream(batches.start), 60):
         assert data.shape == (5, 3, CROP, CROP)
         assert data.dtype == labels.dtype == np.float32
         drawn = [known[crop.tobytes()] for crop in data]
@@ -448,7 +448,7 @@ def test_the_images_of_the_batch_before_a_state(make_batches: BatchMaker, tmp_pa
     batches = make_batches("mirror: true")
     known = known_crops(batches)
     assert batches.names(batches.start) == []
-    for (data, _, _), state in islice(batches.stream(batches.start), 5):
+    for (data, *_), state in islice(batches.stream(batches.start), 5):
         numbers = [known[crop.tobytes()][0] for crop in data]
         wanted = [f"{tmp_path}/{'ab'[number // len(WINDOWS)]}.png" for number in numbers]
         assert batches.names(state) == wanted

@@ -9,13 +9,13 @@ import pytest
 from moka.draw.charts import TITLES, chart_type, draw, running_mean
 from moka.draw.figures import COLORS
 from moka.errors import UsageError
-from moka.report.readings import Log, Reading
+from moka.report.readings import Reading, TrainingLog
 
 
-def log(displays: int = 3, tests: int = 2, *, top5: bool = False) -> Log:
+def log(displays: int = 3, tests: int = 2, *, top5: bool = False) -> TrainingLog:
     """Displays at 0, 10, ... with losses 4, 3, 2, ..., rates 1, 0.1, ...; tests at 0, 20, ..."""
     outputs = {"accuracy": 0.5, "loss": 2.0} | ({"top5": 0.75} if top5 else {})
-    return Log(
+    return TrainingLog(
         [Reading(10 * i, 2.0 * i, nan, 0.1**i, 4.0 - i) for i in range(displays)],
         [Reading(20 * i, 3.0 * i, nan, outputs=outputs, losses={"loss"}) for i in range(tests)],
     )
@@ -85,14 +85,14 @@ def test_without_tests_the_overview_has_two_parts() -> None:
 
 def test_a_loss_over_decades_is_drawn_on_a_logarithmic_scale() -> None:
     readings = [Reading(i, 0.0, nan, 1.0, loss) for i, loss in enumerate((3.0, 1.0, 0.1))]
-    assert draw({"x": Log(readings, [])}, 6).axes[0].get_yscale() == "log"
+    assert draw({"x": TrainingLog(readings, [])}, 6).axes[0].get_yscale() == "log"
     readings[1].loss = 0.0  # which has no logarithm
-    assert draw({"x": Log(readings, [])}, 6).axes[0].get_yscale() == "linear"
+    assert draw({"x": TrainingLog(readings, [])}, 6).axes[0].get_yscale() == "linear"
 
 
 def test_many_losses_are_drawn_with_their_running_mean() -> None:
     readings = [Reading(i, 0.0, nan, 1.0, 2.0 + i % 2) for i in range(200)]
-    lines: Any = draw({"x": Log(readings, [])}, 6).axes[0].lines
+    lines: Any = draw({"x": TrainingLog(readings, [])}, 6).axes[0].lines
     thin, thick = lines
     assert list(thin.get_ydata()) == [r.loss for r in readings]
     assert list(thick.get_ydata())[100:] == pytest.approx([2.5] * 100, abs=0.11)
@@ -111,7 +111,7 @@ def test_running_mean() -> None:
 )
 def test_units_of_time(seconds: float, unit: str, last: float) -> None:
     readings = [Reading(i, i * seconds, nan, 1.0, 1.0) for i in (0, 1)]
-    (ax,) = draw({"x": Log(readings, [])}, 7).axes
+    (ax,) = draw({"x": TrainingLog(readings, [])}, 7).axes
     assert ax.get_xlabel() == f"time ({unit})"
     assert curves(ax)["x"][-1] == (last, 1.0)
 
@@ -119,7 +119,7 @@ def test_units_of_time(seconds: float, unit: str, last: float) -> None:
 def test_nothing_to_draw() -> None:
     with pytest.raises(UsageError, match=r"nothing for 'Test accuracy vs\. Iters' in x, y\.$"):
         draw({"x": log(tests=0), "y": log(tests=0)}, 0)
-    nothing = Log([Reading(0, 0.0, nan)], [])
+    nothing = TrainingLog([Reading(0, 0.0, nan)], [])
     with pytest.raises(UsageError, match=r"nothing to draw in x\.$"):
         draw({"x": nothing})
 

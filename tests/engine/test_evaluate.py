@@ -2,11 +2,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from moka.engine.autograd import Autograd
 from moka.engine.evaluate import evaluate, outputs_of
+from moka.errors import NetError
 from moka.report.records import Output
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import NetMaker
 
 TWO_NUMBERS = """
@@ -34,3 +39,33 @@ def test_means_over_batches(make_net: NetMaker) -> None:
 
 def test_giving_up(make_net: NetMaker) -> None:
     assert evaluate(Autograd(make_net(TWO_NUMBERS)), 3, lambda i, _: i == 1) is None
+
+
+GROWING = """
+import caffe
+
+class Growing(caffe.Layer):
+    def setup(self, bottom, top):
+        self.passes = 0
+    def reshape(self, bottom, top):
+        top[0].reshape(1 + self.passes)
+    def forward(self, bottom, top):
+        self.passes += 1
+    def backward(self, top, propagate_down, bottom):
+        pass
+"""
+
+
+def test_outputs_of_changing_size_have_no_mean(
+    make_net: NetMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "growing_layer.py").write_text(GROWING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    net = make_net(
+        'layer { name: "g" type: "Python" top: "g"'
+        ' python_param { module: "growing_layer" layer: "Growing" } }'
+    )
+    with pytest.raises(
+        NetError, match="1 numbers in one batch and 2 in another: they have no mean"
+    ):
+        evaluate(Autograd(net), 3)

@@ -79,7 +79,7 @@ def change_solver() -> ChangeSolver:
 
 @pytest.fixture
 def write_mnist(tmp_path: Path) -> WriteMnist:
-    """Writes files like MNIST's where its example has them: digits of noise, labelled 0 to 9 in
+    """Writes files like MNIST's where its example has them: digits of noise, labeled 0 to 9 in
     turn; returns those of images and of labels."""
 
     def write(part: str, count: int) -> tuple[Path, Path]:

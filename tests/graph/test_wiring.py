@@ -116,6 +116,10 @@ def test_in_place_is_the_bottom_at_the_same_position(make_nodes: NodeMaker) -> N
     [
         ('type: "Ona" bottom: "x" top: "y"', r"Unknown layer type: Ona \(known types: Each, Inp"),
         ('type: "DenseCRF"', "It is a type of PSPNet and DeepLab, which Moka does not have"),
+        (
+            'type: "DenseCRFs"',
+            r'Did you mean "DenseCRF"\? It is a type of PSPNet and DeepLab, which',
+        ),
         ('type: "Ona" bottom: "x" top: "y"', 'Did you mean "One"'),
         ('type: "One" top: "y"', "takes 1 bottom, got 0"),
         ('type: "One" bottom: "x" bottom: "t" top: "y"', "takes 1 bottom, got 2"),

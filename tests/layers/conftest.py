@@ -72,7 +72,7 @@ def check_gradient() -> GradientCheck:
             tops = tops_of(layer, list(inputs[: len(tensors)]))
             return tuple(top for top in tops if top.requires_grad)
 
-        learned = list(layer.weights)[layer.entry.state_blobs :]
+        learned = [w for k, w in enumerate(layer.weights) if k not in layer.state_blobs]
         assert torch.autograd.gradcheck(function, (*tensors, *learned))
 
     return check

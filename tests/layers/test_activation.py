@@ -37,6 +37,23 @@ def tanh(x: float) -> float:
             'type: "ReLU" relu_param { negative_slope: -0.5 }',
             lambda x: max(x, 0.0) - 0.5 * min(x, 0.0),
         ),
+        ('type: "ReLU6"', lambda x: min(max(x, 0.0), 6.0)),
+        (
+            'type: "ReLU6" relu6_param { negative_slope: 0.25 }',
+            lambda x: min(max(x, 0.0) + 0.25 * min(x, 0.0), 6.0),
+        ),
+        ('type: "NegReLU"', lambda x: min(x, 0.0)),
+        (
+            'type: "NegReLU" relu_param { negative_slope: 0.25 }',
+            lambda x: min(x, 0.0) + 0.25 * max(x, 0.0),
+        ),
+        ('type: "Truncation"', lambda x: min(max(x, 0.0), 5.0)),
+        (
+            'type: "Truncation" truncation_param { lower_bound: -0.125 upper_bound: 0.3125 }',
+            lambda x: min(max(x, -0.125), 0.3125),
+        ),
+        ('type: "SoftTruncation"', lambda x: 1 - exp(-x / 2)),
+        ('type: "SoftTruncation" soft_truncation_param { c: -0.5 }', lambda x: 1 - exp(2 * x)),
         ('type: "Sigmoid"', lambda x: 1 / (1 + exp(-x))),
         ('type: "TanH"', tanh),
         ('type: "Dropout"', lambda x: x),
@@ -106,6 +123,9 @@ def gradient_at(layer: Layer, *values: float) -> list[float]:
     [
         ('type: "ReLU"', 0),
         ('type: "ReLU" relu_param { negative_slope: 0.25 }', 0.25),
+        ('type: "ReLU6"', 0),
+        ('type: "NegReLU" relu_param { negative_slope: 0.25 }', 0.25),
+        ('type: "ReLU6" relu6_param { negative_slope: 0.25 }', 0.25),
         ('type: "PReLU"', 0.25),
         ('type: "PReLU" prelu_param { channel_shared: true filler { value: -2 } }', -2),
         ('type: "ELU"', 1),
@@ -172,38 +192,6 @@ def test_sigmoid_and_tanh_at_their_ends(make_layer: LayerMaker, run: Runner) -> 
     ends = np.array([-1000.0, 1000.0])
     assert run(make_layer('type: "Sigmoid"', (2,)), ends)[0].tolist() == [0, 1]
     assert run(make_layer('type: "TanH"', (2,)), ends)[0].tolist() == [-1, 1]
-
-
-@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 0.8])
-def test_dropout_in_training(make_layer: LayerMaker, ratio: float) -> None:
-    text = f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}'
-    layer = make_layer(text, (100, 100), training=True)
-    x = torch.full((100, 100), 3.0, requires_grad=True)
-    y = layer(x)
-    y.sum().backward()
-    assert x.grad is not None
-    kept = y.detach() != 0
-    # 10000 draws: a standard deviation of at most 0.005.
-    assert kept.double().mean().item() == pytest.approx(1 - ratio, abs=0.02)
-    scale = 1 / (1 - ratio)
-    # One multiplication in single precision.
-    np.testing.assert_allclose(y.detach(), np.where(kept, 3 * scale, 0), rtol=1e-6)
-    np.testing.assert_allclose(x.grad, np.where(kept, scale, 0), rtol=1e-6)
-
-
-def test_dropout_follows_the_seed(make_layer: LayerMaker) -> None:
-    layer = make_layer('type: "Dropout"', (50,), training=True)
-    drawn = []
-    for seed in (5, 5, 6):
-        torch.manual_seed(seed)
-        drawn.append(layer(torch.ones(50)).tolist())
-    assert drawn[0] == drawn[1] != drawn[2]
-
-
-@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5])
-def test_dropout_ratio_is_a_chance(make_layer: LayerMaker, ratio: float) -> None:
-    with pytest.raises(NetError, match=r"dropout_ratio must be in \[0, 1\), got"):
-        make_layer(f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}', (3,))
 
 
 @pytest.mark.parametrize(
@@ -341,6 +329,11 @@ def test_prelu_starts_with_a_slope_of_a_quarter(
         ('type: "Exp" exp_param { base: -2 }', (3,), "base must be > 0, or -1 for e, got -2"),
         ('type: "Log" log_param { base: 0 }', (3,), "base must be > 0 and not 1, or -1 for e"),
         ('type: "Log" log_param { base: 1 }', (3,), "base must be > 0 and not 1, or -1 for e"),
+        (
+            'type: "SoftTruncation" soft_truncation_param { c: 0 }',
+            (3,),
+            "c must be other than 0, got 0",
+        ),
         ('type: "Clip"', (3,), "min is missing"),
         ('type: "Clip" clip_param { min: 0 }', (3,), "max is missing"),
         ('type: "Softmax" softmax_param { axis: 1 }', (3,), "axis 1 does not exist"),
@@ -350,3 +343,11 @@ def test_prelu_starts_with_a_slope_of_a_quarter(
 def test_refused(make_layer: LayerMaker, text: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, shape)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_relu6_has_a_ceiling(make_layer: LayerMaker, run: Runner, slope: float) -> None:
+    layer = make_layer(f'type: "ReLU6" relu6_param {{ negative_slope: {slope} }}', (1, 5))
+    x = np.array([[-20.0, -2.0, 5.5, 6.0, 20.0]])
+    assert run(layer, x)[0].tolist() == [[-20 * slope, -2 * slope, 5.5, 6, 6]]
+    assert gradient_at(layer.float(), -20, -2, 5.5, 6, 20) == [slope, slope, 1, 0, 0]

@@ -261,3 +261,39 @@ def test_reduction(
     assert y.shape == shape[:first]
     np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-13)  # both in double precision
     check_gradient(layer, x)
+
+
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_mean_of_the_largest(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread, k: int
+) -> None:
+    fields = f"operation: TOPK k: {k} axis: 1 coeff: -2"
+    layer = make_layer(f'type: "Reduction" reduction_param {{ {fields} }}', (2, 3, 4))
+    x = spread(2, 3, 4)
+    (y,) = run(layer, x)
+    for n in range(2):
+        largest = sorted((float(v) for v in x[n].flat), reverse=True)[:k]
+        assert y[n] == pytest.approx(-2 * sum(largest) / k, rel=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+def test_more_than_there_are(make_layer: LayerMaker) -> None:
+    text = 'type: "Reduction" reduction_param { operation: TOPK k: 5 axis: 1 }'
+    with pytest.raises(NetError, match="k must be <= 4, the count of values, got 5"):
+        make_layer(text, (2, 4))
+
+
+def test_a_stochastic_sum(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    fields = "operation: STOCHASTIC_SUM coeff: 0.25 coeff: 1 coeff: 0"
+    text = f'type: "Eltwise" eltwise_param {{ {fields} }}'
+    a, b, c = (spread(2, 3) + k for k in range(3))
+    (y,) = run(make_layer(text, *[(2, 3)] * 3), a, b, c)
+    np.testing.assert_allclose(y, 0.25 * a + b, rtol=1e-12)  # double precision
+    layer = make_layer(text, *[(2, 3)] * 3, training=True)
+    drawn = [run(layer, a, b, c)[0] for _ in range(400)]
+    with_a = sum(np.array_equal(y, a + b) for y in drawn)
+    assert with_a + sum(np.array_equal(y, b) for y in drawn) == 400
+    assert with_a / 400 == pytest.approx(0.25, abs=0.1)  # a standard deviation of 0.022
+    every = 'type: "Eltwise" eltwise_param { operation: STOCHASTIC_SUM }'
+    (y,) = run(make_layer(every, *[(2, 3)] * 2, training=True), a, b)
+    np.testing.assert_array_equal(y, a + b)

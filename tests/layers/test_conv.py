@@ -479,3 +479,52 @@ def test_im2cols_number_of_axes_cannot_change(make_layer: LayerMaker) -> None:
 def test_other_layers_refuse(make_layer: LayerMaker, text: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, shape)
+
+
+@pytest.mark.parametrize(
+    ("fields", "slope"),
+    [
+        ("relu: true", 0.0),
+        ("relu: true negative_slope: 0.25", 0.25),
+        ("negative_slope: 0.25", None),
+        ("fuse_type: FUSED_CONV_RELU", 0.0),
+        ("fuse_type: FUSED_CONV_RELU relu_param { negative_slope: 0.5 }", 0.5),
+    ],
+)
+def test_a_rectifier_inside(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    slope: float | None,
+) -> None:
+    text = (
+        f'type: "Convolution" convolution_param {{ {fields} num_output: 2 kernel_size: 2'
+        ' weight_filler { type: "gaussian" } }'
+    )
+    layer = make_layer(text, (1, 2, 3, 3))
+    x = spread(1, 2, 3, 3)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().double().numpy() for w in layer.weights)
+    wanted = convolve(x, weight, bias, stride=(1, 1), pad=(0, 0), dilation=(1, 1), group=1)
+    if slope is not None:
+        wanted = np.where(wanted > 0, wanted, slope * wanted)
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # both in double precision
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("fuse_type: FUSED_CONV_ELTWISE", "fuse_type FUSED_CONV_ELTWISE is not supported"),
+        (
+            "fusion_type: SUM_FUSION",
+            "fusion_type } is an option of a fork that this layer does not",
+        ),
+    ],
+)
+def test_sums_inside_are_refused(make_layer: LayerMaker, fields: str, message: str) -> None:
+    text = f'type: "Convolution" convolution_param {{ {fields} num_output: 2 kernel_size: 1 }}'
+    with pytest.raises(NetError, match=message):
+        make_layer(text, (1, 2, 3, 3))

@@ -44,6 +44,16 @@ def with_tops(kind: str, tops: str, more: str) -> str:
             'image_data_param { source: "x" new_height: 4 }',
             "new_height and new_width go together: got new_height=4, new_width=0",
         ),
+        (
+            "ImageData",
+            'image_data_param { source: "x" short_side: 4 new_height: 4 new_width: 4 }',
+            "give either short_side or new_height and new_width, not both",
+        ),
+        (
+            "ImageData",
+            'image_data_param { source: "x" min_height: 4 }',
+            "min_height } is an option of a fork that this layer does not have",
+        ),
         ("ImageData", 'image_data_param { source: "x" batch_size: 0 }', "batch_size must be > 0"),
         ("WindowData", "window_data_param { batch_size: 1 }", "window_data_param has no source"),
         ("WindowData", 'window_data_param { source: "x" }', "batch_size is missing"),
@@ -93,6 +103,21 @@ def test_data_reads_records_in_order_over_and_over(make_layer: LayerMaker, tmp_p
             labels.append(label)
     assert labels == [0, 1, 2, 3, 4] * 2
     made.close()
+
+
+def test_data_is_shuffled_anew_in_each_epoch(make_layer: LayerMaker, tmp_path: Path) -> None:
+    write_images(tmp_path / "db")
+    fields = f'source: "{tmp_path / "db"}" batch_size: 5 backend: LMDB shuffle: true'
+    made = make_layer(with_tops("Data", "a b", f"data_param {{ {fields} }}"))
+    assert isinstance(made, Data)
+    epochs = []
+    for _ in range(6):
+        images, labels = made()
+        assert images[:, 0, 0, 0].tolist() == [4 * label for label in labels.tolist()]
+        epochs.append(labels.tolist())
+    made.close()
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
 def test_data_reads_its_share(make_layer: LayerMaker, tmp_path: Path) -> None:
@@ -232,7 +257,7 @@ def test_data_that_is_not_there(make_layer: LayerMaker, tmp_path: Path) -> None:
 
 
 def write_list(folder: Path, count: int = 5) -> Path:
-    """A list of images, 4 x 6 pixels in three colours of the value 10k + colour, labelled k."""
+    """A list of images, 4 x 6 pixels in three colors of the value 10k + color, labeled k."""
     for k in range(count):
         cv2.imwrite(str(folder / f"{k}.png"), np.full((4, 6, 3), 10 * k, np.uint8) + np.arange(3))
     (folder / "list.txt").write_text("".join(f"{k}.png {k}\n" for k in range(count)))
@@ -270,6 +295,7 @@ def test_image_data_reads_a_list(make_layer: LayerMaker, tmp_path: Path) -> None
     [
         ("is_color: false", "", (2, 1, 4, 6)),
         ("new_height: 3 new_width: 8", "", (2, 3, 3, 8)),
+        ("short_side: 8", "", (2, 3, 8, 12)),
         ("new_height: 5 new_width: 9", "transform_param { crop_size: 2 }", (2, 3, 2, 2)),
     ],
 )
@@ -380,7 +406,7 @@ def write_class_folder(folder: Path) -> Path:
 
 
 def write_shards(folder: Path, form: str = "{}") -> str:
-    """The same images in two shards, labelled with this form of their number."""
+    """The same images in two shards, labeled with this form of their number."""
     write_list(folder)
     for shard, numbers in (("s-0", (0, 1, 2)), ("s-1", (3, 4))):
         with tarfile.open(folder / f"{shard}.tar", "w") as tar:

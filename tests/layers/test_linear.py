@@ -64,6 +64,48 @@ def test_inner_product(
     check_gradient(layer, x)
 
 
+@pytest.mark.parametrize(
+    ("fields", "slope"), [("relu: true", 0.0), ("relu: true negative_slope: 0.25", 0.25)]
+)
+def test_a_rectifier_inside(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    slope: float,
+) -> None:
+    layer = make_layer(layer_text(fields), (4, 5))
+    x = spread(4, 5)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    plain = x @ weight.T + bias
+    # Both in double precision.
+    np.testing.assert_allclose(y, np.where(plain > 0, plain, slope * plain), rtol=1e-10)
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize("fields", ["normalize: true", "normalize: true transpose: true"])
+def test_the_weights_of_an_output_are_normalized(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+) -> None:
+    layer = make_layer(layer_text(fields), (4, 5))
+    x = spread(4, 5)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    if "transpose" in fields:
+        weight = weight.T
+    for n in range(3):
+        norm = (sum(float(w) ** 2 for w in weight[n]) + 1e-6) ** 0.5
+        wanted = x @ weight[n] / norm + bias[n]
+        np.testing.assert_allclose(y[:, n], wanted, rtol=1e-10, atol=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
 def test_takes_other_batches_of_the_same_inputs_only(make_layer: LayerMaker) -> None:
     layer = make_layer(layer_text(""), (4, 2, 3))
     assert layer.top_shapes((7, 6)) == [(7, 3)]

@@ -169,7 +169,6 @@ MAY_NAME_TYPES = {
     "moka/schema/forms.py": "forks gave one type several meanings; the schema tells them apart",
     "moka/graph/splits.py": "inserts Split layers",
     "moka/net/spec.py": "names messages (Parameter), not layers",
-    "moka/solver/faults/replay.py": "puts Input layers in the place of data",
     "caffe/net.py": "a word of an error message",
     "moka/models": "nets as programs",
     "moka/rewrite": "puts Input layers in the place of data, knows what layers do to channels",

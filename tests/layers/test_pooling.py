@@ -56,6 +56,16 @@ CASES = [
     ("kernel_size: 2 stride: 2", (2, 2), (2, 2), (0, 0), True),
     ("kernel_size: 3 stride: 2", (3, 3), (2, 2), (0, 0), True),
     ("kernel_size: 3 stride: 2 round_mode: FLOOR", (3, 3), (2, 2), (0, 0), False),
+    ("kernel_size: 3 stride: 2 ceil_mode: false", (3, 3), (2, 2), (0, 0), False),
+    ("kernel_size: 3 stride: 2 ceil_mode: true", (3, 3), (2, 2), (0, 0), True),
+    ("kernel_size: 3 stride: 2 torch_pooling: true", (3, 3), (2, 2), (0, 0), False),
+    (
+        "kernel_shape { dim: 3 dim: 2 } stride_shape { dim: 1 dim: 2 } pad_shape { dim: 1 dim: 0 }",
+        (3, 2),
+        (1, 2),
+        (1, 0),
+        True,
+    ),
     ("kernel_size: 3 stride: 1 pad: 1", (3, 3), (1, 1), (1, 1), True),
     ("kernel_size: 2 stride: 2 pad: 1", (2, 2), (2, 2), (1, 1), True),
     ("kernel_size: 3 stride: 2 pad: 2", (3, 3), (2, 2), (2, 2), True),
@@ -287,14 +297,14 @@ def test_stochastic_pooling_of_zeros_is_zero(make_layer: LayerMaker, training: b
         ("kernel_size_3d: 2 kernel_size_3d: 1", (1, 1, 4, 4, 4), "3 spatial axes, got 2 values"),
         ("kernel_size_3d: 0", (1, 1, 4, 4, 4), "kernel_size_3d must be > 0"),
         ("kernel_size_3d: 2 stride_3d: 0", (1, 1, 4, 4, 4), "stride_3d must be > 0"),
-        ("kernel_size: 2", (4, 4), r"is larger than the image \(1, 1\)"),
+        ("kernel_size: 2", (4, 4), r"\(2 x 2\) is larger than the padded image \(1 x 1\)"),
         ("kernel_size_3d: 2 global_pooling: true", (1, 1, 4, 4, 4), "give no kernel size"),
         ("global_pooling: true pad_3d: 1", (1, 1, 4, 4, 4), "pad must be 0"),
         ("global_pooling: true stride_3d: 2", (1, 1, 4, 4, 4), "stride must be 1"),
         ("kernel_size: 2 global_pooling: true", (1, 1, 4, 4), "give no kernel size"),
         ("global_pooling: true pad: 1", (1, 1, 4, 4), "pad must be 0"),
         ("global_pooling: true stride: 2", (1, 1, 4, 4), "stride must be 1"),
-        ("kernel_size: 6 round_mode: FLOOR", (1, 1, 4, 4), "is larger than the image"),
+        ("kernel_size: 6 round_mode: FLOOR", (1, 1, 4, 4), "global_pooling: true fits any size"),
         ("kernel_size: 1", (1, 0, 4, 4), r"only the batch may be empty, got .* \(1, 0, 4, 4\)"),
     ],
 )
@@ -315,51 +325,67 @@ def test_only_max_has_a_mask(make_layer: LayerMaker) -> None:
         make_layer(text, (1, 1, 4, 4))
 
 
-@pytest.mark.parametrize("method", ["MAX", "AVE", "STOCHASTIC"])
-@pytest.mark.parametrize("height", [1, 2, 3])
-@pytest.mark.parametrize("shape", [(2, 2, 8, 8), (1, 3, 7, 6), (1, 1, 4, 11)])
-def test_pyramid(
+@pytest.mark.parametrize(
+    ("fields", "kernel", "stride", "pad", "up"),
+    [
+        ("kernel_size: 3 stride: 2 pad: 1", (3, 3), (2, 2), (1, 1), True),
+        ("kernel_size: 3 stride: 2 pad: 1 ceil_mode: false", (3, 3), (2, 2), (1, 1), False),
+        ("kernel_size: 4 stride: 3 pad: 3", (4, 4), (3, 3), (3, 3), True),
+        ("kernel_h: 2 kernel_w: 3 stride: 2 pad_w: 2", (2, 3), (2, 2), (0, 2), True),
+        ("kernel_size: 2 stride: 3", (2, 2), (3, 3), (0, 0), True),
+    ],
+)
+@pytest.mark.parametrize("shape", [(2, 2, 5, 6), (1, 1, 7, 4)])
+def test_an_average_of_the_images_pixels(
     make_layer: LayerMaker,
     run: Runner,
     check_gradient: GradientCheck,
     spread: Spread,
-    method: str,
-    height: int,
+    fields: str,
+    kernel: Shape,
+    stride: Shape,
+    pad: Shape,
+    up: bool,
     shape: Shape,
 ) -> None:
-    text = f'type: "SPP" spp_param {{ pool: {method} pyramid_height: {height} }}'
+    text = f'type: "Pooling" pooling_param {{ pool: AVE avg_include_pad: false {fields} }}'
     layer = make_layer(text, shape)
-    x = np.abs(spread(*shape)) if method == "STOCHASTIC" else spread(*shape)
+    x = spread(*shape)
     (y,) = run(layer, x)
-    levels = []
-    for level in range(height):
-        bins = 2**level
-        kernel = (ceil(shape[2] / bins), ceil(shape[3] / bins))
-        pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, shape[2:], strict=True))
-        levels.append(pool(x, method, kernel, kernel, (pad[0], pad[1]), True)[0])
-    if height == 1:
-        wanted = levels[0]
-    else:
-        wanted = np.concatenate([p.reshape(shape[0], -1) for p in levels], axis=1)
-    np.testing.assert_allclose(y, wanted, rtol=1e-12)  # double precision
+    for n, c, *at in product(*map(range, y.shape)):
+        start = [at[a] * stride[a] - pad[a] for a in (0, 1)]
+        pixels = [
+            x[n, c, h, w]
+            for h in range(max(0, start[0]), min(start[0] + kernel[0], shape[2]))
+            for w in range(max(0, start[1]), min(start[1] + kernel[1], shape[3]))
+        ]
+        wanted = sum(pixels) / len(pixels) if pixels else 0.0
+        assert y[n, c, *at] == pytest.approx(wanted, rel=1e-12, abs=1e-14)  # double precision
     check_gradient(layer, x)
 
 
-def test_pyramid_has_the_same_length_for_any_image(make_layer: LayerMaker) -> None:
-    layer = make_layer('type: "SPP" spp_param { pyramid_height: 3 }', (1, 2, 8, 8))
-    assert layer.top_shapes((5, 2, 16, 12)) == [(5, 2 * (1 + 4 + 16))]
+def test_time_has_a_window_of_its_own(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    fields = "kernel_size: 2 stride: 2 kernel_depth: 3 temporal_stride: 1"
+    layer = make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', (1, 2, 4, 4, 4))
+    x = spread(1, 2, 4, 4, 4)
+    (y,) = run(layer, x)
+    np.testing.assert_array_equal(y, pool(x, "MAX", (3, 2, 2), (1, 2, 2), (0, 0, 0), True)[0])
 
 
 @pytest.mark.parametrize(
-    ("fields", "shape", "message"),
+    ("fields", "message"),
     [
-        ("", (1, 1, 4, 4), "pyramid_height is missing"),
-        ("pyramid_height: 0", (1, 1, 4, 4), "pyramid_height must be > 0, got 0"),
-        ("pyramid_height: 2", (1, 4, 4), r"pools images \(N, C, H, W\), got a bottom of shape"),
-        ("pyramid_height: 1", (1, 0, 4, 4), "only the batch may be empty"),
-        ("pyramid_height: 3", (1, 1, 5, 5), r"an image of \(5, 5\) is too small for 3 levels"),
+        ("kernel_size: 2 kernel_shape { dim: 2 }", "either kernel_size or kernel_shape, not both"),
+        ("global_pooling: true kernel_shape { dim: 2 }", "give no kernel size"),
+        ("global_pooling: true kernel_depth: 2", "give no kernel size"),
+        ("global_pooling: true pad_shape { dim: 1 }", "pad must be 0"),
+        ("global_pooling: true temporal_stride: 2", "stride must be 1"),
+        (
+            "kernel_size: 2 bin_size: 3",
+            "bin_size } is an option of a fork that this layer does not",
+        ),
     ],
 )
-def test_pyramid_refuses(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:
+def test_windows_of_forks_refused(make_layer: LayerMaker, fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
-        make_layer(f'type: "SPP" spp_param {{ {fields} }}', shape)
+        make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', (1, 1, 4, 4))

@@ -6,6 +6,7 @@ import torch
 from moka.errors import NetError
 from moka.layers.shapes import (
     as_rows,
+    by,
     canonical_axis,
     refuse_empty_axes,
     require_axes,
@@ -52,3 +53,8 @@ def test_checks() -> None:
     with pytest.raises(NetError, match="only the batch may be empty"):
         refuse_empty_axes((1, 0), first=1)
     refuse_empty_axes((0, 1), first=1)
+
+
+def test_sizes_in_words() -> None:
+    assert by((7, 5)) == "7 x 5"
+    assert by([3]) == "3"

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moka.net.summary import as_html, rows
-from moka.schema import caffe_pb2
+from moka.net.summary import as_html, described_rows, rows
+from moka.schema import caffe_pb2, parse_text
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -39,8 +39,44 @@ def test_shapes_are_those_of_now(make_net: NetMaker) -> None:
     net.blobs["x"].reshape(7, 3)
     net.blobs["t"].reshape(7, 40)
     net.reshape()
-    assert [row.tops for row in rows(net)][:2] == [(("x", (7, 3)), ("t", (7, 40))),
-                                                   (("y", (7, 40)),)]  # fmt: skip
+    assert [[str(top) for top in row.tops] for row in rows(net)][:2] == [
+        ["x 7x3", "t 7x40"],
+        ["y 7x40"],
+    ]
+
+
+def test_all_that_a_row_knows(make_net: NetMaker) -> None:
+    """Blobs under the names in the text, though splits give them others."""
+    net = make_net(
+        TEXT.replace('name: "ip"', 'name: "ip" param { lr_mult: 2 decay_mult: 0 } loss_weight: 0.5')
+    )
+    assert [row.full_texts() for row in rows(net)][1:4:2] == [
+        (
+            "ip",
+            "InnerProduct",
+            "x",
+            "y 2x40 * 0.5",
+            "weight 40x3 lr 2 decay 0; bias 40",
+            "160",
+        ),
+        ("loss", "EuclideanLoss", "y, t", "loss scalar", "", ""),
+    ]
+
+
+def test_rows_of_a_description() -> None:
+    described = parse_text(TEXT, caffe_pb2.NetParameter)
+    described.layer[1].include.add(phase=caffe_pb2.TRAIN)
+    described.layer[1].param.add(name="w")
+    found = described_rows(described, {"x": (2, 3), "y": ("?", 40)})
+    assert found[0].full_texts() == ("in", "Input", "", "x 2x3, t", "", "")
+    assert found[1].full_texts() == (
+        "ip",
+        "InnerProduct (TRAIN)",
+        "x",
+        "y ?x40",
+        "w lr 1 decay 1",
+        "",
+    )
 
 
 def test_html(make_net: NetMaker) -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from moka.errors import DataError
 from moka.report.log_file import read_log
-from moka.report.readings import Log
+from moka.report.readings import TrainingLog
 
 
 def line(message: str, time: str = "00:00:00.000000", date: str = "0507") -> str:
     return f"I{date} {time} 12345 solver.cpp:239] {message}"
 
 
-def read(lines: Iterable[str], end: str = "\n") -> Log:
+def read(lines: Iterable[str], end: str = "\n") -> TrainingLog:
     Path("train.log").write_bytes("".join(f"{each}{end}" for each in lines).encode())
     return read_log("train.log")
 

@@ -7,11 +7,7 @@ from google.protobuf.message import DecodeError
 
 from moka.schema import caffe_pb2
 from moka.schema.wire import parse_net, wire_fields
-
-
-def varint(number: int) -> bytes:
-    low, rest = number & 0x7F, number >> 7
-    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+from moka.varint import varint
 
 
 def sized(number: int, content: bytes) -> bytes:

@@ -6,7 +6,15 @@ import pytest
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
-from moka.solver.policy import POLICIES, check_policy, rate, stage
+from moka.solver.policy import (
+    POLICIES,
+    check_other_policies,
+    check_policy,
+    momentum,
+    rate,
+    stage,
+    weight_decay,
+)
 
 
 def config(text: str) -> caffe_pb2.SolverParameter:
@@ -145,3 +153,57 @@ def test_what_is_refused(text: str, says: str) -> None:
 @pytest.mark.parametrize("text", [text for text, _ in RATES])
 def test_what_is_taken(text: str) -> None:
     check_policy(config(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("momentum: 0.5", {0: 0.5, 7: 0.5}),
+        ('momentum: 0.5 momentum_policy: "fixed" max_momentum: 0.75', {0: 0.5, 7: 0.5}),
+        (
+            'momentum: 0.5 momentum_policy: "poly" max_momentum: 0.75 max_iter: 10',
+            {0: 0.5, 5: 0.625, 10: 0.75},
+        ),
+        (
+            'momentum: 0.5 momentum_policy: "poly" max_momentum: 0.75 max_iter: 10'
+            " momentum_power: 2",
+            {0: 0.5, 5: 0.5625},
+        ),
+        ('momentum: 0.5 momentum_policy: "poly" max_iter: 2', {0: 0.5, 1: 0.745, 2: 0.99}),
+        ('momentum_policy: "opt"', {0: (1 - 0.5 * 0.5) ** 2}),  # the rate is 0.25 here
+        ('momentum_policy: "opt" max_momentum: 0.5', {0: 0.5}),
+    ],
+)
+def test_momentum(text: str, wanted: dict[int, float]) -> None:
+    for t, value in wanted.items():
+        assert momentum(config(text), t, 0.25) == pytest.approx(value, rel=1e-7)  # floats
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("weight_decay: 0.5", {0: 0.5, 7: 0.5}),
+        ('weight_decay: 0.5 weight_decay_policy: "poly" max_iter: 10', {0: 0, 5: 0.25, 10: 0.5}),
+        (
+            'weight_decay: 0.5 weight_decay_policy: "poly" weight_decay_power: 2 max_iter: 10',
+            {0: 0, 5: 0.125},
+        ),
+    ],
+)
+def test_weight_decay(text: str, wanted: dict[int, float]) -> None:
+    for t, value in wanted.items():
+        assert weight_decay(config(text), t) == pytest.approx(value, rel=1e-7)  # floats
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('momentum_policy: "polly"', r"Unknown momentum_policy: polly \(known: fixed, poly, opt\)"),
+        ('weight_decay_policy: "opt"', r"Unknown weight_decay_policy: opt \(known: fixed, poly\)"),
+        ('momentum_policy: "poly"', "momentum_policy poly needs max_iter > 0, got 0"),
+        ('weight_decay_policy: "poly"', "weight_decay_policy poly needs max_iter > 0, got 0"),
+    ],
+)
+def test_what_other_policies_refuse(text: str, says: str) -> None:
+    with pytest.raises(SolverError, match=says):
+        check_other_policies(config(text))

@@ -155,7 +155,14 @@ def test_updates_are_the_formulas(
         ('type: "AdamW" regularization_type: "L1"', "L1 cannot be used with AdamW"),
         ('type: "LARS" larc_policy: "clamp"', r"larc_policy: clamp \(known: scale, clip"),
         ('larc: true larc_policy: "clamp"', "larc_policy: clamp"),
+        ("local_lr_auto: true local_gw_ratio: 0", "local_gw_ratio must be > 0, got 0"),
+        ('local_lr_auto: true larc_policy: "clip"', "local_lr_auto has no larc_policy"),
+        ('type: "Adam" local_lr_auto: true', "local_lr_auto works with type SGD, not with Adam"),
         ('type: "LARS" larc_eta: 0', "larc_eta must be > 0, got 0"),
+        (
+            'type: "Adam" momentum_policy: "opt"',
+            "momentum_policy opt works with the types SGD, LARS, Nesterov, not with Adam",
+        ),
         ('type: "Adam" larc: true', "larc works with type SGD, not with Adam"),
     ],
 )

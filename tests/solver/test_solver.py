@@ -135,7 +135,7 @@ def test_a_rate_that_is_missing_is_warned_of(
     given.ClearField("base_lr")
     with closing(Solver(given)):
         assert caplog.messages == [
-            "(given message): base_lr is missing: at a rate of 0 nothing is learnt."
+            "(given message): base_lr is missing: at a rate of 0 nothing is learned."
         ]
 
 

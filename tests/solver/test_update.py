@@ -108,6 +108,77 @@ def test_updates_are_caffes(text: str, rates: list[float], device: torch.device)
         np.testing.assert_allclose(history.cpu(), h, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["SGD", "Nesterov", "LARS"])
+def test_momentum_and_decay_change_in_the_course_of_a_run(kind: str) -> None:
+    p = config(
+        f'type: "{kind}" momentum: 0.25 momentum_policy: "poly" max_momentum: 0.75 max_iter: 4'
+        ' weight_decay: 0.5 weight_decay_policy: "poly" larc_eta: 0.5'
+    )
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    rule = rule_class(p)([Learnable(parameter, 1.0, 1.0)], p)
+    w, h = np.array([1.0, -2.0]), np.zeros(2)
+    for t in range(4):
+        gradient = np.array([0.5, t])
+        parameter.grad = torch.tensor(gradient)
+        apply_update(rule, p, t, 0.1)
+        momentum, decay = 0.25 + 0.5 * t / 4, 0.5 * t / 4
+        norms = np.linalg.norm(w), np.linalg.norm(gradient)
+        trust = 0.5 * norms[0] / (norms[1] + decay * norms[0]) if kind == "LARS" else 1
+        before, h = h, momentum * h + 0.1 * trust * (gradient + decay * w)
+        w = w - ((1 + momentum) * h - momentum * before if kind == "Nesterov" else h)
+    np.testing.assert_allclose(parameter.detach(), w, rtol=1e-6)  # options are single precision
+
+
+def test_intels_local_rate_is_that_of_lars() -> None:
+    values = []
+    for text in ("local_lr_auto: true local_gw_ratio: 0.25", 'type: "LARS" larc_eta: 0.25'):
+        p = config(text + " momentum: 0.5 weight_decay: 0.5")
+        parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+        rule = rule_class(p)([Learnable(parameter, 1.0, 1.0)], p)
+        for t in range(2):
+            parameter.grad = torch.tensor([0.5, t])
+            apply_update(rule, p, t, 0.1)
+        values.append(parameter.detach())
+    assert torch.equal(*values)
+    assert values[0].tolist() != [1, -2]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("clip_weights: 0.5", [-0.5, 0.25, 0.5]),
+        ("clip_weights: 0", [-4, 0.25, 3]),
+        ("clamp_weights_lower: 0", [0, 0.25, 3]),
+        ("clamp_weights_upper: 1", [-4, 0.25, 1]),
+        ("clamp_weights_lower: -1 clamp_weights_upper: 0", [-1, 0, 0]),
+        ("clamp_weights_lower: -1 clip_weights: 2", [-1, 0.25, 2]),
+        ("", [-4, 0.25, 3]),
+    ],
+)
+def test_bounds_of_parameters(text: str, wanted: list[float]) -> None:
+    p = config(text)
+    params = learnables([4.0, -0.25, -3.0])
+    statistics = nn.Parameter(torch.tensor([9.0]))
+    statistics.grad = torch.zeros(1)
+    params.append(Learnable(statistics, 0.0, 1.0))
+    apply_update(rule_class(p)(params, p), p, 0, 1.0)
+    assert params[0].parameter.tolist() == wanted
+    assert statistics.item() == 9
+
+
+def test_a_decay_past_the_gradients() -> None:
+    p = config('type: "Adam" momentum: 0.9 adamw_decay: 0.5')
+    plain = config('type: "Adam" momentum: 0.9')
+    values = []
+    for text in (p, plain):
+        parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+        parameter.grad = torch.tensor([0.5, 3.0])
+        apply_update(rule_class(text)([Learnable(parameter, 2.0, 0.5)], text), text, 0, 0.125)
+        values.append(parameter.detach())
+    shrunk = 2 * 0.125 * 0.5 * 0.5 * torch.tensor([1.0, -2.0])
+    torch.testing.assert_close(values[0], values[1] - shrunk)
+
+
 def learnables(*grads: list[float]) -> list[Learnable]:
     params = []
     for grad in grads:
@@ -171,6 +242,11 @@ def test_least_squares_reaches_the_closed_form() -> None:
     ("check", "text", "says"),
     [
         (check_regularization, 'regularization_type: "L3"', "type: L3 .*L1, L2"),
+        (
+            check_regularization,
+            "clamp_weights_lower: 1 clip_weights: 0.5",
+            "clamp_weights_lower must be <= clamp_weights_upper, got 1 > 0.5",
+        ),
     ],
 )
 def test_what_is_refused(check: Any, text: str, says: str) -> None:

@@ -10,7 +10,7 @@ from moka.cli.main import main as program
 from moka.errors import DataError, NetError
 from moka.net import Net, build_net
 from moka.schema.blobproto import from_array
-from moka.tools.classification import classification, main, prepare, read_image
+from moka.tools.classification import classification, main, prepare, read_image_of_net
 from moka.types import Array
 from moka.weights import save_weights
 
@@ -72,7 +72,7 @@ def test_channels(kind: str, channels: int) -> None:
     gray = IMAGE[..., 0]
     alpha = np.concatenate([IMAGE, IMAGE[..., :1]], 2)
     cv2.imwrite("x.png", {"gray": gray, "color": IMAGE, "alpha": alpha}[kind])
-    got = read_image("x.png", channels)
+    got = read_image_of_net("x.png", channels)
     assert got.shape == (channels, 12, 10)
     if kind == "gray":
         np.testing.assert_array_equal(got, np.stack([gray] * channels))

@@ -15,7 +15,7 @@ from moka.data.store import open_store
 from moka.errors import DataError
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
-from moka.tools.convert_imageset import Form, classic, convert_imageset, main, make_datum
+from moka.tools.convert_imageset import StoredForm, classic, convert_imageset, main, make_datum
 
 RANDOM = np.random.default_rng(3)
 COLOR = RANDOM.integers(0, 256, (5, 4, 3), np.uint8)  # height, width, BGR
@@ -77,7 +77,7 @@ def test_leveldb(run: Callable[..., Run]) -> None:
 
 
 def test_gray() -> None:
-    record = make_datum("img/gray.png", 1, Form(color=False))
+    record = make_datum("img/gray.png", 1, StoredForm(color=False))
     assert record is not None
     np.testing.assert_array_equal(datum.decode(record), GRAY[None])
 
@@ -94,7 +94,7 @@ def test_gray() -> None:
     ],
 )
 def test_a_size_counts_if_both_are_given(height: int, width: int, shape: tuple[int, ...]) -> None:
-    record = make_datum("img/color.png", 1, Form(height=height, width=width))
+    record = make_datum("img/color.png", 1, StoredForm(height=height, width=width))
     assert record is not None
     assert datum.decode(record).shape == shape
 
@@ -106,21 +106,21 @@ def start_of(record: caffe_pb2.Datum) -> str:
 @pytest.mark.parametrize(
     ("name", "form", "kept", "kind"),
     [
-        ("color.png", Form(encoded=True), True, "png"),
-        ("color.png", Form(encoded=True, color=False), True, "png"),
-        ("gray.png", Form(encoded=True), True, "png"),
-        ("color.png", Form(encode_type="png"), True, "png"),
-        ("color.png", Form(encode_type="PNG"), True, "png"),
-        ("photo.JPEG", Form(encode_type="jpg"), True, "jpg"),
-        ("photo.JPEG", Form(encoded=True), True, "jpg"),
-        ("color.png", Form(encode_type="bmp"), False, "bmp"),
-        ("color.bmp", Form(encoded=True, encode_type="png"), False, "png"),
-        ("color.png", Form(encoded=True, height=5, width=4), False, "png"),
-        ("color.png", Form(encoded=True, height=5), False, "png"),
-        ("color.png", Form(encoded=True, width=-1), True, "png"),
+        ("color.png", StoredForm(encoded=True), True, "png"),
+        ("color.png", StoredForm(encoded=True, color=False), True, "png"),
+        ("gray.png", StoredForm(encoded=True), True, "png"),
+        ("color.png", StoredForm(encode_type="png"), True, "png"),
+        ("color.png", StoredForm(encode_type="PNG"), True, "png"),
+        ("photo.JPEG", StoredForm(encode_type="jpg"), True, "jpg"),
+        ("photo.JPEG", StoredForm(encoded=True), True, "jpg"),
+        ("color.png", StoredForm(encode_type="bmp"), False, "bmp"),
+        ("color.bmp", StoredForm(encoded=True, encode_type="png"), False, "png"),
+        ("color.png", StoredForm(encoded=True, height=5, width=4), False, "png"),
+        ("color.png", StoredForm(encoded=True, height=5), False, "png"),
+        ("color.png", StoredForm(encoded=True, width=-1), True, "png"),
     ],
 )
-def test_encoded_images(name: str, form: Form, kept: bool, kind: str) -> None:
+def test_encoded_images(name: str, form: StoredForm, kept: bool, kind: str) -> None:
     record = make_datum(f"img/{name}", 4, form)
     assert record is not None
     assert record.encoded
@@ -133,7 +133,7 @@ def test_encoded_images(name: str, form: Form, kept: bool, kind: str) -> None:
 
 
 def test_an_encoded_image_is_gray_if_it_is_not_kept() -> None:
-    record = make_datum("img/gray.png", 4, Form(color=False, encode_type="bmp"))
+    record = make_datum("img/gray.png", 4, StoredForm(color=False, encode_type="bmp"))
     assert record is not None
     np.testing.assert_array_equal(datum.decode(record), GRAY[None])
 
@@ -364,7 +364,7 @@ def test_bad_input(run: Callable[..., Run], argv: list[str], says: str) -> None:
 
 def test_a_file_without_extension_is_kept_if_it_can_be() -> None:
     Path("bare").write_bytes(Path("img/color.png").read_bytes())
-    record = make_datum("bare", 0, Form(encoded=True))
+    record = make_datum("bare", 0, StoredForm(encoded=True))
     assert record is not None
     assert record.data == Path("bare").read_bytes()
 

@@ -6,7 +6,7 @@ import pytest
 
 from moka.cli.main import main as caffe
 from moka.draw import charts
-from moka.report.readings import Log
+from moka.report.readings import TrainingLog
 from moka.tools.plot import classic, main, plot
 
 LINE = "I0507 10:00:0{}.000000 12345 solver.cpp:239] {}\n"
@@ -29,7 +29,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     calls: Drawn = []
     draw = charts.draw
 
-    def record(logs: dict[str, Log], kind: int | None = None) -> object:
+    def record(logs: dict[str, TrainingLog], kind: int | None = None) -> object:
         calls.append((list(logs), kind))
         return draw(logs, kind)
 

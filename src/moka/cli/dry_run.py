@@ -8,16 +8,16 @@ import sys
 import torch
 from rich.console import Console
 
-from moka.check.runs import (
+from moka.checks.layer_table import net_table
+from moka.checks.runs import (
     count_tests,
     expected_s,
     history_bytes,
-    measure,
+    measure_run,
     problems_of,
     snapshot_bytes,
     writing_layer,
 )
-from moka.cli.net_table import net_table
 from moka.errors import MokaError, SolverError
 from moka.schema import caffe_pb2
 from moka.solver.config import SolverConfig
@@ -69,12 +69,12 @@ def memory_text(solver: Solver) -> str:
         ("their gradients, at most", memory.data),
         *((f"blobs of test net #{i}", n.memory.peak) for i, n in enumerate(solver.test_nets)),
     ]
-    lines = [f"  {name:28} {size_text(size):>12}" for name, size in rows]
-    snapshot = f"A snapshot takes {size_text(snapshot_bytes(solver))} on the disk."
+    lines = [f"  {name:28} {bytes_text(size):>12}" for name, size in rows]
+    snapshot = f"A snapshot takes {bytes_text(snapshot_bytes(solver))} on the disk."
     return "\n".join(["Memory:", *lines, snapshot])
 
 
-def size_text(size: float) -> str:
+def bytes_text(size: float) -> str:
     """`1.7 MB`: bytes in steps of 1000."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
@@ -88,7 +88,7 @@ def time_text(config: caffe_pb2.SolverParameter, solver: Solver) -> str:
     if name := writing_layer(solver):
         return f'Time: not estimated, for layer "{name}" writes a file when it runs.'
     first = solver.iteration
-    timing = measure(solver)
+    timing = measure_run(solver)
     total = expected_s(config, timing, first)
     text = (
         f"Time: about {_duration(total)}: {max(0, config.max_iter - first)} iterations of"

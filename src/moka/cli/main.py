@@ -21,7 +21,8 @@ log = logging.getLogger("moka")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code: a tool's, or 0, or 1 after an error of the user's."""
+    """Run the program; returns its exit code: 0, 1 after a user's error, or the code that a tool
+    returns."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(_underscored(words[0])) if words else None
     if command is not None and not command.is_action:

@@ -51,7 +51,7 @@ def test(flags: dict[str, Any]) -> None:
 
 
 def by_name(outputs: Iterable[Output]) -> dict[str, float | list[float]]:
-    """Values of outputs: a number, or a list for a blob of several."""
+    """Output values by name: a number, or a list if the blob has several values."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for output in outputs:
         values[output.name].append(output.value)

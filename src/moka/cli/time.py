@@ -29,7 +29,7 @@ detail = logging.getLogger("moka.detail")
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Of one pass, on average."""
+    """The time of one layer, averaged over all passes."""
 
     name: str
     type: str
@@ -43,7 +43,7 @@ class Timing:
 
     Attributes:
         engine: runs one layer after the other, and waits for each.
-        warm_up_passes: that came before and are not counted.
+        warm_up_passes: passes before the timed ones.
         forward_ms, backward_ms: the sums over all layers.
         forward_backward_ms: of a whole pass, with what lies between the layers.
         total_ms: all iterations.
@@ -105,7 +105,7 @@ def time(flags: dict[str, Any]) -> None:
 
 
 def measure(net: Net, engine: Layerwise, iterations: int) -> Timing:
-    """Run every layer forward, then backward, each by itself; one pass has to be over already."""
+    """Time every layer forward, then backward, each by itself. Run one pass before this one."""
     layers = range(len(net.layers))
     forward_s, backward_s = [0.0] * len(layers), [0.0] * len(layers)
     start = perf_counter()
@@ -138,7 +138,7 @@ def measure(net: Net, engine: Layerwise, iterations: int) -> Timing:
 
 
 def _sentences(timing: Timing) -> Iterator[str]:
-    """As Caffe says it."""
+    """The lines of Caffe's log."""
     yield "Average time per layer: "
     for layer in timing.layers:
         yield f"{layer.name:>10}\tforward: {layer.forward_ms:g} ms."

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from moka.checks.layer_table import net_table
 from moka.cli.dry_run import dry_run
-from moka.cli.net_table import net_table
 from moka.cli.replay import replay
 from moka.command import device
+from moka.command.actions import EFFECTS
 from moka.errors import UsageError
 from moka.net.batch_size import batch_size
 from moka.report.json_lines import JsonLines
@@ -30,8 +31,6 @@ from moka.types import PathLike
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
-
-EFFECTS = ("snapshot", "stop", "none")
 
 
 def train(flags: dict[str, Any]) -> None:

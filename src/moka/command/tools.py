@@ -38,6 +38,18 @@ _IMAGES = (  # of `classify` and `detect`
 
 TOOLS = (
     tool(
+        "check",
+        "check",
+        "say whether old models load, and what they are made of",
+        "PATH...",
+        (Flag("json", False, "Print all that is known as JSON."),),
+        programs={},
+        description="Check models: nets, weights, or folders of them. For each net: whether it can"
+        " be built and its weights\nfit, or the first obstacle; its layers of forks, parameters,"
+        " multiply-adds, inputs and engine. Data need not\nbe there. The exit code is 1 if"
+        " anything fails. Layers of your own Python modules run.",
+    ),
+    tool(
         "classification",
         "classification",
         "say what is on an image, in five lines",

@@ -1,4 +1,4 @@
-"""Process items in threads, ahead of the consumer."""
+"""Process items in threads before the consumer asks for them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def map_ahead(
 ) -> Iterator[R]:
     """`map(function, items)`, computed by threads; the results keep the order of the items.
 
-    It pays where the function leaves Python, as decoding an image does. An exception of the
-    function or of the items is raised where its result would have come.
+    Threads help only where the function releases Python's lock, as decoding an image does. An
+    exception of the function or of the items is raised where its result would have come.
 
     Args:
         ahead: how many items per thread may be in progress or done but not yet taken.

@@ -1,6 +1,6 @@
 """Augmentation: random changes of the images that a net is trained on, beyond crop and mirror.
 
-Part of the transformation (`transform.py`): what is random is drawn first, the rest is a pure
+Part of the transformation (`transform.py`): random choices are drawn first; applying them is a pure
 function. Sources: the random area and aspect of Szegedy et al., "Going deeper with convolutions"
 (2015); the short side at a random length of Simonyan and Zisserman, "Very deep convolutional
 networks" (2015); the color changes of Howard, "Some improvements on deep convolutional neural
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.decode import Image
+from moka.data.decode import Image, short_side_size
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2
 
@@ -103,7 +103,7 @@ class Augment:
             raise DataError(f"saturation and hue need 3 channels, the image has {c}.")
         if self.picks_area:
             return (c, self.crop, self.crop)
-        return (c, *_short_side_size(h, w, self.short_side)) if self.short_side else image
+        return (c, *short_side_size(h, w, self.short_side)) if self.short_side else image
 
     def draw(self, image: tuple[int, ...], rng: np.random.Generator) -> Change:
         """Choose what happens to an image of shape (C, H, W)."""
@@ -115,7 +115,7 @@ class Augment:
             side = self.short_side
             if self.short_side_max:
                 side = int(rng.integers(side, self.short_side_max + 1))
-            size = _short_side_size(h, w, side)
+            size = short_side_size(h, w, side)
         angle = rng.uniform(-self.rotation, self.rotation) if self.rotation else 0.0
         brightness, contrast, saturation = (
             rng.uniform(max(0.0, 1 - s), 1 + s) if s else 1.0 for s in self.strengths
@@ -198,11 +198,6 @@ def _turn_hue(x: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
     hsv = cv2.cvtColor(np.ascontiguousarray(x.transpose(1, 2, 0)), cv2.COLOR_BGR2HSV)
     hsv[..., 0] = (hsv[..., 0] + degrees) % 360
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR).astype(np.float32, copy=False).transpose(2, 0, 1)
-
-
-def _short_side_size(h: int, w: int, side: int) -> Size:
-    scale = side / min(h, w)
-    return round(h * scale), round(w * scale)
 
 
 def _check(param: caffe_pb2.TransformationParameter) -> None:

@@ -1,11 +1,11 @@
-"""Batches of labeled images: records are read in order, decoded and transformed, in a loop."""
+"""Batches of labeled images: records read in order, again and again, decoded, transformed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +21,28 @@ R = TypeVar("R")
 
 
 class Loaded(NamedTuple):
-    """Decoded images (C, H, W), possibly in one array, and their labels, (N,) or (N, labels)."""
+    """Decoded images (C, H, W), possibly in one array, and their labels: (N,), (N, labels), or what
+    `ImageBatches.answers` takes."""
 
     images: Sequence[Image] | Image
-    labels: Sequence[int] | NDArray[np.float32]
+    labels: Sequence[Any] | NDArray[np.float32]
 
 
 class Batch(NamedTuple):
     """A batch of images.
 
     Attributes:
-        data: (N, C, H, W) float32; as stored (before the arithmetic) if `draw` is given.
-        labels: (N,) or (N, labels) float32.
+        data: (N, C, H, W) float32; if `draw` is given, pixels as stored, before the mean is
+            subtracted.
+        labels: (N,) or (N, labels) float32, or more axes where they are boxes or maps.
         draw: the random choices, if the reader has to do the second half of the transformation.
+        sizes: (N, 1, 1, 2) float32, height and width of the images as read; None: not known.
     """
 
     data: Image
     labels: NDArray[np.float32]
     draw: Draw | None = None
+    sizes: NDArray[np.float32] | None = None
 
 
 class Examples(Protocol[R]):
@@ -105,7 +109,7 @@ class ImageBatches(Generic[R]):
     Args:
         examples: the images.
         transform: what happens to each image.
-        batch_size: images a batch. They have one size; that of another batch may differ.
+        batch_size: images a batch. All images of a batch have one size; batches may differ.
         start: where a new run begins.
 
     Raises:
@@ -159,10 +163,16 @@ class ImageBatches(Generic[R]):
         shapes = [image.shape for image in images]
         self._check(records, shapes)
         draw = self.transform.draw(shapes, rng)
-        answers = np.array(labels, np.float32)
+        answers = self.answers(labels, shapes, draw)
         if on_device:
             return Batch(self.transform.pixels(images, draw), answers, draw)
         return Batch(self.transform.apply(images, draw), answers)
+
+    def answers(
+        self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
+    ) -> NDArray[np.float32]:
+        """The second top, of the labels of images of these shapes and what is drawn for them."""
+        return np.array(labels, np.float32)
 
     def _check(self, records: list[R], shapes: list[tuple[int, ...]]) -> None:
         """Raises DataError unless the images, of these shapes, fit the transformation and one

@@ -27,9 +27,9 @@ def parse(value: bytes) -> caffe_pb2.Datum:
 
 
 def parse_apart(value: bytes) -> tuple[caffe_pb2.Datum, Bytes]:
-    """As `parse`, but the field `data` is returned beside the Datum instead of in it.
+    """As `parse`, but return the field `data` beside the Datum instead of in it.
 
-    That of a large record is where it was: protobuf would copy it once, and again at each access.
+    The data of a large record is not copied; protobuf would copy it once, and again at each access.
     """
     where = find_bytes(value, _DATA) if len(value) > _SMALL else None
     if where is None:
@@ -75,7 +75,7 @@ def decode_raw_batch(datums: Sequence[caffe_pb2.Datum], values: Sequence[Bytes])
     """All images at once, (N, C, H, W) uint8, if every datum is raw bytes of one size, and few of
     them; else None.
 
-    In a fraction of the time that image by image takes; large ones are better not copied.
+    Many times faster than image by image; large images are faster without this copy.
 
     Args:
         values: the data of each datum.

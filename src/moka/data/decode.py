@@ -32,15 +32,23 @@ class Decoder:
     Args:
         color: three channels in BGR order if True, one gray channel if False; None: as stored.
         size: (height, width) to resize to; None: as stored.
+        short_side: the length to resize the shorter side to, the other in proportion; 0: as stored.
     """
 
-    def __init__(self, *, color: bool | None = None, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        color: bool | None = None,
+        size: tuple[int, int] | None = None,
+        short_side: int = 0,
+    ) -> None:
         self._how = {
             True: cv2.IMREAD_COLOR,
             False: cv2.IMREAD_GRAYSCALE,
             None: cv2.IMREAD_UNCHANGED,
         }[color]
         self._size = size
+        self._short_side = short_side
         self._cut_off: set[str] = set()
 
     def __call__(self, data: Bytes, name: str) -> Image:
@@ -64,12 +72,32 @@ class Decoder:
             self._cut_off.add(name)
             log.warning("%s: this JPEG is cut off; it is read as far as it goes.", name)
         image = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return image if self._size is None else resize(image, *self._size)
+        return self._resized(image)
+
+    def converted(self, image: Image) -> Image:
+        """A decoded image in color (3, H, W) as this decoder gives it: gray, or resized."""
+        if self._how == cv2.IMREAD_GRAYSCALE:
+            pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+            image = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[None]
+        return self._resized(image)
+
+    def _resized(self, image: Image) -> Image:
+        size = self._size
+        if self._short_side:
+            _, height, width = image.shape
+            size = short_side_size(height, width, self._short_side)
+        return image if size is None else resize(image, *size)
 
 
 def decode_image(data: Bytes, name: str = "an image") -> Image:
     """Decode one image, as stored; see `Decoder`."""
     return Decoder()(data, name)
+
+
+def short_side_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """The size whose shorter side is `side` long, in proportion."""
+    scale = side / min(height, width)
+    return round(height * scale), round(width * scale)
 
 
 def resize(image: Image, height: int, width: int) -> Image:

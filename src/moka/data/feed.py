@@ -40,8 +40,8 @@ class Feed(Generic[T]):
 
     @property
     def left_behind(self) -> bool:
-        """Whether this process was forked since the thread started: it has no such thread then, and
-        locks may be as that thread held them."""
+        """Whether this process was forked after the thread started. Then it has no such thread, and
+        locks that the thread held stay locked."""
         return self._thread is not None and self._pid != os.getpid()
 
     def start(self) -> None:

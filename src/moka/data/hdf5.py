@@ -24,7 +24,7 @@ from moka.types import Floats, PathLike, Shape
 Rows = range | NDArray[np.int64]
 
 
-def read_list(source: PathLike) -> list[str]:
+def read_file_list(source: PathLike) -> list[str]:
     """The names of HDF5 files in a list file, one a line.
 
     Raises:
@@ -140,11 +140,12 @@ class Hdf5Rows:
         shuffle: in each epoch a new order of the files, and of the rows in each, by the seed.
 
     Raises:
-        DataError: as `read_list` and `read_shapes`; rows of another shape than in the first file.
+        DataError: as `read_file_list` and `read_shapes`; rows of another shape than in the first
+            file.
     """
 
     def __init__(self, source: PathLike, names: Sequence[str], *, shuffle: bool = False) -> None:
-        self.files = read_list(source)
+        self.files = read_file_list(source)
         self.names = names
         self.shuffle = shuffle
         shapes = [read_shapes(file, names) for file in self.files]

@@ -70,7 +70,8 @@ class Labeled(NamedTuple):
 
 
 def parse_line(line: str) -> tuple[str, int]:
-    """Split a line at its last blank, but for those at its end, into path and label.
+    """Split a line into path and label at its last blank; blanks at the end of the line do not
+    count.
 
     The label is what C's atoi makes of the text (no digits: 0). A line without a blank is path and
     label in one.
@@ -84,7 +85,7 @@ def parse_line(line: str) -> tuple[str, int]:
 def warn_of_odd_labels(source: PathLike, lines: Sequence[str]) -> None:
     """Say which line of a list is the first without an integer label, and how many there are.
 
-    `parse_line` takes what it finds there for a label, as BVLC Caffe does, most often 0.
+    `parse_line` reads such text as BVLC Caffe does, most often as label 0.
     """
     odd = [i for i, line in enumerate(lines) if line and not re.search(r" \s*[+-]?\d+\s*$", line)]
     if not odd:
@@ -117,7 +118,7 @@ def read_image_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str
     return lines
 
 
-def read_list(source: PathLike) -> list[Labeled]:
+def read_image_list(source: PathLike) -> list[Labeled]:
     """The images in a list file: on each line a path, one blank, and a label.
 
     Lines without an integer label are warned of.
@@ -196,7 +197,7 @@ class ImageList(ImageFiles):
         self, source: PathLike, decode: Decode, *, root_folder: str = "", shuffle: bool = False
     ) -> None:
         super().__init__(
-            source, read_list(source), decode, root_folder=root_folder, shuffle=shuffle
+            source, read_image_list(source), decode, root_folder=root_folder, shuffle=shuffle
         )
 
     def notes(self) -> list[str]:

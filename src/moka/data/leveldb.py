@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain, groupby, islice
 from operator import attrgetter
@@ -13,13 +13,13 @@ from types import ModuleType
 from typing import Any
 
 from moka.data.leveldb_files import (
-    Entry,
+    KeyVersion,
     Table,
     Version,
     in_order,
     read_entries,
     read_manifest,
-    read_table,
+    read_sorted_table,
 )
 from moka.data.writer import Records, RecordWriter
 from moka.errors import DataError
@@ -69,9 +69,9 @@ class LevelDbStore:
             and (int(file.stem) >= version.log_number or int(file.stem) == version.prev_log_number)
         ]
 
-    def _read_run(self, run: list[Table]) -> Iterator[Entry]:
+    def _read_run(self, run: list[Table]) -> Iterator[KeyVersion]:
         for table in run:
-            yield from read_table(self._table_file(table.number))
+            yield from read_sorted_table(self._table_file(table.number))
 
     def _table_file(self, number: int) -> Path:
         """Tables are called .ldb; older releases of LevelDB say .sst."""
@@ -91,6 +91,13 @@ class LevelDbStore:
         merged = heapq.merge(self._recent, *tables, key=in_order)
         return islice(_newest(merged), start, None, step)
 
+    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        raise DataError(
+            "records of a LevelDB database cannot be picked: they are read in order only.",
+            file=self.path,
+            advice="Leave out shuffle, or make an LMDB database of it.",
+        )
+
 
 def _sorted_runs(tables: list[Table]) -> list[list[Table]]:
     """Groups of tables whose entries are sorted across the group: tables of one level do not
@@ -102,7 +109,7 @@ def _sorted_runs(tables: list[Table]) -> list[list[Table]]:
     return list(runs.values())
 
 
-def _newest(entries: Iterator[Entry]) -> Iterator[tuple[bytes, bytes]]:
+def _newest(entries: Iterator[KeyVersion]) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of sorted entries; replaced and deleted ones are left out."""
     for key, versions in groupby(entries, key=attrgetter("key")):
         value = next(versions).value

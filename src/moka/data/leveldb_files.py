@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from moka.errors import DataError
 from moka.types import PathLike
+from moka.varint import read_varint
 
 LOG_BLOCK = 32768  # bytes; a record's pieces do not cross the border of a block
 LOG_HEADER = 7  # checksum (4), length (2), kind (1)
@@ -35,7 +36,7 @@ PREV_LOG_NUMBER = 9
 BYTEWISE = b"leveldb.BytewiseComparator"
 
 
-class Entry(NamedTuple):
+class KeyVersion(NamedTuple):
     """One version of a key; the value is None where the key was deleted."""
 
     key: bytes
@@ -83,27 +84,15 @@ def _reading(path: PathLike) -> Iterator[None]:
         raise DataError(f"this LevelDB file is broken: {error}.", file=path) from None
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that starts at a position, and the position after it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-
-
 def _text(data: bytes, at: int) -> tuple[bytes, int]:
     """The bytes that follow their own length, and the position after them."""
-    size, at = varint(data, at)
+    size, at = read_varint(data, at)
     if at + size > len(data):
         raise ValueError("it ends within a key or value")
     return data[at : at + size], at + size
 
 
-def read_log(path: PathLike) -> Iterator[bytes]:
+def read_log_records(path: PathLike) -> Iterator[bytes]:
     """The records of a log. A last record that is incomplete is left out: its writer was stopped.
 
     Raises:
@@ -140,7 +129,7 @@ def _pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
             at += length
 
 
-def read_batch(record: bytes) -> Iterator[Entry]:
+def read_batch(record: bytes) -> Iterator[KeyVersion]:
     """The entries in a record of a log: sequence number (8), count (4), and for each its kind, key,
     and, unless it is a deletion, value.
 
@@ -157,17 +146,17 @@ def read_batch(record: bytes) -> Iterator[Entry]:
             value, at = _text(record, at)
         elif kind != DELETION:
             raise ValueError(f"an entry of kind {kind}")
-        yield Entry(key, sequence, value)
+        yield KeyVersion(key, sequence, value)
 
 
-def read_entries(log: PathLike) -> list[Entry]:
-    """All entries in a log of data, sorted. Raises DataError as `read_log` does."""
+def read_entries(log: PathLike) -> list[KeyVersion]:
+    """All entries in a log of data, sorted. Raises DataError as `read_log_records` does."""
     with _reading(log):
-        entries = [entry for record in read_log(log) for entry in read_batch(record)]
+        entries = [entry for record in read_log_records(log) for entry in read_batch(record)]
     return sorted(entries, key=in_order)
 
 
-def in_order(entry: Entry) -> tuple[bytes, int]:
+def in_order(entry: KeyVersion) -> tuple[bytes, int]:
     """Sort key of entries: by key, then the newest first."""
     return entry.key, -entry.sequence
 
@@ -181,7 +170,7 @@ def read_manifest(path: PathLike) -> Version:
     tables: dict[tuple[int, int], Table] = {}
     numbers: dict[int, int] = {}
     with _reading(path):
-        for edit in read_log(path):
+        for edit in read_log_records(path):
             _apply(edit, tables, numbers)
         if LOG_NUMBER not in numbers:
             raise ValueError("it is cut off, or no manifest")
@@ -197,24 +186,24 @@ def _apply(edit: bytes, tables: dict[tuple[int, int], Table], numbers: dict[int,
     """
     at = 0
     while at < len(edit):
-        tag, at = varint(edit, at)
+        tag, at = read_varint(edit, at)
         if tag == COMPARATOR:
             name, at = _text(edit, at)
             if name != BYTEWISE:
                 raise ValueError(f"its keys are sorted by {name.decode(errors='replace')}")
         elif tag in (LOG_NUMBER, NEXT_FILE, LAST_SEQUENCE, PREV_LOG_NUMBER):
-            numbers[tag], at = varint(edit, at)
+            numbers[tag], at = read_varint(edit, at)
         elif tag == COMPACT_POINTER:  # where the next compaction of a level begins
-            _, at = varint(edit, at)
+            _, at = read_varint(edit, at)
             _, at = _text(edit, at)
         elif tag == DELETED_FILE:
-            level, at = varint(edit, at)
-            number, at = varint(edit, at)
+            level, at = read_varint(edit, at)
+            number, at = read_varint(edit, at)
             tables.pop((level, number), None)
         elif tag == NEW_FILE:
-            level, at = varint(edit, at)
-            number, at = varint(edit, at)
-            _, at = varint(edit, at)  # size of the file
+            level, at = read_varint(edit, at)
+            number, at = read_varint(edit, at)
+            _, at = read_varint(edit, at)  # size of the file
             smallest, at = _text(edit, at)
             _, at = _text(edit, at)
             tables[level, number] = Table(level, number, smallest[:-8])
@@ -222,7 +211,7 @@ def _apply(edit: bytes, tables: dict[tuple[int, int], Table], numbers: dict[int,
             raise ValueError(f"an edit with tag {tag}")
 
 
-def read_table(path: PathLike) -> Iterator[Entry]:
+def read_sorted_table(path: PathLike) -> Iterator[KeyVersion]:
     """The entries of a table, sorted.
 
     Raises:
@@ -238,18 +227,18 @@ def read_table(path: PathLike) -> Iterator[Entry]:
             raise ValueError("it does not end as a table does")
         at = 0
         for _ in range(2):  # of the index of meta blocks
-            _, at = varint(footer, at)
+            _, at = read_varint(footer, at)
         for _, handle in _block_entries(_block(data, footer[at:])):
             for key, value in _block_entries(_block(data, handle)):
                 tail = int.from_bytes(key[-8:], "little")
                 deleted = tail & 255 == DELETION
-                yield Entry(key[:-8], tail >> 8, None if deleted else value)
+                yield KeyVersion(key[:-8], tail >> 8, None if deleted else value)
 
 
 def _block(data: mmap.mmap, handle: bytes) -> bytes:
     """A block by its handle (offset, size); its kind follows it in the file."""
-    offset, at = varint(handle, 0)
-    size, _ = varint(handle, at)
+    offset, at = read_varint(handle, 0)
+    size, _ = read_varint(handle, at)
     content, kind = data[offset : offset + size], data[offset + size]
     if kind == PLAIN:
         return content
@@ -280,9 +269,9 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("a block is shorter than it says")
     at, key = 0, b""
     while at < end:
-        shared, at = varint(block, at)
-        rest, at = varint(block, at)
-        size, at = varint(block, at)
+        shared, at = read_varint(block, at)
+        rest, at = read_varint(block, at)
+        size, at = read_varint(block, at)
         key = key[:shared] + block[at : at + rest]
         at += rest
         value = block[at : at + size]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +47,10 @@ class LmdbStore:
     def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
         with self._named_errors():
             yield from self._file.records(start, step)
+
+    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        with self._named_errors():
+            yield from self._file.pick(numbers)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """LMDB's file, read as it lies on disk: a B+ tree of pages.
 
-LMDB itself ends the process when it meets a damaged page. Here that is an error; besides, threads
-and forked processes may read at once, and nothing is written.
+LMDB itself ends the process when it meets a damaged page. This reader raises an error instead; it
+also lets threads and forked processes read at once, and writes nothing.
 
 The first two pages are meta pages; the one with the higher transaction number counts. A branch page
 holds the numbers of pages below it, a leaf page records in the order of their keys. A value that
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from moka.errors import DataError
@@ -58,6 +59,7 @@ class LmdbFile:
 
     def __init__(self, path: PathLike) -> None:
         self.path = path
+        self._known: tuple[Meta, array[int]] | None = None
         self._data = self._map()
         meta = self.meta()
         expected = meta.pages * meta.page_size
@@ -71,8 +73,10 @@ class LmdbFile:
         try:
             with open(self.path, "rb") as file:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:  # a ValueError for an empty file
-            raise DataError(f"this is not an LMDB database ({error}).") from None
+        except ValueError:
+            raise DataError("this is not an LMDB database: the file is empty.") from None
+        except OSError as error:
+            raise DataError(f"this LMDB database cannot be read: {error.strerror}.") from None
 
     def meta(self) -> Meta:
         """What the file says of itself now. Raises DataError if it makes no sense."""
@@ -81,7 +85,11 @@ class LmdbFile:
         try:
             first = _read_meta(self._data, 0)
             second = _read_meta(self._data, first.page_size)
-        except (ValueError, struct.error) as error:
+        except struct.error:
+            raise DataError(
+                f"this is not an LMDB database: {len(self._data)} bytes are less than a page."
+            ) from None
+        except ValueError as error:
             raise DataError(f"this is not an LMDB database ({error}).") from None
         return max(first, second, key=lambda meta: meta.transaction)
 
@@ -120,6 +128,36 @@ class LmdbFile:
                 f" ({error}).",
                 advice=FETCH_AGAIN,
             ) from None
+
+    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of the records of these numbers, in this order.
+
+        The first time all pages of keys are read, to know where each record lies.
+
+        Raises:
+            DataError: a page is damaged.
+        """
+        meta = self.meta()
+        data, size, number = self._data, meta.page_size, 0
+        try:
+            nodes = self._nodes(meta)
+            for number in numbers:
+                node = nodes[number]
+                yield _special_record(data, node, node - node % size + size, size)
+        except (ValueError, struct.error, IndexError) as error:
+            raise DataError(
+                f"this LMDB database is damaged: record {number}, counted from 0, cannot be read"
+                f" ({error}).",
+                advice=FETCH_AGAIN,
+            ) from None
+
+    def _nodes(self, meta: Meta) -> array[int]:
+        """Where each record begins in the file."""
+        if self._known is None or self._known[0] != meta:
+            pages = _leaves(self._data, meta)
+            found = array("Q", (page + node for page, nodes in pages for node in nodes))
+            self._known = (meta, found)
+        return self._known[1]
 
 
 def _read_meta(data: mmap.mmap, page: int) -> Meta:

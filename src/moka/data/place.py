@@ -61,13 +61,13 @@ def first_state(*, rand_skip: int = 0, is_random: bool) -> CursorState:
     The number, and the seed if the data `is_random`, come from torch's generator, so `random_seed`
     decides them.
     """
-    skipped = int(torch.randint(rand_skip, ())) if rand_skip else 0
+    skipped = int(torch.randint(rand_skip, (), device="cpu")) if rand_skip else 0
     return CursorState(skipped, draw_seed() if is_random else None)
 
 
 def draw_seed() -> int:
     """A seed for random data, from torch's generator."""
-    return int(torch.randint(2**63 - 1, ()))
+    return int(torch.randint(2**63 - 1, (), device="cpu"))
 
 
 def generator(seed: int | None, purpose: int, place: int) -> np.random.Generator:

@@ -72,13 +72,13 @@ class Index(NamedTuple):
 
 
 def is_shards(source: str) -> bool:
-    """Whether a name or pattern means tar files."""
+    """Whether a name or pattern names tar files."""
     return source.lower().endswith((".tar", *COMPRESSED))
 
 
 def find_shards(pattern: str) -> list[str]:
-    """The files a pattern names: in braces a range, {000..127}, or alternatives, {a,b}, each of
-    which has to be there; after that *, ? and [...] for what is there, sorted.
+    """The files that a pattern names. Braces hold a range, {000..127}, or alternatives, {a,b}; each
+    of these files has to exist. Then *, ? and [...] match existing files, sorted.
 
     Raises:
         DataError: nothing is there; a compressed file.

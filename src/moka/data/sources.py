@@ -29,7 +29,8 @@ class Images(Examples[Any], Protocol):
 def open_images(
     source: str, decode: Decode, *, root_folder: str = "", shuffle: bool = False
 ) -> Images | None:
-    """A folder of classes, or tar shards; None: the source is neither, so it is the layer's own.
+    """A folder of classes, or tar shards; None if the source is neither: then it is the kind that
+    the layer itself reads.
 
     Args:
         source: a folder that is no database; tar files, see moka/data/shards.py.

@@ -1,9 +1,9 @@
-"""Databases of records behind one narrow interface, so that a new kind of store is one class."""
+"""Databases of records behind one narrow interface: a new kind of database is one class."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from moka.data.leveldb import LevelDbStore, LevelDbWriter
@@ -30,6 +30,13 @@ class Store(Protocol):
 
     def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
         """Key and value of every `step`-th record from number `start` on, once through."""
+
+    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of the records of these numbers, in this order.
+
+        Raises:
+            DataError: this kind of database can only be read in order.
+        """
 
 
 def is_database(folder: PathLike) -> bool:

@@ -1,10 +1,11 @@
 """The transformation of images: augment, crop, mirror, subtract the mean, scale.
 
-What is random is drawn first (`draw`), the rest is a pure function of images and draw, so that
-crops and mirrors can be tested exactly. It has two halves: `pixels` moves bytes about, and the
-arithmetic makes them floats, (pixel - mean) * scale: on the host (`apply`), or on the device where
-the net runs (`normalize_tensor`), so that only bytes travel. As in Caffe, the mean image is cropped
-where the image is. Batches lie channels-last in memory, as the engines run them.
+Random choices are drawn first (`draw`); the rest is a pure function of the images and these
+choices, so tests can check crops and mirrors exactly. It has two halves: `pixels` moves bytes, and
+the arithmetic turns them into floats, (pixel - mean) * scale. The arithmetic runs on the host
+(`apply`), or on the net's device (`normalize_tensor`), so that only bytes are copied there. As in
+Caffe, the mean image is cropped at the same place as the image. Batches lie channels-last in
+memory, as the engines run them.
 """
 
 from __future__ import annotations

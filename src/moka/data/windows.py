@@ -151,8 +151,8 @@ def place(
 
     The window is stretched to the crop. With `context_pad` it first grows about its center, so that
     this many pixels of context surround it in the crop; with `square` its shorter side first grows
-    to the longer one. What then lies beyond the image stays free in the crop, as much on a side as
-    is missing there; `mirror`: on the other side.
+    to the longer one. The part that then lies outside the image stays empty in the crop; with
+    `mirror`, on the other side.
 
     Raises:
         DataError: the window, as far as it may not be clipped, is not inside the image.

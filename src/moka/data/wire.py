@@ -5,6 +5,8 @@ The encoding: https://protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
+from moka.varint import read_varint
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
@@ -19,12 +21,12 @@ def find_bytes(message: bytes, number: int) -> tuple[int, int, int] | None:
     try:
         while at < len(message):
             begin = at
-            key, at = _varint(message, at)
+            key, at = read_varint(message, at)
             kind = key & 7
             if kind == _VARINT:
-                _, at = _varint(message, at)
+                _, at = read_varint(message, at)
             elif kind == _BYTES:
-                length, at = _varint(message, at)
+                length, at = read_varint(message, at)
                 if key >> 3 == number:
                     if found:
                         return None
@@ -36,16 +38,6 @@ def find_bytes(message: bytes, number: int) -> tuple[int, int, int] | None:
                 at += 4
             else:
                 return None
-    except IndexError:
+    except ValueError:
         return None
     return found if at == len(message) else None
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number, seven bits a byte from the lowest on, and where it ends."""
-    value = shift = 0
-    while (byte := message[at]) >= 0x80:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        at += 1
-    return value | byte << shift, at + 1

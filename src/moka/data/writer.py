@@ -19,10 +19,10 @@ Records = list[tuple[bytes, bytes]]
 
 
 class RecordWriter(ABC):
-    """Makes a database that has its name only once it is complete.
+    """Makes a database under a temporary name and renames it when it is complete.
 
-    Used in a `with` block: records are put, and at the end the folder gets its name; if the block
-    fails, nothing is left. An existing target is refused.
+    Use it in a `with` block: put records; at the end the folder gets its name. If the block fails,
+    nothing is left. An existing target is refused.
 
     Raises:
         DataError: the target exists, or cannot be written.

@@ -11,7 +11,7 @@ import numpy as np
 
 from moka.draw.figures import COLORS, drawing
 from moka.errors import UsageError, did_you_mean
-from moka.report.readings import Log, Reading
+from moka.report.readings import Reading, TrainingLog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ class Quantity:
 
     name: str
     label: str
-    curves: Callable[[Log], dict[str, Points]]
+    curves: Callable[[TrainingLog], dict[str, Points]]
     log_from: float = inf
 
 
@@ -86,7 +86,7 @@ def chart_type(text: str) -> int:
     )
 
 
-def draw(logs: Mapping[str, Log], kind: int | None = None) -> Figure:
+def draw(logs: Mapping[str, TrainingLog], kind: int | None = None) -> Figure:
     """Draw one or several logs.
 
     Args:
@@ -128,7 +128,9 @@ class _Curve:
     line: str  # the style: "-", "--", ...
 
 
-def _curves(panel: Sequence[Quantity], logs: Mapping[str, Log], named: bool) -> Iterator[_Curve]:
+def _curves(
+    panel: Sequence[Quantity], logs: Mapping[str, TrainingLog], named: bool
+) -> Iterator[_Curve]:
     """A panel's curves. One log has a color for each curve; several logs have a color for each log
     and a style of line for each curve in it.
 

@@ -21,7 +21,7 @@ RANK_GAP = {True: 18.0, False: 30.0}  # between ranks, if the data flows down, a
 POINTS = 72.0
 PATIENCE = 30.0  # seconds for dot
 
-Place = tuple[float, float]  # x and y
+XY = tuple[float, float]  # x and y
 Size = tuple[float, float]  # width and height
 
 
@@ -37,15 +37,15 @@ class Placed:
         size: of the whole.
     """
 
-    nodes: dict[str, Place]
-    ways: list[list[Place]]
-    labels: list[Place | None]
+    nodes: dict[str, XY]
+    ways: list[list[XY]]
+    labels: list[XY | None]
     size: Size
 
     def moved(self, dx: float, dy: float) -> Placed:
         """The same to the right by dx and up by dy."""
 
-        def move(place: Place) -> Place:
+        def move(place: XY) -> XY:
             return place[0] + dx, place[1] + dy
 
         return Placed(
@@ -115,8 +115,8 @@ def _dot_input(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequenc
 def _from_plain(drawing: Drawing, text: str) -> Placed:
     """The layout in the output of `dot -Tplain`. Raises ValueError or KeyError if it is none."""
     keys = {f"n{i}": key for i, key in enumerate(drawing.nodes)}
-    nodes: dict[str, Place] = {}
-    found: dict[tuple[str, str], list[tuple[list[Place], Place | None]]] = {}
+    nodes: dict[str, XY] = {}
+    found: dict[tuple[str, str], list[tuple[list[XY], XY | None]]] = {}
     size = 0.0, 0.0
     for line in text.splitlines():
         kind, *words = shlex.split(line) or [""]
@@ -136,7 +136,7 @@ def _from_plain(drawing: Drawing, text: str) -> Placed:
     return Placed(nodes, [way for way, _ in pairs], [label for _, label in pairs], size)
 
 
-def _place(words: Sequence[str]) -> Place:
+def _place(words: Sequence[str]) -> XY:
     x, y = words
     return float(x) * POINTS, float(y) * POINTS
 
@@ -153,7 +153,7 @@ def _by_layers(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequenc
     layout = layered(boxes, ends, rank_gap=RANK_GAP[vertical] + room, gap=GAP)
     length, breadth = layout.size
 
-    def at(point: Point) -> Place:
+    def at(point: Point) -> XY:
         along = length - point[0] if drawing.rankdir in ("RL", "BT") else point[0]
         return (point[1], length - along) if vertical else (along, breadth - point[1])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moka.draw.figures import INSTALL, check_matplotlib, encode, file_forms
 from moka.draw.net_drawing import IN_PLACE, VERTICAL, Drawing, Edge, Node, dot_text, net_drawing
-from moka.draw.net_layout import POINTS, Place, Placed, Size, place
+from moka.draw.net_layout import POINTS, XY, Placed, Size, place
 from moka.draw.net_passes import add_shapes, cut, fold_in_place, join_parallel, layer_count
 from moka.draw.net_shapes import blob_shapes
 from moka.errors import UsageError
@@ -105,7 +105,7 @@ def figure(drawing: Drawing) -> Figure:
     return made
 
 
-Part = tuple[Placed, Place]  # and its upper left corner, from that of the whole
+Part = tuple[Placed, XY]  # and its upper left corner, from that of the whole
 
 
 def _arranged(drawing: Drawing) -> tuple[list[Drawing], list[Part]]:
@@ -158,7 +158,7 @@ def _size(node: Node) -> Size:
     return text + 2 * MARGIN, height + (MARGIN - 2 if node.in_place_lines else 0)
 
 
-def _draw_node(axes: Any, node: Node, center: Place, size: Size) -> None:
+def _draw_node(axes: Any, node: Node, center: XY, size: Size) -> None:
     from matplotlib.patches import Polygon, Rectangle
 
     (x, y), (w, h) = center, size
@@ -183,21 +183,21 @@ def _draw_node(axes: Any, node: Node, center: Place, size: Size) -> None:
         _draw_lines(axes, node.in_place_lines, (x, bottom + band / 2))
 
 
-def _draw_lines(axes: Any, lines: Sequence[str], center: Place) -> None:
+def _draw_lines(axes: Any, lines: Sequence[str], center: XY) -> None:
     axes.text(
         *center, "\n".join(lines), fontsize=FONT, linespacing=LINE, ha="center", va="center",
         parse_math=False, zorder=3,
     )  # fmt: skip
 
 
-def _rectangle(center: Place, size: Size) -> list[Place]:
+def _rectangle(center: XY, size: Size) -> list[XY]:
     (x, y), (w, h) = center, size
     return [(x + sx * w / 2, y + sy * h / 2) for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
 
 
-def _octagon(center: Place, size: Size) -> list[Place]:
+def _octagon(center: XY, size: Size) -> list[XY]:
     (x, y), (w, h) = center, size
-    corners: list[Place] = []
+    corners: list[XY] = []
     for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
         side = (x + sx * w / 2, y + sy * (h / 2 - CORNER))
         end = (x + sx * (w / 2 - CORNER), y + sy * h / 2)
@@ -205,7 +205,7 @@ def _octagon(center: Place, size: Size) -> list[Place]:
     return corners
 
 
-def _draw_edge(axes: Any, edge: Edge, way: Sequence[Place], label: Place | None) -> None:
+def _draw_edge(axes: Any, edge: Edge, way: Sequence[XY], label: XY | None) -> None:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import torch
+from collections.abc import Sequence
 
 from moka.errors import MokaError
 from moka.graph import Node, build_graph
 from moka.layers import REGISTRY
 from moka.layers.source import Source
+from moka.net.outline import META, image_size, silence
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -49,7 +46,7 @@ def _texts(shapes: dict[str, Shape]) -> dict[str, SizeTexts]:
 def _shapes_in(net: caffe_pb2.NetParameter, phase: caffe_pb2.Phase) -> dict[str, Shape]:
     """The shapes of the blobs of one phase."""
     shapes: dict[str, Shape] = {}
-    with _silence(), torch.device("meta"):  # tensors with shapes alone
+    with silence(), META:
         try:
             graph = build_graph(net, REGISTRY, phase=phase)
         except MokaError:
@@ -71,35 +68,8 @@ def _top_shapes(node: Node, bottoms: Sequence[Shape]) -> Sequence[Shape]:
     try:
         layer = entry.make(node.layer, *bottoms)
     except (MokaError, OSError):
-        return [] if bottoms else _image_shapes(node.layer, entry.message)
+        images = None if bottoms else image_size(node.layer, entry.message).shape
+        return [images, images[:1]] if images else []
     if isinstance(layer, Source):
         layer.close()
     return layer.first_top_shapes
-
-
-def _image_shapes(layer: caffe_pb2.LayerParameter, message: str | None) -> Sequence[Shape]:
-    """The shapes of images and labels of a data layer whose files are not there, if it crops and
-    has a mean value for each channel."""
-    transform = layer.transform_param
-    batch = getattr(getattr(layer, message or "", None), "batch_size", 0)
-    if batch and transform.crop_size and len(transform.mean_value) > 1:
-        size = transform.crop_size
-        return [(batch, len(transform.mean_value), size, size), (batch,)]
-    return []
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep what is logged about a net being built out of the log: nobody runs it."""
-    loggers = [logging.getLogger(name) for name in ("moka", "moka.detail")]
-    for logger in loggers:
-        logger.addFilter(_drop)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(_drop)
-
-
-def _drop(record: logging.LogRecord) -> bool:
-    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from moka.engine.contract import Engine
+from moka.errors import NetError
 from moka.net import Net
 from moka.report.records import Output
 
@@ -33,6 +34,9 @@ def evaluate(
 
     Returns:
         (outputs, loss), or None if given up.
+
+    Raises:
+        NetError: the count of output numbers changes from batch to batch.
     """
     sums: list[float] = []
     loss = 0.0
@@ -40,6 +44,12 @@ def evaluate(
     for i in range(batches):
         loss += float(engine.forward())
         outputs = outputs_of(engine.net)
+        if sums and len(sums) != len(outputs):
+            raise NetError(
+                f"its outputs have {len(sums)} numbers in one batch and {len(outputs)} in another:"
+                " they have no mean.",
+                advice='Detections are scored by a solver with eval_type: "detection".',
+            )
         sums = [s + o.value for s, o in zip(sums or [0.0] * len(outputs), outputs, strict=True)]
         if on_batch(i, outputs):
             return None

@@ -53,7 +53,7 @@ def go_back(net: Net, start: PassStart) -> None:
 def _statistics(net: Net) -> dict[int, list[Tensor]]:
     """The parameters that a pass in training changes, by layer."""
     return {
-        place.index: [w.detach() for w in place.layer.weights[: place.layer.entry.state_blobs]]
+        place.index: [place.layer.weights[k].detach() for k in place.layer.state_blobs]
         for place in net.places
-        if place.layer.entry.state_blobs
+        if place.layer.state_blobs
     }

@@ -2,7 +2,7 @@
 
 Matrix products and convolutions take bfloat16 (8 bits of precision, the range of float32) and add
 up in float32; layers that only choose or pass on values work on whatever they get. All others, such
-as losses and normalisation, get float32. Parameters and their gradients are always float32.
+as losses and normalization, get float32. Parameters and their gradients are always float32.
 Micikevicius et al., 2018; Kalamkar et al., 2019.
 """
 

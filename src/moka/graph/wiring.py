@@ -6,14 +6,15 @@ graph can be built and printed without PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from moka.errors import NetError, did_you_mean
+from moka.errors import NetError, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fork_types import FORK_OF
 
+StateBlobs = int | Callable[[caffe_pb2.LayerParameter], tuple[int, ...]]
 Arity = int | tuple[int, int | None]  # exactly n, or (least, most); None: no upper limit
 
 
@@ -31,7 +32,7 @@ class EntryLike(Protocol):
     @property
     def fixed_bottoms(self) -> tuple[int, ...]: ...
     @property
-    def state_blobs(self) -> int: ...
+    def state_blobs(self) -> StateBlobs: ...
     @property
     def source(self) -> str | None: ...
     @property
@@ -105,17 +106,17 @@ def _node(
     if entry is None:
         raise NetError(
             f"Unknown layer type: {layer.type} (known types: {', '.join(sorted(registry))}).",
-            advice=did_you_mean(layer.type, registry) or _origin(layer.type),
+            advice=_about_unknown(layer.type, registry),
         )
     tops = _with_automatic_top(layer, entry, made)
     _check_arity(layer, tops, entry)
-    _check_state(layer, entry.state_blobs)
+    if isinstance(entry.state_blobs, int):
+        _check_state(layer, entry.state_blobs)
     placed = caffe_pb2.LayerParameter()
     placed.CopyFrom(layer)
     if not placed.HasField("phase"):
         placed.phase = phase
-    while len(placed.param) < entry.state_blobs:
-        placed.param.add(lr_mult=0.0)
+    _fix_state(placed, state_indices(entry.state_blobs, layer))
     return Node(
         layer=placed,
         entry=entry,
@@ -126,10 +127,18 @@ def _node(
     )
 
 
-def _origin(layer_type: str) -> str | None:
-    """Which fork of Caffe defines a type, as a sentence."""
-    fork = FORK_OF.get(layer_type)
-    return f"It is a type of {fork}, which Moka does not have." if fork else None
+def _about_unknown(layer_type: str, registry: Mapping[str, EntryLike]) -> str | None:
+    """Which fork of Caffe defines a type that Moka does not have, or the nearest name of all."""
+    if layer_type in FORK_OF:
+        return _origin(layer_type)
+    meant = nearest(layer_type, (*registry, *FORK_OF))
+    if meant is None or meant in registry:
+        return meant and f'Did you mean "{meant}"?'
+    return f'Did you mean "{meant}"? {_origin(meant)}'
+
+
+def _origin(layer_type: str) -> str:
+    return f"It is a type of {FORK_OF[layer_type]}, which Moka does not have."
 
 
 def _with_automatic_top(
@@ -159,6 +168,19 @@ def _check_arity(layer: caffe_pb2.LayerParameter, tops: tuple[str, ...], entry: 
             f"propagate_down must be given for no bottom or for each of the {len(layer.bottom)},"
             f" got {len(layer.propagate_down)}."
         )
+
+
+def state_indices(state_blobs: StateBlobs, layer: caffe_pb2.LayerParameter) -> tuple[int, ...]:
+    """The indices of a layer's parameters that are state."""
+    return tuple(range(state_blobs)) if isinstance(state_blobs, int) else state_blobs(layer)
+
+
+def _fix_state(layer: caffe_pb2.LayerParameter, state: Sequence[int]) -> None:
+    """Give parameters that are state a learning rate of 0, whatever the net says."""
+    while len(layer.param) <= max(state, default=-1):
+        layer.param.add()
+    for k in state:
+        layer.param[k].lr_mult = 0.0
 
 
 def _check_state(layer: caffe_pb2.LayerParameter, state_blobs: int) -> None:

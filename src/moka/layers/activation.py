@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import log
+from math import inf, log
 from typing import Any
 
 import torch
@@ -85,6 +85,84 @@ class ReLU(Layer):
             self._final.blob, self._final = blob, None
 
 
+@layer(
+    "ReLU6",
+    bottoms=1,
+    tops=1,
+    message="relu6_param",
+    coordinates="same",
+    bfloat16="keeps",
+    fork="MobileNet",
+)
+class ReLU6(Layer):
+    """Rectifier with a ceiling: y = min(max(x, 0) + negative_slope * min(x, 0), 6).
+
+    Bottom and top: any shape. Message: relu6_param, with the options of ReLU (`engine` has no
+    effect here). At 0 the gradient is negative_slope, from 6 on it is 0. Howard et al., 2017.
+    """
+
+    negative_slope: float = option()
+    engine: str = option()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.negative_slope:
+            return F.relu6(x)
+        return F.hardtanh(relu(x, negative_slope=self.negative_slope), -inf, 6.0)
+
+
+@layer(
+    "NegReLU",
+    bottoms=1,
+    tops=1,
+    message="relu_param",
+    coordinates="same",
+    bfloat16="keeps",
+    fork="FlowNet2",
+)
+class NegReLU(Layer):
+    """ReLU of the negative side: y = min(x, 0) + negative_slope * max(x, 0).
+
+    Bottom and top: any shape. Message: relu_param (`engine` has no effect here). At 0 the gradient
+    is negative_slope.
+    """
+
+    negative_slope: float = option()
+    engine: str = option()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x < 0, x, x * self.negative_slope)
+
+
+@layer("Truncation", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
+class Truncation(Layer):
+    """Limit values to an interval: y = min(max(x, lower_bound), upper_bound).
+
+    Bottom and top: any shape. Message: truncation_param. At the bounds themselves the gradient
+    passes.
+    """
+
+    lower_bound: float = option()
+    upper_bound: float = option()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(self.lower_bound, self.upper_bound)
+
+
+@layer("SoftTruncation", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
+class SoftTruncation(Layer):
+    """Approach 1 slowly: y = 1 - exp(-x / c).
+
+    Bottom and top: any shape. Message: soft_truncation_param.
+
+    Errors: a c of 0.
+    """
+
+    c: float = option(Check(lambda v: v != 0, "other than 0"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.expm1(x / -self.c)
+
+
 @layer("Sigmoid", bottoms=1, tops=1, coordinates="same")
 class Sigmoid(Layer):
     """Logistic function: y = 1 / (1 + exp(-x)), in (0, 1).
@@ -109,22 +187,6 @@ class TanH(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
-
-
-@layer("Dropout", bottoms=1, tops=1, coordinates="same", bfloat16="keeps")
-class Dropout(Layer):
-    """In training, set each element to 0 with probability dropout_ratio and multiply the others by
-    1 / (1 - dropout_ratio). In testing, return the input unchanged.
-
-    Bottom and top: any shape. Message: dropout_param. Srivastava et al., 2014.
-
-    Errors: dropout_ratio is not in [0, 1).
-    """
-
-    dropout_ratio: float = option(Check(lambda v: 0 <= v < 1, "in [0, 1)"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout_ratio, self.training)
 
 
 @layer("Softmax", bottoms=1, tops=1, coordinates="same")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
-from moka.layers.options import option
+from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import canonical_axis
 from moka.schema import caffe_pb2
@@ -32,11 +32,14 @@ class Eltwise(Layer):
     `stable_prod_grad: false` makes BVLC Caffe compute the gradient of PROD as y / x, NaN at x = 0;
     here the gradient is always exact).
     MAX sends the gradient to one bottom only. On a tie of the first two bottoms this is the second;
-    a later bottom has to be strictly larger.
+    a later bottom has to be strictly larger. yjxiong's STOCHASTIC_SUM adds, in training, each
+    bottom with a probability of its coeff, and in testing coeff times each bottom.
 
     Errors: bottoms of different shapes; coeff with PROD; a number of coeffs other than the number
     of bottoms.
     """
+
+    fork_values = frozenset({"STOCHASTIC_SUM"})
 
     operation: str = option()
     coeff: tuple[float, ...] = option()
@@ -58,9 +61,13 @@ class Eltwise(Layer):
         return [bottom_shapes[0]]
 
     def forward(self, *bottoms: Tensor) -> Tensor:
-        if self.operation == "SUM":
+        if self.operation in ("SUM", "STOCHASTIC_SUM"):
+            factors: Iterable[float | Tensor] = self.coeff
+            if self.operation == "STOCHASTIC_SUM" and self.training:
+                drawn = torch.rand(len(self.coeff), device=bottoms[0].device)
+                factors = (drawn <= drawn.new_tensor(self.coeff)).to(bottoms[0].dtype)
             if self.coeff:
-                bottoms = tuple(c * x for c, x in zip(self.coeff, bottoms, strict=True))
+                bottoms = tuple(c * x for c, x in zip(factors, bottoms, strict=True))
             return reduce(torch.add, bottoms)
         if self.operation == "PROD":
             return reduce(torch.mul, bottoms)
@@ -176,23 +183,34 @@ class Scale(_Broadcast):
 
 @layer("Reduction", bottoms=1, tops=1)
 class Reduction(Layer):
-    """Reduce all axes from `axis` on to one number: coeff * SUM, ASUM (sum of |x|), SUMSQ or MEAN.
+    """Reduce all axes from `axis` on to one number: coeff * SUM, ASUM (sum of |x|), SUMSQ or MEAN,
+    or TOPK (yjxiong: the mean of the `k` largest values).
 
     Bottom: any shape. Top: the axes before `axis` (a scalar for axis 0). Message: reduction_param.
+
+    Errors: a k larger than the count of values.
     """
+
+    fork_values = frozenset({"TOPK"})
 
     operation: str = option()
     axis: int = option()
     coeff: float = option()
+    k: int = option(positive)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        return [x[: canonical_axis(self.axis, x)]]
+        first = canonical_axis(self.axis, x)
+        if self.operation == "TOPK" and self.k > prod(x[first:]):
+            raise NetError(f"k must be <= {prod(x[first:])}, the count of values, got {self.k}.")
+        return [x[:first]]
 
     def forward(self, x: Tensor) -> Tensor:
         first = canonical_axis(self.axis, tuple(x.shape))
         rows = x.reshape(*x.shape[:first], prod(x.shape[first:]))
         if self.operation == "MEAN":
             return rows.mean(-1) * self.coeff
+        if self.operation == "TOPK":
+            return rows.topk(self.k, -1).values.mean(-1) * self.coeff
         if self.operation == "ASUM":
             rows = rows.abs()
         elif self.operation == "SUMSQ":

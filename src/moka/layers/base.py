@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from moka.blob import Blob, BlobVec
 from moka.errors import NetError
 from moka.fillers import fill
+from moka.graph.wiring import state_indices
 from moka.layers.options import Option
 from moka.layers.registry import BFloat16, Entry
 from moka.layers.shapes import shape_text
@@ -24,7 +25,7 @@ from moka.memory import check_shape
 from moka.schema import blobproto, caffe_pb2
 from moka.schema.fields import is_repeated
 from moka.schema.forks import FIRST_FORK_NUMBER
-from moka.types import Shape
+from moka.types import Array, Shape
 
 FIRST_OWN_NUMBER = 20000  # of fields that BVLC Caffe does not know
 DEFAULT_NAMES = ("weight", "bias")
@@ -58,6 +59,7 @@ class Layer(nn.Module):
         blob_shapes: the shapes of its parameters.
         makes_views: whether its tops lie in the memory of its first bottom (`Entry.views`).
         precision: what it does in mixed precision (`Entry.bfloat16`).
+        state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
 
     Raises:
@@ -83,6 +85,7 @@ class Layer(nn.Module):
         self.makes_views = self.entry.views
         self.precision = self.default_precision()
         self.on_host = self.entry.on_host
+        self.state_blobs = state_indices(self.entry.state_blobs, config)
         self._read_options()
         self.train(config.phase == caffe_pb2.TRAIN)
         self.setup(*bottom_shapes)
@@ -227,6 +230,10 @@ class Layer(nn.Module):
             spec.name or default_name(k): nn.Parameter(fill(spec.filler, spec.shape))
             for k, spec in specs
         }
+
+    def adapted_blob(self, index: int, values: Array) -> Array:
+        """A parameter as a file has it, in the shape that it has here, where a type knows how."""
+        return values
 
     @property
     def weights(self) -> list[nn.Parameter]:

@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer
+from moka.layers.activation import relu
+from moka.layers.base import BlobSpec
 from moka.layers.options import option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import canonical_axis, refuse_empty_axes
-from moka.layers.window import Window, per_axis
+from moka.layers.sliding import Sliding, convolved_sizes
+from moka.layers.window import Window
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -113,60 +115,6 @@ def _deconvolution_of_columns(
     return y if bias is None else y + bias.reshape(-1, *(1,) * len(windows))
 
 
-def windows_of(layer: Layer, axes: int) -> list[Window]:
-    """The window along each of the spatial axes, from the layer's fields."""
-    fields = layer.__dict__
-    return [
-        Window(*sizes)
-        for sizes in zip(
-            per_axis(
-                "kernel_size",
-                fields["kernel_size"],
-                fields["kernel_h"],
-                fields["kernel_w"],
-                axes,
-                None,
-            ),
-            per_axis("stride", fields["stride"], fields["stride_h"], fields["stride_w"], axes, 1),
-            per_axis("pad", fields["pad"], fields["pad_h"], fields["pad_w"], axes, 0),
-            per_axis("dilation", fields["dilation"], None, None, axes, 1),
-            strict=True,
-        )
-    ]
-
-
-def convolved_sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
-    """Output sizes of a convolution; raises NetError if a kernel does not fit."""
-    for size, window in zip(spatial, windows, strict=True):
-        if window.extent > size + 2 * window.pad:
-            raise NetError(
-                f"the kernel ({window.extent}) is larger than the padded image"
-                f" ({size} + 2 * {window.pad})."
-            )
-    return [w.convolved(size) for size, w in zip(spatial, windows, strict=True)]
-
-
-class Sliding(Layer):
-    """Base of layers whose windows slide over the axes after the channel axis."""
-
-    pad: tuple[int, ...] = option()
-    kernel_size: tuple[int, ...] = option(positive)
-    stride: tuple[int, ...] = option(positive)
-    pad_h: int | None = option(unset_is_none=True)
-    pad_w: int | None = option(unset_is_none=True)
-    kernel_h: int | None = option(positive)
-    kernel_w: int | None = option(positive)
-    stride_h: int | None = option(positive)
-    stride_w: int | None = option(positive)
-    axis: int = option()
-    dilation: tuple[int, ...] = option(positive)
-    force_nd_im2col: bool = option()
-
-    def setup(self, x: Shape, *others: Shape) -> None:
-        self.channel_axis = canonical_axis(self.axis, x)
-        self.windows = windows_of(self, len(x) - self.channel_axis - 1)
-
-
 DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
 
 
@@ -174,6 +122,7 @@ DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
     "Convolution",
     bottoms=(1, None),
     tops=(1, None),
+    aliases=("LibDNNConvolution",),
     one_top_each=True,
     coordinates="window",
     drawn=DRAWN,
@@ -186,7 +135,10 @@ class Convolution(Sliding):
     size = floor((in + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1.
     Blobs: weight (num_output, C/group, kernel...), bias (num_output,) unless bias_term: false.
     Message: convolution_param. `engine` and `force_nd_im2col` choose an implementation in BVLC
-    Caffe; here they have no effect.
+    Caffe; here they have no effect. Forks spell the window in more ways, see
+    `moka.layers.sliding`. With `relu: true` (Intel) the top is max(y, 0) + negative_slope
+    min(y, 0); `fuse_type: FUSED_CONV_RELU` (OpenCL branch) means the same, with the slope of
+    `relu_param` inside convolution_param.
 
     Errors: no kernel size; C or num_output is not a multiple of group; a kernel larger than the
     padded image; an axis of size 0 that is not a batch axis.
@@ -198,10 +150,24 @@ class Convolution(Sliding):
     weight_filler: caffe_pb2.FillerParameter = option()
     bias_filler: caffe_pb2.FillerParameter = option()
     engine: str = option()
+    relu: bool = option()
+    negative_slope: float = option()
+    fuse_type: str = option()
+    relu_param: caffe_pb2.ReLUParameter = option()
 
     def setup(self, x: Shape, *others: Shape) -> None:
         super().setup(x)
         self.channels = self._channels(x)
+        self.slope = self._slope()
+
+    def _slope(self) -> float | None:
+        """The negative slope of the rectifier at the end; None if there is none."""
+        if self.fuse_type == "FUSED_CONV_RELU":
+            return self.relu_param.negative_slope
+        if self.fuse_type != "UNFUSED":
+            raise NetError(f"fuse_type {self.fuse_type} is not supported: write the sum of two"
+                           " blobs as an Eltwise layer.")  # fmt: skip
+        return self.negative_slope if self.relu else None
 
     def _channels(self, x: Shape) -> int:
         return x[self.channel_axis]
@@ -240,7 +206,10 @@ class Convolution(Sliding):
         return sum(prod(x[: self.channel_axis] + x[self.channel_axis + 1 :]) for x in shapes)
 
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
-        return [self._over_batch_axes(x) for x in bottoms]
+        tops = [self._over_batch_axes(x) for x in bottoms]
+        if self.slope is None:
+            return tops
+        return [relu(y, negative_slope=self.slope) for y in tops]
 
     def _over_batch_axes(self, x: Tensor) -> Tensor:
         batch = x.shape[: self.channel_axis]
@@ -313,7 +282,7 @@ class Im2col(Sliding):
 
     Bottom: (N..., C, spatial...); axes before `axis` are batch axes. Top: (N..., C * product of
     the kernel's sizes, spatial...), with Convolution's sizes. Message: convolution_param, of which
-    only `axis` and the options of the window are used; `force_nd_im2col` has no effect.
+    only `axis` and the options of the window count; `force_nd_im2col` has no effect.
 
     Errors: no kernel size; no spatial axis; a kernel larger than the padded image.
     """

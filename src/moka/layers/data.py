@@ -40,7 +40,8 @@ class ImageSource(StreamSource[B]):
         super().setup()
         self._feed: Feed[tuple[Batch, CursorState]] | None = None
         if not self.source:
-            raise NetError(f"{self.entry.message} has no source: name the file or folder.")
+            home = next(o.of for o in self.options if o.name == "source") or self.entry.message
+            raise NetError(f"{home} has no source: name the file or folder.")
 
     def top_shapes(self) -> list[Shape]:
         shapes = [
@@ -70,7 +71,8 @@ class ImageSource(StreamSource[B]):
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
         if batch.draw is not None:  # bytes travel, the device does the arithmetic
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
-        return [data, labels][: self.top_count]
+        more = [] if batch.sizes is None else [torch.from_numpy(batch.sizes)]
+        return [data, labels, *more][: self.top_count]
 
     def stop(self) -> None:
         if self._feed is not None:
@@ -99,8 +101,9 @@ class Data(ImageSource[ImageBatches[Any]]):
     (batch_size,), or (batch_size, n) from records or examples that hold n labels each (made by
     `convert_imageset -label_count`; BVLC Caffe sees the first of them alone; in a .cls blanks
     stand between them, in a .json they are a list). Messages: data_param (`source`, `batch_size`,
-    `backend`, `rand_skip`, `prefetch`: how many batches are made ahead), transform_param. The
-    images of a batch have one size, that of another batch may differ.
+    `backend`, `rand_skip`, `prefetch`: how many batches are made ahead; `shuffle` of NVCaffe and
+    Intel Caffe: a new order in each epoch, if the database is LMDB's), transform_param. The images
+    of a batch have one size, that of another batch may differ.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
     named); a folder without subfolders, or a class without images; a shard that is broken or
@@ -111,6 +114,7 @@ class Data(ImageSource[ImageBatches[Any]]):
     backend: str = option()
     rand_skip: int = option(not_negative)
     prefetch: int = option(positive)
+    shuffle: bool = option()
 
     @cached_property
     def images(self) -> Images:
@@ -118,9 +122,10 @@ class Data(ImageSource[ImageBatches[Any]]):
         fields = self.config.transform_param
         color = True if fields.force_color else False if fields.force_gray else None
         decode = Decoder(color=color)
-        found = open_images(self.source, decode)
+        found = open_images(self.source, decode, shuffle=self.shuffle)
         if found is None:
-            return DatumRecords(open_store(self.source, self.backend), decode)
+            store = open_store(self.source, self.backend)
+            return DatumRecords(store, decode, shuffle=self.shuffle)
         return found
 
     def open(self) -> ImageBatches[Any]:
@@ -129,7 +134,9 @@ class Data(ImageSource[ImageBatches[Any]]):
             self.images,
             transform,
             batch_size=self.batch_size,
-            start=first_state(rand_skip=self.rand_skip, is_random=transform.is_random),
+            start=first_state(
+                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
+            ),
         )
 
     def opened_notes(self) -> list[str]:
@@ -146,9 +153,10 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     (batch_size, n) from shards with n labels an example. Messages: image_data_param (`source`: the
     list, a path and a label on each line, split at the last blank; `root_folder`: put before each
     path as it is, and before a folder or shards; `new_height`, `new_width`: resize to this, both or
-    none; `is_color`: three channels in BGR order, else one; `shuffle`: a new order in each epoch;
-    `rand_skip`, `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have
-    one size, that of another batch may differ.
+    none; `short_side` of NVCaffe: resize so that the shorter side is so long; `is_color`: three
+    channels in BGR order, else one; `shuffle`: a new order in each epoch; `rand_skip`,
+    `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have one size,
+    that of another batch may differ.
 
     Errors: a list or an image that is missing or cannot be read (its line and path are named); what
     is wrong with a folder or shards, see Data; images that differ in size within a batch; what the
@@ -158,6 +166,7 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     root_folder: str = option()
     new_height: int = option()
     new_width: int = option()
+    short_side: int = option()
     is_color: bool = option()
     shuffle: bool = option()
     rand_skip: int = option()
@@ -169,12 +178,14 @@ class ImageData(ImageSource[ImageBatches[Any]]):
                 "new_height and new_width go together: "
                 f"got new_height={self.new_height}, new_width={self.new_width}."
             )
+        if self.short_side and self.new_height:
+            raise NetError("give either short_side or new_height and new_width, not both.")
 
     @cached_property
     def images(self) -> Images:
         """The data, opened."""
         size = (self.new_height, self.new_width) if self.new_height else None
-        decode = Decoder(color=self.is_color, size=size)
+        decode = Decoder(color=self.is_color, size=size, short_side=self.short_side)
         root, shuffle = self.root_folder, self.shuffle
         found = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
         if found is None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import prod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
+from moka.layers.activation import relu
 from moka.layers.base import BlobSpec, Layer
 from moka.layers.labels import indices
 from moka.layers.options import option, positive
@@ -16,6 +18,8 @@ from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import canonical_axis, shape_text
 from moka.schema import caffe_pb2
 from moka.types import Shape
+
+NORM_EPS = 1e-6
 
 
 def inner_product(
@@ -41,6 +45,11 @@ class InnerProduct(Layer):
     Blobs: weight (num_output, K), or (K, num_output) with transpose: true; bias (num_output,)
     unless bias_term: false. Message: inner_product_param.
 
+    Forks: with `relu: true` (Intel) the top is max(y, 0) + negative_slope min(y, 0); with
+    `normalize: true` (caffe-windows) each output's weights are divided by their L2 norm,
+    sqrt(sum of w^2 + 1e-6). The gradient takes the division into account, and the stored weights
+    stay as they are; the fork stores the divided ones and passes the gradient by.
+
     Errors: a bottom with another K than the weights were made for.
     """
 
@@ -50,6 +59,9 @@ class InnerProduct(Layer):
     bias_filler: caffe_pb2.FillerParameter = option()
     axis: int = option()
     transpose: bool = option()
+    relu: bool = option()
+    negative_slope: float = option()
+    normalize: bool = option()
 
     def setup(self, x: Shape) -> None:
         self.inputs = prod(x[canonical_axis(self.axis, x) :])
@@ -75,7 +87,12 @@ class InnerProduct(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         split = canonical_axis(self.axis, tuple(x.shape))
-        return inner_product(x, *self.blobs, axis=split, transpose=self.transpose)
+        weight, *bias = self.blobs
+        if self.normalize:
+            squares = weight.square().sum(0 if self.transpose else 1, keepdim=True)
+            weight = weight * torch.rsqrt(squares + NORM_EPS)
+        y = inner_product(x, weight, *bias, axis=split, transpose=self.transpose)
+        return relu(y, negative_slope=self.negative_slope) if self.relu else y
 
 
 @layer("Embed", bottoms=1, tops=1, fixed_bottoms=(0,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import prod
 
 import torch
@@ -10,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import BlobSpec, Layer
+from moka.layers.base import Layer
 from moka.layers.options import Check, not_negative, option
 from moka.layers.registry import layer
-from moka.layers.shapes import refuse_empty_axes
-from moka.schema import caffe_pb2
+from moka.layers.shapes import as_rows, refuse_empty_axes, require_axes
 from moka.types import Shape
 
 odd = Check(lambda v: v % 2 == 1, "odd")
@@ -75,83 +73,39 @@ class LRN(Layer):
         )
 
 
-@layer("BatchNorm", bottoms=1, tops=1, coordinates="same", state_blobs=3)
-class BatchNorm(Layer):
-    """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
+@layer("GRN", bottoms=1, tops=1, coordinates="same", fork="OpenVINO")
+class GRN(Layer):
+    """Divide each position by the L2 norm over its channels: y = x / sqrt(bias + sum of x^2).
 
-    Bottom and top: (N, C, ...). Blobs, which no solver trains: running *sums* of the mean (C,) and
-    of the unbiased variance (C,), and a scale factor (1,), the weight of the sums. Each training
-    pass multiplies all three by moving_average_fraction, then adds the batch's mean and variance
-    and 1. In testing (or as use_global_stats says) the layer normalizes with the sums divided by
-    the scale factor; a scale factor of 0 means mean 0 and variance 0. Message: batch_norm_param.
-    Ioffe and Szegedy, 2015. A Scale layer usually follows: unlike PyTorch's layer, this one has no
-    factor and bias.
+    Bottom and top: (N, C, ...). Message: grn_param.
 
-    Errors: a bottom with one axis, or with another number of channels than the blobs; a learning
-    rate for the blobs.
+    Errors: a bottom with one axis; a bias below 0.
     """
 
-    use_global_stats: bool | None = option()
-    moving_average_fraction: float = option()
-    eps: float = option(not_negative)
-
-    def setup(self, x: Shape) -> None:
-        if len(x) < 2:
-            raise NetError(f"needs a channel axis, got a bottom of shape {x}.")
-        for spec in self.config.param:
-            if spec.lr_mult != 0:
-                raise NetError("Cannot configure batch normalization statistics as layer"
-                               " parameters: drop the param entries.")  # fmt: skip
-        self.channels = x[1]
+    bias: float = option(not_negative)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
-        if x[1:2] != (self.channels,):
-            raise NetError(
-                f"there are statistics for {self.channels} channels, got a bottom of shape {x}."
-            )
+        require_axes(2, x)
         return [x]
 
-    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
-        zero = caffe_pb2.FillerParameter()
-        yield BlobSpec((x[1],), zero, "mean")
-        yield BlobSpec((x[1],), zero, "variance")
-        yield BlobSpec((1,), zero, "scale_factor")
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().sum(1, keepdim=True) + self.bias)
+
+
+@layer("L2Normalize", bottoms=1, tops=1, coordinates="same", fork="C3D")
+class L2Normalize(Layer):
+    """Divide each item by its L2 norm: y = x / sqrt(sum of x^2 + 1e-7).
+
+    Bottom and top: (N, ...). No message.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(1, x)
+        return [x]
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._uses_the_sums():
-            return self._with_the_sums(x)
-        y, *statistics = self._with_the_batch(x)
-        if x.numel():  # an empty batch has no statistics
-            self._add_to_the_sums(*statistics)
-        return y
-
-    def again(self, x: Tensor) -> Tensor:
-        return self._with_the_sums(x) if self._uses_the_sums() else self._with_the_batch(x)[0]
-
-    def _uses_the_sums(self) -> bool:
-        return not self.training if self.use_global_stats is None else self.use_global_stats
-
-    def _with_the_sums(self, x: Tensor) -> Tensor:
-        mean, variance, weight = (blob.detach() for blob in self.blobs)
-        factor = torch.where(weight == 0, 0.0, 1 / weight)
-        return F.batch_norm(x, mean * factor, variance * factor, training=False, eps=self.eps)
-
-    def _with_the_batch(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x normalized with its own statistics; its mean; its unbiased variance."""
-        mean, unbiased = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
-        if x.numel() > x.shape[1]:
-            # With a momentum of 1 the running statistics are the batch's.
-            y = torch.batch_norm(x, None, None, mean, unbiased, True, 1.0, self.eps, True)
-        else:  # Each value is its own mean. PyTorch would round y and divide by 0 for the variance.
-            y = x - x
-            if x.numel():
-                mean.copy_(x.detach().reshape(-1))
-        return y, mean, unbiased
-
-    @torch.no_grad()
-    def _add_to_the_sums(self, mean: Tensor, variance: Tensor) -> None:
-        for total, new in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
-            total.mul_(self.moving_average_fraction).add_(new)
+        norm = (as_rows(x).square().sum(1) + 1e-7).sqrt()
+        return x / norm.reshape(-1, *(1,) * (x.dim() - 1))
 
 
 @layer("MVN", bottoms=1, tops=1, coordinates="same")

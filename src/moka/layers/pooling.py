@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,10 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
-from moka.layers.shapes import refuse_empty_axes
-from moka.layers.window import Window, per_axis, pooled_sizes
+from moka.layers.shapes import by, refuse_empty_axes
+from moka.layers.sliding import KERNEL, PAD, STRIDE, sizes_along
+from moka.layers.window import Window, pooled_sizes
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 Windows = tuple[Window, ...]  # one for each spatial axis
@@ -74,17 +76,21 @@ def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return torch.where(inside, index, -1).to(x.dtype)
 
 
-def average_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
+def average_pooling(x: Tensor, windows: Windows, out: Sizes, *, include_pad: bool = True) -> Tensor:
     """Sum of each window of x (N, C, spatial...), divided by its area inside the padded image.
 
     Padding counts as pixels of value 0. As in BVLC Caffe, a window without pixels gives NaN (0/0)
     if it starts at the image's end, and 0 if it starts beyond (its "area" is then below 0).
+
+    Args:
+        include_pad: False: divide by the area inside the image itself; a window without pixels
+            gives 0.
     """
     size, pool = x.shape[2:], _MEAN[len(windows)]
     if native := _native(size, windows, out):
         size_stride_pad, round_up = native[:3], native[4]
-        return pool(x, *size_stride_pad, ceil_mode=round_up)
-    area = _window_area(x, windows, out)
+        return pool(x, *size_stride_pad, ceil_mode=round_up, count_include_pad=include_pad)
+    area = _window_area(x, windows, out, include_pad=include_pad)
     padded = _pad(x, windows, out, 0.0)
     kernel = prod(w.kernel for w in windows)
     return pool(padded, *_arguments(windows, pad=False)) * (kernel / area)
@@ -143,18 +149,24 @@ def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
     return F.pad(x, sides, value=value)
 
 
-def _window_area(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
-    """Area of each window inside the padded image, (*out); <= 0 if the window lies outside."""
+def _window_area(x: Tensor, windows: Windows, out: Sizes, *, include_pad: bool) -> Tensor:
+    """Area of each window inside the padded image, (*out), <= 0 if the window lies outside; or
+    inside the image itself, at least 1."""
     area = x.new_ones(())
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
         start = torch.arange(m, device=x.device) * window.stride - window.pad
         end = (start + window.kernel).clamp_max(n + window.pad)
-        area = area[..., None] * (end - start).to(x.dtype)
+        if not include_pad:
+            start, end = start.clamp_min(0), end.clamp_max(n)
+        length = end - start if include_pad else (end - start).clamp_min(1)
+        area = area[..., None] * length.to(x.dtype)
     return area
 
 
 @functools.lru_cache(maxsize=1024)
-def _windows_and_counts(size: Sizes, windows: Windows, round_up: bool) -> tuple[Windows, Sizes]:
+def _windows_and_counts(
+    size: Sizes, windows: Windows, round_up: bool, clips: bool
+) -> tuple[Windows, Sizes]:
     """The windows and their number along each axis.
 
     Strides are cut to just leave the image, which gives the same result: PyTorch overflows on
@@ -164,20 +176,31 @@ def _windows_and_counts(size: Sizes, windows: Windows, round_up: bool) -> tuple[
         w._replace(stride=min(w.stride, n + 2 * w.pad + 1))
         for n, w in zip(size, windows, strict=True)
     )
-    return bounded, pooled_sizes(size, windows, round_up=round_up)
+    return bounded, pooled_sizes(size, windows, round_up=round_up, clips=clips)
 
 
-def pooling(method: str, x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
+def pooling(
+    method: str,
+    x: Tensor,
+    windows: Windows,
+    out: Sizes,
+    *,
+    training: bool,
+    include_pad: bool = True,
+) -> Tensor:
     """Pool the windows of x (N, C, spatial...) by MAX, AVE or STOCHASTIC. Returns (N, C, *out)."""
     if method == "STOCHASTIC":
         return stochastic_pooling(x, windows, out, training=training)
-    return (max_pooling if method == "MAX" else average_pooling)(x, windows, out)
+    if method == "MAX":
+        return max_pooling(x, windows, out)
+    return average_pooling(x, windows, out, include_pad=include_pad)
 
 
 @layer(
     "Pooling",
     bottoms=1,
     tops=(1, 2),
+    aliases=("LibDNNPooling",),
     bfloat16="keeps",
     coordinates="window",
     drawn=DrawStyle("#FF9900", kind="{pool}", window=True),
@@ -193,7 +216,10 @@ class Pooling(Layer):
     a value in training and takes the weighted average in testing (Zeiler and Fergus, 2013).
     Message: pooling_param. kernel_size, stride and pad hold for all spatial axes; the _h and _w
     options are for two axes; kernel_size_3d, stride_3d and pad_3d are given per axis. `engine` has
-    no effect here.
+    no effect here. Forks: `kernel_shape`, `stride_shape` and `pad_shape` (video-caffe) list sizes
+    per axis; `kernel_depth`, `temporal_stride` and `temporal_pad` (C3D) are the window along the
+    first of three axes; `ceil_mode: false` (Cascade R-CNN) and `torch_pooling: true` (NVCaffe) mean
+    FLOOR; with `avg_include_pad: false` (Intel) AVE divides by the window's area inside the image.
 
     Errors: no kernel size; global_pooling with a kernel, pad or stride; pad not smaller than the
     kernel; more than three spatial axes.
@@ -202,6 +228,8 @@ class Pooling(Layer):
     NaN; here, as in PyTorch, the maximum is NaN. PyTorch's sizes differ if pad > kernel / 2, or if
     stride > kernel without padding.
     """
+
+    clips: ClassVar[bool] = True  # leaves out a window that starts beyond the padded image
 
     pool: str = option()
     pad: int | None = option(not_negative, unset_is_none=True)
@@ -219,11 +247,21 @@ class Pooling(Layer):
     engine: str = option()
     global_pooling: bool = option()
     round_mode: str = option()
+    ceil_mode: bool = option()
+    torch_pooling: bool = option()
+    avg_include_pad: bool = option()
+    kernel_shape: caffe_pb2.BlobShape = option()
+    stride_shape: caffe_pb2.BlobShape = option()
+    pad_shape: caffe_pb2.BlobShape = option()
+    kernel_depth: int | None = option(not_negative)
+    temporal_stride: int | None = option(positive, unset_is_none=True)
+    temporal_pad: int | None = option(unset_is_none=True)
 
     def setup(self, x: Shape) -> None:
         if self.top_count > 1:  # bfloat16 does not hold the indices of the mask
             self.precision = "float32"
         self.axes = len(_size(x))
+        self.rounds_up = self.round_mode == "CEIL" and self.ceil_mode and not self.torch_pooling
         if not 2 <= len(x) <= 2 + max(_MAX):
             raise NetError(f"pools bottoms (N, C, spatial...) of up to three spatial axes, got"
                            f" shape {x}.")  # fmt: skip
@@ -231,19 +269,8 @@ class Pooling(Layer):
             self._check_global()
             return
         sizes = (
-            per_axis(
-                name,
-                self._plain(name),
-                getattr(self, f"{stem}_h"),
-                getattr(self, f"{stem}_w"),
-                self.axes,
-                default,
-            )
-            for name, stem, default in (
-                ("kernel_size", "kernel", None),
-                ("stride", "stride", 1),
-                ("pad", "pad", 0),
-            )
+            sizes_along(self, prop, self._plain(prop.name), self.axes)
+            for prop in (KERNEL, STRIDE, PAD)
         )
         self.windows = tuple(Window(*fields) for fields in zip(*sizes, strict=True))
         suffixes = ("_h", "_w") if self.axes == 2 else ("",) * self.axes
@@ -263,18 +290,22 @@ class Pooling(Layer):
         return each if plain is None else (plain,)
 
     def _check_global(self) -> None:
-        if any((self.kernel_size, self.kernel_h, self.kernel_w, *self.kernel_size_3d)):
+        kernels = (self.kernel_size, self.kernel_h, self.kernel_w, self.kernel_depth)
+        if any((*kernels, *self.kernel_size_3d, *self.kernel_shape.dim)):
             raise NetError("with global_pooling the kernel is the image: give no kernel size.")
-        if any((self.pad, self.pad_h, self.pad_w, *self.pad_3d)):
+        pads = (self.pad, self.pad_h, self.pad_w, self.temporal_pad)
+        if any((*pads, *self.pad_3d, *self.pad_shape.dim)):
             raise NetError("with global_pooling pad must be 0.")
-        if any((s or 1) != 1 for s in (self.stride, self.stride_h, self.stride_w, *self.stride_3d)):
+        strides = (self.stride, self.stride_h, self.stride_w, self.temporal_stride)
+        if any((s or 1) != 1 for s in (*strides, *self.stride_3d, *self.stride_shape.dim)):
             raise NetError("with global_pooling stride must be 1.")
 
     def _windows(self, size: Sizes) -> Windows:
         return tuple(Window(n) for n in size) if self.global_pooling else self.windows
 
     def _out(self, size: Sizes) -> Sizes:
-        return pooled_sizes(size, self._windows(size), round_up=self.round_mode == "CEIL")
+        windows = self._windows(size)
+        return pooled_sizes(size, windows, round_up=self.rounds_up, clips=self.clips)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         size = _size(x)
@@ -285,15 +316,28 @@ class Pooling(Layer):
         refuse_empty_axes(x, first=1)
         out = self._out(size)
         if min(out) < 1:
-            raise NetError(f"the window {self._windows(size)} is larger than the image {size}.")
+            windows = self._windows(size)
+            padded = tuple(n + 2 * w.pad for n, w in zip(size, windows, strict=True))
+            raise NetError(
+                f"the kernel ({by([w.kernel for w in windows])}) is larger than the padded image"
+                f" ({by(padded)}).",
+                advice="global_pooling: true fits any size.",
+            )
         return [(*x[:2], *out)] * self.top_count
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         size = _size(tuple(x.shape))
         if x.dim() == 2:
             x = x[..., None, None]
-        windows, out = _windows_and_counts(size, self._windows(size), self.round_mode == "CEIL")
-        y = pooling(self.pool, x, windows, out, training=self.training)
+        windows, out = _windows_and_counts(size, self._windows(size), self.rounds_up, self.clips)
+        y = pooling(
+            self.pool,
+            x,
+            windows,
+            out,
+            training=self.training,
+            include_pad=self.avg_include_pad,
+        )
         if self.top_count == 1:
             return y
         return [y, max_pooling_mask(x.detach(), windows, out)]
@@ -302,56 +346,3 @@ class Pooling(Layer):
 def _size(x: Shape) -> Sizes:
     """Sizes of the spatial axes. As in BVLC Caffe, (N, C) has one pixel."""
     return x[2:] or (1, 1)
-
-
-@layer("SPP", bottoms=1, tops=1, message="spp_param")
-class SPP(Layer):
-    """Spatial pyramid pooling: level l divides the image into 2^l x 2^l bins and pools each.
-
-    Bottom: (N, C, H, W). Top: (N, C * sum of 4^l) over all levels; with one level (N, C, 1, 1).
-    Level l has kernel ceil(in / bins), stride = kernel and pad (kernel * bins - in + 1) // 2.
-    Message: spp_param (`engine` has no effect here). He et al., 2014.
-
-    Errors: an image that is too small for its levels (pad >= kernel).
-    """
-
-    pyramid_height: int = option(positive, required=True)
-    pool: str = option()
-    engine: str = option()
-
-    def setup(self, x: Shape) -> None:
-        if len(x) != 4:
-            raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
-
-    def levels(self, size: Sizes) -> list[Windows]:
-        """The windows of each level, along each axis."""
-        levels = []
-        for level in range(self.pyramid_height):
-            bins = 2**level
-            windows = []
-            for n in size:
-                kernel = -(-n // bins)
-                windows.append(Window(kernel, kernel, (kernel * bins - n + 1) // 2))
-            if any(w.pad >= w.kernel for w in windows):
-                raise NetError(f"an image of {size} is too small for {self.pyramid_height} levels.")
-            levels.append(tuple(windows))
-        return levels
-
-    def outs(self, size: Sizes) -> list[Sizes]:
-        """How many windows each level lays along each axis."""
-        return [pooled_sizes(size, windows) for windows in self.levels(size)]
-
-    def top_shapes(self, x: Shape) -> list[Shape]:
-        refuse_empty_axes(x, first=1)
-        outs = self.outs(x[2:])
-        if len(outs) == 1:
-            return [(*x[:2], *outs[0])]
-        return [(x[0], x[1] * sum(h * w for h, w in outs))]
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = tuple(x.shape[2:])
-        pooled = [
-            pooling(self.pool, x, windows, out, training=self.training)
-            for windows, out in zip(self.levels(size), self.outs(size), strict=True)
-        ]
-        return pooled[0] if len(pooled) == 1 else torch.cat([p.flatten(1) for p in pooled], 1)

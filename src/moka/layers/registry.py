@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from moka.graph.wiring import Arity
+from moka.graph.wiring import Arity, StateBlobs
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ class Entry:
         is_loss: its first top has a loss weight of 1 unless the net says otherwise.
         differentiable: whether a gradient reaches its bottoms.
         fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
-        state_blobs: how many of its parameters, the first ones, are state that no solver trains.
+        state_blobs: which of its parameters are state that no solver trains: how many, the first
+            ones; or a function from a layer's message to their indices, for a type whose forms
+            differ.
+        other_counts: what lies behind a model with another number of parameters than the net's, by
+            (number in the file, number in the net): a sentence that says what to do.
         source: where its tops come from, for a type without bottoms: the caller gives them before
             each pass; arrays handed over beforehand; files; fillers; its own parameters. None:
             not a source.
@@ -96,7 +100,8 @@ class Entry:
     is_loss: bool = False
     differentiable: bool = True
     fixed_bottoms: tuple[int, ...] = ()
-    state_blobs: int = 0
+    state_blobs: StateBlobs = 0
+    other_counts: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: SourceKind | None = None
     views: bool = False
     is_plumbing: bool = False

@@ -94,7 +94,7 @@ class Flatten(Layer):
         return x.flatten(self.axis, self.end_axis)
 
 
-@layer("Silence", bottoms=(1, None), tops=0, differentiable=False)
+@layer("Silence", bottoms=(1, None), tops=0, aliases=("BlackHole",), differentiable=False)
 class Silence(Layer):
     """Consume blobs that no other layer reads, so that they are not outputs of the net.
 

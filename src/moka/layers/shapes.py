@@ -16,6 +16,11 @@ def shape_text(shape: Sequence[int]) -> str:
     return "".join(f"{n} " for n in shape) + f"({prod(shape)})"
 
 
+def by(sizes: Sequence[int]) -> str:
+    """(7, 5) -> "7 x 5"."""
+    return " x ".join(map(str, sizes))
+
+
 def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:
     """A possibly negative axis as an index; `extra` allows axes past the last one.
 

@@ -35,11 +35,18 @@ class Window(NamedTuple):
 
 
 def pooled_sizes(
-    size: Sequence[int], windows: Sequence[Window], *, round_up: bool = True
+    size: Sequence[int],
+    windows: Sequence[Window],
+    *,
+    round_up: bool = True,
+    clips: bool = True,
 ) -> tuple[int, ...]:
-    """Output sizes of a pooling. If any axis is padded, then along no axis a window starts at or
-    beyond `size + pad`."""
-    clip = any(w.pad for w in windows)
+    """Output sizes of a pooling.
+
+    Args:
+        clips: if any axis is padded, then along no axis a window starts at or beyond `size + pad`.
+    """
+    clip = clips and any(w.pad for w in windows)
     sizes = []
     for n, w in zip(size, windows, strict=True):
         steps = (n + 2 * w.pad - w.kernel) / w.stride

@@ -1,5 +1,5 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, NIPS 2012), and Caffe's own CaffeNet with its
-relatives: it normalises after pooling, and begins with larger biases."""
+relatives: it normalizes after pooling, and begins with larger biases."""
 
 from __future__ import annotations
 

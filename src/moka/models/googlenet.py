@@ -44,7 +44,7 @@ def pooled(n: NetSpec, x: Top, name: str) -> Top:
     return n[name]
 
 
-def normalised(n: NetSpec, x: Top, name: str) -> Top:
+def normalized(n: NetSpec, x: Top, name: str) -> Top:
     n[name] = layers.LRN(x, local_size=5, alpha=1e-4, beta=0.75)
     return n[name]
 
@@ -88,10 +88,10 @@ def auxiliary(n: NetSpec, x: Top, group: str) -> None:
 
 def googlenet(n: NetSpec, deploy: bool) -> Top:
     x = convolution(n, n.data, "conv1", "7x7_s2", num_output=64, pad=3, kernel_size=7, stride=2)
-    x = normalised(n, pooled(n, x, "pool1/3x3_s2"), "pool1/norm1")
+    x = normalized(n, pooled(n, x, "pool1/3x3_s2"), "pool1/norm1")
     x = convolution(n, x, "conv2", "3x3_reduce", num_output=64, kernel_size=1)
     x = convolution(n, x, "conv2", "3x3", num_output=192, pad=1, kernel_size=3)
-    x = pooled(n, normalised(n, x, "conv2/norm2"), "pool2/3x3_s2")
+    x = pooled(n, normalized(n, x, "conv2/norm2"), "pool2/3x3_s2")
     for module in CHANNELS:
         x = inception(n, x, module)
         if module in AUXILIARY and not deploy:

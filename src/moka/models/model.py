@@ -15,11 +15,11 @@ TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 WEIGHT_AND_BIAS = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]
 FILLERS = ("weight_filler", "bias_filler", "filler")
 
-Source = Callable[[caffe_pb2.Phase], tuple[Top, Top]]
+DataLayers = Callable[[caffe_pb2.Phase], tuple[Top, Top]]
 Ending = Callable[[NetSpec, Top], None]
 
 
-def ilsvrc12(batches: tuple[int, int], crop: int, **transform: Any) -> Source:
+def ilsvrc12(batches: tuple[int, int], crop: int, **transform: Any) -> DataLayers:
     """ImageNet's databases, as `create_imagenet.sh` of Caffe calls them.
 
     Args:
@@ -87,7 +87,7 @@ class Model:
     program: str
     layers: Callable[[NetSpec, bool], Top]
     crop: int
-    source: Source | None = None
+    source: DataLayers | None = None
     solver: Mapping[str, Any] = field(default_factory=dict)
     ending: Ending = softmax_loss
     deploy_ending: Ending = softmax
@@ -105,7 +105,7 @@ class Model:
                 made[name] = self._solver(fields)
         return made
 
-    def train_val(self, source: Source) -> caffe_pb2.NetParameter:
+    def train_val(self, source: DataLayers) -> caffe_pb2.NetParameter:
         """The net for training and testing, with a source of data for each."""
         training = NetSpec()
         training.data, training.label = source(TRAIN)

@@ -1,4 +1,4 @@
-"""Normalisation over batches, in the two layers that Caffe has for it."""
+"""Normalization over batches, in the two layers that Caffe has for it."""
 
 from __future__ import annotations
 

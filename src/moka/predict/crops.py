@@ -16,7 +16,7 @@ from moka.predict.images import resize_image
 from moka.types import Array, Floats, Shape
 
 Size = ArrayLike  # height and width in pixels
-Window = ArrayLike  # ymin, xmin, ymax, xmax in pixels
+Corners = ArrayLike  # ymin, xmin, ymax, xmax in pixels
 
 
 def center_crop(size: Size, crop: Size) -> tuple[slice, slice]:
@@ -64,7 +64,7 @@ def check_context(context_pad: int, size: Size) -> None:
         )
 
 
-def cut_window(image: Array, window: Window) -> Array:
+def cut_window(image: Array, window: Corners) -> Array:
     """The part of an image (H, W, K) within a window (ymin, xmin, ymax, xmax), in its own size.
 
     Raises:
@@ -74,7 +74,7 @@ def cut_window(image: Array, window: Window) -> Array:
 
 
 def crop_with_context(
-    image: Array, window: Window, *, context_pad: int, shape: Shape, fill: Array
+    image: Array, window: Corners, *, context_pad: int, shape: Shape, fill: Array
 ) -> Floats:
     """A window of an image with what surrounds it, resized to a square crop.
 
@@ -107,7 +107,7 @@ def crop_with_context(
     return crop
 
 
-def _cut(image: Array, corners: Array, window: Window) -> Array:
+def _cut(image: Array, corners: Array, window: Corners) -> Array:
     y1, x1, y2, x2 = np.maximum(corners, 0).tolist()
     part = image[y1:y2, x1:x2]
     if not part.size:

@@ -10,24 +10,24 @@ import numpy as np
 
 from moka.errors import UsageError
 from moka.predict.classify import Prepare, Score
-from moka.predict.crops import Window
+from moka.predict.crops import Corners
 from moka.predict.images import load_image
 from moka.types import Array, Floats, PathLike
 
-Crop = Callable[[Array, Window], Array]  # an image (H, W, K) and a window in it to a crop
-ImageWindows = Iterable[tuple[str, Iterable[Window] | Array]]  # files, each with its windows
+Cropper = Callable[[Array, Corners], Array]  # an image (H, W, K) and a window in it to a crop
+ImageWindows = Iterable[tuple[str, Iterable[Corners] | Array]]  # files, each with its windows
 
 
 class Detection(NamedTuple):
     """A net's output for one window (ymin, xmin, ymax, xmax) of an image file."""
 
-    window: Window
+    window: Corners
     prediction: Floats
     filename: str
 
 
 def detect_windows(
-    images_windows: ImageWindows, crop: Crop, prepare: Prepare, score: Score
+    images_windows: ImageWindows, crop: Cropper, prepare: Prepare, score: Score
 ) -> list[Detection]:
     """Run a net over windows of image files.
 
@@ -43,7 +43,7 @@ def detect_windows(
         OSError, DataError: an image that cannot be read.
         UsageError: a window outside of its image; with the file's name.
     """
-    found: list[tuple[Window, str]] = []
+    found: list[tuple[Corners, str]] = []
     inputs = []
     for filename, windows in images_windows:
         image = load_image(filename)

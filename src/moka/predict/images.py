@@ -25,7 +25,7 @@ def load_image(file: PathLike | BinaryIO, *, color: bool = True) -> Floats:
     Transparency is left out. A colored image becomes gray by its luminance.
 
     Args:
-        file: its name, or an open file, such as an upload to a web page.
+        file: its name, or an open file, such as an upload to a web page, read from its beginning.
 
     Raises:
         OSError: the file cannot be read.
@@ -34,6 +34,8 @@ def load_image(file: PathLike | BinaryIO, *, color: bool = True) -> Floats:
     if isinstance(file, str | os.PathLike):
         data, name = read_bytes(file), os.fspath(file)
     else:
+        if file.seekable():  # programs hand over a buffer that they have just written
+            file.seek(0)
         data, name = file.read(), "(open file)"
     try:
         planes = decode_image(data, name)

@@ -47,7 +47,7 @@ class GlogFormatter(logging.Formatter):
 
 
 class _StandardError(logging.StreamHandler[Any]):
-    """Writes to what `sys.stderr` is at the moment: a progress bar takes its place for a while."""
+    """Writes to the current `sys.stderr`, which a progress bar may replace for a while."""
 
     def __init__(self, name: str) -> None:
         logging.Handler.__init__(self)

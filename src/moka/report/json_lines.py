@@ -1,4 +1,4 @@
-"""A run's records as JSON, one object a line: for programs, where Caffe's log is for people."""
+"""A run's records as JSON, one object a line, for programs to read."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from moka.errors import DataError
 from moka.report.json_reader import JsonReader
-from moka.report.readings import Log, Reading, free_name
+from moka.report.readings import Reading, TrainingLog, free_name
 from moka.types import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
@@ -24,7 +24,7 @@ _RATE = re.compile(rf"\blr = {_NUMBER}")
 _OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
 
 
-def read_log(path: PathLike) -> Log:
+def read_log(path: PathLike) -> TrainingLog:
     """Read a log.
 
     Raises:
@@ -50,7 +50,7 @@ def read_log(path: PathLike) -> Log:
             file=path,
             advice="Give what `caffe train` wrote to standard error, or to --json_log.",
         )
-    return Log(displays, tests)
+    return TrainingLog(displays, tests)
 
 
 class _Clock:

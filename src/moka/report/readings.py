@@ -15,8 +15,8 @@ class Reading:
         rate_before: the last learning rate named before its outputs; nan: none.
         rate: the learning rate of the iteration itself; nan in a test, and if it is not named.
         loss: of training, averaged over `average_loss` iterations; nan in a test.
-        outputs: by name. A name that comes again, in a vector or in another test net, goes on as
-            `name.1`, `name.2`.
+        outputs: by name. A repeated name, in a vector or in another test net, becomes `name.1`,
+            `name.2`.
         losses: names of the outputs that are losses: with a loss weight, or by their name.
     """
 
@@ -30,7 +30,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Log:
+class TrainingLog:
     """All of a log, in its order; a file may hold several runs, one resuming another."""
 
     displays: list[Reading]

@@ -20,6 +20,7 @@ from pathlib import Path
 from moka.errors import UsageError
 from moka.report.records import IterationCompleted, Output, Record, TestCompleted
 from moka.types import PathLike
+from moka.varint import varint
 
 
 class TensorBoard:
@@ -101,28 +102,20 @@ def _outputs(phase: str, outputs: Iterable[Output]) -> list[tuple[str, float]]:
 # --- protocol buffers: a key is the field's number and how its value is written -------------------
 
 
-def _varint(value: int) -> bytes:
-    written = bytearray()
-    while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*written, value])
-
-
 def _integer(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
+    return varint(field << 3) + varint(value)
 
 
 def _double(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 1) + struct.pack("<d", value)
+    return varint(field << 3 | 1) + struct.pack("<d", value)
 
 
 def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
+    return varint(field << 3 | 2) + varint(len(value)) + value
 
 
 def _float(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 5) + bytes(c_float.__ctype_le__(value))  # too great: infinity
+    return varint(field << 3 | 5) + bytes(c_float.__ctype_le__(value))  # too great: infinity
 
 
 # --- checksums: CRC-32C (RFC 3720, section 12.1), masked as TFRecords want it ---------------------

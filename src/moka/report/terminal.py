@@ -34,7 +34,7 @@ CHART_NEEDS = 60, 20  # columns and lines of the terminal
 class TerminalReport:
     """A listener that draws on a terminal (standard error, so that output can be piped).
 
-    A narrow terminal shows no chart, a narrower one no bar either, only numbers.
+    A narrow terminal shows no chart; a very narrow one shows only numbers.
 
     Args:
         images: how many images an iteration takes; 0: the speed is shown in iterations.

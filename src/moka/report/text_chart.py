@@ -41,7 +41,8 @@ def text_chart(values: Sequence[float], width: int, height: int) -> list[str]:
     """Lines of a chart: `height` rows of `width` characters.
 
     The greatest and the least value stand at the left; between values far apart the scale is
-    logarithmic. A column of dots is the mean of its values, or lies between two of them.
+    logarithmic. A column of dots shows the mean of its values, or a point on the line between two
+    values.
 
     Args:
         values: two or more finite numbers, evenly spaced.

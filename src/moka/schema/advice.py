@@ -130,6 +130,18 @@ def no_string(token: Token, field: FieldDescriptor) -> TextError:
     )
 
 
+def no_number(token: Token, kind: str) -> TextError:
+    """The error for something else where a number belongs.
+
+    Args:
+        kind: "integer" or "a number".
+    """
+    unquoted = token.text[1:-1].strip() if token.kind == "string" else ""
+    is_number = unquoted.lstrip("+-").replace(".", "", 1).isdecimal()
+    advice = f"Numbers take no quotes: write {unquoted}." if is_number else None
+    return TextError(f"Expected {kind}, got: {shown(token)}", token.start, advice)
+
+
 def no_bool(token: Token, field: FieldDescriptor) -> TextError:
     """The error for something else than true or false."""
     return TextError(

@@ -24,6 +24,8 @@ class Form:
         fields: a field of the message that only this form has means this form.
         fits: whether a layer that has none of those fields means it.
         defaults: values of fields that are not set.
+        becomes: the type that stands for this form behind the upgrade, and the field of
+            LayerParameter that its message moves to; None: type and message stay.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Form:
     fields: frozenset[str] = frozenset()
     fits: Callable[[caffe_pb2.LayerParameter], bool] = lambda layer: True
     defaults: Mapping[str, object] = field(default_factory=dict)
+    becomes: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ def _form(
     forks: str,
     fields: str = "",
     fits: Callable[[caffe_pb2.LayerParameter], bool] = lambda layer: True,
+    becomes: tuple[str, str] | None = None,
     **defaults: object,
 ) -> Form:
-    return Form(name, forks, frozenset(fields.split()), fits, defaults)
+    return Form(name, forks, frozenset(fields.split()), fits, defaults, becomes)
 
 
 def _never(layer: caffe_pb2.LayerParameter) -> bool:
@@ -101,8 +105,7 @@ FORMS: Mapping[str, Forms] = MappingProxyType(
                     "caffe-yolov2",
                     "side num_box coords biases label_map_file nms_threshold",
                     lambda layer: len(layer.bottom) == 1,
-                    num_classes=20,
-                    confidence_threshold=0.01,
+                    ("YoloDetectionOutput", "yolo_detection_output_param"),
                 ),
                 _form(
                     "refine", "RefineDet", "objectness_score", lambda layer: len(layer.bottom) > 3
@@ -119,6 +122,7 @@ FORMS: Mapping[str, Forms] = MappingProxyType(
                     "side num_class num_object object_scale noobject_scale class_scale"
                     " coord_scale sqrt constriant",
                     _never,
+                    ("YoloDetectionLoss", "detection_loss_param"),
                 ),
                 _form("field", "MS-CNN"),
             ),

@@ -278,7 +278,7 @@ def _integer(tokens: Tokens, lowest: int, end: int) -> int:
     sign = -1 if tokens.skip("-") else 1
     text = tokens.next.text
     if tokens.next.kind != "number" or not _INTEGER.fullmatch(text):
-        raise TextError(f"Expected integer, got: {shown(tokens.next)}", start)
+        raise advice.no_number(tokens.next, "integer")
     base = 16 if text[:2] in ("0x", "0X") else 8 if text[0] == "0" else 10
     value = sign * int(text, base)
     if not lowest <= value < end:
@@ -288,7 +288,6 @@ def _integer(tokens: Tokens, lowest: int, end: int) -> int:
 
 
 def _float(tokens: Tokens) -> float:
-    start = tokens.next.start
     sign = -1.0 if tokens.skip("-") else 1.0
     token = tokens.next
     if token.kind == "word" and token.text.lower() in _FLOAT_WORDS:
@@ -296,6 +295,6 @@ def _float(tokens: Tokens) -> float:
     elif token.kind == "number" and _DECIMAL.fullmatch(token.text):
         text = token.text.rstrip("fF")
     else:
-        raise TextError(f"Expected a number, got: {shown(token)}", start)
+        raise advice.no_number(token, "a number")
     tokens.advance()
     return sign * float(text)

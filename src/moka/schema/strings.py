@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from moka.byte_text import has_other_bytes, to_bytes, to_text
 from moka.schema.fields import descriptor_of, is_repeated
+from moka.varint import varint
 
 M = TypeVar("M", bound=Message)
 
@@ -44,7 +45,7 @@ def with_bytes(message: M) -> M:
             for value in values:
                 data = value if isinstance(value, bytes) else to_bytes(value)
                 # The setter refuses these bytes; the reader of binary messages takes them.
-                part.MergeFromString(_varint(field.number << 3 | 2) + _varint(len(data)) + data)
+                part.MergeFromString(varint(field.number << 3 | 2) + varint(len(data)) + data)
     return written
 
 
@@ -79,8 +80,3 @@ def _fields_with_strings(descriptor: Descriptor) -> frozenset[str]:
         if field.type == FieldDescriptor.TYPE_STRING
         or (field.message_type is not None and _fields_with_strings(field.message_type))
     )
-
-
-def _varint(number: int) -> bytes:
-    low, rest = number & 0x7F, number >> 7
-    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])

@@ -8,15 +8,17 @@ from typing import NamedTuple, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from moka.schema import caffe_pb2
+from moka.varint import read_varint
 
 M = TypeVar("M", bound=Message)
 
 _FIXED = {1: 8, 5: 4}  # sizes of the wire types with a fixed size
 _LENGTH = 2  # the wire type of strings, messages and packed lists
-_LAYER = 100  # NetParameter.layer; the numbers of V1 layers mean the same in every fork
+LAYER, V1_LAYER = 100, 2  # numbers in NetParameter; those in V1 layers mean the same in all forks
+LAYER_NUMBERS = (LAYER, V1_LAYER)
 # What every fork writes under the same number: name, type, bottom, top, loss_weight, param, blobs,
 # include, exclude, phase, propagate_down. Other options come from the prototxt.
-_SAME_IN_ALL_FORKS = frozenset(range(1, 12))
+SAME_IN_ALL_FORKS = frozenset(range(1, 12))
 
 
 class WireField(NamedTuple):
@@ -42,15 +44,15 @@ def wire_fields(data: bytes | memoryview) -> Iterator[WireField]:
     position = 0
     while position < len(data):
         start = position
-        tag, position = _varint(data, position)
+        tag, position = _number(data, position)
         number, wire_type = tag >> 3, tag & 7
         content = position
         if wire_type == 0:
-            _, end = _varint(data, position)
+            _, end = _number(data, position)
         elif wire_type in _FIXED:
             end = position + _FIXED[wire_type]
         elif wire_type == _LENGTH:
-            length, content = _varint(data, position)
+            length, content = _number(data, position)
             end = content + length
         else:
             raise DecodeError(f"wire type {wire_type}")
@@ -75,18 +77,18 @@ def parse_net(data: bytes) -> caffe_pb2.NetParameter:
         pass
     net = caffe_pb2.NetParameter()
     view = memoryview(data)
-    for field in _complete(view):
-        if field.number == _LAYER and field.wire_type == _LENGTH:
+    for field in complete_fields(view):
+        if field.number == LAYER and field.wire_type == _LENGTH:
             layer = net.layer.add()
             content = view[field.content : field.end]
-            for part in _complete(content):
-                _merge(layer, content[part.start : part.end], part.number in _SAME_IN_ALL_FORKS)
+            for part in complete_fields(content):
+                _merge(layer, content[part.start : part.end], part.number in SAME_IN_ALL_FORKS)
         else:
             _merge(net, view[field.start : field.end], True)
     return net
 
 
-def _complete(data: memoryview) -> Iterator[WireField]:
+def complete_fields(data: memoryview) -> Iterator[WireField]:
     for field in wire_fields(data):
         if field.end > len(data):
             raise DecodeError("truncated")
@@ -105,14 +107,9 @@ def _merge(message: Message, data: memoryview, required: bool) -> None:
     message.MergeFrom(single)
 
 
-def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
+def _number(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number at a position, and the position behind it. Raises DecodeError at the end."""
-    value = shift = 0
-    while position < len(data) and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise DecodeError("a number without end")
+    try:
+        return read_varint(data, position)
+    except ValueError as error:
+        raise DecodeError(str(error)) from None

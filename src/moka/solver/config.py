@@ -13,9 +13,10 @@ from moka.net import read_net
 from moka.schema import caffe_pb2, read_text
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.upgrade import upgrade_solver
+from moka.solver.average_precision import check_evaluation
 from moka.solver.averaged_weights import check_average
 from moka.solver.best_test import check_best
-from moka.solver.policy import check_policy
+from moka.solver.policy import check_other_policies, check_policy
 from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
 from moka.types import PathLike
@@ -34,8 +35,25 @@ class SolverConfig(NamedTuple):
 SolverLike = PathLike | caffe_pb2.SolverParameter | SolverConfig
 
 
-# What SSD's tests report beside Caffe's; training does not depend on it.
-TEST_OPTIONS = ("eval_type", "ap_version")
+# Options of forks that solvers here have. What tests report (`eval_type`, `ap_version` of SSD)
+# changes nothing in training.
+FORKS_OPTIONS = frozenset(
+    (
+        "eval_type",
+        "ap_version",
+        "momentum_policy",
+        "max_momentum",
+        "momentum_power",
+        "weight_decay_policy",
+        "weight_decay_power",
+        "clip_weights",
+        "clamp_weights_lower",
+        "clamp_weights_upper",
+        "adamw_decay",
+        "local_lr_auto",
+        "local_gw_ratio",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,8 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
     try:
         rule_class(config)
         check_policy(config)
+        check_other_policies(config)
+        check_evaluation(config)
         check_regularization(config)
         check_average(config)
         check_best(config)
@@ -98,7 +118,7 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         for field, value in config.ListFields():
             if (
                 field.number >= FIRST_FORK_NUMBER
-                and field.name not in TEST_OPTIONS
+                and field.name not in FORKS_OPTIONS
                 and value != field.default_value
             ):
                 raise SolverError(f"{field.name} is an option of a fork that no solver here has.")

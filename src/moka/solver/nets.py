@@ -35,7 +35,7 @@ def build_nets(
         set_random_seed(seed)
     net = _build(train_net(*config), config, device, team)
     if not net.loss_tops:
-        log.warning("%s: the train net has no loss: nothing is learnt.", config.file)
+        log.warning("%s: the train net has no loss: nothing is learned.", config.file)
     tests = [_build(test, config, device, team) for test in test_nets(*config)]
     if seed is not None and not team.is_first:
         set_random_seed(team.own_seed(seed))

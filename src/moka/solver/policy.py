@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from math import cos, exp, inf, nan, pi, pow
+from math import cos, exp, inf, nan, pi, pow, sqrt
 
 from moka.errors import SolverError, did_you_mean
 from moka.schema.caffe_pb2 import SolverParameter
@@ -121,6 +121,50 @@ def rate(p: SolverParameter, t: int, drops: int = 0) -> float:
         return warming
     lr = POLICIES[p.lr_policy](p, t) * power(p.gamma, drops)
     return max(lr, p.min_lr) if p.min_lr else lr
+
+
+def momentum(p: SolverParameter, t: int, lr: float) -> float:
+    """The momentum of iteration t, by `momentum_policy` (NVCaffe).
+
+    poly: from momentum to max_momentum, momentum + (max_momentum - momentum) * (t / max_iter) ^
+    momentum_power; opt: (1 - sqrt(lr) / 2)^2, at most max_momentum if that is given.
+
+    Args:
+        lr: the learning rate.
+    """
+    if p.momentum_policy == "poly":
+        grown = power(t / p.max_iter, p.momentum_power)
+        return p.momentum + (p.max_momentum - p.momentum) * grown
+    if p.momentum_policy == "opt":
+        best = (1 - 0.5 * sqrt(lr)) ** 2
+        return min(best, p.max_momentum) if p.HasField("max_momentum") else best
+    return p.momentum
+
+
+def weight_decay(p: SolverParameter, t: int) -> float:
+    """The weight decay of iteration t, by `weight_decay_policy` (NVCaffe).
+
+    poly: weight_decay * (t / max_iter) ^ weight_decay_power.
+    """
+    if p.weight_decay_policy == "poly":
+        return p.weight_decay * power(t / p.max_iter, p.weight_decay_power)
+    return p.weight_decay
+
+
+def check_other_policies(p: SolverParameter) -> None:
+    """Raises SolverError for an unknown policy of momentum or weight decay."""
+    for name, known in (
+        ("momentum_policy", ("fixed", "poly", "opt")),
+        ("weight_decay_policy", ("fixed", "poly")),
+    ):
+        policy = getattr(p, name)
+        if policy not in known:
+            raise SolverError(
+                f"Unknown {name}: {policy} (known: {', '.join(known)}).",
+                advice=did_you_mean(policy, known),
+            )
+        if policy == "poly" and p.max_iter <= 0:
+            raise SolverError(f"{name} poly needs max_iter > 0, got {p.max_iter}.")
 
 
 def check_policy(p: SolverParameter) -> None:

@@ -1,6 +1,6 @@
 """Update rules, one for each solver type: from gradients and histories to what is subtracted.
 
-g is the gradient with regularisation, r the learning rate times the parameter's lr_mult, h, m, v, u
+g is the gradient with regularization, r the learning rate times the parameter's lr_mult, h, m, v, u
 are histories of the parameter's shape, zeros at first.
 """
 
@@ -40,6 +40,7 @@ class Rule:
     def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
         self.check(config)
         self.config = config
+        self.momentum = config.momentum  # of the current iteration
         self.params = params
         self._history = [
             [torch.zeros_like(p.parameter) for p in params] for _ in range(self.histories)
@@ -58,7 +59,7 @@ class Rule:
         Args:
             iteration: counted from 0.
             rate: the learning rate.
-            weight_decay: of L2 regularisation, which is added to the gradients here.
+            weight_decay: of L2 regularization, which is added to the gradients here.
         """
         for r, decay, weights, grads, history in self._members(rate, weight_decay):
             if decay:
@@ -146,14 +147,14 @@ class Sgd(Rule):
 
     def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
         for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
-            if self.config.momentum:
+            if self.momentum:
                 torch_sgd(
                     weights,
                     grads,
                     list(h),
                     fused=True,
                     weight_decay=decay,
-                    momentum=self.config.momentum,
+                    momentum=self.momentum,
                     lr=1.0,
                     dampening=1.0 - r,
                     nesterov=False,
@@ -174,28 +175,34 @@ class Lars(Sgd):
 
     trust = larc_eta |w| / (|g| + decay |w|), g without decay; larc_policy "scale" takes r * trust,
     "clip" lr_mult * min(rate, trust). Where w or g is all zeros the rate is r. You et al., 2017
-    (LARS); NVCaffe calls it larc, layer-wise adaptive rate control.
+    (LARS); NVCaffe calls it larc, layer-wise adaptive rate control. Intel's `local_lr_auto: true`
+    is "scale" with local_gw_ratio in the place of larc_eta.
     """
 
     @classmethod
     def check(cls, config: SolverParameter) -> None:
         if config.larc_policy not in ("scale", "clip"):
             raise SolverError(f"Unknown larc_policy: {config.larc_policy} (known: scale, clip).")
-        if not config.larc_eta > 0:
-            raise SolverError(f"larc_eta must be > 0, got {config.larc_eta:g}.")
+        if config.local_lr_auto and config.larc_policy != "scale":
+            raise SolverError("local_lr_auto has no larc_policy: leave it out.")
+        name = "local_gw_ratio" if config.local_lr_auto else "larc_eta"
+        if not getattr(config, name) > 0:
+            raise SolverError(f"{name} must be > 0, got {getattr(config, name):g}.")
 
     def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
         for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
             rates = self._rates(r, rate, decay, weights, grads)
             torch._foreach_add_(grads, weights, alpha=decay)
             torch._foreach_mul_(grads, rates)
-            torch._foreach_mul_(h, self.config.momentum)
+            torch._foreach_mul_(h, self.momentum)
             torch._foreach_add_(h, grads)
             torch._foreach_sub_(weights, h)
 
     def _rates(self, r: float, rate: float, decay: float, w: Tensors, g: Tensors) -> Tensors:
         w_norm, g_norm = torch.stack(torch._foreach_norm(w)), torch.stack(torch._foreach_norm(g))
-        trust = self.config.larc_eta * w_norm / (g_norm + decay * w_norm)
+        config = self.config
+        eta = config.local_gw_ratio if config.local_lr_auto else config.larc_eta
+        trust = eta * w_norm / (g_norm + decay * w_norm)
         if self.config.larc_policy == "clip":
             factor = (trust / rate).clamp_max(1) if rate else torch.zeros_like(trust)
         else:
@@ -212,9 +219,9 @@ class Nesterov(Rule):
     def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
         (h,) = history
         torch._foreach_mul_(g, r)
-        torch._foreach_mul_(h, self.config.momentum)
+        torch._foreach_mul_(h, self.momentum)
         torch._foreach_add_(h, g)  # so that (1 + momentum) h' - momentum h is momentum h' + r g
-        torch._foreach_add_(g, h, alpha=self.config.momentum)
+        torch._foreach_add_(g, h, alpha=self.momentum)
 
 
 class AdaGrad(Rule):
@@ -350,6 +357,11 @@ def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -
     torch._foreach_div_(x, root)
 
 
+WITH_MOMENTUM = (
+    "SGD",
+    "LARS",
+    "Nesterov",
+)  # types whose momentum may change in the course of a run
 RULES: dict[str, type[Rule]] = {
     "SGD": Sgd,
     "LARS": Lars,
@@ -373,8 +385,14 @@ def rule_class(config: SolverParameter) -> type[Rule]:
             f"Unknown solver type: {config.type} (known: {', '.join(RULES)}).",
             advice=did_you_mean(config.type, RULES),
         )
-    if config.larc and config.type not in ("SGD", "LARS"):
-        raise SolverError(f"larc works with type SGD, not with {config.type}.")
-    rule = Lars if config.larc else RULES[config.type]
+    if config.momentum_policy != "fixed" and config.type not in WITH_MOMENTUM:
+        raise SolverError(
+            f"momentum_policy {config.momentum_policy} works with the types"
+            f" {', '.join(WITH_MOMENTUM)}, not with {config.type}."
+        )
+    for name in ("larc", "local_lr_auto"):
+        if getattr(config, name) and config.type not in ("SGD", "LARS"):
+            raise SolverError(f"{name} works with type SGD, not with {config.type}.")
+    rule = Lars if config.larc or config.local_lr_auto else RULES[config.type]
     rule.check(config)
     return rule

@@ -91,7 +91,7 @@ class Solver:
         log.info("Initializing solver from parameters: \n%s", format_text(config))
         check_solver(config, file)
         if not config.HasField("base_lr") and config.lr_policy != "multifixed":
-            log.warning("%s: base_lr is missing: at a rate of 0 nothing is learnt.", file)
+            log.warning("%s: base_lr is missing: at a rate of 0 nothing is learned.", file)
         self.team = team or declared_team()
         saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
         if self.team.is_first and saves:

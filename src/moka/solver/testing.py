@@ -10,6 +10,7 @@ from moka.engine.evaluate import evaluate
 from moka.net import Net
 from moka.report.records import Output, Record, TestCompleted, TestStarted
 from moka.schema.caffe_pb2 import SolverParameter
+from moka.solver.average_precision import mean_precisions
 from moka.solver.averaged_weights import AveragedWeights
 from moka.weights import share_weights
 
@@ -62,7 +63,10 @@ class Tests:
             averaged = self._average if self._config.test_with_ema else None
             with averaged.in_place() if averaged else nullcontext():
                 batches = self._config.test_iter[index]
-                result = evaluate(engine, batches, lambda *_: is_stopped())
+                if self._config.eval_type == "detection":
+                    result = mean_precisions(engine, batches, self._config.ap_version, is_stopped)
+                else:
+                    result = evaluate(engine, batches, lambda *_: is_stopped())
             if result is None:
                 return None
             means, loss = result

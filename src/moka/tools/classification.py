@@ -23,7 +23,7 @@ from moka.types import Array, Floats, PathLike, Shape
 from moka.weights import load_weights
 
 
-def read_image(file: PathLike, channels: int) -> Image:
+def read_image_of_net(file: PathLike, channels: int) -> Image:
     """Read an image file as (channels, H, W), BGR if there are three, in the depth of the file.
 
     Raises:
@@ -69,7 +69,7 @@ def classification(net: Net, mean: Array, labels: Sequence[str], file: PathLike)
             f"Number of channels of mean file doesn't match input layer: {len(mean)} and"
             f" {channels}."
         )
-    image = prepare(read_image(file, channels), mean, size)
+    image = prepare(read_image_of_net(file, channels), mean, size)
     with torch.no_grad():
         (scores,) = net(**{net.graph.inputs[0]: torch.from_numpy(image[None])}).values()
     return best_labels(scores.cpu().numpy().ravel(), labels)

@@ -27,7 +27,7 @@ TRAIN = [f"data_batch_{i}.bin" for i in range(1, 6)]
 TEST = ["test_batch.bin"]
 
 
-def read_batch(path: PathLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_cifar_file(path: PathLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Images (N, 3, 32, 32), RGB, and labels (N,) of a binary file.
 
     Raises:
@@ -87,7 +87,7 @@ def convert_cifar(input_folder: PathLike, output_folder: PathLike, backend: str 
 
 def _write(path: Path, writer: RecordWriter, count: int) -> int:
     """Add a file's records with keys from `count` on; returns the next one."""
-    images, labels = read_batch(path)
+    images, labels = read_cifar_file(path)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         writer.put(b"%05d" % (count + i), encode(image, int(label)).SerializeToString())
     return count + len(images)

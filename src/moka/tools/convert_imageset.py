@@ -39,7 +39,7 @@ INT32 = range(-(2**31), 2**31)
 
 
 @dataclass(frozen=True)
-class Form:
+class StoredForm:
     """How an image is stored.
 
     Attributes:
@@ -61,7 +61,7 @@ class Form:
         return Decoder(color=self.color, size=(self.height, self.width) if is_resized else None)
 
 
-AS_IT_IS = Form()
+AS_IT_IS = StoredForm()
 
 
 class UnreadableImageError(DataError):
@@ -72,7 +72,9 @@ class ImagesLeftOutError(DataError):
     """A database is complete, but for images that cannot be read."""
 
 
-def make_datum(path: str, label: int, form: Form, decode: Decode | None = None) -> caffe_pb2.Datum:
+def make_datum(
+    path: str, label: int, form: StoredForm, decode: Decode | None = None
+) -> caffe_pb2.Datum:
     """The record of an image file.
 
     Args:
@@ -183,7 +185,7 @@ def convert_imageset(
     list_file: PathLike,
     database: PathLike,
     *,
-    form: Form = AS_IT_IS,
+    form: StoredForm = AS_IT_IS,
     backend: str = "lmdb",
     shuffle: bool = False,
     seed: int | None = None,
@@ -314,7 +316,7 @@ def _convert(words: list[str], flags: dict[str, Any]) -> None:
         root_folder,
         list_file,
         database,
-        form=Form(
+        form=StoredForm(
             color=not flags["gray"],
             height=flags["resize_height"],
             width=flags["resize_width"],

@@ -99,7 +99,7 @@ def convert_mnist_siamese(
     backend: str = "leveldb",
     seed: int | None = None,
 ) -> int:
-    """Write a database of random pairs of images for a siamese net, as many as there are images.
+    """Write a database of random pairs of images for a siamese net: as many pairs as images.
 
     A record (2, H, W) is two images, one a channel; its label is 1 if they show the same digit,
     else 0.

@@ -15,7 +15,7 @@ from moka.command.run import run
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.decode import Decode, Decoder, Image
-from moka.data.records import Record
+from moka.data.records import KeyValue
 from moka.data.store import Store, known_count, open_store
 from moka.draw.contact_sheet import contact_sheet
 from moka.errors import DataError, MokaError, UsageError, did_you_mean
@@ -92,7 +92,7 @@ def broken_records(store: Store) -> Iterator[tuple[str, str]]:
                 yield key, fault
 
 
-def _fault(record: Record, decode: Decode) -> tuple[str, str]:
+def _fault(record: KeyValue, decode: Decode) -> tuple[str, str]:
     key, value = record
     try:
         datum.decode(datum.parse(value), decode_encoded=decode, name=_name(key))
@@ -102,7 +102,7 @@ def _fault(record: Record, decode: Decode) -> tuple[str, str]:
 
 
 def _disk_bytes(path: PathLike) -> int:
-    """What the database's files take; LMDB's can be longer than what is filled of them."""
+    """Bytes on the disk that the database's files take; LMDB's files can be sparse."""
     if os.path.isfile(path):
         return os.stat(path).st_blocks * 512
     return sum(entry.stat().st_blocks * 512 for entry in os.scandir(path) if entry.is_file())

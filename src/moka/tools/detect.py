@@ -1,4 +1,4 @@
-"""What is in windows of images: `detect`, with the arguments of BVLC Caffe's detect.py (R-CNN)."""
+"""Classify windows of images: `detect`, with the arguments of BVLC Caffe's detect.py (R-CNN)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moka.errors import DataError, UsageError
 from moka.files import check_writable
 from moka.net import Net
 from moka.predict.crops import check_context, crop_with_context, cut_window
-from moka.predict.detect import Crop, ImageWindows, detect_windows, selective_search
+from moka.predict.detect import Cropper, ImageWindows, detect_windows, selective_search
 from moka.predict.prepare import Preparation
 from moka.predict.score import score
 from moka.tools import preprocessing
@@ -83,7 +83,7 @@ def detect(
     return WindowTable.of(detect_windows(windows, crop, preparation.prepare, partial(score, net)))
 
 
-def window_crop(preparation: Preparation, context_pad: int) -> Crop:
+def window_crop(preparation: Preparation, context_pad: int) -> Cropper:
     """How a window is cut out of its image. Raises UsageError if the context is too large."""
     channels, height, width = preparation.shape
     check_context(context_pad, (height, width))

@@ -72,7 +72,8 @@ def download(model: str) -> None:
 
     Raises:
         UsageError: there is no such model.
-        DataError: nothing can be fetched, or something else has come than was expected.
+        DataError: nothing can be fetched, or the server sent something other than what was
+        expected.
     """
     if model == "ilsvrc12":
         download_ilsvrc12(ILSVRC12_FOLDER, ILSVRC12)
@@ -145,8 +146,8 @@ def front_matter(readme: Path) -> dict[str, str]:
 def fetch(remote: Remote, target: Path) -> None:
     """Fetch a file, unless it is there.
 
-    It is written aside, as `<name>.part`; what an earlier attempt has left there is not fetched
-    again. Only when it is complete and has the right checksum does it get its name.
+    It is written to `<name>.part`, where an interrupted download goes on. It gets its name when it
+    is complete and has the right checksum.
 
     Raises:
         DataError: `target` is another file; or the server cannot be reached, has no such file, or

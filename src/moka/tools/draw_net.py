@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moka.command.phase import phase_of
 from moka.command.run import run
 from moka.draw import net_picture
-from moka.errors import NetError, UsageError
+from moka.errors import NetError
 from moka.files import write_atomically
 from moka.schema import caffe_pb2, read_text
 from moka.types import PathLike
-
-PHASES = {"ALL": None, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 
 
 def draw_net(
@@ -50,13 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _draw_net(words: list[str], flags: dict[str, Any]) -> None:
     net_file, picture = words
-    if flags["phase"] not in PHASES:
-        raise UsageError(f"--phase is TRAIN, TEST or ALL, found '{flags['phase']}'.")
+    phase = phase_of(flags["phase"])
     print(f"Drawing net to {picture}")
     draw_net(
         net_file,
         picture,
         rankdir=flags["rankdir"] or None,
-        phase=PHASES[flags["phase"]],
+        phase=phase,
         display_lrm=flags["display_lrm"],
     )

@@ -1,4 +1,4 @@
-"""Write what chosen blobs of a trained net hold for each image to databases of Datum records."""
+"""Write the values of a trained net's blobs, for each image, to databases of Datum records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean of a database's images, in the file that `mean_file` of a data layer names."""
+"""Write the mean of a database's images to a file, for a data layer's `mean_file`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from moka.command.run import run
 from moka.data.ahead import map_ahead
 from moka.data.datum import parse
-from moka.data.records import DatumRecords, Record
+from moka.data.records import DatumRecords, KeyValue
 from moka.data.store import Store, check_backend, known_count, open_store
 from moka.errors import DataError
 from moka.files import check_writable
@@ -56,16 +56,16 @@ def image_mean(store: Store) -> Mean:
     return total / count
 
 
-def _blocks(store: Store) -> Iterator[list[Record]]:
+def _blocks(store: Store) -> Iterator[list[KeyValue]]:
     records = store.read()
     while block := list(islice(records, BLOCK)):
         yield block
 
 
-def _sum(records: DatumRecords, block: Sequence[Record], shape: tuple[int, ...]) -> Mean:
+def _sum(records: DatumRecords, block: Sequence[KeyValue], shape: tuple[int, ...]) -> Mean:
     """The sum over some records' images, exact while it is below 2^53.
 
-    Image by image, since what has just been decoded is still in the processor's cache.
+    It adds image by image, while each is still in the processor's cache.
     """
     total = np.zeros(shape)
     for record in block:

@@ -12,7 +12,7 @@ from typing import Any
 from moka.command.run import run
 from moka.errors import UsageError
 from moka.report.log_file import read_log
-from moka.report.readings import Log, Reading
+from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
 
 Row = dict[str, float]
@@ -23,8 +23,9 @@ def parse_log(path: PathLike) -> tuple[list[Row], list[Row]]:
 
     Returns:
         (train, test); a row holds `NumIters`, `Seconds` since the start, `LearningRate` and the
-        outputs by name. The rate is the last one named before the row, so that of the display
-        before; the first row takes the second's. A last row that was cut off is left out.
+        outputs by name. The rate is the last one that the log names before the row, which is the
+        rate of the previous display; the first row gets the rate of the second. An incomplete last
+        row is left out.
 
     Raises:
         DataError: the file cannot be read, or no iteration is in it.
@@ -49,8 +50,8 @@ def _rows(readings: Iterable[Reading]) -> list[Row]:
 
 
 def fix_initial_nan_learning_rate(rows: Sequence[Row]) -> None:
-    """Give the first row, before which no rate is named, the rate of the second, if there is one;
-    whatever it had, as Caffe's own reader does."""
+    """Give the first row the rate of the second, if there is one: the log names no rate before the
+    first row. This replaces any rate it had, as Caffe's own reader does."""
     if len(rows) > 1:
         rows[0]["LearningRate"] = rows[1]["LearningRate"]
 
@@ -102,7 +103,9 @@ def write_csv(
         print(f"Wrote {file}")
 
 
-def save_tables(logfile: PathLike, folder: PathLike, log: Log, verbose: bool = False) -> None:
+def save_tables(
+    logfile: PathLike, folder: PathLike, log: TrainingLog, verbose: bool = False
+) -> None:
     """Write the two tables of parse_log.sh into a folder: columns divided by blanks, as gnuplot and
     `numpy.loadtxt` read them.
 

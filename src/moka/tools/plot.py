@@ -1,5 +1,5 @@
 """Charts of training logs: `caffe plot LOG [LOG ...]`, and `plot_training_log` with the arguments
-that it always had."""
+of Caffe's program."""
 
 from __future__ import annotations
 

@@ -20,11 +20,17 @@ from moka.files import local_path
 from moka.hdf5 import import_h5py, write_hdf5
 from moka.net import Net
 from moka.types import PathLike
-from moka.weights.stored import StoredBlob, StoredLayer
+from moka.weights.stored import StoredBlob, StoredLayer, valueless
 
 
-def stored_layers(file: PathLike, wanted: Container[str]) -> list[StoredLayer]:
+def stored_layers(
+    file: PathLike, wanted: Container[str] | None, *, shapes_only: bool = False
+) -> list[StoredLayer]:
     """Return the layers in a file in alphabetical order, with blobs where the name is wanted.
+
+    Args:
+        wanted: names of layers; None: all.
+        shapes_only: do not read the values.
 
     Raises:
         WeightsError: the file is damaged or has no /data, or the group of a wanted layer holds
@@ -37,7 +43,12 @@ def stored_layers(file: PathLike, wanted: Container[str]) -> list[StoredLayer]:
             if not isinstance(data, h5py.Group):
                 raise _no_model([_text(name) for name in opened], file)
             return [
-                StoredLayer(name, _blobs(group, name, file) if name in wanted else {})
+                StoredLayer(
+                    name,
+                    _blobs(group, name, file, shapes_only)
+                    if wanted is None or name in wanted
+                    else {},
+                )
                 for name, group in _layer_groups(data)
             ]
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -97,7 +108,7 @@ def _member(group: Any, name: str | bytes) -> Any:
     return found
 
 
-def _blobs(group: Any, layer: str, file: PathLike) -> dict[int, StoredBlob]:
+def _blobs(group: Any, layer: str, file: PathLike, shapes_only: bool) -> dict[int, StoredBlob]:
     h5py = import_h5py()
     blobs: dict[int, StoredBlob] = {}
     for name, member in group.items():
@@ -114,7 +125,8 @@ def _blobs(group: Any, layer: str, file: PathLike) -> dict[int, StoredBlob]:
             raise WeightsError(
                 f"dataset {key} holds {member.dtype}, not numbers.", file=file, layer=layer
             )
-        blobs[int(key)] = StoredBlob(np.asarray(member[()], dtype=np.float32))
+        values = valueless(member.shape) if shapes_only else np.asarray(member[()], np.float32)
+        blobs[int(key)] = StoredBlob(values)
     return blobs
 
 

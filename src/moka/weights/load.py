@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from moka.blob import Blob
 from moka.errors import WeightsError
 from moka.hdf5 import is_hdf5
+from moka.layers.base import Layer
 from moka.net import Net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import fits
@@ -74,7 +75,7 @@ def load_weights(
 
 def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(model)") -> None:
     """Copy the blobs of a model's layers into the net's layers of the same name."""
-    plan = _plan(net, binary.stored_layers(model, _names(net), file), file)
+    plan = plan_copies(net, binary.stored_layers(model, _names(net), file), file)
     _carry_out(net, plan)
     _warn_of_missing(net, plan, os.fspath(file))
 
@@ -86,13 +87,8 @@ def _carry_out(net: Net, plan: list[Copy]) -> None:
 
 
 def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
-    """Name the layers with parameters that got none. A shared parameter counts for all sharers."""
-    given = {net.layers[copy.layer].weights[copy.blob] for copy in plan}
-    missing = [
-        node.name
-        for node, layer in zip(net.graph.nodes, net.layers, strict=True)
-        if len(layer.weights) and given.isdisjoint(layer.weights)
-    ]
+    """Name the layers with parameters that got none."""
+    missing = layers_without(net, plan)
     if not missing:
         return
     if not plan:
@@ -113,6 +109,16 @@ def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
     )
 
 
+def layers_without(net: Net, plan: Iterable[Copy]) -> list[str]:
+    """The layers with parameters that a plan gives none. A shared one counts for all sharers."""
+    given = {net.layers[copy.layer].weights[copy.blob] for copy in plan}
+    return [
+        node.name
+        for node, layer in zip(net.graph.nodes, net.layers, strict=True)
+        if len(layer.weights) and given.isdisjoint(layer.weights)
+    ]
+
+
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
@@ -131,7 +137,7 @@ def mismatch(net: Net, file: PathLike) -> str | None:
         if owner not in names:
             return f"{os.fspath(file)} has no layer {owner}."
     try:
-        _plan(net, stored, file, may_miss)
+        plan_copies(net, stored, file, may_miss)
     except WeightsError as error:
         return str(error)
     return None
@@ -139,23 +145,27 @@ def mismatch(net: Net, file: PathLike) -> str | None:
 
 def _plan_of_file(net: Net, file: PathLike) -> list[Copy]:
     stored, may_miss = _stored_layers(net, file)
-    return _plan(net, stored, file, may_miss)
+    return plan_copies(net, stored, file, may_miss)
 
 
 def _stored_layers(net: Net, file: PathLike) -> tuple[list[StoredLayer], set[tuple[int, int]]]:
-    """A file's layers, and the parameters of the net that it need not have, as `_plan` takes them:
-    the HDF5 form holds a shared parameter once."""
+    """A file's layers, and the parameters of the net that it need not have, as `plan_copies` takes
+    them: the HDF5 form holds a shared parameter once."""
     if is_hdf5(file):
-        sharers = {user for blob in net.learnable for user in blob.users[1:]}
-        return hdf5.stored_layers(file, _names(net)), sharers
+        return hdf5.stored_layers(file, _names(net)), sharers(net)
     return binary.stored_layers(binary.read_model(file), _names(net), file), set()
+
+
+def sharers(net: Net) -> set[tuple[int, int]]:
+    """(layer index, blob index) of all parameters that another layer owns."""
+    return {user for blob in net.learnable for user in blob.users[1:]}
 
 
 def _names(net: Net) -> set[str]:
     return {node.name for node in net.graph.nodes}
 
 
-def _plan(
+def plan_copies(
     net: Net,
     layers: Iterable[StoredLayer],
     file: PathLike,
@@ -175,6 +185,7 @@ def _plan(
         by_name.setdefault(node.name, []).append(i)
     found: list[Copy] = []
     misfits: list[Misfit] = []
+    layers_here = net.layers
     for layer in layers:
         if layer.name not in by_name:
             detail.info("Ignoring source layer %s", layer.name)
@@ -182,6 +193,7 @@ def _plan(
         same_name = by_name[layer.name]  # a repeated name: the first of the file to the first here
         i = same_name.pop(0) if len(same_name) > 1 else same_name[0]
         targets = net.layer_blobs(i)
+        layer = _adapted(layer, layers_here[i])
         optional = {k for j, k in may_miss if j == i}
         if misfit := _misfit(layer, targets, net.graph.nodes[i].type, optional):
             misfits.append(misfit)
@@ -190,6 +202,15 @@ def _plan(
     if misfits:
         raise misfit_error(misfits, file)
     return found
+
+
+def _adapted(layer: StoredLayer, here: Layer) -> StoredLayer:
+    """The stored layer with its parameters in the shapes that the net's layer gives them."""
+    blobs = {
+        k: blob._replace(values=here.adapted_blob(k, blob.values))
+        for k, blob in layer.blobs.items()
+    }
+    return layer._replace(blobs=blobs)
 
 
 def _misfit(

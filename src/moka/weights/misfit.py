@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 from moka.errors import WeightsError
+from moka.layers import REGISTRY
 from moka.layers.shapes import shape_text
 from moka.types import PathLike, Shape
 
 _MOST_SHOWN = 10
-# What most often lies behind (blobs in the file, blobs in the net).
+# What most often lies behind a number of parameters in the file that is not the net's, unless the
+# entry of the layer's type knows better (`Entry.other_counts`).
 _CAUSES_OF_COUNTS = {
-    (5, 3): "NVCaffe wrote it, whose BatchNorm has scale and bias: set scale_bias: true.",
-    (3, 5): "The file's BatchNorm has no scale and bias: leave scale_bias out.",
-    (4, 2): "Forks store BN with two blobs or with four: the file is from another fork.",
-    (2, 4): "Forks store BN with two blobs or with four: the file is from another fork.",
     (1, 2): "The file has no bias: set bias_term: false.",
     (2, 1): "The file has a bias: leave bias_term: false out.",
 }
@@ -87,7 +86,9 @@ def _likely_cause(layer: Misfit) -> str | None:
             " the file is the model of another net."
         )
     if not layer.wrong:
-        return _CAUSES_OF_COUNTS.get((len(layer.stored), len(layer.wanted)))
+        counts = len(layer.stored), len(layer.wanted)
+        known = REGISTRY[layer.type].other_counts if layer.type in REGISTRY else {}
+        return known.get(counts, _CAUSES_OF_COUNTS.get(counts))
     stored, wanted = layer.stored[layer.wrong[0]], layer.wanted[layer.wrong[0]]
     if len(wanted) == 2 and stored == wanted[::-1]:
         return "The file holds them transposed: set transpose in inner_product_param."
@@ -100,4 +101,8 @@ def _likely_cause(layer: Misfit) -> str | None:
         return "Only the number of outputs differs: the model was trained for other classes."
     if stored[:1] == wanted[:1] and len(wanted) == 2:
         return "The layer's input has another size: check the size of the net's input."
+    if len(stored) == len(wanted) >= 3 and stored[:2] == wanted[:2]:
+        return "The kernels differ in size: check kernel_size."
+    if prod(stored) == prod(wanted):
+        return "The file has as many numbers in other axes: another fork or a converter wrote it."
     return None

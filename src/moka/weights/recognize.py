@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from moka.byte_text import to_text
 from moka.schema import caffe_pb2
-from moka.schema.wire import wire_fields
+from moka.schema.wire import LAYER, LAYER_NUMBERS, wire_fields
 
 _FETCH_AGAIN = "Compare its size or checksum with the original and fetch it again."
 _OTHER_FILE = "Give the .caffemodel that belongs to the net."
@@ -29,7 +29,6 @@ _BEGINNINGS = (
     (rb"\x93NUMPY", "an array of NumPy", "Assign it to net.params."),
     (rb"\0{64}", "empty space: its download was not finished", _FETCH_AGAIN),
 )
-_LAYER, _V1_LAYER = 100, 2  # numbers of NetParameter's fields
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
 _DESCRIPTION = re.compile(rb"\blayers?\s*\{|\b(?:net|base_lr)\s*:")
 
@@ -50,9 +49,8 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
     """
     if not data:
         return Recognized("the file is empty: it is no model", _FETCH_AGAIN)
-    for beginning, kind, advice in _BEGINNINGS:
-        if re.match(beginning, data):
-            return Recognized(f"this is {kind}", advice)
+    if known := known_beginning(data):
+        return known
     head = data[:4096]
     if _TEXT.fullmatch(head):
         described = _DESCRIPTION.search(head)
@@ -66,6 +64,14 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
         "this is not a complete binary NetParameter: it is truncated, or another kind of file",
         _FETCH_AGAIN,
     )
+
+
+def known_beginning(data: bytes) -> Recognized | None:
+    """What begins with these bytes, if they are those of a well-known kind of file."""
+    for beginning, kind, advice in _BEGINNINGS:
+        if re.match(beginning, data):
+            return Recognized(f"this is {kind}", advice)
+    return None
 
 
 def _other_message(data: bytes) -> Recognized | None:
@@ -95,12 +101,12 @@ def _truncated(data: bytes) -> Recognized | None:
     layers = 0
     with contextlib.suppress(DecodeError):
         for field in wire_fields(data):
-            layers += field.number in (_LAYER, _V1_LAYER)
+            layers += field.number in LAYER_NUMBERS
             if field.end <= len(data):
                 continue
-            if field.number not in (_LAYER, _V1_LAYER):
+            if field.number not in LAYER_NUMBERS:
                 return None
-            name = _name(data[field.content :]) if field.number == _LAYER else ""
+            name = _name(data[field.content :]) if field.number == LAYER else ""
             return Recognized(
                 f"the file is truncated: it ends in layer {layers}{name}, of which"
                 f" {field.end - len(data):,} of {field.end - field.content:,} bytes are missing",

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.types import Shape
+
 
 class StoredBlob(NamedTuple):
     """One parameter.
@@ -19,6 +21,11 @@ class StoredBlob(NamedTuple):
 
     values: NDArray[np.float32]
     legacy: bool = False
+
+
+def valueless(shape: Shape) -> NDArray[np.float32]:
+    """An array that has a shape and takes no memory, where only shapes are asked for."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 class StoredLayer(NamedTuple):

@@ -57,3 +57,15 @@ def test_dropout_is_gone(export: Export) -> None:
     text = one_layer('type: "Dropout"', "2 3", tops='top: "d"')
     done = export(text + 'layer { name: "r" type: "ReLU" bottom: "d" top: "y" }')
     assert done.nodes == 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "ReLU6"',
+        'type: "ReLU6" relu6_param { negative_slope: 0.1 }',
+        'type: "NegReLU" relu_param { negative_slope: 0.1 }',
+    ],
+)
+def test_rectifiers_of_forks(export: Export, layer: str) -> None:
+    export(one_layer(layer, "2 3 4"))

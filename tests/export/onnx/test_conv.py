@@ -49,3 +49,15 @@ def test_bottoms_share_the_kernels(export: Export) -> None:
 @pytest.mark.parametrize("window", WINDOWS)
 def test_im2col(export: Export, window: str) -> None:
     export(one_layer(f'type: "Im2col" convolution_param {{ {window} }}', "2 3 7 8"))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "DepthwiseConvolution" convolution_param { num_output: 8 kernel_size: 3 }',
+        'type: "ConvolutionDepthwise" convolution_param { num_output: 4 kernel_size: 3 }',
+        'type: "Convolution" convolution_param { num_output: 4 kernel_size: 3 relu: true }',
+    ],
+)
+def test_forms_of_forks(export: Export, layer: str) -> None:
+    export(one_layer(layer, "2 4 5 6"))

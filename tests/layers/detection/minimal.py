@@ -106,9 +106,6 @@ OF_CAFFE_YOLOV2 = ("side", "num_box", "coords", "nms_threshold", "biases", "labe
 LAMBDA = {"lambda": "is a word of Python; read in `setup`"}
 UNREAD = {
     "DetectionGroupLoss": LAMBDA,
-    "DetectionLoss": LAMBDA
-    | dict.fromkeys(OF_CAFFE_YOLO, "belongs to another layer of that name, which is refused"),
-    "DetectionOutput": dict.fromkeys(
-        OF_CAFFE_YOLOV2, "belongs to another layer of that name, which is refused"
-    ),
+    "DetectionLoss": LAMBDA | dict.fromkeys(OF_CAFFE_YOLO, "belongs to another layer of that name"),
+    "DetectionOutput": dict.fromkeys(OF_CAFFE_YOLOV2, "belongs to another layer of that name"),
 }

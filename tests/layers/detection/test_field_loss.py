@@ -202,7 +202,6 @@ def test_nothing_counts(make_layer: LayerMaker, run: Runner) -> None:
         (loss(), (X, (N, 5, H, W)), "is a blob 2 6 3 4"),
         (loss("coord_num: 5"), (X, TRUTH), "coord_num must be 4"),
         (loss("objectness: true"), (X, TRUTH), "objectness needs cls_num: 2"),
-        (loss("side: 7"), (X, TRUTH), "caffe-yolo"),
         (accuracy(), (X, (N, 5, H, W)), "is a blob 2 6 3 4"),
     ],
 )

@@ -194,7 +194,6 @@ def test_first_stage_of_refinedet(make_layer: LayerMaker, both: bool) -> None:
         ("", ((2, 24), (2, 18), (1, 2, 24), (2, 6)), "6 prior boxes need 2 values each"),
         ("nms_param { eta: 0 }", ((2, 24), (2, 18), (1, 2, 24)), "nms_param.eta"),
         ("nms_param { nms_threshold: -1 }", ((2, 24), (2, 18), (1, 2, 24)), "nms_threshold"),
-        ("side: 13", ((2, 24), (2, 18), (1, 2, 24)), "caffe-yolov2"),
     ],
 )
 def test_faults(

@@ -45,7 +45,7 @@ def wanted(folder: Path, fields: str) -> ResultFiles:
 def test_form_of_voc(folder: Path) -> None:
     files = wanted(folder, 'output_format: "VOC" num_test_image: 2')
     files.add(ROWS[:2], 1)
-    assert not list((folder / "out").iterdir())  # before the last image
+    assert not (folder / "out").exists()  # before the last image
     files.add(ROWS[2:] - torch.tensor([1.0, 0, 0, 0, 0, 0, 0]), 1)
     assert (folder / "out/test_cat.txt").read_text() == "a 0.75 20 20 100 60\n"
     assert (folder / "out/test_7.txt").read_text() == "a 0.5 0 0 200 100\n"
@@ -92,5 +92,10 @@ def test_without_label_map_nothing_is_written(
 def test_faults(folder: Path) -> None:
     with pytest.raises(DataError, match="lists 3 images, num_test_image is 4"):
         wanted(folder, "num_test_image: 4")
-    with pytest.raises(DataError, match="Cannot find label: 5"):
+    with pytest.raises(
+        DataError, match=r"labels.prototxt: Cannot find label: 5 in the label map, which has .*1, 2"
+    ):
         wanted(folder, "").add_image("a", [5], [0.5], [[0, 0, 1, 1]])
+    (folder / "out").write_text("a file where a folder is wanted")
+    with pytest.raises(DataError, match="out: cannot be written: File exists"):
+        wanted(folder, 'output_format: "VOC" num_test_image: 1').add(ROWS[:1], 1)

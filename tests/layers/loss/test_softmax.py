@@ -225,6 +225,61 @@ def test_weights_and_smoothing_that_are_refused(
         make_layer(f'type: "SoftmaxWithLoss" loss_param {{ {fields} }}', (2, 3), (2,))
 
 
+@pytest.mark.parametrize("ignored", [None, 1])
+@pytest.mark.parametrize(
+    ("mode", "weights"),
+    [("VALID", (2.0, 0.5, 0.0, 1.5)), ("BATCH_SIZE", (2.0, 0.5, 0.0, 1.5)), ("VALID", ())],
+)
+def test_weights_of_segnet(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    mode: str,
+    weights: tuple[float, ...],
+    ignored: int | None,
+) -> None:
+    fields = f"weight_by_label_freqs: true normalization: {mode} " + " ".join(
+        f"class_weighting: {w}" for w in weights
+    )
+    more = "" if ignored is None else f"ignore_label: {ignored}"
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ {fields} {more} }}', (3, 4, 2), (3, 2)
+    )
+    scores, labels = spread(3, 4, 2), np.array([[0, 1], [3, 1], [0, 0]])
+    (loss,) = run(layer, scores, labels)
+    total = valid = 0.0
+    for n, p in product(range(3), range(2)):
+        label = int(labels[n, p])
+        if label != ignored:
+            one = softmax_loss(
+                scores[n : n + 1, :, p : p + 1], labels[n : n + 1, p : p + 1], None, "NONE"
+            )
+            total += one * (weights[label] if weights else 1 / (labels == label).sum())
+            valid += 1
+    assert loss == pytest.approx(total / (valid if mode == "VALID" else 3), rel=1e-12)  # double
+    check_gradient(layer, scores, labels)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("class_weighting: 1 class_weighting: 1", "class_weighting needs weight_by_label_freqs"),
+        (
+            "weight_by_label_freqs: true class_weighting: 1",
+            "class_weighting must be given once for",
+        ),
+        ("weight_by_label_freqs: true class_weight: 1 class_weight: 1", "either class_weight or"),
+        ("weight_by_label_freqs: true class_weighting: -1", "class_weighting must be >= 0"),
+    ],
+)
+def test_weights_of_segnet_that_are_refused(
+    make_layer: LayerMaker, fields: str, message: str
+) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "SoftmaxWithLoss" loss_param {{ {fields} }}', (3, 2), (3,))
+
+
 def test_everything_ignored_gives_no_loss_and_no_gradient(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "SoftmaxWithLoss" loss_param { ignore_label: 1 }', (2, 3), (2,))
     x = torch.randn(2, 3, requires_grad=True)

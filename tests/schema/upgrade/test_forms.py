@@ -17,10 +17,6 @@ def net(text: str) -> caffe_pb2.NetParameter:
         ('type: "Upsample" bottom: "x" bottom: "m" upsample_param { scale: 3 }', ""),
         ('type: "Upsample" bottom: "x"', ""),
         (
-            'type: "DetectionOutput" detection_output_param { side: 13 }',
-            "detection_output_param { side: 13 num_classes: 20 confidence_threshold: 0.01 }",
-        ),
-        (
             'type: "ROIPooling" roi_pooling_param { spatial_scale_h: 0.5 }',
             "roi_pooling_param { spatial_scale_h: 0.5 spatial_scale: 0.0625 }",
         ),
@@ -31,9 +27,34 @@ def net(text: str) -> caffe_pb2.NetParameter:
 def test_defaults_of_a_form(given: str, filled_in: str) -> None:
     before = net(f"layer {{ {given} }}")
     (layer,) = upgrade_net(before).layer
-    own_message = given.partition(" detection_")[0].partition(" roi_")[0]
+    own_message = given.partition(" roi_")[0]
     assert layer == net(f"layer {{ {own_message if filled_in else given} {filled_in} }}").layer[0]
     assert before == net(f"layer {{ {given} }}")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            'type: "DetectionOutput" bottom: "x" detection_output_param { biases: 1 biases: 2 }',
+            'type: "YoloDetectionOutput" bottom: "x"'
+            " yolo_detection_output_param { biases: 1 biases: 2 }",
+        ),
+        ('type: "DetectionOutput" bottom: "x"', 'type: "YoloDetectionOutput" bottom: "x"'),
+        (
+            'type: "DetectionOutput" detection_output_param { side: 3 keep_top_k: 2 }',
+            'type: "DetectionOutput" detection_output_param { side: 3 keep_top_k: 2 }',
+        ),
+        (
+            'type: "DetectionLoss" detection_loss_param { side: 7 }',
+            'type: "YoloDetectionLoss" detection_loss_param { side: 7 }',
+        ),
+    ],
+    ids=["output", "output without a message", "output of no form", "loss"],
+)
+def test_a_form_with_a_type_of_its_own(given: str, expected: str) -> None:
+    (layer,) = upgrade_net(net(f"layer {{ {given} }}")).layer
+    assert layer == net(f"layer {{ {expected} }}").layer[0]
 
 
 def test_batch_norms_take_the_nets_batch_of_statistics() -> None:

@@ -142,6 +142,8 @@ def test_what_numpy_sees(make_solver: SolverMaker) -> None:
 def test_files_that_are_something_else(make_solver: SolverMaker) -> None:
     with pytest.raises(SolverError, match=r"^gone: No such file"):
         read_replay("gone")
+    with pytest.raises(SolverError, match=r"^\.: Is a directory\."):
+        read_replay(".")
     make_solver().step(1)
     whole = make_solver()
     whole.step(1)
@@ -154,7 +156,9 @@ def test_files_that_are_something_else(make_solver: SolverMaker) -> None:
     np.save("array.npy", np.zeros(3))
     np.savez("pickled.npz", iteration=np.array([{}], object), rate=1)
     for name in ("short", "text", "empty", "other.npz", "array.npy", "pickled.npz"):
-        with pytest.raises(SolverError, match=rf"^{name}: this is no iteration to run again \("):
+        with pytest.raises(
+            SolverError, match=rf"^{name}: this is no iteration to run again: another"
+        ):
             read_replay(name)
 
 

@@ -11,12 +11,13 @@ from moka.layers.activation import (
     ELU,
     AbsVal,
     Clip,
-    Dropout,
     Exp,
     Log,
+    NegReLU,
     Power,
     PReLU,
     ReLU,
+    ReLU6,
     Sigmoid,
     Softmax,
     Swish,
@@ -45,11 +46,6 @@ def export_sigmoid(site: Site, layer: Sigmoid, x: Value) -> str:
 @exports(TanH)
 def export_tanh(site: Site, layer: TanH, x: Value) -> str:
     return site.add("Tanh", x.name)
-
-
-@exports(Dropout)
-def export_dropout(site: Site, layer: Dropout, x: Value) -> str:
-    return x.name
 
 
 @exports(Softmax)
@@ -120,3 +116,16 @@ def export_swish(site: Site, layer: Swish, x: Value) -> str:
 def export_threshold(site: Site, layer: Threshold, x: Value) -> str:
     above = site.add("Greater", x.name, site.number(layer.threshold))
     return site.add("Cast", above, to=FLOAT)
+
+
+@exports(ReLU6)
+def export_relu6(site: Site, layer: ReLU6, x: Value) -> str:
+    return site.add("Min", rectified(site, x.name, layer.negative_slope), site.number(6))
+
+
+@exports(NegReLU)
+def export_neg_relu(site: Site, layer: NegReLU, x: Value) -> str:
+    below = site.add("Less", x.name, site.number(0))
+    return site.add(
+        "Where", below, x.name, site.add("Mul", x.name, site.number(layer.negative_slope))
+    )

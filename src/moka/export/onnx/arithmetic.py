@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from math import prod
 
 import torch
 
@@ -69,6 +70,11 @@ def _is_by_channel(layer: Scale, x: Value, other: Value | None) -> bool:
 def export_reduction(site: Site, layer: Reduction, x: Value) -> str:
     first = canonical_axis(layer.axis, x.dims)
     y = x.name
+    if layer.operation == "TOPK":
+        outer = x.dims[:first]
+        rows = site.reshape(x, (*outer, prod(x.dims[first:])))
+        best, _ = site.add_several("TopK", rows, site.ints(layer.k), outputs=2, axis=-1)
+        return site.scaled(site.reduce("ReduceMean", best, [first], keep=False), layer.coeff)
     if layer.operation == "ASUM":
         y = site.add("Abs", y)
     elif layer.operation == "SUMSQ":

@@ -7,14 +7,16 @@ from math import prod
 
 import torch
 
+from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.dims import Dims
 from moka.export.onnx.table import exports
 from moka.layers.conv import Convolution, Deconvolution, Im2col
+from moka.layers.depthwise import ConvolutionDepthwise, DepthwiseConvolution
 from moka.layers.window import Window
 
 
-@exports(Convolution)
+@exports(Convolution, ConvolutionDepthwise, DepthwiseConvolution)
 def export_convolution(site: Site, layer: Convolution, *bottoms: Value) -> list[str]:
     return [
         over_batch_axes(
@@ -35,7 +37,13 @@ def export_deconvolution(site: Site, layer: Deconvolution, *bottoms: Value) -> l
 
 
 def convolved(site: Site, layer: Convolution, op: str, x: str) -> str:
-    """Conv or ConvTranspose of (N, C, spatial...) with the layer's parameters."""
+    """Conv or ConvTranspose of (N, C, spatial...) with the layer's parameters, and its rectifier if
+    it has one."""
+    y = _convolved(site, layer, op, x)
+    return y if layer.slope is None else rectified(site, y, layer.slope)
+
+
+def _convolved(site: Site, layer: Convolution, op: str, x: str) -> str:
     parameters = site.weights()
     if not layer.windows:  # an inner product over the channels
         weight = site.changed_weight(0, layer.blobs[0][..., None])

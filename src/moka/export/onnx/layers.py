@@ -5,7 +5,10 @@ from __future__ import annotations
 from moka.export.onnx import (  # noqa: F401
     activation,
     arithmetic,
+    batch_norm,
+    channels,
     conv,
+    dropout,
     hdf5,
     l2_normalize,
     linear,
@@ -15,10 +18,13 @@ from moka.export.onnx import (  # noqa: F401
     pooling,
     python,
     recurrent,
+    reorder,
+    resize,
     shape,
     source,
+    unsupported,
 )
-from moka.export.onnx.detection import others, output, prior, proposal, roi  # noqa: F401
+from moka.export.onnx.detection import others, output, prior, proposal, roi, yolo_maps  # noqa: F401
 from moka.export.onnx.table import (
     EXPORTERS,
     REFUSALS,

@@ -9,7 +9,7 @@ import torch
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.normalize import LRN, MVN, BatchNorm
+from moka.layers.normalize import LRN, MVN
 
 MOST_CHANNELS = 1024  # up to which a banded matrix sums neighbors
 
@@ -45,34 +45,6 @@ def _over_power(site: Site, x: str, base: str, beta: float) -> str:
         return site.add("Mul", x, site.add("Pow", base, site.number(-beta)))
     root = site.add("Sqrt", base)
     return site.add("Div", x, site.add("Mul", root, site.add("Sqrt", root)))
-
-
-@exports(BatchNorm)
-def export_batch_norm(site: Site, layer: BatchNorm, x: Value) -> str:
-    if layer.use_global_stats is False:
-        return _with_the_batch(site, layer, x)
-    mean, variance, weight = layer.blobs
-    scale = torch.where(weight == 0, 0.0, 1 / weight)
-    ones, zeros = torch.ones_like(mean), torch.zeros_like(mean)
-    return site.add(
-        "BatchNormalization",
-        x.name,
-        site.constant(ones, "scale"),
-        site.constant(zeros, "shift"),
-        site.changed_weight(0, mean * scale),
-        site.changed_weight(1, variance * scale),
-        epsilon=layer.eps,
-    )
-
-
-def _with_the_batch(site: Site, layer: BatchNorm, x: Value) -> str:
-    """x normalized with its own statistics."""
-    axes = [0, *range(2, len(x.dims))]
-    centered = site.add("Sub", x.name, site.reduce("ReduceMean", x.name, axes, keep=True))
-    squares = site.add("Mul", centered, centered)
-    variance = site.reduce("ReduceMean", squares, axes, keep=True)
-    deviation = site.add("Sqrt", site.scaled(variance, 1.0, layer.eps))
-    return site.add("Div", centered, deviation)
 
 
 @exports(MVN)

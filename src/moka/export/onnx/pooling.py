@@ -16,7 +16,8 @@ import torch
 
 from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.pooling import LOWEST, SPP, Pooling
+from moka.layers.pooling import LOWEST, Pooling
+from moka.layers.pyramid import SPP
 from moka.layers.window import Window
 from moka.types import Array, Shape
 
@@ -98,7 +99,7 @@ def export_pooling(site: Site, layer: Pooling, x: Value) -> str | list[str]:
     grid = Grid(size, windows, out)
     if layer.top_count > 1:
         return _max_with_mask(site, x.name, grid)
-    include_pad = bool(layer.__dict__.get("avg_include_pad", True))
+    include_pad = layer.avg_include_pad
     return pooled(site, x.name, layer.pool, grid, include_pad=include_pad)
 
 

@@ -210,5 +210,5 @@ def _read_as_indices(net: Net) -> set[str]:
         names = [first.get(name, name) for name in node.bottoms]
         if place.layer.entry.is_plumbing:
             first.update(dict.fromkeys(node.tops, names[0]))
-        found.update(names[k] for k in node.fixed_bottoms)
+        found.update(names[k] for k in node.fixed_bottoms if k < len(names))
     return found

@@ -68,7 +68,7 @@ def detections(
     rows = torch.cat([rows, boxes], 1)[stays]
     if limits.keep_top_k >= 0:
         rows = rows[rank_in_group(rows[:, 2], rows[:, 0]) < limits.keep_top_k]
-    return rows if len(rows) else _nothing_found(scores)
+    return rows if len(rows) else nothing_found(scores)
 
 
 def _candidates(
@@ -111,7 +111,8 @@ def _suppress(
     return kept_in_groups(table, valid, limits.threshold, eta=limits.eta)[place]
 
 
-def _nothing_found(scores: Tensor) -> Tensor:
+def nothing_found(scores: Tensor) -> Tensor:
+    """One row for each image of scores (N, ...): its index, then -1 six times."""
     rows = scores.new_full((len(scores), ROW), -1.0)
     rows[:, 0] = torch.arange(len(scores), device=scores.device)
     return rows

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.detection.boxes import overlap
-from moka.layers.detection.namesakes import refuse_form
 from moka.layers.detection.regression import (
     Bounds,
     RegressionLayer,
@@ -167,7 +166,6 @@ class DetectionLoss(RegressionLayer):
     ignore_label: int | None = option(of="loss_param")
 
     def setup(self, x: Shape, truth: Shape) -> None:
-        refuse_form(self.config, "yolo")
         self.factor = float(getattr(self.config.detection_loss_param, "lambda"))
         self.scale = self.scale_of_deltas()
         self.limits = Bounds(self.field_xyr, self.field_whr).stored(self.scale)

@@ -11,7 +11,6 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.detection.boxes import decode
 from moka.layers.detection.detect import ROW, Limits, detections, split_priors
-from moka.layers.detection.namesakes import refuse_form
 from moka.layers.detection.results import ResultFiles
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
@@ -52,9 +51,8 @@ class DetectionOutput(Layer):
     variances unless variance_encoded_in_target. save_output_param writes files as SSD does
     (see `ResultFiles`). `visualize` and its options change nothing here.
 
-    Errors: counts that do not fit; a label that the label map lacks; caffe-yolov2's layer of this
-    name. Liu et al., 2016 (SSD);
-    Zhang et al., 2018 (RefineDet).
+    Errors: counts that do not fit; a label that the label map lacks. Liu et al., 2016 (SSD);
+    Zhang et al., 2018 (RefineDet). caffe-yolov2's layer of this name is YoloDetectionOutput here.
     """
 
     num_classes: int = option(positive, required=True)
@@ -72,7 +70,6 @@ class DetectionOutput(Layer):
     objectness_score: float = option()
 
     def setup(self, *bottom_shapes: Shape) -> None:
-        refuse_form(self.config, "yolo")
         nms = self.nms_param
         if not 0 < nms.eta <= 1:
             raise NetError(f"nms_param.eta must be above 0 and at most 1, got {nms.eta:g}.")

@@ -29,7 +29,8 @@ class ResultFiles:
     image_id, category_id, bbox (x, y, width, height) and score.
 
     Attributes:
-        folder: output_directory; made if it is not there, and the files of its last run replaced.
+        folder: output_directory; made when files are written if it is not there; the files of its
+            last run are replaced.
         prefix: output_name_prefix.
         form: output_format.
         names: label -> name.
@@ -37,6 +38,7 @@ class ResultFiles:
         count: how many images make a whole test (num_test_image, or all).
         resize: how images were resized (resize_param), or None.
         labels: those that get a file.
+        label_map: the file of the names.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class ResultFiles:
     count: int
     resize: caffe_pb2.ResizeParameter | None
     labels: Collection[int]
+    label_map: str
     found: list[dict[str, Any]] = field(default_factory=list)
     seen: int = 0
 
@@ -72,10 +75,8 @@ class ResultFiles:
             raise DataError(
                 f"{param.name_size_file}: lists {len(images)} images, num_test_image is {count}."
             )
-        folder = Path(param.output_directory)
-        folder.mkdir(parents=True, exist_ok=True)
         return cls(
-            folder,
+            Path(param.output_directory),
             param.output_name_prefix,
             param.output_format,
             {item.label: item.name for item in label_map.item},
@@ -83,6 +84,7 @@ class ResultFiles:
             count,
             param.resize_param if param.HasField("resize_param") else None,
             labels,
+            param.label_map_file,
         )
 
     def add(self, rows: Tensor, images: int) -> None:
@@ -113,7 +115,12 @@ class ResultFiles:
         """Take the detections of one image, corners in its pixels."""
         for label, score, (x1, y1, x2, y2) in zip(labels, scores, corners, strict=True):
             if int(label) not in self.names:
-                raise DataError(f"Cannot find label: {label:g} in the label map.")
+                known = ", ".join(map(str, sorted(self.names))) or "none"
+                raise DataError(
+                    f"{self.label_map}: Cannot find label: {label:g} in the label map, which has"
+                    f" {known}.",
+                    advice="Give the label map of the data that the net was trained on.",
+                )
             box = [_hundredths(v) for v in (x1, y1, x2 - x1, y2 - y1)]
             self.found.append(
                 {
@@ -130,7 +137,18 @@ class ResultFiles:
             self.seen = 0
 
     def write(self) -> None:
-        """Write what was collected, in `form`; other forms write nothing, as in SSD."""
+        """Write what was collected, in `form`; other forms write nothing, as in SSD.
+
+        Raises:
+            DataError: the files cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write()
+        except OSError as error:
+            raise DataError(f"{self.folder}: cannot be written: {error.strerror}.") from None
+
+    def _write(self) -> None:
         if self.form == "VOC":
             for label in sorted(self.labels):
                 name = self.names.get(label, "")

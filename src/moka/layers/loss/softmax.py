@@ -108,7 +108,13 @@ class SoftmaxWithLoss(NormalizedLoss):
     class; VALID then divides by the sum of the factors of the labels that count.
     `label_smoothing` s in [0, 1): the target is 1 - s for the label plus s / C for every class.
 
-    Errors: not one label per position; a label outside [0, C); a number of weights other than C.
+    Forks: `normalization: PRE_FIXED` (R-FCN, Intel) divides by `pre_fixed_normalizer`.
+    `weight_by_label_freqs: true` (SegNet, ENet) weights the loss of a position by the entry of
+    `class_weighting` for its label, or without one by 1 / the count of this label in the batch;
+    unlike for class_weight the divisor stays the one that normalization chooses.
+
+    Errors: not one label per position; a label outside [0, C); a number of weights other than C;
+    class_weighting without weight_by_label_freqs, or beside class_weight.
     """
 
     weights_of_classes: Tensor
@@ -117,21 +123,39 @@ class SoftmaxWithLoss(NormalizedLoss):
     engine: str = option()
     class_weight: tuple[float, ...] = option(not_negative, of="loss_param")
     label_smoothing: float = option(fraction, of="loss_param")
+    weight_by_label_freqs: bool = option(of="loss_param")
+    class_weighting: tuple[float, ...] = option(not_negative, of="loss_param")
 
     def setup(self, x: Shape, label: Shape) -> None:
-        self.is_plain = not self.class_weight and not self.label_smoothing
-        weights = torch.tensor(self.class_weight or [1.0] * x[canonical_axis(self.axis, x)])
+        if self.class_weighting and not self.weight_by_label_freqs:
+            raise NetError("class_weighting needs weight_by_label_freqs: true.")
+        if self.class_weight and self.weight_by_label_freqs:
+            raise NetError("give either class_weight or weight_by_label_freqs, not both.")
+        self.given_weights = self.class_weight or self.class_weighting
+        self.is_plain = not (
+            self.class_weight or self.label_smoothing or self.weight_by_label_freqs
+        )
+        weights = torch.tensor(self.given_weights or [1.0] * x[canonical_axis(self.axis, x)])
         self.register_buffer("weights_of_classes", weights, persistent=False)
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
         check_label_count(x, label, self.axis)
         classes = x[canonical_axis(self.axis, x)]
-        if self.class_weight and len(self.class_weight) != classes:
+        if self.given_weights and len(self.given_weights) != classes:
+            name = "class_weight" if self.class_weight else "class_weighting"
             raise NetError(
-                f"class_weight must be given once for each of {classes} classes, got"
-                f" {len(self.class_weight)}."
+                f"{name} must be given once for each of {classes} classes, got"
+                f" {len(self.given_weights)}."
             )
         return [(), x][: self.top_count]
+
+    def _weights(self, index: Tensor, counted: Tensor | None) -> Tensor:
+        """The weight of each class."""
+        if self.given_weights or not self.weight_by_label_freqs:
+            return self.weights_of_classes
+        labels = index if counted is None else index[counted]
+        counts = labels.flatten().bincount(minlength=len(self.weights_of_classes))
+        return 1 / counts.clamp_min(1).to(self.weights_of_classes)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
@@ -142,9 +166,9 @@ class SoftmaxWithLoss(NormalizedLoss):
             loss = softmax_nll(scores, index, counted)
         else:
             loss, weight = weighted_softmax_nll(
-                scores, index, counted, self.weights_of_classes, self.label_smoothing
+                scores, index, counted, self._weights(index, counted), self.label_smoothing
             )
-            if self.normalization_mode == "VALID":
+            if self.normalization_mode == "VALID" and not self.weight_by_label_freqs:
                 divide_by = weight.where(weight > 0, 1.0)
         loss = loss / divide_by
         if self.top_count < 2:

@@ -37,3 +37,25 @@ def _fill_in(layer: caffe_pb2.LayerParameter) -> None:
                 getattr(message, name).extend(value)
         elif not message.HasField(name):
             setattr(message, name, value)
+    if form.becomes is not None:
+        _rename(layer, FORMS[layer.type].message, *form.becomes)
+
+
+def _rename(layer: caffe_pb2.LayerParameter, old: str, layer_type: str, new: str) -> None:
+    """Give a layer another type, and move its message to another field.
+
+    A message with a field that the new one lacks belongs to neither form, and stays as it is.
+    """
+    given, target = getattr(layer, old), getattr(layer, new)
+    fields = given.ListFields()
+    if any(found.name not in target.DESCRIPTOR.fields_by_name for found, _ in fields):
+        return
+    layer.type = layer_type
+    if new == old:
+        return
+    for found, value in fields:
+        if is_repeated(found):
+            getattr(target, found.name).extend(value)
+        else:
+            setattr(target, found.name, value)
+    layer.ClearField(old)

@@ -103,11 +103,11 @@ def read_replay(file: PathLike) -> Replay:
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = dict(archive.items())
         return Replay(int(arrays.pop("iteration")), float(arrays.pop("rate")), arrays)
-    except FileNotFoundError as error:
+    except OSError as error:
         raise SolverError(f"{error.strerror}.", file=file) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         raise SolverError(
-            f"this is no iteration to run again ({error}).",
+            "this is no iteration to run again: another kind of file, or damaged.",
             file=file,
             advice="A run that ends with numbers that are not finite writes one beside its"
             " snapshots.",

@@ -18,7 +18,7 @@ from moka.types import PathLike
 
 
 def read_state(file: PathLike) -> caffe_pb2.SolverState:
-    """A state in either form, recognised by its content.
+    """A state in either form, recognized by its content.
 
     Raises:
         SolverError: missing, truncated, or something else.

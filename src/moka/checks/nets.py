@@ -1,0 +1,163 @@
+"""Whether a net can be built and its weights fit, without data and without memory for either."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from moka.checks.finding import BVLC, Finding, LayerType
+from moka.checks.stand_in import Built, build
+from moka.checks.states import State, states_of
+from moka.engine.choose import evaluation_engine
+from moka.errors import MokaError, NetError, did_you_mean
+from moka.graph import Graph, build_graph
+from moka.layers import REGISTRY
+from moka.net import Net, parameter_count, read_net
+from moka.net.cost import multiply_adds
+from moka.schema import caffe_pb2
+from moka.schema.fork_types import FORK_OF
+from moka.weights.fit import fit
+from moka.weights.shapes import stored_shapes
+from moka.weights.stored import StoredLayer
+
+_MOST_NAMED = 5
+
+
+def check_net(
+    file: str, weights: Sequence[str] = (), beside: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """What is to say of a net with each file of weights, or without any; one or more findings.
+
+    Args:
+        beside: files of nets that take the same images.
+    """
+    seen = Finding(file, "net")
+    pairs: Sequence[str | None] = weights or [None]
+    try:
+        param, _ = read_net(file)
+        if not param.layer:
+            raise NetError("the net has no layers.", file=file)
+        seen = replace(seen, name=param.name, types=layer_types(param))
+        _check_types(seen)
+        states = states_of(param)
+        graphs = [_graph(param, state, file) for state in states]
+    except MokaError as error:
+        seen = replace(seen, obstacle=str(error))
+        yield from (replace(seen, weights=name) for name in pairs)
+        return
+    seen = replace(seen, phases=tuple(map(str, states)))
+    for name in pairs:
+        yield _with_weights(seen, graphs, name, beside)
+
+
+def layer_types(param: caffe_pb2.NetParameter) -> dict[str, LayerType]:
+    """The layer types of a net in today's form, in alphabetical order."""
+    counts = Counter(layer.type for layer in param.layer)
+    return {
+        name: LayerType(counts[name], _fork_of(name), name in REGISTRY) for name in sorted(counts)
+    }
+
+
+def _fork_of(layer_type: str) -> str | None:
+    entry = REGISTRY.get(layer_type)
+    return (entry.fork or BVLC) if entry else FORK_OF.get(layer_type)
+
+
+def _check_types(seen: Finding) -> None:
+    """Raise NetError for layer types that Moka does not have; names all of them."""
+    unknown = {name: found.fork for name, found in seen.types.items() if not found.is_known}
+    if unknown:
+        texts = [f"{name} (of {fork})" if fork else name for name, fork in unknown.items()]
+        kind = "layer types" if len(texts) > 1 else "layer type"
+        slips = (did_you_mean(name, REGISTRY) for name, fork in unknown.items() if not fork)
+        nearest = next(filter(None, slips), None)
+        raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=seen.file, advice=nearest)
+
+
+def _graph(param: caffe_pb2.NetParameter, state: State, file: str) -> Graph:
+    return build_graph(param, REGISTRY, phase=state.phase, stages=state.stages, file=file)
+
+
+def _with_weights(
+    seen: Finding, graphs: Sequence[Graph], weights: str | None, beside: Sequence[str]
+) -> Finding:
+    """The finding for a net and one file of weights."""
+    seen = replace(seen, weights=weights)
+    stored, fault = None, None
+    try:
+        stored = stored_shapes(weights) if weights else None
+    except MokaError as error:
+        fault = str(error)
+    try:
+        fits = partial(_fits, stored=stored, weights=weights) if stored and weights else None
+        built = build(graphs[0], fits, beside)
+        seen = _measured(seen, built)
+        for graph in graphs[1:]:
+            build(graph, fits, beside)
+    except MokaError as error:
+        return replace(seen, obstacle=str(error))
+    if stored is None or weights is None:
+        return replace(seen, obstacle=fault)
+    try:
+        fitting = fit(built.net, stored, weights)
+    except MokaError as error:
+        if built.is_guess:
+            note = f"Whether the weights fit, nobody knows without its data: {error.message}"
+            return replace(seen, notes=(*seen.notes, note))
+        return replace(seen, obstacle=str(error))
+    if not fitting.matching and fitting.missing:
+        return replace(
+            seen,
+            fit=fitting,
+            obstacle=f"{weights}: it has no parameters for any layer of this net.",
+        )
+    notes = [
+        f"{_counted(names)} {said}: {_listed(names)}."
+        for names, said in (
+            (fitting.missing, "without weights in the file"),
+            (fitting.left_over, "of the file left over"),
+        )
+        if names
+    ]
+    return replace(seen, fit=fitting, notes=(*seen.notes, *notes))
+
+
+def _fits(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
+    try:
+        fit(net, stored, weights)
+    except MokaError:
+        return False
+    return True
+
+
+def _measured(seen: Finding, built: Built) -> Finding:
+    net = built.net
+    return replace(
+        seen,
+        notes=built.notes,
+        layers=sum(not place.node.entry.is_plumbing for place in net.places),
+        parameters=parameter_count(net),
+        multiply_adds=multiply_adds(net),
+        inputs={
+            top: tuple(net.blobs[top].shape)
+            for place in net.places
+            if not place.node.bottoms
+            for top in place.node.tops
+        },
+        engine=type(evaluation_engine(net)).__name__.lower(),
+        on_host=tuple(
+            sorted({place.node.type for place in net.places if place.node.bottoms
+                    and place.layer.on_host})
+        ),
+    )  # fmt: skip
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)} {'layer' if len(names) == 1 else 'layers'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,105 @@
+"""The three ways in which SSD brings images to a size, and what they do to boxes."""
+
+from __future__ import annotations
+
+from math import floor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from moka.data.decode import Image
+from moka.errors import NetError
+from moka.schema import caffe_pb2
+from moka.types import Floats
+
+_RESIZE = caffe_pb2.ResizeParameter
+WARP, LARGE = _RESIZE.WARP, _RESIZE.FIT_LARGE_SIZE_AND_PAD
+_INTERPOLATION = {
+    _RESIZE.LINEAR: cv2.INTER_LINEAR,
+    _RESIZE.AREA: cv2.INTER_AREA,
+    _RESIZE.NEAREST: cv2.INTER_NEAREST,
+    _RESIZE.CUBIC: cv2.INTER_CUBIC,
+    _RESIZE.LANCZOS4: cv2.INTER_LANCZOS4,
+}
+_BORDER = {
+    _RESIZE.CONSTANT: cv2.BORDER_CONSTANT,
+    _RESIZE.MIRRORED: cv2.BORDER_REFLECT_101,
+    _RESIZE.REPEAT_NEAREST: cv2.BORDER_REPLICATE,
+}
+
+
+class ResizePolicy:
+    """How a ResizeParameter resizes. WARP: to height x width. FIT_SMALL_SIZE: it keeps the shape of
+    the image, which covers height x width. FIT_LARGE_SIZE_AND_PAD: it keeps the shape of the image,
+    which fits into height x width, and pads the rest on both sides.
+
+    Args:
+        param: the message.
+
+    Raises:
+        NetError: no size, or an option that chooses by chance.
+    """
+
+    def __init__(self, param: caffe_pb2.ResizeParameter) -> None:
+        if not (param.height and param.width):
+            raise NetError(
+                f"resize_param needs height and width, got {param.height} and {param.width}."
+            )
+        if param.prob != 1 or len(param.interp_mode) > 1:
+            what = "prob below 1" if param.prob != 1 else "several interp_mode"
+            raise NetError(
+                f"resize_param with {what} resizes by chance, which is not supported.",
+                advice="Give prob: 1 and one interp_mode.",
+            )
+        for name in ("height_scale", "width_scale", "center_object", "max_angle"):
+            if getattr(param, name):
+                raise NetError(f"resize_param {{ {name} }} is not supported.")
+        self.mode = param.resize_mode
+        self.height, self.width = param.height, param.width
+        self.interpolation = _INTERPOLATION[
+            param.interp_mode[0] if param.interp_mode else _RESIZE.LINEAR
+        ]
+        self.border = _BORDER[param.pad_mode]
+        self.pad_value = list(param.pad_value)
+
+    def image(self, image: Image) -> Image:
+        """A resized image (C, H, W)."""
+        if self.mode == WARP:
+            return self._resized(image, self.height, self.width)
+        aspect, wanted = image.shape[2] / image.shape[1], self.width / self.height
+        if aspect > wanted if self.mode == LARGE else aspect < wanted:
+            size = floor(self.width / aspect), self.width
+        else:
+            size = self.height, floor(aspect * self.height)
+        resized = self._resized(image, *(max(1, n) for n in size))
+        return self._padded(resized) if self.mode == LARGE else resized
+
+    def boxes(self, boxes: Floats, height: int, width: int) -> Floats:
+        """Boxes (G, 4), x1 y1 x2 y2 as parts of an image of this size, as parts of the resized."""
+        boxes = boxes.clip(0, 1)
+        if self.mode == LARGE:
+            relative = width / height / (self.width / self.height)
+            padded = 1 if relative > 1 else 0  # the axis: y or x
+            inner = min(relative, 1 / relative)  # how much of it the image takes
+            boxes[:, padded::2] = boxes[:, padded::2] * inner + (1 - inner) / 2
+        return boxes
+
+    def _resized(self, image: Image, height: int, width: int) -> Image:
+        pixels = cv2.resize(
+            np.ascontiguousarray(image.transpose(1, 2, 0)),
+            (width, height),
+            interpolation=self.interpolation,
+        )
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def _padded(self, image: Image) -> Image:
+        channels, height, width = image.shape
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        sides = (top, self.height - height - top, left, self.width - width - left)
+        value: NDArray[np.float64] = np.resize(self.pad_value or [0.0], channels)
+        planes = [
+            cv2.copyMakeBorder(plane, *sides, self.border, value=float(v))
+            for plane, v in zip(image, value, strict=True)
+        ]
+        return np.stack(planes)

@@ -1,0 +1,196 @@
+"""BatchNorm: statistics of batches in training, averages of them in testing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.layers.activation import relu
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.batch_statistics import (
+    Statistics,
+    normalize_by_batch,
+    normalize_in_part,
+    normalize_parts_of_batch,
+    over_channels,
+)
+from moka.layers.options import not_negative, option
+from moka.layers.registry import layer
+from moka.schema import caffe_pb2
+from moka.types import Shape
+
+LEAST_EPS = 1e-5  # of the form with scale and bias
+STATISTICS = 3  # of the parameters: mean, variance, scale factor
+ONE = caffe_pb2.FillerParameter(value=1)
+
+
+@layer(
+    "BatchNorm",
+    bottoms=1,
+    tops=1,
+    aliases=("MKLBatchNorm",),
+    coordinates="same",
+    state_blobs=STATISTICS,
+    other_counts={
+        (5, 3): "NVCaffe wrote it, whose BatchNorm has scale and bias: set scale_bias: true.",
+        (3, 5): "The file's BatchNorm has no scale and bias: leave scale_bias out.",
+    },
+)
+class BatchNorm(Layer):
+    """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
+
+    Bottom and top: (N, C, ...). Blobs, which no solver trains: running *sums* of the mean (C,) and
+    of the unbiased variance (C,), and a scale factor (1,), the weight of the sums. Each training
+    pass multiplies all three by moving_average_fraction, then adds the batch's mean and variance
+    and 1. In testing (or as use_global_stats says) the layer normalizes with the sums divided by
+    the scale factor; a scale factor of 0 means mean 0 and variance 0. Message: batch_norm_param.
+    Ioffe and Szegedy, 2015. A Scale layer usually follows: unlike PyTorch's layer, this one has no
+    factor and bias.
+
+    Forks give it more. NVCaffe's `scale_bias` (or a `scale_filler` or `bias_filler`) adds two blobs
+    that are trained, scale (C,), 1 at first, and bias (C,), 0 at first: y times scale plus bias;
+    eps is at least 1e-5; the averages are true ones, f * average + (1 - f) * batch with f =
+    moving_average_fraction, and the scale factor is 1 from the first pass on; testing takes the
+    averages whatever use_global_stats says. Intel's
+    `use_weight_bias: true` or `filler` means the same, without bias for `bias_term: false`.
+    `relu` (Intel) or `fused_relu` (OpenCL branch) ends with max(y, 0). `stats_batch_size` (Intel;
+    for a whole net `bn_stats_batch_size`): so many items at a time have statistics of their own in
+    training, whose mean is averaged. `disable_mean` (caffe-windows) does not subtract the mean,
+    and `disable_variance` does not divide. `update_global_stats` (PSPNet), with
+    use_global_stats: true, adds the batches' statistics in training all the same.
+
+    Errors: a bottom with one axis, or with another number of channels than the blobs; a learning
+    rate for the statistics; both stats_batch_size and disable_mean or disable_variance.
+    """
+
+    use_global_stats: bool | None = option()
+    moving_average_fraction: float = option()
+    eps: float = option(not_negative)
+    scale_bias: bool = option()
+    scale_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
+    use_weight_bias: bool | None = option(unset_is_none=True)
+    bias_term: bool = option()
+    filler: caffe_pb2.FillerParameter = option()
+    stats_batch_size: int = option()
+    relu: bool = option()
+    fused_relu: bool = option()
+    update_global_stats: bool = option()
+    disable_mean: bool = option()
+    disable_variance: bool = option()
+
+    def setup(self, x: Shape) -> None:
+        if len(x) < 2:
+            raise NetError(f"needs a channel axis, got a bottom of shape {x}.")
+        for spec in self.config.param[:STATISTICS]:
+            if spec.lr_mult != 0:
+                raise NetError("Cannot configure batch normalization statistics as layer"
+                               " parameters: drop the param entries.")  # fmt: skip
+        self.channels = x[1]
+        given = self.config.batch_norm_param.HasField
+        of_nvcaffe = self.scale_bias or given("scale_filler") or given("bias_filler")
+        self.has_scale = of_nvcaffe or bool(self.use_weight_bias) or given("filler")
+        self.has_bias = of_nvcaffe or (self.has_scale and self.bias_term)
+        self.in_part = self.disable_mean or self.disable_variance
+        if of_nvcaffe and not self.use_global_stats:
+            self.use_global_stats = None  # as in NVCaffe false does not count in testing
+        if self.has_scale:
+            self.eps = max(self.eps, LEAST_EPS)
+        if self.stats_batch_size and self.in_part:
+            raise NetError("stats_batch_size needs both mean and variance: disable none of them.")
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if x[1:2] != (self.channels,):
+            raise NetError(
+                f"there are statistics for {self.channels} channels, got a bottom of shape {x}."
+            )
+        return [x]
+
+    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+        zero = caffe_pb2.FillerParameter()
+        yield BlobSpec((x[1],), zero, "mean")
+        yield BlobSpec((x[1],), zero, "variance")
+        yield BlobSpec((1,), zero, "scale_factor")
+        given = self.config.batch_norm_param.HasField
+        if self.has_scale:
+            fillers = (getattr(self, name) for name in ("scale_filler", "filler") if given(name))
+            yield BlobSpec((x[1],), next(fillers, ONE), "weight")
+        if self.has_bias:
+            yield BlobSpec((x[1],), self.bias_filler, "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, statistics = self._normalized(x)
+        if x.numel() and statistics is not None:  # an empty batch has no statistics
+            self._add_to_the_sums(statistics)
+        return y
+
+    def again(self, x: Tensor) -> Tensor:
+        return self._normalized(x)[0]
+
+    def _normalized(self, x: Tensor) -> tuple[Tensor, Statistics | None]:
+        """The top, and the statistics of the batch if they are to be added to the sums."""
+        if self._uses_the_sums():
+            y = self._with_the_sums(x)
+            also = self.update_global_stats and self.training
+            statistics = normalize_by_batch(x.detach(), self.eps)[1] if also else None
+        else:
+            y, statistics = self._with_the_batch(x)
+        return (relu(y) if self.relu or self.fused_relu else y), statistics
+
+    def _uses_the_sums(self) -> bool:
+        return not self.training if self.use_global_stats is None else self.use_global_stats
+
+    def _with_the_sums(self, x: Tensor) -> Tensor:
+        mean, variance, weight = (blob.detach() for blob in self.blobs[:STATISTICS])
+        factor = torch.where(weight == 0, 0.0, 1 / weight)
+        scale, bias = self._scale_and_bias()
+        if self.disable_mean:
+            mean = torch.zeros_like(mean)
+        if self.disable_variance:
+            return self._scaled(x - over_channels(mean * factor, x))
+        return F.batch_norm(
+            x, mean * factor, variance * factor, scale, bias, training=False, eps=self.eps
+        )
+
+    def _with_the_batch(self, x: Tensor) -> tuple[Tensor, Statistics]:
+        if self.in_part:
+            y, statistics = normalize_in_part(
+                x, self.eps, center=not self.disable_mean, divide=not self.disable_variance
+            )
+            return self._scaled(y), statistics
+        if 0 < self.stats_batch_size < len(x):
+            return normalize_parts_of_batch(
+                x, self.stats_batch_size, self.eps, *self._scale_and_bias()
+            )
+        return normalize_by_batch(x, self.eps, *self._scale_and_bias())
+
+    def _scale_and_bias(self) -> tuple[Tensor | None, Tensor | None]:
+        learned = self.blobs[STATISTICS:]
+        return (
+            learned[0] if self.has_scale else None,
+            learned[1] if self.has_bias else None,
+        )
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        scale, bias = self._scale_and_bias()
+        if scale is not None:
+            y = y * over_channels(scale, y)
+        return y if bias is None else y + over_channels(bias, y)
+
+    @torch.no_grad()
+    def _add_to_the_sums(self, new: Statistics) -> None:
+        mean, variance, weight = self.blobs[:STATISTICS]
+        fraction = self.moving_average_fraction
+        if not self.has_scale:
+            for total, value in ((mean, new.mean), (variance, new.variance), (weight, 1.0)):
+                total.mul_(fraction).add_(value)
+            return
+        old = torch.where(weight == 0, 0.0, fraction / weight)  # no average before the first pass
+        share = torch.where(weight == 0, 1.0, 1 - fraction)
+        for average, value in ((mean, new.mean), (variance, new.variance)):
+            average.mul_(old).add_(value * share)
+        weight.fill_(1.0)

@@ -1,0 +1,104 @@
+"""Layers that weight the channels or the positions of an image, as attention and gates do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+import torch
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.layers.base import BlobSpec, Layer
+from moka.layers.options import option
+from moka.layers.registry import layer
+from moka.schema import caffe_pb2
+from moka.types import Shape
+
+
+@layer("Axpy", bottoms=3, tops=1, coordinates="same", fork="SENet")
+class Axpy(Layer):
+    """Scale each channel of each item and add: f = a x + y.
+
+    Bottoms: a (N, C) or (N, C, 1, 1); x and y (N, C, ...) of one shape. Top: that shape. No
+    message. Hu et al., 2017.
+
+    Errors: x and y of different shapes; an a that has not one value for each item and channel.
+    """
+
+    def top_shapes(self, a: Shape, x: Shape, y: Shape) -> list[Shape]:
+        if x != y:
+            raise NetError(f"x and y differ in shape: {x} and {y}.")
+        if len(x) < 2 or a[:2] != x[:2] or prod(a[2:]) != 1:
+            raise NetError(
+                f"the first bottom must have one value for each item and channel of {x}, got shape"
+                f" {a}."
+            )
+        return [x]
+
+    def forward(self, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return torch.addcmul(y, a.reshape(*x.shape[:2], *(1,) * (x.dim() - 2)), x)
+
+
+def _state(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:
+    return (0,) if config.channel_scale_param.global_scale else ()
+
+
+@layer(
+    "ChannelScale",
+    bottoms=2,
+    tops=(1, 2),
+    coordinates="same",
+    state_blobs=_state,
+    fork="caffe-windows",
+)
+class ChannelScale(Layer):
+    """Multiply all channels of a position by one factor: y = s x.
+
+    Bottoms: x (N, C, ...); s, one value for each item and position. Top: the shape of x. Message:
+    channel_scale_param. `do_forward: false` makes y = x; `do_backward_feature: false` passes the
+    gradient of y on to x as it is; with `do_backward_scale: false` s takes no gradient.
+
+    `global_scale: true` takes one factor for all positions instead of s: a blob (1,) that no
+    solver trains, init_global_scale at first, brought into [min_global_scale, max_global_scale];
+    a second top, if there is one, shows it.
+
+    Errors: an s of another count; a second top without global_scale.
+    """
+
+    do_forward: bool = option()
+    do_backward_feature: bool = option()
+    do_backward_scale: bool = option()
+    global_scale: bool = option()
+    max_global_scale: float = option()
+    min_global_scale: float = option()
+    init_global_scale: float = option()
+
+    def top_shapes(self, x: Shape, scale: Shape) -> list[Shape]:
+        if len(x) < 2 or prod(scale) != prod(x[:1] + x[2:]) or scale[:1] != x[:1]:
+            raise NetError(
+                f"there must be one factor for each item and position of {x}, got shape {scale}."
+            )
+        return [x, (1,)][: self.top_count if self.global_scale else 1]
+
+    def blob_specs(self, x: Shape, scale: Shape) -> Iterable[BlobSpec]:
+        if self.global_scale:
+            first = caffe_pb2.FillerParameter(value=self.init_global_scale)
+            yield BlobSpec((1,), first, "factor")
+
+    def forward(self, x: Tensor, scale: Tensor) -> list[Tensor]:
+        factor = scale.reshape(x.shape[0], 1, *x.shape[2:])
+        if self.global_scale:
+            clamped = self.blobs[0].detach().clamp(self.min_global_scale, self.max_global_scale)
+            return [self._with_gradients(x, clamped), clamped][: self.top_count]
+        return [self._with_gradients(x, factor)]
+
+    def _with_gradients(self, x: Tensor, factor: Tensor) -> Tensor:
+        """The top, with the gradients that the options ask for."""
+        y = x * factor if self.do_forward else x
+        if self.do_forward and self.do_backward_feature and self.do_backward_scale:
+            return y
+        traced = x * factor.detach() if self.do_backward_feature else x
+        if self.do_backward_scale:
+            traced = traced + x.detach() * factor
+        return y.detach() + (traced - traced.detach())

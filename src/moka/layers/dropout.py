@@ -1,0 +1,75 @@
+"""Layers that leave out values by chance."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moka.layers.base import Layer
+from moka.layers.options import Check, option
+from moka.layers.registry import layer
+from moka.types import Shape
+
+probability = Check(lambda v: 0 <= v < 1, "in [0, 1)")
+
+
+@layer("Dropout", bottoms=1, tops=1, coordinates="same", bfloat16="keeps")
+class Dropout(Layer):
+    """In training, set each element to 0 with probability dropout_ratio and multiply the others by
+    1 / (1 - dropout_ratio). In testing, return the input unchanged.
+
+    Bottom and top: any shape. Message: dropout_param. Srivastava et al., 2014.
+
+    Forks: with `scale_train: false` (R-FCN) training leaves the others as they are and testing
+    multiplies by 1 - dropout_ratio; `sqrt_scale: true` (caffe-windows) multiplies by the root of
+    1 / (1 - dropout_ratio) in training; `sample_weights_test: true` (SegNet) makes testing like
+    training.
+
+    Errors: dropout_ratio is not in [0, 1).
+    """
+
+    dropout_ratio: float = option(probability)
+    scale_train: bool = option()
+    sqrt_scale: bool = option()
+    sample_weights_test: bool = option()
+
+    def setup(self, x: Shape) -> None:
+        self.is_plain = self.scale_train and not self.sqrt_scale
+        kept = 1 - self.dropout_ratio
+        self.factor = sqrt(1 / kept) if self.sqrt_scale else 1 / kept
+        if not self.scale_train:
+            self.factor = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        drops = self.training or self.sample_weights_test
+        if self.is_plain:
+            return F.dropout(x, self.dropout_ratio, drops)
+        kept = 1 - self.dropout_ratio
+        if drops:
+            return x * torch.empty_like(x).bernoulli_(kept) * self.factor
+        return x if self.scale_train else x * kept
+
+
+@layer(
+    "SpatialDropout", bottoms=1, tops=1, coordinates="same", bfloat16="keeps", fork="Intel Caffe"
+)
+class SpatialDropout(Layer):
+    """In training, set whole channels of items to 0 with probability dropout_ratio and multiply the
+    others by 1 / (1 - dropout_ratio). In testing, return the input unchanged.
+
+    Bottom and top: (N, C, ...). Message: spatial_dropout_param. Tompson et al., 2015.
+
+    Errors: dropout_ratio is not in [0, 1).
+    """
+
+    dropout_ratio: float = option(probability)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = 1 - self.dropout_ratio
+        mask = x.new_empty(*x.shape[:2], *(1,) * (x.dim() - 2)).bernoulli_(kept)
+        return x * (mask / kept)

@@ -1,0 +1,1 @@
+"""Layers for optical flow and depth: they compare two images, or move one by a field."""

@@ -1,0 +1,208 @@
+"""Data layers that read images with a map of class labels, for segmentation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+
+from moka.data.decode import Decoder
+from moka.data.label_maps import Cut, LabelMapBatches, LabelMapFiles, read_pairs
+from moka.data.place import first_state
+from moka.data.transform import Transform
+from moka.errors import NetError
+from moka.layers.data import ImageSource
+from moka.layers.options import option, positive
+from moka.layers.registry import DrawStyle, layer
+from moka.schema import caffe_pb2
+from moka.types import Shape
+
+
+class LabelMapSource(ImageSource[LabelMapBatches]):
+    """Base of both."""
+
+    root_folder: str = option(default="")
+    new_height: int = option()
+    new_width: int = option()
+    is_color: bool = option()
+    shuffle: bool = option()
+    rand_skip: int = option()
+
+    def setup(self) -> None:
+        super().setup()
+        for one, other in (("new_height", "new_width"), ("crop_height", "crop_width")):
+            if bool(getattr(self, one)) != bool(getattr(self, other)):
+                raise NetError(
+                    f"{one} and {other} go together: got {one}={getattr(self, one)},"
+                    f" {other}={getattr(self, other)}."
+                )
+
+    @cached_property
+    @abstractmethod
+    def files(self) -> LabelMapFiles:
+        """The list, read."""
+
+    @abstractmethod
+    def cut(self) -> Cut:
+        """How images and label maps are cut."""
+
+    def transform_fields(self) -> caffe_pb2.TransformationParameter:
+        """The transformation after the cut."""
+        fields = caffe_pb2.TransformationParameter()
+        fields.CopyFrom(self.config.transform_param)
+        fields.ClearField("crop_size")
+        return fields
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """What images are resized to; None: they are not."""
+        return (self.new_height, self.new_width) if self.new_height else None
+
+    def open(self) -> LabelMapBatches:
+        training = self.config.phase == caffe_pb2.TRAIN
+        transform = Transform(self.transform_fields(), training=training)
+        if transform.augment.changes_geometry or transform.augment.changes_color:
+            raise NetError(
+                "of Moka's own augmentation nothing is applied to label maps: leave resize_short_"
+                "side and random_... out of transform_param."
+            )
+        cut = self.cut()
+        random = transform.is_random or self.shuffle
+        random = random or (training and (cut.height > 0 or bool(cut.factors)))
+        return LabelMapBatches(
+            self.files,
+            transform,
+            batch_size=self.batch_size,
+            start=first_state(rand_skip=self.rand_skip, is_random=random),
+            cut=cut,
+        )
+
+    def top_shapes(self) -> list[Shape]:
+        shapes = [*super().top_shapes(), (self.batch_size, 1, 1, 2)]
+        return shapes[: self.top_count]
+
+    def later_files(self) -> list[str]:
+        return self.files.later_files()
+
+    def opened_notes(self) -> list[str]:
+        return [
+            *self.mean_note(self.batches.transform),
+            f"Opening file {self.source}",
+            *(["Shuffling data"] if self.shuffle else []),
+            f"A total of {len(self.files)} images.",
+            self.size_note(),
+        ]
+
+
+DRAWN = DrawStyle(edge="Batch {batch_size}")
+
+
+@layer(
+    "DenseImageData", bottoms=0, tops=(1, 2), source="files", fork="SegNet and ENet", drawn=DRAWN
+)
+class DenseImageData(LabelMapSource):
+    """Images and label images from a list of both, over and over; both are cut and mirrored alike.
+
+    Tops: data (batch_size, C, H, W) float; labels (batch_size, 1, H, W). Message:
+    dense_image_data_param (`source`: the list, the paths of an image and of its label image on
+    each line; `root_folder`: put before each path as it is; `new_height`, `new_width`: resize
+    both, labels to the nearest pixel; `crop_height`, `crop_width`: a part, at a random place in
+    training, else in the center; `mirror`; `mean_file`; `label_divide_factor`: labels are divided
+    by it, rounding down; `is_color`, `shuffle`, `rand_skip`, `batch_size`), transform_param,
+    data_param (`prefetch`).
+
+    Errors: a list or an image that is missing or cannot be read; a label image of another size
+    than its image; a crop larger than the image.
+    """
+
+    batch_size: int = option(positive, required=True)
+    root_folder: str = option(default="")
+    mean_file: str = option(default="")
+    mirror: bool = option()
+    crop_width: int = option()
+    crop_height: int = option()
+    label_divide_factor: int = option(positive)
+
+    @cached_property
+    def files(self) -> LabelMapFiles:
+        return LabelMapFiles(
+            self.source,
+            read_pairs(self.source),
+            Decoder(color=self.is_color, size=self.size),
+            resized=self.size is not None,
+            divide=self.label_divide_factor,
+            root_folder=self.root_folder,
+            shuffle=self.shuffle,
+        )
+
+    def cut(self) -> Cut:
+        side = self.config.transform_param.crop_size
+        return Cut(self.crop_height or side, self.crop_width or side)
+
+    def transform_fields(self) -> caffe_pb2.TransformationParameter:
+        fields = super().transform_fields()
+        if self.mean_file:
+            fields.mean_file = self.mean_file
+        fields.mirror = fields.mirror or self.mirror
+        return fields
+
+
+@layer(
+    "ImageSegData",
+    bottoms=0,
+    tops=(1, 3),
+    message="image_data_param",
+    source="files",
+    fork="PSPNet and DeepLab",
+    drawn=DRAWN,
+)
+class ImageSegData(LabelMapSource):
+    """Images and label images from a list of both, over and over; both are cut and mirrored alike,
+    and what is smaller than the crop is extended below and on the right.
+
+    Tops: data (batch_size, C, H, W) float; labels (batch_size, 1, H, W); sizes
+    (batch_size, 1, 1, 2), height and width of the images before the cut. Messages:
+    image_data_param (`source`: the list; `label_type` says what stands behind the path of an
+    image: PIXEL, the path of its label image; IMAGE (default), the label of all its pixels; NONE,
+    nothing, and its pixels have `ignore_label`; the rest as in ImageData), transform_param
+    (`crop_size`, or `crop_height` and `crop_width`: a part, at a random place in training, else in
+    the center; `scale_factors`: in training both are first resized by one of them, drawn by
+    chance), data_param (`prefetch`). Images are extended with mean_value, labels with
+    `ignore_label`.
+
+    Errors: those of DenseImageData.
+    """
+
+    root_folder: str = option()
+    ignore_label: int = option()
+    label_type: str = option()
+    crop_height: int = option(of="transform_param")
+    crop_width: int = option(of="transform_param")
+    scale_factors: tuple[float, ...] = option(positive, of="transform_param")
+
+    @cached_property
+    def files(self) -> LabelMapFiles:
+        return LabelMapFiles(
+            self.source,
+            read_pairs(self.source, alone=self.label_type == "NONE"),
+            Decoder(color=self.is_color, size=self.size),
+            kind=self.label_type,
+            ignored=self.ignore_label,
+            resized=self.size is not None,
+            root_folder=self.root_folder,
+            shuffle=self.shuffle,
+        )
+
+    def cut(self) -> Cut:
+        side = self.config.transform_param.crop_size
+        return Cut(
+            self.crop_height or side,
+            self.crop_width or side,
+            self.ignore_label,
+            self.scale_factors,
+        )
+
+    def transform_fields(self) -> caffe_pb2.TransformationParameter:
+        fields = super().transform_fields()
+        for name in ("crop_height", "crop_width", "scale_factors"):
+            fields.ClearField(name)
+        return fields

@@ -1,0 +1,1 @@
+"""Layers that score maps of class labels."""

@@ -1,0 +1,30 @@
+"""The least that each layer type of metric learning, and each loss of a fork, needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FILLED = 'num_output: 3 weight_filler { type: "gaussian" }'
+
+MINIMAL: dict[str, dict[str, Any]] = {
+    "CenterLoss": {
+        "bottoms": ("2 6", "2"),
+        "fields": 'center_loss_param { num_output: 3 center_filler { type: "gaussian" } }',
+    },
+    "FocalLoss": {"bottoms": ("2 6", "2")},
+    "InnerDistance": {
+        "bottoms": ("2 6",),
+        "fields": f"inner_distance_param {{ {FILLED} }}",
+    },
+    "L1Loss": {"bottoms": ("2 6", "2 6")},
+    "LabelSpecificAdd": {"bottoms": ("2 6", "2")},
+    "LargeMarginInnerProduct": {
+        "bottoms": ("2 6", "2"),
+        "fields": f"largemargin_inner_product_param {{ {FILLED} type: DOUBLE }}",
+    },
+    "MarginInnerProduct": {
+        "bottoms": ("2 6", "2"),
+        "fields": f"margin_inner_product_param {{ {FILLED} type: TRIPLE }}",
+    },
+    "TripletLoss": {"bottoms": ("2 6", "2 6", "2 6")},
+}

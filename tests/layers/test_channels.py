@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Shape
+
+
+@pytest.mark.parametrize(
+    ("a_shape", "shape"),
+    [
+        ((2, 3), (2, 3, 4, 2)),
+        ((2, 3, 1, 1), (2, 3, 4, 2)),
+        ((2, 3), (2, 3)),
+        ((1, 2, 1), (1, 2, 5)),
+    ],
+)
+def test_axpy(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    a_shape: Shape,
+    shape: Shape,
+) -> None:
+    layer = make_layer('type: "Axpy"', a_shape, shape, shape)
+    a, x, y = spread(*a_shape), spread(*shape), spread(*shape) + 0.5
+    (top,) = run(layer, a, x, y)
+    for n, c, *at in np.ndindex(*shape):
+        wanted = a.reshape(shape[:2])[n, c] * x[n, c, *at] + y[n, c, *at]
+        assert top[n, c, *at] == pytest.approx(wanted, rel=1e-12, abs=1e-15)  # double precision
+    check_gradient(layer, a, x, y)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 3), (2, 3, 4), (2, 3, 5)), r"x and y differ in shape: \(2, 3, 4\) and \(2, 3, 5\)"),
+        (((2, 4), (2, 3, 4), (2, 3, 4)), r"one value for each item and channel of \(2, 3, 4\)"),
+        (((2, 3, 2), (2, 3, 4), (2, 3, 4)), r"got shape \(2, 3, 2\)"),
+        (((2,), (2,), (2,)), "one value for each item and channel"),
+    ],
+)
+def test_axpy_refuses(make_layer: LayerMaker, shapes: list[Shape], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer('type: "Axpy"', *shapes)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "s_shape"), [((2, 3, 2, 4), (2, 1, 2, 4)), ((2, 3), (2, 1)), ((2, 3), (2,))]
+)
+def test_one_factor_for_each_position(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    x_shape: Shape,
+    s_shape: Shape,
+) -> None:
+    layer = make_layer('type: "ChannelScale"', x_shape, s_shape)
+    x, s = spread(*x_shape), spread(*s_shape)
+    (y,) = run(layer, x, s)
+    for n, c, *at in np.ndindex(*x_shape):
+        wanted = x[n, c, *at] * s.reshape(x_shape[0], *x_shape[2:])[n, *at]
+        assert y[n, c, *at] == pytest.approx(wanted, rel=1e-12)  # double precision
+    check_gradient(layer, x, s)
+
+
+@pytest.mark.parametrize(
+    ("fields", "value", "dx", "ds"),
+    [
+        ("", 6, 3, 4),
+        ("do_forward: false", 2, 3, 4),
+        ("do_backward_feature: false", 6, 1, 4),
+        ("do_backward_scale: false", 6, 3, 0),
+        ("do_forward: false do_backward_feature: false do_backward_scale: false", 2, 1, 0),
+        ("global_scale: true init_global_scale: 5", 10, 5, 0),
+        ("global_scale: true init_global_scale: 5 max_global_scale: 4", 8, 4, 0),
+        ("global_scale: true init_global_scale: -5 min_global_scale: 0.5", 1, 0.5, 0),
+    ],
+)
+def test_what_the_factor_does(
+    make_layer: LayerMaker, fields: str, value: float, dx: float, ds: float
+) -> None:
+    layer = make_layer(
+        f'type: "ChannelScale" channel_scale_param {{ {fields} }}', (1, 2, 1), (1, 1, 1)
+    )
+    x = torch.tensor([[[2.0], [2.0]]], requires_grad=True)
+    s = torch.tensor([[[3.0]]], requires_grad=True)
+    (y,) = layer(x, s)
+    assert y.flatten().tolist() == [value] * 2
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == [dx] * 2
+    assert (0 if s.grad is None else s.grad.item()) == ds
+
+
+def test_the_global_factor_is_shown(make_layer: LayerMaker) -> None:
+    text = 'type: "ChannelScale" top: "y" top: "s" channel_scale_param { global_scale: true }'
+    layer = make_layer(text, (1, 2, 1), (1, 1, 1))
+    assert layer.state_blobs == (0,)
+    _, scale = layer(torch.ones(1, 2, 1), torch.ones(1, 1, 1))
+    assert scale.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("tops", "s_shape", "message"),
+    [
+        ("", (2, 1, 5), r"one factor for each item and position of \(2, 3, 4\), got shape"),
+        ("", (1, 2, 4), "one factor for each item"),
+        ('top: "y" top: "s"', (2, 1, 4), "makes 1 top with these options, got 2"),
+    ],
+)
+def test_channel_scale_refuses(
+    make_layer: LayerMaker, tops: str, s_shape: Shape, message: str
+) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "ChannelScale" {tops}', (2, 3, 4), s_shape)

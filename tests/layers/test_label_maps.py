@@ -1,0 +1,216 @@
+"""DenseImageData and ImageSegData: images and label images, changed alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from moka.engine.layerwise import Layerwise
+from moka.errors import DataError, MokaError
+from moka.net import Net, build_net
+from moka.schema import caffe_pb2, parse_text
+from moka.types import Array
+
+Maker = Callable[..., Net]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Array, Array]]:
+    """Two images (3, H, W) with label maps (H, W), as files, and list.txt, which names them. Every
+    pixel has its own blue, and as its label the same number."""
+    monkeypatch.chdir(tmp_path)
+    made = []
+    lines = []
+    for k, (height, width) in enumerate([(6, 8), (4, 5)]):
+        labels = np.arange(height * width, dtype=np.uint8).reshape(height, width)
+        image = np.stack([labels, labels * 2, labels * 3])
+        cv2.imwrite(f"image{k}.png", image.transpose(1, 2, 0))
+        cv2.imwrite(f"labels{k}.png", labels)
+        lines.append(f"image{k}.png labels{k}.png")
+        made.append((image.astype(np.float32), labels.astype(np.float32)))
+    Path("list.txt").write_text("\n".join(lines))
+    return made
+
+
+def net_of(
+    kind: str,
+    fields: str,
+    rest: str = "",
+    *,
+    tops: int = 2,
+    phase: caffe_pb2.Phase = caffe_pb2.TEST,
+) -> Net:
+    message = "dense_image_data_param" if kind == "DenseImageData" else "image_data_param"
+    names = " ".join(f'top: "{name}"' for name in ("data", "label", "size")[:tops])
+    text = (
+        f'layer {{ name: "data" type: "{kind}" {names}'
+        f' {message} {{ source: "list.txt" batch_size: 1 {fields} }} {rest} }}'
+    )
+    return build_net(parse_text(text, caffe_pb2.NetParameter), phase)
+
+
+def forward(net: Net) -> tuple[Array, Array]:
+    Layerwise(net).forward()
+    return net.blobs["data"].data[0].copy(), net.blobs["label"].data[0, 0].copy()
+
+
+@pytest.mark.parametrize("kind", ["DenseImageData", "ImageSegData"])
+def test_images_and_their_label_maps(kind: str, pictures: list[tuple[Array, Array]]) -> None:
+    fields = "label_type: PIXEL" if kind == "ImageSegData" else ""
+    net = net_of(kind, fields, "transform_param { mean_value: 5 scale: 0.5 }")
+    for image, labels in [*pictures, pictures[0]]:
+        data, label = forward(net)
+        np.testing.assert_array_equal(data, (image - 5) * 0.5)
+        np.testing.assert_array_equal(label, labels)
+    net.close()
+
+
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+def test_both_are_cut_and_mirrored_alike(
+    phase: caffe_pb2.Phase, pictures: list[tuple[Array, Array]]
+) -> None:
+    net = net_of("DenseImageData", "crop_height: 3 crop_width: 4 mirror: true", phase=phase)
+    seen = set()
+    for _ in range(16):
+        data, label = forward(net)
+        assert label.shape == (3, 4)
+        np.testing.assert_array_equal(data, np.stack([label, label * 2, label * 3]))
+        seen.add(tuple(label[0]))
+    whole = pictures[0][1]
+    if phase == caffe_pb2.TEST:  # the central part of either image, as it is or mirrored
+        centers = [whole[1:4, 2:6], pictures[1][1][:3, :4]]
+        assert seen == {tuple(row) for c in centers for row in (c[0], c[0, ::-1])}
+    else:
+        assert len(seen) > 4
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_smaller_images_are_extended() -> None:
+    net = net_of(
+        "ImageSegData",
+        "label_type: PIXEL ignore_label: 99",
+        "transform_param { crop_size: 7 mean_value: 1 mean_value: 2 mean_value: 3 }",
+        tops=3,
+    )
+    data, label = forward(net)  # of 6 x 8
+    assert label.shape == (7, 7)
+    assert (label[6] == 99).all()
+    assert not data[:, 6].any()  # the mean, less the mean
+    assert net.blobs["size"].data.ravel().tolist() == [6, 8]
+    data, label = forward(net)  # of 4 x 5
+    assert (label[4:] == 99).all()
+    assert (label[:, 5:] == 99).all()
+    np.testing.assert_array_equal(label[:4, :5].ravel(), np.arange(20))
+    np.testing.assert_array_equal(data[0, :4, :5], label[:4, :5] - 1)
+    assert net.blobs["size"].data.ravel().tolist() == [4, 5]
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_one_label_for_an_image() -> None:
+    Path("list.txt").write_text("image0.png 7\n")
+    net = net_of("ImageSegData", "")
+    assert (forward(net)[1] == 7).all()
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_no_labels() -> None:
+    Path("list.txt").write_text("image0.png\n")
+    net = net_of("ImageSegData", "label_type: NONE")
+    assert (forward(net)[1] == 255).all()
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_resizing_does_not_mix_labels() -> None:
+    net = net_of("DenseImageData", "new_height: 3 new_width: 4 is_color: false")
+    data, label = forward(net)
+    assert data.shape == (1, 3, 4)
+    np.testing.assert_array_equal(label[0], [0, 2, 4, 6])
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_labels_are_divided() -> None:
+    net = net_of("DenseImageData", "label_divide_factor: 10")
+    assert forward(net)[1].ravel().tolist() == [k // 10 for k in range(48)]
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_mean_file() -> None:
+    mean = caffe_pb2.BlobProto(num=1, channels=3, height=6, width=8, data=[2.0] * 144)
+    Path("mean.binaryproto").write_bytes(mean.SerializeToString())
+    net = net_of("DenseImageData", 'mean_file: "mean.binaryproto"')
+    data, label = forward(net)
+    np.testing.assert_array_equal(data[0], label - 2)
+    net.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_new_order_in_each_epoch() -> None:
+    net = net_of("DenseImageData", "shuffle: true")
+    heights = [forward(net)[1].shape[0] for _ in range(40)]
+    assert all(sorted(heights[k : k + 2]) == [4, 6] for k in range(0, 40, 2))
+    assert heights[::2] != heights[:1] * 20
+    net.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "fields", "rest", "message"),
+    [
+        ("image0.png labels1.png", "DenseImageData", "", "", "line 1: labels1.png has 4 x 5"),
+        ("image0.png none.png", "DenseImageData", "", "", "line 1: Could not load none.png"),
+        ("image0.png", "DenseImageData", "", "", 'line 1, "image0.png", is not'),
+        ("image0.png labels0.png", "ImageSegData", "", "", "is not a whole number"),
+        ("image1.png labels1.png", "DenseImageData", "crop_height: 5 crop_width: 5", "",
+         'the image "image1.png" is 4 x 5, smaller than the crop 5 x 5'),
+        ("image1.png labels1.png", "DenseImageData", "crop_height: 5", "",
+         "crop_height and crop_width go together"),
+        ("image1.png labels1.png", "DenseImageData", "new_width: 5", "",
+         "new_height and new_width go together"),
+        ("image1.png labels1.png", "DenseImageData", "",
+         "transform_param { resize_short_side: 3 }", "nothing is applied to label maps"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("pictures")
+def test_bad_input(lines: str, kind: str, fields: str, rest: str, message: str) -> None:
+    Path("list.txt").write_text(lines)
+    with pytest.raises(MokaError, match=message):
+        forward(net_of(kind, fields, rest))
+
+
+@pytest.mark.usefixtures("pictures")
+def test_missing_files_are_known_before() -> None:
+    net = net_of("DenseImageData", "")
+    ((_, source),) = net.sources
+    assert source.later_files() == ["image0.png", "image1.png", "labels0.png", "labels1.png"]
+    net.close()
+    Path("list.txt").write_text("")
+    with pytest.raises(DataError, match="File is empty"):
+        net_of("DenseImageData", "")
+
+
+@pytest.mark.usefixtures("pictures")
+def test_scales_drawn_by_chance() -> None:
+    Path("list.txt").write_text("image0.png labels0.png")
+    factors = "transform_param { scale_factors: 0.5 scale_factors: 1 scale_factors: 2 }"
+    net = net_of("ImageSegData", "label_type: PIXEL", factors, phase=caffe_pb2.TRAIN)
+    shapes = set()
+    for _ in range(20):
+        data, label = forward(net)
+        assert data.shape[1:] == label.shape
+        shapes.add(label.shape)
+        if label.shape == (12, 16):
+            assert np.array_equal(label[::2, ::2].ravel(), np.arange(48))
+    assert shapes == {(3, 4), (6, 8), (12, 16)}
+    net.close()
+    net = net_of("ImageSegData", "label_type: PIXEL", factors)
+    assert forward(net)[1].shape == (6, 8)
+    net.close()

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+from itertools import product
+from math import ceil, floor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from moka.errors import NetError
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Array, Shape
+
+
+def aligned(x: Array, height: int, width: int) -> Array:
+    """Bilinear, pixel by pixel; the corner pixels of x (N, C, H, W) stay in place."""
+    y = np.zeros((*x.shape[:2], height, width))
+    for i, j in product(range(height), range(width)):
+        h = i * (x.shape[2] - 1) / (height - 1) if height > 1 else 0.0
+        w = j * (x.shape[3] - 1) / (width - 1) if width > 1 else 0.0
+        for a, b in product((floor(h), floor(h) + 1), (floor(w), floor(w) + 1)):
+            share = (1 - abs(h - a)) * (1 - abs(w - b))
+            if share > 0:
+                a, b = min(a, x.shape[2] - 1), min(b, x.shape[3] - 1)
+                y[:, :, i, j] += share * x[:, :, a, b]
+    return y
+
+
+INTERP = [
+    # fields, bottom, cut at the beginning, at the end, size
+    ("height: 9 width: 12", (2, 3, 4, 5), 0, 0, (9, 12)),
+    ("height: 4 width: 6", (1, 3, 9, 13), 0, 0, (4, 6)),
+    ("height: 1 width: 3", (1, 2, 4, 4), 0, 0, (1, 3)),
+    ("height: 5 width: 5", (1, 1, 1, 3), 0, 0, (5, 5)),
+    ("height: 4 width: 4", (1, 2, 4, 4), 0, 0, (4, 4)),
+    ("zoom_factor: 3", (1, 4, 3, 5), 0, 0, (7, 13)),
+    ("zoom_factor: 1", (1, 2, 3, 5), 0, 0, (3, 5)),
+    ("zoom_factor: 2 height: 3 width: 3", (1, 2, 4, 5), 0, 0, (7, 9)),
+    ("shrink_factor: 2", (1, 2, 9, 11), 0, 0, (5, 6)),
+    ("shrink_factor: 2", (1, 2, 8, 10), 0, 0, (4, 5)),
+    ("shrink_factor: 4 zoom_factor: 2", (1, 2, 9, 13), 0, 0, (5, 7)),
+    ("shrink_factor: 2 zoom_factor: 2 height: 3 width: 2", (1, 2, 9, 13), 0, 0, (3, 2)),
+    ("height: 7 width: 11 pad_beg: -1 pad_end: -2", (1, 3, 8, 9), 1, 2, (7, 11)),
+    ("zoom_factor: 2 pad_end: -1", (1, 2, 4, 5), 0, 1, (5, 7)),
+    ("height: 0 width: 0 zoom_factor: 2", (1, 1, 2, 2), 0, 0, (3, 3)),
+]
+
+
+@pytest.mark.parametrize(("fields", "shape", "first", "last", "size"), INTERP)
+def test_interp(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    shape: Shape,
+    first: int,
+    last: int,
+    size: tuple[int, int],
+) -> None:
+    layer = make_layer(f'type: "Interp" interp_param {{ {fields} }}', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    cut = x[:, :, first : shape[2] - last, first : shape[3] - last]
+    np.testing.assert_allclose(y, aligned(cut, *size), rtol=1e-11, atol=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+def test_a_blob_gives_the_size(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    x, other = spread(1, 2, 3, 4), np.zeros((2, 1, 5, 6))
+    layer = make_layer('type: "Interp"', x.shape, other.shape)
+    np.testing.assert_allclose(run(layer, x, other)[0], aligned(x, 5, 6), rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x, other)
+    layer = make_layer('type: "Resample" resample_param { type: NEAREST }', x.shape, other.shape)
+    assert run(layer, x, other)[0].shape == (1, 2, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes", "size"),
+    [
+        ("", [(2, 1, 3, 4), (2, 2, 5, 2)], (5, 4)),
+        ("top_height: 6 top_width: 7", [(1, 2, 4, 5), (1, 1, 3, 6)], (6, 7)),
+        ("top_height: 6 top_width: 6", [(1, 2, 4, 5), (1, 1, 3, 6)], (4, 6)),
+        ("top_height: 2 top_width: 2", [(1, 2, 4, 5)], (4, 5)),
+        ("size_divisible_by: 4", [(1, 2, 5, 6), (1, 1, 3, 3)], (8, 8)),
+        ("size_divisible_by: 4", [(1, 2, 4, 6)], (4, 6)),
+        ("have_reference: true", [(1, 2, 4, 5), (1, 1, 2, 2), (3, 1, 3, 7)], (3, 7)),
+    ],
+)
+def test_accum(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    fields: str,
+    shapes: list[Shape],
+    size: tuple[int, int],
+) -> None:
+    layer = make_layer(f'type: "Accum" accum_param {{ {fields} }}', *shapes)
+    bottoms = [spread(*shape) for shape in shapes]
+    (y,) = run(layer, *bottoms)
+    joined = bottoms[:-1] if "reference" in fields else bottoms
+    wanted = np.concatenate([aligned(x, *size) for x in joined], 1)
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # double precision
+
+
+def test_gradient_of_accum(
+    make_layer: LayerMaker, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    shapes = [(2, 1, 3, 4), (2, 2, 5, 2)]
+    check_gradient(make_layer('type: "Accum"', *shapes), *(spread(*s) for s in shapes))
+
+
+def kernel(kind: str, d: float) -> float:
+    d = abs(d)
+    if kind == "LINEAR":
+        return max(0.0, 1 - d)
+    if d <= 1:
+        return 1.5 * d**3 - 2.5 * d**2 + 1
+    return -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0.0
+
+
+def resampled(x: Array, height: int, width: int, kind: str, antialias: bool) -> Array:
+    """The weighted mean of the pixels around each center, as FlowNet2's loops do it."""
+    scales = (x.shape[2] / height, x.shape[3] / width)
+    y = np.zeros((*x.shape[:2], height, width))
+    for i, j in product(range(height), range(width)):
+        at = [(k + 0.5) * s - 0.5 for k, s in zip((i, j), scales, strict=True)]
+        wide = scales if antialias and max(scales) > 1 else (1.0, 1.0)
+        total = 0.0
+        for a, b in product(range(x.shape[2]), range(x.shape[3])):
+            weight = kernel(kind, (at[0] - a) / wide[0]) * kernel(kind, (at[1] - b) / wide[1])
+            y[:, :, i, j] += weight * x[:, :, a, b]
+            total += weight
+        y[:, :, i, j] /= total or 1
+    return y
+
+
+@pytest.mark.parametrize("kind", ["LINEAR", "CUBIC"])
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((1, 2, 4, 5), (8, 10)),
+        ((2, 1, 3, 4), (9, 8)),
+        ((1, 2, 6, 9), (3, 3)),
+        ((1, 1, 7, 5), (3, 8)),
+        ((1, 1, 7, 5), (3, 17)),
+        ((1, 1, 4, 4), (4, 4)),
+        ((1, 1, 3, 2), (1, 1)),
+    ],
+)
+def test_resample(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    kind: str,
+    antialias: bool,
+    shape: Shape,
+    size: tuple[int, int],
+) -> None:
+    fields = f"height: {size[0]} width: {size[1]} type: {kind} antialias: {str(antialias).lower()}"
+    layer = make_layer(f'type: "Resample" resample_param {{ {fields} }}', shape)
+    x = spread(*shape)
+    (y,) = run(layer, x)
+    wanted = resampled(x, *size, kind, antialias)
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows", "columns"),
+    [
+        ("height: 6 width: 8", [0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("height: 1 width: 2", [1], [1, 3]),
+        ("height: 4 width: 3", [0, 1, 1, 2], [0, 2, 3]),
+        ("factor: 2", [0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("factor: 0.5", [1], [1, 3]),
+        ("", [0, 1, 2], [0, 1, 2, 3]),
+    ],
+)
+def test_nearest_pixels(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    rows: list[int],
+    columns: list[int],
+) -> None:
+    layer = make_layer(
+        f'type: "Resample" resample_param {{ type: NEAREST {fields} }}', (1, 2, 3, 4)
+    )
+    x = spread(1, 2, 3, 4)
+    (y,) = run(layer, x)
+    np.testing.assert_array_equal(y, x[:, :, rows][:, :, :, columns])
+    check_gradient(layer, x)
+
+
+def shrunk(x: Array, height: int, width: int) -> Array:
+    """FlowNet2's loops: a triangle around each output pixel, without the values that are NaN."""
+    steps = ((x.shape[2] - 1) / (height - 1), (x.shape[3] - 1) / (width - 1))
+    y = np.zeros((*x.shape[:2], height, width))
+    for n, c, i, j in np.ndindex(*y.shape):
+        h, w = i * steps[0], j * steps[1]
+        total = weight = unknown = 0.0
+        for a in range(max(0, floor(h - ceil(steps[0]))), min(x.shape[2], ceil(h + steps[0]) + 1)):
+            for b in range(max(0, floor(w - ceil(steps[1]))), x.shape[3]):
+                share = max(0.0, 1 - abs(a - h) / steps[0]) * max(0.0, 1 - abs(b - w) / steps[1])
+                if np.isnan(x[n, c, a, b]):
+                    unknown += share
+                else:
+                    total += share * x[n, c, a, b]
+                    weight += share
+        bad = not weight or unknown / weight > 0.5
+        y[n, c, i, j] = np.nan if bad else total / weight
+    return y
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1, 2, 9, 9), (3, 3)), ((2, 1, 8, 11), (3, 4)), ((1, 1, 5, 6), (5, 2))]
+)
+@pytest.mark.parametrize("unknown", [0, 5, 25])
+def test_downsample(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    shape: Shape,
+    size: tuple[int, int],
+    unknown: int,
+) -> None:
+    fields = f"top_height: {size[0]} top_width: {size[1]}"
+    layer = make_layer(f'type: "Downsample" downsample_param {{ {fields} }}', shape)
+    x = spread(*shape)
+    x.flat[np.random.default_rng(4).permutation(x.size)[:unknown]] = np.nan
+    (y,) = run(layer, x)
+    np.testing.assert_allclose(y, shrunk(x, *size), rtol=1e-11, atol=1e-12)  # double precision
+
+
+def test_downsample_to_the_same_size(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    x = spread(1, 2, 3, 4)
+    x[0, 0, 1, 1] = np.nan
+    layer = make_layer('type: "Downsample"', x.shape, (9, 9, 3, 4))
+    np.testing.assert_array_equal(run(layer, x, np.zeros((9, 9, 3, 4)))[0], x)
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "message"),
+    [
+        ('type: "Interp"', [(1, 1, 3, 3)], "needs height and width, zoom_factor or shrink_factor"),
+        ('type: "Interp" interp_param { height: 3 }', [(1, 1, 3, 3)], "needs height and width"),
+        (
+            'type: "Interp" interp_param { zoom_factor: 2 pad_beg: -3 }',
+            [(1, 1, 3, 3)],
+            r"leave nothing of an image of \(3, 3\)",
+        ),
+        ('type: "Interp" interp_param { pad_beg: 1 }', [(1, 1, 3, 3)], "pad_beg must be <= 0"),
+        (
+            'type: "Interp" interp_param { zoom_factor: 0 }',
+            [(1, 1, 3, 3)],
+            "zoom_factor must be > 0",
+        ),
+        ('type: "Interp" interp_param { zoom_factor: 2 }', [(1, 3, 3)], "takes images"),
+        (
+            'type: "Accum" accum_param { have_reference: true }',
+            [(1, 1, 3, 3)],
+            "at least two bottoms",
+        ),
+        ('type: "Accum"', [(1, 1, 3, 3), (2, 1, 3, 3)], "differ in their number of items"),
+        ('type: "Resample" resample_param { type: AREA }', [(1, 1, 3, 3)], "AREA is not supported"),
+        ('type: "Resample" resample_param { width: 3 }', [(1, 1, 3, 3)], "both height and width"),
+        ('type: "Resample" resample_param { factor: 0.25 }', [(1, 1, 3, 3)], "without pixels"),
+        ('type: "Downsample"', [(1, 1, 3, 3)], r"at least 2 and at most the map's, \(3, 3\)"),
+        (
+            'type: "Downsample" downsample_param { top_height: 4 top_width: 3 }',
+            [(1, 1, 3, 3)],
+            r"got \(4, 3\)",
+        ),
+    ],
+)
+def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(text, *shapes)
