@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("solver",),
     ("predict", "checks", "draw"),
     ("export",),
+    ("importer",),
     ("api",),
     ("command",),
     ("cli", "tools", "opencv"),

@@ -110,9 +110,17 @@ def test_shapes_by_name() -> None:
         (FILES[:3], "F flag 'o' is missing its argument."),
         (
             [*FILES, "-o", "net.xyz"],
-            'F "net.xyz" does not end like a file of a known format: .onnx. Name the format.',
+            'F "net.xyz" does not end like a file of a known format: .onnx, .py, .pt, .safetensors.'
+            " Name the format.",
         ),
-        ([*FILES, "--format=onx"], 'F unknown format "onx" (known: onnx). Did you mean "onnx"?'),
+        (
+            [*FILES, "--format=onx"],
+            'F unknown format "onx" (known: onnx, torch, safetensors). Did you mean "onnx"?',
+        ),
+        (
+            [*FILES, "--format=torch", "--half"],
+            "F --half is an option of the format onnx alone.",
+        ),
         ([*FILES, "--batch=many"], "F --batch takes a number > 0 or 'dynamic', found 'many'."),
         (
             [*FILES, "--outputs=prop"],

@@ -21,6 +21,8 @@ __all__ = ["FORMATS", "export", "format_of"]
 # The function of each format, (net, file, **options), and the endings of its files.
 FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnx": ("moka.export.onnx.export:export_onnx", (".onnx",)),
+    "torch": ("moka.export.torch.export:export_torch", (".py", ".pt")),
+    "safetensors": ("moka.export.torch.export:export_safetensors", (".safetensors",)),
 }
 
 
@@ -30,7 +32,8 @@ def export(net: Net, file: PathLike, *, format: str = "", **options: Any) -> Any
     Args:
         net: of the phase TEST, with its weights.
         file: what to write.
-        format: "onnx"; "" chooses by the ending of `file`.
+        format: "onnx"; "torch" or "safetensors", PyTorch source (`x.py`) with its weights beside it
+            in that form; "" chooses by the ending of `file`.
         options: of the format; for ONNX those of `moka.export.onnx.export.export_onnx`: opset,
             batch, outputs, half, image_input, labels, check, check_image and others.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moka.command.run import run
+from moka.command.table import COMMANDS
 from moka.errors import UsageError, did_you_mean
 from moka.export import export, format_of
 from moka.files import check_writable
@@ -114,7 +115,16 @@ def _onnx_options(net: Net, flags: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_options = {"onnx": _onnx_options}
+def _no_options(net: Net, flags: dict[str, Any]) -> dict[str, Any]:
+    """The options of formats that have none. Raises UsageError for a flag that is ONNX's."""
+    common = ("model", "weights", "output", "format", "input_shape")
+    for flag in COMMANDS["export"].flags:
+        if flag.name not in common and flags[flag.name] != flag.default:
+            raise UsageError(f"--{flag.name} is an option of the format onnx alone.")
+    return {}
+
+
+_options = {"onnx": _onnx_options, "torch": _no_options, "safetensors": _no_options}
 
 
 def _batch_size(text: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moka import __version__
 from moka.errors import NetError, UsageError
+from moka.export.difference import Difference
 from moka.export.onnx.builder import Value
 from moka.export.onnx.emit import OnnxGraph, emit, wanted_outputs
 from moka.export.onnx.image_input import ImageInput, take_bytes
@@ -21,7 +22,7 @@ from moka.export.onnx.model_file import (
     newest_opset,
     write_model,
 )
-from moka.export.onnx.verify import Arrays, Checker, Difference
+from moka.export.onnx.verify import Arrays, Checker
 from moka.files import write_folder_aside
 from moka.layers import REGISTRY
 from moka.net import Net

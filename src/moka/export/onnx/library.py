@@ -1,4 +1,4 @@
-"""The packages `onnx` and `onnxruntime`, which only exporting needs."""
+"""The packages that only exporting and importing need."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from types import ModuleType
 
 from moka.errors import MokaError
 
-INSTALL = "Install them: pip install 'moka-caffe[export]'"
+INSTALL = "Install them: pip install 'moka-caffe[export]'."
 
 
-def load_onnx() -> ModuleType:
+def load_onnx(purpose: str = "Exporting to ONNX") -> ModuleType:
     """The package `onnx`. Raises MokaError with the way to install it."""
-    return _load("onnx", "Exporting to ONNX")
+    onnx = _load("onnx", purpose)
+    for part in ("checker", "external_data_helper", "helper", "inliner", "numpy_helper"):
+        importlib.import_module(f"onnx.{part}")
+    return onnx
 
 
-def load_runtime() -> ModuleType:
+def load_runtime(purpose: str = "The check of an exported model") -> ModuleType:
     """The package `onnxruntime`. Raises MokaError with the way to install it."""
-    return _load("onnxruntime", "The check of an exported model")
+    return _load("onnxruntime", purpose)
+
+
+def load_safetensors(purpose: str) -> ModuleType:
+    """The module `safetensors.torch`. Raises MokaError with the way to install it."""
+    return _load("safetensors.torch", purpose)
 
 
 def _load(name: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise MokaError(f"{purpose} needs the package {name}.", advice=f"{INSTALL}.") from None
+        package = name.partition(".")[0]
+        raise MokaError(f"{purpose} needs the package {package}.", advice=INSTALL) from None

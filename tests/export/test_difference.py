@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moka.export.onnx.verify import difference_of, largest
+from moka.export.difference import difference_of, largest
 
 NAN, INF = np.nan, np.inf
 
