@@ -13,7 +13,7 @@ _TYPES = {
     "Faster R-CNN": "ROIPooling Proposal",
     "R-FCN": "PSROIPooling BoxAnnotatorOHEM SoftmaxWithLossOHEM SmoothL1LossOHEM",
     "MS-CNN": "ROIAlign BoxOutput ProposalTarget DetectionLoss DetectionAccuracy BboxAccuracy"
-    " ImageGtData MemoryLoss",
+    " ImageGtData",
     "Cascade R-CNN": "DecodeBBox BoxGroupOutput DetectionGroupLoss DetectionGroupAccuracy"
     " FrcnnOutput HardMining ScaleRoute DetectionData EvalData",
     "PSPNet and DeepLab": "Interp BN ImageSegData SegAccuracy UniqueLabel BiasChannel"
@@ -52,6 +52,9 @@ _TYPES = {
     "NVCaffe": "DetectNetTransformation TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
+    "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"
+    " AccuracyEncoding",
+    "a fork of 2014": "ColinearConvolution",
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
