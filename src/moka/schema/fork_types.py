@@ -59,6 +59,21 @@ _TYPES = {
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
 )
+_INPUTS = (
+    "Put an Input layer in its place, with the shapes of its tops, and fill it before each pass."
+)
+_BOXES = (
+    "Put an AnnotatedData layer in its place, which reads images with boxes from a database, or an"
+    " Input layer with the shapes of its tops."
+)
+# What to write in place of a data layer that Moka does not have.
+INSTEAD_OF: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("ImageGtData", "DetectionData", "EvalData"), _INPUTS),
+        **dict.fromkeys(("BoxData", "LaneData"), _BOXES),
+        **dict.fromkeys(("MultiLabelImageData", "DataSequence", "OPData", "OPVideo"), _INPUTS),
+    }
+)
 # BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.
 _YOUNGER_THAN_V1 = (
     "BatchNorm BatchReindex Bias Clip Crop ELU Embed Filter Input Log LSTM Parameter PReLU Python"

@@ -1,4 +1,5 @@
-"""`solver_type: ADAM` of a solver becomes `type: "Adam"`, and so does MyCaffe's `type: ADAM`."""
+"""`solver_type: ADAM` of a solver becomes `type: "Adam"`, and so does other
+spellings of today's names, as MyCaffe's `type: ADAM`."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def upgrade(solver: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
 
 def with_todays_name(solver: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
     """Return the solver with its type's name in today's spelling; `solver` does not change."""
-    today = TYPES.get(solver.type, solver.type)
+    today = TYPES.get(solver.type.upper(), solver.type)
     if today == solver.type:
         return solver
     new = caffe_pb2.SolverParameter()
