@@ -27,7 +27,7 @@ def quadratic_form(x: Tensor, q: Tensor, *, windows: Sequence[Window], group: in
     """
     columns = im2col(x, windows)
     out = columns.shape[2:]
-    patches = columns.reshape(len(x), group, -1, prod(out))
+    patches = columns.reshape(len(x), group, q.shape[-1], prod(out))
     forms = q.reshape(group, -1, *q.shape[1:])
     values = torch.einsum("gmij,ngip,ngjp->ngmp", forms, patches, patches)
     return values.reshape(len(x), len(q), *out)
@@ -122,4 +122,5 @@ class ColinearConvolution(Sliding):
         products = convolution(
             x, weight.reshape(-1, *kernel), windows=self.windows, group=self.group
         )
-        return products.unflatten(1, (self.num_output, self.factor)).square().sum(2)
+        each = products.reshape(len(x), self.num_output, self.factor, *products.shape[2:])
+        return each.square().sum(2)

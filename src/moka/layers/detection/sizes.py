@@ -11,7 +11,6 @@ from torch import Tensor
 from moka.errors import DataError
 from moka.schema import caffe_pb2
 
-
 log = logging.getLogger("moka")
 
 

@@ -55,10 +55,10 @@ class EvalDetection(Layer):
 
     Bottoms: the map, (N, num_object (5 + num_class), side, side) or, YOLOv1, (N, side side
     (num_class + 5 num_object)); true boxes as in RegionLoss or, YOLOv1, (N, 7 side side) as in
-    DetectionLoss; optionally the images, which change nothing (Intel). Top: (N, num_class + 4 side side num_object): how many true boxes each class has
-    (without difficult ones); then a row of label, score, right, wrong for each detection, by label
-    and falling score; then zeros. No gradient. Message: eval_detection_param. From caffe-yolo and
-    caffe-yolov2.
+    DetectionLoss; optionally the images, which change nothing (Intel). Top: (N, num_class + 4 side
+    side num_object): how many true boxes each class has (without difficult ones); then a row of
+    label, score, right, wrong for each detection, by label and falling score; then zeros. No
+    gradient. Message: eval_detection_param. From caffe-yolo and caffe-yolov2.
 
     Errors: shapes that do not fit; too few biases; a label outside the classes.
     """

@@ -52,8 +52,9 @@ class SmoothL1Loss(Layer):
     f(d) = s d^2 / 2 if |d| < 1 / s, else |d| - 1 / (2 s), and s = sigma^2.
 
     Bottoms: a, b (N, C, ...), both take gradients; optionally the inside weights w_in, or the
-    inside and the outside weights w_out, of the same count (no gradient). Tops: a scalar; optionally the loss of each
-    position (N, 1, H, W), without a gradient (Cascade R-CNN). Message: smooth_l1_loss_param.
+    inside and the outside weights w_out, of the same count (no gradient). Tops: a scalar;
+    optionally the loss of each position (N, 1, H, W), without a gradient (Cascade R-CNN). Message:
+    smooth_l1_loss_param.
     Girshick, 2015 (Fast R-CNN, whose first release has inside weights alone); SSD has no sigma,
     that is 1, and no inside weights alone.
 

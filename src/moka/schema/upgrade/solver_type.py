@@ -1,5 +1,4 @@
-"""`solver_type: ADAM` of a solver becomes `type: "Adam"`, and so does other
-spellings of today's names, as MyCaffe's `type: ADAM`."""
+"""`solver_type: ADAM` of a solver becomes `type: "Adam"`, as do other spellings of that name."""
 
 from __future__ import annotations
 
