@@ -246,6 +246,51 @@ TOOLS = (
         description="Draw a network to an image file.",
     ),
     tool(
+        "export",
+        "export",
+        "write a model for other programs: ONNX",
+        "",
+        (
+            Flag("model", "", "The net, a deploy.prototxt."),
+            Flag("weights", "", "Its weights, a .caffemodel."),
+            Flag("output", "", "The file to write, such as net.onnx.", short="o"),
+            Flag("format", "", "By default that of the output's ending.", choices=("onnx",)),
+            Flag("opset", 17, "The version of ONNX's operators, 13 or newer."),
+            Flag("batch", "dynamic", "How many items a pass takes: a number, or any (dynamic)."),
+            Flag(
+                "input_shape",
+                "",
+                "Another shape of the first input, 1,3,224,224, or of inputs by name,"
+                " data:1,3,224,224;rois:10,5.",
+            ),
+            Flag("outputs", "", "The blobs to give out, joined by commas; by default the net's."),
+            Flag("fold", True, "Fold BatchNorm and Scale into the layers before them."),
+            Flag("half", False, "Store weights as float16."),
+            Flag(
+                "bytes",
+                False,
+                "The model takes the bytes of images (N, H, W, C), RGB. Each of the five flags that"
+                " follow turns this on.",
+            ),
+            Flag(
+                "mean",
+                "",
+                "Subtract a mean: a value for each channel of the blob, 104,117,123, or a file"
+                " (.npy, .binaryproto).",
+            ),
+            Flag("scale", 1.0, "Multiply by this after the mean is subtracted."),
+            Flag("raw_scale", 255.0, "What the byte 255 becomes before the mean is subtracted."),
+            Flag("channel_swap", "", "Order of the channels in the blob: 2,1,0 makes BGR."),
+            Flag("resize", False, "Take images of any size."),
+            Flag("labels", "", "Names of the classes, one a line, to keep in the file."),
+            Flag("check", True, "Compare ONNX Runtime's outputs with Moka's."),
+            Flag("check_image", "", "An image to compare them on, too."),
+        ),
+        programs={},
+        description="Write a model for other programs, and check that it computes the same.\n"
+        "Needs: pip install 'moka-caffe[export]'.",
+    ),
+    tool(
         "extract_features",
         "extract_features",
         "write blobs of a net to databases",

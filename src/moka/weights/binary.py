@@ -31,19 +31,32 @@ def read_model(file: PathLike) -> caffe_pb2.NetParameter:
         WeightsError: missing, truncated, inconsistent, or something else; says what it is.
     """
     try:
-        model = upgrade_net(_parsed(file), file)
-    except SchemaError as error:
-        raise WeightsError(
-            error.message, file=error.file, layer=error.layer, advice=error.advice
-        ) from None
-    return model
-
-
-def _parsed(file: PathLike) -> caffe_pb2.NetParameter:
-    try:
         data = read_bytes(file)
     except OSError as error:
-        raise cannot_open(file, error) from None
+        raise _of_weights(cannot_open(file, error)) from None
+    return parse_model(data, file)
+
+
+def parse_model(data: bytes, file: PathLike = "(buffer)") -> caffe_pb2.NetParameter:
+    """Read the bytes of a .caffemodel, as `read_model` does a file.
+
+    Args:
+        file: where it came from, for messages.
+
+    Raises:
+        WeightsError: truncated, inconsistent, or something else; says what it is.
+    """
+    try:
+        return upgrade_net(_parsed(data, file), file)
+    except SchemaError as error:
+        raise _of_weights(error) from None
+
+
+def _of_weights(error: SchemaError) -> WeightsError:
+    return WeightsError(error.message, file=error.file, layer=error.layer, advice=error.advice)
+
+
+def _parsed(data: bytes, file: PathLike) -> caffe_pb2.NetParameter:
     model = None
     with contextlib.suppress(DecodeError):
         model = with_text(parse_net(data))
