@@ -31,10 +31,10 @@ docstrings in `src/moka/layers` and the comments in `caffe.proto`; a test keeps 
 """
 FORKS = """\
 BVLC Caffe does not have these types. "Gradient": whether the gradient reaches the bottoms, so that
-a net can be trained through the layer. Options that forks added to BVLC Caffe's own types stand with
-these types. py-faster-rcnn's `rpn.proposal_layer`, `rpn.anchor_target_layer` and
-`rpn.proposal_target_layer` (type Python, no gradient) are built in; a module of your own with such a
-name wins.
+a net can be trained through the layer. Options that forks added to BVLC Caffe's own types stand
+with these types. py-faster-rcnn's `rpn.proposal_layer`, `rpn.anchor_target_layer` and
+`rpn.proposal_target_layer` (type Python, no gradient) are built in; a module of your own with such
+a name wins.
 """
 SOLVER = """\
 # The solver

@@ -23,7 +23,7 @@ Kind = Literal["net", "solver", "weights", "other"]
 HEAD = 1 << 16  # bytes that tell what a file is
 TEXT_SUFFIXES = (".prototxt", ".pbtxt", ".pt")
 WEIGHT_SUFFIXES = (".caffemodel", ".h5", ".hdf5")
-SUFFIXES = (*TEXT_SUFFIXES, *WEIGHT_SUFFIXES, ".solverstate", ".binaryproto")
+MODEL_SUFFIXES = (*TEXT_SUFFIXES, *WEIGHT_SUFFIXES, ".solverstate", ".binaryproto")
 # What should be a net or weights: if it is anything else, something has gone wrong.
 PROMISING = re.compile(r"\.(prototxt|caffemodel)(\.txt|\.h5)?$", re.IGNORECASE)
 _NET_FIELDS = frozenset({"layer", "layers", "input", "input_dim", "input_shape"})
@@ -91,7 +91,7 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _has_suffix(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) or bool(PROMISING.search(path))
+    return path.lower().endswith(MODEL_SUFFIXES) or bool(PROMISING.search(path))
 
 
 def _may_belong(path: str) -> bool:

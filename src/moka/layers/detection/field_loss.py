@@ -11,8 +11,8 @@ from moka.errors import NetError
 from moka.layers.detection.boxes import overlap
 from moka.layers.detection.regression import (
     Bounds,
+    DeltaStatistics,
     RegressionLayer,
-    Scale,
     boxes_of,
     field_boxes,
     field_centers,
@@ -53,7 +53,9 @@ class FieldTruth(NamedTuple):
         return (self.label == 0) & (self.shared < threshold)
 
 
-def wanted_deltas(truth: FieldTruth, fields: Tensor, stride: float, scale: Scale) -> Tensor:
+def wanted_deltas(
+    truth: FieldTruth, fields: Tensor, stride: float, scale: DeltaStatistics
+) -> Tensor:
     """Stored deltas (N, 4, H, W) that lead from the fields (N, 2) to the true boxes."""
     size = fields[:, :, None, None]
     centers = field_centers(truth.label.shape[1], truth.label.shape[2], stride, truth.boxes)
