@@ -28,7 +28,7 @@ _MOST_NAMED = 5
 def check_net(
     file: str, weights: Sequence[str] = (), beside: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """What is to say of a net with each file of weights, or without any; one or more findings.
+    """Check a net with each file of weights, or without any: at least one finding.
 
     Args:
         beside: files of nets that take the same images.

@@ -12,7 +12,7 @@ PHASES = (caffe_pb2.TEST, caffe_pb2.TRAIN)
 
 
 class PhaseAndStages(NamedTuple):
-    """What the rules of layers are compared with."""
+    """The phase and the stages that the include and exclude rules of layers are compared with."""
 
     phase: caffe_pb2.Phase
     stages: tuple[str, ...] = ()

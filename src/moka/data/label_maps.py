@@ -56,7 +56,7 @@ def read_pairs(source: PathLike, *, alone: bool = False) -> list[Pair]:
 
 @dataclass(frozen=True)
 class LabeledPixels:
-    """What belongs to one image: its label map (1, H, W), and height and width of the image."""
+    """The label map (1, H, W) of one image, and the height and width of the image."""
 
     labels: Image
     size: tuple[int, int]

@@ -41,11 +41,11 @@ class Recognized(NamedTuple):
 
 
 def recognize(data: bytes, *, parsed: bool) -> Recognized:
-    """What the bytes are that do not parse as a model, or hold no layers.
+    """Tell what a file is that does not parse as a model, or holds no layers.
 
     Args:
         data: the whole file.
-        parsed: whether they are a message, though one without layers.
+        parsed: whether the bytes are a protobuf message, though one without layers.
     """
     if not data:
         return Recognized("the file is empty: it is no model", _FETCH_AGAIN)
@@ -67,7 +67,7 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
 
 
 def known_beginning(data: bytes) -> Recognized | None:
-    """What begins with these bytes, if they are those of a well-known kind of file."""
+    """The well-known kind of file that begins with these bytes; None: no such kind."""
     for beginning, kind, advice in _BEGINNINGS:
         if re.match(beginning, data):
             return Recognized(f"this is {kind}", advice)

@@ -30,7 +30,7 @@ SMALLEST_SIDE = 2  # pixels: smaller true boxes count as this high and wide
 
 
 class FieldTruth(NamedTuple):
-    """What is true at each cell.
+    """The label and the true box of each cell.
 
     Attributes:
         label: (N, H, W), int64, 0 for background.
@@ -73,7 +73,7 @@ def cell_losses(scores: Tensor, label: Tensor) -> Tensor:
 
 
 class Counted(NamedTuple):
-    """Which cells count, masks (N, H, W), and how much, (N, H, W).
+    """The cells that count, as masks (N, H, W), and their weights (N, H, W).
 
     Attributes:
         classes: those whose class is learned.

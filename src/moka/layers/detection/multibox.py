@@ -249,7 +249,7 @@ class MultiBoxLoss(NormalizedLoss):
     def _mine(
         self, matching: Matching, losses: Tensor, mined: Tensor, offsets: Tensor
     ) -> tuple[Matching, Tensor]:
-        """What is left of the matches of an image, and the prior boxes that count as background."""
+        """The matching after mining, and the indices of the background's prior boxes."""
         unmatched = matching.match == NOTHING
         if self.mining == "MAX_NEGATIVE":
             open_ = unmatched & (matching.shared < self.neg_overlap) & mined
@@ -272,7 +272,7 @@ class MultiBoxLoss(NormalizedLoss):
         return matching, (unmatched & chosen).nonzero()[:, 0]
 
     def _suppressed(self, place: Tensor, boxes: Tensor) -> Tensor:
-        """Those of the boxes, the largest loss first, that stay after suppression."""
+        """The indices in `place` (the largest loss first) whose boxes stay after suppression."""
         if self.top_k is not None and self.top_k >= 0:
             place = place[: self.top_k]
         size = (boxes[place, 2:] - boxes[place, :2]).clamp(min=0).prod(1)

@@ -48,11 +48,11 @@ class DeltaStatistics(NamedTuple):
     std: tuple[float, ...]
 
     def restore(self, deltas: Tensor, axis: int = -1) -> Tensor:
-        """Deltas from stored ones; the four lie along an axis."""
+        """Deltas from normalized ones: d * std + mean. The four deltas lie along an axis."""
         return deltas * self._along(self.std, deltas, axis) + self._along(self.mean, deltas, axis)
 
     def store(self, deltas: Tensor, axis: int = -1) -> Tensor:
-        """What a net learns instead of the deltas."""
+        """Normalized deltas, which a net learns: (d - mean) / std."""
         centered = deltas - self._along(self.mean, deltas, axis)
         return centered / self._along(self.std, deltas, axis)
 

@@ -57,8 +57,8 @@ class ResultFiles:
     def wanted(
         cls, param: caffe_pb2.SaveOutputParameter, labels: Collection[int]
     ) -> ResultFiles | None:
-        """What a layer's save_output_param asks for; None unless it names a folder, a label map
-        and a list of images.
+        """The result files that a save_output_param asks for; None unless it names a folder, a
+        label map and a list of images.
 
         Raises:
             DataError: a file that is not there or not understood.
