@@ -23,14 +23,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("data", "blob"),
     ("layers",),
     ("net",),
-    ("weights", "models"),
+    ("weights", "models", "rewrite"),
     ("report", "parallel"),
     ("engine",),
     ("solver",),
     ("predict", "checks", "draw"),
+    ("export",),
+    ("importer",),
     ("api",),
     ("command",),
-    ("cli", "tools"),
+    ("cli", "tools", "opencv"),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out

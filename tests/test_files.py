@@ -15,6 +15,7 @@ from moka.files import (
     read_bytes,
     read_text_file,
     write_atomically,
+    write_folder_aside,
 )
 
 TEXT = "é.jpg 1\r\nb.jpg 2\n"
@@ -123,3 +124,23 @@ def test_whether_a_file_can_be_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         check_writable(tmp_path / "gone" / "a")
     assert caught.value.filename == str(tmp_path / "gone" / "a")
+
+
+def test_files_that_belong_together(tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    with write_folder_aside(target) as folder:
+        (folder / "net.onnx").write_text("model")
+        (folder / "net.onnx.data").write_text("weights")
+        (folder / "other").write_text("for a check only")
+        assert not target.exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]
+    assert target.read_text() == "model"
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_aside(tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), write_folder_aside(target) as folder:
+        (folder / "net.onnx").write_text((folder / "missing").read_text())
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+    assert target.read_text() == "old"

@@ -2,6 +2,7 @@
 
 net = moka.load("deploy.prototxt", "net.caffemodel")   # an nn.Module
 outputs = net(data=tensor)                             # {"prob": tensor}
+moka.export(net, "net.onnx")                           # for any program that runs ONNX
 solver = moka.train("solver.prototxt")
 """
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from moka.api import load, train
     from moka.checks.shelf import check
     from moka.draw import viz
+    from moka.export import export
     from moka.heap import keep_freed_memory
     from moka.layers.python import TensorLayer as Layer
     from moka.net import Net
@@ -29,6 +31,7 @@ __all__ = [
     "Net",
     "Solver",
     "check",
+    "export",
     "keep_freed_memory",
     "load",
     "load_weights",
@@ -50,6 +53,7 @@ _HOMES = {
     "load_weights": "moka.weights.load_weights",
     "save_weights": "moka.weights.save_weights",
 }
+_MODULES = {"export": "moka.export", "viz": "moka.draw.viz"}
 
 
 make_forks_safe()
@@ -62,8 +66,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used: reading messages and graphs needs no torch."""
-    if name == "viz":
-        return importlib.import_module("moka.draw.viz")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name in _HOMES:
         module, _, attribute = _HOMES[name].rpartition(".")
         return getattr(importlib.import_module(module), attribute)

@@ -9,7 +9,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -134,6 +134,33 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
             raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def write_folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to write a file in, together with others that belong beside it.
+
+    When the body ends, all files in the folder whose names begin with that of `path` get their
+    places, `path` last. If it fails, nothing is left.
+
+    Args:
+        path: the file's final name.
+    """
+    target = Path(path)
+    check_writable(target)
+    remove_leftovers(target)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir()
+        yield aside
+        made = [file for file in aside.iterdir() if file.name.startswith(target.name)]
+        for file in sorted(made, key=lambda f: f.name, reverse=True):
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(file, target.with_name(file.name))
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_leftovers(target: Path) -> None:

@@ -58,6 +58,8 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 @filler("constant")
 def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Every element `value`."""
+    if spec.value == 0:
+        return torch.zeros(shape)  # takes memory and time only when somebody writes
     return torch.full(shape, spec.value)
 
 

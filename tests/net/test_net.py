@@ -57,6 +57,17 @@ def test_called_with_its_inputs_a_net_returns_its_outputs(
         np.testing.assert_allclose(outputs["prob"][n].detach().cpu(), wanted, rtol=1e-5)
 
 
+def test_the_first_layers_alone(make_net: NetMaker) -> None:
+    net = make_net(SMALL)
+    x = torch.randn(5, 3)
+    whole, part = net.propagate({"x": x}), net.propagate({"x": x}, end=2)
+    assert list(whole) == ["x", "y", "prob"]
+    assert list(part) == ["x", "y"]
+    assert torch.equal(part["y"].relu(), whole["y"])
+    assert net.infer_shapes({"x": (7, 3)}, end=2) == {"x": (7, 3), "y": (7, 4)}
+    assert net.infer_shapes({"x": (7, 3)})["prob"] == (7, 4)
+
+
 def test_a_call_leaves_the_blobs_alone(make_net: NetMaker) -> None:
     net = make_net(SMALL)
     net(x=torch.ones(2, 3))

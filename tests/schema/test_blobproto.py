@@ -104,3 +104,15 @@ def test_raw_bytes_that_do_not_fit() -> None:
     made.raw_data_type, made.raw_data = caffe_pb2.FLOAT16, b"12345"
     with pytest.raises(SchemaError, match="a blob of 3 numbers holds 5 bytes of raw data"):
         to_array(made)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (31,), (32,), (3, 4), (5000,)])
+def test_a_blob_is_stored_as_if_number_by_number(shape: tuple[int, ...]) -> None:
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    expected = caffe_pb2.BlobProto()
+    expected.shape.dim.extend(shape)
+    expected.data.extend(data.ravel().tolist())
+    expected.diff.extend((-data).ravel().tolist())
+    assert from_array(data, -data) == expected
+    assert from_array(data, -data).SerializeToString() == expected.SerializeToString()
+    assert to_array(from_array(data.T)).tolist() == data.T.tolist()

@@ -9,7 +9,7 @@ import pytest
 from moka.errors import WeightsError
 from moka.net import Net
 from moka.schema import caffe_pb2, parse_text, write_binary
-from moka.weights import copy_weights, read_model, to_message
+from moka.weights import copy_weights, parse_model, read_model, to_message
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -74,6 +74,7 @@ def test_a_model_in_an_old_form_keeps_its_blobs(
     attempt = "Attempting to upgrade input file specified using deprecated {}: {}"
     said = [m for m in caplog.messages if m.startswith("Attempting")]
     assert said == [attempt.format(form, file) for form in forms]
+    assert parse_model(file.read_bytes()) == read_model(file)
 
 
 def test_an_inconsistent_model(tmp_path: Path) -> None:
@@ -81,6 +82,8 @@ def test_an_inconsistent_model(tmp_path: Path) -> None:
     write_binary(file, parse_text("layer { } layers { }", caffe_pb2.NetParameter))
     with pytest.raises(WeightsError, match=r'old\.caffemodel: it has both 1 "layer"'):
         read_model(file)
+    with pytest.raises(WeightsError, match=r'^\(buffer\): it has both 1 "layer"'):
+        parse_model(file.read_bytes())
 
 
 def test_a_layer_of_an_old_model_is_named(tmp_path: Path) -> None:

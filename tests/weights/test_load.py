@@ -110,6 +110,16 @@ def test_several_files_one_after_the_other(net: Net, make_net: NetMaker, tmp_pat
     assert values_of(net) == second
 
 
+def test_layers_that_a_model_has_nothing_for(net: Net, caplog: pytest.LogCaptureFixture) -> None:
+    message = to_message(net)
+    assert copy_weights(net, message) == []
+    del message.layer[1]  # conv
+    assert copy_weights(net, message, say_what_is_missing=False) == ["conv"]
+    assert not caplog.messages
+    assert copy_weights(net, message, "m") == ["conv"]
+    assert caplog.messages == ["m has no parameters for the layer conv, which keeps its own."]
+
+
 @pytest.mark.parametrize(
     ("layer", "index", "legacy"),
     [("ip", 0, (1, 1, 5, 27)), ("ip", 1, (1, 1, 1, 5)), ("conv", 0, (3, 2, 2, 2))],

@@ -34,7 +34,8 @@ class SPP(Layer):
         if len(x) != 4:
             raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
 
-    def _levels(self, size: Sizes) -> list[Windows]:
+    def levels(self, size: Sizes) -> list[Windows]:
+        """The windows of each level, along each axis."""
         levels = []
         for level in range(self.pyramid_height):
             bins = 2**level
@@ -49,12 +50,13 @@ class SPP(Layer):
             levels.append(tuple(windows))
         return levels
 
-    def _outs(self, size: Sizes) -> list[Sizes]:
-        return [pooled_sizes(size, windows) for windows in self._levels(size)]
+    def outs(self, size: Sizes) -> list[Sizes]:
+        """How many windows each level lays along each axis."""
+        return [pooled_sizes(size, windows) for windows in self.levels(size)]
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         refuse_empty_axes(x, first=1)
-        outs = self._outs(x[2:])
+        outs = self.outs(x[2:])
         if len(outs) == 1:
             return [(*x[:2], *outs[0])]
         return [(x[0], x[1] * sum(h * w for h, w in outs))]
@@ -63,6 +65,6 @@ class SPP(Layer):
         size = tuple(x.shape[2:])
         pooled = [
             pooling(self.pool, x, windows, out, training=self.training)
-            for windows, out in zip(self._levels(size), self._outs(size), strict=True)
+            for windows, out in zip(self.levels(size), self.outs(size), strict=True)
         ]
         return pooled[0] if len(pooled) == 1 else torch.cat([p.flatten(1) for p in pooled], 1)

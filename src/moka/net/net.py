@@ -244,6 +244,8 @@ class Net(nn.Module):
         inputs: Mapping[str, Tensor],
         keep: Collection[str] | None = None,
         see: Callable[[str, Tensor], object] | None = None,
+        *,
+        end: int | None = None,
     ) -> dict[str, Tensor]:
         """All blobs by name (in-place ones: their last value), as one differentiable function.
 
@@ -251,9 +253,10 @@ class Net(nn.Module):
             inputs: tensors for tops of source layers; a source that is not given makes its own.
             keep: blobs to return; the others are freed after their last use. None keeps all.
             see: called with the name of each top and its tensor, when a layer has made it.
+            end: how many layers run, the first ones; None: all.
         """
         blobs: dict[str, Tensor] = {}
-        for place in self.places:
+        for place in self.places[:end]:
             node = place.node
             if not node.bottoms and self._is_given(place, inputs):
                 blobs.update((top, inputs[top]) for top in node.tops)
@@ -315,7 +318,7 @@ class Net(nn.Module):
             NetError: a layer that cannot take its new bottoms.
         """
         inputs = {name: self.blobs[name].data_memory.shape for name in self.graph.inputs}
-        for name, shape in self._infer_shapes(inputs).items():
+        for name, shape in self.infer_shapes(inputs).items():
             if self.blobs[name].data_memory.shape != shape:
                 self.blobs[name].reshape(*shape)
         self.input_shapes = inputs
@@ -336,13 +339,22 @@ class Net(nn.Module):
             return
         shapes = {name: tuple(value.shape) for name, value in given.items()}
         if shapes != self._checked_shapes:
-            self._infer_shapes(shapes)
+            self.infer_shapes(shapes)
             self._checked_shapes = shapes
 
-    def _infer_shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Every blob's shape, for given shapes of tops of source layers."""
+    def infer_shapes(
+        self, inputs: Mapping[str, Shape], *, end: int | None = None
+    ) -> dict[str, Shape]:
+        """Every blob's shape, for given shapes of tops of source layers.
+
+        Args:
+            end: for the tops of how many layers, the first ones; None: all.
+
+        Raises:
+            NetError: a layer that cannot take its bottoms.
+        """
         shapes = dict(inputs)
-        for place in self.places:
+        for place in self.places[:end]:
             node = place.node
             if isinstance(place.layer, Source) and all(top in shapes for top in node.tops):
                 continue

@@ -4,7 +4,7 @@ Two kinds of file hold the same: BVLC Caffe's `.caffemodel`, a binary NetParamet
 and its HDF5 form (`hdf5.py`). A file is recognized by what it begins with, not by its name.
 """
 
-from moka.weights.binary import read_model, save_weights, to_message
+from moka.weights.binary import parse_model, read_model, save_weights, to_message
 from moka.weights.hdf5 import save_hdf5
 from moka.weights.load import copy_weights, load_weights, mismatch
 from moka.weights.sharing import share_weights
@@ -13,6 +13,7 @@ __all__ = [
     "copy_weights",
     "load_weights",
     "mismatch",
+    "parse_model",
     "read_model",
     "save_hdf5",
     "save_weights",

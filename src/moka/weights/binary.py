@@ -14,7 +14,7 @@ from moka.errors import SchemaError, WeightsError
 from moka.files import read_bytes
 from moka.net import Net
 from moka.schema import caffe_pb2, write_binary
-from moka.schema.blobproto import is_legacy, to_array
+from moka.schema.blobproto import from_array, is_legacy, to_array
 from moka.schema.strings import as_text, with_text
 from moka.schema.text import cannot_open
 from moka.schema.upgrade import upgrade_net
@@ -31,19 +31,32 @@ def read_model(file: PathLike) -> caffe_pb2.NetParameter:
         WeightsError: missing, truncated, inconsistent, or something else; says what it is.
     """
     try:
-        model = upgrade_net(_parsed(file), file)
-    except SchemaError as error:
-        raise WeightsError(
-            error.message, file=error.file, layer=error.layer, advice=error.advice
-        ) from None
-    return model
-
-
-def _parsed(file: PathLike) -> caffe_pb2.NetParameter:
-    try:
         data = read_bytes(file)
     except OSError as error:
-        raise cannot_open(file, error) from None
+        raise _of_weights(cannot_open(file, error)) from None
+    return parse_model(data, file)
+
+
+def parse_model(data: bytes, file: PathLike = "(buffer)") -> caffe_pb2.NetParameter:
+    """Read the bytes of a .caffemodel, as `read_model` does a file.
+
+    Args:
+        file: where it came from, for messages.
+
+    Raises:
+        WeightsError: truncated, inconsistent, or something else; says what it is.
+    """
+    try:
+        return upgrade_net(_parsed(data, file), file)
+    except SchemaError as error:
+        raise _of_weights(error) from None
+
+
+def _of_weights(error: SchemaError) -> WeightsError:
+    return WeightsError(error.message, file=error.file, layer=error.layer, advice=error.advice)
+
+
+def _parsed(data: bytes, file: PathLike) -> caffe_pb2.NetParameter:
     model = None
     with contextlib.suppress(DecodeError):
         model = with_text(parse_net(data))
@@ -84,16 +97,13 @@ def to_message(net: Net, *, with_diffs: bool = False) -> caffe_pb2.NetParameter:
         layer.CopyFrom(node.layer)
         layer.ClearField("blobs")
         for blob in net.layer_blobs(i):
-            proto = layer.blobs.add()
-            proto.shape.dim.extend(blob.shape)
-            proto.data.extend(_flat(blob.data_memory.tensor()))
-            if with_diffs:
-                proto.diff.extend(_flat(blob.diff_memory.tensor()))
+            diff = _array(blob.diff_memory.tensor()) if with_diffs else None
+            layer.blobs.append(from_array(_array(blob.data_memory.tensor()), diff))
     return message
 
 
-def _flat(tensor: torch.Tensor) -> NDArray[np.float32]:
-    return tensor.detach().cpu().numpy().ravel()
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return tensor.detach().cpu().numpy()
 
 
 def save_weights(net: Net, file: PathLike, *, with_diffs: bool = False) -> None:

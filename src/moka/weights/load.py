@@ -73,11 +73,30 @@ def load_weights(
         _warn_of_missing(net, plan, ", ".join(os.fspath(file) for file in files))
 
 
-def copy_weights(net: Net, model: caffe_pb2.NetParameter, file: PathLike = "(model)") -> None:
-    """Copy the blobs of a model's layers into the net's layers of the same name."""
+def copy_weights(
+    net: Net,
+    model: caffe_pb2.NetParameter,
+    file: PathLike = "(model)",
+    *,
+    say_what_is_missing: bool = True,
+) -> list[str]:
+    """Copy the blobs of a model's layers into the net's layers of the same name.
+
+    Args:
+        file: where the model came from, for messages.
+        say_what_is_missing: log a warning that lists the layers that are returned.
+
+    Returns:
+        The names of the layers with parameters that the model has none for.
+
+    Raises:
+        WeightsError: layers whose parameters differ in number or shape.
+    """
     plan = plan_copies(net, binary.stored_layers(model, _names(net), file), file)
     _carry_out(net, plan)
-    _warn_of_missing(net, plan, os.fspath(file))
+    if say_what_is_missing:
+        _warn_of_missing(net, plan, os.fspath(file))
+    return layers_without(net, plan)
 
 
 def _carry_out(net: Net, plan: list[Copy]) -> None:

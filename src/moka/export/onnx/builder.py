@@ -1,0 +1,202 @@
+"""The nodes and constants of an ONNX graph while it grows, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.export.onnx.dims import Dims, target_of_reshape
+from moka.export.onnx.library import load_onnx
+from moka.layers.base import Layer
+from moka.rewrite.model import fits_half
+from moka.types import Array
+
+FLOAT, INT64 = 1, 7  # data types as ONNX numbers them
+
+
+class Value(NamedTuple):
+    """What flows between nodes: its name in the graph, and its dims (see `dims`)."""
+
+    name: str
+    dims: Dims
+
+
+@dataclass
+class OnnxNode:
+    """A node before it is written. "" among the inputs is one that is left out."""
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class Builder:
+    """Collects nodes and constants.
+
+    Args:
+        opset: the version of ONNX's operators.
+        half: store parameters as float16.
+
+    Attributes:
+        nodes: in running order.
+        constants: values by name: parameters, which stay where the net has them, and arrays.
+    """
+
+    def __init__(self, opset: int, *, half: bool = False) -> None:
+        self.opset = opset
+        self.half = half
+        self.nodes: list[OnnxNode] = []
+        self.constants: dict[str, Tensor | Array] = {}
+        self._names: set[str] = set()
+        self._parameters: dict[tuple[int, tuple[int, ...]], str] = {}
+
+    def unique(self, name: str) -> str:
+        """The name itself, or with a number behind it if it is taken."""
+        found, k = name, 1
+        while found in self._names:
+            k += 1
+            found = f"{name}_{k}"
+        self._names.add(found)
+        return found
+
+    def constant(self, name: str, values: Array | Tensor) -> str:
+        """Add a constant; returns its name, which begins as asked for."""
+        found = self.unique(name)
+        self.constants[found] = values
+        return found
+
+    def parameter(self, name: str, values: Tensor) -> str:
+        """Add a parameter, once for all layers that share it; returns the name of its value."""
+        key = (values.data_ptr(), tuple(values.shape))
+        if key not in self._parameters or not values.numel():
+            self._parameters[key] = self._add_parameter(name, values)
+        return self._parameters[key]
+
+    def _add_parameter(self, name: str, values: Tensor) -> str:
+        if not self.half or not fits_half(values):
+            return self.constant(name, values)
+        stored = self.constant(f"{name}.half", values.half())
+        output = self.unique(name)
+        self.nodes.append(
+            OnnxNode("Cast", self.unique(f"{name}/Cast"), [stored], [output], {"to": FLOAT})
+        )
+        return output
+
+
+class Site:
+    """Where the nodes of one layer are built.
+
+    Attributes:
+        name: the layer's.
+        tops: the dims of its tops.
+        opset: the version of ONNX's operators.
+    """
+
+    def __init__(self, builder: Builder, layer: Layer, tops: Sequence[Dims]) -> None:
+        self._builder = builder
+        self._layer = layer
+        self._first = len(builder.nodes)
+        self.name = layer.config.name or layer.config.type
+        self.tops = list(tops)
+        self.opset = builder.opset
+
+    def need_opset(self, least: int, operator: str) -> None:
+        """Raise NetError if the opset is older than an operator."""
+        if self.opset < least:
+            raise NetError(
+                f"needs the operator {operator} of opset {least}, asked for is {self.opset}.",
+                advice=f"Export with opset {least} or newer.",
+            )
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; returns the output's name."""
+        return self.add_several(op, *inputs, outputs=1, **attributes)[0]
+
+    def add_several(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Add a node with several outputs; returns their names."""
+        builder = self._builder
+        made = [builder.unique(f"{self.name}/{op}:{k}") for k in range(outputs)]
+        given = {key: value for key, value in attributes.items() if value is not None}
+        builder.nodes.append(OnnxNode(op, "", list(inputs), made, given))
+        return made
+
+    def close(self) -> None:
+        """Name the nodes: the last one as the layer, the others also by their operators."""
+        nodes = self._builder.nodes[self._first :]
+        for node in nodes[-1:] + nodes[:-1]:
+            if not node.name:
+                last = node is nodes[-1]
+                node.name = self._builder.unique(self.name if last else f"{self.name}/{node.op}")
+
+    def weight(self, index: int) -> str:
+        """Parameter number `index` of the layer."""
+        name = f"{self.name}.{self._layer.parameter_names[index]}"
+        return self._builder.parameter(name, self._layer.blobs[index].detach())
+
+    def weights(self) -> list[str]:
+        """All parameters of the layer."""
+        return [self.weight(k) for k in range(len(self._layer.blobs))]
+
+    def changed_weight(self, index: int, values: Tensor) -> str:
+        """Values made of parameter number `index`, stored in its place."""
+        name = f"{self.name}.{self._layer.parameter_names[index]}"
+        return self._builder.parameter(name, values.detach().contiguous())
+
+    def constant(self, values: Array | Tensor, name: str = "constant") -> str:
+        """An array as a constant."""
+        return self._builder.constant(f"{self.name}/{name}", values)
+
+    def number(self, value: float) -> str:
+        """A float as a constant."""
+        return self.constant(np.array(value, np.float32))
+
+    def ints(self, *values: int) -> str:
+        """Integers as a constant (their count,)."""
+        return self.constant(np.array(values, np.int64))
+
+    def tensor(self, values: Array) -> Any:
+        """An array as an attribute."""
+        return load_onnx().numpy_helper.from_array(values)
+
+    def parts(self, values: Array) -> str:
+        """A float32 array as a constant."""
+        return self.constant(np.ascontiguousarray(values, np.float32))
+
+    # Operators whose form depends on the opset, or that many layers use.
+
+    def reshape(self, x: Value, dims: Sequence[int]) -> str:
+        """x with these dims."""
+        if tuple(dims) == x.dims:
+            return x.name
+        return self.add("Reshape", x.name, self.ints(*target_of_reshape(dims, x.dims)))
+
+    def reshaped(self, x: Value, dims: Sequence[int]) -> Value:
+        """`reshape` as a value."""
+        return Value(self.reshape(x, dims), tuple(dims))
+
+    def reduce(self, op: str, x: str, axes: Sequence[int], *, keep: bool) -> str:
+        """ReduceSum, ReduceMean or ReduceMax over some axes."""
+        as_input = self.opset >= 18 or op == "ReduceSum"
+        if as_input:
+            return self.add(op, x, self.ints(*axes), keepdims=int(keep))
+        return self.add(op, x, axes=list(axes), keepdims=int(keep))
+
+    def pad(self, x: str, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> str:
+        """x with so many more values (fewer, if below 0) on each side of each axis."""
+        return self.add("Pad", x, self.ints(*before, *after), self.number(value))
+
+    def slice(self, x: str, axis: int, start: int, end: int) -> str:
+        """x from `start` to `end` along an axis."""
+        return self.add("Slice", x, self.ints(start), self.ints(end), self.ints(axis))
+
+    def scaled(self, x: str, factor: float, shift: float = 0.0) -> str:
+        """factor x + shift."""
+        y = x if factor == 1 else self.add("Mul", x, self.number(factor))
+        return y if shift == 0 else self.add("Add", y, self.number(shift))

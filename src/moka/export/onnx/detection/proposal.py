@@ -1,0 +1,128 @@
+"""Faster R-CNN's proposals as NonMaxSuppression, with the rows of the layer."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from moka.export.onnx.builder import Site, Value
+from moka.export.onnx.detection.boxes import (
+    LOWEST,
+    as_float,
+    columns,
+    corners,
+    halves,
+    pick,
+    suppress,
+)
+from moka.export.onnx.table import exports
+from moka.layers.detection.anchors import grid_anchors
+from moka.layers.detection.proposal import Proposal
+
+
+@exports(Proposal)
+def export_proposal(
+    site: Site, layer: Proposal, scores: Value, deltas: Value, im_info: Value
+) -> list[str]:
+    images, _, height, width = scores.dims
+    many, total, choice = len(layer.base), len(layer.base) * height * width, layer.choice
+    objects = site.slice(scores.name, 1, many, 2 * many)
+    score = _by_anchor(site, objects, (images, many, height, width), (images, total))
+    moves = _by_anchor(site, _scaled(site, layer, deltas), deltas.dims, (images, total, 4))
+    boxes = _moved(site, layer, moves, height, width)
+    facts = _facts(site, im_info)
+    if choice.clip_before:
+        boxes = _clipped(site, boxes, facts)
+    score = _large_enough(site, layer, boxes, score, facts)
+    if 0 < choice.before < total:
+        score, order = site.add_several("TopK", score, site.ints(choice.before), outputs=2, axis=1)
+        total = choice.before
+        boxes = _rows_at(site, boxes, order)
+    wide = site.add("Add", boxes, site.parts(np.array([0, 0, 1, 1])))  # both corners included
+    alone = site.add("Unsqueeze", score, site.ints(1))
+    at_most = choice.after if choice.after > 0 else total
+    image, _, index = suppress(site, wide, alone, choice.threshold, LOWEST, at_most)
+    best = pick(site, boxes, (image, index))
+    mine = _facts_of(site, facts, image, im_info)
+    if choice.clip_after:
+        best = _clipped(site, best, mine)
+    if layer.normalize:
+        size = site.add("Concat", mine[1], mine[0], mine[1], mine[0], axis=-1)
+        best = site.add("Div", best, size)
+    rows = site.add("Concat", as_float(site, image), best, axis=1)
+    if len(site.tops) == 1:
+        return [rows]
+    return [rows, pick(site, score, (image, index))]
+
+
+def _by_anchor(site: Site, x: str, dims: tuple[int, ...], target: tuple[int, ...]) -> str:
+    """Maps (N, A..., H, W) as one row for each image, or one for each anchor, cell by cell."""
+    moved = site.add("Transpose", x, perm=[0, 2, 3, 1])
+    return site.reshape(Value(moved, (dims[0], *dims[2:], dims[1])), target)
+
+
+def _scaled(site: Site, layer: Proposal, deltas: Value) -> str:
+    if layer.box_coordinate_scale == 1 and layer.box_size_scale == 1:
+        return deltas.name
+    each = np.repeat([layer.box_coordinate_scale, layer.box_size_scale], 2)
+    by = np.tile(each, len(layer.base))[:, None, None]
+    return site.add("Div", deltas.name, site.parts(by))
+
+
+def _moved(site: Site, layer: Proposal, moves: str, height: int, width: int) -> str:
+    """The anchors (H W A, 4) moved and resized by deltas (N, H W A, 4)."""
+    anchors = grid_anchors(layer.base.float(), height, width, layer.feat_stride).reshape(-1, 4)
+    size = anchors[:, 2:] - anchors[:, :2] + 1
+    center = anchors[:, :2] + 0.5 * size
+    sizes, centers = site.constant(size, "sizes"), site.constant(center, "centers")
+    move, growth = halves(site, moves)
+    moved = site.add("Add", site.add("Mul", move, sizes), centers)
+    return corners(site, moved, site.add("Mul", site.add("Exp", growth), sizes))
+
+
+Facts = list[str]  # height, width, scale down, scale across
+
+
+def _facts(site: Site, im_info: Value) -> Facts:
+    """Facts of each image, (M, 1, 1): M = N, or 1 for all images."""
+    count = im_info.dims[-1]
+    dims = (prod(im_info.dims[:-1]), count)
+    table = columns(site, site.reshape(im_info, dims), count)
+    wanted = (0, 1, 2, min(3, count - 1))
+    return [site.add("Unsqueeze", table[k], site.ints(2)) for k in wanted]
+
+
+def _facts_of(site: Site, facts: Facts, image: str, im_info: Value) -> Facts:
+    """Facts of the image of each region, (K, 1), or (1, 1)."""
+    flat = [site.add("Squeeze", fact, site.ints(2)) for fact in facts]
+    if prod(im_info.dims[:-1]) == 1:
+        return flat
+    index = site.add("Squeeze", image, site.ints(1))
+    return [site.add("Gather", fact, index) for fact in flat]
+
+
+def _clipped(site: Site, boxes: str, facts: Facts) -> str:
+    """Boxes with their corners in the image."""
+    one, zero = site.number(1), site.number(0)
+    last = [site.add("Sub", facts[k], one) for k in (1, 0)] * 2  # x, y, x, y
+    edges = zip(columns(site, boxes), last, strict=True)
+    moved = [site.add("Max", site.add("Min", edge, most), zero) for edge, most in edges]
+    return site.add("Concat", *moved, axis=-1)
+
+
+def _large_enough(site: Site, layer: Proposal, boxes: str, score: str, facts: Facts) -> str:
+    """The scores (N, A), LOWEST where a box is too small or the score is NaN."""
+    x1, y1, x2, y2 = columns(site, boxes)
+    fits = site.add("Not", site.add("IsNaN", score))
+    for low, high, scale in ((x1, x2, facts[3]), (y1, y2, facts[2])):
+        size = site.scaled(site.add("Sub", high, low), 1.0, 1.0)
+        enough = site.add("GreaterOrEqual", size, site.scaled(scale, layer.choice.min_size))
+        fits = site.add("And", fits, site.add("Squeeze", enough, site.ints(2)))
+    return site.add("Where", fits, score, site.number(LOWEST))
+
+
+def _rows_at(site: Site, boxes: str, order: str) -> str:
+    """Boxes (N, A, 4) in another order (N, K)."""
+    column = site.add("Unsqueeze", order, site.ints(2))
+    return site.add("GatherElements", boxes, site.add("Tile", column, site.ints(1, 1, 4)), axis=1)

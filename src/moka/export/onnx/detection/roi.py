@@ -1,0 +1,167 @@
+"""Layers that pool over regions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moka.errors import NetError
+from moka.export.onnx.builder import FLOAT, Site, Value
+from moka.export.onnx.detection.boxes import as_float, as_index, columns
+from moka.export.onnx.table import exports
+from moka.layers.detection.roi import PSROIPooling, ROIAlign, ROIPooling
+
+DOUBLE = 11  # a data type as ONNX numbers them
+
+
+@exports(ROIPooling)
+def export_roi_pooling(site: Site, layer: ROIPooling, x: Value, rois: Value) -> str:
+    regions, scale = site.reshape(rois, (rois.dims[0], 5)), layer.scale[0]
+    if layer.pad_ratio or layer.scale[0] != layer.scale[1]:
+        image, *edges = _edges(site, regions, layer.pad_ratio)
+        scaled = [site.scaled(e, s) for e, s in zip(edges, layer.scale[::-1] * 2, strict=True)]
+        regions, scale = site.add("Concat", image, *scaled, axis=1), 1.0
+    return site.add(
+        "MaxRoiPool", x.name, regions, pooled_shape=list(layer.pooled), spatial_scale=scale
+    )
+
+
+def _edges(site: Site, regions: str, pad_ratio: float = 0.0) -> list[str]:
+    """Image, x1, y1, x2, y2 (R, 1) of regions enlarged by a share of their size on each side."""
+    image, x1, y1, x2, y2 = columns(site, regions, 5)
+    if not pad_ratio:
+        return [image, x1, y1, x2, y2]
+    pads = [
+        site.scaled(site.add("Sub", high, low), pad_ratio, pad_ratio)
+        for low, high in ((x1, x2), (y1, y2))
+    ]
+    first = [site.add("Sub", edge, pad) for edge, pad in zip((x1, y1), pads, strict=True)]
+    second = [site.add("Add", edge, pad) for edge, pad in zip((x2, y2), pads, strict=True)]
+    return [image, *first, *second]
+
+
+@exports(ROIAlign)
+def export_roi_align(site: Site, layer: ROIAlign, x: Value, rois: Value) -> str:
+    """Bilinear values at the corners of bins: four cells around each, weighted."""
+    if not layer.at_corners:
+        raise NetError(
+            "cannot be exported: with roi_align_param (ncnn) its grid of points depends on the"
+            " region."
+        )
+    _, channels, height, width = x.dims
+    image, x1, y1, x2, y2 = _edges(site, site.reshape(rois, (rois.dims[0], 5)), layer.pad_ratio)
+    down = _points(site, y1, y2, layer.scale[0], layer.pooled[0], height)
+    across = _points(site, x1, x2, layer.scale[1], layer.pooled[1], width)
+    cells = site.add("Transpose", x.name, perm=[0, 2, 3, 1])
+    cells = site.add("Reshape", cells, site.ints(-1, channels))
+    plane = site.add("Mul", as_index(site, image), site.ints(height * width))
+    start = site.add("Unsqueeze", plane, site.ints(2))
+    total = ""
+    for row, row_share in down:
+        line = site.add("Mul", site.add("Unsqueeze", row, site.ints(2)), site.ints(width))
+        for column, column_share in across:
+            place = site.add("Add", line, site.add("Unsqueeze", column, site.ints(1)))
+            values = site.add("Gather", cells, site.add("Add", start, place))
+            share = site.add(
+                "Mul",
+                site.add("Unsqueeze", row_share, site.ints(2)),
+                site.add("Unsqueeze", column_share, site.ints(1)),
+            )
+            part = site.add("Mul", values, site.add("Unsqueeze", share, site.ints(3)))
+            total = site.add("Add", total, part) if total else part
+    return site.add("Transpose", total, perm=[0, 3, 1, 2])
+
+
+def _points(
+    site: Site, start: str, end: str, scale: float, bins: int, size: int
+) -> list[tuple[str, str]]:
+    """The two cells around each of the bins' corners along an axis, and their shares, (R, bins + 1)
+    each; no share outside of the map and for a region without extent."""
+    start, end = (site.scaled(edge, scale, -0.5) for edge in (start, end))
+    extent = site.add("Sub", end, start)
+    step = site.scaled(extent, 1 / bins)
+    steps = site.parts(np.arange(bins + 1)[None])
+    at = site.add("Add", start, site.add("Mul", step, steps))
+    inside = site.add(
+        "And",
+        site.add("GreaterOrEqual", at, site.number(-0.5)),
+        site.add("LessOrEqual", at, site.number(size - 0.5)),
+    )
+    counts = as_float(site, site.add("And", inside, site.add("Greater", extent, site.number(0))))
+    held = site.add("Min", site.add("Max", at, site.number(0)), site.number(size - 1))
+    low = site.add("Floor", held)
+    second = site.add("Sub", held, low)
+    first = site.add("Sub", site.number(1), second)
+    high = site.add("Min", site.scaled(low, 1.0, 1.0), site.number(size - 1))
+    return [
+        (as_index(site, cell), site.add("Mul", share, counts))
+        for cell, share in ((low, first), (high, second))
+    ]
+
+
+@exports(PSROIPooling)
+def export_psroi_pooling(site: Site, layer: PSROIPooling, x: Value, rois: Value) -> str:
+    """Sums over bins from the sums over all cells above and left of each cell."""
+    _, channels, height, width = x.dims
+    group, scale = layer.group_size, layer.spatial_scale
+    image, *edges = columns(site, site.reshape(rois, (rois.dims[0], 5)), 5)
+    x1, y1, x2, y2 = (_rounded(site, edge) for edge in edges)
+    down = _bins(site, y1, y2, scale, group, height)
+    across = _bins(site, x1, x2, scale, group, width)
+    sums = site.add("Cast", x.name, to=DOUBLE)
+    for axis in (2, 3):
+        sums = site.add("CumSum", sums, site.constant(np.array(axis, np.int64)))
+    sums = site.add(
+        "Pad",
+        sums,
+        site.ints(0, 0, 1, 1, 0, 0, 0, 0),
+        site.constant(np.array(0, np.float64)),
+    )
+    flat = site.add("Reshape", sums, site.ints(-1))
+    area = (height + 1) * (width + 1)
+    planes = np.arange(channels).reshape(1, layer.output_dim, group, group) * area
+    whole = site.add("Mul", as_index(site, image), site.ints(channels * area))
+    start = site.add(
+        "Add", site.add("Unsqueeze", whole, site.ints(2, 3)), site.constant(planes, "planes")
+    )
+
+    def upto(row: str, column: str) -> str:
+        """Sums (R, C, group, group) over the cells above and left of these."""
+        line = site.add("Mul", site.add("Unsqueeze", row, site.ints(1, 3)), site.ints(width + 1))
+        place = site.add("Add", line, site.add("Unsqueeze", column, site.ints(1, 2)))
+        return site.add("Gather", flat, site.add("Add", start, place))
+
+    (top, bottom), (left, right) = down, across
+    total = site.add("Sub", upto(bottom, right), upto(top, right))
+    total = site.add("Add", site.add("Sub", total, upto(bottom, left)), upto(top, left))
+    zero = site.ints(0)
+    tall = site.add("Max", site.add("Sub", bottom, top), zero)
+    wide = site.add("Max", site.add("Sub", right, left), zero)
+    cells = site.add(
+        "Mul",
+        site.add("Unsqueeze", tall, site.ints(1, 3)),
+        site.add("Unsqueeze", wide, site.ints(1, 2)),
+    )
+    count = site.add("Cast", site.add("Max", cells, site.ints(1)), to=DOUBLE)
+    mean = site.add("Cast", site.add("Div", total, count), to=FLOAT)
+    return site.add("Where", site.add("Greater", cells, zero), mean, site.number(0))
+
+
+def _rounded(site: Site, x: str) -> str:
+    """The nearest whole number; a half goes away from zero."""
+    size = site.add("Floor", site.scaled(site.add("Abs", x), 1.0, 0.5))
+    return site.add("Mul", site.add("Sign", x), size)
+
+
+def _bins(site: Site, first: str, last: str, scale: float, bins: int, size: int) -> tuple[str, str]:
+    """First and one-past-last cell (R, bins) of the bins along an axis."""
+    start = site.scaled(first, scale)
+    end = site.scaled(site.scaled(last, 1.0, 1.0), scale)
+    extent = site.add("Max", site.add("Sub", end, start), site.number(0.1))
+    step = site.add("Div", extent, site.number(bins))
+    edges = []
+    for op, k in (("Floor", np.arange(bins)), ("Ceil", np.arange(1, bins + 1))):
+        at = site.add("Add", site.add("Mul", step, site.parts(k[None])), start)
+        cell = site.add(op, at)
+        held = site.add("Min", site.add("Max", cell, site.number(0)), site.number(size))
+        edges.append(as_index(site, held))
+    return edges[0], edges[1]

@@ -1,0 +1,34 @@
+"""Layers that bring features to unit length."""
+
+from __future__ import annotations
+
+import torch
+
+from moka.export.onnx.builder import Site, Value
+from moka.export.onnx.table import exports
+from moka.layers.l2_normalize import Normalize
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@exports(Normalize)
+def export_normalize(site: Site, layer: Normalize, x: Value) -> list[str]:
+    if not layer.scaled:
+        norm = _norm(site, layer, x)
+        return [site.add("Div", x.name, norm), norm][: layer.top_count]
+    axes = range(1, len(x.dims)) if layer.across_spatial else [1]
+    squares = site.reduce("ReduceSum", site.add("Mul", x.name, x.name), axes, keep=True)
+    norm = site.add("Sqrt", site.scaled(squares, 1.0, layer.eps))
+    scale = layer.blobs[0]
+    if not layer.channel_shared:
+        scale = scale.reshape(-1, *(1,) * (len(x.dims) - 2))
+    return [site.add("Mul", site.add("Div", x.name, norm), site.changed_weight(0, scale))]
+
+
+def _norm(site: Site, layer: Normalize, x: Value) -> str:
+    """The norm over the channels at each position, of caffe-windows."""
+    if layer.normalize_type == "L1":
+        total = site.reduce("ReduceSum", site.add("Abs", x.name), [1], keep=True)
+        return site.add("Max", total, site.number(TINY))
+    total = site.reduce("ReduceSum", site.add("Mul", x.name, x.name), [1], keep=True)
+    return site.add("Sqrt", site.add("Max", total, site.number(TINY)))

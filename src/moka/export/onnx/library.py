@@ -1,0 +1,36 @@
+"""The packages that only exporting and importing need."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from moka.errors import MokaError
+
+INSTALL = "Install them: pip install 'moka-caffe[export]'."
+
+
+def load_onnx(purpose: str = "Exporting to ONNX") -> ModuleType:
+    """The package `onnx`. Raises MokaError with the way to install it."""
+    onnx = _load("onnx", purpose)
+    for part in ("checker", "external_data_helper", "helper", "inliner", "numpy_helper"):
+        importlib.import_module(f"onnx.{part}")
+    return onnx
+
+
+def load_runtime(purpose: str = "The check of an exported model") -> ModuleType:
+    """The package `onnxruntime`. Raises MokaError with the way to install it."""
+    return _load("onnxruntime", purpose)
+
+
+def load_safetensors(purpose: str) -> ModuleType:
+    """The module `safetensors.torch`. Raises MokaError with the way to install it."""
+    return _load("safetensors.torch", purpose)
+
+
+def _load(name: str, purpose: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise MokaError(f"{purpose} needs the package {package}.", advice=INSTALL) from None

@@ -1,0 +1,214 @@
+"""Compare what ONNX Runtime computes with an exported file with what Moka computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from moka.errors import DataError, MokaError, NetError, UsageError
+from moka.export.difference import TOLERANCE, Difference, difference_of, largest
+from moka.export.onnx.emit import OnnxGraph
+from moka.export.onnx.image_input import ImageInput, input_of_images
+from moka.export.onnx.library import load_runtime
+from moka.export.onnx.model_file import Frame, write_model
+from moka.net import Net
+from moka.predict.images import load_image
+from moka.types import Array, PathLike
+
+Arrays = Mapping[str, Array]
+RANDOM_SIZE = 97  # of random images where a model takes any size
+
+
+class Session:
+    """A model in ONNX Runtime on the CPU."""
+
+    def __init__(self, file: Path, *, prepack: bool = False) -> None:
+        runtime = load_runtime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not prepack:  # repacked weights would take their memory once more
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        try:
+            self._session: Any = runtime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001 - it has no base class of its own
+            raise _refused("load", error) from None
+
+    def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Outputs by name; None: all."""
+        names = list(outputs or (value.name for value in self._session.get_outputs()))
+        try:
+            found = self._session.run(names, dict(inputs))
+        except Exception as error:  # noqa: BLE001
+            raise _refused("run", error) from None
+        return dict(zip(names, found, strict=True))
+
+
+def _refused(what: str, error: Exception) -> MokaError:
+    return MokaError(f"ONNX Runtime cannot {what} the exported model: {error}")
+
+
+def reference(net: Net, inputs: Arrays, names: Sequence[str]) -> dict[str, Array]:
+    """Blobs that Moka computes, by name. What layers hand from pass to pass stays as it was.
+
+    Args:
+        inputs: values of the inputs; of those that are missing, zeros.
+    """
+    given = {name: torch.zeros(shape) for name, shape in net.input_shapes.items()}
+    for name, values in inputs.items():
+        given[name] = torch.from_numpy(np.asarray(values, np.float32))
+    states = [place.layer.run_state() for place in net.places]
+    with torch.no_grad():
+        blobs = net.propagate(given, set(names))
+    for place, state in zip(net.places, states, strict=True):
+        if state:
+            place.layer.load_run_state(state)
+    return {name: blobs[name].numpy() for name in names}
+
+
+class Checker:
+    """Compares a file with the net that it was made of.
+
+    Args:
+        net: the net, without losses and scores, none of its layers folded.
+        graph, frame: what is in the file.
+        file: the model.
+        image_input: how the file makes a blob of an image's bytes, if it does.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        graph: OnnxGraph,
+        frame: Frame,
+        file: Path,
+        image_input: ImageInput | None = None,
+    ) -> None:
+        self.net, self.graph, self.frame, self.file = net, graph, frame, file
+        self.image_input = image_input
+        self.session = Session(file)
+
+    def on_random(self) -> Difference:
+        """Compare on random inputs; with a free batch on one item and on two.
+
+        Raises:
+            NetError: they differ too much.
+        """
+        batches = (1, 2) if self.graph.free_batch else (0,)
+        return largest([self.compare_on(self._random_inputs(batch)) for batch in batches])
+
+    def on_image(self, file: PathLike) -> Difference:
+        """Compare on an image; other inputs are random.
+
+        Raises:
+            NetError: they differ too much, or no input takes images.
+            DataError: the file is no image.
+        """
+        value = input_of_images(self.graph)
+        shape = self.net.input_shapes[value.name][1:]
+        image = load_image(file, color=shape[0] == 3)
+        preparation = self.image_input or ImageInput()
+        pixels = preparation.bytes_of(image, shape[1:])
+        inputs = self._random_inputs(1)
+        takes_bytes = value.name in self.graph.bytes_inputs
+        one = pixels if takes_bytes else preparation.blob_of(pixels, shape)
+        inputs[value.name] = one.repeat(len(inputs[value.name]), 0)
+        return self.compare_on(inputs)
+
+    def compare_on(self, inputs: Arrays) -> Difference:
+        """Compare all outputs on inputs as the file takes them.
+
+        Raises:
+            NetError: they differ by more than TOLERANCE of an output's scale; names the first
+                layer from which on they do.
+            UsageError: an input is missing.
+        """
+        if missing := [v.name for v in self.graph.inputs if v.name not in inputs]:
+            raise UsageError(f"the inputs to compare on lack {', '.join(missing)}.")
+        blobs = {name: self._blob_of(name, values) for name, values in inputs.items()}
+        types: dict[str, type[np.generic]] = dict.fromkeys(
+            (value.name for value in self.graph.inputs), np.float32
+        )
+        types |= dict.fromkeys(self.graph.bytes_inputs, np.uint8)
+        fed = {name: np.asarray(inputs[name], dtype) for name, dtype in types.items()}
+        outputs = self.graph.outputs
+        found, expected = self.session.run(fed), reference(self.net, blobs, list(outputs))
+        difference = largest(
+            [difference_of(found[v.name], expected[n], n) for n, v in outputs.items()]
+        )
+        if not difference.relative <= TOLERANCE:
+            raise self._parting(fed, blobs, difference)
+        return difference
+
+    def _blob_of(self, name: str, values: Array) -> Array:
+        """What an input's blob holds for what the file takes."""
+        if name not in self.graph.bytes_inputs or self.image_input is None:
+            return values
+        shape = self.net.input_shapes[name][1:]
+        return np.concatenate([self.image_input.blob_of(v[None], shape) for v in values])
+
+    def _parting(self, fed: Arrays, blobs: Arrays, difference: Difference) -> NetError:
+        """The error that says at which layer file and net part."""
+        values = {n: v for n, (v, _) in self.graph.blobs.items() if n in self.net.blobs}
+        file = self.file.with_name(f"all-{self.file.name}")
+        write_model(replace(self.graph, outputs=values), self.frame, file)
+        found, expected = Session(file).run(fed), reference(self.net, blobs, list(values))
+        facts = f"the exported model differs from the net by {difference}"
+        for name, value in values.items():
+            here = difference_of(found[value.name], expected[name], name)
+            if not here.relative <= TOLERANCE:
+                layer = self.graph.blobs[name][1]
+                message = f"{facts}; they part here: by {here}."
+                return NetError(message, file=self.net.graph.file, layer=layer)
+        return NetError(f"{facts}.", file=self.net.graph.file)
+
+    def _random_inputs(self, batch: int) -> dict[str, Array]:
+        """Random numbers for all inputs, bytes where the file takes them; zeros and ones where a
+        layer takes labels, indices or indicators."""
+        indices = _read_as_indices(self.net)
+        draw = np.random.default_rng(0)
+        inputs: dict[str, Array] = {}
+        for value in self.graph.inputs:
+            dims = [n or RANDOM_SIZE for n in value.dims]
+            shape = [n if n >= 0 else -n * batch for n in dims]
+            if value.name in self.graph.bytes_inputs:
+                inputs[value.name] = draw.integers(0, 256, shape).astype(np.uint8)
+            elif value.name in indices:
+                inputs[value.name] = draw.integers(0, 2, shape).astype(np.float32)
+            else:
+                inputs[value.name] = draw.standard_normal(shape, np.float32)
+        return (
+            inputs
+            if self._takes(inputs)
+            else {k: np.zeros_like(v) if k in indices else v for k, v in inputs.items()}
+        )
+
+    def _takes(self, inputs: Arrays) -> bool:
+        """Whether the net runs on these; it does not if an index is too large."""
+        if not _read_as_indices(self.net):
+            return True
+        try:
+            reference(self.net, {k: self._blob_of(k, v) for k, v in inputs.items()}, [])
+        except DataError:
+            return False
+        return True
+
+
+def _read_as_indices(net: Net) -> set[str]:
+    """Inputs that a layer reads without a gradient."""
+    first: dict[str, str] = {}  # the blob of which another is only a second name
+    found: set[str] = set()
+    for place in net.places:
+        node = place.node
+        names = [first.get(name, name) for name in node.bottoms]
+        if place.layer.entry.is_plumbing:
+            first.update(dict.fromkeys(node.tops, names[0]))
+        found.update(names[k] for k in node.fixed_bottoms if k < len(names))
+    return found

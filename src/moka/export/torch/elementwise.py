@@ -1,0 +1,221 @@
+"""Functions of each element, arithmetic, and normalization."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.export.torch.table import writes
+from moka.export.torch.writer import Site, number
+
+
+@writes("ReLU")
+def write_relu(site: Site) -> str:
+    slope = site.option("negative_slope")
+    x = site.bottoms[0]
+    return f"F.leaky_relu({x}, {number(slope)})" if slope else f"F.relu({x})"
+
+
+@writes("ReLU6")
+def write_relu6(site: Site) -> str:
+    return f"F.relu6({site.bottoms[0]})"
+
+
+@writes("Sigmoid", "TanH", "AbsVal")
+def write_plain(site: Site) -> str:
+    name = {"Sigmoid": "sigmoid", "TanH": "tanh", "AbsVal": "abs"}[site.layer.entry.type]
+    return f"torch.{name}({site.bottoms[0]})"
+
+
+@writes("BNLL")
+def write_bnll(site: Site) -> str:
+    return f"F.softplus({site.bottoms[0]})"
+
+
+@writes("ELU")
+def write_elu(site: Site) -> str:
+    return f"F.elu({site.bottoms[0]}, {number(site.option('alpha'))})"
+
+
+@writes("PReLU")
+def write_prelu(site: Site) -> str:
+    slopes = site.layer.blobs[0]
+    call = site.module("PReLU", slopes.numel())
+    site.hold("weight", slopes.reshape(-1), slopes)
+    return f"{call}({site.bottoms[0]})"
+
+
+@writes("Clip")
+def write_clip(site: Site) -> str:
+    low, high = number(site.option("min")), number(site.option("max"))
+    return f"{site.bottoms[0]}.clamp({low}, {high})"
+
+
+@writes("Swish")
+def write_swish(site: Site) -> str:
+    x, beta = site.bottoms[0], site.option("beta")
+    return f"F.silu({x})" if beta == 1 else f"{x} * torch.sigmoid({number(beta)} * {x})"
+
+
+@writes("Threshold")
+def write_threshold(site: Site) -> str:
+    x = site.bottoms[0]
+    return f"({x} > {number(site.option('threshold'))}).to({x}.dtype)"
+
+
+@writes("Power")
+def write_power(site: Site) -> str:
+    power, scale, shift = (site.option(name) for name in ("power", "scale", "shift"))
+    y = _line(str(site.bottoms[0]), scale, shift)
+    return y if power == 1 else f"({y}) ** {number(power)}"
+
+
+def _line(x: str, scale: float, shift: float) -> str:
+    """scale x + shift."""
+    y = x if scale == 1 else f"{x} * {number(scale)}"
+    return f"{y} + {number(shift)}" if shift else y
+
+
+@writes("Exp")
+def write_exp(site: Site) -> str:
+    base, scale, shift = (site.option(name) for name in ("base", "scale", "shift"))
+    factor = 1.0 if base == -1 else log(base)
+    return f"torch.exp({_line(str(site.bottoms[0]), scale * factor, shift * factor)})"
+
+
+@writes("Log")
+def write_log(site: Site) -> str:
+    base, scale, shift = (site.option(name) for name in ("base", "scale", "shift"))
+    y = f"torch.log({_line(str(site.bottoms[0]), scale, shift)})"
+    return y if base == -1 else f"{y} * {number(1 / log(base))}"
+
+
+@writes("Dropout")
+def write_dropout(site: Site) -> str:
+    return f"F.dropout({site.bottoms[0]}, {number(site.option('dropout_ratio'))}, self.training)"
+
+
+@writes("Softmax")
+def write_softmax(site: Site) -> str:
+    return f"torch.softmax({site.bottoms[0]}, {site.option('axis')})"
+
+
+@writes("ArgMax")
+def write_argmax(site: Site) -> str:
+    x, axis = site.bottoms[0], site.layer.config.argmax_param
+    if axis.top_k != 1 or axis.out_max_val or not axis.HasField("axis"):
+        raise NetError("only the largest place along one axis has a short form in PyTorch.")
+    return f"{x}.argmax({axis.axis}, keepdim=True).to({x}.dtype)"
+
+
+@writes("Eltwise")
+def write_eltwise(site: Site) -> str:
+    names, operation = [str(x) for x in site.bottoms], site.option("operation")
+    if operation == "PROD":
+        return " * ".join(names)
+    if operation == "MAX":
+        y = names[0]
+        for name in names[1:]:
+            y = f"torch.maximum({y}, {name})"
+        return y
+    coeffs = site.option("coeff") or (1.0,) * len(names)
+    terms = [_line(name, coeff, 0) for name, coeff in zip(names, coeffs, strict=True)]
+    return " + ".join(terms)
+
+
+@writes("Scale", "Bias")
+def write_scale(site: Site) -> str:
+    x, layer = site.bottoms[0], site.layer
+    blobs = list(layer.blobs)
+    covered = site.option("covered")
+    axis = site.option("axis") % len(x.shape) if covered else 0
+    tail = (1,) * (len(x.shape) - axis - len(covered))
+
+    def wide(values: Tensor) -> Tensor:
+        return values.reshape(*covered, *tail)
+
+    if site.option("learned"):
+        key = "weight" if layer.entry.type == "Scale" else "bias"
+        operand = site.parameter(key, wide(blobs[0]), blobs[0])
+    else:
+        operand = str(site.bottoms[1])
+        if tail:
+            operand += f"[(...,) + (None,) * {len(tail)}]"
+    if layer.entry.type == "Bias":
+        return f"{x} + {operand}"
+    y = f"{x} * {operand}"
+    if site.option("bias_term"):
+        y += f" + {site.parameter('bias', wide(blobs[-1]), blobs[-1])}"
+    return y
+
+
+@writes("Axpy")
+def write_axpy(site: Site) -> str:
+    a, x, y = site.bottoms
+    factor = f"{a}[:, :, None, None]" if len(a.shape) == 2 else str(a)
+    return f"{factor} * {x} + {y}"
+
+
+@writes("Reduction")
+def write_reduction(site: Site) -> str:
+    x, operation, coeff = site.bottoms[0], site.option("operation"), site.option("coeff")
+    axis = site.option("axis") % len(x.shape)
+    y = {"ASUM": f"{x}.abs()", "SUMSQ": f"{x}.square()"}.get(operation, str(x))
+    return _line(f"{y}.flatten({axis}).{'mean' if operation == 'MEAN' else 'sum'}(-1)", coeff, 0)
+
+
+@writes("LRN")
+def write_lrn(site: Site) -> str:
+    x, size = site.bottoms[0], site.option("local_size")
+    alpha, beta = number(site.option("alpha")), number(site.option("beta"))
+    if site.option("norm_region") == "WITHIN_CHANNEL":
+        mean = f"F.avg_pool2d({x}.square(), {size}, 1, {(size - 1) // 2})"
+        return f"{x} * (1 + {alpha} * {mean}) ** -{beta}"
+    return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {number(site.option('k'))})"
+
+
+@writes("BatchNorm")
+def write_batch_norm(site: Site) -> str:
+    return batch_norm(site, None)
+
+
+def batch_norm(site: Site, scale: Site | None) -> str:
+    """A BatchNorm layer, and the Scale layer behind it if there is one, as one module."""
+    (x,) = site.bottoms
+    axes = max(len(x.shape) - 2, 1)
+    if axes > 3:
+        raise NetError(f"PyTorch normalizes up to three axes after the channels, got {axes}.")
+    mean, variance, weight = (blob.detach() for blob in site.layer.blobs)
+    factor = torch.where(weight == 0, 0.0, 1 / weight)
+    call = site.module(
+        f"BatchNorm{axes}d",
+        x.shape[1],
+        eps=float(site.option("eps")),
+        momentum=round(1 - site.option("moving_average_fraction"), 6),
+        affine=None if scale else False,
+    )
+    site.hold("running_mean", mean * factor)
+    site.hold("running_var", variance * factor)
+    site.hold("num_batches_tracked", torch.zeros((), dtype=torch.long))
+    if scale is not None:
+        blobs = scale.layer.blobs
+        site.hold("weight", blobs[0], blobs[0])
+        bias = blobs[1] if len(blobs) > 1 else torch.zeros_like(blobs[0])
+        site.hold("bias", bias, blobs[1] if len(blobs) > 1 else None)
+    return f"{call}({x})"
+
+
+@writes("MVN")
+def write_mvn(site: Site) -> str:
+    x = site.bottoms[0]
+    axes = "(1, 2, 3)" if site.option("across_channels") else "(2, 3)"
+    if len(x.shape) != 4:
+        raise NetError(f"only images (N, C, H, W) have a short form in PyTorch, got {x.shape}.")
+    y = f"({x} - {x}.mean({axes}, keepdim=True))"
+    if site.option("normalize_variance"):
+        eps = number(site.option("eps"))
+        y += f" / ({x}.std({axes}, correction=0, keepdim=True) + {eps})"
+    return y

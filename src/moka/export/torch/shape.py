@@ -1,0 +1,91 @@
+"""Layers that copy, join, cut and reorder values."""
+
+from __future__ import annotations
+
+from moka.export.torch.table import writes
+from moka.export.torch.writer import Site
+
+
+@writes("Split")
+def write_split(site: Site) -> list[str]:
+    return [str(site.bottoms[0])] * len(site.tops)
+
+
+@writes("Concat")
+def write_concat(site: Site) -> str:
+    if len(site.bottoms) == 1:
+        return str(site.bottoms[0])
+    return f"torch.cat([{', '.join(map(str, site.bottoms))}], {site.option('join')})"
+
+
+@writes("Slice")
+def write_slice(site: Site) -> str | list[str]:
+    axis = site.option("cut") % len(site.bottoms[0].shape)
+    sizes = [top[axis] for top in site.tops]
+    call = f"torch.split({site.bottoms[0]}, {sizes}, {axis})"
+    return [f"{call}[0]"] if len(sizes) == 1 else call
+
+
+@writes("Flatten")
+def write_flatten(site: Site) -> str:
+    axis, end = site.option("axis"), site.option("end_axis")
+    return f"{site.bottoms[0]}.flatten({axis}{'' if end == -1 else f', {end}'})"
+
+
+@writes("Reshape")
+def write_reshape(site: Site) -> str:
+    """Sizes that the layer copies are read from the bottom, so that batches may differ."""
+    x = site.bottoms[0]
+    rank, axis, count = len(x.shape), site.option("axis"), site.option("num_axes")
+    start = axis if axis >= 0 else rank + axis + 1
+    end = rank if count == -1 else start + count
+    middle = [
+        f"{x}.shape[{start + k}]" if d == 0 else str(d) for k, d in enumerate(site.option("dims"))
+    ]
+    kept = [f"{x}.shape[{k}]" for k in range(rank)]
+    return f"{x}.reshape({', '.join([*kept[:start], *middle, *kept[end:]])})"
+
+
+@writes("Tile")
+def write_tile(site: Site) -> str:
+    x, axis = site.bottoms[0], site.option("axis") % len(site.bottoms[0].shape)
+    times = [1] * len(x.shape)
+    times[axis] = site.option("tiles")
+    return f"{x}.repeat({', '.join(map(str, times))})"
+
+
+@writes("Crop")
+def write_crop(site: Site) -> str:
+    x, reference = site.bottoms
+    first = site.option("axis") % len(x.shape)
+    count = len(x.shape) - first
+    offsets = (site.option("offset") or (0,)) * (
+        1 if len(site.option("offset")) == count else count
+    )
+    y = str(x)
+    for axis, offset in enumerate(offsets, first):
+        y += f".narrow({axis}, {offset}, {reference}.shape[{axis}])"
+    return y
+
+
+@writes("Permute")
+def write_permute(site: Site) -> str:
+    x = site.bottoms[0]
+    order = list(site.option("order"))
+    order += [axis for axis in range(len(x.shape)) if axis not in order]
+    return f"{x}.permute({', '.join(map(str, order))})"
+
+
+@writes("ShuffleChannel")
+def write_shuffle(site: Site) -> str:
+    return f"F.channel_shuffle({site.bottoms[0]}, {site.option('group')})"
+
+
+@writes("Interp")
+def write_interp(site: Site) -> str:
+    size = tuple(site.tops[0][2:])
+    cut = (site.option("pad_beg"), site.option("pad_end"))
+    x = str(site.bottoms[0])
+    if any(cut):
+        x = f"F.pad({x}, {(*cut, *cut)})"
+    return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'

@@ -1,0 +1,126 @@
+"""Convolutions, products with matrices, and pooling."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.export.torch.table import writes
+from moka.export.torch.writer import Site, per_axis
+from moka.layers.pooling import LOWEST
+from moka.layers.window import Window, pooled_sizes
+from moka.types import Shape
+
+
+@writes("Convolution", "Deconvolution")
+def write_convolution(site: Site) -> list[str]:
+    layer, windows = site.layer, site.option("windows")
+    channel_axis, axes = site.option("channel_axis"), len(windows)
+    if channel_axis != 1 or not 1 <= axes <= 3:
+        raise NetError(f"PyTorch convolves (N, C, ...) with one to three axes, this has the"
+                       f" channels at axis {channel_axis} and {axes} after them.")  # fmt: skip
+    transposed = layer.entry.type == "Deconvolution"
+    group, biased = site.option("group"), site.option("bias_term")
+    call = site.module(
+        f"Conv{'Transpose' if transposed else ''}{axes}d",
+        site.bottoms[0].shape[1],
+        site.option("num_output"),
+        per_axis([w.kernel for w in windows]),
+        stride=_unless(1, per_axis([w.stride for w in windows])),
+        padding=_unless(0, per_axis([w.pad for w in windows])),
+        dilation=_unless(1, per_axis([w.dilation for w in windows])),
+        groups=_unless(1, group),
+        bias=None if biased else False,
+    )
+    _hold_weight_and_bias(site, layer.blobs[0])
+    return [f"{call}({bottom})" for bottom in site.bottoms]
+
+
+def _unless(default: int, value: int | tuple[int, ...]) -> int | tuple[int, ...] | None:
+    return None if value == default else value
+
+
+def _hold_weight_and_bias(site: Site, weight: Tensor) -> None:
+    blobs = site.layer.blobs
+    site.hold("weight", weight, blobs[0])
+    if len(blobs) > 1:
+        site.hold("bias", blobs[1], blobs[1])
+
+
+@writes("InnerProduct")
+def write_inner_product(site: Site) -> str:
+    (x,) = site.bottoms
+    axis = site.option("axis") % len(x.shape)
+    weight = site.layer.blobs[0]
+    if site.option("transpose"):
+        weight = weight.t()
+    biased = site.option("bias_term")
+    call = site.module("Linear", weight.shape[1], weight.shape[0], bias=None if biased else False)
+    _hold_weight_and_bias(site, weight)
+    rows = str(x) if axis == len(x.shape) - 1 else f"{x}.flatten({axis})"
+    return f"{call}({rows})"
+
+
+@writes("Embed")
+def write_embed(site: Site) -> str:
+    table = site.layer.blobs[0]
+    call = site.module("Embedding", *table.shape)
+    site.hold("weight", table, table)
+    y = f"{call}({site.bottoms[0]}.long())"
+    if site.option("bias_term"):
+        bias = site.layer.blobs[1]
+        y += f" + {site.parameter('bias', bias, bias)}"
+    return y
+
+
+@writes("Pooling")
+def write_pooling(site: Site) -> str:
+    (x,) = site.bottoms
+    method = site.option("pool")
+    if len(site.tops) > 1 or method == "STOCHASTIC":
+        raise NetError("stochastic pooling, and the positions of maxima, have no short form in"
+                       " PyTorch.")  # fmt: skip
+    axes = len(x.shape) - 2
+    if not 1 <= axes <= 3:
+        raise NetError(f"PyTorch pools one to three axes after the channels, got {axes}.")
+    kind = "max" if method == "MAX" else "avg"
+    if site.option("global_pooling"):
+        return f"F.adaptive_{kind}_pool{axes}d({x}, 1)"
+    windows: tuple[Window, ...] = site.option("windows")
+    size, out = x.shape[2:], site.tops[0][2:]
+    sizes = [per_axis([w.kernel for w in windows]), per_axis([w.stride for w in windows])]
+    pad = per_axis([w.pad for w in windows])
+    call = f"F.{kind}_pool{axes}d"
+    arguments = f"{sizes[0]}, stride={sizes[1]}"
+    rounds_up = pooled_sizes(size, windows, round_up=False) != out
+    if _agrees(size, windows, out, rounds_up):
+        arguments += f", padding={pad}" if pad else ""
+        arguments += ", ceil_mode=True" if rounds_up else ""
+        return f"{call}({x}, {arguments})"
+    padding: list[int] = []  # so that exactly Caffe's windows fit; from the last axis on
+    for n, w, m in zip(size, windows, out, strict=True):
+        padding = [w.pad, (m - 1) * w.stride + w.kernel - n - w.pad, *padding]
+    if method == "MAX":
+        return f"{call}(F.pad({x}, {tuple(padding)}, value={LOWEST!r}), {arguments})"
+    factors = site.buffer("divisor", _divisors(size, windows, out))
+    return f"{call}(F.pad({x}, {tuple(padding)}), {arguments}) * {factors}"
+
+
+def _agrees(size: Shape, windows: tuple[Window, ...], out: Shape, rounds_up: bool) -> bool:
+    """Whether PyTorch's own pooling makes Caffe's windows."""
+    return pooled_sizes(size, windows, round_up=rounds_up) == out and all(
+        2 * w.pad <= w.kernel and (m - 1) * w.stride < n + w.pad
+        for n, w, m in zip(size, windows, out, strict=True)
+    )
+
+
+def _divisors(size: Shape, windows: tuple[Window, ...], out: Shape) -> Tensor:
+    """The kernel's area by that of each window inside the padded image."""
+    area = torch.ones(())
+    for n, w, m in zip(size, windows, out, strict=True):
+        start = torch.arange(m) * w.stride - w.pad
+        area = area[..., None] * ((start + w.kernel).clamp_max(n + w.pad) - start)
+    return prod(w.kernel for w in windows) / area

@@ -1,0 +1,27 @@
+"""Which function writes which layer type: the one table, filled by the modules beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from moka.export.torch.writer import Site
+
+# Returns an expression for the top, or one for each top.
+Form = Callable[[Site], str | Sequence[str]]
+
+_forms: dict[str, Form] = {}
+FORMS: Mapping[str, Form] = MappingProxyType(_forms)
+
+
+def writes(*types: str) -> Callable[[Form], Form]:
+    """Register a function for layer types."""
+
+    def register(function: Form) -> Form:
+        for name in types:
+            if name in _forms:
+                raise ValueError(f"{name} is in the table twice")
+            _forms[name] = function
+        return function
+
+    return register

@@ -1,0 +1,190 @@
+"""Functions of each element, softmax and dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moka.errors import NetError
+from moka.importer.builder import Site, Value
+from moka.importer.table import imports, refuse
+from moka.layers import REGISTRY
+
+PLAIN = {
+    "Sigmoid": "Sigmoid",
+    "Tanh": "TanH",
+    "Abs": "AbsVal",
+    "Exp": "Exp",
+    "Log": "Log",
+    "Softplus": "BNLL",
+}
+POWERS = {  # power, scale, shift
+    "Sqrt": (0.5, 1.0, 0.0),
+    "Reciprocal": (-1.0, 1.0, 0.0),
+    "Neg": (1.0, -1.0, 0.0),
+}
+LARGEST = float(np.finfo(np.float32).max)
+SELU = (1.67326319217681884765625, 1.05070102214813232421875)
+
+
+@imports(*PLAIN)
+def import_plain(site: Site) -> None:
+    site.give(site.add(PLAIN[site.node.op], site.blob(0)))
+
+
+@imports(*POWERS)
+def import_power_of_element(site: Site) -> None:
+    power, scale, shift = POWERS[site.node.op]
+    site.give(site.power(site.blob(0), power=power, scale=scale, shift=shift))
+
+
+@imports("Relu")
+def import_relu(site: Site) -> None:
+    site.give(site.add("ReLU", site.blob(0)))
+
+
+@imports("LeakyRelu")
+def import_leaky_relu(site: Site) -> None:
+    slope = site.attribute("alpha", 0.01)
+    site.give(site.add("ReLU", site.blob(0), relu_param={"negative_slope": slope}))
+
+
+@imports("PRelu")
+def import_prelu(site: Site) -> None:
+    """Slopes one a channel, or one for all."""
+    x, slopes = site.blob(0), site.weights(1)
+    if slopes.size == 1:
+        y = site.add("PReLU", x, blobs=[slopes.reshape(())], prelu_param={"channel_shared": True})
+    else:
+        shape = (1,) * (len(x.shape) - slopes.ndim) + slopes.shape
+        if shape[1:2] != x.shape[1:2] or slopes.size != shape[1]:
+            raise NetError(f"Caffe's PReLU has a slope for each channel, its slopes have the shape"
+                           f" {slopes.shape}.")  # fmt: skip
+        y = site.add("PReLU", x, blobs=[slopes.reshape(-1)])
+    site.give(y)
+
+
+@imports("Elu")
+def import_elu(site: Site) -> None:
+    site.give(site.add("ELU", site.blob(0), elu_param={"alpha": site.attribute("alpha", 1.0)}))
+
+
+@imports("Selu")
+def import_selu(site: Site) -> None:
+    y = site.add("ELU", site.blob(0), elu_param={"alpha": site.attribute("alpha", SELU[0])})
+    site.give(site.power(y, scale=site.attribute("gamma", SELU[1])))
+
+
+@imports("Celu")
+def import_celu(site: Site) -> None:
+    alpha = site.attribute("alpha", 1.0)
+    y = site.add("ELU", site.power(site.blob(0), scale=1 / alpha, part="before"))
+    site.give(site.power(y, scale=alpha))
+
+
+@imports("Softsign")
+def import_softsign(site: Site) -> None:
+    x = site.blob(0)
+    below = site.power(site.add("AbsVal", x, part="size"), shift=1, power=-1, part="below")
+    site.give(site.eltwise("PROD", x, below))
+
+
+@imports("ThresholdedRelu")
+def import_thresholded_relu(site: Site) -> None:
+    x = site.blob(0)
+    step = site.add("Threshold", x, part="step",
+                    threshold_param={"threshold": site.attribute("alpha", 1.0)})  # fmt: skip
+    site.give(site.eltwise("PROD", x, step))
+
+
+@imports("Mish")
+def import_mish(site: Site) -> None:
+    x = site.blob(0)
+    gate = site.add("TanH", site.add("BNLL", x, part="softplus"), part="gate")
+    site.give(site.eltwise("PROD", x, gate))
+
+
+def clip(site: Site, x: Value, low: float, high: float, part: str = "clip") -> Value:
+    """x within [low, high]; either may be infinite."""
+    if (low, high) == (-np.inf, np.inf):
+        return x
+    if (low, high) == (0, np.inf):
+        return site.add("ReLU", x, part=part)
+    if (low, high) == (0, 6) and site.builder.extra_layers and "ReLU6" in REGISTRY:
+        return site.add("ReLU6", x, part=part)
+    bounds = (max(low, -LARGEST), min(high, LARGEST))
+    return site.add("Clip", x, part=part, clip_param={"min": bounds[0], "max": bounds[1]})
+
+
+@imports("Clip")
+def import_clip(site: Site) -> None:
+    low, high = (
+        float(np.asarray(site.setting(name, k, default)).reshape(()))
+        for name, k, default in (("min", 1, -np.inf), ("max", 2, np.inf))
+    )
+    site.give(clip(site, site.blob(0), low, high))
+
+
+def hard_sigmoid(site: Site, x: Value, alpha: float, beta: float, part: str = "clip") -> Value:
+    """alpha x + beta within [0, 1]."""
+    return clip(site, site.power(x, scale=alpha, shift=beta, part="line"), 0, 1, part)
+
+
+@imports("HardSigmoid")
+def import_hard_sigmoid(site: Site) -> None:
+    alpha, beta = site.attribute("alpha", 0.2), site.attribute("beta", 0.5)
+    site.give(hard_sigmoid(site, site.blob(0), alpha, beta))
+
+
+@imports("HardSwish")
+def import_hard_swish(site: Site) -> None:
+    x = site.blob(0)
+    site.give(site.eltwise("PROD", x, hard_sigmoid(site, x, 1 / 6, 0.5, part="gate")))
+
+
+@imports("Swish")
+def import_swish(site: Site) -> None:
+    beta = site.attribute("alpha", 1.0)
+    site.give(site.add("Swish", site.blob(0), swish_param={"beta": beta}))
+
+
+@imports("Gelu")
+def import_gelu(site: Site) -> None:
+    """Its approximation by a hyperbolic tangent."""
+    if site.attribute("approximate", "none") != "tanh":
+        raise NetError("the error function has no form in Caffe.")
+    x = site.blob(0)
+    cube = site.power(x, power=3, part="cube")
+    inner = site.eltwise("SUM", x, cube, part="inner", coeff=[1.0, 0.044715])
+    inner = site.power(inner, scale=float(np.sqrt(2 / np.pi)), part="scaled")
+    gate = site.power(site.add("TanH", inner, part="tanh"), scale=0.5, shift=0.5, part="gate")
+    site.give(site.eltwise("PROD", x, gate))
+
+
+@imports("Softmax", "LogSoftmax")
+def import_softmax(site: Site) -> None:
+    """Before opset 13 it takes all axes from `axis` on as one."""
+    x = site.blob(0)
+    old = site.node.opset < 13
+    axis = site.attribute("axis", 1 if old else -1) % len(x.shape)
+    rows = x
+    if old and int(np.prod(x.shape[axis + 1 :])) != 1:
+        rows = site.reshape(x, (*x.shape[:axis], int(np.prod(x.shape[axis:]))), part="rows")
+    options: dict[str, Any] = {"softmax_param": {"axis": axis}} if axis != 1 else {}
+    y = site.add("Softmax", rows, part="softmax", **options)
+    if site.node.op == "LogSoftmax":
+        y = site.add("Log", y, part="log")
+    site.give(site.reshape(y, x.shape))
+
+
+@imports("Dropout")
+def import_dropout(site: Site) -> None:
+    if site.is_used(1):
+        raise NetError("its mask is read, which has no form in Caffe.")
+    ratio = float(site.setting("ratio", 1, 0.5))
+    site.give(site.add("Dropout", site.blob(0), dropout_param={"dropout_ratio": ratio}))
+
+
+refuse("Caffe has no error function.", "Erf")
+refuse("Caffe has no trigonometric functions.", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos")

@@ -1,0 +1,150 @@
+"""Pooling: Caffe's sizes and divisors made to agree with ONNX's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from moka.errors import NetError
+from moka.importer.builder import Site, Value
+from moka.importer.conv import Sides, WindowOptions, per_axis, sides, window_options
+from moka.importer.table import imports, refuse
+from moka.layers.window import Window, pooled_sizes
+from moka.schema import caffe_pb2
+from moka.types import Array
+
+FLOOR = caffe_pb2.PoolingParameter.FLOOR
+MAX, AVE = caffe_pb2.PoolingParameter.MAX, caffe_pb2.PoolingParameter.AVE
+
+
+def _require_images(x: Value) -> None:
+    if len(x.shape) != 4:
+        raise NetError(f"it pools a tensor of {len(x.shape)} axes, and Caffe pools images"
+                       " (N, C, H, W).")  # fmt: skip
+
+
+def _pool(
+    site: Site,
+    x: Value,
+    method: int,
+    window: WindowOptions,
+    padding: Sides,
+    out: Sequence[int],
+) -> tuple[Value, tuple[int, ...]]:
+    """Pool `out` windows along each axis, the first of which starts at the padding's begin.
+
+    Caffe pads both sides alike, so it may have to make more windows, which are cut off.
+
+    Returns:
+        The blob, and the padding that Caffe uses.
+    """
+    size = x.shape[2:]
+    modes = (True,) if site.builder.only_ceil else (True, False)
+    choices = [
+        (pads, windows, rounds_up, pooled_sizes(size, windows, round_up=rounds_up))
+        for pads in _paddings(window, padding)
+        for windows in ([Window(*sizes) for sizes in zip(*window[:2], pads, strict=True)],)
+        for rounds_up in modes
+    ]
+    skipped = {
+        pads: [(p - b) // s for p, b, s in zip(pads, padding.begin, window.stride, strict=True)]
+        for pads, *_ in choices
+    }
+    fitting = [
+        (made != tuple(out), pads, rounds_up)
+        for pads, _, rounds_up, made in choices
+        if all(m >= k + o for m, k, o in zip(made, skipped[pads], out, strict=True))
+    ]
+    if not fitting:
+        raise NetError(
+            f"it makes {tuple(out)} windows of an image of {size}; Caffe's pooling with a kernel of"
+            f" {window.kernel} and stride {window.stride} has none that contain them."
+        )
+    _, pads, rounds_up = min(fitting, key=lambda choice: choice[0])  # one without a cut is best
+    options: dict[str, Any] = {
+        "pool": method,
+        **per_axis("kernel_size", window.kernel),
+        **per_axis("pad", pads, 0),
+        **per_axis("stride", window.stride, 1),
+    }
+    if not rounds_up:
+        options["round_mode"] = FLOOR
+    y = site.add("Pooling", x, part="pooling", pooling_param=options)
+    for axis, (skip, count) in enumerate(zip(skipped[pads], out, strict=True), 2):
+        y = site.cut(y, axis, skip, skip + count, part=f"cut{axis}")
+    return y, pads
+
+
+def _paddings(window: WindowOptions, padding: Sides) -> list[tuple[int, ...]]:
+    """Paddings of both sides by which some windows start where they should, smallest first."""
+    each = [
+        range(begin, max(kernel, begin + 1), stride)
+        for begin, kernel, stride in zip(padding.begin, window.kernel, window.stride, strict=True)
+    ]
+    return sorted(product(*each), key=sum)
+
+
+@imports("MaxPool")
+def import_max_pool(site: Site) -> None:
+    x = site.blob(0)
+    _require_images(x)
+    window = window_options(site, site.attribute("kernel_shape"))
+    if set(window.dilation) != {1}:
+        raise NetError("pooling with dilation has no form in Caffe.")
+    if site.is_used(1):
+        raise NetError("the positions of its maxima are read, which has no form in Caffe.")
+    padding = sides(site, x.shape[2:], window)
+    site.give(_pool(site, x, MAX, window, padding, site.result_shape()[2:])[0])
+
+
+@imports("AveragePool")
+def import_average_pool(site: Site) -> None:
+    """An average whose divisors differ from Caffe's is followed by the factors between them."""
+    x = site.blob(0)
+    _require_images(x)
+    window = window_options(site, site.attribute("kernel_shape"))
+    if set(window.dilation) != {1}:
+        raise NetError("pooling with dilation has no form in Caffe.")
+    padding, out = sides(site, x.shape[2:], window), site.result_shape()[2:]
+    y, pads = _pool(site, x, AVE, window, padding, out)
+    counts_padding = bool(site.attribute("count_include_pad", 0))
+    caffes, onnxs = np.ones(()), np.ones(())
+    for k, size in enumerate(x.shape[2:]):
+        kernel, begin, end = window.kernel[k], padding.begin[k], padding.end[k]
+        start = np.arange(out[k]) * window.stride[k] - begin
+        stop = start + kernel
+        ours = np.minimum(stop, size + pads[k]) - start
+        if counts_padding:
+            theirs = np.minimum(stop, size + end) - start
+        else:
+            theirs = np.minimum(stop, size) - np.maximum(start, 0)
+        caffes, onnxs = caffes[..., None] * ours, onnxs[..., None] * theirs
+    site.give(scaled_pixels(site, y, caffes / onnxs))
+
+
+def scaled_pixels(site: Site, x: Value, factors: Array) -> Value:
+    """x times a factor for each pixel, if any differs from 1."""
+    if np.all(factors == 1):
+        return x
+    return site.add("Scale", x, blobs=[factors], learned=False, part="divisor",
+                    scale_param={"axis": 2, "num_axes": 2})  # fmt: skip
+
+
+@imports("GlobalAveragePool", "GlobalMaxPool")
+def import_global_pool(site: Site) -> None:
+    method = AVE if site.node.op == "GlobalAveragePool" else MAX
+    site.give(pool_images(site, site.blob(0), method))
+
+
+def pool_images(site: Site, x: Value, method: int) -> Value:
+    """Pool whole images to (N, C, 1, 1)."""
+    _require_images(x)
+    return site.add("Pooling", x, part="pooling",
+                    pooling_param={"pool": method, "global_pooling": True})  # fmt: skip
+
+
+refuse("Caffe has no pooling by a norm.", "LpPool", "GlobalLpPool")
+refuse("Caffe's own layers do not undo a pooling.", "MaxUnpool")

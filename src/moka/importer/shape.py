@@ -1,0 +1,207 @@
+"""Operators that copy, join, cut and reorder values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from moka.errors import NetError
+from moka.importer.builder import Site, Value
+from moka.importer.conv import Sides, each_channel, padding_of
+from moka.importer.matrices import along
+from moka.importer.table import imports, refuse
+
+MOST_PARTS = 64  # into which a blob is cut to reorder its axes with BVLC's layers
+
+
+@imports("Identity", "Cast")
+def import_same(site: Site) -> None:
+    """The same blob under another name."""
+    dtype = site.builder.trace.values[site.node.outputs[0]].dtype
+    if site.node.op == "Cast" and dtype != np.float32:
+        raise NetError(f"it makes {dtype} of floats, and Caffe's blobs hold floats.")
+    site.give(site.blob(0))
+
+
+@imports("Reshape", "Squeeze", "Unsqueeze", "Flatten")
+def import_reshape(site: Site) -> None:
+    site.give(site.reshape(site.blob(0), site.result_shape()))
+
+
+@imports("Concat")
+def import_concat(site: Site) -> None:
+    blobs = [site.blob(k) for k in range(len(site.node.inputs))]
+    axis = site.attribute("axis") % len(blobs[0].shape)
+    options: dict[str, Any] = {"concat_param": {"axis": axis}} if axis != 1 else {}
+    site.give(site.add("Concat", *blobs, **options))
+
+
+@imports("Split")
+def import_split(site: Site) -> None:
+    x = site.blob(0)
+    axis = site.attribute("axis", 0) % len(x.shape)
+    sizes = [site.result_shape(k)[axis] for k in range(len(site.node.outputs))]
+    points = np.cumsum(sizes)[:-1].tolist()
+    if not points:
+        site.give(x)
+        return
+    parts = site.add_several("Slice", x, tops=len(sizes),
+                             slice_param={"axis": axis, "slice_point": points})  # fmt: skip
+    for k, part in enumerate(parts):
+        site.give(part, k)
+
+
+@imports("Slice")
+def import_slice(site: Site) -> None:
+    """Parts of axes; every n-th pixel of images."""
+    x = site.blob(0)
+    starts, ends = site.setting("starts", 1), site.setting("ends", 2)
+    axes = site.setting("axes", 3) or list(range(len(starts)))
+    steps = site.setting("steps", 4) or [1] * len(starts)
+    strides = [1] * len(x.shape)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis %= len(x.shape)
+        first, last, strides[axis] = slice(start, end, step).indices(x.shape[axis])
+        if step < 0:
+            _require_image_axis(x, axis)
+            places = np.arange(x.shape[axis])[start:end:step]
+            x = along(site, x, axis, np.eye(x.shape[axis], dtype=np.float32)[places])
+            strides[axis] = 1
+            continue
+        x = site.cut(x, axis, first, last, part=f"cut{axis}")
+    if any(step != 1 for step in strides):
+        if len(strides) < 3 or strides[:2] != [1, 1]:
+            raise NetError("it takes every n-th image or channel, which has no form in Caffe.")
+        none = (0,) * (len(strides) - 2)
+        x = each_channel(site, x, strides[2:], Sides(none, none))
+    site.give(x)
+
+
+@imports("Pad")
+def import_pad(site: Site) -> None:
+    """With one number: a convolution of each channel by itself with a kernel that copies. With
+    what the image holds: products with matrices."""
+    x = site.blob(0)
+    begin, end, value = padding_of(site)
+    mode, rank = site.attribute("mode", "constant"), len(x.shape)
+    for axis in range(rank):  # cut first what negative padding takes away
+        first, last = max(-begin[axis], 0), x.shape[axis] - max(-end[axis], 0)
+        x = site.cut(x, axis, first, last, part=f"cut{axis}")
+    begin, end = (tuple(max(p, 0) for p in side) for side in (begin, end))
+    if mode != "constant":
+        site.give(_padded_with_itself(site, x, begin, end, mode))
+        return
+    if any((*begin, *end)):
+        if any((*begin[:2], *end[:2])) or rank < 3:
+            raise NetError("padding of the first two axes has no form in Caffe, whose convolutions"
+                           " pad the axes after them.")  # fmt: skip
+        x = site.power(x, shift=-value, part="below")
+        x = each_channel(site, x, [1] * (rank - 2), Sides(begin[2:], end[2:]))
+        x = site.power(x, shift=value, part="above")
+    site.give(x)
+
+
+def _padded_with_itself(
+    site: Site, x: Value, begin: Sequence[int], end: Sequence[int], mode: Literal["reflect", "edge"]
+) -> Value:
+    for axis, sides in enumerate(zip(begin, end, strict=True)):
+        if any(sides):
+            _require_image_axis(x, axis)
+            eye = np.eye(x.shape[axis], dtype=np.float32)
+            x = along(site, x, axis, np.pad(eye, (sides, (0, 0)), mode=mode))
+    return x
+
+
+def _require_image_axis(x: Value, axis: int) -> None:
+    if len(x.shape) != 4 or axis == 0:
+        raise NetError(f"it reorders axis {axis} of a tensor of {len(x.shape)} axes; Caffe can do"
+                       " this with the channels, rows and columns of images (N, C, H, W)."
+                       )  # fmt: skip
+
+
+@imports("Gather")
+def import_gather(site: Site) -> None:
+    """Places that lie side by side are cut out, others picked by a matrix."""
+    x, index = site.blob(0), site.constant(1)
+    axis = site.attribute("axis", 0) % len(x.shape)
+    if index is None or not index.size:
+        raise NetError("it has no indices.")
+    places = (index.reshape(-1) % x.shape[axis]).tolist()
+    if places == list(range(places[0], places[0] + len(places))):
+        y = site.cut(x, axis, places[0], places[0] + len(places))
+    else:
+        _require_image_axis(x, axis)
+        y = along(site, x, axis, np.eye(x.shape[axis], dtype=np.float32)[places])
+    site.give(site.reshape(y, site.result_shape(), part="shape"))
+
+
+@imports("Expand", "Tile")
+def import_tile(site: Site) -> None:
+    x, shape = site.blob(0), site.result_shape()
+    x = site.reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
+    for axis, (have, want) in enumerate(zip(x.shape, shape, strict=True)):
+        if have != want:
+            x = site.add("Tile", x, part=f"tile{axis}",
+                         tile_param={"axis": axis, "tiles": want // have})  # fmt: skip
+    site.give(x)
+
+
+@imports("Transpose")
+def import_transpose(site: Site) -> None:
+    x = site.blob(0)
+    order = list(site.attribute("perm", range(len(x.shape))[::-1]))
+    site.give(transposed(site, x, order))
+
+
+def transposed(site: Site, x: Value, order: Sequence[int]) -> Value:
+    """x with its axes in another order.
+
+    Moving axes of size 1 is a Reshape. Any other order is a row of steps in which two neighboring
+    blocks of axes change places: they are cut apart and joined again if one of them is small, as
+    when channels are shuffled. If both are large, a layer of SSD's fork does it.
+    """
+    shape = tuple(x.shape[axis] for axis in order)
+    wanted = [axis for axis in order if axis == 0 or x.shape[axis] != 1]  # a batch may grow
+    steps = list(_swaps(wanted))
+    sizes = [[prod(x.shape[axis] for axis in block) for block in step] for step in steps]
+    if any(min(m, n) > MOST_PARTS for _, m, n, _ in sizes):
+        return site.add("Permute", x, part="permute", permute_param={"order": list(order)})
+    for k, (before, m, n, after) in enumerate(sizes):
+        x = _swapped(site, x, before, m, n, after, part=f"swap{k}")
+    return site.reshape(x, shape)
+
+
+Step = tuple[list[int], list[int], list[int], list[int]]
+
+
+def _swaps(wanted: Sequence[int]) -> Iterator[Step]:
+    """Steps from the axes in rising order to the wanted order. Each is (before, first, second,
+    after): the blocks `first` and `second` of axes change places."""
+    axes = sorted(wanted)
+    for k in range(len(axes)):
+        if axes[k] == wanted[k]:
+            continue
+        start = axes.index(wanted[k])
+        end = start + 1
+        while end < len(axes) and axes[end] == wanted[k + end - start]:
+            end += 1
+        yield axes[:k], axes[k:start], axes[start:end], axes[end:]
+        axes = axes[:k] + axes[start:end] + axes[k:start] + axes[end:]
+
+
+def _swapped(site: Site, x: Value, before: int, m: int, n: int, after: int, part: str) -> Value:
+    """(before, m, n, after) to (before, n, m, after), cut along the smaller one of m and n."""
+    wide = site.reshape(x, (before, m, n, after), part=f"{part}_blocks")
+    cut, joined = (1, 2) if m <= n else (2, 1)
+    parts = site.add_several("Slice", wide, tops=min(m, n), part=part,
+                             slice_param={"axis": cut})  # fmt: skip
+    small = (before, *((n, 1) if m <= n else (1, m)), after)
+    turned = [site.reshape(p, small, part=f"{part}_{k}") for k, p in enumerate(parts)]
+    return site.add("Concat", *turned, part=f"{part}_join", concat_param={"axis": joined})
+
+
+refuse("Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK")
+refuse("its rows depend on values.", "NonMaxSuppression", "NonZero", "Unique", "Compress")

@@ -1,0 +1,36 @@
+"""OpenCV's Caffe: what `cv2.dnn` of OpenCV 4 did with Caffe's models, on Moka.
+
+    from moka.opencv import readNetFromCaffe
+
+    net = readNetFromCaffe("deploy.prototxt", "net.caffemodel")
+    net.setInput(cv2.dnn.blobFromImage(image, 1.0, (224, 224), (104, 117, 123)))
+    probabilities = net.forward()
+
+`install()` gives `cv2.dnn` these functions, for programs that nobody can edit.
+"""
+
+from cv2.dnn import NMSBoxes, blobFromImage, blobFromImages, imagesFromBlob
+
+from moka.opencv.errors import OpenCVError
+from moka.opencv.install import install, uninstall
+from moka.opencv.layer import Layer
+from moka.opencv.models import ClassificationModel, DetectionModel, Model
+from moka.opencv.net import Net
+from moka.opencv.read import readNet, readNetFromCaffe
+
+__all__ = [
+    "ClassificationModel",
+    "DetectionModel",
+    "Layer",
+    "Model",
+    "NMSBoxes",
+    "Net",
+    "OpenCVError",
+    "blobFromImage",
+    "blobFromImages",
+    "imagesFromBlob",
+    "install",
+    "readNet",
+    "readNetFromCaffe",
+    "uninstall",
+]

@@ -1,0 +1,36 @@
+"""DetectionOutput in OpenCV's form: always as many rows as may be kept, empty ones at the end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moka.opencv.names import NamedLayer
+from moka.types import Floats, Shape
+
+TYPE = "DetectionOutput"
+ROW = 7  # image, class, confidence, left, top, right, bottom
+
+
+def filled_up(rows: Floats, layer: NamedLayer, images: int) -> Floats:
+    """The rows that hold a detection, then rows of zeros up to `keep_top_k` for each image.
+
+    Args:
+        rows: what Caffe makes, (1, 1, N, 7): if nothing was found, a row of -1 for each image.
+        layer: a DetectionOutput.
+        images: how many images the net got.
+    """
+    found = rows.reshape(-1, ROW)
+    found = found[found[:, 1] >= 0]
+    count = max(len(found), _most(layer, images))
+    made = np.zeros((1, 1, count, ROW), np.float32)
+    made[0, 0, : len(found)] = found
+    return made
+
+
+def filled_shape(layer: NamedLayer, images: int) -> Shape:
+    """The shape of a filled output; with `keep_top_k` below 0 that of one row."""
+    return (1, 1, max(1, _most(layer, images)), ROW)
+
+
+def _most(layer: NamedLayer, images: int) -> int:
+    return images * max(0, layer.message.detection_output_param.keep_top_k)

@@ -1,0 +1,7 @@
+"""Pure passes over models: each takes a model and returns another that computes the same."""
+
+from moka.rewrite.drop import drop_layers
+from moka.rewrite.fold import fold_scales
+from moka.rewrite.model import Model, WeightedLayer
+
+__all__ = ["Model", "WeightedLayer", "drop_layers", "fold_scales"]

@@ -1,0 +1,198 @@
+"""Fold BatchNorm, Scale and Bias into the layer before them.
+
+In testing all three are y = a x + b with an a and a b for each channel. Two of them in a row are
+one, and one after a Convolution, Deconvolution or InnerProduct is a change of its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from google.protobuf.message import Message
+from torch import Tensor
+
+from moka.rewrite.model import Model, WeightedLayer
+from moka.schema import caffe_pb2
+from moka.schema.forks import FIRST_FORK_NUMBER
+
+
+class Affine(NamedTuple):
+    """y = factor x + shift, with float64 values (C,) for the channels of (N, C, ...)."""
+
+    factor: Tensor
+    shift: Tensor
+
+
+def fold_scales(model: Model, keep: Collection[str] = ()) -> Model:
+    """The model with each BatchNorm, Scale and Bias folded into the layer before it, if that is
+    possible and nobody else reads what stands between the two.
+
+    Args:
+        keep: blobs that must keep a layer that makes them.
+    """
+    for merge in (_one_affine, _with_changed_weights):  # so weights are multiplied once
+        j = 0
+        while j < len(model.layers):
+            folded = _fold_one(model, j, keep, merge)
+            if folded is None:
+                j += 1
+            else:
+                model = folded
+    return model
+
+
+def _fold_one(model: Model, j: int, keep: Collection[str], merge: Merge) -> Model | None:
+    """The model with layer `j` folded into the layer before it, or None."""
+    after = model.layers[j]
+    affine = affine_of(after)
+    if affine is None or len(after.config.bottom) != 1:
+        return None
+    readers = model.readers()
+    i = next((i for i in range(j) for used in readers[i] if used == [j]), None)
+    if i is None:
+        return None
+    before, top = model.layers[i], after.config.top[0]
+    name = before.config.top[0]
+    if len(before.config.top) != 1 or (name in keep and name != top):
+        return None
+    merged = merge(before, affine)
+    if merged is None:
+        return None
+    layers = list(model.layers)
+    layers[i] = merged.with_tops([top])
+    del layers[j]
+    return replace(model, layers=tuple(layers))
+
+
+def affine_of(layer: WeightedLayer) -> Affine | None:
+    """What a layer does to channels, if that is y = a x + b with fixed values for each channel."""
+    find = _AFFINE.get(layer.config.type)
+    return find(layer) if find else None
+
+
+def _of_batch_norm(layer: WeightedLayer) -> Affine | None:
+    options = layer.config.batch_norm_param
+    uses_batch = options.HasField("use_global_stats") and not options.use_global_stats
+    if uses_batch or _has_options_of_forks(options) or len(layer.blobs) != 3:
+        return None
+    mean, variance, weight = (blob.double() for blob in layer.blobs)
+    scale = 1 / weight if weight else torch.zeros_like(weight)
+    factor = (variance * scale + options.eps).rsqrt()
+    return Affine(factor, -mean * scale * factor)
+
+
+def _of_scale(layer: WeightedLayer) -> Affine | None:
+    options = layer.config.scale_param
+    if not _is_by_channel(layer, options):
+        return None
+    factor, *shift = (blob.double() for blob in layer.blobs)
+    return Affine(factor, shift[0] if shift else torch.zeros_like(factor))
+
+
+def _of_bias(layer: WeightedLayer) -> Affine | None:
+    if not _is_by_channel(layer, layer.config.bias_param):
+        return None
+    (shift,) = (blob.double() for blob in layer.blobs)
+    return Affine(torch.ones_like(shift), shift)
+
+
+def _is_by_channel(
+    layer: WeightedLayer, options: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter
+) -> bool:
+    learned = len(layer.config.bottom) == 1
+    return learned and (options.axis, options.num_axes, layer.blobs[0].dim()) == (1, 1, 1)
+
+
+_AFFINE: dict[str, Callable[[WeightedLayer], Affine | None]] = {
+    "BatchNorm": _of_batch_norm,
+    "Scale": _of_scale,
+    "Bias": _of_bias,
+}
+
+
+# A function that makes one layer of a layer and what follows it, or None.
+Merge = Callable[[WeightedLayer, Affine], WeightedLayer | None]
+
+
+def _one_affine(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
+    own = affine_of(layer)
+    if own is None:
+        return None
+    shift = own.shift * affine.factor + affine.shift
+    return _scale_layer(layer, Affine(own.factor * affine.factor, shift))
+
+
+def _with_changed_weights(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
+    scaled = _WEIGHTS.get(layer.config.type)
+    if scaled is None or len(layer.config.bottom) != 1:
+        return None
+    weight = scaled(layer, affine.factor.float())
+    if weight is None:
+        return None
+    shift = affine.shift
+    if len(layer.blobs) > 1:
+        shift = shift + affine.factor * layer.blobs[1].double()
+    config = caffe_pb2.LayerParameter()
+    config.CopyFrom(layer.config)
+    _options(config).bias_term = True
+    return WeightedLayer(config, (weight, shift.float()))
+
+
+def _scale_layer(layer: WeightedLayer, affine: Affine) -> WeightedLayer:
+    config = caffe_pb2.LayerParameter(
+        name=layer.config.name,
+        type="Scale",
+        bottom=layer.config.bottom,
+        top=layer.config.top,
+        phase=layer.config.phase,
+    )
+    config.scale_param.bias_term = True
+    return WeightedLayer(config, (affine.factor.float(), affine.shift.float()))
+
+
+def _options(
+    config: caffe_pb2.LayerParameter,
+) -> caffe_pb2.ConvolutionParameter | caffe_pb2.InnerProductParameter:
+    if config.type == "InnerProduct":
+        return config.inner_product_param
+    return config.convolution_param
+
+
+def _convolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
+    options = layer.config.convolution_param
+    if options.axis != 1 or _has_options_of_forks(options):
+        return None
+    weight = layer.blobs[0]
+    return weight * factor.reshape(-1, *(1,) * (weight.dim() - 1))
+
+
+def _deconvolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
+    options = layer.config.convolution_param
+    if options.axis != 1 or _has_options_of_forks(options):
+        return None
+    weight, group = layer.blobs[0], options.group
+    grouped = weight.reshape(group, -1, *weight.shape[1:])
+    factors = factor.reshape(group, 1, -1, *(1,) * (weight.dim() - 2))
+    return (grouped * factors).reshape(weight.shape)
+
+
+def _inner_product(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
+    options = layer.config.inner_product_param
+    if options.axis != 1 or _has_options_of_forks(options):
+        return None
+    return layer.blobs[0] * (factor if options.transpose else factor[:, None])
+
+
+_WEIGHTS: dict[str, Callable[[WeightedLayer, Tensor], Tensor | None]] = {
+    "Convolution": _convolution,
+    "Deconvolution": _deconvolution,
+    "InnerProduct": _inner_product,
+}
+
+
+def _has_options_of_forks(options: Message) -> bool:
+    """Whether an option is set that BVLC Caffe does not have; it may change what a layer does."""
+    return any(field.number >= FIRST_FORK_NUMBER for field, _ in options.ListFields())

@@ -1,0 +1,62 @@
+"""The snippets of docs/opencv.md run as they stand there, one after the other."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from tests.opencv.cases import CHAIN, photo
+from tests.opencv.record import write_nets
+
+import moka
+from moka.opencv import uninstall
+
+PAGE = Path(__file__).parents[2] / "docs" / "opencv.md"
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("deploy.prototxt").write_text(CHAIN.replace("dim: 9", "dim: 32"))
+    moka.save_weights(moka.load("deploy.prototxt"), "net.caffemodel")
+    write_nets(tmp_path)
+    for end in ("prototxt", "caffemodel"):
+        shutil.copy(f"ssd.{end}", f"face.{end}")
+    cv2.imwrite("photo.jpg", photo(40, 50))
+
+
+def test_the_snippets_run() -> None:
+    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(snippets) == 3
+    names: dict[str, Any] = {}
+    try:
+        for snippet in snippets:
+            exec(compile(snippet, str(PAGE), "exec"), names)
+    finally:
+        uninstall()
+    assert names["probabilities"].shape == (1, 5)
+    assert len(names["boxes"]) > 0
+    assert 0 <= names["best"] < 5
+    assert isinstance(names["detector"], moka.opencv.DetectionModel)
+    assert names["same"].getLayerNames() == names["net"].getLayerNames()
+
+
+def test_a_script_that_nobody_edits() -> None:
+    (command,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    Path("script.py").write_text(
+        "import cv2\n"
+        "net = cv2.dnn.readNetFromCaffe('deploy.prototxt', 'net.caffemodel')\n"
+        "print(net.getLayerNames()[-1])\n"
+    )
+    _, option, program = shlex.split(command)
+    ran = subprocess.run(
+        [sys.executable, option, program], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "prob\n"

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import NetMaker
+from torch import nn
+
+from moka.errors import NetError, UsageError
+from moka.export.torch.export import export_module, export_safetensors, export_torch
+from moka.models import zoo_folder
+from moka.net import Net, build_net
+from moka.schema import caffe_pb2, read_text
+
+FOLDERS = sorted(file.parent.name for file in zoo_folder().glob("*/deploy.prototxt"))
+LARGE = (
+    *("bvlc_alexnet", "bvlc_reference_rcnn_ilsvrc13", "finetune_flickr_style"),
+    *("resnet101", "resnet152", "vgg16", "vgg19"),
+)
+
+
+def give_values(net: Net) -> None:
+    """Weights that keep values in range, and statistics as training leaves them."""
+    for place in net.places:
+        blobs = list(place.layer.blobs)
+        with torch.no_grad():
+            if place.layer.entry.type == "BatchNorm":
+                nn.init.uniform_(blobs[0], -0.5, 0.5)
+                nn.init.uniform_(blobs[1], 1, 4)
+                blobs[2].fill_(2)
+                continue
+            for blob in blobs:
+                if blob.dim() > 1:
+                    nn.init.kaiming_normal_(blob)
+                else:
+                    nn.init.uniform_(blob, 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(f, marks=pytest.mark.slow) if f in LARGE else f for f in FOLDERS],
+)
+def test_every_net_of_the_zoo(folder: str, tmp_path: Path) -> None:
+    message = read_text(zoo_folder() / folder / "deploy.prototxt", caffe_pb2.NetParameter)
+    for layer in message.layer:
+        if layer.type == "Input":
+            layer.input_param.shape[0].dim[0] = 1
+        if layer.type == "InnerProduct" and layer.inner_product_param.num_output == 4096:
+            layer.inner_product_param.num_output = 64  # a tenth of the time
+    net = build_net(message)
+    give_values(net)
+    found = export_torch(net, tmp_path / "model.py")
+    assert found.difference.relative < 1e-4
+    assert found.weights.exists()
+
+
+NET = """
+name: "two ends"
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 9 dim: 8 } } }
+layer { name: "conv/1" type: "Convolution" bottom: "data" top: "conv/1"
+        convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 pad: 1 stride: 2
+                            weight_filler { type: "xavier" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv/1" top: "conv/1" }
+layer { name: "scale" type: "Scale" bottom: "conv/1" top: "conv/1"
+        scale_param { bias_term: true } }
+layer { name: "lambda" type: "ReLU" bottom: "conv/1" top: "lambda"
+        relu_param { negative_slope: 0.1 } }
+layer { name: "in_place" type: "Power" bottom: "lambda" top: "lambda" power_param { scale: 2 } }
+layer { name: "pool" type: "Pooling" bottom: "lambda" top: "pool"
+        pooling_param { pool: AVE kernel_size: 2 stride: 2 pad: 1 } }
+layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip"
+        inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "drop" type: "Dropout" bottom: "ip" top: "ip" }
+layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
+layer { name: "other" type: "AbsVal" bottom: "lambda" top: "other" }
+"""
+# Layers that the zoo lacks, each between `data` (2, 4, 6, 5) and `y`.
+LAYERS = {
+    "Deconvolution": "convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 group: 2"
+    " weight_filler { type: 'xavier' } }",
+    "PReLU": "",
+    "ELU": "elu_param { alpha: 0.5 }",
+    "BNLL": "",
+    "TanH": "",
+    "Sigmoid": "",
+    "Swish": "swish_param { beta: 1.5 }",
+    "Clip": "clip_param { min: -0.5 max: 0.25 }",
+    "Threshold": "threshold_param { threshold: 0.1 }",
+    "Exp": "exp_param { base: 2 scale: 0.5 shift: 1 }",
+    "Power": "power_param { power: 2 scale: 0.5 shift: 1 }",
+    "MVN": "",
+    "Bias": "bias_param { filler { value: 2 } }",
+    "Scale": "scale_param { axis: 2 num_axes: 2 filler { value: 2 } }",
+    "LRN": "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 }",
+    "Reduction": "reduction_param { axis: 2 operation: SUMSQ coeff: 0.5 }",
+    "Reshape": "reshape_param { axis: 1 shape { dim: 2 dim: -1 } num_axes: 1 }",
+    "Flatten": "flatten_param { axis: 1 end_axis: 2 }",
+    "Tile": "tile_param { axis: 1 tiles: 3 }",
+    "ArgMax": "argmax_param { axis: 1 }",
+    "Permute": "permute_param { order: 0 order: 2 }",
+    "Pooling": "pooling_param { kernel_size: 2 stride: 3 pad: 1 }",
+    "InnerProduct": "inner_product_param { num_output: 3 axis: -1 transpose: true"
+    " weight_filler { type: 'xavier' } }",
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_layers(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        " input_param { shape { dim: 2 dim: 4 dim: 6 dim: 5 } } }"
+        f' layer {{ name: "layer" type: "{kind}" bottom: "data" top: "y" {LAYERS[kind]} }}'
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+def test_blobs_of_blobs(make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net("""
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } } }
+layer { name: "cut" type: "Slice" bottom: "data" top: "a" top: "b" }
+layer { name: "relu" type: "ReLU" bottom: "a" top: "c" }
+layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum"
+        eltwise_param { coeff: 1 coeff: -2 } }
+layer { name: "max" type: "Eltwise" bottom: "a" bottom: "c" top: "max"
+        eltwise_param { operation: MAX } }
+layer { name: "pool" type: "Pooling" bottom: "sum" top: "pool"
+        pooling_param { global_pooling: true } }
+layer { name: "flat" type: "Flatten" bottom: "pool" top: "flat" }
+layer { name: "gate" type: "Scale" bottom: "max" bottom: "flat" top: "gate"
+        scale_param { axis: 0 } }
+layer { name: "up" type: "Tile" bottom: "gate" top: "up" tile_param { axis: 3 tiles: 2 } }
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "gate" top: "crop"
+        crop_param { axis: 2 offset: 0 offset: 3 } }
+layer { name: "join" type: "Concat" bottom: "crop" bottom: "b" top: "y" }
+""")
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+def test_shared_parameters_stay_shared(make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net("""
+layer { name: "data" type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 4 } } }
+layer { name: "one" type: "InnerProduct" bottom: "a" top: "x" param { name: "w" }
+        inner_product_param { num_output: 3 bias_term: false weight_filler { type: "xavier" } } }
+layer { name: "two" type: "InnerProduct" bottom: "b" top: "y" param { name: "w" }
+        inner_product_param { num_output: 3 bias_term: false weight_filler { type: "xavier" } } }
+""")
+    export_torch(net, tmp_path / "model.py")
+    assert "self.two.weight = self.one.weight" in (tmp_path / "model.py").read_text()
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+def test_the_file_needs_no_moka(form: str, make_net: NetMaker, tmp_path: Path) -> None:
+    """It runs in a Python that does not have Moka, takes other batches, and trains."""
+    net = make_net(NET)
+    give_values(net)
+    found = export_module(net, tmp_path / "two_ends.py", form)
+    x = torch.randn(5, 3, 9, 8)
+    torch.save({"x": x, "wanted": net(x)}, tmp_path / "numbers.pt")
+    program = """
+import sys
+sys.modules["moka"] = None
+import torch
+from two_ends import load
+numbers = torch.load("numbers.pt")
+net = load()
+made = net(numbers["x"])
+for name, wanted in numbers["wanted"].items():
+    torch.testing.assert_close(made[name], wanted)
+net.train()
+sum(y.sum() for y in net(numbers["x"]).values()).backward()
+print(len(list(net.parameters())))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == "6\n"
+    assert found.weights.name == f"two_ends.{'pt' if form == 'torch' else 'safetensors'}"
+
+
+def test_the_source_reads_like_one(make_net: NetMaker, tmp_path: Path) -> None:
+    export_safetensors(make_net(NET), tmp_path / "x.py")
+    text = (tmp_path / "x.py").read_text()
+    assert "class Two_ends(nn.Module):" in text
+    assert "self.conv_1 = nn.Conv2d(3, 4, (3, 2), stride=2, padding=1)" in text
+    assert "self.bn = nn.BatchNorm2d(4, eps=1e-05, momentum=0.001)" in text
+    assert "lambda_ = F.leaky_relu(conv_1, 0.1)" in text
+    assert "ip = self.ip(pool.flatten(1))" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        ('name: "spp" type: "SPP" bottom: "data" top: "y" spp_param { pyramid_height: 1 }',
+         'layer "spp" (SPP): cannot be written as PyTorch source: there is no short form of this'
+         " layer type in PyTorch."),
+        ('name: "p" type: "Pooling" bottom: "data" top: "y" top: "m"'
+         " pooling_param { kernel_size: 2 }",
+         'layer "p" (Pooling): cannot be written as PyTorch source: stochastic pooling, and the'
+         " positions of maxima, have no short form in PyTorch."),
+    ],
+)  # fmt: skip
+def test_refused_layers(layer: str, says: str, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        f" input_param {{ shape {{ dim: 1 dim: 2 dim: 4 dim: 4 }} }} }} layer {{ {layer} }}"
+    )
+    with pytest.raises(NetError) as error:
+        export_torch(net, tmp_path / "x.py")
+    assert str(error.value).endswith(says)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_module(make_net: NetMaker, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'^"my-net" is no name of a Python module'):
+        export_torch(make_net(NET), tmp_path / "my-net.py")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_a_failure(
+    make_net: NetMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form that computes something else is found, and nothing written."""
+    from moka.export.torch import table
+
+    monkeypatch.setitem(table._forms, "AbsVal", lambda site: f"{site.bottoms[0]} * 2")
+    with pytest.raises(NetError, match=r"the PyTorch source differs from the net by .* in other"):
+        export_torch(make_net(NET), tmp_path / "x.py")
+    assert list(tmp_path.iterdir()) == []

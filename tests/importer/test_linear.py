@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.importer.onnx_models import imported, random, types
+
+from moka.errors import NetError
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", [(), (1,), (3,), (1, 3)])
+def test_gemm(transposed: int, bias: tuple[int, ...], tmp_path: Path) -> None:
+    weight = random(3, 5) if transposed else random(5, 3)
+    node = ("Gemm", "x w b", "y", {"transB": transposed, "alpha": 0.5, "beta": 2.0})
+    found = imported(tmp_path, [node], {"w": weight, "b": random(*bias)}, shape=(2, 5))
+    assert types(found) == "InnerProduct"
+
+
+def test_products_along_the_last_axis(tmp_path: Path) -> None:
+    found = imported(tmp_path, [("MatMul", "x w", "y", {})], {"w": random(5, 3)}, shape=(2, 4, 5))
+    assert found.net.layer[1].inner_product_param.axis == 2
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "says"),
+    [
+        (("Gemm", "x w", "y", {"transA": 1}), (5, 5),
+         "it transposes its first input, which has no form in Caffe."),
+        (("Gemm", "x w m", "y", {}), (2, 5),
+         "its summand has the shape (2, 3), and Caffe's InnerProduct has one number for each"
+         " output."),
+        (("MatMul", "x x", "y", {}), (5, 5),
+         "it multiplies by a matrix that depends on the input, and Caffe's layers multiply by"
+         " constant ones."),
+        (("MatMul", "x s", "y", {}), (2, 4, 5),
+         "it multiplies by an array of shape (2, 5, 3), and Caffe's InnerProduct has one matrix."),
+    ],
+)  # fmt: skip
+def test_refusals(node: Any, shape: tuple[int, ...], says: str, tmp_path: Path) -> None:
+    constants = {"w": random(5, 3), "m": random(2, 3), "s": random(2, 5, 3)}
+    with pytest.raises(NetError) as error:
+        imported(tmp_path, [node], constants, shape=shape)
+    assert str(error.value).endswith(f"has no form in Caffe: {says}")
