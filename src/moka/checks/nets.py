@@ -9,7 +9,7 @@ from functools import partial
 
 from moka.checks.finding import BVLC, Finding, LayerType
 from moka.checks.stand_in import Built, build
-from moka.checks.states import State, states_of
+from moka.checks.states import PhaseAndStages, states_of
 from moka.engine.choose import evaluation_engine
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.graph import Graph, build_graph
@@ -28,7 +28,7 @@ _MOST_NAMED = 5
 def check_net(
     file: str, weights: Sequence[str] = (), beside: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """What is to say of a net with each file of weights, or without any; one or more findings.
+    """Check a net with each file of weights, or without any: at least one finding.
 
     Args:
         beside: files of nets that take the same images.
@@ -79,7 +79,7 @@ def _check_types(seen: Finding) -> None:
         raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=seen.file, advice=what_to_do)
 
 
-def _graph(param: caffe_pb2.NetParameter, state: State, file: str) -> Graph:
+def _graph(param: caffe_pb2.NetParameter, state: PhaseAndStages, file: str) -> Graph:
     return build_graph(param, REGISTRY, phase=state.phase, stages=state.stages, file=file)
 
 

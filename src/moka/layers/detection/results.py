@@ -70,7 +70,7 @@ class ResultFiles:
     def wanted(
         cls, param: caffe_pb2.SaveOutputParameter, labels: Collection[int]
     ) -> ResultFiles | None:
-        """What a layer's save_output_param asks for; None unless `is_wanted`.
+        """The result files that a save_output_param asks for; None unless `is_wanted`.
 
         Raises:
             DataError: a file that is not there or not understood.
