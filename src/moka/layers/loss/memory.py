@@ -37,7 +37,7 @@ class MemoryLoss(Layer):
 
     function: Callable[..., Tensor] | None = None
 
-    normalization: str | None = option(of="loss_param")
+    normalization: str = option(of="loss_param")
     normalize: bool | None = option(of="loss_param")
 
     def top_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
