@@ -53,8 +53,14 @@ layer { name: "loss" type: "MultiBoxLoss" top: "loss"
         propagate_down: true propagate_down: true propagate_down: false propagate_down: false
         multibox_loss_param { num_classes: 3 code_type: CENTER_SIZE } }
 """
+EVALUATE = """
+layer { name: "detection_eval" type: "DetectionEvaluate" bottom: "found" bottom: "label"
+        top: "detection_eval"
+        detection_evaluate_param { num_classes: 3 background_label_id: 0 overlap_threshold: 0.5 } }
+"""
 SOLVER = """
-train_net: "train.prototxt" base_lr: 0.001 lr_policy: "fixed" max_iter: 4 snapshot_prefix: "tuned"
+train_net: "train.prototxt" test_net: "test.prototxt" test_iter: 2 test_interval: 4
+eval_type: "detection" base_lr: 0.001 lr_policy: "fixed" max_iter: 4 snapshot_prefix: "tuned"
 solver_mode: CPU
 """
 REFUSED = {  # what the page says is refused: a part of ANNOTATED, and what asks for it instead
@@ -80,12 +86,16 @@ def read_blocks(section: str) -> list[Block]:
     return [Block(*match) for match in re.findall(r"```(\w+)\n(.*?)```", found, re.DOTALL)]
 
 
-def training_net() -> str:
+def net_for_training() -> str:
     parts = re.findall(r"^layer .*?(?=^layer |\Z)", SSD, re.DOTALL | re.MULTILINE)
     kept = [
         p for p in parts if not re.search(r'name: "(data|conf_rows|conf_soft|conf_flat|found)"', p)
     ]
     return ANNOTATED + "".join(kept) + LOSS
+
+
+def net_for_tests() -> str:
+    return ANNOTATED.replace("mirror: true", "") + SSD[SSD.index('layer { name: "c1"') :] + EVALUATE
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +111,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     write_nets(tmp_path)
     cv2.imwrite("photo.jpg", photo(40, 50))
     Path("mine.prototxt").write_text(MINE)
-    Path("train.prototxt").write_text(training_net())
+    Path("train.prototxt").write_text(net_for_training())
+    Path("test.prototxt").write_text(net_for_tests())
     Path("solver.prototxt").write_text(SOLVER)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 3, 20, 24)).astype(np.uint8)
     box = (0, 0.25, 0.25, 0.75, 0.75, False)
@@ -181,15 +192,16 @@ def test_a_converter_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("rescued.onnx").exists()
 
 
-def test_a_detector_to_fine_tune() -> None:
+def test_a_detector_to_fine_tune(capsys: pytest.CaptureFixture[str]) -> None:
     run_section("I want to fine-tune")
+    assert "Test net output #0: detection_eval = " in capsys.readouterr().err
     before, after = (
         moka.load("ssd.prototxt", weights).state_dict()["c1.weight"]
         for weights in ("ssd.caffemodel", "tuned_iter_4.caffemodel")
     )
     assert 0 < (before - after).abs().max() < 0.5  # it went on from the weights given
     with lmdb.open("my_lmdb") as database, database.begin() as reader:
-        Path("train.prototxt").write_text(training_net().replace("train_lmdb", "my_lmdb"))
+        Path("train.prototxt").write_text(net_for_training().replace("train_lmdb", "my_lmdb"))
         assert reader.stat()["entries"] == 1
     assert main(["train", "--solver=solver.prototxt", "--quiet"]) == 0
 
@@ -200,7 +212,7 @@ def test_what_training_refuses(option: str, capsys: pytest.CaptureFixture[str]) 
     assert set(re.findall(r"\w+", option)) <= set(re.findall(r"\w+", PAGE.read_text("utf-8")))
     old, new = REFUSED[option]
     assert ANNOTATED.count(old) == 1
-    Path("train.prototxt").write_text(training_net().replace(old, new))
+    Path("train.prototxt").write_text(net_for_training().replace(old, new))
     assert main(["check", "train.prototxt"]) == 1
     out = capsys.readouterr().out
     assert option in out
