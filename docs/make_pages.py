@@ -29,6 +29,13 @@ All {len(all_entries())} layer types, by family. A default of "unset" means that
 "none" that the option may be given several times and is not. Made by `make docs` from the
 docstrings in `src/moka/layers` and the comments in `caffe.proto`; a test keeps it up to date.
 """
+FORKS = """\
+BVLC Caffe does not have these types. "Gradient": whether the gradient reaches the bottoms, so that
+a net can be trained through the layer. Options that forks added to BVLC Caffe's own types stand
+with these types. py-faster-rcnn's `rpn.proposal_layer`, `rpn.anchor_target_layer` and
+`rpn.proposal_target_layer` (type Python, no gradient) are built in; a module of your own with such
+a name wins.
+"""
 SOLVER = """\
 # The solver
 
@@ -140,10 +147,34 @@ def other_names(entry: Entry) -> Iterator[str]:
         yield from (" ".join(said), "")
 
 
+def fork_table() -> Iterator[str]:
+    """All types that BVLC Caffe does not have, by fork, and whether a gradient passes through."""
+    yield FORKS
+    yield "| fork | type | other names | gradient |"
+    yield "|---|---|---|---|"
+    of_forks = [entry for entry in all_entries() if entry.fork]
+    for entry in sorted(of_forks, key=lambda e: ((e.fork or "").lower(), e.type)):
+        anchor = entry.type.lower().replace("_", "")
+        others = ", ".join(f"`{name}`" for name in entry.aliases)
+        yield (f"| {entry.fork} | [{entry.type}](#{anchor}) | {others} | {gradient_of(entry)} |")
+
+
+def gradient_of(entry: Entry) -> str:
+    """Whether a gradient reaches a type's bottoms, and which ones it does not reach."""
+    if entry.source is not None:
+        return "no: it has no bottoms"
+    if not entry.differentiable:
+        return "no"
+    if not entry.fixed_bottoms:
+        return "yes"
+    numbers = ", ".join(str(index + 1) for index in entry.fixed_bottoms)
+    return f"yes, except for bottom {numbers}"
+
+
 def layers_page() -> str:
     """The page of layer types."""
     comments = field_comments()
-    lines = [LAYERS]
+    lines = [LAYERS, "## The types of the forks", "", *fork_table(), ""]
     for heading, entries in families().items():
         lines += [f"## {heading}", ""]
         for entry in sorted(entries, key=lambda e: e.type):

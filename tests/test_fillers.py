@@ -74,6 +74,8 @@ def test_xavier_and_msra(shape: Shape, norm: str) -> None:
     values = filled(f'type: "msra" {more}', shape)
     assert values.std().item() == pytest.approx(sqrt(2 / n), rel=0.02)
     assert values.mean().item() == pytest.approx(0, abs=0.03 * sqrt(2 / n))
+    values = filled(f'type: "msra" alpha: 0.5 {more}', shape)
+    assert values.std().item() == pytest.approx(sqrt(2 / n / 1.25), rel=0.02)
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])

@@ -9,6 +9,7 @@ FOLDER holds the net and its weights, as OpenCV's face detector (README.md says 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def detect(
     mean: Sequence[float] = MEAN,
     scale: float = 1.0,
 ) -> list[Box]:
-    """What an SSD finds on an image, the best first.
+    """What an SSD finds on an image, the best first. Ends the program if the net finds no boxes.
 
     Args:
         net: its first input takes images (1, 3, height, width), BGR; one of its outputs has a row
@@ -60,8 +61,10 @@ def detect(
     )
     with torch.no_grad():
         outputs = net(**{name: data[None]})
-    rows = next(rows for rows in outputs.values() if rows.dim() == 4 and rows.shape[-1] == 7)
-    return boxes(rows.reshape(-1, 7).tolist(), image.shape[0], image.shape[1], threshold)
+    for rows in outputs.values():
+        if rows.dim() == 4 and rows.shape[-1] == 7:
+            return boxes(rows.reshape(-1, 7).tolist(), image.shape[0], image.shape[1], threshold)
+    sys.exit(f"the net finds no boxes: its outputs are {', '.join(outputs)}.")
 
 
 def boxes(rows: Sequence[Sequence[float]], height: int, width: int, threshold: float) -> list[Box]:

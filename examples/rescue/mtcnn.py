@@ -15,6 +15,7 @@ the image in many sizes, R-Net at the boxes found so, brought to 24 x 24, O-Net 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -250,6 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--smallest", type=int, default=20, help="side of the smallest face")
     parser.add_argument("--upright", action="store_true", help="the nets take upright images")
     args = parser.parse_args(argv)
+    os.environ.setdefault("GLOG_minloglevel", "2")  # before the first net: no log of every layer
     image = read_image(args.image)
     nets = load(args.folder, transposed=not args.upright)
     found = find_faces(nets, image, smallest=args.smallest)

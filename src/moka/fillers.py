@@ -19,7 +19,7 @@ from moka.types import Shape
 Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
 
 FILLERS: dict[str, Filler] = {}
-FORKS_OPTIONS = {"diagonal": ("diag_val",)}  # by filler
+FORKS_OPTIONS = {"diagonal": ("diag_val",), "msra": ("alpha",)}  # by filler
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
@@ -108,8 +108,11 @@ def xavier(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 
 @filler("msra")
 def msra(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
-    """Normal with variance 2 / n, n by `variance_norm` (He et al., 2015)."""
-    return torch.empty(shape).normal_(0.0, sqrt(2.0 / _fan(spec, shape)))
+    """Normal with variance 2 / (n (1 + alpha^2)), n by `variance_norm` (He et al., 2015).
+
+    alpha, 0 unless given, is the slope for negative values of the rectifier behind (caffe-windows).
+    """
+    return torch.empty(shape).normal_(0.0, sqrt(2.0 / (_fan(spec, shape) * (1 + spec.alpha**2))))
 
 
 @filler("bilinear")

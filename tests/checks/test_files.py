@@ -7,7 +7,7 @@ import h5py
 import pytest
 
 import moka
-from moka.checks.files import classify, find_beside, find_files
+from moka.checks.files import HEAD, classify, find_beside, find_files
 from moka.errors import UsageError
 from moka.schema import caffe_pb2
 
@@ -96,6 +96,13 @@ def test_binary_files(model: bytes) -> None:
         False,
     )
     assert kind("mean.binaryproto", MEAN.SerializeToString())[0] == "other"
+    large = bytes(caffe_pb2.BlobProto(data=[1.0] * HEAD).SerializeToString())
+    assert kind("mean.binaryproto", large)[1] == "this is one blob, as a mean image, not a model"
+    state = caffe_pb2.SolverState(iter=7, learned_net="a", history=[MEAN])
+    state.history[0].data.extend([1.0] * HEAD)  # more than is read
+    assert kind("b.solverstate", state.SerializeToString())[1] == (
+        "this is a solver's state of iteration 7, not a model"
+    )
     assert kind("noise.prototxt", bytes(range(256)))[2]
 
 

@@ -372,3 +372,12 @@ def test_models_of_the_zoo(name: str) -> None:
     assert all(each.loads for each in found)
     sizes = [each.inputs["data"][1:] for each in found if each.kind == "net"]
     assert sizes == [(3, 224, 224)] * 2
+
+
+def test_a_data_layer_of_a_fork_says_what_to_put_in_its_place() -> None:
+    write("n.prototxt", 'layer { name: "d" type: "DetectionData" top: "data" top: "boxes" }')
+    obstacle = only("n.prototxt").obstacle
+    assert obstacle is not None
+    assert obstacle.startswith(
+        "n.prototxt: Unknown layer type: DetectionData (of Cascade R-CNN). Put an Input layer"
+    )

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from moka.data.augment import Augment, Box, Change, recolor, reshape_image
+from moka.data.augment import Augment, Change, ImagePart, recolor, reshape_image
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text
@@ -78,7 +78,7 @@ def test_a_random_area() -> None:
 
 def test_an_area_that_never_fits_is_cut_from_the_middle() -> None:
     (change,) = changes("random_area_min: 1 random_aspect_max: 1.5 crop_size: 8", 1, (3, 10, 40))
-    assert change.box == Box(0, 12, 10, 15)
+    assert change.box == ImagePart(0, 12, 10, 15)
 
 
 def test_in_testing_the_area_is_left_alone() -> None:
@@ -113,7 +113,7 @@ def test_ranges(name: str, strength: float, low: float, high: float) -> None:
 
 def test_the_part_that_is_cut_out() -> None:
     np.testing.assert_array_equal(
-        reshape_image(IMAGE, Change(box=Box(2, 5, 7, 9), size=(7, 9))), IMAGE[:, 2:9, 5:14]
+        reshape_image(IMAGE, Change(box=ImagePart(2, 5, 7, 9), size=(7, 9))), IMAGE[:, 2:9, 5:14]
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moka.data.decode import Decoder
-from moka.data.videos import Clip, frames_of, read_clips, read_frames
+from moka.data.videos import VideoClip, frames_of, read_clips, read_frames
 from moka.errors import DataError
 from moka.types import Array
 
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_video(tmp_path: Path) -> None:
 def test_lists_of_clips(tmp_path: Path) -> None:
     source = tmp_path / "list.txt"
     source.write_text("a.avi 5 1\n\nfolder 2\n")
-    assert read_clips(source) == [Clip("a.avi", 5, 1, 1), Clip("folder", 1, 2, 3)]
+    assert read_clips(source) == [VideoClip("a.avi", 5, 1, 1), VideoClip("folder", 1, 2, 3)]
 
 
 @pytest.mark.parametrize(

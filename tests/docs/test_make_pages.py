@@ -45,6 +45,29 @@ def test_every_type_has_its_entry(maker: ModuleType) -> None:
     assert sorted(headings) == [entry.type for entry in all_entries()]
 
 
+def test_the_types_of_forks_say_whether_they_have_a_gradient(maker: ModuleType) -> None:
+    row = re.compile(r"^\| (.*) \| \[(\w+)\]\(#(\w+)\) \| (.*) \| (.*) \|$")
+    rows = [match.groups() for line in maker.fork_table() if (match := row.match(line))]
+    assert sorted(r[1] for r in rows) == [entry.type for entry in all_entries() if entry.fork]
+    assert [r[0].lower() for r in rows] == sorted(r[0].lower() for r in rows)
+    assert all(anchor == name.lower() for _, name, anchor, _, _ in rows)
+    found = {name: (fork, others, gradient) for fork, name, _, others, gradient in rows}
+    assert found["Permute"] == ("SSD", "", "yes")
+    assert found["ROIPooling"] == ("Faster R-CNN", "", "yes, except for bottom 2")
+    assert found["MultiBoxLoss"][2] == "yes, except for bottom 3, 4, 5, 6"
+    assert found["CtcLoss"][1] == "`CTCLoss`, `WarpCTCLoss`"
+    assert found["DetectionOutput"][2] == "no"
+    assert found["AnnotatedData"][2] == "no: it has no bottoms"
+
+
+def test_the_readme_counts_the_types() -> None:
+    of_forks = sum(entry.fork is not None for entry in all_entries())
+    readme = (DOCS.parent / "README.md").read_text()
+    assert f"{len(all_entries())} layer types, {of_forks} of them" in readme
+    assert f"all {len(all_entries()) - of_forks} of its [layer types]" in readme
+    assert f"lists all {of_forks}," in (DOCS.parent / "CHANGELOG.md").read_text()
+
+
 def test_what_several_types_share(maker: ModuleType) -> None:
     page = maker.layers_page()
     section = page[page.index("## Transformation: `transform_param`") :]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from moka.draw.layered import (
-    Box,
+    Extent,
     apart,
     crossings,
     layered,
@@ -23,8 +23,8 @@ def pairs(text: str) -> list[Ends]:
     return [(word[0], word[1]) for word in text.split()]
 
 
-def nodes(text: str) -> dict[str, Box]:
-    return {name: Box(10, 20) for name in text}
+def nodes(text: str) -> dict[str, Extent]:
+    return {name: Extent(10, 20) for name in text}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_there_and_back() -> None:
 def test_nothing_overlaps() -> None:
     """A ladder with rungs: boxes of a rank keep their distance."""
     edges = [(f"{i}{side}", f"{i + 1}{to}") for i in range(9) for side in "xyz" for to in "xyz"]
-    boxes = {name: Box(10, 5.0 * (1 + int(name[0]) % 3)) for ends in edges for name in ends}
+    boxes = {name: Extent(10, 5.0 * (1 + int(name[0]) % 3)) for ends in edges for name in ends}
     layout = layered(boxes, edges, rank_gap=7, gap=4)
     for one, other in itertools.combinations(boxes, 2):
         (a1, c1), (a2, c2) = layout.nodes[one], layout.nodes[other]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from moka.errors import NetError
-from moka.layers.grid import apply_grid, centered_weights, nearest, pick_grid, require_images
+from moka.layers.grid import apply_grid, centered_weights, nearest_pixels, pick_grid, require_images
 
 
 def test_weights_work_on_rows_and_columns() -> None:
@@ -29,7 +29,7 @@ def test_pixels_are_picked() -> None:
 @pytest.mark.parametrize("size", range(1, 8))
 @pytest.mark.parametrize("out", range(1, 15))
 def test_the_nearest_pixel_and_of_two_the_second(size: int, out: int) -> None:
-    found = nearest(size, out).tolist()
+    found = nearest_pixels(size, out).tolist()
     for i in range(out):
         # Distances in units of 1 / (2 out), whole numbers.
         distances = [abs((2 * i + 1) * size - out - 2 * out * j) for j in range(size)]

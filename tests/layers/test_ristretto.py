@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from moka.layers.ristretto import fixed_point, minifloat, nearest, power_of_two, stochastic
+from moka.layers.ristretto import fixed_point, minifloat, power_of_two, round_to_nearest, stochastic
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def fixed(x: Array, bits: int, fraction: int) -> Array:
 
 
 def test_halves_go_away_from_zero() -> None:
-    assert nearest(torch.tensor([-2.5, -0.5, 0, 0.5, 1.4, 2.5])).tolist() == [-3, -1, 0, 1, 1, 3]
+    rounded = round_to_nearest(torch.tensor([-2.5, -0.5, 0, 0.5, 1.4, 2.5]))
+    assert rounded.tolist() == [-3, -1, 0, 1, 1, 3]
 
 
 def test_rounding_by_chance_keeps_the_mean() -> None:
@@ -36,7 +37,7 @@ def test_rounding_by_chance_keeps_the_mean() -> None:
 @pytest.mark.parametrize(("bits", "fraction"), [(8, 4), (4, 0), (6, 7), (8, -2)])
 def test_fixed_point(bits: int, fraction: int) -> None:
     x = np.random.default_rng(0).normal(size=200) * 2.0 ** (bits - fraction - 2)
-    have = fixed_point(torch.from_numpy(x), bits, fraction, nearest)
+    have = fixed_point(torch.from_numpy(x), bits, fraction, round_to_nearest)
     np.testing.assert_allclose(have, fixed(x, bits, fraction))
 
 
@@ -44,19 +45,19 @@ def test_minifloat() -> None:
     """Of all numbers that 3 bits of mantissa and 3 of exponent make, the nearest."""
     numbers = [(1 + m / 8) * 2.0 ** (e - 3) for e in range(8) for m in range(8)]
     x = np.random.default_rng(0).uniform(0.125, 30, 300)
-    have = minifloat(torch.from_numpy(np.concatenate([x, -x])), 3, 3, nearest).numpy()
+    have = minifloat(torch.from_numpy(np.concatenate([x, -x])), 3, 3, round_to_nearest).numpy()
     for value, found in zip(x, have, strict=False):
         assert abs(found - value) == pytest.approx(min(abs(n - value) for n in numbers))
     np.testing.assert_array_equal(have[300:], -have[:300])
-    ends = minifloat(torch.tensor([0.0, 1e-40, 0.124, 1000.0]), 3, 3, nearest)
+    ends = minifloat(torch.tensor([0.0, 1e-40, 0.124, 1000.0]), 3, 3, round_to_nearest)
     assert ends.tolist() == [0, 0, 0, 30]
     x = np.random.default_rng(0).normal(size=100).astype(np.float32)
-    np.testing.assert_array_equal(minifloat(torch.from_numpy(x), 23, 8, nearest), x)
+    np.testing.assert_array_equal(minifloat(torch.from_numpy(x), 23, 8, round_to_nearest), x)
 
 
 def test_powers_of_two() -> None:
     x = torch.tensor([0.0, 0.3, -0.7, 5.0, 1e-9, -100.0])
-    assert power_of_two(x, -3, 2, nearest).tolist() == [0.125, 0.25, -0.5, 4, 0.125, -4]
+    assert power_of_two(x, -3, 2, round_to_nearest).tolist() == [0.125, 0.25, -0.5, 4, 0.125, -4]
 
 
 QUANTIZATION = (

@@ -213,3 +213,13 @@ def test_memory_data_without_data(make_layer: LayerMaker) -> None:
         memory_layer(make_layer)()
     with pytest.raises(NetError, match="channels is missing"):
         make_layer(with_tops("MemoryData", "a b", "memory_data_param { batch_size: 1 }"))
+
+
+def test_memory_data_without_labels(make_layer: LayerMaker) -> None:
+    sizes = "batch_size: 2 channels: 1 height: 1 width: 2 label_type: NONE"
+    made = make_layer(with_tops("MemoryData", "a", f"memory_data_param {{ {sizes} }}"))
+    assert isinstance(made, MemoryData)
+    assert made.top_shapes() == [(2, 1, 1, 2)]
+    made.set_arrays(ITEMS, np.arange(4.0))
+    (data,) = made()
+    np.testing.assert_array_equal(data.numpy(), ITEMS[:2])

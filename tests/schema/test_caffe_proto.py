@@ -38,6 +38,7 @@ OF_FORKS = set(
 )
 ENUMS_OF_FORKS = {
     *("Type", "Packing", "FuseType", "FusionType", "LabelType", "InterpolationAlgo"),
+    "ColorOrder",
     "CuDNNConvolutionAlgorithmSeeker",
 }
 ENGINES_OF_FORKS = {"BatchNormParameter", "DropoutParameter", "InnerProductParameter"}

@@ -18,7 +18,8 @@ def test_forks() -> None:
         ("SMOOTH_L1_LOSS", "SmoothL1Loss", True),
         ("PRELU", "PReLU", True),
         ("BN", "BN", True),
-        ("COLINEAR_CONVOLUTION", "ColinearConvolution", False),
+        ("COLINEAR_CONVOLUTION", "ColinearConvolution", True),
+        ("QUADRIC_SUM", "QuadricSum", False),
     ],
 )
 def test_v1_names(v1: str, today: str, known: bool) -> None:

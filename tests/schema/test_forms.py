@@ -39,6 +39,9 @@ CASES = [
     ("VideoData", 'video_data_param { source: "list" new_length: 16 }', "clips"),
     ("VideoData", 'video_data_param { source: "list" num_segments: 3 }', "segments"),
     ("Reverse", "", "axes"),
+    ("Lstm", "lstm_param { num_output: 5 }", "streams"),
+    ("Lstm", "recurrent_param { num_output: 5 }", "timesteps"),
+    ("LstmSimple", "lstm_simple_param { num_output: 5 }", "streams"),
 ]
 
 

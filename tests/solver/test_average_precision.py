@@ -36,10 +36,12 @@ def by_steps(version: str, hits: list[bool], count: int) -> float:
         recall.append(float(np.float32(right / count)))
         precision.append(float(np.float32(right / (k + 1))))
     pairs = list(zip(recall, precision, strict=True))
-    if version == "11point":
-        return sum(max([p for r, p in pairs if r >= j / 10], default=0.0) for j in range(11)) / 11
+    if version.endswith("point"):
+        n = int(version.removesuffix("point"))
+        best_each = (max([p for r, p in pairs if r >= j / (n - 1)], default=0.0) for j in range(n))
+        return sum(best_each) / n
     total = 0.0
-    if version == "Integral":
+    if version in ("Integral", "integral"):
         before = 0.0
         for r, p in pairs:
             total += p * (r - before)

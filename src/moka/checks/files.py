@@ -23,7 +23,7 @@ Kind = Literal["net", "solver", "weights", "other"]
 HEAD = 1 << 16  # bytes that tell what a file is
 TEXT_SUFFIXES = (".prototxt", ".pbtxt", ".pt")
 WEIGHT_SUFFIXES = (".caffemodel", ".h5", ".hdf5")
-SUFFIXES = (*TEXT_SUFFIXES, *WEIGHT_SUFFIXES, ".solverstate", ".binaryproto")
+MODEL_SUFFIXES = (*TEXT_SUFFIXES, *WEIGHT_SUFFIXES, ".solverstate", ".binaryproto")
 # What should be a net or weights: if it is anything else, something has gone wrong.
 PROMISING = re.compile(r"\.(prototxt|caffemodel)(\.txt|\.h5)?$", re.IGNORECASE)
 _NET_FIELDS = frozenset({"layer", "layers", "input", "input_dim", "input_shape"})
@@ -76,7 +76,7 @@ def find_beside(path: str) -> list[File]:
 
 
 def _models_in(paths: Iterable[str]) -> Iterator[File]:
-    """What belongs to models among many files: nets, weights, what has one of their suffixes."""
+    """Classify paths, leaving out files that do not belong to models."""
     for path in paths:
         if _may_belong(path):
             file = classify(path)
@@ -91,17 +91,18 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _has_suffix(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) or bool(PROMISING.search(path))
+    return path.lower().endswith(MODEL_SUFFIXES) or bool(PROMISING.search(path))
 
 
 def _may_belong(path: str) -> bool:
-    """Whether a file in a folder is worth a look: by its suffix, or none, or .txt."""
+    """Whether a file's suffix (or the lack of one, or .txt) suggests that it belongs to a model."""
     suffix = os.path.splitext(path)[1]
     return (_has_suffix(path) or suffix in ("", ".txt")) and os.path.isfile(path)
 
 
 def classify(path: str) -> File:
-    """What a file is. Never fails: a file that cannot be read is that."""
+    """Tell the kind of a file from how it begins. A file that cannot be read is a result, not an
+    error."""
     try:
         with open(path, "rb") as opened:
             head = opened.read(HEAD)
@@ -172,7 +173,7 @@ def _is_model(head: bytes) -> bool:
 
 
 def _kind_of_hdf5(path: str) -> str | None:
-    """What an HDF5 file is if it is no model; None for a model."""
+    """A sentence about an HDF5 file that is no model; None for a model."""
     try:
         h5py = import_h5py()
         with h5py.File(path, "r") as opened:

@@ -9,7 +9,7 @@ from functools import partial
 
 from moka.checks.finding import BVLC, Finding, LayerType
 from moka.checks.stand_in import Built, build
-from moka.checks.states import State, states_of
+from moka.checks.states import PhaseAndStages, states_of
 from moka.engine.choose import evaluation_engine
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.graph import Graph, build_graph
@@ -17,7 +17,7 @@ from moka.layers import REGISTRY
 from moka.net import Net, parameter_count, read_net
 from moka.net.cost import multiply_adds
 from moka.schema import caffe_pb2
-from moka.schema.fork_types import FORK_OF
+from moka.schema.fork_types import FORK_OF, INSTEAD_OF
 from moka.weights.fit import fit
 from moka.weights.shapes import stored_shapes
 from moka.weights.stored import StoredLayer
@@ -28,7 +28,7 @@ _MOST_NAMED = 5
 def check_net(
     file: str, weights: Sequence[str] = (), beside: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """What is to say of a net with each file of weights, or without any; one or more findings.
+    """Check a net with each file of weights, or without any: at least one finding.
 
     Args:
         beside: files of nets that take the same images.
@@ -71,12 +71,15 @@ def _check_types(seen: Finding) -> None:
     if unknown:
         texts = [f"{name} (of {fork})" if fork else name for name, fork in unknown.items()]
         kind = "layer types" if len(texts) > 1 else "layer type"
-        slips = (did_you_mean(name, REGISTRY) for name, fork in unknown.items() if not fork)
-        nearest = next(filter(None, slips), None)
-        raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=seen.file, advice=nearest)
+        advice = (
+            INSTEAD_OF.get(name) if fork else did_you_mean(name, REGISTRY)
+            for name, fork in unknown.items()
+        )
+        what_to_do = next(filter(None, advice), None)
+        raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=seen.file, advice=what_to_do)
 
 
-def _graph(param: caffe_pb2.NetParameter, state: State, file: str) -> Graph:
+def _graph(param: caffe_pb2.NetParameter, state: PhaseAndStages, file: str) -> Graph:
     return build_graph(param, REGISTRY, phase=state.phase, stages=state.stages, file=file)
 
 

@@ -28,7 +28,7 @@ def own_name(path: PathLike) -> tuple[str, ...]:
 
 
 def family(path: PathLike) -> tuple[str, ...]:
-    """What nets of one model have in common: their folder and their own name."""
+    """A key that all nets of one model share: their folder and their own name."""
     return (os.path.dirname(os.path.abspath(path)), *own_name(path))
 
 

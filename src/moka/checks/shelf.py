@@ -90,8 +90,7 @@ def _safely(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Iterator[Finding]:
-    """What is found, with warnings as notes. A fault that nobody thought of, or in a user's own
-    layer, is an obstacle too."""
+    """Run a check of a path; its warnings become notes, and any exception becomes an obstacle."""
     try:
         with silence() as warnings:
             found = list(look(path, *args, **kwargs))

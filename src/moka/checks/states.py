@@ -11,8 +11,8 @@ from moka.schema import caffe_pb2
 PHASES = (caffe_pb2.TEST, caffe_pb2.TRAIN)
 
 
-class State(NamedTuple):
-    """What the rules of layers are compared with."""
+class PhaseAndStages(NamedTuple):
+    """The phase and the stages that the include and exclude rules of layers are compared with."""
 
     phase: caffe_pb2.Phase
     stages: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class State(NamedTuple):
         return " ".join([caffe_pb2.Phase.Name(self.phase), *self.stages])
 
 
-def states_of(net: caffe_pb2.NetParameter) -> list[State]:
+def states_of(net: caffe_pb2.NetParameter) -> list[PhaseAndStages]:
     """The states with layers that make data or take it from the caller, TEST first.
 
     Of two states with the same layers the first counts. Stages are tried one by one, and only if
@@ -34,8 +34,8 @@ def states_of(net: caffe_pb2.NetParameter) -> list[State]:
         NetError: a layer with both include and exclude rules.
     """
     stages = dict.fromkeys(stage for layer in net.layer for stage in _stages(layer))
-    plain = [State(phase) for phase in PHASES]
-    staged = [State(phase, (stage,)) for stage in stages for phase in PHASES]
+    plain = [PhaseAndStages(phase) for phase in PHASES]
+    staged = [PhaseAndStages(phase, (stage,)) for stage in stages for phase in PHASES]
     return _distinct(net, plain) or _distinct(net, staged) or plain[:1]
 
 
@@ -43,8 +43,10 @@ def _stages(layer: caffe_pb2.LayerParameter) -> Iterable[str]:
     return (stage for rule in (*layer.include, *layer.exclude) for stage in rule.stage)
 
 
-def _distinct(net: caffe_pb2.NetParameter, states: Sequence[State]) -> list[State]:
-    found: dict[tuple[bytes, ...], State] = {}
+def _distinct(
+    net: caffe_pb2.NetParameter, states: Sequence[PhaseAndStages]
+) -> list[PhaseAndStages]:
+    found: dict[tuple[bytes, ...], PhaseAndStages] = {}
     for state in states:
         wanted = caffe_pb2.NetState(phase=state.phase)
         wanted.CopyFrom(net.state)

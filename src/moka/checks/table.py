@@ -30,7 +30,7 @@ _KINDS = {"solver": "a solver", "weights": "weights without a net", "other": "no
 
 
 def facts(finding: Finding) -> Iterator[str]:
-    """What a net is made of, in a few words each."""
+    """Yield short facts about a net: layers, parameters, inputs, forks, weights, engine."""
     if finding.layers is not None:
         yield f"{finding.layers} layers"
     if finding.parameters is not None:

@@ -26,7 +26,7 @@ CV2_CHANNELS = 4  # the most that it resizes or rotates at once
 _TRIES = 10  # for a random area that fits into the image
 
 
-class Box(NamedTuple):
+class ImagePart(NamedTuple):
     """A part of an image, in pixels."""
 
     top: int
@@ -46,7 +46,7 @@ class Change(NamedTuple):
         hue: to turn by, in degrees.
     """
 
-    box: Box | None = None
+    box: ImagePart | None = None
     size: Size | None = None
     angle: float = 0.0
     brightness: float = 1.0
@@ -123,7 +123,7 @@ class Augment:
         hue = rng.uniform(-self.hue, self.hue) if self.hue else 0.0
         return Change(box, size, angle, brightness, contrast, saturation, hue)
 
-    def _draw_area(self, h: int, w: int, rng: np.random.Generator) -> Box:
+    def _draw_area(self, h: int, w: int, rng: np.random.Generator) -> ImagePart:
         stretch = math.log(self.aspect_max)
         for _ in range(_TRIES):
             area = rng.uniform(*self.area) * h * w
@@ -131,10 +131,10 @@ class Augment:
             height, width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
             if 0 < height <= h and 0 < width <= w:
                 spot = rng.integers(0, (h - height + 1, w - width + 1))
-                return Box(int(spot[0]), int(spot[1]), height, width)
+                return ImagePart(int(spot[0]), int(spot[1]), height, width)
         height = min(h, round(w * self.aspect_max))  # all of it, but for what is too long
         width = min(w, round(h * self.aspect_max))
-        return Box((h - height) // 2, (w - width) // 2, height, width)
+        return ImagePart((h - height) // 2, (w - width) // 2, height, width)
 
 
 def reshape_image(image: Image, change: Change) -> Image:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from moka.data.decode import Decode
-from moka.data.images import SUFFIXES, ImageFiles, Labeled
+from moka.data.images import IMAGE_SUFFIXES, ImageFiles, Labeled
 from moka.errors import DataError
 from moka.types import PathLike
 
@@ -20,7 +20,7 @@ class ClassFolder(ImageFiles):
 
     The classes have the labels 0, 1, ... in the order of their sorted names, as torchvision's
     ImageFolder numbers them; the images of a class follow each other by folder and name. An image
-    is a file with one of SUFFIXES, at any depth; names that begin with a dot are left out.
+    is a file with one of IMAGE_SUFFIXES, at any depth; names that begin with a dot are left out.
 
     Args:
         path: the folder.
@@ -84,12 +84,12 @@ def find_images(folder: str) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = _visible(folders)  # os.walk goes on with what is left
-        found += [(place, name) for name in _visible(names) if _suffix(name) in SUFFIXES]
+        found += [(place, name) for name in _visible(names) if _suffix(name) in IMAGE_SUFFIXES]
     if not found:
         raise DataError(
             "this subfolder, which would be a class, holds no image.",
             file=folder,
-            advice=f"Images are known by their suffixes: {', '.join(sorted(SUFFIXES))}.",
+            advice=f"Images are known by their suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}.",
         )
     return [os.path.join(place, name) for place, name in sorted(found)]
 

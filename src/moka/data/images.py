@@ -23,7 +23,7 @@ SOURCE_ADVICE = (
     "`source` is a list (the path and the label of an image on each line), a folder with a"
     " subfolder for each class, or tar files; relative names start at the current directory."
 )
-SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
+IMAGE_SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"})
 
 
 def read_image(

@@ -18,7 +18,9 @@ from moka.data.transform import Transform
 from moka.errors import DataError
 from moka.types import PathLike, Shape
 
-ADVICE = "It is a text file with the path of an image and of its label image on each line."
+PAIR_LIST_ADVICE = (
+    "It is a text file with the path of an image and of its label image on each line."
+)
 
 
 class Pair(NamedTuple):
@@ -39,7 +41,7 @@ def read_pairs(source: PathLike, *, alone: bool = False) -> list[Pair]:
         DataError: missing or empty; a line that is not a pair.
     """
     pairs = []
-    for number, line in enumerate(read_image_lines(source, advice=ADVICE), 1):
+    for number, line in enumerate(read_image_lines(source, advice=PAIR_LIST_ADVICE), 1):
         words = line.split()
         if len(words) == 2 or (len(words) == 1 and alone):
             pairs.append(Pair(words[0], words[-1], number))
@@ -47,14 +49,14 @@ def read_pairs(source: PathLike, *, alone: bool = False) -> list[Pair]:
             raise DataError(
                 f'line {number}, "{line}", is not the paths of an image and of its label image.',
                 file=source,
-                advice=ADVICE,
+                advice=PAIR_LIST_ADVICE,
             )
     return pairs
 
 
 @dataclass(frozen=True)
 class LabeledPixels:
-    """What belongs to one image: its label map (1, H, W), and height and width of the image."""
+    """The label map (1, H, W) of one image, and the height and width of the image."""
 
     labels: Image
     size: tuple[int, int]

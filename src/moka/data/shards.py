@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from moka.data.ahead import map_ahead
 from moka.data.batches import Loaded
 from moka.data.decode import Decode, Image
-from moka.data.images import SUFFIXES
+from moka.data.images import IMAGE_SUFFIXES
 from moka.data.order import example_indices
 from moka.errors import DataError
 from moka.types import PathLike
@@ -186,7 +186,7 @@ def _read_parts(file: BinaryIO) -> dict[str, dict[str, Span]]:
 
 def _example(key: str, parts: dict[str, Span], shard: str) -> Example | None:
     """The example of some parts; None if they are neither images nor labels."""
-    images = [suffix for suffix in parts if suffix in SUFFIXES]
+    images = [suffix for suffix in parts if suffix in IMAGE_SUFFIXES]
     labels = [suffix for suffix in LABELS if suffix in parts]
     if not images and not labels:
         return None

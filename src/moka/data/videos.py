@@ -13,19 +13,19 @@ import numpy as np
 
 from moka.data.batches import Batch, ImageBatches, Loaded
 from moka.data.decode import Decoder, Image, resize
-from moka.data.images import SUFFIXES, decode_file, read_file, read_image_lines
+from moka.data.images import IMAGE_SUFFIXES, decode_file, read_file, read_image_lines
 from moka.data.order import example_indices
 from moka.data.transform import Draw
 from moka.errors import DataError, MokaError
 from moka.types import PathLike, Shape
 
-ADVICE = (
+CLIP_LIST_ADVICE = (
     "It is a text file with a video on each line: the path of its file or of a folder of frames,"
     " perhaps the number of the first frame, from 1, and its label."
 )
 
 
-class Clip(NamedTuple):
+class VideoClip(NamedTuple):
     """A part of a video, as written in its list, and the number of the line.
 
     Attributes:
@@ -38,14 +38,14 @@ class Clip(NamedTuple):
     line: int
 
 
-def read_clips(source: PathLike) -> list[Clip]:
+def read_clips(source: PathLike) -> list[VideoClip]:
     """The clips in a list: on each line a path, perhaps the first frame, and a label.
 
     Raises:
         DataError: missing or empty; a line of another form.
     """
     clips = []
-    for number, line in enumerate(read_image_lines(source, advice=ADVICE), 1):
+    for number, line in enumerate(read_image_lines(source, advice=CLIP_LIST_ADVICE), 1):
         words = line.split()
         if not words:
             continue
@@ -56,11 +56,11 @@ def read_clips(source: PathLike) -> list[Clip]:
             raise DataError(
                 f'line {number}, "{line}", is not a path, the first frame and a label.',
                 file=source,
-                advice=ADVICE,
+                advice=CLIP_LIST_ADVICE,
             ) from None
         if start < 1:
             raise DataError(f"line {number}: the first frame is 1, got {start}.", file=source)
-        clips.append(Clip(path, start, label, number))
+        clips.append(VideoClip(path, start, label, number))
     return clips
 
 
@@ -105,7 +105,7 @@ def read_frames(
     window = slice(start - 1, last, step)
     if os.path.isdir(path):
         names = sorted(
-            name for name in os.listdir(path) if name.rpartition(".")[2].lower() in SUFFIXES
+            name for name in os.listdir(path) if name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
         )
         files = [os.path.join(path, name) for name in names[window]]
         frames = [decode_file(read_file(name), name, decode) for name in files]
@@ -153,22 +153,22 @@ class ClipFiles:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def name(self, record: Clip) -> str:
+    def name(self, record: VideoClip) -> str:
         return self.root_folder + record.path
 
     def later_files(self) -> list[str]:
         """The videos: a list may name missing files."""
         return [self.name(clip) for clip in self.clips]
 
-    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Clip]:
+    def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[VideoClip]:
         order = example_indices(len(self), start, step, shuffle=self.shuffle, seed=seed)
         return (self.clips[i] for i in order)
 
-    def load(self, records: Sequence[Clip]) -> Loaded:
+    def load(self, records: Sequence[VideoClip]) -> Loaded:
         """The clips (frames, C, H, W) and their labels."""
         return Loaded([self._read(r) for r in records], [r.label for r in records])
 
-    def _read(self, record: Clip) -> Image:
+    def _read(self, record: VideoClip) -> Image:
         try:
             frames = read_frames(
                 self.name(record), record.start, self.length, self.decode, step=self.step
@@ -181,11 +181,13 @@ class ClipFiles:
         return np.stack(frames)
 
 
-class ClipBatches(ImageBatches[Clip]):
+class ClipBatches(ImageBatches[VideoClip]):
     """Batches of clips (N, C, frames, H, W); the frames of a clip are cropped and mirrored
     alike."""
 
-    def _batch(self, records: list[Clip], rng: np.random.Generator, *, on_device: bool) -> Batch:
+    def _batch(
+        self, records: list[VideoClip], rng: np.random.Generator, *, on_device: bool
+    ) -> Batch:
         clips, labels = self.examples.load(records)
         self._check(records, [clip.shape for clip in clips])
         draw = self.transform.draw([clip.shape[1:] for clip in clips], rng)
@@ -201,7 +203,7 @@ class ClipBatches(ImageBatches[Clip]):
         data = np.ascontiguousarray(by_clip.transpose(0, 2, 1, 3, 4))
         return Batch(data, np.array(labels, np.float32))
 
-    def _out_shape(self, record: Clip, shape: Shape) -> Shape:
+    def _out_shape(self, record: VideoClip, shape: Shape) -> Shape:
         length, *frame = shape
         channels, *size = super()._out_shape(record, tuple(frame))
         return (channels, length, *size)

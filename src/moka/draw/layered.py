@@ -21,7 +21,7 @@ Ends = tuple[str, str]
 Point = tuple[float, float]
 
 
-class Box(NamedTuple):
+class Extent(NamedTuple):
     """The size of a node: in the direction of the edges, and across it."""
 
     along: float
@@ -39,11 +39,11 @@ class Layout(NamedTuple):
 
     nodes: dict[str, Point]
     edges: dict[Ends, list[Point]]
-    size: Box
+    size: Extent
 
 
 def layered(
-    boxes: Mapping[str, Box], edges: Sequence[Ends], *, rank_gap: float, gap: float
+    boxes: Mapping[str, Extent], edges: Sequence[Ends], *, rank_gap: float, gap: float
 ) -> Layout:
     """Lay out a graph. If it has cycles, the edges that close them go backward.
 
@@ -60,7 +60,7 @@ def layered(
     for source, target in forward:
         knees = [f"{source}{KNEE}{target}{KNEE}{r}" for r in range(rank[source] + 1, rank[target])]
         for r, knee in enumerate(knees, rank[source] + 1):
-            sizes[knee], rank_of[knee] = Box(0, gap / 2), r
+            sizes[knee], rank_of[knee] = Extent(0, gap / 2), r
         chains[source, target] = [source, *knees, target]
         pieces += zip([source, *knees], [*knees, target], strict=True)
     rows: list[list[str]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
@@ -78,7 +78,7 @@ def layered(
     for source, target in edges:
         lines.setdefault((source, target), [points[source], points[target]])
     breadth = max((across[name] + sizes[name].across / 2 for name in across), default=0.0)
-    size = Box(max(start - rank_gap, 0.0), breadth)
+    size = Extent(max(start - rank_gap, 0.0), breadth)
     return Layout({name: points[name] for name in boxes}, lines, size)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from moka.draw.layered import Box, Layout, Point, layered
+from moka.draw.layered import Extent, Layout, Point, layered
 from moka.draw.net_drawing import VERTICAL, Drawing, Edge
 
 GAP = 14.0  # between nodes beside each other
@@ -147,7 +147,7 @@ def _place(words: Sequence[str]) -> XY:
 def _by_layers(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequence[Size]) -> Placed:
     """The layout of `moka.draw.layered`, whose ranks lie along the flow of the data."""
     vertical = drawing.rankdir in VERTICAL
-    boxes = {key: Box(h, w) if vertical else Box(w, h) for key, (w, h) in sizes.items()}
+    boxes = {key: Extent(h, w) if vertical else Extent(w, h) for key, (w, h) in sizes.items()}
     room = max((h if vertical else w for w, h in label_sizes), default=0.0)
     ends = [(edge.source, edge.target) for edge in drawing.edges]
     layout = layered(boxes, ends, rank_gap=RANK_GAP[vertical] + room, gap=GAP)
@@ -170,7 +170,7 @@ def _by_layers(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequenc
     )
 
 
-def _way(edge: Edge, layout: Layout, boxes: Mapping[str, Box]) -> list[Point]:
+def _way(edge: Edge, layout: Layout, boxes: Mapping[str, Extent]) -> list[Point]:
     """The points that an edge goes through, from border to border, along and across."""
     points = layout.edges[edge.source, edge.target]
     sign = 1 if points[-1][0] > points[0][0] else -1

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from moka.errors import NetError, nearest
 from moka.schema import caffe_pb2
-from moka.schema.fork_types import FORK_OF
+from moka.schema.fork_types import FORK_OF, INSTEAD_OF
 
 StateBlobs = int | Callable[[caffe_pb2.LayerParameter], tuple[int, ...]]
 Arity = int | tuple[int, int | None]  # exactly n, or (least, most); None: no upper limit
@@ -138,7 +138,10 @@ def _about_unknown(layer_type: str, registry: Mapping[str, EntryLike]) -> str | 
 
 
 def _origin(layer_type: str) -> str:
-    return f"It is a type of {FORK_OF[layer_type]}, which Moka does not have."
+    text = f"It is a type of {FORK_OF[layer_type]}, which Moka does not have."
+    if instead := INSTEAD_OF.get(layer_type):
+        return f"{text} {instead}"
+    return text
 
 
 def _with_automatic_top(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Statistics(NamedTuple):
-    """Of each channel of a batch: mean and unbiased variance, both (C,), without a gradient."""
+    """Mean and unbiased variance of each channel of a batch, both (C,), without a gradient."""
 
     mean: Tensor
     variance: Tensor

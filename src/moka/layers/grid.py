@@ -48,9 +48,9 @@ def _cubic(distance: Tensor) -> Tensor:
 KERNELS = {"LINEAR": _triangle, "CUBIC": _cubic}
 
 
-def nearest(size: int, out: int) -> Tensor:
-    """Which of `size` pixels has its center nearest to that of each of `out` pixels; of two the
-    second."""
+def nearest_pixels(size: int, out: int) -> Tensor:
+    """Indices (out,) of the pixels of an axis that is brought from `size` to `out` pixels: those
+    whose centers are nearest to the new ones; of two as near, the second."""
     return (2 * torch.arange(out) + 1) * size // (2 * out)
 
 

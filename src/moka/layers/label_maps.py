@@ -54,7 +54,7 @@ class LabelMapSource(ImageSource[LabelMapBatches]):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """What images are resized to; None: they are not."""
+        """Height and width that images are resized to; None: they keep their size."""
         return (self.new_height, self.new_width) if self.new_height else None
 
     def open(self) -> LabelMapBatches:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.grid import apply_grid, centered_weights, nearest, pick_grid, require_images
+from moka.layers.grid import apply_grid, centered_weights, nearest_pixels, pick_grid, require_images
 from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
 from moka.types import Shape
@@ -162,7 +162,7 @@ class Resample(Layer):
         top = self.top_shapes(tuple(x.shape), None if reference is None else reference.shape)[0]
         axes = list(zip(x.shape[2:], top[2:], strict=True))
         if self.type == "NEAREST":
-            return pick_grid(x, *(nearest(n, m) for n, m in axes))
+            return pick_grid(x, *(nearest_pixels(n, m) for n, m in axes))
         antialias = self.antialias and any(n > m for n, m in axes)
         weights = (centered_weights(n, m, self.type, antialias=antialias) for n, m in axes)
         return apply_grid(x, *weights)

@@ -18,7 +18,7 @@ FRACTION = 16  # bits behind the point, if a net does not say it
 Rounding = Callable[[Tensor], Tensor]
 
 
-def nearest(x: Tensor) -> Tensor:
+def round_to_nearest(x: Tensor) -> Tensor:
     """To the nearest whole number; halves away from 0."""
     return x.sign() * (x.abs() + 0.5).floor()
 
@@ -103,7 +103,7 @@ class Quantized:
     def _rounding(self) -> Rounding:
         param = self.config.quantization_param
         by_chance = self.training or param.rounding_scheme == param.STOCHASTIC
-        return stochastic if by_chance else nearest
+        return stochastic if by_chance else round_to_nearest
 
 
 def _straight_through(x: Tensor, quantized: Tensor) -> Tensor:

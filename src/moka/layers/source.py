@@ -170,12 +170,13 @@ class DummyData(Source):
         return self.constants[k]
 
 
-@layer("MemoryData", bottoms=0, tops=2, source="arrays")
+@layer("MemoryData", bottoms=0, tops=(1, 2), source="arrays")
 class MemoryData(Source):
     """Batches from arrays that the caller hands over, in order, again and again.
 
     Tops: data (batch_size, channels, height, width); labels (batch_size,), from the first pass on
-    (batch_size, 1, 1, 1), as in BVLC Caffe. Message: memory_data_param. Arrays are used as they
+    (batch_size, 1, 1, 1), as in BVLC Caffe; with `label_type: NONE` (MyCaffe) data alone. Message:
+    memory_data_param. Arrays are used as they
     are. Datum records are transformed as transform_param says; height and width are those of the
     transformed image.
 
@@ -187,6 +188,7 @@ class MemoryData(Source):
     channels: int = option(positive, required=True)
     height: int = option(positive, required=True)
     width: int = option(positive, required=True)
+    label_type: str = option()
 
     def setup(self) -> None:
         self.data: Tensor | None = None
@@ -207,7 +209,8 @@ class MemoryData(Source):
 
     def top_shapes(self) -> list[Shape]:
         self.transform  # noqa: B018 - a missing mean file shows while the net is built
-        return [(self.batch_size, *self.item_shape), self.label_shape]
+        tops = [(self.batch_size, *self.item_shape), self.label_shape]
+        return tops[:1] if self.label_type == "NONE" else tops
 
     def set_arrays(self, data: Array, labels: Array) -> None:
         """Use these arrays from now on; they are not copied.
@@ -255,6 +258,8 @@ class MemoryData(Source):
         here = slice(self.position, self.position + self.batch_size)
         self.position = here.stop % len(self.data)
         self.label_shape = (self.batch_size, 1, 1, 1)
+        if self.label_type == "NONE":
+            return [self.data[here]]
         return [self.data[here], self.labels[here].reshape(self.label_shape)]
 
     def state(self) -> CursorState:

@@ -17,7 +17,7 @@ from moka.layers.window import Window
 from moka.schema.forms import form_of
 from moka.types import Shape
 
-ADVICE = "The size must be that of the blob which was pooled: give upsample_h and upsample_w."
+SIZE_ADVICE = "The size must be that of the blob which was pooled: give upsample_h and upsample_w."
 
 
 def max_unpooling(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
@@ -35,7 +35,7 @@ def max_unpooling(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
         raise DataError(
             f"the mask has the index {int(index.max())}, the image of {height} x {width} has"
             f" {area} pixels.",
-            advice=ADVICE,
+            advice=SIZE_ADVICE,
         )
     order = torch.arange(index.shape[2], device=x.device).expand_as(index)
     # Which value each place gets; -1: none. One more place takes the values that are dropped.

@@ -95,7 +95,7 @@ class VideoData(ImageSource[ImageBatches[Any]]):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """What frames are resized to; None: they are not."""
+        """Height and width that frames are resized to; None: they keep their size."""
         return (self.new_height, self.new_width) if self.new_height else None
 
     @cached_property

@@ -30,7 +30,7 @@ COLORS = 3
 
 @dataclass(frozen=True)
 class ImageSize:
-    """What a data layer's text tells of its batches; 0: it does not tell."""
+    """The sizes of a data layer's batches as far as its text gives them; 0: unknown."""
 
     batch: int = 0
     channels: int = 0
@@ -39,7 +39,7 @@ class ImageSize:
 
     @property
     def shape(self) -> Shape | None:
-        """Of a batch; None if a part of it is unknown."""
+        """The shape of a batch; None if a part of it is unknown."""
         found = (self.batch, self.channels, self.height, self.width)
         return found if all(found) else None
 

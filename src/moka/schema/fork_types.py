@@ -13,7 +13,7 @@ _TYPES = {
     "Faster R-CNN": "ROIPooling Proposal",
     "R-FCN": "PSROIPooling BoxAnnotatorOHEM SoftmaxWithLossOHEM SmoothL1LossOHEM",
     "MS-CNN": "ROIAlign BoxOutput ProposalTarget DetectionLoss DetectionAccuracy BboxAccuracy"
-    " ImageGtData MemoryLoss",
+    " ImageGtData",
     "Cascade R-CNN": "DecodeBBox BoxGroupOutput DetectionGroupLoss DetectionGroupAccuracy"
     " FrcnnOutput HardMining ScaleRoute DetectionData EvalData",
     "PSPNet and DeepLab": "Interp BN ImageSegData SegAccuracy UniqueLabel BiasChannel"
@@ -52,9 +52,27 @@ _TYPES = {
     "NVCaffe": "DetectNetTransformation TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
+    "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"
+    " AccuracyEncoding",
+    "a fork of 2014": "ColinearConvolution",
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
+)
+_INPUTS = (
+    "Put an Input layer in its place, with the shapes of its tops, and fill it before each pass."
+)
+_BOXES = (
+    "Put an AnnotatedData layer in its place, which reads images with boxes from a database, or an"
+    " Input layer with the shapes of its tops."
+)
+# What to write in place of a data layer that Moka does not have.
+INSTEAD_OF: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("ImageGtData", "DetectionData", "EvalData"), _INPUTS),
+        **dict.fromkeys(("BoxData", "LaneData"), _BOXES),
+        **dict.fromkeys(("MultiLabelImageData", "DataSequence", "OPData", "OPVideo"), _INPUTS),
+    }
 )
 # BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.
 _YOUNGER_THAN_V1 = (

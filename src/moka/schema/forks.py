@@ -68,6 +68,9 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "group_id",
                 "show_per_class_result",
                 "test_and_snapshot_last_epochs",
+                "custom_trainer",
+                "custom_trainer_properties",
+                "enable_clip_gradient_status",
             )
         ),
     }

@@ -157,6 +157,23 @@ FORMS: Mapping[str, Forms] = MappingProxyType(
                 _form("camera", "SSD"),
             ),
         ),
+        "Lstm": Forms(
+            "recurrent_param",
+            (
+                _form(
+                    "timesteps",
+                    "MyCaffe",
+                    "num_output weight_filler bias_filler debug_info expose_hidden",
+                    _never,
+                    ("LSTM", "recurrent_param"),
+                ),
+                _form("streams", "caffe-lstm and CTPN"),
+            ),
+        ),
+        "LstmSimple": Forms(
+            "lstm_simple_param",
+            (_form("streams", "MyCaffe", becomes=("Lstm", "lstm_param")),),
+        ),
         "Reverse": Forms("reverse_param", (_form("axes", "CTPN, Ascend", axis=(0,)),)),
     }
 )

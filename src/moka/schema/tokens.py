@@ -20,7 +20,7 @@ _ESCAPE = re.compile(
     r"\\(?:([0-7]{1,3})|[xX]([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))"
 )
 _LETTERS = dict(zip("abfnrtv\\'\"?", "\a\b\f\n\r\t\v\\'\"?", strict=True))
-_BARE_WORD = re.compile(r"""[^\s,;{}<>\[\]\#"':]+""")
+_BARE_WORD = re.compile(r"""[^\s,;{}<>\[\]\#"':](?:[^\s{}<>\[\]\#"']*[^\s,;{}<>\[\]\#"'])?""")
 _CLOSING = {"{": "}", "<": ">", "[": "]"}
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\\]")
 

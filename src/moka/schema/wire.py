@@ -13,7 +13,8 @@ from moka.varint import read_varint
 M = TypeVar("M", bound=Message)
 
 _FIXED = {1: 8, 5: 4}  # sizes of the wire types with a fixed size
-_LENGTH = 2  # the wire type of strings, messages and packed lists
+VARINT = 0  # the wire type of whole numbers
+LENGTH = 2  # the wire type of strings, messages and packed lists
 LAYER, V1_LAYER = 100, 2  # numbers in NetParameter; those in V1 layers mean the same in all forks
 LAYER_NUMBERS = (LAYER, V1_LAYER)
 # What every fork writes under the same number: name, type, bottom, top, loss_weight, param, blobs,
@@ -47,11 +48,11 @@ def wire_fields(data: bytes | memoryview) -> Iterator[WireField]:
         tag, position = _number(data, position)
         number, wire_type = tag >> 3, tag & 7
         content = position
-        if wire_type == 0:
+        if wire_type == VARINT:
             _, end = _number(data, position)
         elif wire_type in _FIXED:
             end = position + _FIXED[wire_type]
-        elif wire_type == _LENGTH:
+        elif wire_type == LENGTH:
             length, content = _number(data, position)
             end = content + length
         else:
@@ -78,7 +79,7 @@ def parse_net(data: bytes) -> caffe_pb2.NetParameter:
     net = caffe_pb2.NetParameter()
     view = memoryview(data)
     for field in complete_fields(view):
-        if field.number == LAYER and field.wire_type == _LENGTH:
+        if field.number == LAYER and field.wire_type == LENGTH:
             layer = net.layer.add()
             content = view[field.content : field.end]
             for part in complete_fields(content):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -57,10 +58,10 @@ class Detections:
         return VERSIONS[version](recall.astype(np.float64), precision.astype(np.float64))
 
 
-def eleven_points(recall: Array, precision: Array) -> float:
-    """The mean of the best precision at a recall of at least 0, 0.1, ... 1 (PASCAL VOC 2007)."""
-    least = np.arange(11) / 10
-    return sum(float(precision[recall >= r].max(initial=0)) for r in least) / 11
+def at_points(recall: Array, precision: Array, *, count: int) -> float:
+    """The mean of the best precision at a recall of at least r, for `count` r from 0 to 1."""
+    least = np.arange(count) / (count - 1)
+    return sum(float(precision[recall >= r].max(initial=0)) for r in least) / count
 
 
 def max_integral(recall: Array, precision: Array) -> float:
@@ -80,9 +81,11 @@ def integral(recall: Array, precision: Array) -> float:
 
 
 VERSIONS: dict[str, Callable[[Array, Array], float]] = {
-    "11point": eleven_points,
+    "11point": partial(at_points, count=11),  # PASCAL VOC 2007
+    "101point": partial(at_points, count=101),  # COCO; Cascade R-CNN
     "MaxIntegral": max_integral,
     "Integral": integral,
+    "integral": integral,  # MyCaffe
 }
 EVALUATIONS = ("classification", "detection")
 

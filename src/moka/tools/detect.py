@@ -21,7 +21,7 @@ from moka.tools import preprocessing
 from moka.tools.window_table import WindowTable, read_table, write_table
 from moka.types import PathLike
 
-SUFFIXES = (".csv", ".h5", ".hdf5")
+TABLE_SUFFIXES = (".csv", ".h5", ".hdf5")
 
 
 def read_image_names(source: PathLike) -> list[str]:
@@ -65,7 +65,7 @@ def detect(
         DataError, OSError: a file that cannot be read.
     """
     suffix = Path(source).suffix.lower()
-    if suffix not in (".txt", *SUFFIXES):
+    if suffix not in (".txt", *TABLE_SUFFIXES):
         raise UsageError(f"Unknown input file type: '{source}' does not end in .txt, .csv or .h5.")
     table = read_table(source) if suffix != ".txt" else None
     windows: ImageWindows
@@ -107,7 +107,7 @@ def _detect(words: list[str], flags: dict[str, Any]) -> None:
     modes = ("", "list", "selective_search")
     if flags["crop_mode"] not in modes:
         raise UsageError(f"--crop_mode is list or selective_search, found '{flags['crop_mode']}'.")
-    if Path(output).suffix.lower() not in SUFFIXES:
+    if Path(output).suffix.lower() not in TABLE_SUFFIXES:
         raise UsageError(f"the output file ends in .csv or .h5, found '{output}'.")
     check_writable(output)
     search = (flags["crop_mode"] or ("list", "selective_search")[source.endswith(".txt")]) != "list"

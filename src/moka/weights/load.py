@@ -190,7 +190,7 @@ def plan_copies(
     file: PathLike,
     may_miss: Iterable[tuple[int, int]] = (),
 ) -> list[Copy]:
-    """What to copy, if all of it fits.
+    """List the copies from stored layers to the net's parameters, if all of them fit.
 
     Args:
         may_miss: (layer index, blob index) of the net's parameters that a layer in the file need

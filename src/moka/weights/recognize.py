@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from moka.byte_text import to_text
 from moka.schema import caffe_pb2
-from moka.schema.wire import LAYER, LAYER_NUMBERS, wire_fields
+from moka.schema.wire import LAYER, LAYER_NUMBERS, LENGTH, VARINT, WireField, wire_fields
 
 _FETCH_AGAIN = "Compare its size or checksum with the original and fetch it again."
 _OTHER_FILE = "Give the .caffemodel that belongs to the net."
@@ -41,11 +41,11 @@ class Recognized(NamedTuple):
 
 
 def recognize(data: bytes, *, parsed: bool) -> Recognized:
-    """What the bytes are that do not parse as a model, or hold no layers.
+    """Tell what a file is that does not parse as a model, or holds no layers.
 
     Args:
         data: the whole file.
-        parsed: whether they are a message, though one without layers.
+        parsed: whether the bytes are a protobuf message, though one without layers.
     """
     if not data:
         return Recognized("the file is empty: it is no model", _FETCH_AGAIN)
@@ -67,7 +67,7 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
 
 
 def known_beginning(data: bytes) -> Recognized | None:
-    """What begins with these bytes, if they are those of a well-known kind of file."""
+    """The well-known kind of file that begins with these bytes; None: no such kind."""
     for beginning, kind, advice in _BEGINNINGS:
         if re.match(beginning, data):
             return Recognized(f"this is {kind}", advice)
@@ -75,24 +75,21 @@ def known_beginning(data: bytes) -> Recognized | None:
 
 
 def _other_message(data: bytes) -> Recognized | None:
-    """For a solver's state or a mean image, which are binary messages too."""
-    try:
-        state = caffe_pb2.SolverState.FromString(data)
-        if state.history and state.HasField("iter"):
-            return Recognized(
-                f"this is a solver's state of iteration {state.iter}, not a model",
-                f"Its model is {state.learned_net}.",
-            )
-    except DecodeError:
-        pass
-    try:
-        blob = caffe_pb2.BlobProto.FromString(data)
-        if blob.data or blob.double_data:
-            return Recognized(
-                "this is one blob, as a mean image, not a model", "Give it as a mean."
-            )
-    except DecodeError:
-        pass
+    """For a solver's state or a mean image, which are binary messages too; both may be cut."""
+    fields: list[WireField] = []
+    with contextlib.suppress(DecodeError):
+        fields.extend(wire_fields(data))
+    wire_types = {field.number: field.wire_type for field in fields}
+    if wire_types.get(1) == VARINT and wire_types.get(3) == LENGTH:  # iter, history
+        head = (data[f.start : f.end] for f in fields if f.number <= 2 and f.end <= len(data))
+        state = caffe_pb2.SolverState.FromString(b"".join(head))
+        return Recognized(
+            f"this is a solver's state of iteration {state.iter}, not a model",
+            f"Its model is {state.learned_net}." if state.learned_net else _OTHER_FILE,
+        )
+    sizes = {wire_types.get(number, VARINT) for number in (1, 2, 3, 4)}  # of the old 4-D form
+    if sizes == {VARINT} and LENGTH in (wire_types.get(5), wire_types.get(8)):  # its numbers
+        return Recognized("this is one blob, as a mean image, not a model", "Give it as a mean.")
     return None
 
 

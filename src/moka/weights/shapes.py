@@ -101,7 +101,7 @@ def _add_blob(blob: caffe_pb2.BlobProto, content: memoryview) -> None:
 
 
 def _count(part: WireField) -> int | None:
-    """How many numbers a packed field holds; None if it is not data."""
+    """The number of values in a packed field; None if the field is not data."""
     if part.number not in _DATA:
         return None
     if part.wire_type != _BYTES:

@@ -52,6 +52,19 @@ def make_ssd(folder: Path) -> None:
     moka.save_weights(net, folder / "found_in_an_attic.caffemodel")
 
 
+def make_plain(folder: Path) -> None:
+    """A net without boxes."""
+    folder.mkdir()
+    (folder / "n.prototxt").write_text(
+        """
+        input: "x" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+        layer { name: "mean" type: "Convolution" bottom: "x" top: "m"
+          convolution_param { num_output: 1 kernel_size: 8 } }
+        """
+    )
+    moka.save_weights(moka.load(folder / "n.prototxt"), folder / "n.caffemodel")
+
+
 @pytest.fixture
 def image() -> np.ndarray:
     """One bright cell, in the third row and second column of 4 x 4."""
@@ -101,6 +114,7 @@ def test_rows_as_boxes(faces: ModuleType) -> None:
         (["gone", "in.png"], "gone is no folder."),
         (["empty", "in.png"], "empty has no net with weights"),
         (["broken", "in.png"], "Did you mean"),
+        (["plain", "in.png"], "the net finds no boxes: its outputs are m\\."),
         (["ssd", "broken/deploy.prototxt"], "broken/deploy.prototxt is no image."),
     ],
 )
@@ -109,6 +123,7 @@ def test_one_sentence(
 ) -> None:
     make_ssd(tmp_path / "ssd")
     (tmp_path / "empty").mkdir()
+    make_plain(tmp_path / "plain")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "deploy.prototxt").write_text('layer { name: "r" type: "Relu" }')
     cv2.imwrite("in.png", image)

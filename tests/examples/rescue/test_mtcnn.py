@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -95,3 +99,24 @@ def test_squares_are_found(
         points = wanted[:2] - side / 4 + 1.5 * side * np.array(shares)
         assert np.abs(found.points[nearest] - points).max() < side / 8
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_program_prints_faces_and_no_log(
+    copy_examples: CopyExamples, image: np.ndarray, tmp_path: Path
+) -> None:
+    script = copy_examples("rescue") / "mtcnn.py"
+    make_nets(tmp_path / "nets")
+    cv2.imwrite(str(tmp_path / "in.png"), image)
+    done = subprocess.run(
+        [sys.executable, script, "nets", "in.png"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("GLOG_")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *faces, last = done.stdout.splitlines()
+    assert all(line.startswith("face, score ") for line in faces)
+    assert last == f"{len(SQUARES)} found: faces.png"
+    assert done.stderr == ""
+    assert (tmp_path / "faces.png").exists()

@@ -107,6 +107,12 @@ def test_form_of_cascade_rcnn(make_layer: LayerMaker, tmp_path: Path) -> None:
     ]
 
 
+def test_a_missing_list_of_images_shows_in_the_first_pass(make_layer: LayerMaker) -> None:
+    layer = make_layer(evaluate('name_size_file: "none.txt"'), (1, 1, 1, 7), (1, 1, 3, 8))
+    with pytest.raises(DataError, match=r"none\.txt: failed to open the list"):
+        rows_of(layer, [[0, 1, 0.5, *BOX]], TRUTH)
+
+
 def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="1 1 K 7"):
         make_layer(evaluate(), (1, 1, 3, 6), (1, 1, 3, 8))

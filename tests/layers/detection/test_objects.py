@@ -87,7 +87,7 @@ def test_nearest() -> None:
     )
     others = rng.uniform(0.2, 0.6, (3, 2, 2, 4))
     boxes = corners(torch.tensor(others[..., :2]), torch.tensor(others[..., 2:]))
-    have = objects.nearest(boxes, true)
+    have = objects.largest_overlap(boxes, true)
     for index in np.ndindex(3, 2, 2):
         want = [
             slow.overlap(tuple(others[index]), (*center[k], *size[k]))

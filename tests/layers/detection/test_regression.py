@@ -8,7 +8,7 @@ import torch
 
 from moka.layers.detection.regression import (
     Bounds,
-    Scale,
+    DeltaStatistics,
     boxes_of,
     field_boxes,
     field_centers,
@@ -16,7 +16,7 @@ from moka.layers.detection.regression import (
     region_boxes,
 )
 
-SCALE = Scale((0.1, 0.2, 0.3, 0.4), (1, 2, 3, 4))
+SCALE = DeltaStatistics((0.1, 0.2, 0.3, 0.4), (1, 2, 3, 4))
 
 
 @pytest.mark.parametrize("axis", [-1, 1])

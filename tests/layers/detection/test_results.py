@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moka.errors import DataError
-from moka.layers.detection.results import ResultFiles
+from moka.layers.detection.results import ResultFiles, check_files
 from moka.schema import caffe_pb2, parse_text
 
 LABELS = """
@@ -83,6 +83,7 @@ def test_without_label_map_nothing_is_written(
 ) -> None:
     param = caffe_pb2.SaveOutputParameter(output_directory=str(folder / "out"))
     with caplog.at_level(logging.WARNING, "moka"):
+        check_files(param)
         assert ResultFiles.wanted(param, {1}) is None
     assert "label_map_file" in caplog.text
     assert not (folder / "out").exists()
@@ -99,3 +100,17 @@ def test_faults(folder: Path) -> None:
     (folder / "out").write_text("a file where a folder is wanted")
     with pytest.raises(DataError, match="out: cannot be written: File exists"):
         wanted(folder, 'output_format: "VOC" num_test_image: 1').add(ROWS[:1], 1)
+
+
+def test_missing_files_are_logged_and_needed_in_the_first_pass(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    param = caffe_pb2.SaveOutputParameter(
+        output_directory=str(folder / "out"),
+        label_map_file=str(folder / "none.prototxt"),
+        name_size_file=str(folder / "none.txt"),
+    )
+    with caplog.at_level(logging.WARNING, "moka"):
+        check_files(param)
+    assert "none.prototxt: no such file" in caplog.text
+    assert "none.txt: no such file" in caplog.text

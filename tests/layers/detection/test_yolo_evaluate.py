@@ -57,6 +57,7 @@ def test_a_map_in_the_shape_of_yolov2_needs_no_biases(make_layer: LayerMaker, ru
     text = 'type: "EvalDetection" eval_detection_param { side: 4 num_class: 3 num_object: 2'
     tops = []
     for biases in ("", "biases: [0.5, 0.5, 0.5, 0.5]"):
+        make_layer(f"{text} {biases} }}", x.shape, labels.shape, (1, 3, 64, 64))
         layer = make_layer(f"{text} {biases} }}", x.shape, labels.shape)
         tops.append(run(layer, x, labels)[0])
     np.testing.assert_array_equal(tops[0], tops[1])

@@ -114,3 +114,14 @@ def test_equal_items_that_should_differ_get_no_gradient(make_layer: LayerMaker) 
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, *shapes)
+
+
+def test_euclidean_with_weights(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    layer = make_layer('type: "EuclideanLoss"', (3, 4), (3, 4), (3, 4, 1, 1))
+    a, b, w = spread(3, 4), spread(3, 4), spread(3, 4, 1, 1)
+    (loss,) = run(layer, a, b, w)
+    squares = [(r * (p - q)) ** 2 for p, q, r in zip(a.flat, b.flat, w.flat, strict=True)]
+    assert loss == pytest.approx(sum(squares) / 6, rel=1e-12)
+    check_gradient(layer, a, b, w)

@@ -26,5 +26,6 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": ("2 6", "2"),
         "fields": f"margin_inner_product_param {{ {FILLED} type: TRIPLE }}",
     },
+    "MemoryLoss": {"bottoms": ("2 6", "2 6")},
     "TripletLoss": {"bottoms": ("2 6", "2 6", "2 6")},
 }

@@ -26,6 +26,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (VIDEO,),
         "fields": f"convolution3d_param {{ {FILLED} {IN_TIME} }}",
     },
+    "ColinearConvolution": {
+        "fields": "colinear_convolution_param { num_output: 2 kernel_size: 3"
+        ' quadratic_weight_filler { type: "gaussian" } linear_weight_filler { type: "gaussian" } }',
+    },
     "ConvolutionRistretto": {"fields": f"convolution_param {{ {FILLED} kernel_size: 3 }}"},
     "DeconvolutionRistretto": {"fields": f"convolution_param {{ {FILLED} kernel_size: 3 }}"},
     "FcRistretto": {"fields": f"inner_product_param {{ {FILLED} }}"},

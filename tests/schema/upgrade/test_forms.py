@@ -36,6 +36,14 @@ def test_defaults_of_a_form(given: str, filled_in: str) -> None:
     ("given", "expected"),
     [
         (
+            'type: "Lstm" recurrent_param { num_output: 5 expose_hidden: false }',
+            'type: "LSTM" recurrent_param { num_output: 5 expose_hidden: false }',
+        ),
+        (
+            'type: "LstmSimple" lstm_simple_param { num_output: 5 weight_filler { std: 2 } }',
+            'type: "Lstm" lstm_param { num_output: 5 weight_filler { std: 2 } }',
+        ),
+        (
             'type: "DetectionOutput" bottom: "x" detection_output_param { biases: 1 biases: 2 }',
             'type: "YoloDetectionOutput" bottom: "x"'
             " yolo_detection_output_param { biases: 1 biases: 2 }",
@@ -50,7 +58,7 @@ def test_defaults_of_a_form(given: str, filled_in: str) -> None:
             'type: "YoloDetectionLoss" detection_loss_param { side: 7 }',
         ),
     ],
-    ids=["output", "output without a message", "output of no form", "loss"],
+    ids=["timesteps", "streams", "output", "output without a message", "output of no form", "loss"],
 )
 def test_a_form_with_a_type_of_its_own(given: str, expected: str) -> None:
     (layer,) = upgrade_net(net(f"layer {{ {given} }}")).layer

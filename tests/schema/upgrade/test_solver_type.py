@@ -53,3 +53,8 @@ def test_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
         "Successfully upgraded file specified using deprecated 'solver_type' field (enum) to"
         " 'type' field (string).",
     ]
+
+
+@pytest.mark.parametrize(("given", "today"), [("ADAM", "Adam"), ("sgd", "SGD"), ("Nope", "Nope")])
+def test_other_spellings_of_todays_names(given: str, today: str) -> None:
+    assert upgrade_solver(solver(f'type: "{given}"')) == solver(f'type: "{today}"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.grid import centered_weights, nearest
+from moka.layers.grid import centered_weights, nearest_pixels
 from moka.layers.resize import Interp, Resample
 
 
@@ -25,7 +25,7 @@ def export_resample(site: Site, layer: Resample, x: Value, reference: Value | No
     """Pixels that are picked, or products with the weights of rows and of columns."""
     axes = list(zip(x.dims[2:], site.tops[0][2:], strict=True))
     if layer.type == "NEAREST":
-        down, across = (site.ints(*nearest(n, m).tolist()) for n, m in axes)
+        down, across = (site.ints(*nearest_pixels(n, m).tolist()) for n, m in axes)
         return site.add("Gather", site.add("Gather", x.name, down, axis=2), across, axis=3)
     antialias = layer.antialias and any(n > m for n, m in axes)
     rows, columns = (

@@ -26,6 +26,7 @@ refuse(
             "CTCGreedyDecoder",
             "ChannelNorm",
             "ChannelScale",
+            "ColinearConvolution",
             "ContinuationIndicator",
             "Convolution3D",
             "ConvolutionRistretto",

@@ -44,15 +44,15 @@ def grid_anchors(base: Tensor, height: int, width: int, stride: float) -> Tensor
 
 
 class Choice(NamedTuple):
-    """How many proposals are kept.
+    """The settings that say which proposals are kept.
 
     Attributes:
         min_size: least width and height, in pixels of the image before it was scaled.
-        before: how many of the best go into the suppression, all if 0 or less.
-        after: how many may come out of it, all if 0 or less.
-        threshold: of the overlap.
-        clip_before: whether boxes are cut to the image before that.
-        clip_after: whether those that are left are.
+        before: number of best proposals that enter the suppression; 0 or less: all.
+        after: largest number of proposals that leave it; 0 or less: all.
+        threshold: largest overlap (IoU) of two kept proposals.
+        clip_before: whether boxes are cut to the image before the suppression.
+        clip_after: whether boxes are cut to the image after the suppression.
     """
 
     min_size: float = 16

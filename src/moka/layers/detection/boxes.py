@@ -38,19 +38,19 @@ def overlap(a: Tensor, b: Tensor, extra: int = 0, over: str = "IOU") -> Tensor:
             area, IOFU the area of the first box.
     """
     shared = intersection(a, b, extra)
-    return (shared / _whole(a, b, shared, extra, over)).where(shared > 0, 0)
+    return (shared / _denominator(a, b, shared, extra, over)).where(shared > 0, 0)
 
 
 def overlaps_more(
     a: Tensor, b: Tensor, threshold: float, extra: int = 0, over: str = "IOU"
 ) -> Tensor:
-    """Which pairs (..., M, N) have an `overlap` above the threshold (0 or more)."""
+    """A mask (..., M, N): the pairs whose `overlap` is above the threshold (0 or more)."""
     shared = intersection(a, b, extra)
-    return shared.div_(_whole(a, b, shared, extra, over)) > threshold  # 0 / 0 is not above it
+    return shared.div_(_denominator(a, b, shared, extra, over)) > threshold  # 0 / 0 is not above it
 
 
-def _whole(a: Tensor, b: Tensor, shared: Tensor, extra: int, over: str) -> Tensor:
-    """What the shared area of each pair is compared with."""
+def _denominator(a: Tensor, b: Tensor, shared: Tensor, extra: int, over: str) -> Tensor:
+    """The area (..., M, N) that the shared area of each pair is divided by; see `overlap`."""
     first, second = area(a, extra)[..., :, None], area(b, extra)[..., None, :]
     if over == "IOMU":
         return torch.minimum(first, second)

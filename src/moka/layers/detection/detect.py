@@ -15,13 +15,13 @@ ROW = 7  # image, label, score, x1, y1, x2, y2
 
 
 class Limits(NamedTuple):
-    """Which detections are kept.
+    """The settings that say which detections are kept.
 
     Attributes:
-        score: a class counts where its score is above this; None: any number.
-        top_k: so many of the best of a class go into the suppression; -1: all.
+        score: least score: a class counts where it is higher; None: everywhere.
+        top_k: number of best boxes of a class that enter the suppression; -1: all.
         threshold, eta: of the suppression (see `nms.kept_of`).
-        keep_top_k: so many of the best of an image stay over all classes; -1: all.
+        keep_top_k: number of best boxes of an image, over all classes, that are kept; -1: all.
     """
 
     score: float | None
@@ -103,7 +103,7 @@ def _candidates(
 def _suppress(
     boxes: Tensor, place: tuple[Tensor, Tensor], groups: tuple[int, int], limits: Limits
 ) -> Tensor:
-    """Which boxes (K,) stay when each group is suppressed by itself."""
+    """A mask (K,) of the boxes that stay when each group is suppressed by itself."""
     table = boxes.new_zeros(*groups, 4)
     valid = torch.zeros(groups, dtype=torch.bool, device=boxes.device)
     table[place] = boxes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from moka.errors import DataError, NetError
 from moka.layers.base import Layer
 from moka.layers.detection.boxes import overlap
-from moka.layers.detection.sizes import image_to_pixels, read_name_sizes
+from moka.layers.detection.sizes import image_to_pixels, read_name_sizes, warn_if_missing
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
@@ -72,13 +73,19 @@ class DetectionEvaluate(Layer):
 
     def setup(self, *bottom_shapes: Shape) -> None:
         self.in_pixels = len(bottom_shapes) == 3  # Cascade R-CNN's form
-        self.sizes = read_name_sizes(self.name_size_file) if self.name_size_file else []
-        if self.in_pixels and not self.sizes:
+        if self.name_size_file:
+            warn_if_missing(self.name_size_file)
+        elif self.in_pixels:
             raise NetError("with sizes of images as third bottom, name_size_file is needed.")
         given = self.config.detection_evaluate_param.HasField("resize_param")
         self.resize = self.resize_param if given else None
         self.labels = [c for c in range(self.num_classes) if c != self.background_label_id]
         self._seen = 0
+
+    @cached_property
+    def sizes(self) -> list[tuple[str, int, int]]:
+        """Name, height and width of the original images, read in the first pass; may be empty."""
+        return read_name_sizes(self.name_size_file) if self.name_size_file else []
 
     def top_shapes(self, found: Shape, truth: Shape, *sizes: Shape) -> list[Shape]:
         rows = len(self.labels)

@@ -11,8 +11,8 @@ from moka.errors import NetError
 from moka.layers.detection.boxes import overlap
 from moka.layers.detection.regression import (
     Bounds,
+    DeltaStatistics,
     RegressionLayer,
-    Scale,
     boxes_of,
     field_boxes,
     field_centers,
@@ -30,7 +30,7 @@ SMALLEST_SIDE = 2  # pixels: smaller true boxes count as this high and wide
 
 
 class FieldTruth(NamedTuple):
-    """What is true at each cell.
+    """The label and the true box of each cell.
 
     Attributes:
         label: (N, H, W), int64, 0 for background.
@@ -53,7 +53,9 @@ class FieldTruth(NamedTuple):
         return (self.label == 0) & (self.shared < threshold)
 
 
-def wanted_deltas(truth: FieldTruth, fields: Tensor, stride: float, scale: Scale) -> Tensor:
+def wanted_deltas(
+    truth: FieldTruth, fields: Tensor, stride: float, scale: DeltaStatistics
+) -> Tensor:
     """Stored deltas (N, 4, H, W) that lead from the fields (N, 2) to the true boxes."""
     size = fields[:, :, None, None]
     centers = field_centers(truth.label.shape[1], truth.label.shape[2], stride, truth.boxes)
@@ -71,7 +73,7 @@ def cell_losses(scores: Tensor, label: Tensor) -> Tensor:
 
 
 class Counted(NamedTuple):
-    """Which cells count, masks (N, H, W), and how much, (N, H, W).
+    """The cells that count, as masks (N, H, W), and their weights (N, H, W).
 
     Attributes:
         classes: those whose class is learned.

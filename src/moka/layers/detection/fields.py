@@ -21,13 +21,13 @@ NO_BOX = (0.0, 1.0, 1.0, 10.0, 10.0)  # the region that stands for none
 
 
 class Suppression(NamedTuple):
-    """How many regions of an image stay.
+    """The settings that say which regions of an image are kept.
 
     Attributes:
-        threshold: of the overlap.
-        over: what overlaps are measured by: IOU, IOMU or IOFU.
-        before: so many of the best go into the suppression; 0: all.
-        after: so many of the best stay; 0: all.
+        threshold: largest overlap of two kept regions.
+        over: the measure of overlap: IOU, IOMU or IOFU.
+        before: number of best regions that enter the suppression; 0: all.
+        after: number of best regions that are kept; 0: all.
     """
 
     threshold: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 
 import torch
@@ -11,7 +12,7 @@ from moka.errors import DataError, NetError
 from moka.layers.detection.fields import NMS_TYPES
 from moka.layers.detection.nms import kept_of
 from moka.layers.detection.regression import RegressionLayer, region_boxes
-from moka.layers.detection.results import ResultFiles
+from moka.layers.detection.results import ResultFiles, check_files
 from moka.layers.detection.stages import check_as_many, check_rows
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
@@ -58,8 +59,13 @@ class FrcnnOutput(RegressionLayer):
                 f'nms_type must be one of {", ".join(NMS_TYPES)}, got "{self.nms_type}".'
             )
         self.deltas = self.scale_of_deltas()
-        labels = range(1, prod(scores[1:]))
-        self.files = ResultFiles.wanted(self.save_output_param, labels)
+        self.labels = range(1, prod(scores[1:]))
+        check_files(self.save_output_param)
+
+    @cached_property
+    def files(self) -> ResultFiles | None:
+        """The files to write, read and made ready in the first pass; None if there are none."""
+        return ResultFiles.wanted(self.save_output_param, self.labels)
 
     def top_shapes(self, scores: Shape, deltas: Shape, rois: Shape, size: Shape) -> list[Shape]:
         classes = prod(scores[1:])

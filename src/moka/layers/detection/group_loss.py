@@ -146,7 +146,7 @@ class DetectionGroupLoss(RegressionLayer):
         return chosen[0].view(shape), chosen[1].view(shape)
 
     def _counts(self, positives: int, negatives: int) -> tuple[int, int]:
-        """How many positive and background cells of an image count."""
+        """The numbers of positive and of background cells of an image that count."""
         if self.batch_size == -1:
             wanted = max(positives * self.bg_multiple, self.min_num_neg)
             return positives, min(wanted, negatives)

@@ -61,5 +61,5 @@ def match_boxes(
 
 
 def outside(boxes: Tensor) -> Tensor:
-    """Which boxes (..., 4) have a corner outside of the image, fractions below 0 or above 1."""
+    """A mask (...) of the boxes (..., 4), as fractions, with a corner below 0 or above 1."""
     return ((boxes < 0) | (boxes > 1)).any(-1)

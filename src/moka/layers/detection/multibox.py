@@ -28,8 +28,8 @@ from moka.types import Shape
 SMALL_BOX = 1e-5  # area below which mining with suppression leaves out a box
 
 
-class Example(NamedTuple):
-    """What one image teaches about the boxes of one class (or of all).
+class Matching(NamedTuple):
+    """The prior boxes of one image beside the true boxes of one class (or of all).
 
     Attributes:
         image: its index.
@@ -162,23 +162,23 @@ class MultiBoxLoss(NormalizedLoss):
             if len(bottoms) > 4:
                 mined = bottoms[4].reshape(n, count, 2)[..., 1] >= self.objectness_score
             truth = read_truth(bottoms[3], self.num_classes, self.background_label_id)
-            examples = self._examples(offsets, priors, truth)
+            matchings = self._matchings(offsets, priors, truth)
             negatives = {}
-            for k, example in enumerate(examples):
+            for k, matching in enumerate(matchings):
                 if self.mining != "NONE":
-                    losses = self._losses_of(example, offsets, scores)
-                    chosen = self._mine(example, losses, mined[example.image], offsets)
-                    examples[k], negatives[example.image] = chosen
+                    losses = self._losses_of(matching, offsets, scores)
+                    chosen = self._mine(matching, losses, mined[matching.image], offsets)
+                    matchings[k], negatives[matching.image] = chosen
         loss = scores.new_zeros(())
         if self.counts[0]:
-            loss = loss + self.loc_weight * self._location_loss(examples, offsets)
+            loss = loss + self.loc_weight * self._location_loss(matchings, offsets)
         if self.counts[1]:
-            loss = loss + self._confidence_loss(examples, negatives, scores)
-        matches = sum(len(example.matched) for example in examples)
+            loss = loss + self._confidence_loss(matchings, negatives, scores)
+        matches = sum(len(matching.matched) for matching in matchings)
         divide_by = self.divisor(n, count, None)
         return loss / (max(1, matches) if self.normalization_mode == "VALID" else divide_by)
 
-    def _examples(self, offsets: Tensor, priors: Tensor, truth: Truth) -> list[Example]:
+    def _matchings(self, offsets: Tensor, priors: Tensor, truth: Truth) -> list[Matching]:
         """Match the boxes of each image that has true ones."""
         if not self.use_difficult_gt:
             truth = truth.of(~truth.difficult)
@@ -212,7 +212,7 @@ class MultiBoxLoss(NormalizedLoss):
                 if self.ignore_difficult_gt:
                     hard = (index > NOTHING) & mine.difficult[index.clamp(min=0)]
                     index = index.masked_fill(hard, IGNORED)
-                found.append(Example(image, place, priors[image], mine, index, shared))
+                found.append(Matching(image, place, priors[image], mine, index, shared))
         return found
 
     def _match(self, boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,18 +224,18 @@ class MultiBoxLoss(NormalizedLoss):
             ignored=outside(boxes) if self.ignore_cross_boundary_bbox else None,
         )
 
-    def _labels(self, example: Example) -> Tensor:
+    def _labels(self, matching: Matching) -> Tensor:
         """The label (P,) each prior box shall get, the background without a true box."""
-        label = example.truth.label
+        label = matching.truth.label
         if self.map_object_to_agnostic:
             label = torch.full_like(label, self.background_label_id + 1)
-        matched = example.match > NOTHING
-        return label[example.match.clamp(min=0)].where(matched, self.background_label_id)
+        matched = matching.match > NOTHING
+        return label[matching.match.clamp(min=0)].where(matched, self.background_label_id)
 
-    def _losses_of(self, example: Example, offsets: Tensor, scores: Tensor) -> Tensor:
+    def _losses_of(self, matching: Matching, offsets: Tensor, scores: Tensor) -> Tensor:
         """The loss (P,) of each prior box, by which the hard ones are chosen."""
-        mine = scores[example.image]
-        labels = self._labels(example)
+        mine = scores[matching.image]
+        labels = self._labels(matching)
         if self.conf_loss_type == "SOFTMAX":
             p = mine.softmax(1).gather(1, labels[:, None])[:, 0]
             losses = -p.clamp_min(SMALLEST).log()
@@ -243,50 +243,50 @@ class MultiBoxLoss(NormalizedLoss):
             wanted = self._one_hot(labels).to(mine)
             losses = F.binary_cross_entropy_with_logits(mine, wanted, reduction="none").sum(1)
         if self.mining == "HARD_EXAMPLE":
-            losses = losses.index_add(0, example.matched, self._errors(example, offsets).sum(1))
+            losses = losses.index_add(0, matching.matched, self._errors(matching, offsets).sum(1))
         return losses
 
     def _mine(
-        self, example: Example, losses: Tensor, mined: Tensor, offsets: Tensor
-    ) -> tuple[Example, Tensor]:
-        """What is left of the matches of an image, and the prior boxes that count as background."""
-        unmatched = example.match == NOTHING
+        self, matching: Matching, losses: Tensor, mined: Tensor, offsets: Tensor
+    ) -> tuple[Matching, Tensor]:
+        """The matching after mining, and the indices of the background's prior boxes."""
+        unmatched = matching.match == NOTHING
         if self.mining == "MAX_NEGATIVE":
-            open_ = unmatched & (example.shared < self.neg_overlap) & mined
-            count = int(len(example.matched) * self.neg_pos_ratio)
+            open_ = unmatched & (matching.shared < self.neg_overlap) & mined
+            count = int(len(matching.matched) * self.neg_pos_ratio)
         else:
             open_, count = mined, self.sample_size
         place = open_.nonzero()[:, 0]
         place = place[losses[place].argsort(descending=True, stable=True)]
         if self.suppresses:
-            boxes = example.priors
+            boxes = matching.priors
             if not self.use_prior_for_nms:
-                moves = offsets[example.image, :, example.place]
-                boxes = decode(moves, example.priors, self.scale, self.code_type)
+                moves = offsets[matching.image, :, matching.place]
+                boxes = decode(moves, matching.priors, self.scale, self.code_type)
             place = self._suppressed(place, boxes)
         chosen = torch.zeros_like(unmatched)
         chosen[place[:count]] = True
         if self.mining == "HARD_EXAMPLE":
-            lost = (example.match > NOTHING) & ~chosen
-            example = example._replace(match=example.match.masked_fill(lost, NOTHING))
-        return example, (unmatched & chosen).nonzero()[:, 0]
+            lost = (matching.match > NOTHING) & ~chosen
+            matching = matching._replace(match=matching.match.masked_fill(lost, NOTHING))
+        return matching, (unmatched & chosen).nonzero()[:, 0]
 
     def _suppressed(self, place: Tensor, boxes: Tensor) -> Tensor:
-        """Those of the boxes, the largest loss first, that stay after suppression."""
+        """The indices in `place` (the largest loss first) whose boxes stay after suppression."""
         if self.top_k is not None and self.top_k >= 0:
             place = place[: self.top_k]
         size = (boxes[place, 2:] - boxes[place, :2]).clamp(min=0).prod(1)
         place = place[size >= SMALL_BOX]
         return place[kept_of(boxes[place], self.nms_param.nms_threshold)]
 
-    def _errors(self, example: Example, offsets: Tensor) -> Tensor:
+    def _errors(self, matching: Matching, offsets: Tensor) -> Tensor:
         """The regression errors (M, 4) of the matched boxes of an image."""
-        rows = example.matched
-        priors, variances = example.priors[rows], self.variances[rows]
-        boxes = example.truth.boxes[example.match[rows]]
+        rows = matching.matched
+        priors, variances = matching.priors[rows], self.variances[rows]
+        boxes = matching.truth.boxes[matching.match[rows]]
         scale = None if self.scale is None else variances
         wanted = encode(boxes, priors, scale, self.code_type)
-        mine = offsets[example.image, rows, example.place]
+        mine = offsets[matching.image, rows, matching.place]
         errors = mine - wanted
         if self.encode_variance_in_target:
             errors = errors / variances
@@ -297,26 +297,26 @@ class MultiBoxLoss(NormalizedLoss):
             errors = errors.where((seen >= 0) & (seen <= 1), 0)
         return 0.5 * errors.square() if self.loc_loss_type == "L2" else smooth_l1(errors)
 
-    def _location_loss(self, examples: list[Example], offsets: Tensor) -> Tensor:
-        parts = [self._errors(example, offsets).sum() for example in examples]
+    def _location_loss(self, matchings: list[Matching], offsets: Tensor) -> Tensor:
+        parts = [self._errors(matching, offsets).sum() for matching in matchings]
         return torch.stack(parts).sum() if parts else offsets[:0].sum()
 
     def _confidence_loss(
-        self, examples: list[Example], negatives: dict[int, Tensor], scores: Tensor
+        self, matchings: list[Matching], negatives: dict[int, Tensor], scores: Tensor
     ) -> Tensor:
         n, count, classes = scores.shape
         if self.mining == "NONE":
             labels = torch.full((n, count), self.background_label_id, device=scores.device)
-            for example in examples:
-                matched = example.matched
-                labels[example.image, matched] = self._labels(example)[matched]
+            for matching in matchings:
+                matched = matching.matched
+                labels[matching.image, matched] = self._labels(matching)[matched]
             return self._of_labels(scores.reshape(-1, classes), labels.flatten())
         rows = [scores[0:0].reshape(-1, classes)]
         labels_of_rows = [torch.zeros(0, dtype=torch.long, device=scores.device)]
-        for example in examples:
-            chosen = torch.cat([example.matched, negatives[example.image]])
-            rows.append(scores[example.image, chosen])
-            labels_of_rows.append(self._labels(example)[chosen])
+        for matching in matchings:
+            chosen = torch.cat([matching.matched, negatives[matching.image]])
+            rows.append(scores[matching.image, chosen])
+            labels_of_rows.append(self._labels(matching)[chosen])
         return self._of_labels(torch.cat(rows), torch.cat(labels_of_rows))
 
     def _of_labels(self, scores: Tensor, labels: Tensor) -> Tensor:

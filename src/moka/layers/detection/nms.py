@@ -30,8 +30,8 @@ def kept_of(
         threshold: from 0 to 1.
         eta: below 1, the threshold is multiplied by it each time a box stays, as long as the
             threshold is above 0.5.
-        at_most: stop when so many boxes stay.
-        extra, over: which overlap (see `boxes.overlap`).
+        at_most: stop when this many boxes stay.
+        extra, over: the kind of overlap (see `boxes.overlap`).
     """
     if eta < 1 and threshold > 0.5:
         return _one_by_one(boxes, threshold, eta, at_most, extra, over)
@@ -53,7 +53,7 @@ def kept_of(
 
 
 def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float = 1.0) -> Tensor:
-    """Which boxes stay (G, M) in each of several groups at once; boxes are fractions.
+    """A mask (G, M) of the boxes that stay in each of several groups; boxes are fractions.
 
     Args:
         boxes: (G, M, 4), the best score of a group first.
@@ -76,7 +76,8 @@ def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float
 
 
 def _stay(too_near: Tensor, candidates: Tensor) -> Tensor:
-    """Which candidates (..., M) stay if of too near pairs (..., M, M) only the first may.
+    """A mask (..., M) of the candidates that stay, if only the first of each pair in too_near
+    (..., M, M) may.
 
     A box is out if one before it stays and is too near. Repeating this for all boxes at once
     settles the first box in the first pass, and each pass settles at least the next one.

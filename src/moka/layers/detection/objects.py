@@ -93,7 +93,7 @@ def cells_of(objects: Objects, height: int, width: int) -> tuple[Tensor, Tensor]
     return place[:, 1].clamp(0, height - 1), place[:, 0].clamp(0, width - 1)
 
 
-def nearest(boxes: Tensor, objects: Objects) -> Tensor:
+def largest_overlap(boxes: Tensor, objects: Objects) -> Tensor:
     """The largest overlap (N, ...) of each box (N, ..., 4) with a true box of its image, or 0."""
     best = boxes.new_zeros(boxes.shape[:-1])
     for image in range(len(boxes)):
@@ -111,7 +111,7 @@ def shape_overlap(sizes: Tensor, others: Tensor) -> Tensor:
 
 
 def last_of(key: Tensor, size: int) -> Tensor:
-    """Which (K,) of keys (K,) in [0, size) are the last of their value."""
+    """A mask (K,) of the keys (K,), from [0, size), that are the last with their value."""
     order = torch.arange(len(key), device=key.device)
     last = order.new_full((size,), -1).scatter_reduce(0, key, order, "amax")
     return last[key] == order

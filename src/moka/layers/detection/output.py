@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 
 import torch
@@ -11,7 +12,7 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.detection.boxes import decode
 from moka.layers.detection.detect import ROW, Limits, detections, split_priors
-from moka.layers.detection.results import ResultFiles
+from moka.layers.detection.results import ResultFiles, check_files
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
@@ -82,8 +83,13 @@ class DetectionOutput(Layer):
             nms.eta,
             self.keep_top_k,
         )
-        labels = set(range(self.num_classes)) - {self.background_label_id}
-        self.files = ResultFiles.wanted(self.save_output_param, labels)
+        self.labels = set(range(self.num_classes)) - {self.background_label_id}
+        check_files(self.save_output_param)
+
+    @cached_property
+    def files(self) -> ResultFiles | None:
+        """The files to write, read and made ready in the first pass; None if there are none."""
+        return ResultFiles.wanted(self.save_output_param, self.labels)
 
     def top_shapes(
         self, offsets: Shape, scores: Shape, priors: Shape, *first: Shape

@@ -15,7 +15,7 @@ from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
 from moka.types import Shape
 
-Size = tuple[float, float]  # width, height in pixels
+BoxSize = tuple[float, float]  # width, height in pixels
 DEFAULT_VARIANCE = 0.1
 
 
@@ -33,14 +33,14 @@ def aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
 
 def prior_sizes(
     min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[float]
-) -> list[Size]:
+) -> list[BoxSize]:
     """Widths and heights of the boxes of one cell.
 
     For each min_size: a square of that side; a square of side sqrt(min_size max_size) if there
     are max_sizes; then for each ratio other than 1 a box min_size sqrt(ratio) wide and
     min_size / sqrt(ratio) high.
     """
-    sizes: list[Size] = []
+    sizes: list[BoxSize] = []
     for k, small in enumerate(min_sizes):
         sizes.append((small, small))
         if max_sizes:
@@ -52,7 +52,7 @@ def prior_sizes(
 
 
 def grid_boxes(
-    sizes: Sequence[Size],
+    sizes: Sequence[BoxSize],
     center: tuple[float, ...],
     cells: tuple[int, int],
     step: tuple[float, float],
@@ -107,7 +107,7 @@ class _Priors(Layer):
         self.sizes = self.sizes_of_a_cell()
         self._known: dict[tuple[Any, ...], Tensor] = {}
 
-    def sizes_of_a_cell(self) -> list[Size]:
+    def sizes_of_a_cell(self) -> list[BoxSize]:
         """Widths and heights of the boxes around each cell, in pixels."""
         raise NotImplementedError
 
@@ -168,7 +168,7 @@ class PriorBox(_Priors):
     width: tuple[float, ...] = option()
     height: tuple[float, ...] = option()
 
-    def sizes_of_a_cell(self) -> list[Size]:
+    def sizes_of_a_cell(self) -> list[BoxSize]:
         small, large = self.min_size, self.max_size
         if self.width or self.height:
             raise NetError("width and height belong to PriorBoxClustered.")
@@ -212,7 +212,7 @@ class PriorBoxClustered(_Priors):
     flip: bool = option()
     fractional_sizes: bool = option()
 
-    def sizes_of_a_cell(self) -> list[Size]:
+    def sizes_of_a_cell(self) -> list[BoxSize]:
         if self.min_size or self.max_size or self.aspect_ratio:
             raise NetError("min_size, max_size and aspect_ratio belong to PriorBox.")
         if not self.width or len(self.width) != len(self.height):

@@ -239,7 +239,7 @@ class ProposalTargetLayer(_RcnnLayer):
         most, nearest = rois.new_zeros(len(rois)), torch.zeros_like(rois[:, 0], dtype=torch.long)
         if len(boxes):
             most, nearest = overlap(rois[:, 1:], boxes[:, :4], extra=1).max(1)
-        kept, positives = self._drawn(most)
+        kept, positives = self._sample_regions(most)
         rois, nearest = rois[kept], nearest[kept]
         labels = rois.new_zeros(len(kept))
         moves = rois.new_zeros(len(kept), 4)
@@ -252,8 +252,8 @@ class ProposalTargetLayer(_RcnnLayer):
         targets, within = self._by_class(labels, moves)
         return [rois, labels, targets, within, (within > 0).to(within.dtype)]
 
-    def _drawn(self, most: Tensor) -> tuple[Tensor, int]:
-        """Which regions are trained on, the positive ones first, and how many those are."""
+    def _sample_regions(self, most: Tensor) -> tuple[Tensor, int]:
+        """Indices of the regions to train on, positives first, and the number of positives."""
         settings = self.settings
         size = settings["BATCH_SIZE"]
         positive = (most >= settings["FG_THRESH"]).nonzero()[:, 0]

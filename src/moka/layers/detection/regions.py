@@ -12,7 +12,9 @@ from torch import Tensor
 BINS = 512  # computed together: what they read fits into a core's cache
 CHANNELS = 512  # computed together: bounds the memory that the maxima of all windows take
 
-Scale = tuple[float, float]  # cells of the feature map in a pixel of the image: down, across
+CellsPerPixel = tuple[
+    float, float
+]  # cells of the feature map in a pixel of the image: down, across
 
 
 def round_half_away(x: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def padded_edges(rois: Tensor, pad_ratio: float) -> tuple[Tensor, Tensor, Tensor
 
 
 def max_pool(
-    x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: Scale, pad_ratio: float = 0.0
+    x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel, pad_ratio: float = 0.0
 ) -> Tensor:
     """The largest value (R, C, h, w) in each of h x w bins of each region; 0 in an empty bin.
 
@@ -141,7 +143,7 @@ def _log2(count: Tensor) -> Tensor:
 
 
 def position_sensitive_pool(
-    x: Tensor, rois: Tensor, output_dim: int, group: int, scale: Scale
+    x: Tensor, rois: Tensor, output_dim: int, group: int, scale: CellsPerPixel
 ) -> Tensor:
     """The mean (R, output_dim, group, group) of each bin over its own channel; 0 if it is empty.
 
@@ -205,7 +207,7 @@ def sample(x: Tensor, image: Tensor, y: Tensor, x_: Tensor) -> Tensor:
 
 
 def align_grid(
-    x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: Scale, pad_ratio: float = 0.0
+    x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel, pad_ratio: float = 0.0
 ) -> Tensor:
     """Values (R, C, h + 1, w + 1) at the corners of h x w bins of each region (MS-CNN's way).
 
@@ -228,7 +230,7 @@ def align_grid(
     return values.where(seen[..., None], 0).permute(0, 3, 1, 2)
 
 
-def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: Scale) -> Tensor:
+def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel) -> Tensor:
     """Means (R, C, h, w) over points inside of h x w bins of each region (ncnn's way).
 
     Nothing is rounded or shifted; a region is at least one cell high and wide. A bin, cut to the

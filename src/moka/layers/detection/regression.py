@@ -25,34 +25,34 @@ class RegressionLayer(Layer):
     bbox_std: tuple[float, ...] = option(positive, of="bbox_reg_param")
     cls_aware: bool = option(of="bbox_reg_param")
 
-    def scale_of_deltas(self) -> Scale:
+    def scale_of_deltas(self) -> DeltaStatistics:
         """Means and spreads, 0 and 1 unless both are given.
 
         Raises:
             NetError: not four of each.
         """
         if not self.bbox_mean or not self.bbox_std:
-            return Scale((0.0,) * 4, (1.0,) * 4)
+            return DeltaStatistics((0.0,) * 4, (1.0,) * 4)
         if len(self.bbox_mean) != 4 or len(self.bbox_std) != 4:
             raise NetError(
                 "bbox_mean and bbox_std must be given 4 times each, got"
                 f" {len(self.bbox_mean)} and {len(self.bbox_std)} values."
             )
-        return Scale(self.bbox_mean, self.bbox_std)
+        return DeltaStatistics(self.bbox_mean, self.bbox_std)
 
 
-class Scale(NamedTuple):
+class DeltaStatistics(NamedTuple):
     """Means and spreads of the four deltas."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def restore(self, deltas: Tensor, axis: int = -1) -> Tensor:
-        """Deltas from stored ones; the four lie along an axis."""
+        """Deltas from normalized ones: d * std + mean. The four deltas lie along an axis."""
         return deltas * self._along(self.std, deltas, axis) + self._along(self.mean, deltas, axis)
 
     def store(self, deltas: Tensor, axis: int = -1) -> Tensor:
-        """What a net learns instead of the deltas."""
+        """Normalized deltas, which a net learns: (d - mean) / std."""
         centered = deltas - self._along(self.mean, deltas, axis)
         return centered / self._along(self.std, deltas, axis)
 
@@ -75,7 +75,7 @@ class Bounds(NamedTuple):
         center = center.clamp(-1 / self.xyr, 1 / self.xyr)
         return torch.cat([center, size.clamp(-log(self.whr), log(self.whr))], axis)
 
-    def stored(self, scale: Scale) -> tuple[tuple[float, float], tuple[float, float]]:
+    def stored(self, scale: DeltaStatistics) -> tuple[tuple[float, float], tuple[float, float]]:
         """The lowest and highest stored delta of centers and of sizes.
 
         As in the original, one mean (that of the two) and one spread (their geometric mean) stand

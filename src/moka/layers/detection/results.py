@@ -13,10 +13,23 @@ from typing import Any
 from torch import Tensor
 
 from moka.errors import DataError
-from moka.layers.detection.sizes import image_to_pixels, read_name_sizes
+from moka.layers.detection.sizes import image_to_pixels, read_name_sizes, warn_if_missing
 from moka.schema import caffe_pb2, read_text
 
 log = logging.getLogger("moka")
+
+
+def is_wanted(param: caffe_pb2.SaveOutputParameter) -> bool:
+    """Whether save_output_param names a folder, a label map and a list of images."""
+    return bool(param.output_directory and param.label_map_file and param.name_size_file)
+
+
+def check_files(param: caffe_pb2.SaveOutputParameter) -> None:
+    """Log what a layer will miss when it writes its files."""
+    if is_wanted(param):
+        warn_if_missing(param.label_map_file, param.name_size_file)
+    elif param.output_directory:
+        log.warning("Provide label_map_file and name_size_file if output results to files.")
 
 
 @dataclass
@@ -57,16 +70,12 @@ class ResultFiles:
     def wanted(
         cls, param: caffe_pb2.SaveOutputParameter, labels: Collection[int]
     ) -> ResultFiles | None:
-        """What a layer's save_output_param asks for; None unless it names a folder, a label map
-        and a list of images.
+        """The result files that a save_output_param asks for; None unless `is_wanted`.
 
         Raises:
             DataError: a file that is not there or not understood.
         """
-        needed = (param.output_directory, param.label_map_file, param.name_size_file)
-        if not all(needed):
-            if param.output_directory:
-                log.warning("Provide label_map_file and name_size_file if output results to files.")
+        if not is_wanted(param):
             return None
         label_map = read_text(param.label_map_file, caffe_pb2.LabelMap)
         images = read_name_sizes(param.name_size_file)

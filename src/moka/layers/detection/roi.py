@@ -8,7 +8,7 @@ from torch import Tensor
 from moka.errors import DataError, NetError
 from moka.layers.base import Layer
 from moka.layers.detection.regions import (
-    Scale,
+    CellsPerPixel,
     align_bins,
     align_grid,
     max_pool,
@@ -19,7 +19,7 @@ from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
 from moka.types import Shape
 
-FAR = 1e8  # pixels: corners beyond are cut, which no bin can tell
+LARGEST_CORNER = 1e8  # pixels: corners beyond are cut, which no bin can tell
 
 
 def check_regions(x: Shape, rois: Shape) -> None:
@@ -39,7 +39,7 @@ def clean_regions(rois: Tensor, images: int) -> Tensor:
         DataError: a region of an image that is not in the batch.
     """
     rois = rois.detach().reshape(-1, 5)
-    corners = torch.nan_to_num(rois[:, 1:], nan=0.0).clamp(-FAR, FAR)
+    corners = torch.nan_to_num(rois[:, 1:], nan=0.0).clamp(-LARGEST_CORNER, LARGEST_CORNER)
     image = rois[:, 0]
     wrong = ~((image >= 0) & (image < images))
     if wrong.any():
@@ -50,6 +50,33 @@ def clean_regions(rois: Tensor, images: int) -> Tensor:
     return torch.cat([image[:, None], corners], 1)
 
 
+class _RegionLayer(Layer):
+    """The options that ROIPooling and ROIAlign share.
+
+    Attributes:
+        pooled: the number of bins, down and across.
+        scale: cells of the features in a pixel of the image, down and across.
+    """
+
+    pooled_h: int = option()
+    pooled_w: int = option()
+    spatial_scale: float = option(positive)
+    pad_ratio: float = option(not_negative)
+    pooled_size: int | None = option(positive)
+    spatial_scale_h: float | None = option(positive)
+    spatial_scale_w: float | None = option(positive)
+
+    def setup(self, x: Shape, rois: Shape) -> None:
+        size = self.pooled_size or 0
+        self.pooled = (self.pooled_h or size, self.pooled_w or size)
+        if 0 in self.pooled:
+            raise NetError("pooled_h and pooled_w must be > 0.")
+        self.scale: CellsPerPixel = (
+            self.spatial_scale_h or self.spatial_scale,
+            self.spatial_scale_w or self.spatial_scale,
+        )
+
+
 @layer(
     "ROIPooling",
     bottoms=2,
@@ -58,7 +85,7 @@ def clean_regions(rois: Tensor, images: int) -> Tensor:
     fixed_bottoms=(1,),
     fork="Faster R-CNN",
 )
-class ROIPooling(Layer):
+class ROIPooling(_RegionLayer):
     """Max pooling of each region to the same number of bins.
 
     Corners are multiplied by the scale and rounded (a half away from zero); the region from the
@@ -75,24 +102,6 @@ class ROIPooling(Layer):
     Errors: no pooled_h and pooled_w; regions that are not R 5; a region of an image that is not
     in the batch.
     """
-
-    pooled_h: int = option()
-    pooled_w: int = option()
-    spatial_scale: float = option(positive)
-    pad_ratio: float = option(not_negative)
-    pooled_size: int | None = option(positive)
-    spatial_scale_h: float | None = option(positive)
-    spatial_scale_w: float | None = option(positive)
-
-    def setup(self, x: Shape, rois: Shape) -> None:
-        size = self.pooled_size or 0
-        self.pooled = (self.pooled_h or size, self.pooled_w or size)
-        if 0 in self.pooled:
-            raise NetError("pooled_h and pooled_w must be > 0.")
-        self.scale: Scale = (
-            self.spatial_scale_h or self.spatial_scale,
-            self.spatial_scale_w or self.spatial_scale,
-        )
 
     def top_shapes(self, x: Shape, rois: Shape) -> list[Shape]:
         check_regions(x, rois)
@@ -112,7 +121,7 @@ class ROIPooling(Layer):
     fixed_bottoms=(1,),
     fork="MS-CNN",
 )
-class ROIAlign(Layer):
+class ROIAlign(_RegionLayer):
     """Bilinear values of each region, without rounding its corners.
 
     With roi_pooling_param, as in MS-CNN and Cascade R-CNN: the corners of pooled_h x pooled_w bins
@@ -130,23 +139,8 @@ class ROIAlign(Layer):
     in the batch.
     """
 
-    pooled_h: int = option()
-    pooled_w: int = option()
-    spatial_scale: float = option(positive)
-    pad_ratio: float = option(not_negative)
-    pooled_size: int | None = option(positive)
-    spatial_scale_h: float | None = option(positive)
-    spatial_scale_w: float | None = option(positive)
-
     def setup(self, x: Shape, rois: Shape) -> None:
-        size = self.pooled_size or 0
-        self.pooled = (self.pooled_h or size, self.pooled_w or size)
-        if 0 in self.pooled:
-            raise NetError("pooled_h and pooled_w must be > 0.")
-        self.scale: Scale = (
-            self.spatial_scale_h or self.spatial_scale,
-            self.spatial_scale_w or self.spatial_scale,
-        )
+        super().setup(x, rois)
         self.at_corners = not self.config.HasField("roi_align_param")
 
     def top_shapes(self, x: Shape, rois: Shape) -> list[Shape]:

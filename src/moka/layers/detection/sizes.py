@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -9,6 +10,15 @@ from torch import Tensor
 
 from moka.errors import DataError
 from moka.schema import caffe_pb2
+
+log = logging.getLogger("moka")
+
+
+def warn_if_missing(*paths: str) -> None:
+    """Log the files that are not there: the net can be built without them, but not run."""
+    for path in paths:
+        if not Path(path).exists():
+            log.warning("%s: no such file; it is needed as soon as the net runs.", path)
 
 
 def read_name_sizes(path: str) -> list[tuple[str, int, int]]:

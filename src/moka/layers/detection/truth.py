@@ -28,7 +28,7 @@ class Truth(NamedTuple):
     difficult: Tensor
 
     def of(self, chosen: Tensor) -> Truth:
-        """Those that a mask or indices choose."""
+        """The true boxes that a mask or indices choose."""
         return Truth(*(values[chosen] for values in self))
 
 

@@ -33,10 +33,10 @@ class _Truth(NamedTuple):
 
 @layer(
     "EvalDetection",
-    bottoms=2,
+    bottoms=(2, 3),
     tops=1,
     fork="YOLO on Caffe",
-    fixed_bottoms=(1,),
+    fixed_bottoms=(1, 2),
     differentiable=False,
 )
 class EvalDetection(Layer):
@@ -55,10 +55,10 @@ class EvalDetection(Layer):
 
     Bottoms: the map, (N, num_object (5 + num_class), side, side) or, YOLOv1, (N, side side
     (num_class + 5 num_object)); true boxes as in RegionLoss or, YOLOv1, (N, 7 side side) as in
-    DetectionLoss. Top: (N, num_class + 4 side side num_object): how many true boxes each class has
-    (without difficult ones); then a row of label, score, right, wrong for each detection, by label
-    and falling score; then zeros. No gradient. Message: eval_detection_param. From caffe-yolo and
-    caffe-yolov2.
+    DetectionLoss; optionally the images, which change nothing (Intel). Top: (N, num_class + 4 side
+    side num_object): how many true boxes each class has (without difficult ones); then a row of
+    label, score, right, wrong for each detection, by label and falling score; then zeros. No
+    gradient. Message: eval_detection_param. From caffe-yolo and caffe-yolov2.
 
     Errors: shapes that do not fit; too few biases; a label outside the classes.
     """
@@ -73,12 +73,12 @@ class EvalDetection(Layer):
     nms: float = option()
     biases: tuple[float, ...] = option(positive)
 
-    def setup(self, x: Shape, labels: Shape) -> None:
+    def setup(self, x: Shape, labels: Shape, *images: Shape) -> None:
         channels = self.num_object * (grid.VALUES + self.num_class)
         second = self.biases or (len(x) == 4 and x[1] == channels and prod(x[2:]) == self.side**2)
         self.anchors = grid.anchor_sizes(self.biases, self.num_object) if second else None
 
-    def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
+    def top_shapes(self, x: Shape, labels: Shape, *images: Shape) -> list[Shape]:
         if self.anchors is None:
             check_first_map(x, labels, self.side, self.num_class, self.num_object)
         else:
@@ -88,7 +88,7 @@ class EvalDetection(Layer):
                 raise NetError(f"side {self.side} does not fit a map of shape {shape_text(x)}.")
         return [(x[0], self.num_class + 4 * self.side**2 * self.num_object)]
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor, *images: Tensor) -> Tensor:
         with torch.no_grad():
             boxes, objectness, probability, label = self._candidates(x)
             truth = self._truth(labels, len(x))

@@ -19,7 +19,7 @@ from moka.layers.shapes import shape_text
 from moka.types import Shape
 
 TRUTH = 7  # maps: difficult, is an object, class; then x, y, w, h of each cell
-FAR = 20.0  # the distance that a box without overlap has to beat
+LARGEST_DISTANCE = 20.0  # the distance that a box without overlap has to beat
 
 
 class FirstMap(NamedTuple):
@@ -170,7 +170,7 @@ class YoloDetectionLoss(Layer):
         shared = overlap(
             corners(placed[..., :2], placed[..., 2:]), corners(true[:, :2], true[:, 2:])[:, None]
         )[..., 0]
-        far = (placed - true[:, None]).square().sum(-1).sqrt().clamp(max=FAR)
+        far = (placed - true[:, None]).square().sum(-1).sqrt().clamp(max=LARGEST_DISTANCE)
         most = shared.max(1)
         best = most.indices.where(most.values > 0, far.argmin(1))
         own = (*where, best)

@@ -19,8 +19,8 @@ from moka.layers.detection.objects import (
     cells_of,
     check_objects,
     flat_index,
+    largest_overlap,
     last_of,
-    nearest,
     read_objects,
     shape_overlap,
 )
@@ -74,7 +74,7 @@ class RegionScales(NamedTuple):
 def region_deltas(
     cells: Cells, objects: Objects, anchors: Tensor, scales: RegionScales, *, warm_up: bool
 ) -> Cells:
-    """What YOLOv2's loss adds to each value of a map.
+    """The delta that YOLOv2's loss adds to the gradient of each value of a map.
 
     Args:
         objects: the true boxes, their labels as classes of the map.
@@ -89,7 +89,7 @@ def region_deltas(
     deltas = Cells(
         torch.zeros_like(offset),
         torch.zeros_like(cells.size),
-        wrong.where(nearest(boxes, objects) <= scales.threshold, 0),
+        wrong.where(largest_overlap(boxes, objects) <= scales.threshold, 0),
         torch.zeros_like(cells.classes),
     )
     if warm_up:

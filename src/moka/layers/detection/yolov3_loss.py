@@ -17,8 +17,8 @@ from moka.layers.detection.objects import (
     cells_of,
     check_objects,
     flat_index,
+    largest_overlap,
     last_of,
-    nearest,
     read_objects,
     shape_overlap,
 )
@@ -193,7 +193,9 @@ class Yolov3(Layer):
         deltas = Cells(
             torch.zeros_like(cells.center),
             torch.zeros_like(cells.size),
-            (self.noobject_scale * objectness).where(nearest(boxes, objects) <= self.thresh, 0),
+            (self.noobject_scale * objectness).where(
+                largest_overlap(boxes, objects) <= self.thresh, 0
+            ),
             torch.zeros_like(cells.classes),
         )
         place = found.place

@@ -93,7 +93,7 @@ class Correlating(Layer):
         raise NotImplementedError
 
     def margins(self) -> tuple[int, int]:
-        """How far from the edges of the padded maps the centers of windows begin, in y and x."""
+        """Pixels from the padded map's edge to the first window's center, in y and x."""
         raise NotImplementedError
 
     def pads(self) -> tuple[int, int]:

@@ -18,26 +18,38 @@ from moka.layers.shapes import as_rows, require_axes, shape_text
 from moka.types import Shape
 
 
-@layer("EuclideanLoss", bottoms=2, tops=1, message="loss_param", is_loss=True)
+@layer(
+    "EuclideanLoss",
+    bottoms=(2, 3),
+    tops=1,
+    message="loss_param",
+    is_loss=True,
+    fixed_bottoms=(2,),
+)
 class EuclideanLoss(Layer):
     """Half the squared distance of two blobs per item: sum (a - b)^2 / (2 N).
 
-    Bottoms: a, b (N, ...) with the same count per item; both take gradients. Top: a scalar.
-    Reads no options: BVLC's layer ignores loss_param too.
+    Bottoms: a, b (N, ...) with the same count per item; both take gradients; optionally weights w
+    of that count, no gradient: sum (w (a - b))^2 / (2 N) (a fork that Fast R-CNN grew from). Top:
+    a scalar. Reads no options: BVLC's layer ignores loss_param too.
 
     Errors: items of different counts.
     """
 
-    def top_shapes(self, a: Shape, b: Shape) -> list[Shape]:
+    def top_shapes(self, a: Shape, *others: Shape) -> list[Shape]:
         require_axes(1, a)
-        if a[:1] != b[:1] or prod(a) != prod(b):
-            raise NetError(
-                f"Inputs must have the same dimension: {shape_text(a)} vs. {shape_text(b)}."
-            )
+        for b in others:
+            if a[:1] != b[:1] or prod(a) != prod(b):
+                raise NetError(
+                    f"Inputs must have the same dimension: {shape_text(a)} vs. {shape_text(b)}."
+                )
         return [()]
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return (a - b.reshape(a.shape)).square().sum() / (2 * max(1, a.shape[0]))
+    def forward(self, a: Tensor, b: Tensor, *weights: Tensor) -> Tensor:
+        difference = a - b.reshape(a.shape)
+        for w in weights:
+            difference = difference * w.reshape(a.shape)
+        return difference.square().sum() / (2 * max(1, a.shape[0]))
 
 
 @layer("ContrastiveLoss", bottoms=3, tops=1, is_loss=True, fixed_bottoms=(2,))

@@ -51,19 +51,19 @@ class SmoothL1Loss(Layer):
     """Smooth L1 distance of two blobs, for each item: sum of w_out f(w_in (a - b)) / N, where
     f(d) = s d^2 / 2 if |d| < 1 / s, else |d| - 1 / (2 s), and s = sigma^2.
 
-    Bottoms: a, b (N, C, ...), both take gradients; optionally the inside and the outside weights,
-    w_in and w_out, of the same count (no gradient). Tops: a scalar; optionally the loss of each
-    position (N, 1, H, W), without a gradient (Cascade R-CNN). Message: smooth_l1_loss_param.
-    Girshick, 2015 (Fast R-CNN); SSD has no sigma, that is 1.
+    Bottoms: a, b (N, C, ...), both take gradients; optionally the inside weights w_in, or the
+    inside and the outside weights w_out, of the same count (no gradient). Tops: a scalar;
+    optionally the loss of each position (N, 1, H, W), without a gradient (Cascade R-CNN). Message:
+    smooth_l1_loss_param.
+    Girshick, 2015 (Fast R-CNN, whose first release has inside weights alone); SSD has no sigma,
+    that is 1, and no inside weights alone.
 
-    Errors: bottoms that differ in count; inside weights without outside weights.
+    Errors: bottoms that differ in count.
     """
 
     sigma: float = option(positive)
 
     def top_shapes(self, a: Shape, b: Shape, *weights: Shape) -> list[Shape]:
-        if len(weights) == 1:
-            raise NetError("If weights are used, must specify both inside and outside weights.")
         check_same_values(a, b, *weights)
         return [(), position_shape(a)][: self.top_count]
 
@@ -72,7 +72,7 @@ class SmoothL1Loss(Layer):
         if weights:
             difference = difference * weights[0].reshape(a.shape)
         errors = smooth_l1(difference, self.sigma)
-        if weights:
+        if len(weights) == 2:
             errors = errors * weights[1].reshape(a.shape)
         loss = errors.sum() / max(1, a.shape[0])
         return [loss] if self.top_count < 2 else [loss, loss_of_positions(errors)]

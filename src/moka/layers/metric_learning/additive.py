@@ -46,7 +46,7 @@ class LabelSpecificAdd(PassCounter):
 
     @property
     def is_active(self) -> bool:
-        """Whether it changes anything in this phase."""
+        """Whether the layer changes anything in this phase."""
         return self.training or self.transform_test
 
     def current_bias(self) -> float:

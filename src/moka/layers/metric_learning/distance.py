@@ -163,7 +163,7 @@ class InnerDistance(Layer):
         return [(*x[:axis], others[0][0] if self.has_centers else self._own())]
 
     def _own(self) -> int:
-        """How many centers the layer has itself."""
+        """The number of centers that the layer keeps as parameters."""
         if self.num_output is None:
             raise NetError("num_output is missing.")
         return self.num_output

@@ -88,7 +88,7 @@ class _Margin(PassCounter):
         return [(*leading, self.classes(*weight)), (1,)][: self.top_count]
 
     def classes(self, *weight: Shape) -> int:
-        """How many classes there are, by the weights if they are a bottom."""
+        """The number of classes; if the weights are a bottom, from their shape."""
         if weight:
             return weight[0][0]
         if self.num_output is None:
@@ -99,7 +99,7 @@ class _Margin(PassCounter):
         return prod(tops[0]) * prod(bottoms[0][canonical_axis(self.axis, bottoms[0]) :])
 
     def blend(self) -> float:
-        """lambda in the pass that is running or was the last."""
+        """lambda of the current pass or, between passes, of the last one."""
         step = self.iteration + max(1, self.passes)
         return max(self.base * (1 + self.gamma * step) ** -self.power, self.lambda_min)
 

@@ -56,7 +56,8 @@ def upgrade_solver(
     Raises:
         SchemaError: the old form is inconsistent.
     """
-    return without_engine_options(_run(SOLVER_STEPS, solver, file), file)
+    new = solver_type.with_todays_name(_run(SOLVER_STEPS, solver, file))
+    return without_engine_options(new, file)
 
 
 def net_problems(net: caffe_pb2.NetParameter) -> list[str]:

@@ -56,6 +56,8 @@ def _rename(layer: caffe_pb2.LayerParameter, old: str, layer_type: str, new: str
     for found, value in fields:
         if is_repeated(found):
             getattr(target, found.name).extend(value)
+        elif found.message_type is not None:
+            getattr(target, found.name).CopyFrom(value)
         else:
             setattr(target, found.name, value)
     layer.ClearField(old)

@@ -1,4 +1,4 @@
-"""`solver_type: ADAM` of a solver becomes `type: "Adam"`."""
+"""`solver_type: ADAM` of a solver becomes `type: "Adam"`, as do other spellings of that name."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def upgrade(solver: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
     new.CopyFrom(solver)
     new.ClearField("solver_type")
     new.type = TYPES[name]
+    return new
+
+
+def with_todays_name(solver: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
+    """Return the solver with its type's name in today's spelling; `solver` does not change."""
+    today = TYPES.get(solver.type.upper(), solver.type)
+    if today == solver.type:
+        return solver
+    new = caffe_pb2.SolverParameter()
+    new.CopyFrom(solver)
+    new.type = today
     return new
 
 
