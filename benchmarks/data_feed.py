@@ -28,7 +28,9 @@ from side_by_side import compare
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+import moka
 from moka.data.lmdb import LmdbWriter
+from moka.engine.channels_last import channels_last
 from moka.layers.data import Data
 from moka.schema import blobproto, caffe_pb2, parse_text, read_binary, write_binary
 from moka.tools import convert_imageset, image_mean
@@ -72,6 +74,7 @@ def make_records(folder: Path, kind: str) -> None:
 
 
 def moka_layer(folder: Path, kind: str) -> Callable[[int], None]:
+    moka.keep_freed_memory()  # as `caffe train` does
     layer = Data(
         parse_text(
             f'name: "data" type: "Data" top: "data" top: "label" phase: TRAIN'
@@ -85,7 +88,8 @@ def moka_layer(folder: Path, kind: str) -> Callable[[int], None]:
     def run(count: int) -> None:
         for _ in range(count):
             data, _ = layer()
-            assert data.shape == (BATCH, 3, CROP, CROP)
+            # What the training step takes: batches leave the feed in this layout.
+            assert channels_last(data).shape == (BATCH, 3, CROP, CROP)
 
     return run
 

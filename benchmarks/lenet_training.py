@@ -24,6 +24,7 @@ from side_by_side import Contender, compare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+import moka
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2
 from moka.solver.solver import Solver
@@ -85,6 +86,7 @@ def moka_training(device: str) -> Callable[[int], None]:
         display=100,
         snapshot_prefix=f"{tempfile.mkdtemp()}/lenet",
     )
+    moka.keep_freed_memory()  # as `caffe train` does
     return Solver(config, listeners=[log_record], device=torch.device(device)).step
 
 

@@ -16,7 +16,8 @@ WIDE = 150  # columns of a terminal that hold a column for each fact
 
 def line(finding: Finding) -> str:
     """`deploy.prototxt: loads; 24 layers, ...`: all that is known, on one line."""
-    return f"{finding.file}: {'; '.join([verdict(finding), *facts(finding), *finding.notes])}"
+    *parts, last = verdict(finding), *facts(finding), *finding.notes
+    return f"{finding.file}: {'; '.join([*(part.rstrip('.') for part in parts), last])}"
 
 
 def verdict(finding: Finding) -> str:
