@@ -26,6 +26,8 @@ class PlainEntry:
     state_blobs: int = 0
     source: str | None = None
     is_plumbing: bool = False
+    fork: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.graph.conftest import PlainEntry
 
 from moka.errors import NetError
 from moka.graph.wiring import wire
@@ -157,3 +158,16 @@ def test_faults_name_their_layer(registry: Registry, layer: str, message: str) -
     with pytest.raises(NetError, match=message) as caught:
         wire(net, registry)
     assert caught.value.layer == "bad"
+
+
+def test_an_unknown_type_lists_the_types_of_bvlc_caffe(registry: Registry) -> None:
+    known = {
+        **registry,
+        "Theirs": PlainEntry(fork="SSD"),
+        "Another": PlainEntry(aliases=("Another",)),
+    }
+    net = parse_text('layer { name: "a" type: "Nothing" }', caffe_pb2.NetParameter)
+    with pytest.raises(NetError, match=r"known types: Each, Inp") as caught:
+        wire(net, known)
+    assert "Theirs" not in str(caught.value)
+    assert "Another" not in str(caught.value)

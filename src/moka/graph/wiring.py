@@ -37,6 +37,10 @@ class EntryLike(Protocol):
     def source(self) -> str | None: ...
     @property
     def is_plumbing(self) -> bool: ...
+    @property
+    def fork(self) -> str | None: ...
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ def _node(
 ) -> Node:
     entry = registry.get(layer.type)
     if entry is None:
+        known = ", ".join(_types_of_bvlc(registry))
         raise NetError(
-            f"Unknown layer type: {layer.type} (known types: {', '.join(sorted(registry))}).",
+            f"Unknown layer type: {layer.type} (known types: {known}).",
             advice=_about_unknown(layer.type, registry),
         )
     tops = _with_automatic_top(layer, entry, made)
@@ -124,6 +129,13 @@ def _node(
         tops=tops,
         loss_weights=_loss_weights(layer, tops, entry.is_loss),
         fixed_bottoms=tuple(j if j >= 0 else len(layer.bottom) + j for j in entry.fixed_bottoms),
+    )
+
+
+def _types_of_bvlc(registry: Mapping[str, EntryLike]) -> list[str]:
+    """The types that BVLC Caffe lists in this message, in alphabetical order."""
+    return sorted(
+        name for name, entry in registry.items() if entry.fork is None and name not in entry.aliases
     )
 
 
