@@ -12,7 +12,7 @@ import pytest
 
 from moka.data.place import CursorState
 from moka.data.transform import Transform
-from moka.data.windows import Box, Placement, WindowBatches, place, read_windows
+from moka.data.windows import Box, Placement, WindowBatches, place_window, read_windows
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
@@ -86,7 +86,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_warp_stretches_the_window_itself() -> None:
     window = Box(5, 4, 20, 18)
-    assert place(window, (24, 30), 8) == Placement(window, 8, 8, 0, 0)
+    assert place_window(window, (24, 30), 8) == Placement(window, 8, 8, 0, 0)
 
 
 # Worked out by hand. With s = crop / (crop - 2 pad), half sizes and center:
@@ -186,7 +186,7 @@ PLACED: dict[str, tuple[Box, tuple[int, int], int, dict[str, Any], Placement]] =
 @pytest.mark.parametrize("name", PLACED)
 def test_place(name: str) -> None:
     window, size, crop, options, wanted = PLACED[name]
-    assert place(window, size, crop, **options) == wanted
+    assert place_window(window, size, crop, **options) == wanted
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_place(name: str) -> None:
 def test_windows_beyond_the_image(window: Box, options: dict[str, Any]) -> None:
     corners = " ".join(str(n) for n in window)
     with pytest.raises(DataError, match=rf"window {corners} is not inside the image \(10 x 10\)"):
-        place(window, (10, 10), 6, **options)
+        place_window(window, (10, 10), 6, **options)
 
 
 # ---------------------------------------------------------------------------------------- batches

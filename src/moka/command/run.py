@@ -12,7 +12,7 @@ from typing import Any
 
 from moka import __version__
 from moka.command.commands import Command
-from moka.command.flags import parse, reading_texts
+from moka.command.flags import parse_flags, reading_texts
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
 from moka.errors import MokaError, UsageError
@@ -21,11 +21,11 @@ from moka.report.glog import log_to_file, log_to_stderr, set_level
 
 log = logging.getLogger("moka")
 
-Function = Callable[[list[str], dict[str, Any]], object]
+CommandFunction = Callable[[list[str], dict[str, Any]], object]
 INTERRUPTED = 130  # as a shell calls the end by SIGINT
 
 
-def run(name: str, function: Function, argv: Sequence[str] | None) -> int:
+def run(name: str, function: CommandFunction, argv: Sequence[str] | None) -> int:
     """Run a tool as a program.
 
     Args:
@@ -78,8 +78,8 @@ def guard(title: str, work: Callable[[], object]) -> int:
     return 0
 
 
-def _call(command: Command, function: Function, argv: list[str]) -> None:
-    words, values = parse(argv, flags_of(command))
+def _call(command: Command, function: CommandFunction, argv: list[str]) -> None:
+    words, values = parse_flags(argv, flags_of(command))
     if values["help"] or values["helpshort"]:
         print(command_usage(command))
     elif values["version"]:

@@ -138,7 +138,7 @@ class Placement(NamedTuple):
     left: int
 
 
-def place(
+def place_window(
     window: Box,
     size: Shape,
     crop: int,
@@ -366,7 +366,7 @@ class WindowBatches:
         path = self.root_folder + self.file.images[block]
         try:
             image = decode_file(self.read(path), path, self.decode)
-            placed = place(
+            placed = place_window(
                 Box(*self.file.boxes[number].tolist()),
                 image.shape[1:],
                 self.transform.crop,

@@ -67,7 +67,7 @@ def layered(
     for name, r in rank_of.items():
         rows[r].append(name)
     rows = ordered(rows, pieces)
-    across = places(rows, pieces, {name: box.across for name, box in sizes.items()}, gap)
+    across = row_places(rows, pieces, {name: box.across for name, box in sizes.items()}, gap)
     along, start = {}, 0.0
     for row in rows:
         depth = max(sizes[name].along for name in row)
@@ -163,7 +163,7 @@ def crossings(rows: Sequence[Sequence[str]], after: Mapping[str, Sequence[str]])
     return total
 
 
-def places(
+def row_places(
     rows: Sequence[Sequence[str]], pieces: Sequence[Ends], sizes: Mapping[str, float], gap: float
 ) -> dict[str, float]:
     """The center of each node across its row: near the mean of its neighbors, in the order of the

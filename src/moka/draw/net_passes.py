@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from moka.draw.layered import ranks, without_cycles
-from moka.draw.net_drawing import VERTICAL, Drawing, Edge, Node
+from moka.draw.net_drawing import VERTICAL, Drawing, DrawnNode, Edge
 from moka.draw.net_shapes import UNKNOWN
 
 ONE_LAYER = 2  # ranks: its own and that of its blob
@@ -31,7 +31,7 @@ def fold_in_place(drawing: Drawing) -> Drawing:
 def add_shapes(drawing: Drawing, shapes: Mapping[str, Sequence[str]]) -> Drawing:
     """Write shapes, as 64x3x224x224, into the nodes of blobs, given by name."""
 
-    def with_shape(key: str, node: Node) -> Node:
+    def with_shape(key: str, node: DrawnNode) -> DrawnNode:
         shape = shapes.get(key.removesuffix("_blob")) if node.is_blob else None
         if not shape or set(shape) == {UNKNOWN}:
             return node
@@ -114,7 +114,7 @@ def _cuts(drawing: Drawing, layers: Sequence[str], depth: Sequence[int], count: 
 
 
 def _part(drawing: Drawing, part_of: Mapping[str, int], part: int) -> Drawing:
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, DrawnNode] = {}
     edges: list[Edge] = []
 
     def key_here(key: str) -> str:

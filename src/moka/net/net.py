@@ -134,7 +134,7 @@ class Net(nn.Module):
 
     def summary(self) -> str:
         """A line for each layer: name, type, tops with shapes, parameters."""
-        return summary.as_text(self)
+        return summary.summary_text(self)
 
     def __repr__(self) -> str:
         return self.summary()

@@ -56,12 +56,14 @@ def name_after_layers(
     """
     renamed = caffe_pb2.NetParameter()
     renamed.CopyFrom(net)
-    made = {top: (top, -1) for layer in renamed.layer if is_input(layer) for top in layer.top}
+    made = {
+        top: (top, -1) for layer in renamed.layer if is_filled_by_caller(layer) for top in layer.top
+    }
     taken = set(made)
     layers: list[NamedLayer] = []
     names: set[str] = set()
     for layer in renamed.layer:
-        if is_input(layer):
+        if is_filled_by_caller(layer):
             continue
         name = next(n for n in _numbered(_own_name(layer), "_") if n not in names)
         names.add(name)
@@ -82,7 +84,7 @@ def _own_name(layer: caffe_pb2.LayerParameter) -> str:
     return layer.top[0] if layer.type == "Convolution" and layer.top else layer.name
 
 
-def is_input(layer: caffe_pb2.LayerParameter) -> bool:
+def is_filled_by_caller(layer: caffe_pb2.LayerParameter) -> bool:
     """Whether the caller fills the layer's tops."""
     entry = REGISTRY.get(layer.type)
     return entry is not None and entry.source == "caller"

@@ -39,7 +39,7 @@ def field_comments() -> Mapping[str, Mapping[str, Comment]]:
     return found
 
 
-def as_text(comment: Comment) -> str:
+def running_text(comment: Comment) -> str:
     """A comment as running text."""
     parts = [re.sub(r"\s+", " ", " ".join(comment.above)).strip(), comment.beside]
     return " ".join(part[:1].upper() + part[1:] for part in parts if part)

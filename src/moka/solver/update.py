@@ -27,7 +27,7 @@ class Clipped(NamedTuple):
     limit: float
 
 
-def clip(params: Sequence[Learnable], limit: float) -> Clipped | None:
+def clip_gradients_by_norm(params: Sequence[Learnable], limit: float) -> Clipped | None:
     """Scale all gradients so that their common L2 norm is at most `limit`; negative: off."""
     if limit < 0:
         return None
@@ -67,7 +67,7 @@ def apply_update(
     if not params:
         return None
     clip_elements(params, config.clip_value)
-    clipped = clip(params, config.clip_gradients)
+    clipped = clip_gradients_by_norm(params, config.clip_gradients)
     normalize(params, config.iter_size)
     l1, decay = config.regularization_type == "L1", weight_decay(config, iteration)
     if l1 and decay:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from moka.layers.detection.detect import Limits, detections, split_priors
+from moka.layers.detection.detect import DetectionLimits, detections, split_priors
 
-ALL = Limits(None, -1, 0.5, 1, -1)
+ALL = DetectionLimits(None, -1, 0.5, 1, -1)
 
 
 def test_prior_boxes_are_split_from_variances() -> None:
@@ -13,7 +13,7 @@ def test_prior_boxes_are_split_from_variances() -> None:
     assert variances.tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
 
 
-def found(scores: list[list[float]], limits: Limits = ALL) -> list[list[float]]:
+def found(scores: list[list[float]], limits: DetectionLimits = ALL) -> list[list[float]]:
     """Label and score of the detections of one image with boxes far from each other."""
     given = torch.tensor(scores)[None]
     count = given.shape[1]

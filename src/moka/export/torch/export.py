@@ -18,8 +18,8 @@ from moka.export.difference import Difference, difference_of, largest
 from moka.export.onnx.library import load_safetensors
 from moka.export.torch import elementwise, shape, sliding
 from moka.export.torch.elementwise import batch_norm
-from moka.export.torch.table import FORMS
-from moka.export.torch.writer import Bottom, Names, Site, Writer
+from moka.export.torch.table import LAYER_WRITERS
+from moka.export.torch.writer import Bottom, ModuleSite, Names, Writer
 from moka.files import write_atomically
 from moka.net import Net
 from moka.net.place import Place
@@ -250,12 +250,12 @@ def _write(writer: Writer, net: Net, place: Place, scale: Place | None) -> None:
     node = place.node
     bottoms = [Bottom(writer.variable(b), tuple(net.blobs[b].shape)) for b in node.bottoms]
     shapes = [tuple(net.blobs[top].shape) for top in node.tops]
-    site = Site(writer, node.name, place.layer, bottoms, shapes)
+    site = ModuleSite(writer, node.name, place.layer, bottoms, shapes)
     try:
         if scale is not None:
-            made: Any = batch_norm(site, Site(writer, scale.node.name, scale.layer, [], []))
-        elif place.layer.entry.type in FORMS:
-            made = FORMS[place.layer.entry.type](site)
+            made: Any = batch_norm(site, ModuleSite(writer, scale.node.name, scale.layer, [], []))
+        elif place.layer.entry.type in LAYER_WRITERS:
+            made = LAYER_WRITERS[place.layer.entry.type](site)
         else:
             raise NetError("there is no short form of this layer type in PyTorch.")
     except MokaError as error:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site
+from moka.export.torch.writer import ModuleSite
 
 
 @writes("Split")
-def write_split(site: Site) -> list[str]:
+def write_split(site: ModuleSite) -> list[str]:
     return [str(site.bottoms[0])] * len(site.tops)
 
 
 @writes("Concat")
-def write_concat(site: Site) -> str:
+def write_concat(site: ModuleSite) -> str:
     if len(site.bottoms) == 1:
         return str(site.bottoms[0])
     return f"torch.cat([{', '.join(map(str, site.bottoms))}], {site.option('join')})"
 
 
 @writes("Slice")
-def write_slice(site: Site) -> str | list[str]:
+def write_slice(site: ModuleSite) -> str | list[str]:
     axis = site.option("cut") % len(site.bottoms[0].shape)
     sizes = [top[axis] for top in site.tops]
     call = f"torch.split({site.bottoms[0]}, {sizes}, {axis})"
@@ -27,13 +27,13 @@ def write_slice(site: Site) -> str | list[str]:
 
 
 @writes("Flatten")
-def write_flatten(site: Site) -> str:
+def write_flatten(site: ModuleSite) -> str:
     axis, end = site.option("axis"), site.option("end_axis")
     return f"{site.bottoms[0]}.flatten({axis}{'' if end == -1 else f', {end}'})"
 
 
 @writes("Reshape")
-def write_reshape(site: Site) -> str:
+def write_reshape(site: ModuleSite) -> str:
     """Sizes that the layer copies are read from the bottom, so that batches may differ."""
     x = site.bottoms[0]
     rank, axis, count = len(x.shape), site.option("axis"), site.option("num_axes")
@@ -47,7 +47,7 @@ def write_reshape(site: Site) -> str:
 
 
 @writes("Tile")
-def write_tile(site: Site) -> str:
+def write_tile(site: ModuleSite) -> str:
     x, axis = site.bottoms[0], site.option("axis") % len(site.bottoms[0].shape)
     times = [1] * len(x.shape)
     times[axis] = site.option("tiles")
@@ -55,7 +55,7 @@ def write_tile(site: Site) -> str:
 
 
 @writes("Crop")
-def write_crop(site: Site) -> str:
+def write_crop(site: ModuleSite) -> str:
     x, reference = site.bottoms
     first = site.option("axis") % len(x.shape)
     count = len(x.shape) - first
@@ -69,7 +69,7 @@ def write_crop(site: Site) -> str:
 
 
 @writes("Permute")
-def write_permute(site: Site) -> str:
+def write_permute(site: ModuleSite) -> str:
     x = site.bottoms[0]
     order = list(site.option("order"))
     order += [axis for axis in range(len(x.shape)) if axis not in order]
@@ -77,12 +77,12 @@ def write_permute(site: Site) -> str:
 
 
 @writes("ShuffleChannel")
-def write_shuffle(site: Site) -> str:
+def write_shuffle(site: ModuleSite) -> str:
     return f"F.channel_shuffle({site.bottoms[0]}, {site.option('group')})"
 
 
 @writes("Interp")
-def write_interp(site: Site) -> str:
+def write_interp(site: ModuleSite) -> str:
     size = tuple(site.tops[0][2:])
     cut = (site.option("pad_beg"), site.option("pad_end"))
     x = str(site.bottoms[0])

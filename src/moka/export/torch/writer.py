@@ -92,7 +92,7 @@ class Bottom:
         return self.name
 
 
-class Site:
+class ModuleSite:
     """Where one layer is written.
 
     Attributes:
@@ -195,6 +195,6 @@ def assignment(target: str, text: str) -> list[str]:
     return [f"{target} = (", *(f"    {part}" for part in inner), ")"]
 
 
-def per_axis(values: Sequence[int]) -> int | tuple[int, ...]:
+def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
     """One number if all are equal."""
     return values[0] if len(set(values)) == 1 else tuple(values)
