@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
+from moka.free_name import free_name
 from moka.importer.onnx_file import OnnxModel, OnnxNode
 from moka.importer.trace import Trace
 from moka.layers import REGISTRY
@@ -80,10 +81,7 @@ class NetBuilder:
 
     def unique(self, name: str) -> str:
         """A name for a layer: this one, or with a number behind it if it is taken."""
-        found, k = name, 1
-        while found in self._names:
-            k += 1
-            found = f"{name}_{k}"
+        found = free_name(name, self._names)
         self._names.add(found)
         return found
 

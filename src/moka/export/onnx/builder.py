@@ -12,6 +12,7 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.export.onnx.dims import Dims, target_of_reshape
 from moka.export.onnx.library import load_onnx
+from moka.free_name import free_name
 from moka.layers.base import Layer
 from moka.rewrite.model import fits_half
 from moka.types import Array
@@ -59,10 +60,7 @@ class GraphBuilder:
 
     def unique(self, name: str) -> str:
         """The name itself, or with a number behind it if it is taken."""
-        found, k = name, 1
-        while found in self._names:
-            k += 1
-            found = f"{name}_{k}"
+        found = free_name(name, self._names)
         self._names.add(found)
         return found
 

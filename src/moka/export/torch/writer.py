@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moka.free_name import free_name
 from moka.layers.base import Layer
 from moka.types import Shape
 
@@ -33,11 +34,7 @@ class Names:
                 wanted = f"x{wanted}"
             if keyword.iskeyword(wanted) or wanted in RESERVED:
                 wanted = f"{wanted}_"
-            free, k = wanted, 1
-            while free in self._found.values():
-                k += 1
-                free = f"{wanted}_{k}"
-            self._found[name] = free
+            self._found[name] = free_name(wanted, self._found.values())
         return self._found[name]
 
 
