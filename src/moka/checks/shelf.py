@@ -96,7 +96,7 @@ def _safely(
             found = list(look(path, *args, **kwargs))
         for each in found:
             yield replace(each, notes=(*dict.fromkeys(warnings), *each.notes))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the next file may be sound
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what users' layers raise
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         yield Finding(path, "net", obstacle=f"{path}: {type(error).__name__}: {error}{notes}")
 
@@ -155,7 +155,7 @@ def _layer_names(path: str) -> frozenset[str]:
             if recognize_file(path).kind == "net":
                 return frozenset(layer.name for layer in read_net(path)[0].layer)
             return frozenset(layer.name for layer in stored_shapes(path) if layer.blobs)
-    except Exception:  # noqa: BLE001 - the check of the file itself tells it
+    except (MokaError, OSError):  # which the check of the file itself tells
         return frozenset()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.export.onnx.library import load_onnx, load_runtime
+from moka.export.onnx.library import load_onnx, load_runtime, runtime_errors
 from moka.importer.onnx_file import OnnxModel
 from moka.types import Array
 
@@ -63,7 +63,7 @@ def trace_model(model: OnnxModel) -> Trace:
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         made = dict(zip(names, session.run(names, dict(given)), strict=True))
-    except Exception as error:  # noqa: BLE001 - its classes are many
+    except runtime_errors() as error:
         fact = " ".join(str(error).split())
         raise NetError(f"ONNX Runtime cannot run it: {fact}", file=model.file) from None
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.proto.graph.initializer}
