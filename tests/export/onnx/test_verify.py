@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_model_that_cannot_be_loaded(file: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"Relu", b"Rexu"))
-    with pytest.raises(MokaError, match="ONNX Runtime cannot load the exported model: .*Rexu"):
+    with pytest.raises(MokaError, match=r"cannot load the exported model: .*Rexu"):
         Session(file)
 
 
