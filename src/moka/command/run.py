@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from moka import __version__
+from moka.byte_text import readable
 from moka.command.commands import Command
 from moka.command.flags import parse_flags, reading_texts
 from moka.command.table import COMMANDS, flags_of
@@ -59,7 +60,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 1
             if on_terminal:
-                print(f"{title}: {sentence(error)}", file=sys.stderr)
+                print(readable(f"{title}: {sentence(error)}"), file=sys.stderr)
             else:
                 log.critical("%s", sentence(error))
             return error.exit_code if isinstance(error, MokaError) else 1
