@@ -1,4 +1,4 @@
-"""What the files on a shelf of old models are, each told from how it begins."""
+"""Recognizes files of old models by how they begin: nets, solvers, weights, or something else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights belong to which net: by name, else by the layers within."""
+"""Finds the net that each file of weights belongs to: by file name, else by layer names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shelf of old models: every net on it with its weights, and what became of the rest."""
+"""`caffe check`: every net among files and folders, with its weights; and all other files there."""
 
 from __future__ import annotations
 

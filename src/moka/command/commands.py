@@ -44,7 +44,7 @@ class Command:
 
     @property
     def title(self) -> str:
-        """How messages call it: its name if a program has that name, else `caffe <name>`."""
+        """Its name in messages: its own if a program has that name, else `caffe <name>`."""
         return self.name if self.name in dict(self.programs) else f"caffe {self.name}"
 
     def load(self) -> Callable[..., Any]:

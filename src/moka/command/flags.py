@@ -83,7 +83,7 @@ COMMON = (
 
 
 def reading_texts(values: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Within, prototxts are read as the flag unknown_fields says.
+    """Inside this context prototxts are read as the flag unknown_fields says.
 
     Raises:
         UsageError: its value is neither error nor warn.

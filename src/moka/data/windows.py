@@ -298,7 +298,7 @@ class WindowBatches:
             )
 
     def _mean(self) -> NDArray[np.float32]:
-        """What is subtracted, (3, crop, crop) or (1 or 3, 1, 1)."""
+        """The mean to subtract, (3, crop, crop) or (1 or 3, 1, 1)."""
         mean, crop = self.transform.mean_image, self.transform.crop
         if mean is None:
             values = self.transform.mean_values

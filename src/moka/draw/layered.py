@@ -171,7 +171,7 @@ def row_places(
     before, after = _neighbors([(t, s) for s, t in pieces]), _neighbors(pieces)
 
     def pull(name: str, other: str) -> float:
-        """How straight a piece should be: pieces of long edges most, pieces to dead ends least."""
+        """Weight of a piece's straightness: highest for long edges, lowest for dead ends."""
         if KNEE in name or KNEE in other:
             return 2.0
         return 0.2 if min(len(joined[n]) for n in (name, other)) == 1 else 1.0

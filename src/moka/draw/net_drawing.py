@@ -134,7 +134,7 @@ def layer_color(type_name: str) -> str:
 
 
 def style_of(type_name: str) -> DrawStyle:
-    """How a type of layer is drawn; an unknown type looks like most."""
+    """The style of a layer type; unknown types get the default."""
     return REGISTRY[type_name].drawn if type_name in REGISTRY else DrawStyle()
 
 

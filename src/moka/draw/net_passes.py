@@ -54,7 +54,7 @@ def join_parallel(drawing: Drawing) -> Drawing:
 
 
 def layer_count(drawing: Drawing) -> int:
-    """How many layers a drawing shows, folded ones too."""
+    """The number of layers that a drawing shows, folded ones included."""
     return sum(len(n.in_place_lines) if n.is_blob else 1 for n in drawing.nodes.values())
 
 

@@ -157,7 +157,7 @@ def import_pow(site: NodeSite) -> None:
 
 @imports("Sum", "Max", "Min", "Mean")
 def import_several(site: NodeSite) -> None:
-    """Of any number of blobs; Max and Min also of a blob and one number."""
+    """Import Sum, Mean, Max, Min of any number of blobs; Max, Min also of a blob and a number."""
     op, count = site.node.op, len(site.node.inputs)
     operation = "MAX" if op in ("Max", "Min") else "SUM"
     sign = -1.0 if op == "Min" else 1.0

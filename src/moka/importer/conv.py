@@ -256,7 +256,7 @@ def each_channel(site: NodeSite, x: MadeBlob, strides: Sequence[int], padding: S
 
 @imports("DepthToSpace")
 def import_depth_to_space(site: NodeSite) -> None:
-    """A deconvolution whose kernels put each channel in its place."""
+    """A Deconvolution with fixed kernels that copy each channel to its place."""
     x, block = site.blob(0), site.attribute("blocksize")
     channels = x.shape[1] // block**2
     weight = np.zeros((x.shape[1], channels, block, block), np.float32)

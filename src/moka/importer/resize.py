@@ -39,7 +39,7 @@ def import_resize(site: NodeSite) -> None:
 
 
 def _matrix(site: NodeSite, axis: int) -> Array:
-    """The matrix (out, in) by which the node resizes an axis: what it makes of unit vectors."""
+    """The matrix (out, in) that resizes an axis: the node's output for unit vectors."""
     onnx, runtime = load_onnx("Importing"), load_runtime("Importing an ONNX file")
     size, out = site.blob(0).shape[axis], site.result_shape()[axis]
     attributes = {k: v for k, v in site.node.attributes.items() if k not in ("axes", "scales")}

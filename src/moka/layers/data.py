@@ -27,7 +27,7 @@ B = TypeVar("B", bound=Batches)
 
 
 class ImageSource(StreamSource[B]):
-    """What the sources of images have in common: batches made ahead in threads.
+    """Base of all sources of images: batches are made ahead in threads.
 
     Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
     """

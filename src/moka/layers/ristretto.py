@@ -64,7 +64,7 @@ def power_of_two(x: Tensor, least: int, most: int, rounding: Rounding) -> Tensor
 
 
 class Quantized:
-    """What the layers of Ristretto add to a layer: it computes with quantized values.
+    """Mixin for Ristretto's layers: they compute with quantized values.
 
     The gradient passes the quantization as if it were not there.
     """

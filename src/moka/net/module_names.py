@@ -1,4 +1,4 @@
-"""What the layers of a net are called as children of an `nn.Module`, so in `state_dict()` too."""
+"""Names of a net's layers as children of an `nn.Module`, and so in `state_dict()`."""
 
 from __future__ import annotations
 

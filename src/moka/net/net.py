@@ -173,7 +173,7 @@ class Net(nn.Module):
         return parameters_in_users_hands(self._parameter_memories())
 
     def _parameter_memories(self) -> list[ParameterMemory]:
-        """Of all parameters, values and gradients, that somebody has asked for as blobs."""
+        """Memories (values and gradients) of all parameters that were asked for as blobs."""
         return [
             memory
             for blobs in self._layer_blobs.values()

@@ -13,8 +13,7 @@ _FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?:
 
 
 class Comment(NamedTuple):
-    """What is said of a field: the lines above it, without their indentation, and the words beside
-    it."""
+    """The comment of a field: the lines above it, without indentation, and the words beside it."""
 
     above: tuple[str, ...]
     beside: str

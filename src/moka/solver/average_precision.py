@@ -25,7 +25,7 @@ SAME = 1e-6  # recalls that differ by less are one
 
 @dataclass
 class ScoredDetections:
-    """What an output said of each label: the count of true boxes; score and right of each
+    """The detections of each label: the count of true boxes; score and right of each
     detection that counts."""
 
     boxes: dict[int, float] = field(default_factory=dict)

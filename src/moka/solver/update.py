@@ -88,7 +88,7 @@ def shrink(params: Sequence[Learnable], rate: float, decay: float) -> None:
 
 
 def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
-    """What parameters may be at least and at most (caffe-windows); None: no bound.
+    """The lower and upper bound of parameters (caffe-windows); None: no bound.
 
     `clip_weights` c means [-c, c] if it is above 0.
     """

@@ -1,4 +1,4 @@
-"""What a file of weights holds, without its numbers.
+"""The names and shapes in a file of weights, without its numbers.
 
 Half a gigabyte is looked through in a moment, and takes no memory.
 """

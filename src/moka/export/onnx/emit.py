@@ -217,7 +217,7 @@ def _own(builder: GraphBuilder, value: Value, made: set[str]) -> Value:
 
 
 def _rename(builder: GraphBuilder, renamed: dict[str, str]) -> None:
-    """Give values their final names; a value whose own name is one of these gives it up."""
+    """Give values their final names. Other values that already have such a name are renamed."""
     new = set(renamed.values())
     own = [*builder.constants, *(name for node in builder.nodes for name in node.outputs)]
     renamed |= {n: builder.unique(f"{n}/value") for n in own if n in new and n not in renamed}

@@ -170,7 +170,7 @@ def _varint(number: int) -> bytes:
 
 
 def _tag(message: str, field: str) -> bytes:
-    """What stands before the length of a field of bytes or a message."""
+    """The tag that precedes the length of a field of bytes or a message."""
     descriptor = getattr(load_onnx(), message).DESCRIPTOR
     return _varint(descriptor.fields_by_name[field].number << 3 | 2)
 

@@ -148,7 +148,7 @@ class Checker:
         return difference
 
     def _blob_of(self, name: str, values: Array) -> Array:
-        """What an input's blob holds for what the file takes."""
+        """The input blob's values for an input of the file."""
         if name not in self.graph.bytes_inputs or self.image_input is None:
             return values
         shape = self.net.input_shapes[name][1:]

@@ -72,7 +72,7 @@ def load(weights: str | Path = WEIGHTS) -> {name}:
 
 @dataclass(frozen=True)
 class ExportedModule:
-    """What has been written.
+    """The files that have been written.
 
     Attributes:
         source: the Python file.

@@ -21,7 +21,7 @@ NO_BOX = (0.0, 1.0, 1.0, 10.0, 10.0)  # the region that stands for none
 
 
 class _FieldOutput(RegressionLayer):
-    """What BoxOutput and BoxGroupOutput share."""
+    """Base of BoxOutput and BoxGroupOutput."""
 
     beyond: ClassVar[int] = 0  # pixels that the second corner written lies beyond the box
 

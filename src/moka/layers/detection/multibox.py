@@ -233,7 +233,7 @@ class MultiBoxLoss(NormalizedLoss):
         return label[matching.match.clamp(min=0)].where(matched, self.background_label_id)
 
     def _losses_of(self, matching: Matching, offsets: Tensor, scores: Tensor) -> Tensor:
-        """The loss (P,) of each prior box, by which the hard ones are chosen."""
+        """The loss (P,) of each prior box; the hardest ones are chosen by it."""
         mine = scores[matching.image]
         labels = self._labels(matching)
         if self.conf_loss_type == "SOFTMAX":

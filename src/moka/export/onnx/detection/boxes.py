@@ -57,7 +57,7 @@ def marked(site: Site, like: str, index: str) -> str:
 
 
 def only_best(site: Site, scores: str, count: int) -> str:
-    """Scores (..., P) of which those beside the best `count` of each row become LOWEST."""
+    """Scores (..., P) in which all but the best `count` of each row become LOWEST."""
     _, index = site.add_several("TopK", scores, site.ints(count), outputs=2, axis=-1)
     return site.add("Where", marked(site, scores, index), scores, site.number(LOWEST))
 
