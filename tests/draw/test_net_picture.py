@@ -161,6 +161,17 @@ def test_resnet_is_legible() -> None:
     assert said["prob 1x1000"][0] > x  # in the last column
 
 
+def test_a_net_of_branches_is_drawn_in_columns_too() -> None:
+    googlenet = read_text(MODELS / "bvlc_googlenet" / "train_val.prototxt", caffe_pb2.NetParameter)
+    svg = net_picture_bytes(googlenet, "svg")
+    width, height = size(svg)
+    assert 0.9 < height / width < 1.6
+    assert height < 3300
+    said = texts(svg)
+    assert {"conv1/7x7_s2 (Convolution)", "kernel size: 7 stride: 2 pad: 3"} <= said.keys()
+    assert said["loss3/loss3"][0] > said["data (Data)"][0]
+
+
 def test_a_large_net_keeps_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net_picture, "MOST_PIXELS", 1e4)
     image = pixels(net_picture_bytes(net(), "png"))

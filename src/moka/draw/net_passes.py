@@ -28,6 +28,18 @@ def fold_in_place(drawing: Drawing) -> Drawing:
     return replace(drawing, nodes=nodes, edges=edges)
 
 
+def in_two_lines(drawing: Drawing, rankdir: str) -> Drawing:
+    """Turn a drawing that flows to the right into one that flows down or up, where narrow nodes
+    matter: a layer's name and type in one line, the rest in a second one."""
+
+    def joined(node: DrawnNode) -> DrawnNode:
+        lines = (" ".join(node.lines[:2]), " ".join(node.lines[2:]))
+        return node if node.is_blob else replace(node, lines=tuple(filter(None, lines)))
+
+    nodes = {key: joined(node) for key, node in drawing.nodes.items()}
+    return replace(drawing, rankdir=rankdir, nodes=nodes)
+
+
 def add_shapes(drawing: Drawing, shapes: Mapping[str, Sequence[str]]) -> Drawing:
     """Write shapes, as 64x3x224x224, into the nodes of blobs, given by name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from moka.draw.figures import INSTALL, check_matplotlib, file_forms, picture_bytes
@@ -18,7 +18,14 @@ from moka.draw.net_drawing import (
     net_drawing,
 )
 from moka.draw.net_layout import POINTS, XY, Placed, SizeOfNode, lay_out
-from moka.draw.net_passes import add_shapes, cut, fold_in_place, join_parallel, layer_count
+from moka.draw.net_passes import (
+    add_shapes,
+    cut,
+    fold_in_place,
+    in_two_lines,
+    join_parallel,
+    layer_count,
+)
 from moka.draw.net_shapes import blob_shapes
 from moka.errors import UsageError
 from moka.schema import caffe_pb2
@@ -72,9 +79,10 @@ def net_picture_bytes(
     """
     form = form.lower()
     net = upgrade_net(net)
-    drawing = net_drawing(net, rankdir or "LR", phase=phase, display_lrm=display_lrm)
+    draw = partial(net_drawing, net, phase=phase, display_lrm=display_lrm)
+    drawing = draw(rankdir or "LR")
     if rankdir is None and layer_count(drawing) > LARGE:
-        drawing = net_drawing(net, "TB", phase=phase, display_lrm=display_lrm)
+        drawing = draw("TB")
     if form in TEXT_FORMS:
         return dot_text(drawing).encode()
     check_matplotlib(f"{INSTALL}. Or draw into a .dot file.")
@@ -82,6 +90,8 @@ def net_picture_bytes(
     if form not in known:
         endings = ", ".join(f".{each}" for each in known)
         raise UsageError(f"a net is drawn into {endings}, not '.{form}'.")
+    if drawing.rankdir in VERTICAL:
+        drawing = in_two_lines(draw("LR"), drawing.rankdir)
     readable = add_shapes(join_parallel(fold_in_place(drawing)), blob_shapes(net, phase))
     picture = figure(readable)
     return picture_bytes(picture, form, dpi=_resolution(picture), title=drawing.name)
@@ -132,12 +142,23 @@ def _arranged(drawing: Drawing) -> tuple[list[Drawing], list[Part]]:
         if count != len(parts):
             parts = cut(drawing, count)
             placed = [_placed(part) for part in parts]
+    if len(placed) > 1 or placed[0].size[1 - across] > LONGEST_PART:
+        finer = cut(drawing, len(parts) + 1)
+        finer_placed = [_placed(part) for part in finer]
+        if _misfit(finer_placed, across, shape) < _misfit(placed, across, shape):
+            parts, placed = finer, finer_placed
     places: list[Part] = []
     at = 0.0
     for part in placed:
         places.append((part, (at, 0.0) if vertical else (0.0, -at)))
         at += part.size[across] + PART_GAP
     return parts, places
+
+
+def _misfit(parts: Sequence[Placed], across: int, shape: float) -> float:
+    """How far the parts side by side are from a shape (length by breadth): 0 if they have it."""
+    breadth = sum(part.size[across] for part in parts) + PART_GAP * (len(parts) - 1)
+    return abs(math.log(max(part.size[1 - across] for part in parts) / breadth / shape))
 
 
 def _placed(drawing: Drawing) -> Placed:
