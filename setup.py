@@ -1,5 +1,7 @@
-"""Packages, and what lies outside of src/ where Caffe has it: the reference models' files, and those
-for MATLAB and Octave. Everything else about the project stands in pyproject.toml."""
+"""Packages, and what lies outside of src/, where Caffe has it: models/, and the .m files in matlab/.
+
+All else about the project stands in pyproject.toml.
+"""
 
 from setuptools import find_packages, setup
 

@@ -233,3 +233,67 @@ def write_and_wait(terminal: int, text: str, wanted: str, newline: str = "\n") -
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], 0.2)[0]:
             shown += os.read(terminal, 65536).decode(errors="replace")
+
+
+CROPPED = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 10 dim: 3 dim: 227 dim: 227 } } }
+layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param {
+  pool: AVE kernel_size: 40 stride: 37 } }
+layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip" inner_product_param {
+  num_output: 1000 weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
+"""
+
+
+def test_the_demo_means_over_ten_crops(tmp_path: Path) -> None:
+    (tmp_path / "deploy.prototxt").write_text(CROPPED)
+    net = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
+    net.save(str(tmp_path / "x.caffemodel"))
+    rng = np.random.default_rng(0)
+    mean = rng.random((1, 3, 256, 256), np.float32) * 255
+    blob = caffe.io.array_to_blobproto(mean)
+    folder = tmp_path / "data" / "ilsvrc12"
+    folder.mkdir(parents=True)
+    (folder / "imagenet_mean.binaryproto").write_bytes(blob.SerializeToString())
+    image = rng.integers(0, 256, (256, 256, 3), np.uint8)
+    image.tofile(tmp_path / "image.raw")
+    files = shutil.copytree(M_FILES, tmp_path / "matlab")  # since the mean is kept in there
+    said = octave(
+        tmp_path,
+        f"rmpath {M_FILES} {M_FILES}/demo; addpath {files} {files}/demo",
+        "f = fopen('image.raw'); im = fread(f, Inf, '*uint8'); fclose(f);",
+        "im = permute(reshape(im, 3, 256, 256), [3, 2, 1]);",
+        "[scores, best] = classification_demo(im, 0, '.');",
+        "printf('%.9g ', scores); printf('\\n%d\\n', best);",
+        "kept = load('matlab/+caffe/imagenet/ilsvrc_2012_mean.mat');",
+        "disp(size(kept.mean_data)), disp(class(kept.mean_data))",
+    )
+    lines = said.splitlines()
+    x = image[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) - mean[0]
+    crops = [x[:, i : i + 227, j : j + 227] for i, j in ((0, 0), (0, 29), (29, 0), (29, 29))]
+    crops.append(x[:, 14:241, 14:241])
+    crops += [crop[:, :, ::-1] for crop in crops]
+    wanted = net.forward_all(data=np.stack(crops))["prob"].mean(0)
+    np.testing.assert_allclose([float(s) for s in lines[0].split()], wanted, rtol=1e-4, atol=1e-7)
+    assert int(lines[1]) == wanted.argmax() + 1
+    assert [line.split() for line in lines[2:]] == [["256", "256", "3"], ["single"]]
+
+
+def test_the_digits_example(tmp_path: Path) -> None:
+    root = M_FILES.parent
+    shutil.copytree(
+        root / "examples" / "digits",
+        tmp_path / "examples" / "digits",
+        ignore=shutil.ignore_patterns("*_lmdb", "*.caffemodel", "*.solverstate"),
+    )
+    (tmp_path / "examples" / "matlab").mkdir()
+    text = (root / "examples" / "matlab" / "lenet_digits.m").read_text()
+    text = text.replace("iterations = 500", "iterations = 50")
+    (tmp_path / "examples" / "matlab" / "lenet_digits.m").write_text(text)
+    script = "examples/digits/make_data.py"
+    subprocess.run([sys.executable, script], cwd=tmp_path, check=True, capture_output=True)
+    said = octave(tmp_path, "source examples/matlab/lenet_digits.m")
+    assert "iteration 50: loss" in said
+    assert (tmp_path / "examples" / "matlab" / "conv1.png").stat().st_size > 300
+    assert (tmp_path / "examples" / "matlab" / "lenet_digits.caffemodel").is_file()
