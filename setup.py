@@ -1,4 +1,4 @@
-"""Packages, and what lies outside of src/, where Caffe has it: models/, and the .m files in matlab/.
+"""Packages, and what lies outside of src/ where Caffe has it: models/, and the .m files of matlab/.
 
 All else about the project stands in pyproject.toml.
 """
