@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("importer",),
     ("api",),
     ("command",),
-    ("cli", "tools", "opencv"),
+    ("cli", "tools", "opencv", "matlab"),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out
