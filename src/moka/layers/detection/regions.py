@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-BINS = 512  # computed together: what they read fits into a core's cache
-CHANNELS = 512  # computed together: bounds the memory that the maxima of all windows take
+BINS = 4096  # computed together: what they read fits into a core's cache
+CHANNELS = 64  # computed together: the maxima of all windows stay in the cache
+
+CELLS = 1 << 20  # whose means are computed together: bounds memory
 
 CellsPerPixel = tuple[
     float, float
@@ -46,13 +49,11 @@ def max_pool(
     x1, y1, x2, y2 = padded_edges(rois, pad_ratio)
     rows = _whole_bins(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     columns = _whole_bins(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
-    image = rois[:, 0].long()
-    cells = x.permute(0, 2, 3, 1)
-    parts = [
-        _largest(cells[..., c : c + CHANNELS], image, rows, columns)
-        for c in range(0, x.shape[1], CHANNELS)
-    ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).permute(0, 3, 1, 2)
+    best = _largest(x.permute(0, 2, 3, 1), rois[:, 0].long(), rows, columns)
+    empty = (rows[1] <= rows[0])[:, :, None] | (columns[1] <= columns[0])[:, None, :]
+    best = best.view(len(rois), *pooled, x.shape[1])
+    best[empty] = 0
+    return best.permute(0, 3, 1, 2)
 
 
 def _whole_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
@@ -68,22 +69,43 @@ def _whole_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tenso
 def _largest(
     images: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """The largest values (R, h, w, C) of images (N, H, W, C) in bins of rows and columns."""
+    """The largest values (R h w, C) of images (N, H, W, C) in bins of rows and columns; an empty
+    bin has any value.
+
+    The bin at rows a to b and columns c to d is made up of four windows, which may overlap: one
+    in each corner, whose sides are the largest powers of two that fit.
+    """
+    n, height, width, channels = images.shape
+    learns = images.requires_grad
     with torch.no_grad():
-        learns = images.requires_grad
-        keys = _with_positions(images) if learns else images.contiguous()
-        empty = (rows[1] <= rows[0])[:, :, None] | (columns[1] <= columns[0])[:, None, :]
-        table, windows = _windows(keys, image, rows, columns)
-        best = table.new_empty(len(windows), images.shape[3])
-        for start in range(0, len(windows), BINS):
-            a, b, c, d = windows[start : start + BINS].unbind(1)
-            upper = torch.maximum(table[a], table[b])
-            lower = torch.maximum(table[c], table[d])
-            torch.maximum(upper, lower, out=best[start : start + BINS])
+        keys = _with_positions(images) if learns else images
+        tall, tops = _corners(rows, height)
+        wide, lefts = _corners(columns, width)
+        levels = [int(level.max()) + 1 if level.numel() else 1 for level in (tall, wide)]
+        level = tall[:, :, None] * levels[1] + wide[:, None, :]
+        base = (level * n + image[:, None, None]) * (height * width)
+        corners = [
+            (base + top[:, :, None] * width + left[:, None, :]).view(-1)
+            for top in tops
+            for left in lefts
+        ]
+        best = keys.new_empty(base.numel(), channels)
+        together = min(CHANNELS, channels)
+        table = keys.new_empty(*levels, n, height, width, together)
+        room = keys.new_empty(4, min(BINS, len(best)), together)
+        for c in range(0, channels, together):
+            some = keys[..., c : c + together]
+            windows = _fill_windows(table[..., : some.shape[3]], some).flatten(0, 4)
+            for start in range(0, len(best), BINS):
+                part = best[start : start + BINS, c : c + together]
+                four = room[:, : len(part), : some.shape[3]]
+                for corner, found in zip(corners, four, strict=True):
+                    torch.index_select(windows, 0, corner[start : start + BINS], out=found)
+                torch.maximum(four[:2], four[2:], out=four[:2])
+                torch.maximum(four[0], four[1], out=part)
     if learns:
-        best = images.reshape(-1, images.shape[3]).gather(0, ~best & 0xFFFFFFFF)
-    best = best.view(*empty.shape, images.shape[3])
-    return best.masked_fill(empty[..., None], 0)
+        return images.reshape(-1, channels).gather(0, ~best & 0xFFFFFFFF)
+    return best
 
 
 def _with_positions(images: Tensor) -> Tensor:
@@ -99,29 +121,23 @@ def _with_positions(images: Tensor) -> Tensor:
     return ((rank << 32) + (0xFFFFFFFF - cell)).contiguous()
 
 
-def _windows(
-    images: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Maxima over all windows of 2^k x 2^l cells, and which four of them make up each bin.
+def _corners(bins: tuple[Tensor, Tensor], size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Along one axis: k of the windows of 2^k cells, the largest that fit into bins, and the
+    first cells of the window at a bin's start and of the one at its end."""
+    low, high = bins
+    level = torch.frexp((high - low).clamp(min=1).double())[1].long() - 1
+    return level, (low.clamp(max=size - 1), (high - (1 << level)).clamp(min=0))
 
-    Returns:
-        the maxima, (windows, C); four rows of it for each bin, (bins, 4).
-    """
-    n, h, w, c = images.shape
-    level_y, level_x = (_log2(high - low) for low, high in (rows, columns))
-    levels = [int(level.max()) + 1 if level.numel() else 1 for level in (level_y, level_x)]
-    table = images.new_empty(*levels, n, h, w, c)
+
+def _fill_windows(table: Tensor, images: Tensor) -> Tensor:
+    """Fill a table (K, L, N, H, W, C) with the maxima of images (N, H, W, C) over windows of
+    2^k x 2^l cells, each at its first cell."""
     table[0, 0] = images
-    for across in range(1, levels[1]):
+    for across in range(1, table.shape[1]):
         _doubled(table[0, across - 1], table[0, across], 2, 2 ** (across - 1))
-    for down in range(1, levels[0]):
+    for down in range(1, table.shape[0]):
         _doubled(table[down - 1], table[down], 2, 2 ** (down - 1))
-    tops = (rows[0].clamp(max=h - 1), (rows[1] - (1 << level_y)).clamp(min=0))
-    lefts = (columns[0].clamp(max=w - 1), (columns[1] - (1 << level_x)).clamp(min=0))
-    level = level_y[:, :, None] * levels[1] + level_x[:, None, :]
-    base = (level * n + image[:, None, None]) * (h * w)
-    four = [base + top[:, :, None] * w + left[:, None, :] for top in tops for left in lefts]
-    return table.view(-1, c), torch.stack(four, -1).view(-1, 4)
+    return table
 
 
 def _doubled(old: Tensor, new: Tensor, axis: int, shift: int) -> None:
@@ -135,11 +151,6 @@ def _doubled(old: Tensor, new: Tensor, axis: int, shift: int) -> None:
         old.narrow(axis, 0, rest), old.narrow(axis, shift, rest), out=new.narrow(axis, 0, rest)
     )
     new.narrow(axis, rest, shift).copy_(old.narrow(axis, rest, shift))
-
-
-def _log2(count: Tensor) -> Tensor:
-    """The largest k with 2^k <= count, 0 for counts below 1 (int64)."""
-    return torch.frexp(count.clamp(min=1).double())[1].long() - 1
 
 
 def position_sensitive_pool(
@@ -158,21 +169,33 @@ def position_sensitive_pool(
     x1, y1, x2, y2 = (round_half_away(edge) for edge in rois[:, 1:5].unbind(1))
     top, bottom = _real_bins(y1 * scale[0], (y2 + 1) * scale[0], group, h)
     left, right = _real_bins(x1 * scale[1], (x2 + 1) * scale[1], group, w)
-    sums = x.new_zeros(n, x.shape[1], h + 1, w + 1, dtype=torch.float64)
-    sums[:, :, 1:, 1:] = x.double().cumsum(2).cumsum(3)
-    channel = torch.arange(x.shape[1], device=x.device).view(output_dim, group, group)
-    image = rois[:, 0].long().view(-1, 1, 1, 1)
-    plane = (image * x.shape[1] + channel) * (h + 1) * (w + 1)
-    flat = sums.view(-1)
+    cells = x.unflatten(1, (output_dim, group, group)).permute(0, 2, 3, 4, 5, 1)
+    cells = cells.reshape(-1, output_dim).contiguous()
+    bin_ = torch.arange(group * group, device=x.device).view(group, group)
+    plane = rois[:, 0].long().view(-1, 1, 1) * group**2 + bin_
+    first = (plane * h + top[:, :, None]) * w + left[:, None, :]
+    high = (bottom - top).clamp(min=0)[:, :, None].expand_as(first)
+    wide = (right - left).clamp(min=0)[:, None, :].expand_as(first)
+    together = max(1, CELLS // ((h + group) * (w + group)))
+    parts = zip(*(t.split(together) for t in (first, high, wide)), strict=True)
+    means = torch.cat([_rectangle_means(cells, *(t.flatten() for t in part), w) for part in parts])
+    return means.view(-1, group, group, output_dim).permute(0, 3, 1, 2)
 
-    def upto(y: Tensor, x_: Tensor) -> Tensor:
-        """Sums over the cells above and left of (y, x_)."""
-        return flat[plane + (y[:, None, :, None] * (w + 1) + x_[:, None, None, :])]
 
-    total = upto(bottom, right) - upto(top, right) - upto(bottom, left) + upto(top, left)
-    cells = (bottom - top).clamp(min=0)[:, :, None] * (right - left).clamp(min=0)[:, None, :]
-    mean = total / cells.clamp(min=1)[:, None]
-    return mean.where(cells[:, None] > 0, 0).to(x.dtype)
+def _rectangle_means(cells: Tensor, first: Tensor, high: Tensor, wide: Tensor, w: int) -> Tensor:
+    """Means (M, C) of cells (K, C), the rows of planes of width w, over rectangles.
+
+    Args:
+        first: (M,) the row of `cells` of a rectangle's first corner.
+        high, wide: (M,) sizes; 0 gives the mean 0.
+    """
+    count = high * wide
+    start = count.cumsum(0) - count
+    each = torch.stack([start, first, wide]).int().repeat_interleave(count, 1)
+    place = torch.arange(each.shape[1], device=each.device, dtype=each.dtype) - each[0]
+    row = place.div(each[2], rounding_mode="floor")
+    index = each[1] + row * w + (place - row * each[2])
+    return embedding_bag(index, cells, start.int(), mode="mean")
 
 
 def _real_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
