@@ -104,19 +104,21 @@ def _largest(
                 torch.maximum(four[:2], four[2:], out=four[:2])
                 torch.maximum(four[0], four[1], out=part)
     if learns:
-        return images.reshape(-1, channels).gather(0, ~best & 0xFFFFFFFF)
+        cell = best.bitwise_not_().bitwise_and_(0xFFFFFFFF)
+        return images.reshape(-1, channels).gather(0, cell)
     return best
 
 
 def _with_positions(images: Tensor) -> Tensor:
     """Whole numbers (int64) that order as the values of images (N, H, W, C) do, and equal values
-    by their cell, the first on top. The low 32 bits are the complement of the cell's index."""
+    by their cell, the first on top; a NaN is above all. The low 32 bits are the complement of the
+    cell's index."""
     n, h, w, _ = images.shape
     if images.dtype == torch.float64:
         rank = torch.unique(images, return_inverse=True)[1]
     else:
         bits = (images.float() + 0.0).contiguous().view(torch.int32)  # + 0: no negative zero
-        rank = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+        rank = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).masked_fill_(images.isnan(), 0x7FFFFFFF).long()
     cell = torch.arange(n * h * w, device=images.device).view(n, h, w, 1)
     return ((rank << 32) + (0xFFFFFFFF - cell)).contiguous()
 
@@ -165,7 +167,7 @@ def position_sensitive_pool(
     Args:
         x: features (N, output_dim group^2, H, W).
     """
-    n, _, h, w = x.shape
+    h, w = x.shape[2:]
     x1, y1, x2, y2 = (round_half_away(edge) for edge in rois[:, 1:5].unbind(1))
     top, bottom = _real_bins(y1 * scale[0], (y2 + 1) * scale[0], group, h)
     left, right = _real_bins(x1 * scale[1], (x2 + 1) * scale[1], group, w)
