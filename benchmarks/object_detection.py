@@ -5,9 +5,9 @@
 Post-processing: DetectionOutput on scores as a trained net makes them (a few objects, whose prior
 boxes have high scores for one class; the rest is background), beside the net up to there with
 weights by chance. Regions: pooling of 300 of them from 512 (or 7 x 7 x 21) channels of 38 x 50,
-beside a loop over regions and bins. Contenders take turns in one process; medians are compared. With one
-thread they are of processor time, so that other programs on the machine hardly count; with more
-threads they are of time that passes, which only a quiet machine tells.
+beside a loop over regions and bins. Contenders take turns in one process; medians are compared.
+With one thread they are of processor time, so that other programs on the machine hardly count; with
+more threads they are of time that passes, which only a quiet machine tells.
 """
 
 from __future__ import annotations

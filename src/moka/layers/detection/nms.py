@@ -55,23 +55,35 @@ def kept_of(
 def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float = 1.0) -> Tensor:
     """A mask (G, M) of the boxes that stay in each of several groups; boxes are fractions.
 
+    Groups of about the same size are worked on together.
+
     Args:
         boxes: (G, M, 4), the best score of a group first.
         valid: (G, M), False for rows that are no boxes.
         threshold, eta: as in `kept_of`.
     """
-    most = valid.shape[1]
-    if eta < 1 or most > MOST:
-        stays = torch.zeros_like(valid)
-        for row, ok, found in zip(boxes, valid, stays, strict=True):
-            index = ok.nonzero()[:, 0]
-            found[index[kept_of(row[index], threshold, eta=eta)]] = True
-        return stays
-    together = max(1, PAIRS // max(1, most * most))
-    stays = torch.empty_like(valid)
-    for start in range(0, len(valid), together):
-        part = slice(start, start + together)
-        stays[part] = _stay(overlaps_more(boxes[part], boxes[part], threshold), valid[part])
+    places = torch.arange(1, valid.shape[1] + 1, device=valid.device)
+    size = (valid * places).amax(1) if valid.numel() else places[:0]  # no box comes after it
+    order = size.argsort(descending=True)
+    sizes: list[int] = size[order].tolist()
+    stays = torch.zeros_like(valid)
+    start = 0
+    while start < len(sizes) and sizes[start] > 0:
+        most = sizes[start]
+        if eta < 1 or most > MOST:
+            row = order[start]
+            index = valid[row].nonzero()[:, 0]
+            stays[row, index[kept_of(boxes[row, index], threshold, eta=eta)]] = True
+            start += 1
+            continue
+        end = start + 1
+        last = min(len(sizes), start + PAIRS // most**2)
+        while end < last and sizes[end] > most / 2:
+            end += 1
+        rows = order[start:end]
+        some = boxes[rows, :most]
+        stays[rows, :most] = _stay(overlaps_more(some, some, threshold), valid[rows, :most])
+        start = end
     return stays
 
 

@@ -171,17 +171,19 @@ def position_sensitive_pool(
     x1, y1, x2, y2 = (round_half_away(edge) for edge in rois[:, 1:5].unbind(1))
     top, bottom = _real_bins(y1 * scale[0], (y2 + 1) * scale[0], group, h)
     left, right = _real_bins(x1 * scale[1], (x2 + 1) * scale[1], group, w)
-    cells = x.unflatten(1, (output_dim, group, group)).permute(0, 2, 3, 4, 5, 1)
-    cells = cells.reshape(-1, output_dim).contiguous()
+    maps = x.reshape(len(x), output_dim, group, group, h, w)
+    cells = maps.permute(0, 2, 3, 4, 5, 1).reshape(-1, output_dim).contiguous()
     bin_ = torch.arange(group * group, device=x.device).view(group, group)
     plane = rois[:, 0].long().view(-1, 1, 1) * group**2 + bin_
     first = (plane * h + top[:, :, None]) * w + left[:, None, :]
     high = (bottom - top).clamp(min=0)[:, :, None].expand_as(first)
     wide = (right - left).clamp(min=0)[:, None, :].expand_as(first)
     together = max(1, CELLS // ((h + group) * (w + group)))
-    parts = zip(*(t.split(together) for t in (first, high, wide)), strict=True)
-    means = torch.cat([_rectangle_means(cells, *(t.flatten() for t in part), w) for part in parts])
-    return means.view(-1, group, group, output_dim).permute(0, 3, 1, 2)
+    means = []
+    for start in range(0, max(1, len(rois)), together):
+        a, b, c = (t[start : start + together].flatten() for t in (first, high, wide))
+        means.append(_rectangle_means(cells, a, b, c, w))
+    return torch.cat(means).view(-1, group, group, output_dim).permute(0, 3, 1, 2)
 
 
 def _rectangle_means(cells: Tensor, first: Tensor, high: Tensor, wide: Tensor, w: int) -> Tensor:
