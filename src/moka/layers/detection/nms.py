@@ -8,7 +8,7 @@ from torch import Tensor
 from moka.layers.detection.boxes import overlap, overlaps_more
 
 BLOCK = 64  # boxes that are decided together
-MOST = 512  # boxes a group up to which all pairs are compared at once
+MOST = 256  # boxes a group up to which all pairs are compared at once
 PAIRS = 1 << 18  # compared at once: they fit into a core's cache
 
 
