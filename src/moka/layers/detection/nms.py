@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from moka.layers.detection.boxes import overlap, overlaps_more
+from moka.layers.detection.boxes import overlap, overlap_or_nan
 
 BLOCK = 64  # boxes that are decided together
-MOST = 256  # boxes a group up to which all pairs are compared at once
+MOST = 512  # boxes a group up to which all pairs are compared at once
 PAIRS = 1 << 18  # compared at once: they fit into a core's cache
 
 
@@ -41,12 +41,11 @@ def kept_of(
     while len(left) and (at_most is None or count < at_most):
         block, left = left[:BLOCK], left[BLOCK:]
         corners = boxes[block]
-        near = overlaps_more(corners, corners, threshold, extra, over)
-        stays = _stay(near, near.new_ones(len(block)))
+        stays = _stay(overlap_or_nan(corners, corners, extra, over), threshold)
         kept.append(block[stays])
         count += len(kept[-1])
         if len(left):
-            hit = overlaps_more(corners[stays], boxes[left], threshold, extra, over)
+            hit = overlap_or_nan(corners[stays], boxes[left], extra, over) > threshold
             left = left[~hit.any(0)]
     found = torch.cat(kept) if kept else left
     return found if at_most is None else found[:at_most]
@@ -82,22 +81,25 @@ def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float
             end += 1
         rows = order[start:end]
         some = boxes[rows, :most]
-        stays[rows, :most] = _stay(overlaps_more(some, some, threshold), valid[rows, :most])
+        found = _stay(overlap_or_nan(some, some), threshold, valid[rows, :most])
+        stays[rows, :most] = found
         start = end
     return stays
 
 
-def _stay(too_near: Tensor, candidates: Tensor) -> Tensor:
-    """A mask (..., M) of the candidates that stay, if only the first of each pair in too_near
-    (..., M, M) may.
+def _stay(overlaps: Tensor, threshold: float, candidates: Tensor | None = None) -> Tensor:
+    """A mask (..., M) of the candidates (by default all) that stay, from the overlaps (..., M, M)
+    of all pairs, which are overwritten.
 
     A box is out if one before it stays and is too near. Repeating this for all boxes at once
     settles the first box in the first pass, and each pass settles at least the next one.
     """
-    before = too_near.triu(1).float()
+    before = overlaps.gt_(threshold).triu_(1)
+    if candidates is None:
+        candidates = torch.ones(before.shape[:-1], dtype=torch.bool, device=before.device)
     stays = candidates
     while True:
-        out = torch.matmul(stays[..., None, :].float(), before)[..., 0, :] > 0.5
+        out = torch.matmul(stays[..., None, :].to(before.dtype), before)[..., 0, :] > 0.5
         again = candidates & ~out
         if torch.equal(again, stays):
             return stays
