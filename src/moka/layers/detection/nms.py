@@ -69,7 +69,7 @@ def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float
     start = 0
     while start < len(sizes) and sizes[start] > 0:
         most = sizes[start]
-        if eta < 1 or most > MOST:
+        if (eta < 1 and threshold > 0.5) or most > MOST:
             row = order[start]
             index = valid[row].nonzero()[:, 0]
             stays[row, index[kept_of(boxes[row, index], threshold, eta=eta)]] = True
@@ -112,16 +112,21 @@ def _one_by_one(
     """`kept_of` while the threshold falls: a box is judged by the threshold of its turn."""
     nearest = boxes.new_zeros(len(boxes))  # overlap with the nearest box that stays
     kept: list[int] = []
-    turn = 0
-    while at_most is None or len(kept) < at_most:
-        open_ = (~(nearest[turn:] > threshold)).nonzero()
-        if not len(open_):
-            break
-        index = turn + int(open_[0])
-        kept.append(index)
-        turn = index + 1
-        near = overlap(boxes[index : index + 1], boxes, extra, over)[0]
-        nearest = torch.maximum(nearest, near)
-        if threshold > 0.5:
-            threshold *= eta
+    for start in range(0, len(boxes), BLOCK):
+        block, rest = boxes[start : start + BLOCK], slice(start + BLOCK, None)
+        within: list[list[float]] = overlap(block, block, extra, over).tolist()
+        stay: list[int] = []
+        for k, near in enumerate(nearest[start : start + BLOCK].tolist()):
+            if len(kept) + len(stay) == at_most:
+                break
+            limit = boxes.new_tensor(threshold).item()  # as exact as the overlaps
+            if near > limit or any(within[j][k] > limit for j in stay):
+                continue
+            stay.append(k)
+            if threshold > 0.5:
+                threshold *= eta
+        kept += [start + k for k in stay]
+        if stay:
+            near_stay = overlap(block[stay], boxes[rest], extra, over).amax(0)
+            nearest[rest] = torch.maximum(nearest[rest], near_stay)
     return torch.tensor(kept, dtype=torch.long, device=boxes.device)
