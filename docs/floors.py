@@ -17,7 +17,7 @@ SOURCE = HERE.parent / "src"
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "byte_text", "varint"),
-    ("files", "context", "heap", "fork"),
+    ("files", "context", "heap", "fork", "waiting"),
     ("hdf5", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
