@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import caffe
-from moka.matlab import answer
+from moka.matlab.bridge import answer
 
 NET = """
 force_backward: true

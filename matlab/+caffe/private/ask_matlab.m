@@ -21,7 +21,7 @@ if ~isempty(python) && environment.Status == "NotLoaded"
   pyenv('Version', python);
 end
 try
-  module = py.importlib.import_module('moka.matlab');
+  module = py.importlib.import_module('moka.matlab.bridge');
 catch fault
   error('caffe:NoPython', ['MATLAB''s Python (%s) has no moka: %s. Install it there, or set the ' ...
     'environment variable CAFFE_PYTHON to a Python that has it and restart MATLAB.'], ...

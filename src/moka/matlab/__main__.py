@@ -4,7 +4,7 @@ Octave."""
 import sys
 from pathlib import Path
 
-from moka.matlab.serve import main
+from moka.waiting import sleep_soon
 
 HERE = Path(__file__).parent
 
@@ -19,4 +19,7 @@ def m_files() -> Path:
 if sys.argv[1:] == ["--path"]:
     print(m_files())
 else:
+    sleep_soon()  # before PyTorch is imported
+    from moka.matlab.serve import main
+
     main()
