@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from math import ceil, floor
 
 import pytest
@@ -228,6 +229,28 @@ def test_align_inside_of_bins() -> None:
                     ]
                     want = sum(points) / len(points) if points else 0
                     assert float(have[r, channel, i, j]) == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])
+def test_align_in_parts(monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor]) -> None:
+    x = features(2).to(memory_format=torch.channels_last)
+    whole = kind(x, ROIS, (2, 3), (1 / 8, 1 / 8))
+    monkeypatch.setattr(regions, "CELLS", 200)
+    parts = [kind(x, roi[None], (2, 3), (1 / 8, 1 / 8)) for roi in ROIS]
+    torch.testing.assert_close(kind(x, ROIS, (2, 3), (1 / 8, 1 / 8)), whole)
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])
+def test_align_reads_no_cell_without_weight(kind: Callable[..., Tensor]) -> None:
+    x, unit = features(1), torch.zeros(2, 1, H, W, dtype=torch.float64)
+    want = kind(x, ROIS, (3, 3), (1 / 8, 1 / 8))
+    x[0, 0, 1, 2], unit[0, 0, 1, 2] = math.nan, 1
+    touched = kind(unit, ROIS, (3, 3), (1 / 8, 1 / 8)) > 0
+    have = kind(x, ROIS, (3, 3), (1 / 8, 1 / 8))
+    assert 0 < touched.sum() < 0.3 * touched.numel()
+    assert torch.equal(have.isnan(), touched)
+    torch.testing.assert_close(have[~touched], want[~touched])
 
 
 @pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])

@@ -211,28 +211,6 @@ def _real_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor
     return low.clamp(0, size).long(), high.clamp(0, size).long()
 
 
-def sample(x: Tensor, image: Tensor, y: Tensor, x_: Tensor) -> Tensor:
-    """Values (R, h, w, C) of features (N, C, H, W) at rows y (R, h) and columns x_ (R, w).
-
-    Bilinear between the four cells around; beyond the last cell the edge is repeated.
-    """
-    n, c, h, w = x.shape
-    cells = x.permute(0, 2, 3, 1).reshape(n * h * w, c)
-    y, x_ = y.clamp(0, h - 1), x_.clamp(0, w - 1)
-    top, left = y.floor(), x_.floor()
-    down, right = (y - top)[:, :, None, None], (x_ - left)[:, None, :, None]
-    rows = (top.long(), (top.long() + 1).clamp(max=h - 1))
-    columns = (left.long(), (left.long() + 1).clamp(max=w - 1))
-    start = image[:, None, None] * (h * w)
-
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        return cells[start + (row[:, :, None] * w + column[:, None, :])]
-
-    upper = at(rows[0], columns[0]) * (1 - right) + at(rows[0], columns[1]) * right
-    lower = at(rows[1], columns[0]) * (1 - right) + at(rows[1], columns[1]) * right
-    return upper * (1 - down) + lower * down
-
-
 def align_grid(
     x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel, pad_ratio: float = 0.0
 ) -> Tensor:
@@ -242,19 +220,16 @@ def align_grid(
     coordinates. 0 where a corner lies outside of the map, and for a region without extent.
     """
     x1, y1, x2, y2 = padded_edges(rois, pad_ratio)
-    grid = []
-    inside = []
+    axes = []
     for start, end, bins, size in (
         (y1 * scale[0] - 0.5, y2 * scale[0] - 0.5, pooled[0], x.shape[2]),
         (x1 * scale[1] - 0.5, x2 * scale[1] - 0.5, pooled[1], x.shape[3]),
     ):
         k = torch.arange(bins + 1, device=x.device, dtype=start.dtype)
         at = start[:, None] + k * ((end - start) / bins)[:, None]
-        grid.append(at)
-        inside.append((at >= -0.5) & (at <= size - 0.5) & (end > start)[:, None])
-    values = sample(x, rois[:, 0].long(), grid[0], grid[1])
-    seen = inside[0][:, :, None] & inside[1][:, None, :]
-    return values.where(seen[..., None], 0).permute(0, 3, 1, 2)
+        inside = (at >= -0.5) & (at <= size - 0.5) & (end > start)[:, None]
+        axes.append(_cell_weights(at[..., None], inside[..., None].to(at), size))
+    return _weighted_sums(x, rois[:, 0].long(), *axes)
 
 
 def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel) -> Tensor:
@@ -264,14 +239,11 @@ def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPer
     map, has a grid of ceil(height) x ceil(width) points, which lie as they would in the whole
     bin; an empty bin gives 0.
     """
-    image = rois[:, 0].long()
     x1, y1, x2, y2 = rois[:, 1:5].unbind(1)
     down = _points(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     across = _points(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
-    values = sample(x, image, down[0].flatten(1), across[0].flatten(1))
-    values = values.view(len(values), *down[0].shape[1:], *across[0].shape[1:], x.shape[1])
-    weights = down[1][:, :, :, None, None, None] * across[1][:, None, None, :, :, None]
-    return (values * weights).sum((2, 4)).permute(0, 3, 1, 2)
+    axes = (_cell_weights(*down, x.shape[2]), _cell_weights(*across, x.shape[3]))
+    return _weighted_sums(x, rois[:, 0].long(), *axes)
 
 
 def _points(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
@@ -286,3 +258,56 @@ def _points(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, T
     per_bin = count.clamp(min=1)[..., None]
     at = low[..., None] + (j + 0.5) * step[:, None, None] / per_bin
     return at, (j < count[..., None]).to(start.dtype) / per_bin
+
+
+def _cell_weights(at: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What cells of one axis add to bilinear values at points, summed over the points of a bin.
+
+    A cell's weight falls from 1 at the cell to 0 at its neighbors; beyond the last cell the edge
+    is repeated.
+
+    Args:
+        at: (R, bins, points), rising.
+        share: (R, bins, points), the points' own weights; points that have none come last.
+
+    Returns:
+        the first cell (R, bins), int64; weights (R, bins, cells) of it and those that follow.
+    """
+    at = at.clamp(0, size - 1)
+    at = at.where(share > 0, at[..., :1])
+    first = at[..., 0].floor()
+    count = int((at.amax(-1).floor() - first).max()) + 2 if at.numel() else 1
+    cell = first[..., None] + torch.arange(count, device=at.device, dtype=at.dtype)
+    distance = (at[..., None, :] - cell[..., :, None]).abs()
+    return first.long(), ((1 - distance).clamp(min=0) * share[..., None, :]).sum(-1)
+
+
+def _weighted_sums(
+    x: Tensor, image: Tensor, down: tuple[Tensor, Tensor], across: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Sums (R, C, h, w) of cells of features (N, C, H, W), weighted along both axes.
+
+    Args:
+        image: (R,).
+        down, across: first cells and weights of bins (see `_cell_weights`).
+    """
+    _, c, h, w = x.shape
+    cells = x.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
+    (top, tall), (left, wide) = down, across
+    rows = top[..., None] + torch.arange(tall.shape[2], device=x.device)
+    rows = (rows.clamp(max=h - 1) + image[:, None, None] * h) * w
+    columns = left[..., None] + torch.arange(wide.shape[2], device=x.device)
+    columns = columns.clamp(max=w - 1)
+    each = tall[0].numel() * wide[0].numel() if len(image) else 1
+    together = max(1, CELLS // each)
+    sums = []
+    for start in range(0, max(1, len(image)), together):
+        part = slice(start, start + together)
+        weight = tall[part, :, None, :, None] * wide[part, None, :, None, :]
+        used = weight != 0
+        count = used.sum((3, 4)).flatten()
+        index = (rows[part, :, None, :, None] + columns[part, None, :, None, :])[used]
+        offsets = count.cumsum(0) - count
+        weight = weight[used].to(x.dtype)
+        sums.append(embedding_bag(index, cells, offsets, mode="sum", per_sample_weights=weight))
+    return torch.cat(sums).view(-1, top.shape[1], left.shape[1], c).permute(0, 3, 1, 2)
