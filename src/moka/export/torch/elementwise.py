@@ -1,10 +1,9 @@
-"""Functions of each element, arithmetic, and normalization."""
+"""Functions of each element, and arithmetic."""
 
 from __future__ import annotations
 
 from math import log
 
-import torch
 from torch import Tensor
 
 from moka.errors import NetError
@@ -165,57 +164,3 @@ def write_reduction(site: Site) -> str:
     axis = site.option("axis") % len(x.shape)
     y = {"ASUM": f"{x}.abs()", "SUMSQ": f"{x}.square()"}.get(operation, str(x))
     return _line(f"{y}.flatten({axis}).{'mean' if operation == 'MEAN' else 'sum'}(-1)", coeff, 0)
-
-
-@writes("LRN")
-def write_lrn(site: Site) -> str:
-    x, size = site.bottoms[0], site.option("local_size")
-    alpha, beta = number(site.option("alpha")), number(site.option("beta"))
-    if site.option("norm_region") == "WITHIN_CHANNEL":
-        mean = f"F.avg_pool2d({x}.square(), {size}, 1, {(size - 1) // 2})"
-        return f"{x} * (1 + {alpha} * {mean}) ** -{beta}"
-    return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {number(site.option('k'))})"
-
-
-@writes("BatchNorm")
-def write_batch_norm(site: Site) -> str:
-    return batch_norm(site, None)
-
-
-def batch_norm(site: Site, scale: Site | None) -> str:
-    """A BatchNorm layer, and the Scale layer behind it if there is one, as one module."""
-    (x,) = site.bottoms
-    axes = max(len(x.shape) - 2, 1)
-    if axes > 3:
-        raise NetError(f"PyTorch normalizes up to three axes after the channels, got {axes}.")
-    mean, variance, weight = (blob.detach() for blob in site.layer.blobs)
-    factor = torch.where(weight == 0, 0.0, 1 / weight)
-    call = site.module(
-        f"BatchNorm{axes}d",
-        x.shape[1],
-        eps=float(site.option("eps")),
-        momentum=round(1 - site.option("moving_average_fraction"), 6),
-        affine=None if scale else False,
-    )
-    site.hold("running_mean", mean * factor)
-    site.hold("running_var", variance * factor)
-    site.hold("num_batches_tracked", torch.zeros((), dtype=torch.long))
-    if scale is not None:
-        blobs = scale.layer.blobs
-        site.hold("weight", blobs[0], blobs[0])
-        bias = blobs[1] if len(blobs) > 1 else torch.zeros_like(blobs[0])
-        site.hold("bias", bias, blobs[1] if len(blobs) > 1 else None)
-    return f"{call}({x})"
-
-
-@writes("MVN")
-def write_mvn(site: Site) -> str:
-    x = site.bottoms[0]
-    axes = "(1, 2, 3)" if site.option("across_channels") else "(2, 3)"
-    if len(x.shape) != 4:
-        raise NetError(f"only images (N, C, H, W) have a short form in PyTorch, got {x.shape}.")
-    y = f"({x} - {x}.mean({axes}, keepdim=True))"
-    if site.option("normalize_variance"):
-        eps = number(site.option("eps"))
-        y += f" / ({x}.std({axes}, correction=0, keepdim=True) + {eps})"
-    return y

@@ -16,8 +16,8 @@ from torch import Tensor
 from moka.errors import MokaError, NetError, UsageError
 from moka.export.difference import Difference, difference_of, largest
 from moka.export.onnx.library import load_safetensors
-from moka.export.torch import elementwise, shape, sliding
-from moka.export.torch.elementwise import batch_norm
+from moka.export.torch import detection, elementwise, normalize, shape, sliding
+from moka.export.torch.normalize import batch_norm
 from moka.export.torch.table import FORMS
 from moka.export.torch.writer import Bottom, Names, Site, Writer
 from moka.files import write_atomically
@@ -25,7 +25,7 @@ from moka.net import Net
 from moka.net.place import Place
 from moka.types import PathLike
 
-FILLED = (elementwise, shape, sliding)  # the table
+FILLED = (detection, elementwise, normalize, shape, sliding)  # the table
 SEED = 13
 
 _HEAD = '''"""{title}
@@ -239,6 +239,9 @@ def _steps(net: Net) -> Iterator[tuple[Place, Place | None]]:
 
 def _is_scale_of(scale: Place, norm: Place, reads: Counter[str]) -> bool:
     layer: Any = scale.layer
+    before: Any = norm.layer
+    if len(before.blobs) > 3 or before.relu or before.fused_relu:
+        return False
     if scale.node.type != "Scale" or scale.node.bottoms != norm.node.tops:
         return False
     top = norm.node.tops[0]

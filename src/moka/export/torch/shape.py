@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
+from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site
+from moka.export.torch.writer import Site, number
 
 
 @writes("Split")
@@ -89,3 +92,39 @@ def write_interp(site: Site) -> str:
     if any(cut):
         x = f"F.pad({x}, {(*cut, *cut)})"
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
+
+
+@writes("Transpose")
+def write_transpose(site: Site) -> str:
+    return f"{site.bottoms[0]}.permute({', '.join(map(str, site.option('dim')))})"
+
+
+@writes("Flip")
+def write_flip(site: Site) -> str:
+    names = ((2, "flip_height"), (3, "flip_width"))
+    return f"{site.bottoms[0]}.flip({tuple(axis for axis, on in names if site.option(on))})"
+
+
+@writes("Reverse")
+def write_reverse(site: Site) -> str:
+    axes = tuple(axis % len(site.bottoms[0].shape) for axis in site.option("axis") or (0,))
+    return f"{site.bottoms[0]}.flip({axes})"
+
+
+@writes("Upsample")
+def write_upsample(site: Site) -> str:
+    """Pixels that are repeated; a mask's places have no short form."""
+    x, form = site.bottoms[0], site.option("form")
+    if form == "mask":
+        raise NetError("only repeated pixels have a short form in PyTorch, not places of maxima.")
+    y = str(x)
+    for axis, (factor, size) in enumerate(
+        zip(site.option("factors"), site.tops[0][2:], strict=True), 2
+    ):
+        if factor == int(factor) and size == x.shape[axis] * factor:
+            y += f".repeat_interleave({int(factor)}, {axis})"
+        else:
+            source = (torch.arange(size) / factor).long()
+            y += f".index_select({axis}, {site.buffer(f'source {axis}', source)})"
+    scale = site.option("scale") if form == "stride" else 1
+    return y if scale == 1 else f"{y} * {number(scale)}"

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, per_axis
+from moka.export.torch.writer import Site, number, per_axis
 from moka.layers.pooling import LOWEST
 from moka.layers.window import Window, pooled_sizes
 from moka.types import Shape
 
 
-@writes("Convolution", "Deconvolution")
+@writes("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 def write_convolution(site: Site) -> list[str]:
     layer, windows = site.layer, site.option("windows")
     channel_axis, axes = site.option("channel_axis"), len(windows)
@@ -36,7 +36,14 @@ def write_convolution(site: Site) -> list[str]:
         bias=None if biased else False,
     )
     _hold_weight_and_bias(site, layer.blobs[0])
-    return [f"{call}({bottom})" for bottom in site.bottoms]
+    return [_rectified(f"{call}({bottom})", site.option("slope")) for bottom in site.bottoms]
+
+
+def _rectified(y: str, slope: float | None) -> str:
+    """The rectifier that a fork's convolution ends with, if there is one."""
+    if slope is None:
+        return y
+    return f"F.leaky_relu({y}, {number(slope)})" if slope else f"F.relu({y})"
 
 
 def _unless(default: int, value: int | tuple[int, ...]) -> int | tuple[int, ...] | None:

@@ -153,8 +153,9 @@ class Site:
     def buffer(self, key: str, values: Tensor) -> str:
         """Declare constant values; returns how `forward` names them."""
         name = self._writer.members[f"{self._name} {key}"]
-        shape = tuple(values.shape)
-        self._writer.declared.append(f'self.register_buffer("{name}", torch.zeros({shape}))')
+        kind = "" if values.dtype == torch.float32 else f", dtype={values.dtype}"
+        zeros = f"torch.zeros({tuple(values.shape)}{kind})"
+        self._writer.declared.append(f'self.register_buffer("{name}", {zeros})')
         self._writer.state[name] = values.detach().clone().contiguous()
         return f"self.{name}"
 
