@@ -42,7 +42,7 @@ import torch
 
 WEIGHTS = Path(__file__).with_name("{weights}")
 
-
+{functions}
 class {name}(nn.Module):
     """{inputs}
 
@@ -176,6 +176,7 @@ def module_source(net: Net, weights: str, form: str) -> tuple[str, dict[str, Ten
         needs=needs,
         imports=imports,
         weights=weights,
+        functions="".join(f"\n{source}\n" for source in writer.functions.values()),
         name=name,
         inputs=_listed(net.graph.inputs, shapes, "Takes"),
         outputs=_listed(outputs, shapes, "by name" if several else "").lstrip(),
@@ -215,7 +216,8 @@ def _outputs(net: Net) -> list[str]:
 
 def _is_left_out(place: Place) -> bool:
     entry = place.layer.entry
-    return entry.is_loss or entry.writes_files or entry.type in ("Accuracy", "Silence")
+    writes_only = entry.writes_files and entry.type not in FORMS
+    return entry.is_loss or writes_only or entry.type in ("Accuracy", "Silence")
 
 
 def _steps(net: Net) -> Iterator[tuple[Place, Place | None]]:
