@@ -79,3 +79,31 @@ def _detect(
         made = scores.new_full((images, 7), -1)
         made[:, 0] = torch.arange(images)
     return made[None, None]
+
+
+def _lstm(
+    driven: Tensor, cont: Tensor, weight: Tensor, h: Tensor | None = None, c: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All h (T, N, D) and the last h and c (1, N, D) of an LSTM; a step multiplies the state that
+    it takes over by cont (T, N)."""
+    start = driven.new_zeros(driven.shape[1], weight.shape[1])
+    h, c = start if h is None else h[0], start if c is None else c[0]
+    hidden = []
+    for inputs, keep in zip(driven, cont[..., None], strict=True):
+        i, f, o, g = (inputs + (h * keep) @ weight.t()).chunk(4, -1)
+        c = keep * f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        hidden.append(h)
+    return torch.stack(hidden), h[None], c[None]
+
+
+def _rnn(
+    driven: Tensor, cont: Tensor, weight: Tensor, h: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """All h (T, N, D) and the last h (1, N, D) of h = tanh(driven + weight (cont h))."""
+    state = driven.new_zeros(driven.shape[1], weight.shape[1]) if h is None else h[0]
+    hidden = []
+    for inputs, keep in zip(driven, cont[..., None], strict=True):
+        state = (inputs + (state * keep) @ weight.t()).tanh()
+        hidden.append(state)
+    return torch.stack(hidden), state[None]
