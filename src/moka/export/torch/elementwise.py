@@ -18,6 +18,12 @@ def write_relu(site: Site) -> str:
     return f"F.leaky_relu({x}, {number(slope)})" if slope else f"F.relu({x})"
 
 
+@writes("NegReLU")
+def write_negative_relu(site: Site) -> str:
+    x = site.bottoms[0]
+    return f"torch.where({x} < 0, {x}, {x} * {number(site.option('negative_slope'))})"
+
+
 @writes("ReLU6")
 def write_relu6(site: Site) -> str:
     return f"F.relu6({site.bottoms[0]})"
@@ -47,9 +53,10 @@ def write_prelu(site: Site) -> str:
     return f"{call}({site.bottoms[0]})"
 
 
-@writes("Clip")
+@writes("Clip", "Truncation")
 def write_clip(site: Site) -> str:
-    low, high = number(site.option("min")), number(site.option("max"))
+    ends = ("min", "max") if site.layer.entry.type == "Clip" else ("lower_bound", "upper_bound")
+    low, high = (number(site.option(end)) for end in ends)
     return f"{site.bottoms[0]}.clamp({low}, {high})"
 
 
@@ -94,7 +101,17 @@ def write_log(site: Site) -> str:
 
 @writes("Dropout")
 def write_dropout(site: Site) -> str:
-    return f"F.dropout({site.bottoms[0]}, {number(site.option('dropout_ratio'))}, self.training)"
+    ratio = site.option("dropout_ratio")
+    y = f"F.dropout({site.bottoms[0]}, {number(ratio)}, self.training)"
+    return y if site.option("scale_train") else f"{y} * {number(1 - ratio)}"
+
+
+@writes("SpatialDropout")
+def write_spatial_dropout(site: Site) -> str:
+    x, ratio = site.bottoms[0], number(site.option("dropout_ratio"))
+    return f"{x} * F.dropout({x}.new_ones({x}.shape[:2]), {ratio}, self.training)" + (
+        f"[(...,) + (None,) * {len(x.shape) - 2}]" if len(x.shape) > 2 else ""
+    )
 
 
 @writes("Softmax")

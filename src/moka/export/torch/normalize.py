@@ -24,6 +24,19 @@ def write_lrn(site: Site) -> str:
     return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {number(site.option('k'))})"
 
 
+@writes("GRN")
+def write_grn(site: Site) -> str:
+    x = site.bottoms[0]
+    return f"{x} * ({x}.square().sum(1, keepdim=True) + {number(site.option('bias'))}).rsqrt()"
+
+
+@writes("L2Normalize")
+def write_l2_normalize(site: Site) -> str:
+    x = site.bottoms[0]
+    axes = tuple(range(1, len(x.shape)))
+    return f"{x} / ({x}.square().sum({axes}, keepdim=True) + 1e-07).sqrt()"
+
+
 @writes("BatchNorm", "MKLBatchNorm")
 def write_batch_norm(site: Site) -> str:
     return batch_norm(site, None)

@@ -128,3 +128,16 @@ def write_upsample(site: Site) -> str:
             y += f".index_select({axis}, {site.buffer(f'source {axis}', source)})"
     scale = site.option("scale") if form == "stride" else 1
     return y if scale == 1 else f"{y} * {number(scale)}"
+
+
+@writes("Reorg", "ReorgYolo")
+def write_reorg(site: Site) -> str:
+    """Space to depth in darknet's order, which reads an item as if it were large."""
+    x, s = site.bottoms[0], site.option("stride")
+    _, c, h, w = x.shape
+    few = c // (s * s)
+    if site.option("reverse"):
+        cut = f"{x}.reshape(-1, {s}, {s}, {few}, {h}, {w}).permute(0, 3, 4, 1, 5, 2)"
+        return f"{cut}.reshape(-1, {few}, {h * s}, {w * s})"
+    cut = f"{x}.reshape(-1, {few}, {h}, {s}, {w}, {s}).permute(0, 3, 5, 1, 2, 4)"
+    return f"{cut}.reshape(-1, {c * s * s}, {h // s}, {w // s})"

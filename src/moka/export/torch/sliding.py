@@ -15,14 +15,17 @@ from moka.layers.window import Window, pooled_sizes
 from moka.types import Shape
 
 
-@writes("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+@writes(
+    *("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise", "NdConvolution"),
+    *("Convolution3D", "Deconvolution", "Deconvolution3D"),
+)
 def write_convolution(site: Site) -> list[str]:
     layer, windows = site.layer, site.option("windows")
     channel_axis, axes = site.option("channel_axis"), len(windows)
     if channel_axis != 1 or not 1 <= axes <= 3:
         raise NetError(f"PyTorch convolves (N, C, ...) with one to three axes, this has the"
                        f" channels at axis {channel_axis} and {axes} after them.")  # fmt: skip
-    transposed = layer.entry.type == "Deconvolution"
+    transposed = layer.entry.type.startswith("Deconvolution")
     group, biased = site.option("group"), site.option("bias_term")
     call = site.module(
         f"Conv{'Transpose' if transposed else ''}{axes}d",
@@ -54,7 +57,7 @@ def _hold_weight_and_bias(site: Site, weight: Tensor) -> None:
     blobs = site.layer.blobs
     site.hold("weight", weight, blobs[0])
     if len(blobs) > 1:
-        site.hold("bias", blobs[1], blobs[1])
+        site.hold("bias", blobs[1].reshape(-1), blobs[1])
 
 
 @writes("InnerProduct")
@@ -83,7 +86,7 @@ def write_embed(site: Site) -> str:
     return y
 
 
-@writes("Pooling")
+@writes("Pooling", "NdPooling", "Pooling3D")
 def write_pooling(site: Site) -> str:
     (x,) = site.bottoms
     method = site.option("pool")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,14 @@ class Writer:
         declared: the lines of `__init__`.
         computed: the lines of `forward`.
         state: the values of parameters and buffers, by their keys in `state_dict()`.
+        functions: the source of functions that `forward` calls, by name.
     """
 
     def __init__(self) -> None:
         self.declared: list[str] = []
         self.computed: list[str] = []
         self.state: dict[str, Tensor] = {}
+        self.functions: dict[str, str] = {}
         self.members = Names()
         self._variables = Names()
         self._aliases: dict[str, str] = {}
@@ -127,6 +130,10 @@ class Site:
         texts += [f"{key}={text_of(value)}" for key, value in named.items() if value is not None]
         self._writer.declared += call_lines(f"self.{member} = nn.{constructor}", texts)
         return f"self.{member}"
+
+    def function(self, function: Callable[..., object]) -> None:
+        """Copy a function of `plain.py` into the file; needed again, it is copied once."""
+        self._writer.functions[function.__name__] = inspect.getsource(function)
 
     def hold(self, key: str, values: Tensor, source: Tensor | None = None) -> None:
         """Keep values of the module under this key, such as "weight".
