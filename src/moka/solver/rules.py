@@ -1,4 +1,4 @@
-"""Update rules, one for each solver type: from gradients and histories to what is subtracted.
+"""Update rules, one for each solver type: they compute updates from gradients and histories.
 
 g is the gradient with regularization, r the learning rate times the parameter's lr_mult, h, m, v, u
 are histories of the parameter's shape, zeros at first.
@@ -83,7 +83,7 @@ class Rule:
             )
 
     def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
-        """Turn the gradients into what is subtracted, in their place."""
+        """Turn the gradients into updates, in place."""
         raise NotImplementedError
 
     def updates(self) -> Tensors:

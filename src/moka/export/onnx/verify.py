@@ -13,7 +13,7 @@ from moka.errors import DataError, MokaError, NetError, UsageError
 from moka.export.difference import TOLERANCE, Difference, difference_of, largest
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
-from moka.export.onnx.library import load_runtime
+from moka.export.onnx.library import load_runtime, runtime_errors
 from moka.export.onnx.model_file import Frame, write_model
 from moka.export.reference import reference
 from moka.net import Net
@@ -38,7 +38,7 @@ class Session:
             self._session: Any = runtime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - it has no base class of its own
+        except runtime_errors() as error:
             raise _refused("load", error) from None
 
     def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, Array]:
@@ -46,7 +46,7 @@ class Session:
         names = list(outputs or (value.name for value in self._session.get_outputs()))
         try:
             found = self._session.run(names, dict(inputs))
-        except Exception as error:  # noqa: BLE001
+        except runtime_errors() as error:
             raise _refused("run", error) from None
         return dict(zip(names, found, strict=True))
 
@@ -130,7 +130,7 @@ class Checker:
         return difference
 
     def _blob_of(self, name: str, values: Array) -> Array:
-        """What an input's blob holds for what the file takes."""
+        """The input blob's values for an input of the file."""
         if name not in self.graph.bytes_inputs or self.image_input is None:
             return values
         shape = self.net.input_shapes[name][1:]

@@ -7,20 +7,20 @@ import torch
 from moka.errors import NetError
 from moka.export.torch.plain import _boxes, _detect, _suppress
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, text_of
-from moka.layers.detection.detect import Limits
+from moka.export.torch.writer import ModuleSite, text_of
+from moka.layers.detection.detect import DetectionLimits
 
 
 @writes("PriorBox", "PriorBoxClustered")
-def write_prior_box(site: Site) -> str:
+def write_prior_box(site: ModuleSite) -> str:
     """The boxes for the shapes that the net was built for."""
     x, image = (torch.zeros(1, 1, *bottom.shape[2:]) for bottom in site.bottoms)
     return site.buffer("boxes", site.layer.forward(x, image))
 
 
 @writes("DetectionOutput")
-def write_detection_output(site: Site) -> str:
-    limits: Limits = site.option("limits")
+def write_detection_output(site: ModuleSite) -> str:
+    limits: DetectionLimits = site.option("limits")
     if len(site.bottoms) > 3 or (limits.eta < 1 and limits.threshold > 0.5):
         raise NetError("only SSD's three bottoms, and a threshold that does not fall, have a form"
                        " in PyTorch.")  # fmt: skip

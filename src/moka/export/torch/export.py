@@ -19,8 +19,8 @@ from moka.export.onnx.library import load_safetensors
 from moka.export.reference import reference
 from moka.export.torch import detection, elementwise, normalize, recurrent, shape, sliding
 from moka.export.torch.normalize import batch_norm
-from moka.export.torch.table import FORMS
-from moka.export.torch.writer import Bottom, Names, Site, Writer
+from moka.export.torch.table import LAYER_WRITERS
+from moka.export.torch.writer import Bottom, ModuleSite, Names, Writer
 from moka.files import write_atomically
 from moka.net import Net
 from moka.net.place import Place
@@ -217,7 +217,7 @@ def _outputs(net: Net) -> list[str]:
 
 def _is_left_out(place: Place) -> bool:
     entry = place.layer.entry
-    writes_only = entry.writes_files and entry.type not in FORMS
+    writes_only = entry.writes_files and entry.type not in LAYER_WRITERS
     return entry.is_loss or writes_only or entry.type in ("Accuracy", "Silence")
 
 
@@ -256,12 +256,12 @@ def _write(writer: Writer, net: Net, place: Place, scale: Place | None) -> None:
     node = place.node
     bottoms = [Bottom(writer.variable(b), tuple(net.blobs[b].shape)) for b in node.bottoms]
     shapes = [tuple(net.blobs[top].shape) for top in node.tops]
-    site = Site(writer, node.name, place.layer, bottoms, shapes)
+    site = ModuleSite(writer, node.name, place.layer, bottoms, shapes)
     try:
         if scale is not None:
-            made: Any = batch_norm(site, Site(writer, scale.node.name, scale.layer, [], []))
-        elif place.layer.entry.type in FORMS:
-            made = FORMS[place.layer.entry.type](site)
+            made: Any = batch_norm(site, ModuleSite(writer, scale.node.name, scale.layer, [], []))
+        elif place.layer.entry.type in LAYER_WRITERS:
+            made = LAYER_WRITERS[place.layer.entry.type](site)
         else:
             raise NetError("there is no short form of this layer type in PyTorch.")
     except MokaError as error:

@@ -9,11 +9,11 @@ from typing import cast
 
 from moka.export.torch.plain import _lstm, _rnn
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site
+from moka.export.torch.writer import ModuleSite
 from moka.layers.recurrent import Recurrent
 
 
-def _arguments(site: Site) -> tuple[str, list[str]]:
+def _arguments(site: ModuleSite) -> tuple[str, list[str]]:
     """The arguments of `_lstm` and `_rnn`, and the parameters that are left."""
     names = cast(Recurrent, site.layer).parameters_by_name()
     weight, bias, *weights = (
@@ -27,7 +27,7 @@ def _arguments(site: Site) -> tuple[str, list[str]]:
 
 
 @writes("LSTM")
-def write_lstm(site: Site) -> str | list[str]:
+def write_lstm(site: ModuleSite) -> str | list[str]:
     site.function(_lstm)
     arguments, _ = _arguments(site)
     call = f"_lstm({arguments})"
@@ -35,7 +35,7 @@ def write_lstm(site: Site) -> str | list[str]:
 
 
 @writes("RNN")
-def write_rnn(site: Site) -> list[str]:
+def write_rnn(site: ModuleSite) -> list[str]:
     site.function(_rnn)
     arguments, output = _arguments(site)
     call = f"_rnn({arguments})"

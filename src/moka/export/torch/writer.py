@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moka.free_name import free_name
 from moka.layers.base import Layer
 from moka.types import Shape
 
@@ -34,11 +35,7 @@ class Names:
                 wanted = f"x{wanted}"
             if keyword.iskeyword(wanted) or wanted in RESERVED:
                 wanted = f"{wanted}_"
-            free, k = wanted, 1
-            while free in self._found.values():
-                k += 1
-                free = f"{wanted}_{k}"
-            self._found[name] = free
+            self._found[name] = free_name(wanted, self._found.values())
         return self._found[name]
 
 
@@ -95,7 +92,7 @@ class Bottom:
         return self.name
 
 
-class Site:
+class ModuleSite:
     """Where one layer is written.
 
     Attributes:
@@ -203,6 +200,6 @@ def assignment(target: str, text: str) -> list[str]:
     return [f"{target} = (", *(f"    {part}" for part in inner), ")"]
 
 
-def per_axis(values: Sequence[int]) -> int | tuple[int, ...]:
+def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
     """One number if all are equal."""
     return values[0] if len(set(values)) == 1 else tuple(values)
