@@ -209,9 +209,16 @@ class ParameterMemory(Memory):
         return self.gpu_data()  # the state stays: it says who may write
 
     def put(self, tensor: Tensor) -> None:
-        self._storage().copy_(tensor)
+        with self.written() as storage:
+            storage.copy_(tensor)
+
+    @contextmanager
+    def written(self) -> Iterator[Tensor]:
+        """The parameter, for writing; the array handed out shows it at the end."""
+        storage = self._storage()
+        yield storage
         if self._host is not None:
-            self._host.copy_(self._storage())
+            self._host.copy_(storage)
 
     def array(self) -> NDArray[np.float32]:
         host = self.cpu_data()

@@ -69,6 +69,18 @@ def test_groups_are_suppressed_by_themselves(count: int, eta: float) -> None:
         assert torch.equal(stays[group], want)
 
 
+@pytest.mark.parametrize("pairs", [1, 5000, nms.PAIRS])
+def test_groups_of_all_sizes(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr(nms, "PAIRS", pairs)
+    monkeypatch.setattr(nms, "MOST", 70)
+    sizes = [3, 60, 0, 90, 31, 1, 58, 70, 29]
+    boxes = torch.stack([crowd(90, seed) for seed in range(len(sizes))])
+    valid = torch.arange(90) < torch.tensor(sizes)[:, None]
+    stays = nms.kept_in_groups(boxes, valid, 0.4)
+    for group, size in enumerate(sizes):
+        assert stays[group].nonzero()[:, 0].tolist() == slow_nms(boxes[group][:size], 0.4)
+
+
 def test_no_groups() -> None:
     none = torch.zeros(0, 0, dtype=torch.bool)
     assert nms.kept_in_groups(torch.zeros(0, 0, 4), none, 0.5).shape == (0, 0)

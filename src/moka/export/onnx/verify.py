@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from moka.errors import DataError, MokaError, NetError, UsageError
 from moka.export.difference import TOLERANCE, Difference, difference_of, largest
@@ -16,6 +15,7 @@ from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
 from moka.export.onnx.library import load_runtime, runtime_errors
 from moka.export.onnx.model_file import Frame, write_model
+from moka.export.reference import reference
 from moka.net import Net
 from moka.predict.images import load_image
 from moka.types import Array, PathLike
@@ -53,24 +53,6 @@ class Session:
 
 def _refused(what: str, error: Exception) -> MokaError:
     return MokaError(f"ONNX Runtime cannot {what} the exported model: {error}")
-
-
-def reference(net: Net, inputs: Arrays, names: Sequence[str]) -> dict[str, Array]:
-    """Blobs that Moka computes, by name. What layers hand from pass to pass stays as it was.
-
-    Args:
-        inputs: values of the inputs; of those that are missing, zeros.
-    """
-    given = {name: torch.zeros(shape) for name, shape in net.input_shapes.items()}
-    for name, values in inputs.items():
-        given[name] = torch.from_numpy(np.asarray(values, np.float32))
-    states = [place.layer.run_state() for place in net.places]
-    with torch.no_grad():
-        blobs = net.propagate(given, set(names))
-    for place, state in zip(net.places, states, strict=True):
-        if state:
-            place.layer.load_run_state(state)
-    return {name: blobs[name].numpy() for name in names}
 
 
 class Checker:

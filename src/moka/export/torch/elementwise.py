@@ -1,10 +1,9 @@
-"""Functions of each element, arithmetic, and normalization."""
+"""Functions of each element, and arithmetic."""
 
 from __future__ import annotations
 
 from math import log
 
-import torch
 from torch import Tensor
 
 from moka.errors import NetError
@@ -17,6 +16,12 @@ def write_relu(site: ModuleSite) -> str:
     slope = site.option("negative_slope")
     x = site.bottoms[0]
     return f"F.leaky_relu({x}, {number(slope)})" if slope else f"F.relu({x})"
+
+
+@writes("NegReLU")
+def write_negative_relu(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    return f"torch.where({x} < 0, {x}, {x} * {number(site.option('negative_slope'))})"
 
 
 @writes("ReLU6")
@@ -48,9 +53,10 @@ def write_prelu(site: ModuleSite) -> str:
     return f"{call}({site.bottoms[0]})"
 
 
-@writes("Clip")
+@writes("Clip", "Truncation")
 def write_clip(site: ModuleSite) -> str:
-    low, high = number(site.option("min")), number(site.option("max"))
+    ends = ("min", "max") if site.layer.entry.type == "Clip" else ("lower_bound", "upper_bound")
+    low, high = (number(site.option(end)) for end in ends)
     return f"{site.bottoms[0]}.clamp({low}, {high})"
 
 
@@ -95,7 +101,17 @@ def write_log(site: ModuleSite) -> str:
 
 @writes("Dropout")
 def write_dropout(site: ModuleSite) -> str:
-    return f"F.dropout({site.bottoms[0]}, {number(site.option('dropout_ratio'))}, self.training)"
+    ratio = site.option("dropout_ratio")
+    y = f"F.dropout({site.bottoms[0]}, {number(ratio)}, self.training)"
+    return y if site.option("scale_train") else f"{y} * {number(1 - ratio)}"
+
+
+@writes("SpatialDropout")
+def write_spatial_dropout(site: ModuleSite) -> str:
+    x, ratio = site.bottoms[0], number(site.option("dropout_ratio"))
+    return f"{x} * F.dropout({x}.new_ones({x}.shape[:2]), {ratio}, self.training)" + (
+        f"[(...,) + (None,) * {len(x.shape) - 2}]" if len(x.shape) > 2 else ""
+    )
 
 
 @writes("Softmax")
@@ -165,57 +181,3 @@ def write_reduction(site: ModuleSite) -> str:
     axis = site.option("axis") % len(x.shape)
     y = {"ASUM": f"{x}.abs()", "SUMSQ": f"{x}.square()"}.get(operation, str(x))
     return _line(f"{y}.flatten({axis}).{'mean' if operation == 'MEAN' else 'sum'}(-1)", coeff, 0)
-
-
-@writes("LRN")
-def write_lrn(site: ModuleSite) -> str:
-    x, size = site.bottoms[0], site.option("local_size")
-    alpha, beta = number(site.option("alpha")), number(site.option("beta"))
-    if site.option("norm_region") == "WITHIN_CHANNEL":
-        mean = f"F.avg_pool2d({x}.square(), {size}, 1, {(size - 1) // 2})"
-        return f"{x} * (1 + {alpha} * {mean}) ** -{beta}"
-    return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {number(site.option('k'))})"
-
-
-@writes("BatchNorm")
-def write_batch_norm(site: ModuleSite) -> str:
-    return batch_norm(site, None)
-
-
-def batch_norm(site: ModuleSite, scale: ModuleSite | None) -> str:
-    """A BatchNorm layer, and the Scale layer behind it if there is one, as one module."""
-    (x,) = site.bottoms
-    axes = max(len(x.shape) - 2, 1)
-    if axes > 3:
-        raise NetError(f"PyTorch normalizes up to three axes after the channels, got {axes}.")
-    mean, variance, weight = (blob.detach() for blob in site.layer.blobs)
-    factor = torch.where(weight == 0, 0.0, 1 / weight)
-    call = site.module(
-        f"BatchNorm{axes}d",
-        x.shape[1],
-        eps=float(site.option("eps")),
-        momentum=round(1 - site.option("moving_average_fraction"), 6),
-        affine=None if scale else False,
-    )
-    site.hold("running_mean", mean * factor)
-    site.hold("running_var", variance * factor)
-    site.hold("num_batches_tracked", torch.zeros((), dtype=torch.long))
-    if scale is not None:
-        blobs = scale.layer.blobs
-        site.hold("weight", blobs[0], blobs[0])
-        bias = blobs[1] if len(blobs) > 1 else torch.zeros_like(blobs[0])
-        site.hold("bias", bias, blobs[1] if len(blobs) > 1 else None)
-    return f"{call}({x})"
-
-
-@writes("MVN")
-def write_mvn(site: ModuleSite) -> str:
-    x = site.bottoms[0]
-    axes = "(1, 2, 3)" if site.option("across_channels") else "(2, 3)"
-    if len(x.shape) != 4:
-        raise NetError(f"only images (N, C, H, W) have a short form in PyTorch, got {x.shape}.")
-    y = f"({x} - {x}.mean({axes}, keepdim=True))"
-    if site.option("normalize_variance"):
-        eps = number(site.option("eps"))
-        y += f" / ({x}.std({axes}, correction=0, keepdim=True) + {eps})"
-    return y

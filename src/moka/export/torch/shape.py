@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
+from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import ModuleSite
+from moka.export.torch.writer import ModuleSite, number
 
 
 @writes("Split")
@@ -89,3 +92,52 @@ def write_interp(site: ModuleSite) -> str:
     if any(cut):
         x = f"F.pad({x}, {(*cut, *cut)})"
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
+
+
+@writes("Transpose")
+def write_transpose(site: ModuleSite) -> str:
+    return f"{site.bottoms[0]}.permute({', '.join(map(str, site.option('dim')))})"
+
+
+@writes("Flip")
+def write_flip(site: ModuleSite) -> str:
+    names = ((2, "flip_height"), (3, "flip_width"))
+    return f"{site.bottoms[0]}.flip({tuple(axis for axis, on in names if site.option(on))})"
+
+
+@writes("Reverse")
+def write_reverse(site: ModuleSite) -> str:
+    axes = tuple(axis % len(site.bottoms[0].shape) for axis in site.option("axis") or (0,))
+    return f"{site.bottoms[0]}.flip({axes})"
+
+
+@writes("Upsample")
+def write_upsample(site: ModuleSite) -> str:
+    """Pixels that are repeated; a mask's places have no short form."""
+    x, form = site.bottoms[0], site.option("form")
+    if form == "mask":
+        raise NetError("only repeated pixels have a short form in PyTorch, not places of maxima.")
+    y = str(x)
+    for axis, (factor, size) in enumerate(
+        zip(site.option("factors"), site.tops[0][2:], strict=True), 2
+    ):
+        if factor == int(factor) and size == x.shape[axis] * factor:
+            y += f".repeat_interleave({int(factor)}, {axis})"
+        else:
+            source = (torch.arange(size) / factor).long()
+            y += f".index_select({axis}, {site.buffer(f'source {axis}', source)})"
+    scale = site.option("scale") if form == "stride" else 1
+    return y if scale == 1 else f"{y} * {number(scale)}"
+
+
+@writes("Reorg", "ReorgYolo")
+def write_reorg(site: ModuleSite) -> str:
+    """Space to depth in darknet's order, which reads an item as if it were large."""
+    x, s = site.bottoms[0], site.option("stride")
+    _, c, h, w = x.shape
+    few = c // (s * s)
+    if site.option("reverse"):
+        cut = f"{x}.reshape(-1, {s}, {s}, {few}, {h}, {w}).permute(0, 3, 4, 1, 5, 2)"
+        return f"{cut}.reshape(-1, {few}, {h * s}, {w * s})"
+    cut = f"{x}.reshape(-1, {few}, {h}, {s}, {w}, {s}).permute(0, 3, 5, 1, 2, 4)"
+    return f"{cut}.reshape(-1, {c * s * s}, {h // s}, {w // s})"

@@ -9,20 +9,23 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import ModuleSite, one_or_all
+from moka.export.torch.writer import ModuleSite, number, one_or_all
 from moka.layers.pooling import LOWEST
 from moka.layers.window import Window, pooled_sizes
 from moka.types import Shape
 
 
-@writes("Convolution", "Deconvolution")
+@writes(
+    *("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise", "NdConvolution"),
+    *("Convolution3D", "Deconvolution", "Deconvolution3D"),
+)
 def write_convolution(site: ModuleSite) -> list[str]:
     layer, windows = site.layer, site.option("windows")
     channel_axis, axes = site.option("channel_axis"), len(windows)
     if channel_axis != 1 or not 1 <= axes <= 3:
         raise NetError(f"PyTorch convolves (N, C, ...) with one to three axes, this has the"
                        f" channels at axis {channel_axis} and {axes} after them.")  # fmt: skip
-    transposed = layer.entry.type == "Deconvolution"
+    transposed = layer.entry.type.startswith("Deconvolution")
     group, biased = site.option("group"), site.option("bias_term")
     call = site.module(
         f"Conv{'Transpose' if transposed else ''}{axes}d",
@@ -36,7 +39,14 @@ def write_convolution(site: ModuleSite) -> list[str]:
         bias=None if biased else False,
     )
     _hold_weight_and_bias(site, layer.blobs[0])
-    return [f"{call}({bottom})" for bottom in site.bottoms]
+    return [_rectified(f"{call}({bottom})", site.option("slope")) for bottom in site.bottoms]
+
+
+def _rectified(y: str, slope: float | None) -> str:
+    """The rectifier that a fork's convolution ends with, if there is one."""
+    if slope is None:
+        return y
+    return f"F.leaky_relu({y}, {number(slope)})" if slope else f"F.relu({y})"
 
 
 def _unless(default: int, value: int | tuple[int, ...]) -> int | tuple[int, ...] | None:
@@ -47,7 +57,7 @@ def _hold_weight_and_bias(site: ModuleSite, weight: Tensor) -> None:
     blobs = site.layer.blobs
     site.hold("weight", weight, blobs[0])
     if len(blobs) > 1:
-        site.hold("bias", blobs[1], blobs[1])
+        site.hold("bias", blobs[1].reshape(-1), blobs[1])
 
 
 @writes("InnerProduct")
@@ -76,7 +86,7 @@ def write_embed(site: ModuleSite) -> str:
     return y
 
 
-@writes("Pooling")
+@writes("Pooling", "NdPooling", "Pooling3D")
 def write_pooling(site: ModuleSite) -> str:
     (x,) = site.bottoms
     method = site.option("pool")

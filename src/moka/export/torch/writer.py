@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,14 @@ class Writer:
         declared: the lines of `__init__`.
         computed: the lines of `forward`.
         state: the values of parameters and buffers, by their keys in `state_dict()`.
+        functions: the source of functions that `forward` calls, by name.
     """
 
     def __init__(self) -> None:
         self.declared: list[str] = []
         self.computed: list[str] = []
         self.state: dict[str, Tensor] = {}
+        self.functions: dict[str, str] = {}
         self.members = Names()
         self._variables = Names()
         self._aliases: dict[str, str] = {}
@@ -125,6 +128,10 @@ class ModuleSite:
         self._writer.declared += call_lines(f"self.{member} = nn.{constructor}", texts)
         return f"self.{member}"
 
+    def function(self, function: Callable[..., object]) -> None:
+        """Copy a function of `plain.py` into the file; needed again, it is copied once."""
+        self._writer.functions[function.__name__] = inspect.getsource(function)
+
     def hold(self, key: str, values: Tensor, source: Tensor | None = None) -> None:
         """Keep values of the module under this key, such as "weight".
 
@@ -150,8 +157,9 @@ class ModuleSite:
     def buffer(self, key: str, values: Tensor) -> str:
         """Declare constant values; returns how `forward` names them."""
         name = self._writer.members[f"{self._name} {key}"]
-        shape = tuple(values.shape)
-        self._writer.declared.append(f'self.register_buffer("{name}", torch.zeros({shape}))')
+        kind = "" if values.dtype == torch.float32 else f", dtype={values.dtype}"
+        zeros = f"torch.zeros({tuple(values.shape)}{kind})"
+        self._writer.declared.append(f'self.register_buffer("{name}", {zeros})')
         self._writer.state[name] = values.detach().clone().contiguous()
         return f"self.{name}"
 

@@ -86,6 +86,9 @@ def _candidates(
     wanted = by_class > lowest
     if 0 <= background < classes:
         wanted[:, background] = False
+    if 0 < limits.top_k < scores.shape[1]:  # a quick choice first; equal scores are sorted below
+        best = by_class.masked_fill(~wanted, -torch.inf).topk(limits.top_k, 2, sorted=False)[0]
+        wanted &= by_class >= best.amin(2, keepdim=True)
     image, label, prior = wanted.nonzero().unbind(1)
     score = by_class[image, label, prior]
     order = order_by_group(score, image * classes + label)
