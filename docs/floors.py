@@ -18,7 +18,7 @@ SOURCE = HERE.parent / "src"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "byte_text", "varint"),
     ("files", "context", "heap", "fork"),
-    ("hdf5", "schema"),
+    ("hdf5", "matlab", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
     ("layers",),
