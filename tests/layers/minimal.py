@@ -17,6 +17,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Local": {
         "fields": 'local_param { num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" } }'
     },
+    "LpqLoss": {"bottoms": ("2 3 4", "2 3 4"), "fields": "lpq_loss_param { p: 2 q: 0.5 }"},
+    "Mean": {"fields": "mean_param { value: 1 }"},
+    "MergeCrop": {
+        "bottoms": ("2 3 4 4", "2 3 5 6"),
+        "fields": "mergecrop_param { backward: true backward: true }",
+    },
     "MovingNormalize": {},
     "Noise": {"fields": "noise_param { uniform_range: 0.2 }"},
     "Slope": {},

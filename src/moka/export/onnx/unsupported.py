@@ -62,6 +62,8 @@ refuse(
             "Lstm",
             "MarginInnerProduct",
             "MatWrite",
+            "Mean",
+            "MergeCrop",
             "MovingNormalize",
             "NdConvolution",
             "NdPooling",

@@ -37,7 +37,7 @@ class MatWrite(Layer):
     """
 
     prefix: str = option(required=True)
-    source: str = option()
+    source: str | None = option()
     strip: int = option(not_negative)
     period: int = option(positive)
 
