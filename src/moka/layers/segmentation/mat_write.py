@@ -11,7 +11,7 @@ from moka.files import read_text_file
 from moka.layers.base import Layer
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
-from moka.matlab import write_mat
+from moka.mat_file import write_mat
 from moka.types import Shape
 
 

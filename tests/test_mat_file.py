@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moka.matlab import write_mat
+from moka.mat_file import write_mat
 
 
 def elements(data: bytes) -> list[tuple[int, bytes]]:
