@@ -13,9 +13,11 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers import minimal as others
 from tests.layers.detection import minimal as detection
 from tests.layers.detection import yolo_minimal as yolo
 from tests.layers.metric_learning import minimal as metric_learning
+from tests.layers.segmentation import minimal as segmentation
 from tests.layers.sequence import minimal as sequence
 from tests.layers.video import minimal as video
 
@@ -165,7 +167,7 @@ MINIMAL = {
     ),
 }
 
-FORKS = (detection, yolo, metric_learning, sequence, video)
+FORKS = (detection, yolo, metric_learning, others, segmentation, sequence, video)
 for of_forks in FORKS:
     MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.MINIMAL.items()}
 

@@ -51,6 +51,22 @@ class Draw(NamedTuple):
         )
 
 
+def read_mean_image(file: str) -> NDArray[np.float32]:
+    """The image (C, H, W) of a mean file, a BlobProto.
+
+    Raises:
+        DataError: the file is missing, or does not hold one image.
+        SchemaError: it cannot be read.
+    """
+    mean = to_array(read_binary(file, caffe_pb2.BlobProto))
+    if mean.ndim != 4 or mean.shape[0] != 1:
+        raise DataError(
+            f"a mean file holds one image (1, channels, height, width), found shape {mean.shape}.",
+            file=file,
+        )
+    return mean[0]
+
+
 class Transform:
     """The transformation of images that a TransformationParameter describes.
 
@@ -77,19 +93,9 @@ class Transform:
         self.mean_file = param.mean_file
         self.training = training
         self.mean_values = np.array(param.mean_value, np.float32).reshape(-1, 1, 1)
-        self.mean_image = self._read_mean() if param.mean_file else None
+        self.mean_image = read_mean_image(param.mean_file) if param.mean_file else None
         self._mean_rows = None if self.mean_image is None else _rows_both_ways(self.mean_image)
         self._mean_on: dict[torch.device, Tensor] = {}
-
-    def _read_mean(self) -> NDArray[np.float32]:
-        mean = to_array(read_binary(self.mean_file, caffe_pb2.BlobProto))
-        if mean.ndim != 4 or mean.shape[0] != 1:
-            raise DataError(
-                f"a mean file holds one image (1, channels, height, width), found shape"
-                f" {mean.shape}.",
-                file=self.mean_file,
-            )
-        return mean[0]
 
     @property
     def is_random(self) -> bool:

@@ -163,7 +163,7 @@ class Yolov3DetectionOutput(Layer):
 
     def top_shapes(self, *maps: Shape) -> list[Shape]:
         for x in maps:
-            grid.check_map(x, self.num_box, self.num_classes + 4 * self.gaussian_box)
+            grid.check_map(x, self.num_box, self.num_classes, 9 if self.gaussian_box else 5)
             if x[0] != maps[0][0]:
                 raise NetError(f"maps are of different batches: {maps[0][0]} and {x[0]} images.")
         return announced(maps[0])
