@@ -124,7 +124,8 @@ class ImageBatches(Generic[R]):
         self.batch_size = batch_size
         self.start = start
         first = next(examples.records(start.records_read, start.seed))
-        images, labels = examples.load([first])
+        rng = generator(start.seed, TRANSFORM, start.records_read)
+        images, labels = self.prepared([first], examples.load([first]), rng)
         self.label_shape = np.shape(labels)[1:]
         self.image_shape = self._out_shape(first, images[0].shape)
 
@@ -159,7 +160,7 @@ class ImageBatches(Generic[R]):
             begin = begin.moved(share.stride(self.batch_size))
 
     def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
-        images, labels = self.examples.load(records)
+        images, labels = self.prepared(records, self.examples.load(records), rng)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
         draw = self.transform.draw(shapes, rng)
@@ -167,6 +168,11 @@ class ImageBatches(Generic[R]):
         if on_device:
             return Batch(self.transform.pixels(images, draw), answers, draw)
         return Batch(self.transform.apply(images, draw), answers)
+
+    def prepared(self, records: Sequence[R], loaded: Loaded, rng: np.random.Generator) -> Loaded:
+        """What was loaded of some records, changed as a source of its kind wants it before the
+        transformation."""
+        return loaded
 
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moka.data.augment import CV2_CHANNELS, Augment, Change, recolor, reshape_image
+from moka.data.augment import CV2_CHANNELS, Augment, Change, Size, recolor, reshape_image
 from moka.data.decode import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
@@ -71,7 +71,7 @@ class Transform:
         self.augment = Augment(param, training=training)
         self.scale = np.float32(param.scale)
         self.mirror = param.mirror
-        self.crop = param.crop_size
+        self.crop = crop_of(param)
         self.force_color = param.force_color
         self.force_gray = param.force_gray
         self.mean_file = param.mean_file
@@ -103,9 +103,11 @@ class Transform:
             DataError: the crop is larger than the image, or the mean does not fit it.
         """
         c, h, w = self.augment.least_shape(image)
-        if self.crop > min(h, w):
+        if self.crop and (self.crop[0] > h or self.crop[1] > w):
+            high, wide = self.crop
+            asked = f"crop_size {high}" if high == wide else f"the crop, {high} x {wide},"
             raise DataError(
-                f"crop_size {self.crop} is larger than the image ({h} x {w}).",
+                f"{asked} is larger than the image ({h} x {w}).",
                 advice="Lower crop_size, or enlarge the images (resize_short_side).",
             )
         if self.mean_image is not None and self.mean_image.shape != (c, h, w):
@@ -120,7 +122,7 @@ class Transform:
                 "Specify either 1 mean_value or as many as channels: "
                 f"{len(self.mean_values)} values for {c} channels."
             )
-        return (c, self.crop, self.crop) if self.crop else (c, h, w)
+        return (c, *(self.crop or (h, w)))
 
     def draw(self, shapes: Sequence[Shape], rng: np.random.Generator) -> Draw:
         """Choose crop positions, mirrors and changes for images of these shapes (C, H, W)."""
@@ -134,7 +136,7 @@ class Transform:
             sizes = [
                 c.size or s[1:] for c, s in zip(changes or [Change()] * n, shapes, strict=True)
             ]
-            room = np.array(sizes) - self.crop
+            room = np.array(sizes) - np.array(self.crop)
             spots = rng.integers(0, room + 1) if self.training else room // 2
             top, left = spots[:, 0], spots[:, 1]
         mirror = rng.random(n) < 0.5 if self.mirror else np.zeros(n, np.bool_)
@@ -172,8 +174,9 @@ class Transform:
         if self.augment.changes_geometry:
             parts = [reshape_image(p, c) for p, c in zip(parts, draw.changes, strict=True)]
         if self.crop:
+            height, width = self.crop
             parts = [
-                image[:, t : t + self.crop, x : x + self.crop]
+                image[:, t : t + height, x : x + width]
                 for image, t, x in zip(parts, draw.top.tolist(), draw.left.tolist(), strict=True)
             ]
         if self.augment.changes_color:
@@ -199,7 +202,7 @@ class Transform:
         assert self.mean_image is not None
         assert self._mean_rows is not None
         channels, full_height, full_width = self.mean_image.shape
-        height = self.crop or full_height
+        height = self.crop[0] if self.crop else full_height
         cuts: dict[Any, NDArray[np.float32]] = {}
         means = []
         for place in zip(*(values.tolist() for values in draw[:3]), strict=True):
@@ -228,6 +231,22 @@ class Transform:
         elif len(self.mean_values):
             x -= torch.from_numpy(self.mean_values).to(where)
         return x * float(self.scale) if self.scale != 1 else x
+
+
+def crop_of(param: caffe_pb2.TransformationParameter) -> Size | None:
+    """Height and width of the crop; None: there is none. `crop_size` comes before the forks' crop_h
+    and crop_w.
+
+    Raises:
+        NetError: one of crop_h and crop_w without the other.
+    """
+    if param.crop_size:
+        return (param.crop_size, param.crop_size)
+    if bool(param.crop_h) != bool(param.crop_w):
+        raise NetError(
+            f"crop_h and crop_w go together: got crop_h={param.crop_h}, crop_w={param.crop_w}."
+        )
+    return (param.crop_h, param.crop_w) if param.crop_h else None
 
 
 def _rows_both_ways(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
