@@ -142,6 +142,7 @@ def test_what_is_random(text: str) -> None:
     assert augment(text).is_random
     assert not augment("noise_param { inverse: true }").is_random
     assert augment("", SAMPLER).is_random
+    assert not augment("", "max_trials: 3").is_random  # the whole image, as in SSD's test nets
 
 
 @pytest.mark.parametrize(

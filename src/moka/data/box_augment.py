@@ -62,7 +62,7 @@ class BoxAugment:
         return bool(
             self.distort
             or self.expand
-            or self.sampler
+            or (self.sampler is not None and self.sampler.is_random)
             or len(self.policies) > 1
             or len(self.noises) > 1
             or any(policy.is_random for policy in self.policies)

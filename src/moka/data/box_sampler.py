@@ -15,7 +15,14 @@ from moka.types import Floats
 
 
 class PartSampler(Protocol):
-    """Chooses a part of an image."""
+    """Chooses a part of an image.
+
+    Attributes:
+        is_random: whether it may choose another part the next time.
+    """
+
+    @property
+    def is_random(self) -> bool: ...
 
     def draw(self, boxes: Floats, rng: np.random.Generator) -> Floats | None:
         """x1, y1, x2, y2 as parts of an image with these boxes (G, 4); None: all of it."""
@@ -40,6 +47,11 @@ class BatchSamplers:
             _check(param.sampler)
         self.params = [param for param in params if param.use_original_image]
 
+    @property
+    def is_random(self) -> bool:
+        """Whether a part may be less than the whole image."""
+        return any(param.sampler.min_scale < 1 for param in self.params)
+
     def draw(self, boxes: Floats, rng: np.random.Generator) -> Floats | None:
         """As `PartSampler.draw`."""
         found = np.concatenate(
@@ -63,6 +75,11 @@ class Jitter:
         if not 0 <= jitter < 1:
             raise NetError(f"yolo_data_jitter is 0 or more and below 1, got {jitter:g}.")
         self.jitter = jitter
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a part may be less than the whole image."""
+        return self.jitter > 0
 
     def draw(self, boxes: Floats, rng: np.random.Generator) -> Floats | None:
         """As `PartSampler.draw`."""

@@ -23,11 +23,19 @@ NOT_YET = (*("single_class", "seg_scales", "seg_resize_width", "seg_resize_heigh
 YOLO_TABLE = 1  # the only yolo_data_type that MobileNet-YOLO has beside 0
 
 
+def _table_shape(config: caffe_pb2.LayerParameter, batch_size: int) -> Shape:
+    """The shape of the second top, of a batch with one box."""
+    if config.annotated_data_param.yolo_data_type == YOLO_TABLE:
+        return (batch_size, 1, YOLO_BOXES, 5)
+    return (1, 1, 1, COLUMNS + 1)
+
+
 @layer(
     "AnnotatedData",
     bottoms=0,
     tops=(1, 2),
     source="files",
+    stand_in=lambda config, images: (images, _table_shape(config, images[0])),
     shapes_from_data=True,
     fork="SSD",
     drawn=DrawStyle(edge="Batch {batch_size}"),
@@ -119,10 +127,8 @@ class AnnotatedData(ImageSource[AnnotatedBatches]):
         )
 
     def top_shapes(self) -> list[Shape]:
-        table = (1, 1, 1, COLUMNS + 1)
-        if self.yolo_data_type == YOLO_TABLE:
-            table = (self.batch_size, 1, YOLO_BOXES, 5)
-        shapes = [(self.batch_size, *self.batches.image_shape), table]
+        images = (self.batch_size, *self.batches.image_shape)
+        shapes = [images, _table_shape(self.config, self.batch_size)]
         return shapes[: self.top_count]
 
     def opened_notes(self) -> list[str]:

@@ -63,6 +63,9 @@ class MissingData:
         images = size.shape
         if images is None:
             return None
+        stand_in = REGISTRY[self.node.type].stand_in
+        if stand_in is not None:
+            return dict(zip(self.node.tops, stand_in(self.node.layer, images), strict=False))
         first, *others = self.node.tops
         return {first: images, **dict.fromkeys(others, (size.batch,))}
 
@@ -129,7 +132,9 @@ def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSiz
     """The size of a data layer's batches, as far as its text and its mean file tell it."""
     config = getattr(layer, message or "", None)
     transform = layer.transform_param
-    size = ImageSize(getattr(config, "batch_size", 0), _channels(layer, message))
+    size = ImageSize(
+        getattr(config, "batch_size", 0) or layer.data_param.batch_size, _channels(layer, message)
+    )
     for resized in transform.resize_param:
         size = replace(size, height=resized.height, width=resized.width)
     if new_height := getattr(config, "new_height", 0):
