@@ -114,13 +114,13 @@ class AnnotatedBatches(ImageBatches[KeyValue]):
 
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
-    ) -> NDArray[np.float32]:
+    ) -> list[Floats]:
         kept = []
         for item, (resized, shape) in enumerate(zip(labels, shapes, strict=True)):
             rows = self._cropped(resized, shape, int(draw.top[item]), int(draw.left[item]))
             rows = mirror_rows(rows) if draw.mirror[item] else rows
             kept.append(rows if self.difficult else rows[rows[:, -1] == 0])
-        return self.table(kept)
+        return [self.table(kept)]
 
     def _cropped(self, resized: ResizedRows, shape: Shape, top: int, left: int) -> Floats:
         """The rows that the crop keeps.

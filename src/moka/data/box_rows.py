@@ -16,15 +16,19 @@ CORNERS = slice(2, 6)
 YOLO_BOXES = 300  # rows for each image in MobileNet-YOLO's table
 
 
-def overlaps(part: Floats, boxes: Floats) -> Floats:
-    """The area that each box (..., 4) shares with a part (..., 4) of the image."""
-    sides = np.minimum(boxes[..., 2:], part[..., 2:]) - np.maximum(boxes[..., :2], part[..., :2])
-    return sides.clip(0).prod(-1)
+def shared_areas(one: Floats, other: Floats, extra: int = 0) -> Floats:
+    """The areas that boxes (..., 4) share with others (..., 4).
+
+    Args:
+        extra: 1 for boxes in pixels whose second corner is part of the box, else 0.
+    """
+    sides = np.minimum(other[..., 2:], one[..., 2:]) - np.maximum(other[..., :2], one[..., :2])
+    return (sides + extra).clip(0).prod(-1)
 
 
-def areas(boxes: Floats) -> Floats:
-    """The areas of boxes (..., 4); 0 where a side is negative."""
-    return (boxes[..., 2:] - boxes[..., :2]).clip(0).prod(-1)
+def areas(boxes: Floats, extra: int = 0) -> Floats:
+    """The areas of boxes (..., 4), see `shared_areas`; 0 where a side is negative."""
+    return (boxes[..., 2:] - boxes[..., :2] + extra).clip(0).prod(-1)
 
 
 def cut_rows(rows: Floats, part: Floats, constraint: caffe_pb2.EmitConstraint | None) -> Floats:
@@ -54,7 +58,7 @@ def _emitted(
             (center >= part[:2]) & (center <= part[2:]), axis=1
         )
         return inside
-    more: NDArray[np.bool_] = overlaps(part, boxes) > constraint.emit_overlap * areas(boxes)
+    more: NDArray[np.bool_] = shared_areas(part, boxes) > constraint.emit_overlap * areas(boxes)
     return more
 
 

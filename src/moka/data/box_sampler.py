@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.box_rows import areas, overlaps
+from moka.data.box_rows import areas, shared_areas
 from moka.errors import NetError
 from moka.schema import caffe_pb2
 from moka.types import Floats
@@ -115,7 +115,7 @@ def _satisfied(
     """Which parts (P, 4) meet the constraint for one of the boxes (G, 4) at least."""
     if not constraint.ListFields():
         return np.ones(len(parts), np.bool_)
-    shared = overlaps(parts[:, None], boxes)  # (P, G)
+    shared = shared_areas(parts[:, None], boxes)  # (P, G)
     of_part, of_box = areas(parts)[:, None], areas(boxes)
     met = np.ones(shared.shape, np.bool_)
     for name, whole in (

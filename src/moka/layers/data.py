@@ -71,7 +71,7 @@ class ImageSource(StreamSource[B]):
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
         if batch.draw is not None:  # bytes travel, the device does the arithmetic
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
-        more = [] if batch.sizes is None else [torch.from_numpy(batch.sizes)]
+        more = [torch.from_numpy(each) for each in batch.more]
         return [data, labels, *more][: self.top_count]
 
     def stop(self) -> None:
