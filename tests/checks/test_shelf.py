@@ -427,9 +427,9 @@ def test_models_of_the_zoo(name: str) -> None:
 
 
 def test_a_data_layer_of_a_fork_says_what_to_put_in_its_place() -> None:
-    write("n.prototxt", 'layer { name: "d" type: "DetectionData" top: "data" top: "boxes" }')
+    write("n.prototxt", 'layer { name: "d" type: "LaneData" top: "data" top: "boxes" }')
     obstacle = only("n.prototxt").obstacle
     assert obstacle is not None
     assert obstacle.startswith(
-        "n.prototxt: Unknown layer type: DetectionData (of Cascade R-CNN). Put an Input layer"
+        "n.prototxt: Unknown layer type: LaneData (of YOLO on Caffe). Put an AnnotatedData layer"
     )

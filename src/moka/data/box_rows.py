@@ -62,10 +62,16 @@ def _emitted(
     return more
 
 
+def mirror_corners(boxes: Floats, width: float = 1) -> Floats:
+    """Corners (G, 4) in an image of this width, mirrored left to right."""
+    x1, y1, x2, y2 = boxes.T
+    return np.stack([width - x2, y1, width - x1, y2], 1)
+
+
 def mirror_rows(rows: Floats) -> Floats:
     """The rows of the image mirrored left to right."""
     mirrored = rows.copy()
-    mirrored[:, 2], mirrored[:, 4] = 1 - rows[:, 4], 1 - rows[:, 2]
+    mirrored[:, CORNERS] = mirror_corners(rows[:, CORNERS])
     return mirrored
 
 

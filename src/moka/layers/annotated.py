@@ -8,12 +8,11 @@ from moka.data.annotated import AnnotatedBatches, AnnotatedRecords
 from moka.data.box_augment import BoxAugment
 from moka.data.box_rows import COLUMNS, YOLO_BOXES, ssd_table, yolo_table
 from moka.data.box_sampler import BatchSamplers, Jitter, PartSampler
-from moka.data.decode import Decoder
 from moka.data.place import first_state
 from moka.data.store import open_store
 from moka.errors import NetError
-from moka.layers.data import ImageSource
-from moka.layers.options import not_negative, option, positive
+from moka.layers.data import DatabaseSource
+from moka.layers.options import option
 from moka.layers.registry import DrawStyle, layer
 from moka.schema import caffe_pb2
 from moka.types import Shape
@@ -40,7 +39,7 @@ def _table_shape(config: caffe_pb2.LayerParameter, batch_size: int) -> Shape:
     fork="SSD",
     drawn=DrawStyle(edge="Batch {batch_size}"),
 )
-class AnnotatedData(ImageSource[AnnotatedBatches]):
+class AnnotatedData(DatabaseSource[AnnotatedBatches]):
     """Images and the boxes of their objects from a database of AnnotatedDatum records.
 
     Tops: data (batch_size, C, H, W) float, after the transformation; optionally boxes
@@ -71,10 +70,6 @@ class AnnotatedData(ImageSource[AnnotatedBatches]):
     through.
     """
 
-    source: str = option(of="data_param", default="")
-    batch_size: int = option(positive, of="data_param", required=True)
-    backend: str = option(of="data_param")
-    rand_skip: int = option(not_negative, of="data_param")
     batch_sampler: tuple[caffe_pb2.BatchSampler, ...] = option()
     label_map_file: str | None = option()
     anno_type: str | None = option()
@@ -105,10 +100,7 @@ class AnnotatedData(ImageSource[AnnotatedBatches]):
 
     @cached_property
     def records(self) -> AnnotatedRecords:
-        """The database, opened."""
-        fields = self.config.transform_param
-        color = True if fields.force_color else False if fields.force_gray else None
-        return AnnotatedRecords(open_store(self.source, self.backend), Decoder(color=color))
+        return AnnotatedRecords(open_store(self.source, self.backend), self.decoder())
 
     def open(self) -> AnnotatedBatches:
         transform = self.make_transform()
@@ -130,10 +122,3 @@ class AnnotatedData(ImageSource[AnnotatedBatches]):
         images = (self.batch_size, *self.batches.image_shape)
         shapes = [images, _table_shape(self.config, self.batch_size)]
         return shapes[: self.top_count]
-
-    def opened_notes(self) -> list[str]:
-        return [
-            *self.records.notes(),
-            *self.mean_note(self.batches.transform),
-            self.size_note(),
-        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -85,6 +86,28 @@ class ImageSource(StreamSource[B]):
 
     def size_note(self) -> str:
         return "output data size: " + ",".join(str(n) for n in self.top_shapes()[0])
+
+
+class DatabaseSource(ImageSource[B]):
+    """What the sources of images in a database have in common."""
+
+    source: str = option(of="data_param", default="")
+    batch_size: int = option(positive, of="data_param", required=True)
+    backend: str = option(of="data_param")
+    rand_skip: int = option(not_negative, of="data_param")
+
+    @cached_property
+    @abstractmethod
+    def records(self) -> DatumRecords:
+        """The database, opened."""
+
+    def decoder(self) -> Decoder:
+        """Decodes its images, in color or gray if transform_param says so."""
+        fields = self.config.transform_param
+        return Decoder(color=True if fields.force_color else False if fields.force_gray else None)
+
+    def opened_notes(self) -> list[str]:
+        return [*self.records.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
@@ -219,7 +242,7 @@ class ImageData(ImageSource[ImageBatches[Any]]):
         ]
 
 
-@layer("WindowData", bottoms=0, tops=2, source="files")
+@layer("WindowData", bottoms=0, tops=2, source="files", channels=3)
 class WindowData(ImageSource[WindowBatches]):
     """Windows of images, cut out and stretched to one size, drawn by chance: R-CNN's data.
 

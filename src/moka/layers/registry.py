@@ -78,6 +78,8 @@ class Entry:
         stand_in: of a source from files, the shapes of its tops where these are missing: a function
             of its message and the shape of a batch of images; None: images, then a label for each.
         any_shapes: a source whose tops are arrays of any shape.
+        channels: of a source of images, how many channels they have; None: its options or its data
+            decide.
         views: its tops lie in the memory of its first bottom.
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
         coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
@@ -110,6 +112,7 @@ class Entry:
     source: SourceKind | None = None
     stand_in: StandIn | None = None
     any_shapes: bool = False
+    channels: int | None = None
     views: bool = False
     is_plumbing: bool = False
     coordinates: Coordinates | None = None

@@ -137,8 +137,9 @@ def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSiz
     )
     for resized in transform.resize_param:
         size = replace(size, height=resized.height, width=resized.width)
-    if new_height := getattr(config, "new_height", 0):
-        size = replace(size, height=new_height, width=getattr(config, "new_width", 0))
+    for kind in ("new", "resize"):
+        if height := getattr(config, f"{kind}_height", 0):
+            size = replace(size, height=height, width=getattr(config, f"{kind}_width", 0))
     mean = _mean_shape(transform.mean_file)
     if len(mean) >= 3:
         channels, height, width = mean[-3:]
@@ -146,7 +147,8 @@ def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSiz
         if not size.height:
             size = replace(size, height=height, width=width)
     crop = transform.crop_size or getattr(config, "crop_size", 0)
-    height, width = transform.crop_h or crop, transform.crop_w or crop
+    height = transform.crop_h or getattr(config, "crop_height", 0) or crop
+    width = transform.crop_w or getattr(config, "crop_width", 0) or crop
     return replace(size, height=height or size.height, width=width or size.width)
 
 
@@ -158,7 +160,8 @@ def _channels(layer: caffe_pb2.LayerParameter, message: str | None) -> int:
         return 1
     if message == "image_data_param":
         return COLORS if layer.image_data_param.is_color else 1
-    return COLORS if transform.force_color or message == "window_data_param" else 0
+    channels = REGISTRY[layer.type].channels if layer.type in REGISTRY else None
+    return channels or (COLORS if transform.force_color else 0)
 
 
 def _mean_shape(file: str) -> Sequence[int]:

@@ -69,8 +69,7 @@ _BOXES = (
 # What to write in place of a data layer that Moka does not have.
 INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("ImageGtData", "DetectionData", "EvalData"), _INPUTS),
-        **dict.fromkeys(("BoxData", "LaneData"), _BOXES),
+        "LaneData": _BOXES,
         **dict.fromkeys(("MultiLabelImageData", "DataSequence", "OPData", "OPVideo"), _INPUTS),
     }
 )
