@@ -17,6 +17,7 @@ from moka.export.onnx.image_input import ImageInput, input_of_images
 from moka.export.onnx.library import load_runtime
 from moka.export.onnx.model_file import Frame, write_model
 from moka.net import Net
+from moka.net.half import in_float32
 from moka.predict.images import load_image
 from moka.types import Array, PathLike
 
@@ -65,7 +66,7 @@ def reference(net: Net, inputs: Arrays, names: Sequence[str]) -> dict[str, Array
     for name, values in inputs.items():
         given[name] = torch.from_numpy(np.asarray(values, np.float32))
     states = [place.layer.run_state() for place in net.places]
-    with torch.no_grad():
+    with torch.no_grad(), in_float32():
         blobs = net.propagate(given, set(names))
     for place, state in zip(net.places, states, strict=True):
         if state:

@@ -22,6 +22,7 @@ from moka.export.torch.table import FORMS
 from moka.export.torch.writer import Bottom, Names, Site, Writer
 from moka.files import write_atomically
 from moka.net import Net
+from moka.net.half import in_float32
 from moka.net.place import Place
 from moka.types import PathLike
 
@@ -285,7 +286,7 @@ def _checked(net: Net, text: str, weights: Path, source: Path) -> Difference:
         name: torch.randn(tuple(shape), generator=random)
         for name, shape in net.input_shapes.items()
     }
-    with torch.no_grad():
+    with torch.no_grad(), in_float32():
         wanted = net.propagate(given)
         made = module(*given.values())
     if isinstance(made, Tensor):
