@@ -62,7 +62,6 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "engine",
                 "richness",
                 "group_id",
-                "show_per_class_result",
                 "test_and_snapshot_last_epochs",
                 "custom_trainer",
                 "custom_trainer_properties",
