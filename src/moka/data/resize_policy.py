@@ -9,19 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.decode import Image
+from moka.data.resizing import INTERPOLATIONS
 from moka.errors import NetError
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
 _RESIZE = caffe_pb2.ResizeParameter
 WARP, LARGE = _RESIZE.WARP, _RESIZE.FIT_LARGE_SIZE_AND_PAD
-_INTERPOLATION = {
-    _RESIZE.LINEAR: cv2.INTER_LINEAR,
-    _RESIZE.AREA: cv2.INTER_AREA,
-    _RESIZE.NEAREST: cv2.INTER_NEAREST,
-    _RESIZE.CUBIC: cv2.INTER_CUBIC,
-    _RESIZE.LANCZOS4: cv2.INTER_LANCZOS4,
-}
 _BORDER = {
     _RESIZE.CONSTANT: cv2.BORDER_CONSTANT,
     _RESIZE.MIRRORED: cv2.BORDER_REFLECT_101,
@@ -57,7 +51,7 @@ class ResizePolicy:
         self.mode = param.resize_mode
         self.height, self.width = param.height, param.width
         self.interpolations = [
-            _INTERPOLATION[mode] for mode in param.interp_mode or [_RESIZE.LINEAR]
+            INTERPOLATIONS[mode] for mode in param.interp_mode or [_RESIZE.LINEAR]
         ]
         self.border = _BORDER[param.pad_mode]
         self.pad_value = list(param.pad_value)

@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moka.data.augment import CV2_CHANNELS, Augment, Change, Size, recolor, reshape_image
+from moka.data.augment import CV2_CHANNELS, Augment, Change, recolor, reshape_image
 from moka.data.decode import Image
+from moka.data.resizing import Size
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
@@ -56,7 +57,7 @@ class Transform:
 
     Args:
         param: the message; its fields and the mean file are read once.
-        training: whether crops are random; in testing they are central.
+        training: whether crops are random, unless center_crop is set; in testing they are central.
 
     Raises:
         NetError: fields that exclude each other or are out of range.
@@ -72,6 +73,7 @@ class Transform:
         self.scale = np.float32(param.scale)
         self.mirror = param.mirror
         self.crop = crop_of(param)
+        self.crops_by_chance = training and bool(self.crop) and not param.center_crop
         self.force_color = param.force_color
         self.force_gray = param.force_gray
         self.mean_file = param.mean_file
@@ -94,7 +96,7 @@ class Transform:
     @property
     def is_random(self) -> bool:
         """Whether two passes over the same images may differ."""
-        return self.mirror or bool(self.crop and self.training) or self.augment.is_random
+        return self.mirror or self.crops_by_chance or self.augment.is_random
 
     def out_shape(self, image: Shape) -> Shape:
         """Shape of a transformed image of shape (C, H, W).
@@ -137,7 +139,7 @@ class Transform:
                 c.size or s[1:] for c, s in zip(changes or [Change()] * n, shapes, strict=True)
             ]
             room = np.array(sizes) - np.array(self.crop)
-            spots = rng.integers(0, room + 1) if self.training else room // 2
+            spots = rng.integers(0, room + 1) if self.crops_by_chance else room // 2
             top, left = spots[:, 0], spots[:, 1]
         mirror = rng.random(n) < 0.5 if self.mirror else np.zeros(n, np.bool_)
         return Draw(top, left, mirror, changes)

@@ -10,6 +10,7 @@ from moka.data.box_rows import COLUMNS, YOLO_BOXES, ssd_table, yolo_table
 from moka.data.box_sampler import BatchSamplers, Jitter, PartSampler
 from moka.data.place import first_state
 from moka.data.store import open_store
+from moka.data.transform import Transform
 from moka.errors import NetError
 from moka.layers.data import DatabaseSource
 from moka.layers.options import option
@@ -101,6 +102,12 @@ class AnnotatedData(DatabaseSource[AnnotatedBatches]):
     @cached_property
     def records(self) -> AnnotatedRecords:
         return AnnotatedRecords(open_store(self.source, self.backend), self.decoder())
+
+    def make_transform(self) -> Transform:
+        fields = caffe_pb2.TransformationParameter()
+        fields.CopyFrom(self.config.transform_param)
+        fields.ClearField("resize_param")  # which `augment` applies
+        return Transform(fields, training=self.config.phase == caffe_pb2.TRAIN)
 
     def open(self) -> AnnotatedBatches:
         transform = self.make_transform()

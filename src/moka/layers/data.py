@@ -22,6 +22,7 @@ from moka.errors import NetError
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.stream import StreamSource
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 B = TypeVar("B", bound=Batches)
@@ -110,8 +111,30 @@ class DatabaseSource(ImageSource[B]):
         return [*self.records.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
+class LabeledImages(ImageSource[ImageBatches[Any]]):
+    """What Data and ImageData have in common: forks' ways to resize and cut."""
+
+    crop_h: int = option(of="transform_param")
+    crop_w: int = option(of="transform_param")
+    center_crop: bool = option(of="transform_param")
+    resize_param: tuple[caffe_pb2.ResizeParameter, ...] = option(of="transform_param")
+    random_resize_param: caffe_pb2.RandomResizeParameter = option(of="transform_param")
+    random_aspect_ratio_param: caffe_pb2.RandomAspectRatioParameter = option(of="transform_param")
+    img_rand_resize_lower: int = option(of="transform_param")
+    img_rand_resize_upper: int = option(of="transform_param")
+    rand_resize_ratio_lower: float = option(of="transform_param")
+    rand_resize_ratio_upper: float = option(of="transform_param")
+    vertical_stretch_lower: float = option(of="transform_param")
+    vertical_stretch_upper: float = option(of="transform_param")
+    horizontal_stretch_lower: float = option(of="transform_param")
+    horizontal_stretch_upper: float = option(of="transform_param")
+    interpolation_algo_down: str = option(of="transform_param")
+    interpolation_algo_up: str = option(of="transform_param")
+    allow_upscale: bool = option(of="transform_param")
+
+
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
-class Data(ImageSource[ImageBatches[Any]]):
+class Data(LabeledImages):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
@@ -127,6 +150,15 @@ class Data(ImageSource[ImageBatches[Any]]):
     `backend`, `rand_skip`, `prefetch`: how many batches are made ahead; `shuffle` of NVCaffe and
     Intel Caffe: a new order in each epoch, if the database is LMDB's), transform_param. The images
     of a batch have one size, that of another batch may differ.
+
+    Of the transformations of forks there are `crop_h` and `crop_w`; `center_crop` (caffe-windows:
+    in training, too); `resize_param` (SSD: WARP, FIT_SMALL_SIZE); `random_resize_param` (Intel: a
+    shorter side from min_size to max_size) and `random_aspect_ratio_param` (Intel: a part of
+    min_area_ratio to max_area_ratio of the image, times and by up to aspect_ratio_change as high
+    and wide); and NVCaffe's `img_rand_resize_lower`, `img_rand_resize_upper` (the shorter side),
+    `rand_resize_ratio_` (the longer side, as a multiple of it), `vertical_stretch_`,
+    `horizontal_stretch_`, `interpolation_algo_` and `allow_upscale`. As in these forks they apply
+    in training and testing.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
     named); a folder without subfolders, or a class without images; a shard that is broken or
@@ -167,7 +199,7 @@ class Data(ImageSource[ImageBatches[Any]]):
 
 
 @layer("ImageData", bottoms=0, tops=2, source="files")
-class ImageData(ImageSource[ImageBatches[Any]]):
+class ImageData(LabeledImages):
     """Images and labels from a list of image files, over and over.
 
     Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.

@@ -53,7 +53,7 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "DataParameter": frozenset(("threads", "parser_threads", "cache", "precache")),
         "ImageDataParameter": frozenset(("threads", "cache", "precache", "show_data")),
         "TransformationParameter": frozenset(
-            ("use_gpu_transform", "forward_packing", "display", "debug_params")
+            ("use_gpu_transform", "forward_packing", "display", "debug_params", "random_seed")
         ),
         "SolverParameter": frozenset(
             (
