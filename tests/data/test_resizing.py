@@ -7,7 +7,7 @@ import pytest
 from moka.data.augment import reshape_image
 from moka.data.resizing import Resized, resizing_of
 from moka.data.transform import Transform
-from moka.errors import NetError
+from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (3, 20, 30), np.uint8)
@@ -18,7 +18,7 @@ def param(text: str) -> caffe_pb2.TransformationParameter:
 
 
 def draws(text: str, height: int = 20, width: int = 30, count: int = 400) -> list[Resized]:
-    made = resizing_of(param(text))
+    made = resizing_of(param(text), training=True)
     assert made
     rng = np.random.default_rng(0)
     found = [made.draw(height, width, rng) for _ in range(count)]
@@ -34,7 +34,7 @@ def sizes(text: str, height: int = 20, width: int = 30) -> set[tuple[int, int]]:
 
 
 def test_none_is_asked_for() -> None:
-    assert resizing_of(param("crop_size: 4 mirror: true")) is None
+    assert resizing_of(param("crop_size: 4 mirror: true"), training=True) is None
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,56 @@ def test_nvcaffes_interpolation() -> None:
     assert draws(f"{text.format(40)} {up}")[0].interpolation == cv2.INTER_LINEAR
 
 
+def test_yjxiongs_scales() -> None:
+    found = draws("crop_size: 8 multi_scale: true scale_ratios: 1 scale_ratios: 0.5", 20, 30)
+    assert {r.size for r in found} == {(8, 8)}
+    boxes = [r.box for r in found if r.box]
+    sides = {(box.height, box.width) for box in boxes}
+    assert sides == {(20, 20), (20, 8), (8, 20), (8, 8)}  # 10 is so close to 8 that it is 8
+    assert {box.left for box in boxes if box.width == 20} == set(range(11))
+    same = draws("crop_size: 8 multi_scale: true scale_ratios: 1 scale_ratios: 0.6 max_distort: 0")
+    assert {(r.box.height, r.box.width) for r in same if r.box} == {(20, 20), (12, 12)}
+    assert {r.box.height for r in draws("crop_size: 4 multi_scale: true", 40, 40) if r.box} == {
+        40, 35, 30, 26
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "count"), [("", 5), ("more_fix_crop: true", 13)])
+def test_yjxiongs_places(more: str, count: int) -> None:
+    found = draws(f"crop_size: 8 fix_crop: true {more}", 20, 30)
+    places = {(r.box.top, r.box.left) for r in found if r.box}
+    assert all((r.box.height, r.box.width) == (8, 8) for r in found if r.box)
+    assert len(places) == count
+    assert {(0, 0), (0, 20), (12, 0), (12, 20), (6, 10)} <= places
+    assert all(top % 3 == 0 and left % 5 == 0 for top, left in places)
+
+
+def test_in_testing_yjxiongs_crop_is_central() -> None:
+    transform = Transform(param("crop_size: 8 multi_scale: true fix_crop: true"), training=False)
+    assert not transform.is_random
+    draw = transform.draw([IMAGE.shape], np.random.default_rng(0))
+    np.testing.assert_array_equal(transform.apply([IMAGE], draw)[0], IMAGE[:, 6:14, 11:19])
+
+
+def test_motion_in_a_mirror() -> None:
+    transform = Transform(param("mirror: true is_flow: true mean_value: 128"), training=True)
+    flow = np.random.default_rng(1).integers(0, 256, (4, 5, 6), np.uint8)
+    draw = transform.draw([flow.shape] * 20, np.random.default_rng(0))
+    assert set(draw.mirror.tolist()) == {True, False}
+    for image, mirror in zip(transform.apply([flow] * 20, draw), draw.mirror, strict=True):
+        wanted = flow.astype(np.float32)
+        if mirror:
+            wanted = wanted[:, :, ::-1].copy()
+            wanted[::2] = 255 - wanted[::2]
+        np.testing.assert_array_equal(image, wanted - 128)
+
+
+def test_an_image_smaller_than_the_crop_is_refused() -> None:
+    transform = Transform(param("crop_size: 25 fix_crop: true"), training=True)
+    with pytest.raises(DataError, match="crop_size 25 is larger than the image"):
+        transform.out_shape(IMAGE.shape)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_images_are_resized_and_cut(training: bool) -> None:
     transform = Transform(
@@ -196,6 +246,8 @@ def test_a_central_crop_in_training() -> None:
             "resize_param { height: 8 width: 8 } random_resize_param { }",
             "give the resizing of one fork",
         ),
+        ("multi_scale: true", "needs crop_size"),
+        ("crop_size: 8 multi_scale: true scale_ratios: 2", "scale_ratios are above 0 and at most"),
         (
             "resize_param { height: 8 width: 8 } resize_short_side: 9",
             "do not go with the resizing of forks",

@@ -62,7 +62,7 @@ class Augment:
     def __init__(self, param: caffe_pb2.TransformationParameter, *, training: bool) -> None:
         _check(param)
         self.crop = param.crop_size
-        self.resizing = resizing_of(param)
+        self.resizing = resizing_of(param, training=training)
         if self.resizing and (param.resize_short_side or param.random_area_min):
             raise NetError(
                 "resize_short_side and random_area_min do not go with the resizing of forks."

@@ -1,6 +1,6 @@
 """The ways in which forks of Caffe resize the images of Data and ImageData, most of them by chance.
 
-As in these forks, they apply in training and in testing alike.
+As in these forks, they apply in training and in testing alike, but for those of yjxiong.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Resizing(ABC):
         """The smallest size that an image of this size may get."""
 
 
-def resizing_of(param: caffe_pb2.TransformationParameter) -> Resizing | None:
+def resizing_of(param: caffe_pb2.TransformationParameter, *, training: bool) -> Resizing | None:
     """How a TransformationParameter resizes by the fields of forks; None: not at all.
 
     Raises:
@@ -83,11 +83,12 @@ def resizing_of(param: caffe_pb2.TransformationParameter) -> Resizing | None:
         param.HasField(f"{name}_{end}") for name in NVCAFFES for end in ("lower", "upper")
     )
     intel = param.HasField("random_resize_param") or param.HasField("random_aspect_ratio_param")
-    if nvcaffe + intel + bool(param.resize_param) > 1:
+    yjxiong = param.multi_scale or param.fix_crop
+    if nvcaffe + intel + yjxiong + bool(param.resize_param) > 1:
         raise NetError(
             "give the resizing of one fork: resize_param (SSD), random_resize_param and"
-            " random_aspect_ratio_param (Intel Caffe), or img_rand_resize_lower and the like"
-            " (NVCaffe)."
+            " random_aspect_ratio_param (Intel Caffe), img_rand_resize_lower and the like"
+            " (NVCaffe), or multi_scale and fix_crop (yjxiong)."
         )
     made: Resizing | None = None
     if nvcaffe:
@@ -98,6 +99,8 @@ def resizing_of(param: caffe_pb2.TransformationParameter) -> Resizing | None:
         made = _RandomShortSide(param.random_resize_param)
     elif param.resize_param:
         made = _ToSize(param)
+    elif yjxiong:
+        made = _ScaledCrop(param) if training else None
     if made and made.is_random and not param.crop_size:
         raise NetError("resizing by chance needs crop_size: the images differ in size.")
     return made
@@ -259,6 +262,54 @@ class _RandomStretch(Resizing):
         sides = [a * (b if b > 0 else 1) for a, b in zip(sides, stretches, strict=True)]
         high, wide = (max(self.crop, floor(each + 0.5)) for each in sides)
         return (high, wide) if self.upscales else (min(high, image[0]), min(wide, image[1]))
+
+
+class _ScaledCrop(Resizing):
+    """yjxiong, in training: with multi_scale the crop is one of several parts of the shorter side
+    high and wide, and is resized to crop_size. With fix_crop it lies in a corner or in the center,
+    with more_fix_crop also in the middle of a side or halfway to a corner; else anywhere."""
+
+    def __init__(self, param: caffe_pb2.TransformationParameter) -> None:
+        self.crop = param.crop_size
+        self.ratios = list(param.scale_ratios) or [1, 0.875, 0.75, 0.66]
+        if not all(0 < ratio <= 1 for ratio in self.ratios):
+            raise NetError(
+                "scale_ratios are above 0 and at most 1, got"
+                f" {', '.join(f'{ratio:g}' for ratio in self.ratios)}."
+            )
+        self.scales, self.max_distort = param.multi_scale, param.max_distort
+        self.quarters: list[Size] = []
+        if param.fix_crop:
+            self.quarters = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
+            if param.more_fix_crop:
+                self.quarters += [(0, 2), (4, 2), (2, 0), (2, 4), (1, 1), (1, 3), (3, 1), (3, 3)]
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> Resized:
+        sizes = self._sizes(height, width)
+        high, wide = sizes[int(rng.integers(len(sizes)))]
+        room = height - high, width - wide
+        if self.quarters:
+            down, right = self.quarters[int(rng.integers(len(self.quarters)))]
+            top, left = room[0] // 4 * down, room[1] // 4 * right
+        else:
+            top, left = rng.integers(0, (room[0] + 1, room[1] + 1)).tolist()
+        return Resized((self.crop, self.crop), cv2.INTER_LINEAR, ImagePart(top, left, high, wide))
+
+    def least(self, height: int, width: int) -> Size:
+        """The crop; an image that is smaller stays as it is, so that it is refused."""
+        return min(self.crop, height), min(self.crop, width)
+
+    def _sizes(self, height: int, width: int) -> list[Size]:
+        if not self.scales:
+            return [(self.crop, self.crop)]
+        sides = [int(min(height, width) * ratio) for ratio in self.ratios]
+        sides = [self.crop if abs(side - self.crop) < 3 else side for side in sides]
+        return [
+            (high, wide)
+            for i, high in enumerate(sides)
+            for j, wide in enumerate(sides)
+            if abs(i - j) <= self.max_distort
+        ]
 
 
 def _short_side(height: int, width: int, side: int) -> Size:

@@ -74,6 +74,7 @@ class Transform:
         self.mirror = param.mirror
         self.crop = crop_of(param)
         self.crops_by_chance = training and bool(self.crop) and not param.center_crop
+        self.turns_flow = param.is_flow
         self.force_color = param.force_color
         self.force_gray = param.force_gray
         self.mean_file = param.mean_file
@@ -183,6 +184,10 @@ class Transform:
             ]
         if self.augment.changes_color:
             parts = [recolor(p, c) for p, c in zip(parts, draw.changes, strict=True)]
+        if self.turns_flow:
+            parts = [
+                _turned(p) if mirror else p for p, mirror in zip(parts, draw.mirror, strict=True)
+            ]
         return stack(parts, draw.mirror)
 
     def _normalize(self, pixels: Image, draw: Draw, out: NDArray[np.float32]) -> None:
@@ -249,6 +254,13 @@ def crop_of(param: caffe_pb2.TransformationParameter) -> Size | None:
             f"crop_h and crop_w go together: got crop_h={param.crop_h}, crop_w={param.crop_w}."
         )
     return (param.crop_h, param.crop_w) if param.crop_h else None
+
+
+def _turned(flow: Image) -> Image:
+    """Motion in a mirror: what goes to the right in x, every other channel, goes to the left."""
+    turned = flow.copy()
+    turned[::2] = 255 - turned[::2]
+    return turned
 
 
 def _rows_both_ways(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

@@ -112,7 +112,7 @@ class DatabaseSource(ImageSource[B]):
 
 
 class LabeledImages(ImageSource[ImageBatches[Any]]):
-    """What Data and ImageData have in common: forks' ways to resize and cut."""
+    """What Data, ImageData and VideoData have in common: forks' ways to resize and cut."""
 
     crop_h: int = option(of="transform_param")
     crop_w: int = option(of="transform_param")
@@ -131,6 +131,12 @@ class LabeledImages(ImageSource[ImageBatches[Any]]):
     interpolation_algo_down: str = option(of="transform_param")
     interpolation_algo_up: str = option(of="transform_param")
     allow_upscale: bool = option(of="transform_param")
+    multi_scale: bool = option(of="transform_param")
+    scale_ratios: tuple[float, ...] = option(of="transform_param")
+    max_distort: int = option(not_negative, of="transform_param")
+    fix_crop: bool = option(of="transform_param")
+    more_fix_crop: bool = option(of="transform_param")
+    is_flow: bool = option(of="transform_param")
 
 
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
@@ -158,7 +164,10 @@ class Data(LabeledImages):
     and wide); and NVCaffe's `img_rand_resize_lower`, `img_rand_resize_upper` (the shorter side),
     `rand_resize_ratio_` (the longer side, as a multiple of it), `vertical_stretch_`,
     `horizontal_stretch_`, `interpolation_algo_` and `allow_upscale`. As in these forks they apply
-    in training and testing.
+    in training and testing. In training alone there are yjxiong's `multi_scale` (the crop's height
+    and width are each one of `scale_ratios` times the shorter side, at most `max_distort` apart in
+    their order, and it is resized to crop_size) and `fix_crop`, `more_fix_crop` (the crop lies at
+    one of 5 or 13 places). With `is_flow` mirrored images turn every other channel, x to 255 - x.
 
     Errors: a database that is missing, empty, or holds something else (the record's key is
     named); a folder without subfolders, or a class without images; a shard that is broken or

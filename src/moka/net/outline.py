@@ -105,7 +105,7 @@ def missing_data(graph: Graph) -> list[MissingData]:
     """
     with silence():
         return [
-            MissingData(node, reason, image_size(node.layer, REGISTRY[node.type].message))
+            MissingData(node, reason, image_size(node.layer, _message(node)))
             for node in graph.nodes
             if node.entry.source == "files" and (reason := _why_closed(node, graph))
         ]
@@ -126,6 +126,12 @@ def _why_closed(node: Node, graph: Graph) -> str | None:
     if isinstance(layer, Source):
         layer.close()
     return None
+
+
+def _message(node: Node) -> str | None:
+    """The message that a data layer's options stand in."""
+    given = (name for name in node.entry.messages if node.layer.HasField(name))
+    return next(given, node.entry.message)
 
 
 def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSize:
