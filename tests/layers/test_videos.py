@@ -252,4 +252,5 @@ def test_running_frames_are_resized_as_ssd_does() -> None:
 def test_a_net_without_its_videos(fields: str, shape: tuple[int, ...]) -> None:
     text = f'layer {{ name: "data" type: "VideoData" top: "data" top: "label" {fields} }}'
     net = build(build_graph(parse_text(text, caffe_pb2.NetParameter), REGISTRY)).net
-    assert (net.blobs["data"].shape, net.blobs["label"].shape) == (shape, (2,))
+    assert tuple(net.blobs["data"].shape) == shape
+    assert tuple(net.blobs["label"].shape) == (2,)

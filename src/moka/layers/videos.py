@@ -18,7 +18,7 @@ from moka.layers.registry import DrawStyle, layer
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
-OF_SEGMENTS = ("num_segments", "modality", "name_pattern", "grayscale")
+OF_SEGMENTS = ("num_segments", "modality", "name_pattern")
 ELSEWHERE = ("encoded", "scale", "mean_file", "crop_size", "mirror")
 
 

@@ -130,8 +130,8 @@ def _why_closed(node: Node, graph: Graph) -> str | None:
 
 def _message(node: Node) -> str | None:
     """The message that a data layer's options stand in."""
-    given = (name for name in node.entry.messages if node.layer.HasField(name))
-    return next(given, node.entry.message)
+    entry = REGISTRY[node.type]
+    return next((name for name in entry.messages if node.layer.HasField(name)), entry.message)
 
 
 def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSize:

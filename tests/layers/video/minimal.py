@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.layers.videos import OF_SEGMENTS
+from moka.layers.videos import ELSEWHERE
 
 IMAGE, VIDEO = "2 3 4 4", "2 3 4 4 4"
 FILLED = 'num_output: 2 weight_filler { type: "gaussian" }'
@@ -124,7 +124,7 @@ UNREAD = {
     "ImageSegData": dict.fromkeys(
         ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
     ),
-    "VideoData": dict.fromkeys(OF_SEGMENTS, OTHER_FORM),
+    "VideoData": dict.fromkeys(ELSEWHERE, OTHER_FORM),
     "AnnotatedData": dict.fromkeys(
         (
             "single_class",
