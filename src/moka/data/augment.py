@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.decode import Image, short_side_size
-from moka.data.resizing import ImagePart, Size, resizing_of
+from moka.data.resizing import ImagePart, resizing_of
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2
+from moka.types import HeightWidth
 
 _LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R (ITU-R BT.601)
 CV2_CHANNELS = 4  # the most that it resizes or rotates at once
@@ -39,7 +40,7 @@ class Change(NamedTuple):
     """
 
     box: ImagePart | None = None
-    size: Size | None = None
+    size: HeightWidth | None = None
     interpolation: int | None = None
     angle: float = 0.0
     brightness: float = 1.0
@@ -156,7 +157,7 @@ def reshape_image(image: Image, change: Change) -> Image:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _resize(pixels: Image, size: Size, how: int | None) -> Image:
+def _resize(pixels: Image, size: HeightWidth, how: int | None) -> Image:
     """Resize (H, W, C) to `size`. See `Change.interpolation`."""
     if how is None:
         shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]

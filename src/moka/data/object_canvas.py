@@ -16,11 +16,10 @@ from moka.data.object_lists import ListedImage, Objects
 from moka.data.place import CursorState
 from moka.data.transform import Transform
 from moka.errors import DataError
-from moka.types import Floats
+from moka.types import Floats, HeightWidth
 
-Size = tuple[int, int]  # height, width
 # From an image's size and the batch's ratio to the size that it is resized to.
-Resize = Callable[[int, int, float], Size]
+Resize = Callable[[int, int, float], HeightWidth]
 # Draws the factors (height, width) to scale an image by, about an object (7,) if there is one.
 Rescale = Callable[[Floats | None, np.random.Generator], tuple[float, float]]
 
@@ -120,7 +119,7 @@ class CanvasBatches(RecordBatches[ListedImage]):
         images, found = self.examples.load(records)
         ratio = self.options.ratios[int(rng.integers(len(self.options.ratios)))]
         canvases, maps, rows = [], [], []
-        size: Size | None = None
+        size: HeightWidth | None = None
         for image, objects in zip(images, found, strict=True):
             image, objects = self._prepared(image, objects, ratio, rng)
             size = size or self.options.canvas(image.shape[1], image.shape[2], ratio)
@@ -153,7 +152,7 @@ class CanvasBatches(RecordBatches[ListedImage]):
         return resize(np.ascontiguousarray(image), *size), scaled
 
     def _laid_out(
-        self, image: Image, objects: Objects, canvas: Size, rng: np.random.Generator
+        self, image: Image, objects: Objects, canvas: HeightWidth, rng: np.random.Generator
     ) -> tuple[Floats, Objects, Place]:
         """The canvas (C, H, W) with the image on it, what is on it, and where the image lies."""
         chosen = objects.rows[rng.integers(len(objects.rows))] if len(objects.rows) else None
@@ -184,7 +183,7 @@ class CanvasBatches(RecordBatches[ListedImage]):
         )
         return out, placed, Place(to_y, to_x, high, wide)
 
-    def _ignore(self, rows: Floats, canvas: Size) -> None:
+    def _ignore(self, rows: Floats, canvas: HeightWidth) -> None:
         """Ignore objects whose centers are beyond the canvas, and small ones."""
         boxes = rows[:, CORNERS]
         center = (boxes[:, :2] + boxes[:, 2:]) / 2

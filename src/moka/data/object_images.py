@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from moka.data.batches import Examples, ImageBatches, Loaded
 from moka.data.decode import resize
-from moka.data.object_canvas import Size, move
+from moka.data.object_canvas import move
 from moka.data.object_lists import ListedImage
 from moka.data.place import CursorState
 from moka.data.transform import Draw, Transform
-from moka.types import Floats, Shape
+from moka.types import Floats, HeightWidth, Shape
 
 
 class ObjectImageBatches(ImageBatches[ListedImage]):
@@ -33,7 +33,7 @@ class ObjectImageBatches(ImageBatches[ListedImage]):
         *,
         batch_size: int,
         start: CursorState,
-        resize: Callable[[int, int], Size],
+        resize: Callable[[int, int], HeightWidth],
         boxes: Callable[[Sequence[Floats]], Floats],
     ) -> None:
         self.resize = resize

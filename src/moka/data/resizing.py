@@ -14,8 +14,7 @@ import numpy as np
 
 from moka.errors import NetError
 from moka.schema import caffe_pb2
-
-Size = tuple[int, int]
+from moka.types import HeightWidth
 
 _RESIZE = caffe_pb2.ResizeParameter
 INTERPOLATIONS = {
@@ -54,7 +53,7 @@ class Resized(NamedTuple):
         box: the part to cut out first; None: all of it.
     """
 
-    size: Size
+    size: HeightWidth
     interpolation: int | None
     box: ImagePart | None = None
 
@@ -69,7 +68,7 @@ class Resizing(ABC):
         """Choose what happens to an image of this size."""
 
     @abstractmethod
-    def least(self, height: int, width: int) -> Size:
+    def least(self, height: int, width: int) -> HeightWidth:
         """The smallest size that an image of this size may get."""
 
 
@@ -140,7 +139,7 @@ class _ToSize(Resizing):
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Resized:
         return Resized(self.least(height, width), self.interpolation.draw(rng))
 
-    def least(self, height: int, width: int) -> Size:
+    def least(self, height: int, width: int) -> HeightWidth:
         high, wide = self.size
         if not self.covers:
             return self.size
@@ -167,7 +166,7 @@ class _RandomShortSide(Resizing):
         side = int(rng.integers(low, max(low, high) + 1)) if self.is_random else low
         return Resized(_short_side(height, width, side), self.interpolation.draw(rng))
 
-    def least(self, height: int, width: int) -> Size:
+    def least(self, height: int, width: int) -> HeightWidth:
         return _short_side(height, width, self.min or min(height, width))
 
 
@@ -204,7 +203,7 @@ class _RandomPart(Resizing):
                 return Resized((self.crop, self.crop), how, ImagePart(top, left, high, wide))
         return Resized(_short_side(height, width, self.crop), how)
 
-    def least(self, height: int, width: int) -> Size:
+    def least(self, height: int, width: int) -> HeightWidth:
         return self.crop, self.crop
 
 
@@ -242,7 +241,7 @@ class _RandomStretch(Resizing):
         shrinks = size[0] <= height and size[1] <= width
         return Resized(size, self.down if shrinks else self.up)
 
-    def least(self, height: int, width: int) -> Size:
+    def least(self, height: int, width: int) -> HeightWidth:
         side = self.shorter[0] if all(self.shorter) else min(height, width)
         ratio = self.ratio[0] if self.ratio else None
         least = [low for low, _ in self.stretches]
@@ -250,12 +249,12 @@ class _RandomStretch(Resizing):
 
     def _size(
         self,
-        image: Size,
+        image: HeightWidth,
         side: int,
         ratio: float | None,
         stretches: list[float],
         is_wide: bool,
-    ) -> Size:
+    ) -> HeightWidth:
         sides = [length * side / min(image) for length in image]
         if ratio is not None:
             sides = [side, side * ratio] if is_wide else [side * ratio, side]
@@ -278,7 +277,7 @@ class _ScaledCrop(Resizing):
                 f" {', '.join(f'{ratio:g}' for ratio in self.ratios)}."
             )
         self.scales, self.max_distort = param.multi_scale, param.max_distort
-        self.quarters: list[Size] = []
+        self.quarters: list[HeightWidth] = []
         if param.fix_crop:
             self.quarters = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
             if param.more_fix_crop:
@@ -295,11 +294,11 @@ class _ScaledCrop(Resizing):
             top, left = rng.integers(0, (room[0] + 1, room[1] + 1)).tolist()
         return Resized((self.crop, self.crop), cv2.INTER_LINEAR, ImagePart(top, left, high, wide))
 
-    def least(self, height: int, width: int) -> Size:
+    def least(self, height: int, width: int) -> HeightWidth:
         """The crop; an image that is smaller stays as it is, so that it is refused."""
         return min(self.crop, height), min(self.crop, width)
 
-    def _sizes(self, height: int, width: int) -> list[Size]:
+    def _sizes(self, height: int, width: int) -> list[HeightWidth]:
         if not self.scales:
             return [(self.crop, self.crop)]
         sides = [int(min(height, width) * ratio) for ratio in self.ratios]
@@ -312,7 +311,7 @@ class _ScaledCrop(Resizing):
         ]
 
 
-def _short_side(height: int, width: int, side: int) -> Size:
+def _short_side(height: int, width: int, side: int) -> HeightWidth:
     """Intel Caffe's size whose shorter side is so long; the other is rounded down."""
     if height < width:
         return side, int(width / height * side)

@@ -22,11 +22,10 @@ from torch import Tensor
 
 from moka.data.augment import CV2_CHANNELS, Augment, Change, recolor, reshape_image
 from moka.data.decode import Image
-from moka.data.resizing import Size
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
-from moka.types import Array, Shape
+from moka.types import Array, HeightWidth, Shape
 
 T = TypeVar("T", bound=np.generic)
 
@@ -240,7 +239,7 @@ class Transform:
         return x * float(self.scale) if self.scale != 1 else x
 
 
-def crop_of(param: caffe_pb2.TransformationParameter) -> Size | None:
+def crop_of(param: caffe_pb2.TransformationParameter) -> HeightWidth | None:
     """Height and width of the crop; None: there is none. `crop_size` comes before the forks' crop_h
     and crop_w.
 

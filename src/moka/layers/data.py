@@ -29,7 +29,7 @@ B = TypeVar("B", bound=Batches)
 
 
 class ImageSource(StreamSource[B]):
-    """What the sources of images have in common: batches made ahead in threads.
+    """Base of all sources of images: batches are made ahead in threads.
 
     Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
     """
@@ -111,8 +111,8 @@ class DatabaseSource(ImageSource[B]):
         return [*self.records.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
-class LabeledImages(ImageSource[ImageBatches[Any]]):
-    """What Data, ImageData and VideoData have in common: forks' ways to resize and cut."""
+class ResizedImages(ImageSource[ImageBatches[Any]]):
+    """Sources of images that forks resize and cut in their ways."""
 
     crop_h: int = option(of="transform_param")
     crop_w: int = option(of="transform_param")
@@ -139,8 +139,31 @@ class LabeledImages(ImageSource[ImageBatches[Any]]):
     is_flow: bool = option(of="transform_param")
 
 
+class ListedImages(ResizedImages):
+    """Sources that read labeled images in the order of a database, list or folder."""
+
+    rand_skip: int = option(not_negative)
+    shuffle: bool = option()
+
+    @property
+    def images(self) -> Images:
+        """The data, opened."""
+        raise NotImplementedError
+
+    def open(self) -> ImageBatches[Any]:
+        transform = self.make_transform()
+        return ImageBatches(
+            self.images,
+            transform,
+            batch_size=self.batch_size,
+            start=first_state(
+                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
+            ),
+        )
+
+
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
-class Data(LabeledImages):
+class Data(ListedImages):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
@@ -176,9 +199,7 @@ class Data(LabeledImages):
     """
 
     backend: str = option()
-    rand_skip: int = option(not_negative)
     prefetch: int = option(positive)
-    shuffle: bool = option()
 
     @cached_property
     def images(self) -> Images:
@@ -192,23 +213,12 @@ class Data(LabeledImages):
             return DatumRecords(store, decode, shuffle=self.shuffle)
         return found
 
-    def open(self) -> ImageBatches[Any]:
-        transform = self.make_transform()
-        return ImageBatches(
-            self.images,
-            transform,
-            batch_size=self.batch_size,
-            start=first_state(
-                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
-            ),
-        )
-
     def opened_notes(self) -> list[str]:
         return [*self.images.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
 @layer("ImageData", bottoms=0, tops=2, source="files")
-class ImageData(LabeledImages):
+class ImageData(ListedImages):
     """Images and labels from a list of image files, over and over.
 
     Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.
@@ -232,8 +242,6 @@ class ImageData(LabeledImages):
     new_width: int = option()
     short_side: int = option()
     is_color: bool = option()
-    shuffle: bool = option()
-    rand_skip: int = option()
 
     def setup(self) -> None:
         super().setup()
@@ -255,17 +263,6 @@ class ImageData(LabeledImages):
         if found is None:
             return ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
         return found
-
-    def open(self) -> ImageBatches[Any]:
-        transform = self.make_transform()
-        return ImageBatches(
-            self.images,
-            transform,
-            batch_size=self.batch_size,
-            start=first_state(
-                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
-            ),
-        )
 
     def later_files(self) -> list[str]:
         return self.images.later_files()

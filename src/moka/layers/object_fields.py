@@ -9,7 +9,7 @@ import numpy as np
 
 from moka.data.distort import Distort
 from moka.data.field_labels import FieldLabels, nearest
-from moka.data.object_canvas import CanvasOptions, Size, boxes_table
+from moka.data.object_canvas import CanvasOptions, boxes_table
 from moka.data.object_lists import ListedImage, ObjectFiles
 from moka.data.object_scales import octaves, powers
 from moka.data.order import Arrange, by_shape
@@ -25,6 +25,7 @@ from moka.layers.object_lists import (
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
+from moka.types import HeightWidth
 
 NO_MSCNN_BOX = (0, 1, 1, 2, 2, 1, 1)
 SHUFFLES = ("random", "random_aspect", "random_mix_aspect")
@@ -90,10 +91,10 @@ class ImageGtData(CanvasSource):
         size = (self.resize_height, self.resize_width)
         crop = (self.crop_height, self.crop_width)
 
-        def resize(height: int, width: int, ratio: float) -> Size:
+        def resize(height: int, width: int, ratio: float) -> HeightWidth:
             return (size[0] or height, size[1] or width)
 
-        def canvas(height: int, width: int, ratio: float) -> Size:
+        def canvas(height: int, width: int, ratio: float) -> HeightWidth:
             return (crop[0] or height, crop[1] or width)
 
         scales = None
@@ -244,7 +245,7 @@ class DetectionData(CanvasSource):
             else None,
         )
 
-    def _resized(self, height: int, width: int, ratio: float) -> Size:
+    def _resized(self, height: int, width: int, ratio: float) -> HeightWidth:
         if self.resize_width and self.resize_height:
             return self.resize_height, self.resize_width
         if self.resize_ratio:
@@ -254,7 +255,7 @@ class DetectionData(CanvasSource):
             return nearest(height * factor), nearest(width * factor)
         return height, width
 
-    def _canvas(self, height: int, width: int, ratio: float) -> Size:
+    def _canvas(self, height: int, width: int, ratio: float) -> HeightWidth:
         if self.crop_width:
             return self.crop_height, self.crop_width
         if self.crop_short_size and self.crop_long_size:

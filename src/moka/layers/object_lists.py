@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from moka.data.batches import RecordBatches
 from moka.data.field_labels import CHANNELS, Field, nearest
-from moka.data.object_canvas import CanvasBatches, CanvasOptions, Size, boxes_table
+from moka.data.object_canvas import CanvasBatches, CanvasOptions, boxes_table
 from moka.data.object_images import ObjectImageBatches
 from moka.data.object_lists import ListedImage, ObjectFiles
 from moka.data.place import first_state
@@ -17,7 +17,7 @@ from moka.layers.data import ImageSource
 from moka.layers.options import option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.schema import caffe_pb2
-from moka.types import Shape
+from moka.types import HeightWidth, Shape
 
 B = TypeVar("B", bound="RecordBatches[ListedImage]")
 
@@ -182,7 +182,7 @@ class EvalData(ObjectSource[ObjectImageBatches]):
             boxes=partial(boxes_table, empty=(-1,) * CASCADE_BOX, columns=CASCADE_BOX),
         )
 
-    def _resized(self, height: int, width: int) -> Size:
+    def _resized(self, height: int, width: int) -> HeightWidth:
         if self.resize_width and self.resize_height:
             height, width = self.resize_height, self.resize_width
         elif self.short_size and self.long_size:

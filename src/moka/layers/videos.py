@@ -12,7 +12,7 @@ from moka.data.segments import FLOW, PATTERNS, SegmentBatches, SegmentFiles, Sni
 from moka.data.transform import Transform
 from moka.data.videos import ClipBatches, ClipFiles, RunningFrames
 from moka.errors import NetError
-from moka.layers.data import LabeledImages
+from moka.layers.data import ResizedImages
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.schema import caffe_pb2
@@ -60,7 +60,7 @@ def _is_of_segments(config: caffe_pb2.LayerParameter) -> bool:
     fork="SSD",
     drawn=DrawStyle(edge="Batch {batch_size}"),
 )
-class VideoData(LabeledImages):
+class VideoData(ResizedImages):
     """Frames of a video, or clips of many.
 
     With `source` (video-caffe, C3D) it is a list with a video on each line: the path of a video
