@@ -223,6 +223,12 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite("clips/1.png", np.ones((4, 4, 3), np.uint8))
     Path("clips.txt").write_text("clips 0\n")
     Path("windows.txt").write_text("# 0\nimage.png\n3\n4\n4\n1\n1 0 0 0 3 3\n")
+    Path("objects.txt").write_text("# 0\nimage.png\n3 4 4\n1\n1 0 0 0 0 3 3\n0\n")
+    Path("regions.txt").write_text("# 0\nimage.png\n3 4 4\n1\n1 0 0 0 3 3\n0\n")
+    with lmdb.open("yolo.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
+        datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4))
+        datum.float_data.extend((1, 0, 0.5, 0.5, 1, 1))
+        out.put(b"00000000", datum.SerializeToString())
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):
             datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)

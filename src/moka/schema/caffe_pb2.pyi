@@ -432,21 +432,25 @@ class SolverParameter(_message.Message):
     def __init__(self, net: _Optional[str] = ..., net_param: _Optional[_Union[NetParameter, _Mapping]] = ..., train_net: _Optional[str] = ..., test_net: _Optional[_Iterable[str]] = ..., train_net_param: _Optional[_Union[NetParameter, _Mapping]] = ..., test_net_param: _Optional[_Iterable[_Union[NetParameter, _Mapping]]] = ..., train_state: _Optional[_Union[NetState, _Mapping]] = ..., test_state: _Optional[_Iterable[_Union[NetState, _Mapping]]] = ..., weights: _Optional[_Iterable[str]] = ..., max_iter: _Optional[int] = ..., iter_size: _Optional[int] = ..., test_iter: _Optional[_Iterable[int]] = ..., test_interval: _Optional[int] = ..., test_initialization: bool = ..., test_compute_loss: bool = ..., base_lr: _Optional[float] = ..., lr_policy: _Optional[str] = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., stepsize: _Optional[int] = ..., stepvalue: _Optional[_Iterable[int]] = ..., stagelr: _Optional[_Iterable[float]] = ..., stageiter: _Optional[_Iterable[int]] = ..., plateau_winsize: _Optional[_Iterable[int]] = ..., min_lr: _Optional[float] = ..., warmup_iter: _Optional[int] = ..., warmup_start_lr: _Optional[float] = ..., rampup_interval: _Optional[int] = ..., rampup_lr: _Optional[float] = ..., type: _Optional[str] = ..., momentum: _Optional[float] = ..., momentum2: _Optional[float] = ..., rms_decay: _Optional[float] = ..., delta: _Optional[float] = ..., larc: bool = ..., larc_policy: _Optional[str] = ..., larc_eta: _Optional[float] = ..., weight_decay: _Optional[float] = ..., regularization_type: _Optional[str] = ..., clip_gradients: _Optional[float] = ..., clip_value: _Optional[float] = ..., ema_decay: _Optional[float] = ..., test_with_ema: bool = ..., skip_nonfinite: _Optional[int] = ..., display: _Optional[int] = ..., average_loss: _Optional[int] = ..., debug_info: bool = ..., snapshot: _Optional[int] = ..., snapshot_prefix: _Optional[str] = ..., snapshot_diff: bool = ..., snapshot_format: _Optional[_Union[SolverParameter.SnapshotFormat, str]] = ..., snapshot_after_train: bool = ..., snapshot_keep: _Optional[int] = ..., snapshot_best: _Optional[str] = ..., snapshot_best_is: _Optional[_Union[SolverParameter.Better, str]] = ..., early_stop: _Optional[int] = ..., solver_mode: _Optional[_Union[SolverParameter.SolverMode, str]] = ..., device_id: _Optional[int] = ..., random_seed: _Optional[int] = ..., layer_wise_reduce: bool = ..., precision: _Optional[_Union[SolverParameter.Precision, str]] = ..., solver_type: _Optional[_Union[SolverParameter.SolverType, str]] = ..., solver_data_type: _Optional[_Union[Type, str]] = ..., store_blobs_in_old_format: bool = ..., momentum_policy: _Optional[str] = ..., max_momentum: _Optional[float] = ..., momentum_power: _Optional[float] = ..., weight_decay_policy: _Optional[str] = ..., weight_decay_power: _Optional[float] = ..., test_and_snapshot_last_epochs: _Optional[int] = ..., larc_turbo: bool = ..., max_weight_decay: _Optional[float] = ..., eval_type: _Optional[str] = ..., ap_version: _Optional[str] = ..., show_per_class_result: bool = ..., disabled_update: bool = ..., engine: _Optional[str] = ..., local_lr_auto: bool = ..., local_gw_ratio: _Optional[float] = ..., test_offset: _Optional[int] = ..., clamp_weights_lower: _Optional[float] = ..., clamp_weights_upper: _Optional[float] = ..., clip_weights: _Optional[float] = ..., richness: _Optional[int] = ..., group_id: _Optional[_Iterable[int]] = ..., adamw_decay: _Optional[float] = ..., custom_trainer: _Optional[str] = ..., custom_trainer_properties: _Optional[str] = ..., enable_clip_gradient_status: bool = ..., accuracy_average_window: _Optional[int] = ...) -> None: ...
 
 class SolverState(_message.Message):
-    __slots__ = ("iter", "learned_net", "history", "current_step", "run_state")
+    __slots__ = ("iter", "learned_net", "history", "current_step", "minimum_loss", "iter_last_event", "run_state")
     ITER_FIELD_NUMBER: _ClassVar[int]
     LEARNED_NET_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     CURRENT_STEP_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_LOSS_FIELD_NUMBER: _ClassVar[int]
+    ITER_LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
     RUN_STATE_FIELD_NUMBER: _ClassVar[int]
     iter: int
     learned_net: str
     history: _containers.RepeatedCompositeFieldContainer[BlobProto]
     current_step: int
+    minimum_loss: float
+    iter_last_event: int
     run_state: RunState
-    def __init__(self, iter: _Optional[int] = ..., learned_net: _Optional[str] = ..., history: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., current_step: _Optional[int] = ..., run_state: _Optional[_Union[RunState, _Mapping]] = ...) -> None: ...
+    def __init__(self, iter: _Optional[int] = ..., learned_net: _Optional[str] = ..., history: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., current_step: _Optional[int] = ..., minimum_loss: _Optional[float] = ..., iter_last_event: _Optional[int] = ..., run_state: _Optional[_Union[RunState, _Mapping]] = ...) -> None: ...
 
 class RunState(_message.Message):
-    __slots__ = ("random", "cursor", "recent_loss", "layer", "solver_type", "plateau", "best", "averaged_net", "tested", "other_rank")
+    __slots__ = ("random", "cursor", "recent_loss", "layer", "solver_type", "plateau", "best", "averaged_net", "tested", "other_rank", "larc_cosine")
     RANDOM_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     RECENT_LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -457,6 +461,7 @@ class RunState(_message.Message):
     AVERAGED_NET_FIELD_NUMBER: _ClassVar[int]
     TESTED_FIELD_NUMBER: _ClassVar[int]
     OTHER_RANK_FIELD_NUMBER: _ClassVar[int]
+    LARC_COSINE_FIELD_NUMBER: _ClassVar[int]
     random: _containers.RepeatedCompositeFieldContainer[RandomState]
     cursor: _containers.RepeatedCompositeFieldContainer[CursorState]
     recent_loss: _containers.RepeatedScalarFieldContainer[float]
@@ -467,7 +472,8 @@ class RunState(_message.Message):
     averaged_net: str
     tested: bool
     other_rank: _containers.RepeatedCompositeFieldContainer[RankState]
-    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RankState, _Mapping]]] = ...) -> None: ...
+    larc_cosine: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RankState, _Mapping]]] = ..., larc_cosine: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class RankState(_message.Message):
     __slots__ = ("random", "cursor", "layer")

@@ -74,8 +74,7 @@ _WRITER = "Leave it out, and read its bottom from net.blobs after each pass."
 # What to write in place of a layer that reads or writes files and that Moka does not have.
 INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("ImageGtData", "DetectionData", "EvalData"), _INPUTS),
-        **dict.fromkeys(("BoxData", "LaneData"), _BOXES),
+        "LaneData": _BOXES,
         **dict.fromkeys(("MultiLabelImageData", "DataSequence", "OPData", "OPVideo"), _INPUTS),
         **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
         **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
