@@ -27,7 +27,7 @@ def export_batch_norm(site: Site, layer: BatchNorm, x: Value) -> str:
         learned = layer.blobs[STATISTICS:]
         scale = learned[0] if layer.has_scale else torch.ones_like(mean)
         shift = learned[1] if layer.has_bias else torch.zeros_like(mean)
-        y = _normalized(site, x.name, (scale, shift, mean, variance), eps)
+        y = normalized(site, x.name, (scale, shift, mean, variance), eps)
     return site.add("Relu", y) if layer.relu or layer.fused_relu else y
 
 
@@ -42,17 +42,20 @@ def export_bn(site: Site, layer: BN, x: Value) -> str:
     scale, shift, *statistics = (blob.detach().reshape(-1) for blob in layer.blobs)
     if layer.form == "scale_shift":
         given = (scale, shift, torch.zeros_like(scale), torch.ones_like(scale))
-        return _normalized(site, x.name, given, 0.0)
+        return normalized(site, x.name, given, 0.0)
     mean, variance = statistics
-    return _normalized(site, x.name, (scale, shift, mean, variance), layer.used_eps)
+    return normalized(site, x.name, (scale, shift, mean, variance), layer.used_eps)
 
 
-def _normalized(
+def normalized(
     site: Site, x: str, values: tuple[Tensor, Tensor, Tensor, Tensor], eps: float
 ) -> str:
     """y = scale (x - mean) / sqrt(variance + eps) + shift, for each channel."""
     names = ("scale", "shift", "mean", "variance")
-    given = (site.constant(value.detach(), name) for name, value in zip(names, values, strict=True))
+    given = (
+        site.constant(value.detach().reshape(-1), name)
+        for name, value in zip(names, values, strict=True)
+    )
     return site.add("BatchNormalization", x, *given, epsilon=eps)
 
 

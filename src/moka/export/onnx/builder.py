@@ -165,7 +165,7 @@ class Site:
         """An array as an attribute."""
         return load_onnx().numpy_helper.from_array(values)
 
-    def parts(self, values: Array) -> str:
+    def parts(self, values: Array | Sequence[float]) -> str:
         """A float32 array as a constant."""
         return self.constant(np.ascontiguousarray(values, np.float32))
 
@@ -182,7 +182,7 @@ class Site:
         return Value(self.reshape(x, dims), tuple(dims))
 
     def reduce(self, op: str, x: str, axes: Sequence[int], *, keep: bool) -> str:
-        """ReduceSum, ReduceMean or ReduceMax over some axes."""
+        """ReduceSum, ReduceMean, ReduceMax or another of these over some axes."""
         as_input = self.opset >= 18 or op == "ReduceSum"
         if as_input:
             return self.add(op, x, self.ints(*axes), keepdims=int(keep))

@@ -33,6 +33,7 @@ class OnnxGraph:
         free_batch: whether the batch may have any size.
         bytes_inputs: inputs that take bytes instead of float32 numbers.
         free_names: names of axes of any size other than the batch, by input and axis.
+        unread: inputs of the net whose values nothing needs, so that the graph lacks them.
     """
 
     builder: Builder
@@ -42,6 +43,7 @@ class OnnxGraph:
     free_batch: bool
     bytes_inputs: frozenset[str] = frozenset()
     free_names: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    unread: Sequence[Value] = ()
 
     def sizes(self, value: Value) -> list[str]:
         """The shape of an input or output as texts: "3", or a name where any size will do."""
@@ -128,7 +130,8 @@ def _emit(
     used_inputs = [value for value in inputs if value.name in read]
     graph = OnnxGraph(builder, used_inputs, {n: values[n] for n in outputs}, {}, free)
     graph = _with_names_of_blobs(graph, values, makers)
-    return replace(graph, free_names=_names_of_row_counts(net, graph))
+    unread = [Value(x.name.removeprefix(INPUT), x.dims) for x in inputs if x.name not in read]
+    return replace(graph, free_names=_names_of_row_counts(net, graph), unread=unread)
 
 
 def _emit_layer(

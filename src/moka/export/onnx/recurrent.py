@@ -18,7 +18,7 @@ def export_rnn(site: Site, layer: RNN, x: Value, cont: Value, *others: Value) ->
     driven, (h,), weights = _start(site, layer, x, others)
     w_hh, w_ho, b_o = weights
     hidden = []
-    for step, keep in _steps(site, layer, driven, cont):
+    for step, keep in steps_of(site, layer.steps, layer.streams, driven, cont):
         h = site.add("Tanh", site.add("Gemm", site.add("Mul", h, keep), w_hh, step, transB=1))
         hidden.append(h)
     n, d = layer.streams, layer.num_output
@@ -31,7 +31,7 @@ def export_rnn(site: Site, layer: RNN, x: Value, cont: Value, *others: Value) ->
 def export_lstm(site: Site, layer: LSTM, x: Value, cont: Value, *others: Value) -> list[str]:
     driven, (h, c), (weight,) = _start(site, layer, x, others)
     hidden = []
-    for step, keep in _steps(site, layer, driven, cont):
+    for step, keep in steps_of(site, layer.steps, layer.streams, driven, cont):
         gates = site.add("Gemm", site.add("Mul", h, keep), weight, step, transB=1)
         c, h = lstm_step(site, c, gates, keep, axis=1, units=layer.num_output)
         hidden.append(h)
@@ -74,20 +74,18 @@ def _start(
     return Value(driven, (layer.steps * n, rows)), first, weights
 
 
-def _steps(site: Site, layer: Recurrent, driven: Value, cont: Value) -> list[tuple[str, str]]:
+def steps_of(
+    site: Site, steps: int, streams: int, driven: Value, cont: Value
+) -> list[tuple[str, str]]:
     """For each timestep what the inputs contribute (N, rows), and the indicator (N, 1)."""
-    n, steps = layer.streams, layer.steps
-    keep = site.reshape(cont, (steps * n, 1))
+    keep = site.reshape(cont, (steps * streams, 1))
     if steps == 1:
         return [(driven.name, keep)]
-    sizes = [n] * steps
-    return list(
-        zip(
-            site.add_several("Split", driven.name, site.ints(*sizes), outputs=steps, axis=0),
-            site.add_several("Split", keep, site.ints(*sizes), outputs=steps, axis=0),
-            strict=True,
-        )
+    sizes = site.ints(*[streams] * steps)
+    parts = (
+        site.add_several("Split", x, sizes, outputs=steps, axis=0) for x in (driven.name, keep)
     )
+    return list(zip(*parts, strict=True))
 
 
 def _tops(site: Site, layer: Recurrent, y: str, last: list[str]) -> list[str]:

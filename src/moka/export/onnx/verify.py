@@ -132,7 +132,7 @@ class Checker:
         """
         if missing := [v.name for v in self.graph.inputs if v.name not in inputs]:
             raise UsageError(f"the inputs to compare on lack {', '.join(missing)}.")
-        blobs = {name: self._blob_of(name, values) for name, values in inputs.items()}
+        blobs = self._blobs_of(inputs)
         types: dict[str, type[np.generic]] = dict.fromkeys(
             (value.name for value in self.graph.inputs), np.float32
         )
@@ -146,6 +146,22 @@ class Checker:
         if not difference.relative <= TOLERANCE:
             raise self._parting(fed, blobs, difference)
         return difference
+
+    def _blobs_of(self, inputs: Arrays) -> dict[str, Array]:
+        """The net's inputs for those that the file takes."""
+        given = {name: self._blob_of(name, values) for name, values in inputs.items()}
+        return self._zeros_of_unread(inputs) | given
+
+    def _zeros_of_unread(self, inputs: Arrays) -> dict[str, Array]:
+        """Zeros for the inputs that the file lacks, with the batch of the others: only their shapes
+        matter."""
+        read = self.graph.inputs
+        free = ((len(inputs[v.name]), v.dims[0]) for v in read if v.dims and v.dims[0] < 0)
+        batch = next((size // -dim for size, dim in free), 0)
+        return {
+            value.name: np.zeros(_sizes(value.dims, batch), np.float32)
+            for value in self.graph.unread
+        }
 
     def _blob_of(self, name: str, values: Array) -> Array:
         """What an input's blob holds for what the file takes."""
@@ -176,8 +192,7 @@ class Checker:
         draw = np.random.default_rng(0)
         inputs: dict[str, Array] = {}
         for value in self.graph.inputs:
-            dims = [n or RANDOM_SIZE for n in value.dims]
-            shape = [n if n >= 0 else -n * batch for n in dims]
+            shape = _sizes([n or RANDOM_SIZE for n in value.dims], batch)
             if value.name in self.graph.bytes_inputs:
                 inputs[value.name] = draw.integers(0, 256, shape).astype(np.uint8)
             elif value.name in indices:
@@ -195,10 +210,15 @@ class Checker:
         if not _read_as_indices(self.net):
             return True
         try:
-            reference(self.net, {k: self._blob_of(k, v) for k, v in inputs.items()}, [])
+            reference(self.net, self._blobs_of(inputs), [])
         except DataError:
             return False
         return True
+
+
+def _sizes(dims: Sequence[int], batch: int) -> list[int]:
+    """The sizes of these dims for a batch."""
+    return [n if n >= 0 else -n * batch for n in dims]
 
 
 def _read_as_indices(net: Net) -> set[str]:

@@ -14,6 +14,7 @@ from moka.export.onnx.detection.boxes import (
     corners,
     halves,
     pick,
+    rows_at,
     suppress,
 )
 from moka.export.onnx.table import exports
@@ -38,7 +39,7 @@ def export_proposal(
     if 0 < choice.before < total:
         score, order = site.add_several("TopK", score, site.ints(choice.before), outputs=2, axis=1)
         total = choice.before
-        boxes = _rows_at(site, boxes, order)
+        boxes = rows_at(site, boxes, order)
     wide = site.add("Add", boxes, site.parts(np.array([0, 0, 1, 1])))  # both corners included
     alone = site.add("Unsqueeze", score, site.ints(1))
     at_most = choice.after if choice.after > 0 else total
@@ -120,9 +121,3 @@ def _large_enough(site: Site, layer: Proposal, boxes: str, score: str, facts: Fa
         enough = site.add("GreaterOrEqual", size, site.scaled(scale, layer.choice.min_size))
         fits = site.add("And", fits, site.add("Squeeze", enough, site.ints(2)))
     return site.add("Where", fits, score, site.number(LOWEST))
-
-
-def _rows_at(site: Site, boxes: str, order: str) -> str:
-    """Boxes (N, A, 4) in another order (N, K)."""
-    column = site.add("Unsqueeze", order, site.ints(2))
-    return site.add("GatherElements", boxes, site.add("Tile", column, site.ints(1, 1, 4)), axis=1)
