@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from moka.export.difference import TOLERANCE, Difference, difference_of, largest
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
 from moka.export.onnx.library import load_runtime
-from moka.export.onnx.model_file import Frame, write_model
+from moka.export.onnx.model_file import write_with_outputs
 from moka.net import Net
 from moka.predict.images import load_image
 from moka.types import Array, PathLike
@@ -27,13 +26,15 @@ RANDOM_SIZE = 97  # of random images where a model takes any size
 class Session:
     """A model in ONNX Runtime on the CPU."""
 
-    def __init__(self, file: Path, *, prepack: bool = False) -> None:
+    def __init__(self, file: Path) -> None:
         runtime = load_runtime()
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not prepack:  # repacked weights would take their memory once more
-            options.add_session_config_entry("session.disable_prepacking", "1")
+        # Weights in another order would take their memory once more.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        levels = runtime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED
         try:
             self._session: Any = runtime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
@@ -78,7 +79,7 @@ class Checker:
 
     Args:
         net: the net, without losses and scores, none of its layers folded.
-        graph, frame: what is in the file.
+        graph: what is in the file; its nodes and constants are not needed.
         file: the model.
         image_input: how the file makes a blob of an image's bytes, if it does.
     """
@@ -87,11 +88,10 @@ class Checker:
         self,
         net: Net,
         graph: OnnxGraph,
-        frame: Frame,
         file: Path,
         image_input: ImageInput | None = None,
     ) -> None:
-        self.net, self.graph, self.frame, self.file = net, graph, frame, file
+        self.net, self.graph, self.file = net, graph, file
         self.image_input = image_input
         self.session = Session(file)
 
@@ -174,7 +174,7 @@ class Checker:
         """The error that says at which layer file and net part."""
         values = {n: v for n, (v, _) in self.graph.blobs.items() if n in self.net.blobs}
         file = self.file.with_name(f"all-{self.file.name}")
-        write_model(replace(self.graph, outputs=values), self.frame, file)
+        write_with_outputs(self.file, file, values.values())
         found, expected = Session(file).run(fed), reference(self.net, blobs, list(values))
         facts = f"the exported model differs from the net by {difference}"
         for name, value in values.items():
