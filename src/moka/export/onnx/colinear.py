@@ -11,7 +11,7 @@ from moka.export.onnx.table import exports
 from moka.layers.colinear import ColinearConvolution
 
 
-@exports(ColinearConvolution)
+@exports(ColinearConvolution, fixed_from=1)
 def export_colinear_convolution(site: Site, layer: ColinearConvolution, x: Value) -> str:
     names = dict(zip(layer.parameter_names, range(len(layer.blobs)), strict=True))
     window = window_attributes(layer.windows)

@@ -79,7 +79,7 @@ def over_batch_axes(
     return site.reshape(Value(y, (merged, *top[channel_axis:])), top)
 
 
-@exports(Im2col)
+@exports(Im2col, fixed_from=1)
 def export_im2col(site: Site, layer: Im2col, x: Value) -> str:
     channels = x.dims[layer.channel_axis]
     return over_batch_axes(

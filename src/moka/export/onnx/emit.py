@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.export.onnx.builder import Builder, OnnxNode, Site, Value
-from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of
+from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of, require_fixed
 from moka.export.onnx.layers import EXPORTERS
-from moka.export.onnx.table import rows_axis
+from moka.export.onnx.table import rows_axis, sizes_to_know
 from moka.net import Net, Place
 from moka.net.assemble import located
 from moka.rewrite.model import is_input
@@ -139,6 +139,8 @@ def _emit_layer(
 ) -> list[Value]:
     site = Site(builder, place.layer, tops)
     try:
+        for bottom in bottoms:
+            require_fixed(*sizes_to_know(place.layer, bottom.dims))
         made = EXPORTERS[type(place.layer)](site, place.layer, *bottoms)
     except MokaError as error:
         raise located(error, place.node, net.graph) from None

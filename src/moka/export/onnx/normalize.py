@@ -15,7 +15,7 @@ L2_EPS = 1e-7  # under the root
 MOST_CHANNELS = 1024  # up to which a banded matrix sums neighbors
 
 
-@exports(LRN)
+@exports(LRN, fixed_from=1)
 def export_lrn(site: Site, layer: LRN, x: Value) -> str:
     squares = site.add("Mul", x.name, x.name)
     if layer.norm_region == "WITHIN_CHANNEL":

@@ -9,7 +9,7 @@ from moka.layers.grid import centered_weights, nearest_pixels
 from moka.layers.resize import Accum, Downsample, Interp, Resample, shrinking
 
 
-@exports(Interp)
+@exports(Interp, fixed_from=1)
 def export_interp(site: Site, layer: Interp, x: Value, reference: Value | None = None) -> str:
     y = x.name
     for axis in (2, 3):
@@ -18,7 +18,7 @@ def export_interp(site: Site, layer: Interp, x: Value, reference: Value | None =
     return aligned(site, y, *site.tops[0][2:])
 
 
-@exports(Accum)
+@exports(Accum, fixed_from=1)
 def export_accum(site: Site, layer: Accum, *bottoms: Value) -> str:
     size = site.tops[0][2:]
     joined = bottoms[:-1] if layer.have_reference else bottoms
@@ -26,7 +26,7 @@ def export_accum(site: Site, layer: Accum, *bottoms: Value) -> str:
     return site.add("Concat", *parts, axis=1)
 
 
-@exports(Resample)
+@exports(Resample, fixed_from=1)
 def export_resample(site: Site, layer: Resample, x: Value, reference: Value | None = None) -> str:
     """Pixels that are picked, or products with the weights of rows and of columns."""
     axes = list(zip(x.dims[2:], site.tops[0][2:], strict=True))
@@ -37,7 +37,7 @@ def export_resample(site: Site, layer: Resample, x: Value, reference: Value | No
     return multiplied(site, x.name, *weights)
 
 
-@exports(Downsample)
+@exports(Downsample, fixed_from=1)
 def export_downsample(
     site: Site, layer: Downsample, x: Value, reference: Value | None = None
 ) -> str:

@@ -58,7 +58,7 @@ def _neighbors(site: Site, at: str, size: int, *, repeat_edge: bool) -> list[tup
     return found
 
 
-@exports(SpatialTransformer)
+@exports(SpatialTransformer, fixed_from=1)
 def export_spatial_transformer(
     site: Site, layer: SpatialTransformer, x: Value, theta: Value
 ) -> str:

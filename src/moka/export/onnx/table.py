@@ -19,23 +19,30 @@ _exporters: dict[type[Layer], Exporter] = {}
 _refusals: dict[type[Layer], str] = {}
 _left_out: set[type[Layer]] = set()
 _rows_axes: dict[type[Layer], int] = {}
+_fixed_from: dict[type[Layer], int] = {}
 EXPORTERS: Mapping[type[Layer], Exporter] = MappingProxyType(_exporters)
 REFUSALS: Mapping[type[Layer], str] = MappingProxyType(_refusals)
 
 
-def exports(*classes: type[Layer], rows_axis: int = 0) -> Callable[[F], F]:
+def exports(
+    *classes: type[Layer], rows_axis: int = 0, fixed_from: int | None = None
+) -> Callable[[F], F]:
     """Register a function as the exporter of layers of exactly these classes.
 
     It is called with the `Site` of a layer, the layer, and a `Value` for each bottom.
 
     Args:
         rows_axis: the axis of the tops whose size depends on values, if `shapes_from_data`.
+        fixed_from: the first axis of the bottoms from which on sizes must be known: 1 where only
+            the batch may be free.
     """
 
     def register(function: F) -> F:
         for cls in classes:
             _check_new(cls)
             _exporters[cls] = function
+            if fixed_from is not None:
+                _fixed_from[cls] = fixed_from
             if cls.entry.shapes_from_data:
                 _rows_axes[cls] = rows_axis
         return function
@@ -61,6 +68,12 @@ def leave_out(*classes: type[Layer]) -> None:
 def rows_axis(layer: Layer) -> int | None:
     """The axis of a layer's tops whose size depends on values; None: no size does."""
     return _rows_axes.get(type(layer))
+
+
+def sizes_to_know(layer: Layer, dims: Sequence[int]) -> Sequence[int]:
+    """Those of a bottom's dims that must be sizes."""
+    first = _fixed_from.get(type(layer))
+    return () if first is None else dims[first:]
 
 
 def is_left_out(entry: Entry) -> bool:

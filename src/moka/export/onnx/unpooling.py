@@ -10,7 +10,7 @@ from moka.export.onnx.table import exports
 from moka.layers.unpooling import UnPooling, Upsample, spread
 
 
-@exports(Upsample)
+@exports(Upsample, fixed_from=1)
 def export_upsample(site: Site, layer: Upsample, x: Value, mask: Value | None = None) -> str:
     size = site.tops[0][2:]
     if mask is not None:
@@ -41,7 +41,7 @@ def _put_back(site: Site, x: Value, mask: Value, size: tuple[int, ...]) -> str:
     return site.reshape(Value(images, (n, channels, area)), site.tops[0])
 
 
-@exports(UnPooling)
+@exports(UnPooling, fixed_from=1)
 def export_unpooling(site: Site, layer: UnPooling, x: Value, reference: Value | None = None) -> str:
     windows = layer.windows_for(x.dims, None if reference is None else reference.dims)
     rows, columns = (

@@ -60,3 +60,9 @@ def test_regions_of_the_check_itself(export: Export) -> None:
     """Without inputs to compare on, the regions are zeros and ones."""
     layer = 'type: "ROIPooling" roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 1 }'
     export(one_layer(layer, "1 3 8 8", "4 5"))
+
+
+def test_an_opset_whose_roi_pooling_nobody_runs(export: Export) -> None:
+    layer = 'type: "ROIPooling" roi_pooling_param { pooled_size: 2 }'
+    with pytest.raises(NetError, match=r"opset 22: from 22 on .* Export with opset 21 or older"):
+        export(one_layer(layer, "1 3 7 9", "30 5"), opset=22)

@@ -20,7 +20,7 @@ from moka.types import Shape
 Candidates = tuple[str, str, int]  # boxes (N, P, 4), scores (N, P), P
 
 
-@exports(BoxOutput)
+@exports(BoxOutput, fixed_from=1)
 def export_box_output(site: Site, layer: BoxOutput, *maps: Value) -> list[str]:
     found = []
     for k, x in enumerate(maps):
@@ -43,7 +43,7 @@ def export_box_output(site: Site, layer: BoxOutput, *maps: Value) -> list[str]:
     return _regions(site, layer, found)
 
 
-@exports(BoxGroupOutput)
+@exports(BoxGroupOutput, fixed_from=1)
 def export_box_group_output(site: Site, layer: BoxGroupOutput, *maps: Value) -> list[str]:
     found = []
     for group, x, deltas in zip(layer.box_group_param, maps[::2], maps[1::2], strict=True):

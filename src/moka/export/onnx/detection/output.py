@@ -22,7 +22,7 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.output import DetectionOutput
 
 
-@exports(DetectionOutput, rows_axis=2)
+@exports(DetectionOutput, rows_axis=2, fixed_from=1)
 def export_detection_output(
     site: Site, layer: DetectionOutput, offsets: Value, scores: Value, priors: Value, *first: Value
 ) -> str:

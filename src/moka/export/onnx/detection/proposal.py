@@ -22,7 +22,7 @@ from moka.layers.detection.anchors import grid_anchors
 from moka.layers.detection.proposal import Proposal
 
 
-@exports(Proposal)
+@exports(Proposal, fixed_from=1)
 def export_proposal(
     site: Site, layer: Proposal, scores: Value, deltas: Value, im_info: Value
 ) -> list[str]:

@@ -11,10 +11,17 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.roi import PSROIPooling, ROIAlign, ROIPooling
 
 DOUBLE = 11  # a data type as ONNX numbers them
+NO_ROI_POOL = 22  # an opset whose MaxRoiPool ONNX Runtime 1.32 does not have
 
 
-@exports(ROIPooling)
+@exports(ROIPooling, fixed_from=1)
 def export_roi_pooling(site: Site, layer: ROIPooling, x: Value, rois: Value) -> str:
+    if site.opset >= NO_ROI_POOL:
+        raise NetError(
+            f"cannot be exported with opset {site.opset}: from {NO_ROI_POOL} on ONNX Runtime has no"
+            " MaxRoiPool.",
+            advice=f"Export with opset {NO_ROI_POOL - 1} or older.",
+        )
     regions, scale = site.reshape(rois, (rois.dims[0], 5)), layer.scale[0]
     if layer.pad_ratio or layer.scale[0] != layer.scale[1]:
         image, *edges = _edges(site, regions, layer.pad_ratio)
@@ -39,7 +46,7 @@ def _edges(site: Site, regions: str, pad_ratio: float = 0.0) -> list[str]:
     return [image, *first, *second]
 
 
-@exports(ROIAlign)
+@exports(ROIAlign, fixed_from=1)
 def export_roi_align(site: Site, layer: ROIAlign, x: Value, rois: Value) -> str:
     """Bilinear values at the corners of bins: four cells around each, weighted."""
     if not layer.at_corners:
@@ -98,7 +105,7 @@ def _points(
     ]
 
 
-@exports(PSROIPooling)
+@exports(PSROIPooling, fixed_from=1)
 def export_psroi_pooling(site: Site, layer: PSROIPooling, x: Value, rois: Value) -> str:
     """Sums over bins from the sums over all cells above and left of each cell."""
     _, channels, height, width = x.dims

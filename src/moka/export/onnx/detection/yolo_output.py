@@ -24,7 +24,7 @@ from moka.layers.detection.yolo_output import YoloDetectionOutput, Yolov3Detecti
 BOX_AND_DEVIATIONS = 8  # values of a box, each followed by its deviation
 
 
-@exports(YoloDetectionOutput, rows_axis=2)
+@exports(YoloDetectionOutput, rows_axis=2, fixed_from=1)
 def export_yolo_detection_output(site: Site, layer: YoloDetectionOutput, x: Value) -> str:
     """The cells of each anchor are one after another, as in the layer."""
     images, _, height, width = x.dims
@@ -45,7 +45,7 @@ def export_yolo_detection_output(site: Site, layer: YoloDetectionOutput, x: Valu
     return _rows(site, x, boxes, candidates, label, total, layer.nms_threshold)
 
 
-@exports(Yolov3DetectionOutput, rows_axis=2)
+@exports(Yolov3DetectionOutput, rows_axis=2, fixed_from=1)
 def export_yolov3_detection_output(site: Site, layer: Yolov3DetectionOutput, *maps: Value) -> str:
     """A box with several classes counts once, with the best: its others overlap it altogether."""
     if layer.nms_threshold > 1:

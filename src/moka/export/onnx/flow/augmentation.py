@@ -11,7 +11,7 @@ from moka.layers.flow.augmentation import DataAugmentation
 from moka.layers.grid import Weights
 
 
-@exports(DataAugmentation)
+@exports(DataAugmentation, fixed_from=1)
 def export_data_augmentation(site: Site, layer: DataAugmentation, x: Value) -> str:
     y, size = x.name, site.tops[0][2:]
     if x.dims[2:] != size:

@@ -7,7 +7,7 @@ from moka.export.onnx.table import exports
 from moka.layers.flow.correlation import Correlating, Correlation, Correlation1D
 
 
-@exports(Correlation, Correlation1D)
+@exports(Correlation, Correlation1D, fixed_from=1)
 def export_correlation(site: Site, layer: Correlating, a: Value, b: Value) -> str:
     pads, places = layer.pads(), layer.places(a.dims)
     starts = [first - layer.kernel_size // 2 for first in places.first]

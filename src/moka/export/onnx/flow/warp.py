@@ -12,7 +12,7 @@ from moka.export.onnx.table import exports
 from moka.layers.flow.warp import ChannelNorm, FlowWarp
 
 
-@exports(FlowWarp)
+@exports(FlowWarp, fixed_from=1)
 def export_flow_warp(site: Site, layer: FlowWarp, x: Value, flow: Value) -> str:
     height, width = x.dims[2:]
     across, down = (

@@ -15,4 +15,4 @@ from moka.layers.video.windows import (
 
 exports(NdConvolution, Convolution3D)(export_convolution)
 exports(Deconvolution3D)(export_deconvolution)
-exports(NdPooling, Pooling3D)(export_pooling)
+exports(NdPooling, Pooling3D, fixed_from=1)(export_pooling)
