@@ -13,6 +13,7 @@ from tests.export.onnx.conftest import Export, one_layer
 
 import moka
 from moka.errors import MokaError, NetError, UsageError
+from moka.export.difference import Difference
 from moka.export.onnx import builder, verify
 from moka.export.onnx.export import export_onnx
 from moka.net import build_net
@@ -151,3 +152,29 @@ def test_lines_for_people(export: Export) -> None:
     assert lines[0].endswith("net.onnx: 4 nodes, 0.0 MB.")
     assert lines[1:3] == ["Input data (N, 3, 6, 6)", "Output prob (N, 40, 1, 1)"]
     assert lines[3].startswith("ONNX Runtime and Moka differ on random input by ")
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(1, True), (2, True), (3, False)])
+def test_other_inputs_where_scores_choose_the_rows(
+    export: Export, monkeypatch: pytest.MonkeyPatch, wrong: int, passes: bool
+) -> None:
+    """Two scores that are as good as equal may come in another order in one draw, not in all."""
+    compare, draws = verify.Checker.compare_on, []
+
+    def now_and_then_wrong(checker: verify.Checker, inputs: Any) -> Difference:
+        draws.append(inputs["x0"])
+        if len(draws) <= wrong:
+            raise NetError("they part.")
+        return compare(checker, inputs)
+
+    monkeypatch.setattr(verify.Checker, "compare_on", now_and_then_wrong)
+    chosen = one_layer('type: "Filter"', "4 2", "4")
+    if passes:
+        export(chosen)
+        assert (draws[0] != draws[1]).any()
+    else:
+        with pytest.raises(NetError, match="they part"):
+            export(chosen)
+    draws.clear()
+    with pytest.raises(NetError, match="they part"):
+        export(one_layer('type: "ReLU"', "4 2"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
 from moka.export.onnx.library import load_runtime
 from moka.export.onnx.model_file import write_with_outputs
+from moka.export.onnx.table import rows_axis
 from moka.net import Net
 from moka.predict.images import load_image
 from moka.types import Array, PathLike
 
 Arrays = Mapping[str, Array]
+DRAWS = 3  # of random inputs that are tried
 RANDOM_SIZE = 97  # of random images where a model takes any size
 
 
@@ -102,7 +105,17 @@ class Checker:
             NetError: they differ too much.
         """
         batches = (1, 2) if self.graph.free_batch else (0,)
-        return largest([self.compare_on(self._random_inputs(batch)) for batch in batches])
+        return largest([self._on_one_of_some_draws(batch) for batch in batches])
+
+    def _on_one_of_some_draws(self, batch: int) -> Difference:
+        """Compare on random inputs. Where scores decide which rows there are, the last digit of two
+        that are as good as equal may decide otherwise; so further inputs are tried then."""
+        chooses = any(rows_axis(layer) is not None for layer in self.net.layers)
+        *seeds, last = range(DRAWS if chooses else 1)
+        for seed in seeds:
+            with suppress(NetError):
+                return self.compare_on(self._random_inputs(batch, seed))
+        return self.compare_on(self._random_inputs(batch, last))
 
     def on_image(self, file: PathLike) -> Difference:
         """Compare on an image; other inputs are random.
@@ -185,11 +198,11 @@ class Checker:
                 return NetError(message, file=self.net.graph.file, layer=layer)
         return NetError(f"{facts}.", file=self.net.graph.file)
 
-    def _random_inputs(self, batch: int) -> dict[str, Array]:
+    def _random_inputs(self, batch: int, seed: int = 0) -> dict[str, Array]:
         """Random numbers for all inputs, bytes where the file takes them; zeros and ones where a
         layer takes labels, indices or indicators."""
         indices = _read_as_indices(self.net)
-        draw = np.random.default_rng(0)
+        draw = np.random.default_rng(seed)
         inputs: dict[str, Array] = {}
         for value in self.graph.inputs:
             shape = _sizes([n or RANDOM_SIZE for n in value.dims], batch)
