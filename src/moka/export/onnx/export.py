@@ -24,8 +24,8 @@ from moka.export.onnx.model_file import (
 )
 from moka.export.onnx.verify import Arrays, Checker
 from moka.files import write_folder_aside
-from moka.layers import REGISTRY
 from moka.net import Net
+from moka.net.assemble import located
 from moka.rewrite import Model, drop_layers, fold_scales
 from moka.schema import caffe_pb2
 from moka.types import PathLike
@@ -201,6 +201,11 @@ def _write(
     if half:  # what rounding changes is no fault of the export
         model = (fold_scales(model, keep=outputs or ()) if fold else model).with_half_weights()
     plain = model.build()
+    for place in plain.places:
+        try:
+            check_exportable(place.layer)
+        except NetError as error:
+            raise located(error, place.node, plain.graph) from None
     names = wanted_outputs(plain, outputs)
     folded = fold and not half
     net = fold_scales(model, keep=outputs or ()).build() if folded else plain
@@ -231,7 +236,7 @@ def _model_of(net: Net, batch: int | None) -> Model:
     """The net without losses and scores, with its own parameters.
 
     Raises:
-        NetError: it is of the phase TRAIN, or a layer has no form.
+        NetError: it is of the phase TRAIN.
     """
     if net.graph.phase != caffe_pb2.TEST:
         raise NetError(
@@ -240,13 +245,6 @@ def _model_of(net: Net, batch: int | None) -> Model:
             advice="Load its weights into the TEST net of the same file.",
         )
     model = drop_layers(Model.of(net), is_left_out)
-    for layer in model.layers:
-        try:
-            check_exportable(REGISTRY[layer.config.type])
-        except NetError as error:
-            raise error.at(
-                file=model.file, layer=layer.config.name, layer_type=layer.config.type
-            ) from None
     return model if batch is None else model.with_batch(batch)
 
 

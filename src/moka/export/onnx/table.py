@@ -25,14 +25,15 @@ REFUSALS: Mapping[type[Layer], str] = MappingProxyType(_refusals)
 
 
 def exports(
-    *classes: type[Layer], rows_axis: int = 0, fixed_from: int | None = None
+    *classes: type[Layer], rows_axis: int | None = None, fixed_from: int | None = None
 ) -> Callable[[F], F]:
     """Register a function as the exporter of layers of exactly these classes.
 
     It is called with the `Site` of a layer, the layer, and a `Value` for each bottom.
 
     Args:
-        rows_axis: the axis of the tops whose size depends on values, if `shapes_from_data`.
+        rows_axis: the axis of the tops whose size depends on values; by default 0 for a type that
+            says `shapes_from_data`, and else none.
         fixed_from: the first axis of the bottoms from which on sizes must be known: 1 where only
             the batch may be free.
     """
@@ -43,8 +44,8 @@ def exports(
             _exporters[cls] = function
             if fixed_from is not None:
                 _fixed_from[cls] = fixed_from
-            if cls.entry.shapes_from_data:
-                _rows_axes[cls] = rows_axis
+            if cls.entry.shapes_from_data or rows_axis is not None:
+                _rows_axes[cls] = rows_axis or 0
         return function
 
     return register
@@ -88,10 +89,16 @@ def has_statement(entry: Entry) -> bool:
     return known or is_left_out(entry) or is_input(entry)
 
 
-def check_exportable(entry: Entry) -> None:
-    """Raise NetError, without its place, if layers of this type cannot be exported."""
-    if entry.make not in _exporters and not is_input(entry):
-        reason = _refusals.get(entry.make, "this layer type has no form in ONNX yet.")
+def check_exportable(layer: Layer) -> None:
+    """Raise NetError, without its place, if a layer of this class cannot be exported.
+
+    A class that stands in for the user's code has an exporter of its own, or the refusal of its
+    type.
+    """
+    cls, entry = type(layer), layer.entry
+    if cls not in _exporters and not is_input(entry):
+        usual = "this layer type has no form in ONNX yet."
+        reason = _refusals.get(cls, _refusals.get(entry.make, usual))
         raise NetError(f"cannot be exported: {reason}")
 
 
