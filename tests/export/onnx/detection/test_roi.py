@@ -44,9 +44,10 @@ def test_roi_align(export: Export, scale: str, size: str) -> None:
     run(export, f'type: "ROIAlign" roi_pooling_param {{ {size} {scale} }}', inputs())
 
 
-def test_roi_align_of_ncnn_is_refused(export: Export) -> None:
-    with pytest.raises(NetError, match=r'"it" \(ROIAlign\): cannot be exported: with roi_align_p'):
-        run(export, 'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }', inputs())
+@pytest.mark.parametrize("scale", ["spatial_scale: 0.125", "spatial_scale: 0.03"])
+@pytest.mark.parametrize("size", ["pooled_h: 3 pooled_w: 2", "pooled_h: 1 pooled_w: 6"])
+def test_roi_align_of_ncnn(export: Export, scale: str, size: str) -> None:
+    run(export, f'type: "ROIAlign" roi_align_param {{ {size} {scale} }}', inputs())
 
 
 @pytest.mark.parametrize("group", [1, 3])
