@@ -153,6 +153,11 @@ class Site:
         """An array as a constant."""
         return self._builder.constant(f"{self.name}/{name}", values)
 
+    def values_of(self, name: str) -> Array | None:
+        """The array that a value is; None if it is no constant."""
+        found = self._builder.constants.get(name)
+        return found.detach().cpu().numpy() if isinstance(found, Tensor) else found
+
     def number(self, value: float) -> str:
         """A float as a constant."""
         return self.constant(np.array(value, np.float32))

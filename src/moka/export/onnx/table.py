@@ -25,7 +25,10 @@ REFUSALS: Mapping[type[Layer], str] = MappingProxyType(_refusals)
 
 
 def exports(
-    *classes: type[Layer], rows_axis: int | None = None, fixed_from: int | None = None
+    *classes: type[Layer],
+    rows_axis: int | None = None,
+    keeps_rows: bool = False,
+    fixed_from: int | None = None,
 ) -> Callable[[F], F]:
     """Register a function as the exporter of layers of exactly these classes.
 
@@ -34,6 +37,7 @@ def exports(
     Args:
         rows_axis: the axis of the tops whose size depends on values; by default 0 for a type that
             says `shapes_from_data`, and else none.
+        keeps_rows: in testing the tops have the rows of the bottoms, whatever the type says.
         fixed_from: the first axis of the bottoms from which on sizes must be known: 1 where only
             the batch may be free.
     """
@@ -44,7 +48,8 @@ def exports(
             _exporters[cls] = function
             if fixed_from is not None:
                 _fixed_from[cls] = fixed_from
-            if cls.entry.shapes_from_data or rows_axis is not None:
+            chooses = cls.entry.shapes_from_data and not keeps_rows
+            if chooses or rows_axis is not None:
                 _rows_axes[cls] = rows_axis or 0
         return function
 

@@ -11,7 +11,7 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.stages import DecodeBBox, ScaleRoute
 
 
-@exports(DecodeBBox)
+@exports(DecodeBBox, keeps_rows=True)
 def export_decode_bbox(site: Site, layer: DecodeBBox, deltas: Value, rois: Value) -> str:
     moves = site.slice(rows(site, deltas, 8), 1, 4, 8)
     image, regions = site.add_several(

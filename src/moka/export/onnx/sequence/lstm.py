@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.linear import rows_of
-from moka.export.onnx.recurrent import lstm_step, steps_of
+from moka.export.onnx.recurrent import lstm_operator, lstm_step, steps_of
 from moka.export.onnx.table import exports
 from moka.layers.sequence.lstm import Lstm
 
@@ -38,25 +36,12 @@ def export_lstm(site: Site, layer: Lstm, x: Value, clip: Value | None = None) ->
 
 
 def _own_operator(site: Site, layer: Lstm, x: Value) -> str:
-    """The operator LSTM, which starts from zero. Its gates have the order i, o, f, g."""
     d, streams = layer.num_output, x.dims[1] if layer.has_axes else layer.batch_size
     steps = x.dims[0] if layer.has_axes else _divided(x.dims[0], streams)
-    w_x, w_h, bias = (_reordered(blob.detach(), d) for blob in layer.blobs)
-    both = torch.cat([bias, torch.zeros_like(bias)])
-    y = site.add(
-        "LSTM",
-        site.reshape(x, (steps, streams, layer.inputs)),
-        site.constant(w_x[None], "W_x"),
-        site.constant(w_h[None], "W_h"),
-        site.constant(both[None], "b"),
-        hidden_size=d,
-    )
+    rows = site.reshape(x, (steps, streams, layer.inputs))
+    w_x, w_h, bias = layer.blobs
+    (y,) = lstm_operator(site, rows, (w_x, w_h, bias), (0, 1, 2))
     return site.reshape(Value(y, (steps, 1, streams, d)), site.tops[0])
-
-
-def _reordered(values: Tensor, units: int) -> Tensor:
-    i, f, o, g = torch.split(values, units)
-    return torch.cat([i, o, f, g])
 
 
 def _divided(rows: int, streams: int) -> int:
