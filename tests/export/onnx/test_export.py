@@ -75,6 +75,20 @@ def test_half_weights(export: Export, tmp_path: Path, fold: bool) -> None:
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
+def test_half_of_weights_that_are_changed(export: Export) -> None:
+    """Arrays that are made for the file and then gone do not pass for each other."""
+    chain = "".join(
+        f'layer {{ name: "l{k}" type: "Lstm" bottom: "{bottom}" top: "y{k}" lstm_param {{'
+        " num_output: 8 } }"
+        for k, bottom in enumerate(["x", "y0", "y1", "y2"])
+    )
+    export(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 8 } } }'
+        + chain,
+        half=True,
+    )
+
+
 def test_the_nets_own_state_stays(tmp_path: Path) -> None:
     text = one_layer('type: "LSTM" recurrent_param { num_output: 2 }', "3 2 4", "3 2")
     net = random_weights(build_net(parse_text(text, caffe_pb2.NetParameter)))

@@ -55,7 +55,7 @@ class Builder:
         self.nodes: list[OnnxNode] = []
         self.constants: dict[str, Tensor | Array] = {}
         self._names: set[str] = set()
-        self._parameters: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
 
     def unique(self, name: str) -> str:
         """The name itself, or with a number behind it if it is taken."""
@@ -76,8 +76,9 @@ class Builder:
         """Add a parameter, once for all layers that share it; returns the name of its value."""
         key = (values.data_ptr(), tuple(values.shape))
         if key not in self._parameters or not values.numel():
-            self._parameters[key] = self._add_parameter(name, values)
-        return self._parameters[key]
+            # The tensor stays, so that no other one gets its place in memory.
+            self._parameters[key] = (self._add_parameter(name, values), values)
+        return self._parameters[key][0]
 
     def _add_parameter(self, name: str, values: Tensor) -> str:
         if not self.half or not fits_half(values):
