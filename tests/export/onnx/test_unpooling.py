@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
@@ -50,6 +53,12 @@ def test_upsample_drops_values_whose_index_is_below_0(export: Export) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_upsample_by_repeating(export: Export, options: str, shape: str) -> None:
     assert export(one_layer(f'type: "Upsample" upsample_param {{ {options} }}', shape)).free_batch
+
+
+def test_whole_factors_are_one_node(export: Export, tmp_path: Path) -> None:
+    layer = 'type: "Upsample" upsample_param { stride_h: 2 stride_w: 3 }'
+    export(one_layer(layer, "2 3 4 5"))
+    assert [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node] == ["Resize"]
 
 
 @pytest.mark.parametrize("method", ["FIXED", "DIV", "REP"])

@@ -31,7 +31,7 @@ def export_resample(site: Site, layer: Resample, x: Value, reference: Value | No
     """Pixels that are picked, or products with the weights of rows and of columns."""
     axes = list(zip(x.dims[2:], site.tops[0][2:], strict=True))
     if layer.type == "NEAREST":
-        return picked(site, x.name, *(nearest_pixels(n, m) for n, m in axes))
+        return picked(site, x, *(nearest_pixels(n, m) for n, m in axes))
     antialias = layer.antialias and any(n > m for n, m in axes)
     weights = (centered_weights(n, m, layer.type, antialias=antialias) for n, m in axes)
     return multiplied(site, x.name, *weights)

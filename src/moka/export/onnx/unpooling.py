@@ -18,7 +18,7 @@ def export_upsample(site: Site, layer: Upsample, x: Value, mask: Value | None = 
     rows, columns = (
         (torch.arange(n) / factor).long() for n, factor in zip(size, layer.factors, strict=True)
     )
-    y = picked(site, x.name, rows, columns)
+    y = picked(site, x, rows, columns)
     return site.scaled(y, layer.scale) if layer.form == "stride" else y
 
 
