@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.onnx.dims import Dims, target_of_reshape
 from moka.export.onnx.library import load_onnx
 from moka.layers.base import Layer
-from moka.rewrite.model import fits_half
 from moka.types import Array
 
 FLOAT, INT64 = 1, 7  # data types as ONNX numbers them
@@ -42,7 +42,7 @@ class Builder:
 
     Args:
         opset: the version of ONNX's operators.
-        half: store parameters as float16.
+        half: store parameters as float16, where that changes no number.
 
     Attributes:
         nodes: in running order.
@@ -81,8 +81,10 @@ class Builder:
         return self._parameters[key][0]
 
     def _add_parameter(self, name: str, values: Tensor) -> str:
-        if not self.half or not fits_half(values):
-            return self.constant(name, values)
+        if not self.half or not torch.equal(values.half().float(), values):
+            return self.constant(
+                name, values
+            )  # the net's own are rounded, what is made of them not
         stored = self.constant(f"{name}.half", values.half())
         output = self.unique(name)
         self.nodes.append(

@@ -31,3 +31,8 @@ def test_weights_from_a_bottom(export: Export) -> None:
     layer = 'type: "LargeMarginInnerProduct" largemargin_inner_product_param { type: TRIPLE }'
     text = one_layer(layer, "6 3", "6", "5 3")
     export(text, check_inputs=inputs(6, 3) | {"x2": DRAW.standard_normal((5, 3))})
+
+
+def test_half_of_weights_that_are_scaled_to_length_1(export: Export) -> None:
+    layer = 'type: "MarginInnerProduct" margin_inner_product_param { num_output: 5 }'
+    export(one_layer(layer, "6 50", "6"), half=True)
