@@ -55,15 +55,17 @@ class Builder:
         self.nodes: list[OnnxNode] = []
         self.constants: dict[str, Tensor | Array] = {}
         self._names: set[str] = set()
+        self._last: dict[str, int] = {}  # the number behind a name that was given out last
         self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
 
     def unique(self, name: str) -> str:
         """The name itself, or with a number behind it if it is taken."""
-        found, k = name, 1
+        found, k = name, self._last.get(name, 1)
         while found in self._names:
             k += 1
             found = f"{name}_{k}"
         self._names.add(found)
+        self._last[name] = k
         return found
 
     def constant(self, name: str, values: Array | Tensor) -> str:
