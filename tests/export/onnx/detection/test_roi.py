@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
-from moka.errors import NetError
-
 DRAW = np.random.default_rng(5)
 
 
@@ -63,7 +61,13 @@ def test_regions_of_the_check_itself(export: Export) -> None:
     export(one_layer(layer, "1 3 8 8", "4 5"))
 
 
-def test_an_opset_whose_roi_pooling_nobody_runs(export: Export) -> None:
-    layer = 'type: "ROIPooling" roi_pooling_param { pooled_size: 2 }'
-    with pytest.raises(NetError, match=r"opset 22: from 22 on .* Export with opset 21 or older"):
-        export(one_layer(layer, "1 3 7 9", "30 5"), opset=22)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", ["pooled_h: 3 pooled_w: 2", "pooled_size: 6"])
+def test_roi_pooling_of_opsets_whose_operator_nobody_runs(
+    export: Export, scale: str, size: str
+) -> None:
+    layer = f'type: "ROIPooling" roi_pooling_param {{ {size} {scale} }}'
+    values = inputs()
+    shapes = [" ".join(map(str, blob.shape)) for blob in values.values()]
+    export(one_layer(layer, *shapes), check_inputs=values, opset=22)
+    export(one_layer(layer, *shapes), opset=22)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from moka.errors import NetError
 from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.detection.boxes import as_float, as_index, columns
+from moka.export.onnx.detection.roi_maxima import largest
 from moka.export.onnx.table import exports
 from moka.layers.detection.roi import PSROIPooling, ROIAlign, ROIPooling
 
@@ -16,13 +16,16 @@ NO_ROI_POOL = 22  # an opset whose MaxRoiPool ONNX Runtime 1.32 does not have
 
 @exports(ROIPooling, fixed_from=1)
 def export_roi_pooling(site: Site, layer: ROIPooling, x: Value, rois: Value) -> str:
-    if site.opset >= NO_ROI_POOL:
-        raise NetError(
-            f"cannot be exported with opset {site.opset}: from {NO_ROI_POOL} on ONNX Runtime has no"
-            " MaxRoiPool.",
-            advice=f"Export with opset {NO_ROI_POOL - 1} or older.",
-        )
     regions, scale = site.reshape(rois, (rois.dims[0], 5)), layer.scale[0]
+    if site.opset >= NO_ROI_POOL:
+        image, *edges = _edges(site, regions, layer.pad_ratio)
+        x1, y1, x2, y2 = (
+            _rounded(site, site.scaled(e, s))
+            for e, s in zip(edges, layer.scale[::-1] * 2, strict=True)
+        )
+        down = _whole_bins(site, y1, y2, layer.pooled[0], x.dims[2])
+        across = _whole_bins(site, x1, x2, layer.pooled[1], x.dims[3])
+        return largest(site, x, as_index(site, image), down, across)
     if layer.pad_ratio or layer.scale[0] != layer.scale[1]:
         image, *edges = _edges(site, regions, layer.pad_ratio)
         scaled = [site.scaled(e, s) for e, s in zip(edges, layer.scale[::-1] * 2, strict=True)]
@@ -30,6 +33,17 @@ def export_roi_pooling(site: Site, layer: ROIPooling, x: Value, rois: Value) -> 
     return site.add(
         "MaxRoiPool", x.name, regions, pooled_shape=list(layer.pooled), spatial_scale=scale
     )
+
+
+def _whole_bins(site: Site, first: str, last: str, bins: int, size: int) -> tuple[str, str]:
+    """First and one-past-last cell (R, bins) of the bins between whole cells, both included."""
+    length = site.scaled(site.add("Sub", last, first), 1.0, 1.0)
+    step = site.add("Div", site.add("Max", length, site.number(1)), site.number(bins))
+    low, high = (
+        _cell(site, site.add("Add", site.add(op, steps), first), size)
+        for op, steps in _edges_of_bins(site, step, bins)
+    )
+    return low, high
 
 
 def _edges(site: Site, regions: str, pad_ratio: float = 0.0) -> list[str]:
@@ -216,10 +230,20 @@ def _bins(site: Site, first: str, last: str, scale: float, bins: int, size: int)
     end = site.scaled(site.scaled(last, 1.0, 1.0), scale)
     extent = site.add("Max", site.add("Sub", end, start), site.number(0.1))
     step = site.add("Div", extent, site.number(bins))
-    edges = []
-    for op, k in (("Floor", np.arange(bins)), ("Ceil", np.arange(1, bins + 1))):
-        at = site.add("Add", site.add("Mul", step, site.parts(k[None])), start)
-        cell = site.add(op, at)
-        held = site.add("Min", site.add("Max", cell, site.number(0)), site.number(size))
-        edges.append(as_index(site, held))
-    return edges[0], edges[1]
+    low, high = (
+        _cell(site, site.add(op, site.add("Add", steps, start)), size)
+        for op, steps in _edges_of_bins(site, step, bins)
+    )
+    return low, high
+
+
+def _edges_of_bins(site: Site, step: str, bins: int) -> list[tuple[str, str]]:
+    """How the first and the last edges of bins are rounded, and their distances (R, bins) from the
+    first one's start."""
+    numbers = ("Floor", np.arange(bins)), ("Ceil", np.arange(1, bins + 1))
+    return [(op, site.add("Mul", step, site.parts(k[None]))) for op, k in numbers]
+
+
+def _cell(site: Site, at: str, size: int) -> str:
+    """A whole number as a cell of the map, or one past it."""
+    return as_index(site, _within(site, at, size))
