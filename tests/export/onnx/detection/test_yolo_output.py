@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
-from moka.errors import NetError
-
 DRAW = np.random.default_rng(7)
 BIASES = (1.1, 1.2, 3.4, 4.5, 0.6, 2.3, 6.6, 1.7)
 
@@ -48,6 +46,7 @@ def test_yolo_v2(export: Export, images: int, biases: tuple[float, ...], limits:
         "confidence_threshold: 0.3 nms_threshold: 0.45",
         "confidence_threshold: 0.1 nms_threshold: 0.3",
         "confidence_threshold: 0.1 nms_threshold: 1",
+        "confidence_threshold: 0.3 nms_threshold: 1.5",  # a box with each of its classes
         "confidence_threshold: 1.1 nms_threshold: 0.45",
     ],
 )
@@ -66,13 +65,3 @@ def test_yolo_v3(export: Export, images: int, scales: int, limits: str, gaussian
     )
     text = net("Yolov3DetectionOutput", "yolov3_detection_output_param", options, values)
     assert export(text, check_inputs=values).free_batch
-
-
-def test_a_box_with_several_classes(export: Export) -> None:
-    options = """num_classes: 3 num_box: 1 mask_group_num: 1 nms_threshold: 1.5 mask: 0
-      biases: 9 biases: 9 anchors_scale: 32"""
-    text = net(
-        "Yolov3DetectionOutput", "yolov3_detection_output_param", options, maps((1, 8, 2, 2))
-    )
-    with pytest.raises(NetError, match="a box has many classes"):
-        export(text)

@@ -7,7 +7,6 @@ from functools import reduce
 
 import numpy as np
 
-from moka.errors import NetError
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
     LOWEST,
@@ -47,16 +46,24 @@ def export_yolo_detection_output(site: Site, layer: YoloDetectionOutput, x: Valu
 
 @exports(Yolov3DetectionOutput, rows_axis=2, fixed_from=1)
 def export_yolov3_detection_output(site: Site, layer: Yolov3DetectionOutput, *maps: Value) -> str:
-    """A box with several classes counts once, with the best: its others overlap it altogether."""
-    if layer.nms_threshold > 1:
-        raise NetError("cannot be exported: with an nms_threshold above 1 a box has many classes.")
+    """A box with several classes counts once, with the best: its others overlap it altogether.
+    Unless nothing is suppressed; then it counts once for each."""
     scales = [_scale(site, layer, k, x) for k, x in enumerate(maps)]
     boxes, scores = (
         site.add("Concat", *parts, axis=1) if len(maps) > 1 else parts[0]
         for parts in zip(*scales, strict=True)
     )
     total = sum(layer.num_box * x.dims[2] * x.dims[3] for x in maps)
-    best, label = _best_classes(site, scores, (maps[0].dims[0], total, layer.num_classes))
+    images, classes = maps[0].dims[0], layer.num_classes
+    best, label = _best_classes(site, scores, (images, total, classes))
+    if layer.nms_threshold > 1:
+        best = site.reshape(Value(scores, (images, total, classes)), (images, total * classes))
+        every = np.tile(np.arange(classes), total)[None]
+        label = site.add("Expand", site.constant(every, "classes"), site.add("Shape", best))
+        copies = site.add("Tile", boxes, site.ints(1, 1, classes))
+        total *= classes
+        boxes = site.reshape(Value(copies, (images, total // classes, 4 * classes)),
+                             (images, total, 4))  # fmt: skip
     wanted = site.add("Greater", best, site.number(layer.confidence_threshold))
     candidates = site.add("Where", wanted, best, site.number(LOWEST))
     return _rows(site, maps[0], boxes, candidates, label, total, layer.nms_threshold)
