@@ -10,7 +10,7 @@ from pathlib import Path
 from moka import __version__
 from moka.errors import NetError, UsageError
 from moka.export.difference import Difference
-from moka.export.onnx.builder import Builder, Value
+from moka.export.onnx.builder import GraphBuilder, Value
 from moka.export.onnx.emit import OnnxGraph, emit, wanted_outputs
 from moka.export.onnx.image_input import ImageInput, take_bytes
 from moka.export.onnx.layers import check_exportable, is_left_out
@@ -36,7 +36,7 @@ DYNAMIC: None = None  # as a batch: any size
 
 @dataclass(frozen=True)
 class Exported:
-    """What has been exported.
+    """The result of an export.
 
     Attributes:
         files: the model, and its parameters if they lie beside it.
@@ -215,7 +215,7 @@ def _write(
     check_model(graph, frame)
     built = time.perf_counter()
     files = write_model(graph, frame, file, most_in_one_file=most_in_one_file)
-    rest = replace(graph, builder=Builder(frame.opset))
+    rest = replace(graph, builder=GraphBuilder(frame.opset))
     return _Written(plain, rest, len(graph.builder.nodes), files, built, time.perf_counter())
 
 

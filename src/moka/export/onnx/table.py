@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.registry import Entry
-from moka.rewrite.model import is_input
+from moka.rewrite.model import is_given
 
 # (site, layer, *bottoms) -> the name of the top's value, or of each top's.
 Exporter = Callable[..., str | Sequence[str]]
@@ -91,7 +91,7 @@ def has_statement(entry: Entry) -> bool:
     """Whether the table says anything about this type."""
     made = entry.make
     known = made in _exporters or made in _refusals
-    return known or is_left_out(entry) or is_input(entry)
+    return known or is_left_out(entry) or is_given(entry)
 
 
 def check_exportable(layer: Layer) -> None:
@@ -101,7 +101,7 @@ def check_exportable(layer: Layer) -> None:
     type.
     """
     cls, entry = type(layer), layer.entry
-    if cls not in _exporters and not is_input(entry):
+    if cls not in _exporters and not is_given(entry):
         usual = "this layer type has no form in ONNX yet."
         reason = _refusals.get(cls, _refusals.get(entry.make, usual))
         raise NetError(f"cannot be exported: {reason}")

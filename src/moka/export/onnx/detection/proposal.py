@@ -12,8 +12,8 @@ from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
     LOWEST,
     as_float,
+    box_corners,
     columns,
-    corners,
     halves,
     pick,
     rows_at,
@@ -123,7 +123,7 @@ def _moved(site: Site, grid: Tensor, moves: str) -> str:
     sizes, centers = site.constant(size, "sizes"), site.constant(center, "centers")
     move, growth = halves(site, moves)
     moved = site.add("Add", site.add("Mul", move, sizes), centers)
-    return corners(site, moved, site.add("Mul", site.add("Exp", growth), sizes))
+    return box_corners(site, moved, site.add("Mul", site.add("Exp", growth), sizes))
 
 
 def _facts(site: Site, im_info: Value) -> Facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moka.export.onnx.builder import Site, Value
-from moka.export.onnx.detection.boxes import corners, halves
+from moka.export.onnx.detection.boxes import box_corners, halves
 from moka.layers.detection.regression import DeltaStatistics
 
 
@@ -29,7 +29,7 @@ def region_boxes(site: Site, deltas: str, regions: str) -> str:
     move, growth = halves(site, deltas)
     moved = site.add("Add", site.add("Mul", move, size), center)
     wide = site.add("Mul", site.add("Exp", growth), size)
-    return corners(site, moved, site.scaled(wide, 1.0, -1.0))
+    return box_corners(site, moved, site.scaled(wide, 1.0, -1.0))
 
 
 def rows(site: Site, x: Value, width: int) -> str:

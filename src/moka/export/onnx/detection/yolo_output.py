@@ -11,7 +11,7 @@ from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
     LOWEST,
     as_float,
-    corners,
+    box_corners,
     or_nothing_found,
     pick,
     suppress,
@@ -114,7 +114,7 @@ def _placed(site: Site, center: str, size: str, anchors: np.ndarray, places: np.
     height, width = places.shape[:2]
     moved = site.add("Add", site.parts(places), site.add("Sigmoid", center))
     moved = site.add("Div", moved, site.parts([width, height]))
-    return corners(site, moved, site.add("Mul", site.add("Exp", size), site.parts(anchors)))
+    return box_corners(site, moved, site.add("Mul", site.add("Exp", size), site.parts(anchors)))
 
 
 def _best_classes(site: Site, scores: str, dims: tuple[int, int, int]) -> tuple[str, str]:
