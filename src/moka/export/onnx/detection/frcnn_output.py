@@ -9,7 +9,7 @@ import numpy as np
 from moka.errors import NetError
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import LOWEST, as_float, halves, marked, pick, suppress
-from moka.export.onnx.detection.regression import region_boxes, restored, rows
+from moka.export.onnx.detection.regression import region_boxes, restored, rows_of_width
 from moka.export.onnx.table import exports
 from moka.layers.detection.frcnn_output import FrcnnOutput
 
@@ -23,7 +23,7 @@ def export_frcnn_output(
     if layer.nms_type != "IOU":
         raise NetError(f"cannot be exported: ONNX's NonMaxSuppression has no {layer.nms_type}.")
     classes = prod(scores.dims[1:])
-    values = site.add("Transpose", rows(site, scores, classes), perm=[1, 0])  # (C, R)
+    values = site.add("Transpose", rows_of_width(site, scores, classes), perm=[1, 0])  # (C, R)
     wanted = site.add("GreaterOrEqual", values, site.number(layer.conf_thr))
     counts = site.constant(np.arange(classes)[:, None] > 0, "classes")
     good = site.add("And", wanted, counts)
@@ -51,7 +51,7 @@ def _boxes(
     moves = site.add("Transpose", moves, perm=[1, 0, 2])
     if not layer.cls_aware:
         moves = site.slice(moves, 0, 1, 2)
-    regions = site.slice(rows(site, rois, prod(rois.dims[1:])), 1, 1, 5)
+    regions = site.slice(rows_of_width(site, rois, prod(rois.dims[1:])), 1, 1, 5)
     boxes = region_boxes(site, restored(site, moves, layer.deltas), regions)
     if not layer.cls_aware:
         boxes = site.add("Tile", boxes, site.ints(classes, 1, 1))

@@ -32,6 +32,6 @@ def region_boxes(site: Site, deltas: str, regions: str) -> str:
     return box_corners(site, moved, site.scaled(wide, 1.0, -1.0))
 
 
-def rows(site: Site, x: Value, width: int) -> str:
+def rows_of_width(site: Site, x: Value, width: int) -> str:
     """A blob (R, ...) as rows of so many values."""
     return site.reshape(x, (x.dims[0], width))

@@ -6,7 +6,7 @@ import numpy as np
 
 from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.detection.boxes import as_float, as_index, columns
-from moka.export.onnx.detection.roi_maxima import largest
+from moka.export.onnx.detection.roi_maxima import bin_maxima
 from moka.export.onnx.table import exports
 from moka.layers.detection.roi import PSROIPooling, ROIAlign, ROIPooling
 
@@ -25,7 +25,7 @@ def export_roi_pooling(site: Site, layer: ROIPooling, x: Value, rois: Value) -> 
         )
         down = _whole_bins(site, y1, y2, layer.pooled[0], x.dims[2])
         across = _whole_bins(site, x1, x2, layer.pooled[1], x.dims[3])
-        return largest(site, x, as_index(site, image), down, across)
+        return bin_maxima(site, x, as_index(site, image), down, across)
     if layer.pad_ratio or layer.scale[0] != layer.scale[1]:
         image, *edges = _edges(site, regions, layer.pad_ratio)
         scaled = [site.scaled(e, s) for e, s in zip(edges, layer.scale[::-1] * 2, strict=True)]

@@ -13,7 +13,7 @@ from moka.export.onnx.builder import Site, Value
 Bins = tuple[str, str]  # first and one-past-last cell (R, bins) along an axis
 
 
-def largest(site: Site, x: Value, image: str, down: Bins, across: Bins) -> str:
+def bin_maxima(site: Site, x: Value, image: str, down: Bins, across: Bins) -> str:
     """The largest value (R, C, h, w) of each bin, 0 in an empty one.
 
     Args:

@@ -6,16 +6,16 @@ from math import inf, log
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import as_float, columns, halves, marked
-from moka.export.onnx.detection.regression import region_boxes, restored, rows
+from moka.export.onnx.detection.regression import region_boxes, restored, rows_of_width
 from moka.export.onnx.table import exports
 from moka.layers.detection.stages import DecodeBBox, ScaleRoute
 
 
 @exports(DecodeBBox, keeps_rows=True)
 def export_decode_bbox(site: Site, layer: DecodeBBox, deltas: Value, rois: Value) -> str:
-    moves = site.slice(rows(site, deltas, 8), 1, 4, 8)
+    moves = site.slice(rows_of_width(site, deltas, 8), 1, 4, 8)
     image, regions = site.add_several(
-        "Split", rows(site, rois, 5), site.ints(1, 4), outputs=2, axis=1
+        "Split", rows_of_width(site, rois, 5), site.ints(1, 4), outputs=2, axis=1
     )
     boxes = region_boxes(site, restored(site, moves, layer.deltas), regions)
     whole = Value(site.add("Concat", image, boxes, axis=1), (rois.dims[0], 5))
@@ -24,7 +24,7 @@ def export_decode_bbox(site: Site, layer: DecodeBBox, deltas: Value, rois: Value
 
 @exports(ScaleRoute)
 def export_scale_route(site: Site, layer: ScaleRoute, *bottoms: Value) -> list[str]:
-    boxes = site.slice(rows(site, bottoms[0], 5), 1, 1, 5)
+    boxes = site.slice(rows_of_width(site, bottoms[0], 5), 1, 1, 5)
     first, second = halves(site, boxes)
     sides = site.add("Max", site.scaled(site.add("Sub", second, first), 1.0, 1.0), site.number(0))
     area = site.add("Squeeze", site.add("Mul", *columns(site, sides, 2)), site.ints(1))
