@@ -127,6 +127,7 @@ def test_a_small_difference_is_within_the_tolerance(
     export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(verify, "ROUNDING", 0)
     with pytest.raises(NetError, match="differs"):
         export(NET.replace('type: "Softmax"', 'type: "TanH"'))
 
@@ -192,3 +193,13 @@ def test_other_inputs_where_scores_choose_the_rows(
     draws.clear()
     with pytest.raises(NetError, match="they part"):
         export(one_layer('type: "ReLU"', "4 2"))
+
+
+def test_what_cancels_out_is_rounding(export: Export) -> None:
+    """The mean of values whose mean was subtracted is 0 but for the last digits."""
+    mean = """layer { name: "mean" type: "Reduction" bottom: "y" top: "mean"
+      reduction_param { operation: MEAN axis: 1 } }
+    layer { name: "relu" type: "ReLU" bottom: "mean" top: "mean" }"""
+    done = export(one_layer('type: "MVN" mvn_param { across_channels: true }', "2 3 11 10") + mean)
+    assert done.random is not None
+    assert done.random.absolute < 1e-6
