@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moka import __version__
-from moka.errors import NetError, UsageError
+from moka.errors import UsageError
 from moka.export.difference import Difference
 from moka.export.onnx.builder import Value
 from moka.export.onnx.emit import OnnxGraph, emit, wanted_outputs
 from moka.export.onnx.image_input import ImageInput, take_bytes
-from moka.export.onnx.layers import check_exportable, is_left_out
 from moka.export.onnx.library import load_onnx, load_runtime
 from moka.export.onnx.model_file import (
     MOST_IN_ONE_FILE,
@@ -22,12 +21,11 @@ from moka.export.onnx.model_file import (
     newest_opset,
     write_model,
 )
+from moka.export.onnx.obstacle import exportable
 from moka.export.onnx.verify import Arrays, Checker
 from moka.files import write_folder_aside
-from moka.layers import REGISTRY
 from moka.net import Net
-from moka.rewrite import Model, drop_layers, fold_scales
-from moka.schema import caffe_pb2
+from moka.rewrite import fold_scales
 from moka.types import PathLike
 
 OLDEST_OPSET, USUAL_OPSET = 13, 17
@@ -191,20 +189,7 @@ def _prepare(
     net: Net, batch: int | None, outputs: Sequence[str] | None, *, fold: bool, half: bool
 ) -> _Nets:
     """The nets to compare and to export; they share the parameters of the given one."""
-    if net.graph.phase != caffe_pb2.TEST:
-        raise NetError(
-            "only a net of phase TEST can be exported, this one is of phase TRAIN.",
-            file=net.graph.file,
-            advice="Load its weights into the TEST net of the same file.",
-        )
-    model = drop_layers(Model.of(net), is_left_out)
-    for layer in model.layers:
-        try:
-            check_exportable(REGISTRY[layer.config.type])
-        except NetError as error:
-            raise error.at(
-                file=model.file, layer=layer.config.name, layer_type=layer.config.type
-            ) from None
+    model = exportable(net)
     if batch is not None:
         model = model.with_batch(batch)
     folded = fold_scales(model, keep=outputs or ()) if fold else model
