@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ POWERS = {  # power, scale, shift
     "Neg": (1.0, -1.0, 0.0),
 }
 LARGEST = float(np.finfo(np.float32).max)
+# erf(x) = tanh(x (c0 + c1 x^2 + ...)): the coefficients with the smallest largest difference, 3e-6.
+ERF = (1.12835817, 0.10293293, -4.968226e-4, -4.1513869e-4, 3.2244167e-5)
 SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 
 
@@ -149,16 +152,36 @@ def import_swish(site: Site) -> None:
     site.give(site.add("Swish", site.blob(0), swish_param={"beta": beta}))
 
 
+def odd_tanh(site: Site, x: Value, coefficients: Sequence[float]) -> Value:
+    """tanh(c0 x + c1 x^3 + c2 x^5 + ...)."""
+    square = site.power(x, power=2, part="square")
+    *rest, before, last = coefficients
+    factor = site.power(square, scale=last, shift=before, part="factor")
+    for k, c in enumerate(reversed(rest)):
+        factor = site.eltwise("PROD", factor, square, part=f"times{k}")
+        factor = site.power(factor, shift=c, part=f"plus{k}")
+    return site.add("TanH", site.eltwise("PROD", x, factor, part="odd"), part="tanh")
+
+
+def error_function(site: Site, x: Value) -> Value:
+    """erf(x), to 3e-6."""
+    return odd_tanh(site, x, ERF)
+
+
+@imports("Erf")
+def import_erf(site: Site) -> None:
+    site.give(error_function(site, site.blob(0)))
+
+
 @imports("Gelu")
 def import_gelu(site: Site) -> None:
-    """Its approximation by a hyperbolic tangent."""
-    if site.attribute("approximate", "none") != "tanh":
-        raise NetError("the error function has no form in Caffe.")
     x = site.blob(0)
-    cube = site.power(x, power=3, part="cube")
-    inner = site.eltwise("SUM", x, cube, part="inner", coeff=[1.0, 0.044715])
-    inner = site.power(inner, scale=float(np.sqrt(2 / np.pi)), part="scaled")
-    gate = site.power(site.add("TanH", inner, part="tanh"), scale=0.5, shift=0.5, part="gate")
+    if site.attribute("approximate", "none") == "tanh":
+        scale = float(np.sqrt(2 / np.pi))
+        wave = odd_tanh(site, x, (scale, 0.044715 * scale))
+    else:
+        wave = error_function(site, site.power(x, scale=float(np.sqrt(0.5)), part="scaled"))
+    gate = site.power(wave, scale=0.5, shift=0.5, part="gate")
     site.give(site.eltwise("PROD", x, gate))
 
 
@@ -186,5 +209,4 @@ def import_dropout(site: Site) -> None:
     site.give(site.add("Dropout", site.blob(0), dropout_param={"dropout_ratio": ratio}))
 
 
-refuse("Caffe has no error function.", "Erf")
 refuse("Caffe has no trigonometric functions.", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos")
