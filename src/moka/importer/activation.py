@@ -10,7 +10,6 @@ import numpy as np
 from moka.errors import NetError
 from moka.importer.builder import Site, Value
 from moka.importer.table import imports, refuse
-from moka.layers import REGISTRY
 
 PLAIN = {
     "Sigmoid": "Sigmoid",
@@ -114,7 +113,7 @@ def clip(site: Site, x: Value, low: float, high: float, part: str = "clip") -> V
         return x
     if (low, high) == (0, np.inf):
         return site.add("ReLU", x, part=part)
-    if (low, high) == (0, 6) and site.builder.extra_layers and "ReLU6" in REGISTRY:
+    if (low, high) == (0, 6) and site.builder.extra_layers:
         return site.add("ReLU6", x, part=part)
     bounds = (max(low, -LARGEST), min(high, LARGEST))
     return site.add("Clip", x, part=part, clip_param={"min": bounds[0], "max": bounds[1]})

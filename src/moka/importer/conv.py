@@ -200,6 +200,8 @@ def _sliding(
         **per_axis("stride", window.stride, 1),
         **per_axis("dilation", window.dilation, 1),
     }
+    if site.builder.extra_layers and type_name == "Convolution" and group == outputs > 1:
+        type_name = "DepthwiseConvolution" if group == x.shape[1] else type_name
     return site.add(
         type_name,
         x,

@@ -10,7 +10,19 @@ import torch
 
 from moka.errors import MokaError, NetError
 from moka.export.difference import Difference, difference_of, largest
-from moka.importer import activation, arithmetic, conv, linear, normalize, pooling, resize, shape
+from moka.importer import (
+    activation,
+    arithmetic,
+    compare,
+    conv,
+    linear,
+    normalize,
+    pooling,
+    reduce,
+    resize,
+    shape,
+    transpose,
+)
 from moka.importer.builder import Builder, MadeLayer, Site, Value
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
 from moka.importer.table import IMPORTERS, REFUSALS
@@ -26,7 +38,10 @@ _FILLED_LAYERS = {
     "Deconvolution": "convolution_param",
     "InnerProduct": "inner_product_param",
 }
-FILLED = (activation, arithmetic, conv, linear, normalize, pooling, resize, shape)  # the table
+FILLED = (  # the table
+    activation, arithmetic, compare, conv, linear, normalize, pooling, reduce, resize, shape,
+    transpose,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
