@@ -294,7 +294,7 @@ class Mixer(nn.Module):
 
 
 class Attention(nn.Module):
-    """A block of a vision transformer: products of two blobs."""
+    """A block of a vision transformer: products of two blobs, and a batch that changes places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ class Video(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d((1, 2, 2)),
-            nn.Conv3d(4, 6, 3, padding=1), nn.ReLU(), nn.MaxPool3d((3, 2, 2), (1, 2, 2)),
+            nn.Conv3d(4, 6, 3, padding=1), nn.ReLU(), nn.MaxPool3d((2, 2, 2), (1, 2, 2)),
             nn.AvgPool3d(2, padding=1), nn.AdaptiveAvgPool3d(1),
         )  # fmt: skip
         self.head = nn.Linear(6, 5)
@@ -359,7 +359,6 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "super_resolution": SuperResolution,
     "convnext": ConvNext,
     "mixer": Mixer,
-    "attention": Attention,
     "gates": Gates,
     "video": Video,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,7 @@ class OnnxNode:
         opset: the version of the operator's set.
         inputs, outputs: names of tensors; "" is one that is left out.
         attributes: plain values by name.
+        captured: tensors that graphs within it read, as those of a branch or a loop do.
     """
 
     name: str
@@ -38,6 +39,7 @@ class OnnxNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    captured: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f'node "{self.name}" ({self.op}, opset {self.opset})'
@@ -75,6 +77,7 @@ class OnnxModel:
                 tuple(node.input),
                 tuple(node.output),
                 {a.name: helper.get_attribute_value(a) for a in node.attribute},
+                tuple(_captured(node)),
             )
             for node in self.proto.graph.node
         ]
@@ -86,13 +89,24 @@ class OnnxModel:
     @cached_property
     def uses(self) -> Counter[str]:
         """How often each tensor is read; being an output counts."""
-        read = [name for node in self.nodes for name in node.inputs if name]
+        read = [name for node in self.nodes for name in (*node.inputs, *node.captured) if name]
         return Counter([*read, *self.outputs])
 
     @cached_property
     def makers(self) -> dict[str, OnnxNode]:
         """The node that makes each tensor."""
         return {name: node for node in self.nodes for name in node.outputs if name}
+
+
+def _captured(node: Any) -> Iterator[str]:
+    """The tensors from around a node that the graphs in its attributes read."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            own = {value.name for value in (*graph.input, *graph.initializer)}
+            own |= {name for inner in graph.node for name in inner.output}
+            read = [name for inner in graph.node for name in (*inner.input, *_captured(inner))]
+            read += [value.name for value in graph.output]
+            yield from (name for name in read if name and name not in own)
 
 
 def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> OnnxModel:

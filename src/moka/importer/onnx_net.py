@@ -23,10 +23,12 @@ from moka.importer import (
     shape,
     transpose,
 )
+from moka.importer.branches import is_chosen, trace_with_branches
 from moka.importer.builder import Builder, MadeLayer, Site, Value
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
 from moka.importer.table import IMPORTERS, REFUSALS
-from moka.importer.trace import Trace, trace, variable_tensors
+from moka.importer.trace import Trace, run_on_others, variable_tensors
+from moka.net import Net
 from moka.net.build import build_net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import from_array
@@ -52,7 +54,8 @@ class ImportedNet:
         net: the net, without weights.
         weights: the same layers with their parameters, as a .caffemodel holds them.
         differences: from ONNX Runtime's outputs, for each output.
-        free_batch: whether the file leaves the size of its batches open.
+        free_batch: whether batches may have any size: the file leaves it open, and the net runs
+            with another one.
     """
 
     net: caffe_pb2.NetParameter
@@ -86,7 +89,8 @@ def import_onnx(
     """
     model = read_onnx(file, shapes)
     _check_operators(model)
-    pass_ = trace(model)
+    model, pass_ = trace_with_branches(model)
+    _check_operators(model)
     builder = Builder(model, pass_, extra_layers=extra_layers, only_ceil=only_ceil)
     for name, size in model.inputs.items():
         builder.add_input(name, size)
@@ -95,17 +99,23 @@ def import_onnx(
             _convert(Site(builder, node), file)
     layers = _finished(builder, file)
     net, weights = _messages(model, layers)
-    differences = _compared(net, weights, builder, pass_)
+    built = build_net(net)
+    copy_weights(built, weights, file)
+    differences = _compared(built, builder, pass_)
+    free_batch = model.free_batch and _differs(built, model, 2) is None
+    if not free_batch and (fault := _differs(built, model, 1)):
+        raise NetError(f"the net differs from ONNX Runtime on a second input: {fault}", file=file)
     for message in (net, weights):
         _add_fillers(message)
-    return ImportedNet(net, weights, differences, model.free_batch)
+    return ImportedNet(net, weights, differences, free_batch)
 
 
 def _check_operators(model: OnnxModel) -> None:
     """Raise NetError for the first node whose operator has no form in Caffe."""
     variable = variable_tensors(model)
     for node in model.nodes:
-        if node.op not in IMPORTERS and not variable.isdisjoint(node.outputs):
+        is_known = node.op in IMPORTERS or is_chosen(node, variable)
+        if not is_known and not variable.isdisjoint(node.outputs):
             reason = REFUSALS.get(node.op, "there is no layer for this operator.")
             raise _refused(node, reason, model.file)
 
@@ -236,29 +246,39 @@ def _add_fillers(net: caffe_pb2.NetParameter) -> None:
 # --- the check ------------------------------------------------------------------------------
 
 
-def _compared(
-    message: caffe_pb2.NetParameter,
-    weights: caffe_pb2.NetParameter,
-    builder: Builder,
-    pass_: Trace,
-) -> tuple[Difference, ...]:
+def _compared(net: Net, builder: Builder, pass_: Trace) -> tuple[Difference, ...]:
     """How far the net's outputs lie from ONNX Runtime's, on the trace's input.
 
     Raises:
         NetError: an output lies too far away; names the first node whose blob does.
     """
     model = builder.model
-    net = build_net(message)
-    copy_weights(net, weights, model.file)
-    given = {name: torch.from_numpy(np.array(values)) for name, values in pass_.given.items()}
-    with torch.no_grad():
-        blobs = {name: blob.numpy() for name, blob in net.propagate(given).items()}
+    blobs = _blobs(net, pass_.given)
     found = tuple(difference_of(blobs[n], pass_.values[n], n) for n in model.outputs)
     worst = largest(found)
     if not worst.is_small:
         place = _first_apart(builder, blobs, pass_)
         raise NetError(f"the net differs from ONNX Runtime by {worst}{place}.", file=model.file)
     return found
+
+
+def _differs(net: Net, model: OnnxModel, batch: int) -> str | None:
+    """How the net's outputs differ from the model's on other inputs, of `batch` times the batch;
+    None: they do not. Numbers of the first input that were taken for constants would show here."""
+    try:
+        given, expected = run_on_others(model, batch)
+        blobs = _blobs(net, given)
+    except MokaError as error:
+        return str(error)
+    found = largest([difference_of(blobs[name], expected[name], name) for name in expected])
+    return None if found.is_small else str(found)
+
+
+def _blobs(net: Net, given: Mapping[str, Array]) -> dict[str, Array]:
+    net.infer_shapes({name: values.shape for name, values in given.items()})
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in given.items()}
+    with torch.no_grad():
+        return {name: blob.numpy() for name, blob in net.propagate(tensors).items()}
 
 
 def _first_apart(builder: Builder, blobs: Mapping[str, Array], pass_: Trace) -> str:

@@ -44,8 +44,8 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
     weights = write_imported(found, output)
     for difference in found.differences:
         print(f"ONNX Runtime and Moka differ on random input by {difference}.")
-    batch = " Batches may have any size." if found.free_batch else ""
-    print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}.{batch}")
+    sizes = "may have any size" if found.free_batch else "have the size in the prototxt"
+    print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}. Batches {sizes}.")
 
 
 def read_shapes(text: str) -> dict[str, Shape]:
