@@ -16,6 +16,7 @@ from moka.export.onnx.library import load_onnx
 from moka.types import Array, PathLike, Shape
 
 STANDARD = ("", "ai.onnx")  # the names of ONNX's own set of operators
+OLDEST_OPSET = 7  # that ONNX Runtime runs
 _NARROW = (10, 11, 16)  # float16, double, bfloat16 as ONNX numbers them
 _FLOAT = 1
 
@@ -126,6 +127,7 @@ def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> Onnx
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto)
         _check(onnx, proto)
+        _check_opset(proto)
         _widen(onnx, proto)
         inputs, free_batch = _fix_inputs(proto, dict(shapes or {}))
     except NetError as error:
@@ -157,10 +159,24 @@ def _parsed(onnx: Any, file: PathLike) -> Any:
 
 def _check(onnx: Any, proto: Any) -> None:
     """Raise NetError for a model that breaks ONNX's rules; operators of others are let pass."""
+    for value in proto.graph.output:
+        value.type.tensor_type.shape.SetInParent()  # which only the checker asks for
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise NetError(f"breaks the rules of ONNX: {_first_line(error)}") from None
+
+
+def _check_opset(proto: Any) -> None:
+    """Raise NetError for operators that ONNX Runtime does not run, so that nothing tells what they
+    compute. (onnx's own converter of versions gets some of them wrong.)"""
+    opsets = [entry.version for entry in proto.opset_import if entry.domain in STANDARD]
+    if opsets and max(opsets) < OLDEST_OPSET:
+        raise NetError(
+            f"opset {max(opsets)} is too old: ONNX Runtime, to which the net is held, runs"
+            f" {OLDEST_OPSET} and newer.",
+            advice="Export the model anew.",
+        )
 
 
 def _first_line(error: Exception) -> str:
@@ -197,6 +213,8 @@ def _fix_inputs(proto: Any, wanted: dict[str, Shape]) -> tuple[dict[str, Shape],
     inputs = [value for value in proto.graph.input if value.name not in stored]
     if not inputs:
         raise NetError("has no input, and a net without one computes nothing.")
+    if not proto.graph.output:
+        raise NetError("has no output: nothing of what it computes is given out.")
     if "" in wanted:
         if len(inputs) > 1:
             listed = ", ".join(value.name for value in inputs)

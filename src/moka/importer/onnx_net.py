@@ -159,6 +159,8 @@ def _name_outputs(builder: Builder) -> None:
     for name in builder.model.outputs:
         value = builder.values[name]
         made_by_input = value.maker is not None and value.maker.message.type == "Input"
+        if made_by_input and value.name == name:
+            raise NetError(f'its output "{name}" is its input itself.', file=builder.model.file)
         if value in read or value in taken or made_by_input:
             if value.name == name:
                 value.name = ""
