@@ -65,7 +65,8 @@ HEADINGS = (
 
 
 def random_net(name: str) -> Net:
-    """A model with random weights, for one image."""
+    """A model with random weights, for one image, in which numbers keep their size: the outputs of
+    a softmax that is sure of itself would not show a difference."""
     message, _ = read_net(MODELS / name / "deploy.prototxt")
     for shape in message.layer[0].input_param.shape:
         shape.dim[0] = 1
@@ -76,6 +77,8 @@ def random_net(name: str) -> Net:
                 weight.normal_(0, (weight.numel() // max(1, len(weight))) ** -0.5)
                 if layer.entry.state_blobs:
                     weight.abs_().add_(0.5)
+                elif weight.dim() < 2:
+                    weight.mul_(0.3)
     return net
 
 

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from torch import Tensor, nn
 
 from moka.errors import NetError
-from moka.layers.python import Python, TensorLayer
+from moka.layers.python import TensorLayer
 from moka.opencv.errors import OpenCVError, raises_cv2_error
 from moka.schema import blobproto, caffe_pb2
 from moka.schema.fields import enum_of, is_repeated
@@ -60,7 +60,7 @@ def use_registered(
             layer.python_param.module = __name__
             layer.python_param.layer = Registered.__name__
             layer.python_param.param_str = layer.type
-            layer.type = Python.entry.type
+            layer.type = TensorLayer.entry.type
             layer.blobs.extend(blobs_of(layer.name))
 
 
