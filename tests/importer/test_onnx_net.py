@@ -12,7 +12,7 @@ from tests.importer.pytorch_nets import NETS, Attention, export, with_random_sta
 from moka.errors import NetError
 from moka.export.onnx.export import export_onnx
 from moka.importer import table
-from moka.importer.builder import Site
+from moka.importer.builder import NodeSite
 from moka.importer.onnx_net import ImportedNet, import_onnx
 from moka.layers import REGISTRY
 from moka.models import zoo_folder
@@ -64,7 +64,7 @@ def test_shared_weights_stay_shared(tmp_path: Path) -> None:
 def test_where_they_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong form is found, and the node named where numbers differ first."""
 
-    def wrong(site: Site) -> None:
+    def wrong(site: NodeSite) -> None:
         site.give(site.add("TanH", site.blob(0)))
 
     monkeypatch.setitem(table._importers, "Sigmoid", wrong)
@@ -115,7 +115,7 @@ def test_numbers_of_the_first_input_are_not_baked_in(
 ) -> None:
     """A form that holds for the input of the first comparison alone is found by a second one."""
 
-    def baked(site: Site) -> None:
+    def baked(site: NodeSite) -> None:
         zeros = site.power(site.blob(0), scale=0, part="zeros")
         values = site.builder.trace.values[site.node.outputs[0]]
         site.give(site.add("Bias", zeros, blobs=[values[0]], bias_param={"axis": 1, "num_axes": 3}))

@@ -11,7 +11,7 @@ from tests.messages import Messages
 from moka.api import load
 from moka.cli.main import main as caffe
 from moka.errors import UsageError
-from moka.tools.import_model import main, read_shapes
+from moka.tools.import_model import main, parse_shapes
 
 NET = """
 name: "small"
@@ -104,8 +104,8 @@ def test_a_folder_that_is_not_there_is_found_before_the_work(
 
 
 def test_shapes() -> None:
-    assert read_shapes("") == {}
-    assert read_shapes("1,3,8,8") == {"": (1, 3, 8, 8)}
-    assert read_shapes("a:1,3; b:2,4") == {"a": (1, 3), "b": (2, 4)}
+    assert parse_shapes("") == {}
+    assert parse_shapes("1,3,8,8") == {"": (1, 3, 8, 8)}
+    assert parse_shapes("a:1,3; b:2,4") == {"a": (1, 3), "b": (2, 4)}
     with pytest.raises(UsageError):
-        read_shapes("a:")
+        parse_shapes("a:")

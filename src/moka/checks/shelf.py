@@ -10,7 +10,7 @@ from functools import cache
 from typing import Concatenate, ParamSpec
 
 from moka.checks.exports import need_packages
-from moka.checks.files import File, classify, find_beside, find_files
+from moka.checks.files import File, recognize_file, find_beside, find_files
 from moka.checks.finding import Finding
 from moka.checks.nets import check_net
 from moka.checks.pairs import family, pair
@@ -160,7 +160,7 @@ def _layer_names(path: str) -> frozenset[str]:
     """The names of a net's layers, or of the layers with parameters in a file of weights."""
     try:
         with silence():
-            if classify(path).kind == "net":
+            if recognize_file(path).kind == "net":
                 return frozenset(layer.name for layer in read_net(path)[0].layer)
             return frozenset(layer.name for layer in stored_shapes(path) if layer.blobs)
     except Exception:  # noqa: BLE001 - the check of the file itself tells it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import MadeLayer, Site, Value
+from moka.importer.builder import MadeLayer, NodeSite, MadeBlob
 from moka.importer.forks import normalized, scaled_sum
 from moka.importer.table import imports
 from moka.types import Array, Shape
@@ -16,7 +16,7 @@ _TAKES_BIAS = ("InnerProduct", "Convolution", "Deconvolution")
 # --- two blobs ------------------------------------------------------------------------------
 
 
-def combine(site: Site, operation: str, x: Value, y: Value, part: str = "") -> Value:
+def combine(site: NodeSite, operation: str, x: MadeBlob, y: MadeBlob, part: str = "") -> MadeBlob:
     """SUM, PROD or MAX of two blobs, the smaller one repeated along the larger.
 
     Where one is a block of axes of the other, as the gates of channels are, no copies are made.
@@ -50,8 +50,8 @@ def block_of(small: Shape, shape: Shape) -> tuple[int, Shape] | None:
 
 
 def with_constant(
-    site: Site, operation: str, x: Value, values: Array, *, learned: bool, part: str = ""
-) -> Value:
+    site: NodeSite, operation: str, x: MadeBlob, values: Array, *, learned: bool, part: str = ""
+) -> MadeBlob:
     """x plus (SUM) or times (PROD) a constant: a Power layer for one number, else Bias or Scale."""
     values = np.asarray(values, np.float32)
     shape = np.broadcast_shapes(x.shape, values.shape)
@@ -73,7 +73,7 @@ def with_constant(
     return site.add("Bias", x, blobs=[inner], learned=learned, part=part, bias_param=option)
 
 
-def _as_bias(site: Site, index: int, values: Array) -> MadeLayer | None:
+def _as_bias(site: NodeSite, index: int, values: Array) -> MadeLayer | None:
     """Make a constant summand the bias of the layer before, if only this node reads that layer
     and the constant has a number for each of its outputs."""
     x = site.blob(index)
@@ -97,7 +97,7 @@ def _as_bias(site: Site, index: int, values: Array) -> MadeLayer | None:
 
 
 @imports("Add", "Sub", "Mul", "Div")
-def import_arithmetic(site: Site) -> None:
+def import_arithmetic(site: NodeSite) -> None:
     """One of two inputs may be a constant."""
     op = site.node.op
     operation = "SUM" if op in ("Add", "Sub") else "PROD"
@@ -129,13 +129,13 @@ def import_arithmetic(site: Site) -> None:
         site.give(combine(site, operation, x, _opposite(site, y)))
 
 
-def _of_a_fork(site: Site) -> Value | None:
+def _of_a_fork(site: NodeSite) -> MadeBlob | None:
     """A layer of a fork that does what this node and some before it do."""
     forms = {"Add": scaled_sum, "Div": normalized}
     return forms[site.node.op](site) if site.node.op in forms else None
 
 
-def _opposite(site: Site, x: Value) -> Value:
+def _opposite(site: NodeSite, x: MadeBlob) -> MadeBlob:
     """-x for Sub, 1 / x for Div, x otherwise."""
     if site.node.op == "Sub":
         return site.power(x, scale=-1, part="negative")
@@ -143,7 +143,7 @@ def _opposite(site: Site, x: Value) -> Value:
 
 
 @imports("Pow")
-def import_pow(site: Site) -> None:
+def import_pow(site: NodeSite) -> None:
     """The exponent is one number."""
     if not site.is_variable(0):
         base = site.weights(0)
@@ -162,7 +162,7 @@ def import_pow(site: Site) -> None:
 
 
 @imports("Sum", "Max", "Min", "Mean")
-def import_several(site: Site) -> None:
+def import_several(site: NodeSite) -> None:
     """Of any number of blobs; Max and Min also of a blob and one number."""
     op, count = site.node.op, len(site.node.inputs)
     operation = "MAX" if op in ("Max", "Min") else "SUM"
@@ -188,7 +188,7 @@ def import_several(site: Site) -> None:
     site.give(y if y not in map(site.blob, variable) else site.add("Split", y))
 
 
-def _at_least(site: Site, x: Value, bound: float) -> Value:
+def _at_least(site: NodeSite, x: MadeBlob, bound: float) -> MadeBlob:
     """max(x, bound)."""
     y = site.add("ReLU", site.power(x, shift=-bound, part="below"), part="relu")
     return site.power(y, shift=bound, part="above")

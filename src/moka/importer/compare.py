@@ -6,22 +6,22 @@ import numpy as np
 
 from moka.errors import NetError
 from moka.importer.arithmetic import combine, with_constant
-from moka.importer.builder import Site, Value
-from moka.importer.table import imports, refuse
+from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.table import imports, refuse_operators
 from moka.types import Array
 
 
-def positive(site: Site, x: Value, part: str = "positive") -> Value:
+def positive(site: NodeSite, x: MadeBlob, part: str = "positive") -> MadeBlob:
     """1 where x > 0, else 0."""
     return site.add("Threshold", x, part=part)
 
 
-def opposite(site: Site, x: Value, part: str = "not") -> Value:
+def opposite(site: NodeSite, x: MadeBlob, part: str = "not") -> MadeBlob:
     """1 - x."""
     return site.power(x, scale=-1, shift=1, part=part)
 
 
-def _difference(site: Site, more: int, less: int) -> Value:
+def _difference(site: NodeSite, more: int, less: int) -> MadeBlob:
     """Input number `more` less input number `less`; either may be a constant."""
     if not site.is_variable(less):
         return with_constant(
@@ -35,14 +35,14 @@ def _difference(site: Site, more: int, less: int) -> Value:
 
 
 @imports("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
-def import_comparison(site: Site) -> None:
+def import_comparison(site: NodeSite) -> None:
     more, less = (0, 1) if site.node.op in ("Greater", "LessOrEqual") else (1, 0)
     y = positive(site, _difference(site, more, less))
     site.give(opposite(site, y) if site.node.op.endswith("Equal") else y)
 
 
 @imports("Sign")
-def import_sign(site: Site) -> None:
+def import_sign(site: NodeSite) -> None:
     x = site.blob(0)
     negative = positive(site, site.power(x, scale=-1, part="negative"), part="below")
     above = positive(site, x, part="above")
@@ -50,18 +50,18 @@ def import_sign(site: Site) -> None:
 
 
 @imports("Not")
-def import_not(site: Site) -> None:
+def import_not(site: NodeSite) -> None:
     site.give(opposite(site, site.blob(0)))
 
 
 @imports("And", "Or")
-def import_and_or(site: Site) -> None:
+def import_and_or(site: NodeSite) -> None:
     operation = "PROD" if site.node.op == "And" else "MAX"
     site.give(combine(site, operation, site.blob(0), site.blob(1)))
 
 
 @imports("Where")
-def import_where(site: Site) -> None:
+def import_where(site: NodeSite) -> None:
     """c a + (1 - c) b."""
     if not site.is_variable(0):
         mask = site.weights(0)
@@ -72,7 +72,7 @@ def import_where(site: Site) -> None:
     site.give(combine(site, "SUM", a, b))
 
 
-def _times(site: Site, index: int, mask: Value) -> Value:
+def _times(site: NodeSite, index: int, mask: MadeBlob) -> MadeBlob:
     """Input number `index` times a mask."""
     part = f"part{index}"
     if site.is_variable(index):
@@ -80,14 +80,14 @@ def _times(site: Site, index: int, mask: Value) -> Value:
     return with_constant(site, "PROD", mask, _finite(site, index), learned=False, part=part)
 
 
-def _times_mask(site: Site, index: int, mask: Array) -> Value:
+def _times_mask(site: NodeSite, index: int, mask: Array) -> MadeBlob:
     """Input number `index` times a constant mask."""
     if not site.is_variable(index):
         raise NetError("it chooses between constants and inputs by a constant.")
     return with_constant(site, "PROD", site.blob(index), mask, learned=False, part=f"part{index}")
 
 
-def _finite(site: Site, index: int) -> Array:
+def _finite(site: NodeSite, index: int) -> Array:
     values = site.weights(index)
     if not np.isfinite(values).all():
         raise NetError("it chooses a number that is not finite, and Caffe's layers choose by"
@@ -95,5 +95,5 @@ def _finite(site: Site, index: int) -> Array:
     return values
 
 
-refuse("Caffe has no layer that tells whether numbers are equal.", "Equal")
-refuse("Caffe has no layers that branch or repeat.", "If", "Loop", "Scan")
+refuse_operators("Caffe has no layer that tells whether numbers are equal.", "Equal")
+refuse_operators("Caffe has no layers that branch or repeat.", "If", "Loop", "Scan")

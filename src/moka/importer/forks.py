@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from moka.importer.builder import Site, Value
+from moka.importer.builder import NodeSite, MadeBlob
 
 EPS = 1e-30  # the least that keeps Normalize from dividing 0 by 0
 SMALL = 1e-6  # a bound of norms that does not show among numbers of usual size
 
 
-def shuffled_channels(site: Site) -> Value | None:
+def shuffled_channels(site: NodeSite) -> MadeBlob | None:
     """ShuffleNet's layer for a Reshape that ends the mixing of channels: a Reshape to groups,
     their Transpose, and this Reshape back."""
     turn = _before(site, 0, "Transpose")
@@ -32,14 +32,14 @@ def shuffled_channels(site: Site) -> Value | None:
     return site.add("ShuffleChannel", x, shuffle_channel_param={"group": groups[1]})
 
 
-def normalized(site: Site) -> Value | None:
+def normalized(site: NodeSite) -> MadeBlob | None:
     """SSD's Normalize for a Div by the norm over the channels; that may be bounded below by a
     small number, or have it added."""
     if not site.builder.extra_layers or not site.is_variable(0):
         return None
     x, norm, least = site.node.inputs[0], site.node.inputs[1], 0.0
     while (node := site.builder.model.makers.get(norm)) is not None:
-        here = Site(site.builder, node)
+        here = NodeSite(site.builder, node)
         if node.op in ("Clip", "Max", "Add") and not here.is_variable(1):
             least = float(np.max(here.setting("min", 1, 0.0)))
         elif node.op == "ReduceL2" and node.inputs[0] == x:
@@ -52,7 +52,7 @@ def normalized(site: Site) -> Value | None:
     return None
 
 
-def _squares_of(root: Site, x: str) -> Site | None:
+def _squares_of(root: NodeSite, x: str) -> NodeSite | None:
     """The sum of the squares of x, if that is what a Sqrt takes."""
     total = _before(root, 0, "ReduceSum")
     square = total and (_before(total, 0, "Pow") or _before(total, 0, "Mul"))
@@ -64,7 +64,7 @@ def _squares_of(root: Site, x: str) -> Site | None:
     return total
 
 
-def _normalize(site: Site, reduction: Site | None, least: float) -> Value | None:
+def _normalize(site: NodeSite, reduction: NodeSite | None, least: float) -> MadeBlob | None:
     x = site.blob(0)
     axes = reduction.setting("axes", 1) if reduction is not None else None
     if axes is None or [axis % len(x.shape) for axis in axes] != [1] or least > SMALL:
@@ -75,7 +75,7 @@ def _normalize(site: Site, reduction: Site | None, least: float) -> Value | None
     )  # fmt: skip
 
 
-def scaled_sum(site: Site) -> Value | None:
+def scaled_sum(site: NodeSite) -> MadeBlob | None:
     """SENet's Axpy for an Add of a blob and the product of another with a number for each
     channel."""
     if not site.builder.extra_layers or not (site.is_variable(0) and site.is_variable(1)):
@@ -93,9 +93,9 @@ def scaled_sum(site: Site) -> Value | None:
     return None
 
 
-def _before(site: Site, index: int, op: str) -> Site | None:
+def _before(site: NodeSite, index: int, op: str) -> NodeSite | None:
     """The node that makes an input, if it has this operator."""
     if not site.has_input(index):
         return None
     maker = site.maker(index)
-    return Site(site.builder, maker) if maker is not None and maker.op == op else None
+    return NodeSite(site.builder, maker) if maker is not None and maker.op == op else None

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
+from moka.importer.builder import NodeSite, MadeBlob
 from moka.importer.pooling import AVE, pool_rows
 from moka.importer.table import imports
 from moka.types import Array
@@ -16,15 +16,15 @@ from moka.types import Array
 MOST_PRODUCTS = 2**23  # of two matrices, for one item of the batch
 
 
-def inner_product(
-    site: Site,
-    x: Value,
+def times_matrix(
+    site: NodeSite,
+    x: MadeBlob,
     weight: Array,
     bias: Array | None = None,
     *,
     learned: bool = True,
     part: str = "inner_product",
-) -> Value:
+) -> MadeBlob:
     """x (..., K) times weight (N, K), plus bias (N,)."""
     axis = len(x.shape) - 1
     options = {
@@ -43,7 +43,7 @@ def inner_product(
 
 
 @imports("Gemm")
-def import_gemm(site: Site) -> None:
+def import_gemm(site: NodeSite) -> None:
     x, weight = site.blob(0), site.weights(1)
     if site.attribute("transA", 0):
         raise NetError("it transposes its first input, which has no form in Caffe.")
@@ -57,11 +57,11 @@ def import_gemm(site: Site) -> None:
             raise NetError(f"its summand has the shape {bias.shape}, and Caffe's InnerProduct has"
                            " one number for each output.")  # fmt: skip
         bias = np.broadcast_to(bias.reshape(-1), (len(weight),))
-    site.give(inner_product(site, x, weight, bias))
+    site.give(times_matrix(site, x, weight, bias))
 
 
 @imports("MatMul")
-def import_matmul(site: Site) -> None:
+def import_matmul(site: NodeSite) -> None:
     """Of a blob and a constant matrix, or of two blobs if they are small."""
     if site.is_variable(0) and site.is_variable(1):
         site.give(_product_of_blobs(site, site.blob(0), site.blob(1)))
@@ -71,12 +71,12 @@ def import_matmul(site: Site) -> None:
         raise NetError(f"it multiplies by an array of shape {weight.shape}, and Caffe's"
                        " InnerProduct has one matrix.")  # fmt: skip
     if site.is_variable(0):
-        site.give(inner_product(site, site.blob(0), weight.T))
+        site.give(times_matrix(site, site.blob(0), weight.T))
     else:
         site.give(_from_the_left(site, weight, site.blob(1)))
 
 
-def _from_the_left(site: Site, weight: Array, x: Value) -> Value:
+def _from_the_left(site: NodeSite, weight: Array, x: MadeBlob) -> MadeBlob:
     """A matrix (M, K) times x (..., K, L): K as the channels of a Convolution."""
     *outer, inner, columns = x.shape
     if len(x.shape) < 3:
@@ -90,7 +90,7 @@ def _from_the_left(site: Site, weight: Array, x: Value) -> Value:
     return site.reshape(y, (*outer, len(weight), columns), part="axes")
 
 
-def _product_of_blobs(site: Site, a: Value, b: Value) -> Value:
+def _product_of_blobs(site: NodeSite, a: MadeBlob, b: MadeBlob) -> MadeBlob:
     """(..., M, K) times (..., K, L): all products, and their sums over K."""
     *outer, m, inner = a.shape
     columns = b.shape[-1]

@@ -24,9 +24,9 @@ from moka.importer import (
     transpose,
 )
 from moka.importer.branches import is_chosen, trace_with_branches
-from moka.importer.builder import Builder, MadeLayer, Site, Value
+from moka.importer.builder import NetBuilder, MadeLayer, NodeSite, MadeBlob
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
-from moka.importer.table import IMPORTERS, REFUSALS
+from moka.importer.table import IMPORTERS, OPERATOR_REFUSALS
 from moka.importer.trace import Trace, run_on_others, variable_tensors
 from moka.net import Net
 from moka.net.build import build_net
@@ -91,12 +91,12 @@ def import_onnx(
     _check_operators(model)
     model, pass_ = trace_with_branches(model)
     _check_operators(model)
-    builder = Builder(model, pass_, extra_layers=extra_layers, only_ceil=only_ceil)
+    builder = NetBuilder(model, pass_, extra_layers=extra_layers, only_ceil=only_ceil)
     for name, size in model.inputs.items():
         builder.add_input(name, size)
     for node in model.nodes:
         if not pass_.variable.isdisjoint(node.outputs):
-            _convert(Site(builder, node), file)
+            _convert(NodeSite(builder, node), file)
     layers = _finished(builder, file)
     net, weights = _messages(model, layers)
     built = build_net(net)
@@ -116,7 +116,7 @@ def _check_operators(model: OnnxModel) -> None:
     for node in model.nodes:
         is_known = node.op in IMPORTERS or is_chosen(node, variable)
         if not is_known and not variable.isdisjoint(node.outputs):
-            reason = REFUSALS.get(node.op, "there is no layer for this operator.")
+            reason = OPERATOR_REFUSALS.get(node.op, "there is no layer for this operator.")
             raise _refused(node, reason, model.file)
 
 
@@ -124,7 +124,7 @@ def _refused(node: OnnxNode, reason: str, file: PathLike, advice: str | None = N
     return NetError(f"{node} has no form in Caffe: {reason}", file=file, advice=advice)
 
 
-def _convert(site: Site, file: PathLike) -> None:
+def _convert(site: NodeSite, file: PathLike) -> None:
     try:
         IMPORTERS[site.node.op](site)
     except MokaError as error:
@@ -135,7 +135,7 @@ def _convert(site: Site, file: PathLike) -> None:
 # --- names and borders ----------------------------------------------------------------------
 
 
-def _finished(builder: Builder, file: PathLike) -> list[MadeLayer]:
+def _finished(builder: NetBuilder, file: PathLike) -> list[MadeLayer]:
     """The layers that the outputs need, with all blobs named and outputs where they belong."""
     for name in builder.model.outputs:
         if name not in builder.values:
@@ -152,10 +152,10 @@ def _finished(builder: Builder, file: PathLike) -> list[MadeLayer]:
     return layers
 
 
-def _name_outputs(builder: Builder) -> None:
+def _name_outputs(builder: NetBuilder) -> None:
     """Let each output have its own blob, which no layer reads, under the output's name."""
     read = {bottom for layer in builder.layers for bottom in layer.bottoms}
-    taken: set[Value] = set()
+    taken: set[MadeBlob] = set()
     for name in builder.model.outputs:
         value = builder.values[name]
         made_by_input = value.maker is not None and value.maker.message.type == "Input"
@@ -166,7 +166,7 @@ def _name_outputs(builder: Builder) -> None:
                 value.name = ""
             message = caffe_pb2.LayerParameter(type="Split", name=builder.unique(f"{name}/output"))
             layer = MadeLayer(message, f'output "{name}"', [value], [])
-            value = Value(value.shape, name, layer)
+            value = MadeBlob(value.shape, name, layer)
             layer.tops.append(value)
             builder.layers.append(layer)
             builder.values[name] = value
@@ -175,7 +175,7 @@ def _name_outputs(builder: Builder) -> None:
 
 
 def _with_silence(
-    builder: Builder, layers: list[MadeLayer], needed: set[Value]
+    builder: NetBuilder, layers: list[MadeLayer], needed: set[MadeBlob]
 ) -> Iterator[MadeLayer]:
     """The layers, with a Silence behind each that makes more blobs than are needed."""
     for layer in layers:
@@ -248,7 +248,7 @@ def _add_fillers(net: caffe_pb2.NetParameter) -> None:
 # --- the check ------------------------------------------------------------------------------
 
 
-def _compared(net: Net, builder: Builder, pass_: Trace) -> tuple[Difference, ...]:
+def _compared(net: Net, builder: NetBuilder, pass_: Trace) -> tuple[Difference, ...]:
     """How far the net's outputs lie from ONNX Runtime's, on the trace's input.
 
     Raises:
@@ -283,7 +283,7 @@ def _blobs(net: Net, given: Mapping[str, Array]) -> dict[str, Array]:
         return {name: blob.numpy() for name, blob in net.propagate(tensors).items()}
 
 
-def _first_apart(builder: Builder, blobs: Mapping[str, Array], pass_: Trace) -> str:
+def _first_apart(builder: NetBuilder, blobs: Mapping[str, Array], pass_: Trace) -> str:
     for name, value in builder.values.items():
         if value.name == name and name in blobs:
             here = difference_of(blobs[name], pass_.values[name], name)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
-from moka.importer.conv import Sides, WindowOptions, per_axis, sides, window_options
-from moka.importer.table import imports, refuse
+from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.conv import Sides, WindowOptions, window_fields, sides, window_options
+from moka.importer.table import imports, refuse_operators
 from moka.layers.window import Window, pooled_sizes
 from moka.schema import caffe_pb2
 from moka.types import Array
@@ -22,13 +22,13 @@ MAX, AVE = caffe_pb2.PoolingParameter.MAX, caffe_pb2.PoolingParameter.AVE
 
 
 def _pool(
-    site: Site,
-    x: Value,
+    site: NodeSite,
+    x: MadeBlob,
     method: int,
     window: WindowOptions,
     padding: Sides,
     out: Sequence[int],
-) -> tuple[Value, tuple[int, ...]]:
+) -> tuple[MadeBlob, tuple[int, ...]]:
     """Pool `out` windows along each axis, the first of which starts at the padding's begin.
 
     Caffe pads both sides alike, so it may have to make more windows, which are cut off.
@@ -61,9 +61,9 @@ def _pool(
     _, pads, rounds_up = min(fitting, key=lambda choice: choice[0])  # one without a cut is best
     options: dict[str, Any] = {
         "pool": method,
-        **per_axis("kernel_size", window.kernel),
-        **per_axis("pad", pads, 0),
-        **per_axis("stride", window.stride, 1),
+        **window_fields("kernel_size", window.kernel),
+        **window_fields("pad", pads, 0),
+        **window_fields("stride", window.stride, 1),
     }
     if not rounds_up:
         options["round_mode"] = FLOOR
@@ -82,12 +82,12 @@ def _paddings(window: WindowOptions, padding: Sides) -> list[tuple[int, ...]]:
     return sorted(product(*each), key=sum)
 
 
-Pool = Callable[[Value, WindowOptions, Sides, tuple[int, ...]], Value]
+Pool = Callable[[MadeBlob, WindowOptions, Sides, tuple[int, ...]], MadeBlob]
 
 
 def _images_of_axes(
-    site: Site, x: Value, window: WindowOptions, padding: Sides, pool: Pool
-) -> Value:
+    site: NodeSite, x: MadeBlob, window: WindowOptions, padding: Sides, pool: Pool
+) -> MadeBlob:
     """Pool any number of spatial axes: the last two as images, each one before them by itself."""
     shape, out = list(x.shape), site.result_shape()
     count = len(window.kernel)
@@ -112,7 +112,7 @@ def _two(values: Sequence[int], axes: Sequence[int], other: int) -> tuple[int, i
 
 
 @imports("MaxPool")
-def import_max_pool(site: Site) -> None:
+def import_max_pool(site: NodeSite) -> None:
     x = site.blob(0)
     window = window_options(site, site.attribute("kernel_shape"))
     if set(window.dilation) != {1}:
@@ -120,34 +120,34 @@ def import_max_pool(site: Site) -> None:
     if site.is_used(1):
         raise NetError("the positions of its maxima are read, which has no form in Caffe.")
 
-    def pool(x: Value, window: WindowOptions, padding: Sides, out: tuple[int, ...]) -> Value:
+    def pool(x: MadeBlob, window: WindowOptions, padding: Sides, out: tuple[int, ...]) -> MadeBlob:
         return _pool(site, x, MAX, window, padding, out)[0]
 
     site.give(_images_of_axes(site, x, window, sides(site, x.shape[2:], window), pool))
 
 
 @imports("AveragePool")
-def import_average_pool(site: Site) -> None:
+def import_average_pool(site: NodeSite) -> None:
     x = site.blob(0)
     window = window_options(site, site.attribute("kernel_shape"))
     if set(window.dilation) != {1}:
         raise NetError("pooling with dilation has no form in Caffe.")
     counts_padding = bool(site.attribute("count_include_pad", 0))
 
-    def pool(x: Value, window: WindowOptions, padding: Sides, out: tuple[int, ...]) -> Value:
+    def pool(x: MadeBlob, window: WindowOptions, padding: Sides, out: tuple[int, ...]) -> MadeBlob:
         return _average(site, x, window, padding, out, counts_padding)
 
     site.give(_images_of_axes(site, x, window, sides(site, x.shape[2:], window), pool))
 
 
 def _average(
-    site: Site,
-    x: Value,
+    site: NodeSite,
+    x: MadeBlob,
     window: WindowOptions,
     padding: Sides,
     out: tuple[int, ...],
     counts_padding: bool,
-) -> Value:
+) -> MadeBlob:
     """An average whose divisors differ from Caffe's is followed by the factors between them."""
     y, pads = _pool(site, x, AVE, window, padding, out)
     caffes, onnxs = np.ones(()), np.ones(())
@@ -164,7 +164,7 @@ def _average(
     return scaled_pixels(site, y, caffes / onnxs)
 
 
-def scaled_pixels(site: Site, x: Value, factors: Array) -> Value:
+def scaled_pixels(site: NodeSite, x: MadeBlob, factors: Array) -> MadeBlob:
     """x times a factor for each pixel, if any differs from 1."""
     if np.all(factors == 1):
         return x
@@ -173,12 +173,12 @@ def scaled_pixels(site: Site, x: Value, factors: Array) -> Value:
 
 
 @imports("GlobalAveragePool", "GlobalMaxPool")
-def import_global_pool(site: Site) -> None:
+def import_global_pool(site: NodeSite) -> None:
     method = AVE if site.node.op == "GlobalAveragePool" else MAX
     site.give(pool_images(site, site.blob(0), method))
 
 
-def pool_images(site: Site, x: Value, method: int) -> Value:
+def pool_images(site: NodeSite, x: MadeBlob, method: int) -> MadeBlob:
     """Pool whole images (N, C, spatial...) to (N, C, 1...)."""
     if len(x.shape) < 3:
         raise NetError(f"it pools a tensor of {len(x.shape)} axes, which has no images.")
@@ -190,7 +190,7 @@ def pool_images(site: Site, x: Value, method: int) -> Value:
     return site.reshape(y, (*x.shape[:2], *ones))
 
 
-def pool_rows(site: Site, x: Value, first: int, last: int, method: int) -> Value:
+def pool_rows(site: NodeSite, x: MadeBlob, first: int, last: int, method: int) -> MadeBlob:
     """x with its axes `first` (not 0) to `last` pooled to one number: (N, before, 1, after)."""
     shape = x.shape
     rows = prod(shape[first : last + 1])
@@ -199,5 +199,5 @@ def pool_rows(site: Site, x: Value, first: int, last: int, method: int) -> Value
                     pooling_param={"pool": method, "kernel_h": rows, "kernel_w": 1})  # fmt: skip
 
 
-refuse("Caffe has no pooling by a norm.", "LpPool", "GlobalLpPool")
-refuse("Caffe's own layers do not undo a pooling.", "MaxUnpool")
+refuse_operators("Caffe has no pooling by a norm.", "LpPool", "GlobalLpPool")
+refuse_operators("Caffe's own layers do not undo a pooling.", "MaxUnpool")

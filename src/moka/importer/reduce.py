@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
+from moka.importer.builder import NodeSite, MadeBlob
 from moka.importer.conv import Sides, WindowOptions, convolve
 from moka.importer.pooling import AVE, MAX, pool_images, pool_rows
 from moka.importer.table import imports
@@ -38,7 +38,7 @@ _IN_ONE = {("AbsVal", "SUM"): 2, (2.0, "SUM"): 3, ("", "SUM"): 1, ("", "MEAN"): 
 
 
 @imports(*_REDUCTIONS)
-def import_reduction(site: Site) -> None:
+def import_reduction(site: NodeSite) -> None:
     x = site.blob(0)
     rank = len(x.shape)
     axes = site.setting("axes", 1)
@@ -54,13 +54,13 @@ def import_reduction(site: Site) -> None:
     site.give(site.reshape(y, site.result_shape(), part="shape"))
 
 
-def _changed(site: Site, x: Value, by: str | float, part: str) -> Value:
+def _changed(site: NodeSite, x: MadeBlob, by: str | float, part: str) -> MadeBlob:
     if isinstance(by, float):
         return site.power(x, power=by, part=part)
     return site.add(by, x, part=part) if by else x
 
 
-def _over_last_axes(site: Site, x: Value, axes: list[int], how: Reduced) -> Value | None:
+def _over_last_axes(site: NodeSite, x: MadeBlob, axes: list[int], how: Reduced) -> MadeBlob | None:
     """All axes from one on: one Reduction layer. None if it is another reduction."""
     last = max(axes)
     number = _IN_ONE.get((how.before, how.operation))
@@ -72,7 +72,7 @@ def _over_last_axes(site: Site, x: Value, axes: list[int], how: Reduced) -> Valu
                     reduction_param={"operation": number, "axis": axes[0]})  # fmt: skip
 
 
-def _reduced(site: Site, x: Value, axes: list[int], operation: str) -> Value:
+def _reduced(site: NodeSite, x: MadeBlob, axes: list[int], operation: str) -> MadeBlob:
     """x with these axes reduced, in any shape that keeps the order of values."""
     if operation == "MIN":
         y = _reduced(site, site.power(x, scale=-1, part="negative"), axes, "MAX")
@@ -105,7 +105,7 @@ def _blocks(axes: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def over_channels(site: Site, x: Value, operation: str) -> Value:
+def over_channels(site: NodeSite, x: MadeBlob, operation: str) -> MadeBlob:
     """SUM or MEAN of (N, C, spatial...) to (N, 1, spatial...): a convolution with a kernel of one
     value."""
     ones = (1,) * (len(x.shape) - 2)
@@ -118,7 +118,7 @@ def over_channels(site: Site, x: Value, operation: str) -> Value:
 
 
 @imports("ArgMax")
-def import_argmax(site: Site) -> None:
+def import_argmax(site: NodeSite) -> None:
     if site.attribute("select_last_index", 0):
         raise NetError("Caffe takes the first of equal maxima.")
     axis = site.attribute("axis", 0) % len(site.blob(0).shape)

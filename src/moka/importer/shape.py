@@ -8,15 +8,15 @@ from typing import Any, Literal
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
+from moka.importer.builder import NodeSite, MadeBlob
 from moka.importer.conv import Sides, each_channel, padding_of
 from moka.importer.forks import shuffled_channels
 from moka.importer.matrices import along
-from moka.importer.table import imports, refuse
+from moka.importer.table import imports, refuse_operators
 
 
 @imports("Identity", "Cast")
-def import_same(site: Site) -> None:
+def import_same(site: NodeSite) -> None:
     """The same blob under another name."""
     dtype = site.builder.trace.values[site.node.outputs[0]].dtype
     given = site.builder.trace.values[site.node.inputs[0]].dtype
@@ -26,12 +26,12 @@ def import_same(site: Site) -> None:
 
 
 @imports("Reshape", "Squeeze", "Unsqueeze", "Flatten")
-def import_reshape(site: Site) -> None:
+def import_reshape(site: NodeSite) -> None:
     site.give(shuffled_channels(site) or site.reshape(site.blob(0), site.result_shape()))
 
 
 @imports("Concat")
-def import_concat(site: Site) -> None:
+def import_concat(site: NodeSite) -> None:
     """Constants among the inputs are made of another input's zeros, so that they have its batch."""
     count = len(site.node.inputs)
     like = next(site.blob(k) for k in range(count) if site.is_variable(k))
@@ -44,7 +44,7 @@ def import_concat(site: Site) -> None:
     site.give(site.add("Concat", *blobs, **options))
 
 
-def _constant_like(site: Site, x: Value, axis: int, index: int) -> Value:
+def _constant_like(site: NodeSite, x: MadeBlob, axis: int, index: int) -> MadeBlob:
     """Input number `index`, a constant, as a blob of the shape of x, but for one axis."""
     values = site.weights(index)
     if axis == 0 or values.shape[0] != 1:
@@ -57,7 +57,7 @@ def _constant_like(site: Site, x: Value, axis: int, index: int) -> Value:
 
 
 @imports("Split")
-def import_split(site: Site) -> None:
+def import_split(site: NodeSite) -> None:
     x = site.blob(0)
     axis = site.attribute("axis", 0) % len(x.shape)
     sizes = [site.result_shape(k)[axis] for k in range(len(site.node.outputs))]
@@ -72,7 +72,7 @@ def import_split(site: Site) -> None:
 
 
 @imports("Slice")
-def import_slice(site: Site) -> None:
+def import_slice(site: NodeSite) -> None:
     """Parts of axes; every n-th pixel of images."""
     x = site.blob(0)
     starts, ends = site.setting("starts", 1), site.setting("ends", 2)
@@ -98,7 +98,7 @@ def import_slice(site: Site) -> None:
 
 
 @imports("Pad")
-def import_pad(site: Site) -> None:
+def import_pad(site: NodeSite) -> None:
     """With one number: a convolution of each channel by itself with a kernel that copies. With
     what the image holds: products with matrices."""
     x = site.blob(0)
@@ -122,8 +122,8 @@ def import_pad(site: Site) -> None:
 
 
 def _padded_with_itself(
-    site: Site, x: Value, begin: Sequence[int], end: Sequence[int], mode: Literal["reflect", "edge"]
-) -> Value:
+    site: NodeSite, x: MadeBlob, begin: Sequence[int], end: Sequence[int], mode: Literal["reflect", "edge"]
+) -> MadeBlob:
     for axis, sides in enumerate(zip(begin, end, strict=True)):
         if any(sides):
             _require_image_axis(x, axis)
@@ -132,7 +132,7 @@ def _padded_with_itself(
     return x
 
 
-def _require_image_axis(x: Value, axis: int) -> None:
+def _require_image_axis(x: MadeBlob, axis: int) -> None:
     if len(x.shape) != 4 or axis == 0:
         raise NetError(f"it reorders axis {axis} of a tensor of {len(x.shape)} axes; Caffe can do"
                        " this with the channels, rows and columns of images (N, C, H, W)."
@@ -140,7 +140,7 @@ def _require_image_axis(x: Value, axis: int) -> None:
 
 
 @imports("Gather")
-def import_gather(site: Site) -> None:
+def import_gather(site: NodeSite) -> None:
     """Places that lie side by side are cut out, others picked by a matrix."""
     x, index = site.blob(0), site.constant(1)
     axis = site.attribute("axis", 0) % len(x.shape)
@@ -156,7 +156,7 @@ def import_gather(site: Site) -> None:
 
 
 @imports("Expand", "Tile")
-def import_tile(site: Site) -> None:
+def import_tile(site: NodeSite) -> None:
     x, shape = site.blob(0), site.result_shape()
     x = site.reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
     for axis, (have, want) in enumerate(zip(x.shape, shape, strict=True)):
@@ -166,5 +166,5 @@ def import_tile(site: Site) -> None:
     site.give(x)
 
 
-refuse("Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK")
-refuse("its rows depend on values.", "NonMaxSuppression", "NonZero", "Unique", "Compress")
+refuse_operators("Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK")
+refuse_operators("its rows depend on values.", "NonMaxSuppression", "NonZero", "Unique", "Compress")

@@ -43,7 +43,7 @@ def variable_tensors(model: OnnxModel) -> frozenset[str]:
     return frozenset(found)
 
 
-def trace(model: OnnxModel) -> Trace:
+def trace_model(model: OnnxModel) -> Trace:
     """Run a model once on random input and keep every tensor.
 
     Raises:

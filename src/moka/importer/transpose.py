@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from math import prod
 
-from moka.importer.builder import Site, Value
+from moka.importer.builder import NodeSite, MadeBlob
 from moka.importer.table import imports
 
 MOST_PARTS = 64  # into which a blob is cut to reorder its axes with BVLC's layers
@@ -14,13 +14,13 @@ JOINING = 3  # layers of a step beside those for each part
 
 
 @imports("Transpose")
-def import_transpose(site: Site) -> None:
+def import_transpose(site: NodeSite) -> None:
     x = site.blob(0)
     order = list(site.attribute("perm", range(len(x.shape))[::-1]))
     site.give(transposed(site, x, order))
 
 
-def transposed(site: Site, x: Value, order: Sequence[int]) -> Value:
+def transposed(site: NodeSite, x: MadeBlob, order: Sequence[int]) -> MadeBlob:
     """x with its axes in another order.
 
     Moving axes of size 1 is a Reshape. Any other order is a layer of SSD's fork, or without such
@@ -95,7 +95,7 @@ def _cost(factors: Sequence[int]) -> int:
     return sum(factors) + JOINING * len(factors)
 
 
-def _swapped(site: Site, x: Value, before: int, m: int, n: int, after: int, part: str) -> Value:
+def _swapped(site: NodeSite, x: MadeBlob, before: int, m: int, n: int, after: int, part: str) -> MadeBlob:
     """(before, m, n, after) to (before, n, m, after), cut along the smaller one of m and n."""
     wide = site.reshape(x, (before, m, n, after), part=f"{part}_blocks")
     cut, joined = (1, 2) if m <= n else (2, 1)

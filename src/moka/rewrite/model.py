@@ -69,7 +69,7 @@ class Model:
         inputs = {
             top: tuple(net.blobs[top].shape)
             for place in net.places
-            if is_input(place.node.entry)
+            if is_given(place.node.entry)
             for top in place.node.tops
         }
         return cls(frame, tuple(layers), inputs, net.graph.file)
@@ -143,7 +143,7 @@ class Model:
         return found
 
 
-def is_input(entry: EntryLike) -> bool:
+def is_given(entry: EntryLike) -> bool:
     """Whether the data of layers of this type is given, instead of made by the layer."""
     return entry.source in ("caller", "files", "arrays")
 

@@ -39,7 +39,7 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
     check_writable(output)
     found = import_onnx(
         source,
-        shapes=read_shapes(flags["input_shape"]),
+        shapes=parse_shapes(flags["input_shape"]),
         extra_layers=flags["extra_layers"],
         only_ceil=flags["only_ceil"],
     )
@@ -50,7 +50,7 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
     print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}. Batches {sizes}.")
 
 
-def read_shapes(text: str) -> dict[str, Shape]:
+def parse_shapes(text: str) -> dict[str, Shape]:
     """`1,3,224,224` (of the only input), or `image:1,3,224,224;size:1,2`, as shapes by name.
 
     Raises:
