@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from moka.checks.finding import BVLC, Export, Finding, LayerType
-from moka.checks.table import findings_table, finding_line, total
+from moka.checks.table import finding_line, findings_table, total
 from moka.export.difference import Difference
 from moka.weights.fit import Fit
 

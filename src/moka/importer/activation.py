@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports, refuse_operators
 
 PLAIN = {
@@ -128,7 +128,9 @@ def import_clip(site: NodeSite) -> None:
     site.give(clipped(site, site.blob(0), low, high))
 
 
-def hard_sigmoid(site: NodeSite, x: MadeBlob, alpha: float, beta: float, part: str = "clip") -> MadeBlob:
+def hard_sigmoid(
+    site: NodeSite, x: MadeBlob, alpha: float, beta: float, part: str = "clip"
+) -> MadeBlob:
     """alpha x + beta within [0, 1]."""
     return clipped(site, site.power(x, scale=alpha, shift=beta, part="line"), 0, 1, part)
 
@@ -208,4 +210,6 @@ def import_dropout(site: NodeSite) -> None:
     site.give(site.add("Dropout", site.blob(0), dropout_param={"dropout_ratio": ratio}))
 
 
-refuse_operators("Caffe has no trigonometric functions.", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos")
+refuse_operators(
+    "Caffe has no trigonometric functions.", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos"
+)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import MadeLayer, NodeSite, MadeBlob
-from moka.importer.forks import normalized, scaled_sum
+from moka.importer.builder import MadeBlob, MadeLayer, NodeSite
+from moka.importer.forks import as_axpy, as_normalize
 from moka.importer.table import imports
 from moka.types import Array, Shape
 
@@ -131,7 +131,7 @@ def import_arithmetic(site: NodeSite) -> None:
 
 def _of_a_fork(site: NodeSite) -> MadeBlob | None:
     """A layer of a fork that does what this node and some before it do."""
-    forms = {"Add": scaled_sum, "Div": normalized}
+    forms = {"Add": as_axpy, "Div": as_normalize}
     return forms[site.node.op](site) if site.node.op in forms else None
 
 
@@ -163,7 +163,7 @@ def import_pow(site: NodeSite) -> None:
 
 @imports("Sum", "Max", "Min", "Mean")
 def import_several(site: NodeSite) -> None:
-    """Of any number of blobs; Max and Min also of a blob and one number."""
+    """Import Sum, Mean, Max, Min of any number of blobs; Max, Min also of a blob and a number."""
     op, count = site.node.op, len(site.node.inputs)
     operation = "MAX" if op in ("Max", "Min") else "SUM"
     sign = -1.0 if op == "Min" else 1.0

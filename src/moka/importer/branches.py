@@ -8,7 +8,7 @@ from typing import Any
 
 from moka.export.onnx.library import load_onnx
 from moka.importer.onnx_file import OnnxModel, OnnxNode
-from moka.importer.trace import Trace, trace
+from moka.importer.trace import Trace, trace_model
 
 BRANCH = "If"
 
@@ -25,14 +25,14 @@ def trace_with_branches(model: OnnxModel) -> tuple[OnnxModel, Trace]:
     Raises:
         NetError: ONNX Runtime cannot run it.
     """
-    seen = trace(model)
+    seen = trace_model(model)
     while any(is_chosen(node, seen.variable) for node in model.nodes):
         graph = model.proto.graph
         nodes = list(_flattened(graph, model, seen))
         del graph.node[:]
         graph.node.extend(nodes)
         model = replace(model)  # whose nodes are read anew
-        seen = trace(model)
+        seen = trace_model(model)
     return model, seen
 
 

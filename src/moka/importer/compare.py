@@ -6,17 +6,17 @@ import numpy as np
 
 from moka.errors import NetError
 from moka.importer.arithmetic import combine, with_constant
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports, refuse_operators
 from moka.types import Array
 
 
-def positive(site: NodeSite, x: MadeBlob, part: str = "positive") -> MadeBlob:
+def is_positive(site: NodeSite, x: MadeBlob, part: str = "positive") -> MadeBlob:
     """1 where x > 0, else 0."""
     return site.add("Threshold", x, part=part)
 
 
-def opposite(site: NodeSite, x: MadeBlob, part: str = "not") -> MadeBlob:
+def negated(site: NodeSite, x: MadeBlob, part: str = "not") -> MadeBlob:
     """1 - x."""
     return site.power(x, scale=-1, shift=1, part=part)
 
@@ -37,21 +37,21 @@ def _difference(site: NodeSite, more: int, less: int) -> MadeBlob:
 @imports("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
 def import_comparison(site: NodeSite) -> None:
     more, less = (0, 1) if site.node.op in ("Greater", "LessOrEqual") else (1, 0)
-    y = positive(site, _difference(site, more, less))
-    site.give(opposite(site, y) if site.node.op.endswith("Equal") else y)
+    y = is_positive(site, _difference(site, more, less))
+    site.give(negated(site, y) if site.node.op.endswith("Equal") else y)
 
 
 @imports("Sign")
 def import_sign(site: NodeSite) -> None:
     x = site.blob(0)
-    negative = positive(site, site.power(x, scale=-1, part="negative"), part="below")
-    above = positive(site, x, part="above")
+    negative = is_positive(site, site.power(x, scale=-1, part="negative"), part="below")
+    above = is_positive(site, x, part="above")
     site.give(site.eltwise("SUM", above, negative, coeff=[1.0, -1.0]))
 
 
 @imports("Not")
 def import_not(site: NodeSite) -> None:
-    site.give(opposite(site, site.blob(0)))
+    site.give(negated(site, site.blob(0)))
 
 
 @imports("And", "Or")
@@ -68,7 +68,7 @@ def import_where(site: NodeSite) -> None:
         a, b = _times_mask(site, 1, mask), _times_mask(site, 2, 1 - mask)
     else:
         chosen = site.blob(0)
-        a, b = _times(site, 1, chosen), _times(site, 2, opposite(site, chosen))
+        a, b = _times(site, 1, chosen), _times(site, 2, negated(site, chosen))
     site.give(combine(site, "SUM", a, b))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports
 from moka.types import Array
 
@@ -258,7 +258,7 @@ def each_channel(site: NodeSite, x: MadeBlob, strides: Sequence[int], padding: S
 
 @imports("DepthToSpace")
 def import_depth_to_space(site: NodeSite) -> None:
-    """A deconvolution whose kernels put each channel in its place."""
+    """A Deconvolution with fixed kernels that copy each channel to its place."""
     x, block = site.blob(0), site.attribute("blocksize")
     channels = x.shape[1] // block**2
     weight = np.zeros((x.shape[1], channels, block, block), np.float32)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 
 EPS = 1e-30  # the least that keeps Normalize from dividing 0 by 0
 SMALL = 1e-6  # a bound of norms that does not show among numbers of usual size
 
 
-def shuffled_channels(site: NodeSite) -> MadeBlob | None:
+def as_shuffle_channel(site: NodeSite) -> MadeBlob | None:
     """ShuffleNet's layer for a Reshape that ends the mixing of channels: a Reshape to groups,
     their Transpose, and this Reshape back."""
     turn = _before(site, 0, "Transpose")
@@ -32,7 +32,7 @@ def shuffled_channels(site: NodeSite) -> MadeBlob | None:
     return site.add("ShuffleChannel", x, shuffle_channel_param={"group": groups[1]})
 
 
-def normalized(site: NodeSite) -> MadeBlob | None:
+def as_normalize(site: NodeSite) -> MadeBlob | None:
     """SSD's Normalize for a Div by the norm over the channels; that may be bounded below by a
     small number, or have it added."""
     if not site.builder.extra_layers or not site.is_variable(0):
@@ -75,7 +75,7 @@ def _normalize(site: NodeSite, reduction: NodeSite | None, least: float) -> Made
     )  # fmt: skip
 
 
-def scaled_sum(site: NodeSite) -> MadeBlob | None:
+def as_axpy(site: NodeSite) -> MadeBlob | None:
     """SENet's Axpy for an Add of a blob and the product of another with a number for each
     channel."""
     if not site.builder.extra_layers or not (site.is_variable(0) and site.is_variable(1)):

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.pooling import AVE, pool_rows
 from moka.importer.table import imports
 from moka.types import Array

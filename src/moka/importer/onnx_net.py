@@ -24,7 +24,7 @@ from moka.importer import (
     transpose,
 )
 from moka.importer.branches import is_chosen, trace_with_branches
-from moka.importer.builder import NetBuilder, MadeLayer, NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, MadeLayer, NetBuilder, NodeSite
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
 from moka.importer.table import IMPORTERS, OPERATOR_REFUSALS
 from moka.importer.trace import Trace, run_on_others, variable_tensors
@@ -153,7 +153,7 @@ def _finished(builder: NetBuilder, file: PathLike) -> list[MadeLayer]:
 
 
 def _name_outputs(builder: NetBuilder) -> None:
-    """Let each output have its own blob, which no layer reads, under the output's name."""
+    """Give each output a blob of its own, under the output's name, that no layer reads."""
     read = {bottom for layer in builder.layers for bottom in layer.bottoms}
     taken: set[MadeBlob] = set()
     for name in builder.model.outputs:
@@ -221,7 +221,7 @@ def _messages(
 
 
 def _share(layers: list[MadeLayer]) -> None:
-    """Let layers whose learned parameters are one tensor of the model go on sharing it."""
+    """Share parameters between layers that use one tensor of the model."""
     users: dict[object, list[tuple[MadeLayer, int]]] = {}
     for layer in layers:
         if not layer.message.param and layer.message.type != "BatchNorm":
@@ -238,7 +238,7 @@ def _share(layers: list[MadeLayer]) -> None:
 
 
 def _add_fillers(net: caffe_pb2.NetParameter) -> None:
-    """Let learned weights begin at random where the net is trained without the .caffemodel."""
+    """Add fillers for learned weights, for training without the .caffemodel."""
     for layer in net.layer:
         learned = all(param.lr_mult for param in layer.param)
         if layer.type in _FILLED_LAYERS and learned:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import NodeSite, MadeBlob
-from moka.importer.conv import Sides, WindowOptions, window_fields, sides, window_options
+from moka.importer.builder import MadeBlob, NodeSite
+from moka.importer.conv import Sides, WindowOptions, sides, window_fields, window_options
 from moka.importer.table import imports, refuse_operators
 from moka.layers.window import Window, pooled_sizes
 from moka.schema import caffe_pb2

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, WindowOptions, convolve
 from moka.importer.pooling import AVE, MAX, pool_images, pool_rows
 from moka.importer.table import imports

@@ -8,7 +8,7 @@ import numpy as np
 
 from moka.errors import NetError
 from moka.export.onnx.library import load_onnx, load_runtime
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, WindowOptions, deconvolve
 from moka.importer.matrices import products
 from moka.importer.pooling import scaled_pixels
@@ -39,7 +39,7 @@ def import_resize(site: NodeSite) -> None:
 
 
 def _matrix(site: NodeSite, axis: int) -> Array:
-    """The matrix (out, in) by which the node resizes an axis: what it makes of unit vectors."""
+    """The matrix (out, in) that resizes an axis: the node's output for unit vectors."""
     onnx, runtime = load_onnx("Importing"), load_runtime("Importing an ONNX file")
     size, out = site.blob(0).shape[axis], site.result_shape()[axis]
     attributes = {k: v for k, v in site.node.attributes.items() if k not in ("axes", "scales")}
@@ -149,7 +149,11 @@ def _spread(kernel: Array, factor: int, pad: int, size: int) -> Array:
 
 
 def _enlarged(
-    site: NodeSite, x: MadeBlob, weight: Array, factors: list[int], pads: tuple[int, ...] | list[int]
+    site: NodeSite,
+    x: MadeBlob,
+    weight: Array,
+    factors: list[int],
+    pads: tuple[int, ...] | list[int],
 ) -> MadeBlob:
     window = WindowOptions(tuple(weight.shape[2:]), tuple(factors), (1, 1))
     return deconvolve(site, x, weight, cropping=Sides(tuple(pads), tuple(pads)), window=window,

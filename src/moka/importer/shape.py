@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, each_channel, padding_of
-from moka.importer.forks import shuffled_channels
+from moka.importer.forks import as_shuffle_channel
 from moka.importer.matrices import along
 from moka.importer.table import imports, refuse_operators
 
@@ -27,7 +27,7 @@ def import_same(site: NodeSite) -> None:
 
 @imports("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 def import_reshape(site: NodeSite) -> None:
-    site.give(shuffled_channels(site) or site.reshape(site.blob(0), site.result_shape()))
+    site.give(as_shuffle_channel(site) or site.reshape(site.blob(0), site.result_shape()))
 
 
 @imports("Concat")
@@ -122,7 +122,11 @@ def import_pad(site: NodeSite) -> None:
 
 
 def _padded_with_itself(
-    site: NodeSite, x: MadeBlob, begin: Sequence[int], end: Sequence[int], mode: Literal["reflect", "edge"]
+    site: NodeSite,
+    x: MadeBlob,
+    begin: Sequence[int],
+    end: Sequence[int],
+    mode: Literal["reflect", "edge"],
 ) -> MadeBlob:
     for axis, sides in enumerate(zip(begin, end, strict=True)):
         if any(sides):
@@ -166,5 +170,7 @@ def import_tile(site: NodeSite) -> None:
     site.give(x)
 
 
-refuse_operators("Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK")
+refuse_operators(
+    "Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK"
+)
 refuse_operators("its rows depend on values.", "NonMaxSuppression", "NonZero", "Unique", "Compress")

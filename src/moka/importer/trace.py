@@ -1,4 +1,4 @@
-"""What a model computes, by ONNX Runtime: the shape and the values of every tensor."""
+"""Runs a model in ONNX Runtime to learn the shape and the values of every tensor."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from math import prod
 
-from moka.importer.builder import NodeSite, MadeBlob
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports
 
 MOST_PARTS = 64  # into which a blob is cut to reorder its axes with BVLC's layers
@@ -95,7 +95,9 @@ def _cost(factors: Sequence[int]) -> int:
     return sum(factors) + JOINING * len(factors)
 
 
-def _swapped(site: NodeSite, x: MadeBlob, before: int, m: int, n: int, after: int, part: str) -> MadeBlob:
+def _swapped(
+    site: NodeSite, x: MadeBlob, before: int, m: int, n: int, after: int, part: str
+) -> MadeBlob:
     """(before, m, n, after) to (before, n, m, after), cut along the smaller one of m and n."""
     wide = site.reshape(x, (before, m, n, after), part=f"{part}_blocks")
     cut, joined = (1, 2) if m <= n else (2, 1)

@@ -167,7 +167,7 @@ ZEROS = caffe_pb2.FillerParameter(type="constant", value=0)
 
 
 def _fill_with_zeros(config: caffe_pb2.LayerParameter) -> None:
-    """Let the fillers of a layer with bottoms cost no time: its parameters are given."""
+    """Replace the fillers of a layer with bottoms by cheap ones: its parameters are given."""
     if not config.bottom:
         return
     for message in _messages_in(config):

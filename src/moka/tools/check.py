@@ -11,7 +11,7 @@ from rich.console import Console
 
 from moka.checks.finding import Finding
 from moka.checks.shelf import findings
-from moka.checks.table import findings_table, finding_line, total
+from moka.checks.table import finding_line, findings_table, total
 from moka.command.run import run
 
 
