@@ -13,9 +13,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tests.opencv import cases, programs
+from tests.opencv import cases, program_nets, programs
 
-NETS = cases.NETS | programs.NETS
+NETS = cases.NETS | program_nets.NETS
 SEE = cases.SEE | programs.SEE
 
 
