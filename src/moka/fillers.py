@@ -60,9 +60,10 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Every element `value`."""
     if spec.value == 0:
-        # Takes memory and time only when somebody writes, unlike torch.zeros.
-        lazy = torch.from_numpy(np.zeros(shape, np.float32))
-        return lazy.to(torch.get_default_device())
+        if torch.get_default_device().type == "cpu":
+            # Takes memory and time only when somebody writes, unlike torch.zeros.
+            return torch.from_numpy(np.zeros(shape, np.float32))
+        return torch.zeros(shape)
     return torch.full(shape, spec.value)
 
 

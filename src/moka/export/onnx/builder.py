@@ -16,7 +16,7 @@ from moka.export.onnx.dims import Dims, target_of_reshape
 from moka.export.onnx.library import load_onnx
 from moka.free_name import free_name
 from moka.layers.base import Layer
-from moka.types import Array
+from moka.types import Array, Shape
 
 FLOAT, INT64 = 1, 7  # data types as ONNX numbers them
 
@@ -58,7 +58,7 @@ class GraphBuilder:
         self.constants: dict[str, Tensor | Array] = {}
         self._names: set[str] = set()
         self._asked: Counter[str] = Counter()  # how often for each name
-        self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
+        self._parameters: dict[tuple[int, Shape, Shape], tuple[str, Tensor]] = {}
 
     def unique(self, name: str) -> str:
         """The name itself, or with a number behind it if it is taken."""
@@ -75,7 +75,7 @@ class GraphBuilder:
 
     def parameter(self, name: str, values: Tensor) -> str:
         """Add a parameter, once for all layers that share it; returns the name of its value."""
-        key = (values.data_ptr(), tuple(values.shape))
+        key = (values.data_ptr(), tuple(values.shape), values.stride())
         if key not in self._parameters or not values.numel():
             # The tensor stays, so that no other one gets its place in memory.
             self._parameters[key] = (self._add_parameter(name, values), values)
@@ -151,7 +151,7 @@ class Site:
     def changed_weight(self, index: int, values: Tensor) -> str:
         """Values made of parameter number `index`, stored in its place."""
         name = f"{self.name}.{self._layer.parameter_names[index]}"
-        return self._builder.parameter(name, values.detach().contiguous())
+        return self._builder.parameter(name, values.detach())
 
     def constant(self, values: Array | Tensor, name: str = "constant") -> str:
         """An array as a constant."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moka import __version__
-from moka.errors import NetError, UsageError
+from moka.errors import UsageError
 from moka.export.difference import Difference
 from moka.export.onnx.builder import GraphBuilder, Value
 from moka.export.onnx.emit import OnnxGraph, emit, wanted_outputs
 from moka.export.onnx.image_input import ImageInput, take_bytes
-from moka.export.onnx.layers import check_exportable, is_left_out
 from moka.export.onnx.library import load_onnx, load_runtime
 from moka.export.onnx.model_file import (
     MOST_IN_ONE_FILE,
@@ -22,12 +21,11 @@ from moka.export.onnx.model_file import (
     newest_opset,
     write_model,
 )
+from moka.export.onnx.obstacle import check_layers, exportable
 from moka.export.onnx.verify import Arrays, Checker
 from moka.files import write_folder_aside
 from moka.net import Net
-from moka.net.assemble import located
-from moka.rewrite import Model, drop_layers, fold_scales
-from moka.schema import caffe_pb2
+from moka.rewrite import Model, fold_scales
 from moka.types import PathLike
 
 OLDEST_OPSET, USUAL_OPSET = 13, 17
@@ -201,11 +199,7 @@ def _write(
     if half:  # what rounding changes is no fault of the export
         model = (fold_scales(model, keep=outputs or ()) if fold else model).with_half_weights()
     plain = model.build()
-    for place in plain.places:
-        try:
-            check_exportable(place.layer)
-        except NetError as error:
-            raise located(error, place.node, plain.graph) from None
+    check_layers(plain)
     names = wanted_outputs(plain, outputs)
     folded = fold and not half
     net = fold_scales(model, keep=outputs or ()).build() if folded else plain
@@ -233,18 +227,7 @@ def _check_opset(opset: int) -> None:
 
 
 def _model_of(net: Net, batch: int | None) -> Model:
-    """The net without losses and scores, with its own parameters.
-
-    Raises:
-        NetError: it is of the phase TRAIN.
-    """
-    if net.graph.phase != caffe_pb2.TEST:
-        raise NetError(
-            "only a net of phase TEST can be exported, this one is of phase TRAIN.",
-            file=net.graph.file,
-            advice="Load its weights into the TEST net of the same file.",
-        )
-    model = drop_layers(Model.of(net), is_left_out)
+    model = exportable(net)
     return model if batch is None else model.with_batch(batch)
 
 
