@@ -14,6 +14,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers import fork_minimal as single
 from tests.layers.detection import minimal as detection
 from tests.layers.detection import yolo_minimal as yolo
 from tests.layers.metric_learning import minimal as metric_learning
@@ -168,7 +169,7 @@ MINIMAL = {
     ),
 }
 
-FORKS = (detection, yolo, metric_learning, sequence, video)
+FORKS = (detection, yolo, metric_learning, sequence, single, video)
 for of_forks in FORKS:
     MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.MINIMAL.items()}
 

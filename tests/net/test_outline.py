@@ -159,3 +159,40 @@ def test_silence(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
     log.warning("heard again")
     assert [record.getMessage() for record in caplog.records] == ["heard again"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shapes"),
+    [
+        (
+            "DenseImageData",
+            'dense_image_data_param { source: "gone" batch_size: 2 }',
+            [(2, 3, 8, 9), (2, 1, 8, 9)],
+        ),
+        (
+            "ImageSegData",
+            'image_data_param { source: "gone" batch_size: 2 label_type: PIXEL }',
+            [(2, 3, 8, 9), (2, 1, 8, 9), (2, 1, 1, 2)],
+        ),
+        (
+            "AnnotatedData",
+            'data_param { source: "gone" batch_size: 2 }',
+            [(2, 3, 8, 9), (1, 1, 1, 8)],
+        ),
+        (
+            "VideoData",
+            'video_data_param { source: "gone" batch_size: 2 new_length: 5 }',
+            [(2, 3, 5, 8, 9), (2,)],
+        ),
+    ],
+)
+def test_other_tops_than_images_and_labels(
+    kind: str, options: str, shapes: list[tuple[int, ...]]
+) -> None:
+    tops = "".join(f' top: "t{k}"' for k in range(len(shapes)))
+    net = graph(f'layer {{ name: "data" type: "{kind}" {tops} {options} }}')
+    (missing,) = missing_data(net)
+    given = missing.shapes(ImageSize(2, 3, 8, 9))
+    assert given == {f"t{k}": shape for k, shape in enumerate(shapes)}
+    built = outline(net, given)
+    assert [tuple(built.blobs[f"t{k}"].shape) for k in range(len(shapes))] == shapes

@@ -41,6 +41,7 @@ CASES = [
     ("Reverse", "", "axes"),
     ("Lstm", "lstm_param { num_output: 5 }", "streams"),
     ("Lstm", "recurrent_param { num_output: 5 }", "timesteps"),
+    ("LstmAttention", "lstm_attention_param { num_output: 5 }", "plain"),
     ("LstmSimple", "lstm_simple_param { num_output: 5 }", "streams"),
 ]
 

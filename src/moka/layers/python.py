@@ -165,8 +165,11 @@ class Python(Layer):
     `share_in_parallel` has no effect within one process). The class is a `caffe.Layer`, which
     computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
 
-    Classes of py-faster-rcnn and py-R-FCN are here already and stand in where their module cannot
-    be imported: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
+    Classes of well-known code are here already and stand in where their module cannot be imported.
+    Of DetectNet: `caffe.layers.detectnet.clustering` ClusterDetections, ClusterGroundtruth,
+    `caffe.layers.detectnet.mean_ap` ScoreDetections, mAP. Of ENet: `spatial_dropout`
+    SpatialDropoutLayer. Of CTPN: `layers.text_proposal_layer` ProposalLayer. Of py-faster-rcnn and
+    py-R-FCN: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
     `rpn.proposal_target_layer` ProposalTargetLayer. What that code keeps in its configuration has
     the values of its `config.py`; an entry of `param_str`, such as `'RPN_MIN_SIZE': 8`, changes it.
 

@@ -23,12 +23,22 @@ _TYPES = {
     "ParseNet": "UnPooling Grouping ParseOutput ParseEvaluate",
     "dilation": "ImageLabelData BinLabelData",
     "MobileNet": "DepthwiseConvolution ConvolutionDepthwise ReLU6",
+    "MobileNet v3": "HardSwish HSwish",
+    "Deformable ConvNets": "DeformableConvolution ModulatedDeformableConvolution"
+    " DeformablePSROIPooling",
+    "MNC": "ROIWarping MaskResize MaskPooling",
+    "DeepLab v1": "Padding",
+    "HED": "ImageLabelmapData",
+    "CRF-RNN": "MultiStageMeanfield",
+    "Convolutional Pose Machines": "CPMData ImResize Nms",
+    "DAN": "MMDLoss",
+    "compact bilinear pooling": "Bilinear CompactBilinear",
     "SENet": "Axpy",
     "ShuffleNet": "ShuffleChannel",
     "DenseBlock": "DenseBlock",
     "YOLO on Caffe": "Reorg RegionLoss EvalDetection YoloDetectionOutput Yolov3 GaussianYolov3"
     " Yolov3DetectionOutput YoloSeg SegmentationEvaluate AssistedExcitation LaneData BoxData"
-    " Region",
+    " Region Mish",
     "SphereFace": "MarginInnerProduct",
     "caffe-face": "CenterLoss",
     "caffe-windows": "Flip ChannelScale LabelSpecificAdd InnerDistance TripletLoss FocalLoss Local"
@@ -44,7 +54,8 @@ _TYPES = {
     " FLOWriter PFMWriter NegReLU",
     "OpenPose": "OPData OPVideo",
     "video-caffe": "NdConvolution NdPooling",
-    "C3D": "Convolution3D Deconvolution3D Pooling3D BlackHole L2Normalize",
+    "C3D": "Convolution3D Deconvolution3D Pooling3D BlackHole L2Normalize VoxelSoftmaxLoss"
+    " VoxelCustomLoss VideoSegmentationData VolumeData",
     "yjxiong's Caffe": "SyncBN Gather Scatter BatchReduction SegData",
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
@@ -53,7 +64,8 @@ _TYPES = {
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
     "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"
-    " AccuracyEncoding",
+    " AccuracyEncoding Knn Debug TokenizedData TokenizedDataPairs TransformerBlock LayerNorm"
+    " SoftmaxCrossEntropy2Loss DataTemporal",
     "a fork of 2014": "ColinearConvolution",
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(

@@ -170,6 +170,10 @@ FORMS: Mapping[str, Forms] = MappingProxyType(
                 _form("streams", "caffe-lstm and CTPN"),
             ),
         ),
+        "LstmAttention": Forms(
+            "lstm_attention_param",
+            (_form("plain", "MyCaffe", becomes=("LSTM", "recurrent_param")),),
+        ),
         "LstmSimple": Forms(
             "lstm_simple_param",
             (_form("streams", "MyCaffe", becomes=("Lstm", "lstm_param")),),

@@ -22,7 +22,9 @@ refuse(
         REGISTRY[name].make
         for name in (
             "Accum",
+            "AdaptiveBiasChannel",
             "BatchReduction",
+            "BiasChannel",
             "CTCGreedyDecoder",
             "ChannelNorm",
             "ChannelScale",
@@ -35,6 +37,7 @@ refuse(
             "DataAugmentation",
             "Deconvolution3D",
             "DeconvolutionRistretto",
+            "DeformableConvolution",
             "DenseBlock",
             "Downsample",
             "FcRistretto",
@@ -47,6 +50,7 @@ refuse(
             "LargeMarginInnerProduct",
             "Lstm",
             "MarginInnerProduct",
+            "ModulatedDeformableConvolution",
             "NdConvolution",
             "NdPooling",
             "Pooling3D",
@@ -55,6 +59,7 @@ refuse(
             "SpatialTransformer",
             "Truncation",
             "UnPooling",
+            "UniqueLabel",
             "Upsample",
             "YoloDetectionOutput",
             "Yolov3DetectionOutput",

@@ -89,6 +89,7 @@ def weighted_softmax_nll(
     "SoftmaxWithLoss",
     bottoms=2,
     tops=(1, 2),
+    aliases=("VoxelSoftmaxLoss",),
     message="softmax_param",
     is_loss=True,
     fixed_bottoms=(1,),
