@@ -22,6 +22,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "HSwish": {},
     "HardSwish": {},
     "Insanity": {},
+    "MatWrite": {"tops": 0, "fields": 'mat_write_param { prefix: "mat/" }'},
     "Mish": {},
     "ModulatedDeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2", "2 9 2 2"),
