@@ -11,10 +11,12 @@ IMAGE = "2 3 4 4"
 DEFORMED = 'num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" }'
 
 MINIMAL: dict[str, dict[str, Any]] = {
+    "AccuracyEncoding": {"bottoms": ("2 6", "2")},
     "AdaptiveBiasChannel": {"bottoms": (IMAGE, "2 2 1 1")},
     "Arccos": {},
     "BiasChannel": {"bottoms": (IMAGE, "2 2 1 1")},
     "Cosine": {},
+    "Debug": {"bottoms": (IMAGE, "2")},
     "DeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2"),
         "fields": f"deformable_convolution_param {{ {DEFORMED} }}",

@@ -394,3 +394,13 @@ def test_filter_when_nothing_passes(make_layer: LayerMaker) -> None:
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, *shapes)
+
+
+def test_debug_passes_its_first_bottom_on(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    x = spread(2, 3)
+    layer = make_layer('type: "Debug" debug_param { max_stored_batches: 2000 }', (2, 3), (2,))
+    np.testing.assert_array_equal(run(layer, x, np.zeros(2))[0], x)
+    alone = make_layer('type: "Debug"', (2, 3))
+    check_gradient(alone, x)

@@ -108,6 +108,21 @@ class Silence(Layer):
         return []
 
 
+@layer("Debug", bottoms=(1, 2), tops=1, views=True, fixed_bottoms=(1,), fork="MyCaffe")
+class Debug(Layer):
+    """Passes its first bottom on. MyCaffe shows what goes through; here nothing is shown.
+
+    Bottoms: any shapes; only the first has a gradient. Top: as the first. Message: debug_param has
+    no effect.
+    """
+
+    def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
+        return [x]
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        return x
+
+
 @layer("Reshape", bottoms=1, tops=1, views=True)
 class Reshape(Layer):
     """Give the same values another shape, in the same memory.

@@ -103,3 +103,7 @@ def test_nothing_to_give_out(export: Export) -> None:
     text = one_layer('type: "ReLU"', "2 3") + 'layer { name: "q" type: "Silence" bottom: "y" }'
     with pytest.raises(NetError, match="nothing is left to export: no blob is an output"):
         export(text)
+
+
+def test_debug(export: Export) -> None:
+    assert export(one_layer('type: "Debug"', "2 3", "2")).free_batch

@@ -9,6 +9,7 @@ leave_out(
     *(
         REGISTRY[name].make
         for name in (
+            "AccuracyEncoding",
             "EvalDetection",
             "LabelsequenceAccuracy",
             "SegAccuracy",
