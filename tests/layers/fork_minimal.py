@@ -12,10 +12,6 @@ DEFORMED = 'num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" }'
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "AccuracyEncoding": {"bottoms": ("2 6", "2")},
-    "AdaptiveBiasChannel": {"bottoms": (IMAGE, "2 2 1 1")},
-    "Arccos": {},
-    "BiasChannel": {"bottoms": (IMAGE, "2 2 1 1")},
-    "Cosine": {},
     "Debug": {"bottoms": (IMAGE, "2")},
     "DeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2"),
@@ -23,15 +19,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "HSwish": {},
     "HardSwish": {},
-    "Insanity": {},
-    "MatWrite": {"tops": 0, "fields": 'mat_write_param { prefix: "mat/" }'},
     "Mish": {},
     "ModulatedDeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2", "2 9 2 2"),
         "fields": f"modulated_deformable_convolution_param {{ {DEFORMED} }}",
     },
     "Padding": {"fields": "padding_param { pad_beg: 1 pad_end: -1 }"},
-    "SpatialProduct": {"bottoms": (IMAGE, "2 1 4 4")},
-    "UniqueLabel": {"bottoms": ("2 1 4 4",), "fields": "unique_label_param { max_labels: 20 }"},
     "VoxelSoftmaxLoss": {"bottoms": ("2 3 2 4 4", "2 1 2 4 4")},
 }

@@ -124,19 +124,3 @@ def test_channel_scale_refuses(
 ) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "ChannelScale" {tops}', (2, 3, 4), s_shape)
-
-
-def test_spatial_product(
-    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
-) -> None:
-    x, scale = spread(2, 3, 2, 4), spread(2, 1, 2, 4)
-    layer = make_layer('type: "SpatialProduct"', x.shape, scale.shape)
-    (top,) = run(layer, x, scale)
-    for n, c, i, j in np.ndindex(*x.shape):
-        assert top[n, c, i, j] == x[n, c, i, j] * scale[n, 0, i, j]
-    check_gradient(layer, x, scale)
-
-
-def test_spatial_product_refuses(make_layer: LayerMaker) -> None:
-    with pytest.raises(NetError, match=r"factors \(N, 1, H, W\), got shapes \(2, 3, 2, 4\) and"):
-        make_layer('type: "SpatialProduct"', (2, 3, 2, 4), (2, 3, 2, 4))

@@ -24,7 +24,6 @@ AUGMENTATIONS = ("distort_param", "expand_param", "noise_param", "crop_h", "crop
     bottoms=0,
     tops=(1, 2),
     source="files",
-    tops_for=lambda _, images: [images, (1, 1, 1, COLUMNS)],
     shapes_from_data=True,
     fork="SSD",
     drawn=DrawStyle(edge="Batch {batch_size}"),

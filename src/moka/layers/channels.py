@@ -40,27 +40,6 @@ class Axpy(Layer):
         return torch.addcmul(y, a.reshape(*x.shape[:2], *(1,) * (x.dim() - 2)), x)
 
 
-@layer("SpatialProduct", bottoms=2, tops=1, coordinates="same", fork="PSPNet and DeepLab")
-class SpatialProduct(Layer):
-    """Multiply all channels of a position by one factor: y = s x.
-
-    Bottoms: x (N, C, H, W); s (N, 1, H, W). Top: the shape of x. No message. The gradient reaches
-    both bottoms. Chen et al., 2015.
-
-    Errors: an s of another shape.
-    """
-
-    def top_shapes(self, x: Shape, scale: Shape) -> list[Shape]:
-        if len(x) != 4 or scale != (x[0], 1, *x[2:]):
-            raise NetError(
-                f"takes x (N, C, H, W) and factors (N, 1, H, W), got shapes {x} and {scale}."
-            )
-        return [x]
-
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        return x * scale
-
-
 def _state(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:
     return (0,) if config.channel_scale_param.global_scale else ()
 

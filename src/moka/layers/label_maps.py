@@ -96,18 +96,8 @@ class LabelMapSource(ImageSource[LabelMapBatches]):
 DRAWN = DrawStyle(edge="Batch {batch_size}")
 
 
-def _tops_for(_: caffe_pb2.LayerParameter, images: Shape) -> list[Shape]:
-    return [images, (images[0], 1, *images[2:]), (images[0], 1, 1, 2)]
-
-
 @layer(
-    "DenseImageData",
-    bottoms=0,
-    tops=(1, 2),
-    source="files",
-    tops_for=_tops_for,
-    fork="SegNet and ENet",
-    drawn=DRAWN,
+    "DenseImageData", bottoms=0, tops=(1, 2), source="files", fork="SegNet and ENet", drawn=DRAWN
 )
 class DenseImageData(LabelMapSource):
     """Images and label images from a list of both, over and over; both are cut and mirrored alike.
@@ -162,7 +152,6 @@ class DenseImageData(LabelMapSource):
     tops=(1, 3),
     message="image_data_param",
     source="files",
-    tops_for=_tops_for,
     fork="PSPNet and DeepLab",
     drawn=DRAWN,
 )

@@ -9,14 +9,13 @@ docs) asks the entry; nobody else keeps a list of layer types. A class is regist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from moka.graph.wiring import Arity, StateBlobs
 from moka.schema import caffe_pb2
-from moka.types import Shape
 
 if TYPE_CHECKING:
     from moka.layers.base import Layer
@@ -27,7 +26,6 @@ L = TypeVar("L", bound="type[Layer]")
 
 SourceKind = Literal["caller", "arrays", "files", "fillers", "parameters"]
 BFloat16 = Literal["multiplies", "keeps", "float32"]
-TopsFor = Callable[[caffe_pb2.LayerParameter, Shape], Sequence[Shape]]
 Coordinates = Literal["same", "window", "transposed window", "crop"]
 
 
@@ -75,8 +73,6 @@ class Entry:
         source: where its tops come from, for a type without bottoms: the caller gives them before
             each pass; arrays handed over beforehand; files; fillers; its own parameters. None:
             not a source.
-        tops_for: of a source whose tops are not images and then one label for each: the shapes of
-            all its tops for images (N, C, H, W); what stands in for its data has them.
         views: its tops lie in the memory of its first bottom.
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
         coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
@@ -107,7 +103,6 @@ class Entry:
     state_blobs: StateBlobs = 0
     other_counts: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: SourceKind | None = None
-    tops_for: TopsFor | None = None
     views: bool = False
     is_plumbing: bool = False
     coordinates: Coordinates | None = None

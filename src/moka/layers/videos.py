@@ -15,7 +15,6 @@ from moka.layers.data import ImageSource
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.schema import caffe_pb2
-from moka.types import Shape
 
 OF_SEGMENTS = (
     *("num_segments", "modality", "name_pattern", "encoded", "grayscale"),
@@ -23,19 +22,11 @@ OF_SEGMENTS = (
 )
 
 
-def _tops_for(config: caffe_pb2.LayerParameter, images: Shape) -> list[Shape]:
-    """Shapes of the tops: of clips the images are the frames, of a running video the top."""
-    param = config.video_data_param
-    frames = (param.new_length,) if param.source else ()
-    return [(*images[:2], *frames, *images[2:]), images[:1]]
-
-
 @layer(
     "VideoData",
     bottoms=0,
     tops=(1, 2),
     source="files",
-    tops_for=_tops_for,
     message="video_data_param",
     other_messages=("image_data_param",),
     fork="SSD",

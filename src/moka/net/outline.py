@@ -59,15 +59,11 @@ class MissingData:
     size: ImageSize
 
     def shapes(self, size: ImageSize) -> dict[str, Shape] | None:
-        """Shapes for its tops, as `Entry.tops_for` says or images and then labels; None if `size`
-        leaves any open."""
+        """Shapes for its tops, images first and then labels; None if `size` leaves any open."""
         images = size.shape
         if images is None:
             return None
-        tops, entry = self.node.tops, REGISTRY[self.node.type]
-        if entry.tops_for is not None:
-            return dict(zip(tops, entry.tops_for(self.node.layer, images), strict=False))
-        first, *others = tops
+        first, *others = self.node.tops
         return {first: images, **dict.fromkeys(others, (size.batch,))}
 
 

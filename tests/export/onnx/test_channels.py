@@ -7,7 +7,3 @@ from tests.export.onnx.conftest import Export, one_layer
 @pytest.mark.parametrize("factor", ["2 3", "2 3 1 1"])
 def test_axpy(export: Export, factor: str) -> None:
     export(one_layer('type: "Axpy"', factor, "2 3 4 5", "2 3 4 5"))
-
-
-def test_spatial_product(export: Export) -> None:
-    export(one_layer('type: "SpatialProduct"', "2 3 4 5", "2 1 4 5"))

@@ -68,7 +68,7 @@ def test_a_repeated_pass_leaves_no_trace(make_layer: LayerMaker) -> None:
 
 
 def test_refusals(make_layer: LayerMaker) -> None:
-    with pytest.raises(NetError, match=r"N labels or pairs of them, got shapes \(4, 3\)"):
+    with pytest.raises(NetError, match=r"N labels or pairs, got shapes \(4, 3\)"):
         make_layer(LAYER, (4, 3), (3,))
     layer = make_layer(LAYER, (2, 3), (2,))
     with pytest.raises(DataError, match="a label must be 0 or more, got -1"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.fork_activation import Arccos, Cosine, HardSwish, Insanity, Mish
+from moka.layers.fork_activation import HardSwish, Mish
 
 
 @exports(Mish)
@@ -15,18 +15,3 @@ def export_mish(site: Site, layer: Mish, x: Value) -> str:
 @exports(HardSwish)
 def export_hard_swish(site: Site, layer: HardSwish, x: Value) -> str:
     return site.add("Mul", x.name, site.add("HardSigmoid", x.name, alpha=1 / 6, beta=0.5))
-
-
-@exports(Insanity)
-def export_insanity(site: Site, layer: Insanity, x: Value) -> str:
-    return site.add("LeakyRelu", x.name, alpha=2 / (layer.lb + layer.ub))
-
-
-@exports(Cosine)
-def export_cosine(site: Site, layer: Cosine, x: Value) -> str:
-    return site.add("Cos", x.name)
-
-
-@exports(Arccos)
-def export_arccos(site: Site, layer: Arccos, x: Value) -> str:
-    return site.add("Acos", x.name)

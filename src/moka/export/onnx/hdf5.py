@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from moka.export.onnx.table import leave_out
 from moka.layers.hdf5 import HDF5Output
-from moka.layers.matlab import MatWrite
 
-leave_out(HDF5Output, MatWrite)
+leave_out(HDF5Output)

@@ -23,9 +23,7 @@ refuse(
         REGISTRY[name].make
         for name in (
             "Accum",
-            "AdaptiveBiasChannel",
             "BatchReduction",
-            "BiasChannel",
             "CTCGreedyDecoder",
             "ChannelNorm",
             "ChannelScale",
@@ -60,7 +58,6 @@ refuse(
             "SpatialTransformer",
             "Truncation",
             "UnPooling",
-            "UniqueLabel",
             "Upsample",
             "YoloDetectionOutput",
             "Yolov3DetectionOutput",

@@ -39,7 +39,7 @@ class AccuracyEncoding(Layer):
     def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
         if not x or prod(labels) not in (x[0], 2 * x[0]):
             raise NetError(
-                f"takes encodings (N, D) and N labels or pairs of them, got shapes {x} and {labels}."
+                f"takes encodings (N, D) and N labels or pairs, got shapes {x} and {labels}."
             )
         return [()]
 
