@@ -17,6 +17,13 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (IMAGE, "2 18 2 2"),
         "fields": f"deformable_convolution_param {{ {DEFORMED} }}",
     },
+    "DetectNetTransformation": {
+        "bottoms": ("2 3 8 8", "2 1 3 16"),
+        "tops": 2,
+        "fields": "detectnet_groundtruth_param { stride: 4 image_size_x: 8 image_size_y: 8 }",
+        "least": 0.0,  # labels without boxes
+        "most": 0.0,
+    },
     "HSwish": {},
     "HardSwish": {},
     "Mish": {},

@@ -60,7 +60,7 @@ _TYPES = {
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
     " LibDNNConvolution LibDNNPooling",
-    "NVCaffe": "DetectNetTransformation TRT",
+    "NVCaffe": "TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
     "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"

@@ -38,6 +38,7 @@ refuse(
             "DeconvolutionRistretto",
             "DeformableConvolution",
             "DenseBlock",
+            "DetectNetTransformation",
             "Downsample",
             "FcRistretto",
             "FlowWarp",
