@@ -99,7 +99,7 @@ def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
 
 @dataclass
 class _Made:
-    """What has been made so far."""
+    """The layers made so far, and what is known of their blobs."""
 
     layers: list[Layer]
     shapes: dict[str, Shape]
