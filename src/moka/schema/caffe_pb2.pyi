@@ -3130,20 +3130,24 @@ class CorrelationParameter(_message.Message):
     def __init__(self, pad: _Optional[int] = ..., kernel_size: _Optional[int] = ..., max_displacement: _Optional[int] = ..., stride_1: _Optional[int] = ..., stride_2: _Optional[int] = ..., do_abs: bool = ..., single_direction: _Optional[int] = ..., correlation_type: _Optional[_Union[CorrelationParameter.CorrelationType, str]] = ...) -> None: ...
 
 class CTCDecoderParameter(_message.Message):
-    __slots__ = ("ctc_merge_repeated",)
+    __slots__ = ("ctc_merge_repeated", "blank_index")
     CTC_MERGE_REPEATED_FIELD_NUMBER: _ClassVar[int]
+    BLANK_INDEX_FIELD_NUMBER: _ClassVar[int]
     ctc_merge_repeated: bool
-    def __init__(self, ctc_merge_repeated: bool = ...) -> None: ...
+    blank_index: int
+    def __init__(self, ctc_merge_repeated: bool = ..., blank_index: _Optional[int] = ...) -> None: ...
 
 class CtcLossParameter(_message.Message):
-    __slots__ = ("alphabet_size", "time_step", "blank_label")
+    __slots__ = ("alphabet_size", "time_step", "blank_label", "blank_index")
     ALPHABET_SIZE_FIELD_NUMBER: _ClassVar[int]
     TIME_STEP_FIELD_NUMBER: _ClassVar[int]
     BLANK_LABEL_FIELD_NUMBER: _ClassVar[int]
+    BLANK_INDEX_FIELD_NUMBER: _ClassVar[int]
     alphabet_size: int
     time_step: int
     blank_label: int
-    def __init__(self, alphabet_size: _Optional[int] = ..., time_step: _Optional[int] = ..., blank_label: _Optional[int] = ...) -> None: ...
+    blank_index: int
+    def __init__(self, alphabet_size: _Optional[int] = ..., time_step: _Optional[int] = ..., blank_label: _Optional[int] = ..., blank_index: _Optional[int] = ...) -> None: ...
 
 class CTCParameter(_message.Message):
     __slots__ = ("threshold", "decode_type")
