@@ -68,12 +68,8 @@ def _yolo_candidates(
     cells = grid.split(x, len(anchors))
     center, size = grid.placed(cells, x.new_tensor(anchors) / x.new_tensor([w, h]))
     probability, label = cells.classes.softmax(-1).max(-1)
-    score = cells.objectness.sigmoid() * probability
-    return (
-        grid.corner_boxes(center, size).reshape(len(x), -1, 4),
-        label.flatten(1) + 1,
-        score.flatten(1),
-    )
+    score = (cells.objectness.sigmoid() * probability).flatten(1)
+    return grid.corner_boxes(center, size).view(*score.shape, 4), label.flatten(1) + 1, score
 
 
 @layer(
