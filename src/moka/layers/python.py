@@ -24,6 +24,7 @@ from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.memory import Memory, ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.schema import caffe_pb2
+from moka.schema.fork_types import code_base_of
 from moka.types import Shape
 
 T = TypeVar("T", bound="type[TensorLayer]")
@@ -353,9 +354,11 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
             raise  # something else that the module itself imports
         if (name, class_name) in _built_in:
             return _built_in[name, class_name]
+        code_base = code_base_of(name)
         raise NetError(
             f'cannot import the module "{name}".',
-            advice="Put its folder on PYTHONPATH; a path of folders is written with dots.",
+            advice=(f"It may be that of {code_base}. " if code_base else "")
+            + "Put its folder on PYTHONPATH; a path of folders is written with dots.",
         ) from None
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, (ArrayLayer, TensorLayer)):

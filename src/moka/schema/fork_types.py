@@ -103,3 +103,21 @@ def todays_type(v1_name: str) -> str:
     """A fork's type in V1's spelling, as ROI_POOLING, in today's, as ROIPooling."""
     known = _BY_V1_NAME.get(v1_name.replace("_", "").upper())
     return known or "".join(word.capitalize() for word in v1_name.split("_"))
+
+
+_MODULES = {
+    "FCN (shelhamer/fcn.berkeleyvision.org)": "voc_layers nyud_layers siftflow_layers"
+    " pascalcontext_layers voc_helper",
+    "py-faster-rcnn": "roi_data_layer rpn fast_rcnn",
+    "MNC": "pylayer mnc_data_layer",
+    "colorization (richzhang/colorization)": "caffe_traininglayers",
+    "LRCN (LisaAnne/lisa-caffe-public)": "sequence_input_layer",
+    "BVLC Caffe's examples": "pyloss pascal_multilabel_datalayers",
+    "DIGITS": "digits_python_layers",
+}
+_CODE_BASE = {name: base for base, names in _MODULES.items() for name in names.split()}
+
+
+def code_base_of(module: str) -> str | None:
+    """The public code base that Python layers of this module come from, if its name is known."""
+    return _CODE_BASE.get(module.partition(".")[0])
