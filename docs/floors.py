@@ -18,7 +18,7 @@ SOURCE = HERE.parent / "src"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "byte_text", "varint", "free_name"),
     ("files", "context", "heap", "fork", "waiting"),
-    ("hdf5", "schema"),
+    ("hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
     ("layers",),

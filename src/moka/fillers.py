@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, prod, sqrt
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from moka.types import Shape
 Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
 
 FILLERS: dict[str, Filler] = {}
-FORKS_OPTIONS = {"diagonal": ("diag_val",), "msra": ("alpha",)}  # by filler
+FORKS_FILLER_OPTIONS = {"diagonal": ("diag_val",), "msra": ("alpha",)}  # by filler
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
@@ -47,7 +48,7 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
             advice=did_you_mean(spec.type, FILLERS),
         )
     for field, value in spec.ListFields():
-        known = field.name in FORKS_OPTIONS.get(spec.type, ())
+        known = field.name in FORKS_FILLER_OPTIONS.get(spec.type, ())
         if field.number >= FIRST_FORK_NUMBER and not known and value != field.default_value:
             raise NetError(f"{field.name} is an option of a fork that no filler here has.")
     if spec.sparse != -1 and spec.type != "gaussian":
@@ -59,7 +60,9 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Every element `value`."""
     if spec.value == 0:
-        return torch.zeros(shape)  # takes memory and time only when somebody writes
+        # Takes memory and time only when somebody writes, unlike torch.zeros.
+        lazy = torch.from_numpy(np.zeros(shape, np.float32))
+        return lazy.to(torch.get_default_device())
     return torch.full(shape, spec.value)
 
 

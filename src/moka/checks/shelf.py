@@ -116,6 +116,8 @@ def _partners(files: Sequence[File], named: Set[str], near: Sequence[File]) -> d
     nets = {file.path for file in files if file.kind == "net"}
     weights = {file.path for file in files if file.kind == "weights"}
     layers_of = cache(_layer_names)
+    if len(weights) == len(nets) == 1 and named >= nets | weights:
+        return {file: list(nets) for file in weights}
     if weights and nets and named >= nets | weights:
         return pair(sorted(nets), sorted(weights), layers_of)
     places = _by_folder(file.path for file in near if file.kind == "net")

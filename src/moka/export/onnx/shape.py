@@ -74,7 +74,7 @@ def export_crop(site: Site, layer: Crop, x: Value, reference: Value) -> str:
     sizes = [reference.dims[a] for a in axes]
     if not axes:
         return x.name
-    require_fixed(*sizes)
+    require_fixed(*sizes, *(x.dims[a] for a in axes))
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     return site.add("Slice", x.name, site.ints(*starts), site.ints(*ends), site.ints(*axes))
 

@@ -75,7 +75,7 @@ class DetectNetTransformation(CoverageOptions, Layer):
     Errors: images that do not have three channels, another number of labels, more boxes than rows.
     """
 
-    mean_file: str = option(of="transform_param")
+    mean_file: str | None = option(of="transform_param")
     mean_value: tuple[float, ...] = option(of="transform_param")
     crop_prob: float = option(of=CHANGES)
     shift_x: int = option(of=CHANGES)

@@ -186,7 +186,7 @@ class Yolov3DetectionOutput(Layer):
 
     def top_shapes(self, *maps: Shape) -> list[Shape]:
         for x in maps:
-            grid.check_map(x, self.num_box, self.num_classes + 4 * self.gaussian_box)
+            grid.check_map(x, self.num_box, self.num_classes, 9 if self.gaussian_box else 5)
         check_same_batch(maps)
         return announced(maps[0])
 

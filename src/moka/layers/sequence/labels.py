@@ -126,6 +126,8 @@ class CTCGreedyDecoder(Layer):
     def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
         if len(x) < 3 or prod(x[3:]) != 1:
             raise NetError(f"takes probabilities (T, N, C), got shape {shape_text(x)}.")
+        if (self.blank_index or 0) >= x[2]:
+            raise NetError(f"blank_index {self.blank_index} is no class: there are {x[2]}.")
         steps, n = x[:2]
         if self.judges:
             return [(1, 2, 1, 1)]

@@ -14,6 +14,7 @@ from moka.export.onnx.detection.boxes import (
     decoded_boxes,
     marked,
     only_best,
+    or_nothing_found,
     pick,
     suppress,
 )
@@ -21,7 +22,7 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.output import DetectionOutput
 
 
-@exports(DetectionOutput, rows_axis=2)
+@exports(DetectionOutput, rows_axis=2, fixed_from=1)
 def export_detection_output(
     site: Site, layer: DetectionOutput, offsets: Value, scores: Value, priors: Value, *first: Value
 ) -> str:
@@ -57,7 +58,7 @@ def export_detection_output(
         size = classes * count
         best = _best_of_images(site, confidence, flat, score, images, size, limits.keep_top_k)
         rows = site.add("Compress", rows, best, axis=0)
-    return site.add("Reshape", _or_nothing_found(site, rows, scores), site.ints(1, 1, -1, 7))
+    return site.add("Reshape", or_nothing_found(site, rows, scores.name), site.ints(1, 1, -1, 7))
 
 
 def _priors(
@@ -138,21 +139,3 @@ def _best_of_images(
     _, best = site.add_several("TopK", by_image, site.ints(min(keep, size)), outputs=2, axis=1)
     marks = site.add("Reshape", marked(site, by_image, best), site.ints(-1))
     return site.add("Gather", marks, flat)
-
-
-def _or_nothing_found(site: Site, rows: str, scores: Value) -> str:
-    """The rows, or one for each image, its index and -1 six times, if there are none."""
-    start, end = site.ints(0), site.ints(1)
-    images = site.add("Slice", site.add("Shape", scores.name), start, end)
-    found = site.add("Slice", site.add("Shape", rows), start, end)
-    index = site.add(
-        "Range",
-        site.constant(np.array(0, np.int64)),
-        site.add("Squeeze", images, site.ints(0)),
-        site.constant(np.array(1, np.int64)),
-    )
-    column = as_float(site, site.add("Unsqueeze", index, site.ints(1)))
-    nothing = site.add("Pad", column, site.ints(0, 0, 0, 6), site.number(-1))
-    count = site.add("Where", site.add("Equal", found, start), images, found)
-    both = site.add("Concat", rows, nothing, axis=0)
-    return site.add("Slice", both, start, count, start)
