@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("solver",),
     ("predict", "checks", "draw"),
     ("export",),
-    ("importer",),
+    ("importer", "inference"),
     ("api",),
     ("command",),
     ("cli", "tools", "opencv"),

@@ -15,6 +15,7 @@ from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
+from moka.inference.blobs import FastBlobs
 from moka.layers.source import Source
 from moka.net import build_net
 from moka.parallel.declared import declared_team
@@ -78,7 +79,7 @@ class Net(NetContents):
             stages=stages or (),
             share=share_of_data(phase, declared_team()),
         )
-        self._attach(Layerwise(net))
+        self._attach(FastBlobs(net))
         if weights is not None:
             self.copy_from(weights)
 
@@ -350,6 +351,8 @@ class Net(NetContents):
         Raises:
             WeightsError: a layer whose parameters differ in number or shape.
         """
+        for net in (self, other):
+            net._engine.settle()
         moka_weights.share_weights(self._net, other._net, own_gradients=True)
 
     def save(self, file: str) -> None:

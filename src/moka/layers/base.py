@@ -8,7 +8,7 @@ all layers of a type stand in its entry (`moka.layers.registry`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -61,6 +61,8 @@ class Layer(nn.Module):
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
+        exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
+            write to them from then on.
 
     Raises:
         NetError: one fact about this layer; the net adds the names of file and layer.
@@ -70,6 +72,7 @@ class Layer(nn.Module):
     options: ClassVar[tuple[Option, ...]] = ()
     fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
+    exposures = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -208,6 +211,15 @@ class Layer(nn.Module):
     def load_run_state(self, tensors: Sequence[Tensor]) -> None:
         """Go on from a `run_state`."""
 
+    @property
+    def is_pure(self) -> bool:
+        """Whether a pass only computes tops from bottoms and parameters: it draws nothing and
+        leaves no trace, so it may be repeated or left out."""
+        made, base = type(self), Layer
+        keeps_state = made.run_state is not base.run_state or made.again is not base.again
+        acts = self.entry.runs_user_code or self.entry.writes_files
+        return not (self.training or keeps_state or acts)
+
     def notes(self) -> list[str]:
         """The lines of Caffe's log about this layer's setup."""
         return []
@@ -240,6 +252,20 @@ class Layer(nn.Module):
         """The parameters, in Caffe's order."""
         stored = self._parameters
         return [stored[name] for name in self.parameter_names]  # type: ignore[misc]
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        found = super().__getattr__(name)
+        if isinstance(found, nn.Parameter):
+            self.exposures += 1
+        return found
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        self.exposures += 1
+        return super().named_parameters(*args, **kwargs)
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self.exposures += 1
+        super()._save_to_state_dict(*args)
 
     @property
     def blobs(self) -> list[Tensor]:

@@ -32,6 +32,8 @@ from moka.types import Shape
 ALL_DATA = Share()
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
+# (inputs by name, names of blobs to return) -> blobs by name.
+Runner = Callable[[Mapping[str, Tensor], Collection[str]], dict[str, Tensor]]
 
 
 class Net(nn.Module):
@@ -46,6 +48,7 @@ class Net(nn.Module):
         share: which part of the data its sources read.
         given_shapes: shapes of tops whose data the caller will give. Sources whose tops are all
             among them are not made, so that their files need not be there.
+        silent: do not log what is made.
 
     Attributes:
         graph: nodes in running order.
@@ -55,6 +58,10 @@ class Net(nn.Module):
         user_filled: blobs that no source fills in a pass, since they are the user's: the inputs,
             and constants, which are filled once.
         memory: how many bytes its blobs and parameters take.
+        made_layer_blobs: those parameters that somebody has asked for as blobs, by layer.
+        shares_parameters: whether another net has used some of its parameters, or it another's.
+        runner: what computes outputs from inputs in place of `propagate`, if it is set; with the
+            same numbers.
 
     Raises:
         NetError, DataError: with file and layer.
@@ -67,11 +74,14 @@ class Net(nn.Module):
         *,
         share: Share = ALL_DATA,
         given_shapes: Mapping[str, Shape] = NONE_GIVEN,
+        silent: bool = False,
     ) -> None:
         super().__init__()
         self.graph = graph
         self.device = device or context_device()
-        parts = assemble(graph, self.device, share, given_shapes)
+        self.runner: Runner | None = None
+        self.shares_parameters = False
+        parts = assemble(graph, self.device, share, given_shapes, silent=silent)
         self.places: tuple[Place, ...] = parts.places
         self.learnable: tuple[LearnableBlob, ...] = parts.learnable
         self.memory = parts.memory
@@ -79,7 +89,7 @@ class Net(nn.Module):
         self.user_filled = frozenset(graph.inputs) | self._fill_once()
         self.input_shapes = {name: parts.shapes[name] for name in graph.inputs}
         self._checked_shapes: dict[str, Shape] = {}
-        self._layer_blobs: dict[int, BlobVec] = {}
+        self.made_layer_blobs: dict[int, BlobVec] = {}
         self._add_children()
         self.to(self.device)
 
@@ -144,20 +154,25 @@ class Net(nn.Module):
 
     # --- parameters -----------------------------------------------------------------------
 
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        for layer in self.layers:
+            layer.exposures += 1
+        return super().named_parameters(*args, **kwargs)
+
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
         """The parameter itself."""
         return parameter_of(self.places, blob)
 
     def layer_blobs(self, index: int) -> BlobVec:
         """The parameters of layer `index` as blobs; the same objects each time."""
-        if index not in self._layer_blobs:
-            self._layer_blobs[index] = self.places[index].layer.make_blobs()
-        return self._layer_blobs[index]
+        if index not in self.made_layer_blobs:
+            self.made_layer_blobs[index] = self.places[index].layer.make_blobs()
+        return self.made_layer_blobs[index]
 
     def show_new_parameters(self, index: int) -> None:
         """Let the blobs of layer `index` show its parameters, which have been exchanged."""
         layer = self.places[index].layer
-        for blob, weight in zip(self._layer_blobs.get(index, ()), layer.weights, strict=False):
+        for blob, weight in zip(self.made_layer_blobs.get(index, ()), layer.weights, strict=False):
             blob.show_parameter(weight)
 
     def parameters_in_use(self) -> AbstractContextManager[None]:
@@ -176,7 +191,7 @@ class Net(nn.Module):
         """Of all parameters, values and gradients, that somebody has asked for as blobs."""
         return [
             memory
-            for blobs in self._layer_blobs.values()
+            for blobs in self.made_layer_blobs.values()
             for blob in blobs
             for memory in (blob.data_memory, blob.diff_memory)
             if isinstance(memory, ParameterMemory)
@@ -214,7 +229,8 @@ class Net(nn.Module):
             for name, value in given.items()
         }
         self._check_shapes(on_device)
-        blobs = self.propagate(on_device, keep=self.graph.outputs)
+        run = self.propagate if self.runner is None else self.runner
+        blobs = run(on_device, self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
 
     def _by_name(

@@ -1,0 +1,188 @@
+"""The programs of one net: made when they pay, thrown away when a parameter has changed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moka.inference.best import best_program
+from moka.inference.engines import AUTO, LAYERWISE, chosen
+from moka.inference.flow import flow_of
+from moka.inference.parameters import Watch
+from moka.inference.program import Program
+from moka.net import Net
+from moka.schema import caffe_pb2
+
+PATIENCE = 2  # passes of a shape layer by layer before a program is made
+MOST_PATIENCE = 1024
+MOST_SHAPES = 4  # that have programs at the same time
+UNNEEDED_PASSES = 20  # after which a program without the blobs that nobody reads is made
+
+Key = tuple[Any, ...]
+
+
+@dataclass
+class _Case:
+    """One set of shapes.
+
+    Attributes:
+        passes: how many went layer by layer.
+        program: what runs it, if something does.
+        refused: whether no program is right, or faster than the layers.
+        unneeded: passes in a row in which some of the program's outputs were not wanted.
+        used: how many passes the program has run.
+    """
+
+    passes: int = 0
+    program: Program | None = None
+    refused: bool = False
+    unneeded: int = 0
+    used: int = 0
+
+
+class Fast:
+    """Finds or makes the program for a pass.
+
+    A pass asks `program`; if there is none, it runs layer by layer and tells `learn`. The first
+    passes of a shape go layer by layer, so a script of one pass pays for nothing. A program that
+    is thrown away before it has saved what it cost makes the next one wait longer.
+
+    Args:
+        net: nobody has got hold of its parameters yet (see `Watch`).
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self._is_possible = can_be_fast(net)
+        self._lock = threading.RLock()
+        self._cases: OrderedDict[Key, _Case] = OrderedDict()
+        self._patience = PATIENCE
+        self._has_programs = False
+        if self._is_possible:
+            self.flow = flow_of(net)
+            self._inputs = tuple(self.flow.given)
+            self._watch = Watch(net)
+            _alive.add(self)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether programs may run the net."""
+        return self._is_possible and not self.net.shares_parameters
+
+    def program(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> Program | None:
+        """The program that computes the wanted blobs from inputs like these; None: there is none
+        yet, or layer by layer is best."""
+        if not self.is_possible or (name := chosen()) == LAYERWISE:
+            return None
+        with self._lock:
+            case = self._case(name, given)
+            if name != AUTO or case.unneeded >= UNNEEDED_PASSES:
+                self._make(case, given, wanted)
+            program = case.program
+            if program is None or not program.outputs.issuperset(wanted):
+                return None
+            case.used += 1
+            case.unneeded = 0 if len(program.outputs) == len(set(wanted)) else case.unneeded + 1
+            return program
+
+    def learn(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
+        """Note a pass that went layer by layer; make a program if it is time."""
+        if not self.is_possible or chosen() == LAYERWISE:
+            return
+        if not self._lock.acquire(blocking=False):
+            return  # another thread makes one
+        try:
+            case = self._case(chosen(), given)
+            case.passes += 1
+            if case.passes >= self._patience:
+                self._make(case, given, wanted)
+        finally:
+            self._lock.release()
+
+    def give_up(self, program: Program) -> None:
+        """Do not use a program again: it has failed."""
+        with self._lock:
+            for case in self._cases.values():
+                if case.program is program:
+                    case.program, case.refused = None, True
+
+    def _case(self, name: str, given: Mapping[str, Tensor]) -> _Case:
+        """What is known of these shapes; programs of other parameters are thrown away."""
+        if self._has_programs and self._watch.has_changed():
+            for case in self._cases.values():
+                self._drop(case)
+            self._cases.clear()
+        key = (name, torch.get_num_threads(), *(tuple(given[name].shape) for name in self._inputs))
+        if key not in self._cases:
+            self._cases[key] = _Case()
+            if len(self._cases) > MOST_SHAPES:
+                self._drop(self._cases.popitem(last=False)[1])
+        self._cases.move_to_end(key)
+        return self._cases[key]
+
+    def _drop(self, case: _Case) -> None:
+        """Throw a program away. If it has cost more than it has saved, the next ones wait longer;
+        if not, they do not."""
+        program = case.program
+        if program is None:
+            return
+        paid = case.used * program.saved_s >= program.made_s
+        self._patience = PATIENCE if paid else min(4 * self._patience, MOST_PATIENCE)
+        with self._watch.our_own_references():
+            case.program = program = None
+
+    def _make(self, case: _Case, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
+        """Make the program of a case, if it has none that gives just what is wanted."""
+        has = case.program is not None and case.program.outputs.issuperset(wanted)
+        if case.refused or (has and case.unneeded < UNNEEDED_PASSES):
+            return
+        self._drop(case)
+        if not self._has_programs:
+            self._watch.look()
+        case.used = case.unneeded = 0
+        with self._watch.our_own_references():
+            case.program = best_program(self.net, self.flow, given, wanted)
+        case.refused = case.program is None
+        self._has_programs = any(case.program is not None for case in self._cases.values())
+
+    def forget_after_fork(self) -> None:
+        """In a child of a fork: the threads of the parent's programs are not there."""
+        for case in self._cases.values():
+            if case.program is not None:  # its end would wait for its threads
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(case.program.functions))
+        self._cases.clear()
+        self._has_programs = False
+        self._lock = threading.RLock()
+
+
+def can_be_fast(net: Net) -> bool:
+    """Whether programs may run a net: one for testing, on the CPU, whose layers only compute, and
+    whose inputs no layer overwrites."""
+    later = {top for place in net.places if place.node.bottoms for top in place.node.tops}
+    given = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
+    return (
+        net.graph.phase == caffe_pb2.TEST
+        and net.device.type == "cpu"
+        and not later & given
+        and all(place.layer.is_pure for place in net.places if place.node.bottoms)
+    )
+
+
+_alive: weakref.WeakSet[Fast] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for fast in list(_alive):
+        fast.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
