@@ -52,9 +52,9 @@ class FastBlobs(Layerwise):
         self._copies: dict[str, Tensor] = {}  # of what users may write to
         self._has_promises = False
         with_bottoms = [bool(place.node.bottoms) for place in net.places]
-        self._sources = [i for i, has in enumerate(with_bottoms) if not has]
+        self._sources = [i for i, has in enumerate(with_bottoms) if not has and self._steps[i].runs]
         self._others = [i for i, has in enumerate(with_bottoms) if has]
-        tops = {top for i in self._sources for top in net.places[i].node.tops}
+        tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
         losses = [name for name, _ in net.loss_tops]
         self._results = frozenset({*net.graph.outputs, *losses} - tops)
         self._inner = {
@@ -99,7 +99,8 @@ class FastBlobs(Layerwise):
     def _quiet_pass(self) -> Tensor:
         """A whole pass that keeps what it began with, and no records."""
         self._passes += 1
-        self._run(self._sources)
+        if self._sources:
+            self._run(self._sources)
         wanted = self._wanted()
         given = {name: self.net.blobs[name].data_memory.tensor() for name in self._fast.flow.given}
         program = self._fast.program(given, wanted)
@@ -108,7 +109,7 @@ class FastBlobs(Layerwise):
         made = program.run(given)
         self.forget()
         self._keep(given)
-        self._show(program, made)
+        self._show(program, made, given)
         return _sum([w * made[name].sum() for name, w in self.net.loss_tops if name in made])
 
     def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
@@ -144,12 +145,14 @@ class FastBlobs(Layerwise):
             self._given[name] = tensor
         self._is_open = True
 
-    def _show(self, program: Program, made: Mapping[str, Tensor]) -> None:
+    def _show(
+        self, program: Program, made: Mapping[str, Tensor], given: Mapping[str, Tensor]
+    ) -> None:
         """Put a program's outputs into their blobs and promise the others."""
-        users = {tensor.untyped_storage().data_ptr() for tensor in self._copies.values()}
+        inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
         for name, tensor in made.items():
-            is_users = tensor.untyped_storage().data_ptr() in users
-            self.net.blobs[name].data_memory.put(tensor.clone() if is_users else tensor)
+            is_input = tensor.untyped_storage().data_ptr() in inputs
+            self.net.blobs[name].data_memory.put(tensor.clone() if is_input else tensor)
         for name, memory in self._inner.items():
             if name not in made:
                 memory.promise(program.shapes[name], self._keep_promises)
@@ -183,4 +186,4 @@ class FastBlobs(Layerwise):
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
-    return torch.tensor(float(sum(float(term) for term in terms)))
+    return torch.zeros(()) + sum(float(term) for term in terms) if terms else torch.zeros(())

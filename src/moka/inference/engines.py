@@ -37,15 +37,17 @@ def set_engine(name: str) -> None:
 
 
 def chosen() -> str:
-    """The name in force: of `set_engine`, else of the variable MOKA_ENGINE, else "auto".
+    """The name in force: of `set_engine`, else of the variable MOKA_ENGINE, else "auto". The
+    variable is read once.
 
     Raises:
         UsageError: the variable holds something else.
     """
-    if _chosen is not None:
-        return _chosen
-    given = os.environ.get(VARIABLE, "")
-    return _checked(given, VARIABLE) if given else AUTO
+    global _chosen
+    if _chosen is None:
+        given = os.environ.get(VARIABLE, "")
+        _chosen = _checked(given, VARIABLE) if given else AUTO
+    return _chosen
 
 
 @contextmanager

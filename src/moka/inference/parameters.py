@@ -75,7 +75,9 @@ class Watch:
             for place in net.places
             for k in range(len(place.layer.parameter_names))
         ]
+        self._layers = [place.layer for place in net.places if place.layer.parameter_names]
         self._known: list[_Version] = []
+        self._glance: object = None  # at all parameters, the last time that nothing had changed
         self._prints: list[Print] = []
         self._references = [_references(weight) for weight in self._weights()]
         self._identities = [id(weight) for weight in self._weights()]
@@ -84,20 +86,20 @@ class Watch:
         """Remember the parameters as they are now."""
         weights = self._weights()
         self._prints = [print_of(weight) for weight in weights]
-        self._known = self._without_exposures(weights)
+        self._accept(weights)
 
     def has_changed(self) -> bool:
         """Whether a parameter holds something else than at the last `look`."""
+        if self._glance is not None and self._glance == self._glance_now():
+            return False
         weights = self._weights()
         now = self._versions(weights)
-        if now == self._known and not any(version.exposures for version in now):
-            return False
         for new, old, weight, known in zip(now, self._known, weights, self._prints, strict=True):
             if new.identity != old.identity:
                 return True
             if (new != old or new.exposures) and not known.equals(print_of(weight)):
                 return True
-        self._known = self._without_exposures(weights)
+        self._accept(weights)
         return False
 
     @contextmanager
@@ -110,6 +112,25 @@ class Watch:
             tuple(n + b - a for n, a, b in zip(*counts, strict=True))
             for counts in zip(self._references, before, after, strict=True)
         ]
+
+    def _accept(self, weights: list[nn.Parameter]) -> None:
+        """Take the parameters for what they were. If somebody holds one of them, a glance does not
+        do the next time."""
+        self._known = self._without_exposures(weights)
+        is_held = any(version.exposures or version.reads < 0 for version in self._known)
+        self._glance = None if is_held else self._glance_now()
+
+    def _glance_now(self) -> object:
+        """What is known of all parameters without looking closely; it takes a microsecond for
+        each."""
+        weights = [w for layer in self._layers for w in layer._parameters.values()]
+        blobs = self._net.made_layer_blobs.values()
+        return (
+            list(map(id, weights)),
+            [w._version for w in weights if w is not None],
+            [blob.data_memory.reads for layer_blobs in blobs for blob in layer_blobs],
+            [layer.exposures for layer in self._layers],
+        )
 
     def _weights(self) -> list[nn.Parameter]:
         return [layer.weights[k] for _, k, layer in self._slots]

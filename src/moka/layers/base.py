@@ -9,7 +9,7 @@ all layers of a type stand in its entry (`moka.layers.registry`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -262,6 +262,10 @@ class Layer(nn.Module):
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         self.exposures += 1
         return super().named_parameters(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self.exposures += 1
+        return super()._apply(*args, **kwargs)
 
     def _save_to_state_dict(self, *args: Any) -> None:
         self.exposures += 1
