@@ -1,16 +1,17 @@
-"""`caffe.Net` on programs is indistinguishable from `caffe.Net` layer by layer, but for the time."""
+"""`caffe.Net` on programs shows what it shows layer by layer, whatever is done to it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import caffe
-from moka.inference import best, blobs
+from moka.inference import blobs
+from moka.inference.blobs import FastBlobs
 from moka.inference.engines import engine_is
 from moka.types import Array
 
@@ -109,6 +110,12 @@ class Twins:
         for name, found, wanted in self.held:
             close(f"held {name}", found, wanted)
 
+    @property
+    def engine_of_fast(self) -> FastBlobs:
+        engine = self.fast._engine
+        assert isinstance(engine, FastBlobs)
+        return engine
+
     # --- steps ----------------------------------------------------------------------------
 
     def fill_parameters(self) -> None:
@@ -139,6 +146,11 @@ class Twins:
             self.held += [(name, array, outputs[1][name]) for name, array in outputs[0].items()]
         self.has_run = True
 
+    def forward_quietly(self) -> None:
+        """`forward` without looking at anything."""
+        self.both(lambda net: net._forward(0, len(net.layers) - 1))
+        self.has_run = True
+
     def forwards(self) -> None:
         for _ in range(4):
             self.write_inputs()
@@ -153,7 +165,7 @@ class Twins:
 
     def hold(self) -> None:
         name = self.any_blob()
-        self.held.append((name, *(net.blobs[name].data for net in (self.fast, self.slow))))
+        self.held.append((name, self.fast.blobs[name].data, self.slow.blobs[name].data))
 
     def let_go(self) -> None:
         self.held.clear()
@@ -274,14 +286,6 @@ STEPS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_net_is_too_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(best, "SMALLEST_S", 0.0)
-    best.forget_winners()
-    yield
-    best.forget_winners()
-
-
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("engine", ["auto", "torch", "onnxruntime"])
 @pytest.mark.parametrize("seed", range(6))
@@ -294,4 +298,140 @@ def test_twins(
         step = twins.random.choice(STEPS)
         step(twins)
         twins.check()
+    twins.read_all()
+
+
+# --- each rule by itself ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Twins:
+    """Twins on PyTorch's programs, after some passes."""
+    twins = Twins(BRANCHES, tmp_path, "torch", 0)
+    twins.forwards()
+    return twins
+
+
+def runs_programs(twins: Twins) -> bool:
+    """Whether the next pass is a program's."""
+    twins.write_inputs()
+    twins.forward_quietly()
+    return bool(twins.engine_of_fast.promised)
+
+
+def test_a_promised_blob_belongs_to_the_pass_whose_inputs_have_been_overwritten(
+    twins: Twins,
+) -> None:
+    twins.forward_quietly()
+    twins.write_inputs()
+    twins.compare("conv")
+    twins.read_all()
+
+
+def test_a_blob_that_is_read_is_an_output_of_the_next_pass(twins: Twins) -> None:
+    assert runs_programs(twins)
+    assert twins.engine_of_fast.promised >= {"conv", "pool"}
+    twins.compare("conv")
+    assert not twins.engine_of_fast.promised
+    twins.forward_quietly()
+    assert "conv" not in twins.engine_of_fast.promised
+    assert "pool" in twins.engine_of_fast.promised
+    for _ in range(blobs.REMEMBERED):
+        twins.forward_quietly()
+    assert runs_programs(twins)
+
+
+def test_while_an_array_of_a_blob_is_held_it_stays_live(twins: Twins) -> None:
+    array = twins.fast.blobs["conv"].data[0, 1:]  # a view counts too
+    for _ in range(5):
+        twins.write_inputs()
+        twins.forward_quietly()
+        assert "conv" not in twins.engine_of_fast.promised
+        close("conv", array, twins.slow.blobs["conv"].data[0, 1:])
+
+
+def test_a_parameter_that_is_written_through_an_old_array(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "PAUSE", 0)
+    held = [net.params["ip"][0].data for net in (twins.fast, twins.slow)]
+    assert not runs_programs(twins)  # nobody knows when it is written to
+    for array in held:
+        array *= 3
+    twins.compare("sum")  # of before
+    twins.forward_quietly()
+    twins.compare("prob")
+    for array in held:
+        array += 1
+    del held, array
+    assert runs_programs(twins)
+    twins.compare("prob")
+
+
+def test_a_parameter_is_read_after_a_pass_and_written_before_a_blob_is_read(twins: Twins) -> None:
+    assert runs_programs(twins)
+    for net in (twins.fast, twins.slow):
+        net.params["conv"][0].data[...] = 0
+    twins.read_all()
+    twins.forward()
+    twins.compare("prob")
+
+
+def test_a_backward_pass_and_the_next_passes_go_layer_by_layer(twins: Twins) -> None:
+    assert runs_programs(twins)
+    twins.backward()
+    assert not runs_programs(twins)
+    for _ in range(blobs.PAUSE):
+        twins.forward_quietly()
+    assert runs_programs(twins)
+
+
+def test_nets_that_share_parameters(twins: Twins, tmp_path: Path) -> None:
+    other = Twins(BRANCHES, tmp_path, "torch", 1)
+    for mine, theirs in ((twins.fast, other.fast), (twins.slow, other.slow)):
+        mine.share_with(theirs)
+    assert not runs_programs(twins)
+    for net in (other.fast, other.slow):
+        net.params["conv"][0].data[...] *= 2
+    twins.forward_quietly()
+    twins.read_all()
+
+
+def test_nothing_is_kept_twice(twins: Twins) -> None:
+    """Promised blobs take no memory, and there are no gradients."""
+    assert runs_programs(twins)
+    memories = {name: blob.data_memory for name, blob in twins.fast.blobs.items()}
+    assert {n for n, m in memories.items() if m._host is not None} == {"data", "prob"}
+    assert not twins.fast._engine._records
+    assert all(w.grad is None for w in twins.fast._net.parameters())
+
+
+def test_the_first_passes_of_a_shape_make_no_program(tmp_path: Path) -> None:
+    twins = Twins(BRANCHES, tmp_path, "auto", 0)
+    twins.forward_quietly()
+    assert not twins.engine_of_fast.promised
+    for _ in range(2):
+        twins.forward_quietly()
+    assert twins.engine_of_fast.promised
+    for net in (twins.fast, twins.slow):
+        net.blobs["data"].reshape(1, 3, 12, 12)
+    twins.write_inputs()
+    twins.forward_quietly()
+    assert not twins.engine_of_fast.promised
+
+
+TRAINING = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 } } }
+layer { name: "in" type: "ReLU" bottom: "data" top: "data" }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "rnn" type: "Reshape" bottom: "ip" top: "out" reshape_param { shape { dim: -1 } } }
+"""
+
+
+def test_an_input_that_a_layer_overwrites(tmp_path: Path) -> None:
+    twins = Twins(TRAINING, tmp_path, "torch", 0)
+    twins.both(lambda net: net.forward())
+    assert not twins.engine_of_fast.promised
+    twins.both(lambda net: net.forward())
     twins.read_all()

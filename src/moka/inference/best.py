@@ -57,7 +57,7 @@ def best_program(
     if is_open:
         _winners[contest] = best.backend if best is not None else ""
     ways = f"by {best.backend}" if best is not None else "layer by layer"
-    log.info("Passes of net %s for testing run %s.", net.name, ways)
+    log.debug("Passes of net %s for testing run %s.", net.name, ways)
     return best
 
 

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from moka.engine.layerwise import NOTHING_GIVEN, Layerwise
+from moka.inference.cut import varying_layers
 from moka.inference.engines import LAYERWISE, chosen
 from moka.inference.fast import Fast
-from moka.inference.program import Program, run_layers
+from moka.inference.flow import flow_of
+from moka.inference.program import run_layers
 from moka.memory import ParameterMemory
 from moka.net import Net
+from moka.types import Shape
 
 REMEMBERED = 3  # passes for which a blob that was read stays among the outputs
 PAUSE = 8  # passes that go layer by layer after one was disturbed
@@ -50,13 +53,15 @@ class FastBlobs(Layerwise):
         self._is_open = False  # a whole pass has run of which there are no records
         self._given: dict[str, Tensor] = {}  # what that pass began with
         self._copies: dict[str, Tensor] = {}  # of what users may write to
-        self._has_promises = False
         with_bottoms = [bool(place.node.bottoms) for place in net.places]
         self._sources = [i for i, has in enumerate(with_bottoms) if not has and self._steps[i].runs]
         self._others = [i for i, has in enumerate(with_bottoms) if has]
         tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
         losses = [name for name, _ in net.loss_tops]
-        self._results = frozenset({*net.graph.outputs, *losses} - tops)
+        varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
+        made = [top for i in varying for top in net.places[i].node.tops]
+        self._results = frozenset({*net.graph.outputs, *losses, *made} - tops)
+        self._shapes: dict[tuple[Shape, ...], dict[str, Shape]] = {}  # of blobs, by the inputs'
         self._inner = {
             name: blob.data_memory
             for name, blob in net.blobs.items()
@@ -79,13 +84,18 @@ class FastBlobs(Layerwise):
             return super().forward(start, end, given=given)
         if not self._may_be_quiet():
             self._pause = max(0, self._pause - 1)
-            self._is_open = self._has_promises = False
+            self._is_open = False
             return super().forward()
         return self._quiet_pass()
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
         self._disturb()
         super().backward(start, end)
+
+    @property
+    def promised(self) -> set[str]:
+        """The blobs that are computed only if somebody looks at them."""
+        return {name for name, memory in self._inner.items() if memory.is_promised}
 
     def settle(self) -> None:
         self._disturb()
@@ -103,13 +113,14 @@ class FastBlobs(Layerwise):
             self._run(self._sources)
         wanted = self._wanted()
         given = {name: self.net.blobs[name].data_memory.tensor() for name in self._fast.flow.given}
+        self._shapes_for(given)  # says which layer cannot take them
         program = self._fast.program(given, wanted)
         if program is None:
             return self._by_layers(given, wanted)
         made = program.run(given)
         self.forget()
         self._keep(given)
-        self._show(program, made, given)
+        self._show(made, given)
         return _sum([w * made[name].sum() for name, w in self.net.loss_tops if name in made])
 
     def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
@@ -120,7 +131,6 @@ class FastBlobs(Layerwise):
             self.keeps_records = True
         self.forget()
         self._keep(given)
-        self._has_promises = False
         self._fast.learn(given, wanted)
         return loss
 
@@ -145,26 +155,31 @@ class FastBlobs(Layerwise):
             self._given[name] = tensor
         self._is_open = True
 
-    def _show(
-        self, program: Program, made: Mapping[str, Tensor], given: Mapping[str, Tensor]
-    ) -> None:
+    def _shapes_for(self, given: Mapping[str, Tensor]) -> dict[str, Shape]:
+        """The shapes of all blobs."""
+        key = tuple(tuple(tensor.shape) for tensor in given.values())
+        if key not in self._shapes:
+            self._shapes[key] = self.net.infer_shapes(dict(zip(given, key, strict=True)))
+        return self._shapes[key]
+
+    def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
         """Put a program's outputs into their blobs and promise the others."""
         inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
         for name, tensor in made.items():
             is_input = tensor.untyped_storage().data_ptr() in inputs
             self.net.blobs[name].data_memory.put(tensor.clone() if is_input else tensor)
+        shapes = self._shapes_for(given)
         for name, memory in self._inner.items():
             if name not in made:
-                memory.promise(program.shapes[name], self._keep_promises)
-        self._has_promises = True
+                memory.promise(shapes[name], self._keep_promises)
 
     def _keep_promises(self) -> None:
         """Compute the blobs that no program has given, by the layers."""
-        values = run_layers(self.net, self._fast.flow, self._given)
-        self._put_promised({n: values[v] for n, v in self._fast.flow.final.items()})
+        final = self._fast.flow.final
+        values = run_layers(self.net, self._fast.flow, self._given, final.values())
+        self._put_promised({name: values[v] for name, v in final.items()})
 
     def _put_promised(self, blobs: Mapping[str, Tensor]) -> None:
-        self._has_promises = False
         for name, memory in self._inner.items():
             if memory.is_promised:
                 memory.put(blobs[name])

@@ -36,7 +36,7 @@ def cut(net: Net, flow: Flow, wanted: Collection[int], fits: Callable[[Place], b
     Args:
         fits: whether the backend takes a layer.
     """
-    needed = _needed(net, flow, wanted)
+    needed = needed_layers(net, flow, wanted)
     inside: defaultdict[int, list[Place]] = defaultdict(list)
     outside: defaultdict[int, list[Place]] = defaultdict(list)
     level_of: dict[int, int] = dict.fromkeys(flow.given.values(), 0)
@@ -60,8 +60,8 @@ def cut(net: Net, flow: Flow, wanted: Collection[int], fits: Callable[[Place], b
     return _with_outputs(steps, flow, set(wanted))
 
 
-def _needed(net: Net, flow: Flow, wanted: Collection[int]) -> set[int]:
-    """The layers that wanted values depend on."""
+def needed_layers(net: Net, flow: Flow, wanted: Collection[int]) -> set[int]:
+    """The numbers of the layers that wanted values depend on."""
     values, found = set(wanted), set()
     for place in reversed(net.places):
         i = place.index
@@ -102,3 +102,15 @@ def last_uses(steps: Iterable[Step], flow: Flow) -> list[list[int]]:
     for value, k in last.items():
         free[k].append(value)
     return free
+
+
+def varying_layers(net: Net, flow: Flow) -> set[int]:
+    """The numbers of the layers whose shapes depend on values."""
+    found: set[int] = set()
+    values: set[int] = set()
+    for place in net.places:
+        i = place.index
+        if place.layer.entry.shapes_from_data or values.intersection(flow.bottoms[i]):
+            found.add(i)
+            values.update(flow.tops[i])
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -18,10 +18,13 @@ class Inference(Autograd):
 
     Args:
         net: nobody has got hold of its parameters yet.
+        blobs: blobs to compute in place of the outputs.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, blobs: Collection[str] | None = None) -> None:
         super().__init__(net)
+        if blobs is not None:
+            self.results = frozenset(blobs)
         self._fast = Fast(net)
 
     def _compute(

@@ -69,7 +69,7 @@ class Fast:
         self._has_programs = False
         if self._is_possible:
             self.flow = flow_of(net)
-            self._inputs = tuple(self.flow.given)
+            self._inputs = self.flow.given.keys()
             self._watch = Watch(net)
             _alive.add(self)
 
@@ -81,8 +81,9 @@ class Fast:
     def program(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> Program | None:
         """The program that computes the wanted blobs from inputs like these; None: there is none
         yet, or layer by layer is best."""
-        if not self.is_possible or (name := chosen()) == LAYERWISE:
+        if not self._may_run(given):
             return None
+        name = chosen()
         with self._lock:
             case = self._case(name, given)
             if name != AUTO or case.unneeded >= UNNEEDED_PASSES:
@@ -96,7 +97,7 @@ class Fast:
 
     def learn(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
         """Note a pass that went layer by layer; make a program if it is time."""
-        if not self.is_possible or chosen() == LAYERWISE:
+        if not self._may_run(given):
             return
         if not self._lock.acquire(blocking=False):
             return  # another thread makes one
@@ -107,6 +108,9 @@ class Fast:
                 self._make(case, given, wanted)
         finally:
             self._lock.release()
+
+    def _may_run(self, given: Mapping[str, Tensor]) -> bool:
+        return self.is_possible and chosen() != LAYERWISE and given.keys() >= self._inputs
 
     def give_up(self, program: Program) -> None:
         """Do not use a program again: it has failed."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from moka.errors import MokaError
 from moka.export.difference import difference_of
 from moka.inference.contract import Backend, Task
-from moka.inference.cut import Piece, cut
+from moka.inference.cut import Piece, cut, varying_layers
 from moka.inference.flow import Flow
 from moka.inference.program import Program, run_layers
 from moka.net import Net, Place
@@ -46,12 +46,11 @@ class Maker:
         self.layers_s = inf
         for _ in range(RUNS):
             start = perf_counter()
-            self._values = run_layers(net, flow, given)
+            self._values = run_layers(net, flow, given, self._wanted)
             self.layers_s = min(self.layers_s, perf_counter() - start)
             if self.layers_s > LONG_S:
                 break
-        self._varying = _varying(net, flow)
-        self._shapes = {name: tuple(self._values[v].shape) for name, v in flow.final.items()}
+        self._varying = varying_layers(net, flow)
 
     def make(self, backend: Backend) -> Program | None:
         """A program that gives the layers' numbers, measured; None if there is none."""
@@ -73,21 +72,13 @@ class Maker:
             try:
                 functions = [backend.make(self._task(piece)) for piece in pieces]
             except MokaError as error:
-                log.info("%s: %s", backend.name, error)
+                log.debug("%s: %s", backend.name, error)
                 names = {p.node.name for piece in pieces for p in piece.places}
                 if error.layer not in names - left_out:
                     return None
                 left_out.add(error.layer)
             else:
-                return Program(
-                    self.net,
-                    self.flow,
-                    backend.name,
-                    steps,
-                    functions,
-                    self.outputs,
-                    self._shapes,
-                )
+                return Program(self.net, self.flow, backend.name, steps, functions, self.outputs)
 
     def _fits(self, backend: Backend, left_out: Collection[str]) -> Callable[[Place], bool]:
         def fits(place: Place) -> bool:
@@ -128,7 +119,7 @@ class Maker:
                 name = self.flow.names[v]
                 difference = difference_of(tensor.numpy(), values[v].numpy(), name)
                 if not difference.is_small:
-                    log.info("%s differs from the layers by %s.", program.backend, difference)
+                    log.debug("%s differs from the layers by %s.", program.backend, difference)
                     return False
         return True
 
@@ -150,15 +141,3 @@ def _names(flow: Flow) -> Sequence[str]:
 
 def _input(name: str) -> caffe_pb2.LayerParameter:
     return caffe_pb2.LayerParameter(name=f"{name}~input", type="Input", top=[name])
-
-
-def _varying(net: Net, flow: Flow) -> set[int]:
-    """The layers whose shapes depend on values."""
-    found: set[int] = set()
-    values: set[int] = set()
-    for place in net.places:
-        i = place.index
-        if place.layer.entry.shapes_from_data or values.intersection(flow.bottoms[i]):
-            found.add(i)
-            values.update(flow.tops[i])
-    return found

@@ -47,11 +47,11 @@ class ModuleRunner:
         self.is_trained = False  # a backward pass has reached the parameters
 
     def __call__(self, inputs: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
-        if not self._fast.is_possible or not _asks_for_numbers(self.net, inputs):
+        if not _asks_for_numbers(self.net, inputs):
             return self.net.propagate(inputs, wanted)
-        given = self._all_given(inputs)
+        given = self._all_given(inputs) if self._fast.is_possible else None
         if given is None:
-            return self.net.propagate(inputs, wanted)  # which says what is missing
+            return self.net.propagate(_laid_out(inputs), wanted)  # which says what is missing
         if not torch.is_grad_enabled():
             return self._fast_or_not(given, wanted)
         return self._with_graph(given, wanted)
@@ -74,8 +74,7 @@ class ModuleRunner:
         return self._by_layers(given, wanted)
 
     def _by_layers(self, given: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
-        laid_out = {name: channels_last(tensor) for name, tensor in given.items()}
-        blobs = self.net.propagate(laid_out, wanted)
+        blobs = self.net.propagate(_laid_out(given), wanted)
         with torch.no_grad():
             self._fast.learn(given, wanted)
         return blobs
@@ -83,7 +82,7 @@ class ModuleRunner:
     def _with_graph(self, given: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
         """Outputs with a graph, which lead to the parameters."""
         if any(tensor.requires_grad for tensor in given.values()):
-            return self.net.propagate(given, wanted)
+            return self.net.propagate(_laid_out(given), wanted)
         weights = [w for layer in self.net.layers for w in layer.weights if w.requires_grad]
         if not weights:
             return self._fast_or_not(given, wanted)
@@ -135,7 +134,7 @@ class _Lazily(Function):
         weights, runner, names = ctx.saved_tensors, ctx.runner, ctx.names
         runner.is_trained = True
         with torch.enable_grad():
-            blobs = runner.net.propagate(ctx.given, names)
+            blobs = runner.net.propagate(_laid_out(ctx.given), names)
         made = [
             (blobs[name], gradient)
             for name, gradient in zip(names, gradients, strict=True)
@@ -149,6 +148,10 @@ class _Lazily(Function):
             allow_unused=True,
         )
         return (None, None, None, *found)
+
+
+def _laid_out(inputs: Tensors) -> Tensors:
+    return {name: channels_last(tensor) for name, tensor in inputs.items()}
 
 
 def _asks_for_numbers(net: Net, inputs: Tensors) -> bool:

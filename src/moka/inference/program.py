@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,9 @@ from torch import Tensor
 
 from moka.engine.channels_last import channels_last
 from moka.inference.contract import Run
-from moka.inference.cut import Piece, Step, last_uses
+from moka.inference.cut import Piece, Step, last_uses, needed_layers
 from moka.inference.flow import Flow
 from moka.net import Net
-from moka.types import Shape
 
 Values = dict[int, Tensor]
 
@@ -29,7 +28,6 @@ class Program:
         steps: the pieces and layers in running order.
         functions: of the pieces, in their order.
         outputs: the blobs that it gives.
-        shapes: of all blobs.
         saved_s: how much less time a pass takes than layer by layer, as measured.
         made_s: the seconds that it took to make it.
     """
@@ -40,7 +38,6 @@ class Program:
     steps: Sequence[Step]
     functions: Sequence[Run]
     outputs: frozenset[str]
-    shapes: Mapping[str, Shape]
     saved_s: float = 0.0
     made_s: float = 0.0
 
@@ -77,10 +74,13 @@ def run_layer(net: Net, flow: Flow, index: int, values: Values) -> None:
     values.update(zip(flow.tops[index], tops, strict=True))
 
 
-def run_layers(net: Net, flow: Flow, given: Mapping[str, Tensor]) -> Values:
-    """All values of a net, computed layer by layer."""
+def run_layers(
+    net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[int]
+) -> Values:
+    """All values that wanted ones depend on, computed layer by layer."""
     values = {value: given[name] for name, value in flow.given.items()}
+    needed = needed_layers(net, flow, wanted)
     for place in net.places:
-        if place.node.bottoms and not place.layer.entry.is_plumbing:
+        if place.index in needed and place.node.bottoms and not place.layer.entry.is_plumbing:
             run_layer(net, flow, place.index, values)
     return values

@@ -265,7 +265,7 @@ class Layer(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self.exposures += 1
-        return super()._apply(*args, **kwargs)
+        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(self, *args: Any) -> None:
         self.exposures += 1

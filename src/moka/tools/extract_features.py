@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from moka.command import device
+from moka.command import engine as chosen_engine
 from moka.command.run import run
 from moka.data import datum
 from moka.data.store import check_backend, make_store
 from moka.errors import NetError, UsageError, did_you_mean
+from moka.inference.evaluation import Inference
 from moka.net import Net, build_net
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
@@ -61,11 +63,12 @@ def extract_features(
     with ExitStack() as stack, progress("batches", batches) as show:
         writers = [stack.enter_context(make_store(path, backend)) for path in databases]
         log.info("Extracting Features")
+        engine = Inference(net, blobs)
+        engine.layerwise.debug_info = False
         for batch in range(batches):
-            with torch.no_grad():
-                values = net.propagate({}, keep=blobs)
+            engine.forward()
             for name, path, writer in zip(blobs, databases, writers, strict=True):
-                for image in _as_images(values[name]):
+                for image in _as_images(net.blobs[name].data_memory.tensor()):
                     record = datum.encode(image).SerializeToString()
                     writer.put(b"%010d" % counts[path], record)
                     counts[path] += 1
@@ -127,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _extract(words: list[str], flags: dict[str, Any]) -> None:
+    chosen_engine.use(flags["engine"])
     weights, net_file, blobs, databases, batches, backend, *where = words
     if not batches.isdecimal() or not int(batches):
         raise UsageError(f"num_mini_batches has to be a number > 0, got '{batches}'.")
