@@ -66,7 +66,6 @@ class Fast:
         self._lock = threading.RLock()
         self._cases: OrderedDict[Key, _Case] = OrderedDict()
         self._patience = PATIENCE
-        self._has_programs = False
         if self._is_possible:
             self.flow = flow_of(net)
             self._inputs = self.flow.given.keys()
@@ -108,6 +107,10 @@ class Fast:
                 self._make(case, given, wanted)
         finally:
             self._lock.release()
+
+    @property
+    def _has_programs(self) -> bool:
+        return any(case.program is not None for case in self._cases.values())
 
     def _may_run(self, given: Mapping[str, Tensor]) -> bool:
         return self.is_possible and chosen() != LAYERWISE and given.keys() >= self._inputs
@@ -156,7 +159,6 @@ class Fast:
         with self._watch.our_own_references():
             case.program = best_program(self.net, self.flow, given, wanted)
         case.refused = case.program is None
-        self._has_programs = any(case.program is not None for case in self._cases.values())
 
     def forget_after_fork(self) -> None:
         """In a child of a fork: the threads of the parent's programs are not there."""
@@ -164,7 +166,6 @@ class Fast:
             if case.program is not None:  # its end would wait for its threads
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(case.program.functions))
         self._cases.clear()
-        self._has_programs = False
         self._lock = threading.RLock()
 
 

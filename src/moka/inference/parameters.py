@@ -21,6 +21,22 @@ from moka.net import Net
 ROW = 1024  # numbers
 
 
+class References(NamedTuple):
+    """How many refer to a parameter, and to its memory."""
+
+    to_parameter: int
+    to_memory: int
+
+    def moved(self, before: References, after: References) -> References:
+        return References(
+            self.to_parameter + after.to_parameter - before.to_parameter,
+            self.to_memory + after.to_memory - before.to_memory,
+        )
+
+
+NOBODY_KNOWS = References(-1, -1)
+
+
 class Print(NamedTuple):
     """Sums of bits that tell whether an array has changed: exact integers, over rows and over
     columns, and the numbers that fill no row."""
@@ -65,7 +81,7 @@ class Watch:
     refers to it any more.
 
     Args:
-        net: nobody else refers to its parameters yet, or they count as held for ever.
+        net: if somebody has got hold of parameters already, these count as held for ever.
     """
 
     def __init__(self, net: Net) -> None:
@@ -79,46 +95,72 @@ class Watch:
         self._known: list[_Version] = []
         self._glance: object = None  # at all parameters, the last time that nothing had changed
         self._prints: list[Print] = []
-        self._references = [_references(weight) for weight in self._weights()]
+        self._references = [
+            NOBODY_KNOWS if slot[2].exposures else count
+            for slot, count in zip(self._slots, self._count_references(), strict=True)
+        ]
         self._identities = [id(weight) for weight in self._weights()]
 
     def look(self) -> None:
         """Remember the parameters as they are now."""
-        weights = self._weights()
-        self._prints = [print_of(weight) for weight in weights]
-        self._accept(weights)
+        self._prints = [print_of(weight) for weight in self._weights()]
+        self._accept()
 
     def has_changed(self) -> bool:
         """Whether a parameter holds something else than at the last `look`."""
         if self._glance is not None and self._glance == self._glance_now():
             return False
+        if self._differs():
+            return True
+        self._accept()
+        return False
+
+    def _differs(self) -> bool:
         weights = self._weights()
-        now = self._versions(weights)
+        now = self._versions()
         for new, old, weight, known in zip(now, self._known, weights, self._prints, strict=True):
             if new.identity != old.identity:
                 return True
             if (new != old or new.exposures) and not known.equals(print_of(weight)):
                 return True
-        self._accept(weights)
         return False
 
     @contextmanager
     def our_own_references(self) -> Iterator[None]:
         """While programs that refer to parameters come and go; they change none of them."""
-        before = [_references(weight) for weight in self._weights()]
+        before = self._count_references()
         yield
-        after = [_references(weight) for weight in self._weights()]
+        after = self._count_references()
         self._references = [
-            tuple(n + b - a for n, a, b in zip(*counts, strict=True))
-            for counts in zip(self._references, before, after, strict=True)
+            now if now is NOBODY_KNOWS else now.moved(a, b)
+            for now, a, b in zip(self._references, before, after, strict=True)
         ]
 
-    def _accept(self, weights: list[nn.Parameter]) -> None:
+    def _accept(self) -> None:
         """Take the parameters for what they were. If somebody holds one of them, a glance does not
         do the next time."""
-        self._known = self._without_exposures(weights)
+        self._end_exposures()
+        self._known = [
+            version._replace(reads=-1) if memory is not None and memory.handed_out else version
+            for version, memory in zip(self._versions(), self._memories(), strict=True)
+        ]
         is_held = any(version.exposures or version.reads < 0 for version in self._known)
         self._glance = None if is_held else self._glance_now()
+
+    def _end_exposures(self) -> None:
+        """What nobody holds any more is no longer exposed."""
+        identities = [id(weight) for weight in self._weights()]
+        counts = zip(self._count_references(), self._references, strict=True)
+        pairs = zip(counts, zip(identities, self._identities, strict=True), strict=True)
+        held = [now != then or a != b for (now, then), (a, b) in pairs]
+        holds = {id(slot[2]) for slot, is_held in zip(self._slots, held, strict=True) if is_held}
+        for _, _, layer in self._slots:
+            if id(layer) not in holds:
+                layer.exposures = 0
+
+    def _count_references(self) -> list[References]:
+        """Always in the same way, since our own references count too."""
+        return [_references(weight) for weight in self._weights()]
 
     def _glance_now(self) -> object:
         """What is known of all parameters without looking closely; it takes a microsecond for
@@ -140,7 +182,7 @@ class Watch:
         blobs = self._net.made_layer_blobs
         return [blobs[i][k].data_memory if i in blobs else None for i, k, _ in self._slots]
 
-    def _versions(self, weights: list[nn.Parameter]) -> list[_Version]:
+    def _versions(self) -> list[_Version]:
         return [
             _Version(
                 id(weight),
@@ -149,30 +191,14 @@ class Watch:
                 memory.reads if memory is not None else 0,
                 slot[2].exposures,
             )
-            for weight, memory, slot in zip(weights, self._memories(), self._slots, strict=True)
-        ]
-
-    def _without_exposures(self, weights: list[nn.Parameter]) -> list[_Version]:
-        """The versions now; what nobody holds any more is no longer exposed."""
-        held = [
-            id(weight) != identity or _references(weight) != count
-            for weight, identity, count in zip(
-                weights, self._identities, self._references, strict=True
+            for weight, memory, slot in zip(
+                self._weights(), self._memories(), self._slots, strict=True
             )
         ]
-        holds = {id(slot[2]) for slot, is_held in zip(self._slots, held, strict=True) if is_held}
-        for _, _, layer in self._slots:
-            if id(layer) not in holds:
-                layer.exposures = 0
-        return [
-            version._replace(reads=-1) if memory is not None and memory.handed_out else version
-            for version, memory in zip(self._versions(weights), self._memories(), strict=True)
-        ]
 
 
-def _references(parameter: nn.Parameter) -> tuple[int, ...]:
-    """How many refer to a parameter, and to its memory."""
-    return (
+def _references(parameter: nn.Parameter) -> References:
+    return References(
         sys.getrefcount(parameter),
         torch._C._storage_Use_Count(parameter.untyped_storage()._cdata),
     )

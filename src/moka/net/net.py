@@ -92,6 +92,8 @@ class Net(nn.Module):
         self.made_layer_blobs: dict[int, BlobVec] = {}
         self._add_children()
         self.to(self.device)
+        for layer in self.layers:
+            layer.exposures = 0
 
     # --- building -------------------------------------------------------------------------
 
@@ -402,7 +404,9 @@ class Net(nn.Module):
         """A net of its own, with copies of parameters and blobs."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        parts = {name: part for name, part in vars(self).items() if name != "runner"}
+        copied.__dict__.update(deepcopy(parts, memo))
+        copied.runner = deepcopy(self.runner, memo)
         return copied
 
 
