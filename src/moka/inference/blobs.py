@@ -114,10 +114,9 @@ class FastBlobs(Layerwise):
         wanted = self._wanted()
         given = {name: self.net.blobs[name].data_memory.tensor() for name in self._fast.flow.given}
         self._shapes_for(given)  # says which layer cannot take them
-        program = self._fast.program(given, wanted)
-        if program is None:
+        made = self._fast.run(given, wanted)
+        if made is None:
             return self._by_layers(given, wanted)
-        made = program.run(given)
         self.forget()
         self._keep(given)
         self._show(made, given)

@@ -32,9 +32,8 @@ class Inference(Autograd):
     ) -> dict[str, Tensor]:
         if torch.is_grad_enabled():
             return super()._compute(batch, see)
-        program = self._fast.program(batch, self.results)
-        if program is not None:
-            return program.run(batch)
-        blobs = super()._compute(batch, see)
-        self._fast.learn(batch, self.results)
-        return blobs
+        made = self._fast.run(batch, self.results)
+        if made is None:
+            made = super()._compute(batch, see)
+            self._fast.learn(batch, self.results)
+        return made

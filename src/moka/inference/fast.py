@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import threading
 import weakref
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from moka.errors import MokaError
 from moka.inference.best import best_program
 from moka.inference.engines import AUTO, LAYERWISE, chosen
 from moka.inference.flow import flow_of
@@ -21,6 +23,8 @@ from moka.inference.parameters import Watch
 from moka.inference.program import Program
 from moka.net import Net
 from moka.schema import caffe_pb2
+
+log = logging.getLogger("moka")
 
 PATIENCE = 2  # passes of a shape layer by layer before a program is made
 MOST_PATIENCE = 1024
@@ -52,7 +56,7 @@ class _Case:
 class Fast:
     """Finds or makes the program for a pass.
 
-    A pass asks `program`; if there is none, it runs layer by layer and tells `learn`. The first
+    A pass asks `run`; if that gives None, it goes layer by layer and tells `learn`. The first
     passes of a shape go layer by layer, so a script of one pass pays for nothing. A program that
     is thrown away before it has saved what it cost makes the next one wait longer.
 
@@ -94,6 +98,30 @@ class Fast:
             case.unneeded = 0 if len(program.outputs) == len(set(wanted)) else case.unneeded + 1
             return program
 
+    def run(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor] | None:
+        """The wanted blobs, and perhaps more, by a program; None: the pass is to go layer by layer.
+
+        Args:
+            given: the tops of the layers without bottoms.
+
+        Raises:
+            MokaError: a layer that ran by itself does not take its bottoms.
+        """
+        program = self.program(given, wanted)
+        if program is None:
+            return None
+        try:
+            return program.run(given)
+        except MokaError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a backend's own kinds; the layers will say it
+            log.warning("%s has failed: %s; the net runs layer by layer.", program.backend, error)
+            with self._lock:
+                for case in self._cases.values():
+                    if case.program is program:
+                        case.program, case.refused = None, True
+            return None
+
     def learn(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
         """Note a pass that went layer by layer; make a program if it is time."""
         if not self._may_run(given):
@@ -114,13 +142,6 @@ class Fast:
 
     def _may_run(self, given: Mapping[str, Tensor]) -> bool:
         return self.is_possible and chosen() != LAYERWISE and given.keys() >= self._inputs
-
-    def give_up(self, program: Program) -> None:
-        """Do not use a program again: it has failed."""
-        with self._lock:
-            for case in self._cases.values():
-                if case.program is program:
-                    case.program, case.refused = None, True
 
     def _case(self, name: str, given: Mapping[str, Tensor]) -> _Case:
         """What is known of these shapes; programs of other parameters are thrown away."""

@@ -68,10 +68,8 @@ class ModuleRunner:
         return given
 
     def _fast_or_not(self, given: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
-        program = self._fast.program(given, wanted)
-        if program is not None:
-            return program.run(given)
-        return self._by_layers(given, wanted)
+        made = self._fast.run(given, wanted)
+        return self._by_layers(given, wanted) if made is None else made
 
     def _by_layers(self, given: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
         blobs = self.net.propagate(_laid_out(given), wanted)

@@ -119,13 +119,12 @@ class Runner:
             self._checked = shapes, end
         self._check_weights(end)
         with torch.no_grad():
-            program = self._fast.program(given, wanted)
-            if program is None:
+            made = self._fast.run(given, wanted)
+            if made is None:
                 laid_out = {name: channels_last(blob) for name, blob in given.items()}
                 made = self.net.propagate(laid_out, wanted, see, end=end)
                 self._fast.learn(given, wanted)
                 return made
-            made = program.run(given)
         for name in wanted:
             if see is not None:
                 see(name, made[name])
