@@ -18,13 +18,13 @@ class Inference(Autograd):
 
     Args:
         net: nobody has got hold of its parameters yet.
-        blobs: blobs to compute in place of the outputs.
+        blobs: blobs to compute, beside those of the loss, in place of the outputs.
     """
 
     def __init__(self, net: Net, blobs: Collection[str] | None = None) -> None:
         super().__init__(net)
         if blobs is not None:
-            self.results = frozenset(blobs)
+            self.results = frozenset(blobs) | {name for name, _ in net.loss_tops}
         self._fast = Fast(net)
 
     def _compute(
