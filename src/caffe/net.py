@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -93,6 +94,16 @@ class Net(NetContents):
     def _attach(self, engine: Layerwise) -> None:
         self._engine = engine
         self._show(engine.net)
+
+    def __del__(self) -> None:
+        engine = vars(self).get("_engine")
+        if isinstance(engine, FastBlobs) and not sys.is_finalizing():
+            named = vars(self).get("blobs")
+            usual = 2 + (named is not None)  # references: the net's, this face's, getrefcount's
+            is_held = named is not None and sys.getrefcount(named) > 3
+            engine.end(is_held or any(
+                sys.getrefcount(engine.net.blobs[name]) > usual for name in engine.promised
+            ))  # fmt: skip
 
     def _index(self, layer: str) -> int:
         for i, node in enumerate(self._nodes):

@@ -86,8 +86,12 @@ class Memory:
             shape: of the result.
             compute: puts it here, and into all that was promised with it.
         """
-        self.shape = shape
-        self._promise, self._host, self._gpu = compute, None, None
+        self.reset()
+        self.shape, self._promise = shape, compute
+
+    def reset(self) -> None:
+        """Hold nothing but the value that the array began with, as if nobody had touched it."""
+        self._promise = self._host = self._gpu = None
         self.state = State.UNINITIALIZED
 
     @property

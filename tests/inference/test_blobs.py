@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -435,3 +438,22 @@ def test_an_input_that_a_layer_overwrites(tmp_path: Path) -> None:
     assert not twins.engine_of_fast.promised
     twins.both(lambda net: net.forward())
     twins.read_all()
+
+
+@pytest.mark.parametrize("keep", ["blob", "blobs", "nothing"])
+def test_a_blob_that_outlives_its_net(twins: Twins, keep: str) -> None:
+    assert runs_programs(twins)
+    wanted = twins.slow.blobs["conv"].data.copy()
+    thing: Any = None
+    if keep != "nothing":
+        thing = twins.fast.blobs if keep == "blobs" else twins.fast.blobs["conv"]
+    gone = weakref.ref(twins.fast._net)
+    gc.collect()
+    gc.disable()
+    try:
+        del twins.fast
+        assert (gone() is None) or thing is not None
+    finally:
+        gc.enable()
+    if thing is not None:
+        close("conv", (thing if keep == "blob" else thing["conv"]).data, wanted)

@@ -35,7 +35,12 @@ layer { name: "right" type: "Accuracy" bottom: "y" bottom: "t" top: "right" }
 def test_scores(make_net: NetMaker, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
     run = Program.run
-    monkeypatch.setattr(Program, "run", lambda p, x: runs.append(p.backend) or run(p, x))
+
+    def counted(program: Program, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        runs.append(program.backend)
+        return run(program, given)
+
+    monkeypatch.setattr(Program, "run", counted)
     monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
     scores = []
     for kind in (Autograd, Inference):

@@ -56,7 +56,6 @@ TOOLS = (
         "classification",
         "say what is on an image, in five lines",
         "deploy.prototxt network.caffemodel mean.binaryproto labels.txt img.jpg",
-        (ENGINE,),
         description="What is on an image: the five best classes.",
     ),
     tool(
@@ -255,7 +254,6 @@ TOOLS = (
         "write blobs of a net to databases",
         f"pretrained_net_param feature_extraction_proto_file {_BLOBS}"
         " num_mini_batches db_type [CPU/GPU] [DEVICE_ID=0]",
-        (ENGINE,),
         description="This program takes in a trained network and an input data layer, and then"
         " extract features of the input data produced by the net.\nNote: you can extract multiple"
         " features in one pass by specifying multiple feature blob names and dataset names"

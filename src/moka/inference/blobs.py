@@ -8,6 +8,7 @@ pass on.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from functools import partial
 
@@ -47,7 +48,7 @@ class FastBlobs(Layerwise):
             for blob in net.layer_blobs(place.index):
                 memory = blob.data_memory
                 if isinstance(memory, ParameterMemory):
-                    memory.listeners.append(partial(self._before_change, memory))
+                    memory.listeners.append(partial(_tell, weakref.ref(self), memory))
         self._fast = Fast(net)
         self._pause = 0
         self._is_open = False  # a whole pass has run of which there are no records
@@ -96,6 +97,14 @@ class FastBlobs(Layerwise):
     def promised(self) -> set[str]:
         """The blobs that are computed only if somebody looks at them."""
         return {name for name, memory in self._inner.items() if memory.is_promised}
+
+    def end(self, blobs_are_held: bool) -> None:
+        """Keep the promises that still matter, and forget the others, for the engine's time is up:
+        promises refer to it, and it to the net."""
+        if blobs_are_held and self.promised:
+            self._keep_promises()
+        for name in self.promised:
+            self._inner[name].reset()
 
     def settle(self) -> None:
         self._disturb()
@@ -197,6 +206,12 @@ class FastBlobs(Layerwise):
     def _before_change(self, memory: ParameterMemory) -> None:
         self._held.add(memory)
         self._disturb()
+
+
+def _tell(engine: weakref.ref[FastBlobs], memory: ParameterMemory) -> None:
+    found = engine()
+    if found is not None:
+        found._before_change(memory)
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,9 @@ class ModuleRunner:
     """
 
     def __init__(self, net: Net) -> None:
-        self.net = net
-        self._fast = Fast(net)
+        self._reference = weakref.ref(net)
+        self.net: Net = weakref.proxy(net)
+        self._fast = Fast(self.net)
         self._sources = [place for place in net.places if not place.node.bottoms]
         self._with_gradients: dict[str, bool] = {}  # outputs that have been seen with gradients on
         self.is_trained = False  # a backward pass has reached the parameters
@@ -91,7 +93,7 @@ class ModuleRunner:
             self._with_gradients.update({n: blobs[n].requires_grad for n in wanted})
             return blobs
         names = tuple(wanted)
-        made = _Lazily.apply(self, given, names, *weights)  # type: ignore[no-untyped-call]
+        made = _Lazily.apply(self, self._reference(), given, names, *weights)  # type: ignore[no-untyped-call]
         return dict(zip(names, made, strict=True))
 
     def has_gradient(self, name: str) -> bool:
@@ -104,8 +106,8 @@ class ModuleRunner:
             found = self._fast_or_not(given, names)
         return [found[name] for name in names]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)(memo[id(self.net)])
+    def for_copy(self, net: Net) -> ModuleRunner:
+        return type(self)(net)
 
 
 class _Lazily(Function):
@@ -115,11 +117,12 @@ class _Lazily(Function):
     def forward(
         ctx: Any,
         runner: ModuleRunner,
+        net: Net,
         given: Tensors,
         names: tuple[str, ...],
         *weights: nn.Parameter,
     ) -> tuple[Tensor, ...]:
-        ctx.runner, ctx.given, ctx.names = runner, given, names
+        ctx.runner, ctx.net, ctx.given, ctx.names = runner, net, given, names
         ctx.save_for_backward(*weights)  # so that PyTorch refuses them if they have been changed
         made = tuple(runner.compute(given, names))
         ctx.mark_non_differentiable(
@@ -132,7 +135,7 @@ class _Lazily(Function):
         weights, runner, names = ctx.saved_tensors, ctx.runner, ctx.names
         runner.is_trained = True
         with torch.enable_grad():
-            blobs = runner.net.propagate(_laid_out(ctx.given), names)
+            blobs = ctx.net.propagate(_laid_out(ctx.given), names)
         made = [
             (blobs[name], gradient)
             for name, gradient in zip(names, gradients, strict=True)
@@ -145,7 +148,7 @@ class _Lazily(Function):
             create_graph=torch.is_grad_enabled(),
             allow_unused=True,
         )
-        return (None, None, None, *found)
+        return (None, None, None, None, *found)
 
 
 def _laid_out(inputs: Tensors) -> Tensors:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,18 @@ from moka.types import Shape
 ALL_DATA = Share()
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
-# (inputs by name, names of blobs to return) -> blobs by name.
-Runner = Callable[[Mapping[str, Tensor], Collection[str]], dict[str, Tensor]]
+
+
+class Runner(Protocol):
+    """Computes a net's blobs; it refers to the net weakly."""
+
+    def __call__(self, inputs: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+        """The wanted blobs by name."""
+        ...
+
+    def for_copy(self, net: Net) -> Runner:
+        """One like this for a copy of the net."""
+        ...
 
 
 class Net(nn.Module):
@@ -406,7 +416,7 @@ class Net(nn.Module):
         memo[id(self)] = copied
         parts = {name: part for name, part in vars(self).items() if name != "runner"}
         copied.__dict__.update(deepcopy(parts, memo))
-        copied.runner = deepcopy(self.runner, memo)
+        copied.runner = self.runner and self.runner.for_copy(copied)
         return copied
 
 

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 
-from moka.command import engine
 from moka.command.run import run
 from moka.data.decode import Image, decode_image, resize
 from moka.data.images import read_file
@@ -96,7 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _classification(words: list[str], flags: dict[str, Any]) -> None:
-    engine.use(flags["engine"])
     model, weights, mean_file, labels_file, image = words
     net = build_net(model, caffe_pb2.TEST)
     load_weights(net, [weights])

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from moka.command import device
-from moka.command import engine as chosen_engine
 from moka.command.run import run
 from moka.data import datum
 from moka.data.store import check_backend, make_store
@@ -130,7 +129,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _extract(words: list[str], flags: dict[str, Any]) -> None:
-    chosen_engine.use(flags["engine"])
     weights, net_file, blobs, databases, batches, backend, *where = words
     if not batches.isdecimal() or not int(batches):
         raise UsageError(f"num_mini_batches has to be a number > 0, got '{batches}'.")
