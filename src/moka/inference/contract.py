@@ -51,6 +51,11 @@ class Backend(Protocol):
         """Whether it knows layers of this kind."""
         ...
 
+    def times(self, task: Task, inputs: Sequence[Tensor], passes: int) -> dict[str, float]:
+        """Mean seconds of each operation in a pass. Its name begins with that of its layer, the
+        last one if several run as one. Empty: the backend does not tell."""
+        ...
+
     def make(self, task: Task) -> Run:
         """The function of a piece. Several threads may call it at once.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class ModuleRunner:
 
     def __init__(self, net: Net) -> None:
         self._reference = weakref.ref(net)
-        self.net: Net = weakref.proxy(net)
+        self.net = cast("Net", weakref.proxy(net))
         self._fast = Fast(self.net)
         self._sources = [place for place in net.places if not place.node.bottoms]
         self._with_gradients: dict[str, bool] = {}  # outputs that have been seen with gradients on

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +24,8 @@ from moka.net import Place
 from moka.rewrite import fold_scales
 from moka.types import Array
 
+KERNEL = "_kernel_time"  # at the end of the names of nodes' events in a profile
+
 
 @dataclass(frozen=True)
 class OnnxModel:
@@ -33,9 +39,13 @@ class OnnxModel:
     """
 
     head: bytes
-    large: Mapping[str, Array]
+    large: dict[str, Array]
     inputs: list[tuple[int, str]]
     outputs: list[str]
+
+    def feed(self, inputs: Sequence[Tensor]) -> dict[str, Array]:
+        """What a session takes."""
+        return {name: inputs[k].contiguous().numpy() for k, name in self.inputs}
 
     def whole(self) -> bytes:
         """The model with its constants."""
@@ -57,26 +67,50 @@ class OnnxRuntime:
             return False
         return True
 
-    def make(self, task: Task) -> Run:
-        runtime = load_runtime("The engine onnxruntime")
+    def times(self, task: Task, inputs: Sequence[Tensor], passes: int) -> dict[str, float]:
         model = onnx_model(task)
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = task.threads
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in model.large.values()]
-        options.add_external_initializers(list(model.large), values)  # the session copies them
-        try:
-            session = runtime.InferenceSession(model.head, options, ["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - it has no base class of its own
-            raise MokaError(f"ONNX Runtime cannot load the net: {error}") from None
-        taken, given = model.inputs, model.outputs
+        seconds: defaultdict[str, float] = defaultdict(float)
+        with tempfile.TemporaryDirectory() as folder:
+            session = _session(model, task.threads, profile=f"{folder}/profile")
+            for _ in range(passes + 1):
+                session.run(model.outputs, model.feed(inputs))
+            with open(session.end_profiling(), encoding="utf-8") as file:
+                events = [e for e in json.load(file) if e["name"].endswith(KERNEL)]
+        for event in events[len(events) // (passes + 1) :]:  # without the first pass
+            seconds[event["name"].removesuffix(KERNEL)] += event["dur"] * 1e-6 / passes
+        return dict(seconds)
+
+    def make(self, task: Task) -> Run:
+        model = onnx_model(task)
+        session = _session(model, task.threads)
 
         def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-            feed = {name: inputs[k].contiguous().numpy() for k, name in taken}
-            return [torch.from_numpy(array) for array in session.run(given, feed)]
+            made = session.run(model.outputs, model.feed(inputs))
+            return [torch.from_numpy(array) for array in made]
 
+        model.large.clear()  # the session has copied them
         return run
+
+
+def _session(model: OnnxModel, threads: int, *, profile: str = "") -> Any:
+    """A session of ONNX Runtime.
+
+    Args:
+        profile: where to write times of all nodes when the session ends.
+    """
+    runtime = load_runtime("The engine onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in model.large.values()]
+    options.add_external_initializers(list(model.large), values)
+    try:
+        return runtime.InferenceSession(model.head, options, ["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - it has no base class of its own
+        raise MokaError(f"ONNX Runtime cannot load the net: {error}") from None
 
 
 def onnx_model(task: Task) -> OnnxModel:

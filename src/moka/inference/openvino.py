@@ -25,6 +25,9 @@ class OpenVino(OnnxRuntime):
     def is_installed(self) -> bool:
         return all(find_spec(package) is not None for package in ("onnx", "openvino"))
 
+    def times(self, task: Task, inputs: Sequence[Tensor], passes: int) -> dict[str, float]:
+        return {}
+
     def make(self, task: Task) -> Run:
         openvino: Any = import_module("openvino")
         model = onnx_model(task)
@@ -44,8 +47,7 @@ class OpenVino(OnnxRuntime):
         def run(inputs: Sequence[Tensor]) -> list[Tensor]:
             if not hasattr(local, "request"):
                 local.request = compiled.create_infer_request()
-            feed = {name: inputs[k].contiguous().numpy() for k, name in model.inputs}
-            found = local.request.infer(feed, share_inputs=True, share_outputs=False)
+            found = local.request.infer(model.feed(inputs), share_inputs=True, share_outputs=False)
             return [torch.from_numpy(found[name]) for name in model.outputs]
 
         return run
