@@ -16,7 +16,7 @@ from moka.export.difference import difference_of
 from moka.inference.contract import Backend, Task
 from moka.inference.cut import Piece, cut, varying_layers
 from moka.inference.flow import Flow
-from moka.inference.program import Program, run_layers
+from moka.inference.program import Program, Values, run_layers
 from moka.net import Net, Place
 from moka.rewrite import Model, WeightedLayer
 from moka.rewrite.model import frame_of
@@ -70,7 +70,10 @@ class Maker:
             if not pieces:
                 return None
             try:
-                functions = [backend.make(self._task(piece)) for piece in pieces]
+                functions = [
+                    backend.make(task_of(self.net, self.flow, piece, self._values))
+                    for piece in pieces
+                ]
             except MokaError as error:
                 log.debug("%s: %s", backend.name, error)
                 names = {p.node.name for piece in pieces for p in piece.places}
@@ -90,22 +93,6 @@ class Maker:
             )
 
         return fits
-
-    def _task(self, piece: Piece) -> Task:
-        flow = self.flow
-        names = _names(flow)
-        layers = [
-            WeightedLayer.of(place.node.layer, place.layer).with_blobs_named(
-                [names[v] for v in flow.bottoms[place.index]],
-                [names[v] for v in flow.tops[place.index]],
-            )
-            for place in piece.places
-        ]
-        shapes = {names[v]: tuple(self._values[v].shape) for v in piece.inputs}
-        inputs = [WeightedLayer(_input(name)) for name in shapes]
-        model = Model(frame_of(self.net), (*inputs, *layers), shapes, self.net.graph.file)
-        outputs = tuple(names[v] for v in piece.outputs)
-        return Task(model, tuple(shapes), outputs, torch.get_num_threads())
 
     def _is_true(self, program: Program) -> bool:
         """Whether a program gives the layers' numbers, in its pieces too."""
@@ -131,6 +118,27 @@ class Maker:
             program.run(self.given)
             times.append(perf_counter() - start)
         return min(times)
+
+
+def task_of(net: Net, flow: Flow, piece: Piece, values: Values) -> Task:
+    """A piece as a backend takes it.
+
+    Args:
+        values: among them the piece's inputs, whose shapes count.
+    """
+    names = _names(flow)
+    layers = [
+        WeightedLayer.of(place.node.layer, place.layer).with_blobs_named(
+            [names[v] for v in flow.bottoms[place.index]],
+            [names[v] for v in flow.tops[place.index]],
+        )
+        for place in piece.places
+    ]
+    shapes = {names[v]: tuple(values[v].shape) for v in piece.inputs}
+    inputs = [WeightedLayer(_input(name)) for name in shapes]
+    model = Model(frame_of(net), (*inputs, *layers), shapes, net.graph.file)
+    outputs = tuple(names[v] for v in piece.outputs)
+    return Task(model, tuple(shapes), outputs, torch.get_num_threads())
 
 
 def _names(flow: Flow) -> Sequence[str]:
