@@ -16,8 +16,8 @@ SOURCE = HERE.parent / "src"
 # From the ground up. A room is a module or a package of moka; `caffe` is the face of pycaffe. A
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "byte_text", "varint"),
-    ("files", "context", "heap", "fork"),
+    ("errors", "types", "byte_text", "varint", "free_name"),
+    ("files", "context", "heap", "fork", "waiting"),
     ("hdf5", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("importer", "inference"),
     ("api",),
     ("command",),
-    ("cli", "tools", "opencv"),
+    ("cli", "tools", "opencv", "matlab"),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out

@@ -116,7 +116,7 @@ def msra(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 
 
 @filler("bilinear")
-def bilinear(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+def interpolation_weights(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Weights of bilinear interpolation, for an upsampling Deconvolution with group = channels.
 
     With f = ceil(k/2) and c = (k - 1) / (2f) a weight is (1 - |x/f - c|) (1 - |y/f - c|).

@@ -228,7 +228,7 @@ def row_major(shape: Shape) -> tuple[int, ...]:
 
 
 class ParameterMemory(Memory):
-    """Memory that lies in a parameter: its values, or its gradient (zeros while it has none).
+    """The memory of a parameter: its values, or its gradient (zeros while it has none).
 
     On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, and the
     state says who may write: HEAD_AT_CPU: the user who holds the array; HEAD_AT_GPU: the engine,
@@ -276,10 +276,17 @@ class ParameterMemory(Memory):
         return self.gpu_data()  # the state stays: it says who may write
 
     def put(self, tensor: Tensor) -> None:
+        with self.written() as storage:
+            storage.copy_(tensor)
+
+    @contextmanager
+    def written(self) -> Iterator[Tensor]:
+        """The parameter, for writing; the array handed out shows it at the end."""
         self.before_change()
-        self._storage().copy_(tensor)
+        storage = self._storage()
+        yield storage
         if self._host is not None:
-            self._host.copy_(self._storage())
+            self._host.copy_(storage)
 
     def array(self) -> NDArray[np.float32]:
         self.before_change()
@@ -296,7 +303,7 @@ class ParameterMemory(Memory):
                 listener()
 
     def take_from_user(self) -> None:
-        """Copy what was written into the array handed out; the engine may write from now on."""
+        """Copy the user's changes to the device; the engine may write from now on."""
         self.gpu_data()
         self.state = State.HEAD_AT_GPU
 

@@ -24,7 +24,7 @@ def test_a_wheel(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.caffemodel")
-    for name in ("src", "models"):
+    for name in ("src", "models", "matlab"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -42,6 +42,10 @@ def test_a_wheel(tmp_path: Path) -> None:
         Path("moka/models/zoo") / path.relative_to(source / "models")
         for pattern in ("*/*.prototxt", "*/readme.md")
         for path in (source / "models").glob(pattern)
+    }
+    wanted |= {
+        Path("moka/matlab/files") / path.relative_to(source / "matlab")
+        for path in (source / "matlab").rglob("*.m")
     }
     wanted |= {Path("moka/py.typed"), Path("caffe/py.typed"), Path("moka/schema/caffe.proto")}
     assert not [path for path in wanted if not (installed / path).is_file()]

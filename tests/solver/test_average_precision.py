@@ -12,7 +12,7 @@ from moka.schema import parse_text
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.average_precision import (
     VERSIONS,
-    Detections,
+    ScoredDetections,
     check_evaluation,
     mean_precisions,
 )
@@ -68,7 +68,7 @@ def by_steps(version: str, hits: list[bool], count: int) -> float:
     ],
 )
 def test_average_precision(version: str, hits: list[bool], count: int) -> None:
-    found = Detections()
+    found = ScoredDetections()
     rows: list[tuple[float, ...]] = [(-1, 4, count, *COUNT)]
     rows += [(0, 4, 1 - k / 100, *(RIGHT if hit else WRONG)) for k, hit in enumerate(hits)]
     found.add(np.array(rows))
@@ -77,13 +77,13 @@ def test_average_precision(version: str, hits: list[bool], count: int) -> None:
 
 
 def test_labels_and_batches_are_collected() -> None:
-    found = Detections()
+    found = ScoredDetections()
     found.add(np.array([(-1, 1, 1, *COUNT), (-1, 2, 1, *COUNT), (-1, 3, 0, *COUNT)]))
     found.add(np.array([(0, 1, 0.5, *WRONG), (0, 1, 0.9, *RIGHT), (0, 2, 0.9, *WRONG)]))
     found.add(np.array([(-1, 1, 1, *COUNT), (1, 1, 0.7, *RIGHT), (1, 1, 0.99, *DIFFICULT)]))
     assert found.boxes == {1: 2, 2: 1, 3: 0}
     assert found.mean_precision("Integral") == pytest.approx(1 / 3)
-    assert Detections().mean_precision("Integral") == 0
+    assert ScoredDetections().mean_precision("Integral") == 0
 
 
 ROWS = """

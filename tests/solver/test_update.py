@@ -16,8 +16,8 @@ from moka.solver.update import (
     Clipped,
     apply_update,
     check_regularization,
-    clip,
     clip_elements,
+    clip_gradients_by_norm,
     normalize,
 )
 from moka.types import Array
@@ -193,7 +193,7 @@ def learnables(*grads: list[float]) -> list[Learnable]:
 )
 def test_clip_looks_at_the_norm_of_all(limit: float, wanted: Clipped | None) -> None:
     params = learnables([3.0, 0.0], [4.0])
-    assert clip(params, limit) == wanted
+    assert clip_gradients_by_norm(params, limit) == wanted
     factor = 1.0 if wanted is None else 0.5
     assert [p.grad.tolist() for p in params] == [[3 * factor, 0.0], [4 * factor]]
 

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from moka.net import Net, parameter_count
 from moka.net.cost import multiply_adds
-from moka.net.summary import FULL_HEADINGS, Row, rows
+from moka.net.summary import FULL_HEADINGS, LayerRow, rows
 from moka.schema import caffe_pb2
 
 
-def layer_table(title: str, layers: Iterable[Row]) -> Table:
+def layer_table(title: str, layers: Iterable[LayerRow]) -> Table:
     """A row for each layer: name, type with its phases, bottoms, tops with shapes and loss weights,
     parameters with shapes and factors of their training, and how many numbers they are,
     if that is known."""

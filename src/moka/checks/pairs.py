@@ -1,4 +1,4 @@
-"""Which weights belong to which net: by name, else by the layers within."""
+"""Finds the net that each file of weights belongs to: by file name, else by layer names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROLES = frozenset(
     | {"weights", "final", "inference", "proto"}
 )
 
-Layers = Callable[[str], Collection[str]]
+NamesOfLayers = Callable[[str], Collection[str]]
 
 
 def own_name(path: PathLike) -> tuple[str, ...]:
@@ -32,7 +32,9 @@ def family(path: PathLike) -> tuple[str, ...]:
     return (os.path.dirname(os.path.abspath(path)), *own_name(path))
 
 
-def pair(nets: Sequence[str], weights: Sequence[str], layers_of: Layers) -> dict[str, list[str]]:
+def pair(
+    nets: Sequence[str], weights: Sequence[str], layers_of: NamesOfLayers
+) -> dict[str, list[str]]:
     """The nets of each file of weights; one net and one file are a pair.
 
     Weights belong to all nets of one name: to that for training and to that for use. Which name it
@@ -60,7 +62,7 @@ def _begins_alike(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     return shorter > 0 and a[:shorter] == b[:shorter]
 
 
-def _best(file: str, nets: Iterable[str], layers_of: Layers, least: float) -> str | None:
+def _best(file: str, nets: Iterable[str], layers_of: NamesOfLayers, least: float) -> str | None:
     """The net that has the most of a file's layers, the smallest of several: more than the share
     `least` of them."""
     stored = set(layers_of(file))

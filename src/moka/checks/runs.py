@@ -94,7 +94,7 @@ class _Problems(dict[str, None]):
         self.update(dict.fromkeys(sentences))
 
     def of(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What a function returns; if it fails, None, and its sentence is added."""
+        """The result of a function. If it fails: None, and its error is one more problem."""
         try:
             return function(*args, **kwargs)
         except MokaError as error:

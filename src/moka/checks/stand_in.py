@@ -1,4 +1,4 @@
-"""Nets whose data is not there: shapes that stand in for it, from what is known of its images."""
+"""Builds nets whose data files are missing, with shapes that the text or other nets suggest."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def build(
 def _candidates(
     missing: Sequence[MissingData], beside: Sequence[str]
 ) -> Iterator[tuple[ImageSize, bool]]:
-    """Sizes to try for what the text leaves open, and whether nothing speaks for them."""
+    """Image sizes to try where the text gives none; True if they are only a guess."""
     channels: Sequence[int] = (0,)
     if any(not each.size.channels for each in missing):
         channels = USUAL_CHANNELS

@@ -111,7 +111,7 @@ def _time_layers(net: Net, flags: dict[str, Any]) -> None:
         layerwise.debug_info = False  # the benchmark runs layers, not the net
     log.info("*** Benchmark begins ***")
     log.info("Testing for %d iterations.", flags["iterations"])
-    timing = measure(net, layerwise, flags["iterations"])
+    timing = time_layers(net, layerwise, flags["iterations"])
     if flags["json"]:
         print(to_json(asdict(timing)))
     if sys.stderr.isatty() and not flags["quiet"]:
@@ -122,7 +122,7 @@ def _time_layers(net: Net, flags: dict[str, Any]) -> None:
             print(sentence)
 
 
-def measure(net: Net, engine: Layerwise, iterations: int) -> Timing:
+def time_layers(net: Net, engine: Layerwise, iterations: int) -> Timing:
     """Time every layer forward, then backward, each by itself. Run one pass before this one."""
     layers = range(len(net.layers))
     forward_s, backward_s = [0.0] * len(layers), [0.0] * len(layers)

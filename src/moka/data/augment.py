@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from moka.data.decode import Image, short_side_size
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2
+from moka.types import HeightWidth
 
-Size = tuple[int, int]
 _LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R (ITU-R BT.601)
 CV2_CHANNELS = 4  # the most that it resizes or rotates at once
 _TRIES = 10  # for a random area that fits into the image
@@ -47,7 +47,7 @@ class Change(NamedTuple):
     """
 
     box: ImagePart | None = None
-    size: Size | None = None
+    size: HeightWidth | None = None
     angle: float = 0.0
     brightness: float = 1.0
     contrast: float = 1.0
@@ -153,7 +153,7 @@ def reshape_image(image: Image, change: Change) -> Image:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _resize(pixels: Image, size: Size) -> Image:
+def _resize(pixels: Image, size: HeightWidth) -> Image:
     """Resize (H, W, C) to `size`: by averaging if it shrinks, else bilinearly."""
     shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -171,7 +171,7 @@ class ImageBatches(Generic[R]):
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
     ) -> NDArray[np.float32]:
-        """The second top, of the labels of images of these shapes and what is drawn for them."""
+        """The second top: made from the labels, the shapes of the images and the random draws."""
         return np.array(labels, np.float32)
 
     def _check(self, records: list[R], shapes: list[tuple[int, ...]]) -> None:

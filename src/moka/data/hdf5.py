@@ -185,7 +185,7 @@ class Hdf5Rows:
         return [f"{self.files[file]} row {row}" for file, row in islice(places, count)]
 
     def _runs(self, after: CursorState) -> Iterator[tuple[int, Rows]]:
-        """Numbers of a file and of rows in it, in their order: from a state on, without end."""
+        """Indices of a file and of rows in it, in reading order, from a state on, without end."""
         first, at = divmod(after.records_read, sum(self.counts))
         for epoch in itertools.count(first):
             rng = generator(after.seed, ORDER, epoch)

@@ -76,7 +76,7 @@ class ResizePolicy:
         return self._padded(resized) if self.mode == LARGE else resized
 
     def boxes(self, boxes: Floats, height: int, width: int) -> Floats:
-        """Boxes (G, 4), x1 y1 x2 y2 as parts of an image of this size, as parts of the resized."""
+        """Turn boxes (G, 4), x1 y1 x2 y2 as fractions of an image, into those of the resized."""
         boxes = boxes.clip(0, 1)
         if self.mode == LARGE:
             relative = width / height / (self.width / self.height)

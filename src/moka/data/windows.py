@@ -138,7 +138,7 @@ class Placement(NamedTuple):
     left: int
 
 
-def place(
+def place_window(
     window: Box,
     size: Shape,
     crop: int,
@@ -298,7 +298,7 @@ class WindowBatches:
             )
 
     def _mean(self) -> NDArray[np.float32]:
-        """What is subtracted, (3, crop, crop) or (1 or 3, 1, 1)."""
+        """The mean to subtract, (3, crop, crop) or (1 or 3, 1, 1)."""
         mean, crop = self.transform.mean_image, self.transform.crop
         if mean is None:
             values = self.transform.mean_values
@@ -366,7 +366,7 @@ class WindowBatches:
         path = self.root_folder + self.file.images[block]
         try:
             image = decode_file(self.read(path), path, self.decode)
-            placed = place(
+            placed = place_window(
                 Box(*self.file.boxes[number].tolist()),
                 image.shape[1:],
                 self.transform.crop,

@@ -1,4 +1,4 @@
-"""What every engine offers: a way to run a net, whatever happens inside.
+"""The protocol that every engine implements.
 
 A new engine is one file that offers this, and one line in `moka.engine.choose`.
 `tests/engine/test_contract.py` holds all engines to the same numbers.

@@ -165,7 +165,7 @@ class Layer(nn.Module):
 
     @classmethod
     def default_precision(cls) -> BFloat16:
-        """What layers of this class do in mixed precision.
+        """How layers of this class compute in mixed precision.
 
         Unless the entry says otherwise, a class that counts multiply-adds multiplies in bfloat16,
         one whose tops are views keeps what it gets, and any other is given float32: that is never
@@ -205,7 +205,7 @@ class Layer(nn.Module):
         return self(*bottoms)
 
     def run_state(self) -> list[Tensor]:
-        """What this layer hands from pass to pass beside its parameters; snapshots keep it."""
+        """State carried from pass to pass, beside parameters; snapshots keep it."""
         return []
 
     def load_run_state(self, tensors: Sequence[Tensor]) -> None:
@@ -244,7 +244,7 @@ class Layer(nn.Module):
         }
 
     def adapted_blob(self, index: int, values: Array) -> Array:
-        """A parameter as a file has it, in the shape that it has here, where a type knows how."""
+        """A stored parameter in this layer's shape, for types that can convert it."""
         return values
 
     @property

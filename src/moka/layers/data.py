@@ -27,7 +27,7 @@ B = TypeVar("B", bound=Batches)
 
 
 class ImageSource(StreamSource[B]):
-    """What the sources of images have in common: batches made ahead in threads.
+    """Base of all sources of images: batches are made ahead in threads.
 
     Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
     """
@@ -87,8 +87,31 @@ class ImageSource(StreamSource[B]):
         return "output data size: " + ",".join(str(n) for n in self.top_shapes()[0])
 
 
+class ListedImages(ImageSource[ImageBatches[Any]]):
+    """Sources that read labeled images in the order of a database, list or folder."""
+
+    rand_skip: int = option(not_negative)
+    shuffle: bool = option()
+
+    @property
+    def images(self) -> Images:
+        """The data, opened."""
+        raise NotImplementedError
+
+    def open(self) -> ImageBatches[Any]:
+        transform = self.make_transform()
+        return ImageBatches(
+            self.images,
+            transform,
+            batch_size=self.batch_size,
+            start=first_state(
+                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
+            ),
+        )
+
+
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
-class Data(ImageSource[ImageBatches[Any]]):
+class Data(ListedImages):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
@@ -112,9 +135,7 @@ class Data(ImageSource[ImageBatches[Any]]):
     """
 
     backend: str = option()
-    rand_skip: int = option(not_negative)
     prefetch: int = option(positive)
-    shuffle: bool = option()
 
     @cached_property
     def images(self) -> Images:
@@ -128,23 +149,12 @@ class Data(ImageSource[ImageBatches[Any]]):
             return DatumRecords(store, decode, shuffle=self.shuffle)
         return found
 
-    def open(self) -> ImageBatches[Any]:
-        transform = self.make_transform()
-        return ImageBatches(
-            self.images,
-            transform,
-            batch_size=self.batch_size,
-            start=first_state(
-                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
-            ),
-        )
-
     def opened_notes(self) -> list[str]:
         return [*self.images.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
 @layer("ImageData", bottoms=0, tops=2, source="files")
-class ImageData(ImageSource[ImageBatches[Any]]):
+class ImageData(ListedImages):
     """Images and labels from a list of image files, over and over.
 
     Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.
@@ -168,8 +178,6 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     new_width: int = option()
     short_side: int = option()
     is_color: bool = option()
-    shuffle: bool = option()
-    rand_skip: int = option()
 
     def setup(self) -> None:
         super().setup()
@@ -191,17 +199,6 @@ class ImageData(ImageSource[ImageBatches[Any]]):
         if found is None:
             return ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
         return found
-
-    def open(self) -> ImageBatches[Any]:
-        transform = self.make_transform()
-        return ImageBatches(
-            self.images,
-            transform,
-            batch_size=self.batch_size,
-            start=first_state(
-                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
-            ),
-        )
 
     def later_files(self) -> list[str]:
         return self.images.later_files()

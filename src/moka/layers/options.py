@@ -107,7 +107,7 @@ def option(
 def message_with(
     config: caffe_pb2.LayerParameter, names: Sequence[str], field_name: str
 ) -> Message:
-    """The message that holds a field: of those that have it, the one that is set, else the first.
+    """The message that holds a field: of all that have it the one that is set, else the first.
 
     Args:
         names: fields of LayerParameter; `LAYER` is the configuration itself.

@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from moka.layers.conv import DRAWN, Convolution, Deconvolution, convolution, deconvolution
+from moka.layers.conv import (
+    Convolution,
+    Deconvolution,
+    convolution,
+    convolution_layer,
+    deconvolution,
+)
 from moka.layers.linear import InnerProduct, inner_product
 from moka.layers.options import LAYER, option
 from moka.layers.registry import DrawStyle, layer
@@ -58,7 +64,7 @@ def power_of_two(x: Tensor, least: int, most: int, rounding: Rounding) -> Tensor
 
 
 class Quantized:
-    """What the layers of Ristretto add to a layer: it computes with quantized values.
+    """Mixin for Ristretto's layers: they compute with quantized values.
 
     The gradient passes the quantization as if it were not there.
     """
@@ -115,17 +121,7 @@ def _straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     return quantized.detach() + (x - x.detach())
 
 
-@layer(
-    "ConvolutionRistretto",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="window",
-    bfloat16="float32",
-    fork="Ristretto",
-    drawn=DRAWN,
-)
+@convolution_layer("ConvolutionRistretto", bfloat16="float32", fork="Ristretto")
 class ConvolutionRistretto(Quantized, Convolution):
     """A Convolution with few bits: parameters are quantized, in testing bottoms and tops too.
 
@@ -150,16 +146,8 @@ class ConvolutionRistretto(Quantized, Convolution):
         return self.quantize_output(y)
 
 
-@layer(
-    "DeconvolutionRistretto",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="transposed window",
-    bfloat16="float32",
-    fork="Ristretto",
-    drawn=DRAWN,
+@convolution_layer(
+    "DeconvolutionRistretto", coordinates="transposed window", bfloat16="float32", fork="Ristretto"
 )
 class DeconvolutionRistretto(Quantized, Deconvolution):
     """A Deconvolution with few bits, see ConvolutionRistretto.

@@ -110,7 +110,7 @@ def _say_nothing(line: str) -> None:
 
 @dataclass
 class _Made:
-    """What has been made so far."""
+    """The layers made so far, and what is known of their blobs."""
 
     layers: list[Layer]
     shapes: dict[str, Shape]

@@ -50,7 +50,7 @@ def of_shared_parameter(blob: LearnableBlob, owner: Node) -> str:
 
 
 def closing(places: Sequence[Place], outputs: Sequence[str], memory: MemoryUse) -> Iterator[str]:
-    """Which layers run backward, last layer first; the outputs; the memory."""
+    """Log which layers run backward, last layer first; the outputs; the memory."""
     for place in reversed(places):
         needed = "needs" if place.marks.layer else "does not need"
         yield f"{place.node.name} {needed} backward computation."

@@ -156,7 +156,7 @@ class Net(nn.Module):
 
     def summary(self) -> str:
         """A line for each layer: name, type, tops with shapes, parameters."""
-        return summary.as_text(self)
+        return summary.summary_text(self)
 
     def __repr__(self) -> str:
         return self.summary()
@@ -200,7 +200,7 @@ class Net(nn.Module):
         return parameters_in_users_hands(self._parameter_memories())
 
     def _parameter_memories(self) -> list[ParameterMemory]:
-        """Of all parameters, values and gradients, that somebody has asked for as blobs."""
+        """Memories (values and gradients) of all parameters that were asked for as blobs."""
         return [
             memory
             for blobs in self.made_layer_blobs.values()

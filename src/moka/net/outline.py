@@ -167,7 +167,7 @@ def _mean_shape(file: str) -> Sequence[int]:
 
 @contextmanager
 def silence() -> Iterator[list[str]]:
-    """Keep what is logged about a net being built out of the log, since nobody runs it.
+    """Silence the log lines about building a net that nobody will run.
 
     Yields a list, to which warnings are added.
     """

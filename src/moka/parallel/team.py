@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import tempfile
 import uuid
@@ -16,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,7 +25,12 @@ from torch import Tensor
 
 from moka.errors import SolverError
 
-PATIENCE_S = 6 * 3600.0  # how long others may take, a test by the first process for instance
+# How long others may take. It cannot be minutes: while the first process tests, or runs code of the
+# user's between two steps, the others wait for it, and nothing tells that from a hanging process.
+PATIENCE_S = 6 * 3600.0
+NOTICE_S = 300.0  # how long a member waits until it says so; then twice as long, and so on
+
+log = logging.getLogger("moka")
 
 
 class Team(ABC):
@@ -127,10 +134,14 @@ class _Connected(Team):
 
     Raises (all calls):
         SolverError: another member has left, ended or not answered in time.
+
+    Args:
+        notice_s: how long to wait for the others until a warning says so, in seconds.
     """
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, notice_s: float) -> None:
         super().__init__(rank, size)
+        self._notice_s = notice_s
         self._has_left = False
         atexit.register(self.leave)  # gloo aborts a process that ends while it is connected
 
@@ -141,7 +152,8 @@ class _Connected(Team):
     def gather_numbers(self, *own: float) -> dict[int, tuple[float, ...]]:
         with self._hearing():
             table = torch.empty(self.size, len(own), dtype=torch.float64)
-            dist.all_gather(list(table.unbind()), torch.tensor(own, dtype=torch.float64))
+            row = torch.tensor(own, dtype=torch.float64)
+            self._wait(dist.all_gather(list(table.unbind()), row, async_op=True))
         return {rank: tuple(row) for rank, row in enumerate(table.tolist())}
 
     def gather_messages(self, own: bytes) -> dict[int, bytes]:
@@ -149,21 +161,21 @@ class _Connected(Team):
         padded = torch.frombuffer(bytearray(own.ljust(max(1, *lengths), b"\0")), dtype=torch.uint8)
         with self._hearing():
             table = torch.empty(self.size, len(padded), dtype=torch.uint8)
-            dist.all_gather(list(table.unbind()), padded)
+            self._wait(dist.all_gather(list(table.unbind()), padded, async_op=True))
         return {rank: table[rank, :n].numpy().tobytes() for rank, n in enumerate(lengths)}
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         if tensors:
             whole = _joined(tensors)
             with self._hearing():
-                dist.all_reduce(whole)
+                self._wait(dist.all_reduce(whole, async_op=True), on_gpu=whole.is_cuda)
             _split(whole / self.size, tensors)
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         if tensors:
             whole = _joined(tensors)
             with self._hearing():
-                dist.broadcast(whole, 0)
+                self._wait(dist.broadcast(whole, 0, async_op=True), on_gpu=whole.is_cuda)
             _split(whole, tensors)
 
     def leave(self) -> None:
@@ -172,6 +184,32 @@ class _Connected(Team):
             atexit.unregister(self.leave)
             with contextlib.suppress(RuntimeError, ValueError):
                 dist.destroy_process_group()
+
+    def _wait(self, call: Any, *, on_gpu: bool = False) -> None:
+        """Wait for a call of `torch.distributed`, and warn when that takes long.
+
+        A call between GPUs is only queued here; the next numbers over the CPU wait for it.
+        """
+        if on_gpu:
+            call.wait()
+            return
+        pause, waited = self._notice_s, 0.0
+        while True:
+            try:
+                call.wait(timedelta(seconds=pause))
+                return
+            except RuntimeError:
+                if call.is_completed():  # it has failed
+                    raise
+            waited += pause
+            pause *= 2
+            log.warning(
+                "Process %d of %d has waited %g s for the others. The first one may be testing, or"
+                " one of them hangs.",
+                self.rank,
+                self.size,
+                waited,
+            )
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
@@ -183,7 +221,7 @@ class _Connected(Team):
         except (RuntimeError, ValueError) as error:
             raise SolverError(
                 f"{me} can no longer reach the others.",
-                advice="One of them has ended; its own log or error says why."
+                advice="One of them has ended, or hangs; its own log or error says why."
                 f" ({_first_line(error)})",
             ) from None
 
@@ -210,7 +248,13 @@ def new_uid() -> bytes:
 
 
 def join_team(
-    uid: bytes, rank: int, size: int, device: torch.device, *, patience_s: float = PATIENCE_S
+    uid: bytes,
+    rank: int,
+    size: int,
+    device: torch.device,
+    *,
+    patience_s: float = PATIENCE_S,
+    notice_s: float = NOTICE_S,
 ) -> Team:
     """Meet the other processes that were given the same uid; returns when all have come.
 
@@ -219,7 +263,10 @@ def join_team(
         rank: which of them this is, from 0.
         size: how many there are. One is `Alone`.
         device: where this process trains.
-        patience_s: how long to wait for the others, now and later, in seconds.
+        patience_s: how long to wait for the others, now and later, in seconds. By default six
+            hours: the others wait while the first process tests, or a program does something of
+            its own between two steps, however long that takes.
+        notice_s: how long to wait until a warning says so, in seconds.
 
     Raises:
         SolverError: a rank beyond the size, or processes that do not find each other.
@@ -241,7 +288,7 @@ def join_team(
             world_size=size,
             timeout=timedelta(seconds=patience_s),
         )
-        team = _Connected(rank, size)
+        team = _Connected(rank, size, notice_s)
         team.gather_numbers(rank)  # all have come
     except (RuntimeError, ValueError, OSError) as error:
         raise SolverError(

@@ -83,9 +83,10 @@ def parse_net(data: bytes) -> caffe_pb2.NetParameter:
             layer = net.layer.add()
             content = view[field.content : field.end]
             for part in complete_fields(content):
-                _merge(layer, content[part.start : part.end], part.number in SAME_IN_ALL_FORKS)
+                required = part.number in SAME_IN_ALL_FORKS
+                merge_field(layer, content[part.start : part.end], required=required)
         else:
-            _merge(net, view[field.start : field.end], True)
+            merge_field(net, view[field.start : field.end], required=True)
     return net
 
 
@@ -96,7 +97,7 @@ def complete_fields(data: memoryview) -> Iterator[WireField]:
         yield field
 
 
-def _merge(message: Message, data: memoryview, required: bool) -> None:
+def merge_field(message: Message, data: memoryview, *, required: bool) -> None:
     """Merge one field into a message, unless it does not parse and is not required."""
     single = type(message)()
     try:

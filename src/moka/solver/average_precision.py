@@ -24,8 +24,8 @@ SAME = 1e-6  # recalls that differ by less are one
 
 
 @dataclass
-class Detections:
-    """What an output said of each label: the count of true boxes; score and right of each
+class ScoredDetections:
+    """The detections of each label: the count of true boxes; score and right of each
     detection that counts."""
 
     boxes: dict[int, float] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def mean_precisions(
         NetError: an output that has no rows of five numbers.
     """
     net, loss = engine.net, 0.0
-    found = {name: Detections() for name in net.graph.outputs}
+    found = {name: ScoredDetections() for name in net.graph.outputs}
     for _ in range(batches):
         loss += float(engine.forward())
         for name, detections in found.items():

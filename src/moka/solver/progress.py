@@ -1,4 +1,4 @@
-"""What a run remembers from one iteration to the next, beside parameters and histories."""
+"""The state of a run between iterations, beside parameters and histories."""
 
 from __future__ import annotations
 

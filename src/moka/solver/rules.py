@@ -1,4 +1,4 @@
-"""Update rules, one for each solver type: from gradients and histories to what is subtracted.
+"""Update rules, one for each solver type: they compute updates from gradients and histories.
 
 g is the gradient with regularization, r the learning rate times the parameter's lr_mult, h, m, v, u
 are histories of the parameter's shape, zeros at first.
@@ -18,6 +18,7 @@ from torch.optim.sgd import sgd as torch_sgd
 from moka.errors import SolverError, did_you_mean
 from moka.schema import blobproto
 from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
+from moka.solver.blocks import blocks
 from moka.solver.learnable import Learnable
 from moka.types import Array
 
@@ -62,10 +63,11 @@ class Rule:
             weight_decay: of L2 regularization, which is added to the gradients here.
         """
         for r, decay, weights, grads, history in self._members(rate, weight_decay):
-            if decay:
-                torch._foreach_add_(grads, weights, alpha=decay)
-            self.update(iteration, r, grads, *history)
-            torch._foreach_sub_(weights, grads)
+            for w, g, *h in blocks(weights, grads, *history):
+                if decay:
+                    torch._foreach_add_(g, w, alpha=decay)
+                self.update(iteration, r, g, *h)
+                torch._foreach_sub_(w, g)
 
     def _members(
         self, rate: float, weight_decay: float
@@ -81,7 +83,7 @@ class Rule:
             )
 
     def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
-        """Turn the gradients into what is subtracted, in their place."""
+        """Turn the gradients into updates, in place."""
         raise NotImplementedError
 
     def updates(self) -> Tensors:

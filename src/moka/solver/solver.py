@@ -345,7 +345,7 @@ class Solver:
         return self._write_snapshot()
 
     def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
-        """Have the first process write a snapshot from which all of them can go on."""
+        """Write a snapshot, in the first process, from which all processes can resume."""
         self._check_parameters(self.team)
         others = self._position.of_others(self.team)
         if self.team.is_first:

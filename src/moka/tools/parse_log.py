@@ -117,7 +117,7 @@ def save_tables(
         UsageError: they cannot be written.
     """
     train = [(r, r.loss, r.rate) for r in log.displays]
-    test = [(r, first(r, losses=False), first(r, losses=True)) for r in log.tests]
+    test = [(r, first_loss(r, losses=False), first_loss(r, losses=True)) for r in log.tests]
     for kind, header, rows in (
         ("train", "#Iters Seconds TrainingLoss LearningRate", train),
         ("test", "#Iters Seconds TestAccuracy TestLoss", test),
@@ -133,7 +133,7 @@ def save_tables(
             print(f"Wrote {file}")
 
 
-def first(reading: Reading, *, losses: bool) -> float:
+def first_loss(reading: Reading, *, losses: bool) -> float:
     """The first output that is a loss, or that is none; nan: there is no such."""
     found = (value for name, value in reading.outputs.items() if (name in reading.losses) is losses)
     return next(found, nan)

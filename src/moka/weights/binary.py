@@ -67,16 +67,18 @@ def _parsed(data: bytes, file: PathLike) -> caffe_pb2.NetParameter:
 
 
 def stored_layers(
-    model: caffe_pb2.NetParameter, wanted: Container[str], file: PathLike
+    model: caffe_pb2.NetParameter, wanted: Container[str] | None, file: PathLike
 ) -> list[StoredLayer]:
-    """Return a model's layers in order, with the blobs of those whose name is wanted.
+    """Return a model's layers in order, with the blobs of those whose name is wanted (None: all).
 
     Raises:
         WeightsError: a blob whose count of numbers does not fit its shape.
     """
     names = [as_text(layer.name) for layer in model.layer]
     return [
-        StoredLayer(name, _blobs(layer, file) if name in wanted else {}, layer.type)
+        StoredLayer(
+            name, _blobs(layer, file) if wanted is None or name in wanted else {}, layer.type
+        )
         for name, layer in zip(names, model.layer, strict=True)
     ]
 

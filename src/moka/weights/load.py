@@ -7,34 +7,34 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from moka.blob import Blob
 from moka.errors import WeightsError
 from moka.hdf5 import is_hdf5
 from moka.layers.base import Layer
+from moka.memory import ParameterMemory
 from moka.net import Net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import fits
 from moka.types import PathLike
-from moka.weights import binary, hdf5
+from moka.weights import binary, hdf5, mapped
 from moka.weights.misfit import Misfit, misfit_error
-from moka.weights.stored import StoredLayer
+from moka.weights.stored import StoredBlob, StoredLayer
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
 
 _MOST_NAMED = 10
+_BYTES_AT_A_TIME = 1 << 24
 
 
 class Copy(NamedTuple):
-    """Values for one parameter: blob `blob` of the net's layer `layer`."""
+    """What a file has for one parameter: blob `blob` of the net's layer `layer`."""
 
     layer: int
     blob: int
-    values: NDArray[np.float32]
+    stored: StoredBlob
 
 
 def load_weights(
@@ -101,8 +101,22 @@ def copy_weights(
 
 def _carry_out(net: Net, plan: list[Copy]) -> None:
     for copy in plan:
-        target = net.layer_blobs(copy.layer)[copy.blob]
-        target.data_memory.put(torch.from_numpy(copy.values.reshape(target.shape)))
+        memory = net.layer_blobs(copy.layer)[copy.blob].data_memory
+        assert isinstance(memory, ParameterMemory)
+        with memory.written() as parameter:
+            _copy(copy.stored, parameter)
+
+
+def _copy(stored: StoredBlob, parameter: torch.Tensor) -> None:
+    """Copy values in parts, so that little of a mapped file is in memory at a time."""
+    values = torch.from_numpy(stored.values.reshape(parameter.shape))
+    if stored.release is None or not values.ndim:
+        parameter.copy_(values)
+        return
+    parts = 1 + stored.values.nbytes // _BYTES_AT_A_TIME
+    for target, source in zip(parameter.chunk(parts), values.chunk(parts), strict=True):
+        target.copy_(source)
+        stored.release()
 
 
 def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
@@ -172,7 +186,7 @@ def _stored_layers(net: Net, file: PathLike) -> tuple[list[StoredLayer], set[tup
     them: the HDF5 form holds a shared parameter once."""
     if is_hdf5(file):
         return hdf5.stored_layers(file, _names(net)), sharers(net)
-    return binary.stored_layers(binary.read_model(file), _names(net), file), set()
+    return mapped.stored_layers(file, _names(net)), set()
 
 
 def sharers(net: Net) -> set[tuple[int, int]]:
@@ -217,7 +231,7 @@ def plan_copies(
         if misfit := _misfit(layer, targets, net.graph.nodes[i].type, optional):
             misfits.append(misfit)
         else:
-            found += [Copy(i, k, blob.values) for k, blob in sorted(layer.blobs.items())]
+            found += [Copy(i, k, blob) for k, blob in sorted(layer.blobs.items())]
     if misfits:
         raise misfit_error(misfits, file)
     return found

@@ -82,11 +82,29 @@ layer { name: "other" type: "AbsVal" bottom: "lambda" top: "other" }
 LAYERS = {
     "Deconvolution": "convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 group: 2"
     " weight_filler { type: 'xavier' } }",
+    "Convolution": "convolution_param { num_output: 6 kernel_size: 3 relu: true"
+    " weight_filler { type: 'xavier' } }",
+    "Convolution ": "convolution_param { num_output: 6 kernel_size: 3 fuse_type: FUSED_CONV_RELU"
+    " relu_param { negative_slope: 0.2 } weight_filler { type: 'xavier' } }",
+    "DepthwiseConvolution": "convolution_param { num_output: 8 kernel_size: 3 pad: 1 stride: 2"
+    " weight_filler { type: 'xavier' } }",
+    "ConvolutionDepthwise": "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 relu: true"
+    " weight_filler { type: 'xavier' } }",
+    "NdConvolution": "convolution_param { num_output: 3 kernel_shape { dim: [3, 2] }"
+    " weight_filler { type: 'xavier' } }",
+    "NdPooling": "pooling_param { kernel_shape { dim: [3, 2] } stride_shape { dim: [2, 2] } }",
+    "Dropout": "dropout_param { dropout_ratio: 0.3 scale_train: false }",
+    "SpatialDropout": "",
+    "NegReLU": "relu_param { negative_slope: 0.1 }",
+    "Truncation": "truncation_param { lower_bound: -0.5 upper_bound: 0.25 }",
+    "GRN": "grn_param { bias: 0.5 }",
+    "L2Normalize": "",
     "PReLU": "",
     "ELU": "elu_param { alpha: 0.5 }",
     "BNLL": "",
     "TanH": "",
     "Sigmoid": "",
+    "ReLU6": "",
     "Swish": "swish_param { beta: 1.5 }",
     "Clip": "clip_param { min: -0.5 max: 0.25 }",
     "Threshold": "threshold_param { threshold: 0.1 }",
@@ -96,12 +114,33 @@ LAYERS = {
     "Bias": "bias_param { filler { value: 2 } }",
     "Scale": "scale_param { axis: 2 num_axes: 2 filler { value: 2 } }",
     "LRN": "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 }",
+    "BatchNorm": "batch_norm_param { scale_bias: true }",
+    "BatchNorm ": "batch_norm_param { use_weight_bias: true bias_term: false fused_relu: true }",
+    "BatchNorm  ": "batch_norm_param { disable_mean: true relu: true }",
+    "BatchNorm   ": "batch_norm_param { disable_variance: true }",
+    "BN": "bn_param { eps: 0.01 }",
+    "BN ": "bn_param { bn_mode: INFERENCE }",
+    "BN  ": "bn_param { scale_filler { value: 2 } }",
+    "BN   ": "bn_param { var_eps: 0.1 }",
+    "BN    ": "bn_param { axis: 1 moving_average: true }",
+    "SyncBN": "",
+    "Normalize": "norm_param { channel_shared: false across_spatial: false }",
+    "Normalize ": "norm_param { scale_filler { value: 20 } }",
+    "Normalize  ": "normalize_param { normalize_type: 'L1' }",
     "Reduction": "reduction_param { axis: 2 operation: SUMSQ coeff: 0.5 }",
     "Reshape": "reshape_param { axis: 1 shape { dim: 2 dim: -1 } num_axes: 1 }",
     "Flatten": "flatten_param { axis: 1 end_axis: 2 }",
     "Tile": "tile_param { axis: 1 tiles: 3 }",
     "ArgMax": "argmax_param { axis: 1 }",
     "Permute": "permute_param { order: 0 order: 2 }",
+    "Transpose": "transpose_param { dim: [1, 3, 0, 2] }",
+    "Flip": "flip_param { flip_width: true flip_height: true }",
+    "Reverse": "reverse_param { axis: [1, -1] }",
+    "ShuffleChannel": "shuffle_channel_param { group: 2 }",
+    "Interp": "interp_param { zoom_factor: 3 pad_beg: -1 }",
+    "Upsample": "upsample_param { scale: 2 }",
+    "Upsample ": "upsample_param { scale: 1.5 }",
+    "Upsample  ": "upsample_param { stride_h: 3 stride_w: 2 scale: 0.5 }",
     "Pooling": "pooling_param { kernel_size: 2 stride: 3 pad: 1 }",
     "InnerProduct": "inner_product_param { num_output: 3 axis: -1 transpose: true"
     " weight_filler { type: 'xavier' } }",
@@ -110,12 +149,50 @@ LAYERS = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_layers(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
+    """Spaces tell the forms of one type apart."""
     net = make_net(
         'layer { name: "data" type: "Input" top: "data"'
         " input_param { shape { dim: 2 dim: 4 dim: 6 dim: 5 } } }"
-        f' layer {{ name: "layer" type: "{kind}" bottom: "data" top: "y" {LAYERS[kind]} }}'
+        f' layer {{ name: "layer" type: "{kind.strip()}" bottom: "data" top: "y"'
+        f" {LAYERS[kind]} }}"
+    )
+    for place in net.places:
+        if place.layer.entry.type in ("BatchNorm", "BN", "SyncBN"):
+            with torch.no_grad():
+                for k, blob in enumerate(place.layer.blobs):
+                    nn.init.uniform_(blob, *((0.5, 2) if k != 2 or blob.numel() > 1 else (2, 2)))
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+VIDEO_LAYERS = {
+    "Convolution3D": "convolution3d_param { num_output: 4 kernel_depth: 3 kernel_size: 2 pad: 1"
+    " weight_filler { type: 'xavier' } bias_filler { type: 'gaussian' } }",
+    "Deconvolution3D": "convolution3d_param { num_output: 4 kernel_depth: 2 kernel_size: 3"
+    " stride: 2 weight_filler { type: 'xavier' } bias_filler { type: 'gaussian' } }",
+    "Pooling3D": "pooling3d_param { kernel_depth: 2 temporal_stride: 2 kernel_size: 3 stride: 2 }",
+    "SpatialDropout": "",
+}
+
+
+@pytest.mark.parametrize("kind", VIDEO_LAYERS)
+def test_layers_of_videos(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        " input_param { shape { dim: [2, 4, 5, 6, 7] } } }"
+        f' layer {{ name: "layer" type: "{kind}" bottom: "data" top: "y" {VIDEO_LAYERS[kind]} }}'
     )
     assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_reorg(reverse: bool, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        " input_param { shape { dim: [2, 8, 4, 6] } } }"
+        ' layer { name: "layer" type: "Reorg" bottom: "data" top: "y"'
+        f" reorg_param {{ stride: 2 reverse: {str(reverse).lower()} }} }}"
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.absolute == 0
 
 
 def test_blobs_of_blobs(make_net: NetMaker, tmp_path: Path) -> None:
@@ -204,6 +281,14 @@ def test_the_source_reads_like_one(make_net: NetMaker, tmp_path: Path) -> None:
          " pooling_param { kernel_size: 2 }",
          'layer "p" (Pooling): cannot be written as PyTorch source: stochastic pooling, and the'
          " positions of maxima, have no short form in PyTorch."),
+        ('name: "bn" type: "BN" bottom: "data" top: "y" bn_param { moving_average: true }',
+         "PyTorch source: the averages of mean and variance are not among the layer's blobs."),
+        ('name: "bn" type: "BN" bottom: "data" top: "y" bn_param { across_spatial: false }',
+         "PyTorch source: only statistics of channels at axis 1 have a short form in PyTorch."),
+        ('name: "bn" type: "BatchNorm" bottom: "data" top: "y"'
+         " batch_norm_param { use_global_stats: false }",
+         "PyTorch source: use_global_stats: false takes the statistics of the batch in testing"
+         " too."),
     ],
 )  # fmt: skip
 def test_refused_layers(layer: str, says: str, make_net: NetMaker, tmp_path: Path) -> None:

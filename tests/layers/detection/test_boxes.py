@@ -42,7 +42,7 @@ def test_overlap(extra: int, over: str) -> None:
         for j in range(5):
             want = slow_overlap(a[i].tolist(), b[j].tolist(), extra, over)
             assert have[i, j] == pytest.approx(want, abs=1e-12)
-            above = boxes.overlaps_more(a, b, 0.3, extra, over)[i, j]
+            above = boxes.overlap_or_nan(a, b, extra, over)[i, j] > 0.3
             assert bool(above) == (want > 0.3)
 
 
@@ -51,7 +51,7 @@ def test_boxes_without_area_and_with_a_nan_overlap_nothing() -> None:
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
     for other in (whole, strange):
         assert not boxes.overlap(strange, other).any()
-        assert not boxes.overlaps_more(strange, other, 0.0).any()
+        assert not (boxes.overlap_or_nan(strange, other) > 0).any()
 
 
 def test_area() -> None:
@@ -79,11 +79,11 @@ def test_decode_and_encode(code: str, with_variances: bool) -> None:
     variances = torch.rand(6, 4, generator=RNG, dtype=torch.float64) + 0.1
     scale = variances if with_variances else torch.ones_like(variances)
     given = variances if with_variances else None
-    have = boxes.decode(offsets, priors, given, code)
+    have = boxes.decode_boxes(offsets, priors, given, code)
     for k in range(6):
         want = slow_decode((offsets[k] * scale[k]).tolist(), priors[k].tolist(), code)
         assert have[k].tolist() == pytest.approx(want)
-    torch.testing.assert_close(boxes.encode(have, priors, given, code), offsets)
+    torch.testing.assert_close(boxes.encode_boxes(have, priors, given, code), offsets)
 
 
 def test_deltas_of_regions() -> None:

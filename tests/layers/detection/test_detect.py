@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
-from moka.layers.detection.detect import Limits, detections, split_priors
+from moka.layers.detection.detect import DetectionLimits, detections, split_priors
 
-ALL = Limits(None, -1, 0.5, 1, -1)
+ALL = DetectionLimits(None, -1, 0.5, 1, -1)
 
 
 def test_prior_boxes_are_split_from_variances() -> None:
@@ -13,7 +16,7 @@ def test_prior_boxes_are_split_from_variances() -> None:
     assert variances.tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
 
 
-def found(scores: list[list[float]], limits: Limits = ALL) -> list[list[float]]:
+def found(scores: list[list[float]], limits: DetectionLimits = ALL) -> list[list[float]]:
     """Label and score of the detections of one image with boxes far from each other."""
     given = torch.tensor(scores)[None]
     count = given.shape[1]
@@ -43,3 +46,24 @@ def test_the_best_of_an_image_are_kept_over_all_classes() -> None:
 
 def test_the_best_of_a_class_go_into_the_suppression() -> None:
     assert found(SCORES, ALL._replace(top_k=1)) == [[1, 0.9], [2, 0.8]]
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 6, 9, 10, 11, 12])
+def test_of_equal_scores_the_first_prior_boxes_count(top_k: int) -> None:
+    scores = torch.full((2, 12, 3), 0.5)
+    scores[0, [2, 7], 1], scores[0, 9, 1], scores[1, [0, 3], 1] = 0.8, math.nan, -math.inf
+    corner = torch.arange(12)[:, None].expand(-1, 2).float()
+    priors, offsets = torch.cat([corner, corner + 0.5], 1), torch.zeros(2, 12, 1, 4)
+    rows = detections(scores, offsets, priors, None, "CORNER", 0, ALL._replace(top_k=top_k))
+    want = [
+        (image, label, prior)
+        for image in (0, 1)
+        for label in (1, 2)
+        for prior in slow_best(scores[image, :, label].tolist(), top_k)
+    ]
+    assert [(image, label, x1) for image, label, _, x1, *_ in rows.tolist()] == want
+
+
+def slow_best(scores: list[float], count: int) -> list[int]:
+    found = [k for k, score in enumerate(scores) if score > -1e30]
+    return sorted(found, key=lambda k: -scores[k])[:count]

@@ -69,6 +69,18 @@ def test_groups_are_suppressed_by_themselves(count: int, eta: float) -> None:
         assert torch.equal(stays[group], want)
 
 
+@pytest.mark.parametrize("pairs", [1, 5000, nms.PAIRS])
+def test_groups_of_all_sizes(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr(nms, "PAIRS", pairs)
+    monkeypatch.setattr(nms, "MOST", 70)
+    sizes = [3, 60, 0, 90, 31, 1, 58, 70, 29]
+    boxes = torch.stack([crowd(90, seed) for seed in range(len(sizes))])
+    valid = torch.arange(90) < torch.tensor(sizes)[:, None]
+    stays = nms.kept_in_groups(boxes, valid, 0.4)
+    for group, size in enumerate(sizes):
+        assert stays[group].nonzero()[:, 0].tolist() == slow_nms(boxes[group][:size], 0.4)
+
+
 def test_no_groups() -> None:
     none = torch.zeros(0, 0, dtype=torch.bool)
     assert nms.kept_in_groups(torch.zeros(0, 0, 4), none, 0.5).shape == (0, 0)
@@ -78,3 +90,22 @@ def test_equal_boxes_leave_the_first() -> None:
     boxes = torch.tensor([[0.1, 0.1, 0.4, 0.4]] * 200)
     assert nms.kept_of(boxes, 0.99).tolist() == [0]
     assert nms.kept_of(boxes, 1.0).tolist() == list(range(200))
+
+
+def test_measures_of_overlap() -> None:
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
+    scores = torch.tensor([0.5, 0.9])
+    for over, kept in (("IOU", [1, 0]), ("IOMU", [1]), ("IOFU", [1])):
+        assert nms.best_boxes(boxes, scores, nms.Suppression(0.6, over)).tolist() == kept
+    # The share of the better box: half of the larger one is covered.
+    assert nms.best_boxes(boxes, scores.flip(0), nms.Suppression(0.6, "IOFU")).tolist() == [0, 1]
+
+
+def test_best_boxes_are_as_many_as_asked_for() -> None:
+    boxes, scores = crowd(60, size=40), torch.rand(60, generator=torch.Generator().manual_seed(2))
+    order = scores.argsort(descending=True)
+    want = [int(order[i]) for i in slow_nms(boxes[order], 0.3, extra=1)]
+    assert nms.best_boxes(boxes, scores, nms.Suppression(0.3)).tolist() == want
+    assert nms.best_boxes(boxes, scores, nms.Suppression(0.3, after=2)).tolist() == want[:2]
+    few = [int(order[i]) for i in slow_nms(boxes[order[:9]], 0.3, extra=1)]
+    assert nms.best_boxes(boxes, scores, nms.Suppression(0.3, before=9)).tolist() == few != want

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from math import ceil, floor
 
 import pytest
@@ -107,6 +109,27 @@ def test_the_first_of_equal_values_gets_the_gradient(dtype: torch.dtype) -> None
     assert zeros.grad.nonzero().tolist() == [[0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_nan_is_the_largest_value_of_its_bins_only(dtype: torch.dtype, sign: int) -> None:
+    x, rois = features().to(dtype), ROIS.to(dtype)
+    want = regions.max_pool(x, rois, (3, 3), (1 / 8, 1 / 8))
+    x[0, 0, 1, 2] = math.copysign(math.nan, sign)
+    x[0, 1, 1, 2] = math.inf
+    one = x.new_zeros(x.shape)
+    one[0, :, 1, 2] = 1
+    touched = regions.max_pool(one, rois, (3, 3), (1 / 8, 1 / 8)) == 1
+    for features_ in (x, x.clone().requires_grad_()):
+        have = regions.max_pool(features_, rois, (3, 3), (1 / 8, 1 / 8))
+        assert torch.equal(
+            have.isnan(), touched & torch.tensor([True, False, False])[:, None, None]
+        )
+        assert torch.equal(
+            have.isinf(), touched & torch.tensor([False, True, False])[:, None, None]
+        )
+        assert torch.equal(have[~touched], want[~touched])
+
+
 def slow_ps_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) -> Tensor:
     top = torch.zeros(len(rois), dim, group, group, dtype=x.dtype)
     for r, (image, *corner) in enumerate(rois.tolist()):
@@ -128,10 +151,26 @@ def slow_ps_pool(x: Tensor, rois: Tensor, dim: int, group: int, scale: float) ->
 
 
 @pytest.mark.parametrize(("dim", "group"), [(2, 3), (5, 1), (1, 2)])
-def test_position_sensitive_pool(dim: int, group: int) -> None:
+@pytest.mark.parametrize("most", [1, 700, 1 << 20])
+def test_position_sensitive_pool(
+    monkeypatch: pytest.MonkeyPatch, dim: int, group: int, most: int
+) -> None:
+    monkeypatch.setattr(regions, "CELLS", most)
     x = features(dim * group * group)
-    have = regions.position_sensitive_pool(x, ROIS, dim, group, (1 / 8, 1 / 8))
-    torch.testing.assert_close(have, slow_ps_pool(x, ROIS, dim, group, 1 / 8))
+    want = slow_ps_pool(x, ROIS, dim, group, 1 / 8)
+    for copy in (x, x.float(), x.to(memory_format=torch.channels_last)):
+        have = regions.position_sensitive_pool(copy, ROIS.to(copy), dim, group, (1 / 8, 1 / 8))
+        torch.testing.assert_close(have, want.to(copy))
+
+
+def test_values_that_are_not_finite_stay_in_their_bins() -> None:
+    x = features(4)
+    x[0, 2, 6, 2], x[1, 1, 3, 8] = math.nan, math.inf
+    have = regions.position_sensitive_pool(x, ROIS, 1, 2, (1 / 8, 1 / 8))
+    want = slow_ps_pool(x, ROIS, 1, 2, 1 / 8)
+    assert want.isfinite().sum() > 0.7 * want.numel() > 0
+    assert not want.isfinite().all()
+    torch.testing.assert_close(have, want, equal_nan=True)
 
 
 def test_gradient_of_position_sensitive_pool() -> None:
@@ -190,6 +229,28 @@ def test_align_inside_of_bins() -> None:
                     ]
                     want = sum(points) / len(points) if points else 0
                     assert float(have[r, channel, i, j]) == pytest.approx(want, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])
+def test_align_in_parts(monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor]) -> None:
+    x = features(2).to(memory_format=torch.channels_last)
+    whole = kind(x, ROIS, (2, 3), (1 / 8, 1 / 8))
+    monkeypatch.setattr(regions, "CELLS", 200)
+    parts = [kind(x, roi[None], (2, 3), (1 / 8, 1 / 8)) for roi in ROIS]
+    torch.testing.assert_close(kind(x, ROIS, (2, 3), (1 / 8, 1 / 8)), whole)
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])
+def test_align_reads_no_cell_without_weight(kind: Callable[..., Tensor]) -> None:
+    x, unit = features(1), torch.zeros(2, 1, H, W, dtype=torch.float64)
+    want = kind(x, ROIS, (3, 3), (1 / 8, 1 / 8))
+    x[0, 0, 1, 2], unit[0, 0, 1, 2] = math.nan, 1
+    touched = kind(unit, ROIS, (3, 3), (1 / 8, 1 / 8)) > 0
+    have = kind(x, ROIS, (3, 3), (1 / 8, 1 / 8))
+    assert 0 < touched.sum() < 0.3 * touched.numel()
+    assert torch.equal(have.isnan(), touched)
+    torch.testing.assert_close(have[~touched], want[~touched])
 
 
 @pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])

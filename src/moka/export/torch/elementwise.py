@@ -1,73 +1,79 @@
-"""Functions of each element, arithmetic, and normalization."""
+"""Functions of each element, and arithmetic."""
 
 from __future__ import annotations
 
 from math import log
 
-import torch
 from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, number
+from moka.export.torch.writer import ModuleSite, number
 
 
 @writes("ReLU")
-def write_relu(site: Site) -> str:
+def write_relu(site: ModuleSite) -> str:
     slope = site.option("negative_slope")
     x = site.bottoms[0]
     return f"F.leaky_relu({x}, {number(slope)})" if slope else f"F.relu({x})"
 
 
+@writes("NegReLU")
+def write_negative_relu(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    return f"torch.where({x} < 0, {x}, {x} * {number(site.option('negative_slope'))})"
+
+
 @writes("ReLU6")
-def write_relu6(site: Site) -> str:
+def write_relu6(site: ModuleSite) -> str:
     return f"F.relu6({site.bottoms[0]})"
 
 
 @writes("Sigmoid", "TanH", "AbsVal")
-def write_plain(site: Site) -> str:
+def write_plain(site: ModuleSite) -> str:
     name = {"Sigmoid": "sigmoid", "TanH": "tanh", "AbsVal": "abs"}[site.layer.entry.type]
     return f"torch.{name}({site.bottoms[0]})"
 
 
 @writes("BNLL")
-def write_bnll(site: Site) -> str:
+def write_bnll(site: ModuleSite) -> str:
     return f"F.softplus({site.bottoms[0]})"
 
 
 @writes("ELU")
-def write_elu(site: Site) -> str:
+def write_elu(site: ModuleSite) -> str:
     return f"F.elu({site.bottoms[0]}, {number(site.option('alpha'))})"
 
 
 @writes("PReLU")
-def write_prelu(site: Site) -> str:
+def write_prelu(site: ModuleSite) -> str:
     slopes = site.layer.blobs[0]
     call = site.module("PReLU", slopes.numel())
     site.hold("weight", slopes.reshape(-1), slopes)
     return f"{call}({site.bottoms[0]})"
 
 
-@writes("Clip")
-def write_clip(site: Site) -> str:
-    low, high = number(site.option("min")), number(site.option("max"))
+@writes("Clip", "Truncation")
+def write_clip(site: ModuleSite) -> str:
+    ends = ("min", "max") if site.layer.entry.type == "Clip" else ("lower_bound", "upper_bound")
+    low, high = (number(site.option(end)) for end in ends)
     return f"{site.bottoms[0]}.clamp({low}, {high})"
 
 
 @writes("Swish")
-def write_swish(site: Site) -> str:
+def write_swish(site: ModuleSite) -> str:
     x, beta = site.bottoms[0], site.option("beta")
     return f"F.silu({x})" if beta == 1 else f"{x} * torch.sigmoid({number(beta)} * {x})"
 
 
 @writes("Threshold")
-def write_threshold(site: Site) -> str:
+def write_threshold(site: ModuleSite) -> str:
     x = site.bottoms[0]
     return f"({x} > {number(site.option('threshold'))}).to({x}.dtype)"
 
 
 @writes("Power")
-def write_power(site: Site) -> str:
+def write_power(site: ModuleSite) -> str:
     power, scale, shift = (site.option(name) for name in ("power", "scale", "shift"))
     y = _line(str(site.bottoms[0]), scale, shift)
     return y if power == 1 else f"({y}) ** {number(power)}"
@@ -80,31 +86,41 @@ def _line(x: str, scale: float, shift: float) -> str:
 
 
 @writes("Exp")
-def write_exp(site: Site) -> str:
+def write_exp(site: ModuleSite) -> str:
     base, scale, shift = (site.option(name) for name in ("base", "scale", "shift"))
     factor = 1.0 if base == -1 else log(base)
     return f"torch.exp({_line(str(site.bottoms[0]), scale * factor, shift * factor)})"
 
 
 @writes("Log")
-def write_log(site: Site) -> str:
+def write_log(site: ModuleSite) -> str:
     base, scale, shift = (site.option(name) for name in ("base", "scale", "shift"))
     y = f"torch.log({_line(str(site.bottoms[0]), scale, shift)})"
     return y if base == -1 else f"{y} * {number(1 / log(base))}"
 
 
 @writes("Dropout")
-def write_dropout(site: Site) -> str:
-    return f"F.dropout({site.bottoms[0]}, {number(site.option('dropout_ratio'))}, self.training)"
+def write_dropout(site: ModuleSite) -> str:
+    ratio = site.option("dropout_ratio")
+    y = f"F.dropout({site.bottoms[0]}, {number(ratio)}, self.training)"
+    return y if site.option("scale_train") else f"{y} * {number(1 - ratio)}"
+
+
+@writes("SpatialDropout")
+def write_spatial_dropout(site: ModuleSite) -> str:
+    x, ratio = site.bottoms[0], number(site.option("dropout_ratio"))
+    return f"{x} * F.dropout({x}.new_ones({x}.shape[:2]), {ratio}, self.training)" + (
+        f"[(...,) + (None,) * {len(x.shape) - 2}]" if len(x.shape) > 2 else ""
+    )
 
 
 @writes("Softmax")
-def write_softmax(site: Site) -> str:
+def write_softmax(site: ModuleSite) -> str:
     return f"torch.softmax({site.bottoms[0]}, {site.option('axis')})"
 
 
 @writes("ArgMax")
-def write_argmax(site: Site) -> str:
+def write_argmax(site: ModuleSite) -> str:
     x, axis = site.bottoms[0], site.layer.config.argmax_param
     if axis.top_k != 1 or axis.out_max_val or not axis.HasField("axis"):
         raise NetError("only the largest place along one axis has a short form in PyTorch.")
@@ -112,7 +128,7 @@ def write_argmax(site: Site) -> str:
 
 
 @writes("Eltwise")
-def write_eltwise(site: Site) -> str:
+def write_eltwise(site: ModuleSite) -> str:
     names, operation = [str(x) for x in site.bottoms], site.option("operation")
     if operation == "PROD":
         return " * ".join(names)
@@ -127,7 +143,7 @@ def write_eltwise(site: Site) -> str:
 
 
 @writes("Scale", "Bias")
-def write_scale(site: Site) -> str:
+def write_scale(site: ModuleSite) -> str:
     x, layer = site.bottoms[0], site.layer
     blobs = list(layer.blobs)
     covered = site.option("covered")
@@ -153,69 +169,15 @@ def write_scale(site: Site) -> str:
 
 
 @writes("Axpy")
-def write_axpy(site: Site) -> str:
+def write_axpy(site: ModuleSite) -> str:
     a, x, y = site.bottoms
     factor = f"{a}[:, :, None, None]" if len(a.shape) == 2 else str(a)
     return f"{factor} * {x} + {y}"
 
 
 @writes("Reduction")
-def write_reduction(site: Site) -> str:
+def write_reduction(site: ModuleSite) -> str:
     x, operation, coeff = site.bottoms[0], site.option("operation"), site.option("coeff")
     axis = site.option("axis") % len(x.shape)
     y = {"ASUM": f"{x}.abs()", "SUMSQ": f"{x}.square()"}.get(operation, str(x))
     return _line(f"{y}.flatten({axis}).{'mean' if operation == 'MEAN' else 'sum'}(-1)", coeff, 0)
-
-
-@writes("LRN")
-def write_lrn(site: Site) -> str:
-    x, size = site.bottoms[0], site.option("local_size")
-    alpha, beta = number(site.option("alpha")), number(site.option("beta"))
-    if site.option("norm_region") == "WITHIN_CHANNEL":
-        mean = f"F.avg_pool2d({x}.square(), {size}, 1, {(size - 1) // 2})"
-        return f"{x} * (1 + {alpha} * {mean}) ** -{beta}"
-    return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {number(site.option('k'))})"
-
-
-@writes("BatchNorm")
-def write_batch_norm(site: Site) -> str:
-    return batch_norm(site, None)
-
-
-def batch_norm(site: Site, scale: Site | None) -> str:
-    """A BatchNorm layer, and the Scale layer behind it if there is one, as one module."""
-    (x,) = site.bottoms
-    axes = max(len(x.shape) - 2, 1)
-    if axes > 3:
-        raise NetError(f"PyTorch normalizes up to three axes after the channels, got {axes}.")
-    mean, variance, weight = (blob.detach() for blob in site.layer.blobs)
-    factor = torch.where(weight == 0, 0.0, 1 / weight)
-    call = site.module(
-        f"BatchNorm{axes}d",
-        x.shape[1],
-        eps=float(site.option("eps")),
-        momentum=round(1 - site.option("moving_average_fraction"), 6),
-        affine=None if scale else False,
-    )
-    site.hold("running_mean", mean * factor)
-    site.hold("running_var", variance * factor)
-    site.hold("num_batches_tracked", torch.zeros((), dtype=torch.long))
-    if scale is not None:
-        blobs = scale.layer.blobs
-        site.hold("weight", blobs[0], blobs[0])
-        bias = blobs[1] if len(blobs) > 1 else torch.zeros_like(blobs[0])
-        site.hold("bias", bias, blobs[1] if len(blobs) > 1 else None)
-    return f"{call}({x})"
-
-
-@writes("MVN")
-def write_mvn(site: Site) -> str:
-    x = site.bottoms[0]
-    axes = "(1, 2, 3)" if site.option("across_channels") else "(2, 3)"
-    if len(x.shape) != 4:
-        raise NetError(f"only images (N, C, H, W) have a short form in PyTorch, got {x.shape}.")
-    y = f"({x} - {x}.mean({axes}, keepdim=True))"
-    if site.option("normalize_variance"):
-        eps = number(site.option("eps"))
-        y += f" / ({x}.std({axes}, correction=0, keepdim=True) + {eps})"
-    return y

@@ -13,6 +13,11 @@ from torch import Tensor
 CODES = ("CORNER", "CENTER_SIZE", "CORNER_SIZE")
 
 
+def _edges(boxes: Tensor) -> tuple[Tensor, ...]:
+    """Edges x1, y1, x2, y2 (...) of boxes (..., 4), each contiguous, for vector instructions."""
+    return boxes.movedim(-1, 0).contiguous().unbind(0)
+
+
 def area(boxes: Tensor, extra: int = 0) -> Tensor:
     """Areas (...) of boxes (..., 4); 0 if a corner lies on the wrong side of the other."""
     x1, y1, x2, y2 = boxes.unbind(-1)
@@ -22,11 +27,13 @@ def area(boxes: Tensor, extra: int = 0) -> Tensor:
 
 def intersection(a: Tensor, b: Tensor, extra: int = 0) -> Tensor:
     """Area (..., M, N) that each of a (..., M, 4) shares with each of b (..., N, 4)."""
-    x1, y1, x2, y2 = a[..., :, None, :].unbind(-1)
-    u1, v1, u2, v2 = b[..., None, :, :].unbind(-1)
-    width = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).add_(extra).clamp_(min=0)
-    height = (torch.minimum(y2, v2) - torch.maximum(y1, v1)).add_(extra).clamp_(min=0)
-    return width.mul_(height)
+    x1, y1, x2, y2 = (edge[..., :, None] for edge in _edges(a))
+    u1, v1, u2, v2 = (edge[..., None, :] for edge in _edges(b))
+    width = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1))
+    height = torch.minimum(y2, v2).sub_(torch.maximum(y1, v1))
+    if extra:
+        width, height = width.add_(extra), height.add_(extra)
+    return width.clamp_(min=0).mul_(height.clamp_(min=0))
 
 
 def overlap(a: Tensor, b: Tensor, extra: int = 0, over: str = "IOU") -> Tensor:
@@ -41,12 +48,10 @@ def overlap(a: Tensor, b: Tensor, extra: int = 0, over: str = "IOU") -> Tensor:
     return (shared / _denominator(a, b, shared, extra, over)).where(shared > 0, 0)
 
 
-def overlaps_more(
-    a: Tensor, b: Tensor, threshold: float, extra: int = 0, over: str = "IOU"
-) -> Tensor:
-    """A mask (..., M, N): the pairs whose `overlap` is above the threshold (0 or more)."""
+def overlap_or_nan(a: Tensor, b: Tensor, extra: int = 0, over: str = "IOU") -> Tensor:
+    """`overlap`, but NaN for a pair without area: faster, and neither is above a threshold."""
     shared = intersection(a, b, extra)
-    return shared.div_(_denominator(a, b, shared, extra, over)) > threshold  # 0 / 0 is not above it
+    return shared.div_(_denominator(a, b, shared, extra, over))
 
 
 def _denominator(a: Tensor, b: Tensor, shared: Tensor, extra: int, over: str) -> Tensor:
@@ -64,7 +69,7 @@ def corners(centers: Tensor, sizes: Tensor) -> Tensor:
     return torch.cat([centers - sizes / 2, centers + sizes / 2], -1)
 
 
-def decode(offsets: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
+def decode_boxes(offsets: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
     """Boxes (..., P, 4) that offsets (..., P, 4) describe relative to prior boxes (..., P, 4).
 
     With w0, h0 the size of the prior box and c0 its center:
@@ -87,7 +92,7 @@ def decode(offsets: Tensor, priors: Tensor, variances: Tensor | None, code: str)
     return corners(offsets[..., :2] * size + center, offsets[..., 2:].exp() * size)
 
 
-def encode(boxes: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
+def encode_boxes(boxes: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
     """Offsets (..., 4) that describe boxes (..., 4) relative to prior boxes: undoes `decode`."""
     if code == "CORNER":
         offsets = boxes - priors

@@ -78,7 +78,7 @@ def grid_boxes(
 
 
 class _Priors(Layer):
-    """What PriorBox and PriorBoxClustered share: variances, the image's size, steps, clipping."""
+    """Base of PriorBox and PriorBoxClustered: variances, the image's size, steps, clipping."""
 
     clip: bool = option()
     variance: tuple[float, ...] = option(positive)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-BINS = 512  # computed together: what they read fits into a core's cache
-CHANNELS = 512  # computed together: bounds the memory that the maxima of all windows take
+BINS = 4096  # computed together: what they read fits into a core's cache
+CHANNELS = 64  # computed together: the maxima of all windows stay in the cache
+
+CELLS = 1 << 20  # whose means are computed together: bounds memory
 
 CellsPerPixel = tuple[
     float, float
@@ -46,13 +49,11 @@ def max_pool(
     x1, y1, x2, y2 = padded_edges(rois, pad_ratio)
     rows = _whole_bins(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     columns = _whole_bins(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
-    image = rois[:, 0].long()
-    cells = x.permute(0, 2, 3, 1)
-    parts = [
-        _largest(cells[..., c : c + CHANNELS], image, rows, columns)
-        for c in range(0, x.shape[1], CHANNELS)
-    ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).permute(0, 3, 1, 2)
+    best = _largest(x.permute(0, 2, 3, 1), rois[:, 0].long(), rows, columns)
+    empty = (rows[1] <= rows[0])[:, :, None] | (columns[1] <= columns[0])[:, None, :]
+    best = best.view(len(rois), *pooled, x.shape[1])
+    best[empty] = 0
+    return best.permute(0, 3, 1, 2)
 
 
 def _whole_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
@@ -68,60 +69,77 @@ def _whole_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tenso
 def _largest(
     images: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """The largest values (R, h, w, C) of images (N, H, W, C) in bins of rows and columns."""
+    """The largest values (R h w, C) of images (N, H, W, C) in bins of rows and columns; an empty
+    bin has any value.
+
+    The bin at rows a to b and columns c to d is made up of four windows, which may overlap: one
+    in each corner, whose sides are the largest powers of two that fit.
+    """
+    n, height, width, channels = images.shape
+    learns = images.requires_grad
     with torch.no_grad():
-        learns = images.requires_grad
-        keys = _with_positions(images) if learns else images.contiguous()
-        empty = (rows[1] <= rows[0])[:, :, None] | (columns[1] <= columns[0])[:, None, :]
-        table, windows = _windows(keys, image, rows, columns)
-        best = table.new_empty(len(windows), images.shape[3])
-        for start in range(0, len(windows), BINS):
-            a, b, c, d = windows[start : start + BINS].unbind(1)
-            upper = torch.maximum(table[a], table[b])
-            lower = torch.maximum(table[c], table[d])
-            torch.maximum(upper, lower, out=best[start : start + BINS])
+        keys = _with_positions(images) if learns else images
+        tall, tops = _corners(rows, height)
+        wide, lefts = _corners(columns, width)
+        levels = [int(level.max()) + 1 if level.numel() else 1 for level in (tall, wide)]
+        level = tall[:, :, None] * levels[1] + wide[:, None, :]
+        base = (level * n + image[:, None, None]) * (height * width)
+        corners = [
+            (base + top[:, :, None] * width + left[:, None, :]).view(-1)
+            for top in tops
+            for left in lefts
+        ]
+        best = keys.new_empty(base.numel(), channels)
+        together = min(CHANNELS, channels)
+        table = keys.new_empty(*levels, n, height, width, together)
+        room = keys.new_empty(4, min(BINS, len(best)), together)
+        for c in range(0, channels, together):
+            some = keys[..., c : c + together]
+            windows = _fill_windows(table[..., : some.shape[3]], some).flatten(0, 4)
+            for start in range(0, len(best), BINS):
+                part = best[start : start + BINS, c : c + together]
+                four = room[:, : len(part), : some.shape[3]]
+                for corner, found in zip(corners, four, strict=True):
+                    torch.index_select(windows, 0, corner[start : start + BINS], out=found)
+                torch.maximum(four[:2], four[2:], out=four[:2])
+                torch.maximum(four[0], four[1], out=part)
     if learns:
-        best = images.reshape(-1, images.shape[3]).gather(0, ~best & 0xFFFFFFFF)
-    best = best.view(*empty.shape, images.shape[3])
-    return best.masked_fill(empty[..., None], 0)
+        cell = best.bitwise_not_().bitwise_and_(0xFFFFFFFF)
+        return images.reshape(-1, channels).gather(0, cell)
+    return best
 
 
 def _with_positions(images: Tensor) -> Tensor:
     """Whole numbers (int64) that order as the values of images (N, H, W, C) do, and equal values
-    by their cell, the first on top. The low 32 bits are the complement of the cell's index."""
+    by their cell, the first on top; a NaN is above all. The low 32 bits are the complement of the
+    cell's index."""
     n, h, w, _ = images.shape
     if images.dtype == torch.float64:
         rank = torch.unique(images, return_inverse=True)[1]
     else:
         bits = (images.float() + 0.0).contiguous().view(torch.int32)  # + 0: no negative zero
-        rank = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+        rank = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).masked_fill_(images.isnan(), 0x7FFFFFFF).long()
     cell = torch.arange(n * h * w, device=images.device).view(n, h, w, 1)
     return ((rank << 32) + (0xFFFFFFFF - cell)).contiguous()
 
 
-def _windows(
-    images: Tensor, image: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Maxima over all windows of 2^k x 2^l cells, and which four of them make up each bin.
+def _corners(bins: tuple[Tensor, Tensor], size: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Along one axis: k of the windows of 2^k cells, the largest that fit into bins, and the
+    first cells of the window at a bin's start and of the one at its end."""
+    low, high = bins
+    level = torch.frexp((high - low).clamp(min=1).double())[1].long() - 1
+    return level, (low.clamp(max=size - 1), (high - (1 << level)).clamp(min=0))
 
-    Returns:
-        the maxima, (windows, C); four rows of it for each bin, (bins, 4).
-    """
-    n, h, w, c = images.shape
-    level_y, level_x = (_log2(high - low) for low, high in (rows, columns))
-    levels = [int(level.max()) + 1 if level.numel() else 1 for level in (level_y, level_x)]
-    table = images.new_empty(*levels, n, h, w, c)
+
+def _fill_windows(table: Tensor, images: Tensor) -> Tensor:
+    """Fill a table (K, L, N, H, W, C) with the maxima of images (N, H, W, C) over windows of
+    2^k x 2^l cells, each at its first cell."""
     table[0, 0] = images
-    for across in range(1, levels[1]):
+    for across in range(1, table.shape[1]):
         _doubled(table[0, across - 1], table[0, across], 2, 2 ** (across - 1))
-    for down in range(1, levels[0]):
+    for down in range(1, table.shape[0]):
         _doubled(table[down - 1], table[down], 2, 2 ** (down - 1))
-    tops = (rows[0].clamp(max=h - 1), (rows[1] - (1 << level_y)).clamp(min=0))
-    lefts = (columns[0].clamp(max=w - 1), (columns[1] - (1 << level_x)).clamp(min=0))
-    level = level_y[:, :, None] * levels[1] + level_x[:, None, :]
-    base = (level * n + image[:, None, None]) * (h * w)
-    four = [base + top[:, :, None] * w + left[:, None, :] for top in tops for left in lefts]
-    return table.view(-1, c), torch.stack(four, -1).view(-1, 4)
+    return table
 
 
 def _doubled(old: Tensor, new: Tensor, axis: int, shift: int) -> None:
@@ -137,11 +155,6 @@ def _doubled(old: Tensor, new: Tensor, axis: int, shift: int) -> None:
     new.narrow(axis, rest, shift).copy_(old.narrow(axis, rest, shift))
 
 
-def _log2(count: Tensor) -> Tensor:
-    """The largest k with 2^k <= count, 0 for counts below 1 (int64)."""
-    return torch.frexp(count.clamp(min=1).double())[1].long() - 1
-
-
 def position_sensitive_pool(
     x: Tensor, rois: Tensor, output_dim: int, group: int, scale: CellsPerPixel
 ) -> Tensor:
@@ -154,25 +167,39 @@ def position_sensitive_pool(
     Args:
         x: features (N, output_dim group^2, H, W).
     """
-    n, _, h, w = x.shape
+    h, w = x.shape[2:]
     x1, y1, x2, y2 = (round_half_away(edge) for edge in rois[:, 1:5].unbind(1))
     top, bottom = _real_bins(y1 * scale[0], (y2 + 1) * scale[0], group, h)
     left, right = _real_bins(x1 * scale[1], (x2 + 1) * scale[1], group, w)
-    sums = x.new_zeros(n, x.shape[1], h + 1, w + 1, dtype=torch.float64)
-    sums[:, :, 1:, 1:] = x.double().cumsum(2).cumsum(3)
-    channel = torch.arange(x.shape[1], device=x.device).view(output_dim, group, group)
-    image = rois[:, 0].long().view(-1, 1, 1, 1)
-    plane = (image * x.shape[1] + channel) * (h + 1) * (w + 1)
-    flat = sums.view(-1)
+    maps = x.reshape(len(x), output_dim, group, group, h, w)
+    cells = maps.permute(0, 2, 3, 4, 5, 1).reshape(-1, output_dim).contiguous()
+    bin_ = torch.arange(group * group, device=x.device).view(group, group)
+    plane = rois[:, 0].long().view(-1, 1, 1) * group**2 + bin_
+    first = (plane * h + top[:, :, None]) * w + left[:, None, :]
+    high = (bottom - top).clamp(min=0)[:, :, None].expand_as(first)
+    wide = (right - left).clamp(min=0)[:, None, :].expand_as(first)
+    together = max(1, CELLS // ((h + group) * (w + group)))
+    means = []
+    for start in range(0, max(1, len(rois)), together):
+        a, b, c = (t[start : start + together].flatten() for t in (first, high, wide))
+        means.append(_rectangle_means(cells, a, b, c, w))
+    return torch.cat(means).view(-1, group, group, output_dim).permute(0, 3, 1, 2)
 
-    def upto(y: Tensor, x_: Tensor) -> Tensor:
-        """Sums over the cells above and left of (y, x_)."""
-        return flat[plane + (y[:, None, :, None] * (w + 1) + x_[:, None, None, :])]
 
-    total = upto(bottom, right) - upto(top, right) - upto(bottom, left) + upto(top, left)
-    cells = (bottom - top).clamp(min=0)[:, :, None] * (right - left).clamp(min=0)[:, None, :]
-    mean = total / cells.clamp(min=1)[:, None]
-    return mean.where(cells[:, None] > 0, 0).to(x.dtype)
+def _rectangle_means(cells: Tensor, first: Tensor, high: Tensor, wide: Tensor, w: int) -> Tensor:
+    """Means (M, C) of cells (K, C), the rows of planes of width w, over rectangles.
+
+    Args:
+        first: (M,) the row of `cells` of a rectangle's first corner.
+        high, wide: (M,) sizes; 0 gives the mean 0.
+    """
+    count = high * wide
+    start = count.cumsum(0) - count
+    each = torch.stack([start, first, wide]).int().repeat_interleave(count, 1)
+    place = torch.arange(each.shape[1], device=each.device, dtype=each.dtype) - each[0]
+    row = place.div(each[2], rounding_mode="floor")
+    index = each[1] + row * w + (place - row * each[2])
+    return embedding_bag(index, cells, start.int(), mode="mean")
 
 
 def _real_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
@@ -184,28 +211,6 @@ def _real_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor
     return low.clamp(0, size).long(), high.clamp(0, size).long()
 
 
-def sample(x: Tensor, image: Tensor, y: Tensor, x_: Tensor) -> Tensor:
-    """Values (R, h, w, C) of features (N, C, H, W) at rows y (R, h) and columns x_ (R, w).
-
-    Bilinear between the four cells around; beyond the last cell the edge is repeated.
-    """
-    n, c, h, w = x.shape
-    cells = x.permute(0, 2, 3, 1).reshape(n * h * w, c)
-    y, x_ = y.clamp(0, h - 1), x_.clamp(0, w - 1)
-    top, left = y.floor(), x_.floor()
-    down, right = (y - top)[:, :, None, None], (x_ - left)[:, None, :, None]
-    rows = (top.long(), (top.long() + 1).clamp(max=h - 1))
-    columns = (left.long(), (left.long() + 1).clamp(max=w - 1))
-    start = image[:, None, None] * (h * w)
-
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        return cells[start + (row[:, :, None] * w + column[:, None, :])]
-
-    upper = at(rows[0], columns[0]) * (1 - right) + at(rows[0], columns[1]) * right
-    lower = at(rows[1], columns[0]) * (1 - right) + at(rows[1], columns[1]) * right
-    return upper * (1 - down) + lower * down
-
-
 def align_grid(
     x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel, pad_ratio: float = 0.0
 ) -> Tensor:
@@ -215,19 +220,16 @@ def align_grid(
     coordinates. 0 where a corner lies outside of the map, and for a region without extent.
     """
     x1, y1, x2, y2 = padded_edges(rois, pad_ratio)
-    grid = []
-    inside = []
+    axes = []
     for start, end, bins, size in (
         (y1 * scale[0] - 0.5, y2 * scale[0] - 0.5, pooled[0], x.shape[2]),
         (x1 * scale[1] - 0.5, x2 * scale[1] - 0.5, pooled[1], x.shape[3]),
     ):
         k = torch.arange(bins + 1, device=x.device, dtype=start.dtype)
         at = start[:, None] + k * ((end - start) / bins)[:, None]
-        grid.append(at)
-        inside.append((at >= -0.5) & (at <= size - 0.5) & (end > start)[:, None])
-    values = sample(x, rois[:, 0].long(), grid[0], grid[1])
-    seen = inside[0][:, :, None] & inside[1][:, None, :]
-    return values.where(seen[..., None], 0).permute(0, 3, 1, 2)
+        inside = (at >= -0.5) & (at <= size - 0.5) & (end > start)[:, None]
+        axes.append(_cell_weights(at[..., None], inside[..., None].to(at), size))
+    return _weighted_sums(x, rois[:, 0].long(), *axes)
 
 
 def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel) -> Tensor:
@@ -237,14 +239,11 @@ def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPer
     map, has a grid of ceil(height) x ceil(width) points, which lie as they would in the whole
     bin; an empty bin gives 0.
     """
-    image = rois[:, 0].long()
     x1, y1, x2, y2 = rois[:, 1:5].unbind(1)
     down = _points(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2])
     across = _points(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3])
-    values = sample(x, image, down[0].flatten(1), across[0].flatten(1))
-    values = values.view(len(values), *down[0].shape[1:], *across[0].shape[1:], x.shape[1])
-    weights = down[1][:, :, :, None, None, None] * across[1][:, None, None, :, :, None]
-    return (values * weights).sum((2, 4)).permute(0, 3, 1, 2)
+    axes = (_cell_weights(*down, x.shape[2]), _cell_weights(*across, x.shape[3]))
+    return _weighted_sums(x, rois[:, 0].long(), *axes)
 
 
 def _points(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
@@ -259,3 +258,56 @@ def _points(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, T
     per_bin = count.clamp(min=1)[..., None]
     at = low[..., None] + (j + 0.5) * step[:, None, None] / per_bin
     return at, (j < count[..., None]).to(start.dtype) / per_bin
+
+
+def _cell_weights(at: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """What cells of one axis add to bilinear values at points, summed over the points of a bin.
+
+    A cell's weight falls from 1 at the cell to 0 at its neighbors; beyond the last cell the edge
+    is repeated.
+
+    Args:
+        at: (R, bins, points), rising.
+        share: (R, bins, points), the points' own weights; points that have none come last.
+
+    Returns:
+        the first cell (R, bins), int64; weights (R, bins, cells) of it and those that follow.
+    """
+    at = at.clamp(0, size - 1)
+    at = at.where(share > 0, at[..., :1])
+    first = at[..., 0].floor()
+    count = int((at.amax(-1).floor() - first).max()) + 2 if at.numel() else 1
+    cell = first[..., None] + torch.arange(count, device=at.device, dtype=at.dtype)
+    distance = (at[..., None, :] - cell[..., :, None]).abs()
+    return first.long(), ((1 - distance).clamp(min=0) * share[..., None, :]).sum(-1)
+
+
+def _weighted_sums(
+    x: Tensor, image: Tensor, down: tuple[Tensor, Tensor], across: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Sums (R, C, h, w) of cells of features (N, C, H, W), weighted along both axes.
+
+    Args:
+        image: (R,).
+        down, across: first cells and weights of bins (see `_cell_weights`).
+    """
+    _, c, h, w = x.shape
+    cells = x.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
+    (top, tall), (left, wide) = down, across
+    rows = top[..., None] + torch.arange(tall.shape[2], device=x.device)
+    rows = (rows.clamp(max=h - 1) + image[:, None, None] * h) * w
+    columns = left[..., None] + torch.arange(wide.shape[2], device=x.device)
+    columns = columns.clamp(max=w - 1)
+    each = tall[0].numel() * wide[0].numel() if len(image) else 1
+    together = max(1, CELLS // each)
+    sums = []
+    for start in range(0, max(1, len(image)), together):
+        part = slice(start, start + together)
+        weight = tall[part, :, None, :, None] * wide[part, None, :, None, :]
+        used = weight != 0
+        count = used.sum((3, 4)).flatten()
+        index = (rows[part, :, None, :, None] + columns[part, None, :, None, :])[used]
+        offsets = count.cumsum(0) - count
+        weight = weight[used].to(x.dtype)
+        sums.append(embedding_bag(index, cells, offsets, mode="sum", per_sample_weights=weight))
+    return torch.cat(sums).view(-1, top.shape[1], left.shape[1], c).permute(0, 3, 1, 2)

@@ -30,7 +30,7 @@ from moka.types import Shape
 FOCUS = 0.5  # alpha of the focal loss, as darknet has it
 
 
-def measure(center: Tensor, size: Tensor, true: Objects, kind: str) -> Tensor:
+def match_quality(center: Tensor, size: Tensor, true: Objects, kind: str) -> Tensor:
     """How well boxes (K,) match true ones, at most 1.
 
     IOU: area shared / area of both. GIOU: minus the part of the smallest box around both that
@@ -242,7 +242,7 @@ class Yolov3(Layer):
         """The measure's derivatives by center and size, (K, 2) each, and the measure (K,)."""
         with torch.enable_grad():
             center, size = center.requires_grad_(), size.requires_grad_()
-            quality = measure(center, size, true, self.iou_loss)
+            quality = match_quality(center, size, true, self.iou_loss)
             by_center, by_size = torch.autograd.grad(quality.sum(), (center, size))
         return by_center, by_size, quality.detach()
 

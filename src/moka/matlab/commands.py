@@ -1,0 +1,410 @@
+"""The commands of matcaffe's gateway: one table from a name to a function.
+
+Arguments and results are plain values (`moka.matlab.values`); arrays are in Caffe's shapes.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moka.blob import Blob
+from moka.context import set_device, set_mode_cpu, set_mode_gpu
+from moka.engine.channels_last import channels_last
+from moka.engine.layerwise import Layerwise
+from moka.errors import UsageError, did_you_mean
+from moka.hdf5 import import_h5py
+from moka.matlab.session import NetLayer, Session
+from moka.matlab.values import Column, ForeignArray, Handles, Row, Texts, Value, matlab_size
+from moka.memory import Memory
+from moka.net import build_net
+from moka.report.caffe_log import log_record
+from moka.report.glog import show_pycaffe_log
+from moka.schema import caffe_pb2, read_binary, write_binary
+from moka.schema.blobproto import from_array, to_array
+from moka.solver.solver import Solver
+from moka.types import Array, Floats
+from moka.weights import load_weights, save_weights
+
+CAFFE_VERSION = "1.0.0"  # whose commands these are
+_PHASES = {"train": caffe_pb2.TRAIN, "test": caffe_pb2.TEST}
+
+
+class Command(NamedTuple):
+    """What the gateway can be asked.
+
+    Attributes:
+        takes: what its arguments are: "net", "solver", "layer" or "blob" for a handle, "text",
+            "number", "row", "texts" or "single".
+        run: called with the session and the arguments.
+    """
+
+    takes: tuple[str, ...]
+    run: Callable[..., Value]
+
+
+def run(session: Session, name: str, arguments: list[Any]) -> Value:
+    """Run a command.
+
+    Raises:
+        UsageError: no such command, or arguments that it does not take.
+        MokaError: a fault of the net, solver or files.
+    """
+    command = COMMANDS.get(name)
+    if command is None:
+        raise UsageError(f'Unknown command "{name}".', advice=did_you_mean(name, COMMANDS))
+    if len(arguments) != len(command.takes):
+        wanted = ", ".join(command.takes) or "nothing"
+        raise UsageError(f"{name} takes {wanted}, got {len(arguments)} arguments.")
+    taken = [
+        _taken(session, name, kind, argument)
+        for kind, argument in zip(command.takes, arguments, strict=True)
+    ]
+    return command.run(session, *taken)
+
+
+_OBJECTS: dict[str, Any] = {"net": Layerwise, "solver": Solver, "layer": NetLayer, "blob": Blob}
+_PLAIN: dict[str, type] = {"text": str, "number": float, "texts": Texts, "single": np.ndarray}
+
+
+def _taken(session: Session, name: str, kind: str, argument: Any) -> Any:
+    """An argument as a command's function takes it."""
+    if kind in _OBJECTS and isinstance(argument, Handles):
+        return session.find(argument, _OBJECTS[kind])
+    if kind == "row" and isinstance(argument, (Row, float)):
+        return Row(argument if isinstance(argument, Row) else [argument])
+    if kind in _PLAIN and isinstance(argument, _PLAIN[kind]):
+        return argument
+    found = argument if isinstance(argument, ForeignArray) else _KINDS.get(type(argument), "?")
+    wanted = f"a {kind} handle" if kind in _OBJECTS else _DESCRIBED[kind]
+    raise UsageError(f"{name} takes {wanted} here, got {found}.")
+
+
+_DESCRIBED = {
+    "text": "a text",
+    "number": "a number",
+    "row": "a row of numbers",
+    "texts": "a cell array of texts",
+    "single": "an array of class single",
+}
+_KINDS: dict[type, str] = {
+    str: "a text",
+    float: "a number",
+    Row: "a row of numbers",
+    Texts: "a cell array of texts",
+    np.ndarray: "an array of class single",
+    Handles: "a handle",
+}
+
+
+# --- nets -------------------------------------------------------------------------------------
+
+
+def _get_net(session: Session, model: str, phase: str) -> Value:
+    if phase not in _PHASES:
+        raise UsageError(f"the phase is 'train' or 'test', got '{phase}'.")
+    show_pycaffe_log()
+    return session.handles([Layerwise(build_net(model, _PHASES[phase]))])
+
+
+def _net_get_attr(session: Session, engine: Layerwise) -> Value:
+    net = engine.net
+    names = list(net.blobs)
+    layers = [NetLayer(engine, i) for i in range(len(net.places))]
+    return {
+        "hLayer_layers": session.handles(layers, engine),
+        "hBlob_blobs": session.handles(net.blobs.values(), engine),
+        "input_blob_indices": Column(map(names.index, net.graph.inputs)),
+        "output_blob_indices": Column(map(names.index, net.graph.outputs)),
+        "layer_names": Texts(place.node.name for place in net.places),
+        "blob_names": Texts(names),
+    }
+
+
+def _net_forward(_: Session, engine: Layerwise) -> None:
+    engine.forward()
+
+
+def _net_backward(_: Session, engine: Layerwise) -> None:
+    engine.backward()
+
+
+def _net_reshape(_: Session, engine: Layerwise) -> None:
+    engine.net.reshape()
+
+
+def _net_copy_from(_: Session, engine: Layerwise, file: str) -> None:
+    load_weights(engine.net, file)
+
+
+def _net_save(_: Session, engine: Layerwise, file: str) -> None:
+    save_weights(engine.net, file)
+
+
+def _delete(session: Session, value: object) -> None:
+    session.delete(value)
+
+
+def _layer_get_attr(session: Session, layer: NetLayer) -> Value:
+    blobs = layer.engine.net.layer_blobs(layer.number)
+    return {"hBlob_blobs": session.handles(blobs, layer.engine)}
+
+
+def _layer_get_type(_: Session, layer: NetLayer) -> Value:
+    return layer.engine.net.places[layer.number].node.type
+
+
+# --- blobs ------------------------------------------------------------------------------------
+
+
+def _blob_get_shape(_: Session, blob: Blob) -> Value:
+    return Row(reversed(blob.shape))
+
+
+def _blob_reshape(_: Session, blob: Blob, size: Row) -> None:
+    if any(axis != int(axis) for axis in size):
+        raise UsageError(f"the sizes of a blob are whole numbers, got {_written(size)}.")
+    blob.reshape(*(int(axis) for axis in reversed(size)))
+
+
+def _read(memory: Memory) -> Floats:
+    """The numbers, row-major. They are copied only if an engine keeps them in another order."""
+    array: Floats = memory.cpu_data().detach().float().contiguous().numpy()
+    return array
+
+
+def _as_is(values: Tensor) -> Tensor:
+    return values
+
+
+def _write(memory: Memory, values: Floats, lay_out: Callable[[Tensor], Tensor] = _as_is) -> None:
+    """Take an array of as many elements; it becomes the blob's own unless its memory is a
+    parameter's or was handed out."""
+    shape = memory.shape
+    if values.size != prod(shape):
+        have, want = list(matlab_size(shape)), list(matlab_size(values.shape))
+        raise UsageError(
+            f"the blob has size {_written(have)}, got an array of size {_written(want)}."
+        )
+    memory.put(lay_out(torch.from_numpy(values.reshape(shape))))
+
+
+def _written(size: Any) -> str:
+    return "[" + " ".join(f"{axis:g}" for axis in size) + "]"
+
+
+def _blob_get_data(_: Session, blob: Blob) -> Value:
+    return _read(blob.data_memory)
+
+
+def _blob_set_data(_: Session, blob: Blob, values: Floats) -> None:
+    _write(blob.data_memory, values, channels_last)  # as engines take images
+
+
+def _blob_get_diff(_: Session, blob: Blob) -> Value:
+    return _read(_diff(blob))
+
+
+def _blob_set_diff(_: Session, blob: Blob, values: Floats) -> None:
+    _write(_diff(blob), values)
+
+
+def _diff(blob: Blob) -> Memory:
+    if blob.diff_memory.shape != blob.data_memory.shape:
+        blob.diff_memory.reshape(blob.data_memory.shape)
+    return blob.diff_memory
+
+
+# --- solvers ----------------------------------------------------------------------------------
+
+
+def _get_solver(session: Session, file: str) -> Value:
+    show_pycaffe_log()
+    return session.handles([Solver(file, listeners=[log_record], keep_blobs=True)])
+
+
+def _solver_get_attr(session: Session, solver: Solver) -> Value:
+    tests = [engine.layerwise for engine in solver.test_engines]
+    return {
+        "hNet_net": session.handles([solver.engine.layerwise], solver),
+        "hNet_test_nets": session.handles(tests, solver),
+    }
+
+
+def _solver_get_iter(_: Session, solver: Solver) -> Value:
+    return float(solver.iteration)
+
+
+def _solver_restore(_: Session, solver: Solver, file: str) -> None:
+    solver.restore(file)
+
+
+def _solver_solve(_: Session, solver: Solver) -> None:
+    with _stopped_by_interrupt(solver):
+        solver.solve()
+
+
+def _solver_step(_: Session, solver: Solver, iterations: float) -> None:
+    if iterations != int(iterations) or iterations < 0:
+        raise UsageError(f"step takes a number of iterations, got {iterations:g}.")
+    with _stopped_by_interrupt(solver):
+        solver.step(int(iterations))
+
+
+@contextmanager
+def _stopped_by_interrupt(solver: Solver) -> Iterator[None]:
+    """SIGINT ends the run after the iteration (`solve` then writes a snapshot); a later one at
+    once. A terminal's Ctrl-C may come twice, from the terminal and from Octave."""
+    if threading.current_thread() is not threading.main_thread():  # which has the signals
+        yield
+        return
+
+    first_at = inf
+
+    def stop(*_: Any) -> None:
+        nonlocal first_at
+        now = time.monotonic()
+        if now - first_at > 1:
+            raise KeyboardInterrupt
+        first_at = min(first_at, now)
+        solver.stop_requested = True
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        solver.stop_requested = False
+
+
+# --- the rest ---------------------------------------------------------------------------------
+
+
+def _set_mode_cpu(_: Session) -> None:
+    set_mode_cpu()
+
+
+def _set_mode_gpu(_: Session) -> None:
+    set_mode_gpu()
+
+
+def _set_device(_: Session, number: float) -> None:
+    if number != int(number):
+        raise UsageError(f"a GPU has a whole number, got {number:g}.")
+    set_device(int(number))
+
+
+def _get_init_key(session: Session) -> Value:
+    return session.init_key
+
+
+def _reset(session: Session) -> None:
+    session.reset()
+
+
+def _version(_: Session) -> Value:
+    return CAFFE_VERSION
+
+
+def _read_mean(_: Session, file: str) -> Value:
+    return to_array(read_binary(file, caffe_pb2.BlobProto))
+
+
+def _write_mean(_: Session, mean: Array, file: str) -> None:
+    if mean.ndim not in (2, 3):
+        size = _written(matlab_size(mean.shape))
+        raise UsageError(f"a mean image is width x height x channels, got size {size}.")
+    channels = mean[None] if mean.ndim == 2 else mean
+    write_binary(file, from_array(channels[None]))
+
+
+def _hdf5_store(
+    _: Session, file: str, dataset: str, values: Floats, size: Row, first: float, chunk: float
+) -> Value:
+    """Write items into a dataset of an HDF5 file; file and dataset are made if need be.
+
+    Args:
+        size: of `values` in MATLAB; the last axis counts items.
+        first: where to begin, from 0; -1: at the end of what is there.
+        chunk: items in a chunk of a new dataset.
+
+    Returns:
+        The dataset's size in MATLAB.
+    """
+    h5py = import_h5py()
+    shape = tuple(int(axis) for axis in reversed(size))
+    items = values.reshape(shape)
+    try:
+        with h5py.File(file, "a") as opened:
+            if dataset.strip("/") not in opened:
+                opened.create_dataset(
+                    dataset,
+                    (0, *shape[1:]),
+                    np.float32,
+                    maxshape=(None, *shape[1:]),
+                    chunks=(max(int(chunk), 1), *shape[1:]),
+                )
+            stored = opened[dataset]
+            if stored.shape[1:] != shape[1:]:
+                raise UsageError(
+                    f"an item of {dataset} has size {_written(reversed(stored.shape[1:]))}, got one"
+                    f" of size {_written(reversed(shape[1:]))}.",
+                    file=file,
+                )
+            start = len(stored) if first < 0 else int(first)
+            stored.resize(max(len(stored), start + len(items)), axis=0)
+            stored[start : start + len(items)] = items
+            return Row(reversed(stored.shape))
+    except (OSError, TypeError, ValueError) as error:
+        raise UsageError(f"{dataset} cannot be written: {error}.", file=file) from None
+
+
+def _did_you_mean(_: Session, name: str, known: Texts) -> Value:
+    return did_you_mean(name, known) or f"There are: {', '.join(known)}."
+
+
+COMMANDS = {
+    "get_net": Command(("text", "text"), _get_net),
+    "delete_net": Command(("net",), _delete),
+    "net_get_attr": Command(("net",), _net_get_attr),
+    "net_forward": Command(("net",), _net_forward),
+    "net_backward": Command(("net",), _net_backward),
+    "net_copy_from": Command(("net", "text"), _net_copy_from),
+    "net_reshape": Command(("net",), _net_reshape),
+    "net_save": Command(("net", "text"), _net_save),
+    "get_solver": Command(("text",), _get_solver),
+    "delete_solver": Command(("solver",), _delete),
+    "solver_get_attr": Command(("solver",), _solver_get_attr),
+    "solver_get_iter": Command(("solver",), _solver_get_iter),
+    "solver_restore": Command(("solver", "text"), _solver_restore),
+    "solver_solve": Command(("solver",), _solver_solve),
+    "solver_step": Command(("solver", "number"), _solver_step),
+    "layer_get_attr": Command(("layer",), _layer_get_attr),
+    "layer_get_type": Command(("layer",), _layer_get_type),
+    "blob_get_shape": Command(("blob",), _blob_get_shape),
+    "blob_reshape": Command(("blob", "row"), _blob_reshape),
+    "blob_get_data": Command(("blob",), _blob_get_data),
+    "blob_set_data": Command(("blob", "single"), _blob_set_data),
+    "blob_get_diff": Command(("blob",), _blob_get_diff),
+    "blob_set_diff": Command(("blob", "single"), _blob_set_diff),
+    "set_mode_cpu": Command((), _set_mode_cpu),
+    "set_mode_gpu": Command((), _set_mode_gpu),
+    "set_device": Command(("number",), _set_device),
+    "get_init_key": Command((), _get_init_key),
+    "reset": Command((), _reset),
+    "version": Command((), _version),
+    "read_mean": Command(("text",), _read_mean),
+    "write_mean": Command(("single", "text"), _write_mean),
+    # Ours: for errors, and for store2hdf5, since Octave has no functions for HDF5.
+    "did_you_mean": Command(("text", "texts"), _did_you_mean),
+    "hdf5_store": Command(("text", "text", "single", "row", "number", "number"), _hdf5_store),
+}
