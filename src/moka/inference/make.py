@@ -148,4 +148,4 @@ def _names(flow: Flow) -> Sequence[str]:
 
 
 def _input(name: str) -> caffe_pb2.LayerParameter:
-    return caffe_pb2.LayerParameter(name=f"{name}~input", type="Input", top=[name])
+    return caffe_pb2.LayerParameter(name=f"{name}~input", top=[name])

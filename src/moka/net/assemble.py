@@ -11,6 +11,7 @@ from math import prod
 import torch
 from torch import nn
 
+from moka.blob import Blob
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
@@ -88,6 +89,16 @@ def assemble(
     for line in log_lines.closing(places, graph.outputs, memory):
         say(line)
     return Assembly(places, learnable, made.shapes, memory)
+
+
+def make_blobs(graph: Graph, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, Blob]:
+    """All blobs of a net by name; they take no memory before they are used."""
+    blobs: dict[str, Blob] = {}
+    for node in graph.nodes:
+        for top, weight in zip(node.tops, node.loss_weights, strict=True):
+            if top not in blobs or weight:
+                blobs[top] = Blob(shapes[top], weight, device)
+    return blobs
 
 
 def parameter_of(places: Sequence[Place], blob: LearnableBlob) -> nn.Parameter:

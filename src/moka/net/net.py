@@ -10,40 +10,30 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from moka.blob import Blob, BlobVec
+from moka.blob import BlobVec
 from moka.context import device as context_device
 from moka.data.place import Share
-from moka.errors import MokaError, NetError, did_you_mean
+from moka.errors import MokaError, NetError
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
-from moka.net.assemble import assemble, located, parameter_of
+from moka.net.arguments import by_name
+from moka.net.assemble import assemble, located, make_blobs, parameter_of
 from moka.net.module_names import module_names
 from moka.net.place import Place
+from moka.net.runner import Runner
 from moka.types import Shape
 
 ALL_DATA = Share()
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
-
-
-class Runner(Protocol):
-    """Computes a net's blobs; it refers to the net weakly."""
-
-    def __call__(self, inputs: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-        """The wanted blobs by name."""
-        ...
-
-    def for_copy(self, net: Net) -> Runner:
-        """One like this for a copy of the net."""
-        ...
 
 
 class Net(nn.Module):
@@ -95,7 +85,7 @@ class Net(nn.Module):
         self.places: tuple[Place, ...] = parts.places
         self.learnable: tuple[LearnableBlob, ...] = parts.learnable
         self.memory = parts.memory
-        self.blobs = _make_blobs(graph, parts.shapes, self.device)
+        self.blobs = make_blobs(graph, parts.shapes, self.device)
         self.user_filled = frozenset(graph.inputs) | self._fill_once()
         self.input_shapes = {name: parts.shapes[name] for name in graph.inputs}
         self._checked_shapes: dict[str, Shape] = {}
@@ -235,7 +225,7 @@ class Net(nn.Module):
         Raises:
             NetError: a name that is no input, or an input that is missing.
         """
-        given = self._by_name(arrays, inputs)
+        given = by_name(self.graph, arrays, inputs)
         on_device = {
             name: torch.as_tensor(value, dtype=torch.float32, device=self.device)
             for name, value in given.items()
@@ -244,28 +234,6 @@ class Net(nn.Module):
         run = self.propagate if self.runner is None else self.runner
         blobs = run(on_device, self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
-
-    def _by_name(
-        self, arrays: Sequence[Tensor], inputs: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
-        known = [top for node in self.graph.nodes if not node.bottoms for top in node.tops]
-        if unknown := [name for name in inputs if name not in known]:
-            raise NetError(
-                f"no input is named {', '.join(unknown)}; inputs are {', '.join(known)}.",
-                file=self.graph.file,
-                advice=did_you_mean(unknown[0], known),
-            )
-        if not arrays:
-            return inputs
-        names = self.graph.inputs
-        if len(arrays) > len(names) or inputs.keys() & set(names[: len(arrays)]):
-            raise NetError(
-                f"got {len(arrays)} tensors without a name for the inputs"
-                f" {', '.join(names) or '(none)'}.",
-                file=self.graph.file,
-                advice="Give each input once, in this order or by its name.",
-            )
-        return {**dict(zip(names, arrays, strict=False)), **inputs}
 
     def propagate(
         self,
@@ -418,12 +386,3 @@ class Net(nn.Module):
         copied.__dict__.update(deepcopy(parts, memo))
         copied.runner = self.runner and self.runner.for_copy(copied)
         return copied
-
-
-def _make_blobs(graph: Graph, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, Blob]:
-    blobs: dict[str, Blob] = {}
-    for node in graph.nodes:
-        for top, weight in zip(node.tops, node.loss_weights, strict=True):
-            if top not in blobs or weight:
-                blobs[top] = Blob(shapes[top], weight, device)
-    return blobs
