@@ -11,8 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from moka.net import Place
-from moka.rewrite import Model
+from moka.net import Net, Place
+from moka.rewrite import Model, fold_scales, fold_scales_forward
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -32,6 +32,11 @@ class Task:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     threads: int
+
+    def folded_net(self) -> Net:
+        """A net of the piece with all that can be folded folded into other layers."""
+        model = fold_scales(self.model, keep=self.outputs)
+        return fold_scales_forward(model, keep=self.outputs).build(silent=True)
 
 
 class Backend(Protocol):

@@ -11,7 +11,6 @@ from torch import Tensor
 from moka.engine.channels_last import channels_last, lay_out_kernels
 from moka.inference.contract import Run, Task
 from moka.net import Net, Place
-from moka.rewrite import fold_scales
 
 
 class Folded:
@@ -57,6 +56,6 @@ class Folded:
 
 
 def _net_of(task: Task) -> Net:
-    net = fold_scales(task.model, keep=task.outputs).build(silent=True)
+    net = task.folded_net()
     lay_out_kernels(net)
     return net

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from moka.errors import MokaError
 from moka.inference.contract import Run, Task
-from moka.inference.onnx_runtime import OnnxRuntime, onnx_model
+from moka.inference.onnx_runtime import OnnxRuntime
 
 
 class OpenVino(OnnxRuntime):
@@ -29,6 +29,8 @@ class OpenVino(OnnxRuntime):
         return {}
 
     def make(self, task: Task) -> Run:
+        from moka.inference.onnx_model import onnx_model
+
         openvino: Any = import_module("openvino")
         model = onnx_model(task)
         options = {

@@ -76,7 +76,7 @@ def affine_of(layer: WeightedLayer) -> Affine | None:
 def _of_batch_norm(layer: WeightedLayer) -> Affine | None:
     options = layer.config.batch_norm_param
     uses_batch = options.HasField("use_global_stats") and not options.use_global_stats
-    if uses_batch or _has_options_of_forks(options) or len(layer.blobs) != 3:
+    if uses_batch or has_options_of_forks(options) or len(layer.blobs) != 3:
         return None
     mean, variance, weight = (blob.double() for blob in layer.blobs)
     scale = 1 / weight if weight else torch.zeros_like(weight)
@@ -135,10 +135,15 @@ def _with_changed_weights(layer: WeightedLayer, affine: Affine) -> WeightedLayer
     shift = affine.shift
     if len(layer.blobs) > 1:
         shift = shift + affine.factor * layer.blobs[1].double()
+    return with_bias(layer, weight, shift.float())
+
+
+def with_bias(layer: WeightedLayer, weight: Tensor, bias: Tensor) -> WeightedLayer:
+    """A Convolution, Deconvolution or InnerProduct with other parameters, a bias among them."""
     config = caffe_pb2.LayerParameter()
     config.CopyFrom(layer.config)
     _options(config).bias_term = True
-    return WeightedLayer(config, (weight, shift.float()))
+    return WeightedLayer(config, (weight, bias))
 
 
 def _scale_layer(layer: WeightedLayer, affine: Affine) -> WeightedLayer:
@@ -163,7 +168,7 @@ def _options(
 
 def _convolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
     options = layer.config.convolution_param
-    if options.axis != 1 or _has_options_of_forks(options):
+    if options.axis != 1 or has_options_of_forks(options):
         return None
     weight = layer.blobs[0]
     return weight * factor.reshape(-1, *(1,) * (weight.dim() - 1))
@@ -171,7 +176,7 @@ def _convolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
 
 def _deconvolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
     options = layer.config.convolution_param
-    if options.axis != 1 or _has_options_of_forks(options):
+    if options.axis != 1 or has_options_of_forks(options):
         return None
     weight, group = layer.blobs[0], options.group
     grouped = weight.reshape(group, -1, *weight.shape[1:])
@@ -181,7 +186,7 @@ def _deconvolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
 
 def _inner_product(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
     options = layer.config.inner_product_param
-    if options.axis != 1 or _has_options_of_forks(options):
+    if options.axis != 1 or has_options_of_forks(options):
         return None
     return layer.blobs[0] * (factor if options.transpose else factor[:, None])
 
@@ -193,6 +198,6 @@ _WEIGHTS: dict[str, Callable[[WeightedLayer, Tensor], Tensor | None]] = {
 }
 
 
-def _has_options_of_forks(options: Message) -> bool:
+def has_options_of_forks(options: Message) -> bool:
     """Whether an option is set that BVLC Caffe does not have; it may change what a layer does."""
     return any(field.number >= FIRST_FORK_NUMBER for field, _ in options.ListFields())

@@ -1,0 +1,67 @@
+"""A piece of a net as an ONNX model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from moka.errors import NetError
+from moka.export.onnx.emit import emit
+from moka.export.onnx.export import USUAL_OPSET
+from moka.export.onnx.layers import check_exportable
+from moka.export.onnx.model_file import Frame, model_in_memory, with_constants
+from moka.inference.contract import Task
+from moka.layers.registry import Entry
+from moka.types import Array
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A piece as an ONNX model.
+
+    Attributes:
+        head: the model's bytes, without its large constants.
+        large: these, by name.
+        inputs: number among the piece's inputs, and name, of those that are used.
+        outputs: the names of the piece's outputs.
+    """
+
+    head: bytes
+    large: dict[str, Array]
+    inputs: list[tuple[int, str]]
+    outputs: list[str]
+
+    def feed(self, inputs: Sequence[Tensor]) -> dict[str, Array]:
+        """What a session takes."""
+        return {name: inputs[k].contiguous().numpy() for k, name in self.inputs}
+
+    def whole(self) -> bytes:
+        """The model with its constants."""
+        return with_constants(self.head, self.large)
+
+
+def is_exportable(entry: Entry) -> bool:
+    """Whether layers of a type have a form in ONNX."""
+    try:
+        check_exportable(entry)
+    except NetError:
+        return False
+    return True
+
+
+def onnx_model(task: Task) -> OnnxModel:
+    """A piece, folded, as an ONNX model in memory.
+
+    Raises:
+        NetError: a layer that cannot be exported.
+    """
+    graph = emit(task.folded_net(), USUAL_OPSET, fix_batch=True, outputs=task.outputs)
+    frame = Frame(task.model.frame.name or "net", USUAL_OPSET, "Moka", "", {})
+    used = {value.name for value in graph.inputs}
+    return OnnxModel(
+        *model_in_memory(graph, frame),
+        inputs=[(k, name) for k, name in enumerate(task.inputs) if name in used],
+        outputs=[graph.outputs[name].name for name in task.outputs],
+    )
