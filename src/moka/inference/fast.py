@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import MokaError
-from moka.inference.best import best_program
+from moka.inference.best import best_program, forget_winners
 from moka.inference.engines import AUTO, LAYERWISE, chosen
 from moka.inference.flow import flow_of
 from moka.inference.parameters import Watch
@@ -28,6 +28,8 @@ log = logging.getLogger("moka")
 
 PATIENCE = 2  # passes of a shape layer by layer before a program is made
 MOST_PATIENCE = 1024
+WAIT_S = 0.01  # for another thread; then the pass goes layer by layer
+FIRST_CONTEST_AGAIN = 200  # passes
 MOST_SHAPES = 4  # that have programs at the same time
 UNNEEDED_PASSES = 20  # after which a program without the blobs that nobody reads is made
 
@@ -42,6 +44,8 @@ class _Case:
         passes: how many went layer by layer.
         program: what runs it, if something does.
         refused: whether no program is right, or faster than the layers.
+        again: after how many passes layer by layer there is another contest, for the machine may
+            have been busy.
         unneeded: passes in a row in which some of the program's outputs were not wanted.
         used: how many passes the program has run.
     """
@@ -49,6 +53,7 @@ class _Case:
     passes: int = 0
     program: Program | None = None
     refused: bool = False
+    again: int = FIRST_CONTEST_AGAIN
     unneeded: int = 0
     used: int = 0
 
@@ -86,8 +91,10 @@ class Fast:
         yet, or layer by layer is best."""
         if not self._may_run(given):
             return None
-        name = chosen()
-        with self._lock:
+        if not self._lock.acquire(timeout=WAIT_S):
+            return None  # another thread makes a program
+        try:
+            name = chosen()
             case = self._case(name, given)
             if name != AUTO or case.unneeded >= UNNEEDED_PASSES:
                 self._make(case, given, wanted)
@@ -97,6 +104,8 @@ class Fast:
             case.used += 1
             case.unneeded = 0 if len(program.outputs) == len(set(wanted)) else case.unneeded + 1
             return program
+        finally:
+            self._lock.release()
 
     def run(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor] | None:
         """The wanted blobs, and perhaps more, by a program; None: the pass is to go layer by layer.
@@ -131,6 +140,9 @@ class Fast:
         try:
             case = self._case(chosen(), given)
             case.passes += 1
+            if case.refused and case.passes >= case.again:
+                case.refused, case.passes, case.again = False, 0, 8 * case.again
+                forget_winners()
             if case.passes >= self._patience:
                 self._make(case, given, wanted)
         finally:
