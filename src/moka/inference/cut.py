@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from moka.inference.flow import Flow
@@ -91,10 +91,9 @@ def _with_outputs(steps: list[Step], flow: Flow, wanted: set[int]) -> list[Step]
     ]
 
 
-def last_uses(steps: Iterable[Step], flow: Flow) -> list[list[int]]:
+def last_uses(steps: Sequence[Step], flow: Flow) -> list[list[int]]:
     """For each step the values that it takes and no later step does."""
     last: dict[int, int] = {}
-    steps = list(steps)
     for k, step in enumerate(steps):
         taken = step.inputs if isinstance(step, Piece) else flow.bottoms[step.index]
         last.update(dict.fromkeys(taken, k))

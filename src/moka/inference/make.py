@@ -69,6 +69,7 @@ class Maker:
             pieces = [step for step in steps if isinstance(step, Piece)]
             if not pieces:
                 return None
+            self._compute({v for piece in pieces for v in (*piece.inputs, *piece.outputs)})
             try:
                 functions = [
                     backend.make(task_of(self.net, self.flow, piece, self._values))
@@ -82,6 +83,12 @@ class Maker:
                 left_out.add(error.layer)
             else:
                 return Program(self.net, self.flow, backend.name, steps, functions, self.outputs)
+
+    def _compute(self, needed: set[int]) -> None:
+        """Have these values, too, and the wanted ones."""
+        if not needed <= self._values.keys():
+            wanted = needed.union(self._wanted)
+            self._values = run_layers(self.net, self.flow, self.given, wanted)
 
     def _fits(self, backend: Backend, left_out: Collection[str]) -> Callable[[Place], bool]:
         def fits(place: Place) -> bool:

@@ -77,10 +77,17 @@ def run_layer(net: Net, flow: Flow, index: int, values: Values) -> None:
 def run_layers(
     net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[int]
 ) -> Values:
-    """All values that wanted ones depend on, computed layer by layer."""
+    """Wanted values, computed layer by layer; the others are freed after their last use."""
     values = {value: given[name] for name, value in flow.given.items()}
     needed = needed_layers(net, flow, wanted)
-    for place in net.places:
-        if place.index in needed and place.node.bottoms and not place.layer.entry.is_plumbing:
-            run_layer(net, flow, place.index, values)
+    places = [
+        place
+        for place in net.places
+        if place.index in needed and place.node.bottoms and not place.layer.entry.is_plumbing
+    ]
+    kept = {*wanted, *values}
+    for place, uses in zip(places, last_uses(places, flow), strict=True):
+        run_layer(net, flow, place.index, values)
+        for value in set(uses) - kept:
+            del values[value]
     return values
