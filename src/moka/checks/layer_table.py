@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +13,13 @@ from moka.net import Net, parameter_count
 from moka.net.cost import multiply_adds
 from moka.net.summary import FULL_HEADINGS, LayerRow, rows
 from moka.schema import caffe_pb2
+
+WIDTH = 140  # columns
+
+
+def table_console() -> Console:
+    """Standard output for such tables; where it is no terminal, lines have WIDTH columns."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def layer_table(title: str, layers: Iterable[LayerRow]) -> Table:

@@ -23,6 +23,8 @@ from moka.types import Floats, PathLike, Shape
 
 Rows = range | NDArray[np.int64]
 
+HDF5_LIST_ADVICE = "`source` is a text file with the name of an HDF5 file on each line."
+
 
 def read_file_list(source: PathLike) -> list[str]:
     """The names of HDF5 files in a list file, one a line.
@@ -35,13 +37,13 @@ def read_file_list(source: PathLike) -> list[str]:
     except OSError as error:
         raise DataError(
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
-            advice="`source` is a text file with the name of an HDF5 file on each line.",
+            advice=HDF5_LIST_ADVICE,
         ) from None
     if is_hdf5(source):
         raise DataError(
             "this is an HDF5 file, not a list of some.",
             file=source,
-            advice="`source` is a text file with the name of an HDF5 file on each line.",
+            advice=HDF5_LIST_ADVICE,
         )
     if not files:
         raise DataError("the list names no file.", file=source)

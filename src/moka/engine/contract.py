@@ -36,7 +36,7 @@ class Engine(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Let the sources start to make batches ahead; the first pass does it if nobody has."""
+        """Let the sources start to make batches ahead; otherwise the first pass does."""
         ...
 
     def forward(self) -> Tensor:

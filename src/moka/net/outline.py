@@ -98,7 +98,7 @@ def _on_meta(graph: Graph, given_shapes: Mapping[str, Shape]) -> Net | None:
 def missing_data(graph: Graph) -> list[MissingData]:
     """The data layers of a graph that cannot open their files.
 
-    A fault in a layer's own options is not among them: building the net tells it.
+    A fault in a layer's own options is not among them: building the net reports it.
     """
     with silence():
         return [

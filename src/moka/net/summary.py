@@ -160,7 +160,7 @@ def _tops(
 
 
 def _factors(layer: caffe_pb2.LayerParameter, index: int) -> str:
-    """How a layer's text lets a parameter be trained; "" if it says nothing of it."""
+    """The factors that a layer's text gives for training a parameter; "" without any."""
     if index >= len(layer.param):
         return ""
     param = layer.param[index]
@@ -199,7 +199,7 @@ def _line(cells: Iterable[str], widths: Sequence[int]) -> str:
 
 
 def as_html(net: Net) -> str:
-    """The same as a table for notebooks."""
+    """The summary as an HTML table, for notebooks."""
     head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row.texts())}</tr>"

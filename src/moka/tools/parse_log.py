@@ -15,10 +15,10 @@ from moka.report.log_file import read_log
 from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
 
-Row = dict[str, float]
+CsvRow = dict[str, float]
 
 
-def parse_log(path: PathLike) -> tuple[list[Row], list[Row]]:
+def parse_log(path: PathLike) -> tuple[list[CsvRow], list[CsvRow]]:
     """A log's rows of training and of tests, one for each display and each test.
 
     Returns:
@@ -37,7 +37,7 @@ def parse_log(path: PathLike) -> tuple[list[Row], list[Row]]:
     return train, test
 
 
-def _rows(readings: Iterable[Reading]) -> list[Row]:
+def _rows(readings: Iterable[Reading]) -> list[CsvRow]:
     rows = [
         {"NumIters": float(r.iteration), "Seconds": r.seconds, "LearningRate": r.rate_before}
         | r.outputs
@@ -49,7 +49,7 @@ def _rows(readings: Iterable[Reading]) -> list[Row]:
     return rows
 
 
-def fix_initial_nan_learning_rate(rows: Sequence[Row]) -> None:
+def fix_initial_nan_learning_rate(rows: Sequence[CsvRow]) -> None:
     """Give the first row the rate of the second, if there is one: the log names no rate before the
     first row. This replaces any rate it had, as Caffe's own reader does."""
     if len(rows) > 1:
@@ -59,8 +59,8 @@ def fix_initial_nan_learning_rate(rows: Sequence[Row]) -> None:
 def save_csv_files(
     logfile: PathLike,
     folder: PathLike,
-    train: Sequence[Row],
-    test: Sequence[Row],
+    train: Sequence[CsvRow],
+    test: Sequence[CsvRow],
     delimiter: str = ",",
     verbose: bool = False,
 ) -> None:
@@ -74,7 +74,7 @@ def save_csv_files(
 
 
 def write_csv(
-    file: PathLike, rows: Sequence[Row], delimiter: str = ",", verbose: bool = False
+    file: PathLike, rows: Sequence[CsvRow], delimiter: str = ",", verbose: bool = False
 ) -> None:
     """Write rows under a header of all their columns; nothing for no rows.
 
