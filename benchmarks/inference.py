@@ -203,8 +203,9 @@ def main() -> None:
         *rows,
     ]
     text = (
-        f"# Inference\n\n{head}. Milliseconds a pass, medians of {options.rounds} turns; in brackets"
-        " the ratio to the better of ONNX Runtime and OpenVINO. `python benchmarks/inference.py`\n\n"
+        f"# Inference\n\n{head}. Milliseconds a pass, medians of {options.rounds} turns; in"
+        " brackets the ratio to the better of ONNX Runtime and OpenVINO."
+        " `python benchmarks/inference.py`\n\n"
     )
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "inference.md").write_text(text + "\n".join(table) + "\n")
