@@ -38,7 +38,7 @@ def check_file(name: str) -> str:
 
 
 class Net(NetContents):
-    """A net with its blobs, run layer by layer.
+    """A net with its blobs (`moka.inference.blobs` says how passes run).
 
     Net(network_file, phase, level=0, stages=None, weights=None), or in the oldest form
     Net(network_file, weights, phase).
