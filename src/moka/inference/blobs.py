@@ -9,7 +9,7 @@ pass on.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from moka.inference.engines import LAYERWISE, chosen
 from moka.inference.fast import Fast
 from moka.inference.flow import flow_of
 from moka.inference.program import run_layers
-from moka.memory import ParameterMemory
+from moka.memory import Memory, ParameterMemory
 from moka.net import Net
 from moka.types import Shape
 
@@ -68,6 +68,10 @@ class FastBlobs(Layerwise):
             for name, blob in net.blobs.items()
             if name not in tops | self._results
         }
+        self._shown: dict[str, Memory] = {}  # those of them that the last program gave
+        self._made: Collection[str] = ()  # all blobs that it gave
+        # The shapes of the last program's pass, while no promise of it has been kept.
+        self._others_promised: dict[str, Shape] | None = None
         self._reads = dict.fromkeys(self._inner, 0)
         self._last_read = dict.fromkeys(self._inner, -REMEMBERED)
         self._passes = 0
@@ -85,7 +89,7 @@ class FastBlobs(Layerwise):
             return super().forward(start, end, given=given)
         if not self._may_be_quiet():
             self._pause = max(0, self._pause - 1)
-            self._is_open = False
+            self._is_open, self._others_promised = False, None
             return super().forward()
         return self._quiet_pass()
 
@@ -132,7 +136,7 @@ class FastBlobs(Layerwise):
         return _sum([w * made[name].sum() for name, w in self.net.loss_tops if name in made])
 
     def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
-        self.keeps_records = False
+        self.keeps_records, self._others_promised = False, None
         try:
             loss = self._run(self._others)
         finally:
@@ -145,7 +149,10 @@ class FastBlobs(Layerwise):
     def _wanted(self) -> frozenset[str]:
         """The results, and what has been read lately or is in somebody's hands."""
         wanted = set(self._results)
-        for name, memory in self._inner.items():
+        # While all others are promised, nobody has read them. Looking at each would take long, for
+        # a pass leaves nothing in the processor's cache.
+        looked_at = self._inner if self._others_promised is None else self._shown
+        for name, memory in looked_at.items():
             if memory.reads != self._reads[name]:
                 self._reads[name], self._last_read[name] = memory.reads, self._passes
             if self._passes - self._last_read[name] < REMEMBERED or memory.handed_out:
@@ -177,12 +184,16 @@ class FastBlobs(Layerwise):
             is_input = tensor.untyped_storage().data_ptr() in inputs
             self.net.blobs[name].data_memory.put(tensor.clone() if is_input else tensor)
         shapes = self._shapes_for(given)
-        for name, memory in self._inner.items():
-            if name not in made:
-                memory.promise(shapes[name], self._keep_promises)
+        if self._others_promised is not shapes or made.keys() != self._made:
+            for name, memory in self._inner.items():
+                if name not in made:
+                    memory.promise(shapes[name], self._keep_promises)
+            self._shown = {name: self._inner[name] for name in made if name in self._inner}
+            self._made, self._others_promised = made.keys(), shapes
 
     def _keep_promises(self) -> None:
         """Compute the blobs that no program has given, by the layers."""
+        self._others_promised = None
         final = self._fast.flow.final
         values = run_layers(self.net, self._fast.flow, self._given, final.values())
         self._put_promised({name: values[v] for name, v in final.items()})
@@ -194,6 +205,7 @@ class FastBlobs(Layerwise):
 
     def _disturb(self) -> None:
         """Have in place all that a layer by layer pass would have left."""
+        self._others_promised = None
         if self._is_open:
             self._is_open = False
             blobs = self.record_pass(self._given)
