@@ -197,7 +197,7 @@ def test_gradients_of_inputs(engine: str, runs: list[str]) -> None:
     assert not runs
 
 
-def test_hooks_see_every_layer(engine: str) -> None:
+def test_hooks_see_every_layer(engine: str, runs: list[str]) -> None:
     net, x = make(), torch.randn(2, 3, 8, 8)
     is_true(net, x)
     seen: list[str] = []
@@ -206,6 +206,9 @@ def test_hooks_see_every_layer(engine: str) -> None:
         net(x)
     handle.remove()
     assert seen == ["conv"]
+    runs.clear()
+    assert is_true(net, x)
+    assert runs == [engine]
 
 
 def test_a_net_in_training_mode(engine: str, runs: list[str]) -> None:
@@ -214,6 +217,10 @@ def test_a_net_in_training_mode(engine: str, runs: list[str]) -> None:
     runs.clear()
     net.train()
     before = net.bn.mean.detach().clone()
+    with torch.no_grad():
+        net(x)
+    net.eval()
+    net.bn.training = True
     with torch.no_grad():
         net(x)
     assert not runs

@@ -12,6 +12,7 @@ from torch.autograd import Function
 
 from moka.engine.channels_last import channels_last
 from moka.inference.fast import Fast
+from moka.layers.base import Layer
 from moka.net import Net
 
 Tensors = Mapping[str, Tensor]
@@ -46,10 +47,11 @@ class ModuleRunner:
         self._fast = Fast(self.net)
         self._sources = [place for place in net.places if not place.node.bottoms]
         self._with_gradients: dict[str, bool] = {}  # outputs that have been seen with gradients on
+        self._mode_changes: int | None = None  # when no layer had hooks or trained
         self.is_trained = False  # a backward pass has reached the parameters
 
     def __call__(self, inputs: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
-        if not _asks_for_numbers(self.net, inputs):
+        if not _asks_for_numbers(inputs) or self._has_modes():
             return self.net.propagate(inputs, wanted)
         given = self._all_given(inputs) if self._fast.is_possible else None
         if given is None:
@@ -57,6 +59,21 @@ class ModuleRunner:
         if not torch.is_grad_enabled():
             return self._fast_or_not(given, wanted)
         return self._with_graph(given, wanted)
+
+    def _has_modes(self) -> bool:
+        """Whether layers have hooks or train; looked at only when something may have changed, for
+        that takes long: a pass leaves nothing in the processor's cache."""
+        if self._mode_changes != Layer.mode_changes:
+            has_modes = any(
+                layer.training
+                or layer._forward_hooks
+                or layer._forward_pre_hooks
+                or layer._backward_hooks
+                or layer._backward_pre_hooks
+                for layer in self.net.layers
+            )
+            self._mode_changes = None if has_modes else Layer.mode_changes
+        return self._mode_changes is None
 
     def _all_given(self, inputs: Tensors) -> Tensors | None:
         """The tops of all layers without bottoms; None if some of the caller's are missing."""
@@ -155,7 +172,7 @@ def _laid_out(inputs: Tensors) -> Tensors:
     return {name: channels_last(tensor) for name, tensor in inputs.items()}
 
 
-def _asks_for_numbers(net: Net, inputs: Tensors) -> bool:
+def _asks_for_numbers(inputs: Tensors) -> bool:
     """Whether a call asks for nothing but numbers of float32 inputs on the CPU."""
     if torch.compiler.is_compiling() or torch._C._is_tracing():
         return False
@@ -165,9 +182,4 @@ def _asks_for_numbers(net: Net, inputs: Tensors) -> bool:
         return False
     if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
         return False
-    if not all(type(x) is Tensor and x.device.type == "cpu" for x in inputs.values()):
-        return False
-    return not any(
-        layer.training or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-        for layer in net.layers
-    )
+    return all(type(x) is Tensor and x.device.type == "cpu" for x in inputs.values())

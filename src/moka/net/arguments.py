@@ -22,13 +22,14 @@ def by_name(
     Raises:
         NetError: a name that is no input, too many tensors, or two for one input.
     """
-    known = [top for node in graph.nodes if not node.bottoms for top in node.tops]
-    if unknown := [name for name in inputs if name not in known]:
-        raise NetError(
-            f"no input is named {', '.join(unknown)}; inputs are {', '.join(known)}.",
-            file=graph.file,
-            advice=did_you_mean(unknown[0], known),
-        )
+    if inputs:
+        known = [top for node in graph.nodes if not node.bottoms for top in node.tops]
+        if unknown := [name for name in inputs if name not in known]:
+            raise NetError(
+                f"no input is named {', '.join(unknown)}; inputs are {', '.join(known)}.",
+                file=graph.file,
+                advice=did_you_mean(unknown[0], known),
+            )
     if not arrays:
         return inputs
     names = graph.inputs
