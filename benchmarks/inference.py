@@ -126,9 +126,12 @@ def openvino(file: str, shape: Sequence[int], threads: int) -> Run:
     core = import_module("openvino").Core()
     model = core.read_model(file)
     model.reshape(list(shape))
-    compiled = core.compile_model(
-        model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    )
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",  # as all others
+    }
+    compiled = core.compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     x = images(shape)
     return repeated(lambda: request.infer([x], share_inputs=True))
