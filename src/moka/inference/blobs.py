@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Collection, Mapping
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -166,7 +167,10 @@ class FastBlobs(Layerwise):
                 copy = self._copies.get(name)
                 if copy is None or copy.shape != tensor.shape:
                     copy = self._copies[name] = torch.empty_like(tensor)
-                tensor = copy.copy_(tensor)
+                # By NumPy, on one thread: OpenMP's would wait actively for PyTorch's next work, in
+                # the way of the program's threads.
+                np.copyto(copy.numpy(), tensor.numpy())
+                tensor = copy
             self._given[name] = tensor
         self._is_open = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from moka.errors import NetError
@@ -15,6 +16,8 @@ from moka.export.onnx.model_file import Frame, model_in_memory, with_constants
 from moka.inference.contract import Task
 from moka.layers.registry import Entry
 from moka.types import Array
+
+LARGE = 2**20  # numbers; PyTorch's threads copy so many faster
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,19 @@ class OnnxModel:
 
     def feed(self, inputs: Sequence[Tensor]) -> dict[str, Array]:
         """What a session takes."""
-        return {name: inputs[k].contiguous().numpy() for k, name in self.inputs}
+        return {name: _row_major(inputs[k]) for k, name in self.inputs}
 
     def whole(self) -> bytes:
         """The model with its constants."""
         return with_constants(self.head, self.large)
+
+
+def _row_major(tensor: Tensor) -> Array:
+    """A tensor as a row-major array. NumPy copies small ones on one thread: OpenMP's threads would
+    wait actively for PyTorch's next work, in the way of the session's."""
+    if tensor.is_contiguous() or tensor.numel() > LARGE:
+        return tensor.contiguous().numpy()
+    return np.ascontiguousarray(tensor.numpy())
 
 
 def is_exportable(entry: Entry) -> bool:
