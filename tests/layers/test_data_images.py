@@ -35,6 +35,19 @@ def test_image_data_reads_a_list(make_layer: LayerMaker, tmp_path: Path) -> None
         ("new_height: 3 new_width: 8", "", (2, 3, 3, 8)),
         ("short_side: 8", "", (2, 3, 8, 12)),
         ("new_height: 5 new_width: 9", "transform_param { crop_size: 2 }", (2, 3, 2, 2)),
+        ("", "transform_param { crop_h: 2 crop_w: 3 }", (2, 3, 2, 3)),
+        ("", "transform_param { resize_param { height: 9 width: 7 } }", (2, 3, 9, 7)),
+        (
+            "",
+            "transform_param { crop_size: 5 random_resize_param { min_size: 6 max_size: 9 } }",
+            (2, 3, 5, 5),
+        ),
+        (
+            "",
+            "transform_param { crop_size: 4 img_rand_resize_lower: 6 img_rand_resize_upper: 9"
+            " allow_upscale: true }",
+            (2, 3, 4, 4),
+        ),
     ],
 )
 def test_image_data_makes_one_size(

@@ -13,9 +13,12 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers import fork_minimal as single
+from tests.layers import minimal as others
 from tests.layers.detection import minimal as detection
 from tests.layers.detection import yolo_minimal as yolo
 from tests.layers.metric_learning import minimal as metric_learning
+from tests.layers.segmentation import minimal as segmentation
 from tests.layers.sequence import minimal as sequence
 from tests.layers.video import minimal as video
 
@@ -165,7 +168,7 @@ MINIMAL = {
     ),
 }
 
-FORKS = (detection, yolo, metric_learning, sequence, video)
+FORKS = (detection, yolo, metric_learning, others, segmentation, sequence, single, video)
 for of_forks in FORKS:
     MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.MINIMAL.items()}
 
@@ -221,6 +224,12 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite("clips/1.png", np.ones((4, 4, 3), np.uint8))
     Path("clips.txt").write_text("clips 0\n")
     Path("windows.txt").write_text("# 0\nimage.png\n3\n4\n4\n1\n1 0 0 0 3 3\n")
+    Path("objects.txt").write_text("# 0\nimage.png\n3 4 4\n1\n1 0 0 0 0 3 3\n0\n")
+    Path("regions.txt").write_text("# 0\nimage.png\n3 4 4\n1\n1 0 0 0 3 3\n0\n")
+    with lmdb.open("yolo.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
+        datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4))
+        datum.float_data.extend((1, 0, 0.5, 0.5, 1, 1))
+        out.put(b"00000000", datum.SerializeToString())
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):
             datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)
@@ -311,11 +320,17 @@ def shapes_of(net: Net) -> list[tuple[int, ...]]:
     return [tuple(net.blobs[b].shape) for b in net.graph.nodes[-1].bottoms]
 
 
+def ones_for(net: Net) -> list[torch.Tensor]:
+    """Bottoms of the last layer: ones, or zeros for a type that can take nothing else."""
+    fill = float(MINIMAL[net.graph.nodes[-1].type].most > 0)
+    return [torch.full(shape, fill) for shape in shapes_of(net)]
+
+
 def test_runs_in_double_precision(net: Net) -> None:
     made = layer_of(net)
     if made.entry.source:
         return
-    bottoms = [torch.ones(shape, dtype=torch.float64) for shape in shapes_of(net)]
+    bottoms = [x.double() for x in ones_for(net)]
     tops = made.double()(*bottoms)
     for top in [tops] if isinstance(tops, torch.Tensor) else tops:
         assert top.dtype == torch.float64
@@ -325,7 +340,7 @@ def test_tops_in_the_memory_of_a_bottom_are_known(net: Net) -> None:
     made = layer_of(net)
     if made.entry.source or net.graph.nodes[-1].type == "Dropout":  # which copies only in training
         return
-    bottoms = [torch.ones(shape) for shape in shapes_of(net)]
+    bottoms = ones_for(net)
     tops = made(*bottoms)
     for top in [tops] if isinstance(tops, torch.Tensor) else tops:
         shared = top.untyped_storage().data_ptr() == bottoms[0].untyped_storage().data_ptr()

@@ -7,7 +7,8 @@ import pytest
 
 from moka.engine.autograd import Autograd
 from moka.errors import NetError, SolverError
-from moka.report.records import Output, TestCompleted
+from moka.report.caffe_log import lines
+from moka.report.records import ClassesTested, Output, TestCompleted
 from moka.schema import parse_text
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.average_precision import (
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import NetMaker
     from tests.training_runs import SolverMaker
 
-    from moka.report.records import Record
+    from moka.report.caffe_log import lines
+from moka.report.records import Record
 
 COUNT, RIGHT, WRONG, DIFFICULT = (-1, -1), (1, 0), (0, 1), (0, 0)
 
@@ -150,6 +152,14 @@ def test_a_solver_reports_it(
     (output,) = result.outputs
     assert output.name == "detection_eval"
     assert output.value == pytest.approx(wanted)
+    assert not any(isinstance(r, ClassesTested) for r in records)
+    solver.config.show_per_class_result = True
+    solver.test_all()
+    (classes,) = (r for r in records if isinstance(r, ClassesTested))
+    assert (classes.output, classes.net_index) == ("detection_eval", 0)
+    assert list(lines(classes)) == [f"class1: {classes.precisions[0][1]:g}"]
+    after = [type(r) for r in records]
+    assert after.index(ClassesTested) < len(after) - 1 - after[::-1].index(TestCompleted)
 
 
 @pytest.mark.parametrize(

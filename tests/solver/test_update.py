@@ -10,8 +10,8 @@ from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
+from moka.solver.choose import rule_class
 from moka.solver.learnable import Learnable
-from moka.solver.rules import rule_class
 from moka.solver.update import (
     Clipped,
     apply_update,

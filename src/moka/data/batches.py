@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -36,13 +37,13 @@ class Batch(NamedTuple):
             subtracted.
         labels: (N,) or (N, labels) float32, or more axes where they are boxes or maps.
         draw: the random choices, if the reader has to do the second half of the transformation.
-        sizes: (N, 1, 1, 2) float32, height and width of the images as read; None: not known.
+        more: the tops after the labels, where a source has any.
     """
 
     data: Image
     labels: NDArray[np.float32]
     draw: Draw | None = None
-    sizes: NDArray[np.float32] | None = None
+    more: Sequence[NDArray[np.float32]] = ()
 
 
 class Examples(Protocol[R]):
@@ -103,18 +104,18 @@ class Batches(Protocol):
         """Names of the records of the batch before a state, in order; none before the first."""
 
 
-class ImageBatches(Generic[R]):
-    """Batches of the images of a database or a list, made by threads.
+class RecordBatches(ABC, Generic[R]):
+    """Batches of the records of a database or a list, made by threads.
 
     Args:
-        examples: the images.
+        examples: the records.
         transform: what happens to each image.
-        batch_size: images a batch. All images of a batch have one size; batches may differ.
+        batch_size: records a batch.
         start: where a new run begins.
-
-    Raises:
-        DataError: the first image cannot be read or transformed.
     """
+
+    image_shape: Shape
+    label_shape: Shape
 
     def __init__(
         self, examples: Examples[R], transform: Transform, *, batch_size: int, start: CursorState
@@ -123,10 +124,10 @@ class ImageBatches(Generic[R]):
         self.transform = transform
         self.batch_size = batch_size
         self.start = start
-        first = next(examples.records(start.records_read, start.seed))
-        images, labels = examples.load([first])
-        self.label_shape = np.shape(labels)[1:]
-        self.image_shape = self._out_shape(first, images[0].shape)
+
+    @abstractmethod
+    def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
+        """The batch of some records."""
 
     def stream(
         self, after: CursorState, share: Share = EVERYTHING, *, on_device: bool = False
@@ -158,21 +159,49 @@ class ImageBatches(Generic[R]):
             yield list(islice(records, self.batch_size)), begin
             begin = begin.moved(share.stride(self.batch_size))
 
+
+class ImageBatches(RecordBatches[R]):
+    """Batches of the images of a database or a list. All images of a batch have one size; batches
+    may differ.
+
+    Args:
+        examples, transform, batch_size, start: see RecordBatches.
+
+    Raises:
+        DataError: the first image cannot be read or transformed.
+    """
+
+    def __init__(
+        self, examples: Examples[R], transform: Transform, *, batch_size: int, start: CursorState
+    ) -> None:
+        super().__init__(examples, transform, batch_size=batch_size, start=start)
+        first = next(examples.records(start.records_read, start.seed))
+        rng = generator(start.seed, TRANSFORM, start.records_read)
+        images, labels = self.prepared([first], examples.load([first]), rng)
+        self.label_shape = np.shape(labels)[1:]
+        self.image_shape = self._out_shape(first, images[0].shape)
+
     def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
-        images, labels = self.examples.load(records)
+        images, labels = self.prepared(records, self.examples.load(records), rng)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
         draw = self.transform.draw(shapes, rng)
-        answers = self.answers(labels, shapes, draw)
+        answer, *more = self.answers(labels, shapes, draw)
         if on_device:
-            return Batch(self.transform.pixels(images, draw), answers, draw)
-        return Batch(self.transform.apply(images, draw), answers)
+            return Batch(self.transform.pixels(images, draw), answer, draw, more)
+        return Batch(self.transform.apply(images, draw), answer, None, more)
+
+    def prepared(self, records: Sequence[R], loaded: Loaded, rng: np.random.Generator) -> Loaded:
+        """What was loaded of some records, changed as a source of its kind wants it before the
+        transformation."""
+        return loaded
 
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
-    ) -> NDArray[np.float32]:
-        """The second top: made from the labels, the shapes of the images and the random draws."""
-        return np.array(labels, np.float32)
+    ) -> Sequence[NDArray[np.float32]]:
+        """The tops after the first, of the labels of images of these shapes and what is drawn for
+        them."""
+        return [np.array(labels, np.float32)]
 
     def _check(self, records: list[R], shapes: list[tuple[int, ...]]) -> None:
         """Raises DataError unless the images, of these shapes, fit the transformation and one

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from moka.net import Net
+from moka.net.half import in_float32
 from moka.types import Array
 
 
@@ -21,7 +22,7 @@ def reference(net: Net, inputs: Mapping[str, Array], names: Sequence[str]) -> di
     for name, values in inputs.items():
         given[name] = torch.from_numpy(np.asarray(values, np.float32))
     states = [place.layer.run_state() for place in net.places]
-    with torch.no_grad():
+    with torch.no_grad(), in_float32():
         blobs = net.propagate(given, set(names))
     for place, state in zip(net.places, states, strict=True):
         if state:

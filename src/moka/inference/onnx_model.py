@@ -14,7 +14,7 @@ from moka.export.onnx.export import USUAL_OPSET
 from moka.export.onnx.layers import check_exportable
 from moka.export.onnx.model_file import Frame, model_in_memory, with_constants
 from moka.inference.contract import Task
-from moka.layers.registry import Entry
+from moka.layers.base import Layer
 from moka.types import Array
 
 LARGE = 2**20  # numbers; PyTorch's threads copy so many faster
@@ -53,10 +53,10 @@ def _row_major(tensor: Tensor) -> Array:
     return np.ascontiguousarray(tensor.numpy())
 
 
-def is_exportable(entry: Entry) -> bool:
-    """Whether layers of a type have a form in ONNX."""
+def is_exportable(layer: Layer) -> bool:
+    """Whether a layer has a form in ONNX."""
     try:
-        check_exportable(entry)
+        check_exportable(layer)
     except NetError:
         return False
     return True

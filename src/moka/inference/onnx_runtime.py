@@ -37,7 +37,7 @@ class OnnxRuntime:
     def takes(self, place: Place) -> bool:
         from moka.inference.onnx_model import is_exportable
 
-        return is_exportable(place.layer.entry)
+        return is_exportable(place.layer)
 
     def times(self, task: Task, inputs: Sequence[Tensor], passes: int) -> dict[str, float]:
         from moka.inference.onnx_model import onnx_model

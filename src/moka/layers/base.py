@@ -112,7 +112,7 @@ class Layer(nn.Module):
         if len(given) > 1:
             raise NetError(f"give either {given[0]} or {given[1]}, not both.")
         for option in self.options:
-            setattr(self, option.name, option.read(self.config, self.entry.messages))
+            setattr(self, option.attribute, option.read(self.config, self.entry.messages))
         # Moka's own fields of the message that all losses share belong to some of them only.
         read = {option.name for option in self.options}
         for field, _ in self.config.loss_param.ListFields():

@@ -27,6 +27,7 @@ from moka.layers import REGISTRY
 from moka.layers.base import Layer
 from moka.layers.source import Source, given_source
 from moka.net import log_lines
+from moka.net.half import half_of
 from moka.net.memory import MemoryUse, data_bytes, memory_use
 from moka.net.place import Place
 from moka.types import Shape
@@ -189,7 +190,10 @@ def _mark(
             # Each user asks for itself, as in Caffe: only the factors are shared. What the net
             # was given counts, not the 0 that BatchNorm adds for its statistics.
             specs = graph.param.layer[i].param
-            mults[i][k] = specs[k].lr_mult if k < len(specs) else 1.0
+            if k >= len(specs):
+                mults[i][k] = 1.0
+            elif specs[k].param_propagate_down:
+                mults[i][k] = specs[k].lr_mult
     return mark_backward(graph.nodes, mults, graph.param.force_backward)
 
 
@@ -223,6 +227,7 @@ def _places(
             marks=marks[i],
             detached=_detached(node, marks[i], graph.param.force_backward),
             freed=tuple(freed[i]),
+            half=half_of(node, layer, graph.param),
             observers=tuple(observers[i]),
         )
         for i, (node, layer) in enumerate(zip(graph.nodes, layers, strict=True))

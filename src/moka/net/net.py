@@ -299,6 +299,7 @@ class Net(nn.Module):
         except MokaError as error:
             raise located(error, place.node, self.graph) from None
         made = (tops,) if isinstance(tops, Tensor) else tops
+        made = place.half.rounded(made) if place.half else made
         for k, observer in place.observers:
             observer.see_final_blob(made[k].detach())
         if not bottoms:  # data comes from the host

@@ -34,7 +34,7 @@ class JsonReader:
             self._start = record["time_s"]
         seconds = record["time_s"] - self._start
         kind = record["record"]
-        if kind != "TestCompleted" and kind != "TestStarted":
+        if kind not in ("TestStarted", "ClassesTested", "TestCompleted"):
             self._test = None
         if kind == "IterationCompleted":
             if record["displayed"] or not record["display_every"]:

@@ -28,6 +28,7 @@ from moka.report.records import (
 from moka.schema import format_text
 from moka.schema.caffe_pb2 import RankState, SolverParameter
 from moka.solver.averaged_weights import AveragedWeights
+from moka.solver.choose import rule_class
 from moka.solver.config import SolverLike, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
@@ -35,7 +36,7 @@ from moka.solver.learnable import clear_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
-from moka.solver.rules import Rule, rule_class
+from moka.solver.rules import Rule
 from moka.solver.snapshots.position import Position
 from moka.solver.snapshots.read import SnapshotReader
 from moka.solver.snapshots.write import SnapshotWriter, check_prefix
@@ -260,6 +261,8 @@ class Solver:
         return sum(other for other, _ in told.values()) / len(told)
 
     def _update(self, lr: float) -> Clipped | None:
+        if self.config.disabled_update:
+            return None
         clipped = apply_update(self._rule, self.config, self.iteration, lr)
         if self._average:
             self._average.update()
@@ -268,8 +271,8 @@ class Solver:
                 p.grad.copy_(update)
         return clipped
 
-    def _is_due(self, every: int) -> bool:
-        return every > 0 and self.iteration % every == 0
+    def _is_due(self, every: int, offset: int = 0) -> bool:
+        return every > 0 and (self.iteration - offset) % every == 0
 
     def _must_stop(self) -> bool:
         """Whether any process has been asked to stop."""
@@ -302,7 +305,7 @@ class Solver:
     def _tests_are_due(self) -> bool:
         return (
             (self.iteration > 0 or self.config.test_initialization)
-            and self._is_due(self.config.test_interval)
+            and self._is_due(self.config.test_interval, self.config.test_offset)
             and self.iteration != self._progress.tested_at
         )
 

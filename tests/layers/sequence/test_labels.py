@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from moka.errors import NetError
+from moka.layers.sequence.labels import edit_distance
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def problem(seed: int = 0) -> tuple[Array, Array]:
     return x, cont
 
 
-def slow_decode(x: Array, cont: Array, *, merge: bool) -> tuple[list[list[int]], list[float]]:
+def slow_decode(
+    x: Array, cont: Array, *, merge: bool, blank: int = CLASSES - 1
+) -> tuple[list[list[int]], list[float]]:
     found, scores = [], []
     for n in range(x.shape[1]):
         labels: list[int] = []
@@ -32,7 +35,7 @@ def slow_decode(x: Array, cont: Array, *, merge: bool) -> tuple[list[list[int]],
                 break
             best = int(np.argmax(x[t, n]))
             score -= x[t, n, best]
-            if best != CLASSES - 1 and not (merge and best == last):
+            if best != blank and not (merge and best == last):
                 labels.append(best)
             last = best
         found.append(labels)
@@ -41,20 +44,62 @@ def slow_decode(x: Array, cont: Array, *, merge: bool) -> tuple[list[list[int]],
 
 
 @pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("blank", [0, 1, -1])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_greedy_decoder(make_layer: LayerMaker, run: Runner, seed: int, *, merge: bool) -> None:
+def test_greedy_decoder(
+    make_layer: LayerMaker, run: Runner, seed: int, blank: int, *, merge: bool
+) -> None:
     x, cont = problem(seed)
-    text = (
-        f'type: "CTCGreedyDecoder" ctc_decoder_param {{ ctc_merge_repeated: {str(merge).lower()} }}'
-    )
+    fields = f"ctc_merge_repeated: {str(merge).lower()} blank_index: {blank}"
+    text = f'type: "CTCGreedyDecoder" ctc_decoder_param {{ {fields} }}'
     layer = make_layer(f'{text} top: "labels" top: "score"', x.shape, cont.shape)
     labels, score = run(layer, x, cont)
-    want, scores = slow_decode(x, cont, merge=merge)
+    want, scores = slow_decode(x, cont, merge=merge, blank=blank % CLASSES)
     assert labels.shape == (SEQUENCES, STEPS, 1, 1)
     rows = labels.reshape(SEQUENCES, STEPS)
     assert [[v for v in row if v >= 0] for row in rows] == want
     assert all((np.diff((row >= 0).astype(int)) <= 0).all() for row in rows)
     np.testing.assert_allclose(score.reshape(-1), scores)
+
+
+def test_the_decoder_without_indicators(make_layer: LayerMaker, run: Runner) -> None:
+    x, _ = problem()
+    (labels,) = run(make_layer('type: "CTCGreedyDecoder"', x.shape), x)
+    turned = np.concatenate([x[..., 1:], x[..., :1]], -1)  # the blank comes last
+    want, _ = slow_decode(turned, np.ones((STEPS, SEQUENCES)), merge=True)
+    rows = labels.reshape(SEQUENCES, STEPS)
+    assert [[v for v in row if v >= 0] for row in rows] == [[k + 1 for k in row] for row in want]
+    text = 'type: "CTCGreedyDecoder" ctc_decoder_param { blank_index: -1 }'
+    (labels,) = run(make_layer(text, x.shape), x)
+    want, _ = slow_decode(x, np.ones((STEPS, SEQUENCES)), merge=True)
+    rows = labels.reshape(SEQUENCES, STEPS)
+    assert [[v for v in row if v >= 0] for row in rows] == want
+
+
+def test_the_decoder_judges_itself_against_true_labels(make_layer: LayerMaker, run: Runner) -> None:
+    """caffe_ocr's form."""
+    classes = np.array([[1, 1, 0, 1, 2], [2, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    x = np.eye(3)[classes.T]
+    truth = np.array([[1, 0, 1, 2], [1, 2, -1, 2], [0, 0, 0, -1]], float)
+    layer = make_layer('type: "CTCGreedyDecoder"', x.shape, truth.shape)
+    (top,) = run(layer, x, truth)
+    assert top.shape == layer.top_shapes(x.shape, truth.shape)[0] == (1, 2, 1, 1)
+    np.testing.assert_allclose(top.reshape(2), [1 - (0 + 1 / 2) / 3, 1 / 3])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "edits"),
+    [
+        ([], [], 0),
+        ([1, 2], [], 2),
+        ([1, 2, 3], [1, 3], 1),
+        ([1, 2, 3], [2, 3, 1], 2),
+        ([1, 2], [3, 4], 2),
+        ([5, 1, 2, 3], [1, 2, 4, 3], 2),
+    ],
+)
+def test_edit_distance(a: list[int], b: list[int], edits: int) -> None:
+    assert edit_distance(a, b) == edit_distance(b, a) == edits
 
 
 def test_accuracy_of_the_decoder(make_layer: LayerMaker, run: Runner) -> None:
@@ -104,3 +149,6 @@ def test_bad_shapes(make_layer: LayerMaker, text: str, shapes: list[Any], messag
 def test_tops_of_the_decoder(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="makes at most 2 tops, got 3"):
         make_layer('type: "CTCGreedyDecoder" top: "a" top: "b" top: "c"', (3, 2, 4), (3, 2))
+    text = 'type: "CTCGreedyDecoder" ctc_decoder_param { blank_index: 4 }'
+    with pytest.raises(NetError, match="blank_index 4 is no class: there are 4"):
+        make_layer(text, (3, 2, 4), (3, 2))
