@@ -17,10 +17,12 @@ from moka.inference.contract import Backend, Task
 from moka.inference.cut import Piece, cut, varying_layers
 from moka.inference.flow import Flow
 from moka.inference.program import Program, Values, run_layers
+from moka.layers.source import given_source
 from moka.net import Net, Place
 from moka.rewrite import Model, WeightedLayer
 from moka.rewrite.model import frame_of
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 log = logging.getLogger("moka.detail")
 
@@ -142,7 +144,7 @@ def task_of(net: Net, flow: Flow, piece: Piece, values: Values) -> Task:
         for place in piece.places
     ]
     shapes = {names[v]: tuple(values[v].shape) for v in piece.inputs}
-    inputs = [WeightedLayer(_input(name)) for name in shapes]
+    inputs = [WeightedLayer(_input(name, shape)) for name, shape in shapes.items()]
     model = Model(frame_of(net), (*inputs, *layers), shapes, net.graph.file)
     outputs = tuple(names[v] for v in piece.outputs)
     return Task(model, tuple(shapes), outputs, torch.get_num_threads())
@@ -154,5 +156,6 @@ def _names(flow: Flow) -> Sequence[str]:
     return [final.get(v, f"{name}~{v}") for v, name in enumerate(flow.names)]
 
 
-def _input(name: str) -> caffe_pb2.LayerParameter:
-    return caffe_pb2.LayerParameter(name=f"{name}~input", top=[name])
+def _input(name: str, shape: Shape) -> caffe_pb2.LayerParameter:
+    config = caffe_pb2.LayerParameter(name=f"{name}~input", top=[name])
+    return given_source(config, [shape]).config
