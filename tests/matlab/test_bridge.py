@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import caffe
+from moka.inference.engines import set_engine
 from moka.matlab.bridge import answer
 
 NET = """
@@ -107,3 +108,33 @@ def test_faults_are_answers(ask: Ask, tmp_path: Path) -> None:
     assert ask("get_net", "n")["message"] == "get_net takes text, text, got 1 arguments."
     (tmp_path / "bad.prototxt").write_text('layer { name: "a" type: "Pooling" bottom: "b" }')
     assert ask("get_net", str(tmp_path / "bad.prototxt"), "test")["identifier"] == "caffe:NetError"
+
+
+@pytest.mark.parametrize("engine", ["layerwise", "onnxruntime", "torch"])
+def test_every_engine_gives_pycaffe_s_numbers(ask: Ask, tmp_path: Path, engine: str) -> None:
+    net = make(ask, tmp_path)
+    parts = ask("net_get_attr", net)["struct"]
+    weights = str(tmp_path / "n.caffemodel")
+    ask("net_save", net, weights)
+    twin = caffe.Net(str(tmp_path / "n.prototxt"), caffe.TEST, weights=weights)
+    x, c = (one(parts["hBlob_blobs"], k) for k in (0, 1))
+    weight = one(ask("layer_get_attr", one(parts["hLayer_layers"], 1))["struct"]["hBlob_blobs"], 0)
+    set_engine(engine)
+    try:
+        for k in range(6):
+            data = np.random.default_rng(k).random((2, 3, 4, 5), np.float32)
+            ask("blob_set_data", x, {"single": [5, 4, 3, 2]}, numbers=data.flatten())
+            twin.blobs["x"].data[...] = data
+            if k == 3:
+                changed = np.random.default_rng(9).random((2, 3, 3, 3), np.float32)
+                size = {"single": [3, 3, 3, 2]}
+                ask("blob_set_data", weight, size, numbers=changed.flatten())
+                twin.params["c"][0].data[...] = changed
+            ask("net_forward", net)
+            twin.forward()
+            np.testing.assert_allclose(
+                ask("blob_get_data", c).T, twin.blobs["c"].data, rtol=1e-5, atol=1e-6
+            )
+            np.testing.assert_array_equal(ask("blob_get_data", x).T, data)
+    finally:
+        set_engine("auto")

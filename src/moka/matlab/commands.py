@@ -23,6 +23,7 @@ from moka.engine.channels_last import channels_last
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError, did_you_mean
 from moka.hdf5 import import_h5py
+from moka.inference.blobs import FastBlobs
 from moka.matlab.arguments import GatewayCommand, take_argument
 from moka.matlab.session import HandleTable, NumberedLayer
 from moka.matlab.values import Column, PlainValue, Row, Texts, matlab_size
@@ -67,7 +68,7 @@ def _get_net(session: HandleTable, model: str, phase: str) -> PlainValue:
     if phase not in _PHASES:
         raise UsageError(f"the phase is 'train' or 'test', got '{phase}'.")
     show_pycaffe_log()
-    return session.handles([Layerwise(build_net(model, _PHASES[phase]))])
+    return session.handles([FastBlobs(build_net(model, _PHASES[phase]))])
 
 
 def _net_get_attr(session: HandleTable, engine: Layerwise) -> PlainValue:

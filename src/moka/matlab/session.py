@@ -84,9 +84,7 @@ class HandleTable:
                 advice="Make the net or solver anew.",
             )
         if not isinstance(entry.value, wanted):
-            raise UsageError(
-                f"a {name} handle is wanted, got that of a {_NAMES[type(entry.value)]}."
-            )
+            raise UsageError(f"a {name} handle is wanted, got that of a {_name_of(entry.value)}.")
         return entry.value
 
     def delete(self, value: object) -> None:
@@ -99,6 +97,10 @@ class HandleTable:
         self._pointers = {k: p for k, p in self._pointers.items() if p not in gone}
         for pointer in gone:
             del self._entries[pointer]
+
+
+def _name_of(value: object) -> str:
+    return next(name for kind, name in _NAMES.items() if isinstance(value, kind))
 
 
 def _close(value: object) -> None:
