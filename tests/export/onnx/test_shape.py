@@ -105,6 +105,10 @@ def test_nothing_to_give_out(export: Export) -> None:
         export(text)
 
 
+def test_debug(export: Export) -> None:
+    assert export(one_layer('type: "Debug"', "2 3", "2")).free_batch
+
+
 def test_crop_along_the_batch_too(export: Export) -> None:
     """The blob that only gives the size is no input of the file."""
     done = export(one_layer('type: "Crop" crop_param { axis: 0 offset: 0 }', "2 3 5 6", "2 2 4 3"))

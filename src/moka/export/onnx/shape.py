@@ -9,6 +9,7 @@ from moka.layers.shape import (
     BatchReindex,
     Concat,
     Crop,
+    Debug,
     Filter,
     Flatten,
     Reshape,
@@ -18,6 +19,11 @@ from moka.layers.shape import (
     Tile,
 )
 from moka.layers.shapes import canonical_axis
+
+
+@exports(Debug)
+def export_debug(site: Site, layer: Debug, x: Value, *others: Value) -> str:
+    return x.name
 
 
 @exports(Split)

@@ -6,6 +6,7 @@ from moka.export.onnx.table import leave_out, refuse
 from moka.layers import REGISTRY
 
 LEFT_OUT = (
+    "AccuracyEncoding",
     "EvalDetection",
     "ParseEvaluate",
     "SegAccuracy",
@@ -19,6 +20,8 @@ NOT_YET: tuple[str, ...] = (
     "DenseCRF",
     "DomainTransform",
     "DomainTransformForwardOnly",
+    "DeformableConvolution",
+    "DetectNetTransformation",
     "Gram",
     "Grouping",
     "Hotspot",
@@ -28,6 +31,7 @@ NOT_YET: tuple[str, ...] = (
     "MatWrite",
     "Mean",
     "MergeCrop",
+    "ModulatedDeformableConvolution",
     "MovingNormalize",
     "Noise",
     "Pairwise",

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
+from moka.errors import NetError
+
 DRAW = np.random.default_rng(7)
 BIASES = (1.1, 1.2, 3.4, 4.5, 0.6, 2.3, 6.6, 1.7)
 
@@ -65,3 +67,13 @@ def test_yolo_v3(export: Export, images: int, scales: int, limits: str, gaussian
     )
     text = net("Yolov3DetectionOutput", "yolov3_detection_output_param", options, values)
     assert export(text, check_inputs=values).free_batch
+
+
+def test_two_maps_of_yolo_v2_are_refused(export: Export) -> None:
+    text = (
+        'input: "a" input_shape { dim: 1 dim: 16 dim: 4 dim: 4 } input: "b" input_shape { dim: 1'
+        ' dim: 16 dim: 2 dim: 2 } layer { name: "found" type: "YoloDetectionOutput" bottom: "a"'
+        ' bottom: "b" top: "y" yolo_detection_output_param { num_classes: 3 num_box: 2 } }'
+    )
+    with pytest.raises(NetError, match="maps of two scales have no exporter"):
+        export(text)

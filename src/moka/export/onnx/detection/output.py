@@ -29,6 +29,8 @@ def export_detection_output(
     limits, classes = layer.limits, layer.num_classes
     if limits.eta < 1 and limits.threshold > 0.5:
         raise NetError("cannot be exported: ONNX's NonMaxSuppression has no eta below 1.")
+    if layer.use_polygon:
+        raise NetError("cannot be exported: use_polygon has no exporter yet.")
     count, images = prod(priors.dims) // 8, scores.dims[0]
     base, variances = _priors(site, layer, priors, count)
     if len(first) > 1:

@@ -7,6 +7,7 @@ from functools import reduce
 
 import numpy as np
 
+from moka.errors import NetError
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
     LOWEST,
@@ -24,8 +25,12 @@ BOX_AND_DEVIATIONS = 8  # values of a box, each followed by its deviation
 
 
 @exports(YoloDetectionOutput, rows_axis=2, fixed_from=1)
-def export_yolo_detection_output(site: Site, layer: YoloDetectionOutput, x: Value) -> str:
+def export_yolo_detection_output(
+    site: Site, layer: YoloDetectionOutput, x: Value, *more: Value
+) -> str:
     """The cells of each anchor are one after another, as in the layer."""
+    if more:
+        raise NetError("cannot be exported: maps of two scales have no exporter yet.")
     images, _, height, width = x.dims
     count = layer.num_box
     cells = site.reshape(x, (images, count, VALUES + layer.num_classes, height, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moka.errors import NetError
 from moka.export.onnx.builder import FLOAT, INT64, Site, Value
 from moka.export.onnx.table import exports, leave_out
 from moka.layers.sequence.labels import CTCGreedyDecoder, LabelsequenceAccuracy
@@ -15,15 +16,18 @@ END = int(np.iinfo(np.int64).max)
 
 @exports(CTCGreedyDecoder)
 def export_ctc_greedy_decoder(
-    site: Site, layer: CTCGreedyDecoder, x: Value, cont: Value, truth: Value | None = None
+    site: Site, layer: CTCGreedyDecoder, x: Value, *others: Value
 ) -> list[str]:
+    if layer.has_all_time:
+        raise NetError("cannot be exported: caffe_ocr's form has no exporter yet.")
+    cont, truth = others[0], others[1] if len(others) > 1 else None
     steps, streams, classes = x.dims[:3]
     scores = site.reshape(x, (steps, streams, classes))
     best = site.add("ArgMax", scores, axis=2, keepdims=0)
     labels = site.add("Cast", site.add("Transpose", best, perm=[1, 0]), to=FLOAT)
     inside = _before_the_end(site, site.reshape(cont, (steps, streams)))
     kept = site.add("And", site.add("Transpose", inside, perm=[1, 0]),
-                    _differs(site, labels, site.number(classes - 1)))  # fmt: skip
+                    _differs(site, labels, site.number(layer.blank_of(classes))))  # fmt: skip
     if layer.ctc_merge_repeated:
         before = site.pad(site.slice(labels, 1, 0, -1), [0, 1], [0, 0], -1)
         kept = site.add("And", kept, _differs(site, labels, before))
