@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from moka.command import device
-from moka.engine.choose import evaluation_engine
+from moka.command import device, engine
 from moka.engine.evaluate import evaluate
 from moka.errors import UsageError
+from moka.inference.evaluation import Inference
 from moka.net import build_net
 from moka.report.caffe_log import output_text
 from moka.report.json_lines import to_json
@@ -30,6 +30,7 @@ def test(flags: dict[str, Any]) -> None:
         raise UsageError("Need model weights to score.", advice="Give --weights=FILE.")
     if flags["iterations"] < 1:
         raise UsageError(f"--iterations must be > 0, got {flags['iterations']}.")
+    engine.use(flags["engine"])
     where = device.use(flags["gpu"])
     stages = flags["stage"].split(",")
     net = build_net(
@@ -37,7 +38,7 @@ def test(flags: dict[str, Any]) -> None:
     )
     load_weights(net, flags["weights"])
     log.info("Running for %d iterations.", flags["iterations"])
-    scored = evaluate(evaluation_engine(net), flags["iterations"], _say_batch)
+    scored = evaluate(Inference(net), flags["iterations"], _say_batch)
     if scored is not None:
         means, loss = scored
         say = print if flags["quiet"] and not flags["json"] else log.info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moka.command.commands import Command
-from moka.command.flags import Flag
+from moka.command.flags import ENGINE, Flag
 
 EFFECTS = ("snapshot", "stop", "none")
 _GPU = Flag(
@@ -68,7 +68,7 @@ TEST = Command(
     "test",
     "moka.cli.test:test",
     "score a model",
-    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, _LEVEL, _STAGE, _JSON, _QUIET),
+    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, _LEVEL, _STAGE, ENGINE, _JSON, _QUIET),
     is_action=True,
 )
 DEVICE_QUERY = Command(
@@ -94,6 +94,7 @@ TIME = Command(
         _GPU,
         _LEVEL,
         _STAGE,
+        ENGINE,
         _JSON,
         _QUIET,
     ),

@@ -15,6 +15,7 @@ from moka.command.run import run
 from moka.data import datum
 from moka.data.store import check_backend, make_store
 from moka.errors import NetError, UsageError, did_you_mean
+from moka.inference.evaluation import Inference
 from moka.net import Net, build_net
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
@@ -61,11 +62,12 @@ def extract_features(
     with ExitStack() as stack, progress("batches", batches) as show:
         writers = [stack.enter_context(make_store(path, backend)) for path in databases]
         log.info("Extracting Features")
+        engine = Inference(net, blobs)
+        engine.layerwise.debug_info = False
         for batch in range(batches):
-            with torch.no_grad():
-                values = net.propagate({}, keep=blobs)
+            engine.forward()
             for name, path, writer in zip(blobs, databases, writers, strict=True):
-                for image in _as_images(values[name]):
+                for image in _as_images(net.blobs[name].data_memory.tensor()):
                     record = datum.encode(image).SerializeToString()
                     writer.put(b"%010d" % counts[path], record)
                     counts[path] += 1
