@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moka.command.commands import Command
-from moka.command.flags import Flag
+from moka.command.flags import TEAM, Flag
 
 EFFECTS = ("snapshot", "stop", "none")
 _GPU = Flag(
@@ -42,6 +42,13 @@ TRAIN = Command(
             "Optional; the snapshot solver state to resume training.",
         ),
         _GPU,
+        *TEAM,
+        Flag(
+            "strong",
+            False,
+            "Divide each batch among the processes, instead of giving a whole batch to each. Only"
+            " used for 'train'.",
+        ),
         _LEVEL,
         _STAGE,
         Flag("sigint_effect", "stop", _EFFECT.format("SIGINT"), choices=EFFECTS),
@@ -68,7 +75,7 @@ TEST = Command(
     "test",
     "moka.cli.test:test",
     "score a model",
-    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, _LEVEL, _STAGE, _JSON, _QUIET),
+    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, *TEAM, _LEVEL, _STAGE, _JSON, _QUIET),
     is_action=True,
 )
 DEVICE_QUERY = Command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -43,6 +43,30 @@ class Batch(NamedTuple):
     labels: NDArray[np.float32]
     draw: Draw | None = None
     sizes: NDArray[np.float32] | None = None
+
+
+class Drawing(NamedTuple):
+    """Random choices for the images of a batch that begins at a place in the data."""
+
+    begin: CursorState
+    share: Share
+    batch_size: int
+
+    def draw(self, transform: Transform, shapes: Sequence[Shape]) -> Draw:
+        """The choices for images of these shapes, a part of those for the round of all processes.
+
+        The round's other images are taken to have the shape of the first.
+        """
+        place, count, part = self.share.drawn_for(self.begin, self.batch_size)
+        of_round = [shapes[0]] * count
+        of_round[part] = shapes
+        rng = generator(self.begin.seed, TRANSFORM, place)
+        return transform.draw(of_round, rng).part(part)
+
+    def own_generator(self) -> np.random.Generator:
+        """For choices that are made image by image: other numbers in each process."""
+        place = self.begin.records_read + self.share.first(self.batch_size)
+        return generator(self.begin.seed, TRANSFORM, place)
 
 
 class Examples(Protocol[R]):
@@ -102,6 +126,9 @@ class Batches(Protocol):
     def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
         """Names of the records of the batch before a state, in order; none before the first."""
 
+    def record_count(self) -> int | None:
+        """How many records there are, None if that is not known."""
+
 
 class ImageBatches(Generic[R]):
     """Batches of the images of a database or a list, made by threads.
@@ -136,8 +163,8 @@ class ImageBatches(Generic[R]):
 
         def make(task: tuple[list[R], CursorState]) -> tuple[Batch, CursorState]:
             records, begin = task
-            rng = generator(begin.seed, TRANSFORM, begin.records_read + share.rank)
-            return self._batch(records, rng, on_device=on_device), begin.moved(stride)
+            drawing = Drawing(begin, share, self.batch_size)
+            return self._batch(records, drawing, on_device=on_device), begin.moved(stride)
 
         tasks = self._tasks(after.seeded(self.start.seed), share)
         return map_ahead(make, tasks, threads=THREADS, ahead=1)
@@ -149,20 +176,27 @@ class ImageBatches(Generic[R]):
         return [self.examples.name(record) for record in islice(records, self.batch_size)]
 
     def _records(self, begin: CursorState, share: Share) -> Iterator[R]:
-        return self.examples.records(begin.records_read + share.rank, begin.seed, share.size)
+        first = begin.records_read + share.first(self.batch_size)
+        return self.examples.records(first, begin.seed, share.step)
 
     def _tasks(self, begin: CursorState, share: Share) -> Iterator[tuple[list[R], CursorState]]:
         """The records of each batch, and where it begins."""
         records = self._records(begin, share)
+        others = (share.size - 1) * self.batch_size if share.whole_batches else 0
         while True:
             yield list(islice(records, self.batch_size)), begin
+            next(islice(records, others, others), None)  # pass over the other processes' batches
             begin = begin.moved(share.stride(self.batch_size))
 
-    def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
+    def record_count(self) -> int | None:
+        """How many records there are, None if that is not known."""
+        return len(self.examples) if isinstance(self.examples, Sized) else None
+
+    def _batch(self, records: list[R], drawing: Drawing, *, on_device: bool) -> Batch:
         images, labels = self.examples.load(records)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
-        draw = self.transform.draw(shapes, rng)
+        draw = drawing.draw(self.transform, shapes)
         answers = self.answers(labels, shapes, draw)
         if on_device:
             return Batch(self.transform.pixels(images, draw), answers, draw)
