@@ -32,7 +32,7 @@ from moka.report.run import show_run
 from moka.report.tensorboard import TensorBoard
 from moka.schema import caffe_pb2
 from moka.solver.config import SolverConfig, read_solver
-from moka.solver.snapshots.newest import written_snapshots
+from moka.solver.resume import state_to_resume
 from moka.solver.solver import Solver
 from moka.types import PathLike
 
@@ -79,7 +79,7 @@ def _run(
         torch.seed()
     solver = Solver(config, device=where, team=team, splits_batches=flags["strong"])
     with closing(solver), _reporting(solver, flags), _saying_how_to_resume(solver) as stop:
-        state = _state_to_resume(solver, flags["snapshot"], run)
+        state = state_to_resume(solver, flags["snapshot"], run)
         with _listening_to_signals(solver, flags, stop):
             if state:
                 log.info("Resuming from %s", state)
@@ -89,22 +89,6 @@ def _run(
             detail.info("Optimization Done.")
         if solver.must_be_requeued:
             raise SystemExit(REQUEUE)
-
-
-def _state_to_resume(solver: Solver, given: str, run: Run | None) -> str | None:
-    """The state that a run begins with: the one that is given, "auto" the newest; one that is
-    started again goes on from its own newest."""
-    if run is not None and run.restart:
-        own = solver.newest_snapshot(passing_over=run.remembered())
-        if own:
-            return own
-    elif run is not None and solver.team.is_first:
-        run.remember(written_snapshots(solver.prefix))
-    if given != "auto":
-        return given or None
-    state = solver.newest_snapshot()
-    log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
-    return state
 
 
 @contextmanager

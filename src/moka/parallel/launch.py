@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -86,8 +87,9 @@ def launch(
     except SignalException:
         raise SystemExit(REQUEUE) from None
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        if _in_main_thread():
+            for name, handler in before.items():
+                signal.signal(name, handler)
         spec.rdzv_handler.shutdown()
     if result.is_failed():
         raise agent.end_of(result)
@@ -103,6 +105,11 @@ def _forwarded() -> tuple[signal.Signals, ...]:
     return (signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
 
+def _in_main_thread() -> bool:
+    """Whether this thread may say what becomes of signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
 class _Agent(LocalElasticAgent):
     """PyTorch's agent, which says what it does in a sentence and knows which errors are final."""
 
@@ -112,8 +119,9 @@ class _Agent(LocalElasticAgent):
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         started = super()._start_workers(worker_group)
         pids = list(started.values())
-        for name in _forwarded():  # each process has a session of its own
-            signal.signal(name, lambda number, _: _send(pids, number))
+        if _in_main_thread():
+            for name in _forwarded():  # each process has a session of its own
+                signal.signal(name, lambda number, _: _send(pids, number))
         return started
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:

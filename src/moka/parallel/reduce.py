@@ -67,8 +67,15 @@ class GradientMean:
         self._under_way.clear()
 
     @contextmanager
-    def overlapped(self) -> Iterator[None]:
-        """Within, one backward pass of the whole net, the last one before the update."""
+    def overlapped(self, is_whole: bool = True) -> Iterator[None]:
+        """Within, one backward pass, the last one before the update.
+
+        Args:
+            is_whole: whether it goes through the whole net at once; else nothing travels meanwhile.
+        """
+        if not (is_whole and self.team.is_connected):
+            yield
+            return
         waiting = [len(bucket) for bucket in self._buckets]
         home = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
 

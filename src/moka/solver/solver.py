@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -107,9 +106,7 @@ class Solver:
         self.on_start: list[Callable[[], object]] = []
         self.on_gradients_ready: list[Callable[[], object]] = []
         self.keep_blobs = keep_blobs
-        self.stop_requested = False
-        self.snapshot_requested = False
-        self.must_be_requeued = False
+        self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(
             read, device, self.team, splits_batches=splits_batches
         )
@@ -130,9 +127,8 @@ class Solver:
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
-        self._mean: GradientMean | None = None
+        self._mean = GradientMean(self.net, self.team, config)
         if self.team.is_connected:
-            self._mean = GradientMean(self.net, self.team, config)
             self._mean.broadcast()
             self.on_gradients_ready.append(self._mean.on_gradients_ready)
         log.info("Solver scaffolding done.")
@@ -172,12 +168,12 @@ class Solver:
         self.step(config.max_iter - self.iteration)
         with self.team.leaving_on_error():
             saves = config.snapshot_after_train or self.must_be_requeued
-            if saves and not self._is_due(config.snapshot):
+            if saves and not self._progress.is_due(config.snapshot):
                 self._save_together(self._write_snapshot)
             if not self._must_stop():
-                if self._is_due(config.display):
+                if self._progress.is_due(config.display):
                     self._announce_final_loss()
-                if self._is_due(config.test_interval):
+                if self._progress.is_due(config.test_interval):
                     self.test_all()
         elapsed_s, waited_s = time.perf_counter() - start_s, self._waited_s() - waited_s
         stopped, self.stop_requested = self.stop_requested, False
@@ -197,12 +193,12 @@ class Solver:
             while self.iteration < end and not self._must_stop():
                 with self.net.parameters_in_use():
                     clear_grads(self._params)
-                if self._tests_are_due():
+                if self._progress.tests_are_due:
                     self.test_all()
                     continue
                 self._iterate()
                 self._progress.iteration += 1
-                if self._must_save() or self._is_due(self.config.snapshot):
+                if self._must_save() or self._progress.is_due(self.config.snapshot):
                     self._save_together(self._write_snapshot)
 
     def apply_update(self) -> None:
@@ -217,7 +213,7 @@ class Solver:
 
     def _iterate(self) -> None:
         waited_s = self._waited_s()
-        displayed = self._is_due(self.config.display)
+        displayed = self._progress.is_due(self.config.display)
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
             call()
@@ -249,23 +245,19 @@ class Solver:
         """The iter_size passes of an iteration; returns their mean loss, None if the step has to be
         skipped."""
         total = 0.0
+        layerwise = self.engine.layerwise  # may add to a gradient several times in a pass
+        by_layer = layerwise.debug_info or layerwise.callbacks
         for remaining in reversed(range(self.config.iter_size)):
-            with self.net.parameters_in_use(), self._averaging(is_last=not remaining):
+            is_whole = not remaining and not by_layer
+            with self.net.parameters_in_use(), self._mean.overlapped(is_whole):
                 loss = float(self.engine.forward_backward())
             mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
             if mean is None:
-                if self._mean:
-                    self._mean.discard()
+                self._mean.discard()
                 return None
             total += mean
         self.guard.passed()
         return total / self.config.iter_size
-
-    def _averaging(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Within, the last pass of an iteration averages gradients while it goes on. One that goes
-        layer by layer may add to a gradient several times, so it is left alone."""
-        by_layer = self.engine.layerwise.debug_info or self.engine.layerwise.callbacks
-        return self._mean.overlapped() if self._mean and is_last and not by_layer else nullcontext()
 
     def _agree_on_loss(self, loss: float, fact: str | None) -> float | None:
         """The mean loss of all processes after a pass; None if one of them has a fault.
@@ -287,9 +279,6 @@ class Solver:
             for p, update in zip(self._params, self._rule.updates(), strict=True):
                 p.grad.copy_(update)
         return clipped
-
-    def _is_due(self, every: int) -> bool:
-        return every > 0 and self.iteration % every == 0
 
     def _must_stop(self) -> bool:
         """Whether any process has been asked to stop."""
@@ -319,13 +308,6 @@ class Solver:
             self._announce(FinalLoss(self.iteration, self._progress.smoothed(mean)))
 
     # --- testing --------------------------------------------------------------------------
-
-    def _tests_are_due(self) -> bool:
-        return (
-            (self.iteration > 0 or self.config.test_initialization)
-            and self._is_due(self.config.test_interval)
-            and self.iteration != self._progress.tested_at
-        )
 
     def test_all(self) -> None:
         """Run every test net over its batches and announce the mean of each output.

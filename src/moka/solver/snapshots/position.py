@@ -7,11 +7,12 @@ generators, and what layers hand from pass to pass.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterator, Sequence
 
 import torch
 
-from moka.context import random_states, set_random_states
+from moka.context import random_states, set_random_seed, set_random_states
 from moka.data.place import CursorState
 from moka.layers.base import Layer
 from moka.layers.source import Source
@@ -77,9 +78,12 @@ class Position:
             self._load_layers(own)
             self._load_random(own)
         size = len(ranks)
-        if size != self._size and not self._rank:
-            log.warning("This state is of a run of %d, not %d, processes: it goes on with the next"
-                        " records, but draws other random numbers.", size, self._size)  # fmt: skip
+        if size != self._size:
+            self._draw_anew(first)
+            if not self._rank:
+                log.warning("This state is of a run of %d, not %d, processes: it goes on with the"
+                            " next records, but draws other random numbers.",
+                            size, self._size)  # fmt: skip
 
     def _load_cursors(self, run: RunState | RankState) -> None:
         cursors = {cursor.layer: cursor for cursor in run.cursor}
@@ -103,6 +107,12 @@ class Position:
             for generator in run.random
         }
         set_random_states(random, self._device)
+
+    def _draw_anew(self, run: RunState) -> None:
+        """Seed the random generators by the state and this process's number: whoever goes on with
+        this number of processes draws the same."""
+        kept = b"".join(generator.state for generator in run.random)
+        set_random_seed(zlib.crc32(kept) + self._rank)
 
     def _sources(self) -> Iterator[tuple[str, Source]]:
         """(key, source) of all data layers; keys are unique, names of layers need not be."""
