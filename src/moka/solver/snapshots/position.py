@@ -77,13 +77,12 @@ class Position:
         if own is not None:
             self._load_layers(own)
             self._load_random(own)
-        size = len(ranks)
-        if size != self._size:
+        else:
             self._draw_anew(first)
-            if not self._rank:
-                log.warning("This state is of a run of %d, not %d, processes: it goes on with the"
-                            " next records, but draws other random numbers.",
-                            size, self._size)  # fmt: skip
+        size = len(ranks)
+        if size != self._size and not self._rank:
+            log.warning("This state is of a run of %d, not %d, processes: it goes on with the next"
+                        " records, but draws other random numbers.", size, self._size)  # fmt: skip
 
     def _load_cursors(self, run: RunState | RankState) -> None:
         cursors = {cursor.layer: cursor for cursor in run.cursor}
@@ -109,8 +108,8 @@ class Position:
         set_random_states(random, self._device)
 
     def _draw_anew(self, run: RunState) -> None:
-        """Seed the random generators by the state and this process's number: whoever goes on with
-        this number of processes draws the same."""
+        """Seed the random generators of a process that a state does not know, by the state and the
+        process's number: whatever it has drawn before, it draws the same."""
         kept = b"".join(generator.state for generator in run.random)
         set_random_seed(zlib.crc32(kept) + self._rank)
 
