@@ -18,8 +18,8 @@ from side_by_side import Contender, compare
 from torch import nn
 
 from moka.schema import caffe_pb2
+from moka.solver.choose import rule_class
 from moka.solver.learnable import Learnable
-from moka.solver.rules import rule_class
 from moka.solver.update import apply_update
 
 SHAPES = [  # CaffeNet's weights and biases

@@ -16,9 +16,9 @@ SOURCE = HERE.parent / "src"
 # From the ground up. A room is a module or a package of moka; `caffe` is the face of pycaffe. A
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "byte_text", "varint"),
+    ("errors", "types", "byte_text", "varint", "free_name"),
     ("files", "context", "heap", "fork", "waiting"),
-    ("hdf5", "schema"),
+    ("hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
     ("layers",),

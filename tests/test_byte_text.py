@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
-from moka.byte_text import has_other_bytes, to_bytes, to_text
+from moka.byte_text import has_other_bytes, readable, to_bytes, to_text
 
 GBK = "卷积".encode("gbk")
 
@@ -45,3 +46,9 @@ def test_different_bytes_are_different_texts() -> None:
 
 def test_a_file_name_that_python_gave() -> None:
     assert to_bytes(os.fsdecode(GBK)) == GBK
+
+
+@pytest.mark.parametrize("to_str", [to_text, os.fsdecode])
+def test_a_name_for_people(to_str: Callable[[bytes], str]) -> None:
+    assert readable(to_str(b"caf\xe9 \xff")) == r"caf\xe9 \xff"
+    assert readable(to_str("café".encode())) == "café"

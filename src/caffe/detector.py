@@ -14,7 +14,7 @@ from moka.predict.crops import check_context, crop_with_context, cut_window
 from moka.predict.detect import detect_windows, selective_search
 from moka.types import Array
 
-Detection = dict[str, Any]  # window, prediction, filename
+FoundWindow = dict[str, Any]  # window, prediction, filename
 
 
 class Detector(NetOfImages):
@@ -89,7 +89,7 @@ class Detector(NetOfImages):
 
     def detect_windows(
         self, images_windows: Iterable[tuple[str, Iterable[Sequence[int] | Array]]]
-    ) -> list[Detection]:
+    ) -> list[FoundWindow]:
         """Run the net over windows of image files.
 
         Args:
@@ -107,7 +107,7 @@ class Detector(NetOfImages):
             found = detect_windows(images_windows, self._crop, self._prepare, self._score)
         return [detection._asdict() for detection in found]
 
-    def detect_selective_search(self, image_fnames: Iterable[str]) -> list[Detection]:
+    def detect_selective_search(self, image_fnames: Iterable[str]) -> list[FoundWindow]:
         """Run the net over the windows that selective search proposes for image files.
 
         Raises:

@@ -98,7 +98,9 @@ def draw_net(
     Raises:
         UsageError: another `ext`, or matplotlib is missing.
     """
-    return net_picture.draw_net(caffe_net, ext, rankdir, phase=phase, display_lrm=display_lrm)
+    return net_picture.net_picture_bytes(
+        caffe_net, ext, rankdir, phase=phase, display_lrm=display_lrm
+    )
 
 
 def draw_net_to_file(

@@ -17,7 +17,7 @@ from moka.schema import blobproto, caffe_pb2
 from moka.types import Array, PathLike, Shape
 
 Image = NDArray[np.float32]  # (H, W, K)
-Size = Sequence[int] | NDArray[np.integer[Any]]  # height, width
+NewSize = Sequence[int] | NDArray[np.integer[Any]]  # height, width
 
 # --- arrays and messages ----------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def load_image(filename: PathLike | BinaryIO, color: bool = True) -> Image:
     return images.load_image(filename, color=color)
 
 
-def resize_image(im: ArrayLike, new_dims: Size, interp_order: int = 1) -> Image:
+def resize_image(im: ArrayLike, new_dims: NewSize, interp_order: int = 1) -> Image:
     """Resize an image (H, W, K) to (new_dims[0], new_dims[1], K) float32, without smoothing.
 
     Images of one and three channels are resized as by scikit-image (`mode="reflect"`), others as
@@ -105,7 +105,7 @@ def resize_image(im: ArrayLike, new_dims: Size, interp_order: int = 1) -> Image:
         return images.resize_image(im, [int(n) for n in new_dims], interp_order)
 
 
-def oversample(images: Iterable[Array], crop_dims: Size) -> Image:
+def oversample(images: Iterable[Array], crop_dims: NewSize) -> Image:
     """Ten crops of each image: its four corners row by row, its middle, and these five mirrored.
 
     Args:

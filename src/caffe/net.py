@@ -23,7 +23,7 @@ from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
-Arrays = dict[str, Floats]
+ArraysByName = dict[str, Floats]
 log = logging.getLogger("moka")
 
 
@@ -116,7 +116,7 @@ class Net(NetContents):
         start: str | None = None,
         end: str | None = None,
         **kwargs: ArrayLike,
-    ) -> Arrays:
+    ) -> ArraysByName:
         """Run the layers from `start` to `end`; keywords fill the input blobs first.
 
         Args:
@@ -144,7 +144,7 @@ class Net(NetContents):
         start: str | None = None,
         end: str | None = None,
         **kwargs: ArrayLike,
-    ) -> Arrays:
+    ) -> ArraysByName:
         """Run the layers backward from `start` down to `end`; keywords fill the outputs' diffs.
 
         Args:
@@ -201,7 +201,7 @@ class Net(NetContents):
                     f'blob "{name}" has shape {shape}, got an array of shape {array.shape}.'
                 ) from None
 
-    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: ArrayLike) -> Arrays:
+    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: ArrayLike) -> ArraysByName:
         """`forward` for any number of items, in batches of the net's size.
 
         Args:
@@ -222,7 +222,7 @@ class Net(NetContents):
         blobs: Sequence[str] | None = None,
         diffs: Sequence[str] | None = None,
         **kwargs: ArrayLike,
-    ) -> tuple[Arrays, Arrays]:
+    ) -> tuple[ArraysByName, ArraysByName]:
         """`forward` and `backward` for any number of items, in batches of the net's size.
 
         Args:
@@ -241,14 +241,14 @@ class Net(NetContents):
             list(self._batch({name: given[name] for name in names if name in given}))
             for names in (self.inputs, self.outputs)
         )
-        made: list[Arrays] = []
-        made_diffs: list[Arrays] = []
+        made: list[ArraysByName] = []
+        made_diffs: list[ArraysByName] = []
         for k in range(max(len(ins), len(outs), 1)):
             made.append(_copies(self.forward, blobs, ins[k] if k < len(ins) else {}))
             made_diffs.append(_copies(self.backward, diffs, outs[k] if k < len(outs) else {}))
         return self._joined(made, given), self._joined(made_diffs, given)
 
-    def _batch(self, blobs: Mapping[str, Floats]) -> Iterator[Arrays]:
+    def _batch(self, blobs: Mapping[str, Floats]) -> Iterator[ArraysByName]:
         """Arrays of any number of items, in pieces of the net's batch size (the length of its
         first blob), the last one filled up with zeros."""
         if not blobs:
@@ -269,7 +269,7 @@ class Net(NetContents):
         first = next(iter(self.blobs.values()))
         return first.shape[0] if first.shape else 1
 
-    def _joined(self, passes: Sequence[Arrays], given: Arrays) -> Arrays:
+    def _joined(self, passes: Sequence[ArraysByName], given: ArraysByName) -> ArraysByName:
         """The batches of each blob in one array, without what filled up the last one."""
         count = len(next(iter(given.values()), ()))
         joined = {}
@@ -370,7 +370,7 @@ def _mismatch(values: Iterable[str], names: Sequence[str], message: str) -> Exce
     return error
 
 
-def _as_arrays(values: Mapping[str, ArrayLike]) -> Arrays:
+def _as_arrays(values: Mapping[str, ArrayLike]) -> ArraysByName:
     """Raises ValueError unless all have the same number of items."""
     arrays = {name: np.asarray(value) for name, value in values.items()}
     if len({array.shape[:1] for array in arrays.values()}) > 1:
@@ -380,7 +380,7 @@ def _as_arrays(values: Mapping[str, ArrayLike]) -> Arrays:
 
 
 def _copies(
-    run: Callable[..., Arrays], names: Sequence[str] | None, given: Mapping[str, ArrayLike]
-) -> Arrays:
+    run: Callable[..., ArraysByName], names: Sequence[str] | None, given: Mapping[str, ArrayLike]
+) -> ArraysByName:
     """Copies of the arrays that `Net.forward` or `Net.backward` returns."""
     return {name: array.copy() for name, array in run(names, **given).items()}

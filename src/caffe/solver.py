@@ -14,7 +14,7 @@ from moka.solver import solver as moka_solver
 from moka.solver.config import SolverConfig, read_solver
 
 
-class Callbacks(Protocol):
+class SolverCallbacks(Protocol):
     """What `Solver.add_callback` takes as one object, such as a `caffe.NCCL`."""
 
     def on_start(self) -> object: ...
@@ -117,18 +117,18 @@ class Solver:
     ) -> None: ...
 
     @overload
-    def add_callback(self, callbacks: Callbacks, /) -> None: ...
+    def add_callback(self, callbacks: SolverCallbacks, /) -> None: ...
 
     def add_callback(
         self,
-        on_start: Callable[[], object] | Callbacks,
+        on_start: Callable[[], object] | SolverCallbacks,
         on_gradients_ready: Callable[[], object] | None = None,
         /,
     ) -> None:
         """Call two functions in each iteration: one before its passes, one between them and the
         update. Both can be methods of one object, such as a `caffe.NCCL`."""
         if on_gradients_ready is None:
-            callbacks = cast("Callbacks", on_start)
+            callbacks = cast("SolverCallbacks", on_start)
             on_start, on_gradients_ready = callbacks.on_start, callbacks.on_gradients_ready
         self._solver.on_start.append(cast("Callable[[], object]", on_start))
         self._solver.on_gradients_ready.append(on_gradients_ready)

@@ -13,6 +13,7 @@ import re
 _OFFSET = 0x10FE00  # the private character of byte b is chr(_OFFSET + b)
 _SURROGATES = 0xDC00  # Python's own escape of byte b is chr(_SURROGATES + b)
 _PRIVATE = re.compile("[\U0010fe80-\U0010feff]")
+_OTHER = re.compile("[\U0010fe80-\U0010feff\udc80-\udcff]")  # those, and Python's escapes
 _PRIVATE_AS_UTF8 = re.compile(rb"(\xf4\x8f[\xba\xbb][\x80-\xbf])")
 
 
@@ -31,6 +32,12 @@ def to_bytes(text: str) -> bytes:
     """The bytes of a text made by `to_text`, or of a file name that Python gave."""
     escaped = _PRIVATE.sub(lambda found: chr(ord(found[0]) - _OFFSET + _SURROGATES), text)
     return escaped.encode("utf-8", "surrogateescape")
+
+
+def readable(text: str) -> str:
+    r"""A text made by `to_text`, or a file name that Python gave, for people: each byte that is not
+    part of UTF-8 as an escape such as \xe9."""
+    return _OTHER.sub(lambda found: rf"\x{ord(found[0]) & 0xFF:02x}", text)
 
 
 def has_other_bytes(text: str) -> bool:

@@ -39,8 +39,8 @@ def set_mode_gpu() -> None:
 
 
 def set_device(device_id: int) -> None:
-    """Choose the GPU by its number. Where there is none at all, any number will do: what is made
-    runs on the CPU then, in GPU mode too.
+    """Choose the GPU by its number. On a machine without a GPU any number is accepted, and nets run
+    on the CPU even in GPU mode.
 
     Raises:
         UsageError: there are GPUs, but not this one.
@@ -68,7 +68,7 @@ def random_states(where: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_states(states: Mapping[str, Tensor], where: torch.device) -> None:
-    """Go on from `random_states`; the state of a device that is not in use is left aside."""
+    """Restore `random_states`; states of devices that are not in use are ignored."""
     if "cpu" in states:
         torch.set_rng_state(states["cpu"])
     if "cuda" in states and where.type == "cuda":
@@ -76,7 +76,7 @@ def set_random_states(states: Mapping[str, Tensor], where: torch.device) -> None
 
 
 def device() -> torch.device:
-    """Where a net made now runs."""
+    """The device for nets made from now on."""
     if not _context.gpu:
         return torch.device("cpu")
     found = gpu_or_cpu(_context.device_id)

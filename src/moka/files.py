@@ -50,7 +50,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         OSError: the file cannot be read, or no file can have this name.
     """
     refuse_null(path)
-    return Path(local_path(path)).read_bytes()
+    with open(local_path(path), "rb", buffering=0) as file:  # a buffer would cost a copy
+        return file.readall()
 
 
 def refuse_null(path: str | os.PathLike[str]) -> None:

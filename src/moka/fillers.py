@@ -19,7 +19,7 @@ from moka.types import Shape
 Filler = Callable[[caffe_pb2.FillerParameter, Shape], Tensor]
 
 FILLERS: dict[str, Filler] = {}
-FORKS_OPTIONS = {"diagonal": ("diag_val",), "msra": ("alpha",)}  # by filler
+FORKS_FILLER_OPTIONS = {"diagonal": ("diag_val",), "msra": ("alpha",)}  # by filler
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
@@ -47,7 +47,7 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
             advice=did_you_mean(spec.type, FILLERS),
         )
     for field, value in spec.ListFields():
-        known = field.name in FORKS_OPTIONS.get(spec.type, ())
+        known = field.name in FORKS_FILLER_OPTIONS.get(spec.type, ())
         if field.number >= FIRST_FORK_NUMBER and not known and value != field.default_value:
             raise NetError(f"{field.name} is an option of a fork that no filler here has.")
     if spec.sparse != -1 and spec.type != "gaussian":
@@ -116,7 +116,7 @@ def msra(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 
 
 @filler("bilinear")
-def bilinear(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
+def interpolation_weights(_: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Weights of bilinear interpolation, for an upsampling Deconvolution with group = channels.
 
     With f = ceil(k/2) and c = (k - 1) / (2f) a weight is (1 - |x/f - c|) (1 - |y/f - c|).

@@ -166,7 +166,7 @@ def row_major(shape: Shape) -> tuple[int, ...]:
 
 
 class ParameterMemory(Memory):
-    """Memory that lies in a parameter: its values, or its gradient (zeros while it has none).
+    """The memory of a parameter: its values, or its gradient (zeros while it has none).
 
     On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, and the
     state says who may write: HEAD_AT_CPU: the user who holds the array; HEAD_AT_GPU: the engine,
@@ -228,7 +228,7 @@ class ParameterMemory(Memory):
         return host.numpy()
 
     def take_from_user(self) -> None:
-        """Copy what was written into the array handed out; the engine may write from now on."""
+        """Copy the user's changes to the device; the engine may write from now on."""
         self.gpu_data()
         self.state = State.HEAD_AT_GPU
 

@@ -12,3 +12,4 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
 Shape = tuple[int, ...]
+HeightWidth = tuple[int, int]  # in pixels

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import caffe
+from moka.types import Array
 
 NetOpener = Callable[..., caffe.Net]
 
@@ -52,3 +54,21 @@ def open_net() -> NetOpener:
         return caffe.Net("net.prototxt", caffe.TEST, **more)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def net(open_net: NetOpener) -> caffe.Net:
+    return open_net()
+
+
+@pytest.fixture
+def x() -> Array:
+    return np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32)
+
+
+def outputs_of(net: caffe.Net, x: Array) -> tuple[Array, Array]:
+    """Hidden values and outputs, by the formula."""
+    w1, b1 = (blob.data for blob in net.params["ip1"])
+    w2, b2 = (blob.data for blob in net.params["ip2"])
+    hidden = np.tanh(x @ w1.T + b1)
+    return hidden, hidden @ w2.T + b2

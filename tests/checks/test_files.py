@@ -7,7 +7,7 @@ import h5py
 import pytest
 
 import moka
-from moka.checks.files import HEAD, classify, find_beside, find_files
+from moka.checks.files import HEAD, find_beside, find_files, recognize_file
 from moka.errors import UsageError
 from moka.schema import caffe_pb2
 
@@ -31,7 +31,7 @@ def model() -> bytes:
 
 def kind(name: str, data: str | bytes) -> tuple[str, str, bool]:
     Path(name).write_bytes(data.encode() if isinstance(data, str) else data)
-    found = classify(name)
+    found = recognize_file(name)
     return found.kind, found.fact, found.is_fault
 
 
@@ -115,16 +115,16 @@ def test_hdf5_files() -> None:
         file["iter"] = 3
         file.create_group("history")
     Path("cut.h5").write_bytes(Path("data.h5").read_bytes()[:600])
-    assert classify("a.caffemodel.h5").kind == "weights"
-    assert classify("data.h5").fact == "this HDF5 file is no model: it holds data, label"
-    assert classify("s.solverstate.h5").fact == "this is a solver's state"
-    assert "cannot be read" in classify("cut.h5").fact
+    assert recognize_file("a.caffemodel.h5").kind == "weights"
+    assert recognize_file("data.h5").fact == "this HDF5 file is no model: it holds data, label"
+    assert recognize_file("s.solverstate.h5").fact == "this is a solver's state"
+    assert "cannot be read" in recognize_file("cut.h5").fact
 
 
 def test_a_file_that_cannot_be_read() -> None:
     Path("gone.prototxt").symlink_to("nowhere")
-    assert classify("gone.prototxt").is_fault
-    assert "cannot be read: No such file" in classify("gone.prototxt").fact
+    assert recognize_file("gone.prototxt").is_fault
+    assert "cannot be read: No such file" in recognize_file("gone.prototxt").fact
 
 
 def test_a_folder_to_its_bottom(model: bytes) -> None:
@@ -166,4 +166,4 @@ def test_saved_models_are_weights() -> None:
         + " inner_product_param { num_output: 2 } }"
     )
     moka.save_weights(moka.load("n.prototxt"), "saved")
-    assert classify("saved").kind == "weights"
+    assert recognize_file("saved").kind == "weights"

@@ -30,8 +30,27 @@ def pairs(nets: dict[str, str], weights: dict[str, str]) -> dict[str, list[str]]
 
 
 def test_one_net_and_one_file() -> None:
-    assert pairs({"deploy.prototxt": "ab"}, {"res10.caffemodel": "xy"}) == {
+    for net, file in (("deploy", "res10"), ("vgg", "vgg_16_iter_5"), ("vgg", "res10")):
+        assert pairs({f"{net}.prototxt": "abc"}, {f"{file}.caffemodel": "abx"}) == {
+            f"{file}.caffemodel": [f"{net}.prototxt"]
+        }
+
+
+def test_weights_of_one_name_are_the_nets_whatever_they_hold() -> None:
+    for layers in ("xy", ""):  # of a broken file nobody knows them
+        assert pairs({"vgg.prototxt": "ab"}, {"vgg_iter_9.caffemodel": layers}) == {
+            "vgg_iter_9.caffemodel": ["vgg.prototxt"]
+        }
+    assert pairs({"deploy.prototxt": "ab"}, {"res10.caffemodel": ""}) == {
         "res10.caffemodel": ["deploy.prototxt"]
+    }
+
+
+@pytest.mark.parametrize(("net", "file", "layers"),
+                         [("deploy", "res10", "xy"), ("lenet", "res10", "axyz")])  # fmt: skip
+def test_the_only_weights_may_be_another_models(net: str, file: str, layers: str) -> None:
+    assert pairs({f"{net}.prototxt": "ab"}, {f"{file}.caffemodel": layers}) == {
+        f"{file}.caffemodel": []
     }
 
 

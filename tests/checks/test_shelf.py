@@ -165,16 +165,32 @@ def test_a_net_beside_tells_the_size_of_images(named: str) -> None:
     assert train.notes[1:] == ("Its images are taken to be 1 x 28 x 28.",)
 
 
+HDF5 = """
+layer { name: "d" type: "HDF5Data" top: "x" top: "y"
+  hdf5_data_param { source: "gone.txt" batch_size: 2 } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "ip"
+  inner_product_param { num_output: 3 } }
+%s
+"""
+LOSS = 'layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "%s" top: "l" }'
+
+
+def test_labels_of_any_shape_may_be_missing() -> None:
+    write("n.prototxt", HDF5 % (LOSS % "y"))
+    found = only("n.prototxt")
+    assert found.loads
+    assert found.inputs["y"] == (2, 3)
+    assert "gone.txt" in found.notes[0]
+    assert found.notes[-1] == "As the layers that read it ask for: y is taken to be 2 x 3."
+
+
 def test_nobody_knows_the_shapes() -> None:
-    """Labels of HDF5Data may have any shape."""
-    write(
-        "n.prototxt",
-        """
-        layer { name: "d" type: "HDF5Data" top: "x" top: "y"
-          hdf5_data_param { source: "gone.txt" batch_size: 2 } }
-        layer { name: "loss" type: "EuclideanLoss" bottom: "x" bottom: "y" top: "l" }
-        """,
-    )
+    """No data makes a row of 4 numbers as long as one of 3."""
+    other = """
+    layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "ip2"
+      inner_product_param { num_output: 4 } }
+    """
+    write("n.prototxt", HDF5 % (other + LOSS % "ip2"))
     obstacle = only("n.prototxt").obstacle or ""
     assert "gone.txt" in obstacle
     assert "nobody knows the shapes" in obstacle
@@ -239,6 +255,42 @@ def test_layers_that_are_missing_or_left_over() -> None:
     )
     write("n.prototxt", DEPLOY.replace('"ip"', '"other"').replace('"conv"', '"c"'))
     assert "no parameters for any layer of this net" in (only(".").obstacle or "")
+
+
+def test_another_models_weights_beside_a_net() -> None:
+    """They are nobody's, unless the user names both."""
+    write("n.prototxt", DEPLOY.replace('"ip"', '"other"').replace('"conv"', '"c"'))
+    save("n.prototxt", "stranger.caffemodel")
+    write("n.prototxt", DEPLOY)
+    net, weights = sorted(moka.check("."), key=lambda found: found.kind)
+    assert (net.loads, net.weights, net.notes) == (True, None, ())
+    assert (weights.kind, weights.loads) == ("weights", True)
+    assert "No net beside it has its layers" in weights.notes[0]
+    (both,) = moka.check("n.prototxt", "stranger.caffemodel")
+    assert "no parameters for any layer of this net" in (both.obstacle or "")
+
+
+DETECTOR = """
+layer { name: "d" type: "AnnotatedData" top: "x" top: "boxes"
+  data_param { source: "gone_lmdb" batch_size: 6 }
+  transform_param { mean_value: 1 mean_value: 1 mean_value: 1
+                    resize_param { height: 30 width: 40 } } }
+layer { name: "found" type: "Input" top: "found"
+        input_param { shape { dim: 1 dim: 1 dim: 1 dim: 7 } } }
+layer { name: "s" type: "Silence" bottom: "x" }
+layer { name: "e" type: "DetectionEvaluate" bottom: "found" bottom: "boxes" top: "e"
+        detection_evaluate_param { num_classes: 3 background_label_id: 0 } }
+"""
+
+
+def test_a_data_layer_knows_the_shapes_of_its_tops_without_data() -> None:
+    write("n.prototxt", DETECTOR)
+    found = only("n.prototxt")
+    assert found.loads
+    assert dict(found.inputs) == {
+        "x": (6, 3, 30, 40), "boxes": (1, 1, 1, 8), "found": (1, 1, 1, 7)
+    }  # fmt: skip
+    assert len(found.notes) == 1
 
 
 def test_weights_without_a_net() -> None:
@@ -375,9 +427,9 @@ def test_models_of_the_zoo(name: str) -> None:
 
 
 def test_a_data_layer_of_a_fork_says_what_to_put_in_its_place() -> None:
-    write("n.prototxt", 'layer { name: "d" type: "DetectionData" top: "data" top: "boxes" }')
+    write("n.prototxt", 'layer { name: "d" type: "LaneData" top: "data" top: "boxes" }')
     obstacle = only("n.prototxt").obstacle
     assert obstacle is not None
     assert obstacle.startswith(
-        "n.prototxt: Unknown layer type: DetectionData (of Cascade R-CNN). Put an Input layer"
+        "n.prototxt: Unknown layer type: LaneData (of YOLO on Caffe). Put an AnnotatedData layer"
     )

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from moka.checks.finding import BVLC, Finding, LayerType
-from moka.checks.table import findings_table, line, total
+from moka.checks.table import finding_line, findings_table, total
 from moka.weights.fit import Fit
 
 GOOD = Finding(
@@ -43,7 +43,7 @@ def shown(width: int) -> str:
 
 
 def test_lines() -> None:
-    assert [line(each) for each in ALL] == [
+    assert [finding_line(each) for each in ALL] == [
         "zoo/ssd/deploy.prototxt: loads; 113 layers; 2,662,666 parameters;"
         " 1,178.9 M multiply-adds; from data 1x3x300x300; SSD: Permute;"
         " weights res10.caffemodel: 2 match, 1 missing, 1 left over;"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from moka.command.flags import Flag, parse
+from moka.command.flags import Flag, parse_flags
 from moka.errors import UsageError
 
 FLAGS = {
@@ -49,7 +49,7 @@ DEFAULTS = {name: flag.default for name, flag in FLAGS.items()}
     ],
 )
 def test_parse(line: str, words: list[str], changed: dict[str, object]) -> None:
-    assert parse(line.split(), FLAGS) == (words, DEFAULTS | changed)
+    assert parse_flags(line.split(), FLAGS) == (words, DEFAULTS | changed)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_parse(line: str, words: list[str], changed: dict[str, object]) -> None:
 )
 def test_lines_that_cannot_be_understood(line: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(line.split(), FLAGS)
+        parse_flags(line.split(), FLAGS)
     assert says in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moka.command.actions import ACTIONS
-from moka.command.commands import Command, load
+from moka.command.commands import Command, load_function
 from moka.command.flags import COMMON
 from moka.command.table import COMMANDS, flags_of, scripts
 
@@ -22,7 +22,7 @@ def test_the_installed_programs() -> None:
 
 @pytest.mark.parametrize("target", sorted(set(scripts().values())))
 def test_every_program_can_be_loaded(target: str) -> None:
-    parameters = inspect.signature(load(target)).parameters
+    parameters = inspect.signature(load_function(target)).parameters
     assert all(p.default is not p.empty for p in parameters.values())  # called without arguments
 
 

@@ -5,7 +5,8 @@ import colorsys
 import numpy as np
 import pytest
 
-from moka.data.augment import Augment, Change, ImagePart, recolor, reshape_image
+from moka.data.augment import Augment, Change, recolor, reshape_image
+from moka.data.resizing import ImagePart
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text

@@ -8,6 +8,8 @@ from moka.errors import NetError
 from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
 
+RNG = np.random.default_rng(0)
+
 
 def policy(text: str) -> ResizePolicy:
     return ResizePolicy(parse_text(text, caffe_pb2.ResizeParameter))
@@ -34,7 +36,7 @@ BOX = np.array([[0.25, 0.5, 0.5, 1.0]], np.float32)
 )
 def test_sizes(mode: str, before: tuple[int, int], after: tuple[int, int]) -> None:
     resize = policy(f"resize_mode: {mode} height: 30 width: 30")
-    assert resize.image(image(*before)).shape == (3, *after)
+    assert resize.image(image(*before), RNG).shape == (3, *after)
 
 
 def test_boxes_stay_where_the_image_is_only_stretched() -> None:
@@ -52,7 +54,7 @@ def test_boxes_follow_the_padding(height: int, width: int) -> None:
     marked = np.zeros((1, height, width), np.uint8)
     x1, y1, x2, y2 = (BOX[0] * [width, height, width, height]).astype(int)
     marked[:, y1:y2, x1:x2] = 255
-    y, x = np.nonzero(resize.image(marked)[0])
+    y, x = np.nonzero(resize.image(marked, RNG)[0])
     found = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) / 80
     np.testing.assert_allclose(resize.boxes(BOX, height, width)[0], found, atol=1e-6)
 
@@ -69,25 +71,46 @@ def test_boxes_follow_the_padding(height: int, width: int) -> None:
 )
 def test_padding(text: str, first: list[int]) -> None:
     resize = policy(f"resize_mode: FIT_LARGE_SIZE_AND_PAD height: 20 width: 10 {text}")
-    padded = resize.image(image(10, 10))
+    padded = resize.image(image(10, 10), RNG)
     assert padded.shape == (3, 20, 10)
     assert padded[:, 0, 0].tolist() == first
     np.testing.assert_array_equal(padded[:, 5:15], image(10, 10))
 
 
 def test_gray_images() -> None:
-    assert policy("height: 4 width: 5").image(image(9, 9)[:1]).shape == (1, 4, 5)
+    assert policy("height: 4 width: 5").image(image(9, 9)[:1], RNG).shape == (1, 4, 5)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("height: 4", "needs height and width, got 4 and 0"),
-        ("height: 4 width: 4 prob: 0.5", "prob below 1 resizes by chance"),
-        ("height: 4 width: 4 interp_mode: AREA interp_mode: CUBIC", "several interp_mode"),
-        ("height: 4 width: 4 height_scale: 3", "height_scale"),
+        ("height: 4 width: 4 center_object: true", "center_object } is not supported"),
+        ("height: 4 width: 4 max_angle: 3", "max_angle } is not supported"),
     ],
 )
 def test_what_is_not_supported(text: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         policy(text)
+
+
+def test_one_of_several_interpolations_is_drawn() -> None:
+    modes = ("LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4")
+    size = "height: 5 width: 7"
+    noisy = np.random.default_rng(1).integers(0, 256, (3, 11, 13), np.uint8)
+    each = {
+        policy(f"{size} interp_mode: {mode}").image(noisy, RNG).tobytes(): mode for mode in modes
+    }
+    assert len(each) == 5
+    resize = policy(size + "".join(f" interp_mode: {mode}" for mode in modes))
+    assert resize.is_random
+    rng = np.random.default_rng(2)
+    drawn = [each[resize.image(noisy, rng).tobytes()] for _ in range(60)]
+    assert set(drawn) == set(modes)
+
+
+def test_the_unit_of_boxes() -> None:
+    both = "height: 4 width: 4 height_scale: 30 width_scale: 20"
+    assert policy(f"resize_mode: FIT_SMALL_SIZE {both}").unit == (30, 20)
+    assert policy(f"resize_mode: WARP {both}").unit is None
+    assert policy("resize_mode: FIT_SMALL_SIZE height: 4 width: 4 height_scale: 3").unit is None

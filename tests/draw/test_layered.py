@@ -10,8 +10,8 @@ from moka.draw.layered import (
     crossings,
     layered,
     ordered,
-    places,
     ranks,
+    row_places,
     without_cycles,
 )
 
@@ -86,14 +86,14 @@ def test_boxes_come_apart() -> None:
 
 
 def test_a_chain_is_a_straight_line() -> None:
-    place = places([["a"], ["b"], ["c"]], pairs("ab bc"), {"a": 10, "b": 30, "c": 20}, 5)
+    place = row_places([["a"], ["b"], ["c"]], pairs("ab bc"), {"a": 10, "b": 30, "c": 20}, 5)
     assert place["a"] == pytest.approx(place["b"])
     assert place["b"] == pytest.approx(place["c"])
     assert min(place.values()) == pytest.approx(15)  # half of the widest
 
 
 def test_a_node_is_between_those_it_leads_to() -> None:
-    place = places([["a"], ["b", "c"]], pairs("ab ac"), dict.fromkeys("abc", 10.0), 6)
+    place = row_places([["a"], ["b", "c"]], pairs("ab ac"), dict.fromkeys("abc", 10.0), 6)
     assert place["c"] - place["b"] == pytest.approx(16)
     assert place["a"] == pytest.approx((place["b"] + place["c"]) / 2)
 
@@ -101,13 +101,15 @@ def test_a_node_is_between_those_it_leads_to() -> None:
 def test_a_node_is_between_those_before_and_after() -> None:
     """b hangs between a, which e and f hold on the left, and c, which g and h hold on the right."""
     rows = [list("aef"), list("b"), list("ghc")]
-    place = places(rows, pairs("ab bc"), dict.fromkeys("aefbghc", 10.0), 6)
+    place = row_places(rows, pairs("ab bc"), dict.fromkeys("aefbghc", 10.0), 6)
     assert place["b"] == pytest.approx((place["a"] + place["c"]) / 2, abs=0.1)
 
 
 def test_ends_give_way_to_what_goes_on() -> None:
     """From a over b to d it is nearly straight; c, that leads nowhere, is beside."""
-    place = places([["a"], ["b", "c"], ["d"]], pairs("ab ac bd"), dict.fromkeys("abcd", 10.0), 6)
+    place = row_places(
+        [["a"], ["b", "c"], ["d"]], pairs("ab ac bd"), dict.fromkeys("abcd", 10.0), 6
+    )
     assert abs(place["a"] - place["b"]) < 4 < 12 < place["c"] - place["a"]
 
 

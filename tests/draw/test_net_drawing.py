@@ -6,8 +6,8 @@ from moka.draw.net_drawing import (
     BLOB,
     IN_PLACE,
     OTHER,
+    DrawnNode,
     Edge,
-    Node,
     dot_text,
     edge_label,
     in_phase,
@@ -46,16 +46,16 @@ def test_nodes_and_edges() -> None:
     assert (drawing.name, drawing.rankdir) == ("small", "LR")
     window = ("kernel size: 5", "stride: 2", "pad: 0")
     assert drawing.nodes == {
-        "d_Data": Node(("d", "(Data)"), OTHER),
-        "data_blob": Node(("data",), BLOB, is_blob=True),
-        "label_blob": Node(("label",), BLOB, is_blob=True),
-        "c_Convolution": Node(("c", "(Convolution)", *window), "#FF5050"),
-        "c_blob": Node(("c",), BLOB, is_blob=True),
-        "r_ReLU": Node(("r", "(ReLU)"), IN_PLACE, in_place="c_blob"),
-        "p_Pooling": Node(
+        "d_Data": DrawnNode(("d", "(Data)"), OTHER),
+        "data_blob": DrawnNode(("data",), BLOB, is_blob=True),
+        "label_blob": DrawnNode(("label",), BLOB, is_blob=True),
+        "c_Convolution": DrawnNode(("c", "(Convolution)", *window), "#FF5050"),
+        "c_blob": DrawnNode(("c",), BLOB, is_blob=True),
+        "r_ReLU": DrawnNode(("r", "(ReLU)"), IN_PLACE, in_place="c_blob"),
+        "p_Pooling": DrawnNode(
             ("p", "(Pooling AVE)", "kernel size: 3", "stride: 1", "pad: 1"), "#FF9900"
         ),
-        "p_blob": Node(("p",), BLOB, is_blob=True),
+        "p_blob": DrawnNode(("p",), BLOB, is_blob=True),
     }
     assert drawing.edges == (
         Edge("d_Data", "data_blob", "Batch 64"),

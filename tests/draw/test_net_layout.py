@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moka.draw.net_drawing import Drawing, net_drawing
-from moka.draw.net_layout import Placed, place, smooth
+from moka.draw.net_layout import Placed, lay_out, smooth
 from moka.schema import caffe_pb2, parse_text
 
 NET = """
@@ -29,7 +29,7 @@ def drawing(rankdir: str = "LR") -> Drawing:
 def placed(rankdir: str = "LR") -> Placed:
     made = drawing(rankdir)
     labels = [(20.0, 9.0) if edge.label else (0.0, 0.0) for edge in made.edges]
-    return place(made, dict.fromkeys(made.nodes, SIZE), labels)
+    return lay_out(made, dict.fromkeys(made.nodes, SIZE), labels)
 
 
 @pytest.fixture

@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from moka.draw.net_drawing import Drawing, Edge, net_drawing
-from moka.draw.net_passes import COPY, add_shapes, cut, fold_in_place, join_parallel, layer_count
+from moka.draw.net_passes import (
+    COPY,
+    add_shapes,
+    cut,
+    fold_in_place,
+    in_two_lines,
+    join_parallel,
+    layer_count,
+)
 from moka.schema import caffe_pb2, parse_text
 
 NET = """
@@ -28,6 +36,15 @@ def chain(count: int) -> Drawing:
             f'layer {{ name: "l{k}" type: "TanH" bottom: "b{k}" {more} top: "b{k + 1}" }}'
         )
     return drawing("\n".join(layers))
+
+
+def test_layers_in_two_lines() -> None:
+    made = in_two_lines(drawing(), "TB")
+    assert made.rankdir == "TB"
+    lines = {key: node.lines for key, node in made.nodes.items()}
+    assert lines["c_Convolution"] == ("c (Convolution)", "kernel size: 1 stride: 1 pad: 0")
+    assert lines["i_Input"] == ("i (Input)",)
+    assert lines["x_blob"] == ("x",)
 
 
 def test_layers_in_place_are_written_into_their_blob() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from moka.draw import net_picture
 from moka.draw.net_drawing import Drawing, net_drawing
-from moka.draw.net_picture import draw_net, figure
+from moka.draw.net_picture import figure, net_picture_bytes
 from moka.errors import NetError, UsageError
 from moka.schema import caffe_pb2, parse_text, read_text
 
@@ -76,15 +76,15 @@ def pixels(png: bytes) -> Any:
 
 
 def test_the_form_of_the_file() -> None:
-    assert draw_net(net(), "png").startswith(b"\x89PNG")
-    assert b"<svg" in draw_net(net(), "SVG")
-    assert draw_net(net(), "pdf").startswith(b"%PDF")
+    assert net_picture_bytes(net(), "png").startswith(b"\x89PNG")
+    assert b"<svg" in net_picture_bytes(net(), "SVG")
+    assert net_picture_bytes(net(), "pdf").startswith(b"%PDF")
     for form in ("dot", "gv", "raw"):
-        assert draw_net(net(), form).startswith(b'digraph "small" {')
+        assert net_picture_bytes(net(), form).startswith(b'digraph "small" {')
 
 
 def test_an_svg_picture_holds_text() -> None:
-    svg = draw_net(net(), "svg")
+    svg = net_picture_bytes(net(), "svg")
     assert texts(svg).keys() == {
         *("i", "(Input)", "x", "2x3x4x4", "c", "(Convolution)", "kernel size: 1", "stride: 1"),
         *("pad: 0", "3", "y", "r (ReLU)", "e", "(Eltwise)", "$z_0$"),
@@ -96,7 +96,7 @@ def test_an_svg_picture_holds_text() -> None:
     ("rankdir", "axis", "sign"), [("LR", 0, 1), ("RL", 0, -1), ("TB", 1, 1), ("BT", 1, -1)]
 )
 def test_directions(rankdir: str, axis: int, sign: int) -> None:
-    at = texts(draw_net(net(), "svg", rankdir))
+    at = texts(net_picture_bytes(net(), "svg", rankdir))
     words = ("i", "x", "y", "$z_0$") if axis == 0 else (
         "i (Input)", "x 2x3x4x4", "y 2x3x4x4", "$z_0$ 2x3x4x4")  # fmt: skip
     way = [at[word][axis] * sign for word in words]
@@ -124,7 +124,7 @@ def test_nodes_do_not_overlap() -> None:
 
 
 def test_colors_are_seen() -> None:
-    image = pixels(draw_net(net(), "png"))
+    image = pixels(net_picture_bytes(net(), "png"))
     colors = {tuple(c) for c in image.reshape(-1, 3).tolist()}
     for rgb in ("FF5050", "90EE90", "6495ED", "E0E0E0", "FFFFFF"):
         assert tuple(bytes.fromhex(rgb))[::-1] in colors
@@ -133,13 +133,13 @@ def test_colors_are_seen() -> None:
 @pytest.mark.parametrize(("count", "words"), [(14, "fc0"), (15, "fc0 (InnerProduct)")])
 def test_in_a_net_of_many_layers_the_data_flows_down(count: int, words: str) -> None:
     """That is 29 or 31 layers; unless the user says otherwise."""
-    assert words in texts(draw_net(net(chain(count)), "svg"))
-    assert "fc0" in texts(draw_net(net(chain(count)), "svg", "LR"))
+    assert words in texts(net_picture_bytes(net(chain(count)), "svg"))
+    assert "fc0" in texts(net_picture_bytes(net(chain(count)), "svg", "LR"))
 
 
 def test_a_long_net_is_drawn_in_columns_or_rows() -> None:
     for rankdir in (None, "LR"):
-        svg = draw_net(net(chain(150)), "svg", rankdir)
+        svg = net_picture_bytes(net(chain(150)), "svg", rankdir)
         width, height = size(svg)
         assert max(width, height) < 4000
         assert 0.9 < (height / width if rankdir is None else width / height) < 2.2
@@ -149,7 +149,7 @@ def test_a_long_net_is_drawn_in_columns_or_rows() -> None:
 
 def test_resnet_is_legible() -> None:
     resnet = read_text(MODELS / "resnet152" / "deploy.prototxt", caffe_pb2.NetParameter)
-    svg = draw_net(resnet, "svg")
+    svg = net_picture_bytes(resnet, "svg")
     width, height = size(svg)
     assert width < height < 2.5 * width
     assert width < 4000
@@ -161,33 +161,44 @@ def test_resnet_is_legible() -> None:
     assert said["prob 1x1000"][0] > x  # in the last column
 
 
+def test_a_net_of_branches_is_drawn_in_columns_too() -> None:
+    googlenet = read_text(MODELS / "bvlc_googlenet" / "train_val.prototxt", caffe_pb2.NetParameter)
+    svg = net_picture_bytes(googlenet, "svg")
+    width, height = size(svg)
+    assert 0.9 < height / width < 1.6
+    assert height < 3300
+    said = texts(svg)
+    assert {"conv1/7x7_s2 (Convolution)", "kernel size: 7 stride: 2 pad: 3"} <= said.keys()
+    assert said["loss3/loss3"][0] > said["data (Data)"][0]
+
+
 def test_a_large_net_keeps_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net_picture, "MOST_PIXELS", 1e4)
-    image = pixels(draw_net(net(), "png"))
+    image = pixels(net_picture_bytes(net(), "png"))
     assert 0.9e4 < image.shape[0] * image.shape[1] <= 1.1e4
 
 
 def test_the_same_net_is_the_same_file() -> None:
-    assert draw_net(net(), "svg") == draw_net(net(), "svg")
+    assert net_picture_bytes(net(), "svg") == net_picture_bytes(net(), "svg")
 
 
 def test_a_net_of_nothing() -> None:
-    assert draw_net(net(""), "png").startswith(b"\x89PNG")
+    assert net_picture_bytes(net(""), "png").startswith(b"\x89PNG")
 
 
 def test_older_nets_are_drawn_too() -> None:
     old = net(
         'input: "x" input_dim: [1, 1, 1, 1] layers { name: "r" type: RELU bottom: "x" top: "y" }'
     )
-    assert {"x", "1x1x1x1", "r"} <= texts(draw_net(old, "svg")).keys()
+    assert {"x", "1x1x1x1", "r"} <= texts(net_picture_bytes(old, "svg")).keys()
 
 
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(UsageError, match=r"a net is drawn into .*\.png.*, not '\.xyz'") as caught:
-        draw_net(net(), "xyz")
+        net_picture_bytes(net(), "xyz")
     assert str(caught.value).count(".raw,") == 1
     with pytest.raises(NetError, match="rankdir is one of LR, RL, TB, BT, got 'XY'"):
-        draw_net(net(), "png", "XY")
+        net_picture_bytes(net(), "png", "XY")
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,5 +206,5 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pictures need matplotlib.*Or draw into a \.dot file"):
-        draw_net(net(), "png")
-    assert draw_net(net(), "dot")
+        net_picture_bytes(net(), "png")
+    assert net_picture_bytes(net(), "dot")

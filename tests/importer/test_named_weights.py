@@ -137,3 +137,12 @@ def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
     with pytest.raises(MokaError, match=r"needs the package safetensors\. Install them: pip"):
         read_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("cut", [20, -1])
+def test_a_truncated_safetensors_file(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file({"conv.weight": torch.zeros(2, 3)}, file)
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(WeightsError, match="is no whole safetensors file"):
+        read_tensors(file)

@@ -12,7 +12,7 @@ from tests.importer.pytorch_nets import NETS, export, with_random_statistics
 from moka.errors import NetError
 from moka.export.onnx.export import export_onnx
 from moka.importer import table
-from moka.importer.builder import Site
+from moka.importer.builder import NodeSite
 from moka.importer.onnx_net import ImportedNet, import_onnx
 from moka.layers import REGISTRY
 from moka.models import zoo_folder
@@ -64,7 +64,7 @@ def test_shared_weights_stay_shared(tmp_path: Path) -> None:
 def test_where_they_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong form is found, and the node named where numbers differ first."""
 
-    def wrong(site: Site) -> None:
+    def wrong(site: NodeSite) -> None:
         site.give(site.add("TanH", site.blob(0)))
 
     monkeypatch.setitem(table._importers, "Sigmoid", wrong)

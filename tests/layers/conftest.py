@@ -5,7 +5,10 @@ Double precision leaves only the formula to be compared, so results agree to abo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ LayerMaker = Callable[..., Layer]
 Runner = Callable[..., list[Array]]
 GradientCheck = Callable[..., None]
 Spread = Callable[..., Array]
+Write = Callable[..., str]
 
 
 @pytest.fixture
@@ -89,3 +93,23 @@ def spread() -> Spread:
         return (rng.permutation(steps) * 0.1).reshape(shape)
 
     return make
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """write(code, layer="It", **fields): a Python module of this code; its python_param."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: list[str] = []
+
+    def make(code: str, layer: str = "It", **fields: str) -> str:
+        name = f"user_layers_{len(names)}"
+        names.append(name)
+        (tmp_path / f"{name}.py").write_text(
+            "import caffe, moka, torch\nimport numpy as np\n" + textwrap.dedent(code)
+        )
+        more = " ".join(f'{key}: "{value}"' for key, value in fields.items())
+        return f'python_param {{ module: "{name}" layer: "{layer}" {more} }}'
+
+    yield make
+    for name in names:
+        sys.modules.pop(name, None)

@@ -297,3 +297,12 @@ def test_a_stochastic_sum(make_layer: LayerMaker, run: Runner, spread: Spread) -
     every = 'type: "Eltwise" eltwise_param { operation: STOCHASTIC_SUM }'
     (y,) = run(make_layer(every, *[(2, 3)] * 2, training=True), a, b)
     np.testing.assert_array_equal(y, a + b)
+
+
+def test_eltwise_sort_of_caffe_windows(
+    make_layer: LayerMaker, run: Runner, spread: Spread, check_gradient: GradientCheck
+) -> None:
+    a, b, c = spread(3, 2, 3)
+    layer = make_layer('type: "Eltwise" eltwise_param { operation: SORT }', *[a.shape] * 3)
+    np.testing.assert_allclose(run(layer, a, b, c)[0], (1 + a) * (1 + b) * (1 + c))
+    check_gradient(layer, a, b, c)

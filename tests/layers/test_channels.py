@@ -124,3 +124,30 @@ def test_channel_scale_refuses(
 ) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "ChannelScale" {tops}', (2, 3, 4), s_shape)
+
+
+def test_gram(
+    make_layer: LayerMaker, run: Runner, spread: Spread, check_gradient: GradientCheck
+) -> None:
+    x = spread(2, 3, 2, 4)
+    layer = make_layer('type: "Gram"', x.shape)
+    have = run(layer, x)[0]
+    assert have.shape == (2, 3, 3, 1)
+    for n, a, b in np.ndindex(2, 3, 3):
+        products = [p * q for p, q in zip(x[n, a].flat, x[n, b].flat, strict=True)]
+        assert have[n, a, b, 0] == pytest.approx(sum(products) / (3 * 8))
+    check_gradient(layer, x)
+
+
+def test_slope(
+    make_layer: LayerMaker, run: Runner, spread: Spread, check_gradient: GradientCheck
+) -> None:
+    x = spread(2, 3, 2, 4)
+    layer = make_layer('type: "Slope"', x.shape)
+    have = run(layer, x)[0]
+    np.testing.assert_array_equal(have[:, :3], x)
+    for n, i, j in np.ndindex(2, 2, 4):
+        assert have[n, 3:, i, j].tolist() == pytest.approx([i / 2, j / 4])
+    check_gradient(layer, x)
+    with pytest.raises(NetError, match="takes images"):
+        make_layer('type: "Slope"', (2, 3))

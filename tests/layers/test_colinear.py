@@ -58,11 +58,12 @@ def test_value_and_gradient(
     for n, m, i, j in np.ndindex(y.shape):
         channels = slice(m // (4 // group) * (4 // group), (m // (4 // group) + 1) * (4 // group))
         top, left = i * stride, j * stride
-        patch = padded[n, channels, top : top + 2, left : left + 2].ravel()
-        want = blobs["bias"][m] if "bias" in blobs else 0.0
-        if "weight" in blobs:
-            want += blobs["weight"][m].ravel() @ patch
-        if "quadratic_weight" in blobs:
+        window = padded[n, :, top : top + 2, left : left + 2]
+        patch = window.ravel()
+        want = 0.0 if "bias_term" in options else blobs["bias"][m]
+        if "linear_term" not in options:
+            want += blobs["weight"][m].ravel() @ window[channels].ravel()
+        if "quadratic_term" not in options:
             q = blobs["quadratic_weight"][m]
             want += np.square(q @ patch).sum() if "factor" in options else patch @ q @ patch
         np.testing.assert_allclose(y[n, m, i, j], want, rtol=1e-5, atol=1e-7)
@@ -82,7 +83,7 @@ def test_v1_layers_have_it_too() -> None:
         caffe_pb2.TRAIN,
     )
     (layer,) = (layer for name, layer in net.named_layers() if name == "c")
-    assert layer.blob_shapes == [(4, 27, 27), (4, 3, 3, 3), (4,)]
+    assert layer.blob_shapes == [(4,), (4, 3, 3, 3), (4, 27, 27)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from tests.layers.test_conv import convolve
+from tests.layers.slow_conv import convolve
 
 from moka.errors import NetError
 

@@ -175,3 +175,42 @@ def test_l2_normalize(
 def test_refused(make_layer: LayerMaker, text: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, shape)
+
+
+def test_moving_normalize(make_layer: LayerMaker, run: Runner) -> None:
+    rng = np.random.default_rng(6)
+    layer = make_layer('type: "MovingNormalize" top: "a" top: "b"', (2, 3, 4))
+    mean = -1.0
+    for _ in range(3):
+        x = rng.normal(size=(2, 3, 4))
+        norms = [np.sqrt((x[n, :, k] ** 2).sum()) for n in range(2) for k in range(4)]
+        new = sum(norms) / 8
+        mean = new if mean < 0 else 0.99 * mean + 0.01 * new
+        y, seen = run(layer, x)
+        np.testing.assert_allclose(y, x / mean)
+        assert seen.tolist() == pytest.approx([mean])
+    again = layer.again(torch.from_numpy(x))[0].detach()
+    np.testing.assert_allclose(again, x / mean)
+    bottom = torch.from_numpy(x).requires_grad_()
+    (gradient,) = torch.autograd.grad(layer.again(bottom)[0].sum(), bottom)
+    np.testing.assert_allclose(gradient, np.full(x.shape, 1 / mean))
+
+
+@pytest.mark.parametrize("region", ["ACROSS_CHANNELS", "WITHIN_CHANNEL"])
+def test_lrn_with_pooling_inside(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    check_gradient: GradientCheck,
+    region: str,
+) -> None:
+    x = spread(2, 4, 6, 5)
+    options = f"norm_region: {region} local_size: 3"
+    pooling = "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
+    fused = make_layer(
+        f'type: "LRN" lrn_param {{ {options} fuse_type: FUSED_POOL_MAX {pooling} }}', x.shape
+    )
+    plain = make_layer(f'type: "LRN" lrn_param {{ {options} }}', x.shape)
+    pool = make_layer(f'type: "Pooling" {pooling}', x.shape)
+    np.testing.assert_allclose(run(fused, x)[0], run(pool, run(plain, x)[0])[0])
+    check_gradient(fused, x)

@@ -48,7 +48,7 @@ def test_every_annotation_is_what_the_schema_says(entry: Entry) -> None:
     said = typing.get_type_hints(entry.make)
     for declared in entry.make.options:
         wanted = type_in_schema(declared, field_of(declared, entry))
-        assert said[declared.name] == wanted, declared.name
+        assert said[declared.attribute] == wanted, declared.name
 
 
 def config(text: str) -> caffe_pb2.LayerParameter:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import h5py
@@ -14,23 +13,23 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers import minimal as others
 from tests.layers.detection import minimal as detection
 from tests.layers.detection import yolo_minimal as yolo
 from tests.layers.metric_learning import minimal as metric_learning
+from tests.layers.segmentation import minimal as segmentation
 from tests.layers.sequence import minimal as sequence
 from tests.layers.video import minimal as video
 
 from moka.engine.layerwise import Layerwise
-from moka.layers import REGISTRY, Layer, all_entries
+from moka.layers import REGISTRY, Layer
 from moka.layers.loss.memory import MemoryLoss
-from moka.layers.registry import layer
 from moka.layers.source import MemoryData
 from moka.net import Net, build_net
-from moka.schema import caffe_pb2, format_text, parse_text, read_text
-from moka.schema.forks import FIRST_FORK_NUMBER
+from moka.schema import caffe_pb2, format_text, parse_text
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import LayerMaker, Runner
+    pass
 
 IMAGE, ROWS, LABELS = "2 3 4 4", "2 6", "2"
 
@@ -168,7 +167,7 @@ MINIMAL = {
     ),
 }
 
-FORKS = (detection, yolo, metric_learning, sequence, video)
+FORKS = (detection, yolo, metric_learning, others, segmentation, sequence, video)
 for of_forks in FORKS:
     MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.MINIMAL.items()}
 
@@ -224,6 +223,12 @@ def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite("clips/1.png", np.ones((4, 4, 3), np.uint8))
     Path("clips.txt").write_text("clips 0\n")
     Path("windows.txt").write_text("# 0\nimage.png\n3\n4\n4\n1\n1 0 0 0 3 3\n")
+    Path("objects.txt").write_text("# 0\nimage.png\n3 4 4\n1\n1 0 0 0 0 3 3\n0\n")
+    Path("regions.txt").write_text("# 0\nimage.png\n3 4 4\n1\n1 0 0 0 3 3\n0\n")
+    with lmdb.open("yolo.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
+        datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4))
+        datum.float_data.extend((1, 0, 0.5, 0.5, 1, 1))
+        out.put(b"00000000", datum.SerializeToString())
     with lmdb.open("images.lmdb", map_size=1 << 20) as database, database.begin(write=True) as out:
         for k in range(3):
             datum = caffe_pb2.Datum(channels=1, height=2, width=2, data=bytes(4), label=k)
@@ -357,117 +362,3 @@ def test_an_empty_batch_runs_both_ways(kind: str) -> None:
         assert not net.blobs[bottom].diff.any(), j
     for blob in net.layer_blobs(len(net.layers) - 1):
         assert not blob.diff.any()
-
-
-@pytest.mark.parametrize(
-    ("text", "before", "after"),
-    [
-        ('"Softmax" softmax_param { axis: -1 }', [(2, 3, 2)], [(4, 3)]),
-        ('"Flatten" flatten_param { axis: -2 }', [(2, 3, 4)], [(2, 3, 4, 5)]),
-        ('"Flatten"', [(2, 3, 4)], [(4, 5)]),
-        ('"Tile" tile_param { axis: -1 tiles: 2 }', [(2, 3)], [(2, 3, 4)]),
-        ('"Slice" slice_param { axis: -1 }', [(2, 4)], [(3, 4, 6)]),
-        ('"Concat" concat_param { axis: -1 }', [(2, 4), (2, 1)], [(3, 4, 1), (3, 4, 5)]),
-        ('"Crop" crop_param { axis: -1 offset: 1 }', [(2, 5), (2, 3)], [(2, 4, 6), (1, 1, 5)]),
-        ('"Reduction" reduction_param { axis: -1 }', [(2, 3)], [(4, 5, 6)]),
-        ('"ArgMax" argmax_param { axis: -1 }', [(2, 3)], [(4, 2, 3)]),
-        ('"Scale" scale_param { axis: -1 }', [(2, 3)], [(4, 5, 3)]),
-        ('"Bias" bias_param { axis: -1 }', [(2, 3), (3,)], [(4, 5, 2), (2,)]),
-        ('"Bias"', [(2, 3), ()], [(2, 3), (3,)]),
-        ('"InnerProduct" inner_product_param { num_output: 2 axis: -1 }', [(2, 3, 4)], [(5, 4)]),
-        ('"Accuracy" accuracy_param { axis: -1 }', [(3, 4), (3,)], [(2, 5, 4), (2, 5)]),
-        ('"SoftmaxWithLoss" softmax_param { axis: -1 }', [(3, 4), (3,)], [(2, 5, 4), (2, 5)]),
-        (
-            '"InfogainLoss" infogain_loss_param { axis: -1 }',
-            [(3, 4), (3,), (4, 4)],
-            [(2, 5, 3), (2, 5), (3, 3)],
-        ),
-    ],
-)
-def test_an_axis_is_counted_anew_in_each_shape(
-    make_layer: LayerMaker,
-    run: Runner,
-    text: str,
-    before: list[tuple[int, ...]],
-    after: list[tuple[int, ...]],
-) -> None:
-    tops = 'top: "a" top: "b"' if "Slice" in text else ""
-    layer = make_layer(f"type: {text} {tops}", *before)
-    fresh = make_layer(f"type: {text} {tops}", *after)
-    fresh.load_state_dict(layer.state_dict())
-    assert layer.top_shapes(*after) == fresh.top_shapes(*after)
-    bottoms = [np.arange(np.prod(shape)).reshape(shape) % 3 for shape in after]
-    for have, want in zip(run(layer, *bottoms), run(fresh, *bottoms), strict=True):
-        np.testing.assert_array_equal(have, want)
-
-
-def own_message(kind: str) -> Any:
-    field = REGISTRY[kind].message
-    if field is None:
-        return None
-    return caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name[field].message_type
-
-
-@pytest.mark.parametrize("kind", sorted(REGISTRY))
-def test_every_field_of_its_own_message_is_read(kind: str) -> None:
-    message = own_message(kind)
-    if message is None or message.name == "LossParameter":  # shared by all losses
-        return
-    read = {option.name for option in REGISTRY[kind].make.options if option.of is None}
-    unread = {f.name for f in message.fields if f.number < FIRST_FORK_NUMBER} - read
-    assert unread == set(UNREAD.get(kind, {}))
-
-
-@pytest.mark.parametrize("kind", sorted(REGISTRY))
-def test_every_field_it_reads_exists(kind: str) -> None:
-    for field in REGISTRY[kind].make.options:
-        parent = caffe_pb2.LayerParameter.DESCRIPTOR
-        message: Any = own_message(kind)
-        if field.of is not None:
-            message = parent.fields_by_name[field.of].message_type if field.of else parent
-        assert field.name in message.fields_by_name, field.name
-
-
-@pytest.mark.parametrize("kind", sorted(REGISTRY))
-def test_every_type_is_described(kind: str) -> None:
-    text = REGISTRY[kind].make.__doc__
-    assert text
-    assert text != Layer.__doc__
-
-
-@pytest.mark.parametrize("kind", [entry.type for entry in all_entries() if entry.fork is None])
-def test_every_type_has_a_recorded_case(kind: str) -> None:
-    """Numbers of BVLC Caffe, in one layer's case or for files that are read."""
-    cases = Path(__file__).parents[1] / "conformance"
-    seen: set[str] = set()
-    for case in (cases / "layers").glob("*.npz"):
-        with np.load(case) as values:
-            seen |= set(json.loads(str(values["layer_types"])))
-    for text in (cases / "files").glob("*/work/read.prototxt"):
-        seen |= {layer.type for layer in read_text(text, caffe_pb2.NetParameter).layer}
-    assert kind in seen
-
-
-def test_the_table_of_types_is_read_only() -> None:
-    with pytest.raises(TypeError):
-        REGISTRY["New"] = REGISTRY["ReLU"]  # type: ignore[index]
-
-
-def test_a_second_registration_is_refused() -> None:
-    with pytest.raises(ValueError, match="layer type ReLU is registered twice"):
-        layer("ReLU", bottoms=1, tops=1)(Layer)
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("ReLU", "relu_param"),
-        ("TanH", "tanh_param"),
-        ("InnerProduct", "inner_product_param"),
-        ("HDF5Data", "hdf5_data_param"),
-        ("SoftmaxWithLoss", "softmax_param"),
-        ("Split", None),
-    ],
-)
-def test_the_message_that_configures_a_type(kind: str, expected: str | None) -> None:
-    assert REGISTRY[kind].message == expected

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from moka.errors import NetError
 from moka.layers.ristretto import fixed_point, minifloat, power_of_two, round_to_nearest, stochastic
 from moka.types import Array
 
@@ -123,3 +124,73 @@ def test_minifloats(make_layer: LayerMaker, run: Runner) -> None:
     )
     (y,) = run(layer, np.array([[2.9]]))
     assert y.item() == 4.0  # 3 * 1.5 = 4.5, which is nearer to 4 than to 6
+
+
+def small(value: float, mantissa: int, exponent: int) -> float:
+    """A number in a float of few bits, rounded to nearest."""
+    if value == 0:
+        return 0.0
+    bias = 2 ** (exponent - 1) - 1
+    power = int(np.floor(np.log2(abs(value))))
+    if power + bias < 0:
+        return 0.0
+    steps = 2**mantissa
+    fraction = np.floor((abs(value) / 2.0**power - 1) * steps + 0.5) / steps
+    if power + bias > 2**exponent - 1:
+        power, fraction = 2**exponent - 1 - bias, (steps - 1) / steps
+    return float(np.sign(value) * (1 + fraction) * 2.0**power)
+
+
+@pytest.mark.parametrize(("mantissa", "exponent"), [(4, 5), (2, 4)])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_lrn_in_small_floats(
+    make_layer: LayerMaker, run: Runner, mantissa: int, exponent: int, channels: int
+) -> None:
+    x = np.random.default_rng(3).normal(size=(2, channels, 2, 1)) * 3
+    layer = make_layer(
+        'type: "LRNRistretto" lrn_param { local_size: 5 alpha: 0.7 beta: 0.75 k: 2 }'
+        f" quantization_param {{ precision: MINIFLOAT mant_bits: {mantissa}"
+        f" exp_bits: {exponent} }}",
+        x.shape,
+    )
+
+    def q(value: float) -> float:
+        return small(value, mantissa, exponent)
+
+    want = np.zeros_like(x)
+    for n, i in np.ndindex(2, 2):
+        line = [q(v) for v in x[n, :, i, 0]]
+        total, divisors = 0.0, []
+        for head in range(channels + 2):
+            if head < channels:
+                total = q(total + q(line[head] ** 2))
+            if head >= 5:
+                total = q(total - q(line[head - 5] ** 2))
+            if head >= 2:
+                divisors.append(q(2 + q(total * 0.7 / 5)))
+        for c in range(channels):
+            want[n, c, i, 0] = q(line[c] * q(divisors[c] ** -0.75))
+    np.testing.assert_allclose(run(layer, x)[0], want, rtol=1e-6)
+
+
+def test_the_gradient_of_lrn_in_small_floats_is_that_of_lrn(make_layer: LayerMaker) -> None:
+    x = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1))
+    fields = "lrn_param { local_size: 3 alpha: 0.7 }"
+    few = "quantization_param { precision: MINIFLOAT mant_bits: 3 exp_bits: 4 }"
+    gradients = []
+    for text in (f'type: "LRN" {fields}', f'type: "LRNRistretto" {fields} {few}'):
+        bottom = x.clone().requires_grad_()
+        make_layer(text, tuple(x.shape))(bottom).sum().backward()
+        assert bottom.grad is not None
+        gradients.append(bottom.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_what_lrn_in_small_floats_refuses(make_layer: LayerMaker) -> None:
+    few = "quantization_param { precision: MINIFLOAT }"
+    with pytest.raises(NetError, match="precision must be MINIFLOAT"):
+        make_layer('type: "LRNRistretto"', (1, 2, 3, 3))
+    with pytest.raises(NetError, match="norm_region must be ACROSS_CHANNELS"):
+        make_layer(
+            f'type: "LRNRistretto" lrn_param {{ norm_region: WITHIN_CHANNEL }} {few}', (1, 2, 3, 3)
+        )

@@ -96,3 +96,34 @@ def test_bad_input(
 ) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "SpatialTransformer" st_param {{ {fields} }}', (1, 1, 2, 2), theta)
+
+
+def test_transformer_is_zero_outside(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck
+) -> None:
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(2, 3, 4, 5))
+    theta = np.array(
+        [[0.93, 0.21, 0.117, -0.13, 1.11, 0.053], [1.31, 0.02, 0.037, 0.23, 0.71, -0.43]]
+    )
+    layer = make_layer('type: "Transformer"', x.shape, (2, 6, 1, 1))
+    have = run(layer, x, theta[..., None, None])[0]
+    outside = 0
+    for n, c, i, j in np.ndindex(have.shape):
+        u, v = theta[n].reshape(2, 3) @ [2 * i / 4 - 1, 2 * j / 5 - 1, 1]
+        row, column = (u + 1) / 2 * 4, (v + 1) / 2 * 5
+        want = 0.0
+        if 0 <= row <= 3 and 0 <= column <= 4:
+            for r in range(int(np.floor(row)), int(np.ceil(row)) + 1):
+                for k in range(int(np.floor(column)), int(np.ceil(column)) + 1):
+                    want += x[n, c, r, k] * (1 - abs(row - r)) * (1 - abs(column - k))
+        else:
+            outside += 1
+        assert have[n, c, i, j] == pytest.approx(want)
+    assert 10 < outside < 80
+    check_gradient(layer, x, theta[..., None, None])
+
+
+def test_transformer_of_a_wrong_theta(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match=r"theta must be \(N, 6\) for N = 2"):
+        make_layer('type: "Transformer"', (2, 3, 4, 5), (2, 5))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +17,9 @@ from moka.layers.shapes import (
     sizes_around,
 )
 from moka.types import Shape
+
+if TYPE_CHECKING:
+    from tests.layers.conftest import LayerMaker, Runner
 
 
 @pytest.mark.parametrize(
@@ -58,3 +64,45 @@ def test_checks() -> None:
 def test_sizes_in_words() -> None:
     assert by((7, 5)) == "7 x 5"
     assert by([3]) == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ('"Softmax" softmax_param { axis: -1 }', [(2, 3, 2)], [(4, 3)]),
+        ('"Flatten" flatten_param { axis: -2 }', [(2, 3, 4)], [(2, 3, 4, 5)]),
+        ('"Flatten"', [(2, 3, 4)], [(4, 5)]),
+        ('"Tile" tile_param { axis: -1 tiles: 2 }', [(2, 3)], [(2, 3, 4)]),
+        ('"Slice" slice_param { axis: -1 }', [(2, 4)], [(3, 4, 6)]),
+        ('"Concat" concat_param { axis: -1 }', [(2, 4), (2, 1)], [(3, 4, 1), (3, 4, 5)]),
+        ('"Crop" crop_param { axis: -1 offset: 1 }', [(2, 5), (2, 3)], [(2, 4, 6), (1, 1, 5)]),
+        ('"Reduction" reduction_param { axis: -1 }', [(2, 3)], [(4, 5, 6)]),
+        ('"ArgMax" argmax_param { axis: -1 }', [(2, 3)], [(4, 2, 3)]),
+        ('"Scale" scale_param { axis: -1 }', [(2, 3)], [(4, 5, 3)]),
+        ('"Bias" bias_param { axis: -1 }', [(2, 3), (3,)], [(4, 5, 2), (2,)]),
+        ('"Bias"', [(2, 3), ()], [(2, 3), (3,)]),
+        ('"InnerProduct" inner_product_param { num_output: 2 axis: -1 }', [(2, 3, 4)], [(5, 4)]),
+        ('"Accuracy" accuracy_param { axis: -1 }', [(3, 4), (3,)], [(2, 5, 4), (2, 5)]),
+        ('"SoftmaxWithLoss" softmax_param { axis: -1 }', [(3, 4), (3,)], [(2, 5, 4), (2, 5)]),
+        (
+            '"InfogainLoss" infogain_loss_param { axis: -1 }',
+            [(3, 4), (3,), (4, 4)],
+            [(2, 5, 3), (2, 5), (3, 3)],
+        ),
+    ],
+)
+def test_an_axis_is_counted_anew_in_each_shape(
+    make_layer: LayerMaker,
+    run: Runner,
+    text: str,
+    before: list[tuple[int, ...]],
+    after: list[tuple[int, ...]],
+) -> None:
+    tops = 'top: "a" top: "b"' if "Slice" in text else ""
+    layer = make_layer(f"type: {text} {tops}", *before)
+    fresh = make_layer(f"type: {text} {tops}", *after)
+    fresh.load_state_dict(layer.state_dict())
+    assert layer.top_shapes(*after) == fresh.top_shapes(*after)
+    bottoms = [np.arange(np.prod(shape)).reshape(shape) % 3 for shape in after]
+    for have, want in zip(run(layer, *bottoms), run(fresh, *bottoms), strict=True):
+        np.testing.assert_array_equal(have, want)

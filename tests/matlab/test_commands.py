@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from moka.errors import UsageError
-from moka.matlab.commands import COMMANDS, run
-from moka.matlab.session import Session
-from moka.matlab.values import ForeignArray, Handles, Row, Texts
+from moka.matlab.commands import COMMANDS, run_command
+from moka.matlab.session import HandleTable
+from moka.matlab.values import ForeignArray, Handles, PlainValue, Row, Texts
 
 NET = """
 layer { name: "d" type: "DummyData" top: "d" top: "l" dummy_data_param {
@@ -27,21 +27,21 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "l" top: "loss" 
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
-    made = Session()
+def session() -> Iterator[HandleTable]:
+    made = HandleTable()
     yield made
     made.reset()
 
 
 @pytest.fixture
-def solver(session: Session, tmp_path: Path) -> Any:
+def solver(session: HandleTable, tmp_path: Path) -> Any:
     (tmp_path / "n.prototxt").write_text(NET)
     (tmp_path / "s.prototxt").write_text(
         f'net: "{tmp_path}/n.prototxt" test_iter: 1 test_interval: 1000000 base_lr: 0.001'
         f' lr_policy: "fixed" max_iter: 1000000 snapshot_prefix: "{tmp_path}/s"'
         " test_initialization: false"
     )
-    return run(session, "get_solver", [str(tmp_path / "s.prototxt")])
+    return run_command(session, "get_solver", [str(tmp_path / "s.prototxt")])
 
 
 def one(handles: Handles, index: int) -> Handles:
@@ -59,22 +59,22 @@ def test_the_gateway_has_all_commands_of_matcaffe() -> None:
     } <= COMMANDS.keys()
 
 
-def test_a_solver(session: Session, solver: Handles, tmp_path: Path) -> None:
-    parts = run(session, "solver_get_attr", [solver])
+def test_a_solver(session: HandleTable, solver: Handles, tmp_path: Path) -> None:
+    parts = run_command(session, "solver_get_attr", [solver])
     assert isinstance(parts, dict)
     assert len(parts["hNet_test_nets"].pointers) == 1
-    run(session, "solver_step", [solver, 3.0])
-    assert run(session, "solver_get_iter", [solver]) == 3
-    run(session, "delete_net", [parts["hNet_net"]])  # it is the solver's
-    run(session, "net_forward", [parts["hNet_net"]])
-    run(session, "delete_solver", [solver])
+    run_command(session, "solver_step", [solver, 3.0])
+    assert run_command(session, "solver_get_iter", [solver]) == 3
+    run_command(session, "delete_net", [parts["hNet_net"]])  # it is the solver's
+    run_command(session, "net_forward", [parts["hNet_net"]])
+    run_command(session, "delete_solver", [solver])
     for handle in (solver, parts["hNet_net"]):
         with pytest.raises(UsageError, match="is gone"):
-            run(session, "delete_net", [handle])
+            run_command(session, "delete_net", [handle])
 
 
 def test_an_interrupt_ends_a_run_with_a_snapshot(
-    session: Session, solver: Handles, tmp_path: Path
+    session: HandleTable, solver: Handles, tmp_path: Path
 ) -> None:
     def interrupt() -> None:
         time.sleep(0.3)
@@ -84,45 +84,49 @@ def test_an_interrupt_ends_a_run_with_a_snapshot(
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    run(session, "solver_solve", [solver])
+    run_command(session, "solver_solve", [solver])
     thread.join()
     assert signal.getsignal(signal.SIGINT) is before
-    iteration = run(session, "solver_get_iter", [solver])
+    iteration = run_command(session, "solver_get_iter", [solver])
     assert isinstance(iteration, float)
     assert 0 < iteration < 1_000_000
     state = tmp_path / f"s_iter_{iteration:.0f}.solverstate"
-    run(session, "solver_step", [solver, 2.0])  # it goes on
-    run(session, "solver_restore", [solver, str(state)])
-    assert run(session, "solver_get_iter", [solver]) == iteration
+    run_command(session, "solver_step", [solver, 2.0])  # it goes on
+    run_command(session, "solver_restore", [solver, str(state)])
+    assert run_command(session, "solver_get_iter", [solver]) == iteration
 
 
-def test_a_mean_image(session: Session, tmp_path: Path) -> None:
+def test_a_mean_image(session: HandleTable, tmp_path: Path) -> None:
     mean = np.random.default_rng(0).random((3, 4, 5), np.float32)
     file = str(tmp_path / "m.binaryproto")
-    run(session, "write_mean", [mean, file])
-    read = run(session, "read_mean", [file])
+    run_command(session, "write_mean", [mean, file])
+    read = run_command(session, "read_mean", [file])
     assert isinstance(read, np.ndarray)
     np.testing.assert_array_equal(read[0], mean)
-    run(session, "write_mean", [mean[0], file])
-    read = run(session, "read_mean", [file])
+    run_command(session, "write_mean", [mean[0], file])
+    read = run_command(session, "read_mean", [file])
     assert isinstance(read, np.ndarray)
     assert read.shape == (1, 1, 4, 5)
 
 
-def test_an_hdf5_file_grows(session: Session, tmp_path: Path) -> None:
+def test_an_hdf5_file_grows(session: HandleTable, tmp_path: Path) -> None:
     file = str(tmp_path / "d.h5")
     values = np.arange(12, dtype=np.float32)
     size = Row([2, 3, 1, 2])  # two items of 1 x 3 x 2 in Caffe's order
-    assert run(session, "hdf5_store", [file, "/data", values, size, -1.0, 10.0]) == (2, 3, 1, 2)
-    assert run(session, "hdf5_store", [file, "/data", values, size, -1.0, 10.0]) == (2, 3, 1, 4)
-    assert run(session, "hdf5_store", [file, "/data", values, size, 1.0, 10.0]) == (2, 3, 1, 4)
+
+    def store(first: float) -> PlainValue:
+        return run_command(session, "hdf5_store", [file, "/data", values, size, first, 10.0])
+
+    assert store(-1.0) == (2, 3, 1, 2)
+    assert store(-1.0) == (2, 3, 1, 4)
+    assert store(1.0) == (2, 3, 1, 4)
     h5py = pytest.importorskip("h5py")
     with h5py.File(file) as opened:
         stored = opened["data"][...]
     items = values.reshape(2, 1, 3, 2)
     np.testing.assert_array_equal(stored, items[[0, 0, 1, 1]])
     with pytest.raises(UsageError, match=r"size \[2 3 1\], got one of size \[3 2 1\]"):
-        run(session, "hdf5_store", [file, "/data", values, Row([3, 2, 1, 2]), -1.0, 10.0])
+        run_command(session, "hdf5_store", [file, "/data", values, Row([3, 2, 1, 2]), -1.0, 10.0])
 
 
 @pytest.mark.parametrize(
@@ -138,28 +142,28 @@ def test_an_hdf5_file_grows(session: Session, tmp_path: Path) -> None:
         ("did_you_mean", ["a", "b"], "a cell array of texts"),
     ],
 )
-def test_refused(session: Session, name: str, arguments: list[Any], says: str) -> None:
+def test_refused(session: HandleTable, name: str, arguments: list[Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        run(session, name, arguments)
+        run_command(session, name, arguments)
 
 
-def test_handles(session: Session, solver: Handles) -> None:
-    parts = run(session, "solver_get_attr", [solver])
+def test_handles(session: HandleTable, solver: Handles) -> None:
+    parts = run_command(session, "solver_get_attr", [solver])
     assert isinstance(parts, dict)
     net = parts["hNet_net"]
-    attributes = run(session, "net_get_attr", [net])
+    attributes = run_command(session, "net_get_attr", [net])
     assert isinstance(attributes, dict)
-    assert attributes == run(session, "net_get_attr", [net])  # the same ones each time
+    assert attributes == run_command(session, "net_get_attr", [net])  # the same ones each time
     blobs = attributes["hBlob_blobs"]
     assert attributes["blob_names"] == Texts(["d", "l", "ip", "loss"])
     with pytest.raises(UsageError, match="a net handle is wanted, got that of a blob"):
-        run(session, "net_forward", [one(blobs, 0)])
+        run_command(session, "net_forward", [one(blobs, 0)])
     with pytest.raises(UsageError, match="one blob handle is wanted, got 4"):
-        run(session, "blob_get_data", [blobs])
+        run_command(session, "blob_get_data", [blobs])
     with pytest.raises(UsageError, match=r"has size \[3 4\], got an array of size \[5 1\]"):
-        run(session, "blob_set_data", [one(blobs, 0), np.zeros(5, np.float32)])
+        run_command(session, "blob_set_data", [one(blobs, 0), np.zeros(5, np.float32)])
     with pytest.raises(UsageError, match="whole numbers"):
-        run(session, "blob_reshape", [one(blobs, 0), Row([1.5])])
+        run_command(session, "blob_reshape", [one(blobs, 0), Row([1.5])])
     session.reset()
     with pytest.raises(UsageError, match="this net is gone"):
-        run(session, "net_forward", [net])
+        run_command(session, "net_forward", [net])

@@ -4,12 +4,12 @@ import pytest
 
 from moka.blob import Blob
 from moka.errors import UsageError
-from moka.matlab.session import Session
+from moka.matlab.session import HandleTable
 from moka.matlab.values import Handles
 
 
 def test_an_object_has_one_handle() -> None:
-    session = Session()
+    session = HandleTable()
     blob, other = Blob((1,)), Blob((1,))
     first = session.handles([blob])
     assert session.handles([other, blob]).pointers[1] == first.pointers[0]
@@ -17,7 +17,7 @@ def test_an_object_has_one_handle() -> None:
 
 
 def test_an_owner_takes_its_objects_along() -> None:
-    session = Session()
+    session = HandleTable()
     owner, blob, other = Blob((1,)), Blob((1,)), Blob((1,))
     session.handles([owner])
     owned, free = session.handles([blob], owner), session.handles([other])
@@ -28,7 +28,7 @@ def test_an_owner_takes_its_objects_along() -> None:
 
 
 def test_reset_makes_handles_invalid() -> None:
-    session = Session()
+    session = HandleTable()
     blob = Blob((1,))
     old = session.handles([blob])
     session.reset()
@@ -44,5 +44,5 @@ def test_reset_makes_handles_invalid() -> None:
 def test_keys_are_written_exactly() -> None:
     """MATLAB and Octave write 15 digits."""
     for _ in range(50):
-        key = Session().init_key
+        key = HandleTable().init_key
         assert float(f"{key:.15g}") == key

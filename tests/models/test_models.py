@@ -7,7 +7,7 @@ import torch
 
 from moka.models import zoo_folder
 from moka.models.__main__ import MODELS
-from moka.models.model import Model
+from moka.models.model import ReferenceModel
 from moka.net import Net, build_net
 from moka.net.cost import multiply_adds
 from moka.net.spec import Top, to_proto
@@ -132,8 +132,8 @@ def shapes_of(net: caffe_pb2.NetParameter, phase: caffe_pb2.Phase = caffe_pb2.TE
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda model: model.folder)
-def model(request: pytest.FixtureRequest) -> Model:
-    found: Model = request.param
+def model(request: pytest.FixtureRequest) -> ReferenceModel:
+    found: ReferenceModel = request.param
     return found
 
 
@@ -143,14 +143,14 @@ def test_every_folder_is_a_model() -> None:
     assert sorted(PUBLISHED) == sorted(SHAPES) == folders
 
 
-def test_the_files_are_what_the_programs_make(model: Model) -> None:
+def test_the_files_are_what_the_programs_make(model: ReferenceModel) -> None:
     made = model.files()
     assert sorted(made) == sorted(path.name for path in (ZOO / model.folder).glob("*.prototxt"))
     for name, message in made.items():
         assert read_text(ZOO / model.folder / name, type(message)) == message, "run: make models"
 
 
-def test_parameters_and_multiply_adds(model: Model) -> None:
+def test_parameters_and_multiply_adds(model: ReferenceModel) -> None:
     net = shapes_of(model.deploy())
     learned = sum(
         weight.numel()
@@ -164,7 +164,7 @@ def test_parameters_and_multiply_adds(model: Model) -> None:
     assert multiply_adds(net) / batch / 1e9 == pytest.approx(cost, rel=tolerance)
 
 
-def test_shapes_and_layers(model: Model) -> None:
+def test_shapes_and_layers(model: ReferenceModel) -> None:
     net = shapes_of(model.deploy())
     wanted = SHAPES[model.folder]
     assert {name: tuple(net.blobs[name].shape) for name in wanted} == wanted
@@ -172,7 +172,7 @@ def test_shapes_and_layers(model: Model) -> None:
     assert all(name in names for name in LAYERS.get(model.folder, "").split())  # in this order
 
 
-def test_deploy_is_trained_nowhere(model: Model) -> None:
+def test_deploy_is_trained_nowhere(model: ReferenceModel) -> None:
     text = str(model.deploy())
     for word in ("filler", "lr_mult", "loss_weight", "Accuracy", "phase"):
         assert word not in text
@@ -185,7 +185,7 @@ TRAINED = [model for model in MODELS if model.source]
 
 @pytest.mark.parametrize("model", TRAINED, ids=lambda model: model.folder)
 @pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
-def test_training_nets(model: Model, phase: caffe_pb2.Phase) -> None:
+def test_training_nets(model: ReferenceModel, phase: caffe_pb2.Phase) -> None:
     def constant(phase: caffe_pb2.Phase) -> tuple[Top, Top]:
         shape = [dict(dim=[2, 3, model.crop, model.crop]), dict(dim=[2])]
         data, label = L.DummyData(shape=shape, ntop=2, include=dict(phase=phase))
@@ -255,7 +255,7 @@ def test_what_flickr_style_starts_afresh() -> None:
 
 
 @pytest.mark.parametrize("model", TRAINED, ids=lambda model: model.folder)
-def test_solvers(model: Model) -> None:
+def test_solvers(model: ReferenceModel) -> None:
     for path in (ZOO / model.folder).glob("*solver.prototxt"):
         solver, _ = read_solver(path)
         assert solver.net == f"models/{model.folder}/train_val.prototxt"

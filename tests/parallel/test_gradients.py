@@ -14,10 +14,11 @@ from tests.training_runs import database
 from moka.engine.autograd import Autograd
 from moka.net import Net, build_net
 from moka.parallel import reduce
+from moka.parallel.join import join_team, new_uid
 from moka.parallel.reduce import GradientMean
-from moka.parallel.team import Team, join_team, new_uid
+from moka.parallel.team import Team
 from moka.schema import caffe_pb2, parse_text
-from moka.solver.rules import RULES
+from moka.solver.choose import RULES
 from moka.solver.solver import Solver
 
 __all__ = ["database"]

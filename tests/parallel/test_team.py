@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ import torch
 from tests.processes import run_together
 
 from moka.errors import SolverError
-from moka.parallel.team import Alone, Team, join_team, new_uid
+from moka.parallel.join import join_team, new_uid
+from moka.parallel.team import Alone, Team
 
 CPU = torch.device("cpu")
 
@@ -87,7 +90,7 @@ def test_who_leaves_is_missed_at_once() -> None:
 
 def test_who_ends_is_missed_at_once() -> None:
     first, _ = run_together(end, uid=new_uid(), patience_s=15)
-    assert "One of them has ended; its own log or error says why." in first
+    assert "One of them has ended, or hangs; its own log or error says why." in first
 
 
 def end(rank: int, count: int, uid: bytes) -> str:
@@ -97,6 +100,44 @@ def end(rank: int, count: int, uid: bytes) -> str:
     with pytest.raises(SolverError) as error:
         team.gather_numbers(1)
     return str(error.value)
+
+
+def wait_for_a_slow_one(rank: int, count: int, uid: bytes) -> list[str]:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("moka").addHandler(handler)
+    team = join_team(uid, rank, count, CPU, patience_s=20, notice_s=0.2)
+    if rank:
+        time.sleep(1)
+    assert team.gather_numbers(rank) == {0: (0.0,), 1: (1.0,)}
+    team.leave()
+    return said
+
+
+def test_who_waits_long_says_so_and_goes_on() -> None:
+    first, second = run_together(wait_for_a_slow_one, uid=new_uid(), patience_s=15)
+    assert first[0] == (
+        "Process 0 of 2 has waited 0.2 s for the others. The first one may be testing, or one of"
+        " them hangs."
+    )
+    assert len(first) in (2, 3)  # after 0.2 s, 0.6 s and, on a slow machine, 1.4 s
+    assert second == []
+
+
+def hang(rank: int, count: int, uid: bytes) -> str:
+    team = join_team(uid, rank, count, CPU, patience_s=1.5)
+    if rank:
+        time.sleep(3)
+        return ""
+    with pytest.raises(SolverError) as error:
+        team.gather_numbers(1)
+    return str(error.value)
+
+
+def test_who_hangs_is_given_up() -> None:
+    first, _ = run_together(hang, uid=new_uid(), patience_s=15)
+    assert "process 0 of the 2 that train together can no longer reach the others." in first
 
 
 def test_one_of_one_is_alone() -> None:

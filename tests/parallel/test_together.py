@@ -18,7 +18,7 @@ from tests.training_runs import solver_message
 
 import caffe
 from moka.errors import DataError, SolverError
-from moka.parallel.team import join_team
+from moka.parallel.join import join_team
 from moka.report.records import EarlyStop, IterationCompleted, Record, TestCompleted
 from moka.schema import format_text
 from moka.solver.config import read_solver
@@ -328,4 +328,6 @@ def test_who_waits_for_one_with_an_error_is_told(failing_rank: int) -> None:
     write_solver("")
     said = together(fail_one, failing_rank)
     assert said[failing_rank] == "the disk is gone."
-    assert "One of them has ended; its own log or error says why." in said[1 - failing_rank]
+    assert (
+        "One of them has ended, or hangs; its own log or error says why." in said[1 - failing_rank]
+    )

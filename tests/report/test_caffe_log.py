@@ -8,6 +8,7 @@ import pytest
 from moka.report.caffe_log import lines, log_record, output_text
 from moka.report.records import (
     BestSnapshotWritten,
+    ClassesTested,
     EarlyStop,
     FinalLoss,
     IterationCompleted,
@@ -75,6 +76,10 @@ SENTENCES: list[tuple[Record, list[str]]] = [
         ],
     ),
     (TestStarted(500, 1), ["Iteration 500, Testing net (#1)"]),
+    (
+        ClassesTested(500, 0, "detection_eval", ((1, 0.5), (3, 0.1234567))),
+        ["class1: 0.5", "class3: 0.123457"],
+    ),
     (
         TestCompleted(500, 0, (ACCURACY, LOSS), None),
         [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from moka.byte_text import to_text
 from moka.errors import UsageError
 from moka.report import glog
 from moka.report.glog import (
@@ -269,3 +271,46 @@ assert [each.level for each in loggers] == [logging.WARNING, 0, 0]
 assert all(each.propagate for each in loggers)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+LATIN = 'layer { name: "caf\xe9" type: "Input" top: "x" input_param { shape { dim: 1 } } }'
+
+
+def test_bytes_of_other_encodings_leave_as_they_came(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_bytes(LATIN.encode("latin-1"))
+    code = "import caffe; caffe.Net('net.prototxt', caffe.TEST)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
+    assert b"Creating Layer caf\xe9\n" in done.stderr
+    assert "\U0010fee9".encode() not in done.stderr
+
+
+def test_such_bytes_in_a_log_file(tmp_path: Path) -> None:
+    with log_to_stderr(), log_to_file(str(tmp_path)):
+        log.info("Creating Layer %s", to_text(b"caf\xe9"))
+        log.info("Creating Layer café")
+    lines = (tmp_path / "caffe.INFO").read_bytes().splitlines()
+    assert [line.partition(b"] ")[2] for line in lines] == [
+        b"Creating Layer caf\xe9",
+        "Creating Layer café".encode(),
+    ]
+
+
+def test_such_bytes_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", Terminal(screen, encoding="utf-8"))
+    with log_to_stderr(plain=True):
+        log.info("Creating Layer %s", to_text(b"caf\xe9"))
+    assert screen.getvalue() == rb"Creating Layer caf\xe9" + b"\n"
+
+
+def test_such_bytes_where_only_text_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    with log_to_stderr(plain=True):
+        log.info("Creating Layer %s", to_text(b"caf\xe9"))
+    assert written.getvalue() == "Creating Layer caf\\xe9\n"

@@ -9,6 +9,7 @@ from moka.errors import DataError
 from moka.report.json_lines import JsonLines
 from moka.report.log_file import read_log
 from moka.report.records import (
+    ClassesTested,
     FinalLoss,
     IterationCompleted,
     Output,
@@ -45,6 +46,7 @@ def test_what_a_run_says() -> None:
         TestStarted(0, 0),
         TestCompleted(0, 0, (Output("accuracy", 0.25, 0.0), Output("out", 2.0, 0.5)), None),
         TestStarted(0, 1),
+        ClassesTested(0, 1, "accuracy", ((1, 0.5),)),
         TestCompleted(0, 1, (Output("accuracy", 0.5, 0.0),), None),
         iteration(0),
         iteration(1, displayed=False),
@@ -55,9 +57,9 @@ def test_what_a_run_says() -> None:
     )
     log = read_log("run.jsonl")
     first, second = log.displays
-    assert (first.iteration, first.seconds, first.loss, first.rate) == (0, 5.0, 1.0, 1.0)
+    assert (first.iteration, first.seconds, first.loss, first.rate) == (0, 6.0, 1.0, 1.0)
     assert isnan(first.rate_before)
-    assert (second.iteration, second.seconds, second.rate, second.rate_before) == (2, 8, 0.25, 1.0)
+    assert (second.iteration, second.seconds, second.rate, second.rate_before) == (2, 9, 0.25, 1.0)
     assert isnan(second.loss)
     assert first.outputs == {"loss": 0.5, "count": 7.0}
     assert first.losses == {"loss"}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from moka.schema import caffe_pb2
-from moka.schema.comments import Comment, as_text, field_comments
+from moka.schema.comments import Comment, field_comments, running_text
 
 
 def test_above_and_beside() -> None:
@@ -12,9 +12,9 @@ def test_above_and_beside() -> None:
 
 
 def test_as_text() -> None:
-    assert as_text(Comment(("one  ", "  two:"), "three")) == "One two: Three"
-    assert as_text(Comment((), "beside")) == "Beside"
-    assert as_text(Comment((), "")) == ""
+    assert running_text(Comment(("one  ", "  two:"), "three")) == "One two: Three"
+    assert running_text(Comment((), "beside")) == "Beside"
+    assert running_text(Comment((), "")) == ""
 
 
 def test_every_field_is_found() -> None:

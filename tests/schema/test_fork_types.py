@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from moka.schema.fork_types import FORK_OF, is_v1_name, todays_type
+from moka.layers import REGISTRY
+from moka.schema.fork_types import FORK_OF, INSTEAD_OF, is_v1_name, todays_type
 
 
 def test_forks() -> None:
     assert FORK_OF["Permute"] == "SSD"
     assert FORK_OF["Axpy"] == "SENet"
     assert "Convolution" not in FORK_OF
+
+
+def test_advice_is_for_types_of_forks_that_are_missing() -> None:
+    assert set(INSTEAD_OF) <= set(FORK_OF) - set(REGISTRY)
+    missing = set(FORK_OF) - set(REGISTRY) - set(INSTEAD_OF)
+    assert not [name for name in missing if name.endswith(("Data", "Reader", "Writer"))]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import pytest
 
 from moka.engine.autograd import Autograd
 from moka.errors import NetError, SolverError
-from moka.report.records import Output, TestCompleted
+from moka.report.caffe_log import lines
+from moka.report.records import ClassesTested, Output, TestCompleted
 from moka.schema import parse_text
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.average_precision import (
     VERSIONS,
-    Detections,
+    ScoredDetections,
     check_evaluation,
     mean_precisions,
 )
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import NetMaker
     from tests.training_runs import SolverMaker
 
-    from moka.report.records import Record
+    from moka.report.caffe_log import lines
+from moka.report.records import Record
 
 COUNT, RIGHT, WRONG, DIFFICULT = (-1, -1), (1, 0), (0, 1), (0, 0)
 
@@ -68,7 +70,7 @@ def by_steps(version: str, hits: list[bool], count: int) -> float:
     ],
 )
 def test_average_precision(version: str, hits: list[bool], count: int) -> None:
-    found = Detections()
+    found = ScoredDetections()
     rows: list[tuple[float, ...]] = [(-1, 4, count, *COUNT)]
     rows += [(0, 4, 1 - k / 100, *(RIGHT if hit else WRONG)) for k, hit in enumerate(hits)]
     found.add(np.array(rows))
@@ -77,13 +79,13 @@ def test_average_precision(version: str, hits: list[bool], count: int) -> None:
 
 
 def test_labels_and_batches_are_collected() -> None:
-    found = Detections()
+    found = ScoredDetections()
     found.add(np.array([(-1, 1, 1, *COUNT), (-1, 2, 1, *COUNT), (-1, 3, 0, *COUNT)]))
     found.add(np.array([(0, 1, 0.5, *WRONG), (0, 1, 0.9, *RIGHT), (0, 2, 0.9, *WRONG)]))
     found.add(np.array([(-1, 1, 1, *COUNT), (1, 1, 0.7, *RIGHT), (1, 1, 0.99, *DIFFICULT)]))
     assert found.boxes == {1: 2, 2: 1, 3: 0}
     assert found.mean_precision("Integral") == pytest.approx(1 / 3)
-    assert Detections().mean_precision("Integral") == 0
+    assert ScoredDetections().mean_precision("Integral") == 0
 
 
 ROWS = """
@@ -150,6 +152,14 @@ def test_a_solver_reports_it(
     (output,) = result.outputs
     assert output.name == "detection_eval"
     assert output.value == pytest.approx(wanted)
+    assert not any(isinstance(r, ClassesTested) for r in records)
+    solver.config.show_per_class_result = True
+    solver.test_all()
+    (classes,) = (r for r in records if isinstance(r, ClassesTested))
+    assert (classes.output, classes.net_index) == ("detection_eval", 0)
+    assert list(lines(classes)) == [f"class1: {classes.precisions[0][1]:g}"]
+    after = [type(r) for r in records]
+    assert after.index(ClassesTested) < len(after) - 1 - after[::-1].index(TestCompleted)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from torch import nn
 
 from moka.schema import caffe_pb2, parse_text
 from moka.solver import blocks
+from moka.solver.choose import rule_class
 from moka.solver.learnable import Learnable
-from moka.solver.rules import rule_class
 
 
 @pytest.mark.parametrize("text", ['type: "Nesterov" momentum: 0.9', 'type: "AdaDelta"'])

@@ -187,7 +187,7 @@ def test_states_are_merged() -> None:
     ("text", "says"),
     [
         ("iter_size: 0", "iter_size must be > 0, got 0"),
-        ("larc_turbo: true", "larc_turbo is an option of a fork that no solver here has"),
+        ("larc_turbo: true", "larc_turbo needs larc: true"),
         ('momentum_policy: "magic"', "Unknown momentum_policy: magic"),
         ("clamp_weights_lower: 1 clamp_weights_upper: 0", "clamp_weights_lower must be <="),
         ("average_loss: 0", "average_loss must be > 0, got 0"),

@@ -68,3 +68,23 @@ def test_without_a_state_the_waiting_begins_anew() -> None:
     assert drops(plateau, [5.0, 6.0, 6.0], first=100) == [102]
     plateau.load_state(caffe_pb2.SolverState(current_step=9))
     assert plateau.drops == 2  # there are no more
+
+
+def test_a_state_of_ssds_caffe() -> None:
+    """It keeps the least loss, in single precision, and the iteration of the last event."""
+    state = caffe_pb2.SolverState(iter=9, current_step=1, minimum_loss=4, iter_last_event=7)
+    plateau = Plateau([3, 4])
+    plateau.load_state(state)
+    assert (plateau.drops, plateau.minimum_loss, plateau.last_event) == (1, 4, 7)
+    assert drops(plateau, [5.0, 5.0, 5.0], first=9) == [11]
+    at_first = Plateau([3])
+    at_first.load_state(caffe_pb2.SolverState(iter=0, minimum_loss=1e38, iter_last_event=0))
+    assert at_first.minimum_loss == inf
+
+
+def test_ssds_caffe_can_read_the_state() -> None:
+    plateau = Plateau([3])
+    assert plateau.state().minimum_loss == pytest.approx(1e38)
+    drops(plateau, [5.0, 4.0, 6.0])
+    state = plateau.state()
+    assert (state.minimum_loss, state.iter_last_event) == (4, 1)

@@ -188,6 +188,15 @@ def test_momentum(text: str, wanted: dict[int, float]) -> None:
             'weight_decay: 0.5 weight_decay_policy: "poly" weight_decay_power: 2 max_iter: 10',
             {0: 0, 5: 0.125},
         ),
+        (
+            'weight_decay: 0.5 max_weight_decay: 0.1 weight_decay_policy: "poly" max_iter: 10',
+            {0: 0.5, 5: 0.3, 10: 0.1},
+        ),
+        (
+            'weight_decay: 0.5 max_weight_decay: 0 weight_decay_policy: "poly" max_iter: 10'
+            " weight_decay_power: 2",
+            {0: 0.5, 5: 0.375, 10: 0},
+        ),
     ],
 )
 def test_weight_decay(text: str, wanted: dict[int, float]) -> None:

@@ -11,8 +11,8 @@ from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import blobproto, caffe_pb2, parse_text
+from moka.solver.choose import RULES, rule_class
 from moka.solver.learnable import Learnable
-from moka.solver.rules import RULES, rule_class
 from moka.types import Array
 
 # update(p, t, r, g, histories): the histories are changed, what is subtracted is returned.

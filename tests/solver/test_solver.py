@@ -23,7 +23,7 @@ from moka.report.records import (
     TestCompleted,
     TestStarted,
 )
-from moka.solver.rules import RULES
+from moka.solver.choose import RULES
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
 from moka.weights import load_weights
@@ -393,3 +393,22 @@ def test_a_best_snapshot_needs_a_prefix_that_can_be_written(make_solver: SolverM
     Path("a_file").touch()
     with pytest.raises(SolverError, match="'a_file/snap': Not a directory"):
         make_solver(f'{BEST} snapshot_prefix: "a_file/snap"')
+
+
+def test_tests_come_later_by_an_offset(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    solver = make_solver(
+        "test_iter: 1 test_interval: 4 test_offset: 1 test_initialization: true max_iter: 10",
+        records=records,
+    )
+    solver.solve()
+    assert [r.iteration for r in records if isinstance(r, TestStarted)] == [1, 5, 9]
+
+
+def test_passes_without_updates(make_solver: SolverMaker) -> None:
+    solver = make_solver("disabled_update: true momentum: 0.9")
+    before = weights(solver)
+    solver.step(3)
+    assert solver.iteration == 3
+    for a, b in zip(before, weights(solver), strict=True):
+        assert torch.equal(a, b)

@@ -10,14 +10,14 @@ from torch import nn
 
 from moka.errors import SolverError
 from moka.schema import caffe_pb2, parse_text
+from moka.solver.choose import rule_class
 from moka.solver.learnable import Learnable
-from moka.solver.rules import rule_class
 from moka.solver.update import (
     Clipped,
     apply_update,
     check_regularization,
-    clip,
     clip_elements,
+    clip_gradients_by_norm,
     normalize,
 )
 from moka.types import Array
@@ -193,7 +193,7 @@ def learnables(*grads: list[float]) -> list[Learnable]:
 )
 def test_clip_looks_at_the_norm_of_all(limit: float, wanted: Clipped | None) -> None:
     params = learnables([3.0, 0.0], [4.0])
-    assert clip(params, limit) == wanted
+    assert clip_gradients_by_norm(params, limit) == wanted
     factor = 1.0 if wanted is None else 0.5
     assert [p.grad.tolist() for p in params] == [[3 * factor, 0.0], [4 * factor]]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.tools.classifier import LABELS, NET
 
 from moka.cli.main import main as program
 from moka.errors import DataError, NetError
@@ -14,14 +15,6 @@ from moka.tools.classification import classification, main, prepare, read_image_
 from moka.types import Array
 from moka.weights import save_weights
 
-NET = """
-layer { name: "data" type: "Input" top: "data"
-  input_param { shape { dim: 10 dim: %d dim: 6 dim: 5 } } }
-layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
-  inner_product_param { num_output: 6 weight_filler { type: "gaussian" std: 0.003 } } }
-layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
-"""
-LABELS = ["n02123045 tabby, tabby cat", "n02123159 tiger cat", "dog", "cow", "owl", "fox"]
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 MEAN = np.random.default_rng(1).random((3, 4, 4), np.float32) * 200
 ARGV = ["deploy.prototxt", "w.caffemodel", "mean.binaryproto", "labels.txt", "cat.png"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.tools.classifier import LABELS, NET
 
 import caffe
 from moka.cli.main import main as program
@@ -13,14 +14,6 @@ from moka.errors import DataError
 from moka.tools.classify import main, read_images
 from moka.types import Array
 
-NET = """
-layer { name: "data" type: "Input" top: "data"
-  input_param { shape { dim: 10 dim: %d dim: 6 dim: 5 } } }
-layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
-  inner_product_param { num_output: 6 weight_filler { type: "gaussian" std: 0.003 } } }
-layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
-"""
-LABELS = ["n02123045 tabby, tabby cat", "n02123159 tiger cat", "dog", "cow", "owl", "fox"]
 ARGV = [
     *("cat.jpg", "foo", "--model_def", "deploy.prototxt", "--pretrained_model", "w.caffemodel"),
     *("--mean_file", "mean.npy", "--images_dim", "9,8", "--labels_file", "labels.txt"),

@@ -11,7 +11,7 @@ from tests.messages import Messages
 from moka.api import load
 from moka.cli.main import main as caffe
 from moka.errors import UsageError
-from moka.tools.import_model import main, read_shapes
+from moka.tools.import_model import main, parse_shapes
 
 NET = """
 name: "small"
@@ -96,8 +96,8 @@ def test_nothing_is_left_if_the_net_cannot_be_written(messages: Messages) -> Non
 
 
 def test_shapes() -> None:
-    assert read_shapes("") == {}
-    assert read_shapes("1,3,8,8") == {"": (1, 3, 8, 8)}
-    assert read_shapes("a:1,3; b:2,4") == {"a": (1, 3), "b": (2, 4)}
+    assert parse_shapes("") == {}
+    assert parse_shapes("1,3,8,8") == {"": (1, 3, 8, 8)}
+    assert parse_shapes("a:1,3; b:2,4") == {"a": (1, 3), "b": (2, 4)}
     with pytest.raises(UsageError):
-        read_shapes("a:")
+        parse_shapes("a:")

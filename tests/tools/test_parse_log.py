@@ -9,7 +9,7 @@ from moka.cli.main import main as caffe
 from moka.errors import DataError, UsageError
 from moka.report.readings import Reading
 from moka.tools.parse_log import (
-    first,
+    first_loss,
     fix_initial_nan_learning_rate,
     main,
     parse_log,
@@ -134,9 +134,9 @@ def test_tables() -> None:
 
 def test_what_a_table_takes_of_a_test() -> None:
     reading = Reading(0, 0.0, nan, outputs={"l1": 1.0, "top1": 2.0, "top5": 3.0}, losses={"l1"})
-    assert first(reading, losses=True) == 1.0
-    assert first(reading, losses=False) == 2.0
-    assert isnan(first(Reading(0, 0.0, nan), losses=True))
+    assert first_loss(reading, losses=True) == 1.0
+    assert first_loss(reading, losses=False) == 2.0
+    assert isnan(first_loss(Reading(0, 0.0, nan), losses=True))
 
 
 @pytest.mark.parametrize("name", ["parse_log", "parse-log"])

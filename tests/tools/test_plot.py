@@ -7,7 +7,7 @@ import pytest
 from moka.cli.main import main as caffe
 from moka.draw import charts
 from moka.report.readings import TrainingLog
-from moka.tools.plot import classic, main, plot
+from moka.tools.plot import main, plot, plot_training_log
 
 LINE = "I0507 10:00:0{}.000000 12345 solver.cpp:239] {}\n"
 Drawn = list[tuple[list[str], int | None]]
@@ -56,10 +56,10 @@ def test_logs_of_one_name_are_told_apart_by_their_folders(drawn: Drawn) -> None:
 
 
 def test_the_classic_arguments(drawn: Drawn, capsys: pytest.CaptureFixture[str]) -> None:
-    assert classic(["7", "x.png", "a.log", "b.txt"]) == 0
+    assert plot_training_log(["7", "x.png", "a.log", "b.txt"]) == 0
     assert Path("x.png").exists()
     assert drawn == [(["a", "b.txt"], 7)]
-    assert classic(["9", "x.png", "a.log"]) == 1
+    assert plot_training_log(["9", "x.png", "a.log"]) == 1
     assert "there is no chart '9', only:" in capsys.readouterr().err
 
 
@@ -96,7 +96,7 @@ def test_no_log(argv: list[str]) -> None:
     assert main(argv) == 2
 
 
-@pytest.mark.parametrize("program", [main, classic])
+@pytest.mark.parametrize("program", [main, plot_training_log])
 def test_help_names_the_types(program: type, capsys: pytest.CaptureFixture[str]) -> None:
     assert program(["--help"]) == 0
     out = capsys.readouterr().out

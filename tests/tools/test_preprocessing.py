@@ -13,7 +13,7 @@ from moka.errors import DataError, NetError, UsageError
 from moka.net import build_net
 from moka.schema.blobproto import from_array
 from moka.tools import preprocessing
-from moka.tools.preprocessing import integers, open_net, read_mean
+from moka.tools.preprocessing import integers, open_net_for_images, read_mean
 from moka.weights import save_weights
 
 
@@ -82,12 +82,12 @@ def test_flags_become_a_net_and_a_preparation(capsys: pytest.CaptureFixture[str]
     flags: dict[str, Any] = {f.name: f.default for f in COMMANDS["detect"].flags}
     flags |= {"model_def": "net.prototxt", "pretrained_model": "w.caffemodel"}
     flags |= {"mean_file": "mean.npy", "raw_scale": 2.0, "channel_swap": "1,0"}
-    net, how = open_net(flags)
+    net, how = open_net_for_images(flags)
     assert torch.equal(net.layers[1].weights[0], saved.layers[1].weights[0])
     assert (how.shape, how.transpose, how.channel_swap) == ((2, 3, 4), (2, 0, 1), [1, 0])
     assert (how.raw_scale, how.input_scale) == (2, 1)
     np.testing.assert_array_equal(how.mean, MEAN)
-    _, bare = open_net(flags | {"mean_file": "", "channel_swap": ""})
+    _, bare = open_net_for_images(flags | {"mean_file": "", "channel_swap": ""})
     assert bare.mean is None
     assert bare.channel_swap is None
     assert capsys.readouterr().out == "CPU mode\nCPU mode\n"
@@ -101,4 +101,4 @@ def test_a_net_that_reads_its_own_data() -> None:
     flags = {f.name: f.default for f in COMMANDS["detect"].flags}
     flags |= {"model_def": "net.prototxt", "pretrained_model": "w.caffemodel"}
     with pytest.raises(NetError, match=r"net\.prototxt: the net reads its own data"):
-        open_net(flags)
+        open_net_for_images(flags)

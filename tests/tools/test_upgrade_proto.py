@@ -13,7 +13,7 @@ from moka.tools.upgrade_proto import (
     NET_BINARY,
     NET_TEXT,
     SOLVER_TEXT,
-    Kind,
+    ProtoFile,
     net_binary,
     net_text,
     solver_text,
@@ -157,7 +157,7 @@ def test_sources_that_cannot_be_read(
         (SOLVER_TEXT, 'type: "Adam" solver_type: ADAM'),
     ],
 )
-def test_inconsistent_sources_leave_the_target_alone(kind: Kind, content: str) -> None:
+def test_inconsistent_sources_leave_the_target_alone(kind: ProtoFile, content: str) -> None:
     Path("in").write_text(content)
     Path("out").write_text("old")
     with pytest.raises(SchemaError, match=r"^in: "):

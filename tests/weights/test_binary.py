@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.weights.nets import TWO
 
 from moka.errors import WeightsError
 from moka.net import Net
@@ -14,23 +15,14 @@ from moka.weights import copy_weights, parse_model, read_model, to_message
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
 
-NET = """
-name: "two"
-layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
-layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
-  convolution_param { num_output: 3 kernel_size: 2 weight_filler { type: "gaussian" } } }
-layer { name: "ip" type: "InnerProduct" bottom: "c" top: "y"
-  inner_product_param { num_output: 5 weight_filler { type: "gaussian" } } }
-"""
-
 
 @pytest.fixture
 def net(make_net: NetMaker) -> Net:
-    return make_net(NET)
+    return make_net(TWO)
 
 
 def test_a_saved_model_has_every_layer_and_its_shapes(net: Net, make_net: NetMaker) -> None:
-    split = make_net(NET + 'layer { name: "s" type: "Silence" bottom: "x" }', caffe_pb2.TRAIN)
+    split = make_net(TWO + 'layer { name: "s" type: "Silence" bottom: "x" }', caffe_pb2.TRAIN)
     message = to_message(split)
     assert message.name == "two"
     assert [(x.name, x.type, x.phase) for x in message.layer] == [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tests.weights.nets import TWO
 
 from moka.byte_text import to_bytes, to_text
 from moka.errors import WeightsError
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 
 RECORDED = Path(__file__).parents[1] / "conformance" / "files"
 
-NET = """
-name: "two"
-layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
-layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
-  convolution_param { num_output: 3 kernel_size: 2 weight_filler { type: "gaussian" } } }
-layer { name: "ip" type: "InnerProduct" bottom: "c" top: "y"
-  inner_product_param { num_output: 5 weight_filler { type: "gaussian" } } }
-"""
 
 # The layers of the recorded models that have parameters known here.
 MLP = """
@@ -55,12 +48,12 @@ def values_of(net: Net) -> dict[str, list[float]]:
 
 @pytest.fixture
 def net(make_net: NetMaker) -> Net:
-    return make_net(NET)
+    return make_net(TWO)
 
 
 def test_round_trip(net: Net, make_net: NetMaker, tmp_path: Path) -> None:
     save_weights(net, tmp_path / "a.caffemodel")
-    other = make_net(NET)
+    other = make_net(TWO)
     assert values_of(other) != values_of(net)
     load_weights(other, [tmp_path / "a.caffemodel"])
     assert values_of(other) == values_of(net)
@@ -96,7 +89,7 @@ def test_arrays_handed_out_show_loaded_weights(make_net: NetMaker, device: torch
 
 def test_several_files_one_after_the_other(net: Net, make_net: NetMaker, tmp_path: Path) -> None:
     files = [tmp_path / "a", tmp_path / "b"]
-    sources = [make_net(NET), make_net(NET)]
+    sources = [make_net(TWO), make_net(TWO)]
     for source, file in zip(sources, files, strict=True):
         save_weights(source, file)
     message = read_binary(files[1], caffe_pb2.NetParameter)
@@ -127,7 +120,7 @@ def test_layers_that_a_model_has_nothing_for(net: Net, caplog: pytest.LogCapture
 def test_legacy_shapes_are_aligned_at_the_end(
     net: Net, make_net: NetMaker, layer: str, index: int, legacy: tuple[int, ...]
 ) -> None:
-    source = make_net(NET)
+    source = make_net(TWO)
     message = to_message(source)
     (stored,) = (x for x in message.layer if x.name == layer)
     blob = stored.blobs[index]
@@ -166,7 +159,7 @@ def test_nothing_is_changed_if_one_blob_does_not_fit(
     net: Net, make_net: NetMaker, damage: object, message: str
 ) -> None:
     assert callable(damage)
-    model = to_message(make_net(NET))
+    model = to_message(make_net(TWO))
     damage(model.layer[2].blobs[0])
     before = values_of(net)
     with pytest.raises(WeightsError, match=message):
@@ -175,7 +168,7 @@ def test_nothing_is_changed_if_one_blob_does_not_fit(
 
 
 def test_the_number_of_blobs_has_to_agree(net: Net, make_net: NetMaker) -> None:
-    model = to_message(make_net(NET))
+    model = to_message(make_net(TWO))
     del model.layer[2].blobs[1]
     wanted = r"Incompatible number of blobs for layer ip: the file has 1, the net 2"
     with pytest.raises(WeightsError, match=wanted):
@@ -208,7 +201,7 @@ def test_layers_that_get_no_parameters_are_named(
 ) -> None:
     models = [tmp_path / "conv", tmp_path / "ip"]
     for file, other in zip(models, ("ip", "conv"), strict=True):
-        save_weights(make_net(NET.replace(f'name: "{other}"', 'name: "other"')), file)
+        save_weights(make_net(TWO.replace(f'name: "{other}"', 'name: "other"')), file)
     load_weights(net, models[0])
     assert warnings(caplog) == [
         f"{models[0]} has no parameters for the layer ip, which keeps its own."
@@ -256,14 +249,14 @@ GBK = "卷积".encode("gbk")
 def test_names_are_the_same_if_their_bytes_are(
     tmp_path: Path, make_net: NetMaker, save: Callable[[Net, Path], None], name: bytes
 ) -> None:
-    net = make_net(to_text(b"# caf\xe9" + NET.encode().replace(b'"ip"', b'"' + name + b'"')))
+    net = make_net(to_text(b"# caf\xe9" + TWO.encode().replace(b'"ip"', b'"' + name + b'"')))
     assert [to_bytes(node.name) for node in net.graph.nodes][-1] == name
     file = tmp_path / "w"
     save(net, file)
     assert to_bytes(name.decode("latin-1")) != name
     assert name in file.read_bytes() or b"/" in name
     octal = "".join(f"\\{byte:03o}" for byte in name)
-    other = make_net(NET.replace('"ip"', f'"{octal}"'))
+    other = make_net(TWO.replace('"ip"', f'"{octal}"'))
     load_weights(other, file)
     assert values_of(other) == values_of(net)
 
@@ -281,17 +274,17 @@ layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" }
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (NET, None),
+        (TWO, None),
         (SHARED, None),
-        (NET.replace("num_output: 5", "num_output: 6"), "weights from layer 'ip'; shape mismatch"),
-        (NET.replace('"ip"', '"fc"'), "has no layer fc."),
+        (TWO.replace("num_output: 5", "num_output: 6"), "weights from layer 'ip'; shape mismatch"),
+        (TWO.replace('"ip"', '"fc"'), "has no layer fc."),
     ],
 )
 def test_whose_model_it_is(
     make_net: NetMaker, tmp_path: Path, save: Callable[..., None], text: str, says: str | None
 ) -> None:
     file = tmp_path / "m"
-    save(make_net(SHARED if text == SHARED else NET), file)
+    save(make_net(SHARED if text == SHARED else TWO), file)
     net = make_net(text)
     before = [p.clone() for p in net.parameters()]
     found = mismatch(net, file)
@@ -306,4 +299,4 @@ def test_whose_model_it_is(
 def test_a_model_that_cannot_be_read_is_an_error(make_net: NetMaker, tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"\xff")
     with pytest.raises(WeightsError):
-        mismatch(make_net(NET), tmp_path / "m")
+        mismatch(make_net(TWO), tmp_path / "m")

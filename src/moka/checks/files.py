@@ -1,4 +1,4 @@
-"""What the files on a shelf of old models are, each told from how it begins."""
+"""Recognizes files of old models by how they begin: nets, solvers, weights, or something else."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def find_files(paths: Iterable[PathLike]) -> Iterator[File]:
         place = local_path(path)
         if not os.path.exists(place):
             raise UsageError(f"{path}: No such file or directory.")
-        found = _models_in(_walk(place)) if os.path.isdir(place) else [classify(place)]
+        found = _models_in(_walk(place)) if os.path.isdir(place) else [recognize_file(place)]
         for file in found:
             if file.path not in seen:
                 seen.add(file.path)
@@ -79,7 +79,7 @@ def _models_in(paths: Iterable[str]) -> Iterator[File]:
     """Classify paths, leaving out files that do not belong to models."""
     for path in paths:
         if _may_belong(path):
-            file = classify(path)
+            file = recognize_file(path)
             if file.kind != "other" or file.is_fault or _has_suffix(path):
                 yield file
 
@@ -100,7 +100,7 @@ def _may_belong(path: str) -> bool:
     return (_has_suffix(path) or suffix in ("", ".txt")) and os.path.isfile(path)
 
 
-def classify(path: str) -> File:
+def recognize_file(path: str) -> File:
     """Tell the kind of a file from how it begins. A file that cannot be read is a result, not an
     error."""
     try:

@@ -1,4 +1,4 @@
-"""What a check of a shelf of models says of each file."""
+"""The result of `caffe check` for one file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Finding:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """All that is known, as lists, dicts, numbers and strings."""
+        """The finding as lists, dicts, numbers and strings."""
         values: dict[str, Any] = {
             "file": self.file,
             "kind": self.kind,

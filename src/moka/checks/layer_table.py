@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from moka.net import Net, parameter_count
 from moka.net.cost import multiply_adds
-from moka.net.summary import FULL_HEADINGS, Row, rows
+from moka.net.summary import FULL_HEADINGS, LayerRow, rows
 from moka.schema import caffe_pb2
 
+WIDTH = 140  # columns
 
-def layer_table(title: str, layers: Iterable[Row]) -> Table:
+
+def table_console() -> Console:
+    """Standard output for such tables; where it is no terminal, lines have WIDTH columns."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
+def layer_table(title: str, layers: Iterable[LayerRow]) -> Table:
     """A row for each layer: name, type with its phases, bottoms, tops with shapes and loss weights,
     parameters with shapes and factors of their training, and how many numbers they are,
     if that is known."""

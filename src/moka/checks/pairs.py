@@ -1,4 +1,4 @@
-"""Which weights belong to which net: by name, else by the layers within."""
+"""Finds the net that each file of weights belongs to: by file name, else by layer names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROLES = frozenset(
     | {"weights", "final", "inference", "proto"}
 )
 
-Layers = Callable[[str], Collection[str]]
+NamesOfLayers = Callable[[str], Collection[str]]
 
 
 def own_name(path: PathLike) -> tuple[str, ...]:
@@ -32,17 +32,21 @@ def family(path: PathLike) -> tuple[str, ...]:
     return (os.path.dirname(os.path.abspath(path)), *own_name(path))
 
 
-def pair(nets: Sequence[str], weights: Sequence[str], layers_of: Layers) -> dict[str, list[str]]:
-    """The nets of each file of weights; one net and one file are a pair.
+def pair(
+    nets: Sequence[str], weights: Sequence[str], layers_of: NamesOfLayers
+) -> dict[str, list[str]]:
+    """The nets of each file of weights.
 
     Weights belong to all nets of one name: to that for training and to that for use. Which name it
-    is, their own name tells, else their layers.
+    is, their own name tells, else their layers. One net and one file are a pair, unless the file is
+    another model's: it has another name, and half of its layers or more are not the net's; or it
+    has no layer of a net without a name.
 
     Args:
         layers_of: gives the names of the layers with parameters in a file of weights, and of all
             layers in a net.
     """
-    if len(nets) == len(weights) == 1:
+    if len(nets) == len(weights) == 1 and not _is_stranger(weights[0], nets[0], layers_of):
         return {weights[0]: [nets[0]]}
     names = {net: own_name(net) for net in nets}
     found: dict[str, list[str]] = {}
@@ -55,12 +59,20 @@ def pair(nets: Sequence[str], weights: Sequence[str], layers_of: Layers) -> dict
     return found
 
 
+def _is_stranger(file: str, net: str, layers_of: NamesOfLayers) -> bool:
+    """Whether a file of weights is another model's than the only net beside it."""
+    theirs, name = own_name(file), own_name(net)
+    if not layers_of(file) or theirs == name or _begins_alike(theirs, name):
+        return False
+    return _best(file, [net], layers_of, 0.5 if theirs and name else 0.0) is None
+
+
 def _begins_alike(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     shorter = min(len(a), len(b))
     return shorter > 0 and a[:shorter] == b[:shorter]
 
 
-def _best(file: str, nets: Iterable[str], layers_of: Layers, least: float) -> str | None:
+def _best(file: str, nets: Iterable[str], layers_of: NamesOfLayers, least: float) -> str | None:
     """The net that has the most of a file's layers, the smallest of several: more than the share
     `least` of them."""
     stored = set(layers_of(file))

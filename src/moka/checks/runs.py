@@ -36,7 +36,7 @@ from moka.weights import load_weights, read_model
 P = ParamSpec("P")
 T = TypeVar("T")
 TIMED = 5  # iterations, after one that is not timed
-PATIENCE_S = 10.0  # no more are begun after this time
+LONGEST_MEASURE_S = 10.0  # no more are begun after this time
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Problems(dict[str, None]):
         self.update(dict.fromkeys(sentences))
 
     def of(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What a function returns; if it fails, None, and its sentence is added."""
+        """The result of a function. If it fails: None, and its error is one more problem."""
         try:
             return function(*args, **kwargs)
         except MokaError as error:
@@ -240,7 +240,7 @@ def _timed(run: Callable[[], object], device: torch.device) -> list[float]:
     began = time.perf_counter()
     run()
     taken: list[float] = []
-    while not taken or (len(taken) < TIMED and time.perf_counter() - began < PATIENCE_S):
+    while not taken or (len(taken) < TIMED and time.perf_counter() - began < LONGEST_MEASURE_S):
         start = time.perf_counter()
         run()
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""A shelf of old models: every net on it with its weights, and what became of the rest."""
+"""`caffe check`: every net among files and folders, with its weights; and all other files there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Concatenate, ParamSpec
 
-from moka.checks.files import File, classify, find_beside, find_files
+from moka.checks.files import File, find_beside, find_files, recognize_file
 from moka.checks.finding import Finding
 from moka.checks.nets import check_net
 from moka.checks.pairs import family, pair
@@ -96,7 +96,7 @@ def _safely(
             found = list(look(path, *args, **kwargs))
         for each in found:
             yield replace(each, notes=(*dict.fromkeys(warnings), *each.notes))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the next file may be sound
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what users' layers raise
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         yield Finding(path, "net", obstacle=f"{path}: {type(error).__name__}: {error}{notes}")
 
@@ -116,6 +116,8 @@ def _partners(files: Sequence[File], named: Set[str], near: Sequence[File]) -> d
     nets = {file.path for file in files if file.kind == "net"}
     weights = {file.path for file in files if file.kind == "weights"}
     layers_of = cache(_layer_names)
+    if len(weights) == len(nets) == 1 and named >= nets | weights:
+        return {file: list(nets) for file in weights}
     if weights and nets and named >= nets | weights:
         return pair(sorted(nets), sorted(weights), layers_of)
     places = _by_folder(file.path for file in near if file.kind == "net")
@@ -152,10 +154,10 @@ def _layer_names(path: str) -> frozenset[str]:
     """The names of a net's layers, or of the layers with parameters in a file of weights."""
     try:
         with silence():
-            if classify(path).kind == "net":
+            if recognize_file(path).kind == "net":
                 return frozenset(layer.name for layer in read_net(path)[0].layer)
             return frozenset(layer.name for layer in stored_shapes(path) if layer.blobs)
-    except Exception:  # noqa: BLE001 - the check of the file itself tells it
+    except (MokaError, OSError):  # which the check of the file itself tells
         return frozenset()
 
 

@@ -1,13 +1,15 @@
-"""Nets whose data is not there: shapes that stand in for it, from what is known of its images."""
+"""Builds nets whose data files are missing, with shapes that the text or other nets suggest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 
+from moka.checks.fitting import Fitting, Ranks
 from moka.errors import MokaError, NetError
 from moka.graph import Graph
+from moka.layers import REGISTRY
 from moka.net import Net, read_net
 from moka.net.outline import ImageSize, MissingData, missing_data, outline
 from moka.types import Shape
@@ -15,6 +17,7 @@ from moka.types import Shape
 # What nets were trained for, where nothing else tells: height is width.
 USUAL_SIDES = (224, 227, 28, 32, 299, 300, 64, 96, 112, 128, 256, 320, 416, 448, 512, 513, 600, 608)
 USUAL_CHANNELS = (3, 1, 2, 4)
+IMAGE_RANKS, LABEL_RANKS, ANY_RANK = (4, 4), (1, 2), (1, 32)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def build(
     """The outline of a net, with stand-ins for data that is missing.
 
     Their size is what the text tells; else that of the inputs of nets beside it; else a usual one.
-    The first counts with which the net can be built and its weights fit.
+    The first counts with which the net can be built and its weights fit. If there is none, the
+    layers that read the data are asked for other shapes of labels and of what is no image.
 
     Args:
         fits: whether the weights fit a net; None: there are none.
@@ -47,30 +51,43 @@ def build(
         MokaError: the net cannot be built; or no size is found.
     """
     missing = missing_data(graph)
+    if not missing:
+        return Built(outline(graph))
     notes = tuple(
         f"Data is missing: {each.reason.removeprefix(f'{graph.file}: ')}" for each in missing
     )
-    if all(each.size.shape for each in missing):
-        return Built(outline(graph, _shapes(missing, ImageSize())), notes)
-    usable: Built | None = None
-    for size, is_guess in _candidates(missing, beside):
-        try:
-            net = outline(graph, _shapes(missing, size))
-        except MokaError:
-            continue
-        if fits is None or fits(net):
-            is_guess = is_guess and fits is None
-            return Built(net, (*notes, _told(missing, size, is_guess)), is_guess)
-        usable = usable or Built(net, (*notes, _told(missing, size, True)), True)
-    if usable is None:
-        raise NetError(f"{missing[0].reason} Without it nobody knows the shapes of its blobs.")
-    return usable
+    faults: list[MokaError] = []
+    for fitting in (None, Fitting(graph, _ranks(missing))):
+        usable: Built | None = None
+        for size, is_guess in _candidates(missing, beside):
+            first = _shapes(missing, size)
+            shapes = first if fitting is None else fitting.shapes(first)
+            try:
+                net = outline(graph, shapes)
+            except MokaError as error:
+                faults.append(error)
+                continue
+            fit = fits is not None and fits(net)
+            is_guess = is_guess and not fit if fits is None else not fit
+            told = (*_told(missing, size, is_guess), *_chosen(first, shapes))
+            built = Built(net, (*notes, *told), is_guess)
+            if fits is None or fit:
+                return built
+            usable = usable or built
+        if usable is not None:
+            return usable
+    if len({str(fault) for fault in faults}) == 1:  # whatever the data is
+        raise faults[0]
+    raise NetError(
+        f"{missing[0].reason} Without it nobody knows the shapes of its blobs; those that were"
+        f" tried do not fit: {faults[0]}"
+    )
 
 
 def _candidates(
     missing: Sequence[MissingData], beside: Sequence[str]
 ) -> Iterator[tuple[ImageSize, bool]]:
-    """Sizes to try for what the text leaves open, and whether nothing speaks for them."""
+    """Image sizes to try where the text gives none; True if they are only a guess."""
     channels: Sequence[int] = (0,)
     if any(not each.size.channels for each in missing):
         channels = USUAL_CHANNELS
@@ -108,10 +125,37 @@ def _shapes(missing: Sequence[MissingData], size: ImageSize) -> dict[str, Shape]
     return shapes
 
 
-def _told(missing: Sequence[MissingData], size: ImageSize, is_guess: bool) -> str:
+def _ranks(missing: Sequence[MissingData]) -> dict[str, Ranks]:
+    """The tops whose shape only the data tells, and how many axes it may have."""
+    found: dict[str, Ranks] = {}
+    for each in missing:
+        entry = REGISTRY[each.node.type]
+        for number, top in enumerate(each.node.tops):
+            if entry.any_shapes:
+                found[top] = ANY_RANK
+            elif entry.stand_in is None:
+                found[top] = LABEL_RANKS if number else IMAGE_RANKS
+    return found
+
+
+def _told(missing: Sequence[MissingData], size: ImageSize, is_guess: bool) -> Iterator[str]:
+    """What is to say of the size of images, where the text does not tell it."""
+    if all(each.size.shape for each in missing):
+        return
     filled = [_filled(each.size, size) for each in missing]
-    sizes = dict.fromkeys(f"{s.channels} x {s.height} x {s.width}" for s in filled)
-    text = " and ".join(sizes)
+    text = " and ".join(dict.fromkeys(f"{s.channels} x {s.height} x {s.width}" for s in filled))
     if is_guess:
-        return f"Nothing tells the size of its images: the numbers are those for {text}."
-    return f"Its images are taken to be {text}."
+        yield f"Nothing tells the size of its images: the numbers are those for {text}."
+    else:
+        yield f"Its images are taken to be {text}."
+
+
+def _chosen(first: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> Iterator[str]:
+    """What is to say of data whose shape the layers that read it have chosen."""
+    changed = [
+        f"{top} is taken to be {' x '.join(map(str, shape))}"
+        for top, shape in shapes.items()
+        if shape != first[top]
+    ]
+    if changed:
+        yield f"As the layers that read it ask for: {', '.join(changed)}."

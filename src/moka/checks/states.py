@@ -1,4 +1,4 @@
-"""The states a net is written for: in which of them it has anything to start from."""
+"""Finds the phases and stages that a net is written for: those in which it has data or inputs."""
 
 from __future__ import annotations
 

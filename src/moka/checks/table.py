@@ -14,7 +14,7 @@ from moka.net.summary import size_text
 WIDE = 150  # columns of a terminal that hold a column for each fact
 
 
-def line(finding: Finding) -> str:
+def finding_line(finding: Finding) -> str:
     """`deploy.prototxt: loads; 24 layers, ...`: all that is known, on one line."""
     *parts, last = verdict(finding), *facts(finding), *finding.notes
     return f"{finding.file}: {'; '.join([*(part.rstrip('.') for part in parts), last])}"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import torch
-from rich.console import Console
 
-from moka.checks.layer_table import net_table
+from moka.checks.layer_table import net_table, table_console
 from moka.checks.runs import (
     count_tests,
     expected_s,
@@ -24,7 +22,6 @@ from moka.solver.config import SolverConfig
 from moka.solver.solver import Solver
 
 log = logging.getLogger("moka")
-WIDTH = 140  # columns of a table that is not shown on a terminal
 
 
 def dry_run(config: SolverConfig, state: str, where: torch.device) -> None:
@@ -53,7 +50,7 @@ def dry_run(config: SolverConfig, state: str, where: torch.device) -> None:
 
 
 def _print_nets(solver: Solver) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = table_console()
     for net in (solver.net, *solver.test_nets):
         console.print(net_table(net))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from moka import __version__
 from moka.command.actions import ACTIONS, TRAIN
 from moka.command.commands import Command
-from moka.command.flags import parse, reading_texts
+from moka.command.flags import parse_flags, reading_texts
 from moka.command.run import guard
 from moka.command.table import COMMANDS, flags_of
 from moka.command.tools import TOOLS
@@ -39,7 +39,7 @@ def _underscored(name: str) -> str:
 def _run(argv: list[str]) -> None:
     if argv and argv[0] != "help" and not argv[0].startswith("-"):
         _check_name(argv[0])
-    words, flags = parse(argv, flags_of(TRAIN))
+    words, flags = parse_flags(argv, flags_of(TRAIN))
     if flags["minloglevel"]:
         set_level(flags["minloglevel"])
     if flags["version"]:

@@ -9,7 +9,7 @@ import torch
 
 from moka.solver.config import SolverConfig, train_net
 from moka.solver.faults.replay import load_replay, read_replay
-from moka.solver.faults.trace import ArraySummary, trace
+from moka.solver.faults.trace import ArraySummary, trace_pass
 
 log = logging.getLogger("moka")
 
@@ -25,8 +25,8 @@ def replay(config: SolverConfig, file: str, where: torch.device) -> None:
         layer = net.graph.nodes[int(key.partition("/")[0])].name
         log.info("    Layer %s, batch: %s", layer, ", ".join(names))
     fault: ArraySummary | None = None
-    for summary in trace(net, start):
-        log.info(line(summary))
+    for summary in trace_pass(net, start):
+        log.info(array_line(summary))
         if summary.not_finite:
             fault = fault or summary
     if fault is None:
@@ -35,7 +35,7 @@ def replay(config: SolverConfig, file: str, where: torch.device) -> None:
         log.info("Not finite at first: %s (%s).", fault.place, fault.extent)
 
 
-def line(array: ArraySummary) -> str:
+def array_line(array: ArraySummary) -> str:
     """`    [Forward] Layer ip, top blob ip data: min -1, max 2, mean abs 0.5`, then the
     values that are not finite."""
     way, side = ("Forward", "data") if array.forward else ("Backward", "diff")

@@ -91,7 +91,7 @@ def time(flags: dict[str, Any]) -> None:
         engine.debug_info = False  # the benchmark runs layers, not the net
     log.info("*** Benchmark begins ***")
     log.info("Testing for %d iterations.", flags["iterations"])
-    timing = measure(net, engine, flags["iterations"])
+    timing = time_layers(net, engine, flags["iterations"])
     net.close()
     if flags["json"]:
         print(to_json(asdict(timing)))
@@ -104,7 +104,7 @@ def time(flags: dict[str, Any]) -> None:
     log.info("*** Benchmark ends ***")
 
 
-def measure(net: Net, engine: Layerwise, iterations: int) -> Timing:
+def time_layers(net: Net, engine: Layerwise, iterations: int) -> Timing:
     """Time every layer forward, then backward, each by itself. Run one pass before this one."""
     layers = range(len(net.layers))
     forward_s, backward_s = [0.0] * len(layers), [0.0] * len(layers)

@@ -110,7 +110,7 @@ def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _saying_how_to_resume(solver: Solver) -> Iterator[Event]:
-    """When a signal has stopped the run, say how to go on with it.
+    """After a signal has stopped the run, say how to resume it.
 
     Yields:
         What a signal's handler sets.

@@ -44,12 +44,12 @@ class Command:
 
     @property
     def title(self) -> str:
-        """How messages call it: its name if a program has that name, else `caffe <name>`."""
+        """Its name in messages: its own if a program has that name, else `caffe <name>`."""
         return self.name if self.name in dict(self.programs) else f"caffe {self.name}"
 
     def load(self) -> Callable[..., Any]:
         """Import its function. Only a command that runs is imported, so `caffe help` is fast."""
-        return load(self.function)
+        return load_function(self.function)
 
     def accepts(self, count: int) -> bool:
         """Whether it takes this many arguments."""
@@ -64,7 +64,7 @@ class Command:
         return least, None if repeats else len(names)
 
 
-def load(function: str) -> Callable[..., Any]:
+def load_function(function: str) -> Callable[..., Any]:
     """The function that `module:function` names."""
     module, _, name = function.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)

@@ -104,7 +104,7 @@ TEAM = (
 
 
 def reading_texts(values: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Within, prototxts are read as the flag unknown_fields says.
+    """Inside this context prototxts are read as the flag unknown_fields says.
 
     Raises:
         UsageError: its value is neither error nor warn.
@@ -115,7 +115,7 @@ def reading_texts(values: Mapping[str, Any]) -> AbstractContextManager[None]:
     return unknown_fields_are(treatment)
 
 
-def parse(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict[str, Any]]:
+def parse_flags(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict[str, Any]]:
     """Split a command line into arguments and the values of all flags.
 
     Flags in a `flagfile` count too; where both give a value the command line's wins.
@@ -126,7 +126,7 @@ def parse(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict[
     """
     words, values = _split(argv, flags)
     if file := values.get("flagfile"):
-        return _split([*flags_of(file), *argv], flags)
+        return _split([*read_flag_file(file), *argv], flags)
     return words, values
 
 
@@ -164,7 +164,7 @@ def _split(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict
     return words, values
 
 
-def flags_of(file: str) -> list[str]:
+def read_flag_file(file: str) -> list[str]:
     """Read a file of flags, one a line; empty lines and lines that begin with # are skipped.
 
     Raises:

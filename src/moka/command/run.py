@@ -11,8 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 from moka import __version__
+from moka.byte_text import readable
 from moka.command.commands import Command
-from moka.command.flags import parse, reading_texts
+from moka.command.flags import parse_flags, reading_texts
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
 from moka.errors import MokaError, UsageError
@@ -22,11 +23,11 @@ from moka.waiting import sleep_soon
 
 log = logging.getLogger("moka")
 
-Function = Callable[[list[str], dict[str, Any]], object]
+CommandFunction = Callable[[list[str], dict[str, Any]], object]
 INTERRUPTED = 130  # as a shell calls the end by SIGINT
 
 
-def run(name: str, function: Function, argv: Sequence[str] | None) -> int:
+def run(name: str, function: CommandFunction, argv: Sequence[str] | None) -> int:
     """Run a tool as a program.
 
     Args:
@@ -61,7 +62,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 1
             if on_terminal:
-                print(f"{title}: {sentence(error)}", file=sys.stderr)
+                print(readable(f"{title}: {sentence(error)}"), file=sys.stderr)
             else:
                 log.critical("%s", sentence(error))
             return error.exit_code if isinstance(error, MokaError) else 1
@@ -80,8 +81,8 @@ def guard(title: str, work: Callable[[], object]) -> int:
     return 0
 
 
-def _call(command: Command, function: Function, argv: list[str]) -> None:
-    words, values = parse(argv, flags_of(command))
+def _call(command: Command, function: CommandFunction, argv: list[str]) -> None:
+    words, values = parse_flags(argv, flags_of(command))
     if values["help"] or values["helpshort"]:
         print(command_usage(command))
     elif values["version"]:

@@ -305,7 +305,7 @@ TOOLS = (
         "plot",
         "draw a classic chart of training logs",
         "TYPE PICTURE LOG...",
-        function="classic",
+        function="plot_training_log",
         usage_exit=2,
         description="Draw one of the classic charts, by number or title.",
         notes="moka.tools.plot:chart_types",

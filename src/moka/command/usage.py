@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from moka.command.actions import TRAIN
-from moka.command.commands import Command, load
+from moka.command.commands import Command, load_function
 from moka.command.flags import COMMON, Flag
 from moka.command.table import COMMANDS, flags_of
 
@@ -31,7 +31,7 @@ def command_usage(command: Command) -> str:
     if command.flags:
         head += f"\n  Flags:\n{_described(command.flags)}\n"
     if command.notes:
-        head += f"\n{load(command.notes)()}\n"
+        head += f"\n{load_function(command.notes)()}\n"
     return f"{head}\n  Flags of every command:\n{_described(COMMON)}\n"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,19 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from moka.data.batches import ImageBatches, Loaded
-from moka.data.decode import Decode, Image
+from moka.data.box_augment import BoxAugment
+from moka.data.box_rows import COLUMNS, CORNERS, cut_rows, mirror_rows, ssd_table
+from moka.data.decode import Image
 from moka.data.place import CursorState
 from moka.data.records import DatumRecords, KeyValue
-from moka.data.resize_policy import ResizePolicy
-from moka.data.store import Store
 from moka.data.transform import Draw, Transform
-from moka.errors import DataError
+from moka.errors import DataError, MokaError
 from moka.schema import caffe_pb2
 from moka.types import Floats, Shape
 
-COLUMNS = 8  # of the second top: item, label, instance, x1, y1, x2, y2, difficult
-BOX = slice(2, 6)  # the corners in a row without the item
-
 
 def rows_of(annotated: caffe_pb2.AnnotatedDatum) -> Floats:
-    """The boxes of a record, (G, 7) float32: label, instance, x1, y1, x2, y2, difficult."""
+    """The boxes of a record as rows, (G, 7) float32: see `moka.data.box_rows`."""
     rows = [
         (
             group.group_label,
@@ -39,30 +37,16 @@ def rows_of(annotated: caffe_pb2.AnnotatedDatum) -> Floats:
         for group in annotated.annotation_group
         for each in group.annotation
     ]
-    return np.array(rows, np.float32).reshape(-1, COLUMNS - 1)
+    return np.array(rows, np.float32).reshape(-1, COLUMNS)
 
 
 class AnnotatedRecords(DatumRecords):
-    """The AnnotatedDatum records of a store in key order, in an endless loop.
-
-    Args:
-        store: the open database, which is not empty.
-        decode: makes an image of the bytes of an encoded one.
-        policy: how images are resized; None: they are not.
-    """
-
-    def __init__(self, store: Store, decode: Decode, policy: ResizePolicy | None) -> None:
-        super().__init__(store, decode)
-        self.policy = policy
+    """The AnnotatedDatum records of a store in key order, in an endless loop."""
 
     def load(self, records: Sequence[KeyValue]) -> Loaded:
-        """The images, and for each its boxes (G, 7), see `rows_of`."""
-        images, boxes = [], []
-        for record in records:
-            image, rows = self._read(record)
-            images.append(image)
-            boxes.append(rows)
-        return Loaded(images, boxes)
+        """The images, and for each its rows (G, 7), see `rows_of`."""
+        images, rows = zip(*map(self._read, records), strict=True)
+        return Loaded(images, rows)
 
     def _read(self, record: KeyValue) -> tuple[Image, Floats]:
         annotated = caffe_pb2.AnnotatedDatum()
@@ -71,23 +55,26 @@ class AnnotatedRecords(DatumRecords):
         except DecodeError:
             annotated.Clear()
         if not annotated.HasField("datum"):
-            raise self._at(record, DataError("the record is not an AnnotatedDatum."))
-        image = self._decode(record, annotated.datum, annotated.datum.data)
-        rows = rows_of(annotated)
-        if self.policy is not None:
-            rows[:, BOX] = self.policy.boxes(rows[:, BOX], *image.shape[1:])
-            image = self.policy.image(image)
-        return image, rows
+            raise self.at(record, DataError("the record is not an AnnotatedDatum."))
+        return self._decode(record, annotated.datum, annotated.datum.data), rows_of(annotated)
+
+
+@dataclass(frozen=True)
+class ResizedRows:
+    """The rows of an image, and the pixels (height, width) that the net wants its boxes as parts of
+    in the end, if those are not the image's."""
+
+    rows: Floats
+    unit: tuple[int, int] | None
 
 
 class AnnotatedBatches(ImageBatches[KeyValue]):
-    """Batches of images and their boxes: labels (1, 1, G, 8), a row for each box of the batch.
-
-    A row is the number of the image in the batch, the label, the instance, x1, y1, x2, y2 as parts
-    of the image, and whether the object is difficult. A batch without boxes has a row of -1.
+    """Batches of images and the table of their boxes.
 
     Args:
-        constraint: which boxes a crop keeps; None: those that reach into it.
+        augment: what happens to images and boxes before the crop.
+        table: makes the second top of the rows of each image: `ssd_table` or `yolo_table`.
+        difficult: whether rows of difficult objects are kept.
         examples, transform, batch_size, start: see ImageBatches.
     """
 
@@ -98,46 +85,61 @@ class AnnotatedBatches(ImageBatches[KeyValue]):
         *,
         batch_size: int,
         start: CursorState,
-        constraint: caffe_pb2.EmitConstraint | None = None,
+        augment: BoxAugment,
+        table: Callable[[Sequence[Floats]], Floats] = ssd_table,
+        difficult: bool = True,
     ) -> None:
+        self.augment = augment
+        self.table = table
+        self.difficult = difficult
+        mean = transform.mean_values.ravel()
+        self._mean = mean if transform.mean_image is None else transform.mean_image.mean((1, 2))
+        self._at = examples.at
         super().__init__(examples, transform, batch_size=batch_size, start=start)
-        self.constraint = constraint
+
+    def prepared(
+        self, records: Sequence[KeyValue], loaded: Loaded, rng: np.random.Generator
+    ) -> Loaded:
+        """The images after `augment`, and for each its ResizedRows."""
+        policy = self.augment.draw_policy(rng)
+        images, boxes = [], []
+        for record, image, rows in zip(records, *loaded, strict=True):
+            try:
+                image, rows = self.augment.apply(image, rows, policy, self._mean, rng)
+            except MokaError as error:
+                raise self._at(record, error) from None
+            images.append(image)
+            boxes.append(ResizedRows(rows, policy.unit if policy else None))
+        return Loaded(images, boxes)
 
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
-    ) -> NDArray[np.float32]:
-        parts = []
-        for item, (rows, shape) in enumerate(zip(labels, shapes, strict=True)):
-            kept = self._cropped(rows, shape, int(draw.top[item]), int(draw.left[item]))
-            if draw.mirror[item]:
-                kept[:, 2], kept[:, 4] = 1 - kept[:, 4], 1 - kept[:, 2]
-            parts.append(np.insert(kept, 0, item, axis=1))
-        table = np.concatenate(parts).astype(np.float32, copy=False)
-        if not len(table):
-            table = np.full((1, COLUMNS), -1, np.float32)
-        return table[None, None]
+    ) -> list[Floats]:
+        kept = []
+        for item, (resized, shape) in enumerate(zip(labels, shapes, strict=True)):
+            rows = self._cropped(resized, shape, int(draw.top[item]), int(draw.left[item]))
+            rows = mirror_rows(rows) if draw.mirror[item] else rows
+            kept.append(rows if self.difficult else rows[rows[:, -1] == 0])
+        return [self.table(kept)]
 
-    def _cropped(self, rows: Floats, shape: Shape, top: int, left: int) -> Floats:
-        """The boxes that a crop keeps, as parts of it."""
+    def _cropped(self, resized: ResizedRows, shape: Shape, top: int, left: int) -> Floats:
+        """The rows that the crop keeps.
+
+        Raises:
+            DataError: a crop smaller than the unit.
+        """
         _, height, width = shape
-        side = self.transform.crop
-        start = np.array([left / width, top / height] * 2, np.float32)
-        size = np.array([side / width, side / height] * 2 if side else [1] * 4, np.float32)
-        rows = rows[self._emitted(rows[:, BOX], start, start + size)]
-        moved = rows.copy()
-        moved[:, BOX] = ((rows[:, BOX] - start) / size).clip(0, 1)
-        return moved[(moved[:, 4] > moved[:, 2]) & (moved[:, 5] > moved[:, 3])]
-
-    def _emitted(self, boxes: Floats, start: Floats, end: Floats) -> NDArray[np.bool_]:
-        """Which boxes the constraint keeps."""
-        if self.constraint is None:
-            return np.ones(len(boxes), np.bool_)
-        if self.constraint.emit_type == caffe_pb2.EmitConstraint.CENTER:
-            center = (boxes[:, :2] + boxes[:, 2:]) / 2
-            inside = (center >= start[:2]) & (center <= end[:2])
-            return np.logical_and.reduce(inside, axis=1)
-        sides = np.minimum(boxes[:, 2:], end[2:]) - np.maximum(boxes[:, :2], start[:2])
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-        covered = sides.clip(0).prod(1)
-        more: NDArray[np.bool_] = covered > self.constraint.emit_overlap * area
-        return more
+        high, wide = self.transform.crop or (height, width)
+        part = np.array(
+            [left / width, top / height, (left + wide) / width, (top + high) / height], np.float32
+        )
+        rows = cut_rows(resized.rows, part, self.augment.constraint)
+        if resized.unit is not None:
+            unit_height, unit_width = resized.unit
+            if high < unit_height or wide < unit_width:
+                raise DataError(
+                    f"height_scale and width_scale, {unit_height} x {unit_width}, are more than the"
+                    f" image's {high} x {wide} pixels."
+                )
+            rows[:, CORNERS] *= np.tile([wide / unit_width, high / unit_height], 2)
+        return rows

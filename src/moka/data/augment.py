@@ -17,22 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.decode import Image, short_side_size
+from moka.data.resizing import ImagePart, resizing_of
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2
+from moka.types import HeightWidth
 
-Size = tuple[int, int]
 _LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R (ITU-R BT.601)
 CV2_CHANNELS = 4  # the most that it resizes or rotates at once
 _TRIES = 10  # for a random area that fits into the image
-
-
-class ImagePart(NamedTuple):
-    """A part of an image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 class Change(NamedTuple):
@@ -41,13 +33,15 @@ class Change(NamedTuple):
     Attributes:
         box: the part to cut out; None: all of it.
         size: (height, width) to resize to; None: as it is.
+        interpolation: OpenCV's number of how; None: by averaging if it shrinks, else bilinearly.
         angle: to rotate by around the center, in degrees, counter-clockwise.
         brightness, contrast, saturation: factors.
         hue: to turn by, in degrees.
     """
 
     box: ImagePart | None = None
-    size: Size | None = None
+    size: HeightWidth | None = None
+    interpolation: int | None = None
     angle: float = 0.0
     brightness: float = 1.0
     contrast: float = 1.0
@@ -60,7 +54,7 @@ class Augment:
 
     Args:
         param: the message.
-        training: in testing only `resize_short_side` applies.
+        training: in testing only `resize_short_side` and the resizing of forks apply.
 
     Raises:
         NetError: fields that contradict each other, or lie outside of their range.
@@ -69,6 +63,11 @@ class Augment:
     def __init__(self, param: caffe_pb2.TransformationParameter, *, training: bool) -> None:
         _check(param)
         self.crop = param.crop_size
+        self.resizing = resizing_of(param, training=training)
+        if self.resizing and (param.resize_short_side or param.random_area_min):
+            raise NetError(
+                "resize_short_side and random_area_min do not go with the resizing of forks."
+            )
         self.short_side = param.resize_short_side
         self.short_side_max = param.resize_short_side_max if training else 0
         self.area = (param.random_area_min, param.random_area_max)
@@ -81,7 +80,7 @@ class Augment:
 
     @property
     def changes_geometry(self) -> bool:
-        return bool(self.short_side or self.picks_area or self.rotation)
+        return bool(self.resizing or self.short_side or self.picks_area or self.rotation)
 
     @property
     def changes_color(self) -> bool:
@@ -90,7 +89,8 @@ class Augment:
     @property
     def is_random(self) -> bool:
         """Whether two passes over the same image may differ."""
-        return bool(self.picks_area or self.short_side_max or self.rotation or self.changes_color)
+        geometry = self.picks_area or self.short_side_max or self.rotation
+        return bool(geometry or self.changes_color or (self.resizing and self.resizing.is_random))
 
     def least_shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
         """The smallest shape (C, H, W) that an image of this shape may have before the crop.
@@ -101,6 +101,8 @@ class Augment:
         c, h, w = image
         if (self.strengths[2] or self.hue) and c != 3:
             raise DataError(f"saturation and hue need 3 channels, the image has {c}.")
+        if self.resizing:
+            return (c, *self.resizing.least(h, w))
         if self.picks_area:
             return (c, self.crop, self.crop)
         return (c, *short_side_size(h, w, self.short_side)) if self.short_side else image
@@ -108,8 +110,10 @@ class Augment:
     def draw(self, image: tuple[int, ...], rng: np.random.Generator) -> Change:
         """Choose what happens to an image of shape (C, H, W)."""
         _, h, w = image
-        box, size = None, None
-        if self.picks_area:
+        box, size, interpolation = None, None, None
+        if self.resizing:
+            size, interpolation, box = self.resizing.draw(h, w, rng)
+        elif self.picks_area:
             box, size = self._draw_area(h, w, rng), (self.crop, self.crop)
         elif self.short_side:
             side = self.short_side
@@ -121,7 +125,7 @@ class Augment:
             rng.uniform(max(0.0, 1 - s), 1 + s) if s else 1.0 for s in self.strengths
         )
         hue = rng.uniform(-self.hue, self.hue) if self.hue else 0.0
-        return Change(box, size, angle, brightness, contrast, saturation, hue)
+        return Change(box, size, interpolation, angle, brightness, contrast, saturation, hue)
 
     def _draw_area(self, h: int, w: int, rng: np.random.Generator) -> ImagePart:
         stretch = math.log(self.aspect_max)
@@ -147,16 +151,17 @@ def reshape_image(image: Image, change: Change) -> Image:
         top, left, height, width = change.box
         pixels = pixels[top : top + height, left : left + width]
     if change.size is not None and change.size != pixels.shape[:2]:
-        pixels = _resize(np.ascontiguousarray(pixels), change.size)
+        pixels = _resize(np.ascontiguousarray(pixels), change.size, change.interpolation)
     if change.angle:
         pixels = _rotate(np.ascontiguousarray(pixels), change.angle)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _resize(pixels: Image, size: Size) -> Image:
-    """Resize (H, W, C) to `size`: by averaging if it shrinks, else bilinearly."""
-    shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+def _resize(pixels: Image, size: HeightWidth, how: int | None) -> Image:
+    """Resize (H, W, C) to `size`. See `Change.interpolation`."""
+    if how is None:
+        shrinks = size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(pixels, size[::-1], interpolation=how)
 
 

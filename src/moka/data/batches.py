@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from moka.data.ahead import THREADS, map_ahead
 from moka.data.decode import Image
-from moka.data.place import EVERYTHING, TRANSFORM, CursorState, Share, generator
+from moka.data.place import EVERYTHING, ITEMS, TRANSFORM, CursorState, Share, generator
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, MokaError
 from moka.types import Shape
@@ -36,37 +37,45 @@ class Batch(NamedTuple):
             subtracted.
         labels: (N,) or (N, labels) float32, or more axes where they are boxes or maps.
         draw: the random choices, if the reader has to do the second half of the transformation.
-        sizes: (N, 1, 1, 2) float32, height and width of the images as read; None: not known.
+        more: the tops after the labels, where a source has any.
     """
 
     data: Image
     labels: NDArray[np.float32]
     draw: Draw | None = None
-    sizes: NDArray[np.float32] | None = None
+    more: Sequence[NDArray[np.float32]] = ()
 
 
-class Drawing(NamedTuple):
-    """Random choices for the images of a batch that begins at a place in the data."""
+class Drawing:
+    """Random choices for the images of a batch.
 
-    begin: CursorState
-    share: Share
-    batch_size: int
+    Args:
+        begin: where the round of all processes begins in the data.
+        share: the part of it that this process reads.
+        batch_size: images a batch.
+
+    Attributes:
+        of_items: the generator for choices that are made image by image; each process has its own.
+    """
+
+    def __init__(self, begin: CursorState, share: Share, batch_size: int) -> None:
+        self._begin, self._share, self._batch_size = begin, share, batch_size
+        self._is_of_round = share.size > 1 and not share.whole_batches
+        purpose = ITEMS if self._is_of_round else TRANSFORM
+        place = begin.records_read + share.first(batch_size)
+        self.of_items = generator(begin.seed, purpose, place)
 
     def draw(self, transform: Transform, shapes: Sequence[Shape]) -> Draw:
         """The choices for images of these shapes, a part of those for the round of all processes.
 
         The round's other images are taken to have the shape of the first.
         """
-        place, count, part = self.share.drawn_for(self.begin, self.batch_size)
+        if not self._is_of_round:
+            return transform.draw(shapes, self.of_items)
+        place, count, part = self._share.drawn_for(self._begin, self._batch_size)
         of_round = [shapes[0]] * count
         of_round[part] = shapes
-        rng = generator(self.begin.seed, TRANSFORM, place)
-        return transform.draw(of_round, rng).part(part)
-
-    def own_generator(self) -> np.random.Generator:
-        """For choices that are made image by image: other numbers in each process."""
-        place = self.begin.records_read + self.share.first(self.batch_size)
-        return generator(self.begin.seed, TRANSFORM, place)
+        return transform.draw(of_round, generator(self._begin.seed, TRANSFORM, place)).part(part)
 
 
 class Examples(Protocol[R]):
@@ -130,18 +139,18 @@ class Batches(Protocol):
         """How many records there are, None if that is not known."""
 
 
-class ImageBatches(Generic[R]):
-    """Batches of the images of a database or a list, made by threads.
+class RecordBatches(ABC, Generic[R]):
+    """Batches of the records of a database or a list, made by threads.
 
     Args:
-        examples: the images.
+        examples: the records.
         transform: what happens to each image.
-        batch_size: images a batch. All images of a batch have one size; batches may differ.
+        batch_size: records a batch.
         start: where a new run begins.
-
-    Raises:
-        DataError: the first image cannot be read or transformed.
     """
+
+    image_shape: Shape
+    label_shape: Shape
 
     def __init__(
         self, examples: Examples[R], transform: Transform, *, batch_size: int, start: CursorState
@@ -150,10 +159,10 @@ class ImageBatches(Generic[R]):
         self.transform = transform
         self.batch_size = batch_size
         self.start = start
-        first = next(examples.records(start.records_read, start.seed))
-        images, labels = examples.load([first])
-        self.label_shape = np.shape(labels)[1:]
-        self.image_shape = self._out_shape(first, images[0].shape)
+
+    @abstractmethod
+    def _batch(self, records: list[R], drawing: Drawing, *, on_device: bool) -> Batch:
+        """The batch of some records."""
 
     def stream(
         self, after: CursorState, share: Share = EVERYTHING, *, on_device: bool = False
@@ -192,21 +201,49 @@ class ImageBatches(Generic[R]):
         """How many records there are, None if that is not known."""
         return len(self.examples) if isinstance(self.examples, Sized) else None
 
+
+class ImageBatches(RecordBatches[R]):
+    """Batches of the images of a database or a list. All images of a batch have one size; batches
+    may differ.
+
+    Args:
+        examples, transform, batch_size, start: see RecordBatches.
+
+    Raises:
+        DataError: the first image cannot be read or transformed.
+    """
+
+    def __init__(
+        self, examples: Examples[R], transform: Transform, *, batch_size: int, start: CursorState
+    ) -> None:
+        super().__init__(examples, transform, batch_size=batch_size, start=start)
+        first = next(examples.records(start.records_read, start.seed))
+        rng = generator(start.seed, TRANSFORM, start.records_read)
+        images, labels = self.prepared([first], examples.load([first]), rng)
+        self.label_shape = np.shape(labels)[1:]
+        self.image_shape = self._out_shape(first, images[0].shape)
+
     def _batch(self, records: list[R], drawing: Drawing, *, on_device: bool) -> Batch:
-        images, labels = self.examples.load(records)
+        images, labels = self.prepared(records, self.examples.load(records), drawing.of_items)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
         draw = drawing.draw(self.transform, shapes)
-        answers = self.answers(labels, shapes, draw)
+        answer, *more = self.answers(labels, shapes, draw)
         if on_device:
-            return Batch(self.transform.pixels(images, draw), answers, draw)
-        return Batch(self.transform.apply(images, draw), answers)
+            return Batch(self.transform.pixels(images, draw), answer, draw, more)
+        return Batch(self.transform.apply(images, draw), answer, None, more)
+
+    def prepared(self, records: Sequence[R], loaded: Loaded, rng: np.random.Generator) -> Loaded:
+        """What was loaded of some records, changed as a source of its kind wants it before the
+        transformation."""
+        return loaded
 
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
-    ) -> NDArray[np.float32]:
-        """The second top, of the labels of images of these shapes and what is drawn for them."""
-        return np.array(labels, np.float32)
+    ) -> Sequence[NDArray[np.float32]]:
+        """The tops after the first, of the labels of images of these shapes and what is drawn for
+        them."""
+        return [np.array(labels, np.float32)]
 
     def _check(self, records: list[R], shapes: list[tuple[int, ...]]) -> None:
         """Raises DataError unless the images, of these shapes, fit the transformation and one

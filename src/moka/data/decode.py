@@ -75,7 +75,7 @@ class Decoder:
         return self._resized(image)
 
     def converted(self, image: Image) -> Image:
-        """A decoded image in color (3, H, W) as this decoder gives it: gray, or resized."""
+        """Convert a decoded color image (3, H, W) as this decoder would: to gray, to its size."""
         if self._how == cv2.IMREAD_GRAYSCALE:
             pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
             image = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[None]

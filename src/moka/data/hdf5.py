@@ -23,6 +23,8 @@ from moka.types import Floats, PathLike, Shape
 
 Rows = range | NDArray[np.int64]
 
+HDF5_LIST_ADVICE = "`source` is a text file with the name of an HDF5 file on each line."
+
 
 def read_file_list(source: PathLike) -> list[str]:
     """The names of HDF5 files in a list file, one a line.
@@ -35,13 +37,13 @@ def read_file_list(source: PathLike) -> list[str]:
     except OSError as error:
         raise DataError(
             f"Failed to open source file: {os.fspath(source)}: {error.strerror}.",
-            advice="`source` is a text file with the name of an HDF5 file on each line.",
+            advice=HDF5_LIST_ADVICE,
         ) from None
     if is_hdf5(source):
         raise DataError(
             "this is an HDF5 file, not a list of some.",
             file=source,
-            advice="`source` is a text file with the name of an HDF5 file on each line.",
+            advice=HDF5_LIST_ADVICE,
         )
     if not files:
         raise DataError("the list names no file.", file=source)
@@ -185,7 +187,7 @@ class Hdf5Rows:
         return [f"{self.files[file]} row {row}" for file, row in islice(places, count)]
 
     def _runs(self, after: CursorState) -> Iterator[tuple[int, Rows]]:
-        """Numbers of a file and of rows in it, in their order: from a state on, without end."""
+        """Indices of a file and of rows in it, in reading order, from a state on, without end."""
         first, at = divmod(after.records_read, sum(self.counts))
         for epoch in itertools.count(first):
             rng = generator(after.seed, ORDER, epoch)

@@ -173,7 +173,7 @@ class Cut(NamedTuple):
 class LabelMapBatches(ImageBatches[Labeled]):
     """Batches of images and their label maps, which are cut and mirrored alike.
 
-    Labels are (N, 1, H, W), and `Batch.sizes` those of the images before cutting.
+    Labels are (N, 1, H, W), and the third top the sizes (N, 1, 1, 2) of the images before cutting.
 
     Args:
         cut: how both are cut.
@@ -199,7 +199,7 @@ class LabelMapBatches(ImageBatches[Labeled]):
         return bool(self.cut.height)
 
     def _batch(self, records: list[Labeled], drawing: Drawing, *, on_device: bool) -> Batch:
-        rng = drawing.own_generator()
+        rng = drawing.of_items
         images, found = self.examples.load(records)
         sizes = np.array([each.size for each in found], np.float32).reshape(-1, 1, 1, 2)
         parts = [
@@ -210,7 +210,7 @@ class LabelMapBatches(ImageBatches[Labeled]):
         self._check(records, [p.shape for p in pixels])
         draw = self.transform.draw([p.shape for p in pixels], rng)
         labels = self.transform.pixels([part for _, part in parts], draw)
-        return Batch(self.transform.apply(pixels, draw), labels.astype(np.float32), None, sizes)
+        return Batch(self.transform.apply(pixels, draw), labels.astype(np.float32), None, [sizes])
 
     def _out_shape(self, record: Labeled, shape: Shape) -> Shape:
         if self._is_cut:

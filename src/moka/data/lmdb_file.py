@@ -39,7 +39,7 @@ FETCH_AGAIN = "Compare its size or checksum with the original and fetch it again
 
 
 class Meta(NamedTuple):
-    """What a meta page says: the size of a page in bytes, the pages in use, the number of records,
+    """A meta page: the size of a page in bytes, the pages in use, the number of records,
     the tree's levels and its root, and the transaction that wrote it."""
 
     page_size: int
@@ -79,7 +79,7 @@ class LmdbFile:
             raise DataError(f"this LMDB database cannot be read: {error.strerror}.") from None
 
     def meta(self) -> Meta:
-        """What the file says of itself now. Raises DataError if it makes no sense."""
+        """Read the newest valid meta page. Raises DataError if there is none."""
         if self._data.size() > len(self._data):
             self._data = self._map()  # somebody has added to the database
         try:
@@ -161,7 +161,7 @@ class LmdbFile:
 
 
 def _read_meta(data: mmap.mmap, page: int) -> Meta:
-    """Raises ValueError or struct.error if this is no meta page."""
+    """Read a meta page. Raises ValueError or struct.error if this is none."""
     magic, version, page_size, flags, depth, branches, leaves, long, entries, root, transaction = (
         META.unpack_from(data, page + HEADER.size)
     )

@@ -86,7 +86,7 @@ class DatumRecords:
         several = [d.labels or [d.label] for d in datums]
         for record, labels in zip(records, several, strict=True):
             if len(labels) != len(several[0]):
-                raise self._at(
+                raise self.at(
                     record,
                     DataError(
                         f'it has {len(labels)} labels, but record "{self.name(records[0])}" has'
@@ -99,15 +99,16 @@ class DatumRecords:
         try:
             return datum.parse_apart(record[1])
         except MokaError as error:
-            raise self._at(record, error) from None
+            raise self.at(record, error) from None
 
     def _decode(self, record: KeyValue, parsed: caffe_pb2.Datum, data: Bytes) -> Image:
         name = f'{os.fspath(self.path)}: record "{self.name(record)}"'
         try:
             return datum.decode(parsed, data, decode_encoded=self.decode, name=name)
         except MokaError as error:
-            raise self._at(record, error) from None
+            raise self.at(record, error) from None
 
-    def _at(self, record: KeyValue, error: MokaError) -> MokaError:
+    def at(self, record: KeyValue, error: MokaError) -> MokaError:
+        """An error about a record, with its name and the database's."""
         error.message = f'record "{self.name(record)}": {error.message}'
         return error.at(file=self.path)

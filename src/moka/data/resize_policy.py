@@ -9,19 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.data.decode import Image
+from moka.data.resizing import INTERPOLATIONS
 from moka.errors import NetError
 from moka.schema import caffe_pb2
 from moka.types import Floats
 
 _RESIZE = caffe_pb2.ResizeParameter
 WARP, LARGE = _RESIZE.WARP, _RESIZE.FIT_LARGE_SIZE_AND_PAD
-_INTERPOLATION = {
-    _RESIZE.LINEAR: cv2.INTER_LINEAR,
-    _RESIZE.AREA: cv2.INTER_AREA,
-    _RESIZE.NEAREST: cv2.INTER_NEAREST,
-    _RESIZE.CUBIC: cv2.INTER_CUBIC,
-    _RESIZE.LANCZOS4: cv2.INTER_LANCZOS4,
-}
 _BORDER = {
     _RESIZE.CONSTANT: cv2.BORDER_CONSTANT,
     _RESIZE.MIRRORED: cv2.BORDER_REFLECT_101,
@@ -32,13 +26,18 @@ _BORDER = {
 class ResizePolicy:
     """How a ResizeParameter resizes. WARP: to height x width. FIT_SMALL_SIZE: it keeps the shape of
     the image, which covers height x width. FIT_LARGE_SIZE_AND_PAD: it keeps the shape of the image,
-    which fits into height x width, and pads the rest on both sides.
+    which fits into height x width, and pads the rest on both sides. Of several `interp_mode` one is
+    drawn for each image.
 
     Args:
-        param: the message.
+        param: the message. Its `prob` chooses among several (see AnnotatedData).
+
+    Attributes:
+        unit: with FIT_SMALL_SIZE and height_scale and width_scale, the pixels (height, width) that
+            boxes are given as parts of, in place of the image's; else None.
 
     Raises:
-        NetError: no size, or an option that chooses by chance.
+        NetError: no size, or an option that is not supported.
     """
 
     def __init__(self, param: caffe_pb2.ResizeParameter) -> None:
@@ -46,37 +45,39 @@ class ResizePolicy:
             raise NetError(
                 f"resize_param needs height and width, got {param.height} and {param.width}."
             )
-        if param.prob != 1 or len(param.interp_mode) > 1:
-            what = "prob below 1" if param.prob != 1 else "several interp_mode"
-            raise NetError(
-                f"resize_param with {what} resizes by chance, which is not supported.",
-                advice="Give prob: 1 and one interp_mode.",
-            )
-        for name in ("height_scale", "width_scale", "center_object", "max_angle"):
+        for name in ("center_object", "max_angle"):
             if getattr(param, name):
                 raise NetError(f"resize_param {{ {name} }} is not supported.")
         self.mode = param.resize_mode
         self.height, self.width = param.height, param.width
-        self.interpolation = _INTERPOLATION[
-            param.interp_mode[0] if param.interp_mode else _RESIZE.LINEAR
+        self.interpolations = [
+            INTERPOLATIONS[mode] for mode in param.interp_mode or [_RESIZE.LINEAR]
         ]
         self.border = _BORDER[param.pad_mode]
         self.pad_value = list(param.pad_value)
+        scales = (param.height_scale, param.width_scale)
+        self.unit = scales if self.mode == _RESIZE.FIT_SMALL_SIZE and all(scales) else None
 
-    def image(self, image: Image) -> Image:
+    @property
+    def is_random(self) -> bool:
+        """Whether two passes over one image may differ."""
+        return len(self.interpolations) > 1
+
+    def image(self, image: Image, rng: np.random.Generator) -> Image:
         """A resized image (C, H, W)."""
+        how = self.interpolations[rng.integers(len(self.interpolations)) if self.is_random else 0]
         if self.mode == WARP:
-            return self._resized(image, self.height, self.width)
+            return _resized(image, self.height, self.width, how)
         aspect, wanted = image.shape[2] / image.shape[1], self.width / self.height
         if aspect > wanted if self.mode == LARGE else aspect < wanted:
             size = floor(self.width / aspect), self.width
         else:
             size = self.height, floor(aspect * self.height)
-        resized = self._resized(image, *(max(1, n) for n in size))
+        resized = _resized(image, max(1, size[0]), max(1, size[1]), how)
         return self._padded(resized) if self.mode == LARGE else resized
 
     def boxes(self, boxes: Floats, height: int, width: int) -> Floats:
-        """Boxes (G, 4), x1 y1 x2 y2 as parts of an image of this size, as parts of the resized."""
+        """Turn boxes (G, 4), x1 y1 x2 y2 as fractions of an image, into those of the resized."""
         boxes = boxes.clip(0, 1)
         if self.mode == LARGE:
             relative = width / height / (self.width / self.height)
@@ -84,14 +85,6 @@ class ResizePolicy:
             inner = min(relative, 1 / relative)  # how much of it the image takes
             boxes[:, padded::2] = boxes[:, padded::2] * inner + (1 - inner) / 2
         return boxes
-
-    def _resized(self, image: Image, height: int, width: int) -> Image:
-        pixels = cv2.resize(
-            np.ascontiguousarray(image.transpose(1, 2, 0)),
-            (width, height),
-            interpolation=self.interpolation,
-        )
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
     def _padded(self, image: Image) -> Image:
         channels, height, width = image.shape
@@ -103,3 +96,10 @@ class ResizePolicy:
             for plane, v in zip(image, value, strict=True)
         ]
         return np.stack(planes)
+
+
+def _resized(image: Image, height: int, width: int, interpolation: int) -> Image:
+    pixels = cv2.resize(
+        np.ascontiguousarray(image.transpose(1, 2, 0)), (width, height), interpolation=interpolation
+    )
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

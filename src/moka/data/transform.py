@@ -25,7 +25,7 @@ from moka.data.decode import Image
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, read_binary
 from moka.schema.blobproto import to_array
-from moka.types import Array, Shape
+from moka.types import Array, HeightWidth, Shape
 
 T = TypeVar("T", bound=np.generic)
 
@@ -51,12 +51,28 @@ class Draw(NamedTuple):
         )
 
 
+def read_mean_image(file: str) -> NDArray[np.float32]:
+    """The image (C, H, W) of a mean file, a BlobProto.
+
+    Raises:
+        DataError: the file is missing, or does not hold one image.
+        SchemaError: it cannot be read.
+    """
+    mean = to_array(read_binary(file, caffe_pb2.BlobProto))
+    if mean.ndim != 4 or mean.shape[0] != 1:
+        raise DataError(
+            f"a mean file holds one image (1, channels, height, width), found shape {mean.shape}.",
+            file=file,
+        )
+    return mean[0]
+
+
 class Transform:
     """The transformation of images that a TransformationParameter describes.
 
     Args:
         param: the message; its fields and the mean file are read once.
-        training: whether crops are random; in testing they are central.
+        training: whether crops are random, unless center_crop is set; in testing they are central.
 
     Raises:
         NetError: fields that exclude each other or are out of range.
@@ -71,30 +87,22 @@ class Transform:
         self.augment = Augment(param, training=training)
         self.scale = np.float32(param.scale)
         self.mirror = param.mirror
-        self.crop = param.crop_size
+        self.crop = crop_of(param)
+        self.crops_by_chance = training and bool(self.crop) and not param.center_crop
+        self.turns_flow = param.is_flow
         self.force_color = param.force_color
         self.force_gray = param.force_gray
         self.mean_file = param.mean_file
         self.training = training
         self.mean_values = np.array(param.mean_value, np.float32).reshape(-1, 1, 1)
-        self.mean_image = self._read_mean() if param.mean_file else None
+        self.mean_image = read_mean_image(param.mean_file) if param.mean_file else None
         self._mean_rows = None if self.mean_image is None else _rows_both_ways(self.mean_image)
         self._mean_on: dict[torch.device, Tensor] = {}
-
-    def _read_mean(self) -> NDArray[np.float32]:
-        mean = to_array(read_binary(self.mean_file, caffe_pb2.BlobProto))
-        if mean.ndim != 4 or mean.shape[0] != 1:
-            raise DataError(
-                f"a mean file holds one image (1, channels, height, width), found shape"
-                f" {mean.shape}.",
-                file=self.mean_file,
-            )
-        return mean[0]
 
     @property
     def is_random(self) -> bool:
         """Whether two passes over the same images may differ."""
-        return self.mirror or bool(self.crop and self.training) or self.augment.is_random
+        return self.mirror or self.crops_by_chance or self.augment.is_random
 
     def out_shape(self, image: Shape) -> Shape:
         """Shape of a transformed image of shape (C, H, W).
@@ -103,9 +111,11 @@ class Transform:
             DataError: the crop is larger than the image, or the mean does not fit it.
         """
         c, h, w = self.augment.least_shape(image)
-        if self.crop > min(h, w):
+        if self.crop and (self.crop[0] > h or self.crop[1] > w):
+            high, wide = self.crop
+            asked = f"crop_size {high}" if high == wide else f"the crop, {high} x {wide},"
             raise DataError(
-                f"crop_size {self.crop} is larger than the image ({h} x {w}).",
+                f"{asked} is larger than the image ({h} x {w}).",
                 advice="Lower crop_size, or enlarge the images (resize_short_side).",
             )
         if self.mean_image is not None and self.mean_image.shape != (c, h, w):
@@ -120,7 +130,7 @@ class Transform:
                 "Specify either 1 mean_value or as many as channels: "
                 f"{len(self.mean_values)} values for {c} channels."
             )
-        return (c, self.crop, self.crop) if self.crop else (c, h, w)
+        return (c, *(self.crop or (h, w)))
 
     def draw(self, shapes: Sequence[Shape], rng: np.random.Generator) -> Draw:
         """Choose crop positions, mirrors and changes for images of these shapes (C, H, W)."""
@@ -134,8 +144,8 @@ class Transform:
             sizes = [
                 c.size or s[1:] for c, s in zip(changes or [Change()] * n, shapes, strict=True)
             ]
-            room = np.array(sizes) - self.crop
-            spots = rng.integers(0, room + 1) if self.training else room // 2
+            room = np.array(sizes) - np.array(self.crop)
+            spots = rng.integers(0, room + 1) if self.crops_by_chance else room // 2
             top, left = spots[:, 0], spots[:, 1]
         mirror = rng.random(n) < 0.5 if self.mirror else np.zeros(n, np.bool_)
         return Draw(top, left, mirror, changes)
@@ -172,12 +182,17 @@ class Transform:
         if self.augment.changes_geometry:
             parts = [reshape_image(p, c) for p, c in zip(parts, draw.changes, strict=True)]
         if self.crop:
+            height, width = self.crop
             parts = [
-                image[:, t : t + self.crop, x : x + self.crop]
+                image[:, t : t + height, x : x + width]
                 for image, t, x in zip(parts, draw.top.tolist(), draw.left.tolist(), strict=True)
             ]
         if self.augment.changes_color:
             parts = [recolor(p, c) for p, c in zip(parts, draw.changes, strict=True)]
+        if self.turns_flow:
+            parts = [
+                _turned(p) if mirror else p for p, mirror in zip(parts, draw.mirror, strict=True)
+            ]
         return stack(parts, draw.mirror)
 
     def _normalize(self, pixels: Image, draw: Draw, out: NDArray[np.float32]) -> None:
@@ -199,7 +214,7 @@ class Transform:
         assert self.mean_image is not None
         assert self._mean_rows is not None
         channels, full_height, full_width = self.mean_image.shape
-        height = self.crop or full_height
+        height = self.crop[0] if self.crop else full_height
         cuts: dict[Any, NDArray[np.float32]] = {}
         means = []
         for place in zip(*(values.tolist() for values in draw[:3]), strict=True):
@@ -228,6 +243,29 @@ class Transform:
         elif len(self.mean_values):
             x -= torch.from_numpy(self.mean_values).to(where)
         return x * float(self.scale) if self.scale != 1 else x
+
+
+def crop_of(param: caffe_pb2.TransformationParameter) -> HeightWidth | None:
+    """Height and width of the crop; None: there is none. `crop_size` comes before the forks' crop_h
+    and crop_w.
+
+    Raises:
+        NetError: one of crop_h and crop_w without the other.
+    """
+    if param.crop_size:
+        return (param.crop_size, param.crop_size)
+    if bool(param.crop_h) != bool(param.crop_w):
+        raise NetError(
+            f"crop_h and crop_w go together: got crop_h={param.crop_h}, crop_w={param.crop_w}."
+        )
+    return (param.crop_h, param.crop_w) if param.crop_h else None
+
+
+def _turned(flow: Image) -> Image:
+    """Motion in a mirror: what goes to the right in x, every other channel, goes to the left."""
+    turned = flow.copy()
+    turned[::2] = 255 - turned[::2]
+    return turned
 
 
 def _rows_both_ways(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

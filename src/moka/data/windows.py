@@ -138,7 +138,7 @@ class Placement(NamedTuple):
     left: int
 
 
-def place(
+def place_window(
     window: Box,
     size: Shape,
     crop: int,
@@ -253,10 +253,10 @@ class WindowBatches:
     ) -> None:
         if not transform.crop:
             raise NetError("transform_param has no crop_size: the size of a window in the batch.")
-        if 2 * context_pad >= transform.crop:
+        self.side = transform.crop[0]
+        if 2 * context_pad >= self.side:
             raise NetError(
-                f"context_pad {context_pad} leaves no room for the window in crop_size"
-                f" {transform.crop}."
+                f"context_pad {context_pad} leaves no room for the window in crop_size {self.side}."
             )
         self.source = source
         self.transform = transform
@@ -274,7 +274,7 @@ class WindowBatches:
         self.bg_count = batch_size - self.fg_count
         self._check_windows()
         self.label_shape: Shape = ()
-        self.image_shape: Shape = (CHANNELS, transform.crop, transform.crop)
+        self.image_shape: Shape = (CHANNELS, self.side, self.side)
         self.mean = np.broadcast_to(self._mean(), self.image_shape)
         self.read = functools.cache(read_file) if cache_images else read_file
         self.start = CursorState(0, seed)
@@ -298,8 +298,8 @@ class WindowBatches:
             )
 
     def _mean(self) -> NDArray[np.float32]:
-        """What is subtracted, (3, crop, crop) or (1 or 3, 1, 1)."""
-        mean, crop = self.transform.mean_image, self.transform.crop
+        """The mean to subtract, (3, crop, crop) or (1 or 3, 1, 1)."""
+        mean, crop = self.transform.mean_image, self.side
         if mean is None:
             values = self.transform.mean_values
             if len(values) not in (0, 1, CHANNELS):
@@ -369,10 +369,10 @@ class WindowBatches:
         path = self.root_folder + self.file.images[block]
         try:
             image = decode_file(self.read(path), path, self.decode)
-            placed = place(
+            placed = place_window(
                 Box(*self.file.boxes[number].tolist()),
                 image.shape[1:],
-                self.transform.crop,
+                self.side,
                 context_pad=self.context_pad,
                 square=self.square,
                 mirror=mirror,

@@ -67,7 +67,7 @@ def file_forms() -> list[str]:
     return list(FigureCanvasBase.get_supported_filetypes())
 
 
-def encode(figure: Figure, form: str, *, dpi: float = DPI, title: str = "") -> bytes:
+def picture_bytes(figure: Figure, form: str, *, dpi: float = DPI, title: str = "") -> bytes:
     """A figure as the content of a file; the same figure gives the same bytes.
 
     Args:
@@ -98,7 +98,7 @@ def save(figure: Figure, file: PathLike) -> None:
         raise UsageError(
             f"{file}: a picture's name ends in {', '.join(f'.{each}' for each in known)}."
         )
-    content = encode(figure, form, title=_title(figure))
+    content = picture_bytes(figure, form, title=_title(figure))
     try:
         write_atomically(file, lambda opened: opened.write(content))
     except OSError as error:

@@ -67,7 +67,7 @@ def layered(
     for name, r in rank_of.items():
         rows[r].append(name)
     rows = ordered(rows, pieces)
-    across = places(rows, pieces, {name: box.across for name, box in sizes.items()}, gap)
+    across = row_places(rows, pieces, {name: box.across for name, box in sizes.items()}, gap)
     along, start = {}, 0.0
     for row in rows:
         depth = max(sizes[name].along for name in row)
@@ -163,7 +163,7 @@ def crossings(rows: Sequence[Sequence[str]], after: Mapping[str, Sequence[str]])
     return total
 
 
-def places(
+def row_places(
     rows: Sequence[Sequence[str]], pieces: Sequence[Ends], sizes: Mapping[str, float], gap: float
 ) -> dict[str, float]:
     """The center of each node across its row: near the mean of its neighbors, in the order of the
@@ -171,7 +171,7 @@ def places(
     before, after = _neighbors([(t, s) for s, t in pieces]), _neighbors(pieces)
 
     def pull(name: str, other: str) -> float:
-        """How straight a piece should be: pieces of long edges most, pieces to dead ends least."""
+        """Weight of a piece's straightness: highest for long edges, lowest for dead ends."""
         if KNEE in name or KNEE in other:
             return 2.0
         return 0.2 if min(len(joined[n]) for n in (name, other)) == 1 else 1.0

@@ -26,7 +26,7 @@ BLOB = "#E0E0E0"
 
 
 @dataclass(frozen=True)
-class Node:
+class DrawnNode:
     """A layer or a blob.
 
     Attributes:
@@ -61,7 +61,7 @@ class Drawing:
 
     name: str
     rankdir: str
-    nodes: dict[str, Node]
+    nodes: dict[str, DrawnNode]
     edges: tuple[Edge, ...]
 
 
@@ -88,7 +88,7 @@ def net_drawing(
         raise NetError(f"rankdir is one of {', '.join(RANKDIRS)}, got '{rankdir}'.")
     if net_needs_upgrade(net):
         net = upgrade_net(net)
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, DrawnNode] = {}
     edges: dict[Edge, None] = {}
     for layer in net.layer:
         if phase is not None and not in_phase(layer, phase):
@@ -99,9 +99,9 @@ def net_drawing(
         lines = layer_lines(layer, display_lrm=display_lrm)
         label = (" ".join(lines),) if rankdir in VERTICAL else lines
         changed = f"{layer.top[0]}_blob" if in_place else ""
-        nodes[key] = Node(label, color, in_place=changed)
+        nodes[key] = DrawnNode(label, color, in_place=changed)
         for blob in (*layer.bottom, *layer.top):
-            nodes.setdefault(f"{blob}_blob", Node((blob,), BLOB, is_blob=True))
+            nodes.setdefault(f"{blob}_blob", DrawnNode((blob,), BLOB, is_blob=True))
         edges |= dict.fromkeys(Edge(f"{blob}_blob", key) for blob in layer.bottom)
         outputs = edge_label(layer) if label_edges else ""
         edges |= dict.fromkeys(Edge(key, f"{blob}_blob", outputs) for blob in layer.top)
@@ -134,7 +134,7 @@ def layer_color(type_name: str) -> str:
 
 
 def style_of(type_name: str) -> DrawStyle:
-    """How a type of layer is drawn; an unknown type looks like most."""
+    """The style of a layer type; unknown types get the default."""
     return REGISTRY[type_name].drawn if type_name in REGISTRY else DrawStyle()
 
 
@@ -204,7 +204,7 @@ def dot_label(lines: Sequence[str], *, separator: str = r"\n") -> str:
     return '"' + separator.join(re.sub(r'(["\\{}|<>])', r"\\\1", line) for line in lines) + '"'
 
 
-def dot_attributes(node: Node) -> dict[str, Any]:
+def dot_attributes(node: DrawnNode) -> dict[str, Any]:
     """Graphviz's attributes of a node, label included."""
     return {
         "label": dot_label(node.lines),

@@ -22,7 +22,7 @@ POINTS = 72.0
 PATIENCE = 30.0  # seconds for dot
 
 XY = tuple[float, float]  # x and y
-Size = tuple[float, float]  # width and height
+SizeOfNode = tuple[float, float]  # width and height
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Placed:
     nodes: dict[str, XY]
     ways: list[list[XY]]
     labels: list[XY | None]
-    size: Size
+    size: SizeOfNode
 
     def moved(self, dx: float, dy: float) -> Placed:
         """The same to the right by dx and up by dy."""
@@ -56,7 +56,9 @@ class Placed:
         )
 
 
-def place(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequence[Size]) -> Placed:
+def lay_out(
+    drawing: Drawing, sizes: Mapping[str, SizeOfNode], label_sizes: Sequence[SizeOfNode]
+) -> Placed:
     """Lay out a drawing.
 
     Args:
@@ -71,7 +73,7 @@ def place(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequence[Siz
 
 
 def _by_dot(
-    drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequence[Size]
+    drawing: Drawing, sizes: Mapping[str, SizeOfNode], label_sizes: Sequence[SizeOfNode]
 ) -> Placed | None:
     """The layout of `dot`; None if it is not installed or fails."""
     program = shutil.which("dot")
@@ -93,7 +95,9 @@ def _by_dot(
         return None
 
 
-def _dot_input(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequence[Size]) -> str:
+def _dot_input(
+    drawing: Drawing, sizes: Mapping[str, SizeOfNode], label_sizes: Sequence[SizeOfNode]
+) -> str:
     """Nodes n0, n1, ... and edges without text, in the sizes that they will have. An edge's label
     is a table, as Graphviz measures no text of ours."""
     number = {key: f"n{i}" for i, key in enumerate(drawing.nodes)}
@@ -144,7 +148,9 @@ def _place(words: Sequence[str]) -> XY:
 # --- by itself ----------------------------------------------------------------------------------
 
 
-def _by_layers(drawing: Drawing, sizes: Mapping[str, Size], label_sizes: Sequence[Size]) -> Placed:
+def _by_layers(
+    drawing: Drawing, sizes: Mapping[str, SizeOfNode], label_sizes: Sequence[SizeOfNode]
+) -> Placed:
     """The layout of `moka.draw.layered`, whose ranks lie along the flow of the data."""
     vertical = drawing.rankdir in VERTICAL
     boxes = {key: Extent(h, w) if vertical else Extent(w, h) for key, (w, h) in sizes.items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from moka.draw.layered import ranks, without_cycles
-from moka.draw.net_drawing import VERTICAL, Drawing, Edge, Node
+from moka.draw.net_drawing import VERTICAL, Drawing, DrawnNode, Edge
 from moka.draw.net_shapes import UNKNOWN
 
 ONE_LAYER = 2  # ranks: its own and that of its blob
@@ -28,10 +28,22 @@ def fold_in_place(drawing: Drawing) -> Drawing:
     return replace(drawing, nodes=nodes, edges=edges)
 
 
+def in_two_lines(drawing: Drawing, rankdir: str) -> Drawing:
+    """Turn a drawing that flows to the right into one that flows down or up, where narrow nodes
+    matter: a layer's name and type in one line, the rest in a second one."""
+
+    def joined(node: DrawnNode) -> DrawnNode:
+        lines = (" ".join(node.lines[:2]), " ".join(node.lines[2:]))
+        return node if node.is_blob else replace(node, lines=tuple(filter(None, lines)))
+
+    nodes = {key: joined(node) for key, node in drawing.nodes.items()}
+    return replace(drawing, rankdir=rankdir, nodes=nodes)
+
+
 def add_shapes(drawing: Drawing, shapes: Mapping[str, Sequence[str]]) -> Drawing:
     """Write shapes, as 64x3x224x224, into the nodes of blobs, given by name."""
 
-    def with_shape(key: str, node: Node) -> Node:
+    def with_shape(key: str, node: DrawnNode) -> DrawnNode:
         shape = shapes.get(key.removesuffix("_blob")) if node.is_blob else None
         if not shape or set(shape) == {UNKNOWN}:
             return node
@@ -54,7 +66,7 @@ def join_parallel(drawing: Drawing) -> Drawing:
 
 
 def layer_count(drawing: Drawing) -> int:
-    """How many layers a drawing shows, folded ones too."""
+    """The number of layers that a drawing shows, folded ones included."""
     return sum(len(n.in_place_lines) if n.is_blob else 1 for n in drawing.nodes.values())
 
 
@@ -114,7 +126,7 @@ def _cuts(drawing: Drawing, layers: Sequence[str], depth: Sequence[int], count: 
 
 
 def _part(drawing: Drawing, part_of: Mapping[str, int], part: int) -> Drawing:
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, DrawnNode] = {}
     edges: list[Edge] = []
 
     def key_here(key: str) -> str:

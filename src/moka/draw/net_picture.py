@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from moka.draw.figures import INSTALL, check_matplotlib, encode, file_forms
-from moka.draw.net_drawing import IN_PLACE, VERTICAL, Drawing, Edge, Node, dot_text, net_drawing
-from moka.draw.net_layout import POINTS, XY, Placed, Size, place
-from moka.draw.net_passes import add_shapes, cut, fold_in_place, join_parallel, layer_count
+from moka.draw.figures import INSTALL, check_matplotlib, file_forms, picture_bytes
+from moka.draw.net_drawing import (
+    IN_PLACE,
+    VERTICAL,
+    Drawing,
+    DrawnNode,
+    Edge,
+    dot_text,
+    net_drawing,
+)
+from moka.draw.net_layout import POINTS, XY, Placed, SizeOfNode, lay_out
+from moka.draw.net_passes import (
+    add_shapes,
+    cut,
+    fold_in_place,
+    in_two_lines,
+    join_parallel,
+    layer_count,
+)
 from moka.draw.net_shapes import blob_shapes
 from moka.errors import UsageError
 from moka.schema import caffe_pb2
@@ -39,7 +54,7 @@ LONGEST_PART = 1200.0  # a longer drawing is cut into columns, or rows
 PORTRAIT, LANDSCAPE = 1.3, 0.65  # height by width of what has been cut into columns, or rows
 
 
-def draw_net(
+def net_picture_bytes(
     net: caffe_pb2.NetParameter,
     form: str,
     rankdir: str | None = None,
@@ -64,9 +79,10 @@ def draw_net(
     """
     form = form.lower()
     net = upgrade_net(net)
-    drawing = net_drawing(net, rankdir or "LR", phase=phase, display_lrm=display_lrm)
+    draw = partial(net_drawing, net, phase=phase, display_lrm=display_lrm)
+    drawing = draw(rankdir or "LR")
     if rankdir is None and layer_count(drawing) > LARGE:
-        drawing = net_drawing(net, "TB", phase=phase, display_lrm=display_lrm)
+        drawing = draw("TB")
     if form in TEXT_FORMS:
         return dot_text(drawing).encode()
     check_matplotlib(f"{INSTALL}. Or draw into a .dot file.")
@@ -74,9 +90,11 @@ def draw_net(
     if form not in known:
         endings = ", ".join(f".{each}" for each in known)
         raise UsageError(f"a net is drawn into {endings}, not '.{form}'.")
+    if drawing.rankdir in VERTICAL:
+        drawing = in_two_lines(draw("LR"), drawing.rankdir)
     readable = add_shapes(join_parallel(fold_in_place(drawing)), blob_shapes(net, phase))
     picture = figure(readable)
-    return encode(picture, form, dpi=_resolution(picture), title=drawing.name)
+    return picture_bytes(picture, form, dpi=_resolution(picture), title=drawing.name)
 
 
 def _resolution(picture: Figure) -> float:
@@ -124,6 +142,11 @@ def _arranged(drawing: Drawing) -> tuple[list[Drawing], list[Part]]:
         if count != len(parts):
             parts = cut(drawing, count)
             placed = [_placed(part) for part in parts]
+    if len(placed) > 1 or placed[0].size[1 - across] > LONGEST_PART:
+        finer = cut(drawing, len(parts) + 1)
+        finer_placed = [_placed(part) for part in finer]
+        if _misfit(finer_placed, across, shape) < _misfit(placed, across, shape):
+            parts, placed = finer, finer_placed
     places: list[Part] = []
     at = 0.0
     for part in placed:
@@ -132,13 +155,19 @@ def _arranged(drawing: Drawing) -> tuple[list[Drawing], list[Part]]:
     return parts, places
 
 
+def _misfit(parts: Sequence[Placed], across: int, shape: float) -> float:
+    """How far the parts side by side are from a shape (length by breadth): 0 if they have it."""
+    breadth = sum(part.size[across] for part in parts) + PART_GAP * (len(parts) - 1)
+    return abs(math.log(max(part.size[1 - across] for part in parts) / breadth / shape))
+
+
 def _placed(drawing: Drawing) -> Placed:
     sizes = {key: _size(node) for key, node in drawing.nodes.items()}
     labels = [
         (_text_width(edge.label, LABEL_FONT) + 4, LINE * LABEL_FONT) if edge.label else (0.0, 0.0)
         for edge in drawing.edges
     ]
-    return place(drawing, sizes, labels)
+    return lay_out(drawing, sizes, labels)
 
 
 @cache
@@ -150,7 +179,7 @@ def _text_width(text: str, size: float) -> float:
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-def _size(node: Node) -> Size:
+def _size(node: DrawnNode) -> SizeOfNode:
     """Width and height of a node."""
     lines = (*node.lines, *node.in_place_lines)
     text = max(_text_width(line, FONT) for line in lines)
@@ -158,7 +187,7 @@ def _size(node: Node) -> Size:
     return text + 2 * MARGIN, height + (MARGIN - 2 if node.in_place_lines else 0)
 
 
-def _draw_node(axes: Any, node: Node, center: XY, size: Size) -> None:
+def _draw_node(axes: Any, node: DrawnNode, center: XY, size: SizeOfNode) -> None:
     from matplotlib.patches import Polygon, Rectangle
 
     (x, y), (w, h) = center, size
@@ -190,12 +219,12 @@ def _draw_lines(axes: Any, lines: Sequence[str], center: XY) -> None:
     )  # fmt: skip
 
 
-def _rectangle(center: XY, size: Size) -> list[XY]:
+def _rectangle(center: XY, size: SizeOfNode) -> list[XY]:
     (x, y), (w, h) = center, size
     return [(x + sx * w / 2, y + sy * h / 2) for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
 
 
-def _octagon(center: XY, size: Size) -> list[XY]:
+def _octagon(center: XY, size: SizeOfNode) -> list[XY]:
     (x, y), (w, h) = center, size
     corners: list[XY] = []
     for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1)):

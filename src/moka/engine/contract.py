@@ -1,4 +1,4 @@
-"""What every engine offers: a way to run a net, whatever happens inside.
+"""The protocol that every engine implements.
 
 A new engine is one file that offers this, and one line in `moka.engine.choose`.
 `tests/engine/test_contract.py` holds all engines to the same numbers.
@@ -36,7 +36,7 @@ class Engine(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Let the sources start to make batches ahead; the first pass does it if nobody has."""
+        """Let the sources start to make batches ahead; otherwise the first pass does."""
         ...
 
     def forward(self) -> Tensor:

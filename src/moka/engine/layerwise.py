@@ -25,14 +25,14 @@ NOTHING_GIVEN: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class _Record(NamedTuple):
-    """What a layer saw and made: detached bottoms, and tops that lead back to them."""
+    """A layer's last forward pass: detached bottoms, and tops whose graph leads to them."""
 
     bottoms: list[Tensor]
     tops: list[Tensor]
 
 
 class _Step(NamedTuple):
-    """What a layer reads and writes in a forward pass, looked up once.
+    """The blobs that a layer reads and writes in a forward pass, looked up once.
 
     Attributes:
         place: the layer.
@@ -290,7 +290,7 @@ def _images(memory: Memory) -> Tensor:
 
 
 def _apart(memories: Sequence[Memory], tops: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The tops; one that lies in the memory of an array a user may write to is copied."""
+    """The tops; a top that shares memory with an array the user may write to is copied."""
     if not memories:
         return tops
     users = {_storage(memory.tensor()) for memory in memories}

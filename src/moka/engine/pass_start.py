@@ -30,7 +30,7 @@ class PassStart:
 
 
 def pass_start(net: Net, inputs: Mapping[str, Tensor]) -> PassStart:
-    """Where a net stands just before the pass; only small arrays are copied."""
+    """Record the net's state just before a pass; only small arrays are copied."""
     return PassStart(
         {name: tensor.detach() for name, tensor in inputs.items()},
         random_states(net.device),

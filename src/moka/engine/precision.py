@@ -18,7 +18,7 @@ from moka.net import Net
 
 
 def in_bfloat16(net: Net) -> AbstractContextManager[Any]:
-    """Inside of it the layers that multiply matrices do so in bfloat16."""
+    """Inside this context layers multiply matrices in bfloat16."""
     return torch.autocast(net.device.type, torch.bfloat16)
 
 

@@ -1,4 +1,4 @@
-"""Who fetches the next batch: the tops of a net's layers without bottoms, for one pass."""
+"""Fetches the next batch: the tops of a net's layers without bottoms, for one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far two programs' numbers lie apart."""
+"""The difference between the outputs of two programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERANCE = 1e-4  # of an output's scale
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a model of another program is from the net, over all outputs and passes.
+    """The largest difference between a net and an exported model, over all outputs and passes.
 
     Attributes:
         absolute: the largest difference of two numbers.

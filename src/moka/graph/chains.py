@@ -8,7 +8,7 @@ from moka.graph.wiring import Node
 
 
 def in_place_tails(nodes: Sequence[Node]) -> dict[int, int]:
-    """By in-place layer that others follow on the same blob: the last of those others."""
+    """For each in-place layer that others follow on the same blob: the last of those layers."""
     writers: dict[str, list[int]] = {}
     for i, node in enumerate(nodes):
         for j, top in enumerate(node.tops):

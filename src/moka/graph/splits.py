@@ -49,7 +49,7 @@ def insert_splits(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
 def _count_uses(
     net: caffe_pb2.NetParameter,
 ) -> tuple[dict[tuple[int, int], TopIndex], defaultdict[TopIndex, int]]:
-    """By (layer index, bottom index) the top that is read; by top, how often it is used."""
+    """Two maps: (layer index, bottom index) to the top that is read; top to its number of uses."""
     last: dict[str, TopIndex] = {}
     sources: dict[tuple[int, int], TopIndex] = {}
     uses: defaultdict[TopIndex, int] = defaultdict(int)

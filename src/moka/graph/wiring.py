@@ -140,7 +140,7 @@ def _types_of_bvlc(registry: Mapping[str, EntryLike]) -> list[str]:
 
 
 def _about_unknown(layer_type: str, registry: Mapping[str, EntryLike]) -> str | None:
-    """Which fork of Caffe defines a type that Moka does not have, or the nearest name of all."""
+    """Advice on an unknown type: the fork of Caffe that defines it, or the nearest known name."""
     if layer_type in FORK_OF:
         return _origin(layer_type)
     meant = nearest(layer_type, (*registry, *FORK_OF))

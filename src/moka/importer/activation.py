@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
-from moka.importer.table import imports, refuse
+from moka.importer.builder import MadeBlob, NodeSite
+from moka.importer.table import imports, refuse_operators
 from moka.layers import REGISTRY
 
 PLAIN = {
@@ -29,29 +29,29 @@ SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 
 
 @imports(*PLAIN)
-def import_plain(site: Site) -> None:
+def import_plain(site: NodeSite) -> None:
     site.give(site.add(PLAIN[site.node.op], site.blob(0)))
 
 
 @imports(*POWERS)
-def import_power_of_element(site: Site) -> None:
+def import_power_of_element(site: NodeSite) -> None:
     power, scale, shift = POWERS[site.node.op]
     site.give(site.power(site.blob(0), power=power, scale=scale, shift=shift))
 
 
 @imports("Relu")
-def import_relu(site: Site) -> None:
+def import_relu(site: NodeSite) -> None:
     site.give(site.add("ReLU", site.blob(0)))
 
 
 @imports("LeakyRelu")
-def import_leaky_relu(site: Site) -> None:
+def import_leaky_relu(site: NodeSite) -> None:
     slope = site.attribute("alpha", 0.01)
     site.give(site.add("ReLU", site.blob(0), relu_param={"negative_slope": slope}))
 
 
 @imports("PRelu")
-def import_prelu(site: Site) -> None:
+def import_prelu(site: NodeSite) -> None:
     """Slopes one a channel, or one for all."""
     x, slopes = site.blob(0), site.weights(1)
     if slopes.size == 1:
@@ -66,32 +66,32 @@ def import_prelu(site: Site) -> None:
 
 
 @imports("Elu")
-def import_elu(site: Site) -> None:
+def import_elu(site: NodeSite) -> None:
     site.give(site.add("ELU", site.blob(0), elu_param={"alpha": site.attribute("alpha", 1.0)}))
 
 
 @imports("Selu")
-def import_selu(site: Site) -> None:
+def import_selu(site: NodeSite) -> None:
     y = site.add("ELU", site.blob(0), elu_param={"alpha": site.attribute("alpha", SELU[0])})
     site.give(site.power(y, scale=site.attribute("gamma", SELU[1])))
 
 
 @imports("Celu")
-def import_celu(site: Site) -> None:
+def import_celu(site: NodeSite) -> None:
     alpha = site.attribute("alpha", 1.0)
     y = site.add("ELU", site.power(site.blob(0), scale=1 / alpha, part="before"))
     site.give(site.power(y, scale=alpha))
 
 
 @imports("Softsign")
-def import_softsign(site: Site) -> None:
+def import_softsign(site: NodeSite) -> None:
     x = site.blob(0)
     below = site.power(site.add("AbsVal", x, part="size"), shift=1, power=-1, part="below")
     site.give(site.eltwise("PROD", x, below))
 
 
 @imports("ThresholdedRelu")
-def import_thresholded_relu(site: Site) -> None:
+def import_thresholded_relu(site: NodeSite) -> None:
     x = site.blob(0)
     step = site.add("Threshold", x, part="step",
                     threshold_param={"threshold": site.attribute("alpha", 1.0)})  # fmt: skip
@@ -99,13 +99,13 @@ def import_thresholded_relu(site: Site) -> None:
 
 
 @imports("Mish")
-def import_mish(site: Site) -> None:
+def import_mish(site: NodeSite) -> None:
     x = site.blob(0)
     gate = site.add("TanH", site.add("BNLL", x, part="softplus"), part="gate")
     site.give(site.eltwise("PROD", x, gate))
 
 
-def clip(site: Site, x: Value, low: float, high: float, part: str = "clip") -> Value:
+def clipped(site: NodeSite, x: MadeBlob, low: float, high: float, part: str = "clip") -> MadeBlob:
     """x within [low, high]; either may be infinite."""
     if (low, high) == (-np.inf, np.inf):
         return x
@@ -118,39 +118,41 @@ def clip(site: Site, x: Value, low: float, high: float, part: str = "clip") -> V
 
 
 @imports("Clip")
-def import_clip(site: Site) -> None:
+def import_clip(site: NodeSite) -> None:
     low, high = (
         float(np.asarray(site.setting(name, k, default)).reshape(()))
         for name, k, default in (("min", 1, -np.inf), ("max", 2, np.inf))
     )
-    site.give(clip(site, site.blob(0), low, high))
+    site.give(clipped(site, site.blob(0), low, high))
 
 
-def hard_sigmoid(site: Site, x: Value, alpha: float, beta: float, part: str = "clip") -> Value:
+def hard_sigmoid(
+    site: NodeSite, x: MadeBlob, alpha: float, beta: float, part: str = "clip"
+) -> MadeBlob:
     """alpha x + beta within [0, 1]."""
-    return clip(site, site.power(x, scale=alpha, shift=beta, part="line"), 0, 1, part)
+    return clipped(site, site.power(x, scale=alpha, shift=beta, part="line"), 0, 1, part)
 
 
 @imports("HardSigmoid")
-def import_hard_sigmoid(site: Site) -> None:
+def import_hard_sigmoid(site: NodeSite) -> None:
     alpha, beta = site.attribute("alpha", 0.2), site.attribute("beta", 0.5)
     site.give(hard_sigmoid(site, site.blob(0), alpha, beta))
 
 
 @imports("HardSwish")
-def import_hard_swish(site: Site) -> None:
+def import_hard_swish(site: NodeSite) -> None:
     x = site.blob(0)
     site.give(site.eltwise("PROD", x, hard_sigmoid(site, x, 1 / 6, 0.5, part="gate")))
 
 
 @imports("Swish")
-def import_swish(site: Site) -> None:
+def import_swish(site: NodeSite) -> None:
     beta = site.attribute("alpha", 1.0)
     site.give(site.add("Swish", site.blob(0), swish_param={"beta": beta}))
 
 
 @imports("Gelu")
-def import_gelu(site: Site) -> None:
+def import_gelu(site: NodeSite) -> None:
     """Its approximation by a hyperbolic tangent."""
     if site.attribute("approximate", "none") != "tanh":
         raise NetError("the error function has no form in Caffe.")
@@ -163,7 +165,7 @@ def import_gelu(site: Site) -> None:
 
 
 @imports("Softmax", "LogSoftmax")
-def import_softmax(site: Site) -> None:
+def import_softmax(site: NodeSite) -> None:
     """Before opset 13 it takes all axes from `axis` on as one."""
     x = site.blob(0)
     old = site.node.opset < 13
@@ -179,12 +181,14 @@ def import_softmax(site: Site) -> None:
 
 
 @imports("Dropout")
-def import_dropout(site: Site) -> None:
+def import_dropout(site: NodeSite) -> None:
     if site.is_used(1):
         raise NetError("its mask is read, which has no form in Caffe.")
     ratio = float(site.setting("ratio", 1, 0.5))
     site.give(site.add("Dropout", site.blob(0), dropout_param={"dropout_ratio": ratio}))
 
 
-refuse("Caffe has no error function.", "Erf")
-refuse("Caffe has no trigonometric functions.", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos")
+refuse_operators("Caffe has no error function.", "Erf")
+refuse_operators(
+    "Caffe has no trigonometric functions.", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos"
+)

@@ -7,10 +7,10 @@ from math import prod
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import MadeLayer, Site, Value
+from moka.importer.builder import MadeBlob, MadeLayer, NodeSite
 from moka.importer.conv import Sides, WindowOptions, convolve
 from moka.importer.pooling import AVE, MAX, pool_images
-from moka.importer.table import imports, refuse
+from moka.importer.table import imports, refuse_operators
 from moka.types import Array, Shape
 
 _TAKES_BIAS = ("InnerProduct", "Convolution", "Deconvolution")
@@ -19,7 +19,7 @@ _TAKES_BIAS = ("InnerProduct", "Convolution", "Deconvolution")
 # --- two blobs ------------------------------------------------------------------------------
 
 
-def combine(site: Site, operation: str, x: Value, y: Value, part: str = "") -> Value:
+def combine(site: NodeSite, operation: str, x: MadeBlob, y: MadeBlob, part: str = "") -> MadeBlob:
     """SUM, PROD or MAX of two blobs, the smaller one repeated along the larger.
 
     Where one is a block of axes of the other, as the gates of channels are, no copies are made.
@@ -53,8 +53,8 @@ def block_of(small: Shape, shape: Shape) -> tuple[int, Shape] | None:
 
 
 def with_constant(
-    site: Site, operation: str, x: Value, values: Array, *, learned: bool, part: str = ""
-) -> Value:
+    site: NodeSite, operation: str, x: MadeBlob, values: Array, *, learned: bool, part: str = ""
+) -> MadeBlob:
     """x plus (SUM) or times (PROD) a constant: a Power layer for one number, else Bias or Scale."""
     values = np.asarray(values, np.float32)
     shape = np.broadcast_shapes(x.shape, values.shape)
@@ -76,7 +76,7 @@ def with_constant(
     return site.add("Bias", x, blobs=[inner], learned=learned, part=part, bias_param=option)
 
 
-def _as_bias(site: Site, index: int, values: Array) -> MadeLayer | None:
+def _as_bias(site: NodeSite, index: int, values: Array) -> MadeLayer | None:
     """Make a constant summand the bias of the layer before, if only this node reads that layer
     and the constant has a number for each of its outputs."""
     x = site.blob(index)
@@ -100,7 +100,7 @@ def _as_bias(site: Site, index: int, values: Array) -> MadeLayer | None:
 
 
 @imports("Add", "Sub", "Mul", "Div")
-def import_arithmetic(site: Site) -> None:
+def import_arithmetic(site: NodeSite) -> None:
     """One of two inputs may be a constant."""
     op = site.node.op
     operation = "SUM" if op in ("Add", "Sub") else "PROD"
@@ -129,7 +129,7 @@ def import_arithmetic(site: Site) -> None:
         site.give(combine(site, operation, x, _opposite(site, y)))
 
 
-def _opposite(site: Site, x: Value) -> Value:
+def _opposite(site: NodeSite, x: MadeBlob) -> MadeBlob:
     """-x for Sub, 1 / x for Div, x otherwise."""
     if site.node.op == "Sub":
         return site.power(x, scale=-1, part="negative")
@@ -137,7 +137,7 @@ def _opposite(site: Site, x: Value) -> Value:
 
 
 @imports("Pow")
-def import_pow(site: Site) -> None:
+def import_pow(site: NodeSite) -> None:
     """The exponent is one number."""
     if not site.is_variable(0):
         base = site.weights(0)
@@ -156,8 +156,8 @@ def import_pow(site: Site) -> None:
 
 
 @imports("Sum", "Max", "Min", "Mean")
-def import_several(site: Site) -> None:
-    """Of any number of blobs; Max and Min also of a blob and one number."""
+def import_several(site: NodeSite) -> None:
+    """Import Sum, Mean, Max, Min of any number of blobs; Max, Min also of a blob and a number."""
     op, count = site.node.op, len(site.node.inputs)
     operation = "MAX" if op in ("Max", "Min") else "SUM"
     sign = -1.0 if op == "Min" else 1.0
@@ -182,7 +182,7 @@ def import_several(site: Site) -> None:
     site.give(y if y not in map(site.blob, variable) else site.add("Split", y))
 
 
-def _at_least(site: Site, x: Value, bound: float) -> Value:
+def _at_least(site: NodeSite, x: MadeBlob, bound: float) -> MadeBlob:
     """max(x, bound)."""
     y = site.add("ReLU", site.power(x, shift=-bound, part="below"), part="relu")
     return site.power(y, shift=bound, part="above")
@@ -202,7 +202,7 @@ _REDUCTIONS = {  # the operation of Reduction, and the power of its result
 
 
 @imports(*_REDUCTIONS)
-def import_reduction(site: Site) -> None:
+def import_reduction(site: NodeSite) -> None:
     x = site.blob(0)
     rank = len(x.shape)
     axes = site.setting("axes", 1)
@@ -216,7 +216,7 @@ def import_reduction(site: Site) -> None:
     site.give(site.reshape(y, site.result_shape(), part="shape"))
 
 
-def _reduced(site: Site, x: Value, axes: list[int], operation: str) -> Value:
+def _reduced(site: NodeSite, x: MadeBlob, axes: list[int], operation: str) -> MadeBlob:
     """x with these axes reduced, in any shape that keeps the order of values."""
     rank = len(x.shape)
     is_images = rank == 4 and axes == [2, 3]
@@ -233,7 +233,7 @@ def _reduced(site: Site, x: Value, axes: list[int], operation: str) -> Value:
                         reduction_param={"operation": _REDUCTION_NUMBERS[operation],
                                          "axis": axes[0]})  # fmt: skip
     if axes == [1] and rank > 2:
-        return over_channels(site, x, operation)
+        return reduced_over_channels(site, x, operation)
     raise NetError(f"Caffe reduces the last axes, or the channels; this reduces axes {axes} of"
                    f" {rank}.")  # fmt: skip
 
@@ -241,7 +241,7 @@ def _reduced(site: Site, x: Value, axes: list[int], operation: str) -> Value:
 _REDUCTION_NUMBERS = {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4}
 
 
-def over_channels(site: Site, x: Value, operation: str) -> Value:
+def reduced_over_channels(site: NodeSite, x: MadeBlob, operation: str) -> MadeBlob:
     """(N, C, spatial...) to (N, 1, spatial...), as a convolution with a kernel of one value."""
     if operation == "ASUM":
         x = site.add("AbsVal", x, part="sizes")
@@ -259,7 +259,7 @@ def over_channels(site: Site, x: Value, operation: str) -> Value:
 _MOST_SLICES = 512
 
 
-def _largest(site: Site, x: Value, axes: list[int]) -> Value:
+def _largest(site: NodeSite, x: MadeBlob, axes: list[int]) -> MadeBlob:
     """The maximum along one axis: of its slices."""
     if len(axes) != 1 or x.shape[axes[0]] > _MOST_SLICES:
         raise NetError(f"Caffe has no maximum over axes {axes} of a blob of shape {x.shape}.")
@@ -272,7 +272,7 @@ def _largest(site: Site, x: Value, axes: list[int]) -> Value:
 
 
 @imports("ArgMax")
-def import_argmax(site: Site) -> None:
+def import_argmax(site: NodeSite) -> None:
     if site.attribute("select_last_index", 0):
         raise NetError("Caffe takes the first of equal maxima.")
     axis = site.attribute("axis", 0) % len(site.blob(0).shape)
@@ -280,8 +280,8 @@ def import_argmax(site: Site) -> None:
     site.give(site.reshape(y, site.result_shape(), part="shape"))
 
 
-refuse(
+refuse_operators(
     "Caffe has no layers that compare or choose.",
     *("Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Not", "And", "Or"),
 )
-refuse("Caffe has no layers that branch or repeat.", "If", "Loop", "Scan")
+refuse_operators("Caffe has no layers that branch or repeat.", "If", "Loop", "Scan")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
+from moka.free_name import free_name
 from moka.importer.onnx_file import OnnxModel, OnnxNode
 from moka.importer.trace import Trace
 from moka.layers import REGISTRY
@@ -20,7 +21,7 @@ FROZEN = caffe_pb2.ParamSpec(lr_mult=0, decay_mult=0)
 
 
 @dataclass(eq=False)
-class Value:
+class MadeBlob:
     """A blob: its shape, its name once it has one, and the layer that makes it."""
 
     shape: Shape
@@ -40,12 +41,12 @@ class MadeLayer:
 
     message: caffe_pb2.LayerParameter
     origin: str
-    bottoms: list[Value]
-    tops: list[Value]
+    bottoms: list[MadeBlob]
+    tops: list[MadeBlob]
     blobs: list[Array] = field(default_factory=list)
 
 
-class Builder:
+class NetBuilder:
     """Collects the layers of a net.
 
     Args:
@@ -66,7 +67,7 @@ class Builder:
         self.extra_layers = extra_layers
         self.only_ceil = only_ceil
         self.layers: list[MadeLayer] = []
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, MadeBlob] = {}
         self._names: set[str] = set()
 
     def add_input(self, name: str, shape: Shape) -> None:
@@ -74,24 +75,21 @@ class Builder:
         message = caffe_pb2.LayerParameter(name=self.unique(name), type="Input")
         message.input_param.shape.add().dim.extend(shape)
         layer = MadeLayer(message, f'input "{name}"', [], [])
-        layer.tops.append(Value(shape, name, layer))
+        layer.tops.append(MadeBlob(shape, name, layer))
         self.layers.append(layer)
         self.values[name] = layer.tops[0]
 
     def unique(self, name: str) -> str:
         """A name for a layer: this one, or with a number behind it if it is taken."""
-        found, k = name, 1
-        while found in self._names:
-            k += 1
-            found = f"{name}_{k}"
+        found = free_name(name, self._names)
         self._names.add(found)
         return found
 
 
-class Site:
+class NodeSite:
     """Where the layers of one node are built."""
 
-    def __init__(self, builder: Builder, node: OnnxNode) -> None:
+    def __init__(self, builder: NetBuilder, node: OnnxNode) -> None:
         self.builder = builder
         self.node = node
         self._first = len(builder.layers)
@@ -140,7 +138,7 @@ class Site:
         """Whether input number `index` is stored beside the graph, as weights are."""
         return self.node.inputs[index] in self.builder.model.parameters
 
-    def blob(self, index: int) -> Value:
+    def blob(self, index: int) -> MadeBlob:
         """The blob of input number `index`.
 
         Raises:
@@ -148,7 +146,7 @@ class Site:
         """
         return self.blob_of(self.node.inputs[index])
 
-    def blob_of(self, tensor: str) -> Value:
+    def blob_of(self, tensor: str) -> MadeBlob:
         """The blob of a tensor; raises NetError for a constant."""
         if tensor not in self.builder.values:
             raise NetError(f'its input "{tensor}" is a constant, and Caffe has no blob for it.')
@@ -172,12 +170,12 @@ class Site:
     def add(
         self,
         type_name: str,
-        *bottoms: Value,
+        *bottoms: MadeBlob,
         blobs: Sequence[Array] = (),
         learned: bool = True,
         part: str = "",
         **options: Any,
-    ) -> Value:
+    ) -> MadeBlob:
         """Add a layer with one top, which is returned; see `add_several`."""
         return self.add_several(
             type_name, *bottoms, tops=1, blobs=blobs, learned=learned, part=part, **options
@@ -186,13 +184,13 @@ class Site:
     def add_several(
         self,
         type_name: str,
-        *bottoms: Value,
+        *bottoms: MadeBlob,
         tops: int,
         blobs: Sequence[Array] = (),
         learned: bool = True,
         part: str = "",
         **options: Any,
-    ) -> list[Value]:
+    ) -> list[MadeBlob]:
         """Add a layer.
 
         Args:
@@ -228,11 +226,11 @@ class Site:
         layer = MadeLayer(
             message, str(self.node), list(bottoms), [], [np.asarray(b, np.float32) for b in blobs]
         )
-        layer.tops = [Value(shape, "", layer) for shape in made.first_top_shapes]
+        layer.tops = [MadeBlob(shape, "", layer) for shape in made.first_top_shapes]
         self.builder.layers.append(layer)
         return layer.tops
 
-    def give(self, value: Value, output: int = 0) -> None:
+    def give(self, value: MadeBlob, output: int = 0) -> None:
         """Say which blob is output number `output` of the node.
 
         Raises:
@@ -258,7 +256,7 @@ class Site:
 
     # --- forms that many operators share ---------------------------------------------------
 
-    def reshape(self, x: Value, shape: Sequence[int], part: str = "reshape") -> Value:
+    def reshape(self, x: MadeBlob, shape: Sequence[int], part: str = "reshape") -> MadeBlob:
         """x in another shape. A first axis that stays follows the batch's size; one that changes
         takes what the other axes leave."""
         shape = tuple(shape)
@@ -272,22 +270,22 @@ class Site:
             dims = [-1, *shape[1:]] if shape else []
         return self.add("Reshape", x, part=part, reshape_param={"shape": {"dim": dims}})
 
-    def power(self, x: Value, *, power: float = 1.0, scale: float = 1.0, shift: float = 0.0,
-              part: str = "power") -> Value:  # fmt: skip
+    def power(self, x: MadeBlob, *, power: float = 1.0, scale: float = 1.0, shift: float = 0.0,
+              part: str = "power") -> MadeBlob:  # fmt: skip
         """(shift + scale x) ^ power."""
         given = {"power": (power, 1.0), "scale": (scale, 1.0), "shift": (shift, 0.0)}
         options = {name: float(v) for name, (v, default) in given.items() if v != default}
         return self.add("Power", x, part=part, power_param=options) if options else x
 
-    def eltwise(self, operation: str, *bottoms: Value, part: str = "eltwise",
-                **options: Any) -> Value:  # fmt: skip
+    def eltwise(self, operation: str, *bottoms: MadeBlob, part: str = "eltwise",
+                **options: Any) -> MadeBlob:  # fmt: skip
         """SUM, PROD or MAX of blobs of one shape."""
         return self.add(
             "Eltwise", *bottoms, part=part, eltwise_param={"operation": operation_number(operation),
                                                            **options}
         )  # fmt: skip
 
-    def cut(self, x: Value, axis: int, start: int, end: int, part: str = "slice") -> Value:
+    def cut(self, x: MadeBlob, axis: int, start: int, end: int, part: str = "slice") -> MadeBlob:
         """x from `start` to `end` along an axis."""
         size = x.shape[axis]
         if (start, end) == (0, size):
@@ -302,7 +300,7 @@ class Site:
         )
         return parts[1 if start > 0 else 0]
 
-    def tile(self, x: Value, shape: Sequence[int]) -> Value:
+    def tile(self, x: MadeBlob, shape: Sequence[int]) -> MadeBlob:
         """x repeated along its axes of size 1 until it has this shape."""
         x = self.reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
         for axis, (have, want) in enumerate(zip(x.shape, shape, strict=True)):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports
 from moka.types import Array
 
@@ -28,7 +28,7 @@ class WindowOptions(NamedTuple):
     dilation: tuple[int, ...]
 
 
-def window_options(site: Site, kernel: Sequence[int]) -> WindowOptions:
+def window_options(site: NodeSite, kernel: Sequence[int]) -> WindowOptions:
     """The window of a node whose kernel has these sizes."""
     ones = (1,) * len(kernel)
     return WindowOptions(
@@ -38,7 +38,7 @@ def window_options(site: Site, kernel: Sequence[int]) -> WindowOptions:
     )
 
 
-def sides(site: Site, size: Sequence[int], window: WindowOptions) -> Sides:
+def sides(site: NodeSite, size: Sequence[int], window: WindowOptions) -> Sides:
     """The padding of a node whose window slides over images of this size."""
     axes = len(window.kernel)
     how = site.attribute("auto_pad", "NOTSET")
@@ -53,17 +53,17 @@ def sides(site: Site, size: Sequence[int], window: WindowOptions) -> Sides:
     return Sides(pads[:axes], pads[axes:])
 
 
-def before_padding(site: Site) -> tuple[Value, Sides | None]:
+def before_padding(site: NodeSite) -> tuple[MadeBlob, Sides | None]:
     """The first input, or what it was before a node padded its spatial axes with zeros."""
     node = site.maker(0)
     if node is None or node.op != "Pad":
         return site.blob(0), None
-    pad = Site(site.builder, node)
+    pad = NodeSite(site.builder, node)
     padding = spatial_zeros(pad)
     return (site.blob(0), None) if padding is None else (pad.blob(0), padding)
 
 
-def spatial_zeros(site: Site) -> Sides | None:
+def spatial_zeros(site: NodeSite) -> Sides | None:
     """The padding of a Pad node if it only adds zeros around images, else None."""
     begin, end, value = padding_of(site)
     rank = len(begin)
@@ -78,7 +78,7 @@ def spatial_zeros(site: Site) -> Sides | None:
     return Sides(begin[2:], end[2:])
 
 
-def padding_of(site: Site) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+def padding_of(site: NodeSite) -> tuple[tuple[int, ...], tuple[int, ...], float]:
     """Padding at the begin and the end of each axis, and its value, of a Pad node."""
     rank = len(site.blob(0).shape)
     name = "paddings" if "paddings" in site.node.attributes else "pads"
@@ -94,7 +94,7 @@ def padding_of(site: Site) -> tuple[tuple[int, ...], tuple[int, ...], float]:
     return tuple(begin), tuple(end), value
 
 
-def per_axis(name: str, values: Sequence[int], default: int | None = None) -> dict[str, Any]:
+def window_fields(name: str, values: Sequence[int], default: int | None = None) -> dict[str, Any]:
     """The fields of a window option: one for all axes, _h and _w for two, else one for each."""
     if all(v == default for v in values):
         return {}
@@ -107,8 +107,8 @@ def per_axis(name: str, values: Sequence[int], default: int | None = None) -> di
 
 
 def convolve(
-    site: Site,
-    x: Value,
+    site: NodeSite,
+    x: MadeBlob,
     weight: Array,
     bias: Array | None = None,
     *,
@@ -117,7 +117,7 @@ def convolve(
     group: int = 1,
     learned: bool = True,
     part: str = "convolution",
-) -> Value:
+) -> MadeBlob:
     """A Convolution. Where the padding differs between two sides of an axis, zeros on one side of
     the kernel make up for it.
 
@@ -139,8 +139,8 @@ def convolve(
 
 
 def deconvolve(
-    site: Site,
-    x: Value,
+    site: NodeSite,
+    x: MadeBlob,
     weight: Array,
     bias: Array | None = None,
     *,
@@ -149,7 +149,7 @@ def deconvolve(
     group: int = 1,
     learned: bool = True,
     part: str = "deconvolution",
-) -> Value:
+) -> MadeBlob:
     """A Deconvolution. Where it crops two sides of an axis differently, zeros on one side of the
     kernel make up for it.
 
@@ -179,9 +179,9 @@ def _with_zeros(weight: Array, extra: Sequence[tuple[int, int]]) -> Array:
 
 
 def _sliding(
-    site: Site,
+    site: NodeSite,
     type_name: str,
-    x: Value,
+    x: MadeBlob,
     weight: Array,
     bias: Array | None,
     outputs: int,
@@ -190,15 +190,15 @@ def _sliding(
     group: int,
     learned: bool,
     part: str,
-) -> Value:
+) -> MadeBlob:
     options = {
         "num_output": outputs,
         **({} if bias is not None else {"bias_term": False}),
-        **per_axis("pad", pads, 0),
-        **per_axis("kernel_size", weight.shape[2:]),
+        **window_fields("pad", pads, 0),
+        **window_fields("kernel_size", weight.shape[2:]),
         **({"group": group} if group != 1 else {}),
-        **per_axis("stride", window.stride, 1),
-        **per_axis("dilation", window.dilation, 1),
+        **window_fields("stride", window.stride, 1),
+        **window_fields("dilation", window.dilation, 1),
     }
     return site.add(
         type_name,
@@ -211,7 +211,7 @@ def _sliding(
 
 
 @imports("Conv")
-def import_conv(site: Site) -> None:
+def import_conv(site: NodeSite) -> None:
     weight = site.weights(1)
     window = window_options(site, weight.shape[2:])
     x, padded = before_padding(site)
@@ -225,7 +225,7 @@ def import_conv(site: Site) -> None:
 
 
 @imports("ConvTranspose")
-def import_conv_transpose(site: Site) -> None:
+def import_conv_transpose(site: NodeSite) -> None:
     x, weight = site.blob(0), site.weights(1)
     window = window_options(site, weight.shape[2:])
     axes = len(window.kernel)
@@ -245,7 +245,7 @@ def import_conv_transpose(site: Site) -> None:
     site.give(deconvolve(site, x, weight, bias, cropping=cropping, window=window, group=group))
 
 
-def each_channel(site: Site, x: Value, strides: Sequence[int], padding: Sides) -> Value:
+def each_channel(site: NodeSite, x: MadeBlob, strides: Sequence[int], padding: Sides) -> MadeBlob:
     """Every `strides`-th pixel of x, with zeros around it."""
     channels, ones = x.shape[1], (1,) * len(strides)
     window = WindowOptions(ones, tuple(strides), ones)
@@ -255,8 +255,8 @@ def each_channel(site: Site, x: Value, strides: Sequence[int], padding: Sides) -
 
 
 @imports("DepthToSpace")
-def import_depth_to_space(site: Site) -> None:
-    """A deconvolution whose kernels put each channel in its place."""
+def import_depth_to_space(site: NodeSite) -> None:
+    """A Deconvolution with fixed kernels that copy each channel to its place."""
     x, block = site.blob(0), site.attribute("blocksize")
     channels = x.shape[1] // block**2
     weight = np.zeros((x.shape[1], channels, block, block), np.float32)
@@ -274,7 +274,7 @@ def import_depth_to_space(site: Site) -> None:
 
 
 @imports("SpaceToDepth")
-def import_space_to_depth(site: Site) -> None:
+def import_space_to_depth(site: NodeSite) -> None:
     """A convolution whose kernels pick the pixels of each block."""
     x, block = site.blob(0), site.attribute("blocksize")
     channels = x.shape[1]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports
 from moka.types import Array
 
 
-def inner_product(
-    site: Site,
-    x: Value,
+def times_matrix(
+    site: NodeSite,
+    x: MadeBlob,
     weight: Array,
     bias: Array | None = None,
     *,
     learned: bool = True,
     part: str = "inner_product",
-) -> Value:
+) -> MadeBlob:
     """x (..., K) times weight (N, K), plus bias (N,)."""
     axis = len(x.shape) - 1
     options = {
@@ -37,7 +37,7 @@ def inner_product(
 
 
 @imports("Gemm")
-def import_gemm(site: Site) -> None:
+def import_gemm(site: NodeSite) -> None:
     x, weight = site.blob(0), site.weights(1)
     if site.attribute("transA", 0):
         raise NetError("it transposes its first input, which has no form in Caffe.")
@@ -51,11 +51,11 @@ def import_gemm(site: Site) -> None:
             raise NetError(f"its summand has the shape {bias.shape}, and Caffe's InnerProduct has"
                            " one number for each output.")  # fmt: skip
         bias = np.broadcast_to(bias.reshape(-1), (len(weight),))
-    site.give(inner_product(site, x, weight, bias))
+    site.give(times_matrix(site, x, weight, bias))
 
 
 @imports("MatMul")
-def import_matmul(site: Site) -> None:
+def import_matmul(site: NodeSite) -> None:
     """The second factor is a constant matrix."""
     if site.is_variable(1):
         raise NetError("it multiplies by a matrix that depends on the input, and Caffe's layers"
@@ -64,4 +64,4 @@ def import_matmul(site: Site) -> None:
     if weight.ndim != 2:
         raise NetError(f"it multiplies by an array of shape {weight.shape}, and Caffe's"
                        " InnerProduct has one matrix.")  # fmt: skip
-    site.give(inner_product(site, site.blob(0), weight.T))
+    site.give(times_matrix(site, site.blob(0), weight.T))

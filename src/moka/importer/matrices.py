@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from moka.importer.builder import Site, Value
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, WindowOptions, convolve
-from moka.importer.linear import inner_product
+from moka.importer.linear import times_matrix
 from moka.types import Array
 
 ONES = WindowOptions((1, 1), (1, 1), (1, 1))
 NONE = Sides((0, 0), (0, 0))
 
 
-def products(site: Site, x: Value, rows: Array, columns: Array) -> Value:
+def products(site: NodeSite, x: MadeBlob, rows: Array, columns: Array) -> MadeBlob:
     """(N, C, H, W) with its rows multiplied by (H', H) and its columns by (W', W): columns by an
     InnerProduct, rows as the channels of a Convolution."""
     batch, channels, height, width = x.shape
     if not _is_identity(columns):
-        x = inner_product(site, x, columns, learned=False, part="columns")
+        x = times_matrix(site, x, columns, learned=False, part="columns")
         width = len(columns)
     if not _is_identity(rows):
         x = site.reshape(x, (batch * channels, height, 1, width), part="rows_as_channels")
@@ -27,7 +27,7 @@ def products(site: Site, x: Value, rows: Array, columns: Array) -> Value:
     return x
 
 
-def along(site: Site, x: Value, axis: int, matrix: Array) -> Value:
+def along(site: NodeSite, x: MadeBlob, axis: int, matrix: Array) -> MadeBlob:
     """(N, C, H, W) with one axis but the first multiplied by (new, old)."""
     if axis == 1:
         return _mixed(site, x, matrix, part="channels")
@@ -35,7 +35,7 @@ def along(site: Site, x: Value, axis: int, matrix: Array) -> Value:
     return products(site, x, *((matrix, keep) if axis == 2 else (keep, matrix)))
 
 
-def _mixed(site: Site, x: Value, matrix: Array, part: str) -> Value:
+def _mixed(site: NodeSite, x: MadeBlob, matrix: Array, part: str) -> MadeBlob:
     return convolve(
         site, x, matrix[:, :, None, None], padding=NONE, window=ONES, learned=False, part=part
     )

@@ -44,7 +44,9 @@ def read_tensors(file: PathLike) -> dict[str, Tensor]:
         return _read_safetensors(file)
     try:
         held = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - broken pickles raise almost anything
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - unpickling broken bytes raises almost anything
         why = str(error).splitlines()[0] if str(error) else "it is broken"
         raise WeightsError(
             f"is neither a safetensors file nor a state_dict of tensors: {why}", file=file
@@ -59,9 +61,11 @@ def read_tensors(file: PathLike) -> dict[str, Tensor]:
 
 def _read_safetensors(file: PathLike) -> dict[str, Tensor]:
     load = load_safetensors("Reading a .safetensors file").load_file
+    from safetensors import SafetensorError
+
     try:
         return {name: tensor.float() for name, tensor in load(file).items()}
-    except Exception as error:  # noqa: BLE001 - the package has a class of its own
+    except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"is no whole safetensors file: {error}.", file=file) from None
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from moka.errors import NetError
 from moka.importer.arithmetic import with_constant
-from moka.importer.builder import Site, Value
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.table import imports
 
 
 @imports("BatchNormalization")
-def import_batch_norm(site: Site) -> None:
+def import_batch_norm(site: NodeSite) -> None:
     """BatchNorm with the statistics, then Scale with factor and bias."""
     if site.attribute("training_mode", 0) or any(site.is_used(k) for k in range(1, 5)):
         raise NetError("it normalizes with the statistics of the batch.",
@@ -29,7 +29,7 @@ def import_batch_norm(site: Site) -> None:
     site.give(site.add("Scale", y, blobs=[factor, bias], scale_param={"bias_term": True}))
 
 
-def standardized(site: Site, x: Value, axis: int, eps: float) -> Value:
+def standardized(site: NodeSite, x: MadeBlob, axis: int, eps: float) -> MadeBlob:
     """x with mean 0 and variance 1 over all axes from `axis` on. Caffe's MVN adds eps to the
     deviation, not to the variance, so it is built of sums."""
     count = prod(x.shape[axis:])
@@ -44,14 +44,14 @@ def standardized(site: Site, x: Value, axis: int, eps: float) -> Value:
 
 
 @imports("InstanceNormalization")
-def import_instance_norm(site: Site) -> None:
+def import_instance_norm(site: NodeSite) -> None:
     y = standardized(site, site.blob(0), 2, site.attribute("epsilon", 1e-5))
     site.give(site.add("Scale", y, blobs=[site.weights(1), site.weights(2)],
                        scale_param={"bias_term": True}))  # fmt: skip
 
 
 @imports("LayerNormalization")
-def import_layer_norm(site: Site) -> None:
+def import_layer_norm(site: NodeSite) -> None:
     x = site.blob(0)
     axis = site.attribute("axis", -1) % len(x.shape)
     if any(site.is_used(k) for k in (1, 2)):
@@ -64,7 +64,7 @@ def import_layer_norm(site: Site) -> None:
 
 
 @imports("GroupNormalization")
-def import_group_norm(site: Site) -> None:
+def import_group_norm(site: NodeSite) -> None:
     x, groups = site.blob(0), site.attribute("num_groups")
     grouped = site.reshape(x, (x.shape[0], groups, prod(x.shape[1:]) // groups), part="groups")
     y = standardized(site, grouped, 2, site.attribute("epsilon", 1e-5))
@@ -76,7 +76,7 @@ def import_group_norm(site: Site) -> None:
 
 
 @imports("LRN")
-def import_lrn(site: Site) -> None:
+def import_lrn(site: NodeSite) -> None:
     size = site.attribute("size")
     options = {
         "local_size": size,

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from moka.errors import NetError, did_you_mean
 from moka.export.onnx.library import load_onnx
@@ -126,7 +127,7 @@ def _parsed(onnx: Any, file: PathLike) -> Any:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
-    except Exception:  # noqa: BLE001 - of protobuf, whose implementations raise different classes
+    except DecodeError:
         raise NetError("is no ONNX file, or a truncated one.", file=file) from None
     if not proto.graph.node or not proto.opset_import:
         raise NetError("is no ONNX file: it holds no graph of nodes.", file=file)
@@ -134,7 +135,7 @@ def _parsed(onnx: Any, file: PathLike) -> Any:
         onnx.external_data_helper.load_external_data_for_model(
             proto, os.path.dirname(os.path.abspath(file))
         )
-    except Exception as error:  # noqa: BLE001 - of several kinds
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
         raise NetError(
             f"the file with its weights cannot be read: {_first_line(error)}", file=file
         ) from None

@@ -11,10 +11,10 @@ import torch
 from moka.errors import MokaError, NetError
 from moka.export.difference import Difference, difference_of, largest
 from moka.importer import activation, arithmetic, conv, linear, normalize, pooling, resize, shape
-from moka.importer.builder import Builder, MadeLayer, Site, Value
+from moka.importer.builder import MadeBlob, MadeLayer, NetBuilder, NodeSite
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
-from moka.importer.table import IMPORTERS, REFUSALS
-from moka.importer.trace import Trace, trace, variable_tensors
+from moka.importer.table import IMPORTERS, OPERATOR_REFUSALS
+from moka.importer.trace import Trace, trace_model, variable_tensors
 from moka.net.build import build_net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import from_array
@@ -71,13 +71,13 @@ def import_onnx(
     """
     model = read_onnx(file, shapes)
     _check_operators(model)
-    pass_ = trace(model)
-    builder = Builder(model, pass_, extra_layers=extra_layers, only_ceil=only_ceil)
+    pass_ = trace_model(model)
+    builder = NetBuilder(model, pass_, extra_layers=extra_layers, only_ceil=only_ceil)
     for name, size in model.inputs.items():
         builder.add_input(name, size)
     for node in model.nodes:
         if not pass_.variable.isdisjoint(node.outputs):
-            _convert(Site(builder, node), file)
+            _convert(NodeSite(builder, node), file)
     layers = _finished(builder, file)
     net, weights = _messages(model, layers)
     differences = _compared(net, weights, builder, pass_)
@@ -91,7 +91,7 @@ def _check_operators(model: OnnxModel) -> None:
     variable = variable_tensors(model)
     for node in model.nodes:
         if node.op not in IMPORTERS and not variable.isdisjoint(node.outputs):
-            reason = REFUSALS.get(node.op, "there is no layer for this operator.")
+            reason = OPERATOR_REFUSALS.get(node.op, "there is no layer for this operator.")
             raise _refused(node, reason, model.file)
 
 
@@ -99,7 +99,7 @@ def _refused(node: OnnxNode, reason: str, file: PathLike, advice: str | None = N
     return NetError(f"{node} has no form in Caffe: {reason}", file=file, advice=advice)
 
 
-def _convert(site: Site, file: PathLike) -> None:
+def _convert(site: NodeSite, file: PathLike) -> None:
     try:
         IMPORTERS[site.node.op](site)
     except MokaError as error:
@@ -110,7 +110,7 @@ def _convert(site: Site, file: PathLike) -> None:
 # --- names and borders ----------------------------------------------------------------------
 
 
-def _finished(builder: Builder, file: PathLike) -> list[MadeLayer]:
+def _finished(builder: NetBuilder, file: PathLike) -> list[MadeLayer]:
     """The layers that the outputs need, with all blobs named and outputs where they belong."""
     for name in builder.model.outputs:
         if name not in builder.values:
@@ -127,10 +127,10 @@ def _finished(builder: Builder, file: PathLike) -> list[MadeLayer]:
     return layers
 
 
-def _name_outputs(builder: Builder) -> None:
-    """Let each output have its own blob, which no layer reads, under the output's name."""
+def _name_outputs(builder: NetBuilder) -> None:
+    """Give each output a blob of its own, under the output's name, that no layer reads."""
     read = {bottom for layer in builder.layers for bottom in layer.bottoms}
-    taken: set[Value] = set()
+    taken: set[MadeBlob] = set()
     for name in builder.model.outputs:
         value = builder.values[name]
         made_by_input = value.maker is not None and value.maker.message.type == "Input"
@@ -139,7 +139,7 @@ def _name_outputs(builder: Builder) -> None:
                 value.name = ""
             message = caffe_pb2.LayerParameter(type="Split", name=builder.unique(f"{name}/output"))
             layer = MadeLayer(message, f'output "{name}"', [value], [])
-            value = Value(value.shape, name, layer)
+            value = MadeBlob(value.shape, name, layer)
             layer.tops.append(value)
             builder.layers.append(layer)
             builder.values[name] = value
@@ -148,7 +148,7 @@ def _name_outputs(builder: Builder) -> None:
 
 
 def _with_silence(
-    builder: Builder, layers: list[MadeLayer], needed: set[Value]
+    builder: NetBuilder, layers: list[MadeLayer], needed: set[MadeBlob]
 ) -> Iterator[MadeLayer]:
     """The layers, with a Silence behind each that makes more blobs than are needed."""
     for layer in layers:
@@ -194,7 +194,7 @@ def _messages(
 
 
 def _share(layers: list[MadeLayer]) -> None:
-    """Let layers whose learned parameters are one tensor of the model go on sharing it."""
+    """Share parameters between layers that use one tensor of the model."""
     users: dict[object, list[tuple[MadeLayer, int]]] = {}
     for layer in layers:
         if not layer.message.param and layer.message.type != "BatchNorm":
@@ -211,7 +211,7 @@ def _share(layers: list[MadeLayer]) -> None:
 
 
 def _add_fillers(net: caffe_pb2.NetParameter) -> None:
-    """Let learned weights begin at random where the net is trained without the .caffemodel."""
+    """Add fillers for learned weights, for training without the .caffemodel."""
     for layer in net.layer:
         learned = all(param.lr_mult for param in layer.param)
         if layer.type in _FILLED_LAYERS and learned:
@@ -224,7 +224,7 @@ def _add_fillers(net: caffe_pb2.NetParameter) -> None:
 def _compared(
     message: caffe_pb2.NetParameter,
     weights: caffe_pb2.NetParameter,
-    builder: Builder,
+    builder: NetBuilder,
     pass_: Trace,
 ) -> tuple[Difference, ...]:
     """How far the net's outputs lie from ONNX Runtime's, on the trace's input.
@@ -246,7 +246,7 @@ def _compared(
     return found
 
 
-def _first_apart(builder: Builder, blobs: Mapping[str, Array], pass_: Trace) -> str:
+def _first_apart(builder: NetBuilder, blobs: Mapping[str, Array], pass_: Trace) -> str:
     for name, value in builder.values.items():
         if value.name == name and name in blobs:
             here = difference_of(blobs[name], pass_.values[name], name)

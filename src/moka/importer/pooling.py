@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
-from moka.importer.conv import Sides, WindowOptions, per_axis, sides, window_options
-from moka.importer.table import imports, refuse
+from moka.importer.builder import MadeBlob, NodeSite
+from moka.importer.conv import Sides, WindowOptions, sides, window_fields, window_options
+from moka.importer.table import imports, refuse_operators
 from moka.layers.window import Window, pooled_sizes
 from moka.schema import caffe_pb2
 from moka.types import Array
@@ -20,20 +20,20 @@ FLOOR = caffe_pb2.PoolingParameter.FLOOR
 MAX, AVE = caffe_pb2.PoolingParameter.MAX, caffe_pb2.PoolingParameter.AVE
 
 
-def _require_images(x: Value) -> None:
+def _require_images(x: MadeBlob) -> None:
     if len(x.shape) != 4:
         raise NetError(f"it pools a tensor of {len(x.shape)} axes, and Caffe pools images"
                        " (N, C, H, W).")  # fmt: skip
 
 
 def _pool(
-    site: Site,
-    x: Value,
+    site: NodeSite,
+    x: MadeBlob,
     method: int,
     window: WindowOptions,
     padding: Sides,
     out: Sequence[int],
-) -> tuple[Value, tuple[int, ...]]:
+) -> tuple[MadeBlob, tuple[int, ...]]:
     """Pool `out` windows along each axis, the first of which starts at the padding's begin.
 
     Caffe pads both sides alike, so it may have to make more windows, which are cut off.
@@ -66,9 +66,9 @@ def _pool(
     _, pads, rounds_up = min(fitting, key=lambda choice: choice[0])  # one without a cut is best
     options: dict[str, Any] = {
         "pool": method,
-        **per_axis("kernel_size", window.kernel),
-        **per_axis("pad", pads, 0),
-        **per_axis("stride", window.stride, 1),
+        **window_fields("kernel_size", window.kernel),
+        **window_fields("pad", pads, 0),
+        **window_fields("stride", window.stride, 1),
     }
     if not rounds_up:
         options["round_mode"] = FLOOR
@@ -88,7 +88,7 @@ def _paddings(window: WindowOptions, padding: Sides) -> list[tuple[int, ...]]:
 
 
 @imports("MaxPool")
-def import_max_pool(site: Site) -> None:
+def import_max_pool(site: NodeSite) -> None:
     x = site.blob(0)
     _require_images(x)
     window = window_options(site, site.attribute("kernel_shape"))
@@ -101,7 +101,7 @@ def import_max_pool(site: Site) -> None:
 
 
 @imports("AveragePool")
-def import_average_pool(site: Site) -> None:
+def import_average_pool(site: NodeSite) -> None:
     """An average whose divisors differ from Caffe's is followed by the factors between them."""
     x = site.blob(0)
     _require_images(x)
@@ -125,7 +125,7 @@ def import_average_pool(site: Site) -> None:
     site.give(scaled_pixels(site, y, caffes / onnxs))
 
 
-def scaled_pixels(site: Site, x: Value, factors: Array) -> Value:
+def scaled_pixels(site: NodeSite, x: MadeBlob, factors: Array) -> MadeBlob:
     """x times a factor for each pixel, if any differs from 1."""
     if np.all(factors == 1):
         return x
@@ -134,17 +134,17 @@ def scaled_pixels(site: Site, x: Value, factors: Array) -> Value:
 
 
 @imports("GlobalAveragePool", "GlobalMaxPool")
-def import_global_pool(site: Site) -> None:
+def import_global_pool(site: NodeSite) -> None:
     method = AVE if site.node.op == "GlobalAveragePool" else MAX
     site.give(pool_images(site, site.blob(0), method))
 
 
-def pool_images(site: Site, x: Value, method: int) -> Value:
+def pool_images(site: NodeSite, x: MadeBlob, method: int) -> MadeBlob:
     """Pool whole images to (N, C, 1, 1)."""
     _require_images(x)
     return site.add("Pooling", x, part="pooling",
                     pooling_param={"pool": method, "global_pooling": True})  # fmt: skip
 
 
-refuse("Caffe has no pooling by a norm.", "LpPool", "GlobalLpPool")
-refuse("Caffe's own layers do not undo a pooling.", "MaxUnpool")
+refuse_operators("Caffe has no pooling by a norm.", "LpPool", "GlobalLpPool")
+refuse_operators("Caffe's own layers do not undo a pooling.", "MaxUnpool")

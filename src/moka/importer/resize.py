@@ -8,7 +8,7 @@ import numpy as np
 
 from moka.errors import NetError
 from moka.export.onnx.library import load_onnx, load_runtime
-from moka.importer.builder import Site, Value
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, WindowOptions, deconvolve
 from moka.importer.matrices import products
 from moka.importer.pooling import scaled_pixels
@@ -18,7 +18,7 @@ from moka.types import Array
 
 
 @imports("Resize", "Upsample")
-def import_resize(site: Site) -> None:
+def import_resize(site: NodeSite) -> None:
     """Whole factors, nearest or bilinear, become a Deconvolution; any other resizing two products
     with constant matrices, or with extra layers an Interp."""
     x, shape = site.blob(0), site.result_shape()
@@ -38,8 +38,8 @@ def import_resize(site: Site) -> None:
     )
 
 
-def _matrix(site: Site, axis: int) -> Array:
-    """The matrix (out, in) by which the node resizes an axis: what it makes of unit vectors."""
+def _matrix(site: NodeSite, axis: int) -> Array:
+    """The matrix (out, in) that resizes an axis: the node's output for unit vectors."""
     onnx, runtime = load_onnx("Importing"), load_runtime("Importing an ONNX file")
     size, out = site.blob(0).shape[axis], site.result_shape()[axis]
     attributes = {k: v for k, v in site.node.attributes.items() if k not in ("axes", "scales")}
@@ -77,7 +77,7 @@ def _matrix(site: Site, axis: int) -> Array:
     return found
 
 
-def _scale(site: Site, axis: int) -> float | None:
+def _scale(site: NodeSite, axis: int) -> float | None:
     """The factor that the node gives for an axis; None if it gives sizes."""
     if site.node.op == "Upsample":
         return float(site.setting("scales", 1)[axis])
@@ -95,7 +95,7 @@ def _factor(matrix: Array) -> int:
     return 0 if out % size else out // size
 
 
-def _repeated(site: Site, x: Value, rows: Array, columns: Array) -> Value | None:
+def _repeated(site: NodeSite, x: MadeBlob, rows: Array, columns: Array) -> MadeBlob | None:
     """Each pixel as a block of pixels."""
     factors = [_factor(rows), _factor(columns)]
     for matrix, factor in zip((rows, columns), factors, strict=True):
@@ -105,7 +105,7 @@ def _repeated(site: Site, x: Value, rows: Array, columns: Array) -> Value | None
     return _enlarged(site, x, kernel, factors, (0, 0))
 
 
-def _bilinear(site: Site, x: Value, rows: Array, columns: Array) -> Value | None:
+def _bilinear(site: NodeSite, x: MadeBlob, rows: Array, columns: Array) -> MadeBlob | None:
     """A Deconvolution with tents, and factors for the pixels at the borders: there PyTorch repeats
     the image's edge, where Caffe finds nothing."""
     kernels, factors, pads, shares = [], [], [], []
@@ -144,14 +144,18 @@ def _spread(kernel: Array, factor: int, pad: int, size: int) -> Array:
 
 
 def _enlarged(
-    site: Site, x: Value, weight: Array, factors: list[int], pads: tuple[int, ...] | list[int]
-) -> Value:
+    site: NodeSite,
+    x: MadeBlob,
+    weight: Array,
+    factors: list[int],
+    pads: tuple[int, ...] | list[int],
+) -> MadeBlob:
     window = WindowOptions(tuple(weight.shape[2:]), tuple(factors), (1, 1))
     return deconvolve(site, x, weight, cropping=Sides(tuple(pads), tuple(pads)), window=window,
                       group=x.shape[1], learned=False)  # fmt: skip
 
 
-def _interp(site: Site, x: Value, rows: Array, columns: Array) -> Value | None:
+def _interp(site: NodeSite, x: MadeBlob, rows: Array, columns: Array) -> MadeBlob | None:
     """DeepLab's layer, which keeps the corner pixels in place."""
     if not site.builder.extra_layers or "Interp" not in REGISTRY:
         return None

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import numpy as np
 
 from moka.errors import NetError
-from moka.importer.builder import Site, Value
+from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, each_channel, padding_of
 from moka.importer.matrices import along
-from moka.importer.table import imports, refuse
+from moka.importer.table import imports, refuse_operators
 
 MOST_PARTS = 64  # into which a blob is cut to reorder its axes with BVLC's layers
 
 
 @imports("Identity", "Cast")
-def import_same(site: Site) -> None:
+def import_same(site: NodeSite) -> None:
     """The same blob under another name."""
     dtype = site.builder.trace.values[site.node.outputs[0]].dtype
     if site.node.op == "Cast" and dtype != np.float32:
@@ -27,12 +27,12 @@ def import_same(site: Site) -> None:
 
 
 @imports("Reshape", "Squeeze", "Unsqueeze", "Flatten")
-def import_reshape(site: Site) -> None:
+def import_reshape(site: NodeSite) -> None:
     site.give(site.reshape(site.blob(0), site.result_shape()))
 
 
 @imports("Concat")
-def import_concat(site: Site) -> None:
+def import_concat(site: NodeSite) -> None:
     blobs = [site.blob(k) for k in range(len(site.node.inputs))]
     axis = site.attribute("axis") % len(blobs[0].shape)
     options: dict[str, Any] = {"concat_param": {"axis": axis}} if axis != 1 else {}
@@ -40,7 +40,7 @@ def import_concat(site: Site) -> None:
 
 
 @imports("Split")
-def import_split(site: Site) -> None:
+def import_split(site: NodeSite) -> None:
     x = site.blob(0)
     axis = site.attribute("axis", 0) % len(x.shape)
     sizes = [site.result_shape(k)[axis] for k in range(len(site.node.outputs))]
@@ -55,7 +55,7 @@ def import_split(site: Site) -> None:
 
 
 @imports("Slice")
-def import_slice(site: Site) -> None:
+def import_slice(site: NodeSite) -> None:
     """Parts of axes; every n-th pixel of images."""
     x = site.blob(0)
     starts, ends = site.setting("starts", 1), site.setting("ends", 2)
@@ -81,7 +81,7 @@ def import_slice(site: Site) -> None:
 
 
 @imports("Pad")
-def import_pad(site: Site) -> None:
+def import_pad(site: NodeSite) -> None:
     """With one number: a convolution of each channel by itself with a kernel that copies. With
     what the image holds: products with matrices."""
     x = site.blob(0)
@@ -105,8 +105,12 @@ def import_pad(site: Site) -> None:
 
 
 def _padded_with_itself(
-    site: Site, x: Value, begin: Sequence[int], end: Sequence[int], mode: Literal["reflect", "edge"]
-) -> Value:
+    site: NodeSite,
+    x: MadeBlob,
+    begin: Sequence[int],
+    end: Sequence[int],
+    mode: Literal["reflect", "edge"],
+) -> MadeBlob:
     for axis, sides in enumerate(zip(begin, end, strict=True)):
         if any(sides):
             _require_image_axis(x, axis)
@@ -115,7 +119,7 @@ def _padded_with_itself(
     return x
 
 
-def _require_image_axis(x: Value, axis: int) -> None:
+def _require_image_axis(x: MadeBlob, axis: int) -> None:
     if len(x.shape) != 4 or axis == 0:
         raise NetError(f"it reorders axis {axis} of a tensor of {len(x.shape)} axes; Caffe can do"
                        " this with the channels, rows and columns of images (N, C, H, W)."
@@ -123,7 +127,7 @@ def _require_image_axis(x: Value, axis: int) -> None:
 
 
 @imports("Gather")
-def import_gather(site: Site) -> None:
+def import_gather(site: NodeSite) -> None:
     """Places that lie side by side are cut out, others picked by a matrix."""
     x, index = site.blob(0), site.constant(1)
     axis = site.attribute("axis", 0) % len(x.shape)
@@ -139,7 +143,7 @@ def import_gather(site: Site) -> None:
 
 
 @imports("Expand", "Tile")
-def import_tile(site: Site) -> None:
+def import_tile(site: NodeSite) -> None:
     x, shape = site.blob(0), site.result_shape()
     x = site.reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape)
     for axis, (have, want) in enumerate(zip(x.shape, shape, strict=True)):
@@ -150,13 +154,13 @@ def import_tile(site: Site) -> None:
 
 
 @imports("Transpose")
-def import_transpose(site: Site) -> None:
+def import_transpose(site: NodeSite) -> None:
     x = site.blob(0)
     order = list(site.attribute("perm", range(len(x.shape))[::-1]))
     site.give(transposed(site, x, order))
 
 
-def transposed(site: Site, x: Value, order: Sequence[int]) -> Value:
+def transposed(site: NodeSite, x: MadeBlob, order: Sequence[int]) -> MadeBlob:
     """x with its axes in another order.
 
     Moving axes of size 1 is a Reshape. Any other order is a row of steps in which two neighboring
@@ -174,10 +178,10 @@ def transposed(site: Site, x: Value, order: Sequence[int]) -> Value:
     return site.reshape(x, shape)
 
 
-Step = tuple[list[int], list[int], list[int], list[int]]
+Slicing = tuple[list[int], list[int], list[int], list[int]]
 
 
-def _swaps(wanted: Sequence[int]) -> Iterator[Step]:
+def _swaps(wanted: Sequence[int]) -> Iterator[Slicing]:
     """Steps from the axes in rising order to the wanted order. Each is (before, first, second,
     after): the blocks `first` and `second` of axes change places."""
     axes = sorted(wanted)
@@ -192,7 +196,9 @@ def _swaps(wanted: Sequence[int]) -> Iterator[Step]:
         axes = axes[:k] + axes[start:end] + axes[k:start] + axes[end:]
 
 
-def _swapped(site: Site, x: Value, before: int, m: int, n: int, after: int, part: str) -> Value:
+def _swapped(
+    site: NodeSite, x: MadeBlob, before: int, m: int, n: int, after: int, part: str
+) -> MadeBlob:
     """(before, m, n, after) to (before, n, m, after), cut along the smaller one of m and n."""
     wide = site.reshape(x, (before, m, n, after), part=f"{part}_blocks")
     cut, joined = (1, 2) if m <= n else (2, 1)
@@ -203,5 +209,7 @@ def _swapped(site: Site, x: Value, before: int, m: int, n: int, after: int, part
     return site.add("Concat", *turned, part=f"{part}_join", concat_param={"axis": joined})
 
 
-refuse("Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK")
-refuse("its rows depend on values.", "NonMaxSuppression", "NonZero", "Unique", "Compress")
+refuse_operators(
+    "Caffe has no layers for indices.", "GatherElements", "GatherND", "ScatterND", "TopK"
+)
+refuse_operators("its rows depend on values.", "NonMaxSuppression", "NonZero", "Unique", "Compress")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from moka.importer.builder import Site
+from moka.importer.builder import NodeSite
 
-Importer = Callable[[Site], None]
+Importer = Callable[[NodeSite], None]
 
 _importers: dict[str, Importer] = {}
 _refusals: dict[str, str] = {}
 IMPORTERS: Mapping[str, Importer] = MappingProxyType(_importers)
-REFUSALS: Mapping[str, str] = MappingProxyType(_refusals)
+OPERATOR_REFUSALS: Mapping[str, str] = MappingProxyType(_refusals)
 
 
 def imports(*operators: str) -> Callable[[Importer], Importer]:
@@ -29,7 +29,7 @@ def imports(*operators: str) -> Callable[[Importer], Importer]:
     return register
 
 
-def refuse(reason: str, *operators: str) -> None:
+def refuse_operators(reason: str, *operators: str) -> None:
     """State why operators have no form in Caffe; the reason is a sentence."""
     for name in operators:
         if name in _importers or name in _refusals:

@@ -1,4 +1,4 @@
-"""What a model computes, by ONNX Runtime: the shape and the values of every tensor."""
+"""Runs a model in ONNX Runtime to learn the shape and the values of every tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moka.errors import NetError
-from moka.export.onnx.library import load_onnx, load_runtime
+from moka.export.onnx.library import load_onnx, load_runtime, runtime_errors
 from moka.importer.onnx_file import OnnxModel
 from moka.types import Array
 
@@ -42,7 +42,7 @@ def variable_tensors(model: OnnxModel) -> frozenset[str]:
     return frozenset(found)
 
 
-def trace(model: OnnxModel) -> Trace:
+def trace_model(model: OnnxModel) -> Trace:
     """Run a model once on random input and keep every tensor.
 
     Raises:
@@ -63,7 +63,7 @@ def trace(model: OnnxModel) -> Trace:
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         made = dict(zip(names, session.run(names, dict(given)), strict=True))
-    except Exception as error:  # noqa: BLE001 - its classes are many
+    except runtime_errors() as error:
         fact = " ".join(str(error).split())
         raise NetError(f"ONNX Runtime cannot run it: {fact}", file=model.file) from None
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.proto.graph.initializer}

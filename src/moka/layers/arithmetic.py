@@ -33,13 +33,14 @@ class Eltwise(Layer):
     here the gradient is always exact).
     MAX sends the gradient to one bottom only. On a tie of the first two bottoms this is the second;
     a later bottom has to be strictly larger. yjxiong's STOCHASTIC_SUM adds, in training, each
-    bottom with a probability of its coeff, and in testing coeff times each bottom.
+    bottom with a probability of its coeff, and in testing coeff times each bottom. caffe-windows'
+    SORT is the product of (1 + x) over the bottoms.
 
     Errors: bottoms of different shapes; coeff with PROD; a number of coeffs other than the number
     of bottoms.
     """
 
-    fork_values = frozenset({"STOCHASTIC_SUM"})
+    fork_values = frozenset({"SORT", "STOCHASTIC_SUM"})
 
     operation: str = option()
     coeff: tuple[float, ...] = option()
@@ -71,6 +72,8 @@ class Eltwise(Layer):
             return reduce(torch.add, bottoms)
         if self.operation == "PROD":
             return reduce(torch.mul, bottoms)
+        if self.operation == "SORT":
+            return reduce(torch.mul, (1 + x for x in bottoms))
         first = maximum(bottoms[0], bottoms[1])
         return reduce(lambda best, x: maximum(x, best), bottoms[2:], first)
 

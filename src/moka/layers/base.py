@@ -105,7 +105,7 @@ class Layer(nn.Module):
         if len(given) > 1:
             raise NetError(f"give either {given[0]} or {given[1]}, not both.")
         for option in self.options:
-            setattr(self, option.name, option.read(self.config, self.entry.messages))
+            setattr(self, option.attribute, option.read(self.config, self.entry.messages))
         # Moka's own fields of the message that all losses share belong to some of them only.
         read = {option.name for option in self.options}
         for field, _ in self.config.loss_param.ListFields():
@@ -162,7 +162,7 @@ class Layer(nn.Module):
 
     @classmethod
     def default_precision(cls) -> BFloat16:
-        """What layers of this class do in mixed precision.
+        """How layers of this class compute in mixed precision.
 
         Unless the entry says otherwise, a class that counts multiply-adds multiplies in bfloat16,
         one whose tops are views keeps what it gets, and any other is given float32: that is never
@@ -202,7 +202,7 @@ class Layer(nn.Module):
         return self(*bottoms)
 
     def run_state(self) -> list[Tensor]:
-        """What this layer hands from pass to pass beside its parameters; snapshots keep it."""
+        """State carried from pass to pass, beside parameters; snapshots keep it."""
         return []
 
     def load_run_state(self, tensors: Sequence[Tensor]) -> None:
@@ -232,7 +232,7 @@ class Layer(nn.Module):
         }
 
     def adapted_blob(self, index: int, values: Array) -> Array:
-        """A parameter as a file has it, in the shape that it has here, where a type knows how."""
+        """A stored parameter in this layer's shape, for types that can convert it."""
         return values
 
     @property

@@ -1,4 +1,4 @@
-"""Layers that weight the channels or the positions of an image, as attention and gates do."""
+"""Layers that weight, multiply or add the channels of an image, as attention and gates do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
 from moka.layers.options import option
 from moka.layers.registry import layer
+from moka.layers.shapes import refuse_empty_axes, require_axes
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -102,3 +103,45 @@ class ChannelScale(Layer):
         if self.do_backward_scale:
             traced = traced + x.detach() * factor
         return y.detach() + (traced - traced.detach())
+
+
+@layer("Gram", bottoms=1, tops=1, fork="caffe-windows")
+class Gram(Layer):
+    """The products of all pairs of channels: G[n] = X X' / (C K), X the item as C x K.
+
+    Bottom: (N, C, ...), K values a channel. Top: (N, C, C, 1). No message. The gradient is that of
+    the product; the fork's holds for symmetric gradients only. Gatys et al., 2015.
+
+    Errors: a bottom with one axis.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(2, x)
+        refuse_empty_axes(x, first=1)
+        return [(x[0], x[1], x[1], 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, k = *x.shape[:2], prod(x.shape[2:])
+        rows = x.reshape(n, c, k)
+        return (rows @ rows.transpose(1, 2) / (c * k))[..., None]
+
+
+@layer("Slope", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
+class Slope(Layer):
+    """Add two channels that say where a pixel lies: its row / H and its column / W.
+
+    Bottom: (N, C, H, W). Top: (N, C + 2, H, W). No message.
+
+    Errors: a bottom that is not 4-D.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(x) != 4:
+            raise NetError(f"takes images (N, C, H, W), got a bottom of shape {x}.")
+        return [(x[0], x[1] + 2, *x[2:])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        rows, columns = (torch.arange(size, device=x.device) / size for size in (height, width))
+        places = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
+        return torch.cat([x, places.to(x).expand(n, 2, height, width)], 1)

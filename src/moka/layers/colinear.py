@@ -20,17 +20,23 @@ from moka.schema import caffe_pb2
 from moka.types import Shape
 
 
-def quadratic_form(x: Tensor, q: Tensor, *, windows: Sequence[Window], group: int) -> Tensor:
+def quadratic_form(x: Tensor, q: Tensor, *, windows: Sequence[Window]) -> Tensor:
     """p' Q[m] p for each patch p of x (N, C, spatial...) and each Q[m] of q (M, K, K).
 
-    K is C/group * kernel...; returns (N, M, spatial...).
+    K is C * kernel...; returns (N, M, spatial...).
     """
     columns = im2col(x, windows)
     out = columns.shape[2:]
-    patches = columns.reshape(len(x), group, q.shape[-1], prod(out))
-    forms = q.reshape(group, -1, *q.shape[1:])
-    values = torch.einsum("gmij,ngip,ngjp->ngmp", forms, patches, patches)
+    patches = columns.reshape(len(x), q.shape[-1], prod(out))
+    values = torch.einsum("mij,nip,njp->nmp", q, patches, patches)
     return values.reshape(len(x), len(q), *out)
+
+
+def _unused(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:
+    """The blobs of terms that are off: they are there, but nothing trains them."""
+    param = config.colinear_convolution_param
+    used = (param.bias_term, param.linear_term, param.quadratic_term)
+    return tuple(k for k, on in enumerate(used) if not on)
 
 
 @layer(
@@ -38,6 +44,7 @@ def quadratic_form(x: Tensor, q: Tensor, *, windows: Sequence[Window], group: in
     bottoms=1,
     tops=1,
     message="colinear_convolution_param",
+    state_blobs=_unused,
     fork="a fork of 2014",
     coordinates="window",
     drawn=DRAWN,
@@ -46,10 +53,11 @@ class ColinearConvolution(Sliding):
     """Convolution with a quadratic term: y[m] = p' Q[m] p + l[m]' p + b[m] for each patch p.
 
     Bottom: (N, C, spatial...). Top: (N, num_output, spatial...), with Convolution's sizes.
-    Blobs: with K = C/group * kernel..., the quadratic weights, (num_output, K, K); or with
-    `factor` n > 0 vectors w, (num_output, n, K), and the quadratic term is the sum over n of
-    (w[m, n]' p)^2; linear weight (num_output, C/group, kernel...); bias (num_output,). Without
-    `quadratic_term`, `linear_term` or `bias_term` the blob is left out.
+    Blobs, in this order whatever the terms: bias (num_output,); linear weight (num_output, C/group,
+    kernel...); and with K = C * kernel... (groups are for the linear term only) the quadratic
+    weights, (num_output, K, K), or with `factor` n > 0 vectors w, (num_output, n, K), and the
+    quadratic term is the sum over n of (w[m, n]' p)^2. `bias_term`, `linear_term` and
+    `quadratic_term: false` leave the term out; its blob stays and is not trained.
     Message: colinear_convolution_param, a ConvolutionParameter: window, group, num_output,
     bias_term and bias_filler as in Convolution; quadratic_weight_filler, linear_weight_filler.
     `symmetric` has no effect: p' Q p and its gradient depend on the symmetric part of Q only.
@@ -91,36 +99,34 @@ class ColinearConvolution(Sliding):
         return [(x[0], self.num_output, *convolved_sizes(x[2:], self.windows))]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
-        patch = (x[1] // self.group, *(w.kernel for w in self.windows))
-        if self.quadratic_term:
-            shape = (self.num_output, self.factor or prod(patch), prod(patch))
-            yield BlobSpec(shape, self.quadratic_weight_filler, "quadratic_weight")
-        if self.linear_term:
-            yield BlobSpec((self.num_output, *patch), self.linear_weight_filler, "weight")
-        if self.bias_term:
-            yield BlobSpec((self.num_output,), self.bias_filler, "bias")
+        kernel = tuple(w.kernel for w in self.windows)
+        yield BlobSpec((self.num_output,), self.bias_filler, "bias")
+        linear = (self.num_output, x[1] // self.group, *kernel)
+        yield BlobSpec(linear, self.linear_weight_filler, "weight")
+        patch = x[1] * prod(kernel)
+        quadratic = (self.num_output, self.factor or patch, patch)
+        yield BlobSpec(quadratic, self.quadratic_weight_filler, "quadratic_weight")
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        used = self.weights[: self.quadratic_term + self.linear_term]
-        return prod(tops[0][2:]) * tops[0][0] * sum(w.numel() for w in used)
+        _, linear, quadratic = (w.numel() for w in self.weights)
+        used = linear * self.linear_term + quadratic * self.quadratic_term
+        return prod(tops[0][2:]) * tops[0][0] * used
 
     def forward(self, x: Tensor) -> Tensor:
-        blobs = dict(zip(self.parameter_names, self.blobs, strict=True))
+        bias, linear, quadratic = self.blobs
         terms = []
         if self.quadratic_term:
-            terms.append(self._quadratic(x, blobs["quadratic_weight"]))
+            terms.append(self._quadratic(x, quadratic))
         if self.linear_term:
-            terms.append(convolution(x, blobs["weight"], windows=self.windows, group=self.group))
+            terms.append(convolution(x, linear, windows=self.windows, group=self.group))
         if self.bias_term:
-            terms.append(blobs["bias"].reshape(-1, *(1,) * len(self.windows)))
+            terms.append(bias.reshape(-1, *(1,) * len(self.windows)))
         return sum(terms[1:], terms[0])
 
     def _quadratic(self, x: Tensor, weight: Tensor) -> Tensor:
         if not self.factor:
-            return quadratic_form(x, weight, windows=self.windows, group=self.group)
-        kernel = (self.channels // self.group, *(w.kernel for w in self.windows))
-        products = convolution(
-            x, weight.reshape(-1, *kernel), windows=self.windows, group=self.group
-        )
+            return quadratic_form(x, weight, windows=self.windows)
+        kernel = (self.channels, *(w.kernel for w in self.windows))
+        products = convolution(x, weight.reshape(-1, *kernel), windows=self.windows, group=1)
         each = products.reshape(len(x), self.num_output, self.factor, *products.shape[2:])
         return each.square().sum(2)

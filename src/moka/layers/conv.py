@@ -117,16 +117,19 @@ def _deconvolution_of_columns(
 
 DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
 
-
-@layer(
-    "Convolution",
+# The facts that Convolution, its reverse and the forks' variants have in common.
+convolution_layer = functools.partial(
+    layer,
     bottoms=(1, None),
     tops=(1, None),
-    aliases=("LibDNNConvolution",),
+    message="convolution_param",
     one_top_each=True,
     coordinates="window",
     drawn=DRAWN,
 )
+
+
+@convolution_layer("Convolution", aliases=("LibDNNConvolution",))
 class Convolution(Sliding):
     """Convolution with learned kernels: y[m] = b[m] + sum over c of w[m, c] * x[c].
 
@@ -223,15 +226,7 @@ class Convolution(Sliding):
         return convolution(x, *self.blobs, windows=self.windows, group=self.group)
 
 
-@layer(
-    "Deconvolution",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="transposed window",
-    drawn=DRAWN,
-)
+@convolution_layer("Deconvolution", coordinates="transposed window")
 class Deconvolution(Convolution):
     """Transposed convolution: the gradient of a Convolution, as a forward pass.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,13 +22,14 @@ from moka.errors import NetError
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.stream import StreamSource
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 B = TypeVar("B", bound=Batches)
 
 
 class ImageSource(StreamSource[B]):
-    """What the sources of images have in common: batches made ahead in threads.
+    """Base of all sources of images: batches are made ahead in threads.
 
     Tops: data (batch_size, C, H, W) float, after the transformation, and labels (batch_size,).
     """
@@ -71,7 +73,7 @@ class ImageSource(StreamSource[B]):
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
         if batch.draw is not None:  # bytes travel, the device does the arithmetic
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)
-        more = [] if batch.sizes is None else [torch.from_numpy(batch.sizes)]
+        more = [torch.from_numpy(each) for each in batch.more]
         return [data, labels, *more][: self.top_count]
 
     def stop(self) -> None:
@@ -87,8 +89,81 @@ class ImageSource(StreamSource[B]):
         return "output data size: " + ",".join(str(n) for n in self.top_shapes()[0])
 
 
+class DatabaseSource(ImageSource[B]):
+    """What the sources of images in a database have in common."""
+
+    source: str = option(of="data_param", default="")
+    batch_size: int = option(positive, of="data_param", required=True)
+    backend: str = option(of="data_param")
+    rand_skip: int = option(not_negative, of="data_param")
+
+    @cached_property
+    @abstractmethod
+    def records(self) -> DatumRecords:
+        """The database, opened."""
+
+    def decoder(self) -> Decoder:
+        """Decodes its images, in color or gray if transform_param says so."""
+        fields = self.config.transform_param
+        return Decoder(color=True if fields.force_color else False if fields.force_gray else None)
+
+    def opened_notes(self) -> list[str]:
+        return [*self.records.notes(), *self.mean_note(self.batches.transform), self.size_note()]
+
+
+class ResizedImages(ImageSource[ImageBatches[Any]]):
+    """Sources of images that forks resize and cut in their ways."""
+
+    crop_h: int = option(of="transform_param")
+    crop_w: int = option(of="transform_param")
+    center_crop: bool = option(of="transform_param")
+    resize_param: tuple[caffe_pb2.ResizeParameter, ...] = option(of="transform_param")
+    random_resize_param: caffe_pb2.RandomResizeParameter = option(of="transform_param")
+    random_aspect_ratio_param: caffe_pb2.RandomAspectRatioParameter = option(of="transform_param")
+    img_rand_resize_lower: int = option(of="transform_param")
+    img_rand_resize_upper: int = option(of="transform_param")
+    rand_resize_ratio_lower: float = option(of="transform_param")
+    rand_resize_ratio_upper: float = option(of="transform_param")
+    vertical_stretch_lower: float = option(of="transform_param")
+    vertical_stretch_upper: float = option(of="transform_param")
+    horizontal_stretch_lower: float = option(of="transform_param")
+    horizontal_stretch_upper: float = option(of="transform_param")
+    interpolation_algo_down: str = option(of="transform_param")
+    interpolation_algo_up: str = option(of="transform_param")
+    allow_upscale: bool = option(of="transform_param")
+    multi_scale: bool = option(of="transform_param")
+    scale_ratios: tuple[float, ...] = option(of="transform_param")
+    max_distort: int = option(not_negative, of="transform_param")
+    fix_crop: bool = option(of="transform_param")
+    more_fix_crop: bool = option(of="transform_param")
+    is_flow: bool = option(of="transform_param")
+
+
+class ListedImages(ResizedImages):
+    """Sources that read labeled images in the order of a database, list or folder."""
+
+    rand_skip: int = option(not_negative)
+    shuffle: bool = option()
+
+    @property
+    def images(self) -> Images:
+        """The data, opened."""
+        raise NotImplementedError
+
+    def open(self) -> ImageBatches[Any]:
+        transform = self.make_transform()
+        return ImageBatches(
+            self.images,
+            transform,
+            batch_size=self.batch_size,
+            start=first_state(
+                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
+            ),
+        )
+
+
 @layer("Data", bottoms=0, tops=(1, 2), source="files", drawn=DrawStyle(edge="Batch {batch_size}"))
-class Data(ImageSource[ImageBatches[Any]]):
+class Data(ListedImages):
     """Images and labels from a database of Datum records, in key order, over and over.
 
     Beyond BVLC Caffe `source` may be a folder with a subfolder of image files for each class, which
@@ -105,6 +180,18 @@ class Data(ImageSource[ImageBatches[Any]]):
     Intel Caffe: a new order in each epoch, if the database is LMDB's), transform_param. The images
     of a batch have one size, that of another batch may differ.
 
+    Of the transformations of forks there are `crop_h` and `crop_w`; `center_crop` (caffe-windows:
+    in training, too); `resize_param` (SSD: WARP, FIT_SMALL_SIZE); `random_resize_param` (Intel: a
+    shorter side from min_size to max_size) and `random_aspect_ratio_param` (Intel: a part of
+    min_area_ratio to max_area_ratio of the image, times and by up to aspect_ratio_change as high
+    and wide); and NVCaffe's `img_rand_resize_lower`, `img_rand_resize_upper` (the shorter side),
+    `rand_resize_ratio_` (the longer side, as a multiple of it), `vertical_stretch_`,
+    `horizontal_stretch_`, `interpolation_algo_` and `allow_upscale`. As in these forks they apply
+    in training and testing. In training alone there are yjxiong's `multi_scale` (the crop's height
+    and width are each one of `scale_ratios` times the shorter side, at most `max_distort` apart in
+    their order, and it is resized to crop_size) and `fix_crop`, `more_fix_crop` (the crop lies at
+    one of 5 or 13 places). With `is_flow` mirrored images turn every other channel, x to 255 - x.
+
     Errors: a database that is missing, empty, or holds something else (the record's key is
     named); a folder without subfolders, or a class without images; a shard that is broken or
     compressed, an example in it without an image or a label; images that differ in size, or have
@@ -112,9 +199,7 @@ class Data(ImageSource[ImageBatches[Any]]):
     """
 
     backend: str = option()
-    rand_skip: int = option(not_negative)
     prefetch: int = option(positive)
-    shuffle: bool = option()
 
     @cached_property
     def images(self) -> Images:
@@ -128,23 +213,12 @@ class Data(ImageSource[ImageBatches[Any]]):
             return DatumRecords(store, decode, shuffle=self.shuffle)
         return found
 
-    def open(self) -> ImageBatches[Any]:
-        transform = self.make_transform()
-        return ImageBatches(
-            self.images,
-            transform,
-            batch_size=self.batch_size,
-            start=first_state(
-                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
-            ),
-        )
-
     def opened_notes(self) -> list[str]:
         return [*self.images.notes(), *self.mean_note(self.batches.transform), self.size_note()]
 
 
 @layer("ImageData", bottoms=0, tops=2, source="files")
-class ImageData(ImageSource[ImageBatches[Any]]):
+class ImageData(ListedImages):
     """Images and labels from a list of image files, over and over.
 
     Beyond BVLC Caffe `source` may be a folder of classes or tar shards instead of a list: see Data.
@@ -168,8 +242,6 @@ class ImageData(ImageSource[ImageBatches[Any]]):
     new_width: int = option()
     short_side: int = option()
     is_color: bool = option()
-    shuffle: bool = option()
-    rand_skip: int = option()
 
     def setup(self) -> None:
         super().setup()
@@ -192,17 +264,6 @@ class ImageData(ImageSource[ImageBatches[Any]]):
             return ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
         return found
 
-    def open(self) -> ImageBatches[Any]:
-        transform = self.make_transform()
-        return ImageBatches(
-            self.images,
-            transform,
-            batch_size=self.batch_size,
-            start=first_state(
-                rand_skip=self.rand_skip, is_random=transform.is_random or self.shuffle
-            ),
-        )
-
     def later_files(self) -> list[str]:
         return self.images.later_files()
 
@@ -219,7 +280,7 @@ class ImageData(ImageSource[ImageBatches[Any]]):
         ]
 
 
-@layer("WindowData", bottoms=0, tops=2, source="files")
+@layer("WindowData", bottoms=0, tops=2, source="files", channels=3)
 class WindowData(ImageSource[WindowBatches]):
     """Windows of images, cut out and stretched to one size, drawn by chance: R-CNN's data.
 

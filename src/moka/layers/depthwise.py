@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from moka.errors import NetError
-from moka.layers.conv import DRAWN, Convolution
-from moka.layers.registry import layer
+from moka.layers.conv import Convolution, convolution_layer
 from moka.types import Shape
 
 
-@layer(
-    "DepthwiseConvolution",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="window",
-    fork="MobileNet",
-    drawn=DRAWN,
-)
+@convolution_layer("DepthwiseConvolution", fork="MobileNet")
 class DepthwiseConvolution(Convolution):
     """A Convolution whose `group`, where it is not given, is the number of channels C.
 
@@ -31,16 +21,7 @@ class DepthwiseConvolution(Convolution):
             self.group = max(1, self.channels)
 
 
-@layer(
-    "ConvolutionDepthwise",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="window",
-    fork="MobileNet",
-    drawn=DRAWN,
-)
+@convolution_layer("ConvolutionDepthwise", fork="MobileNet")
 class ConvolutionDepthwise(Convolution):
     """A Convolution with one kernel for each channel: num_output = group = C.
 

@@ -21,7 +21,14 @@ from moka.types import Floats, Shape
 log = logging.getLogger("moka.detail")
 
 
-@layer("HDF5Data", bottoms=0, tops=(1, None), message="hdf5_data_param", source="files")
+@layer(
+    "HDF5Data",
+    bottoms=0,
+    tops=(1, None),
+    message="hdf5_data_param",
+    source="files",
+    any_shapes=True,
+)
 class HDF5Data(StreamSource[Hdf5Batches]):
     """Rows of the datasets of HDF5 files, named by the tops, over and over.
 

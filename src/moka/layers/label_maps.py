@@ -96,8 +96,19 @@ class LabelMapSource(ImageSource[LabelMapBatches]):
 DRAWN = DrawStyle(edge="Batch {batch_size}")
 
 
+def _stand_in(config: caffe_pb2.LayerParameter, images: Shape) -> list[Shape]:
+    count, _, height, width = images
+    return [images, (count, 1, height, width), (count, 1, 1, 2)]
+
+
 @layer(
-    "DenseImageData", bottoms=0, tops=(1, 2), source="files", fork="SegNet and ENet", drawn=DRAWN
+    "DenseImageData",
+    bottoms=0,
+    tops=(1, 2),
+    source="files",
+    stand_in=_stand_in,
+    fork="SegNet and ENet",
+    drawn=DRAWN,
 )
 class DenseImageData(LabelMapSource):
     """Images and label images from a list of both, over and over; both are cut and mirrored alike.
@@ -152,6 +163,7 @@ class DenseImageData(LabelMapSource):
     tops=(1, 3),
     message="image_data_param",
     source="files",
+    stand_in=_stand_in,
     fork="PSPNet and DeepLab",
     drawn=DRAWN,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from math import prod
 
 import torch
@@ -9,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer
+from moka.layers.base import BlobSpec, Layer
 from moka.layers.options import Check, not_negative, option
+from moka.layers.pooling import Pooling
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, refuse_empty_axes, require_axes
+from moka.schema import caffe_pb2
 from moka.types import Shape
 
 odd = Check(lambda v: v % 2 == 1, "odd")
@@ -48,7 +51,10 @@ class LRN(Layer):
     channels. WITHIN_CHANNEL: over a window of n x n pixels, with alpha / n^2 and k = 1.
     Message: lrn_param (`engine` has no effect here). Krizhevsky et al., 2012.
 
-    Errors: an even local_size; a bottom that is not 4-D.
+    OpenCL branch: `fuse_type: FUSED_POOL_MAX` pools the result as the Pooling layer that
+    `pooling_param` inside lrn_param describes; the top has its shape.
+
+    Errors: an even local_size; a bottom that is not 4-D; those of Pooling.
     """
 
     local_size: int = option(odd)
@@ -57,15 +63,29 @@ class LRN(Layer):
     norm_region: str = option()
     k: float = option()
     engine: str = option()
+    fuse_type: str = option()
+    pooling_param: caffe_pb2.PoolingParameter = option()
+
+    def setup(self, x: Shape) -> None:
+        self.pool: Pooling | None = None
+        if self.fuse_type == "FUSED_POOL_MAX":
+            config = caffe_pb2.LayerParameter(type="Pooling", phase=self.config.phase, top=["top"])
+            config.pooling_param.CopyFrom(self.pooling_param)
+            self.pool = Pooling(config, x)
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if len(x) != 4:
             raise NetError(f"Input must have 4 axes, corresponding to (num, channels, height,"
                            f" width), got shape {x}.")  # fmt: skip
         refuse_empty_axes(x, first=1)
-        return [x]
+        return [x] if self.pool is None else list(self.pool.top_shapes(x))
 
     def forward(self, x: Tensor) -> Tensor:
+        y = self.normalized(x)
+        return y if self.pool is None else self.pool(y)
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """The bottom divided, before a pooling."""
         if self.norm_region == "WITHIN_CHANNEL":
             return lrn_within_channel(x, size=self.local_size, alpha=self.alpha, beta=self.beta)
         return lrn_across_channels(
@@ -146,3 +166,47 @@ def _over_deviation(centered: Tensor, eps: float) -> Tensor:
     y = centered.detach() * inverse
     pull = (centered * y).mean(1, keepdim=True)
     return (centered - y * (pull - pull.detach())) * inverse
+
+
+RATE = 0.01  # of a new mean in the average of MovingNormalize
+
+
+@layer(
+    "MovingNormalize",
+    bottoms=1,
+    tops=(1, 2),
+    coordinates="same",
+    state_blobs=1,
+    fork="caffe-windows",
+)
+class MovingNormalize(Layer):
+    """Divide by a running mean of the L2 norm over channels: y = x / m.
+
+    m is the mean over all positions of sqrt(sum of x^2 over the channels + 1e-12) in the first
+    pass, then 0.99 m + 0.01 times the new mean; it moves in every pass, in testing too. The
+    gradient takes m as a constant.
+
+    Bottom: (N, C, ...). Tops: the same shape; optionally m (1,). Blob: m (1,), -1 at first; no
+    solver trains it. No message.
+
+    Errors: a bottom with one axis.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(2, x)
+        return [x, (1,)][: self.top_count]
+
+    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+        yield BlobSpec((1,), caffe_pb2.FillerParameter(value=-1), "norm")
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        with torch.no_grad():
+            norm = self.blobs[0]
+            if x.numel():
+                new = (x.square().sum(1) + 1e-12).sqrt().mean()
+                norm.copy_(torch.where(norm < 0, new, (1 - RATE) * norm + RATE * new))
+        return self.again(x)
+
+    def again(self, x: Tensor) -> Sequence[Tensor]:
+        norm = self.blobs[0].detach().clone()
+        return [x / norm, norm][: self.top_count]

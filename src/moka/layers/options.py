@@ -37,9 +37,15 @@ not_negative = Check(lambda v: v >= 0, ">= 0")
 
 
 class Option:
-    """A declared field. See `option`."""
+    """A declared field. See `option`.
+
+    Attributes:
+        name: of the field.
+        attribute: of the layer, which holds its value.
+    """
 
     name: str
+    attribute: str
 
     def __init__(
         self,
@@ -48,15 +54,17 @@ class Option:
         unset_is_none: bool,
         required: bool,
         default: Any,
+        field: str | None = None,
     ) -> None:
         self.check = check
         self.of = of
         self.unset_is_none = unset_is_none
         self.required = required
         self.default = default
+        self.field = field
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.name, self.attribute = self.field or name, name
 
     def read(self, config: caffe_pb2.LayerParameter, messages: Sequence[str]) -> Any:
         """The value of this option in a layer's configuration.
@@ -90,6 +98,7 @@ def option(
     unset_is_none: bool = False,
     required: bool = False,
     default: Any = None,
+    field: str | None = None,
 ) -> Any:
     """Declare a field that the layer reads.
 
@@ -100,14 +109,15 @@ def option(
         unset_is_none: None when the user did not set it, even if the schema has a default.
         required: the user has to set it.
         default: the value if the user did not set it and the schema has no default.
+        field: its name, if the attribute cannot have it.
     """
-    return Option(check, of, unset_is_none, required, default)
+    return Option(check, of, unset_is_none, required, default, field)
 
 
 def message_with(
     config: caffe_pb2.LayerParameter, names: Sequence[str], field_name: str
 ) -> Message:
-    """The message that holds a field: of those that have it, the one that is set, else the first.
+    """The message that holds a field: of all that have it the one that is set, else the first.
 
     Args:
         names: fields of LayerParameter; `LAYER` is the configuration itself.

@@ -1,4 +1,4 @@
-"""What layers share whose formula changes from pass to pass."""
+"""Base of layers whose formula changes from pass to pass."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ from moka.schema import caffe_pb2
 from moka.types import Shape
 
 Windows = tuple[Window, ...]  # one for each spatial axis
-Sizes = tuple[int, ...]
 
 
 class _GradLikeValue(Function):
@@ -47,7 +46,7 @@ _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _MEAN = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
+def max_pooling(x: Tensor, windows: Windows, out: Shape) -> Tensor:
     """Largest value of each window of x (N, C, spatial...). Returns (N, C, *out).
 
     On a tie the gradient goes to the first maximum. A window without pixels gives the lowest float.
@@ -60,7 +59,7 @@ def max_pooling(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return pool(padded, *_arguments(windows, pad=False))
 
 
-def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
+def max_pooling_mask(x: Tensor, windows: Windows, out: Shape) -> Tensor:
     """The position of each maximum: its row-major index inside the channel (h * W + w), as float;
     -1 for a window without pixels."""
     padded = _pad(x, windows, out, LOWEST)
@@ -76,7 +75,7 @@ def max_pooling_mask(x: Tensor, windows: Windows, out: Sizes) -> Tensor:
     return torch.where(inside, index, -1).to(x.dtype)
 
 
-def average_pooling(x: Tensor, windows: Windows, out: Sizes, *, include_pad: bool = True) -> Tensor:
+def average_pooling(x: Tensor, windows: Windows, out: Shape, *, include_pad: bool = True) -> Tensor:
     """Sum of each window of x (N, C, spatial...), divided by its area inside the padded image.
 
     Padding counts as pixels of value 0. As in BVLC Caffe, a window without pixels gives NaN (0/0)
@@ -96,7 +95,7 @@ def average_pooling(x: Tensor, windows: Windows, out: Sizes, *, include_pad: boo
     return pool(padded, *_arguments(windows, pad=False)) * (kernel / area)
 
 
-def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: bool) -> Tensor:
+def stochastic_pooling(x: Tensor, windows: Windows, out: Shape, *, training: bool) -> Tensor:
     """In training, draw one value from each window of x >= 0 with a probability proportional to
     it. In testing, average with these probabilities: sum(x^2) / sum(x) (Zeiler and Fergus, 2013).
 
@@ -117,7 +116,7 @@ def stochastic_pooling(x: Tensor, windows: Windows, out: Sizes, *, training: boo
 
 @functools.lru_cache(maxsize=1024)
 def _native(
-    size: Sizes, windows: Windows, out: Sizes
+    size: Shape, windows: Windows, out: Shape
 ) -> tuple[list[int], list[int], list[int], int, bool] | None:
     """Kernel, stride, pad, dilation and ceil_mode for PyTorch's own pooling, or None.
 
@@ -140,7 +139,7 @@ def _arguments(windows: Windows, *, pad: bool = True) -> tuple[list[int], list[i
     )
 
 
-def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
+def _pad(x: Tensor, windows: Windows, out: Shape, value: float) -> Tensor:
     """Pad (or cut) x so that exactly `out` windows fit along each axis, without rounding."""
     sides: list[int] = []  # from the last axis to the first
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
@@ -149,7 +148,7 @@ def _pad(x: Tensor, windows: Windows, out: Sizes, value: float) -> Tensor:
     return F.pad(x, sides, value=value)
 
 
-def _window_area(x: Tensor, windows: Windows, out: Sizes, *, include_pad: bool) -> Tensor:
+def _window_area(x: Tensor, windows: Windows, out: Shape, *, include_pad: bool) -> Tensor:
     """Area of each window inside the padded image, (*out), <= 0 if the window lies outside; or
     inside the image itself, at least 1."""
     area = x.new_ones(())
@@ -165,8 +164,8 @@ def _window_area(x: Tensor, windows: Windows, out: Sizes, *, include_pad: bool) 
 
 @functools.lru_cache(maxsize=1024)
 def _windows_and_counts(
-    size: Sizes, windows: Windows, round_up: bool, clips: bool
-) -> tuple[Windows, Sizes]:
+    size: Shape, windows: Windows, round_up: bool, clips: bool
+) -> tuple[Windows, Shape]:
     """The windows and their number along each axis.
 
     Strides are cut to just leave the image, which gives the same result: PyTorch overflows on
@@ -183,7 +182,7 @@ def pooling(
     method: str,
     x: Tensor,
     windows: Windows,
-    out: Sizes,
+    out: Shape,
     *,
     training: bool,
     include_pad: bool = True,
@@ -281,10 +280,10 @@ class Pooling(Layer):
                     f" kernel{k}={window.kernel}."
                 )
 
-    def _plain(self, name: str) -> Sizes:
+    def _plain(self, name: str) -> Shape:
         """The values of an option or of its _3d form: none, one, or one for each axis."""
         plain: int | None = getattr(self, name)
-        each: Sizes = getattr(self, f"{name}_3d")
+        each: Shape = getattr(self, f"{name}_3d")
         if plain is not None and each:
             raise NetError(f"give either {name} or {name}_3d, not both.")
         return each if plain is None else (plain,)
@@ -300,10 +299,10 @@ class Pooling(Layer):
         if any((s or 1) != 1 for s in (*strides, *self.stride_3d, *self.stride_shape.dim)):
             raise NetError("with global_pooling stride must be 1.")
 
-    def _windows(self, size: Sizes) -> Windows:
+    def _windows(self, size: Shape) -> Windows:
         return tuple(Window(n) for n in size) if self.global_pooling else self.windows
 
-    def _out(self, size: Sizes) -> Sizes:
+    def _out(self, size: Shape) -> Shape:
         windows = self._windows(size)
         return pooled_sizes(size, windows, round_up=self.rounds_up, clips=self.clips)
 
@@ -343,6 +342,6 @@ class Pooling(Layer):
         return [y, max_pooling_mask(x.detach(), windows, out)]
 
 
-def _size(x: Shape) -> Sizes:
+def _size(x: Shape) -> Shape:
     """Sizes of the spatial axes. As in BVLC Caffe, (N, C) has one pixel."""
     return x[2:] or (1, 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import option, positive
-from moka.layers.pooling import Sizes, Windows, pooling
+from moka.layers.pooling import Windows, pooling
 from moka.layers.registry import layer
 from moka.layers.shapes import by, refuse_empty_axes
 from moka.layers.window import Window, pooled_sizes
@@ -34,7 +34,7 @@ class SPP(Layer):
         if len(x) != 4:
             raise NetError(f"pools images (N, C, H, W), got a bottom of shape {x}.")
 
-    def levels(self, size: Sizes) -> list[Windows]:
+    def levels(self, size: Shape) -> list[Windows]:
         """The windows of each level, along each axis."""
         levels = []
         for level in range(self.pyramid_height):
@@ -50,7 +50,7 @@ class SPP(Layer):
             levels.append(tuple(windows))
         return levels
 
-    def outs(self, size: Sizes) -> list[Sizes]:
+    def outs(self, size: Shape) -> list[Shape]:
         """How many windows each level lays along each axis."""
         return [pooled_sizes(size, windows) for windows in self.levels(size)]
 

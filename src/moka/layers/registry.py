@@ -9,13 +9,14 @@ docs) asks the entry; nobody else keeps a list of layer types. A class is regist
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from moka.graph.wiring import Arity, StateBlobs
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 if TYPE_CHECKING:
     from moka.layers.base import Layer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 L = TypeVar("L", bound="type[Layer]")
 
 SourceKind = Literal["caller", "arrays", "files", "fillers", "parameters"]
+StandIn = Callable[[caffe_pb2.LayerParameter, Shape], Sequence[Shape]]
 BFloat16 = Literal["multiplies", "keeps", "float32"]
 Coordinates = Literal["same", "window", "transposed window", "crop"]
 
@@ -73,6 +75,11 @@ class Entry:
         source: where its tops come from, for a type without bottoms: the caller gives them before
             each pass; arrays handed over beforehand; files; fillers; its own parameters. None:
             not a source.
+        stand_in: of a source from files, the shapes of its tops where these are missing: a function
+            of its message and the shape of a batch of images; None: images, then a label for each.
+        any_shapes: a source whose tops are arrays of any shape.
+        channels: of a source of images, how many channels they have; None: its options or its data
+            decide.
         views: its tops lie in the memory of its first bottom.
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
         coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
@@ -103,6 +110,9 @@ class Entry:
     state_blobs: StateBlobs = 0
     other_counts: Mapping[tuple[int, int], str] = field(default_factory=dict)
     source: SourceKind | None = None
+    stand_in: StandIn | None = None
+    any_shapes: bool = False
+    channels: int | None = None
     views: bool = False
     is_plumbing: bool = False
     coordinates: Coordinates | None = None

@@ -14,13 +14,12 @@ from moka.layers.base import Layer
 from moka.layers.grid import apply_grid, centered_weights, nearest_pixels, pick_grid, require_images
 from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
-from moka.types import Shape
+from moka.types import HeightWidth, Shape
 
 not_positive = Check(lambda v: v <= 0, "<= 0")
-Size = tuple[int, int]  # height, width
 
 
-def aligned_bilinear(x: Tensor, size: Size) -> Tensor:
+def aligned_bilinear(x: Tensor, size: HeightWidth) -> Tensor:
     """x (N, C, H, W) at another size, bilinear, corner pixels in place."""
     if tuple(x.shape[2:]) == size:
         return x.clone()
@@ -55,7 +54,7 @@ class Interp(Layer):
             raise NetError(f"pad_beg and pad_end leave nothing of an image of {x[2:]}.")
         return [(*x[:2], *(reference[2:] if reference else self._size(cut)))]
 
-    def _size(self, size: Size) -> Size:
+    def _size(self, size: HeightWidth) -> HeightWidth:
         shrink, zoom = self.shrink_factor, self.zoom_factor
         if (shrink is None) == (zoom is None) and self.height and self.width:
             return (self.height, self.width)

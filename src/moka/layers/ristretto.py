@@ -7,12 +7,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from moka.layers.conv import DRAWN, Convolution, Deconvolution, convolution, deconvolution
+from moka.errors import NetError
+from moka.layers.conv import (
+    Convolution,
+    Deconvolution,
+    convolution,
+    convolution_layer,
+    deconvolution,
+)
 from moka.layers.linear import InnerProduct, inner_product
+from moka.layers.normalize import LRN
 from moka.layers.options import LAYER, option
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import canonical_axis
 from moka.schema import caffe_pb2
+from moka.types import Shape
 
 FRACTION = 16  # bits behind the point, if a net does not say it
 Rounding = Callable[[Tensor], Tensor]
@@ -58,7 +67,7 @@ def power_of_two(x: Tensor, least: int, most: int, rounding: Rounding) -> Tensor
 
 
 class Quantized:
-    """What the layers of Ristretto add to a layer: it computes with quantized values.
+    """Mixin for Ristretto's layers: they compute with quantized values.
 
     The gradient passes the quantization as if it were not there.
     """
@@ -111,17 +120,7 @@ def _straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     return quantized.detach() + (x - x.detach())
 
 
-@layer(
-    "ConvolutionRistretto",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="window",
-    bfloat16="float32",
-    fork="Ristretto",
-    drawn=DRAWN,
-)
+@convolution_layer("ConvolutionRistretto", bfloat16="float32", fork="Ristretto")
 class ConvolutionRistretto(Quantized, Convolution):
     """A Convolution with few bits: parameters are quantized, in testing bottoms and tops too.
 
@@ -146,16 +145,8 @@ class ConvolutionRistretto(Quantized, Convolution):
         return self.quantize_output(y)
 
 
-@layer(
-    "DeconvolutionRistretto",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="transposed window",
-    bfloat16="float32",
-    fork="Ristretto",
-    drawn=DRAWN,
+@convolution_layer(
+    "DeconvolutionRistretto", coordinates="transposed window", bfloat16="float32", fork="Ristretto"
 )
 class DeconvolutionRistretto(Quantized, Deconvolution):
     """A Deconvolution with few bits, see ConvolutionRistretto.
@@ -195,3 +186,60 @@ class FcRistretto(Quantized, InnerProduct):
         x = self.quantize_input(x)
         y = inner_product(x, *blobs, axis=split, transpose=self.transpose)
         return self.quantize_output(y)
+
+
+@layer(
+    "LRNRistretto",
+    bottoms=1,
+    tops=1,
+    message="lrn_param",
+    coordinates="same",
+    bfloat16="float32",
+    fork="Ristretto",
+)
+class LRNRistretto(LRN):
+    """An LRN across channels in which every step is rounded to a small float.
+
+    With q(v) = v in floats of mant_bits and exp_bits, rounded to nearest: a running sum of
+    q(q(x)^2) over the channels of the window, rounded after each channel that enters or leaves;
+    d = q(k + q(sum alpha / n)); y = q(q(x) q(d^-beta)). The gradient is that of LRN.
+
+    Bottom, top and message: those of LRN. Gysel et al., 2016.
+
+    Errors: those of LRN; a precision other than MINIFLOAT; a region other than ACROSS_CHANNELS.
+    """
+
+    quantization_param: caffe_pb2.QuantizationParameter = option(of=LAYER)
+
+    def setup(self, x: Shape) -> None:
+        super().setup(x)
+        if self.quantization_param.precision != caffe_pb2.QuantizationParameter.MINIFLOAT:
+            raise NetError("quantization_param.precision must be MINIFLOAT.")
+        if self.norm_region != "ACROSS_CHANNELS":
+            raise NetError(f"norm_region must be ACROSS_CHANNELS, got {self.norm_region}.")
+
+    def normalized(self, x: Tensor) -> Tensor:
+        exact = super().normalized(x)
+        with torch.no_grad():
+            q = self._small
+            y = q(q(x) * q(self._divisors(q(x)).pow(-self.beta)))
+        return _straight_through(exact, y)
+
+    def _small(self, x: Tensor) -> Tensor:
+        param = self.quantization_param
+        return minifloat(x, param.mant_bits, param.exp_bits, round_to_nearest)
+
+    def _divisors(self, x: Tensor) -> Tensor:
+        """d for each value of the rounded bottom."""
+        q, channels, half = self._small, x.shape[1], (self.local_size - 1) // 2
+        squares = q(x * x)
+        total = torch.zeros_like(squares[:, 0])
+        rows = []
+        for head in range(channels + half):
+            if head < channels:
+                total = q(total + squares[:, head])
+            if head >= self.local_size:
+                total = q(total - squares[:, head - self.local_size])
+            if head >= half:
+                rows.append(q(self.k + q(total * (self.alpha / self.local_size))))
+        return torch.stack(rows, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -99,11 +100,9 @@ class SpatialTransformer(Layer):
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         height, width = x.shape[2:]
         out_height, out_width = self.output_H or height, self.output_W or width
-        rows = torch.arange(out_height, device=x.device, dtype=x.dtype) / out_height * 2 - 1
-        columns = torch.arange(out_width, device=x.device, dtype=x.dtype) / out_width * 2 - 1
         u, v = (
-            a[:, None, None] * rows[:, None] + b[:, None, None] * columns + c[:, None, None]
-            for a, b, c in self._matrix(as_rows(theta))
+            affine_places(entries, out_height, out_width)
+            for entries in self._matrix(as_rows(theta))
         )
         image = x if self.to_compute_dU else x.detach()
         return bilinear(image, (u + 1) / 2 * height, (v + 1) / 2 * width)
@@ -116,3 +115,45 @@ class SpatialTransformer(Layer):
             next(free) if value is None else theta.new_full((len(theta),), value) for value in given
         ]
         return tuple(entries[:3]), tuple(entries[3:])
+
+
+@layer("Transformer", bottoms=2, tops=1, fork="caffe-windows")
+class Transformer(Layer):
+    """Samples images at the places of a grid that an affine map moves, as SpatialTransformer, but
+    a place outside of the image has the value 0, however near it lies.
+
+    Bottoms: images (N, C, H, W); theta (N, 6), a 2 x 3 matrix that takes (2 i / H - 1, 2 j / W - 1,
+    1), rows first, to (u, v); the value there is that of the image at row (u + 1) / 2 * H and
+    column (v + 1) / 2 * W, if the row is in [0, H - 1] and the column in [0, W - 1]. Top: the
+    images' shape. No message. The gradient reaches both. Jaderberg et al., 2015.
+
+    Errors: a theta without six entries for each image.
+    """
+
+    def top_shapes(self, x: Shape, theta: Shape) -> list[Shape]:
+        if len(x) != 4:
+            raise NetError(f"takes images (N, C, H, W), got a bottom of shape {x}.")
+        refuse_empty_axes(x, first=1)
+        if not theta or theta[0] != x[0] or prod(theta[1:]) != 6:
+            raise NetError(f"theta must be (N, 6) for N = {x[0]} images, got shape {theta}.")
+        return [x]
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        first, second = as_rows(theta).reshape(-1, 2, 3).unbind(1)
+        rows, columns = (affine_places(part.T, height, width) for part in (first, second))
+        rows, columns = (rows + 1) / 2 * height, (columns + 1) / 2 * width
+        inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
+        return bilinear(x, rows, columns) * inside[:, None]
+
+
+def affine_places(entries: Sequence[Tensor] | Tensor, height: int, width: int) -> Tensor:
+    """a r + b c + t (N, height, width), r and c the rows and columns of a grid from -1 to 1.
+
+    Args:
+        entries: a, b and t, (N,) each.
+    """
+    a, b, t = (entry[:, None, None] for entry in entries)
+    rows = torch.arange(height, device=a.device, dtype=a.dtype) / height * 2 - 1
+    columns = torch.arange(width, device=a.device, dtype=a.dtype) / width * 2 - 1
+    return a * rows[:, None] + b * columns + t

@@ -1,4 +1,4 @@
-"""What layers ask of shapes: axes by number, sizes around an axis, checks, and words for them."""
+"""Helpers for shapes: axes by number, sizes around an axis, checks, and texts for messages."""
 
 from __future__ import annotations
 

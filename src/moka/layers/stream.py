@@ -63,7 +63,7 @@ class StreamSource(Source, Generic[S]):
         return self.opened_notes() if self._opened is not None else []
 
     def opened_notes(self) -> list[str]:
-        """What Caffe's log says of the opened files, line by line."""
+        """Lines of Caffe's log about the opened files."""
         return []
 
     def mean_note(self, transform: Transform | None) -> list[str]:

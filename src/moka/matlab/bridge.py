@@ -9,11 +9,11 @@ import numpy as np
 
 from moka.errors import MokaError
 from moka.matlab import commands
-from moka.matlab.session import Session
-from moka.matlab.values import Value, read_arguments, write_result
+from moka.matlab.session import HandleTable
+from moka.matlab.values import PlainValue, read_arguments, write_result
 from moka.types import Array
 
-_session = Session()  # of MATLAB, which has one Python
+_session = HandleTable()  # of MATLAB, which has one Python
 
 
 def answer(head: str, numbers: Any) -> tuple[str, bytes]:
@@ -36,12 +36,12 @@ def answer(head: str, numbers: Any) -> tuple[str, bytes]:
 
 
 def answer_request(
-    session: Session, request: dict[str, Any], body: memoryview
+    session: HandleTable, request: dict[str, Any], body: memoryview
 ) -> tuple[dict[str, Any], list[Array]]:
     """The head of the answer and its arrays; a fault is part of the answer."""
     try:
         arguments = read_arguments(request["arguments"], body)
-        value: Value = commands.run(session, request["command"], arguments)
+        value: PlainValue = commands.run_command(session, request["command"], arguments)
         result, arrays = write_result(value)
         return {"result": result}, arrays
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from moka.engine.channels_last import channels_last
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError, did_you_mean
 from moka.hdf5 import import_h5py
-from moka.matlab.session import NetLayer, Session
-from moka.matlab.values import Column, ForeignArray, Handles, Row, Texts, Value, matlab_size
+from moka.matlab.arguments import GatewayCommand, take_argument
+from moka.matlab.session import HandleTable, NumberedLayer
+from moka.matlab.values import Column, PlainValue, Row, Texts, matlab_size
 from moka.memory import Memory
 from moka.net import build_net
 from moka.report.caffe_log import log_record
@@ -39,20 +40,7 @@ CAFFE_VERSION = "1.0.0"  # whose commands these are
 _PHASES = {"train": caffe_pb2.TRAIN, "test": caffe_pb2.TEST}
 
 
-class Command(NamedTuple):
-    """What the gateway can be asked.
-
-    Attributes:
-        takes: what its arguments are: "net", "solver", "layer" or "blob" for a handle, "text",
-            "number", "row", "texts" or "single".
-        run: called with the session and the arguments.
-    """
-
-    takes: tuple[str, ...]
-    run: Callable[..., Value]
-
-
-def run(session: Session, name: str, arguments: list[Any]) -> Value:
+def run_command(session: HandleTable, name: str, arguments: list[Any]) -> PlainValue:
     """Run a command.
 
     Raises:
@@ -66,60 +54,26 @@ def run(session: Session, name: str, arguments: list[Any]) -> Value:
         wanted = ", ".join(command.takes) or "nothing"
         raise UsageError(f"{name} takes {wanted}, got {len(arguments)} arguments.")
     taken = [
-        _taken(session, name, kind, argument)
+        take_argument(session, name, kind, argument)
         for kind, argument in zip(command.takes, arguments, strict=True)
     ]
     return command.run(session, *taken)
 
 
-_OBJECTS: dict[str, Any] = {"net": Layerwise, "solver": Solver, "layer": NetLayer, "blob": Blob}
-_PLAIN: dict[str, type] = {"text": str, "number": float, "texts": Texts, "single": np.ndarray}
-
-
-def _taken(session: Session, name: str, kind: str, argument: Any) -> Any:
-    """An argument as a command's function takes it."""
-    if kind in _OBJECTS and isinstance(argument, Handles):
-        return session.find(argument, _OBJECTS[kind])
-    if kind == "row" and isinstance(argument, (Row, float)):
-        return Row(argument if isinstance(argument, Row) else [argument])
-    if kind in _PLAIN and isinstance(argument, _PLAIN[kind]):
-        return argument
-    found = argument if isinstance(argument, ForeignArray) else _KINDS.get(type(argument), "?")
-    wanted = f"a {kind} handle" if kind in _OBJECTS else _DESCRIBED[kind]
-    raise UsageError(f"{name} takes {wanted} here, got {found}.")
-
-
-_DESCRIBED = {
-    "text": "a text",
-    "number": "a number",
-    "row": "a row of numbers",
-    "texts": "a cell array of texts",
-    "single": "an array of class single",
-}
-_KINDS: dict[type, str] = {
-    str: "a text",
-    float: "a number",
-    Row: "a row of numbers",
-    Texts: "a cell array of texts",
-    np.ndarray: "an array of class single",
-    Handles: "a handle",
-}
-
-
 # --- nets -------------------------------------------------------------------------------------
 
 
-def _get_net(session: Session, model: str, phase: str) -> Value:
+def _get_net(session: HandleTable, model: str, phase: str) -> PlainValue:
     if phase not in _PHASES:
         raise UsageError(f"the phase is 'train' or 'test', got '{phase}'.")
     show_pycaffe_log()
     return session.handles([Layerwise(build_net(model, _PHASES[phase]))])
 
 
-def _net_get_attr(session: Session, engine: Layerwise) -> Value:
+def _net_get_attr(session: HandleTable, engine: Layerwise) -> PlainValue:
     net = engine.net
     names = list(net.blobs)
-    layers = [NetLayer(engine, i) for i in range(len(net.places))]
+    layers = [NumberedLayer(engine, i) for i in range(len(net.places))]
     return {
         "hLayer_layers": session.handles(layers, engine),
         "hBlob_blobs": session.handles(net.blobs.values(), engine),
@@ -130,47 +84,47 @@ def _net_get_attr(session: Session, engine: Layerwise) -> Value:
     }
 
 
-def _net_forward(_: Session, engine: Layerwise) -> None:
+def _net_forward(_: HandleTable, engine: Layerwise) -> None:
     engine.forward()
 
 
-def _net_backward(_: Session, engine: Layerwise) -> None:
+def _net_backward(_: HandleTable, engine: Layerwise) -> None:
     engine.backward()
 
 
-def _net_reshape(_: Session, engine: Layerwise) -> None:
+def _net_reshape(_: HandleTable, engine: Layerwise) -> None:
     engine.net.reshape()
 
 
-def _net_copy_from(_: Session, engine: Layerwise, file: str) -> None:
+def _net_copy_from(_: HandleTable, engine: Layerwise, file: str) -> None:
     load_weights(engine.net, file)
 
 
-def _net_save(_: Session, engine: Layerwise, file: str) -> None:
+def _net_save(_: HandleTable, engine: Layerwise, file: str) -> None:
     save_weights(engine.net, file)
 
 
-def _delete(session: Session, value: object) -> None:
+def _delete(session: HandleTable, value: object) -> None:
     session.delete(value)
 
 
-def _layer_get_attr(session: Session, layer: NetLayer) -> Value:
+def _layer_get_attr(session: HandleTable, layer: NumberedLayer) -> PlainValue:
     blobs = layer.engine.net.layer_blobs(layer.number)
     return {"hBlob_blobs": session.handles(blobs, layer.engine)}
 
 
-def _layer_get_type(_: Session, layer: NetLayer) -> Value:
+def _layer_get_type(_: HandleTable, layer: NumberedLayer) -> PlainValue:
     return layer.engine.net.places[layer.number].node.type
 
 
 # --- blobs ------------------------------------------------------------------------------------
 
 
-def _blob_get_shape(_: Session, blob: Blob) -> Value:
+def _blob_get_shape(_: HandleTable, blob: Blob) -> PlainValue:
     return Row(reversed(blob.shape))
 
 
-def _blob_reshape(_: Session, blob: Blob, size: Row) -> None:
+def _blob_reshape(_: HandleTable, blob: Blob, size: Row) -> None:
     if any(axis != int(axis) for axis in size):
         raise UsageError(f"the sizes of a blob are whole numbers, got {_written(size)}.")
     blob.reshape(*(int(axis) for axis in reversed(size)))
@@ -202,19 +156,19 @@ def _written(size: Any) -> str:
     return "[" + " ".join(f"{axis:g}" for axis in size) + "]"
 
 
-def _blob_get_data(_: Session, blob: Blob) -> Value:
+def _blob_get_data(_: HandleTable, blob: Blob) -> PlainValue:
     return _read(blob.data_memory)
 
 
-def _blob_set_data(_: Session, blob: Blob, values: Floats) -> None:
+def _blob_set_data(_: HandleTable, blob: Blob, values: Floats) -> None:
     _write(blob.data_memory, values, channels_last)  # as engines take images
 
 
-def _blob_get_diff(_: Session, blob: Blob) -> Value:
+def _blob_get_diff(_: HandleTable, blob: Blob) -> PlainValue:
     return _read(_diff(blob))
 
 
-def _blob_set_diff(_: Session, blob: Blob, values: Floats) -> None:
+def _blob_set_diff(_: HandleTable, blob: Blob, values: Floats) -> None:
     _write(_diff(blob), values)
 
 
@@ -227,12 +181,12 @@ def _diff(blob: Blob) -> Memory:
 # --- solvers ----------------------------------------------------------------------------------
 
 
-def _get_solver(session: Session, file: str) -> Value:
+def _get_solver(session: HandleTable, file: str) -> PlainValue:
     show_pycaffe_log()
     return session.handles([Solver(file, listeners=[log_record], keep_blobs=True)])
 
 
-def _solver_get_attr(session: Session, solver: Solver) -> Value:
+def _solver_get_attr(session: HandleTable, solver: Solver) -> PlainValue:
     tests = [engine.layerwise for engine in solver.test_engines]
     return {
         "hNet_net": session.handles([solver.engine.layerwise], solver),
@@ -240,20 +194,20 @@ def _solver_get_attr(session: Session, solver: Solver) -> Value:
     }
 
 
-def _solver_get_iter(_: Session, solver: Solver) -> Value:
+def _solver_get_iter(_: HandleTable, solver: Solver) -> PlainValue:
     return float(solver.iteration)
 
 
-def _solver_restore(_: Session, solver: Solver, file: str) -> None:
+def _solver_restore(_: HandleTable, solver: Solver, file: str) -> None:
     solver.restore(file)
 
 
-def _solver_solve(_: Session, solver: Solver) -> None:
+def _solver_solve(_: HandleTable, solver: Solver) -> None:
     with _stopped_by_interrupt(solver):
         solver.solve()
 
 
-def _solver_step(_: Session, solver: Solver, iterations: float) -> None:
+def _solver_step(_: HandleTable, solver: Solver, iterations: float) -> None:
     if iterations != int(iterations) or iterations < 0:
         raise UsageError(f"step takes a number of iterations, got {iterations:g}.")
     with _stopped_by_interrupt(solver):
@@ -289,37 +243,37 @@ def _stopped_by_interrupt(solver: Solver) -> Iterator[None]:
 # --- the rest ---------------------------------------------------------------------------------
 
 
-def _set_mode_cpu(_: Session) -> None:
+def _set_mode_cpu(_: HandleTable) -> None:
     set_mode_cpu()
 
 
-def _set_mode_gpu(_: Session) -> None:
+def _set_mode_gpu(_: HandleTable) -> None:
     set_mode_gpu()
 
 
-def _set_device(_: Session, number: float) -> None:
+def _set_device(_: HandleTable, number: float) -> None:
     if number != int(number):
         raise UsageError(f"a GPU has a whole number, got {number:g}.")
     set_device(int(number))
 
 
-def _get_init_key(session: Session) -> Value:
+def _get_init_key(session: HandleTable) -> PlainValue:
     return session.init_key
 
 
-def _reset(session: Session) -> None:
+def _reset(session: HandleTable) -> None:
     session.reset()
 
 
-def _version(_: Session) -> Value:
+def _version(_: HandleTable) -> PlainValue:
     return CAFFE_VERSION
 
 
-def _read_mean(_: Session, file: str) -> Value:
+def _read_mean(_: HandleTable, file: str) -> PlainValue:
     return to_array(read_binary(file, caffe_pb2.BlobProto))
 
 
-def _write_mean(_: Session, mean: Array, file: str) -> None:
+def _write_mean(_: HandleTable, mean: Array, file: str) -> None:
     if mean.ndim not in (2, 3):
         size = _written(matlab_size(mean.shape))
         raise UsageError(f"a mean image is width x height x channels, got size {size}.")
@@ -328,8 +282,8 @@ def _write_mean(_: Session, mean: Array, file: str) -> None:
 
 
 def _hdf5_store(
-    _: Session, file: str, dataset: str, values: Floats, size: Row, first: float, chunk: float
-) -> Value:
+    _: HandleTable, file: str, dataset: str, values: Floats, size: Row, first: float, chunk: float
+) -> PlainValue:
     """Write items into a dataset of an HDF5 file; file and dataset are made if need be.
 
     Args:
@@ -368,43 +322,45 @@ def _hdf5_store(
         raise UsageError(f"{dataset} cannot be written: {error}.", file=file) from None
 
 
-def _did_you_mean(_: Session, name: str, known: Texts) -> Value:
+def _did_you_mean(_: HandleTable, name: str, known: Texts) -> PlainValue:
     return did_you_mean(name, known) or f"There are: {', '.join(known)}."
 
 
 COMMANDS = {
-    "get_net": Command(("text", "text"), _get_net),
-    "delete_net": Command(("net",), _delete),
-    "net_get_attr": Command(("net",), _net_get_attr),
-    "net_forward": Command(("net",), _net_forward),
-    "net_backward": Command(("net",), _net_backward),
-    "net_copy_from": Command(("net", "text"), _net_copy_from),
-    "net_reshape": Command(("net",), _net_reshape),
-    "net_save": Command(("net", "text"), _net_save),
-    "get_solver": Command(("text",), _get_solver),
-    "delete_solver": Command(("solver",), _delete),
-    "solver_get_attr": Command(("solver",), _solver_get_attr),
-    "solver_get_iter": Command(("solver",), _solver_get_iter),
-    "solver_restore": Command(("solver", "text"), _solver_restore),
-    "solver_solve": Command(("solver",), _solver_solve),
-    "solver_step": Command(("solver", "number"), _solver_step),
-    "layer_get_attr": Command(("layer",), _layer_get_attr),
-    "layer_get_type": Command(("layer",), _layer_get_type),
-    "blob_get_shape": Command(("blob",), _blob_get_shape),
-    "blob_reshape": Command(("blob", "row"), _blob_reshape),
-    "blob_get_data": Command(("blob",), _blob_get_data),
-    "blob_set_data": Command(("blob", "single"), _blob_set_data),
-    "blob_get_diff": Command(("blob",), _blob_get_diff),
-    "blob_set_diff": Command(("blob", "single"), _blob_set_diff),
-    "set_mode_cpu": Command((), _set_mode_cpu),
-    "set_mode_gpu": Command((), _set_mode_gpu),
-    "set_device": Command(("number",), _set_device),
-    "get_init_key": Command((), _get_init_key),
-    "reset": Command((), _reset),
-    "version": Command((), _version),
-    "read_mean": Command(("text",), _read_mean),
-    "write_mean": Command(("single", "text"), _write_mean),
+    "get_net": GatewayCommand(("text", "text"), _get_net),
+    "delete_net": GatewayCommand(("net",), _delete),
+    "net_get_attr": GatewayCommand(("net",), _net_get_attr),
+    "net_forward": GatewayCommand(("net",), _net_forward),
+    "net_backward": GatewayCommand(("net",), _net_backward),
+    "net_copy_from": GatewayCommand(("net", "text"), _net_copy_from),
+    "net_reshape": GatewayCommand(("net",), _net_reshape),
+    "net_save": GatewayCommand(("net", "text"), _net_save),
+    "get_solver": GatewayCommand(("text",), _get_solver),
+    "delete_solver": GatewayCommand(("solver",), _delete),
+    "solver_get_attr": GatewayCommand(("solver",), _solver_get_attr),
+    "solver_get_iter": GatewayCommand(("solver",), _solver_get_iter),
+    "solver_restore": GatewayCommand(("solver", "text"), _solver_restore),
+    "solver_solve": GatewayCommand(("solver",), _solver_solve),
+    "solver_step": GatewayCommand(("solver", "number"), _solver_step),
+    "layer_get_attr": GatewayCommand(("layer",), _layer_get_attr),
+    "layer_get_type": GatewayCommand(("layer",), _layer_get_type),
+    "blob_get_shape": GatewayCommand(("blob",), _blob_get_shape),
+    "blob_reshape": GatewayCommand(("blob", "row"), _blob_reshape),
+    "blob_get_data": GatewayCommand(("blob",), _blob_get_data),
+    "blob_set_data": GatewayCommand(("blob", "single"), _blob_set_data),
+    "blob_get_diff": GatewayCommand(("blob",), _blob_get_diff),
+    "blob_set_diff": GatewayCommand(("blob", "single"), _blob_set_diff),
+    "set_mode_cpu": GatewayCommand((), _set_mode_cpu),
+    "set_mode_gpu": GatewayCommand((), _set_mode_gpu),
+    "set_device": GatewayCommand(("number",), _set_device),
+    "get_init_key": GatewayCommand((), _get_init_key),
+    "reset": GatewayCommand((), _reset),
+    "version": GatewayCommand((), _version),
+    "read_mean": GatewayCommand(("text",), _read_mean),
+    "write_mean": GatewayCommand(("single", "text"), _write_mean),
     # Ours: for errors, and for store2hdf5, since Octave has no functions for HDF5.
-    "did_you_mean": Command(("text", "texts"), _did_you_mean),
-    "hdf5_store": Command(("text", "text", "single", "row", "number", "number"), _hdf5_store),
+    "did_you_mean": GatewayCommand(("text", "texts"), _did_you_mean),
+    "hdf5_store": GatewayCommand(
+        ("text", "text", "single", "row", "number", "number"), _hdf5_store
+    ),
 }

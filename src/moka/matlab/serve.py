@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from moka.matlab.bridge import answer_request
-from moka.matlab.session import Session
+from moka.matlab.session import HandleTable
 from moka.matlab.values import body_size
 from moka.types import Array
 
@@ -67,7 +67,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """
     channel = _Channel(answers)
     sys.stdout = sys.stderr = _Log(channel)
-    session = Session()
+    session = HandleTable()
     channel.send({"init_key": session.init_key})
     while (request := _read_request(requests)) is not None:
         head, body = request

@@ -15,14 +15,14 @@ from moka.solver.solver import Solver
 T = TypeVar("T")
 
 
-class NetLayer(NamedTuple):
+class NumberedLayer(NamedTuple):
     """A layer of a net, by its number."""
 
     engine: Layerwise
     number: int
 
 
-_NAMES = {Layerwise: "net", Solver: "solver", NetLayer: "layer", Blob: "blob"}
+_NAMES = {Layerwise: "net", Solver: "solver", NumberedLayer: "layer", Blob: "blob"}
 
 
 class _Entry(NamedTuple):
@@ -30,7 +30,7 @@ class _Entry(NamedTuple):
     owner: Hashable
 
 
-class Session:
+class HandleTable:
     """All objects that a program has handles of.
 
     A handle is a number and the session's key. `reset` frees all objects and changes the key, so
@@ -60,7 +60,7 @@ class Session:
         return Handles(tuple(self._pointer(v, owner) for v in values), self.init_key)
 
     def _pointer(self, value: Any, owner: object) -> int:
-        key = (id(value.engine), value.number) if isinstance(value, NetLayer) else id(value)
+        key = (id(value.engine), value.number) if isinstance(value, NumberedLayer) else id(value)
         if key not in self._pointers:
             self._count += 1
             self._pointers[key] = self._count

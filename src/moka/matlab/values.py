@@ -59,7 +59,7 @@ class ForeignArray(NamedTuple):
         return f"an array of class {self.class_name}"
 
 
-Value = None | str | float | Row | Column | Texts | Handles | Floats | Mapping[str, Any]
+PlainValue = None | str | float | Row | Column | Texts | Handles | Floats | Mapping[str, Any]
 
 
 def read_arguments(written: Sequence[Any], body: memoryview) -> list[Any]:
@@ -112,13 +112,13 @@ def _read(argument: Any) -> Any:
     raise UsageError(f"no argument is written as {argument}.")
 
 
-def write_result(value: Value) -> tuple[Any, list[Array]]:
+def write_result(value: PlainValue) -> tuple[Any, list[Array]]:
     """A result as it stands in a head, and the arrays of the body."""
     arrays: list[Array] = []
     return _write(value, arrays), arrays
 
 
-def _write(value: Value, arrays: list[Array]) -> Any:
+def _write(value: PlainValue, arrays: list[Array]) -> Any:
     if isinstance(value, np.ndarray):
         arrays.append(np.ascontiguousarray(value, np.float32))
         return {"single": list(matlab_size(value.shape))}

@@ -1,4 +1,4 @@
-"""Programs that make the reference nets; each makes those of a family.
+"""Programs that make the reference nets, one program for each family.
 
 `python -m moka.models` writes the files in models/ anew; edit the programs, not the files.
 """

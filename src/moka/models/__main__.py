@@ -12,11 +12,11 @@ from moka.models import (
     vgg,
     zoo_folder,
 )
-from moka.models.model import Model
+from moka.models.model import ReferenceModel
 from moka.schema import format_text
 
 FAMILIES = (alexnet, googlenet, mobilenet, nin, resnet, squeezenet, vgg)
-MODELS: tuple[Model, ...] = tuple(model for family in FAMILIES for model in family.MODELS)
+MODELS: tuple[ReferenceModel, ...] = tuple(model for family in FAMILIES for model in family.MODELS)
 
 
 def main() -> None:

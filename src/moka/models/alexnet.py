@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.models.model import TRAIN, WEIGHT_AND_BIAS, Model, ilsvrc12, nothing
+from moka.models.model import TRAIN, WEIGHT_AND_BIAS, ReferenceModel, ilsvrc12, nothing
 from moka.net.spec import NetSpec, Top, layers, params
 from moka.schema import caffe_pb2
 
@@ -13,7 +13,7 @@ MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"
 CROP = 227  # pixels
 
 
-def filled(std: float, bias: float) -> dict[str, Any]:
+def _filled(std: float, bias: float) -> dict[str, Any]:
     """Gaussian weights, constant biases, both learned."""
     return dict(
         param=WEIGHT_AND_BIAS,
@@ -22,9 +22,9 @@ def filled(std: float, bias: float) -> dict[str, Any]:
     )
 
 
-def convolution(n: NetSpec, x: Top, i: int, bias: float, **fields: Any) -> Top:
+def _convolution(n: NetSpec, x: Top, i: int, bias: float, **fields: Any) -> Top:
     """conv<i> and relu<i>."""
-    n[f"conv{i}"] = layers.Convolution(x, **fields, **filled(0.01, bias))
+    n[f"conv{i}"] = layers.Convolution(x, **fields, **_filled(0.01, bias))
     n[f"relu{i}"] = layers.ReLU(n[f"conv{i}"], in_place=True)
     return n[f"relu{i}"]
 
@@ -45,7 +45,7 @@ def pool_and_norm(n: NetSpec, x: Top, i: int, norm_first: bool) -> Top:
 
 def hidden(n: NetSpec, x: Top, i: int, bias: float) -> Top:
     """fc<i>, relu<i> and drop<i>."""
-    n[f"fc{i}"] = layers.InnerProduct(x, num_output=4096, **filled(0.005, bias))
+    n[f"fc{i}"] = layers.InnerProduct(x, num_output=4096, **_filled(0.005, bias))
     n[f"relu{i}"] = layers.ReLU(n[f"fc{i}"], in_place=True)
     n[f"drop{i}"] = layers.Dropout(n[f"relu{i}"], dropout_ratio=0.5, in_place=True)
     return n[f"drop{i}"]
@@ -57,27 +57,27 @@ def features(n: NetSpec, *, norm_first: bool, bias: float) -> Top:
     Args:
         bias: what those biases begin with that are to begin above zero.
     """
-    x = convolution(n, n.data, 1, 0, num_output=96, kernel_size=11, stride=4)
+    x = _convolution(n, n.data, 1, 0, num_output=96, kernel_size=11, stride=4)
     x = pool_and_norm(n, x, 1, norm_first)
-    x = convolution(n, x, 2, bias, num_output=256, pad=2, kernel_size=5, group=2)
+    x = _convolution(n, x, 2, bias, num_output=256, pad=2, kernel_size=5, group=2)
     x = pool_and_norm(n, x, 2, norm_first)
-    x = convolution(n, x, 3, 0, num_output=384, pad=1, kernel_size=3)
-    x = convolution(n, x, 4, bias, num_output=384, pad=1, kernel_size=3, group=2)
-    x = convolution(n, x, 5, bias, num_output=256, pad=1, kernel_size=3, group=2)
+    x = _convolution(n, x, 3, 0, num_output=384, pad=1, kernel_size=3)
+    x = _convolution(n, x, 4, bias, num_output=384, pad=1, kernel_size=3, group=2)
+    x = _convolution(n, x, 5, bias, num_output=256, pad=1, kernel_size=3, group=2)
     n.pool5 = layers.Pooling(x, pool=params.Pooling.MAX, kernel_size=3, stride=2)
     return hidden(n, hidden(n, n.pool5, 6, bias), 7, bias)
 
 
 def alexnet(n: NetSpec, deploy: bool) -> Top:
     n.fc8 = layers.InnerProduct(
-        features(n, norm_first=True, bias=0.1), num_output=1000, **filled(0.01, 0)
+        features(n, norm_first=True, bias=0.1), num_output=1000, **_filled(0.01, 0)
     )
     return n.fc8
 
 
 def caffenet(n: NetSpec, deploy: bool) -> Top:
     n.fc8 = layers.InnerProduct(
-        features(n, norm_first=False, bias=1), num_output=1000, **filled(0.01, 0)
+        features(n, norm_first=False, bias=1), num_output=1000, **_filled(0.01, 0)
     )
     return n.fc8
 
@@ -89,7 +89,7 @@ def rcnn(n: NetSpec, deploy: bool) -> Top:
 
 def flickr_style(n: NetSpec, deploy: bool) -> Top:
     """CaffeNet with a new last layer, which learns ten times as fast."""
-    fields = filled(0.01, 0) | dict(
+    fields = _filled(0.01, 0) | dict(
         param=[dict(lr_mult=10, decay_mult=1), dict(lr_mult=20, decay_mult=0)]
     )
     n.fc8_flickr = layers.InnerProduct(
@@ -127,7 +127,7 @@ SOLVER = dict(
 )
 IMAGENET = ilsvrc12((256, 50), CROP, mean_file=MEAN)
 MODELS = (
-    Model(
+    ReferenceModel(
         "bvlc_alexnet",
         "AlexNet",
         "alexnet",
@@ -136,7 +136,7 @@ MODELS = (
         IMAGENET,
         SOLVER | dict(snapshot_prefix="models/bvlc_alexnet/caffe_alexnet_train"),
     ),
-    Model(
+    ReferenceModel(
         "bvlc_reference_caffenet",
         "CaffeNet",
         "alexnet",
@@ -145,7 +145,7 @@ MODELS = (
         IMAGENET,
         SOLVER | dict(snapshot_prefix="models/bvlc_reference_caffenet/caffenet_train"),
     ),
-    Model(
+    ReferenceModel(
         "bvlc_reference_rcnn_ilsvrc13",
         "R-CNN-ilsvrc13",
         "alexnet",
@@ -153,7 +153,7 @@ MODELS = (
         CROP,
         deploy_ending=nothing,
     ),
-    Model(
+    ReferenceModel(
         "finetune_flickr_style",
         "FlickrStyleCaffeNet",
         "alexnet",

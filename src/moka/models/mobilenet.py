@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from moka.models.model import Model, ilsvrc12, softmax_loss_and_top_5
-from moka.models.norm import batch_norm
+from moka.models.model import ReferenceModel, ilsvrc12, softmax_loss_and_top_5
+from moka.models.norm import normalized_by_batch
 from moka.net.spec import NetSpec, Top, layers, params
 
 # v1: output channels and stride of each depthwise separable convolution (Table 1)
@@ -50,27 +50,29 @@ NO_DECAY = dict(lr_mult=1, decay_mult=0)
 SCALE = dict(param=[NO_DECAY] * 2, filler=dict(value=1), bias_filler=dict(value=0))
 
 
-def convolution(n: NetSpec, x: Top, name: str, deploy: bool, **fields: Any) -> Top:
+def _convolution(n: NetSpec, x: Top, name: str, deploy: bool, **fields: Any) -> Top:
     """Convolution <name> without biases, <name>/bn and <name>/scale."""
     fields = dict(param=dict(lr_mult=1, decay_mult=1), bias_term=False) | fields
     n[name] = layers.Convolution(x, weight_filler=dict(type="msra"), **fields)
-    return batch_norm(n, n[name], f"{name}/bn", f"{name}/scale", deploy, eps=1e-5, fields=SCALE)
+    return normalized_by_batch(
+        n, n[name], f"{name}/bn", f"{name}/scale", deploy, eps=1e-5, fields=SCALE
+    )
 
 
 def depthwise(n: NetSpec, x: Top, name: str, deploy: bool, channels: int, stride: int) -> Top:
     """A 3x3 convolution of each channel by itself; its few weights do not decay."""
     size = dict(num_output=channels, group=channels, pad=1, kernel_size=3, stride=stride)
-    return convolution(n, x, name, deploy, param=NO_DECAY, **size)
+    return _convolution(n, x, name, deploy, param=NO_DECAY, **size)
 
 
-def relu(n: NetSpec, x: Top, name: str) -> Top:
+def _relu(n: NetSpec, x: Top, name: str) -> Top:
     n[f"relu{name}"] = layers.ReLU(x, in_place=True)
     return n[f"relu{name}"]
 
 
-def first(n: NetSpec, deploy: bool) -> Top:
-    x = convolution(n, n.data, "conv1", deploy, num_output=32, pad=1, kernel_size=3, stride=2)
-    return relu(n, x, "1")
+def _first(n: NetSpec, deploy: bool) -> Top:
+    x = _convolution(n, n.data, "conv1", deploy, num_output=32, pad=1, kernel_size=3, stride=2)
+    return _relu(n, x, "1")
 
 
 def classes(n: NetSpec, x: Top) -> Top:
@@ -88,31 +90,31 @@ def classes(n: NetSpec, x: Top) -> Top:
 
 
 def mobilenet_v1(n: NetSpec, deploy: bool) -> Top:
-    x, width = first(n, deploy), 32
+    x, width = _first(n, deploy), 32
     for i, (channels, stride) in SEPARABLE.items():
-        x = relu(n, depthwise(n, x, f"conv{i}/dw", deploy, width, stride), f"{i}/dw")
-        x = convolution(n, x, f"conv{i}/sep", deploy, num_output=channels, kernel_size=1)
-        x, width = relu(n, x, f"{i}/sep"), channels
+        x = _relu(n, depthwise(n, x, f"conv{i}/dw", deploy, width, stride), f"{i}/dw")
+        x = _convolution(n, x, f"conv{i}/sep", deploy, num_output=channels, kernel_size=1)
+        x, width = _relu(n, x, f"{i}/sep"), channels
     return classes(n, x)
 
 
 def mobilenet_v2(n: NetSpec, deploy: bool) -> Top:
-    x, width = first(n, deploy), 32
+    x, width = _first(n, deploy), 32
     for i, (expansion, channels, stride) in INVERTED.items():
         inner, y = expansion * width, x
-        y = convolution(n, y, f"conv{i}/expand", deploy, num_output=inner, kernel_size=1)
-        y = relu(n, y, f"{i}/expand")
-        y = relu(n, depthwise(n, y, f"conv{i}/dwise", deploy, inner, stride), f"{i}/dwise")
-        y = convolution(n, y, f"conv{i}/linear", deploy, num_output=channels, kernel_size=1)
+        y = _convolution(n, y, f"conv{i}/expand", deploy, num_output=inner, kernel_size=1)
+        y = _relu(n, y, f"{i}/expand")
+        y = _relu(n, depthwise(n, y, f"conv{i}/dwise", deploy, inner, stride), f"{i}/dwise")
+        y = _convolution(n, y, f"conv{i}/linear", deploy, num_output=channels, kernel_size=1)
         if stride == 1 and width == channels:
             n[f"block_{i}"] = y = layers.Eltwise(x, y)
         x, width = y, channels
-    x = convolution(n, x, "conv6_4", deploy, num_output=1280, kernel_size=1)
-    return classes(n, relu(n, x, "6_4"))
+    x = _convolution(n, x, "conv6_4", deploy, num_output=1280, kernel_size=1)
+    return classes(n, _relu(n, x, "6_4"))
 
 
-def model(folder: str, name: str, net: Callable[[NetSpec, bool], Top]) -> Model:
-    return Model(
+def _model(folder: str, name: str, net: Callable[[NetSpec, bool], Top]) -> ReferenceModel:
+    return ReferenceModel(
         folder,
         name,
         "mobilenet",
@@ -141,6 +143,6 @@ def model(folder: str, name: str, net: Callable[[NetSpec, bool], Top]) -> Model:
 
 
 MODELS = (
-    model("mobilenet_v1", "MOBILENET", mobilenet_v1),
-    model("mobilenet_v2", "MOBILENET_V2", mobilenet_v2),
+    _model("mobilenet_v1", "MOBILENET", mobilenet_v1),
+    _model("mobilenet_v2", "MOBILENET_V2", mobilenet_v2),
 )

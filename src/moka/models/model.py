@@ -65,7 +65,7 @@ def nothing(n: NetSpec, scores: Top) -> None:
 
 
 @dataclass(frozen=True)
-class Model:
+class ReferenceModel:
     """What is needed to write a model's files.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.models.model import WEIGHT_AND_BIAS, Model, ilsvrc12
+from moka.models.model import WEIGHT_AND_BIAS, ReferenceModel, ilsvrc12
 from moka.net.spec import NetSpec, Top, layers, params
 
 
@@ -30,7 +30,7 @@ class Stack:
         return self.n[name]
 
 
-def pooled(n: NetSpec, x: Top, name: str) -> Top:
+def _pooled(n: NetSpec, x: Top, name: str) -> Top:
     n[name] = layers.Pooling(x, pool=params.Pooling.MAX, kernel_size=3, stride=2)
     return n[name]
 
@@ -40,15 +40,15 @@ def nin(n: NetSpec, deploy: bool) -> Top:
     x = convolution(n.data, "conv1", 0, 0.01, num_output=96, kernel_size=11, stride=4)
     x = convolution(x, "cccp1", 1, 0.05, num_output=96, kernel_size=1)
     x = convolution(x, "cccp2", 2, 0.05, num_output=96, kernel_size=1)
-    x = pooled(n, x, "pool0")
+    x = _pooled(n, x, "pool0")
     x = convolution(x, "conv2", 3, 0.05, num_output=256, pad=2, kernel_size=5)
     x = convolution(x, "cccp3", 5, 0.05, num_output=256, kernel_size=1)
     x = convolution(x, "cccp4", 6, 0.05, num_output=256, kernel_size=1)
-    x = pooled(n, x, "pool2")
+    x = _pooled(n, x, "pool2")
     x = convolution(x, "conv3", 7, 0.01, num_output=384, pad=1, kernel_size=3)
     x = convolution(x, "cccp5", 8, 0.05, num_output=384, kernel_size=1)
     x = convolution(x, "cccp6", 9, 0.05, num_output=384, kernel_size=1)
-    x = pooled(n, x, "pool3")
+    x = _pooled(n, x, "pool3")
     n.drop = layers.Dropout(x, dropout_ratio=0.5, in_place=True)
     x = convolution(n.drop, "conv4", 10, 0.05, "conv4-1024", num_output=1024, pad=1, kernel_size=3)
     x = convolution(x, "cccp7", 11, 0.05, "cccp7-1024", num_output=1024, kernel_size=1)
@@ -58,7 +58,7 @@ def nin(n: NetSpec, deploy: bool) -> Top:
 
 
 MODELS = (
-    Model(
+    ReferenceModel(
         "nin",
         "nin_imagenet",
         "nin",

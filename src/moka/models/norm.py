@@ -7,7 +7,7 @@ from typing import Any
 from moka.net.spec import NetSpec, Top, layers
 
 
-def batch_norm(
+def normalized_by_batch(
     n: NetSpec,
     x: Top,
     norm: str,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from moka.models.model import Model, ilsvrc12, softmax_loss_and_top_5
-from moka.models.norm import batch_norm
+from moka.models.model import ReferenceModel, ilsvrc12, softmax_loss_and_top_5
+from moka.models.norm import normalized_by_batch
 from moka.net.spec import NetSpec, Top, layers, params
 
 # What a block adds to its input: (kernel size, channels as a multiple of the stage's)
@@ -43,8 +43,8 @@ class ResNet:
         conv1: dict[str, Any] = dict(
             num_output=64, pad=3, kernel_size=7, stride=2, bias_term=self.conv1_bias
         )
-        x = convolution(n, n.data, "conv1", "_conv1", deploy, **conv1)
-        x = relu(n, x, "conv1_relu")
+        x = _convolution(n, n.data, "conv1", "_conv1", deploy, **conv1)
+        x = _relu(n, x, "conv1_relu")
         n.pool1 = x = layers.Pooling(x, pool=params.Pooling.MAX, kernel_size=3, stride=2)
         width = 64
         for stage, depth in enumerate(self.depths, 2):
@@ -78,34 +78,34 @@ class ResNet:
         if stride != 1 or width != last:
             branch = f"{name}_branch1"
             size = dict(num_output=last, pad=0, kernel_size=1, stride=stride)
-            shortcut = convolution(n, x, f"res{branch}", branch, deploy, **size)
+            shortcut = _convolution(n, x, f"res{branch}", branch, deploy, **size)
         for i, (kernel_size, factor) in enumerate(self.block):
             branch = f"{name}_branch2{ascii_lowercase[i]}"
             size = dict(num_output=channels * factor, pad=kernel_size // 2, kernel_size=kernel_size)
-            x = convolution(
+            x = _convolution(
                 n, x, f"res{branch}", branch, deploy, stride=stride if i == 0 else 1, **size
             )
             if i + 1 < len(self.block):
-                x = relu(n, x, f"res{branch}_relu")
+                x = _relu(n, x, f"res{branch}_relu")
         n[f"res{name}"] = layers.Eltwise(shortcut, x)
-        return relu(n, n[f"res{name}"], f"res{name}_relu")
+        return _relu(n, n[f"res{name}"], f"res{name}_relu")
 
 
-def convolution(
+def _convolution(
     n: NetSpec, x: Top, name: str, norm: str, deploy: bool, *, bias_term: bool = False, **size: Any
 ) -> Top:
     """Convolution <name>, bn<norm> and scale<norm>."""
     n[name] = layers.Convolution(x, bias_term=bias_term, weight_filler=dict(type="msra"), **size)
-    return batch_norm(n, n[name], f"bn{norm}", f"scale{norm}", deploy)
+    return normalized_by_batch(n, n[name], f"bn{norm}", f"scale{norm}", deploy)
 
 
-def relu(n: NetSpec, x: Top, name: str) -> Top:
+def _relu(n: NetSpec, x: Top, name: str) -> Top:
     n[name] = layers.ReLU(x, in_place=True)
     return n[name]
 
 
-def model(depth: int, net: Callable[[NetSpec, bool], Top]) -> Model:
-    return Model(
+def _model(depth: int, net: Callable[[NetSpec, bool], Top]) -> ReferenceModel:
+    return ReferenceModel(
         f"resnet{depth}",
         f"ResNet-{depth}",
         "resnet",
@@ -135,8 +135,8 @@ def model(depth: int, net: Callable[[NetSpec, bool], Top]) -> Model:
 
 
 MODELS = (
-    model(18, ResNet(BASIC, (2, 2, 2, 2))),
-    model(50, ResNet(BOTTLENECK, (3, 4, 6, 3), conv1_bias=True)),
-    model(101, ResNet(BOTTLENECK, (3, 4, 23, 3), numbered=True)),
-    model(152, ResNet(BOTTLENECK, (3, 8, 36, 3), numbered=True)),
+    _model(18, ResNet(BASIC, (2, 2, 2, 2))),
+    _model(50, ResNet(BOTTLENECK, (3, 4, 6, 3), conv1_bias=True)),
+    _model(101, ResNet(BOTTLENECK, (3, 4, 23, 3), numbered=True)),
+    _model(152, ResNet(BOTTLENECK, (3, 8, 36, 3), numbered=True)),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.models.model import Model, ilsvrc12, softmax_loss_and_top_5
+from moka.models.model import ReferenceModel, ilsvrc12, softmax_loss_and_top_5
 from moka.net.spec import NetSpec, Top, layers, params
 
 # Channels of squeeze1x1, and of both expand1x1 and expand3x3; whether pooling follows
@@ -20,7 +20,7 @@ FIRES = {
 }
 
 
-def convolution(n: NetSpec, x: Top, prefix: str, name: str, **fields: Any) -> Top:
+def _convolution(n: NetSpec, x: Top, prefix: str, name: str, **fields: Any) -> Top:
     """<prefix><name> and <prefix>relu_<name>."""
     fields = dict(weight_filler=dict(type="xavier")) | fields
     n[prefix + name] = layers.Convolution(x, **fields)
@@ -28,7 +28,7 @@ def convolution(n: NetSpec, x: Top, prefix: str, name: str, **fields: Any) -> To
     return n[prefix + name]
 
 
-def pooled(n: NetSpec, x: Top, i: int) -> Top:
+def _pooled(n: NetSpec, x: Top, i: int) -> Top:
     n[f"pool{i}"] = layers.Pooling(x, pool=params.Pooling.MAX, kernel_size=3, stride=2)
     return n[f"pool{i}"]
 
@@ -36,21 +36,21 @@ def pooled(n: NetSpec, x: Top, i: int) -> Top:
 def fire(n: NetSpec, x: Top, i: int, squeeze: int, expand: int) -> Top:
     """Few channels, then many from them: half by 1x1, half by 3x3 convolutions."""
     name = f"fire{i}/"
-    x = convolution(n, x, name, "squeeze1x1", num_output=squeeze, kernel_size=1)
-    one = convolution(n, x, name, "expand1x1", num_output=expand, kernel_size=1)
-    three = convolution(n, x, name, "expand3x3", num_output=expand, pad=1, kernel_size=3)
+    x = _convolution(n, x, name, "squeeze1x1", num_output=squeeze, kernel_size=1)
+    one = _convolution(n, x, name, "expand1x1", num_output=expand, kernel_size=1)
+    three = _convolution(n, x, name, "expand3x3", num_output=expand, pad=1, kernel_size=3)
     n[f"{name}concat"] = layers.Concat(one, three)
     return n[f"{name}concat"]
 
 
 def squeezenet(n: NetSpec, deploy: bool) -> Top:
-    x = convolution(n, n.data, "", "conv1", num_output=64, kernel_size=3, stride=2)
-    x = pooled(n, x, 1)
+    x = _convolution(n, n.data, "", "conv1", num_output=64, kernel_size=3, stride=2)
+    x = _pooled(n, x, 1)
     for i, (squeeze, expand, then_pool) in FIRES.items():
         x = fire(n, x, i, squeeze, expand)
-        x = pooled(n, x, i) if then_pool else x
+        x = _pooled(n, x, i) if then_pool else x
     n.drop9 = layers.Dropout(x, dropout_ratio=0.5, in_place=True)
-    x = convolution(
+    x = _convolution(
         n,
         n.drop9,
         "",
@@ -64,7 +64,7 @@ def squeezenet(n: NetSpec, deploy: bool) -> Top:
 
 
 MODELS = (
-    Model(
+    ReferenceModel(
         "squeezenet_v1.1",
         "SqueezeNet_v1.1",
         "squeezenet",

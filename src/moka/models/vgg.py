@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from moka.models.model import WEIGHT_AND_BIAS, Model, ilsvrc12, softmax_loss_and_top_5
+from moka.models.model import WEIGHT_AND_BIAS, ReferenceModel, ilsvrc12, softmax_loss_and_top_5
 from moka.net.spec import NetSpec, Top, layers, params
 
 CHANNELS = (64, 128, 256, 512, 512)  # of each block
@@ -40,8 +40,8 @@ def vgg(depths: Sequence[int]) -> Callable[[NetSpec, bool], Top]:
     return net
 
 
-def model(layers_count: int, depths: Sequence[int]) -> Model:
-    return Model(
+def _model(layers_count: int, depths: Sequence[int]) -> ReferenceModel:
+    return ReferenceModel(
         f"vgg{layers_count}",
         f"VGG_ILSVRC_{layers_count}_layers",
         "vgg",
@@ -69,4 +69,4 @@ def model(layers_count: int, depths: Sequence[int]) -> Model:
     )
 
 
-MODELS = (model(16, (2, 2, 3, 3, 3)), model(19, (2, 2, 4, 4, 4)))
+MODELS = (_model(16, (2, 2, 3, 3, 3)), _model(19, (2, 2, 4, 4, 4)))

@@ -26,6 +26,7 @@ from moka.layers import REGISTRY
 from moka.layers.base import Layer
 from moka.layers.source import Source, given_source
 from moka.net import log_lines
+from moka.net.half import half_of
 from moka.net.memory import MemoryUse, data_bytes, memory_use
 from moka.net.place import Place
 from moka.types import Shape
@@ -99,7 +100,7 @@ def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
 
 @dataclass
 class _Made:
-    """What has been made so far."""
+    """The layers made so far, and what is known of their blobs."""
 
     layers: list[Layer]
     shapes: dict[str, Shape]
@@ -197,6 +198,7 @@ def _places(
             marks=marks[i],
             detached=_detached(node, marks[i], graph.param.force_backward),
             freed=tuple(freed[i]),
+            half=half_of(node, layer, graph.param),
             observers=tuple(observers[i]),
         )
         for i, (node, layer) in enumerate(zip(graph.nodes, layers, strict=True))

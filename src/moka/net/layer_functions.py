@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from moka.layers import REGISTRY
 from moka.schema import caffe_pb2
-from moka.schema.comments import Comment, as_text, field_comments
+from moka.schema.comments import Comment, field_comments, running_text
 
 LAYER: Any = caffe_pb2.LayerParameter.DESCRIPTOR  # its stub is a union of two classes
 WIRING = ("type", "bottom", "top")  # which come of how the functions are called
@@ -105,7 +105,7 @@ def _default(field: FieldDescriptor) -> Any:
 def _described(message: Descriptor) -> Iterator[str]:
     comments = field_comments().get(message.name, {})
     for field in message.fields:
-        said = as_text(comments.get(field.name, Comment((), "")))
+        said = running_text(comments.get(field.name, Comment((), "")))
         if field.enum_type is not None:
             names = ", ".join(value.name for value in field.enum_type.values)
             said = f"{said} ({names})".strip()

@@ -14,12 +14,12 @@ from moka.schema.caffe_pb2 import NetParameter
 
 
 def opening(filtered: NetParameter) -> str:
-    """The net as read, after its rules."""
+    """The sentence that shows the net with the layers that its rules keep."""
     return f"Initializing net from parameters: \n{format_text(filtered)}"
 
 
 def of_layer(node: Node, layer: Layer, counted_bytes: int) -> Iterator[str]:
-    """The set-up of one layer.
+    """Sentences about the set-up of one layer.
 
     Args:
         counted_bytes: of all tops so far, this layer's among them.
@@ -42,7 +42,7 @@ def of_layer(node: Node, layer: Layer, counted_bytes: int) -> Iterator[str]:
 
 
 def of_shared_parameter(blob: LearnableBlob, owner: Node) -> str:
-    """A parameter of the layer just set up that is an earlier layer's."""
+    """The sentence about a parameter that the layer just set up shares with an earlier one."""
     return (
         f"Sharing parameters '{blob.name}' owned by layer '{owner.name}', param index"
         f" {blob.owner[1]}"
@@ -50,7 +50,7 @@ def of_shared_parameter(blob: LearnableBlob, owner: Node) -> str:
 
 
 def closing(places: Sequence[Place], outputs: Sequence[str], memory: MemoryUse) -> Iterator[str]:
-    """Which layers run backward, last layer first; the outputs; the memory."""
+    """Sentences on which layers run backward, last layer first; the outputs; the memory."""
     for place in reversed(places):
         needed = "needs" if place.marks.layer else "does not need"
         yield f"{place.node.name} {needed} backward computation."

@@ -1,8 +1,10 @@
-"""What the layers of a net are called as children of an `nn.Module`, so in `state_dict()` too."""
+"""Names of a net's layers as children of an `nn.Module`, and so in `state_dict()`."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+
+from moka.free_name import free_name
 
 
 def module_names(layers: Iterable[tuple[str, str]], reserved: Collection[str]) -> list[str]:
@@ -16,12 +18,10 @@ def module_names(layers: Iterable[tuple[str, str]], reserved: Collection[str]) -
         layers: name and type of each, in running order.
         reserved: names that no layer can have.
     """
-    found: dict[str, None] = {}
+    found: list[str] = []
+    taken = set(reserved)
     for name, layer_type in layers:
         wanted = (name or layer_type).replace(".", "_")
-        free, k = wanted, 0
-        while free in found or free in reserved:
-            k += 1
-            free = f"{wanted}_{k}"
-        found[free] = None
-    return list(found)
+        found.append(free_name(wanted, taken, first=1))
+        taken.add(found[-1])
+    return found

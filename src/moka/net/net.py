@@ -96,7 +96,7 @@ class Net(nn.Module):
         return frozenset(names)
 
     def _add_children(self) -> None:
-        """The last step: a name that is an attribute of the net can be no layer's."""
+        """Add the layers as children, last: a layer must not have the name of an attribute."""
         names = module_names(((p.node.name, p.node.type) for p in self.places), dir(self))
         for name, place in zip(names, self.places, strict=True):
             self.add_module(name, place.layer)
@@ -134,7 +134,7 @@ class Net(nn.Module):
 
     def summary(self) -> str:
         """A line for each layer: name, type, tops with shapes, parameters."""
-        return summary.as_text(self)
+        return summary.summary_text(self)
 
     def __repr__(self) -> str:
         return self.summary()
@@ -161,19 +161,19 @@ class Net(nn.Module):
             blob.show_parameter(weight)
 
     def parameters_in_use(self) -> AbstractContextManager[None]:
-        """While parameters are read and written where the net runs (see `moka.blob`)."""
+        """While an engine or solver works with parameters: take over what users wrote."""
         if self.device.type == "cpu":
             return NOTHING_TO_COPY
         return parameters_on_device(self._parameter_memories())
 
     def parameters_in_users_hands(self) -> AbstractContextManager[None]:
-        """Within `parameters_in_use`: while a user's function runs."""
+        """Inside `parameters_in_use`, while a user's function runs: give the arrays back."""
         if self.device.type == "cpu":
             return NOTHING_TO_COPY
         return parameters_in_users_hands(self._parameter_memories())
 
     def _parameter_memories(self) -> list[ParameterMemory]:
-        """Of all parameters, values and gradients, that somebody has asked for as blobs."""
+        """Memories (values and gradients) of all parameters that were asked for as blobs."""
         return [
             memory
             for blobs in self._layer_blobs.values()
@@ -185,7 +185,7 @@ class Net(nn.Module):
     # --- data -----------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Let the sources start to make batches ahead; the first pass does it if nobody has."""
+        """Let the sources start to make batches ahead; otherwise the first pass does."""
         for _, source in self.sources:
             source.prepare()
 
@@ -276,7 +276,7 @@ class Net(nn.Module):
         return blobs
 
     def _is_given(self, place: Place, inputs: Mapping[str, Tensor]) -> bool:
-        """Whether all tops of a source are given; some of them only is an error."""
+        """Whether all tops of a source are given. Raises NetError if only some are."""
         tops = place.node.tops
         missing = [top for top in tops if top not in inputs]
         if missing and len(missing) < len(tops):
@@ -303,6 +303,7 @@ class Net(nn.Module):
         except MokaError as error:
             raise located(error, place.node, self.graph) from None
         made = (tops,) if isinstance(tops, Tensor) else tops
+        made = place.half.rounded(made) if place.half else made
         for k, observer in place.observers:
             observer.see_final_blob(made[k].detach())
         if not bottoms:  # data comes from the host

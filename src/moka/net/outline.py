@@ -63,6 +63,9 @@ class MissingData:
         images = size.shape
         if images is None:
             return None
+        stand_in = REGISTRY[self.node.type].stand_in
+        if stand_in is not None:
+            return dict(zip(self.node.tops, stand_in(self.node.layer, images), strict=False))
         first, *others = self.node.tops
         return {first: images, **dict.fromkeys(others, (size.batch,))}
 
@@ -98,11 +101,11 @@ def _on_meta(graph: Graph, given_shapes: Mapping[str, Shape]) -> Net | None:
 def missing_data(graph: Graph) -> list[MissingData]:
     """The data layers of a graph that cannot open their files.
 
-    A fault in a layer's own options is not among them: building the net tells it.
+    A fault in a layer's own options is not among them: building the net reports it.
     """
     with silence():
         return [
-            MissingData(node, reason, image_size(node.layer, REGISTRY[node.type].message))
+            MissingData(node, reason, image_size(node.layer, _message(node)))
             for node in graph.nodes
             if node.entry.source == "files" and (reason := _why_closed(node, graph))
         ]
@@ -125,15 +128,24 @@ def _why_closed(node: Node, graph: Graph) -> str | None:
     return None
 
 
+def _message(node: Node) -> str | None:
+    """The message that a data layer's options stand in."""
+    entry = REGISTRY[node.type]
+    return next((name for name in entry.messages if node.layer.HasField(name)), entry.message)
+
+
 def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSize:
     """The size of a data layer's batches, as far as its text and its mean file tell it."""
     config = getattr(layer, message or "", None)
     transform = layer.transform_param
-    size = ImageSize(getattr(config, "batch_size", 0), _channels(layer, message))
+    size = ImageSize(
+        getattr(config, "batch_size", 0) or layer.data_param.batch_size, _channels(layer, message)
+    )
     for resized in transform.resize_param:
         size = replace(size, height=resized.height, width=resized.width)
-    if new_height := getattr(config, "new_height", 0):
-        size = replace(size, height=new_height, width=getattr(config, "new_width", 0))
+    for kind in ("new", "resize"):
+        if height := getattr(config, f"{kind}_height", 0):
+            size = replace(size, height=height, width=getattr(config, f"{kind}_width", 0))
     mean = _mean_shape(transform.mean_file)
     if len(mean) >= 3:
         channels, height, width = mean[-3:]
@@ -141,7 +153,8 @@ def image_size(layer: caffe_pb2.LayerParameter, message: str | None) -> ImageSiz
         if not size.height:
             size = replace(size, height=height, width=width)
     crop = transform.crop_size or getattr(config, "crop_size", 0)
-    height, width = transform.crop_h or crop, transform.crop_w or crop
+    height = transform.crop_h or getattr(config, "crop_height", 0) or crop
+    width = transform.crop_w or getattr(config, "crop_width", 0) or crop
     return replace(size, height=height or size.height, width=width or size.width)
 
 
@@ -153,7 +166,8 @@ def _channels(layer: caffe_pb2.LayerParameter, message: str | None) -> int:
         return 1
     if message == "image_data_param":
         return COLORS if layer.image_data_param.is_color else 1
-    return COLORS if transform.force_color or message == "window_data_param" else 0
+    channels = REGISTRY[layer.type].channels if layer.type in REGISTRY else None
+    return channels or (COLORS if transform.force_color else 0)
 
 
 def _mean_shape(file: str) -> Sequence[int]:
@@ -167,7 +181,7 @@ def _mean_shape(file: str) -> Sequence[int]:
 
 @contextmanager
 def silence() -> Iterator[list[str]]:
-    """Keep what is logged about a net being built out of the log, since nobody runs it.
+    """Silence the log lines about building a net that nobody will run.
 
     Yields a list, to which warnings are added.
     """

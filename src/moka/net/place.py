@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from moka.graph import BackwardMarks, Node
 from moka.layers.base import Layer
+from moka.net.half import Half
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Place:
         marks: what takes part in the backward pass.
         detached: indices of bottoms to detach from the gradient.
         freed: blobs that no later layer reads or writes.
+        half: what of its tops is rounded to half precision.
         observers: (top index, earlier in-place layer that needs to see this top).
     """
 
@@ -28,4 +30,5 @@ class Place:
     marks: BackwardMarks
     detached: tuple[int, ...]
     freed: tuple[str, ...]
+    half: Half | None
     observers: tuple[tuple[int, Layer], ...]

@@ -14,14 +14,14 @@ from moka.schema import caffe_pb2
 if TYPE_CHECKING:
     from moka.net.net import Net
 
-Sizes = Sequence[int | str]  # a shape; "?" where a size is unknown
+SizesOrMarks = Sequence[int | str]  # a shape; "?" where a size is unknown
 
 
-class Top(NamedTuple):
+class TopRow(NamedTuple):
     """A blob that a layer makes; `loss_weight` is None where the text gives none."""
 
     name: str
-    sizes: Sizes | None = None
+    sizes: SizesOrMarks | None = None
     loss_weight: float | None = None
 
     def __str__(self) -> str:
@@ -33,11 +33,11 @@ class Top(NamedTuple):
         return str(self) if self.loss_weight is None else f"{self} * {self.loss_weight:g}"
 
 
-class Parameter(NamedTuple):
+class ParameterRow(NamedTuple):
     """A parameter of a layer; `factors` say how it is trained, as `lr 1 decay 0`."""
 
     name: str
-    sizes: Sizes | None = None
+    sizes: SizesOrMarks | None = None
     factors: str = ""
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Parameter(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """One layer.
 
     Attributes:
@@ -61,8 +61,8 @@ class Row:
     name: str
     type: str
     bottoms: tuple[str, ...]
-    tops: tuple[Top, ...]
-    parameters: tuple[Parameter, ...]
+    tops: tuple[TopRow, ...]
+    parameters: tuple[ParameterRow, ...]
     count: int | None = None
     phases: tuple[str, ...] = ()
 
@@ -97,27 +97,31 @@ HEADINGS = ("layer", "type", "tops", "parameters", "count")
 FULL_HEADINGS = ("layer", "type", "bottoms", "tops", "parameters", "count")
 
 
-def rows(net: Net) -> list[Row]:
+def rows(net: Net) -> list[LayerRow]:
     """A row for each layer that the net was written with, with the shapes as they are now."""
     written = (each for each in net.graph.filtered.layer if not REGISTRY[each.type].is_plumbing)
     places = (place for place in net.places if not place.node.entry.is_plumbing)
     return [_row(net, layer, place) for layer, place in zip(written, places, strict=True)]
 
 
-def _row(net: Net, layer: caffe_pb2.LayerParameter, place: Place) -> Row:
+def _row(net: Net, layer: caffe_pb2.LayerParameter, place: Place) -> LayerRow:
     made = place.layer
     shapes = zip(made.parameter_names, made.blob_shapes, strict=True)
-    return Row(
+    return LayerRow(
         layer.name,
         layer.type,
         tuple(layer.bottom),
         _tops(layer, {top: net.blobs[top].data_memory.shape for top in place.node.tops}),
-        tuple(Parameter(name, shape, _factors(layer, k)) for k, (name, shape) in enumerate(shapes)),
+        tuple(
+            ParameterRow(name, shape, _factors(layer, k)) for k, (name, shape) in enumerate(shapes)
+        ),
         sum(weight.numel() for weight in made.weights),
     )
 
 
-def described_rows(net: caffe_pb2.NetParameter, sizes: Mapping[str, Sizes]) -> list[Row]:
+def described_rows(
+    net: caffe_pb2.NetParameter, sizes: Mapping[str, SizesOrMarks]
+) -> list[LayerRow]:
     """A row for each layer of a description, from the text alone.
 
     Args:
@@ -125,13 +129,13 @@ def described_rows(net: caffe_pb2.NetParameter, sizes: Mapping[str, Sizes]) -> l
         sizes: of its blobs by name, as far as they are known.
     """
     return [
-        Row(
+        LayerRow(
             layer.name,
             layer.type,
             tuple(layer.bottom),
             _tops(layer, {top: sizes.get(top) for top in layer.top}),
             tuple(
-                Parameter(param.name, factors=_factors(layer, k))
+                ParameterRow(param.name, factors=_factors(layer, k))
                 for k, param in enumerate(layer.param)
             ),
             phases=tuple(
@@ -148,13 +152,15 @@ def described_rows(net: caffe_pb2.NetParameter, sizes: Mapping[str, Sizes]) -> l
     ]
 
 
-def _tops(layer: caffe_pb2.LayerParameter, sizes: Mapping[str, Sizes | None]) -> tuple[Top, ...]:
+def _tops(
+    layer: caffe_pb2.LayerParameter, sizes: Mapping[str, SizesOrMarks | None]
+) -> tuple[TopRow, ...]:
     weights = dict(enumerate(layer.loss_weight))
-    return tuple(Top(name, sizes[name], weights.get(k)) for k, name in enumerate(sizes))
+    return tuple(TopRow(name, sizes[name], weights.get(k)) for k, name in enumerate(sizes))
 
 
 def _factors(layer: caffe_pb2.LayerParameter, index: int) -> str:
-    """How a layer's text lets a parameter be trained; "" if it says nothing of it."""
+    """The factors that a layer's text gives for training a parameter; "" without any."""
     if index >= len(layer.param):
         return ""
     param = layer.param[index]
@@ -166,7 +172,7 @@ def parameter_count(net: Net) -> int:
     return sum(net.parameter_of(blob).numel() for blob in net.learnable)
 
 
-def size_text(shape: Sizes | None) -> str:
+def size_text(shape: SizesOrMarks | None) -> str:
     """(64, 20, 24, 24) -> "64x20x24x24"; "scalar" if there are no axes."""
     return "x".join(map(str, shape or ())) or "scalar"
 
@@ -179,7 +185,7 @@ def title(net: Net) -> str:
     )
 
 
-def as_text(net: Net) -> str:
+def summary_text(net: Net) -> str:
     """A title, then a line for each layer in columns."""
     lines = [HEADINGS, *(row.texts() for row in rows(net))]
     widths = [max(len(line[k]) for line in lines) for k in range(len(HEADINGS))]
@@ -193,7 +199,7 @@ def _line(cells: Iterable[str], widths: Sequence[int]) -> str:
 
 
 def as_html(net: Net) -> str:
-    """The same as a table for notebooks."""
+    """The summary as an HTML table, for notebooks."""
     head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row.texts())}</tr>"

@@ -28,7 +28,7 @@ def filled_up(rows: Floats, layer: NamedLayer, images: int) -> Floats:
 
 
 def filled_shape(layer: NamedLayer, images: int) -> Shape:
-    """The shape of a filled output; with `keep_top_k` below 0 that of one row."""
+    """The shape of a full output; if `keep_top_k` is below 0, the shape of one row."""
     return (1, 1, max(1, _most(layer, images)), ROW)
 
 

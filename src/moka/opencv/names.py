@@ -9,9 +9,9 @@ A Convolution is the exception: OpenCV calls the layer itself after its top.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from moka.free_name import free_name
 from moka.layers import REGISTRY
 from moka.schema import caffe_pb2
 
@@ -56,21 +56,22 @@ def name_after_layers(
     """
     renamed = caffe_pb2.NetParameter()
     renamed.CopyFrom(net)
-    made = {top: (top, -1) for layer in renamed.layer if is_input(layer) for top in layer.top}
+    made = {
+        top: (top, -1) for layer in renamed.layer if is_filled_by_caller(layer) for top in layer.top
+    }
     taken = set(made)
     layers: list[NamedLayer] = []
     names: set[str] = set()
     for layer in renamed.layer:
-        if is_input(layer):
+        if is_filled_by_caller(layer):
             continue
-        name = next(n for n in _numbered(_own_name(layer), "_") if n not in names)
+        name = free_name(_own_name(layer), names, first=1)
         names.add(name)
         sources = [made.get(bottom, (bottom, -1)) for bottom in layer.bottom]
         layer.bottom[:] = [blob for blob, _ in sources]
         old, tops = list(layer.top), list[str]()
         for k in range(len(old)):
-            tops.append(next(n for n in _numbered(f"{name}.{k}" if k else name, "_")
-                             if n not in taken))  # fmt: skip
+            tops.append(free_name(f"{name}.{k}" if k else name, taken, first=1))
             taken.add(tops[-1])
         layer.top[:] = tops
         made.update((was, (top, len(layers))) for was, top in zip(old, tops, strict=True))
@@ -82,16 +83,7 @@ def _own_name(layer: caffe_pb2.LayerParameter) -> str:
     return layer.top[0] if layer.type == "Convolution" and layer.top else layer.name
 
 
-def is_input(layer: caffe_pb2.LayerParameter) -> bool:
+def is_filled_by_caller(layer: caffe_pb2.LayerParameter) -> bool:
     """Whether the caller fills the layer's tops."""
     entry = REGISTRY.get(layer.type)
     return entry is not None and entry.source == "caller"
-
-
-def _numbered(name: str, mark: str) -> Iterator[str]:
-    """name, name_1, name_2 ..."""
-    yield name
-    number = 1
-    while True:
-        yield f"{name}{mark}{number}"
-        number += 1

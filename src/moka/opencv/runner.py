@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Runner:
-    """Builds a net, gives it its weights and runs a part of it.
+    """Builds a net, loads its weights and runs a part of it.
 
     The shapes of inputs in a prototxt need not be true, or there: OpenCV goes by the data alone.
     If the net cannot be built for the shapes of the file, it is built when data has come.

@@ -1,4 +1,4 @@
-"""What a program says about its solvers before it makes them, as pycaffe's programs do.
+"""What a pycaffe program declares about its solvers before it makes them.
 
 Per thread, as in Caffe. `caffe.NCCL` connects the solvers afterwards.
 """
@@ -42,7 +42,7 @@ def set_solver_count(count: int) -> None:
 
 
 def solver_rank() -> int:
-    """Which of those solvers this thread's is, from 0; the first one tests, logs and saves."""
+    """The rank of this thread's solver among them, from 0; solver 0 tests, logs and saves."""
     return _declared.rank
 
 

@@ -19,8 +19,9 @@ import torch
 import torch.distributed as dist
 
 from moka.errors import SolverError
+from moka.parallel.join import connect, first_line
 from moka.parallel.signs import SignsOfLife
-from moka.parallel.team import Team, TeamLostError, connect, first_line
+from moka.parallel.team import Team, TeamLostError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store

@@ -1,4 +1,4 @@
-"""Which part of the data a net reads if several processes train or test one model."""
+"""The part of the data that a net reads if several processes train or test one model."""
 
 from __future__ import annotations
 

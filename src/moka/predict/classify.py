@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from moka.errors import UsageError
-from moka.predict.crops import Size, center_crop, oversample
+from moka.predict.crops import SizeLike, center_crop, oversample
 from moka.predict.images import resize_image
 from moka.types import Array, Floats, Shape
 
@@ -23,8 +23,8 @@ def classify(
     score: Score,
     *,
     input_shape: Shape,
-    image_size: Size | None = None,
-    crop_size: Size | None = None,
+    image_size: SizeLike | None = None,
+    crop_size: SizeLike | None = None,
     average_crops: bool = True,
 ) -> Floats:
     """The scores of some images.

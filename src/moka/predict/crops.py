@@ -15,11 +15,11 @@ from moka.errors import UsageError
 from moka.predict.images import resize_image
 from moka.types import Array, Floats, Shape
 
-Size = ArrayLike  # height and width in pixels
+SizeLike = ArrayLike  # height and width in pixels
 Corners = ArrayLike  # ymin, xmin, ymax, xmax in pixels
 
 
-def center_crop(size: Size, crop: Size) -> tuple[slice, slice]:
+def center_crop(size: SizeLike, crop: SizeLike) -> tuple[slice, slice]:
     """The rows and columns of a crop (height, width) in the middle of an image of a size.
 
     Raises:
@@ -32,7 +32,7 @@ def center_crop(size: Size, crop: Size) -> tuple[slice, slice]:
     return slice(top, top + crop_h), slice(left, left + crop_w)
 
 
-def oversample(images: Iterable[Array], crop: Size) -> Floats:
+def oversample(images: Iterable[Array], crop: SizeLike) -> Floats:
     """Ten crops of each image: its four corners row by row, its middle, and these five mirrored.
 
     Args:
@@ -54,7 +54,7 @@ def oversample(images: Iterable[Array], crop: Size) -> Floats:
     return np.array(crops, np.float32)
 
 
-def check_context(context_pad: int, size: Size) -> None:
+def check_context(context_pad: int, size: SizeLike) -> None:
     """Raise a UsageError if the context on both sides leaves nothing of a crop of a size."""
     height, width = np.asarray(size, int).tolist()
     if 2 * context_pad >= min(height, width):

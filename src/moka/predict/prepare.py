@@ -17,7 +17,7 @@ IMAGE_AXES = (2, 0, 1)  # the order of axes that makes (C, H, W) of an image (H,
 
 @dataclass(frozen=True)
 class Preparation:
-    """How an image becomes what an input blob holds for it.
+    """The steps that turn an image into an input blob.
 
     The steps, in this order: resize to the blob's height and width, transpose, swap channels,
     multiply by `raw_scale`, subtract `mean`, multiply by `input_scale`. None leaves a step out.

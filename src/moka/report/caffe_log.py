@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from moka.report.records import (
     BestSnapshotWritten,
+    ClassesTested,
     EarlyStop,
     FinalLoss,
     IterationCompleted,
@@ -38,6 +39,8 @@ def lines(record: Record) -> Iterator[str]:
             yield from _iteration(record)
         case TestStarted():
             yield f"Iteration {record.iteration}, Testing net (#{record.net_index})"
+        case ClassesTested():
+            yield from (f"class{label}: {value:g}" for label, value in record.precisions)
         case TestCompleted():
             if record.loss is not None:
                 yield f"Test loss: {record.loss:g}"

@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from moka.byte_text import readable, to_bytes
 from moka.errors import UsageError
 
 _LETTERS = {
@@ -46,6 +47,33 @@ class GlogFormatter(logging.Formatter):
         )
 
 
+class _AnyBytes:
+    r"""A text stream that also takes names in other encodings than UTF-8.
+
+    As in BVLC Caffe's log, such bytes leave as the prototxt had them; a person at a terminal, or a
+    stream without bytes below it, gets escapes such as \xe9.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        escaped = readable(text)
+        if escaped == text:
+            self._stream.write(text)
+        elif self._stream.isatty() or not hasattr(self._stream, "buffer"):
+            self._stream.write(escaped)
+        else:
+            self._stream.flush()
+            self._stream.buffer.write(to_bytes(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 class _StandardError(logging.StreamHandler[Any]):
     """Writes to the current `sys.stderr`, which a progress bar may replace for a while."""
 
@@ -55,7 +83,7 @@ class _StandardError(logging.StreamHandler[Any]):
 
     @property
     def stream(self) -> Any:
-        return sys.stderr
+        return sys.stderr and _AnyBytes(sys.stderr)
 
 
 @contextmanager
@@ -204,6 +232,8 @@ def _file_handler(folder: str, program: str) -> logging.Handler:
         handler = logging.FileHandler(Path(folder) / name, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--log_dir {folder} cannot be written: {error.strerror}.") from None
+    any_bytes: Any = _AnyBytes(handler.stream)
+    handler.setStream(any_bytes)
     handler.setFormatter(GlogFormatter())
     link = Path(folder) / f"{program}.INFO"
     with contextlib.suppress(OSError):

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any
 
-from moka.report.readings import Reading, free_name
+from moka.free_name import free_name
+from moka.report.readings import Reading
 
 
 class JsonReader:
@@ -33,7 +34,7 @@ class JsonReader:
             self._start = record["time_s"]
         seconds = record["time_s"] - self._start
         kind = record["record"]
-        if kind != "TestCompleted" and kind != "TestStarted":
+        if kind not in ("TestStarted", "ClassesTested", "TestCompleted"):
             self._test = None
         if kind == "IterationCompleted":
             if record["displayed"] or not record["display_every"]:
@@ -55,7 +56,7 @@ class JsonReader:
 
 def _add(reading: Reading, outputs: Sequence[Mapping[str, Any]]) -> None:
     for output in outputs:
-        name = free_name(output["name"], reading.outputs)
+        name = free_name(output["name"], reading.outputs, first=1, mark=".")
         reading.outputs[name] = _number(output["value"])
         if output["loss_weight"] or "loss" in name.lower():
             reading.losses.add(name)

@@ -9,8 +9,9 @@ from math import nan
 from pathlib import Path
 
 from moka.errors import DataError
+from moka.free_name import free_name
 from moka.report.json_reader import JsonReader
-from moka.report.readings import Reading, TrainingLog, free_name
+from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
@@ -137,7 +138,7 @@ class _Reader:
             reading = self._reading(output[1], iteration, seconds)
             if not reading.outputs:
                 reading.seconds, reading.rate_before = seconds, self._rate
-            name = free_name(output[2], reading.outputs)
+            name = free_name(output[2], reading.outputs, first=1, mark=".")
             reading.outputs[name] = _number(output[3])
             if output[4] or "loss" in name.lower():
                 reading.losses.add(name)

@@ -35,12 +35,3 @@ class TrainingLog:
 
     displays: list[Reading]
     tests: list[Reading]
-
-
-def free_name(name: str, taken: dict[str, float]) -> str:
-    """The name, or `name.1`, `name.2` where it is taken."""
-    count, free = 0, name
-    while free in taken:
-        count += 1
-        free = f"{name}.{count}"
-    return free

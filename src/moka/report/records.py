@@ -68,6 +68,16 @@ class TestStarted:
 
 
 @dataclass(frozen=True)
+class ClassesTested:
+    """The average precision of each class, by label, of which an output of a test is the mean."""
+
+    iteration: int
+    net_index: int
+    output: str
+    precisions: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class TestCompleted:
     """A test net's outputs, averaged over its batches; `loss` only if it was asked for."""
 
@@ -143,6 +153,7 @@ Record = (
     SolvingStarted
     | IterationCompleted
     | TestStarted
+    | ClassesTested
     | TestCompleted
     | SnapshotWritten
     | BestSnapshotWritten

@@ -14,8 +14,8 @@ from moka.report.terminal import TerminalReport
 def show_run(
     listeners: list[Listener], images: int, on_terminal: bool
 ) -> Iterator[TerminalReport | None]:
-    """Add listeners that show a run: Caffe's lines for the log, and on a terminal a chart, a bar
-    and rows in place of those lines.
+    """Add listeners that show a run: Caffe's lines in the log; on a terminal a chart, a bar and
+    rows instead of those lines.
 
     Args:
         images: how many images an iteration takes; 0: the speed is shown in iterations.

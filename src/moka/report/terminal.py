@@ -14,6 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from moka.byte_text import readable
 from moka.report.caffe_log import output_text
 from moka.report.records import (
     BestSnapshotWritten,
@@ -55,7 +56,7 @@ class TerminalReport:
                 self._live.start()
                 self._progress.update(
                     self._task,
-                    description=record.net,
+                    description=readable(record.net),
                     total=record.max_iter,
                     completed=record.iteration,
                     visible=True,
@@ -116,7 +117,7 @@ class TerminalReport:
         return Group(Text(f"{'loss':>{margin + 1}}"), Text("\n".join(lines)), self._progress)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(readable(text), markup=False, highlight=False)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

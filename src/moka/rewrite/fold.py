@@ -68,7 +68,7 @@ def _fold_one(model: Model, j: int, keep: Collection[str], merge: Merge) -> Mode
 
 
 def affine_of(layer: WeightedLayer) -> Affine | None:
-    """What a layer does to channels, if that is y = a x + b with fixed values for each channel."""
+    """The factors a and shifts b if a layer is y = a x + b for each channel; else None."""
     find = _AFFINE.get(layer.config.type)
     return find(layer) if find else None
 

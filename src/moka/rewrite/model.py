@@ -68,7 +68,7 @@ class Model:
         inputs = {
             top: tuple(net.blobs[top].shape)
             for place in net.places
-            if is_input(place.node.entry)
+            if is_given(place.node.entry)
             for top in place.node.tops
         }
         return cls(frame, tuple(layers), inputs, net.graph.file)
@@ -126,7 +126,7 @@ class Model:
         return found
 
 
-def is_input(entry: EntryLike) -> bool:
+def is_given(entry: EntryLike) -> bool:
     """Whether the data of layers of this type is given, instead of made by the layer."""
     return entry.source in ("caller", "files", "arrays")
 
@@ -150,7 +150,7 @@ ZEROS = caffe_pb2.FillerParameter(type="constant", value=0)
 
 
 def _fill_with_zeros(config: caffe_pb2.LayerParameter) -> None:
-    """Let the fillers of a layer with bottoms cost no time: its parameters are given."""
+    """Replace the fillers of a layer with bottoms by cheap ones: its parameters are given."""
     if not config.bottom:
         return
     for message in _messages_in(config):

@@ -1,4 +1,4 @@
-"""What to say about a prototxt's text that fits no field: the fact, and what to write instead."""
+"""Messages for text that fits no field: the fact, and what to write instead."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def no_enum(token: Token, field: FieldDescriptor) -> TextError:
 
 
 def _todays_form(text: str, field: FieldDescriptor) -> str | None:
-    """What to write for a type of today's `layer` inside a `layers`."""
+    """Advice for a type of today's `layer` that stands inside a `layers`."""
     if field.full_name != "caffe.V1LayerParameter.type":
         return None
     today = nearest(text, V1_TYPES.values()) if text not in _V1_NAMES else text

@@ -13,8 +13,7 @@ _FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?:
 
 
 class Comment(NamedTuple):
-    """What is said of a field: the lines above it, without their indentation, and the words beside
-    it."""
+    """The comment of a field: the lines above it, without indentation, and the words beside it."""
 
     above: tuple[str, ...]
     beside: str
@@ -39,7 +38,7 @@ def field_comments() -> Mapping[str, Mapping[str, Comment]]:
     return found
 
 
-def as_text(comment: Comment) -> str:
+def running_text(comment: Comment) -> str:
     """A comment as running text."""
     parts = [re.sub(r"\s+", " ", " ".join(comment.above)).strip(), comment.beside]
     return " ".join(part[:1].upper() + part[1:] for part in parts if part)

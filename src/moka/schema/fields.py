@@ -1,4 +1,4 @@
-"""What is asked of messages and their fields, with any version of protobuf."""
+"""Questions about messages and their fields, for every version of protobuf."""
 
 from __future__ import annotations
 

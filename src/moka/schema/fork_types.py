@@ -66,12 +66,20 @@ _BOXES = (
     "Put an AnnotatedData layer in its place, which reads images with boxes from a database, or an"
     " Input layer with the shapes of its tops."
 )
-# What to write in place of a data layer that Moka does not have.
+_LABEL_IMAGES = (
+    "Put an ImageSegData layer in its place, which reads a list of images and label images, or an"
+    " Input layer with the shapes of its tops."
+)
+_WRITER = "Leave it out, and read its bottom from net.blobs after each pass."
+# What to write in place of a layer that reads or writes files and that Moka does not have.
 INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("ImageGtData", "DetectionData", "EvalData"), _INPUTS),
-        **dict.fromkeys(("BoxData", "LaneData"), _BOXES),
+        "LaneData": _BOXES,
         **dict.fromkeys(("MultiLabelImageData", "DataSequence", "OPData", "OPVideo"), _INPUTS),
+        **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
+        **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
+        **dict.fromkeys(("ImageLabelData", "BinLabelData", "SegData"), _LABEL_IMAGES),
+        **dict.fromkeys(("ImgWriter", "FloatWriter", "FLOWriter", "PFMWriter"), _WRITER),
     }
 )
 # BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.

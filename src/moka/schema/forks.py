@@ -12,16 +12,14 @@ from types import MappingProxyType
 FIRST_FORK_NUMBER = 30000  # of fields and enum values that forks add to BVLC's messages
 
 # Options by message that change no numbers here: they choose how, where or how fast another
-# program computes. Half precision is among them: Moka computes in float32, which is more precise.
+# program computes. Arithmetic in half precision is among them: Moka's is float32, which is more
+# precise. (Storage in half precision is not: see `moka.net.half`.)
 ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "NetParameter": frozenset(
             (
-                "default_forward_type",
-                "default_backward_type",
                 "default_forward_math",
                 "default_backward_math",
-                "global_grad_scale",
                 "global_grad_scale_adaptive",
                 "default_conv_algos_override",
                 "reduce_buckets",
@@ -35,8 +33,6 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         ),
         "LayerParameter": frozenset(
             (
-                "forward_type",
-                "backward_type",
                 "forward_math",
                 "backward_math",
                 "debug",
@@ -57,7 +53,7 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "DataParameter": frozenset(("threads", "parser_threads", "cache", "precache")),
         "ImageDataParameter": frozenset(("threads", "cache", "precache", "show_data")),
         "TransformationParameter": frozenset(
-            ("use_gpu_transform", "forward_packing", "display", "debug_params")
+            ("use_gpu_transform", "forward_packing", "display", "debug_params", "random_seed")
         ),
         "SolverParameter": frozenset(
             (
@@ -66,7 +62,6 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "engine",
                 "richness",
                 "group_id",
-                "show_per_class_result",
                 "test_and_snapshot_last_epochs",
                 "custom_trainer",
                 "custom_trainer_properties",

@@ -75,7 +75,7 @@ class PlacedError(Exception):
 
 @dataclass(frozen=True)
 class _Field:
-    """What reading needs to know about a field of a message.
+    """The facts about a field that the parser needs.
 
     Attributes:
         full_name: as caffe.LayerParameter.name.

@@ -31,7 +31,7 @@ _unknown_fields: ContextVar[UnknownFields] = ContextVar("unknown_fields", defaul
 
 @contextmanager
 def unknown_fields_are(treatment: UnknownFields) -> Iterator[None]:
-    """Within, all texts are read with this treatment of unknown fields: "error" or "warn".
+    """Inside this context unknown fields are an "error", or skipped with a warning: "warn".
 
     A command's flag applies to whatever files a net or solver leads to.
     """

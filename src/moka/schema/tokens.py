@@ -54,7 +54,7 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """A prototxt as a row of tokens, of which the first is in view.
+    """A prototxt as a stream of tokens with one token of lookahead.
 
     Args:
         text: one character for each byte (Latin-1), since strings may be in any encoding.

@@ -20,12 +20,14 @@ from moka.report.records import Output
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.types import Array
 
+Precisions = tuple[tuple[int, float], ...]  # label, average precision
+
 SAME = 1e-6  # recalls that differ by less are one
 
 
 @dataclass
-class Detections:
-    """What an output said of each label: the count of true boxes; score and right of each
+class ScoredDetections:
+    """The detections of each label: the count of true boxes; score and right of each
     detection that counts."""
 
     boxes: dict[int, float] = field(default_factory=dict)
@@ -45,6 +47,11 @@ class Detections:
         if not self.boxes:
             return 0.0
         return sum(self._precision(label, version) for label in self.boxes) / len(self.boxes)
+
+    def precisions(self, version: str) -> Precisions:
+        """The average precision of each label that has detections, in their order."""
+        labels = sorted(self.boxes.keys() & self.found.keys())
+        return tuple((label, self._precision(label, version)) for label in labels)
 
     def _precision(self, label: int, version: str) -> float:
         found, count = self.found.get(label, []), self.boxes[label]
@@ -91,13 +98,18 @@ EVALUATIONS = ("classification", "detection")
 
 
 def mean_precisions(
-    engine: Engine, batches: int, version: str, is_stopped: Callable[[], bool]
+    engine: Engine,
+    batches: int,
+    version: str,
+    is_stopped: Callable[[], bool],
+    see_classes: Callable[[str, Precisions], object] | None = None,
 ) -> tuple[tuple[Output, ...], float] | None:
     """The mean average precision of each output over some batches, and the mean loss.
 
     Args:
         version: the `ap_version`.
         is_stopped: asked after each batch; True gives up.
+        see_classes: called with each output's name and the average precisions of its classes.
 
     Returns:
         (outputs, loss), or None if given up.
@@ -106,7 +118,7 @@ def mean_precisions(
         NetError: an output that has no rows of five numbers.
     """
     net, loss = engine.net, 0.0
-    found = {name: Detections() for name in net.graph.outputs}
+    found = {name: ScoredDetections() for name in net.graph.outputs}
     for _ in range(batches):
         loss += float(engine.forward())
         for name, detections in found.items():
@@ -121,6 +133,9 @@ def mean_precisions(
             detections.add(values.reshape(-1, 5))
         if is_stopped():
             return None
+    if see_classes is not None:
+        for name, detections in found.items():
+            see_classes(name, detections.precisions(version))
     means = (Output(name, d.mean_precision(version), 0.0) for name, d in found.items())
     return tuple(means), loss / batches
 

@@ -16,8 +16,8 @@ from moka.schema.upgrade import upgrade_solver
 from moka.solver.average_precision import check_evaluation
 from moka.solver.averaged_weights import check_average
 from moka.solver.best_test import check_best
+from moka.solver.choose import rule_class
 from moka.solver.policy import check_other_policies, check_policy
-from moka.solver.rules import rule_class
 from moka.solver.update import check_regularization
 from moka.types import PathLike
 
@@ -50,6 +50,11 @@ FORKS_OPTIONS = frozenset(
         "clamp_weights_lower",
         "clamp_weights_upper",
         "adamw_decay",
+        "larc_turbo",
+        "max_weight_decay",
+        "disabled_update",
+        "test_offset",
+        "show_per_class_result",
         "local_lr_auto",
         "local_gw_ratio",
     )

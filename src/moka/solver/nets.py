@@ -24,7 +24,6 @@ def build_nets(
     config: SolverConfig,
     device: torch.device | None,
     team: Team,
-    *,
     splits_batches: bool = False,
 ) -> tuple[Net, list[Net]]:
     """The net to train and the nets to test it with, with the weights that the solver names.

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+import numpy as np
+
 from moka.schema.caffe_pb2 import PlateauState, RunState, SolverParameter, SolverState
+
+LARGEST = float(np.float32(1e38))  # SSD's loss before the first one, in single precision
 
 
 class Plateau:
@@ -56,11 +60,22 @@ class Plateau:
 
     def state(self) -> SolverState:
         plateau = PlateauState(minimum_loss=self.minimum_loss, last_event=self.last_event)
-        return SolverState(current_step=self.drops, run_state=RunState(plateau=plateau))
+        return SolverState(
+            current_step=self.drops,
+            minimum_loss=min(self.minimum_loss, LARGEST),
+            iter_last_event=self.last_event,
+            run_state=RunState(plateau=plateau),
+        )
 
     def load_state(self, state: SolverState) -> None:
-        """Go on from a state; if it keeps no losses (SSD's Caffe), the waiting starts anew."""
+        """Go on from a state, Moka's or SSD's; if it keeps no losses, the waiting starts anew."""
         self.drops = min(state.current_step, len(self.patience))
-        kept = state.run_state.plateau if state.run_state.HasField("plateau") else None
-        self.minimum_loss = kept.minimum_loss if kept else inf
-        self.last_event = kept.last_event if kept else max(state.iter, self.begin)
+        if state.run_state.HasField("plateau"):
+            kept = state.run_state.plateau
+            self.minimum_loss, self.last_event = kept.minimum_loss, kept.last_event
+        elif state.HasField("minimum_loss"):
+            least = state.minimum_loss
+            self.minimum_loss = least if least < LARGEST else inf
+            self.last_event = max(state.iter_last_event, self.begin)
+        else:
+            self.minimum_loss, self.last_event = inf, max(state.iter, self.begin)

@@ -144,10 +144,15 @@ def momentum(p: SolverParameter, t: int, lr: float) -> float:
 def weight_decay(p: SolverParameter, t: int) -> float:
     """The weight decay of iteration t, by `weight_decay_policy` (NVCaffe).
 
-    poly: weight_decay * (t / max_iter) ^ weight_decay_power.
+    poly: weight_decay * (t / max_iter) ^ weight_decay_power; if max_weight_decay is set, from
+    weight_decay to it, weight_decay + (max_weight_decay - weight_decay) * (t / max_iter) ^
+    weight_decay_power.
     """
     if p.weight_decay_policy == "poly":
-        return p.weight_decay * power(t / p.max_iter, p.weight_decay_power)
+        grown = power(t / p.max_iter, p.weight_decay_power)
+        if p.HasField("max_weight_decay"):
+            return p.weight_decay + (p.max_weight_decay - p.weight_decay) * grown
+        return p.weight_decay * grown
     return p.weight_decay
 
 

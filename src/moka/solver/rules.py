@@ -1,4 +1,4 @@
-"""Update rules, one for each solver type: from gradients and histories to what is subtracted.
+"""Update rules, one for each solver type: they compute updates from gradients and histories.
 
 g is the gradient with regularization, r the learning rate times the parameter's lr_mult, h, m, v, u
 are histories of the parameter's shape, zeros at first.
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.adam import adam as torch_adam
 from torch.optim.sgd import sgd as torch_sgd
 
-from moka.errors import SolverError, did_you_mean
+from moka.errors import SolverError
 from moka.schema import blobproto
 from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
 from moka.solver.blocks import blocks
@@ -83,7 +83,7 @@ class Rule:
             )
 
     def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
-        """Turn the gradients into what is subtracted, in their place."""
+        """Turn the gradients into updates, in place."""
         raise NotImplementedError
 
     def updates(self) -> Tensors:
@@ -170,46 +170,6 @@ class Sgd(Rule):
 
     def updates(self) -> Tensors:
         return self._history[0]
-
-
-class Lars(Sgd):
-    """SGD whose rate is worked out for each parameter from its norm and its gradient's:
-
-    trust = larc_eta |w| / (|g| + decay |w|), g without decay; larc_policy "scale" takes r * trust,
-    "clip" lr_mult * min(rate, trust). Where w or g is all zeros the rate is r. You et al., 2017
-    (LARS); NVCaffe calls it larc, layer-wise adaptive rate control. Intel's `local_lr_auto: true`
-    is "scale" with local_gw_ratio in the place of larc_eta.
-    """
-
-    @classmethod
-    def check(cls, config: SolverParameter) -> None:
-        if config.larc_policy not in ("scale", "clip"):
-            raise SolverError(f"Unknown larc_policy: {config.larc_policy} (known: scale, clip).")
-        if config.local_lr_auto and config.larc_policy != "scale":
-            raise SolverError("local_lr_auto has no larc_policy: leave it out.")
-        name = "local_gw_ratio" if config.local_lr_auto else "larc_eta"
-        if not getattr(config, name) > 0:
-            raise SolverError(f"{name} must be > 0, got {getattr(config, name):g}.")
-
-    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
-        for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
-            rates = self._rates(r, rate, decay, weights, grads)
-            torch._foreach_add_(grads, weights, alpha=decay)
-            torch._foreach_mul_(grads, rates)
-            torch._foreach_mul_(h, self.momentum)
-            torch._foreach_add_(h, grads)
-            torch._foreach_sub_(weights, h)
-
-    def _rates(self, r: float, rate: float, decay: float, w: Tensors, g: Tensors) -> Tensors:
-        w_norm, g_norm = torch.stack(torch._foreach_norm(w)), torch.stack(torch._foreach_norm(g))
-        config = self.config
-        eta = config.local_gw_ratio if config.local_lr_auto else config.larc_eta
-        trust = eta * w_norm / (g_norm + decay * w_norm)
-        if self.config.larc_policy == "clip":
-            factor = (trust / rate).clamp_max(1) if rate else torch.zeros_like(trust)
-        else:
-            factor = trust
-        return list((r * factor.where((w_norm > 0) & (g_norm > 0), 1.0)).unbind())
 
 
 class Nesterov(Rule):
@@ -357,44 +317,3 @@ def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -
     root = torch._foreach_sqrt(h)
     torch._foreach_add_(root, delta)
     torch._foreach_div_(x, root)
-
-
-WITH_MOMENTUM = (
-    "SGD",
-    "LARS",
-    "Nesterov",
-)  # types whose momentum may change in the course of a run
-RULES: dict[str, type[Rule]] = {
-    "SGD": Sgd,
-    "LARS": Lars,
-    "Nesterov": Nesterov,
-    "AdaGrad": AdaGrad,
-    "RMSProp": RMSProp,
-    "AdaDelta": AdaDelta,
-    "Adam": Adam,
-    "AdamW": AdamW,
-}
-
-
-def rule_class(config: SolverParameter) -> type[Rule]:
-    """The rule of the solver's type.
-
-    Raises:
-        SolverError: there is none, or it cannot have one of the fields that are set.
-    """
-    if config.type not in RULES:
-        raise SolverError(
-            f"Unknown solver type: {config.type} (known: {', '.join(RULES)}).",
-            advice=did_you_mean(config.type, RULES),
-        )
-    if config.momentum_policy != "fixed" and config.type not in WITH_MOMENTUM:
-        raise SolverError(
-            f"momentum_policy {config.momentum_policy} works with the types"
-            f" {', '.join(WITH_MOMENTUM)}, not with {config.type}."
-        )
-    for name in ("larc", "local_lr_auto"):
-        if getattr(config, name) and config.type not in ("SGD", "LARS"):
-            raise SolverError(f"{name} works with type SGD, not with {config.type}.")
-    rule = Lars if config.larc or config.local_lr_auto else RULES[config.type]
-    rule.check(config)
-    return rule

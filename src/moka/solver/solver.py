@@ -28,6 +28,7 @@ from moka.report.records import (
 from moka.schema import format_text
 from moka.schema.caffe_pb2 import RankState, SolverParameter
 from moka.solver.averaged_weights import AveragedWeights
+from moka.solver.choose import rule_class
 from moka.solver.config import SolverLike, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
@@ -35,7 +36,7 @@ from moka.solver.learnable import clear_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
-from moka.solver.rules import Rule, rule_class
+from moka.solver.rules import Rule
 from moka.solver.snapshots.newest import NOTHING
 from moka.solver.snapshots.position import Position
 from moka.solver.snapshots.read import SnapshotReader
@@ -71,9 +72,8 @@ class Solver:
         engine, test_engines: what runs the net and the test nets.
         guard: keeps steps that are not finite from the parameters.
         team: as given.
-        stop_requested, snapshot_requested: set by signals and listeners of any process; the loop
-            of all processes stops or saves after the iteration.
-        must_be_requeued: likewise; the loop saves and stops, so that another run can go on.
+        stop_requested, snapshot_requested, must_be_requeued: set by signals and listeners of any
+            process; the loop of all stops, saves, or both, after the iteration.
         on_start: called before the passes of an iteration.
         on_gradients_ready: called between the passes of an iteration and its update.
 
@@ -107,9 +107,7 @@ class Solver:
         self.on_gradients_ready: list[Callable[[], object]] = []
         self.keep_blobs = keep_blobs
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
-        self.net, self.test_nets = build_nets(
-            read, device, self.team, splits_batches=splits_batches
-        )
+        self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
         bfloat16 = config.precision == SolverParameter.BF16
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -121,8 +119,7 @@ class Solver:
             raise error.at(file=file) from None
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
-        nets = [self.net, *self.test_nets]
-        self._position = Position(nets, self.team.rank, self.team.size)
+        self._position = Position([self.net, *self.test_nets], self.team.rank, self.team.size)
         self._parts: list[Stateful] = [self._rule, self._progress, self._position]
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
@@ -272,6 +269,8 @@ class Solver:
         return sum(other for other, _ in told.values()) / len(told)
 
     def _update(self, lr: float) -> Clipped | None:
+        if self.config.disabled_update:
+            return None
         clipped = apply_update(self._rule, self.config, self.iteration, lr)
         if self._average:
             self._average.update()
@@ -350,7 +349,7 @@ class Solver:
         return self._write_snapshot()
 
     def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
-        """Have the first process write a snapshot from which all of them can go on."""
+        """Write a snapshot, in the first process, from which all processes can resume."""
         self._check_parameters(self.team)
         others = self._position.of_others(self.team)
         if self.team.is_first:
@@ -370,8 +369,8 @@ class Solver:
         files = self._writer.write_best(others)
         self.guard.last_snapshot = files.model
         if best := self._progress.best:
-            name, value = best.output, best.value
-            self._announce(BestSnapshotWritten(self.iteration, name, value, files.model))
+            record = BestSnapshotWritten(self.iteration, best.output, best.value, files.model)
+            self._announce(record)
 
     def newest_snapshot(self, passing_over: Mapping[str, int] = NOTHING) -> str | None:
         """The state of the newest snapshot of this net under the prefix, or None.

@@ -14,7 +14,7 @@ class Stateful(Protocol):
     """
 
     def state(self) -> SolverState:
-        """What a snapshot keeps of this part; all other fields are unset."""
+        """A message with this part's fields set, for a snapshot."""
 
     def load_state(self, state: SolverState) -> None:
         """Go on from a snapshot's state, whole or as another Caffe wrote it."""

@@ -11,9 +11,9 @@ from moka.engine.pass_start import statistics_of
 from moka.net import Net
 from moka.parallel.share import share_batches
 from moka.parallel.team import Team
-from moka.report.records import Output, Record, TestCompleted, TestStarted
+from moka.report.records import ClassesTested, Output, Record, TestCompleted, TestStarted
 from moka.schema.caffe_pb2 import SolverParameter
-from moka.solver.average_precision import mean_precisions
+from moka.solver.average_precision import Precisions, mean_precisions
 from moka.solver.averaged_weights import AveragedWeights
 from moka.weights import share_weights
 
@@ -82,7 +82,7 @@ class Tests:
                 if team.is_connected:
                     team.copy_from_first(statistics_of(engine.net))
                 if self._config.eval_type == "detection":
-                    result = mean_precisions(engine, batches, self._config.ap_version, is_stopped)
+                    result = self._precisions(iteration, index, announce, is_stopped)
                 else:
                     result = evaluate(engine, batches, lambda *_: is_stopped(), team)
             if result is None:
@@ -94,3 +94,24 @@ class Tests:
                 return None
             outputs.append(means)
         return outputs
+
+    def _precisions(
+        self,
+        iteration: int,
+        index: int,
+        announce: Callable[[Record], object],
+        is_stopped: Callable[[], bool],
+    ) -> tuple[tuple[Output, ...], float] | None:
+        """What a test net for detection scores."""
+
+        def see_classes(output: str, precisions: Precisions) -> None:
+            announce(ClassesTested(iteration, index, output, precisions))
+
+        config = self._config
+        return mean_precisions(
+            self._engines[index],
+            config.test_iter[index],
+            config.ap_version,
+            is_stopped,
+            see_classes if config.show_per_class_result else None,
+        )

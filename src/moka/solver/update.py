@@ -27,7 +27,7 @@ class Clipped(NamedTuple):
     limit: float
 
 
-def clip(params: Sequence[Learnable], limit: float) -> Clipped | None:
+def clip_gradients_by_norm(params: Sequence[Learnable], limit: float) -> Clipped | None:
     """Scale all gradients so that their common L2 norm is at most `limit`; negative: off."""
     if limit < 0:
         return None
@@ -67,7 +67,7 @@ def apply_update(
     if not params:
         return None
     clip_elements(params, config.clip_value)
-    clipped = clip(params, config.clip_gradients)
+    clipped = clip_gradients_by_norm(params, config.clip_gradients)
     normalize(params, config.iter_size)
     l1, decay = config.regularization_type == "L1", weight_decay(config, iteration)
     if l1 and decay:
@@ -88,7 +88,7 @@ def shrink(params: Sequence[Learnable], rate: float, decay: float) -> None:
 
 
 def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
-    """What parameters may be at least and at most (caffe-windows); None: no bound.
+    """The lower and upper bound of parameters (caffe-windows); None: no bound.
 
     `clip_weights` c means [-c, c] if it is above 0.
     """

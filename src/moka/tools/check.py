@@ -11,7 +11,7 @@ from rich.console import Console
 
 from moka.checks.finding import Finding
 from moka.checks.shelf import findings
-from moka.checks.table import findings_table, line, total
+from moka.checks.table import finding_line, findings_table, total
 from moka.command.run import run
 
 
@@ -49,6 +49,6 @@ def _as_lines(found: Iterator[Finding]) -> list[Finding]:
     kept: list[Finding] = []
     for finding in found:
         kept.append(finding)
-        print(line(finding), flush=True)
+        print(finding_line(finding), flush=True)
     print(total(kept))
     return kept

@@ -60,7 +60,7 @@ def read_images(source: str, *, ext: str = "jpg", color: bool = True) -> dict[st
     return {str(file): load_image(file, color=color) for file in files}
 
 
-def classify(
+def timed_scores(
     net: Net,
     preparation: Preparation,
     images: Iterable[Array],
@@ -106,14 +106,14 @@ def _classify(words: list[str], flags: dict[str, Any]) -> None:
     gray = flags["force_grayscale"]
     if gray:
         flags = {**flags, "channel_swap": ""}
-    net, preparation = preprocessing.open_net(flags)
+    net, preparation = preprocessing.open_net_for_images(flags)
     print(input_shape(net), flush=True)
     labels = None
     if flags["print_results"]:
         lines = read_labels(flags["labels_file"], class_count(net))
         labels = [short_label(line) for line in lines]
     images = read_images(source, ext=flags["ext"], color=not gray)
-    scores = classify(
+    scores = timed_scores(
         net,
         preparation,
         images.values(),

@@ -193,7 +193,7 @@ def convert_imageset(
     label_count: int = 0,
     strict: bool = False,
 ) -> Converted:
-    """Write a database of the images in a list, in its order, or in a random one.
+    """Write a database of the images in a list, in the list's order or a random one.
 
     The key of an image is its place in that order, in eight digits, an underline and its path. An
     image that is missing or cannot be decoded is logged and leaves a gap, an empty line too.

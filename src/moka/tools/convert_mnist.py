@@ -22,10 +22,10 @@ from moka.types import PathLike
 
 log = logging.getLogger("moka")
 
-Bytes = NDArray[np.uint8]
+ByteArray = NDArray[np.uint8]
 
 
-def read_idx(path: PathLike) -> Bytes:
+def read_idx(path: PathLike) -> ByteArray:
     """An idx file of bytes, gzipped or not, as an array.
 
     Raises:
@@ -52,7 +52,7 @@ def read_idx(path: PathLike) -> Bytes:
     return values.reshape(shape)
 
 
-def read_digits(images: PathLike, labels: PathLike) -> tuple[Bytes, Bytes]:
+def read_digits(images: PathLike, labels: PathLike) -> tuple[ByteArray, ByteArray]:
     """Images (N, H, W) and labels (N,) of two idx files.
 
     Raises:
@@ -116,7 +116,9 @@ def convert_mnist_siamese(
     return _write(database, backend, (pixels[pair] for pair in pairs), same)
 
 
-def _write(database: PathLike, backend: str, images: Iterable[Bytes], labels: Iterable[int]) -> int:
+def _write(
+    database: PathLike, backend: str, images: Iterable[ByteArray], labels: Iterable[int]
+) -> int:
     """Records of images (C, H, W) with keys 00000000, 00000001, ...; returns how many."""
     count = 0
     with make_store(database, backend) as writer:

@@ -31,7 +31,7 @@ BAR = 40  # characters
 
 @dataclass
 class Survey:
-    """What a database holds.
+    """A summary of a database.
 
     Attributes:
         backend: "lmdb" or "leveldb".
@@ -113,7 +113,7 @@ def _text(key: bytes) -> str:
 
 
 def _name(key: bytes) -> str:
-    """What to call a record in a warning."""
+    """The name of a record in a warning."""
     return f'record "{_text(key)}"'
 
 

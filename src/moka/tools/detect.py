@@ -111,7 +111,7 @@ def _detect(words: list[str], flags: dict[str, Any]) -> None:
         raise UsageError(f"the output file ends in .csv or .h5, found '{output}'.")
     check_writable(output)
     search = (flags["crop_mode"] or ("list", "selective_search")[source.endswith(".txt")]) != "list"
-    net, preparation = preprocessing.open_net(flags)
+    net, preparation = preprocessing.open_net_for_images(flags)
     context_pad = flags["context_pad"]
     check_context(context_pad, preparation.shape[1:])
     print("Loading input...", flush=True)

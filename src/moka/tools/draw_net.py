@@ -15,7 +15,7 @@ from moka.schema import caffe_pb2, read_text
 from moka.types import PathLike
 
 
-def draw_net(
+def draw_net_file(
     net_file: PathLike,
     picture: PathLike,
     *,
@@ -27,7 +27,7 @@ def draw_net(
 
     Args:
         picture: its suffix chooses the form: .png, .svg, .pdf, or .dot for Graphviz's language.
-        rankdir, phase, display_lrm: see `moka.draw.net_picture.draw_net`.
+        rankdir, phase, display_lrm: see `moka.draw.net_picture.net_picture_bytes`.
 
     Raises:
         MokaError: the prototxt cannot be read, an unknown form or rankdir, no matplotlib.
@@ -36,7 +36,9 @@ def draw_net(
     net = read_text(net_file, caffe_pb2.NetParameter)
     try:
         form = Path(picture).suffix.removeprefix(".")
-        content = net_picture.draw_net(net, form, rankdir, phase=phase, display_lrm=display_lrm)
+        content = net_picture.net_picture_bytes(
+            net, form, rankdir, phase=phase, display_lrm=display_lrm
+        )
     except NetError as error:
         raise error.at(file=net_file) from None
     write_atomically(picture, lambda file: file.write(content))
@@ -51,7 +53,7 @@ def _draw_net(words: list[str], flags: dict[str, Any]) -> None:
     net_file, picture = words
     phase = phase_of(flags["phase"])
     print(f"Drawing net to {picture}")
-    draw_net(
+    draw_net_file(
         net_file,
         picture,
         rankdir=flags["rankdir"] or None,

@@ -90,7 +90,7 @@ def mean_blob(mean: Mean) -> caffe_pb2.BlobProto:
 
 
 def compute_image_mean(database: PathLike, output: PathLike | None = None) -> Mean:
-    """The mean over all images of a database, (C, H, W); logs that of each channel.
+    """The mean image of a database, (C, H, W); logs the mean of each channel.
 
     Args:
         output: a file to write it to, for `mean_file`.

@@ -37,7 +37,7 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
         raise UsageError("--output is the .prototxt; the .caffemodel is written beside it.")
     found = import_onnx(
         source,
-        shapes=read_shapes(flags["input_shape"]),
+        shapes=parse_shapes(flags["input_shape"]),
         extra_layers=flags["extra_layers"],
         only_ceil=flags["only_ceil"],
     )
@@ -48,7 +48,7 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
     print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}.{batch}")
 
 
-def read_shapes(text: str) -> dict[str, Shape]:
+def parse_shapes(text: str) -> dict[str, Shape]:
     """`1,3,224,224` (of the only input), or `image:1,3,224,224;size:1,2`, as shapes by name.
 
     Raises:

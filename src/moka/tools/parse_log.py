@@ -15,10 +15,10 @@ from moka.report.log_file import read_log
 from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
 
-Row = dict[str, float]
+CsvRow = dict[str, float]
 
 
-def parse_log(path: PathLike) -> tuple[list[Row], list[Row]]:
+def parse_log(path: PathLike) -> tuple[list[CsvRow], list[CsvRow]]:
     """A log's rows of training and of tests, one for each display and each test.
 
     Returns:
@@ -37,7 +37,7 @@ def parse_log(path: PathLike) -> tuple[list[Row], list[Row]]:
     return train, test
 
 
-def _rows(readings: Iterable[Reading]) -> list[Row]:
+def _rows(readings: Iterable[Reading]) -> list[CsvRow]:
     rows = [
         {"NumIters": float(r.iteration), "Seconds": r.seconds, "LearningRate": r.rate_before}
         | r.outputs
@@ -49,7 +49,7 @@ def _rows(readings: Iterable[Reading]) -> list[Row]:
     return rows
 
 
-def fix_initial_nan_learning_rate(rows: Sequence[Row]) -> None:
+def fix_initial_nan_learning_rate(rows: Sequence[CsvRow]) -> None:
     """Give the first row the rate of the second, if there is one: the log names no rate before the
     first row. This replaces any rate it had, as Caffe's own reader does."""
     if len(rows) > 1:
@@ -59,8 +59,8 @@ def fix_initial_nan_learning_rate(rows: Sequence[Row]) -> None:
 def save_csv_files(
     logfile: PathLike,
     folder: PathLike,
-    train: Sequence[Row],
-    test: Sequence[Row],
+    train: Sequence[CsvRow],
+    test: Sequence[CsvRow],
     delimiter: str = ",",
     verbose: bool = False,
 ) -> None:
@@ -74,7 +74,7 @@ def save_csv_files(
 
 
 def write_csv(
-    file: PathLike, rows: Sequence[Row], delimiter: str = ",", verbose: bool = False
+    file: PathLike, rows: Sequence[CsvRow], delimiter: str = ",", verbose: bool = False
 ) -> None:
     """Write rows under a header of all their columns; nothing for no rows.
 
@@ -117,7 +117,7 @@ def save_tables(
         UsageError: they cannot be written.
     """
     train = [(r, r.loss, r.rate) for r in log.displays]
-    test = [(r, first(r, losses=False), first(r, losses=True)) for r in log.tests]
+    test = [(r, first_loss(r, losses=False), first_loss(r, losses=True)) for r in log.tests]
     for kind, header, rows in (
         ("train", "#Iters Seconds TrainingLoss LearningRate", train),
         ("test", "#Iters Seconds TestAccuracy TestLoss", test),
@@ -133,7 +133,7 @@ def save_tables(
             print(f"Wrote {file}")
 
 
-def first(reading: Reading, *, losses: bool) -> float:
+def first_loss(reading: Reading, *, losses: bool) -> float:
     """The first output that is a loss, or that is none; nan: there is no such."""
     found = (value for name, value in reading.outputs.items() if (name in reading.losses) is losses)
     return next(found, nan)

@@ -45,7 +45,7 @@ def _plot(logs: list[str], flags: dict[str, Any]) -> None:
     _draw(logs, picture, charts.chart_type(flags["type"]) if flags["type"] else None)
 
 
-def classic(argv: Sequence[str] | None = None) -> int:
+def plot_training_log(argv: Sequence[str] | None = None) -> int:
     """`plot_training_log TYPE PICTURE LOG [LOG ...]`."""
     return run("plot_training_log", _classic, argv)
 

@@ -22,7 +22,7 @@ from moka.weights import load_weights
 FETCHED_MEAN = "data/ilsvrc12/imagenet_mean.binaryproto"  # the same, by `caffe download ilsvrc12`
 
 
-def open_net(flags: dict[str, Any]) -> tuple[Net, Preparation]:
+def open_net_for_images(flags: dict[str, Any]) -> tuple[Net, Preparation]:
     """The net that the flags name, and how images are prepared for it; says where the
     net runs.
 

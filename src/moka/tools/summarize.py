@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from moka.checks.layer_table import layer_table
+from moka.checks.layer_table import layer_table, table_console
 from moka.command.phase import phase_of
 from moka.command.run import run
 from moka.draw.net_shapes import blob_shapes
@@ -18,8 +16,6 @@ from moka.net import read_net
 from moka.net.summary import described_rows
 from moka.schema import caffe_pb2
 from moka.types import PathLike
-
-WIDTH = 140  # columns of a table that is not shown on a terminal
 
 
 def summarize(net_file: PathLike, phase: caffe_pb2.Phase | None = None) -> Table:
@@ -46,4 +42,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _summarize(words: list[str], flags: dict[str, Any]) -> None:
     phase = phase_of(flags["phase"])
     table = summarize(words[0], phase)
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    table_console().print(table)

@@ -29,7 +29,7 @@ log = logging.getLogger("moka")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProtoFile:
     """A kind of file: what it holds, and how that is read, upgraded and written."""
 
     form: str  # "text" or "binary"
@@ -42,9 +42,9 @@ class Kind:
 
 
 _NET = (net_needs_upgrade, upgrade_net, net_problems)
-NET_TEXT = Kind("text", caffe_pb2.NetParameter, read_text, write_text, *_NET)
-NET_BINARY = Kind("binary", caffe_pb2.NetParameter, read_binary, write_binary, *_NET)
-SOLVER_TEXT = Kind(
+NET_TEXT = ProtoFile("text", caffe_pb2.NetParameter, read_text, write_text, *_NET)
+NET_BINARY = ProtoFile("binary", caffe_pb2.NetParameter, read_binary, write_binary, *_NET)
+SOLVER_TEXT = ProtoFile(
     "text",
     caffe_pb2.SolverParameter,
     read_text,
@@ -55,7 +55,7 @@ SOLVER_TEXT = Kind(
 )
 
 
-def upgrade_file(kind: Kind, source: PathLike, target: PathLike) -> bool:
+def upgrade_file(kind: ProtoFile, source: PathLike, target: PathLike) -> bool:
     """Write what a file holds in today's form; one that has it already is written as it is.
 
     Args:
@@ -89,7 +89,7 @@ def upgrade_file(kind: Kind, source: PathLike, target: PathLike) -> bool:
     return complete
 
 
-def _program(name: str, kind: Kind, argv: Sequence[str] | None) -> int:
+def _program(name: str, kind: ProtoFile, argv: Sequence[str] | None) -> int:
     """Run one of the programs; returns its exit code: 0, 1 (something was left out, wrong
     arguments, the target cannot be written) or 2 (the source cannot be read)."""
 

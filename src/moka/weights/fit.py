@@ -1,4 +1,4 @@
-"""How a file of weights fits a net: which layers get parameters, which get none, which are left."""
+"""Compares a file of weights with a net: layers that get parameters, get none, are left over."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _no_model(names: Sequence[str], file: PathLike) -> WeightsError:
 
 
 def _text(name: str | bytes) -> str:
-    """A name in a file; h5py gives bytes for what is not UTF-8."""
+    """A name in a file as text; h5py gives bytes for names that are not UTF-8."""
     return name if isinstance(name, str) else to_text(name)
 
 

@@ -79,7 +79,7 @@ def _shapes(shapes: dict[int, Shape]) -> str:
 
 
 def _likely_cause(layer: Misfit) -> str | None:
-    """What most often lies behind such a difference, and what to do about it."""
+    """The most likely cause of such a difference, and what to do about it."""
     if layer.stored_type and layer.stored_type != layer.type:
         return (
             f'In the file "{layer.name}" is a {layer.stored_type}, in the net a {layer.type}:'

@@ -1,4 +1,4 @@
-"""What a file is that was given as a model and is none, from what it begins with."""
+"""Recognizes files that were given as a model but are something else, by how they begin."""
 
 from __future__ import annotations
 

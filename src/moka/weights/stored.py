@@ -1,4 +1,4 @@
-"""What a file of weights holds, whatever its format."""
+"""The content of a file of weights, in any format."""
 
 from __future__ import annotations
 

@@ -90,6 +90,15 @@ LAYERS = {
     " weight_filler { type: 'xavier' } }",
     "ConvolutionDepthwise": "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 relu: true"
     " weight_filler { type: 'xavier' } }",
+    "NdConvolution": "convolution_param { num_output: 3 kernel_shape { dim: [3, 2] }"
+    " weight_filler { type: 'xavier' } }",
+    "NdPooling": "pooling_param { kernel_shape { dim: [3, 2] } stride_shape { dim: [2, 2] } }",
+    "Dropout": "dropout_param { dropout_ratio: 0.3 scale_train: false }",
+    "SpatialDropout": "",
+    "NegReLU": "relu_param { negative_slope: 0.1 }",
+    "Truncation": "truncation_param { lower_bound: -0.5 upper_bound: 0.25 }",
+    "GRN": "grn_param { bias: 0.5 }",
+    "L2Normalize": "",
     "PReLU": "",
     "ELU": "elu_param { alpha: 0.5 }",
     "BNLL": "",
@@ -155,17 +164,34 @@ def test_layers(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
     assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
 
 
-def test_prior_boxes_are_constants(make_net: NetMaker, tmp_path: Path) -> None:
-    net = make_net("""
-layer { name: "data" type: "Input" top: "data" top: "image"
-        input_param { shape { dim: 2 dim: 4 dim: 3 dim: 5 }
-                      shape { dim: 1 dim: 3 dim: 60 dim: 90 } } }
-layer { name: "a" type: "PriorBox" bottom: "data" bottom: "image" top: "a"
-        prior_box_param { min_size: 10 max_size: 20 aspect_ratio: 2 variance: 0.1 } }
-layer { name: "b" type: "PriorBoxClustered" bottom: "data" bottom: "image" top: "b"
-        prior_box_param { width: 10 height: 20 width: 4 height: 5 step: 16 clip: true } }
-layer { name: "y" type: "Concat" bottom: "a" bottom: "b" top: "y" concat_param { axis: 2 } }
-""")
+VIDEO_LAYERS = {
+    "Convolution3D": "convolution3d_param { num_output: 4 kernel_depth: 3 kernel_size: 2 pad: 1"
+    " weight_filler { type: 'xavier' } bias_filler { type: 'gaussian' } }",
+    "Deconvolution3D": "convolution3d_param { num_output: 4 kernel_depth: 2 kernel_size: 3"
+    " stride: 2 weight_filler { type: 'xavier' } bias_filler { type: 'gaussian' } }",
+    "Pooling3D": "pooling3d_param { kernel_depth: 2 temporal_stride: 2 kernel_size: 3 stride: 2 }",
+    "SpatialDropout": "",
+}
+
+
+@pytest.mark.parametrize("kind", VIDEO_LAYERS)
+def test_layers_of_videos(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        " input_param { shape { dim: [2, 4, 5, 6, 7] } } }"
+        f' layer {{ name: "layer" type: "{kind}" bottom: "data" top: "y" {VIDEO_LAYERS[kind]} }}'
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_reorg(reverse: bool, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        " input_param { shape { dim: [2, 8, 4, 6] } } }"
+        ' layer { name: "layer" type: "Reorg" bottom: "data" top: "y"'
+        f" reorg_param {{ stride: 2 reverse: {str(reverse).lower()} }} }}"
+    )
     assert export_torch(net, tmp_path / "model.py").difference.absolute == 0
 
 

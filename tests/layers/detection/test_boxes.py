@@ -79,11 +79,11 @@ def test_decode_and_encode(code: str, with_variances: bool) -> None:
     variances = torch.rand(6, 4, generator=RNG, dtype=torch.float64) + 0.1
     scale = variances if with_variances else torch.ones_like(variances)
     given = variances if with_variances else None
-    have = boxes.decode(offsets, priors, given, code)
+    have = boxes.decode_boxes(offsets, priors, given, code)
     for k in range(6):
         want = slow_decode((offsets[k] * scale[k]).tolist(), priors[k].tolist(), code)
         assert have[k].tolist() == pytest.approx(want)
-    torch.testing.assert_close(boxes.encode(have, priors, given, code), offsets)
+    torch.testing.assert_close(boxes.encode_boxes(have, priors, given, code), offsets)
 
 
 def test_deltas_of_regions() -> None:

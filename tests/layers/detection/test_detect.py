@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from moka.layers.detection.detect import Limits, detections, split_priors
+from moka.layers.detection.detect import DetectionLimits, detections, split_priors
 
-ALL = Limits(None, -1, 0.5, 1, -1)
+ALL = DetectionLimits(None, -1, 0.5, 1, -1)
 
 
 def test_prior_boxes_are_split_from_variances() -> None:
@@ -16,7 +16,7 @@ def test_prior_boxes_are_split_from_variances() -> None:
     assert variances.tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]]
 
 
-def found(scores: list[list[float]], limits: Limits = ALL) -> list[list[float]]:
+def found(scores: list[list[float]], limits: DetectionLimits = ALL) -> list[list[float]]:
     """Label and score of the detections of one image with boxes far from each other."""
     given = torch.tensor(scores)[None]
     count = given.shape[1]

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from moka.errors import NetError
-from moka.layers.detection.fields import Suppression, best_regions
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker
@@ -90,15 +89,6 @@ def test_several_scales_are_suppressed_together(make_layer: LayerMaker) -> None:
     found = rows(layer, *maps)
     assert found[0] == [0, 0, 0, 8, 8, 3]
     assert [row[5] for row in found] == [3, 2, 1]
-
-
-def test_measures_of_overlap() -> None:
-    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
-    scores = torch.tensor([0.5, 0.9])
-    for over, kept in (("IOU", [1, 0]), ("IOMU", [1]), ("IOFU", [1])):
-        assert best_regions(boxes, scores, Suppression(0.6, over, 0, 0)).tolist() == kept
-    # The share of the better box: half of the larger one is covered.
-    assert best_regions(boxes, scores.flip(0), Suppression(0.6, "IOFU", 0, 0)).tolist() == [0, 1]
 
 
 GROUPS = "box_group_param { field_w: 8 field_h: 8 field_w: 16 field_h: 4 stride: 8 }"

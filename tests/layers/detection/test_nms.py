@@ -90,3 +90,22 @@ def test_equal_boxes_leave_the_first() -> None:
     boxes = torch.tensor([[0.1, 0.1, 0.4, 0.4]] * 200)
     assert nms.kept_of(boxes, 0.99).tolist() == [0]
     assert nms.kept_of(boxes, 1.0).tolist() == list(range(200))
+
+
+def test_measures_of_overlap() -> None:
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 4]])
+    scores = torch.tensor([0.5, 0.9])
+    for over, kept in (("IOU", [1, 0]), ("IOMU", [1]), ("IOFU", [1])):
+        assert nms.best_boxes(boxes, scores, nms.Suppression(0.6, over)).tolist() == kept
+    # The share of the better box: half of the larger one is covered.
+    assert nms.best_boxes(boxes, scores.flip(0), nms.Suppression(0.6, "IOFU")).tolist() == [0, 1]
+
+
+def test_best_boxes_are_as_many_as_asked_for() -> None:
+    boxes, scores = crowd(60, size=40), torch.rand(60, generator=torch.Generator().manual_seed(2))
+    order = scores.argsort(descending=True)
+    want = [int(order[i]) for i in slow_nms(boxes[order], 0.3, extra=1)]
+    assert nms.best_boxes(boxes, scores, nms.Suppression(0.3)).tolist() == want
+    assert nms.best_boxes(boxes, scores, nms.Suppression(0.3, after=2)).tolist() == want[:2]
+    few = [int(order[i]) for i in slow_nms(boxes[order[:9]], 0.3, extra=1)]
+    assert nms.best_boxes(boxes, scores, nms.Suppression(0.3, before=9)).tolist() == few != want

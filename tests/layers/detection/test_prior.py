@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from moka.errors import NetError
+from moka.layers.detection.prior import CellBox
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker
@@ -63,6 +64,34 @@ def test_boxes_of_a_cell(
 
 
 @pytest.mark.parametrize(
+    ("fields", "ratios"),
+    [
+        ("fixed_size: 15 density: 2 fixed_size: 8 density: 1", [1]),
+        ("fixed_size: 15 density: 4 fixed_size: 8 density: 3 fixed_ratio: 4 fixed_ratio: 0.25",
+         [4, 0.25]),
+        ("fixed_size: 15 density: 2 fixed_size: 8 density: 3 aspect_ratio: 4", [1, 4, 0.25]),
+    ],
+)  # fmt: skip
+def test_dense_boxes(make_layer: LayerMaker, fields: str, ratios: list[float]) -> None:
+    densities = [int(text[0]) for text in fields.split("density: ")[1:]]
+    want: list[list[float]] = []
+    for row in range(2):
+        for column in range(3):
+            for size, density in zip((15, 8), densities, strict=True):
+                apart = size // density
+                for ratio in ratios:
+                    for i, j in np.ndindex(density, density):
+                        x = (column + 0.5) * 20 - size // 2 + apart / 2 + j * apart
+                        y = (row + 0.5) * 20 - size // 2 + apart / 2 + i * apart
+                        w, h = size * sqrt(ratio) / 2, size / sqrt(ratio) / 2
+                        want.append([max(0, (x - w) / 60), max(0, (y - h) / 40),
+                                     min(1, (x + w) / 60), min(1, (y + h) / 40)])  # fmt: skip
+    layer = make_layer(f'type: "PriorBox" prior_box_param {{ {fields} }}', *SHAPES)
+    top = layer(*map(torch.zeros, SHAPES))
+    np.testing.assert_allclose(top[0, 0].view(-1, 4), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("fields", "changes"),
     [
         ("step: 7", {"step": (7, 7)}),
@@ -103,7 +132,7 @@ def test_clip_and_variances(make_layer: LayerMaker) -> None:
 def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "PriorBox" prior_box_param { min_size: 8 }', *SHAPES)
     first = layer(*map(torch.zeros, SHAPES))
-    layer.sizes = [(1.0, 1.0)]  # type: ignore[assignment]
+    layer.sizes = [CellBox(1, 1)]  # type: ignore[assignment]
     assert torch.equal(layer(*map(torch.zeros, SHAPES)), first)
     first.zero_()  # the caller's copy
     assert layer(*map(torch.zeros, SHAPES)).any()
@@ -124,6 +153,9 @@ def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
         ("min_size: 4 img_size: 9 img_h: 3 img_w: 3", "either img_size or img_h"),
         ("min_size: 4 img_h: 3", "both img_h and img_w"),
         ("min_size: 4 width: 3", "belong to PriorBoxClustered"),
+        ("fixed_size: 4 density: 1 min_size: 3", "either min_size or fixed_size"),
+        ("fixed_size: 4", "density must be given as often as fixed_size, got 0 and 1"),
+        ("fixed_size: 4.5 density: 1", "fixed_size must be a whole number > 0, got 4.5"),
     ],
 )
 def test_faults_of_prior_boxes(make_layer: LayerMaker, fields: str, fault: str) -> None:
@@ -137,6 +169,7 @@ def test_faults_of_prior_boxes(make_layer: LayerMaker, fields: str, fault: str) 
         ("", "width and height must be given equally often, got 0 and 0"),
         ("width: 3 width: 4 height: 3", "got 2 and 1 values"),
         ("width: 3 height: 3 min_size: 4", "belong to PriorBox"),
+        ("width: 3 height: 3 density: 4", "belong to PriorBox"),
     ],
 )
 def test_faults_of_clustered_boxes(make_layer: LayerMaker, fields: str, fault: str) -> None:

@@ -174,7 +174,6 @@ def test_a_class_map(
         (FIELDS, [(2, 15, 4, 5), (2, 5)], "need a bottom of 16 channels"),
         (FIELDS, [SHAPE, (2, 6)], "true boxes are 5 numbers each"),
         ("num_class: 3 num: 2 biases: [1, 2]", [SHAPE, (2, 5)], "4 values; got 2"),
-        (f'{FIELDS} softmax_tree: "tree"', [SHAPE, (2, 5)], "softmax_tree is not supported"),
     ],
 )
 def test_bad_options(make_layer: LayerMaker, fields: str, shapes: list[Any], message: str) -> None:

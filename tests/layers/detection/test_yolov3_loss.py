@@ -11,7 +11,7 @@ from tests.layers.detection import yolo_slow as slow
 
 from moka.errors import NetError
 from moka.layers.detection.objects import Objects
-from moka.layers.detection.yolov3_loss import measure
+from moka.layers.detection.yolov3_loss import match_quality
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_measures(kind: str) -> None:
         true = Objects(
             torch.zeros(20), torch.zeros(20), torch.tensor(b[:, :2]), torch.tensor(b[:, 2:])
         )
-        have = measure(torch.tensor(a[:, :2]), torch.tensor(a[:, 2:]), true, kind).tolist()
+        have = match_quality(torch.tensor(a[:, :2]), torch.tensor(a[:, 2:]), true, kind).tolist()
         want = [slow_measure(tuple(p), tuple(q), kind) for p, q in zip(a, b, strict=True)]
         assert have == pytest.approx(want)
 

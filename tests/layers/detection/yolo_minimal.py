@@ -15,6 +15,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (MAP, "2 10"),
         "fields": f"eval_detection_param {{ side: 4 num_class: 3 num_object: 2 {BIASES} }}",
     },
+    "GaussianYolov3": {
+        "bottoms": ("2 24 4 4", "2 10"),
+        "fields": f"yolov3_param {{ num_class: 3 num: 2 {BIASES} mask: 0 mask: 1 }}",
+    },
     "RegionLoss": {
         "bottoms": (MAP, "2 10"),
         "fields": f"region_loss_param {{ num_class: 3 num: 2 {BIASES} }}",

@@ -125,3 +125,32 @@ def test_euclidean_with_weights(
     squares = [(r * (p - q)) ** 2 for p, q, r in zip(a.flat, b.flat, w.flat, strict=True)]
     assert loss == pytest.approx(sum(squares) / 6, rel=1e-12)
     check_gradient(layer, a, b, w)
+
+
+@pytest.mark.parametrize("fourth", [False, True])
+def test_pairs_with_two_labels_and_their_matches(
+    make_layer: LayerMaker, run: Runner, *, fourth: bool
+) -> None:
+    a, b = np.random.default_rng(2).normal(size=(2, 4, 3))
+    labels = np.array([[0, 0], [1, 2], [0, 3], [4, 4]], float)
+    more = [labels[:, :1], labels[:, 1:]] if fourth else [labels]
+    text = 'type: "ContrastiveLoss" contrastive_loss_param { output_matches: true margin: 2 }'
+    layer = make_layer(f'{text} top: "x" top: "y"', a.shape, b.shape, *(m.shape for m in more))
+    want, matches = 0.0, []
+    for x, y, (first, second) in zip(a, b, labels, strict=True):
+        d = np.sqrt(((x - y) ** 2).sum())
+        want += d**2 if first == second else max(2 - d, 0) ** 2
+        matches.append(float((first == second) == (d <= 2)))
+    loss, seen = run(layer, a, b, *more)
+    assert loss == pytest.approx(want / 8)
+    assert seen.ravel().tolist() == matches
+
+
+def test_what_contrastive_loss_lacks(make_layer: LayerMaker) -> None:
+    shapes = ((4, 3), (4, 3), (4,))
+    with pytest.raises(NetError, match="makes 1 top with these options, got 2"):
+        make_layer('type: "ContrastiveLoss" top: "x" top: "y"', *shapes)
+    with pytest.raises(NetError, match="centroid_learning: ALL is not supported"):
+        make_layer(
+            'type: "ContrastiveLoss" contrastive_loss_param { centroid_learning: ALL }', *shapes
+        )

@@ -126,3 +126,24 @@ def test_infogain_floors_but_keeps_the_gradient(make_layer: LayerMaker) -> None:
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, *shapes)
+
+
+def test_confidence_penalty(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck
+) -> None:
+    p = np.random.default_rng(1).uniform(0.1, 1, (3, 4))
+    labels = np.array([1, 3, 0])
+    text = 'type: "ConfidencePenaltyLoss" confidence_penalty_loss_param { beta: 0.3 }'
+    layer = make_layer(text, p.shape, labels.shape)
+    want = 0.0
+    for row, label in zip(p, labels, strict=True):
+        for j, value in enumerate(row):
+            want -= (0.7 if j == label else 0.3 / 2) * np.log(value)
+    assert run(layer, p, labels)[0] == pytest.approx(want / 3)
+    check_gradient(layer, p, labels)
+
+
+def test_confidence_penalty_of_one_item_and_of_nothing(make_layer: LayerMaker, run: Runner) -> None:
+    layer = make_layer('type: "ConfidencePenaltyLoss"', (1, 2), (1,))
+    want = -0.9 * np.log(0.25) - 0.1 * np.log(1e-20)
+    assert run(layer, np.array([[0.25, 0]]), np.zeros(1))[0] == pytest.approx(want)

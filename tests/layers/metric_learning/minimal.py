@@ -7,11 +7,19 @@ from typing import Any
 FILLED = 'num_output: 3 weight_filler { type: "gaussian" }'
 
 MINIMAL: dict[str, dict[str, Any]] = {
+    "BatchContrastiveLoss": {
+        "bottoms": ("2 2", "2"),
+        "fields": "batch_contrastive_loss_param { positive_margin: 0.05 }",
+    },
     "CenterLoss": {
         "bottoms": ("2 6", "2"),
         "fields": 'center_loss_param { num_output: 3 center_filler { type: "gaussian" } }',
     },
+    "ConfidencePenaltyLoss": {"bottoms": ("2 6", "2")},
+    "CorrelationLoss": {"bottoms": ("2 6", "2 6")},
     "FocalLoss": {"bottoms": ("2 6", "2")},
+    "GeneralContrastiveLoss": {"bottoms": ("2 6", "2")},
+    "GeneralTripletLoss": {"bottoms": ("2 6", "2")},
     "InnerDistance": {
         "bottoms": ("2 6",),
         "fields": f"inner_distance_param {{ {FILLED} }}",
@@ -27,5 +35,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": f"margin_inner_product_param {{ {FILLED} type: TRIPLE }}",
     },
     "MemoryLoss": {"bottoms": ("2 6", "2 6")},
+    "NCALoss": {"bottoms": ("2 6", "2")},
+    "Pairwise": {"bottoms": ("2 6", "3 6")},
+    "SoftContrastiveLoss": {"bottoms": ("2 6", "2")},
     "TripletLoss": {"bottoms": ("2 6", "2 6", "2 6")},
 }

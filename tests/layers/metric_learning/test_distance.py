@@ -9,7 +9,7 @@ import torch
 from moka.errors import DataError, NetError
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner
 
 FILLED = 'num_output: 4 center_filler { type: "gaussian" }'
 
@@ -42,22 +42,6 @@ def test_center_loss(make_layer: LayerMaker, kind: str, weight: float) -> None:
     assert grad is not None
     np.testing.assert_allclose(grad, by_center)
     assert not grad[1].any()
-
-
-def test_triplet_loss(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
-    a, p, n = (spread(5, 3) + k for k in (0, 0.3, 0.1))
-    n = n[::-1].copy()
-    layer = make_layer('type: "TripletLoss" triplet_loss_param { margin: 0.4 }', *[(5, 3)] * 3)
-    terms = [0.4 + sum((a[i] - p[i]) ** 2) - sum((a[i] - n[i]) ** 2) for i in range(5)]
-    assert min(terms) < 0 < max(terms)
-    assert run(layer, a, p, n)[0] == pytest.approx(sum(max(0, t) for t in terms) / 10)
-
-
-def test_gradient_of_triplets(
-    make_layer: LayerMaker, check_gradient: GradientCheck, spread: Spread
-) -> None:
-    layer = make_layer('type: "TripletLoss"', *[(5, 3)] * 3)
-    check_gradient(layer, spread(5, 3), spread(5, 3) + 0.3, spread(5, 3)[::-1].copy())
 
 
 @pytest.mark.parametrize("kind", ["L2", "L1"])
@@ -125,8 +109,6 @@ def test_bad_options(make_layer: LayerMaker, run: Runner) -> None:
         layer.top_shapes((2, 3), (3,))
     with pytest.raises(NetError, match="num_output is missing"):
         make_layer('type: "CenterLoss"', (2, 3), (2,))
-    with pytest.raises(NetError, match="Inputs must have the same dimension"):
-        make_layer('type: "TripletLoss"', (2, 3), (2, 3), (2, 4))
     with pytest.raises(NetError, match="takes features and labels, and perhaps centers, got 1"):
         make_layer(
             'type: "InnerDistance" inner_distance_param { update_center_only: true }', (2, 3)

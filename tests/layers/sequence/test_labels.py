@@ -22,7 +22,9 @@ def problem(seed: int = 0) -> tuple[Array, Array]:
     return x, cont
 
 
-def slow_decode(x: Array, cont: Array, *, merge: bool) -> tuple[list[list[int]], list[float]]:
+def slow_decode(
+    x: Array, cont: Array, *, merge: bool, blank: int = CLASSES - 1
+) -> tuple[list[list[int]], list[float]]:
     found, scores = [], []
     for n in range(x.shape[1]):
         labels: list[int] = []
@@ -32,7 +34,7 @@ def slow_decode(x: Array, cont: Array, *, merge: bool) -> tuple[list[list[int]],
                 break
             best = int(np.argmax(x[t, n]))
             score -= x[t, n, best]
-            if best != CLASSES - 1 and not (merge and best == last):
+            if best != blank and not (merge and best == last):
                 labels.append(best)
             last = best
         found.append(labels)
@@ -41,15 +43,17 @@ def slow_decode(x: Array, cont: Array, *, merge: bool) -> tuple[list[list[int]],
 
 
 @pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("blank", [0, 1, -1])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_greedy_decoder(make_layer: LayerMaker, run: Runner, seed: int, *, merge: bool) -> None:
+def test_greedy_decoder(
+    make_layer: LayerMaker, run: Runner, seed: int, blank: int, *, merge: bool
+) -> None:
     x, cont = problem(seed)
-    text = (
-        f'type: "CTCGreedyDecoder" ctc_decoder_param {{ ctc_merge_repeated: {str(merge).lower()} }}'
-    )
+    fields = f"ctc_merge_repeated: {str(merge).lower()} blank_index: {blank}"
+    text = f'type: "CTCGreedyDecoder" ctc_decoder_param {{ {fields} }}'
     layer = make_layer(f'{text} top: "labels" top: "score"', x.shape, cont.shape)
     labels, score = run(layer, x, cont)
-    want, scores = slow_decode(x, cont, merge=merge)
+    want, scores = slow_decode(x, cont, merge=merge, blank=blank % CLASSES)
     assert labels.shape == (SEQUENCES, STEPS, 1, 1)
     rows = labels.reshape(SEQUENCES, STEPS)
     assert [[v for v in row if v >= 0] for row in rows] == want
@@ -104,3 +108,6 @@ def test_bad_shapes(make_layer: LayerMaker, text: str, shapes: list[Any], messag
 def test_tops_of_the_decoder(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="makes at most 2 tops, got 3"):
         make_layer('type: "CTCGreedyDecoder" top: "a" top: "b" top: "c"', (3, 2, 4), (3, 2))
+    text = 'type: "CTCGreedyDecoder" ctc_decoder_param { blank_index: 4 }'
+    with pytest.raises(NetError, match="blank_index 4 is no class: there are 4"):
+        make_layer(text, (3, 2, 4), (3, 2))

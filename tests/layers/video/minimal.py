@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moka.layers.videos import OF_SEGMENTS
+from moka.layers.videos import ELSEWHERE
 
 IMAGE, VIDEO = "2 3 4 4", "2 3 4 4 4"
 FILLED = 'num_output: 2 weight_filler { type: "gaussian" }'
@@ -19,6 +19,28 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (),
         "tops": 2,
         "fields": 'data_param { source: "boxes.lmdb" batch_size: 2 backend: LMDB }',
+    },
+    "BoxData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'data_param { source: "yolo.lmdb" batch_size: 2 backend: LMDB }',
+    },
+    "DetectionData": {
+        "bottoms": (),
+        "tops": 3,
+        "fields": 'detection_data_param { source: "objects.txt" batch_size: 2 stride: 2'
+        " field_h: 2 field_w: 2 output_gt_boxes: true }",
+    },
+    "EvalData": {
+        "bottoms": (),
+        "tops": 3,
+        "fields": 'eval_data_param { source: "objects.txt" batch_size: 1 }',
+    },
+    "ImageGtData": {
+        "bottoms": (),
+        "tops": 3,
+        "fields": 'image_gt_data_param { source: "regions.txt" batch_size: 2 downsample_rate: 2'
+        " field_h: 2 field_w: 2 output_gt_boxes: true }",
     },
     "BatchReduction": {"fields": "batch_reduction_param { reduction_param { axis: 1 } }"},
     "ChannelNorm": {},
@@ -102,12 +124,9 @@ UNREAD = {
     "ImageSegData": dict.fromkeys(
         ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
     ),
-    "VideoData": dict.fromkeys(OF_SEGMENTS, OTHER_FORM),
+    "VideoData": dict.fromkeys(ELSEWHERE, OTHER_FORM),
     "AnnotatedData": dict.fromkeys(
         (
-            "yolo_data_type",
-            "yolo_data_jitter",
-            "train_diffcult",
             "single_class",
             "seg_scales",
             "seg_resize_width",

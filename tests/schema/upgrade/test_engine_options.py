@@ -8,7 +8,7 @@ from moka.schema import caffe_pb2, parse_text
 from moka.schema.upgrade import upgrade_net, upgrade_solver
 
 NET = """
-name: "n" default_forward_type: FLOAT16 eltwise_mem_sharing: false multinode { model: 3 }
+name: "n" default_forward_math: FLOAT16 eltwise_mem_sharing: false multinode { model: 3 }
 layer { name: "a" type: "Convolution" engine: "MKLDNN"
   convolution_param { num_output: 2 engine: MKL2017 conv_algorithm: "winograd" } }
 layer { name: "b" type: "BatchNorm" engine: "CAFFE" quantization_param { bw_layer_in: 8 }
@@ -32,7 +32,7 @@ def test_a_nets_options_are_left_out_with_one_line(caplog: pytest.LogCaptureFixt
     (line,) = caplog.messages
     assert line.startswith("n.prototxt: ignored, since they only steer another engine: ")
     assert set(line.rpartition(": ")[2].split(", ")) == {
-        "default_forward_type",
+        "default_forward_math",
         "eltwise_mem_sharing",
         "multinode",
         "conv_algorithm",

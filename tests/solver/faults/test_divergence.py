@@ -17,8 +17,8 @@ from moka.data import datum
 from moka.data.lmdb import LmdbWriter
 from moka.errors import SolverError
 from moka.report.records import FinalLoss, IterationCompleted, Record
+from moka.solver.choose import RULES
 from moka.solver.faults.divergence import all_finite, nonfinite_fact
-from moka.solver.rules import RULES
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:

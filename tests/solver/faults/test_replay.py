@@ -16,7 +16,7 @@ from moka.schema import caffe_pb2, parse_text
 from moka.solver.config import NetToBuild, train_net
 from moka.solver.faults.divergence import batch_names
 from moka.solver.faults.replay import load_replay, read_replay, replay_name, write_replay
-from moka.solver.faults.trace import ArraySummary, trace
+from moka.solver.faults.trace import ArraySummary, trace_pass
 from moka.solver.solver import Solver
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def kept(solver: Solver) -> list[ArraySummary]:
     """Writes the solver's last pass to the file "it"; returns that pass, layer by layer."""
     start = solver.engine.start
     assert start is not None
-    arrays = list(trace(solver.net, start))
+    arrays = list(trace_pass(solver.net, start))
     names = batch_names(solver.net)
     write_replay("it", solver.net, start, iteration=7, rate=0.5, records=names)
     return arrays
@@ -53,7 +53,7 @@ def test_the_iteration_is_the_same_without_its_data(
     replay = read_replay("it")
     assert (replay.iteration, replay.rate) == (7, 0.5)
     loaded, start = load_replay(wanted_net, replay, CPU)
-    again = list(trace(loaded, start))
+    again = list(trace_pass(loaded, start))
     assert [k.what for k in again] == [k.what for k in arrays]
     for mine, theirs in zip(again, arrays, strict=True):
         assert mine.mean_abs == pytest.approx(theirs.mean_abs, rel=1e-5), mine.place  # float32

@@ -11,7 +11,7 @@ from moka.engine.autograd import Autograd
 from moka.engine.pass_start import PassStart
 from moka.net import Net
 from moka.schema import caffe_pb2
-from moka.solver.faults.trace import first_fault, trace
+from moka.solver.faults.trace import first_fault, trace_pass
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -42,7 +42,7 @@ def net(make_net: NetMaker, device: torch.device) -> Net:
 
 
 def test_every_array_is_looked_at_in_the_order_of_the_pass(net: Net) -> None:
-    arrays = list(trace(net, started(net, [[4, 0, 0], [9, 0, 0]])))
+    arrays = list(trace_pass(net, started(net, [[4, 0, 0], [9, 0, 0]])))
     assert [(array.forward, array.layer, array.what) for array in arrays] == [
         (True, "in", "top blob x"),
         (True, "in", "top blob t"),
@@ -149,5 +149,5 @@ def test_random_layers_draw_the_same(make_net: NetMaker) -> None:
     start = started(net, [[4, 0, 0], [9, 0, 0]])
     wanted = net.blobs["loss"].data.copy()
     for _ in range(3):
-        (loss,) = (k for k in trace(net, start) if k.what == "top blob loss")
+        (loss,) = (k for k in trace_pass(net, start) if k.what == "top blob loss")
         assert loss.maximum == wanted

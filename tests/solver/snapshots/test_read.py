@@ -13,7 +13,7 @@ from moka.errors import SolverError, WeightsError
 from moka.report.records import (
     Record,
 )
-from moka.solver.rules import RULES
+from moka.solver.choose import RULES
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
 from moka.weights import load_weights

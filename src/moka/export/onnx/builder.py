@@ -12,6 +12,7 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.export.onnx.dims import Dims, target_of_reshape
 from moka.export.onnx.library import load_onnx
+from moka.free_name import free_name
 from moka.layers.base import Layer
 from moka.rewrite.model import fits_half
 from moka.types import Array
@@ -27,7 +28,7 @@ class Value(NamedTuple):
 
 
 @dataclass
-class OnnxNode:
+class NewNode:
     """A node before it is written. "" among the inputs is one that is left out."""
 
     op: str
@@ -37,7 +38,7 @@ class OnnxNode:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-class Builder:
+class GraphBuilder:
     """Collects nodes and constants.
 
     Args:
@@ -52,17 +53,14 @@ class Builder:
     def __init__(self, opset: int, *, half: bool = False) -> None:
         self.opset = opset
         self.half = half
-        self.nodes: list[OnnxNode] = []
+        self.nodes: list[NewNode] = []
         self.constants: dict[str, Tensor | Array] = {}
         self._names: set[str] = set()
         self._parameters: dict[tuple[int, tuple[int, ...]], str] = {}
 
     def unique(self, name: str) -> str:
         """The name itself, or with a number behind it if it is taken."""
-        found, k = name, 1
-        while found in self._names:
-            k += 1
-            found = f"{name}_{k}"
+        found = free_name(name, self._names)
         self._names.add(found)
         return found
 
@@ -85,7 +83,7 @@ class Builder:
         stored = self.constant(f"{name}.half", values.half())
         output = self.unique(name)
         self.nodes.append(
-            OnnxNode("Cast", self.unique(f"{name}/Cast"), [stored], [output], {"to": FLOAT})
+            NewNode("Cast", self.unique(f"{name}/Cast"), [stored], [output], {"to": FLOAT})
         )
         return output
 
@@ -99,7 +97,7 @@ class Site:
         opset: the version of ONNX's operators.
     """
 
-    def __init__(self, builder: Builder, layer: Layer, tops: Sequence[Dims]) -> None:
+    def __init__(self, builder: GraphBuilder, layer: Layer, tops: Sequence[Dims]) -> None:
         self._builder = builder
         self._layer = layer
         self._first = len(builder.nodes)
@@ -124,7 +122,7 @@ class Site:
         builder = self._builder
         made = [builder.unique(f"{self.name}/{op}:{k}") for k in range(outputs)]
         given = {key: value for key, value in attributes.items() if value is not None}
-        builder.nodes.append(OnnxNode(op, "", list(inputs), made, given))
+        builder.nodes.append(NewNode(op, "", list(inputs), made, given))
         return made
 
     def close(self) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moka.errors import MokaError, NetError, did_you_mean
-from moka.export.onnx.builder import Builder, OnnxNode, Site, Value
+from moka.export.onnx.builder import GraphBuilder, NewNode, Site, Value
 from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of
 from moka.export.onnx.layers import EXPORTERS
 from moka.export.onnx.table import rows_axis
 from moka.net import Net, Place
 from moka.net.assemble import located
-from moka.rewrite.model import is_input
+from moka.rewrite.model import is_given
 
 log = logging.getLogger("moka")
 
@@ -35,7 +35,7 @@ class OnnxGraph:
         free_names: names of axes of any size other than the batch, by input and axis.
     """
 
-    builder: Builder
+    builder: GraphBuilder
     inputs: list[Value]
     outputs: dict[str, Value]
     blobs: dict[str, tuple[Value, str]]
@@ -104,13 +104,13 @@ def wanted_outputs(net: Net, outputs: Sequence[str] | None) -> list[str]:
 def _emit(
     net: Net, dims: list[list[Dims]], opset: int, half: bool, outputs: list[str], free: bool
 ) -> OnnxGraph:
-    builder = Builder(opset, half=half)
+    builder = GraphBuilder(opset, half=half)
     values: dict[str, Value] = {}
     inputs: list[Value] = []
     makers: dict[str, str] = {}
     for place, tops in zip(net.places, dims, strict=True):
         names = place.node.tops
-        if is_input(place.layer.entry):
+        if is_given(place.layer.entry):
             made = [
                 Value(builder.unique(f"{INPUT}{n}"), d) for n, d in zip(names, tops, strict=True)
             ]
@@ -132,7 +132,7 @@ def _emit(
 
 
 def _emit_layer(
-    net: Net, builder: Builder, place: Place, bottoms: Sequence[Value], tops: Sequence[Dims]
+    net: Net, builder: GraphBuilder, place: Place, bottoms: Sequence[Value], tops: Sequence[Dims]
 ) -> list[Value]:
     site = Site(builder, place.layer, tops)
     try:
@@ -144,7 +144,7 @@ def _emit_layer(
     return [Value(name, d) for name, d in zip(names, tops, strict=True)]
 
 
-def _prune(builder: Builder, wanted: Sequence[str]) -> None:
+def _prune(builder: GraphBuilder, wanted: Sequence[str]) -> None:
     """Drop nodes and constants that no wanted value needs."""
     needed, kept = set(wanted), []
     for node in reversed(builder.nodes):
@@ -204,20 +204,20 @@ def _names_of_row_counts(net: Net, graph: OnnxGraph) -> dict[tuple[str, int], st
     }
 
 
-def _own(builder: Builder, value: Value, made: set[str]) -> Value:
+def _own(builder: GraphBuilder, value: Value, made: set[str]) -> Value:
     """A value for one output alone, whose name it may have: a copy of an input, of a constant and
     of another output."""
     if value.name in made:
         made.remove(value.name)  # the next output with this value gets a copy
         return value
     copy = builder.unique(f"{value.name}/copy")
-    node = OnnxNode("Identity", builder.unique(f"{copy}/Identity"), [value.name], [copy])
+    node = NewNode("Identity", builder.unique(f"{copy}/Identity"), [value.name], [copy])
     builder.nodes.append(node)
     return value._replace(name=copy)
 
 
-def _rename(builder: Builder, renamed: dict[str, str]) -> None:
-    """Give values their final names; a value whose own name is one of these gives it up."""
+def _rename(builder: GraphBuilder, renamed: dict[str, str]) -> None:
+    """Give values their final names. Other values that already have such a name are renamed."""
     new = set(renamed.values())
     own = [*builder.constants, *(name for node in builder.nodes for name in node.outputs)]
     renamed |= {n: builder.unique(f"{n}/value") for n in own if n in new and n not in renamed}

@@ -36,7 +36,7 @@ DYNAMIC: None = None  # as a batch: any size
 
 @dataclass(frozen=True)
 class Exported:
-    """What has been exported.
+    """The result of an export.
 
     Attributes:
         files: the model, and its parameters if they lie beside it.

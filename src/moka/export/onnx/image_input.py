@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moka.errors import NetError
-from moka.export.onnx.builder import FLOAT, Builder, OnnxNode, Value
+from moka.export.onnx.builder import FLOAT, GraphBuilder, NewNode, Value
 from moka.export.onnx.emit import OnnxGraph
 from moka.predict.images import resize_image
 from moka.predict.prepare import image_preparation
@@ -132,15 +132,15 @@ def _resized(prefix: _Prefix, x: str, size: tuple[int, int]) -> str:
 class _Prefix:
     """Nodes that will stand before those of the layers."""
 
-    def __init__(self, builder: Builder, name: str) -> None:
+    def __init__(self, builder: GraphBuilder, name: str) -> None:
         self.builder = builder
         self.name = f"{name}/prepare"
-        self.nodes: list[OnnxNode] = []
+        self.nodes: list[NewNode] = []
 
     def add(self, op: str, *inputs: str, **attributes: object) -> str:
         output = self.builder.unique(f"{self.name}/{op}:0")
         node = self.builder.unique(f"{self.name}/{op}")
-        self.nodes.append(OnnxNode(op, node, list(inputs), [output], attributes))
+        self.nodes.append(NewNode(op, node, list(inputs), [output], attributes))
         return output
 
     def constant(self, values: Array | np.float32) -> str:

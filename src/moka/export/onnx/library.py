@@ -23,6 +23,15 @@ def load_runtime(purpose: str = "The check of an exported model") -> ModuleType:
     return _load("onnxruntime", purpose)
 
 
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a model that it cannot load or run: classes of its own, which
+    share no base, and those that its binding makes of C++ exceptions."""
+    module = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    classes = (value for value in vars(module).values() if isinstance(value, type))
+    own = (each for each in classes if issubclass(each, Exception))
+    return (*own, RuntimeError, ValueError)
+
+
 def load_safetensors(purpose: str) -> ModuleType:
     """The module `safetensors.torch`. Raises MokaError with the way to install it."""
     return _load("safetensors.torch", purpose)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moka.export.onnx.builder import FLOAT, Builder
+from moka.export.onnx.builder import FLOAT, GraphBuilder
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.library import load_onnx
 from moka.types import Array
@@ -140,7 +140,7 @@ def _dtype(values: Tensor | Array) -> int:
 # --- bytes ------------------------------------------------------------------------------------
 
 
-def _large(builder: Builder) -> dict[str, Tensor | Array]:
+def _large(builder: GraphBuilder) -> dict[str, Tensor | Array]:
     return {k: values for k, values in builder.constants.items() if _size(values) > LARGE}
 
 
@@ -170,7 +170,7 @@ def _varint(number: int) -> bytes:
 
 
 def _tag(message: str, field: str) -> bytes:
-    """What stands before the length of a field of bytes or a message."""
+    """The tag that precedes the length of a field of bytes or a message."""
     descriptor = getattr(load_onnx(), message).DESCRIPTOR
     return _varint(descriptor.fields_by_name[field].number << 3 | 2)
 

@@ -62,7 +62,7 @@ class Grid(NamedTuple):
         return any(after > w.pad for after, w in zip(self.after, self.windows, strict=True))
 
     def attributes(self, *, padded: bool) -> dict[str, list[int]]:
-        """Of a pooling node; `padded`: the image is padded already."""
+        """Attributes of a pooling node; `padded`: the image has been padded before."""
         pads = [0] * 2 * len(self.windows) if padded else [*self.before, *self.after]
         return {
             "kernel_shape": [w.kernel for w in self.windows],

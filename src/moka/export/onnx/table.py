@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.registry import Entry
-from moka.rewrite.model import is_input
+from moka.rewrite.model import is_given
 
 # (site, layer, *bottoms) -> the name of the top's value, or of each top's.
 Exporter = Callable[..., str | Sequence[str]]
@@ -72,12 +72,12 @@ def has_statement(entry: Entry) -> bool:
     """Whether the table says anything about this type."""
     made = entry.make
     known = made in _exporters or made in _refusals
-    return known or is_left_out(entry) or is_input(entry)
+    return known or is_left_out(entry) or is_given(entry)
 
 
 def check_exportable(entry: Entry) -> None:
     """Raise NetError, without its place, if layers of this type cannot be exported."""
-    if entry.make not in _exporters and not is_input(entry):
+    if entry.make not in _exporters and not is_given(entry):
         reason = _refusals.get(entry.make, "this layer type has no form in ONNX yet.")
         raise NetError(f"cannot be exported: {reason}")
 

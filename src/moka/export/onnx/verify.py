@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from moka.errors import DataError, MokaError, NetError, UsageError
 from moka.export.difference import TOLERANCE, Difference, difference_of, largest
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
-from moka.export.onnx.library import load_runtime
+from moka.export.onnx.library import load_runtime, runtime_errors
 from moka.export.onnx.model_file import Frame, write_model
+from moka.export.reference import reference
 from moka.net import Net
 from moka.predict.images import load_image
 from moka.types import Array, PathLike
@@ -38,7 +38,7 @@ class Session:
             self._session: Any = runtime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - it has no base class of its own
+        except runtime_errors() as error:
             raise _refused("load", error) from None
 
     def run(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> dict[str, Array]:
@@ -46,31 +46,13 @@ class Session:
         names = list(outputs or (value.name for value in self._session.get_outputs()))
         try:
             found = self._session.run(names, dict(inputs))
-        except Exception as error:  # noqa: BLE001
+        except runtime_errors() as error:
             raise _refused("run", error) from None
         return dict(zip(names, found, strict=True))
 
 
 def _refused(what: str, error: Exception) -> MokaError:
     return MokaError(f"ONNX Runtime cannot {what} the exported model: {error}")
-
-
-def reference(net: Net, inputs: Arrays, names: Sequence[str]) -> dict[str, Array]:
-    """Blobs that Moka computes, by name. What layers hand from pass to pass stays as it was.
-
-    Args:
-        inputs: values of the inputs; of those that are missing, zeros.
-    """
-    given = {name: torch.zeros(shape) for name, shape in net.input_shapes.items()}
-    for name, values in inputs.items():
-        given[name] = torch.from_numpy(np.asarray(values, np.float32))
-    states = [place.layer.run_state() for place in net.places]
-    with torch.no_grad():
-        blobs = net.propagate(given, set(names))
-    for place, state in zip(net.places, states, strict=True):
-        if state:
-            place.layer.load_run_state(state)
-    return {name: blobs[name].numpy() for name in names}
 
 
 class Checker:
@@ -148,7 +130,7 @@ class Checker:
         return difference
 
     def _blob_of(self, name: str, values: Array) -> Array:
-        """What an input's blob holds for what the file takes."""
+        """The input blob's values for an input of the file."""
         if name not in self.graph.bytes_inputs or self.image_input is None:
             return values
         shape = self.net.input_shapes[name][1:]

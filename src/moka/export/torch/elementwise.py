@@ -8,65 +8,72 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, number
+from moka.export.torch.writer import ModuleSite, number
 
 
 @writes("ReLU")
-def write_relu(site: Site) -> str:
+def write_relu(site: ModuleSite) -> str:
     slope = site.option("negative_slope")
     x = site.bottoms[0]
     return f"F.leaky_relu({x}, {number(slope)})" if slope else f"F.relu({x})"
 
 
+@writes("NegReLU")
+def write_negative_relu(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    return f"torch.where({x} < 0, {x}, {x} * {number(site.option('negative_slope'))})"
+
+
 @writes("ReLU6")
-def write_relu6(site: Site) -> str:
+def write_relu6(site: ModuleSite) -> str:
     return f"F.relu6({site.bottoms[0]})"
 
 
 @writes("Sigmoid", "TanH", "AbsVal")
-def write_plain(site: Site) -> str:
+def write_plain(site: ModuleSite) -> str:
     name = {"Sigmoid": "sigmoid", "TanH": "tanh", "AbsVal": "abs"}[site.layer.entry.type]
     return f"torch.{name}({site.bottoms[0]})"
 
 
 @writes("BNLL")
-def write_bnll(site: Site) -> str:
+def write_bnll(site: ModuleSite) -> str:
     return f"F.softplus({site.bottoms[0]})"
 
 
 @writes("ELU")
-def write_elu(site: Site) -> str:
+def write_elu(site: ModuleSite) -> str:
     return f"F.elu({site.bottoms[0]}, {number(site.option('alpha'))})"
 
 
 @writes("PReLU")
-def write_prelu(site: Site) -> str:
+def write_prelu(site: ModuleSite) -> str:
     slopes = site.layer.blobs[0]
     call = site.module("PReLU", slopes.numel())
     site.hold("weight", slopes.reshape(-1), slopes)
     return f"{call}({site.bottoms[0]})"
 
 
-@writes("Clip")
-def write_clip(site: Site) -> str:
-    low, high = number(site.option("min")), number(site.option("max"))
+@writes("Clip", "Truncation")
+def write_clip(site: ModuleSite) -> str:
+    ends = ("min", "max") if site.layer.entry.type == "Clip" else ("lower_bound", "upper_bound")
+    low, high = (number(site.option(end)) for end in ends)
     return f"{site.bottoms[0]}.clamp({low}, {high})"
 
 
 @writes("Swish")
-def write_swish(site: Site) -> str:
+def write_swish(site: ModuleSite) -> str:
     x, beta = site.bottoms[0], site.option("beta")
     return f"F.silu({x})" if beta == 1 else f"{x} * torch.sigmoid({number(beta)} * {x})"
 
 
 @writes("Threshold")
-def write_threshold(site: Site) -> str:
+def write_threshold(site: ModuleSite) -> str:
     x = site.bottoms[0]
     return f"({x} > {number(site.option('threshold'))}).to({x}.dtype)"
 
 
 @writes("Power")
-def write_power(site: Site) -> str:
+def write_power(site: ModuleSite) -> str:
     power, scale, shift = (site.option(name) for name in ("power", "scale", "shift"))
     y = _line(str(site.bottoms[0]), scale, shift)
     return y if power == 1 else f"({y}) ** {number(power)}"
@@ -79,31 +86,41 @@ def _line(x: str, scale: float, shift: float) -> str:
 
 
 @writes("Exp")
-def write_exp(site: Site) -> str:
+def write_exp(site: ModuleSite) -> str:
     base, scale, shift = (site.option(name) for name in ("base", "scale", "shift"))
     factor = 1.0 if base == -1 else log(base)
     return f"torch.exp({_line(str(site.bottoms[0]), scale * factor, shift * factor)})"
 
 
 @writes("Log")
-def write_log(site: Site) -> str:
+def write_log(site: ModuleSite) -> str:
     base, scale, shift = (site.option(name) for name in ("base", "scale", "shift"))
     y = f"torch.log({_line(str(site.bottoms[0]), scale, shift)})"
     return y if base == -1 else f"{y} * {number(1 / log(base))}"
 
 
 @writes("Dropout")
-def write_dropout(site: Site) -> str:
-    return f"F.dropout({site.bottoms[0]}, {number(site.option('dropout_ratio'))}, self.training)"
+def write_dropout(site: ModuleSite) -> str:
+    ratio = site.option("dropout_ratio")
+    y = f"F.dropout({site.bottoms[0]}, {number(ratio)}, self.training)"
+    return y if site.option("scale_train") else f"{y} * {number(1 - ratio)}"
+
+
+@writes("SpatialDropout")
+def write_spatial_dropout(site: ModuleSite) -> str:
+    x, ratio = site.bottoms[0], number(site.option("dropout_ratio"))
+    return f"{x} * F.dropout({x}.new_ones({x}.shape[:2]), {ratio}, self.training)" + (
+        f"[(...,) + (None,) * {len(x.shape) - 2}]" if len(x.shape) > 2 else ""
+    )
 
 
 @writes("Softmax")
-def write_softmax(site: Site) -> str:
+def write_softmax(site: ModuleSite) -> str:
     return f"torch.softmax({site.bottoms[0]}, {site.option('axis')})"
 
 
 @writes("ArgMax")
-def write_argmax(site: Site) -> str:
+def write_argmax(site: ModuleSite) -> str:
     x, axis = site.bottoms[0], site.layer.config.argmax_param
     if axis.top_k != 1 or axis.out_max_val or not axis.HasField("axis"):
         raise NetError("only the largest place along one axis has a short form in PyTorch.")
@@ -111,7 +128,7 @@ def write_argmax(site: Site) -> str:
 
 
 @writes("Eltwise")
-def write_eltwise(site: Site) -> str:
+def write_eltwise(site: ModuleSite) -> str:
     names, operation = [str(x) for x in site.bottoms], site.option("operation")
     if operation == "PROD":
         return " * ".join(names)
@@ -126,7 +143,7 @@ def write_eltwise(site: Site) -> str:
 
 
 @writes("Scale", "Bias")
-def write_scale(site: Site) -> str:
+def write_scale(site: ModuleSite) -> str:
     x, layer = site.bottoms[0], site.layer
     blobs = list(layer.blobs)
     covered = site.option("covered")
@@ -152,14 +169,14 @@ def write_scale(site: Site) -> str:
 
 
 @writes("Axpy")
-def write_axpy(site: Site) -> str:
+def write_axpy(site: ModuleSite) -> str:
     a, x, y = site.bottoms
     factor = f"{a}[:, :, None, None]" if len(a.shape) == 2 else str(a)
     return f"{factor} * {x} + {y}"
 
 
 @writes("Reduction")
-def write_reduction(site: Site) -> str:
+def write_reduction(site: ModuleSite) -> str:
     x, operation, coeff = site.bottoms[0], site.option("operation"), site.option("coeff")
     axis = site.option("axis") % len(x.shape)
     y = {"ASUM": f"{x}.abs()", "SUMSQ": f"{x}.square()"}.get(operation, str(x))

@@ -16,16 +16,17 @@ from torch import Tensor
 from moka.errors import MokaError, NetError, UsageError
 from moka.export.difference import Difference, difference_of, largest
 from moka.export.onnx.library import load_safetensors
-from moka.export.torch import detection, elementwise, normalize, shape, sliding
+from moka.export.reference import reference
+from moka.export.torch import detection, elementwise, normalize, recurrent, shape, sliding
 from moka.export.torch.normalize import batch_norm
-from moka.export.torch.table import FORMS
-from moka.export.torch.writer import Bottom, Names, Site, Writer
+from moka.export.torch.table import LAYER_WRITERS
+from moka.export.torch.writer import Bottom, ModuleSite, Names, Writer
 from moka.files import write_atomically
 from moka.net import Net
 from moka.net.place import Place
 from moka.types import PathLike
 
-FILLED = (detection, elementwise, normalize, shape, sliding)  # the table
+FILLED = (detection, elementwise, normalize, recurrent, shape, sliding)  # the table
 SEED = 13
 
 _HEAD = '''"""{title}
@@ -42,7 +43,7 @@ import torch
 
 WEIGHTS = Path(__file__).with_name("{weights}")
 
-
+{functions}
 class {name}(nn.Module):
     """{inputs}
 
@@ -176,6 +177,7 @@ def module_source(net: Net, weights: str, form: str) -> tuple[str, dict[str, Ten
         needs=needs,
         imports=imports,
         weights=weights,
+        functions="".join(f"\n{source}\n" for source in writer.functions.values()),
         name=name,
         inputs=_listed(net.graph.inputs, shapes, "Takes"),
         outputs=_listed(outputs, shapes, "by name" if several else "").lstrip(),
@@ -215,7 +217,8 @@ def _outputs(net: Net) -> list[str]:
 
 def _is_left_out(place: Place) -> bool:
     entry = place.layer.entry
-    return entry.is_loss or entry.writes_files or entry.type in ("Accuracy", "Silence")
+    writes_only = entry.writes_files and entry.type not in LAYER_WRITERS
+    return entry.is_loss or writes_only or entry.type in ("Accuracy", "Silence")
 
 
 def _steps(net: Net) -> Iterator[tuple[Place, Place | None]]:
@@ -253,12 +256,12 @@ def _write(writer: Writer, net: Net, place: Place, scale: Place | None) -> None:
     node = place.node
     bottoms = [Bottom(writer.variable(b), tuple(net.blobs[b].shape)) for b in node.bottoms]
     shapes = [tuple(net.blobs[top].shape) for top in node.tops]
-    site = Site(writer, node.name, place.layer, bottoms, shapes)
+    site = ModuleSite(writer, node.name, place.layer, bottoms, shapes)
     try:
         if scale is not None:
-            made: Any = batch_norm(site, Site(writer, scale.node.name, scale.layer, [], []))
-        elif place.layer.entry.type in FORMS:
-            made = FORMS[place.layer.entry.type](site)
+            made: Any = batch_norm(site, ModuleSite(writer, scale.node.name, scale.layer, [], []))
+        elif place.layer.entry.type in LAYER_WRITERS:
+            made = LAYER_WRITERS[place.layer.entry.type](site)
         else:
             raise NetError("there is no short form of this layer type in PyTorch.")
     except MokaError as error:
@@ -288,12 +291,12 @@ def _checked(net: Net, text: str, weights: Path, source: Path) -> Difference:
         name: torch.randn(tuple(shape), generator=random)
         for name, shape in net.input_shapes.items()
     }
+    wanted = reference(net, {name: x.numpy() for name, x in given.items()}, _outputs(net))
     with torch.no_grad():
-        wanted = net.propagate(given)
         made = module(*given.values())
     if isinstance(made, Tensor):
         made = dict.fromkeys(_outputs(net), made)
-    found = largest([difference_of(made[n].numpy(), wanted[n].numpy(), n) for n in _outputs(net)])
+    found = largest([difference_of(made[n].numpy(), wanted[n], n) for n in wanted])
     if not found.is_small:
         raise NetError(f"the PyTorch source differs from the net by {found}.", file=net.graph.file)
     return found

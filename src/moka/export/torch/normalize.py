@@ -9,13 +9,13 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, number
+from moka.export.torch.writer import ModuleSite, number
 
 SMALLEST = torch.finfo(torch.float32).tiny
 
 
 @writes("LRN")
-def write_lrn(site: Site) -> str:
+def write_lrn(site: ModuleSite) -> str:
     x, size = site.bottoms[0], site.option("local_size")
     alpha, beta = number(site.option("alpha")), number(site.option("beta"))
     if site.option("norm_region") == "WITHIN_CHANNEL":
@@ -24,12 +24,25 @@ def write_lrn(site: Site) -> str:
     return f"F.local_response_norm({x}, {size}, {alpha}, {beta}, {number(site.option('k'))})"
 
 
+@writes("GRN")
+def write_grn(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    return f"{x} * ({x}.square().sum(1, keepdim=True) + {number(site.option('bias'))}).rsqrt()"
+
+
+@writes("L2Normalize")
+def write_l2_normalize(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    axes = tuple(range(1, len(x.shape)))
+    return f"{x} / ({x}.square().sum({axes}, keepdim=True) + 1e-07).sqrt()"
+
+
 @writes("BatchNorm", "MKLBatchNorm")
-def write_batch_norm(site: Site) -> str:
+def write_batch_norm(site: ModuleSite) -> str:
     return batch_norm(site, None)
 
 
-def batch_norm(site: Site, scale: Site | None) -> str:
+def batch_norm(site: ModuleSite, scale: ModuleSite | None) -> str:
     """A BatchNorm layer, and the Scale layer behind it if there is one, as one module."""
     mean, variance, weight = (blob.detach() for blob in list(site.layer.blobs)[:3])
     if site.option("use_global_stats") is False:
@@ -47,7 +60,7 @@ def batch_norm(site: Site, scale: Site | None) -> str:
 
 
 def _by_channel(
-    site: Site,
+    site: ModuleSite,
     learned: list[Tensor],
     statistics: tuple[Tensor, Tensor],
     eps: float,
@@ -82,7 +95,7 @@ def _by_channel(
 
 
 @writes("BN", "SyncBN")
-def write_bn(site: Site) -> str:
+def write_bn(site: ModuleSite) -> str:
     (x,) = site.bottoms
     form, blobs = site.option("form"), list(site.layer.blobs)
     if site.option("channel_axis") != 1 or not site.option("whole"):
@@ -107,7 +120,7 @@ def write_bn(site: Site) -> str:
 
 
 @writes("MVN")
-def write_mvn(site: Site) -> str:
+def write_mvn(site: ModuleSite) -> str:
     x = site.bottoms[0]
     axes = "(1, 2, 3)" if site.option("across_channels") else "(2, 3)"
     if len(x.shape) != 4:
@@ -120,7 +133,7 @@ def write_mvn(site: Site) -> str:
 
 
 @writes("Normalize")
-def write_normalize(site: Site) -> str | list[str]:
+def write_normalize(site: ModuleSite) -> str | list[str]:
     x = site.bottoms[0]
     if not site.option("scaled"):
         power = 2 if site.option("normalize_type") == "L2" else 1

@@ -6,23 +6,23 @@ import torch
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, number
+from moka.export.torch.writer import ModuleSite, number
 
 
 @writes("Split")
-def write_split(site: Site) -> list[str]:
+def write_split(site: ModuleSite) -> list[str]:
     return [str(site.bottoms[0])] * len(site.tops)
 
 
 @writes("Concat")
-def write_concat(site: Site) -> str:
+def write_concat(site: ModuleSite) -> str:
     if len(site.bottoms) == 1:
         return str(site.bottoms[0])
     return f"torch.cat([{', '.join(map(str, site.bottoms))}], {site.option('join')})"
 
 
 @writes("Slice")
-def write_slice(site: Site) -> str | list[str]:
+def write_slice(site: ModuleSite) -> str | list[str]:
     axis = site.option("cut") % len(site.bottoms[0].shape)
     sizes = [top[axis] for top in site.tops]
     call = f"torch.split({site.bottoms[0]}, {sizes}, {axis})"
@@ -30,13 +30,13 @@ def write_slice(site: Site) -> str | list[str]:
 
 
 @writes("Flatten")
-def write_flatten(site: Site) -> str:
+def write_flatten(site: ModuleSite) -> str:
     axis, end = site.option("axis"), site.option("end_axis")
     return f"{site.bottoms[0]}.flatten({axis}{'' if end == -1 else f', {end}'})"
 
 
 @writes("Reshape")
-def write_reshape(site: Site) -> str:
+def write_reshape(site: ModuleSite) -> str:
     """Sizes that the layer copies are read from the bottom, so that batches may differ."""
     x = site.bottoms[0]
     rank, axis, count = len(x.shape), site.option("axis"), site.option("num_axes")
@@ -50,7 +50,7 @@ def write_reshape(site: Site) -> str:
 
 
 @writes("Tile")
-def write_tile(site: Site) -> str:
+def write_tile(site: ModuleSite) -> str:
     x, axis = site.bottoms[0], site.option("axis") % len(site.bottoms[0].shape)
     times = [1] * len(x.shape)
     times[axis] = site.option("tiles")
@@ -58,7 +58,7 @@ def write_tile(site: Site) -> str:
 
 
 @writes("Crop")
-def write_crop(site: Site) -> str:
+def write_crop(site: ModuleSite) -> str:
     x, reference = site.bottoms
     first = site.option("axis") % len(x.shape)
     count = len(x.shape) - first
@@ -72,7 +72,7 @@ def write_crop(site: Site) -> str:
 
 
 @writes("Permute")
-def write_permute(site: Site) -> str:
+def write_permute(site: ModuleSite) -> str:
     x = site.bottoms[0]
     order = list(site.option("order"))
     order += [axis for axis in range(len(x.shape)) if axis not in order]
@@ -80,12 +80,12 @@ def write_permute(site: Site) -> str:
 
 
 @writes("ShuffleChannel")
-def write_shuffle(site: Site) -> str:
+def write_shuffle(site: ModuleSite) -> str:
     return f"F.channel_shuffle({site.bottoms[0]}, {site.option('group')})"
 
 
 @writes("Interp")
-def write_interp(site: Site) -> str:
+def write_interp(site: ModuleSite) -> str:
     size = tuple(site.tops[0][2:])
     cut = (site.option("pad_beg"), site.option("pad_end"))
     x = str(site.bottoms[0])
@@ -95,24 +95,24 @@ def write_interp(site: Site) -> str:
 
 
 @writes("Transpose")
-def write_transpose(site: Site) -> str:
+def write_transpose(site: ModuleSite) -> str:
     return f"{site.bottoms[0]}.permute({', '.join(map(str, site.option('dim')))})"
 
 
 @writes("Flip")
-def write_flip(site: Site) -> str:
+def write_flip(site: ModuleSite) -> str:
     names = ((2, "flip_height"), (3, "flip_width"))
     return f"{site.bottoms[0]}.flip({tuple(axis for axis, on in names if site.option(on))})"
 
 
 @writes("Reverse")
-def write_reverse(site: Site) -> str:
+def write_reverse(site: ModuleSite) -> str:
     axes = tuple(axis % len(site.bottoms[0].shape) for axis in site.option("axis") or (0,))
     return f"{site.bottoms[0]}.flip({axes})"
 
 
 @writes("Upsample")
-def write_upsample(site: Site) -> str:
+def write_upsample(site: ModuleSite) -> str:
     """Pixels that are repeated; a mask's places have no short form."""
     x, form = site.bottoms[0], site.option("form")
     if form == "mask":
@@ -128,3 +128,16 @@ def write_upsample(site: Site) -> str:
             y += f".index_select({axis}, {site.buffer(f'source {axis}', source)})"
     scale = site.option("scale") if form == "stride" else 1
     return y if scale == 1 else f"{y} * {number(scale)}"
+
+
+@writes("Reorg", "ReorgYolo")
+def write_reorg(site: ModuleSite) -> str:
+    """Space to depth in darknet's order, which reads an item as if it were large."""
+    x, s = site.bottoms[0], site.option("stride")
+    _, c, h, w = x.shape
+    few = c // (s * s)
+    if site.option("reverse"):
+        cut = f"{x}.reshape(-1, {s}, {s}, {few}, {h}, {w}).permute(0, 3, 4, 1, 5, 2)"
+        return f"{cut}.reshape(-1, {few}, {h * s}, {w * s})"
+    cut = f"{x}.reshape(-1, {few}, {h}, {s}, {w}, {s}).permute(0, 3, 5, 1, 2, 4)"
+    return f"{cut}.reshape(-1, {c * s * s}, {h // s}, {w // s})"

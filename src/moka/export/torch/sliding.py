@@ -9,29 +9,32 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import Site, number, per_axis
+from moka.export.torch.writer import ModuleSite, number, one_or_all
 from moka.layers.pooling import LOWEST
 from moka.layers.window import Window, pooled_sizes
 from moka.types import Shape
 
 
-@writes("Convolution", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise")
-def write_convolution(site: Site) -> list[str]:
+@writes(
+    *("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise", "NdConvolution"),
+    *("Convolution3D", "Deconvolution", "Deconvolution3D"),
+)
+def write_convolution(site: ModuleSite) -> list[str]:
     layer, windows = site.layer, site.option("windows")
     channel_axis, axes = site.option("channel_axis"), len(windows)
     if channel_axis != 1 or not 1 <= axes <= 3:
         raise NetError(f"PyTorch convolves (N, C, ...) with one to three axes, this has the"
                        f" channels at axis {channel_axis} and {axes} after them.")  # fmt: skip
-    transposed = layer.entry.type == "Deconvolution"
+    transposed = layer.entry.type.startswith("Deconvolution")
     group, biased = site.option("group"), site.option("bias_term")
     call = site.module(
         f"Conv{'Transpose' if transposed else ''}{axes}d",
         site.bottoms[0].shape[1],
         site.option("num_output"),
-        per_axis([w.kernel for w in windows]),
-        stride=_unless(1, per_axis([w.stride for w in windows])),
-        padding=_unless(0, per_axis([w.pad for w in windows])),
-        dilation=_unless(1, per_axis([w.dilation for w in windows])),
+        one_or_all([w.kernel for w in windows]),
+        stride=_unless(1, one_or_all([w.stride for w in windows])),
+        padding=_unless(0, one_or_all([w.pad for w in windows])),
+        dilation=_unless(1, one_or_all([w.dilation for w in windows])),
         groups=_unless(1, group),
         bias=None if biased else False,
     )
@@ -50,15 +53,15 @@ def _unless(default: int, value: int | tuple[int, ...]) -> int | tuple[int, ...]
     return None if value == default else value
 
 
-def _hold_weight_and_bias(site: Site, weight: Tensor) -> None:
+def _hold_weight_and_bias(site: ModuleSite, weight: Tensor) -> None:
     blobs = site.layer.blobs
     site.hold("weight", weight, blobs[0])
     if len(blobs) > 1:
-        site.hold("bias", blobs[1], blobs[1])
+        site.hold("bias", blobs[1].reshape(-1), blobs[1])
 
 
 @writes("InnerProduct")
-def write_inner_product(site: Site) -> str:
+def write_inner_product(site: ModuleSite) -> str:
     (x,) = site.bottoms
     axis = site.option("axis") % len(x.shape)
     weight = site.layer.blobs[0]
@@ -72,7 +75,7 @@ def write_inner_product(site: Site) -> str:
 
 
 @writes("Embed")
-def write_embed(site: Site) -> str:
+def write_embed(site: ModuleSite) -> str:
     table = site.layer.blobs[0]
     call = site.module("Embedding", *table.shape)
     site.hold("weight", table, table)
@@ -83,8 +86,8 @@ def write_embed(site: Site) -> str:
     return y
 
 
-@writes("Pooling")
-def write_pooling(site: Site) -> str:
+@writes("Pooling", "NdPooling", "Pooling3D")
+def write_pooling(site: ModuleSite) -> str:
     (x,) = site.bottoms
     method = site.option("pool")
     if len(site.tops) > 1 or method == "STOCHASTIC":
@@ -98,8 +101,8 @@ def write_pooling(site: Site) -> str:
         return f"F.adaptive_{kind}_pool{axes}d({x}, 1)"
     windows: tuple[Window, ...] = site.option("windows")
     size, out = x.shape[2:], site.tops[0][2:]
-    sizes = [per_axis([w.kernel for w in windows]), per_axis([w.stride for w in windows])]
-    pad = per_axis([w.pad for w in windows])
+    sizes = [one_or_all([w.kernel for w in windows]), one_or_all([w.stride for w in windows])]
+    pad = one_or_all([w.pad for w in windows])
     call = f"F.{kind}_pool{axes}d"
     arguments = f"{sizes[0]}, stride={sizes[1]}"
     rounds_up = pooled_sizes(size, windows, round_up=False) != out

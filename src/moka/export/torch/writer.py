@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from moka.free_name import free_name
 from moka.layers.base import Layer
 from moka.types import Shape
 
@@ -33,11 +35,7 @@ class Names:
                 wanted = f"x{wanted}"
             if keyword.iskeyword(wanted) or wanted in RESERVED:
                 wanted = f"{wanted}_"
-            free, k = wanted, 1
-            while free in self._found.values():
-                k += 1
-                free = f"{wanted}_{k}"
-            self._found[name] = free
+            self._found[name] = free_name(wanted, self._found.values())
         return self._found[name]
 
 
@@ -48,12 +46,14 @@ class Writer:
         declared: the lines of `__init__`.
         computed: the lines of `forward`.
         state: the values of parameters and buffers, by their keys in `state_dict()`.
+        functions: the source of functions that `forward` calls, by name.
     """
 
     def __init__(self) -> None:
         self.declared: list[str] = []
         self.computed: list[str] = []
         self.state: dict[str, Tensor] = {}
+        self.functions: dict[str, str] = {}
         self.members = Names()
         self._variables = Names()
         self._aliases: dict[str, str] = {}
@@ -92,7 +92,7 @@ class Bottom:
         return self.name
 
 
-class Site:
+class ModuleSite:
     """Where one layer is written.
 
     Attributes:
@@ -127,6 +127,10 @@ class Site:
         texts += [f"{key}={text_of(value)}" for key, value in named.items() if value is not None]
         self._writer.declared += call_lines(f"self.{member} = nn.{constructor}", texts)
         return f"self.{member}"
+
+    def function(self, function: Callable[..., object]) -> None:
+        """Copy a function of `plain.py` into the file; needed again, it is copied once."""
+        self._writer.functions[function.__name__] = inspect.getsource(function)
 
     def hold(self, key: str, values: Tensor, source: Tensor | None = None) -> None:
         """Keep values of the module under this key, such as "weight".
@@ -196,6 +200,6 @@ def assignment(target: str, text: str) -> list[str]:
     return [f"{target} = (", *(f"    {part}" for part in inner), ")"]
 
 
-def per_axis(values: Sequence[int]) -> int | tuple[int, ...]:
+def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
     """One number if all are equal."""
     return values[0] if len(set(values)) == 1 else tuple(values)

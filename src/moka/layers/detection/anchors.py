@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from moka.layers.detection.boxes import apply_deltas, clip_to_image
-from moka.layers.detection.nms import kept_of
+from moka.layers.detection.nms import Suppression, best_boxes
 
 RATIOS = (0.5, 1.0, 2.0)
 SCALES = (8.0, 16.0, 32.0)
@@ -62,6 +62,10 @@ class Choice(NamedTuple):
     clip_before: bool = True
     clip_after: bool = False
 
+    @property
+    def suppression(self) -> Suppression:
+        return Suppression(self.threshold, before=self.before, after=self.after)
+
 
 def propose(
     scores: Tensor, deltas: Tensor, anchors: Tensor, im_info: Sequence[float], choice: Choice
@@ -93,11 +97,6 @@ def propose(
     size = boxes[:, 2:] - boxes[:, :2] + 1
     large = (size[:, 0] >= choice.min_size * across) & (size[:, 1] >= choice.min_size * down)
     index = (large & ~score.isnan()).nonzero()[:, 0]
-    order = score[index].argsort(descending=True, stable=True)
-    if choice.before > 0:
-        order = order[: choice.before]
-    index = index[order]
-    after = choice.after if choice.after > 0 else None
-    kept = index[kept_of(boxes[index], choice.threshold, at_most=after, extra=1)]
+    kept = index[best_boxes(boxes[index], score[index], choice.suppression)]
     best = boxes[kept]
     return clip_to_image(best, height, width) if choice.clip_after else best, score[kept]

@@ -69,7 +69,7 @@ def corners(centers: Tensor, sizes: Tensor) -> Tensor:
     return torch.cat([centers - sizes / 2, centers + sizes / 2], -1)
 
 
-def decode(offsets: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
+def decode_boxes(offsets: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
     """Boxes (..., P, 4) that offsets (..., P, 4) describe relative to prior boxes (..., P, 4).
 
     With w0, h0 the size of the prior box and c0 its center:
@@ -92,7 +92,7 @@ def decode(offsets: Tensor, priors: Tensor, variances: Tensor | None, code: str)
     return corners(offsets[..., :2] * size + center, offsets[..., 2:].exp() * size)
 
 
-def encode(boxes: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
+def encode_boxes(boxes: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
     """Offsets (..., 4) that describe boxes (..., 4) relative to prior boxes: undoes `decode`."""
     if code == "CORNER":
         offsets = boxes - priors

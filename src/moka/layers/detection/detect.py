@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.layers.detection.boxes import decode
+from moka.layers.detection.boxes import decode_boxes
 from moka.layers.detection.nms import kept_in_groups
 from moka.layers.detection.ranks import order_by_group, places, rank_in_group
 
 ROW = 7  # image, label, score, x1, y1, x2, y2
 
 
-class Limits(NamedTuple):
+class DetectionLimits(NamedTuple):
     """The settings that say which detections are kept.
 
     Attributes:
@@ -44,7 +44,7 @@ def detections(
     variances: Tensor | None,
     code: str,
     background: int,
-    limits: Limits,
+    limits: DetectionLimits,
 ) -> Tensor:
     """Rows (K, 7) of image, label, score, x1, y1, x2, y2, by image, label and falling score.
 
@@ -55,14 +55,14 @@ def detections(
         offsets: (N, P, L, 4), L = 1 if all classes share a box, else C.
         priors: (P, 4), or (N, P, 4) if each image has its own.
         variances: (P, 4), or None if the offsets are scaled already.
-        code: how offsets describe a box (see `boxes.decode`).
+        code: how offsets describe a box (see `boxes.decode_boxes`).
         background: the label that counts as nothing; -1 if there is none.
     """
     image, label, prior, score, place, groups = _candidates(scores, background, limits)
     label_of_box = label if offsets.shape[2] > 1 else torch.zeros_like(label)
     base = priors[prior] if priors.dim() == 2 else priors[image, prior]
     scale = None if variances is None else variances[prior]
-    boxes = decode(offsets[image, prior, label_of_box], base, scale, code)
+    boxes = decode_boxes(offsets[image, prior, label_of_box], base, scale, code)
     stays = _suppress(boxes, place, groups, limits)
     rows = torch.stack([image.to(score), label.to(score), score], 1)
     rows = torch.cat([rows, boxes], 1)[stays]
@@ -72,7 +72,7 @@ def detections(
 
 
 def _candidates(
-    scores: Tensor, background: int, limits: Limits
+    scores: Tensor, background: int, limits: DetectionLimits
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor], tuple[int, int]]:
     """The best `top_k` scores of each class of each image, by image, label and falling score.
 
@@ -104,7 +104,7 @@ def _candidates(
 
 
 def _suppress(
-    boxes: Tensor, place: tuple[Tensor, Tensor], groups: tuple[int, int], limits: Limits
+    boxes: Tensor, place: tuple[Tensor, Tensor], groups: tuple[int, int], limits: DetectionLimits
 ) -> Tensor:
     """A mask (K,) of the boxes that stay when each group is suppressed by itself."""
     table = boxes.new_zeros(*groups, 4)

@@ -1,4 +1,4 @@
-"""Which detections are right: what average precision is counted from."""
+"""Compares detections with true boxes; average precision is computed from the result."""
 
 from __future__ import annotations
 

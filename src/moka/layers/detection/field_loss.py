@@ -1,4 +1,4 @@
-"""What MS-CNN and Cascade R-CNN learn at each cell of a score map, and how well they do."""
+"""The losses of MS-CNN and Cascade R-CNN at the cells of score maps, and their accuracy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FieldTruth(NamedTuple):
 
     @classmethod
     def read(cls, blob: Tensor) -> FieldTruth:
-        """From a blob (N, 6, H, W) of label, box and overlap."""
+        """Read a blob (N, 6, H, W) of label, box and overlap."""
         values = blob.detach()
         return cls(values[:, 0].long(), values[:, 1:5], values[:, 5])
 
@@ -97,7 +97,7 @@ class Counted(NamedTuple):
 def classes_and_boxes(
     scores: Tensor, label: Tensor, errors: Tensor, counted: Counted, factor: float
 ) -> Tensor:
-    """A loss (1, 1, 1, 2): that of classes plus factor times that of boxes; and the latter alone,
+    """A loss (1, 1, 1, 2): class loss plus factor times box loss; and the box loss alone,
     which has no gradient.
 
     Args:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.detection.nms import kept_of
+from moka.layers.detection.nms import Suppression, best_boxes
 from moka.layers.detection.regression import Bounds, RegressionLayer, field_boxes
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
@@ -20,35 +20,8 @@ NMS_TYPES = ("IOU", "IOMU", "IOFU")
 NO_BOX = (0.0, 1.0, 1.0, 10.0, 10.0)  # the region that stands for none
 
 
-class Suppression(NamedTuple):
-    """The settings that say which regions of an image are kept.
-
-    Attributes:
-        threshold: largest overlap of two kept regions.
-        over: the measure of overlap: IOU, IOMU or IOFU.
-        before: number of best regions that enter the suppression; 0: all.
-        after: number of best regions that are kept; 0: all.
-    """
-
-    threshold: float
-    over: str
-    before: int
-    after: int
-
-
-def best_regions(boxes: Tensor, scores: Tensor, limits: Suppression) -> Tensor:
-    """Indices of the boxes (K, 4) in pixels that stay, the best score first."""
-    order = scores.argsort(descending=True, stable=True)
-    if limits.before:
-        order = order[: limits.before]
-    kept = kept_of(
-        boxes[order], limits.threshold, at_most=limits.after or None, extra=1, over=limits.over
-    )
-    return order[kept]
-
-
 class _FieldOutput(RegressionLayer):
-    """What BoxOutput and BoxGroupOutput share."""
+    """Base of BoxOutput and BoxGroupOutput."""
 
     beyond: ClassVar[int] = 0  # pixels that the second corner written lies beyond the box
 
@@ -84,7 +57,7 @@ class _FieldOutput(RegressionLayer):
         rows = []
         for image, (of_image, found) in enumerate(zip(boxes, scores, strict=True)):
             box, score = torch.cat(of_image), torch.cat(found)
-            kept = best_regions(box, score, self.limits)
+            kept = best_boxes(box, score, self.limits)
             corner = box[kept] + box.new_tensor([0, 0, self.beyond, self.beyond])
             index = torch.full_like(score[kept], image)[:, None]
             rows.append(torch.cat([index, corner, score[kept][:, None]], 1))

@@ -37,13 +37,13 @@ class Cells(NamedTuple):
     classes: Tensor
 
 
-def check_map(x: Shape, anchors: int, classes: int) -> None:
-    """Raises NetError unless x is N x anchors (5 + classes) x H x W."""
-    wanted = anchors * (VALUES + classes)
+def check_map(x: Shape, anchors: int, classes: int, values: int = VALUES) -> None:
+    """Raises NetError unless x is N x anchors (values + classes) x H x W."""
+    wanted = anchors * (values + classes)
     if len(x) != 4 or x[1] != wanted:
         raise NetError(
             f"{anchors} anchors and {classes} classes need a bottom of {wanted} channels"
-            f" ({anchors} x (5 + {classes})), got shape {shape_text(x)}."
+            f" ({anchors} x ({values} + {classes})), got shape {shape_text(x)}."
         )
 
 

@@ -1,4 +1,4 @@
-"""What Cascade R-CNN's proposal maps learn, each of several fields, and how well they do."""
+"""The loss and accuracy of Cascade R-CNN's proposal maps, each of several fields."""
 
 from __future__ import annotations
 

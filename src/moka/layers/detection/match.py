@@ -1,4 +1,4 @@
-"""Which prior boxes a net shall turn into which true boxes (SSD)."""
+"""Matches prior boxes with true boxes (SSD)."""
 
 from __future__ import annotations
 

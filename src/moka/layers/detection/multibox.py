@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.detection.boxes import decode, encode
+from moka.layers.detection.boxes import decode_boxes, encode_boxes
 from moka.layers.detection.detect import split_priors
 from moka.layers.detection.match import IGNORED, NOTHING, match_boxes, outside
 from moka.layers.detection.nms import kept_of
@@ -157,7 +157,7 @@ class MultiBoxLoss(NormalizedLoss):
         with torch.no_grad():
             if len(bottoms) > 5:
                 moves = bottoms[5].reshape(n, count, 4)
-                priors = decode(moves, priors, self.scale, self.code_type)
+                priors = decode_boxes(moves, priors, self.scale, self.code_type)
             mined = torch.ones(n, count, dtype=torch.bool, device=boxes.device)
             if len(bottoms) > 4:
                 mined = bottoms[4].reshape(n, count, 2)[..., 1] >= self.objectness_score
@@ -202,7 +202,7 @@ class MultiBoxLoss(NormalizedLoss):
                     other = (index > NOTHING) & ~chosen[index.clamp(min=0)]
                     index = index.masked_fill(other, NOTHING)
                 else:
-                    boxes = decode(
+                    boxes = decode_boxes(
                         offsets[image, :, place], priors[image], self.scale, self.code_type
                     )
                     index, shared = self._match(boxes, mine.boxes[chosen])
@@ -233,7 +233,7 @@ class MultiBoxLoss(NormalizedLoss):
         return label[matching.match.clamp(min=0)].where(matched, self.background_label_id)
 
     def _losses_of(self, matching: Matching, offsets: Tensor, scores: Tensor) -> Tensor:
-        """The loss (P,) of each prior box, by which the hard ones are chosen."""
+        """The loss (P,) of each prior box; the hardest ones are chosen by it."""
         mine = scores[matching.image]
         labels = self._labels(matching)
         if self.conf_loss_type == "SOFTMAX":
@@ -262,7 +262,7 @@ class MultiBoxLoss(NormalizedLoss):
             boxes = matching.priors
             if not self.use_prior_for_nms:
                 moves = offsets[matching.image, :, matching.place]
-                boxes = decode(moves, matching.priors, self.scale, self.code_type)
+                boxes = decode_boxes(moves, matching.priors, self.scale, self.code_type)
             place = self._suppressed(place, boxes)
         chosen = torch.zeros_like(unmatched)
         chosen[place[:count]] = True
@@ -285,7 +285,7 @@ class MultiBoxLoss(NormalizedLoss):
         priors, variances = matching.priors[rows], self.variances[rows]
         boxes = matching.truth.boxes[matching.match[rows]]
         scale = None if self.scale is None else variances
-        wanted = encode(boxes, priors, scale, self.code_type)
+        wanted = encode_boxes(boxes, priors, scale, self.code_type)
         mine = offsets[matching.image, rows, matching.place]
         errors = mine - wanted
         if self.encode_variance_in_target:
@@ -293,7 +293,7 @@ class MultiBoxLoss(NormalizedLoss):
         if self.bp_inside:
             seen = priors
             if not self.use_prior_for_matching:
-                seen = decode(mine.detach(), priors, scale, self.code_type)
+                seen = decode_boxes(mine.detach(), priors, scale, self.code_type)
             errors = errors.where((seen >= 0) & (seen <= 1), 0)
         return 0.5 * errors.square() if self.loc_loss_type == "L2" else smooth_l1(errors)
 

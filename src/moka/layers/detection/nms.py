@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,32 @@ def kept_of(
             left = left[~hit.any(0)]
     found = torch.cat(kept) if kept else left
     return found if at_most is None else found[:at_most]
+
+
+class Suppression(NamedTuple):
+    """The settings that say which boxes of an image are kept.
+
+    Attributes:
+        threshold: largest overlap of two kept boxes.
+        over: the measure of overlap (see `boxes.overlap`).
+        before: number of best boxes that enter the suppression; 0 or less: all.
+        after: largest number of boxes that leave it; 0 or less: all.
+    """
+
+    threshold: float
+    over: str = "IOU"
+    before: int = 0
+    after: int = 0
+
+
+def best_boxes(boxes: Tensor, scores: Tensor, limits: Suppression) -> Tensor:
+    """Indices of the boxes (K, 4) in pixels that stay, the best score first."""
+    order = scores.argsort(descending=True, stable=True)
+    if limits.before > 0:
+        order = order[: limits.before]
+    after = limits.after if limits.after > 0 else None
+    kept = kept_of(boxes[order], limits.threshold, at_most=after, extra=1, over=limits.over)
+    return order[kept]
 
 
 def kept_in_groups(boxes: Tensor, valid: Tensor, threshold: float, *, eta: float = 1.0) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.detection.boxes import decode
-from moka.layers.detection.detect import ROW, Limits, detections, split_priors
+from moka.layers.detection.boxes import decode_boxes
+from moka.layers.detection.detect import ROW, DetectionLimits, detections, split_priors
 from moka.layers.detection.results import ResultFiles, check_files
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
@@ -76,7 +76,7 @@ class DetectionOutput(Layer):
             raise NetError(f"nms_param.eta must be above 0 and at most 1, got {nms.eta:g}.")
         if nms.nms_threshold < 0:
             raise NetError(f"nms_param.nms_threshold must be >= 0, got {nms.nms_threshold:g}.")
-        self.limits = Limits(
+        self.limits = DetectionLimits(
             self.confidence_threshold,
             nms.top_k if nms.HasField("top_k") else -1,
             nms.nms_threshold,
@@ -116,7 +116,7 @@ class DetectionOutput(Layer):
                 confidence = confidence.where(is_object, 0)
             if len(first) > 1:
                 moves = first[1].reshape(n, count, 4)
-                boxes = decode(moves, boxes, variances, self.code_type)
+                boxes = decode_boxes(moves, boxes, variances, self.code_type)
             rows = detections(
                 confidence,
                 offsets.reshape(n, count, 1 if self.share_location else self.num_classes, 4),

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.options import not_negative, option, positive
+from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
 from moka.types import Shape
 
-BoxSize = tuple[float, float]  # width, height in pixels
 DEFAULT_VARIANCE = 0.1
+whole = Check(lambda v: v > 0 and v == int(v), "a whole number > 0")
+
+
+class CellBox(NamedTuple):
+    """A box around the center of each cell, in pixels.
+
+    Attributes:
+        right, down: how far its center lies off the cell's.
+        within: it is cut at the edges of the image.
+    """
+
+    width: float
+    height: float
+    right: float = 0
+    down: float = 0
+    within: bool = False
 
 
 def aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
@@ -33,26 +48,50 @@ def aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
 
 def prior_sizes(
     min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[float]
-) -> list[BoxSize]:
-    """Widths and heights of the boxes of one cell.
+) -> list[CellBox]:
+    """The boxes of one cell.
 
     For each min_size: a square of that side; a square of side sqrt(min_size max_size) if there
     are max_sizes; then for each ratio other than 1 a box min_size sqrt(ratio) wide and
     min_size / sqrt(ratio) high.
     """
-    sizes: list[BoxSize] = []
+    boxes: list[CellBox] = []
     for k, small in enumerate(min_sizes):
-        sizes.append((small, small))
+        boxes.append(CellBox(small, small))
         if max_sizes:
-            sizes.append((sqrt(small * max_sizes[k]),) * 2)
-        sizes += [
-            (small * sqrt(ratio), small / sqrt(ratio)) for ratio in ratios if abs(ratio - 1) >= 1e-6
+            side = sqrt(small * max_sizes[k])
+            boxes.append(CellBox(side, side))
+        boxes += [
+            CellBox(small * sqrt(ratio), small / sqrt(ratio))
+            for ratio in ratios
+            if abs(ratio - 1) >= 1e-6
         ]
-    return sizes
+    return boxes
+
+
+def dense_boxes(
+    sizes: Sequence[float], densities: Sequence[float], ratios: Sequence[float]
+) -> list[CellBox]:
+    """Boxes of one cell whose centers form a grid: density rows and columns, size // density apart.
+
+    Args:
+        sizes: whole pixels.
+        densities: whole numbers, one for each size.
+        ratios: a grid for each of these.
+    """
+    boxes = []
+    for size, density in zip(sizes, densities, strict=True):
+        apart = size // density
+        first = apart / 2 - size // 2
+        places = [first + k * apart for k in range(int(density))]
+        for ratio in ratios:
+            width, height = size * sqrt(ratio), size / sqrt(ratio)
+            boxes += [CellBox(width, height, x, y, within=True) for y in places for x in places]
+    return boxes
 
 
 def grid_boxes(
-    sizes: Sequence[BoxSize],
+    boxes: Sequence[CellBox],
     center: tuple[float, ...],
     cells: tuple[int, int],
     step: tuple[float, float],
@@ -61,24 +100,27 @@ def grid_boxes(
     """Boxes (H W B, 4) around each cell of a grid, as fractions of the image, in double.
 
     Args:
-        sizes: B widths and heights.
+        boxes: the B of a cell.
         center: where in a cell, as fractions of a step (x, y), the centers of the boxes lie.
         cells: H, W of the grid.
         step: height, width of a cell in pixels.
         image: height, width in pixels.
     """
-    width, height = torch.tensor(sizes, dtype=torch.float64).unbind(1)
+    sizes = torch.tensor(boxes, dtype=torch.float64).reshape(-1, len(CellBox._fields))
+    width, height, right, down, within = sizes.unbind(1)
     column = torch.arange(cells[1], dtype=torch.float64)[None, :, None]
     row = torch.arange(cells[0], dtype=torch.float64)[:, None, None]
-    x = ((column + center[0]) * step[1]).expand(*cells, len(sizes))
-    y = ((row + center[1]) * step[0]).expand(*cells, len(sizes))
+    x = ((column + center[0]) * step[1] + right).expand(*cells, len(boxes))
+    y = ((row + center[1]) * step[0] + down).expand(*cells, len(boxes))
     edges = [x - width / 2, y - height / 2, x + width / 2]
-    boxes = torch.stack([*edges, y + height / 2], -1)
-    return boxes.flatten(0, 2) / torch.tensor(image[::-1] * 2, dtype=torch.float64)
+    found = torch.stack([*edges, y + height / 2], -1)
+    found = found / torch.tensor(image[::-1] * 2, dtype=torch.float64)
+    cut = torch.cat([found[..., :2].clamp_min(0), found[..., 2:].clamp_max(1)], -1)
+    return cut.where(within.bool()[:, None], found).flatten(0, 2)
 
 
 class _Priors(Layer):
-    """What PriorBox and PriorBoxClustered share: variances, the image's size, steps, clipping."""
+    """Base of PriorBox and PriorBoxClustered: variances, the image's size, steps, clipping."""
 
     clip: bool = option()
     variance: tuple[float, ...] = option(positive)
@@ -107,8 +149,8 @@ class _Priors(Layer):
         self.sizes = self.sizes_of_a_cell()
         self._known: dict[tuple[Any, ...], Tensor] = {}
 
-    def sizes_of_a_cell(self) -> list[BoxSize]:
-        """Widths and heights of the boxes around each cell, in pixels."""
+    def sizes_of_a_cell(self) -> list[CellBox]:
+        """The boxes around each cell."""
         raise NotImplementedError
 
     def top_shapes(self, x: Shape, image: Shape) -> list[Shape]:
@@ -156,8 +198,13 @@ class PriorBox(_Priors):
     the image's size. `clip` moves corners into [0, 1]. offset_h and offset_w stand for `offset`
     of one axis. PriorBoxClustered's fields are refused.
 
-    Errors: no min_size; not as many max_sizes as min_sizes, or one that is not larger; a ratio of
-    0 or less; 2, 3 or more than 4 variances. Liu et al., 2016 (SSD).
+    OpenVINO has, in place of min_size, boxes of each `fixed_size`, whole pixels, in a grid around
+    the center: `density` (one for each size) rows and columns, fixed_size / density apart, rounded
+    down; one such grid for each `fixed_ratio`, or without one for 1 and each aspect_ratio. Their
+    x1 and y1 are at least 0, their x2 and y2 at most 1.
+
+    Errors: neither min_size nor fixed_size, or both; not as many max_sizes as min_sizes, or one
+    that is not larger; a ratio of 0 or less; 2, 3 or more than 4 variances. Liu et al., 2016 (SSD).
     """
 
     min_size: tuple[float, ...] = option(positive)
@@ -167,11 +214,24 @@ class PriorBox(_Priors):
     fractional_sizes: bool = option()
     width: tuple[float, ...] = option()
     height: tuple[float, ...] = option()
+    fixed_size: tuple[float, ...] = option(whole)
+    fixed_ratio: tuple[float, ...] = option(positive)
+    density: tuple[float, ...] = option(whole)
 
-    def sizes_of_a_cell(self) -> list[BoxSize]:
+    def sizes_of_a_cell(self) -> list[CellBox]:
         small, large = self.min_size, self.max_size
         if self.width or self.height:
             raise NetError("width and height belong to PriorBoxClustered.")
+        if len(self.density) != len(self.fixed_size):
+            raise NetError(
+                f"density must be given as often as fixed_size, got {len(self.density)} and"
+                f" {len(self.fixed_size)} values."
+            )
+        if small and self.fixed_size:
+            raise NetError("give either min_size or fixed_size, not both.")
+        if self.fixed_size:
+            given = self.fixed_ratio or aspect_ratios(self.aspect_ratio, self.flip)
+            return dense_boxes(self.fixed_size, self.density, given)
         if not small:
             raise NetError("min_size is missing.")
         if large and len(large) != len(small):
@@ -211,8 +271,13 @@ class PriorBoxClustered(_Priors):
     aspect_ratio: tuple[float, ...] = option()
     flip: bool = option()
     fractional_sizes: bool = option()
+    fixed_size: tuple[float, ...] = option()
+    fixed_ratio: tuple[float, ...] = option()
+    density: tuple[float, ...] = option()
 
-    def sizes_of_a_cell(self) -> list[BoxSize]:
+    def sizes_of_a_cell(self) -> list[CellBox]:
+        if self.fixed_size or self.fixed_ratio or self.density:
+            raise NetError("fixed_size, fixed_ratio and density belong to PriorBox.")
         if self.min_size or self.max_size or self.aspect_ratio:
             raise NetError("min_size, max_size and aspect_ratio belong to PriorBox.")
         if not self.width or len(self.width) != len(self.height):
@@ -220,4 +285,4 @@ class PriorBoxClustered(_Priors):
                 f"width and height must be given equally often, got {len(self.width)} and"
                 f" {len(self.height)} values."
             )
-        return list(zip(self.width, self.height, strict=True))
+        return [CellBox(w, h) for w, h in zip(self.width, self.height, strict=True)]

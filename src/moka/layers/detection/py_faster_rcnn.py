@@ -49,7 +49,7 @@ TEST = TRAIN | {"RPN_PRE_NMS_TOP_N": 6000, "RPN_POST_NMS_TOP_N": 300}
 
 
 class _RcnnLayer(TensorLayer):
-    """What these layers share: `param_str`, settings, anchors."""
+    """Base of these layers: `param_str`, settings, anchors."""
 
     def setup(self, *bottom_shapes: Shape) -> None:
         self.given = parse_param_str(self.param_str)
@@ -114,7 +114,7 @@ class ProposalLayer(_RcnnLayer):
 
 @built_in("rpn.anchor_target_layer")
 class AnchorTargetLayer(_RcnnLayer):
-    """What the region proposal net shall learn: which anchors are objects, and how to move them.
+    """The targets of the region proposal net: which anchors are objects, and how to move them.
 
     Of the anchors inside of the image, those are positive that have the largest overlap with a
     box, or one of 0.7 or more; those with less than 0.3 with any box are negative; the rest does

@@ -13,6 +13,7 @@ from moka.errors import NetError
 from moka.files import read_text_file
 from moka.layers.detection import grid
 from moka.layers.detection.boxes import overlap
+from moka.layers.detection.class_tree import ClassTree, name_images, read_tree, split_named
 from moka.layers.detection.grid import Cells
 from moka.layers.detection.objects import (
     Objects,
@@ -72,7 +73,13 @@ class RegionScales(NamedTuple):
 
 
 def region_deltas(
-    cells: Cells, objects: Objects, anchors: Tensor, scales: RegionScales, *, warm_up: bool
+    cells: Cells,
+    objects: Objects,
+    anchors: Tensor,
+    scales: RegionScales,
+    *,
+    warm_up: bool,
+    tree: ClassTree | None = None,
 ) -> Cells:
     """The delta that YOLOv2's loss adds to the gradient of each value of a map.
 
@@ -80,6 +87,8 @@ def region_deltas(
         objects: the true boxes, their labels as classes of the map.
         anchors: (A, 2), as fractions of the image.
     """
+    if tree:
+        named, objects = split_named(objects)
     h, w = cells.objectness.shape[2:]
     center, size = grid.placed(cells, anchors)
     boxes = torch.cat([center - size / 2, center + size / 2], -1)
@@ -101,6 +110,9 @@ def region_deltas(
         sizes = size[objects.image, :, row, column]
     anchor = shape_overlap(sizes, objects.size[:, None]).argmax(1)
     place: tuple[Tensor, ...] = (objects.image, anchor, row, column)
+    if tree:
+        deltas.classes[:] = scales.classes * tree.deltas(cells.classes, objects.label, place)
+        name_images(deltas, cells, named, tree, scales.object, scales.classes)
     chosen = last_of(flat_index(place, objectness.shape), objectness.numel())
     place = tuple(index[chosen] for index in place)
     _, anchor, row, column = place
@@ -116,8 +128,9 @@ def region_deltas(
         true = torch.cat([center - size / 2, center + size / 2], -1)
         goal = overlap(boxes[place][:, None], true[:, None])[:, 0, 0]
     deltas.objectness[place] = scales.object * (score - goal) * slope[place]
-    wanted = torch.nn.functional.one_hot(label, cells.classes.shape[-1])
-    deltas.classes[place] = scales.classes * (cells.classes[place].softmax(-1) - wanted)
+    if not tree:
+        wanted = torch.nn.functional.one_hot(label, cells.classes.shape[-1])
+        deltas.classes[place] = scales.classes * (cells.classes[place].softmax(-1) - wanted)
     return deltas
 
 
@@ -138,6 +151,12 @@ class RegionLoss(PassCounter):
       without rescore also times 2 - true w h; d_objectness = object_scale (o - t) o (1 - o), t the
       overlap of box and true box, or 1 without rescore; d_class = class_scale (softmax - onehot).
       Of several true boxes at one place the last counts.
+    - softmax_tree: a file with a name and the class above (a line number from 0, -1: none) for each
+      class. The softmax runs over each group, classes next to each other with the same class above,
+      and a true box has a d_class in its group and in those of all classes above. A true box with x
+      and y above 100,000 names a class of its image, whose other boxes then don't count: at the box
+      with the largest product of o and the class's probability, d_class as above and d_objectness =
+      object_scale (o - 0.3) o (1 - o), or 0 if o >= 0.3 (YOLO9000).
 
     Bottoms: the map (N, num (5 + num_class), H, W); true boxes (N, 5 T): label from 0 on, x, y, w,
     h as fractions, the first with x = 0 or w = 0 ends an image; or SSD's (1, 1, G, 8) with labels
@@ -148,7 +167,8 @@ class RegionLoss(PassCounter):
     Farhadi, 2016.
 
     Errors: another number of channels; too few biases; coords other than 4; a label outside the
-    classes; a true box that is not finite; softmax_tree, which is not here.
+    classes; a true box that is not finite; a softmax_tree of another number of classes, or
+    with a class before the one above it.
     """
 
     num_class: int = option(positive)
@@ -171,8 +191,7 @@ class RegionLoss(PassCounter):
     random: int = option()
 
     def setup(self, x: Shape, labels: Shape) -> None:
-        if self.softmax_tree:
-            raise NetError("softmax_tree is not supported: remove it, or train with darknet.")
+        self.tree = read_tree(self.softmax_tree, self.num_class) if self.softmax_tree else None
         self.anchors = grid.anchor_sizes(self.biases, self.num)
         self.scales = RegionScales(
             self.object_scale,
@@ -204,7 +223,9 @@ class RegionLoss(PassCounter):
             anchors = x.new_tensor(self.anchors) / x.new_tensor([w, h])
             warm_up = self.passes - 1 < WARM_UP // max(1, n)
             cells = grid.split(x, self.num)
-            deltas = region_deltas(cells, objects, anchors, self.scales, warm_up=warm_up)
+            deltas = region_deltas(
+                cells, objects, anchors, self.scales, warm_up=warm_up, tree=self.tree
+            )
             gradient = grid.joined(deltas)
             value = gradient.square().sum() / max(1, n)
         return delta_loss(x, value, gradient / max(1, n))

@@ -44,7 +44,7 @@ def _copied(x: Tensor) -> Tensor:
 
 
 class _Reorg(Layer):
-    """What Reorg and ReorgYolo share."""
+    """Base of Reorg and ReorgYolo."""
 
     stride: int
     reverse: bool = False

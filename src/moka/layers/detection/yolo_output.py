@@ -18,7 +18,7 @@ from moka.types import Shape
 four = Check(lambda v: v == 4, "4")
 
 
-def rows_of(found: Sequence[Tensor], like: Tensor) -> Tensor:
+def top_of_rows(found: Sequence[Tensor], like: Tensor) -> Tensor:
     """The top (1, 1, K, 7) from the rows of each image; see `nothing_found` if there are none."""
     rows = torch.cat(list(found)) if found else like.new_zeros(0, ROW)
     return (rows if len(rows) else nothing_found(like)).view(1, 1, -1, ROW)
@@ -49,7 +49,7 @@ def yolo_rows(
         boxes = grid.corner_boxes(center[image][good], size[image][good])
         labels, scores = label[image][good] + 1, score[image][good]
         found.append(grid.best_rows(boxes, labels, scores, overlap, image))
-    return rows_of(found, x)
+    return top_of_rows(found, x)
 
 
 @layer(
@@ -163,7 +163,7 @@ class Yolov3DetectionOutput(Layer):
 
     def top_shapes(self, *maps: Shape) -> list[Shape]:
         for x in maps:
-            grid.check_map(x, self.num_box, self.num_classes + 4 * self.gaussian_box)
+            grid.check_map(x, self.num_box, self.num_classes, 9 if self.gaussian_box else 5)
             if x[0] != maps[0][0]:
                 raise NetError(f"maps are of different batches: {maps[0][0]} and {x[0]} images.")
         return announced(maps[0])
@@ -180,7 +180,7 @@ class Yolov3DetectionOutput(Layer):
                 ]
                 boxes, labels, scores = (torch.cat(part) for part in zip(*parts, strict=True))
                 found.append(grid.best_rows(boxes, labels, scores, self.nms_threshold, image))
-            return rows_of(found, maps[0])
+            return top_of_rows(found, maps[0])
 
     def _candidates(self, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Corners (N, M, 4) and scores (N, M, C) of the boxes of scale k, cell by cell."""

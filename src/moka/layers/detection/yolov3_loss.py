@@ -30,7 +30,7 @@ from moka.types import Shape
 FOCUS = 0.5  # alpha of the focal loss, as darknet has it
 
 
-def measure(center: Tensor, size: Tensor, true: Objects, kind: str) -> Tensor:
+def match_quality(center: Tensor, size: Tensor, true: Objects, kind: str) -> Tensor:
     """How well boxes (K,) match true ones, at most 1.
 
     IOU: area shared / area of both. GIOU: minus the part of the smallest box around both that
@@ -95,6 +95,65 @@ def match(
     return Matches(which, (objects.image[which], anchor, row[which], column[which]))
 
 
+def scale_anchors(
+    biases: tuple[float, ...], mask: tuple[int, ...], num: int
+) -> tuple[list[tuple[float, float]], tuple[int, ...]]:
+    """The anchors of all scales, in pixels, and which of them a scale of `num` has.
+
+    Raises:
+        NetError: fewer values of mask, or one without an anchor.
+    """
+    if len(mask) < num:
+        raise NetError(f"mask needs {num} values, got {len(mask)}.")
+    anchors = grid.anchor_sizes(biases)
+    grid.masked(anchors, mask[:num])
+    return anchors, mask[:num]
+
+
+def fitting(
+    true: Objects, anchors: Tensor, place: tuple[Tensor, ...], grid_size: Shape
+) -> tuple[Tensor, Tensor]:
+    """The values of a map that give true boxes: sigmoid of x and y, and w and h, (K, 2) each.
+
+    Args:
+        anchors: of this scale (A, 2), as fractions of the image.
+        grid_size: rows and columns.
+    """
+    _, anchor, row, column = place
+    cells = true.center.new_tensor([grid_size[1], grid_size[0]])
+    target = true.center * cells - torch.stack([column, row], 1)
+    return target, (true.size / anchors[anchor]).log()
+
+
+def class_deltas(
+    scores: Tensor, label: Tensor, place: tuple[Tensor, ...], *, eps: float = 0, focal: bool
+) -> Tensor:
+    """Deltas of the classes where true boxes are, 0 elsewhere; see Yolov3.
+
+    Args:
+        scores: before the sigmoid, (N, A, H, W, C).
+        label, place: of true boxes (K,), in order.
+        eps: of label smoothing.
+        focal: times the focal factor.
+    """
+    deltas = torch.zeros_like(scores)
+    probability = scores[place].sigmoid()
+    own = torch.nn.functional.one_hot(label, scores.shape[-1]).to(scores)
+    table = torch.zeros_like(scores).index_put_(place, own, accumulate=True)
+    target = table[place].clamp_max(1)
+    deltas[place] = probability - (target * (1 - eps) + eps / 2)
+    if focal:
+        key = flat_index(place, scores.shape[:-1])
+        first = last_of(key.flip(0), scores[..., 0].numel()).flip(0)
+        at = tuple(index[first] for index in place)
+        p = probability[first].gather(1, label[first, None]) + 1e-15
+        factor = FOCUS * -(1 - p) * (2 * p * p.log() + p - 1)
+        focused = (probability[first] - own[first]) * factor
+        later = (target[first] - own[first]) > 0
+        deltas[at] = deltas[at].where(later, focused)
+    return deltas
+
+
 @layer("Yolov3", bottoms=2, tops=1, fork="YOLO on Caffe", is_loss=True, fixed_bottoms=(1,))
 class Yolov3(Layer):
     """YOLOv3's loss for one scale. It adds a delta d to the gradient of each value of the map; its
@@ -151,11 +210,7 @@ class Yolov3(Layer):
     side: int = option()
 
     def setup(self, x: Shape, labels: Shape) -> None:
-        if len(self.mask) < self.num:
-            raise NetError(f"mask needs {self.num} values, got {len(self.mask)}.")
-        self.anchors = grid.anchor_sizes(self.biases)
-        self.own = self.mask[: self.num]
-        grid.masked(self.anchors, self.own)
+        self.anchors, self.own = scale_anchors(self.biases, self.mask, self.num)
 
     def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
         grid.check_map(x, self.num, self.num_class)
@@ -200,7 +255,10 @@ class Yolov3(Layer):
         )
         place = found.place
         deltas.objectness[place] = self.object_scale * (objectness[place] - 1)
-        self._add_classes(deltas.classes, cells.classes, objects.label[found.object], place)
+        label = objects.label[found.object]
+        focal, eps = self.use_focal_loss, self.label_smooth_eps
+        wanted = class_deltas(cells.classes, label, place, eps=eps, focal=focal)
+        deltas.classes[place] = self.class_scale * wanted[place]
         true = Objects(*(values[found.object] for values in objects))
         if self.iou_loss == "MSE":
             by_center, by_size = self._squared(cells, true, anchors, place)
@@ -226,11 +284,8 @@ class Yolov3(Layer):
         self, cells: Cells, true: Objects, anchors: Tensor, place: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Deltas of squared differences, (K, 2) each."""
-        _, anchor, row, column = place
-        h, w = cells.objectness.shape[2:]
-        target = true.center * true.center.new_tensor([w, h]) - torch.stack([column, row], 1)
+        target, wanted = fitting(true, anchors, place, cells.objectness.shape[2:])
         scale = self.coord_scale * (2 - true.size.prod(1, keepdim=True))
-        wanted = (true.size / anchors[anchor]).log()
         return (
             scale * (cells.center[place].sigmoid() - target),
             scale * (cells.size[place] - wanted),
@@ -242,28 +297,6 @@ class Yolov3(Layer):
         """The measure's derivatives by center and size, (K, 2) each, and the measure (K,)."""
         with torch.enable_grad():
             center, size = center.requires_grad_(), size.requires_grad_()
-            quality = measure(center, size, true, self.iou_loss)
+            quality = match_quality(center, size, true, self.iou_loss)
             by_center, by_size = torch.autograd.grad(quality.sum(), (center, size))
         return by_center, by_size, quality.detach()
-
-    def _add_classes(
-        self, deltas: Tensor, scores: Tensor, label: Tensor, place: tuple[Tensor, ...]
-    ) -> None:
-        """Write the deltas of the classes, (N, A, H, W, C), at the places of true boxes."""
-        probability = scores[place].sigmoid()
-        own = torch.nn.functional.one_hot(label, scores.shape[-1]).to(scores)
-        table = torch.zeros_like(scores).index_put_(place, own, accumulate=True)
-        target = table[place].clamp_max(1)
-        eps = self.label_smooth_eps
-        smooth = target * (1 - eps) + eps / 2
-        deltas[place] = self.class_scale * (probability - smooth)
-        if self.use_focal_loss:
-            size = scores[..., 0].numel()
-            key = flat_index(place, scores.shape[:-1])
-            first = last_of(key.flip(0), size).flip(0)
-            at = tuple(index[first] for index in place)
-            p = probability[first].gather(1, label[first, None]) + 1e-15
-            factor = FOCUS * -(1 - p) * (2 * p * p.log() + p - 1)
-            focused = self.class_scale * (probability[first] - own[first]) * factor
-            later = (target[first] - own[first]) > 0
-            deltas[at] = deltas[at].where(later, focused)

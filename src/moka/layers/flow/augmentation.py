@@ -1,4 +1,4 @@
-"""The layer in which FlowNet's nets prepare their images."""
+"""The layer that prepares the images of FlowNet's nets."""
 
 from __future__ import annotations
 

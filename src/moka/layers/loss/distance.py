@@ -52,7 +52,7 @@ class EuclideanLoss(Layer):
         return difference.square().sum() / (2 * max(1, a.shape[0]))
 
 
-@layer("ContrastiveLoss", bottoms=3, tops=1, is_loss=True, fixed_bottoms=(2,))
+@layer("ContrastiveLoss", bottoms=(3, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3))
 class ContrastiveLoss(Layer):
     """Pull similar pairs together and push others apart: the sum of
     s d^2 + (1 - s) max(margin - d, 0)^2, divided by 2 N, with d the distance of a pair.
@@ -61,29 +61,52 @@ class ContrastiveLoss(Layer):
     Message: contrastive_loss_param (`margin`; `legacy_version` takes max(margin - d^2, 0)).
     The gradient uses d + 1e-4 in place of d. Hadsell et al., 2006.
 
-    Errors: bottoms of different shapes, or with more than one value per channel.
+    Forks: in place of s, the labels of both (N, 2) (MyCaffe), or the labels of a, and as fourth
+    bottom those of b (caffe-windows): a pair is similar if they are equal. A second top with
+    `output_matches: true` (MyCaffe) is 1 for each pair (N, 1, 1, 1) on the right side of the
+    margin, else 0.
+
+    Errors: bottoms of different shapes, or with more than one value per channel; another number of
+    similarities or labels; a second top without output_matches; centroid_learning, which is not
+    here.
     """
 
     margin: float = option()
     legacy_version: bool = option()
+    output_matches: bool = option()
+    centroid_learning: str = option()
 
-    def top_shapes(self, a: Shape, b: Shape, similar: Shape) -> list[Shape]:
+    def top_shapes(self, a: Shape, b: Shape, *labels: Shape) -> list[Shape]:
         require_axes(1, a, b)
+        if self.centroid_learning != "NONE":
+            raise NetError(f"centroid_learning: {self.centroid_learning} is not supported.")
         if a[:2] != b[:2] or prod(a[2:]) != 1 or prod(b[2:]) != 1:
             raise NetError(f"takes two blobs (N, C), got shapes {a} and {b}.")
-        if prod(similar) != a[0]:
-            raise NetError(f"needs one similarity for each of {a[0]} pairs, got shape {similar}.")
-        return [()]
+        given = sum(prod(shape) for shape in labels)
+        if given not in (a[0], 2 * a[0]) or any(shape[:1] != a[:1] for shape in labels):
+            raise NetError(
+                f"needs one similarity for each of {a[0]} pairs, or two labels, got shape"
+                f" {' and '.join(shape_text(shape) for shape in labels)}."
+            )
+        matches = (a[0], 1, 1, 1)
+        return [(), matches][: self.top_count if self.output_matches else 1]
 
-    def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
-        s = similar.reshape(-1).long()
+    def forward(self, a: Tensor, b: Tensor, *labels: Tensor) -> Tensor | list[Tensor]:
+        given = torch.cat([as_rows(label) for label in labels], 1).long()
+        similar = given[:, 0] != 0 if given.shape[1] == 1 else given[:, 0] == given[:, 1]
         squared = as_rows(a - b).square().sum(1)
         if self.legacy_version:
-            apart = torch.relu(self.margin - squared)
+            inside = self.margin - squared
+            apart = torch.relu(inside)
         else:
             d = _Distance.apply(squared)  # type: ignore[no-untyped-call]
-            apart = torch.relu(self.margin - d).square()
-        return torch.where(s != 0, squared, apart).sum() / (2 * max(1, a.shape[0]))
+            inside = self.margin - d
+            apart = torch.relu(inside).square()
+        loss = torch.where(similar, squared, apart).sum() / (2 * max(1, a.shape[0]))
+        if self.top_count < 2:
+            return loss
+        matches = (similar == (inside.detach() >= 0)).to(a).reshape(-1, 1, 1, 1)
+        return [loss, matches]
 
 
 class _Distance(Function):

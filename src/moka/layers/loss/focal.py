@@ -1,4 +1,4 @@
-"""The focal loss: classification in which what is easy counts less."""
+"""The focal loss: classification in which easy examples count less."""
 
 from __future__ import annotations
 

@@ -105,3 +105,41 @@ class InfogainLoss(NormalizedLoss):
         if self.top_count < 2:
             return loss
         return [loss, torch.softmax(x.detach(), self.axis)]
+
+
+@layer(
+    "ConfidencePenaltyLoss",
+    bottoms=2,
+    tops=1,
+    fork="caffe-windows",
+    is_loss=True,
+    fixed_bottoms=(1,),
+)
+class ConfidencePenaltyLoss(Layer):
+    """The loss of probabilities with a part of each label spread over the other classes: the sum
+    over items of -(1 - beta) log p[label] - beta / (N - 1) times the sum of log p over the other
+    classes, divided by N; p is at least 1e-20.
+
+    N - 1, of items, is what the fork divides by, in place of the other classes; here it is at
+    least 1.
+
+    Bottoms: probabilities (N, C...); labels (N) in [0, C) (no gradient). Top: a scalar. Message:
+    confidence_penalty_loss_param.
+
+    Errors: not one label for each item; a label outside [0, C).
+    """
+
+    beta: float = option()
+
+    def top_shapes(self, p: Shape, label: Shape) -> list[Shape]:
+        check_one_label_an_item(p, label)
+        return [()]
+
+    def forward(self, p: Tensor, label: Tensor) -> Tensor:
+        rows = as_rows(p)
+        index, _ = class_labels(label.reshape(-1, 1), rows.shape[1], None)
+        share = self.beta / max(1, len(rows) - 1)
+        weights = torch.full_like(rows, share).scatter(1, index, 1 - self.beta)
+        logs = rows.clamp_min(LOG_FLOOR).log().detach()
+        terms = weights * (logs + (rows - rows.detach()) / rows.detach().clamp_min(LOG_FLOOR))
+        return -terms.sum() / max(1, len(rows))

@@ -1,4 +1,4 @@
-"""What a loss is divided by: options and rule of the losses that sum over positions."""
+"""The divisor of losses that sum over positions: its options and its rule."""
 
 from __future__ import annotations
 

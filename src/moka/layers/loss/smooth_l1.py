@@ -40,6 +40,12 @@ def position_shape(x: Shape) -> Shape:
     return (x[0], 1, *rest)
 
 
+def weighted_difference(a: Tensor, b: Tensor, *weights: Tensor) -> Tensor:
+    """w (a - b), or a - b without weights, in the shape of a."""
+    difference = a - b.reshape(a.shape)
+    return difference * weights[0].reshape(a.shape) if weights else difference
+
+
 def loss_of_positions(errors: Tensor) -> Tensor:
     """Errors (N, C, ...) summed over channels, without gradient: (N, 1, H, W)."""
     sums = errors.detach().sum(1) if errors.dim() > 1 else errors.detach()
@@ -68,10 +74,7 @@ class SmoothL1Loss(Layer):
         return [(), position_shape(a)][: self.top_count]
 
     def forward(self, a: Tensor, b: Tensor, *weights: Tensor) -> list[Tensor]:
-        difference = a - b.reshape(a.shape)
-        if weights:
-            difference = difference * weights[0].reshape(a.shape)
-        errors = smooth_l1(difference, self.sigma)
+        errors = smooth_l1(weighted_difference(a, b, *weights[:1]), self.sigma)
         if len(weights) == 2:
             errors = errors * weights[1].reshape(a.shape)
         loss = errors.sum() / max(1, a.shape[0])
@@ -105,10 +108,7 @@ class SmoothL1LossOHEM(NormalizedLoss):
         return [(), position_shape(a)][: self.top_count]
 
     def forward(self, a: Tensor, b: Tensor, *weights: Tensor) -> list[Tensor]:
-        difference = a - b.reshape(a.shape)
-        if weights:
-            difference = difference * weights[0].reshape(a.shape)
-        errors = smooth_l1(difference)
+        errors = smooth_l1(weighted_difference(a, b, *weights))
         divide_by = self.divisor(a.shape[0], prod(a.shape[2:]), None)
         if self.normalization_mode == "PRE_FIXED":
             divide_by = self.pre_fixed_normalizer  # which may be below 1 here

@@ -16,7 +16,7 @@ from moka.layers.base import BlobSpec, Layer
 from moka.layers.labels import check_one_label_an_item, class_labels
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
-from moka.layers.shapes import as_rows, canonical_axis, require_axes, shape_text
+from moka.layers.shapes import canonical_axis
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -87,34 +87,6 @@ class CenterLoss(Layer):
         return _CenterLoss.apply(  # type: ignore[no-untyped-call]
             rows, centers, index, self.distance_type == "L2"
         )
-
-
-@layer("TripletLoss", bottoms=3, tops=1, fork="caffe-windows", is_loss=True)
-class TripletLoss(Layer):
-    """Pull anchors to positives and away from negatives: the sum of
-    max(0, margin + |a - p|^2 - |a - n|^2) / (2 N).
-
-    Bottoms: anchors a, positives p, negatives n, (N, ...) each; all take gradients. Top: a scalar.
-    Message: triplet_loss_param (`margin`, 1 by default). Schroff et al., 2015.
-
-    Errors: bottoms of different shapes.
-    """
-
-    margin: float = option()
-
-    def top_shapes(self, a: Shape, p: Shape, n: Shape) -> list[Shape]:
-        require_axes(1, a)
-        for shape in (p, n):
-            if shape[:1] != a[:1] or prod(shape) != prod(a):
-                raise NetError(
-                    f"Inputs must have the same dimension: {shape_text(a)} vs. {shape_text(shape)}."
-                )
-        return [()]
-
-    def forward(self, a: Tensor, p: Tensor, n: Tensor) -> Tensor:
-        near = as_rows(a - p.reshape(a.shape)).square().sum(1)
-        far = as_rows(a - n.reshape(a.shape)).square().sum(1)
-        return torch.relu(self.margin + near - far).sum() / (2 * max(1, len(a)))
 
 
 @layer("InnerDistance", bottoms=(1, 3), tops=1, fork="caffe-windows")

@@ -63,7 +63,7 @@ def length(rows: Tensor) -> Tensor:
 
 
 class _Margin(PassCounter):
-    """What the two layers share."""
+    """Base of both layers."""
 
     num_output: int | None = option(positive)
     type: str = option()  # type: ignore[assignment]  # of Module

@@ -64,22 +64,26 @@ def lengths_of(indicators: Tensor) -> Tensor:
 class CTCGreedyDecoder(Layer):
     """The most probable class of each timestep, without blanks: a text from CTC's probabilities.
 
-    Bottoms: probabilities (T, N, C) or (T, N, C, 1), the last class is the blank; indicators
-    (T, N), a sequence ends before its first 0 (the first row does not matter); optionally true
-    labels (T, N), a label of -1 ends a sequence. Tops: labels (N, T, 1, 1), filled up with -1; with
-    true labels, as last top, the fraction of sequences whose labels are all right, (1, 1, 1, 1);
-    optionally, before it, minus the sum of the probabilities that were chosen, (N, 1, 1, 1). No
-    gradient. Message: ctc_decoder_param; ctc_merge_repeated (default) makes equal classes next to
-    each other one label. Graves et al., 2006.
+    Bottoms: probabilities (T, N, C) or (T, N, C, 1), the last class is the blank (or class
+    `blank_index`, if that is not negative); indicators (T, N), a sequence ends before its first 0
+    (the first row does not matter); optionally true labels (T, N), a label of -1 ends a sequence.
+    Tops: labels (N, T, 1, 1), filled up with -1; with true labels, as last top, the fraction of
+    sequences whose labels are all right, (1, 1, 1, 1); optionally, before it, minus the sum of the
+    probabilities that were chosen, (N, 1, 1, 1). No gradient. Message: ctc_decoder_param;
+    ctc_merge_repeated (default) makes equal classes next to each other one label. Graves et al.,
+    2006.
 
     Errors: shapes that do not fit together.
     """
 
     ctc_merge_repeated: bool = option()
+    blank_index: int = option()
 
     def top_shapes(self, x: Shape, cont: Shape, *truth: Shape) -> list[Shape]:
         if len(x) < 3 or prod(x[3:]) != 1:
             raise NetError(f"takes probabilities (T, N, C), got shape {shape_text(x)}.")
+        if self.blank_index >= x[2]:
+            raise NetError(f"blank_index {self.blank_index} is no class: there are {x[2]}.")
         steps, n = x[:2]
         for name, shape in (("indicators", cont), *(("labels", shape) for shape in truth)):
             if prod(shape) != steps * n:
@@ -100,7 +104,8 @@ class CTCGreedyDecoder(Layer):
         steps, n, classes = x.shape[:3]
         probability, best = x.detach().reshape(steps, n, classes).max(2)
         lengths = lengths_of(cont.detach().reshape(steps, n))
-        labels = best_path(best.t(), lengths, classes - 1, merge=self.ctc_merge_repeated)
+        blank = classes - 1 if self.blank_index < 0 else self.blank_index
+        labels = best_path(best.t(), lengths, blank, merge=self.ctc_merge_repeated)
         tops = [labels.to(x).view(n, steps, 1, 1)]
         if self.top_count > 1 + len(truth):
             inside = torch.arange(steps, device=x.device)[:, None] < lengths

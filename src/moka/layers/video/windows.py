@@ -9,7 +9,13 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec
-from moka.layers.conv import DRAWN, Convolution, Deconvolution, convolution, deconvolution
+from moka.layers.conv import (
+    Convolution,
+    Deconvolution,
+    convolution,
+    convolution_layer,
+    deconvolution,
+)
 from moka.layers.options import option, positive
 from moka.layers.pooling import Pooling
 from moka.layers.registry import DrawStyle, layer
@@ -18,16 +24,7 @@ from moka.types import Shape
 DRAWN_POOLING = DrawStyle("#FF9900", kind="{pool}", window=True)
 
 
-@layer(
-    "NdConvolution",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    one_top_each=True,
-    coordinates="window",
-    fork="video-caffe",
-    drawn=DRAWN,
-)
+@convolution_layer("NdConvolution", fork="video-caffe")
 class NdConvolution(Convolution):
     """A Convolution whose window `kernel_shape`, `stride_shape` and `pad_shape` list per axis.
 
@@ -82,17 +79,7 @@ def _with_wide_bias(specs: Iterable[BlobSpec]) -> Iterable[BlobSpec]:
         yield spec._replace(shape=wide)
 
 
-@layer(
-    "Convolution3D",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
-    other_messages=("convolution3d_param",),
-    one_top_each=True,
-    coordinates="window",
-    fork="C3D",
-    drawn=DRAWN,
-)
+@convolution_layer("Convolution3D", other_messages=("convolution3d_param",), fork="C3D")
 class Convolution3D(InTime, Convolution):
     """A Convolution in time and space: `kernel_depth`, `temporal_stride` and `temporal_pad` are
     its window in time, `kernel_size`, `stride` and `pad` that in space.
@@ -121,16 +108,11 @@ class Convolution3D(InTime, Convolution):
         return convolution(x, weight, *flat, windows=self.windows, group=self.group)
 
 
-@layer(
+@convolution_layer(
     "Deconvolution3D",
-    bottoms=(1, None),
-    tops=(1, None),
-    message="convolution_param",
     other_messages=("convolution3d_param",),
-    one_top_each=True,
     coordinates="transposed window",
     fork="C3D",
-    drawn=DRAWN,
 )
 class Deconvolution3D(InTime, Deconvolution):
     """A Deconvolution in time and space, with the options of Convolution3D.

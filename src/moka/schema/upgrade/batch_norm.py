@@ -16,7 +16,7 @@ def needed(net: caffe_pb2.NetParameter) -> bool:
 
 
 def upgrade(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
-    """A copy in which no solver touches the statistics; other fields of the entries stay."""
+    """A copy with lr_mult 0 for the statistics, so no solver changes them; other fields stay."""
     new = caffe_pb2.NetParameter()
     new.CopyFrom(net)
     for layer in filter(_is_old, new.layer):

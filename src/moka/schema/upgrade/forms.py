@@ -9,10 +9,13 @@ from moka.schema import caffe_pb2
 from moka.schema.fields import is_repeated
 from moka.schema.forms import FORMS, form_of
 
+STORED_AS = ("forward_type", "backward_type")  # NVCaffe's types of blobs and their gradients
+
 
 def with_forms(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """Return the net with these values filled in; `net` itself does not change."""
-    if not net.bn_stats_batch_size and not any(layer.type in FORMS for layer in net.layer):
+    defaults = [name for name in STORED_AS if net.HasField(f"default_{name}")]
+    if not (net.bn_stats_batch_size or defaults or any(a.type in FORMS for a in net.layer)):
         return net
     new = caffe_pb2.NetParameter()
     new.CopyFrom(net)
@@ -22,7 +25,11 @@ def with_forms(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
             param = layer.batch_norm_param
             if not param.stats_batch_size:
                 param.stats_batch_size = net.bn_stats_batch_size
-    new.ClearField("bn_stats_batch_size")
+        for name in defaults:
+            if not layer.HasField(name):
+                setattr(layer, name, getattr(net, f"default_{name}"))
+    for name in ("bn_stats_batch_size", *(f"default_{name}" for name in defaults)):
+        new.ClearField(name)
     return new
 
 

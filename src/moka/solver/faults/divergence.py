@@ -126,7 +126,7 @@ def _first_cause(team: Team, fact: str | None, why: str, is_found: bool) -> tupl
 
 
 def nonfinite_fact(loss: float, gradients: Sequence[Tensor]) -> str | None:
-    """What is not finite after a pass, as the beginning of a sentence; None if all is."""
+    """The beginning of a sentence about what is not finite after a pass; None if all is."""
     if not isfinite(loss):
         return f"the loss is {loss}"
     if not all_finite(gradients):

@@ -71,7 +71,7 @@ def write_replay(
     rate: float,
     records: Mapping[int, list[str]],
 ) -> None:
-    """Write what a pass began with. The net must stand at the start of that pass.
+    """Write the start of a pass into a file. The net must be at the start of that pass.
 
     Args:
         records: names of each layer's records in this batch, by the layer's index.

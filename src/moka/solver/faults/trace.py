@@ -58,7 +58,7 @@ class ArraySummary:
         return f"{self.not_finite} of {prod(self.shape)} values, the first is {self.value}{at}"
 
 
-def trace(net: Net, start: PassStart) -> Generator[ArraySummary, None, None]:
+def trace_pass(net: Net, start: PassStart) -> Generator[ArraySummary, None, None]:
     """Run a pass again, forward and backward, and summarize each array as it is made.
 
     The order is that of the pass: each layer's parameters, then its tops; on the way back the
@@ -93,7 +93,7 @@ def first_fault(net: Net, start: PassStart) -> ArraySummary | None:
 
     Afterwards the net is as it was at the start of that pass.
     """
-    with closing(trace(net, start)) as arrays:
+    with closing(trace_pass(net, start)) as arrays:
         fault = next((array for array in arrays if array.not_finite), None)
     go_back(net, start)
     return fault

@@ -69,12 +69,12 @@ def remove_older(prefix: str, iteration: int, keep: int) -> None:
 
 
 def model_of(state: SolverState, state_file: PathLike) -> str:
-    """The model that belongs to a state: the file of that name beside it, else as written there."""
+    """The model of a state: the file that the state names, in the state's folder if it is there."""
     return _found(state.learned_net, state_file)
 
 
 def averaged_of(state: SolverState, state_file: PathLike) -> str | None:
-    """The averaged weights that belong to a state, found likewise; None if it has none."""
+    """The averaged weights of a state, found as `model_of` finds the model; None if it has none."""
     name = state.run_state.averaged_net
     return _found(name, state_file) if name else None
 

@@ -1,4 +1,4 @@
-"""Which snapshot a run that is started again goes on from."""
+"""Chooses the snapshot that a restarted run resumes from."""
 
 from __future__ import annotations
 

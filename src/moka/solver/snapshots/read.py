@@ -91,7 +91,7 @@ class SnapshotReader:
 
 @contextmanager
 def _naming(file: PathLike) -> Iterator[None]:
-    """Errors of the block name this file."""
+    """Add this file's name to errors that the block raises."""
     try:
         yield
     except MokaError as error:
@@ -100,7 +100,7 @@ def _naming(file: PathLike) -> Iterator[None]:
 
 @contextmanager
 def _offering_the_one_before(state_file: str) -> Iterator[None]:
-    """Errors of the block name the snapshot before this one, which can be taken instead."""
+    """Suggest the snapshot before this one in errors that the block raises."""
     try:
         yield
     except MokaError as error:

@@ -43,9 +43,11 @@ def _read_hdf5(file: PathLike) -> caffe_pb2.SolverState:
     state = caffe_pb2.SolverState()
     try:
         with import_h5py().File(file, "r") as opened:
-            for name in ("iter", "current_step"):
+            for name in ("iter", "current_step", "iter_last_event"):
                 if name in opened:
                     setattr(state, name, int(np.ravel(opened[name][()])[0]))
+            if "minimum_loss" in opened:
+                state.minimum_loss = float(np.ravel(opened["minimum_loss"][()])[0])
             if "learned_net" in opened:
                 state.learned_net = opened["learned_net"].asstr("utf-8")[()]
             history = opened.get("history", {})
@@ -77,6 +79,9 @@ def write_state(file: PathLike, state: caffe_pb2.SolverState, *, hdf5: bool) -> 
 def _fill(opened: Any, state: caffe_pb2.SolverState) -> None:
     opened["iter"] = np.array([state.iter], np.int32)
     opened["current_step"] = np.array([state.current_step], np.int32)
+    if state.HasField("minimum_loss"):
+        opened["minimum_loss"] = np.array([state.minimum_loss], np.float32)
+        opened["iter_last_event"] = np.array([state.iter_last_event], np.int32)
     opened["learned_net"] = np.bytes_(state.learned_net.encode())
     history = opened.create_group("history")
     for k, blob in enumerate(state.history):

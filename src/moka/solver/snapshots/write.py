@@ -82,7 +82,7 @@ class SnapshotWriter:
         return files
 
     def write_best(self, other_ranks: Sequence[RankState] = ()) -> SnapshotFiles:
-        """Write the snapshot of the best test in the place of the one before.
+        """Replace the snapshot of the best test.
 
         It is complete aside before it takes the names; the old state goes first and the new one
         comes last, so that no state is ever beside another's model.
@@ -111,7 +111,7 @@ class SnapshotWriter:
         return self._average is not None and self._average.started
 
     def _state(self, other_ranks: Sequence[RankState]) -> SolverState:
-        """Complete but for the names of the models."""
+        """The state message, without the names of the model files."""
         first, *others = self._parts
         state = first.state()
         for part in others:
@@ -120,7 +120,7 @@ class SnapshotWriter:
         return state
 
     def _name_models(self, state: SolverState, model: str, state_file: str) -> SnapshotFiles:
-        """Let the state name the models that belong to it; returns all names."""
+        """Write the names of the model files into the state; returns all names."""
         averaged = averaged_name(model) if self._has_average else None
         state.learned_net = model
         if averaged:

@@ -22,16 +22,16 @@ def columns(site: Site, x: str, count: int = 4) -> list[str]:
     return site.add_several("Split", x, site.ints(*[1] * count), outputs=count, axis=-1)
 
 
-def corners(site: Site, centers: str, sizes: str) -> str:
+def box_corners(site: Site, centers: str, sizes: str) -> str:
     """Boxes from centers (..., 2) and sizes (..., 2)."""
     reach = site.add("Mul", sizes, site.number(0.5))
     low, high = site.add("Sub", centers, reach), site.add("Add", centers, reach)
     return site.add("Concat", low, high, axis=-1)
 
 
-def decode(site: Site, offsets: str, priors: str, variances: str | None, code: str) -> str:
+def decoded_boxes(site: Site, offsets: str, priors: str, variances: str | None, code: str) -> str:
     """Boxes that offsets describe relative to prior boxes, as
-    `moka.layers.detection.boxes.decode` says."""
+    `moka.layers.detection.boxes.decode_boxes` says."""
     if variances is not None:
         offsets = site.add("Mul", offsets, variances)
     if code == "CORNER":
@@ -44,7 +44,7 @@ def decode(site: Site, offsets: str, priors: str, variances: str | None, code: s
     center = site.add("Mul", site.add("Add", first, second), site.number(0.5))
     move, growth = halves(site, offsets)
     moved = site.add("Add", site.add("Mul", move, size), center)
-    return corners(site, moved, site.add("Mul", site.add("Exp", growth), size))
+    return box_corners(site, moved, site.add("Mul", site.add("Exp", growth), size))
 
 
 def marked(site: Site, like: str, index: str) -> str:
@@ -57,7 +57,7 @@ def marked(site: Site, like: str, index: str) -> str:
 
 
 def only_best(site: Site, scores: str, count: int) -> str:
-    """Scores (..., P) of which those beside the best `count` of each row become LOWEST."""
+    """Scores (..., P) in which all but the best `count` of each row become LOWEST."""
     _, index = site.add_several("TopK", scores, site.ints(count), outputs=2, axis=-1)
     return site.add("Where", marked(site, scores, index), scores, site.number(LOWEST))
 

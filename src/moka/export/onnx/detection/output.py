@@ -11,7 +11,7 @@ from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
     LOWEST,
     as_float,
-    decode,
+    decoded_boxes,
     marked,
     only_best,
     pick,
@@ -32,7 +32,7 @@ def export_detection_output(
     base, variances = _priors(site, layer, priors, count)
     if len(first) > 1:
         moves = site.reshape(first[1], (images, count, 4))
-        base = decode(site, moves, base, variances, layer.code_type)
+        base = decoded_boxes(site, moves, base, variances, layer.code_type)
         if not layer.share_location:
             base = site.add("Unsqueeze", base, site.ints(1))
     confidence = _confidence(site, layer, scores, first, count)
@@ -99,7 +99,7 @@ def _boxes(
     else:
         table = site.reshape(offsets, (images, count, classes, 4))
         moves = site.add("Transpose", table, perm=[0, 2, 1, 3])
-    return decode(site, moves, base, variances, layer.code_type)
+    return decoded_boxes(site, moves, base, variances, layer.code_type)
 
 
 def _chosen(

@@ -10,8 +10,8 @@ from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
     LOWEST,
     as_float,
+    box_corners,
     columns,
-    corners,
     halves,
     pick,
     suppress,
@@ -78,7 +78,7 @@ def _moved(site: Site, layer: Proposal, moves: str, height: int, width: int) -> 
     sizes, centers = site.constant(size, "sizes"), site.constant(center, "centers")
     move, growth = halves(site, moves)
     moved = site.add("Add", site.add("Mul", move, sizes), centers)
-    return corners(site, moved, site.add("Mul", site.add("Exp", growth), sizes))
+    return box_corners(site, moved, site.add("Mul", site.add("Exp", growth), sizes))
 
 
 Facts = list[str]  # height, width, scale down, scale across

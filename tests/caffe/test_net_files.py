@@ -1,0 +1,130 @@
+"""Nets from files, and their parameters to and from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import caffe
+from moka.errors import NetError, WeightsError
+from moka.types import Array
+
+if TYPE_CHECKING:
+    from tests.caffe.conftest import NetOpener
+
+
+def same_parameters(a: caffe.Net, b: caffe.Net) -> bool:
+    return all(
+        np.array_equal(x.data, y.data)
+        for name in a.params
+        for x, y in zip(a.params[name], b.params[name], strict=True)
+    )
+
+
+def test_save_and_copy_from(open_net: NetOpener) -> None:
+    one, other = open_net(), open_net()
+    assert not same_parameters(one, other)
+    one.save("w.caffemodel")
+    other.copy_from("w.caffemodel")
+    assert same_parameters(one, other)
+    assert same_parameters(one, open_net(weights="w.caffemodel"))
+    one.params["ip1"][0].data[...] = 7
+    assert not same_parameters(one, other)
+
+
+def test_save_hdf5_and_load_it(open_net: NetOpener) -> None:
+    one, other = open_net(), open_net()
+    one.save_hdf5("w.h5")
+    other.load_hdf5("w.h5")
+    assert same_parameters(one, other)
+    assert same_parameters(one, open_net(weights="w.h5"))
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\.h5"):
+        other.load_hdf5("gone.h5")
+
+
+def test_share_with(open_net: NetOpener, x: Array) -> None:
+    one, other = open_net(), open_net()
+    other.share_with(one)
+    assert same_parameters(one, other)
+    one.params["ip1"][0].data[...] = 0.5
+    assert (other.params["ip1"][0].data == 0.5).all()
+    np.testing.assert_array_equal(one.forward(x=x)["y"], other.forward(x=x)["y"])
+
+
+@pytest.mark.parametrize("weights", [None, "gone.caffemodel"])
+def test_files_that_are_missing(weights: str | None) -> None:
+    file = "net.prototxt" if weights else "gone.prototxt"
+    with pytest.raises(RuntimeError, match=r"Could not open file gone\."):
+        caffe.Net(file, caffe.TEST, weights=weights)
+
+
+def test_a_null_character_in_the_name_of_a_file() -> None:
+    with pytest.raises(RuntimeError, match=r"Could not open file a\\0b"):
+        caffe.Net("a\0b", caffe.TEST)
+
+
+def test_weights_that_do_not_fit(open_net: NetOpener) -> None:
+    open_net().save("w.caffemodel")
+    text = Path("net.prototxt").read_text()
+    Path("net.prototxt").write_text(text.replace("num_output: 2", "num_output: 3"))
+    with pytest.raises(WeightsError, match=r"w\.caffemodel: .*'ip2'.*2 4 \(8\).*3 4 \(12\)"):
+        open_net(weights="w.caffemodel")
+
+
+def test_phases_levels_and_stages() -> None:
+    rules = ("phase: TRAIN", "phase: TEST", 'stage: "more"', "min_level: 2")
+    layers = "\n".join(
+        f'layer {{ name: "l{i}" type: "Silence" bottom: "x" include {{ {rule} }} }}'
+        for i, rule in enumerate(rules)
+    )
+    text = Path("net.prototxt").read_text()
+    Path("net.prototxt").write_text(text + layers)
+
+    def chosen(*args: Any, **more: Any) -> list[str]:
+        net = caffe.Net("net.prototxt", *args, **more)
+        return [name for name in net.layer_dict if name.startswith("l")]
+
+    assert chosen(caffe.TRAIN) == ["l0"]
+    assert chosen(caffe.TEST) == ["l1"]
+    assert chosen(caffe.TEST, stages=["more"]) == ["l1", "l2"]
+    assert chosen(caffe.TEST, level=2) == ["l1", "l3"]
+
+
+def test_layer_type_list() -> None:
+    types = caffe.layer_type_list()
+    assert {"Convolution", "SoftmaxWithLoss", "Data"} <= set(types)
+    assert list(types) == sorted(types)
+
+
+def test_a_net_with_a_fault() -> None:
+    Path("bad.prototxt").write_text('layer { name: "a" type: "ReLU" bottom: "b" top: "c" }')
+    with pytest.raises(NetError, match=r"bad\.prototxt: Unknown bottom blob 'b'"):
+        caffe.Net("bad.prototxt", caffe.TEST)
+
+
+def test_set_random_seed(open_net: NetOpener) -> None:
+    caffe.set_random_seed(5)
+    one = open_net()
+    caffe.set_random_seed(5)
+    other = open_net()
+    third = open_net()
+    assert same_parameters(one, other)
+    assert not same_parameters(one, third)
+
+
+def test_the_oldest_form_of_the_constructor(open_net: NetOpener, tmp_path: Path) -> None:
+    new = open_net()
+    weights = tmp_path / "w.caffemodel"
+    new.save(str(weights))
+    old = caffe.Net("net.prototxt", str(weights), caffe.TEST)  # type: ignore[arg-type]
+    for name, blobs in new.params.items():
+        for a, b in zip(blobs, old.params[name], strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_a_layer_that_is_not_there(net: caffe.Net) -> None:
+    with pytest.raises(NetError, match="no layer is named"):
+        net.forward(start="nowhere")
