@@ -21,6 +21,7 @@ from moka.command import device
 from moka.command.actions import EFFECTS, TRAIN
 from moka.command.processes import in_processes
 from moka.command.table import flags_of
+from moka.engine.segments import best_ends
 from moka.errors import UsageError
 from moka.net.batch_size import batch_size
 from moka.parallel.launch import REQUEUE
@@ -78,6 +79,8 @@ def _run(
     if config.message.random_seed < 0:
         torch.seed()
     solver = Solver(config, device=where, team=team, splits_batches=flags["strong"])
+    if flags["recompute"]:
+        solver.engine.segment_ends = best_ends(solver.net)
     with closing(solver), _reporting(solver, flags), _saying_how_to_resume(solver) as stop:
         state = state_to_resume(solver, flags["snapshot"], run)
         with _listening_to_signals(solver, flags, stop):

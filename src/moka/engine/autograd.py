@@ -6,7 +6,7 @@ their shape stays N, C, H, W, so nobody sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -16,6 +16,7 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
 from moka.net import Net
 
@@ -39,6 +40,8 @@ class Autograd:
         layerwise: an engine for the same blobs, for passes that go layer by layer; a user's own
             passes over some of the layers have to use this one.
         start: what the last pass began with.
+        segment_ends: where a training pass cuts the net to keep less (`moka.engine.segments`);
+            empty: nowhere. Passes that keep blobs, or go layer by layer, keep all.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Autograd:
             feed_others_float32(net)
         self.replayable = replayable
         self.start: PassStart | None = None
+        self.segment_ends: Sequence[int] = ()
         self._sources = Sources(net)
         if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
             _lay_out_kernels(net)
@@ -115,7 +119,10 @@ class Autograd:
                 batch[name] = _with_own_gradient(batch[name])
                 see(name, batch[name])
         with in_bfloat16(net) if self.bfloat16 else nullcontext():
-            blobs = net.propagate(batch, None if self.keep_blobs else self._results, see)
+            if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
+                blobs = propagate_in_segments(net, batch, self._results, self.segment_ends)
+            else:
+                blobs = net.propagate(batch, None if self.keep_blobs else self._results, see)
         for name, tensor in blobs.items():
             net.blobs[name].data_memory.put(tensor.detach().float())
         return blobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import tempfile
 import time
@@ -29,6 +30,10 @@ PATIENCE_S = 6 * 3600.0
 NOTICE_S = 300.0  # how long a member waits until it says so; then twice as long, and so on
 HEARD_S = 5.0  # how long to wait until the first member has repeated an error
 REASON_S = 0.5  # how long to look for the error of a member that has left
+
+
+log = logging.getLogger("moka")
+of_any = logging.getLogger("moka.team")  # shown by every process, not by the first alone
 
 
 class _Connected(Team):
