@@ -389,3 +389,10 @@ def test_the_log_file_is_complete(
         assert [test.iteration for test in log.tests] == [0, 4]
         assert "Creating layer conv" in Path("new/logs/caffe.INFO").read_text()
         Path("new/logs/caffe.INFO").resolve().unlink()
+
+
+def test_recomputed_blobs_change_nothing(caffe: Caffe) -> None:
+    assert caffe(*SOLVER).code == 0
+    kept = blobs_of("snap_iter_4.caffemodel")
+    assert caffe(*SOLVER, "--recompute").code == 0
+    assert blobs_of("snap_iter_4.caffemodel") == kept

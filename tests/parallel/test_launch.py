@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import workspace
+from tests.launches import free_port
 from tests.training_runs import RANDOM, database
 
 from moka.parallel.launch import REQUEUE
@@ -79,9 +80,9 @@ class Job:
 
 
 @contextmanager
-def job(*argv: str) -> Iterator[Job]:
+def job(*argv: str, log: str = "log") -> Iterator[Job]:
     """Run a module; afterwards nothing of it is left, or the test fails."""
-    started = Job(*argv, log=Path("log"))
+    started = Job(*argv, log=Path(log))
     ever: set[int] = set()
     try:
         yield started
@@ -235,3 +236,35 @@ def test_torchrun_starts_the_same_run() -> None:
     with job("torch.distributed.run", *flags, "--solver=solver.prototxt") as theirs:
         assert theirs.end() == 0, theirs.log
     assert final_files(40) == wanted
+
+
+@pytest.mark.usefixtures("run_folder")
+def test_two_machines_meet_by_torchrun() -> None:
+    """Two launchers, one process each, in two folders."""
+    Path("solver.prototxt").write_text(SOLVER.format(iterations=40))
+    flags = (
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=127.0.0.1:{free_port()}",
+        "--rdzv-id=two",
+        "--local-addr=127.0.0.1",
+        "-m",
+        "moka",
+        "train",
+        "--solver=solver.prototxt",
+    )
+    with (
+        job("torch.distributed.run", *flags) as first,
+        job("torch.distributed.run", *flags, log="second_log") as second,
+    ):
+        assert first.end() == 0, first.log
+        assert second.end() == 0, second.log
+    logs = sorted((first.log, second.log), key=len)
+    assert "Optimization Done." in logs[1]
+    assert not [line for line in logs[0].splitlines() if "solver.py" in line]
+    theirs = final_files(40)
+    forget_snapshots()
+    with job(*train()) as ours:
+        assert ours.end() == 0, ours.log
+    assert final_files(40) == theirs

@@ -96,6 +96,8 @@ class Launched:
         try:
             shared = self._store(wait)
             life = self._of_this_life(shared)
+            life.set(f"came/{self.rank}", "yes")
+            life.wait([f"came/{rank}" for rank in range(self.size)], wait)
             group = dist.PrefixStore("group", life)  # type: ignore[attr-defined]
             team = connect(
                 group, self.rank, self.size, device, patience_s=COLLECTIVE_S, reasons=life
