@@ -7,7 +7,7 @@ import resource
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import NamedTuple
 
 # A contender makes itself ready and returns a function that runs so many iterations.
@@ -27,6 +27,7 @@ def compare(
     rounds: int = 15,
     iterations: int = 20,
     warm_up: int = 20,
+    processor_time: bool = False,
 ) -> dict[str, Timing]:
     """Median time of each contender's iterations, taken in turns.
 
@@ -34,12 +35,14 @@ def compare(
         rounds: how often each has its turn.
         iterations: how many a turn.
         warm_up: iterations of each before the first turn.
+        processor_time: measure a contender's own processor time, which other programs on the
+            machine hardly change, instead of the time that passes.
     """
     context = multiprocessing.get_context("spawn")
     workers = {}
     for name, contender in contenders.items():
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(contender, there))
+        process = context.Process(target=_work, args=(contender, there, processor_time))
         process.start()
         there.close()  # so that a contender that fails is noticed here
         workers[name] = (process, here)
@@ -61,10 +64,11 @@ def _ask(pipe: Connection, iterations: int) -> float:
     return float(pipe.recv())
 
 
-def _work(contender: Contender, pipe: Connection) -> None:
+def _work(contender: Contender, pipe: Connection, processor_time: bool) -> None:
+    clock = process_time if processor_time else perf_counter
     run = contender()
     while iterations := pipe.recv():
-        start = perf_counter()
+        start = clock()
         run(iterations)
-        pipe.send(perf_counter() - start)
+        pipe.send(clock() - start)
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

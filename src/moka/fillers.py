@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, prod, sqrt
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,7 +60,10 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Every element `value`."""
     if spec.value == 0:
-        return torch.zeros(shape)  # takes memory and time only when somebody writes
+        if torch.get_default_device().type == "cpu":
+            # Takes memory and time only when somebody writes, unlike torch.zeros.
+            return torch.from_numpy(np.zeros(shape, np.float32))
+        return torch.zeros(shape)
     return torch.full(shape, spec.value)
 
 

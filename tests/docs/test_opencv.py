@@ -16,7 +16,8 @@ from tests.opencv.cases import CHAIN, photo
 from tests.opencv.record import write_nets
 
 import moka
-from moka.opencv import uninstall
+from moka.opencv import dnn_unregisterLayer, uninstall
+from moka.opencv.custom import REGISTERED
 
 PAGE = Path(__file__).parents[2] / "docs" / "opencv.md"
 
@@ -34,13 +35,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_snippets_run() -> None:
     snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     names: dict[str, Any] = {}
     try:
         for snippet in snippets:
             exec(compile(snippet, str(PAGE), "exec"), names)
+        assert REGISTERED["Crop"] is names["CropLayer"]
     finally:
         uninstall()
+        dnn_unregisterLayer("Crop")
     assert names["probabilities"].shape == (1, 5)
     assert len(names["boxes"]) > 0
     assert 0 <= names["best"] < 5

@@ -277,6 +277,73 @@ class ConvNext(nn.Module):
         return self.head(self.norm(y.mean((2, 3))))
 
 
+class Mixer(nn.Module):
+    """ConvNeXt's norm of channels-last images, exact GELUs, MLP-Mixer's product over places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 6, 8, 8), nn.LayerNorm(6)
+        self.places = nn.Sequential(nn.Linear(9, 12), nn.GELU(), nn.Linear(12, 9))
+        self.mix = nn.Parameter(torch.randn(9, 9) / 3)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.stem(x).permute(0, 2, 3, 1)).flatten(1, 2)
+        y = y + self.places(y.transpose(1, 2)).transpose(1, 2)
+        return self.head((self.mix @ y).mean(1))
+
+
+class Attention(nn.Module):
+    """A block of a vision transformer: products of two blobs, and a batch that changes places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 8, 8), nn.LayerNorm(8)
+        self.qkv, self.out, self.head = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(self.norm(y)).reshape(x.shape[0], 9, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) / 2).softmax(-1)
+        return self.head((y + self.out((weights @ v).transpose(1, 2).flatten(2))).mean(1))
+
+
+class Gates(nn.Module):
+    """Gates of channels and places (CBAM), a norm of channels, coordinates, PyTorch's LRN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.lrn = nn.Conv2d(5, 8, 3, 2), nn.LocalResponseNorm(5, 0.1)
+        self.gate = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 1), nn.Sigmoid())
+        self.places = nn.Conv2d(2, 1, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.linspace(-1, 1, 24)[:, None].expand(x.shape[0], 1, 24, 24)
+        y = self.lrn(self.stem(torch.cat([x, rows, rows.transpose(2, 3)], 1)))
+        y = y + y * self.gate(F.adaptive_avg_pool2d(y, 1))
+        seen = torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1)
+        y = F.normalize(y * torch.sigmoid(self.places(seen)), dim=1)
+        return self.head(torch.where(y > 0.1, y, y * 0.5).amax((2, 3)))
+
+
+class Video(nn.Module):
+    """Convolutions and poolings over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.MaxPool3d((1, 2, 2)),
+            nn.Conv3d(4, 6, 3, padding=1), nn.ReLU(), nn.MaxPool3d((2, 2, 2), (1, 2, 2)),
+            nn.AvgPool3d(2, padding=1), nn.AdaptiveAvgPool3d(1),
+        )  # fmt: skip
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips = x.unsqueeze(1)
+        return self.head(self.layers(clips).flatten(1))
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "resnet": resnet,
     "resnext": resnext,
@@ -291,4 +358,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "unet": UNet,
     "super_resolution": SuperResolution,
     "convnext": ConvNext,
+    "mixer": Mixer,
+    "gates": Gates,
+    "video": Video,
 }

@@ -122,52 +122,8 @@ def test_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "axes", "layers"),
-    [
-        ("ReduceMean", [2, 3], "Pooling"),
-        ("ReduceMax", [2, 3], "Pooling"),
-        ("ReduceMin", [2, 3], "Power Pooling Power"),
-        ("ReduceMean", [1], "Convolution"),
-        ("ReduceSum", [1], "Convolution"),
-        ("ReduceL1", [1], "AbsVal Convolution"),
-        ("ReduceL2", [1], "Power Convolution Power"),
-        ("ReduceMax", [1], "Slice Eltwise"),
-        ("ReduceSum", [3], "Reduction"),
-        ("ReduceMean", [1, 2, 3], "Reduction"),
-        ("ReduceL2", [-1], "Reduction Power"),
-        ("ReduceSumSquare", [-2, -1], "Reduction"),
-    ],
-)
-@pytest.mark.parametrize("keep", [0, 1])
-@pytest.mark.parametrize("opset", [11, 18])
-def test_reductions(
-    op: str, axes: list[int], layers: str, keep: int, opset: int, tmp_path: Path
-) -> None:
-    attributes: dict[str, Any] = {"keepdims": keep}
-    as_input = opset == 18
-    if not as_input:
-        attributes["axes"] = axes
-    node = (op, "x a" if as_input else "x", "y", attributes)
-    constants = {"a": np.array(axes)} if as_input else {}
-    found = imported(tmp_path, [node], constants, shape=(2, 4, 3, 5), opset=opset)
-    shapes = {"Reshape", "Flatten"}
-    assert [t for t in types(found).split() if t not in shapes] == layers.split()
-
-
-@pytest.mark.parametrize("keep", [0, 1])
-def test_argmax(keep: int, tmp_path: Path) -> None:
-    nodes: list[Any] = [
-        ("ArgMax", "x", "a", {"axis": 1, "keepdims": keep}),
-        ("Cast", "a", "y", {"to": 1}),
-    ]
-    assert types(imported(tmp_path, nodes)).startswith("ArgMax")
-
-
-@pytest.mark.parametrize(
     ("node", "says"),
     [
-        (("ReduceMean", "x", "y", {"axes": [2]}),
-         "Caffe reduces the last axes, or the channels; this reduces axes [2] of 4."),
         (("Pow", "x p", "y", {}), "Caffe's Power has one exponent, here are several."),
         (("Max", "x p", "y", {}), "Caffe compares blobs among each other, or with one number."),
     ],

@@ -23,6 +23,22 @@ def test_products_along_the_last_axis(tmp_path: Path) -> None:
     assert found.net.layer[1].inner_product_param.axis == 2
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 5, 3, 4), (1, 2, 5, 3, 2)])
+def test_a_matrix_from_the_left(shape: tuple[int, ...], tmp_path: Path) -> None:
+    found = imported(tmp_path, [("MatMul", "w x", "y", {})], {"w": random(6, 3)}, shape=shape)
+    (layer,) = (layer for layer in found.net.layer if layer.type == "Convolution")
+    assert not layer.param  # it is learned
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 5, 3, 4), (1, 1, 7)])
+def test_products_of_two_blobs(shape: tuple[int, ...], tmp_path: Path) -> None:
+    nodes: list[Any] = [
+        ("Transpose", "x", "t", {"perm": [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]}),
+        ("MatMul", "x t", "y", {}),
+    ]
+    assert "Eltwise Pooling" in types(imported(tmp_path, nodes, shape=shape))
+
+
 @pytest.mark.parametrize(
     ("node", "shape", "says"),
     [
@@ -32,8 +48,12 @@ def test_products_along_the_last_axis(tmp_path: Path) -> None:
          "its summand has the shape (2, 3), and Caffe's InnerProduct has one number for each"
          " output."),
         (("MatMul", "x x", "y", {}), (5, 5),
-         "it multiplies by a matrix that depends on the input, and Caffe's layers multiply by"
-         " constant ones."),
+         "it multiplies blobs of the shapes (5, 5) and (5, 5), and its form in Caffe needs matrices"
+         " for each item of the batch."),
+        (("MatMul", "x x", "y", {}), (1, 300, 300),
+         "its form in Caffe would hold 27,000,000 products of two blobs (8,388,608 are the most)."),
+        (("MatMul", "w x", "y", {}), (3, 5),
+         "it multiplies the batch by a matrix, which has no form in Caffe."),
         (("MatMul", "x s", "y", {}), (2, 4, 5),
          "it multiplies by an array of shape (2, 5, 3), and Caffe's InnerProduct has one matrix."),
     ],

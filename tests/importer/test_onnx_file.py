@@ -182,3 +182,40 @@ def test_stored_weights_may_be_inputs_too(tmp_path: Path) -> None:
     onnx.save(model, file)
     assert types(import_onnx(file)) == "Scale"
     assert numpy_helper.to_array(model.graph.initializer[0]).shape == (5,)
+
+
+def changed(folder: Path, nodes: list[Any], change: Any, **options: Any) -> Path:
+    """A file of these nodes after a change of its message."""
+    file = write(folder / "x.onnx", nodes, **options)
+    model = onnx.load(file)
+    change(model)
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def test_a_model_without_outputs(tmp_path: Path) -> None:
+    file = changed(tmp_path, RELU, lambda model: model.graph.ClearField("output"))
+    with pytest.raises(NetError, match="has no output: nothing of what it computes"):
+        import_onnx(file)
+
+
+def test_an_output_without_a_shape(tmp_path: Path) -> None:
+    """The checker of ONNX asks for one, ONNX Runtime does not."""
+    file = changed(tmp_path, RELU, lambda m: m.graph.output[0].type.tensor_type.ClearField("shape"))
+    assert types(import_onnx(file)) == "ReLU"
+
+
+def test_an_output_that_is_the_input(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.onnx", RELU, outputs="y x")
+    with pytest.raises(NetError, match=r'x\.onnx: its output "x" is its input itself'):
+        import_onnx(file)
+
+
+@pytest.mark.parametrize("opset", [1, 6])
+def test_operators_older_than_onnx_runtime_knows(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(NetError) as error:
+        import_onnx(write(tmp_path / "x.onnx", RELU, opset=opset))
+    assert str(error.value) == (
+        f"{tmp_path / 'x.onnx'}: opset {opset} is too old: ONNX Runtime, to which the net is held,"
+        " runs 7 and newer. Export the model anew."
+    )

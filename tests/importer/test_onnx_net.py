@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.export.conftest import random_weights
 from tests.importer.onnx_models import imported, random
-from tests.importer.pytorch_nets import NETS, export, with_random_statistics
+from tests.importer.pytorch_nets import NETS, Attention, export, with_random_statistics
 
 from moka.errors import NetError
 from moka.export.onnx.export import export_onnx
@@ -95,6 +95,34 @@ def test_what_moka_exports_comes_back(folder: str, tmp_path: Path) -> None:
     copy_weights(again, found.weights)
     x = torch.randn(2, *message.layer[0].input_param.shape[0].dim[1:])
     torch.testing.assert_close(again(x)["prob"], net(x)["prob"], rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_that_cannot_grow_is_not_called_free(tmp_path: Path) -> None:
+    """The file leaves the batch open, but what moves its axis has a form for one size alone."""
+    original = Attention().eval()
+    export(original, torch.randn(1, 3, 24, 24), tmp_path / "x.onnx")
+    found = import_onnx(tmp_path / "x.onnx")
+    assert not found.free_batch
+    net = build_net(found.net)
+    copy_weights(net, found.weights)
+    x = torch.randn(1, 3, 24, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x)["out"], original(x), rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_of_the_first_input_are_not_baked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form that holds for the input of the first comparison alone is found by a second one."""
+
+    def baked(site: NodeSite) -> None:
+        zeros = site.power(site.blob(0), scale=0, part="zeros")
+        values = site.builder.trace.values[site.node.outputs[0]]
+        site.give(site.add("Bias", zeros, blobs=[values[0]], bias_param={"axis": 1, "num_axes": 3}))
+
+    monkeypatch.setitem(table._importers, "Sigmoid", baked)
+    with pytest.raises(NetError, match="differs from ONNX Runtime on a second input: "):
+        imported(tmp_path, [("Sigmoid", "x", "y", {})])
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -167,17 +167,16 @@ def test_names_of_the_same_blob(tmp_path: Path) -> None:
     assert [difference.output for difference in found.differences] == ["y", "z", "w"]
 
 
-def test_layers_of_forks(tmp_path: Path) -> None:
-    """Only where all blocks of axes that change places are large."""
-    node = ("Transpose", "x", "y", {"perm": [0, 3, 2, 1]})
-    shape = (1, 70, 65, 66)
-    with pytest.raises(NetError) as error:
-        imported(tmp_path, [node], shape=shape)
-    assert str(error.value).endswith(
-        'node "node_y" (Transpose, opset 17) has no form in Caffe: it needs the layer Permute,'
-        " which only forks of Caffe have. Allow such layers with --extra_layers."
-    )
-    assert types(imported(tmp_path, [node], extra_layers=True, shape=shape)) == "Permute"
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("shape", [(1, 1, 6, 5), (1, 3, 6, 5)])
+def test_a_constant_joined_to_a_blob(place: int, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """As coordinates beside channels; the batch may still grow."""
+    inputs = "c r" if place else "r c"
+    nodes: list[Any] = [("Relu", "x", "r", {}), ("Concat", inputs, "y", {"axis": 1})]
+    found = imported(tmp_path, nodes, {"c": random(*shape)})
+    net = build_net(found.net)
+    copy_weights(net, found.weights)
+    assert net(torch.rand(3, 4, 6, 5))["y"].shape == (3, 4 + shape[1], 6, 5)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +191,8 @@ def test_layers_of_forks(tmp_path: Path) -> None:
         (("Pad", "x p", "y", {}),
          "padding of the first two axes has no form in Caffe, whose convolutions pad the axes after"
          " them."),
-        (("Concat", "x c", "y", {"axis": 1}),
-         'its input "c" is a constant, and Caffe has no blob for it.'),
+        (("Concat", "x c", "y", {"axis": 0}),
+         "it joins a constant along the batch, which has no form in Caffe."),
         (("TopK", "x k", "y i", {}), "Caffe has no layers for indices."),
     ],
 )  # fmt: skip

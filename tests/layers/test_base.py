@@ -188,7 +188,6 @@ layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 di
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        ('"Eltwise" eltwise_param { operation: SORT }', r"eltwise_param \{ operation: SORT \}"),
         ('"Eltwise" loss_param { normalization: PRE_FIXED }', r"\{ normalization: PRE_FIXED \}"),
         ('"ReLU" transform_param { crop_h: 3 }', r"transform_param \{ crop_h \}"),
         ('"Convolution" convolution_param { num_output: 1 kernel_size: 1 binary: 1 }', "binary"),

@@ -95,6 +95,8 @@ OTHER_AXES = [
     ("kernel_size: 2 stride: 2", (1, 2, 3, 4, 5), (2,) * 3, (2,) * 3, (0,) * 3, True),
     ("kernel_size: 2 round_mode: FLOOR", (2, 1, 2, 3, 4), (2,) * 3, (1,) * 3, (0,) * 3, False),
     ("kernel_size: 3 stride: 2 pad: 2", (1, 1, 4, 3, 2), (3,) * 3, (2,) * 3, (2,) * 3, True),
+    ("kernel_size: 2 stride: 2", (1, 2, 4, 5, 1), (2,) * 3, (2,) * 3, (0,) * 3, True),
+    ("kernel_size: 3 stride: 2 pad: 1", (1, 2, 4, 1, 2), (3,) * 3, (2,) * 3, (1,) * 3, True),
     (
         "kernel_size_3d: 1 kernel_size_3d: 3 kernel_size_3d: 2"
         " stride_3d: 1 stride_3d: 2 stride_3d: 2 pad_3d: 0 pad_3d: 1 pad_3d: 0",

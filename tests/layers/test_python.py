@@ -366,6 +366,10 @@ def test_it_may_use_autograd_itself(
         ('module: ".up" layer: "It"', '".up" is not the name of a module'),
         ('module: "sys" layer: "It"', r'the module "sys" \(built in\) has no layer "It"'),
         ('module: "no_such_module" layer: "It"', 'cannot import the module "no_such_module"'),
+        (
+            'module: "voc_layers" layer: "VOCSegDataLayer"',
+            r'cannot import the module "voc_layers"\. It may be that of FCN \(shelhamer',
+        ),
         ('module: "user_layers_0.more" layer: "It"', 'cannot import the module "user_layers_0.m'),
         ('module: "user_layers_0" layer: "Its"', r"user_layers_0\.py\) has no layer \"Its\""),
         ('module: "user_layers_0" layer: "np"', 'has no layer "np"'),

@@ -13,6 +13,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.layers import fork_minimal as single
 from tests.layers import minimal as others
 from tests.layers.detection import minimal as detection
 from tests.layers.detection import yolo_minimal as yolo
@@ -167,7 +168,7 @@ MINIMAL = {
     ),
 }
 
-FORKS = (detection, yolo, metric_learning, others, segmentation, sequence, video)
+FORKS = (detection, yolo, metric_learning, others, segmentation, sequence, single, video)
 for of_forks in FORKS:
     MINIMAL |= {kind: Minimal(**facts) for kind, facts in of_forks.MINIMAL.items()}
 
@@ -319,11 +320,17 @@ def shapes_of(net: Net) -> list[tuple[int, ...]]:
     return [tuple(net.blobs[b].shape) for b in net.graph.nodes[-1].bottoms]
 
 
+def ones_for(net: Net) -> list[torch.Tensor]:
+    """Bottoms of the last layer: ones, or zeros for a type that can take nothing else."""
+    fill = float(MINIMAL[net.graph.nodes[-1].type].most > 0)
+    return [torch.full(shape, fill) for shape in shapes_of(net)]
+
+
 def test_runs_in_double_precision(net: Net) -> None:
     made = layer_of(net)
     if made.entry.source:
         return
-    bottoms = [torch.ones(shape, dtype=torch.float64) for shape in shapes_of(net)]
+    bottoms = [x.double() for x in ones_for(net)]
     tops = made.double()(*bottoms)
     for top in [tops] if isinstance(tops, torch.Tensor) else tops:
         assert top.dtype == torch.float64
@@ -333,7 +340,7 @@ def test_tops_in_the_memory_of_a_bottom_are_known(net: Net) -> None:
     made = layer_of(net)
     if made.entry.source or net.graph.nodes[-1].type == "Dropout":  # which copies only in training
         return
-    bottoms = [torch.ones(shape) for shape in shapes_of(net)]
+    bottoms = ones_for(net)
     tops = made(*bottoms)
     for top in [tops] if isinstance(tops, torch.Tensor) else tops:
         shared = top.untyped_storage().data_ptr() == bottoms[0].untyped_storage().data_ptr()

@@ -70,7 +70,7 @@ def test_concat(
     [
         ("", [(2, 3), (3, 3)], "must have the same shape, except at concat_axis 1"),
         ("", [(2, 3), (2, 3, 1)], "must have the same shape, except at concat_axis 1"),
-        ("axis: 1 concat_dim: 1", [(2, 3), (2, 3)], "either axis or concat_dim, not both"),
+        ("axis: 1 concat_dim: 0", [(2, 3), (2, 3)], "either axis or concat_dim, not both"),
         ("axis: 2", [(2, 3), (2, 3)], "axis 2 does not exist"),
     ],
 )
@@ -236,7 +236,7 @@ def test_slice(
         (3, "slice_point: 3 slice_point: 2", r"must rise within the axis \(5\)"),
         (2, "slice_point: 0", r"must rise within the axis \(5\)"),
         (2, "slice_point: 5", r"must rise within the axis \(5\)"),
-        (5, "axis: 1 slice_dim: 1", "either axis or slice_dim, not both"),
+        (5, "axis: 1 slice_dim: 0", "either axis or slice_dim, not both"),
         (1, "axis: 2", "axis 2 does not exist"),
     ],
 )
@@ -394,3 +394,28 @@ def test_filter_when_nothing_passes(make_layer: LayerMaker) -> None:
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, *shapes)
+
+
+def test_debug_passes_its_first_bottom_on(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    x = spread(2, 3)
+    layer = make_layer('type: "Debug" debug_param { max_stored_batches: 2000 }', (2, 3), (2,))
+    np.testing.assert_array_equal(run(layer, x, np.zeros(2))[0], x)
+    alone = make_layer('type: "Debug"', (2, 3))
+    check_gradient(alone, x)
+
+
+def test_both_names_of_an_axis_may_stand_with_one_number(make_layer: LayerMaker) -> None:
+    """MyCaffe writes both."""
+    joined = make_layer(
+        'name: "join" type: "Concat" bottom: "a" bottom: "b" top: "y"'
+        " concat_param { axis: 0 concat_dim: 0 }",
+        (2, 3),
+        (2, 3),
+    )
+    assert joined.top_shapes((2, 3), (2, 3)) == [(4, 3)]
+    assert make_layer(slice_text(2, "axis: 0 slice_dim: 0"), (2, 3)).top_shapes((2, 3)) == [
+        (1, 3),
+        (1, 3),
+    ]

@@ -8,7 +8,8 @@ import torch
 from moka.data.place import Share
 from moka.errors import MokaError
 from moka.layers.source import Source
-from moka.schema import caffe_pb2
+from moka.net import build_net
+from moka.schema import caffe_pb2, parse_text
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -100,3 +101,28 @@ def test_forced_gradients_reach_all_but_labels(make_net: NetMaker) -> None:
     net = make_net("force_backward: true" + text, caffe_pb2.TRAIN)
     detached = {p.node.name: p.detached for p in net.places if p.detached}
     assert detached == {"loss": (1,)}
+
+
+def test_a_layer_may_keep_its_gradient_from_a_shared_parameter() -> None:
+    text = """
+    layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 } } }
+    layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" }
+      inner_product_param { num_output: 3 bias_term: false weight_filler { type: "gaussian" } } }
+    layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" %s }
+      inner_product_param { num_output: 3 bias_term: false weight_filler { type: "gaussian" } } }
+    layer { name: "sum" type: "Reduction" bottom: "b" top: "loss" loss_weight: 1 }
+    """
+    x = torch.rand(4, 3, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for option in ("", "param_propagate_down: false"):
+        param = parse_text(text % option, caffe_pb2.NetParameter)
+        net = build_net(param, caffe_pb2.TRAIN)
+        (weight,) = net.parameters()
+        with torch.no_grad():
+            weight.copy_(torch.arange(9.0).reshape(3, 3) / 9)
+        net(x=x)["loss"].backward()
+        assert weight.grad is not None
+        gradients.append(weight.grad)
+    through = torch.ones(4, 3) @ weight.detach()  # what layer b passes down
+    torch.testing.assert_close(gradients[1], through.T @ x)
+    assert not torch.allclose(gradients[0], gradients[1])

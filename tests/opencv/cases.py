@@ -1,17 +1,14 @@
 """Small nets, and what a program sees of them through `cv2.dnn` or `moka.opencv`.
 
-Only cv2 and NumPy are needed, so that OpenCV 4 runs the same code: `python cases.py FOLDER OUT`
-observes the nets that lie in FOLDER with `cv2.dnn`, and writes the arrays to OUT.
+Only cv2 and NumPy are needed, so that OpenCV 4 runs the same code (observe.py).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 Seen = dict[str, Any]
@@ -296,16 +293,3 @@ SEE: dict[str, Callable[[Any, Path], Seen]] = {
     "boxes": see_boxes,
     "twice": see_twice,
 }
-
-
-def observe(dnn: Any, folder: Path) -> dict[str, Any]:
-    """Everything that is seen of all nets, as arrays by `net: what`."""
-    return {
-        f"{name}: {what}": np.asarray(value)
-        for name, see in SEE.items()
-        for what, value in see(dnn, folder).items()
-    }
-
-
-if __name__ == "__main__":
-    np.savez_compressed(sys.argv[2], **observe(cv2.dnn, Path(sys.argv[1])))

@@ -1,5 +1,6 @@
-"""Record what OpenCV 4 shows of the nets in cases.py: `python -m tests.opencv.record PYTHON`, with
-the Python of an environment that has opencv-python-headless<5."""
+"""Record what OpenCV 4 shows of the nets in cases.py and programs.py:
+`python -m tests.opencv.record PYTHON`, with the Python of an environment that has
+opencv-python-headless<5."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.opencv import cases
+from tests.opencv.observe import NETS
 
 import moka
 from moka.schema import caffe_pb2
@@ -21,7 +22,7 @@ RECORDED = HERE / "recorded.npz"
 
 def write_nets(folder: Path) -> None:
     """The nets as files, with weights that are the same everywhere."""
-    for name, text in cases.NETS.items():
+    for name, text in NETS.items():
         (folder / f"{name}.prototxt").write_text(text)
         net = moka.load(folder / f"{name}.prototxt")
         random = np.random.RandomState(7)
@@ -42,8 +43,8 @@ def write_nets(folder: Path) -> None:
 def observe_with(python: str, folder: Path) -> dict[str, Any]:
     """What the OpenCV of another Python shows of the nets in a folder."""
     out = folder / "seen.npz"
-    command = [python, str(HERE / "cases.py"), str(folder), str(out)]
-    subprocess.run(command, check=True)
+    command = [python, "-m", "tests.opencv.observe", str(folder), str(out)]
+    subprocess.run(command, check=True, cwd=HERE.parents[1])
     with np.load(out) as arrays:
         return dict(arrays)
 

@@ -11,10 +11,20 @@ from tests.opencv.cases import photo
 from tests.opencv.record import write_nets
 
 import moka.opencv
-from moka.opencv import ClassificationModel, DetectionModel, Model, Net
+from moka.opencv import (
+    ClassificationModel,
+    DetectionModel,
+    KeypointsModel,
+    Model,
+    Net,
+    SegmentationModel,
+)
 
 cv2: Any = importlib.import_module("cv2")  # of any version
-NAMES = ["readNetFromCaffe", "readNet", "Model", "ClassificationModel", "DetectionModel"]
+NAMES = [
+    "readNetFromCaffe", "readNet", "Model", "ClassificationModel", "DetectionModel",
+    "KeypointsModel", "SegmentationModel",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +86,8 @@ def test_a_program_for_opencv_4(folder: Path) -> None:
     assert isinstance(cv2.dnn.DetectionModel(weights, text), DetectionModel)
     assert isinstance(cv2.dnn.ClassificationModel(network=nets[0]), ClassificationModel)
     assert isinstance(cv2.dnn_Model(nets[0]), Model)
+    assert isinstance(cv2.dnn_SegmentationModel(nets[0]), SegmentationModel)
+    assert isinstance(cv2.dnn.KeypointsModel(nets[0]), KeypointsModel)
 
 
 @pytest.mark.usefixtures("installed")

@@ -123,6 +123,9 @@ def test_names_of_the_file_find_layers_too(net: Net) -> None:
         (lambda n: n.getFLOPS("ab"), "'ab' is no shape"),
         (lambda n: n.getFLOPS(), "got 0 arguments"),
         (lambda n: n.getMemoryConsumption((1, 4, 9, 9)), 'layer "conv"'),
+        (lambda n: n.setInputShape("data", (1, 3, 9, 9)), "has a shape already: .*any shape"),
+        (lambda n: n.setInputShape("date", (1, 3, 9, 9)), 'Did you mean "data"'),
+        (lambda n: n.setInputsNames(["a", "b"]), "2 names for the 1 inputs data"),
     ],
 )  # fmt: skip
 def test_errors(net: Net, call: Any, sentence: str) -> None:
@@ -194,6 +197,27 @@ def test_cuda(net: Net) -> None:
     net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
     assert net.runner.net.device.type == "cpu"
     np.testing.assert_allclose(net.forward(), before, atol=1e-6)
+
+
+def test_inputs_have_the_names_that_a_program_gives(net: Net) -> None:
+    net.setInputsNames(["picture"])
+    net.setInput(X, "picture")
+    assert net.getLayer(0).outputNameToIndex("picture") == 0
+    assert np.asarray(net.forward()).shape == (1, 5)
+    assert net.getFLOPS((1, 3, 9, 9)) > 0
+    with pytest.raises(OpenCVError, match='no input is named "data"; inputs are picture'):
+        net.setInput(X, "data")
+
+
+def test_a_shape_that_only_the_program_knows(folder: Path) -> None:
+    text = CHAIN.replace("input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } }", "")
+    net = readNetFromCaffe(text.encode(), folder / "chain.caffemodel")
+    with pytest.raises(OpenCVError):
+        net.getParam("fc")  # its size is not known yet
+    net.setInputShape("data", (1, 3, 9, 9))
+    assert net.getParam("fc").shape == (5, 64)
+    with pytest.raises(OpenCVError, match="has a shape already"):
+        net.setInputShape("data", (1, 3, 8, 8))
 
 
 def test_an_empty_net() -> None:

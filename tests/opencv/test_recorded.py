@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.opencv.cases import SEE, observe
+from tests.opencv.observe import SEE, observe
 from tests.opencv.record import RECORDED, observe_with, write_nets
 
 import moka.opencv

@@ -86,9 +86,59 @@ def test_shared_kernels_stay_as_they_are(make_net: NetMaker) -> None:
         'type: "Scale" scale_param { num_axes: -1 }',
         'type: "Scale" scale_param { num_axes: 0 }',
         'type: "Bias" bias_param { axis: 0 }',
+        'type: "BatchNorm" batch_norm_param { use_global_stats: false filler {} }',
+        'type: "BatchNorm" batch_norm_param { relu: true }',
+        'type: "BN" bn_param { bn_mode: LEARN scale_filler {} }',
+        'type: "BN" bn_param { moving_average: true }',
+        'type: "BN" bn_param { axis: 2 moving_average: true }',
+        'type: "BN" bn_param { axis: 1 }',
+        'type: "BN" bn_param { across_spatial: false }',
     ],
 )
 def test_other_axes_and_statistics_stay(make_net: NetMaker, after: str) -> None:
     text = IMAGE + CONV % ("Convolution", "")
     text += f'layer {{ name: "after" bottom: "y" top: "y" {after} }}'
     assert folded(make_net, text) == ["in", "conv", "after"]
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        'type: "BN"',
+        'type: "SyncBN" bn_param { eps: 0.01 frozen: true }',
+        'type: "BN" bn_param { bn_mode: INFERENCE }',
+        'type: "BN" bn_param { axis: 1 moving_average: true var_eps: 0.01 }',
+        'type: "BatchNorm" batch_norm_param { scale_bias: true eps: 0 }',
+        'type: "BatchNorm" batch_norm_param { scale_bias: true use_global_stats: false }',
+        'type: "BatchNorm" batch_norm_param { bias_filler { value: 0 } eps: 0.1 }',
+        'type: "BatchNorm" batch_norm_param { use_weight_bias: true bias_term: false }',
+        'type: "BatchNorm" batch_norm_param { filler { value: 1 } }',
+        'type: "BatchNorm" batch_norm_param { disable_mean: true }',
+        'type: "BatchNorm" batch_norm_param { disable_variance: true scale_bias: true }',
+        'type: "MKLBatchNorm"',
+    ],
+)
+def test_of_forks(make_net: NetMaker, norm: str) -> None:
+    text = IMAGE + CONV % ("Convolution", "")
+    text += f'layer {{ name: "after" bottom: "y" top: "y" {norm} }}\n'
+    assert folded(make_net, text + SCALE) == ["in", "conv"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("DepthwiseConvolution", "num_output: 8 kernel_size: 3"),
+        ("ConvolutionDepthwise", "num_output: 4 kernel_size: 3 bias_term: false"),
+        ("LibDNNConvolution", "num_output: 6 kernel_size: 3 hole: 2"),
+        ("NdConvolution", "num_output: 6 kernel_shape { dim: 3 dim: 1 }"),
+    ],
+)
+def test_into_convolutions_of_forks(make_net: NetMaker, kind: str, options: str) -> None:
+    conv = f"""layer {{ name: "conv" type: "{kind}" bottom: "x" top: "y"
+      convolution_param {{ {options} }} }}\n"""
+    assert folded(make_net, IMAGE + conv + NORM + SCALE) == ["in", "conv"]
+
+
+@pytest.mark.parametrize("options", ["relu: true", "fuse_type: FUSED_CONV_RELU"])
+def test_not_through_a_rectifier(make_net: NetMaker, options: str) -> None:
+    assert folded(make_net, IMAGE + CONV % ("Convolution", options) + NORM) == ["in", "conv", "bn"]

@@ -41,7 +41,12 @@ ENUMS_OF_FORKS = {
     *("CentroidLearning", "ColorOrder"),
     "CuDNNConvolutionAlgorithmSeeker",
 }
-ENGINES_OF_FORKS = {"BatchNormParameter", "DropoutParameter", "InnerProductParameter"}
+ENGINES_OF_FORKS = {
+    "BatchNormParameter",
+    "DropoutParameter",
+    "InnerProductParameter",
+    "RecurrentParameter",
+}
 SSD_STATE = {"minimum_loss", "iter_last_event"}  # of SolverState
 RAW_BLOBS = {"raw_data_type", "raw_diff_type", "raw_data", "raw_diff"}  # NVCaffe's numbers
 

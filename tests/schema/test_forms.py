@@ -39,8 +39,11 @@ CASES = [
     ("VideoData", 'video_data_param { source: "list" new_length: 16 }', "clips"),
     ("VideoData", 'video_data_param { source: "list" num_segments: 3 }', "segments"),
     ("Reverse", "", "axes"),
+    ("LSTM", "recurrent_param { num_output: 5 }", "timesteps"),
+    ("LSTM", "inner_product_param { num_output: 5 }", "streams"),
     ("Lstm", "lstm_param { num_output: 5 }", "streams"),
     ("Lstm", "recurrent_param { num_output: 5 }", "timesteps"),
+    ("LstmAttention", "lstm_attention_param { num_output: 5 }", "plain"),
     ("LstmSimple", "lstm_simple_param { num_output: 5 }", "streams"),
 ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import moka
 from moka.cli.main import main as caffe
 
 NET = """
@@ -30,7 +31,7 @@ def test_lines_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "good/net.prototxt: loads; 2 layers; 15 parameters; 0.0 M multiply-adds; from x 1x4;"
-        " engine autograd",
+        " engine autograd; exports to ONNX",
         "1 net loads.",
     ]
     assert said.err == ""
@@ -44,6 +45,17 @@ def test_anything_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2] == "1 net loads. 1 net fails."
     assert caffe(["check", "--unknown_fields=warn", "good", "bad"]) == 0
     assert "no_such_thing" in capsys.readouterr().out
+
+
+def test_models_are_exported_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    moka.save_weights(moka.load("good/net.prototxt"), "good/net.caffemodel")
+    assert caffe(["check", "--export", "good"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert re.search(r"exports to ONNX, differs by \S+ \(\S+ of the scale\) in y", line)
+    assert sorted(path.name for path in Path("good").iterdir()) == [
+        "net.caffemodel",
+        "net.prototxt",
+    ]
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,17 @@ def test_the_net_of_a_training_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Input data (N, 3, 2, 2)\nOutput ip (N, 5)\n" in capsys.readouterr().out
 
 
+def test_weights_of_another_net(messages: Messages) -> None:
+    text = Path("net.prototxt").read_text()
+    Path("other.prototxt").write_text(text.replace('name: "', 'name: "other_'))
+    assert main(["--model=other.prototxt", FILES[1], *FILES[2:]]) == 1
+    assert messages()[-1].startswith(
+        "F net.caffemodel: it has no parameters for any layer of this net. Layers with parameters"
+        " are other_"
+    )
+    assert not Path("net.onnx").exists()
+
+
 def test_shapes_by_name() -> None:
     Path("two.prototxt").write_text("""
     layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 3 } } }

@@ -77,7 +77,7 @@ def test_weights(capsys: pytest.CaptureFixture[str]) -> None:
         (["no.onnx", "-o", "made.prototxt"], "F no.onnx: No such file or directory."),
         (
             ["x.onnx", "-o", "no/made.prototxt", "--input_shape=1,4,6,5"],
-            "F no/made.caffemodel: No such file or directory.",
+            "F no/made.prototxt: No such file or directory.",
         ),
     ],
 )
@@ -93,6 +93,14 @@ def test_nothing_is_left_if_the_net_cannot_be_written(messages: Messages) -> Non
     assert main(["x.onnx", "-o", "made.prototxt", "--input_shape=1,4,6,5"]) == 1
     assert messages()[-1] == "F made.prototxt: Is a directory."
     assert not Path("made.caffemodel").exists()
+
+
+def test_a_folder_that_is_not_there_is_found_before_the_work(
+    messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moka.tools.import_model.import_onnx", lambda *a, **k: pytest.fail("late"))
+    assert main(["x.onnx", "-o", "no/made.prototxt", "--input_shape=1,4,6,5"]) == 1
+    assert messages()[-1] == "F no/made.prototxt: No such file or directory."
 
 
 def test_shapes() -> None:

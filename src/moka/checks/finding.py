@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from moka.checks.files import Kind
+from moka.export.difference import Difference
 from moka.types import Shape
 from moka.weights.fit import Fit
 
 BVLC = "BVLC Caffe"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Whether a net leaves as an ONNX file.
+
+    Attributes:
+        obstacle: the first thing that stops it, as one sentence; None: nothing is known to.
+        difference: how far ONNX Runtime's outputs are from Moka's; None: the file was not made.
+    """
+
+    obstacle: str | None = None
+    difference: Difference | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, as dicts, numbers and strings."""
+        return {
+            "exports": self.obstacle is None,
+            "obstacle": self.obstacle,
+            "difference": asdict(self.difference) if self.difference else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class Finding:
         fit: how the weights fit.
         engine: the engine that runs it.
         on_host: types of its layers that compute on the CPU wherever the net runs.
+        export: whether it exports to ONNX.
     """
 
     file: str
@@ -66,6 +89,7 @@ class Finding:
     fit: Fit | None = None
     engine: str | None = None
     on_host: tuple[str, ...] = ()
+    export: Export | None = None
 
     @property
     def loads(self) -> bool:
@@ -108,4 +132,5 @@ class Finding:
             else None,
             "engine": self.engine,
             "on_host": list(self.on_host),
+            "export": self.export.as_json() if self.export else None,
         }

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from moka.checks.exports import look_up_export, try_export
 from moka.checks.finding import BVLC, Finding, LayerType
 from moka.checks.stand_in import Built, build
 from moka.checks.states import PhaseAndStages, states_of
@@ -26,12 +27,13 @@ _MOST_NAMED = 5
 
 
 def check_net(
-    file: str, weights: Sequence[str] = (), beside: Sequence[str] = ()
+    file: str, weights: Sequence[str] = (), beside: Sequence[str] = (), *, export: bool = False
 ) -> Iterator[Finding]:
     """Check a net with each file of weights, or without any: at least one finding.
 
     Args:
         beside: files of nets that take the same images.
+        export: export a net whose weights fit, and compare the outputs.
     """
     seen = Finding(file, "net")
     pairs: Sequence[str | None] = weights or [None]
@@ -49,7 +51,7 @@ def check_net(
         return
     seen = replace(seen, phases=tuple(map(str, states)))
     for name in pairs:
-        yield _with_weights(seen, graphs, name, beside)
+        yield _with_weights(seen, graphs, name, beside, export=export)
 
 
 def layer_types(param: caffe_pb2.NetParameter) -> dict[str, LayerType]:
@@ -84,7 +86,12 @@ def _graph(param: caffe_pb2.NetParameter, state: PhaseAndStages, file: str) -> G
 
 
 def _with_weights(
-    seen: Finding, graphs: Sequence[Graph], weights: str | None, beside: Sequence[str]
+    seen: Finding,
+    graphs: Sequence[Graph],
+    weights: str | None,
+    beside: Sequence[str],
+    *,
+    export: bool,
 ) -> Finding:
     """The finding for a net and one file of weights."""
     seen = replace(seen, weights=weights)
@@ -124,7 +131,8 @@ def _with_weights(
         )
         if names
     ]
-    return replace(seen, fit=fitting, notes=(*seen.notes, *notes))
+    seen = replace(seen, fit=fitting, notes=(*seen.notes, *notes))
+    return replace(seen, export=try_export(built.net, seen)) if export else seen
 
 
 def _fits(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
@@ -154,6 +162,7 @@ def _measured(seen: Finding, built: Built) -> Finding:
             sorted({place.node.type for place in net.places if place.node.bottoms
                     and place.layer.on_host})
         ),
+        export=look_up_export(net),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Concatenate, ParamSpec
 
+from moka.checks.exports import need_packages
 from moka.checks.files import File, find_beside, find_files, recognize_file
 from moka.checks.finding import Finding
 from moka.checks.nets import check_net
@@ -25,30 +26,37 @@ from moka.weights.shapes import stored_shapes
 P = ParamSpec("P")
 
 
-def check(*paths: PathLike, unknown_fields: UnknownFields = "error") -> list[Finding]:
+def check(
+    *paths: PathLike, unknown_fields: UnknownFields = "error", export: bool = False
+) -> list[Finding]:
     """Check models: whether each net can be built and its weights fit, and what it is made of.
 
-    Neither data nor memory for parameters is needed. Layers of the user's own Python modules run,
-    as they do when a net is loaded.
+    Neither data nor memory for parameters is needed, unless models are exported. Layers of the
+    user's own Python modules run, as they do when a net is loaded.
 
     Args:
         paths: nets, weights, and folders, which are searched to the bottom. Weights belong to the
             net in their folder whose name or layers are theirs. A net that is named alone is
             checked with the weights beside it, weights with the net beside them.
         unknown_fields: "warn" skips fields of prototxts that no known fork of Caffe has.
+        export: export each net that has weights, to a file that is thrown away, and compare what
+            ONNX Runtime computes.
 
     Returns:
         A finding for each net and its weights, and for each other file of a model's.
 
     Raises:
         UsageError: a path does not exist.
+        MokaError: a package that exporting needs is not installed.
     """
     with unknown_fields_are(unknown_fields):
-        return list(findings(paths))
+        return list(findings(paths, export=export))
 
 
-def findings(paths: Iterable[PathLike]) -> Iterator[Finding]:
+def findings(paths: Iterable[PathLike], *, export: bool = False) -> Iterator[Finding]:
     """`check`, one by one. Nothing that a file holds ends it."""
+    if export:
+        need_packages()
     files = list(find_files(paths))
     named = {local_path(os.fspath(path)) for path in paths}
     near = _with_neighbors(files, named)
@@ -68,7 +76,7 @@ def findings(paths: Iterable[PathLike]) -> Iterator[Finding]:
     for file in (*files, *(File(net, "net") for net in beside)):
         if file.kind == "net":
             twins = relatives[family(file.path)]
-            yield from _safely(check_net, file.path, weights_of[file.path], twins)
+            yield from _safely(check_net, file.path, weights_of[file.path], twins, export=export)
         elif file.kind == "solver":
             yield from _safely(_solver, file.path)
         elif file.kind == "other":

@@ -31,7 +31,8 @@ _KINDS = {"solver": "a solver", "weights": "weights without a net", "other": "no
 
 
 def facts(finding: Finding) -> Iterator[str]:
-    """Yield short facts about a net: layers, parameters, inputs, forks, weights, engine."""
+    """Yield short facts about a net: layers, parameters, inputs, forks, weights, engine,
+    export."""
     if finding.layers is not None:
         yield f"{finding.layers} layers"
     if finding.parameters is not None:
@@ -46,6 +47,8 @@ def facts(finding: Finding) -> Iterator[str]:
         yield f"weights {os.path.basename(finding.weights)}{weights(finding, ': ')}"
     if finding.engine:
         yield f"engine {engine(finding)}"
+    if finding.export:
+        yield export(finding, "exports to ONNX", "does not export: ")
 
 
 def millions(count: int) -> str:
@@ -79,6 +82,16 @@ def engine(finding: Finding) -> str:
     return f"{finding.engine or ''}{f' ({on_host} on the CPU)' if on_host else ''}"
 
 
+def export(finding: Finding, yes: str = "yes", no: str = "no: ") -> str:
+    """`yes`, with the largest difference if it is known; `no: layer "x" ...`."""
+    found = finding.export
+    if found is None:
+        return ""
+    if found.obstacle is not None:
+        return f"{no}{_without_file(found.obstacle, finding.file)}"
+    return f"{yes}, differs by {found.difference}" if found.difference else yes
+
+
 def _without_file(sentence: str, file: str) -> str:
     return sentence.removeprefix(f"{file}: ")
 
@@ -93,7 +106,7 @@ def _wide(findings: Sequence[Finding]) -> Table:
     table.add_column("file", overflow="fold", ratio=3)
     for heading in ("parameters", "multiply-adds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("input", "layers of forks", "weights"):
+    for heading in ("input", "layers of forks", "weights", "exports to ONNX"):
         table.add_column(heading, overflow="fold", ratio=2)
     table.add_column("result", overflow="fold", ratio=4)
     for each in findings:
@@ -104,6 +117,7 @@ def _wide(findings: Sequence[Finding]) -> Table:
             Text(inputs(each)),
             Text(forks(each)),
             Text(weights(each)),
+            Text(export(each)),
             _result(each, [f"engine {engine(each)}"] if each.engine else []),
         )
     return table

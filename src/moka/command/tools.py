@@ -43,12 +43,21 @@ TOOLS = (
         "check",
         "say whether old models load, and what they are made of",
         "PATH...",
-        (Flag("json", False, "Print all that is known as JSON."),),
+        (
+            Flag("json", False, "Print all that is known as JSON."),
+            Flag(
+                "export",
+                False,
+                "Export each net that has weights to ONNX, to a file that is thrown away, and say"
+                " how far ONNX Runtime's outputs are from Moka's.",
+            ),
+        ),
         programs={},
         description="Check models: nets, weights, or folders of them. For each net: whether it can"
         " be built and its weights\nfit, or the first obstacle; its layers of forks, parameters,"
-        " multiply-adds, inputs and engine. Data need not\nbe there. The exit code is 1 if"
-        " anything fails. Layers of your own Python modules run.",
+        " multiply-adds, inputs and engine; whether it\n"
+        "exports to ONNX, or the first layer that does not. Data need not be there. The exit code"
+        " is 1 if anything\nfails to load. Layers of your own Python modules run.",
     ),
     tool(
         "classification",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from moka.errors import NetError
 from moka.importer.builder import MadeBlob, MadeLayer, NodeSite
-from moka.importer.conv import Sides, WindowOptions, convolve
-from moka.importer.pooling import AVE, MAX, pool_images
-from moka.importer.table import imports, refuse_operators
+from moka.importer.forks import as_axpy, as_normalize
+from moka.importer.table import imports
 from moka.types import Array, Shape
 
 _TAKES_BIAS = ("InnerProduct", "Convolution", "Deconvolution")
@@ -122,11 +119,20 @@ def import_arithmetic(site: NodeSite) -> None:
             with_constant(site, operation, _opposite(site, x), values, learned=site.is_learned(0))
         )
         return
+    if (short := _of_a_fork(site)) is not None:
+        site.give(short)
+        return
     x, y = site.blob(0), site.blob(1)
     if op == "Sub" and x.shape == y.shape:
         site.give(site.eltwise("SUM", x, y, coeff=[1.0, -1.0]))
     else:
         site.give(combine(site, operation, x, _opposite(site, y)))
+
+
+def _of_a_fork(site: NodeSite) -> MadeBlob | None:
+    """A layer of a fork that does what this node and some before it do."""
+    forms = {"Add": as_axpy, "Div": as_normalize}
+    return forms[site.node.op](site) if site.node.op in forms else None
 
 
 def _opposite(site: NodeSite, x: MadeBlob) -> MadeBlob:
@@ -186,102 +192,3 @@ def _at_least(site: NodeSite, x: MadeBlob, bound: float) -> MadeBlob:
     """max(x, bound)."""
     y = site.add("ReLU", site.power(x, shift=-bound, part="below"), part="relu")
     return site.power(y, shift=bound, part="above")
-
-
-# --- reductions -----------------------------------------------------------------------------
-
-_REDUCTIONS = {  # the operation of Reduction, and the power of its result
-    "ReduceMean": ("MEAN", 1.0),
-    "ReduceSum": ("SUM", 1.0),
-    "ReduceL1": ("ASUM", 1.0),
-    "ReduceSumSquare": ("SUMSQ", 1.0),
-    "ReduceL2": ("SUMSQ", 0.5),
-    "ReduceMax": ("MAX", 1.0),
-    "ReduceMin": ("MIN", 1.0),
-}
-
-
-@imports(*_REDUCTIONS)
-def import_reduction(site: NodeSite) -> None:
-    x = site.blob(0)
-    rank = len(x.shape)
-    axes = site.setting("axes", 1)
-    if not axes and site.attribute("noop_with_empty_axes", 0):
-        site.give(site.add("Split", x))
-        return
-    reduced = sorted({axis % rank for axis in axes}) if axes else list(range(rank))
-    operation, power = _REDUCTIONS[site.node.op]
-    y = _reduced(site, x, reduced, operation)
-    y = site.power(y, power=power, part="root")
-    site.give(site.reshape(y, site.result_shape(), part="shape"))
-
-
-def _reduced(site: NodeSite, x: MadeBlob, axes: list[int], operation: str) -> MadeBlob:
-    """x with these axes reduced, in any shape that keeps the order of values."""
-    rank = len(x.shape)
-    is_images = rank == 4 and axes == [2, 3]
-    if operation == "MIN":
-        y = _reduced(site, site.power(x, scale=-1, part="negative"), axes, "MAX")
-        return site.power(y, scale=-1, part="positive")
-    if is_images and operation in ("MEAN", "MAX"):
-        return pool_images(site, x, AVE if operation == "MEAN" else MAX)
-    if operation == "MAX":
-        return _largest(site, x, axes)
-    last = max(axes)
-    if prod(x.shape[last + 1 :]) == 1 and axes == list(range(axes[0], last + 1)):
-        return site.add("Reduction", x, part="reduction",
-                        reduction_param={"operation": _REDUCTION_NUMBERS[operation],
-                                         "axis": axes[0]})  # fmt: skip
-    if axes == [1] and rank > 2:
-        return reduced_over_channels(site, x, operation)
-    raise NetError(f"Caffe reduces the last axes, or the channels; this reduces axes {axes} of"
-                   f" {rank}.")  # fmt: skip
-
-
-_REDUCTION_NUMBERS = {"SUM": 1, "ASUM": 2, "SUMSQ": 3, "MEAN": 4}
-
-
-def reduced_over_channels(site: NodeSite, x: MadeBlob, operation: str) -> MadeBlob:
-    """(N, C, spatial...) to (N, 1, spatial...), as a convolution with a kernel of one value."""
-    if operation == "ASUM":
-        x = site.add("AbsVal", x, part="sizes")
-    if operation == "SUMSQ":
-        x = site.power(x, power=2, part="squares")
-    ones = (1,) * (len(x.shape) - 2)
-    weight = np.ones((1, x.shape[1], *ones), np.float32)
-    if operation == "MEAN":
-        weight /= x.shape[1]
-    none = Sides((0,) * len(ones), (0,) * len(ones))
-    return convolve(site, x, weight, padding=none, window=WindowOptions(ones, ones, ones),
-                    learned=False, part="channels")  # fmt: skip
-
-
-_MOST_SLICES = 512
-
-
-def _largest(site: NodeSite, x: MadeBlob, axes: list[int]) -> MadeBlob:
-    """The maximum along one axis: of its slices."""
-    if len(axes) != 1 or x.shape[axes[0]] > _MOST_SLICES:
-        raise NetError(f"Caffe has no maximum over axes {axes} of a blob of shape {x.shape}.")
-    (axis,) = axes
-    if x.shape[axis] == 1:
-        return x
-    parts = site.add_several("Slice", x, tops=x.shape[axis], part="slice",
-                             slice_param={"axis": axis})  # fmt: skip
-    return site.eltwise("MAX", *parts, part="largest")
-
-
-@imports("ArgMax")
-def import_argmax(site: NodeSite) -> None:
-    if site.attribute("select_last_index", 0):
-        raise NetError("Caffe takes the first of equal maxima.")
-    axis = site.attribute("axis", 0) % len(site.blob(0).shape)
-    y = site.add("ArgMax", site.blob(0), part="argmax", argmax_param={"axis": axis})
-    site.give(site.reshape(y, site.result_shape(), part="shape"))
-
-
-refuse_operators(
-    "Caffe has no layers that compare or choose.",
-    *("Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Not", "And", "Or"),
-)
-refuse_operators("Caffe has no layers that branch or repeat.", "If", "Loop", "Scan")

@@ -200,6 +200,8 @@ def _sliding(
         **window_fields("stride", window.stride, 1),
         **window_fields("dilation", window.dilation, 1),
     }
+    if site.builder.extra_layers and type_name == "Convolution" and group == outputs > 1:
+        type_name = "DepthwiseConvolution" if group == x.shape[1] else type_name
     return site.add(
         type_name,
         x,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from moka.export.onnx.library import load_onnx
 from moka.types import Array, PathLike, Shape
 
 STANDARD = ("", "ai.onnx")  # the names of ONNX's own set of operators
+OLDEST_OPSET = 7  # that ONNX Runtime runs
 _NARROW = (10, 11, 16)  # float16, double, bfloat16 as ONNX numbers them
 _FLOAT = 1
 
@@ -31,6 +32,7 @@ class OnnxNode:
         opset: the version of the operator's set.
         inputs, outputs: names of tensors; "" is one that is left out.
         attributes: plain values by name.
+        captured: tensors that graphs within it read, as those of a branch or a loop do.
     """
 
     name: str
@@ -39,6 +41,7 @@ class OnnxNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    captured: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f'node "{self.name}" ({self.op}, opset {self.opset})'
@@ -76,6 +79,7 @@ class OnnxModel:
                 tuple(node.input),
                 tuple(node.output),
                 {a.name: helper.get_attribute_value(a) for a in node.attribute},
+                tuple(_captured(node)),
             )
             for node in self.proto.graph.node
         ]
@@ -87,13 +91,24 @@ class OnnxModel:
     @cached_property
     def uses(self) -> Counter[str]:
         """How often each tensor is read; being an output counts."""
-        read = [name for node in self.nodes for name in node.inputs if name]
+        read = [name for node in self.nodes for name in (*node.inputs, *node.captured) if name]
         return Counter([*read, *self.outputs])
 
     @cached_property
     def makers(self) -> dict[str, OnnxNode]:
         """The node that makes each tensor."""
         return {name: node for node in self.nodes for name in node.outputs if name}
+
+
+def _captured(node: Any) -> Iterator[str]:
+    """The tensors from around a node that the graphs in its attributes read."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            own = {value.name for value in (*graph.input, *graph.initializer)}
+            own |= {name for inner in graph.node for name in inner.output}
+            read = [name for inner in graph.node for name in (*inner.input, *_captured(inner))]
+            read += [value.name for value in graph.output]
+            yield from (name for name in read if name and name not in own)
 
 
 def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> OnnxModel:
@@ -113,6 +128,7 @@ def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> Onnx
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto)
         _check(onnx, proto)
+        _check_opset(proto)
         _widen(onnx, proto)
         inputs, free_batch = _fix_inputs(proto, dict(shapes or {}))
     except NetError as error:
@@ -144,10 +160,24 @@ def _parsed(onnx: Any, file: PathLike) -> Any:
 
 def _check(onnx: Any, proto: Any) -> None:
     """Raise NetError for a model that breaks ONNX's rules; operators of others are let pass."""
+    for value in proto.graph.output:
+        value.type.tensor_type.shape.SetInParent()  # which only the checker asks for
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise NetError(f"breaks the rules of ONNX: {_first_line(error)}") from None
+
+
+def _check_opset(proto: Any) -> None:
+    """Raise NetError for operators that ONNX Runtime does not run, so that nothing tells what they
+    compute. (onnx's own converter of versions gets some of them wrong.)"""
+    opsets = [entry.version for entry in proto.opset_import if entry.domain in STANDARD]
+    if opsets and max(opsets) < OLDEST_OPSET:
+        raise NetError(
+            f"opset {max(opsets)} is too old: ONNX Runtime, to which the net is held, runs"
+            f" {OLDEST_OPSET} and newer.",
+            advice="Export the model anew.",
+        )
 
 
 def _first_line(error: Exception) -> str:
@@ -184,6 +214,8 @@ def _fix_inputs(proto: Any, wanted: dict[str, Shape]) -> tuple[dict[str, Shape],
     inputs = [value for value in proto.graph.input if value.name not in stored]
     if not inputs:
         raise NetError("has no input, and a net without one computes nothing.")
+    if not proto.graph.output:
+        raise NetError("has no output: nothing of what it computes is given out.")
     if "" in wanted:
         if len(inputs) > 1:
             listed = ", ".join(value.name for value in inputs)

@@ -10,11 +10,25 @@ import torch
 
 from moka.errors import MokaError, NetError
 from moka.export.difference import Difference, difference_of, largest
-from moka.importer import activation, arithmetic, conv, linear, normalize, pooling, resize, shape
+from moka.importer import (
+    activation,
+    arithmetic,
+    compare,
+    conv,
+    linear,
+    normalize,
+    pooling,
+    reduce,
+    resize,
+    shape,
+    transpose,
+)
+from moka.importer.branches import is_chosen, trace_with_branches
 from moka.importer.builder import MadeBlob, MadeLayer, NetBuilder, NodeSite
 from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
 from moka.importer.table import IMPORTERS, OPERATOR_REFUSALS
-from moka.importer.trace import Trace, trace_model, variable_tensors
+from moka.importer.trace import Trace, run_on_others, variable_tensors
+from moka.net import Net
 from moka.net.build import build_net
 from moka.schema import caffe_pb2
 from moka.schema.blobproto import from_array
@@ -26,7 +40,10 @@ _FILLED_LAYERS = {
     "Deconvolution": "convolution_param",
     "InnerProduct": "inner_product_param",
 }
-FILLED = (activation, arithmetic, conv, linear, normalize, pooling, resize, shape)  # the table
+FILLED = (  # the table
+    activation, arithmetic, compare, conv, linear, normalize, pooling, reduce, resize, shape,
+    transpose,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,8 @@ class ImportedNet:
         net: the net, without weights.
         weights: the same layers with their parameters, as a .caffemodel holds them.
         differences: from ONNX Runtime's outputs, for each output.
-        free_batch: whether the file leaves the size of its batches open.
+        free_batch: whether batches may have any size: the file leaves it open, and the net runs
+            with another one.
     """
 
     net: caffe_pb2.NetParameter
@@ -71,7 +89,8 @@ def import_onnx(
     """
     model = read_onnx(file, shapes)
     _check_operators(model)
-    pass_ = trace_model(model)
+    model, pass_ = trace_with_branches(model)
+    _check_operators(model)
     builder = NetBuilder(model, pass_, extra_layers=extra_layers, only_ceil=only_ceil)
     for name, size in model.inputs.items():
         builder.add_input(name, size)
@@ -80,17 +99,23 @@ def import_onnx(
             _convert(NodeSite(builder, node), file)
     layers = _finished(builder, file)
     net, weights = _messages(model, layers)
-    differences = _compared(net, weights, builder, pass_)
+    built = build_net(net)
+    copy_weights(built, weights, file)
+    differences = _compared(built, builder, pass_)
+    free_batch = model.free_batch and _differs(built, model, 2) is None
+    if not free_batch and (fault := _differs(built, model, 1)):
+        raise NetError(f"the net differs from ONNX Runtime on a second input: {fault}", file=file)
     for message in (net, weights):
         _add_fillers(message)
-    return ImportedNet(net, weights, differences, model.free_batch)
+    return ImportedNet(net, weights, differences, free_batch)
 
 
 def _check_operators(model: OnnxModel) -> None:
     """Raise NetError for the first node whose operator has no form in Caffe."""
     variable = variable_tensors(model)
     for node in model.nodes:
-        if node.op not in IMPORTERS and not variable.isdisjoint(node.outputs):
+        is_known = node.op in IMPORTERS or is_chosen(node, variable)
+        if not is_known and not variable.isdisjoint(node.outputs):
             reason = OPERATOR_REFUSALS.get(node.op, "there is no layer for this operator.")
             raise _refused(node, reason, model.file)
 
@@ -134,6 +159,8 @@ def _name_outputs(builder: NetBuilder) -> None:
     for name in builder.model.outputs:
         value = builder.values[name]
         made_by_input = value.maker is not None and value.maker.message.type == "Input"
+        if made_by_input and value.name == name:
+            raise NetError(f'its output "{name}" is its input itself.', file=builder.model.file)
         if value in read or value in taken or made_by_input:
             if value.name == name:
                 value.name = ""
@@ -221,29 +248,39 @@ def _add_fillers(net: caffe_pb2.NetParameter) -> None:
 # --- the check ------------------------------------------------------------------------------
 
 
-def _compared(
-    message: caffe_pb2.NetParameter,
-    weights: caffe_pb2.NetParameter,
-    builder: NetBuilder,
-    pass_: Trace,
-) -> tuple[Difference, ...]:
+def _compared(net: Net, builder: NetBuilder, pass_: Trace) -> tuple[Difference, ...]:
     """How far the net's outputs lie from ONNX Runtime's, on the trace's input.
 
     Raises:
         NetError: an output lies too far away; names the first node whose blob does.
     """
     model = builder.model
-    net = build_net(message)
-    copy_weights(net, weights, model.file)
-    given = {name: torch.from_numpy(np.array(values)) for name, values in pass_.given.items()}
-    with torch.no_grad():
-        blobs = {name: blob.numpy() for name, blob in net.propagate(given).items()}
+    blobs = _blobs(net, pass_.given)
     found = tuple(difference_of(blobs[n], pass_.values[n], n) for n in model.outputs)
     worst = largest(found)
     if not worst.is_small:
         place = _first_apart(builder, blobs, pass_)
         raise NetError(f"the net differs from ONNX Runtime by {worst}{place}.", file=model.file)
     return found
+
+
+def _differs(net: Net, model: OnnxModel, batch: int) -> str | None:
+    """How the net's outputs differ from the model's on other inputs, of `batch` times the batch;
+    None: they do not. Numbers of the first input that were taken for constants would show here."""
+    try:
+        given, expected = run_on_others(model, batch)
+        blobs = _blobs(net, given)
+    except MokaError as error:
+        return str(error)
+    found = largest([difference_of(blobs[name], expected[name], name) for name in expected])
+    return None if found.is_small else str(found)
+
+
+def _blobs(net: Net, given: Mapping[str, Array]) -> dict[str, Array]:
+    net.infer_shapes({name: values.shape for name, values in given.items()})
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in given.items()}
+    with torch.no_grad():
+        return {name: blob.numpy() for name, blob in net.propagate(tensors).items()}
 
 
 def _first_apart(builder: NetBuilder, blobs: Mapping[str, Array], pass_: Trace) -> str:

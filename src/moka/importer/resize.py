@@ -13,14 +13,14 @@ from moka.importer.conv import Sides, WindowOptions, deconvolve
 from moka.importer.matrices import products
 from moka.importer.pooling import scaled_pixels
 from moka.importer.table import imports
-from moka.layers import REGISTRY
 from moka.types import Array
 
 
 @imports("Resize", "Upsample")
 def import_resize(site: NodeSite) -> None:
     """Whole factors, nearest or bilinear, become a Deconvolution; any other resizing two products
-    with constant matrices, or with extra layers an Interp."""
+    with constant matrices. With extra layers pixels are repeated by an Upsample, and what keeps
+    the corners in place is an Interp."""
     x, shape = site.blob(0), site.result_shape()
     if len(shape) != 4 or shape[:2] != x.shape[:2]:
         raise NetError(f"Caffe resizes images (N, C, H, W), this makes {shape} of {x.shape}.")
@@ -52,6 +52,9 @@ def _matrix(site: NodeSite, axis: int) -> Array:
     if scale is None:
         constants = [("sizes", np.array([1, 1, out, size], np.int64))]
         names = ["", "", "sizes"]
+        if site.node.opset < 13:  # which must have all inputs
+            names = ["none", "none", "sizes"]
+            constants.append(("none", np.zeros(0, np.float32)))
     node = onnx.helper.make_node(site.node.op, ["x", *names], ["y"], **attributes)
     if site.node.op == "Upsample" and site.node.opset < 9:
         constants, node = (
@@ -101,6 +104,8 @@ def _repeated(site: NodeSite, x: MadeBlob, rows: Array, columns: Array) -> MadeB
     for matrix, factor in zip((rows, columns), factors, strict=True):
         if not factor or not np.array_equal(matrix, np.eye(matrix.shape[1]).repeat(factor, 0)):
             return None
+    if site.builder.extra_layers and factors[0] == factors[1]:
+        return site.add("Upsample", x, part="upsample", upsample_param={"scale": factors[0]})
     kernel = np.ones((x.shape[1], 1, *factors), np.float32)
     return _enlarged(site, x, kernel, factors, (0, 0))
 
@@ -157,7 +162,7 @@ def _enlarged(
 
 def _interp(site: NodeSite, x: MadeBlob, rows: Array, columns: Array) -> MadeBlob | None:
     """DeepLab's layer, which keeps the corner pixels in place."""
-    if not site.builder.extra_layers or "Interp" not in REGISTRY:
+    if not site.builder.extra_layers:
         return None
     if not all(np.allclose(m, _aligned(*m.shape), atol=1e-5) for m in (rows, columns)):
         return None

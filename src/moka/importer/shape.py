@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import prod
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,32 +10,50 @@ import numpy as np
 from moka.errors import NetError
 from moka.importer.builder import MadeBlob, NodeSite
 from moka.importer.conv import Sides, each_channel, padding_of
+from moka.importer.forks import as_shuffle_channel
 from moka.importer.matrices import along
 from moka.importer.table import imports, refuse_operators
-
-MOST_PARTS = 64  # into which a blob is cut to reorder its axes with BVLC's layers
 
 
 @imports("Identity", "Cast")
 def import_same(site: NodeSite) -> None:
     """The same blob under another name."""
     dtype = site.builder.trace.values[site.node.outputs[0]].dtype
-    if site.node.op == "Cast" and dtype != np.float32:
+    given = site.builder.trace.values[site.node.inputs[0]].dtype
+    if site.node.op == "Cast" and dtype != np.float32 and dtype != given:
         raise NetError(f"it makes {dtype} of floats, and Caffe's blobs hold floats.")
     site.give(site.blob(0))
 
 
 @imports("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 def import_reshape(site: NodeSite) -> None:
-    site.give(site.reshape(site.blob(0), site.result_shape()))
+    site.give(as_shuffle_channel(site) or site.reshape(site.blob(0), site.result_shape()))
 
 
 @imports("Concat")
 def import_concat(site: NodeSite) -> None:
-    blobs = [site.blob(k) for k in range(len(site.node.inputs))]
-    axis = site.attribute("axis") % len(blobs[0].shape)
+    """Constants among the inputs are made of another input's zeros, so that they have its batch."""
+    count = len(site.node.inputs)
+    like = next(site.blob(k) for k in range(count) if site.is_variable(k))
+    axis = site.attribute("axis") % len(like.shape)
+    blobs = [
+        site.blob(k) if site.is_variable(k) else _constant_like(site, like, axis, k)
+        for k in range(count)
+    ]
     options: dict[str, Any] = {"concat_param": {"axis": axis}} if axis != 1 else {}
     site.give(site.add("Concat", *blobs, **options))
+
+
+def _constant_like(site: NodeSite, x: MadeBlob, axis: int, index: int) -> MadeBlob:
+    """Input number `index`, a constant, as a blob of the shape of x, but for one axis."""
+    values = site.weights(index)
+    if axis == 0 or values.shape[0] != 1:
+        raise NetError("it joins a constant along the batch, which has no form in Caffe.")
+    part = f"constant{index}"
+    zeros = site.power(site.cut(x, axis, 0, 1, part=f"{part}_cut"), scale=0, part=f"{part}_zeros")
+    zeros = site.tile(zeros, (x.shape[0], *values.shape[1:]))
+    return site.add("Bias", zeros, blobs=[values[0]], learned=False, part=part,
+                    bias_param={"axis": 1, "num_axes": values.ndim - 1})  # fmt: skip
 
 
 @imports("Split")
@@ -151,62 +168,6 @@ def import_tile(site: NodeSite) -> None:
             x = site.add("Tile", x, part=f"tile{axis}",
                          tile_param={"axis": axis, "tiles": want // have})  # fmt: skip
     site.give(x)
-
-
-@imports("Transpose")
-def import_transpose(site: NodeSite) -> None:
-    x = site.blob(0)
-    order = list(site.attribute("perm", range(len(x.shape))[::-1]))
-    site.give(transposed(site, x, order))
-
-
-def transposed(site: NodeSite, x: MadeBlob, order: Sequence[int]) -> MadeBlob:
-    """x with its axes in another order.
-
-    Moving axes of size 1 is a Reshape. Any other order is a row of steps in which two neighboring
-    blocks of axes change places: they are cut apart and joined again if one of them is small, as
-    when channels are shuffled. If both are large, a layer of SSD's fork does it.
-    """
-    shape = tuple(x.shape[axis] for axis in order)
-    wanted = [axis for axis in order if axis == 0 or x.shape[axis] != 1]  # a batch may grow
-    steps = list(_swaps(wanted))
-    sizes = [[prod(x.shape[axis] for axis in block) for block in step] for step in steps]
-    if any(min(m, n) > MOST_PARTS for _, m, n, _ in sizes):
-        return site.add("Permute", x, part="permute", permute_param={"order": list(order)})
-    for k, (before, m, n, after) in enumerate(sizes):
-        x = _swapped(site, x, before, m, n, after, part=f"swap{k}")
-    return site.reshape(x, shape)
-
-
-Slicing = tuple[list[int], list[int], list[int], list[int]]
-
-
-def _swaps(wanted: Sequence[int]) -> Iterator[Slicing]:
-    """Steps from the axes in rising order to the wanted order. Each is (before, first, second,
-    after): the blocks `first` and `second` of axes change places."""
-    axes = sorted(wanted)
-    for k in range(len(axes)):
-        if axes[k] == wanted[k]:
-            continue
-        start = axes.index(wanted[k])
-        end = start + 1
-        while end < len(axes) and axes[end] == wanted[k + end - start]:
-            end += 1
-        yield axes[:k], axes[k:start], axes[start:end], axes[end:]
-        axes = axes[:k] + axes[start:end] + axes[k:start] + axes[end:]
-
-
-def _swapped(
-    site: NodeSite, x: MadeBlob, before: int, m: int, n: int, after: int, part: str
-) -> MadeBlob:
-    """(before, m, n, after) to (before, n, m, after), cut along the smaller one of m and n."""
-    wide = site.reshape(x, (before, m, n, after), part=f"{part}_blocks")
-    cut, joined = (1, 2) if m <= n else (2, 1)
-    parts = site.add_several("Slice", wide, tops=min(m, n), part=part,
-                             slice_param={"axis": cut})  # fmt: skip
-    small = (before, *((n, 1) if m <= n else (1, m)), after)
-    turned = [site.reshape(p, small, part=f"{part}_{k}") for k, p in enumerate(parts)]
-    return site.add("Concat", *turned, part=f"{part}_join", concat_param={"axis": joined})
 
 
 refuse_operators(

@@ -154,8 +154,8 @@ class BN(Layer):
         flat = x.transpose(1, self.channel_axis) if self.whole else x.flatten(1)
         count = flat.numel() // max(1, flat.shape[1])
         statistics = None
-        if self._uses_averages():
-            mean, variance = self._stored()
+        if self.uses_averages():
+            mean, variance = self.stored()
             y = F.batch_norm(flat, mean, variance, scale, bias, training=False, eps=self.used_eps)
         else:
             y, statistics = normalize_by_batch(flat, self.used_eps, scale, bias)
@@ -163,12 +163,12 @@ class BN(Layer):
         keeps = self.training and (self.four_blobs or self.averages is not None)
         return y, statistics if keeps else None, count
 
-    def _uses_averages(self) -> bool:
+    def uses_averages(self) -> bool:
         if self.form == "slope_bias":
             return self.frozen or not self.training
         return self.form == "moving_average" and self.moving_average and not self.training
 
-    def _stored(self) -> Sequence[Tensor]:
+    def stored(self) -> Sequence[Tensor]:
         """The averages of mean and variance, flat, without a gradient."""
         if self.averages is not None:
             return self.averages.unbind()
@@ -179,7 +179,7 @@ class BN(Layer):
         share = 1 - self.momentum if self.form == "slope_bias" else self.decay
         batch = (new.mean, new.variance * ((count - 1) / count))
         averages = [
-            old * (1 - share) + b * share for old, b in zip(self._stored(), batch, strict=True)
+            old * (1 - share) + b * share for old, b in zip(self.stored(), batch, strict=True)
         ]
         if self.averages is not None:
             self.averages = torch.stack(averages)

@@ -146,7 +146,7 @@ class DenseBlock(Layer):
     def again(self, x: Tensor) -> Tensor:
         return self._pass(x)[0]
 
-    def _convolutions(self) -> Iterator[list[Convolving]]:
+    def convolutions(self) -> Iterator[list[Convolving]]:
         """The convolutions of each step, in running order."""
         blobs, steps = self.blobs, self.numTransition
         for i in range(steps):
@@ -162,7 +162,7 @@ class DenseBlock(Layer):
         ones = self.blobs[-1].detach()
         factor = torch.where(ones == 0, 0.0, 1 / ones)
         found = []
-        for step in self._convolutions():
+        for step in self.convolutions():
             y = x
             for each in step:
                 scale, bias = each.scale.reshape(-1), each.bias.reshape(-1)

@@ -68,8 +68,11 @@ class SpatialDropout(Layer):
     dropout_ratio: float = option(probability)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        kept = 1 - self.dropout_ratio
-        mask = x.new_empty(*x.shape[:2], *(1,) * (x.dim() - 2)).bernoulli_(kept)
-        return x * (mask / kept)
+        return drop_channels(x, self.dropout_ratio) if self.training else x
+
+
+def drop_channels(x: Tensor, ratio: float) -> Tensor:
+    """Set channels of items of x (N, C, ...) to 0 with this probability, and scale the others."""
+    kept = 1 - ratio
+    mask = x.new_empty(*x.shape[:2], *(1,) * (x.dim() - 2)).bernoulli_(kept)
+    return x * (mask / kept)

@@ -120,12 +120,15 @@ def _native(
 ) -> tuple[list[int], list[int], list[int], int, bool] | None:
     """Kernel, stride, pad, dilation and ceil_mode for PyTorch's own pooling, or None.
 
-    None if PyTorch's result would have other sizes than Caffe's: it refuses pad > kernel / 2, and
-    without padding it drops windows that start outside the image.
+    None if PyTorch's result would have other sizes than Caffe's: it refuses pad > kernel / 2, for
+    three axes a kernel larger than the image, and without padding it drops windows that start
+    outside the image.
     """
     rounds_up = pooled_sizes(size, windows, round_up=False) != out
     fits = pooled_sizes(size, windows, round_up=rounds_up) == out and all(
-        2 * w.pad <= w.kernel and (m - 1) * w.stride < n + w.pad
+        2 * w.pad <= w.kernel
+        and (m - 1) * w.stride < n + w.pad
+        and (len(windows) < 3 or w.kernel <= n)
         for n, w, m in zip(size, windows, out, strict=True)
     )
     return (*_arguments(windows), 1, rounds_up) if fits else None

@@ -24,6 +24,7 @@ from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.memory import Memory, ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.schema import caffe_pb2
+from moka.schema.fork_types import code_base_of
 from moka.types import Shape
 
 T = TypeVar("T", bound="type[TensorLayer]")
@@ -165,8 +166,11 @@ class Python(Layer):
     `share_in_parallel` has no effect within one process). The class is a `caffe.Layer`, which
     computes with NumPy on the host, or a `moka.Layer`, one function of tensors.
 
-    Classes of py-faster-rcnn and py-R-FCN are here already and stand in where their module cannot
-    be imported: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
+    Classes of well-known code are here already and stand in where their module cannot be imported.
+    Of DetectNet: `caffe.layers.detectnet.clustering` ClusterDetections, ClusterGroundtruth,
+    `caffe.layers.detectnet.mean_ap` ScoreDetections, mAP. Of ENet: `spatial_dropout`
+    SpatialDropoutLayer. Of CTPN: `layers.text_proposal_layer` ProposalLayer. Of py-faster-rcnn and
+    py-R-FCN: `rpn.proposal_layer` ProposalLayer, `rpn.anchor_target_layer` AnchorTargetLayer,
     `rpn.proposal_target_layer` ProposalTargetLayer. What that code keeps in its configuration has
     the values of its `config.py`; an entry of `param_str`, such as `'RPN_MIN_SIZE': 8`, changes it.
 
@@ -350,9 +354,11 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
             raise  # something else that the module itself imports
         if (name, class_name) in _built_in:
             return _built_in[name, class_name]
+        code_base = code_base_of(name)
         raise NetError(
             f'cannot import the module "{name}".',
-            advice="Put its folder on PYTHONPATH; a path of folders is written with dots.",
+            advice=(f"It may be that of {code_base}. " if code_base else "")
+            + "Put its folder on PYTHONPATH; a path of folders is written with dots.",
         ) from None
     found = getattr(module, class_name, None)
     if not isinstance(found, type) or not issubclass(found, (ArrayLayer, TensorLayer)):

@@ -198,7 +198,7 @@ class Downsample(Layer):
         top = self.top_shapes(tuple(x.shape), None if reference is None else reference.shape)[0]
         if top == tuple(x.shape):
             return x.clone()
-        rows, columns = (_shrinking(n, m) for n, m in zip(x.shape[2:], top[2:], strict=True))
+        rows, columns = (shrinking(n, m) for n, m in zip(x.shape[2:], top[2:], strict=True))
         unknown = x.isnan()
         total = apply_grid(x.where(~unknown, 0), rows, columns)
         weight = apply_grid((~unknown).to(x.dtype), rows, columns)
@@ -207,7 +207,7 @@ class Downsample(Layer):
 
 
 @lru_cache(maxsize=256)
-def _shrinking(size: int, out: int) -> Tensor:
+def shrinking(size: int, out: int) -> Tensor:
     """Weights (out, size) of a triangle as wide as the distance of two output pixels."""
     if size == out:
         return torch.eye(size)

@@ -42,14 +42,14 @@ class Concat(Layer):
     Bottoms: shapes that are equal except at `axis`. Top: their sizes at `axis` add up. Message:
     concat_param (`concat_dim` is an older name of `axis`).
 
-    Errors: shapes that differ at another axis; both names given.
+    Errors: shapes that differ at another axis; both names given, with different numbers.
     """
 
     axis: int | None = option(unset_is_none=True)
     concat_dim: int | None = option(unset_is_none=True)
 
     def setup(self, *bottom_shapes: Shape) -> None:
-        if self.axis is not None and self.concat_dim is not None:
+        if None not in (self.axis, self.concat_dim) and self.axis != self.concat_dim:
             raise NetError("give either axis or concat_dim, not both.")
         self.makes_views = len(bottom_shapes) == 1
         axis = self.concat_dim if self.axis is None else self.axis
@@ -106,6 +106,21 @@ class Silence(Layer):
 
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
         return []
+
+
+@layer("Debug", bottoms=(1, 2), tops=1, views=True, fixed_bottoms=(1,), fork="MyCaffe")
+class Debug(Layer):
+    """Passes its first bottom on. MyCaffe shows what goes through; here nothing is shown.
+
+    Bottoms: any shapes; only the first has a gradient. Top: as the first. Message: debug_param has
+    no effect.
+    """
+
+    def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
+        return [x]
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        return x
 
 
 @layer("Reshape", bottoms=1, tops=1, views=True)
@@ -175,7 +190,7 @@ class Slice(Layer):
     Message: slice_param (`slice_dim` is an older name of `axis`).
 
     Errors: not one slice_point less than tops; slice_points that do not increase; a size that does
-    not divide into equal parts; both names given.
+    not divide into equal parts; both names given, with different numbers.
     """
 
     axis: int | None = option(unset_is_none=True)
@@ -183,7 +198,7 @@ class Slice(Layer):
     slice_point: tuple[int, ...] = option()
 
     def setup(self, x: Shape) -> None:
-        if self.axis is not None and self.slice_dim is not None:
+        if None not in (self.axis, self.slice_dim) and self.axis != self.slice_dim:
             raise NetError("give either axis or slice_dim, not both.")
         axis = self.slice_dim if self.axis is None else self.axis
         self.cut = 1 if axis is None else axis

@@ -186,14 +186,14 @@ class UnPooling(Layer):
             raise NetError("out_kernel_size is missing.")
         return (value, value)
 
-    def _windows(self, x: Shape, reference: Shape | None) -> list[Window]:
+    def windows_for(self, x: Shape, reference: Shape | None) -> list[Window]:
         if reference is None:
             return self.windows
         return [_window_to_reach(n, m) for n, m in zip(x[2:], reference[2:], strict=True)]
 
     def top_shapes(self, x: Shape, reference: Shape | None = None) -> list[Shape]:
         require_images(x, *((reference,) if reference else ()))
-        windows = self._windows(x, reference)
+        windows = self.windows_for(x, reference)
         for window in windows:
             if window.pad >= window.kernel:
                 raise NetError(
@@ -205,11 +205,11 @@ class UnPooling(Layer):
         return [(*x[:2], *size)]
 
     def forward(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        windows = self._windows(
+        windows = self.windows_for(
             tuple(x.shape), None if reference is None else tuple(reference.shape)
         )
         rows, columns = (
-            _spread(self.unpool, n, window) for n, window in zip(x.shape[2:], windows, strict=True)
+            spread(self.unpool, n, window) for n, window in zip(x.shape[2:], windows, strict=True)
         )
         return apply_grid(x, rows, columns)
 
@@ -222,7 +222,7 @@ def _window_to_reach(size: int, out: int) -> Window:
 
 
 @lru_cache(maxsize=256)
-def _spread(method: str, size: int, window: Window) -> Tensor:
+def spread(method: str, size: int, window: Window) -> Tensor:
     """The share of each of `size` values in each pixel of the top, along one axis."""
     out = window.deconvolved(size)
     weights = torch.zeros(out, size)

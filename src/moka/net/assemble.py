@@ -164,7 +164,10 @@ def _mark(
             # Each user asks for itself, as in Caffe: only the factors are shared. What the net
             # was given counts, not the 0 that BatchNorm adds for its statistics.
             specs = graph.param.layer[i].param
-            mults[i][k] = specs[k].lr_mult if k < len(specs) else 1.0
+            if k >= len(specs):
+                mults[i][k] = 1.0
+            elif specs[k].param_propagate_down:
+                mults[i][k] = specs[k].lr_mult
     return mark_backward(graph.nodes, mults, graph.param.force_backward)
 
 

@@ -11,23 +11,34 @@
 
 from cv2.dnn import NMSBoxes, blobFromImage, blobFromImages, imagesFromBlob
 
+from moka.opencv.custom import dnn_registerLayer, dnn_unregisterLayer
 from moka.opencv.errors import OpenCVError
 from moka.opencv.install import install, uninstall
 from moka.opencv.layer import Layer
-from moka.opencv.models import ClassificationModel, DetectionModel, Model
+from moka.opencv.models import (
+    ClassificationModel,
+    DetectionModel,
+    KeypointsModel,
+    Model,
+    SegmentationModel,
+)
 from moka.opencv.net import Net
 from moka.opencv.read import readNet, readNetFromCaffe
 
 __all__ = [
     "ClassificationModel",
     "DetectionModel",
+    "KeypointsModel",
     "Layer",
     "Model",
     "NMSBoxes",
     "Net",
     "OpenCVError",
+    "SegmentationModel",
     "blobFromImage",
     "blobFromImages",
+    "dnn_registerLayer",
+    "dnn_unregisterLayer",
     "imagesFromBlob",
     "install",
     "readNet",

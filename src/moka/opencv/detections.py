@@ -1,4 +1,4 @@
-"""DetectionOutput in OpenCV's form: always as many rows as may be kept, empty ones at the end."""
+"""DetectionOutput in OpenCV's form: by falling score, and always as many rows as may be kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ ROW = 7  # image, class, confidence, left, top, right, bottom
 
 
 def filled_up(rows: Floats, layer: NamedLayer, images: int) -> Floats:
-    """The rows that hold a detection, then rows of zeros up to `keep_top_k` for each image.
+    """The rows that hold a detection, by image and then by falling score, where Caffe has them by
+    class; then rows of zeros up to `keep_top_k` for each image.
 
     Args:
         rows: what Caffe makes, (1, 1, N, 7): if nothing was found, a row of -1 for each image.
@@ -21,6 +22,7 @@ def filled_up(rows: Floats, layer: NamedLayer, images: int) -> Floats:
     """
     found = rows.reshape(-1, ROW)
     found = found[found[:, 1] >= 0]
+    found = found[np.lexsort((-found[:, 2], found[:, 0]))]
     count = max(len(found), _most(layer, images))
     made = np.zeros((1, 1, count, ROW), np.float32)
     made[0, 0, : len(found)] = found

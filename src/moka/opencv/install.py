@@ -7,7 +7,14 @@ from typing import Any
 
 import cv2
 
-from moka.opencv.models import ClassificationModel, DetectionModel, Model
+from moka.opencv.custom import dnn_registerLayer, dnn_unregisterLayer
+from moka.opencv.models import (
+    ClassificationModel,
+    DetectionModel,
+    KeypointsModel,
+    Model,
+    SegmentationModel,
+)
 from moka.opencv.net import Net
 from moka.opencv.read import caffe_files, readNetFromCaffe
 
@@ -25,7 +32,10 @@ def install() -> None:
     dnn = cv2.dnn
     _put(dnn, "readNetFromCaffe", readNetFromCaffe)
     _put(dnn, "readNet", _for_caffe_files(readNetFromCaffe, dnn.readNet))
-    for ours in (Model, ClassificationModel, DetectionModel):
+    _put(cv2, "dnn_registerLayer", _both(dnn_registerLayer, cv2.dnn_registerLayer))
+    _put(cv2, "dnn_unregisterLayer", _both(dnn_unregisterLayer, cv2.dnn_unregisterLayer))
+    models = (Model, ClassificationModel, DetectionModel, KeypointsModel, SegmentationModel)
+    for ours in models:
         name = ours.__name__
         chosen = _for_caffe_models(ours, getattr(dnn, name))
         _put(dnn, name, chosen)
@@ -56,6 +66,17 @@ def _for_caffe_files(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Ca
 
     readNet.__doc__ = theirs.__doc__
     return readNet
+
+
+def _both(ours: Callable[..., None], theirs: Callable[..., None]) -> Callable[..., None]:
+    """A function that tells both of a layer's class: nets of other formats stay OpenCV's."""
+
+    def tell(*args: Any) -> None:
+        ours(*args)
+        theirs(*args)
+
+    tell.__doc__ = theirs.__doc__
+    return tell
 
 
 def _for_caffe_models(ours: type[Model], theirs: Callable[..., Any]) -> Callable[..., Any]:

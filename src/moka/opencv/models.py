@@ -18,6 +18,7 @@ from moka.types import Array, Floats
 IMAGE_AXES = 4
 IMAGE_INFO = "im_info"  # the input of Faster R-CNN that holds the size of the image
 IMAGE_SCALE = 1.6  # which OpenCV hands over with it
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
 Detections = tuple[
     Int32s | tuple[()], Floats | tuple[()], Int32s | tuple[()]
@@ -43,7 +44,8 @@ class Model:
         self.net = given if isinstance(given, Net) else readNet(given, config)
         self._output_names: tuple[str, ...] = self.net.getUnconnectedOutLayersNames()
         self._scale: tuple[float, ...] = (1.0,) * SCALAR_SIZE
-        shape = self.net.runner.first_shape
+        runner = self.net.runner
+        shape = runner.declared_shapes.get(next(iter(runner.inputs), ""), ())
         self._size = (shape[3], shape[2]) if len(shape) == IMAGE_AXES else (0, 0)
         self._mean: tuple[float, ...] = (0.0,) * SCALAR_SIZE
         self._swap = False
@@ -122,6 +124,16 @@ class Model:
         made = self.net.forward(list(self._output_names))
         return made if isinstance(made, tuple) else (made,)
 
+    def _only_output(self, frame: Array) -> tuple[Floats]:
+        """`predict` of a net with one output. Raises OpenCVError if it has several."""
+        made = self.predict(frame)
+        if len(made) != 1:
+            raise OpenCVError(
+                f"the net has {len(made)} outputs: {', '.join(self._output_names)}.",
+                advice="Choose one with setOutputNames.",
+            )
+        return (made[0],)
+
     def _blob(self, frame: Array) -> Floats:
         if not isinstance(frame, np.ndarray) or frame.size == 0 or frame.ndim not in (2, 3):
             raise OpenCVError(
@@ -167,7 +179,7 @@ class ClassificationModel(Model):
 
 @methods_raise_cv2_error
 class DetectionModel(Model):
-    """A net that ends with a DetectionOutput layer."""
+    """A net that ends with rows of detections: a DetectionOutput, or one of YOLO's."""
 
     _across_classes = False
 
@@ -193,19 +205,62 @@ class DetectionModel(Model):
             Classes (N,) int32, confidences (N,) float32, boxes (N, 4) int32 as left, top, width,
             height in pixels of the image. Three empty tuples if there is nothing.
         """
-        last = self.net.layers[int(self.net.getUnconnectedOutLayers()[-1]) - 1]
-        if last.type != detections.TYPE:
-            raise OpenCVError(
-                f'detect takes a net that ends with a DetectionOutput, this one ends with "'
-                f'{last.name}" ({last.type}).'
-            )
         outputs = self.predict(frame)
+        for name, output in zip(self._output_names, outputs, strict=True):
+            if output.ndim != IMAGE_AXES or output.shape[3] != detections.ROW:
+                kind = self.net.getLayer(name).type
+                raise OpenCVError(
+                    f"detect takes a net that ends with a DetectionOutput, this one ends with"
+                    f' "{name}" ({kind}).'
+                )
         rows = np.concatenate([output.reshape(-1, detections.ROW) for output in outputs])
         rows = rows[rows[:, 2] >= confThreshold]
         if not len(rows):
             return (), (), ()
         height, width = frame.shape[:2]
         return rows[:, 1].astype(np.int32), rows[:, 2].copy(), _boxes(rows[:, 3:], width, height)
+
+
+@methods_raise_cv2_error
+class SegmentationModel(Model):
+    """A net whose output is a map of scores (N, classes, H, W)."""
+
+    def segment(self, frame: Array, mask: object = None) -> Bytes:
+        """The best class of each pixel of the map, (H, W) uint8; of equal ones the first."""
+        (scores,) = self._only_output(frame)
+        if scores.ndim != IMAGE_AXES:
+            raise OpenCVError(f"segment takes a map of scores, the net gives {scores.shape}.")
+        return scores[0].argmax(0).astype(np.uint8)
+
+
+@methods_raise_cv2_error
+class KeypointsModel(Model):
+    """A net that finds points: its output is a heat map for each of them and one of the background
+    (N, points + 1, H, W), or the points themselves (N, points, 2)."""
+
+    def estimate(self, frame: Array, thresh: float = 0.5) -> Floats:
+        """The points, (points, 2) float32, as x and y.
+
+        Of a heat map it is the place of the largest value in pixels of the image; (-1, -1) if
+        that is `thresh` or less.
+        """
+        (found,) = self._only_output(frame)
+        if found.ndim == IMAGE_AXES:
+            return _peaks(found[0, :-1], thresh, frame.shape[1], frame.shape[0])
+        if found.ndim != 3 or found.shape[2] < 2:
+            raise OpenCVError(f"estimate takes heat maps or points, the net gives {found.shape}.")
+        return found[0, :, :2].copy()
+
+
+def _peaks(maps: Floats, threshold: float, width: int, height: int) -> Floats:
+    """Where each map (H, W) is largest, in an image of this size."""
+    rows, columns = maps.shape[1:]
+    flat = maps.reshape(len(maps), -1)
+    places = flat.argmax(1)
+    points = np.stack([places % columns, places // columns], 1).astype(np.float32)
+    points *= np.array([width / columns, height / rows], np.float32)
+    points[flat.max(1) <= threshold] = -1
+    return points
 
 
 def _boxes(corners: Floats, width: int, height: int) -> Int32s:

@@ -14,9 +14,10 @@ from torch import Tensor
 from moka.context import gpu_or_cpu
 from moka.errors import did_you_mean
 from moka.opencv import detections
+from moka.opencv.absent import Absent
 from moka.opencv.dump import as_dot
 from moka.opencv.errors import OpenCVError, methods_raise_cv2_error
-from moka.opencv.inputs import Scalar, as_blob, normalized
+from moka.opencv.inputs import Scalar, as_blob, normalized, shapes_of
 from moka.opencv.layer import INPUT_LAYER, Layer
 from moka.opencv.names import NamedLayer
 from moka.opencv.parameters import arrays_of, set_array, set_arrays
@@ -32,7 +33,7 @@ LayerKey = int | str
 
 
 @methods_raise_cv2_error
-class Net(Sizes):
+class Net(Sizes, Absent):
     """A net that takes blobs and gives blobs. `readNetFromCaffe` makes it.
 
     Every array is called after the layer that makes it, in-place or not. Layers have numbers, from
@@ -69,14 +70,42 @@ class Net(Sizes):
                 "the net has no input: it reads its own data.",
                 advice="Put an Input layer in the place of its data layer (a deploy.prototxt).",
             )
-        wanted = name or runner.inputs[0]
-        if wanted not in runner.inputs:
-            raise OpenCVError(
-                f'no input is named "{name}"; inputs are {", ".join(runner.inputs)}.',
-                advice=did_you_mean(name, runner.inputs),
-            )
+        wanted = self._input(name or self.inputs[0])
         values = normalized(as_blob(blob), scalefactor, mean)
         self._given[wanted] = runner.prepare(torch.from_numpy(values))
+
+    def setInputShape(self, inputName: str, shape: Sequence[int]) -> None:
+        """Say the shape of an input to which the prototxt gives none.
+
+        It is needed by none of the methods; arrays of another shape are taken, too.
+        """
+        name = self._input(inputName)
+        if declared := self.runner.declared_shapes.get(name):
+            raise OpenCVError(
+                f'input "{inputName}" has a shape already: {declared}.',
+                advice="setInput takes arrays of any shape.",
+            )
+        (self.runner.declared_shapes[name],) = shapes_of(shape, [inputName]).values()
+        self.runner.fit(self.runner.declared_shapes)
+
+    def setInputsNames(self, inputBlobNames: Sequence[str]) -> None:
+        """Give the inputs other names, in their order."""
+        names = tuple(inputBlobNames)
+        if len(names) != len(self.inputs):
+            raise OpenCVError(
+                f"got {len(names)} names for the {len(self.inputs)} inputs"
+                f" {', '.join(self.inputs)}."
+            )
+        self._input_names = names
+
+    def _input(self, name: str) -> str:
+        """The name in the prototxt of an input. Raises OpenCVError if there is no such input."""
+        if name not in self.inputs:
+            raise OpenCVError(
+                f'no input is named "{name}"; inputs are {", ".join(self.inputs)}.',
+                advice=did_you_mean(name, self.inputs),
+            )
+        return self.runner.inputs[self.inputs.index(name)]
 
     def forward(
         self,
@@ -183,7 +212,7 @@ class Net(Sizes):
 
     def getLayersCount(self, layerType: str) -> int:
         """How many layers are of this type."""
-        return sum(layer.type == layerType for layer in self.layers)
+        return sum(layer.type == layerType for layer in self.layers) + (layerType == INPUT_TYPE)
 
     def getUnconnectedOutLayers(self) -> NDArray[np.int32]:
         """The numbers of the layers whose output no other layer takes."""

@@ -13,8 +13,10 @@ from moka.graph import Node, build_graph
 from moka.layers import REGISTRY
 from moka.layers.base import Layer
 from moka.net import Net
+from moka.opencv.custom import REGISTERED, use_registered
 from moka.opencv.names import NamedLayer
 from moka.schema import caffe_pb2
+from moka.schema.blobproto import from_array
 from moka.types import PathLike, Shape
 from moka.weights import copy_weights
 
@@ -36,7 +38,7 @@ class Runner:
 
     Attributes:
         inputs: the names of the inputs.
-        first_shape: the shape that the file gives the first input; () if it gives none.
+        declared_shapes: the shapes that the file gives inputs.
         without_weights: names of layers whose weights are still to come; they cannot run.
 
     Raises:
@@ -51,18 +53,21 @@ class Runner:
         model: caffe_pb2.NetParameter | None,
         model_file: PathLike,
     ) -> None:
-        self._graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
         self._model = model
+        self._param = param
+        use_registered(param.layer, self._taken_from_model)
+        self._graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
         self._model_file = model_file
         self._device = CPU
         self._net: Net | None = None
         self._fault: MokaError | None = None
         self._shapes: dict[str, Shape] = {}
         self._checked: tuple[dict[str, Shape], int] | None = None
+        self._has_run = False
         self._end = {top: i + 1 for i, node in enumerate(self._graph.nodes) for top in node.tops}
         self._index = _indices(self._graph.nodes, layers)
         self.inputs = self._graph.inputs
-        self.first_shape = _first_shape(self._graph.nodes)
+        self.declared_shapes = _declared_shapes(self._graph.nodes)
         self.without_weights: set[str] = set()
         self._try_shapes({})
 
@@ -110,14 +115,39 @@ class Runner:
             MokaError: the net does not take the inputs, or a layer has no weights.
         """
         shapes = {name: tuple(blob.shape) for name, blob in given.items()}
+        self._use_layers_registered_since()
         self.fit(shapes)
         end = max(self._end[name] for name in wanted)
         if self._checked != (shapes, end):
             self.net.infer_shapes(shapes, end=end)
             self._checked = shapes, end
         self._check_weights(end)
+        self._has_run = True
         with torch.no_grad():
             return self.net.propagate(given, wanted, see, end=end)
+
+    def _use_layers_registered_since(self) -> None:
+        """Until the first pass, programs may register classes for layers of this net."""
+        if self._has_run or not any(layer.type in REGISTERED for layer in self._param.layer):
+            return
+        old = self._net
+        use_registered(self._param.layer, self._taken_from_model if old is None else _blobs_of(old))
+        self._graph = build_graph(
+            self._param, REGISTRY, phase=caffe_pb2.TEST, file=self._graph.file
+        )
+        if old is None:
+            self._try_shapes(self._shapes)
+        else:
+            self._net = Net(self._graph, self._device, given_shapes=self._shapes)
+            self._net.load_state_dict(old.state_dict(), strict=False)
+
+    def _taken_from_model(self, name: str) -> list[caffe_pb2.BlobProto]:
+        """The blobs of a layer, which the model then lacks."""
+        stored = [] if self._model is None else self._model.layer
+        for layer in [each for each in stored if each.name == name]:
+            stored.remove(layer)
+            return list(layer.blobs)
+        return []
 
     def _check_weights(self, end: int) -> None:
         if not self.without_weights:
@@ -135,7 +165,8 @@ class Runner:
     def _try_shapes(self, shapes: Mapping[str, Shape]) -> None:
         try:
             net = Net(self._graph, self._device, given_shapes=shapes)
-            self.without_weights = set(self._weigh(net))
+            given = {node.name for node in self._graph.nodes if node.layer.blobs}
+            self.without_weights = set(self._weigh(net)) - given
         except MokaError as fault:
             self._fault = fault
         else:
@@ -148,20 +179,25 @@ class Runner:
         return copy_weights(net, model, self._model_file, say_what_is_missing=False)
 
 
-def _first_shape(nodes: Sequence[Node]) -> Shape:
-    shapes = (
-        tuple(shape.dim)
-        for node in nodes
-        if node.entry.source == "caller"
-        for shape in node.layer.input_param.shape[:1]
-    )
-    return next(shapes, ())
+def _blobs_of(net: Net) -> Callable[[str], list[caffe_pb2.BlobProto]]:
+    """Gives the learned arrays of a layer by its name."""
+    layers = dict(net.named_layers())
+    return lambda name: [from_array(blob.numpy(force=True)) for blob in layers[name].blobs]
+
+
+def _declared_shapes(nodes: Sequence[Node]) -> dict[str, Shape]:
+    """The shapes of inputs by name; one shape of a layer is that of all its tops."""
+    found: dict[str, Shape] = {}
+    for node in nodes:
+        if node.entry.source == "caller":
+            shapes = [tuple(shape.dim) for shape in node.layer.input_param.shape]
+            shapes *= len(node.tops) if len(shapes) == 1 else 1
+            found.update(zip(node.tops, shapes, strict=False))
+    return found
 
 
 def _indices(nodes: Sequence[Node], layers: Sequence[NamedLayer]) -> list[int]:
     """For each layer its place in the graph, which has splits and inputs too."""
     places = iter(enumerate(nodes))
-    return [
-        next(i for i, node in places if (node.name, node.type) == (layer.name_in_file, layer.type))
-        for layer in layers
-    ]
+    names = ((layer.name_in_file, layer.message.type) for layer in layers)
+    return [next(i for i, node in places if (node.name, node.type) == each) for each in names]

@@ -36,6 +36,7 @@ class Sizes:
     def __init__(self, runner: Runner | None, layers: Sequence[NamedLayer]) -> None:
         self._runner = runner
         self.layers = tuple(layers)
+        self._input_names: tuple[str, ...] | None = None
         numbered = list(enumerate(layers, 1))
         self.numbers = {layer.name_in_file: i for i, layer in reversed(numbered)}
         self.numbers |= {layer.name: i for i, layer in numbered}
@@ -49,8 +50,8 @@ class Sizes:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs."""
-        return self.runner.inputs
+        """The names of the inputs: those of the prototxt, or those that `setInputsNames` gave."""
+        return self.runner.inputs if self._input_names is None else self._input_names
 
     def getFLOPS(self, *args: Any) -> int:
         """How many operations a pass takes.
@@ -104,7 +105,7 @@ class Sizes:
         if len(args) not in (1, 2):
             raise OpenCVError(f"takes [layerId,] shapes of the inputs, got {len(args)} arguments.")
         only = self._number(args[0]) if len(args) == 2 else None
-        given = shapes_of(args[-1], self.inputs)
+        given = shapes_of(args[-1], self.runner.inputs)
         self.runner.fit(given)
         shapes = self.runner.net.infer_shapes(given)
         images = next(iter(given.values()))[0]

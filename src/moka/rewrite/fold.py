@@ -1,7 +1,8 @@
-"""Fold BatchNorm, Scale and Bias into the layer before them.
+"""Fold BatchNorm, BN, Scale and Bias into the layer before them.
 
-In testing all three are y = a x + b with an a and a b for each channel. Two of them in a row are
-one, and one after a Convolution, Deconvolution or InnerProduct is a change of its weights.
+In testing all of them are y = a x + b with an a and a b for each channel, if their options say so.
+Two of them in a row are one, and one after a convolution or an InnerProduct is a change of its
+weights.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor
 
+from moka.layers import REGISTRY
+from moka.layers.batch_norm import LEAST_EPS
 from moka.rewrite.model import Model, WeightedLayer
 from moka.schema import caffe_pb2
 from moka.schema.forks import FIRST_FORK_NUMBER
+from moka.schema.forms import form_of
 
 
 class Affine(NamedTuple):
@@ -27,7 +31,7 @@ class Affine(NamedTuple):
 
 
 def fold_scales(model: Model, keep: Collection[str] = ()) -> Model:
-    """The model with each BatchNorm, Scale and Bias folded into the layer before it, if that is
+    """The model with each BatchNorm, BN, Scale and Bias folded into the layer before it, if that is
     possible and nobody else reads what stands between the two.
 
     Args:
@@ -69,19 +73,53 @@ def _fold_one(model: Model, j: int, keep: Collection[str], merge: Merge) -> Mode
 
 def affine_of(layer: WeightedLayer) -> Affine | None:
     """The factors a and shifts b if a layer is y = a x + b for each channel; else None."""
-    find = _AFFINE.get(layer.config.type)
+    find = _AFFINE.get(_type_of(layer))
     return find(layer) if find else None
+
+
+def _type_of(layer: WeightedLayer) -> str:
+    """The type's own name, whatever alias the file has."""
+    return REGISTRY[layer.config.type].type
 
 
 def _of_batch_norm(layer: WeightedLayer) -> Affine | None:
     options = layer.config.batch_norm_param
-    uses_batch = options.HasField("use_global_stats") and not options.use_global_stats
-    if uses_batch or _has_options_of_forks(options) or len(layer.blobs) != 3:
+    given = options.HasField
+    of_nvcaffe = options.scale_bias or given("scale_filler") or given("bias_filler")
+    uses_batch = given("use_global_stats") and not options.use_global_stats and not of_nvcaffe
+    if uses_batch or options.relu or options.fused_relu:
         return None
-    mean, variance, weight = (blob.double() for blob in layer.blobs)
+    mean, variance, weight, *learned = (blob.double() for blob in layer.blobs)
     scale = 1 / weight if weight else torch.zeros_like(weight)
-    factor = (variance * scale + options.eps).rsqrt()
-    return Affine(factor, -mean * scale * factor)
+    mean = torch.zeros_like(mean) if options.disable_mean else mean * scale
+    eps = max(options.eps, LEAST_EPS) if learned else options.eps
+    factor = (variance * scale + eps).rsqrt()
+    if options.disable_variance:
+        factor = torch.ones_like(factor)
+    return _normalizing(mean, factor, *learned)
+
+
+def _of_bn(layer: WeightedLayer) -> Affine | None:
+    options, form = layer.config.bn_param, form_of(layer.config)
+    scale, bias, *statistics = (blob.double().reshape(-1) for blob in layer.blobs)
+    if form is None or form.name == "slope_bias":
+        mean, variance = statistics
+        return _normalizing(mean, (variance + options.eps).rsqrt(), scale, bias)
+    if form.name == "scale_shift":
+        return Affine(scale, bias) if options.bn_mode == options.INFERENCE else None
+    by_channel = options.across_spatial and options.axis == 1
+    if not (by_channel and options.moving_average and statistics):
+        return None
+    mean, variance = statistics
+    return _normalizing(mean, (variance + options.var_eps).rsqrt(), scale, bias)
+
+
+def _normalizing(
+    mean: Tensor, inverse: Tensor, scale: Tensor | None = None, bias: Tensor | None = None
+) -> Affine:
+    """scale (x - mean) inverse + bias."""
+    factor = inverse if scale is None else inverse * scale
+    return Affine(factor, -mean * factor + (0 if bias is None else bias))
 
 
 def _of_scale(layer: WeightedLayer) -> Affine | None:
@@ -107,6 +145,7 @@ def _is_by_channel(
 
 
 _AFFINE: dict[str, Callable[[WeightedLayer], Affine | None]] = {
+    "BN": _of_bn,
     "BatchNorm": _of_batch_norm,
     "Scale": _of_scale,
     "Bias": _of_bias,
@@ -126,7 +165,7 @@ def _one_affine(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
 
 
 def _with_changed_weights(layer: WeightedLayer, affine: Affine) -> WeightedLayer | None:
-    scaled = _WEIGHTS.get(layer.config.type)
+    scaled = _WEIGHTS.get(_type_of(layer))
     if scaled is None or len(layer.config.bottom) != 1:
         return None
     weight = scaled(layer, affine.factor.float())
@@ -163,7 +202,7 @@ def _options(
 
 def _convolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
     options = layer.config.convolution_param
-    if options.axis != 1 or _has_options_of_forks(options):
+    if options.axis != 1 or _ends_with_a_rectifier(options):
         return None
     weight = layer.blobs[0]
     return weight * factor.reshape(-1, *(1,) * (weight.dim() - 1))
@@ -171,7 +210,7 @@ def _convolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
 
 def _deconvolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
     options = layer.config.convolution_param
-    if options.axis != 1 or _has_options_of_forks(options):
+    if options.axis != 1 or _ends_with_a_rectifier(options):
         return None
     weight, group = layer.blobs[0], options.group
     grouped = weight.reshape(group, -1, *weight.shape[1:])
@@ -188,9 +227,17 @@ def _inner_product(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
 
 _WEIGHTS: dict[str, Callable[[WeightedLayer, Tensor], Tensor | None]] = {
     "Convolution": _convolution,
+    "ConvolutionDepthwise": _convolution,
     "Deconvolution": _deconvolution,
+    "DepthwiseConvolution": _convolution,
     "InnerProduct": _inner_product,
+    "NdConvolution": _convolution,
 }
+
+
+def _ends_with_a_rectifier(options: caffe_pb2.ConvolutionParameter) -> bool:
+    """Whether a fork's option makes the layer's own top nonlinear."""
+    return options.relu or options.fuse_type != options.UNFUSED
 
 
 def _has_options_of_forks(options: Message) -> bool:

@@ -9,10 +9,11 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
-from moka.graph import build_graph
+from moka.graph import Graph, build_graph
 from moka.graph.wiring import EntryLike
 from moka.layers import REGISTRY
 from moka.net import Net
+from moka.net.outline import outline
 from moka.schema import caffe_pb2
 from moka.schema.fields import is_repeated
 from moka.types import PathLike, Shape
@@ -90,13 +91,29 @@ class Model:
 
     def build(self) -> Net:
         """A net of this model on the CPU, which reads no files and shares the tensors."""
+        return self._with_parameters(Net(self._graph(), torch.device("cpu")))
+
+    def build_outline(self) -> Net:
+        """A net of this model that takes no memory: its parameters are zeros without a place of
+        their own (see `moka.net.outline`)."""
+        nothing = torch.zeros((), device="cpu")
+        layers = tuple(
+            replace(layer, blobs=tuple(nothing.expand(blob.shape) for blob in layer.blobs))
+            for layer in self.layers
+        )
+        return replace(self, layers=layers)._with_parameters(outline(self._graph()))
+
+    def _graph(self) -> Graph:
         message = caffe_pb2.NetParameter()
         message.CopyFrom(self.frame)
         message.layer.extend(self._to_build(layer.config) for layer in self.layers)
-        net = Net(build_graph(message, REGISTRY, file=self.file), torch.device("cpu"))
+        return build_graph(message, REGISTRY, file=self.file)
+
+    def _with_parameters(self, net: Net) -> Net:
+        """The net itself, with the model's tensors as its parameters."""
         rest = iter(net.places)
-        for layer, config in zip(self.layers, message.layer, strict=True):
-            names = (config.name, config.type)
+        for layer in self.layers:
+            names = (layer.config.name, self._to_build(layer.config).type)
             place = next(p for p in rest if (p.node.name, p.node.type) == names)
             for k, blob in enumerate(layer.blobs):
                 place.layer.share_weight(k, nn.Parameter(blob.cpu(), requires_grad=False))

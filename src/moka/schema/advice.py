@@ -7,6 +7,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from moka.errors import did_you_mean, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fields import descriptor_of, enum_of
+from moka.schema.fork_types import FORK_OF
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.tokens import TextError, Token, shown
 from moka.schema.upgrade.v1 import TYPES as V1_TYPES
@@ -14,13 +15,27 @@ from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 _V1_NAMES = {today: old for old, today in V1_TYPES.items()}
 
 
-def unknown_field(token: Token, descriptor: Descriptor, root: Descriptor) -> TextError:
-    """The error for a field that a message does not have; `root` is the type of the whole text."""
+def unknown_field(
+    token: Token, descriptor: Descriptor, root: Descriptor, layer_type: str = ""
+) -> TextError:
+    """The error for a field that a message does not have.
+
+    Args:
+        root: the type of the whole text.
+        layer_type: of the layer that the message is, if it is one.
+    """
     return TextError(
         f'Message type "{descriptor.full_name}" has no field named "{token.text}"',
         token.start,
-        _about_field(token.text, descriptor, root),
+        _about_message_of(layer_type, token.text) or _about_field(token.text, descriptor, root),
     )
+
+
+def _about_message_of(layer_type: str, name: str) -> str | None:
+    """What to say of a message that is named after the type of its layer, which a fork has."""
+    if layer_type not in FORK_OF or name.replace("_", "") != f"{layer_type.lower()}param":
+        return None
+    return f"Moka does not have the layer type {layer_type} of {FORK_OF[layer_type]}."
 
 
 def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | None:

@@ -23,12 +23,22 @@ _TYPES = {
     "ParseNet": "UnPooling Grouping ParseOutput ParseEvaluate",
     "dilation": "ImageLabelData BinLabelData",
     "MobileNet": "DepthwiseConvolution ConvolutionDepthwise ReLU6",
+    "MobileNet v3": "HardSwish HSwish",
+    "Deformable ConvNets": "DeformableConvolution ModulatedDeformableConvolution"
+    " DeformablePSROIPooling",
+    "MNC": "ROIWarping MaskResize MaskPooling",
+    "DeepLab v1": "Padding",
+    "HED": "ImageLabelmapData",
+    "CRF-RNN": "MultiStageMeanfield",
+    "Convolutional Pose Machines": "CPMData ImResize Nms",
+    "DAN": "MMDLoss",
+    "compact bilinear pooling": "Bilinear CompactBilinear",
     "SENet": "Axpy",
     "ShuffleNet": "ShuffleChannel",
     "DenseBlock": "DenseBlock",
     "YOLO on Caffe": "Reorg RegionLoss EvalDetection YoloDetectionOutput Yolov3 GaussianYolov3"
     " Yolov3DetectionOutput YoloSeg SegmentationEvaluate AssistedExcitation LaneData BoxData"
-    " Region",
+    " Region Mish",
     "SphereFace": "MarginInnerProduct",
     "caffe-face": "CenterLoss",
     "caffe-windows": "Flip ChannelScale LabelSpecificAdd InnerDistance TripletLoss FocalLoss Local"
@@ -44,16 +54,18 @@ _TYPES = {
     " FLOWriter PFMWriter NegReLU",
     "OpenPose": "OPData OPVideo",
     "video-caffe": "NdConvolution NdPooling",
-    "C3D": "Convolution3D Deconvolution3D Pooling3D BlackHole L2Normalize",
+    "C3D": "Convolution3D Deconvolution3D Pooling3D BlackHole L2Normalize VoxelSoftmaxLoss"
+    " VoxelCustomLoss VideoSegmentationData VolumeData",
     "yjxiong's Caffe": "SyncBN Gather Scatter BatchReduction SegData",
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
     " LibDNNConvolution LibDNNPooling",
-    "NVCaffe": "DetectNetTransformation TRT",
+    "NVCaffe": "TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
     "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"
-    " AccuracyEncoding",
+    " AccuracyEncoding Knn Debug TokenizedData TokenizedDataPairs TransformerBlock LayerNorm"
+    " SoftmaxCrossEntropy2Loss DataTemporal",
     "a fork of 2014": "ColinearConvolution",
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(
@@ -75,7 +87,11 @@ _WRITER = "Leave it out, and read its bottom from net.blobs after each pass."
 INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
         "LaneData": _BOXES,
-        **dict.fromkeys(("MultiLabelImageData", "DataSequence", "OPData", "OPVideo"), _INPUTS),
+        "ImageLabelmapData": _LABEL_IMAGES,
+        **dict.fromkeys(
+            ("MultiLabelImageData", "DataSequence", "OPData", "OPVideo", "CPMData"), _INPUTS
+        ),
+        **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), _INPUTS),
         **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
         **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
         **dict.fromkeys(("ImageLabelData", "BinLabelData", "SegData"), _LABEL_IMAGES),
@@ -99,3 +115,21 @@ def todays_type(v1_name: str) -> str:
     """A fork's type in V1's spelling, as ROI_POOLING, in today's, as ROIPooling."""
     known = _BY_V1_NAME.get(v1_name.replace("_", "").upper())
     return known or "".join(word.capitalize() for word in v1_name.split("_"))
+
+
+_MODULES = {
+    "FCN (shelhamer/fcn.berkeleyvision.org)": "voc_layers nyud_layers siftflow_layers"
+    " pascalcontext_layers voc_helper",
+    "py-faster-rcnn": "roi_data_layer rpn fast_rcnn",
+    "MNC": "pylayer mnc_data_layer",
+    "colorization (richzhang/colorization)": "caffe_traininglayers",
+    "LRCN (LisaAnne/lisa-caffe-public)": "sequence_input_layer",
+    "BVLC Caffe's examples": "pyloss pascal_multilabel_datalayers",
+    "DIGITS": "digits_python_layers",
+}
+_CODE_BASE = {name: base for base, names in _MODULES.items() for name in names.split()}
+
+
+def code_base_of(module: str) -> str | None:
+    """The public code base that Python layers of this module come from, if its name is known."""
+    return _CODE_BASE.get(module.partition(".")[0])

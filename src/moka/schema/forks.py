@@ -41,6 +41,8 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "multinode",
                 "reshape_every_iter",
                 "mn_grad_compress_param",
+                "strict_dim",
+                "max_bottom_count",
                 "quantization_param",  # simulated in the layers of Ristretto only
             )
         ),
@@ -50,6 +52,7 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "BatchNormParameter": frozenset(("engine",)),
         "DropoutParameter": frozenset(("engine", "random_seed")),
         "InnerProductParameter": frozenset(("engine",)),
+        "RecurrentParameter": frozenset(("engine", "dropout_seed")),
         "DataParameter": frozenset(("threads", "parser_threads", "cache", "precache")),
         "ImageDataParameter": frozenset(("threads", "cache", "precache", "show_data")),
         "TransformationParameter": frozenset(

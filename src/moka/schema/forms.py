@@ -170,6 +170,23 @@ FORMS: Mapping[str, Forms] = MappingProxyType(
                 _form("streams", "caffe-lstm and CTPN"),
             ),
         ),
+        "LSTM": Forms(
+            "inner_product_param",
+            (
+                _form(
+                    "streams",
+                    "the first caffe-lstm",
+                    "num_output",
+                    _never,
+                    ("Lstm", "lstm_param"),
+                ),
+                _form("timesteps", "BVLC Caffe"),
+            ),
+        ),
+        "LstmAttention": Forms(
+            "lstm_attention_param",
+            (_form("plain", "MyCaffe", becomes=("LSTM", "recurrent_param")),),
+        ),
         "LstmSimple": Forms(
             "lstm_simple_param",
             (_form("streams", "MyCaffe", becomes=("Lstm", "lstm_param")),),

@@ -152,7 +152,8 @@ class _Reading:
             if field := _fields_of(descriptor_of(beyond)).get(token.text):
                 self._values(beyond, field)
                 return
-        fault = advice.unknown_field(token, descriptor, self.root)
+        layer_type = message.type if descriptor.name == "LayerParameter" else ""  # type: ignore[attr-defined]
+        fault = advice.unknown_field(token, descriptor, self.root, layer_type)
         beginnings = SKIPPED_BEGINNINGS.get(descriptor.name, ())
         if not (
             self.skip_unknown

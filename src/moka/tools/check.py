@@ -16,13 +16,13 @@ from moka.command.run import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`caffe check PATH... [--json]`; the exit code is 1 if anything fails."""
+    """`caffe check PATH... [--json] [--export]`; the exit code is 1 if anything fails."""
     return run("check", _check, argv)
 
 
 def _check(words: list[str], flags: dict[str, Any]) -> None:
     show = _as_json if flags["json"] else _as_table if sys.stdout.isatty() else _as_lines
-    if not all(finding.loads for finding in show(findings(words))):
+    if not all(finding.loads for finding in show(findings(words, export=flags["export"]))):
         raise SystemExit(1)
 
 

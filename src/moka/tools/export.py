@@ -9,7 +9,7 @@ import numpy as np
 
 from moka.command.run import run
 from moka.command.table import COMMANDS
-from moka.errors import UsageError, did_you_mean
+from moka.errors import UsageError, WeightsError, did_you_mean
 from moka.export import export, format_of
 from moka.files import check_writable
 from moka.graph import Graph, build_graph
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moka.export.onnx.image_input import ImageInput
 
 DYNAMIC = "dynamic"
+MOST_NAMED = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +42,24 @@ def _export(words: list[str], flags: dict[str, Any]) -> None:
     made_by = _options[format_of(file, flags["format"])]
     check_writable(file)
     net = open_net(flags["model"], flags["input_shape"])
-    load_weights(net, flags["weights"])
+    _load(net, flags["weights"])
     done = export(net, file, format=flags["format"], **made_by(net, flags))
     for line in done.lines():
         print(line)
+
+
+def _load(net: Net, weights: str) -> None:
+    """Give the net its weights. Raises WeightsError if the files have none of its layers, for what
+    would be exported then is nobody's model."""
+    missing = load_weights(net, weights)
+    with_parameters = [name for name, layer in net.named_layers() if len(layer.weights)]
+    if missing and len(missing) == len(with_parameters):
+        raise WeightsError(
+            "it has no parameters for any layer of this net.",
+            file=weights,
+            advice=f"Layers with parameters are {', '.join(missing[:MOST_NAMED])}"
+            f"{' and others' if len(missing) > MOST_NAMED else ''}.",
+        )
 
 
 def open_net(model: str, input_shape: str = "") -> Net:

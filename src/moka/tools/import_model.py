@@ -8,6 +8,7 @@ from typing import Any
 
 from moka.command.run import run
 from moka.errors import UsageError
+from moka.files import check_writable
 from moka.importer.named_weights import copy_named, read_map, read_tensors
 from moka.importer.onnx_net import ImportedNet, import_onnx
 from moka.net.build import build_net
@@ -35,6 +36,7 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
         raise UsageError("--map goes with --model, the net that takes the weights.")
     if Path(output).suffix == ".caffemodel":
         raise UsageError("--output is the .prototxt; the .caffemodel is written beside it.")
+    check_writable(output)
     found = import_onnx(
         source,
         shapes=parse_shapes(flags["input_shape"]),
@@ -44,8 +46,8 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
     weights = write_imported(found, output)
     for difference in found.differences:
         print(f"ONNX Runtime and Moka differ on random input by {difference}.")
-    batch = " Batches may have any size." if found.free_batch else ""
-    print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}.{batch}")
+    sizes = "may have any size" if found.free_batch else "have the size in the prototxt"
+    print(f"Wrote {output}, {len(found.net.layer)} layers, and {weights}. Batches {sizes}.")
 
 
 def parse_shapes(text: str) -> dict[str, Shape]:

@@ -43,7 +43,7 @@ def load_weights(
     *,
     announce: Callable[[PathLike], object] | None = None,
     say_what_is_missing: bool = True,
-) -> None:
+) -> list[str]:
     """Copy parameters from one or several model files into layers of the same name.
 
     Layers of the file that the net lacks are skipped with a log line. Layers that no file has keep
@@ -55,6 +55,9 @@ def load_weights(
             commas, or an iterable of files.
         announce: called with each file before it is read.
         say_what_is_missing: log the warning.
+
+    Returns:
+        The names of the layers with parameters that the files have none for.
 
     Raises:
         WeightsError: a file that is no model, or layers whose parameters differ in number or
@@ -71,6 +74,7 @@ def load_weights(
     _carry_out(net, plan)
     if files and say_what_is_missing:
         _warn_of_missing(net, plan, ", ".join(os.fspath(file) for file in files))
+    return layers_without(net, plan)
 
 
 def copy_weights(

@@ -65,7 +65,10 @@ def test_dropout_is_gone(export: Export) -> None:
         'type: "ReLU6"',
         'type: "ReLU6" relu6_param { negative_slope: 0.1 }',
         'type: "NegReLU" relu_param { negative_slope: 0.1 }',
+        'type: "Truncation" truncation_param { lower_bound: -0.3 upper_bound: 0.4 }',
+        'type: "SoftTruncation" soft_truncation_param { c: 0.7 }',
+        'type: "SoftTruncation" soft_truncation_param { c: -2 }',
     ],
 )
-def test_rectifiers_of_forks(export: Export, layer: str) -> None:
+def test_functions_of_forks(export: Export, layer: str) -> None:
     export(one_layer(layer, "2 3 4"))

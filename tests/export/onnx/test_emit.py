@@ -95,3 +95,11 @@ def test_inputs_that_nobody_reads_are_gone(export: Export) -> None:
     text = one_layer('type: "ReLU"', "2 3")
     text += 'layer { name: "t" type: "Input" top: "t" input_param { shape { dim: 2 } } }'
     assert list(export(text).inputs) == ["x0"]
+
+
+def test_a_batch_that_becomes_an_axis_of_images_is_fixed(export: Export) -> None:
+    text = one_layer('type: "Reshape" reshape_param { shape { dim: 1 dim: 1 } num_axes: 0 }', "1 5")
+    pool = "pooling_param { pool: AVE kernel_size: 2 stride: 4 }"
+    assert not export(
+        f'{text} layer {{ name: "p" type: "Pooling" bottom: "y" top: "z" {pool} }}'
+    ).free_batch

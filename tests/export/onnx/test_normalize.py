@@ -38,3 +38,14 @@ def test_batch_norm_with_the_statistics_of_the_batch(export: Export, shape: str)
 @pytest.mark.parametrize("shape", ["2 3 4", "2 3 4 5", "4 3"])
 def test_mvn(export: Export, options: str, shape: str) -> None:
     export(one_layer(f'type: "MVN" mvn_param {{ {options} eps: 0.1 }}', shape))
+
+
+@pytest.mark.parametrize("options", ["", "bias: 0.5"])
+@pytest.mark.parametrize("shape", ["2 3", "2 3 4 5"])
+def test_grn(export: Export, options: str, shape: str) -> None:
+    assert export(one_layer(f'type: "GRN" grn_param {{ {options} }}', shape)).free_batch
+
+
+@pytest.mark.parametrize("shape", ["3", "2 3", "2 3 4 5 2"])
+def test_l2_normalize(export: Export, shape: str) -> None:
+    assert export(one_layer('type: "L2Normalize"', shape)).free_batch

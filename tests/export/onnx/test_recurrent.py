@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
@@ -35,3 +38,35 @@ def test_one_timestep(export: Export) -> None:
 def test_lstm_unit(export: Export) -> None:
     text = one_layer('type: "LSTMUnit"', "1 3 2", "1 3 8", "1 3", tops='top: "c" top: "h"')
     export(text)
+
+
+@pytest.mark.parametrize("exposed", [False, True])
+@pytest.mark.parametrize(
+    ("filler", "is_one"), [("", True), ("value: 1", True), ("value: 0.5", False)]
+)
+def test_one_sequence_is_onnx_own_lstm(
+    export: Export, tmp_path: Path, exposed: bool, filler: str, is_one: bool
+) -> None:
+    if filler:
+        cont = f"""type: "DummyData" dummy_data_param {{ shape {{ dim: {T} dim: {N} }}
+          data_filler {{ {filler} }} }}"""
+    else:
+        param = f"continuation_indicator_param {{ time_step: {T} batch_size: {N} }}"
+        cont = f'type: "ContinuationIndicator" {param}'
+    states = "".join(
+        f"""layer {{ name: "{name}" type: "Input" top: "{name}"
+          input_param {{ shape {{ dim: 1 dim: {N} dim: {D} }} }} }}"""
+        for name in ("h", "c") * exposed
+    )
+    more = 'bottom: "h" bottom: "c" top: "h1" top: "c1"' if exposed else ""
+    options = f"num_output: {D} expose_hidden: {str(exposed).lower()}"
+    export(f"""
+    layer {{ name: "x" type: "Input" top: "x"
+      input_param {{ shape {{ dim: {T} dim: {N} dim: {K} }} }} }}
+    {states}
+    layer {{ name: "cont" top: "cont" {cont} }}
+    layer {{ name: "it" type: "LSTM" bottom: "x" bottom: "cont" top: "y" {more}
+      recurrent_param {{ {options} }} }}""")
+    nodes = onnx.load(tmp_path / "net.onnx").graph.node
+    goes_on = exposed and filler == "value: 1"  # from the state that is given
+    assert ("LSTM" in [node.op_type for node in nodes]) == (is_one and not goes_on)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
@@ -17,3 +18,37 @@ def test_interp(export: Export, options: str, opset: int) -> None:
 @pytest.mark.parametrize("size", ["height: 9 width: 3", "factor: 2"])
 def test_resample(export: Export, kind: str, size: str) -> None:
     export(one_layer(f'type: "Resample" resample_param {{ type: {kind} {size} }}', "2 3 5 6"))
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ("", ["2 3 5 6", "2 1 7 4", "2 2 7 6"]),
+        ("top_height: 9 top_width: 8", ["2 3 5 6", "2 1 7 4"]),
+        ("size_divisible_by: 4", ["2 3 5 6"]),
+        ("have_reference: true", ["2 3 5 6", "2 1 9 9", "2 1 4 8"]),
+        ("have_reference: true", ["2 3 5 6", "2 1 1 1"]),
+    ],
+)
+def test_accum(export: Export, options: str, shapes: list[str]) -> None:
+    assert export(one_layer(f'type: "Accum" accum_param {{ {options} }}', *shapes)).free_batch
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        ("top_height: 3 top_width: 4", ["2 3 8 9"]),
+        ("top_height: 8 top_width: 5", ["2 3 8 9"]),
+        ("top_height: 8 top_width: 9", ["2 3 8 9"]),
+        ("", ["2 3 8 9", "2 1 4 3"]),
+    ],
+)
+def test_downsample_leaves_unknown_values_out(
+    export: Export, options: str, shapes: list[str]
+) -> None:
+    text = one_layer(f'type: "Downsample" downsample_param {{ {options} }}', *shapes)
+    assert export(text).free_batch
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((2, 3, 8, 9))
+    x[draw.random(x.shape) < 0.3] = np.nan
+    export(text, check_inputs={"x0": x})

@@ -103,3 +103,19 @@ def test_nothing_to_give_out(export: Export) -> None:
     text = one_layer('type: "ReLU"', "2 3") + 'layer { name: "q" type: "Silence" bottom: "y" }'
     with pytest.raises(NetError, match="nothing is left to export: no blob is an output"):
         export(text)
+
+
+def test_debug(export: Export) -> None:
+    assert export(one_layer('type: "Debug"', "2 3", "2")).free_batch
+
+
+def test_crop_along_the_batch_too(export: Export) -> None:
+    """The blob that only gives the size is no input of the file."""
+    done = export(one_layer('type: "Crop" crop_param { axis: 0 offset: 0 }', "2 3 5 6", "2 2 4 3"))
+    assert done.free_batch
+    assert list(done.inputs) == ["x0"]
+
+
+def test_crop_of_the_batch_to_a_number_fixes_it(export: Export) -> None:
+    layer = 'type: "Crop" crop_param { axis: 0 offset: 0 }'
+    assert not export(one_layer(layer, "3 3 5 6", "2 2 4 3")).free_batch

@@ -102,3 +102,18 @@ def test_clip_to_image() -> None:
     clipped = boxes.clip_to_image(torch.tensor([[-3.0, 2.0, 50.0, math.nan]]), 20, 30)
     assert clipped[0, :3].tolist() == [0, 2, 29]
     assert clipped[0, 3].isnan()
+
+
+def test_decode_corners() -> None:
+    priors = random_boxes(5)
+    moves = torch.randn(5, 8, generator=RNG, dtype=torch.float64)
+    variances = torch.rand(5, 4, generator=RNG, dtype=torch.float64)
+    for given in (variances, None):
+        found = boxes.decode_corners(moves, priors, given)
+        for k, (x1, y1, x2, y2) in enumerate(priors.tolist()):
+            v = [1.0, 1.0] if given is None else given[k].tolist()
+            corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+            for c, (x, y) in enumerate(corners):
+                dx, dy = moves[k, 2 * c : 2 * c + 2].tolist()
+                assert found[k, 2 * c] == pytest.approx(x + dx * v[0] * (x2 - x1))
+                assert found[k, 2 * c + 1] == pytest.approx(y + dy * v[1] * (y2 - y1))

@@ -107,10 +107,14 @@ def test_form_of_cascade_rcnn(make_layer: LayerMaker, tmp_path: Path) -> None:
     ]
 
 
-def test_a_missing_list_of_images_shows_in_the_first_pass(make_layer: LayerMaker) -> None:
+def test_without_the_list_of_images_boxes_are_compared_as_they_come(
+    make_layer: LayerMaker, caplog: pytest.LogCaptureFixture
+) -> None:
     layer = make_layer(evaluate('name_size_file: "none.txt"'), (1, 1, 1, 7), (1, 1, 3, 8))
-    with pytest.raises(DataError, match=r"none\.txt: failed to open the list"):
-        rows_of(layer, [[0, 1, 0.5, *BOX]], TRUTH)
+    plain = make_layer(evaluate(), (1, 1, 1, 7), (1, 1, 3, 8))
+    found = [[0, 1, 0.5, *BOX]]
+    assert rows_of(layer, found, TRUTH) == rows_of(plain, found, TRUTH)
+    assert "none.txt: no such file; boxes are compared without images' sizes." in caplog.text
 
 
 def test_faults(make_layer: LayerMaker) -> None:

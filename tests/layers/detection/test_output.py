@@ -201,3 +201,39 @@ def test_faults(
 ) -> None:
     with pytest.raises(NetError, match=words):
         make_layer(output(fields), *shapes)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("encoded", [True, False])
+def test_quadrilaterals(make_layer: LayerMaker, shared: bool, encoded: bool) -> None:
+    offsets, scores, priors = blobs(shared)
+    labels = 1 if shared else C
+    moves = np.random.default_rng(4).normal(0, 0.5, (N, P, labels, 8))
+    both = np.concatenate([offsets.reshape(N, P, labels, 4), moves], 3).reshape(N, -1)
+    options = f"code_type: CENTER_SIZE keep_top_k: 9 share_location: {str(shared).lower()}"
+    options += f" variance_encoded_in_target: {str(encoded).lower()}"
+    layer = make_layer(
+        output(f"{options} use_polygon: true"), both.shape, scores.shape, priors.shape
+    ).double()
+    plain = make_layer(output(options), offsets.shape, scores.shape, priors.shape)
+    (rows,) = layer(*map(torch.from_numpy, (both, scores, priors)))[0].numpy()
+    np.testing.assert_allclose(rows[:, :7], rows_of(plain, [offsets, scores, priors]), rtol=1e-12)
+    boxes, variances = priors.reshape(2, P, 4)
+    for image, label, score, *rest in rows.tolist():
+        n, c = int(image), int(label)
+        prior = int(np.abs(scores.reshape(N, P, C)[n, :, c] - score).argmin())
+        x1, y1, x2, y2 = boxes[prior]
+        corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+        scale = np.ones(2) if encoded else variances[prior, :2]
+        move = moves[n, prior, 0 if shared else c].reshape(4, 2) * scale * [x2 - x1, y2 - y1]
+        np.testing.assert_allclose(rest[4:], (corners + move).ravel(), rtol=1e-9, atol=1e-12)
+
+
+def test_no_quadrilateral_found(make_layer: LayerMaker) -> None:
+    offsets, scores, priors = blobs()
+    shapes = ((N, P * 12), scores.shape, priors.shape)
+    layer = make_layer(output("use_polygon: true confidence_threshold: 1"), *shapes)
+    top = layer(torch.zeros(shapes[0]), *map(torch.from_numpy, (scores, priors)))
+    np.testing.assert_array_equal(top[0, 0], [[k, *[-1] * 14] for k in range(N)])
+    with pytest.raises(NetError, match="30 prior boxes need 360 values an image"):
+        make_layer(output("use_polygon: true"), offsets.shape, *shapes[1:])

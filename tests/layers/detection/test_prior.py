@@ -180,3 +180,20 @@ def test_faults_of_clustered_boxes(make_layer: LayerMaker, fields: str, fault: s
 def test_flat_blobs_are_refused(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match=r"takes blobs \(N, C, H, W\), got shape \(2, 3\)"):
         make_layer('type: "PriorBox" prior_box_param { min_size: 4 }', (2, 3), SHAPES[1])
+
+
+def test_denser_boxes_stand_around_the_lower_edge_too(make_layer: LayerMaker) -> None:
+    text = """type: "PriorBox" prior_box_param {
+        min_size: 8 max_size: 18 aspect_ratio: 2 offset: 0.3 %s }"""
+    plain, denser = (
+        make_layer(text % more, *SHAPES)(*map(torch.zeros, SHAPES))
+        for more in ("", "denser_prior_boxes: true")
+    )
+    assert denser.shape == (1, 2, 2 * plain.shape[2])
+    boxes, twice = (t[0, 0].reshape(-1, 4) for t in (plain, denser))
+    np.testing.assert_array_equal(twice[::2], boxes)
+    rows, image = SHAPES[0][2], SHAPES[1][2]
+    step = image / rows
+    moved = boxes + torch.tensor([0, 1, 0, 1]) * (1.0 - 0.3) * step / image
+    np.testing.assert_allclose(twice[1::2], moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(denser[0, 1], 0.1)

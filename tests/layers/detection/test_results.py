@@ -102,7 +102,7 @@ def test_faults(folder: Path) -> None:
         wanted(folder, 'output_format: "VOC" num_test_image: 1').add(ROWS[:1], 1)
 
 
-def test_missing_files_are_logged_and_needed_in_the_first_pass(
+def test_missing_files_are_logged_and_nothing_is_written(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     param = caffe_pb2.SaveOutputParameter(
@@ -113,4 +113,5 @@ def test_missing_files_are_logged_and_needed_in_the_first_pass(
     with caplog.at_level(logging.WARNING, "moka"):
         check_files(param)
     assert "none.prototxt: no such file" in caplog.text
-    assert "none.txt: no such file" in caplog.text
+    assert "none.txt: no such file; detections are not written to files." in caplog.text
+    assert ResultFiles.wanted(param, [1]) is None

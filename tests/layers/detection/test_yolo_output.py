@@ -81,6 +81,23 @@ def test_yolov2(make_layer: LayerMaker, confidence: float, threshold: float) -> 
     np.testing.assert_allclose(top[0, 0], slow_v2(x, confidence, threshold), rtol=1e-6)
 
 
+def test_yolov2_of_two_scales(make_layer: LayerMaker) -> None:
+    xs = maps((2, 16, 2, 3), (2, 16, 4, 5))
+    options = f"{V2} confidence_threshold: 0.2 nms_threshold"
+    text = f'type: "YoloDetectionOutput" yolo_detection_output_param {{ {options}'
+    (top,) = values_of(make_layer(f"{text}: 1 }}", *(x.shape for x in xs)), *xs)
+    each = [values_of(make_layer(f"{text}: 1 }}", x.shape), x)[0][0, 0] for x in xs]
+    want = np.concatenate(each)
+    want = want[np.lexsort((-want[:, 2], want[:, 0]))]
+    np.testing.assert_allclose(top[0, 0], want, rtol=1e-6)
+    (top,) = values_of(make_layer(f"{text}: 0 }}", *(x.shape for x in xs)), *xs)
+    assert len(top[0, 0]) < len(want)
+    with pytest.raises(NetError, match="maps are of different batches: 2 and 1 images"):
+        make_layer(f"{text}: 0 }}", (2, 16, 4, 4), (1, 16, 2, 2)).top_shapes(
+            (2, 16, 4, 4), (1, 16, 2, 2)
+        )
+
+
 @pytest.mark.parametrize(("confidence", "threshold"), [(0.1, 0.45), (0.3, 0.2), (0.5, 0.0)])
 def test_yolov3(make_layer: LayerMaker, confidence: float, threshold: float) -> None:
     xs = maps((2, 16, 3, 2), (2, 16, 6, 4), seed=1)

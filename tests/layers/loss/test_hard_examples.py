@@ -15,6 +15,7 @@ SOFTMAX = 'type: "SoftmaxWithLossOHEM" loss_param {{ {} }}'
 ANNOTATOR = 'type: "BoxAnnotatorOHEM" top: "l" top: "w" box_annotator_ohem_param {{ {} }}'
 
 
+@pytest.mark.parametrize("kind", ["SoftmaxWithLossOHEM", "SoftmaxWithLoss"])
 @pytest.mark.parametrize(
     ("fields", "divisor"),
     [
@@ -25,11 +26,12 @@ ANNOTATOR = 'type: "BoxAnnotatorOHEM" top: "l" top: "w" box_annotator_ohem_param
     ],
 )
 def test_loss_of_each(
-    make_layer: LayerMaker, run: Runner, spread: Spread, fields: str, divisor: int
+    make_layer: LayerMaker, run: Runner, spread: Spread, fields: str, divisor: int, kind: str
 ) -> None:
     x = spread(5, 3)
     tops = 'top: "loss" top: "p" top: "each" '
-    loss, p, each = run(make_layer(tops + SOFTMAX.format(fields), (5, 3), (5,)), x, LABELS)
+    text = tops + SOFTMAX.format(fields).replace("SoftmaxWithLossOHEM", kind)
+    loss, p, each = run(make_layer(text, (5, 3), (5,)), x, LABELS)
     want_p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
     want = -np.log(want_p[np.arange(5), LABELS.astype(int)])
     if "ignore" in fields:

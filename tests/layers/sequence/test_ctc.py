@@ -66,6 +66,14 @@ def test_indicators_or_lengths(make_layer: LayerMaker, run: Runner, kind: str) -
     layer = make_layer(f'type: "{kind}"', x.shape, (3,), (3,), table.shape)
     counts = np.array([len(row) for row in labels])
     assert run(layer, x, np.array(lengths), counts, table)[0] == pytest.approx(want)
+    text = f'type: "{kind}" ctc_loss_param {{ blank_index: '
+    last = make_layer(f"{text} -1 }}", x.shape, cont.shape, table.shape)
+    assert run(last, x, cont, table)[0] == pytest.approx(want)
+    first = make_layer(f"{text} 0 }}", x.shape, cont.shape, table.shape)
+    want = sum(
+        slow(x[: lengths[n], n, [1, 2, 0]], labels[n], 2) for n in range(SEQUENCES)
+    ) / SEQUENCES  # fmt: skip
+    assert run(first, x, cont, table + (table >= 0))[0] == pytest.approx(want)
 
 
 def test_gradient(make_layer: LayerMaker, check_gradient: GradientCheck) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from moka.errors import NetError
+from moka.layers.sequence.labels import edit_distance
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -59,6 +60,46 @@ def test_greedy_decoder(
     assert [[v for v in row if v >= 0] for row in rows] == want
     assert all((np.diff((row >= 0).astype(int)) <= 0).all() for row in rows)
     np.testing.assert_allclose(score.reshape(-1), scores)
+
+
+def test_the_decoder_without_indicators(make_layer: LayerMaker, run: Runner) -> None:
+    x, _ = problem()
+    (labels,) = run(make_layer('type: "CTCGreedyDecoder"', x.shape), x)
+    turned = np.concatenate([x[..., 1:], x[..., :1]], -1)  # the blank comes last
+    want, _ = slow_decode(turned, np.ones((STEPS, SEQUENCES)), merge=True)
+    rows = labels.reshape(SEQUENCES, STEPS)
+    assert [[v for v in row if v >= 0] for row in rows] == [[k + 1 for k in row] for row in want]
+    text = 'type: "CTCGreedyDecoder" ctc_decoder_param { blank_index: -1 }'
+    (labels,) = run(make_layer(text, x.shape), x)
+    want, _ = slow_decode(x, np.ones((STEPS, SEQUENCES)), merge=True)
+    rows = labels.reshape(SEQUENCES, STEPS)
+    assert [[v for v in row if v >= 0] for row in rows] == want
+
+
+def test_the_decoder_judges_itself_against_true_labels(make_layer: LayerMaker, run: Runner) -> None:
+    """caffe_ocr's form."""
+    classes = np.array([[1, 1, 0, 1, 2], [2, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    x = np.eye(3)[classes.T]
+    truth = np.array([[1, 0, 1, 2], [1, 2, -1, 2], [0, 0, 0, -1]], float)
+    layer = make_layer('type: "CTCGreedyDecoder"', x.shape, truth.shape)
+    (top,) = run(layer, x, truth)
+    assert top.shape == layer.top_shapes(x.shape, truth.shape)[0] == (1, 2, 1, 1)
+    np.testing.assert_allclose(top.reshape(2), [1 - (0 + 1 / 2) / 3, 1 / 3])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "edits"),
+    [
+        ([], [], 0),
+        ([1, 2], [], 2),
+        ([1, 2, 3], [1, 3], 1),
+        ([1, 2, 3], [2, 3, 1], 2),
+        ([1, 2], [3, 4], 2),
+        ([5, 1, 2, 3], [1, 2, 4, 3], 2),
+    ],
+)
+def test_edit_distance(a: list[int], b: list[int], edits: int) -> None:
+    assert edit_distance(a, b) == edit_distance(b, a) == edits
 
 
 def test_accuracy_of_the_decoder(make_layer: LayerMaker, run: Runner) -> None:

@@ -40,6 +40,12 @@ def test_defaults_of_a_form(given: str, filled_in: str) -> None:
             'type: "LSTM" recurrent_param { num_output: 5 expose_hidden: false }',
         ),
         (
+            'type: "LSTM" inner_product_param { num_output: 5 bias_filler { value: 1 } }'
+            " lstm_param { clipping_threshold: 0.1 }",
+            'type: "Lstm" lstm_param { num_output: 5 bias_filler { value: 1 }'
+            " clipping_threshold: 0.1 }",
+        ),
+        (
             'type: "LstmSimple" lstm_simple_param { num_output: 5 weight_filler { std: 2 } }',
             'type: "Lstm" lstm_param { num_output: 5 weight_filler { std: 2 } }',
         ),
@@ -58,7 +64,15 @@ def test_defaults_of_a_form(given: str, filled_in: str) -> None:
             'type: "YoloDetectionLoss" detection_loss_param { side: 7 }',
         ),
     ],
-    ids=["timesteps", "streams", "output", "output without a message", "output of no form", "loss"],
+    ids=[
+        "timesteps",
+        "first",
+        "streams",
+        "output",
+        "output without a message",
+        "output of no form",
+        "loss",
+    ],
 )
 def test_a_form_with_a_type_of_its_own(given: str, expected: str) -> None:
     (layer,) = upgrade_net(net(f"layer {{ {given} }}")).layer

@@ -166,3 +166,29 @@ def test_all_steps_in_order(caplog: pytest.LogCaptureFixture) -> None:
         attempt.format("input fields"),
         success.format("input fields."),
     ]
+
+
+SOFTMAX_LOSS = """layers { name: "loss" type: SOFTMAX_LOSS bottom: "x" bottom: "label"
+  strict_dim: false softmaxloss_param { %s } }"""
+
+
+def test_the_loss_options_of_deeplab() -> None:
+    net = parse_text(SOFTMAX_LOSS % "ignore_label: 255", caffe_pb2.NetParameter)
+    (layer,) = upgrade_net(net).layer
+    assert layer.loss_param.ignore_label == 255
+    assert [field.name for field, _ in layer.ListFields()] == [
+        "name", "type", "bottom", "loss_param"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ('weight_source: "w.txt"', "with weight_source is not supported"),
+        ("ignore_label: 0 ignore_label: 255", "with more than one ignore_label is not supported"),
+    ],
+)
+def test_loss_options_of_deeplab_that_are_not_there(options: str, what: str) -> None:
+    net = parse_text(SOFTMAX_LOSS % options, caffe_pb2.NetParameter)
+    with pytest.raises(SchemaError, match=f'layer "loss": softmaxloss_param {what}'):
+        upgrade_net(net)

@@ -20,9 +20,11 @@ from moka.layers.activation import (
     ReLU6,
     Sigmoid,
     Softmax,
+    SoftTruncation,
     Swish,
     TanH,
     Threshold,
+    Truncation,
 )
 
 
@@ -129,3 +131,15 @@ def export_neg_relu(site: Site, layer: NegReLU, x: Value) -> str:
     return site.add(
         "Where", below, x.name, site.add("Mul", x.name, site.number(layer.negative_slope))
     )
+
+
+@exports(Truncation)
+def export_truncation(site: Site, layer: Truncation, x: Value) -> str:
+    above = site.add("Max", x.name, site.number(layer.lower_bound))
+    return site.add("Min", above, site.number(layer.upper_bound))
+
+
+@exports(SoftTruncation)
+def export_soft_truncation(site: Site, layer: SoftTruncation, x: Value) -> str:
+    falling = site.add("Exp", site.scaled(x.name, -1 / layer.c))
+    return site.add("Sub", site.number(1), falling)

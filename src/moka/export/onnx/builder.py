@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from moka.errors import NetError
@@ -14,8 +16,7 @@ from moka.export.onnx.dims import Dims, target_of_reshape
 from moka.export.onnx.library import load_onnx
 from moka.free_name import free_name
 from moka.layers.base import Layer
-from moka.rewrite.model import fits_half
-from moka.types import Array
+from moka.types import Array, Shape
 
 FLOAT, INT64 = 1, 7  # data types as ONNX numbers them
 
@@ -43,7 +44,7 @@ class GraphBuilder:
 
     Args:
         opset: the version of ONNX's operators.
-        half: store parameters as float16.
+        half: store parameters as float16, where that changes no number.
 
     Attributes:
         nodes: in running order.
@@ -56,11 +57,13 @@ class GraphBuilder:
         self.nodes: list[NewNode] = []
         self.constants: dict[str, Tensor | Array] = {}
         self._names: set[str] = set()
-        self._parameters: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._asked: Counter[str] = Counter()  # how often for each name
+        self._parameters: dict[tuple[int, Shape, Shape], tuple[str, Tensor]] = {}
 
     def unique(self, name: str) -> str:
         """The name itself, or with a number behind it if it is taken."""
-        found = free_name(name, self._names)
+        self._asked[name] += 1
+        found = free_name(name, self._names, first=max(2, self._asked[name]))
         self._names.add(found)
         return found
 
@@ -72,14 +75,17 @@ class GraphBuilder:
 
     def parameter(self, name: str, values: Tensor) -> str:
         """Add a parameter, once for all layers that share it; returns the name of its value."""
-        key = (values.data_ptr(), tuple(values.shape))
+        key = (values.data_ptr(), tuple(values.shape), values.stride())
         if key not in self._parameters or not values.numel():
-            self._parameters[key] = self._add_parameter(name, values)
-        return self._parameters[key]
+            # The tensor stays, so that no other one gets its place in memory.
+            self._parameters[key] = (self._add_parameter(name, values), values)
+        return self._parameters[key][0]
 
     def _add_parameter(self, name: str, values: Tensor) -> str:
-        if not self.half or not fits_half(values):
-            return self.constant(name, values)
+        if not self.half or not torch.equal(values.half().float(), values):
+            return self.constant(
+                name, values
+            )  # the net's own are rounded, what is made of them not
         stored = self.constant(f"{name}.half", values.half())
         output = self.unique(name)
         self.nodes.append(
@@ -145,11 +151,16 @@ class Site:
     def changed_weight(self, index: int, values: Tensor) -> str:
         """Values made of parameter number `index`, stored in its place."""
         name = f"{self.name}.{self._layer.parameter_names[index]}"
-        return self._builder.parameter(name, values.detach().contiguous())
+        return self._builder.parameter(name, values.detach())
 
     def constant(self, values: Array | Tensor, name: str = "constant") -> str:
         """An array as a constant."""
         return self._builder.constant(f"{self.name}/{name}", values)
+
+    def values_of(self, name: str) -> Array | None:
+        """The array that a value is; None if it is no constant."""
+        found = self._builder.constants.get(name)
+        return found.detach().cpu().numpy() if isinstance(found, Tensor) else found
 
     def number(self, value: float) -> str:
         """A float as a constant."""
@@ -163,7 +174,7 @@ class Site:
         """An array as an attribute."""
         return load_onnx().numpy_helper.from_array(values)
 
-    def parts(self, values: Array) -> str:
+    def parts(self, values: Array | Sequence[float]) -> str:
         """A float32 array as a constant."""
         return self.constant(np.ascontiguousarray(values, np.float32))
 
@@ -180,7 +191,7 @@ class Site:
         return Value(self.reshape(x, dims), tuple(dims))
 
     def reduce(self, op: str, x: str, axes: Sequence[int], *, keep: bool) -> str:
-        """ReduceSum, ReduceMean or ReduceMax over some axes."""
+        """ReduceSum, ReduceMean, ReduceMax or another of these over some axes."""
         as_input = self.opset >= 18 or op == "ReduceSum"
         if as_input:
             return self.add(op, x, self.ints(*axes), keepdims=int(keep))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
+from torch import Tensor
 
 from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import Site, Value
@@ -39,18 +40,20 @@ def export_deconvolution(site: Site, layer: Deconvolution, *bottoms: Value) -> l
 def convolved(site: Site, layer: Convolution, op: str, x: str) -> str:
     """Conv or ConvTranspose of (N, C, spatial...) with the layer's parameters, and its rectifier if
     it has one."""
-    y = _convolved(site, layer, op, x)
+    y = slid(site, layer, op, x, layer.blobs)
     return y if layer.slope is None else rectified(site, y, layer.slope)
 
 
-def _convolved(site: Site, layer: Convolution, op: str, x: str) -> str:
-    parameters = site.weights()
+def slid(site: Site, layer: Convolution, op: str, x: str, blobs: Sequence[Tensor]) -> str:
+    """Conv or ConvTranspose of (N, C, spatial...) with these in place of the layer's parameters."""
+    weight, *biases = blobs
     if not layer.windows:  # an inner product over the channels
-        weight = site.changed_weight(0, layer.blobs[0][..., None])
-        y = site.add("Unsqueeze", x, site.ints(2))
-        y = site.add(op, y, weight, *parameters[1:], group=layer.group)
-        return site.add("Squeeze", y, site.ints(2))
-    return site.add(op, x, *parameters, group=layer.group, **window_attributes(layer.windows))
+        x, weight = site.add("Unsqueeze", x, site.ints(2)), weight[..., None]
+    parameters = [weight, *(bias.reshape(-1) for bias in biases)]
+    names = [site.changed_weight(k, values) for k, values in enumerate(parameters)]
+    attributes = window_attributes(layer.windows) if layer.windows else {}
+    y = site.add(op, x, *names, group=layer.group, **attributes)
+    return y if layer.windows else site.add("Squeeze", y, site.ints(2))
 
 
 def window_attributes(windows: Sequence[Window]) -> dict[str, list[int]]:
@@ -76,14 +79,22 @@ def over_batch_axes(
     return site.reshape(Value(y, (merged, *top[channel_axis:])), top)
 
 
-@exports(Im2col)
+@exports(Im2col, fixed_from=1)
 def export_im2col(site: Site, layer: Im2col, x: Value) -> str:
-    """A convolution of each channel by itself, with kernels that pick one pixel each."""
-    channels, sizes = x.dims[layer.channel_axis], [w.kernel for w in layer.windows]
+    channels = x.dims[layer.channel_axis]
+    return over_batch_axes(
+        site,
+        x,
+        site.tops[0],
+        layer.channel_axis,
+        lambda y: columns_of(site, layer.windows, y, channels),
+    )
+
+
+def columns_of(site: Site, windows: Sequence[Window], x: str, channels: int) -> str:
+    """Every window of (N, C, spatial...) as a column: a convolution of each channel by itself, with
+    kernels that pick one pixel each."""
+    sizes = [w.kernel for w in windows]
     kernels = torch.eye(prod(sizes)).reshape(-1, 1, *sizes)
     weight = site.constant(kernels.repeat(channels, *(1,) * (1 + len(sizes))), "picks")
-
-    def compute(y: str) -> str:
-        return site.add("Conv", y, weight, group=channels, **window_attributes(layer.windows))
-
-    return over_batch_axes(site, x, site.tops[0], layer.channel_axis, compute)
+    return site.add("Conv", x, weight, group=channels, **window_attributes(windows))

@@ -11,7 +11,10 @@ from moka.layers.dropout import Dropout, SpatialDropout
 @exports(Dropout)
 def export_dropout(site: Site, layer: Dropout, x: Value) -> str:
     if layer.sample_weights_test:
-        raise NetError("cannot be exported: with sample_weights_test it draws in testing too.")
+        raise NetError(
+            "cannot be exported: with sample_weights_test it draws in testing too.",
+            advice="Leave it out: the layer then hands its values on.",
+        )
     return x.name if layer.scale_train else site.scaled(x.name, 1 - layer.dropout_ratio)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.export.onnx.builder import GraphBuilder, NewNode, Site, Value
-from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of
+from moka.export.onnx.dims import Dims, fixed_dims, free_dims, name_of, require_fixed
 from moka.export.onnx.layers import EXPORTERS
-from moka.export.onnx.table import rows_axis
+from moka.export.onnx.table import rows_axis, sizes_to_know
 from moka.net import Net, Place
 from moka.net.assemble import located
 from moka.rewrite.model import is_given
@@ -33,6 +33,7 @@ class OnnxGraph:
         free_batch: whether the batch may have any size.
         bytes_inputs: inputs that take bytes instead of float32 numbers.
         free_names: names of axes of any size other than the batch, by input and axis.
+        unread: inputs of the net whose values nothing needs, so that the graph lacks them.
     """
 
     builder: GraphBuilder
@@ -42,6 +43,7 @@ class OnnxGraph:
     free_batch: bool
     bytes_inputs: frozenset[str] = frozenset()
     free_names: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    unread: Sequence[Value] = ()
 
     def sizes(self, value: Value) -> list[str]:
         """The shape of an input or output as texts: "3", or a name where any size will do."""
@@ -128,7 +130,8 @@ def _emit(
     used_inputs = [value for value in inputs if value.name in read]
     graph = OnnxGraph(builder, used_inputs, {n: values[n] for n in outputs}, {}, free)
     graph = _with_names_of_blobs(graph, values, makers)
-    return replace(graph, free_names=_names_of_row_counts(net, graph))
+    unread = [Value(x.name.removeprefix(INPUT), x.dims) for x in inputs if x.name not in read]
+    return replace(graph, free_names=_names_of_row_counts(net, graph), unread=unread)
 
 
 def _emit_layer(
@@ -136,6 +139,8 @@ def _emit_layer(
 ) -> list[Value]:
     site = Site(builder, place.layer, tops)
     try:
+        for bottom in bottoms:
+            require_fixed(*sizes_to_know(place.layer, bottom.dims))
         made = EXPORTERS[type(place.layer)](site, place.layer, *bottoms)
     except MokaError as error:
         raise located(error, place.node, net.graph) from None

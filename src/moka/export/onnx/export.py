@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moka import __version__
-from moka.errors import NetError, UsageError
+from moka.errors import UsageError
 from moka.export.difference import Difference
-from moka.export.onnx.builder import Value
+from moka.export.onnx.builder import GraphBuilder, Value
 from moka.export.onnx.emit import OnnxGraph, emit, wanted_outputs
 from moka.export.onnx.image_input import ImageInput, take_bytes
-from moka.export.onnx.layers import check_exportable, is_left_out
 from moka.export.onnx.library import load_onnx, load_runtime
 from moka.export.onnx.model_file import (
     MOST_IN_ONE_FILE,
@@ -22,12 +21,11 @@ from moka.export.onnx.model_file import (
     newest_opset,
     write_model,
 )
+from moka.export.onnx.obstacle import check_layers, exportable
 from moka.export.onnx.verify import Arrays, Checker
 from moka.files import write_folder_aside
-from moka.layers import REGISTRY
 from moka.net import Net
-from moka.rewrite import Model, drop_layers, fold_scales
-from moka.schema import caffe_pb2
+from moka.rewrite import Model, fold_scales
 from moka.types import PathLike
 
 OLDEST_OPSET, USUAL_OPSET = 13, 17
@@ -77,11 +75,24 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _Nets:
-    """The net as its file has it, without losses and scores, and as it is exported."""
+class _Written:
+    """A model that lies aside, in a file.
 
-    plain: Net
-    exported: Net
+    Attributes:
+        net: the net as its file has it, without losses and scores.
+        graph: what has been written, without nodes and constants: weights that were changed take
+            no memory while the model is checked.
+        nodes: how many operators there are.
+        files: the model, and its parameters if they lie beside it.
+        built, written: when the graph was there, and the file.
+    """
+
+    net: Net
+    graph: OnnxGraph
+    nodes: int
+    files: Sequence[Path]
+    built: float
+    written: float
 
 
 def export_onnx(
@@ -137,41 +148,69 @@ def export_onnx(
     if check:
         load_runtime()
     _check_opset(opset)
-    nets = _prepare(net, batch, outputs, fold=fold, half=half)
-    graph = emit(
-        nets.exported,
-        opset,
-        half=half,
-        fix_batch=batch is not None,
-        outputs=wanted_outputs(nets.plain, outputs),
-    )
-    if image_input is not None:
-        graph = take_bytes(graph, image_input)
-    frame = Frame(net.name or "net", opset, "Moka", __version__, _metadata(net, labels, metadata))
-    check_model(graph, frame)
-    built = time.perf_counter()
     random = image = None
     with write_folder_aside(file) as folder:
         aside = folder / Path(file).name
-        files = write_model(graph, frame, aside, most_in_one_file=most_in_one_file)
-        written = time.perf_counter()
+        facts = _metadata(net, labels, metadata)
+        made = _write(
+            _model_of(net, batch),
+            aside,
+            Frame(net.name or "net", opset, "Moka", __version__, facts),
+            outputs,
+            fix_batch=batch is not None,
+            fold=fold,
+            half=half,
+            image_input=image_input,
+            most_in_one_file=most_in_one_file,
+        )
         if check:
-            checker = Checker(nets.plain, graph, frame, aside, image_input)
+            checker = Checker(made.net, made.graph, aside, image_input)
             random = checker.compare_on(check_inputs) if check_inputs else checker.on_random()
             image = checker.on_image(check_image) if check_image is not None else None
     end = time.perf_counter()
+    graph = made.graph
     return Exported(
-        tuple(Path(file).parent / made.name for made in files),
+        tuple(Path(file).parent / part.name for part in made.files),
         _shapes(graph, graph.inputs),
         _shapes(graph, graph.outputs.values()),
-        len(graph.builder.nodes),
+        made.nodes,
         graph.free_batch,
         random,
         image,
-        built - begin,
-        written - built,
-        end - written,
+        made.built - begin,
+        made.written - made.built,
+        end - made.written,
     )
+
+
+def _write(
+    model: Model,
+    file: Path,
+    frame: Frame,
+    outputs: Sequence[str] | None,
+    *,
+    fix_batch: bool,
+    fold: bool,
+    half: bool,
+    image_input: ImageInput | None,
+    most_in_one_file: int,
+) -> _Written:
+    """Write a model as an ONNX file; see `export_onnx`."""
+    if half:  # what rounding changes is no fault of the export
+        model = (fold_scales(model, keep=outputs or ()) if fold else model).with_half_weights()
+    plain = model.build()
+    check_layers(plain)
+    names = wanted_outputs(plain, outputs)
+    folded = fold and not half
+    net = fold_scales(model, keep=outputs or ()).build() if folded else plain
+    graph = emit(net, frame.opset, half=half, fix_batch=fix_batch, outputs=names)
+    if image_input is not None:
+        graph = take_bytes(graph, image_input)
+    check_model(graph, frame)
+    built = time.perf_counter()
+    files = write_model(graph, frame, file, most_in_one_file=most_in_one_file)
+    rest = replace(graph, builder=GraphBuilder(frame.opset))
+    return _Written(plain, rest, len(graph.builder.nodes), files, built, time.perf_counter())
 
 
 def _shapes(graph: OnnxGraph, values: Iterable[Value]) -> dict[str, str]:
@@ -187,31 +226,9 @@ def _check_opset(opset: int) -> None:
         )
 
 
-def _prepare(
-    net: Net, batch: int | None, outputs: Sequence[str] | None, *, fold: bool, half: bool
-) -> _Nets:
-    """The nets to compare and to export; they share the parameters of the given one."""
-    if net.graph.phase != caffe_pb2.TEST:
-        raise NetError(
-            "only a net of phase TEST can be exported, this one is of phase TRAIN.",
-            file=net.graph.file,
-            advice="Load its weights into the TEST net of the same file.",
-        )
-    model = drop_layers(Model.of(net), is_left_out)
-    for layer in model.layers:
-        try:
-            check_exportable(REGISTRY[layer.config.type])
-        except NetError as error:
-            raise error.at(
-                file=model.file, layer=layer.config.name, layer_type=layer.config.type
-            ) from None
-    if batch is not None:
-        model = model.with_batch(batch)
-    folded = fold_scales(model, keep=outputs or ()) if fold else model
-    if half:  # what rounding changes is no fault of the export
-        model = folded = folded.with_half_weights()
-    exported = folded.build()
-    return _Nets(exported if model is folded else model.build(), exported)
+def _model_of(net: Net, batch: int | None) -> Model:
+    model = exportable(net)
+    return model if batch is None else model.with_batch(batch)
 
 
 def _metadata(

@@ -7,24 +7,45 @@ from moka.export.onnx import (  # noqa: F401
     arithmetic,
     batch_norm,
     channels,
+    colinear,
     conv,
+    dense_block,
     dropout,
+    fork_activation,
     hdf5,
     l2_normalize,
     linear,
     metric,
     normalize,
+    padding,
     permute,
     pooling,
     python,
     recurrent,
     reorder,
     resize,
+    ristretto,
+    sampling,
     shape,
     source,
+    unpooling,
     unsupported,
 )
-from moka.export.onnx.detection import others, output, prior, proposal, roi, yolo_maps  # noqa: F401
+from moka.export.onnx.detection import (  # noqa: F401
+    fields,
+    frcnn_output,
+    others,
+    output,
+    prior,
+    proposal,
+    roi,
+    stages,
+    yolo_maps,
+    yolo_output,
+)
+from moka.export.onnx.flow import augmentation, correlation, warp  # noqa: F401
+from moka.export.onnx.metric_learning import additive, distance, margin  # noqa: F401
+from moka.export.onnx.sequence import indicator, labels, lstm  # noqa: F401
 from moka.export.onnx.table import (
     EXPORTERS,
     REFUSALS,
@@ -32,6 +53,7 @@ from moka.export.onnx.table import (
     has_statement,
     is_left_out,
 )
+from moka.export.onnx.video import segments, windows  # noqa: F401
 
 __all__ = [
     "EXPORTERS",

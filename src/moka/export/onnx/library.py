@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from moka.errors import MokaError
@@ -35,6 +36,11 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 def load_safetensors(purpose: str) -> ModuleType:
     """The module `safetensors.torch`. Raises MokaError with the way to install it."""
     return _load("safetensors.torch", purpose)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def _load(name: str, purpose: str) -> ModuleType:

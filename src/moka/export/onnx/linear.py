@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
+from torch import Tensor
 
 from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import INT64, Site, Value
+from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports
 from moka.layers.linear import NORM_EPS, Embed, InnerProduct
 from moka.layers.shapes import canonical_axis
@@ -15,19 +18,31 @@ from moka.layers.shapes import canonical_axis
 
 @exports(InnerProduct)
 def export_inner_product(site: Site, layer: InnerProduct, x: Value) -> str:
-    split = canonical_axis(layer.axis, x.dims)
-    outer = x.dims[:split]
-    rows = prod(abs(d) for d in outer) * (-1 if any(d < 0 for d in outer) else 1)
-    matrix = site.reshape(x, (rows, layer.inputs))
-    weight, *bias = site.weights()
+    weight, *bias = layer.blobs
     if layer.normalize:
-        values = layer.blobs[0].detach()
-        squares = values.square().sum(0 if layer.transpose else 1, keepdim=True)
-        weight = site.changed_weight(0, values * torch.rsqrt(squares + NORM_EPS))
-    y = site.add("Gemm", matrix, weight, *bias, transB=int(not layer.transpose))
+        squares = weight.square().sum(0 if layer.transpose else 1, keepdim=True)
+        weight = weight * torch.rsqrt(squares + NORM_EPS)
+    y = product(site, layer, x, [weight, *bias])
     if layer.relu:
-        y = rectified(site, y, layer.negative_slope)
-    return site.reshape(Value(y, (rows, layer.num_output)), site.tops[0])
+        y = y._replace(name=rectified(site, y.name, layer.negative_slope))
+    return site.reshape(y, site.tops[0])
+
+
+def product(site: Site, layer: InnerProduct, x: Value, blobs: Sequence[Tensor]) -> Value:
+    """Rows (M, num_output): x times these in place of the layer's parameters."""
+    matrix = rows_of(site, x, layer.axis)
+    names = [site.changed_weight(k, values) for k, values in enumerate(blobs)]
+    y = site.add("Gemm", matrix.name, *names, transB=int(not layer.transpose))
+    return Value(y, (matrix.dims[0], layer.num_output))
+
+
+def rows_of(site: Site, x: Value, axis: int) -> Value:
+    """x as a matrix: the axes before `axis` become one, and so do the others."""
+    split = canonical_axis(axis, x.dims)
+    outer, inner = x.dims[:split], x.dims[split:]
+    require_fixed(*inner)
+    rows = prod(abs(d) for d in outer) * (-1 if any(d < 0 for d in outer) else 1)
+    return site.reshaped(x, (rows, prod(inner)))
 
 
 @exports(Embed)

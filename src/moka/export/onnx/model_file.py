@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moka.export.onnx.builder import FLOAT, GraphBuilder
+from moka.export.onnx.builder import FLOAT, GraphBuilder, Value
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.library import load_onnx
 from moka.types import Array
@@ -86,6 +86,18 @@ def write_model(
     model.graph.initializer.extend(stored)
     file.write_bytes(model.SerializeToString())
     return [file, beside]
+
+
+def write_with_outputs(file: Path, copy: Path, values: Iterable[Value]) -> None:
+    """Write a copy of a model, beside it, whose outputs are these values of its graph."""
+    model = load_onnx().load_model(str(file), load_external_data=False)
+    known = {value.name: value for value in model.graph.output}
+    del model.graph.output[:]
+    for value in values:
+        sizes: list[str] = [""] * len(value.dims)  # any
+        output = known.get(value.name) or _value_info(value.name, FLOAT, sizes)
+        model.graph.output.append(output)
+    copy.write_bytes(model.SerializeToString())
 
 
 # --- messages ---------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ import torch
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.normalize import LRN, MVN
+from moka.layers.normalize import GRN, LRN, MVN, L2Normalize
 
+L2_EPS = 1e-7  # under the root
 MOST_CHANNELS = 1024  # up to which a banded matrix sums neighbors
 
 
-@exports(LRN)
+@exports(LRN, fixed_from=1)
 def export_lrn(site: Site, layer: LRN, x: Value) -> str:
     squares = site.add("Mul", x.name, x.name)
     if layer.norm_region == "WITHIN_CHANNEL":
@@ -59,3 +60,17 @@ def export_mvn(site: Site, layer: MVN, x: Value) -> str:
         variance = site.reduce("ReduceMean", site.add("Mul", y, y), [1], keep=True)
         y = site.add("Div", y, site.scaled(site.add("Sqrt", variance), 1.0, layer.eps))
     return site.reshape(Value(y, rows.dims), top)
+
+
+@exports(GRN)
+def export_grn(site: Site, layer: GRN, x: Value) -> str:
+    squares = site.reduce("ReduceSum", site.add("Mul", x.name, x.name), [1], keep=True)
+    return site.add("Div", x.name, site.add("Sqrt", site.scaled(squares, 1.0, layer.bias)))
+
+
+@exports(L2Normalize)
+def export_l2_normalize(site: Site, layer: L2Normalize, x: Value) -> str:
+    squares = site.add("Mul", x.name, x.name)
+    if len(x.dims) > 1:
+        squares = site.reduce("ReduceSum", squares, range(1, len(x.dims)), keep=True)
+    return site.add("Div", x.name, site.add("Sqrt", site.scaled(squares, 1.0, L2_EPS)))

@@ -88,7 +88,7 @@ class Grid(NamedTuple):
         return area
 
 
-@exports(Pooling)
+@exports(Pooling, fixed_from=1)
 def export_pooling(site: Site, layer: Pooling, x: Value) -> str | list[str]:
     if len(x.dims) == 2:
         x = site.reshaped(x, (*x.dims, 1, 1))
@@ -166,7 +166,7 @@ def _average(site: Site, x: str, grid: Grid, *, include_pad: bool) -> str:
     return site.add("Div", sums, site.parts(grid.areas(include_pad=include_pad)))
 
 
-@exports(SPP)
+@exports(SPP, fixed_from=1)
 def export_spp(site: Site, layer: SPP, x: Value) -> str:
     size = x.dims[2:]
     levels = zip(layer.levels(size), layer.outs(size), strict=True)

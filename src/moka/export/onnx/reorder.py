@@ -12,7 +12,7 @@ from moka.layers.reorder import Flip, Reverse, ShuffleChannel, Transpose
 from moka.layers.shapes import canonical_axis
 
 
-@exports(ShuffleChannel)
+@exports(ShuffleChannel, fixed_from=1)
 def export_shuffle_channel(site: Site, layer: ShuffleChannel, x: Value) -> str:
     order = np.arange(x.dims[1]).reshape(layer.group, -1).T.reshape(-1)
     return site.add("Gather", x.name, site.ints(*order), axis=1)

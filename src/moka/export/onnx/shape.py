@@ -9,6 +9,7 @@ from moka.layers.shape import (
     BatchReindex,
     Concat,
     Crop,
+    Debug,
     Filter,
     Flatten,
     Reshape,
@@ -18,6 +19,11 @@ from moka.layers.shape import (
     Tile,
 )
 from moka.layers.shapes import canonical_axis
+
+
+@exports(Debug)
+def export_debug(site: Site, layer: Debug, x: Value, *others: Value) -> str:
+    return x.name
 
 
 @exports(Split)
@@ -68,7 +74,7 @@ def export_crop(site: Site, layer: Crop, x: Value, reference: Value) -> str:
     sizes = [reference.dims[a] for a in axes]
     if not axes:
         return x.name
-    require_fixed(*sizes)
+    require_fixed(*sizes, *(x.dims[a] for a in axes))
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     return site.add("Slice", x.name, site.ints(*starts), site.ints(*ends), site.ints(*axes))
 

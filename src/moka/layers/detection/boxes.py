@@ -92,6 +92,20 @@ def decode_boxes(offsets: Tensor, priors: Tensor, variances: Tensor | None, code
     return corners(offsets[..., :2] * size + center, offsets[..., 2:].exp() * size)
 
 
+def decode_corners(moves: Tensor, priors: Tensor, variances: Tensor | None) -> Tensor:
+    """Four corners (..., 8), x and y in turn, that moves (..., 8) make of boxes (..., 4).
+
+    The corners of a box are its upper left, upper right, lower right and lower left one. Each moves
+    by its move, times the first two variances (..., 4), times the box's width and height.
+    """
+    x1, y1, x2, y2 = priors.unbind(-1)
+    corners = torch.stack([x1, y1, x2, y1, x2, y2, x1, y2], -1)
+    scale = torch.stack([x2 - x1, y2 - y1], -1)
+    if variances is not None:
+        scale = scale * variances[..., :2]
+    return corners + moves * scale.repeat(*(1,) * (scale.dim() - 1), 4)
+
+
 def encode_boxes(boxes: Tensor, priors: Tensor, variances: Tensor | None, code: str) -> Tensor:
     """Offsets (..., 4) that describe boxes (..., 4) relative to prior boxes: undoes `decode`."""
     if code == "CORNER":

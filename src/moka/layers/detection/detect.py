@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moka.layers.detection.boxes import decode_boxes
+from moka.layers.detection.boxes import decode_boxes, decode_corners
 from moka.layers.detection.nms import kept_in_groups
 from moka.layers.detection.ranks import order_by_group, places, rank_in_group
 
@@ -45,10 +45,12 @@ def detections(
     code: str,
     background: int,
     limits: DetectionLimits,
+    corners: Tensor | None = None,
 ) -> Tensor:
     """Rows (K, 7) of image, label, score, x1, y1, x2, y2, by image, label and falling score.
 
-    If nothing at all is found: one row for each image, its index and then -1 six times.
+    With `corners` they are (K, 15): x and y of four corners follow. If nothing at all is found:
+    one row for each image, its index and then -1.
 
     Args:
         scores: (N, P, C).
@@ -57,6 +59,7 @@ def detections(
         variances: (P, 4), or None if the offsets are scaled already.
         code: how offsets describe a box (see `boxes.decode_boxes`).
         background: the label that counts as nothing; -1 if there is none.
+        corners: (N, P, L, 8), moves of four corners of the prior boxes (see `decode_corners`).
     """
     image, label, prior, score, place, groups = _candidates(scores, background, limits)
     label_of_box = label if offsets.shape[2] > 1 else torch.zeros_like(label)
@@ -65,10 +68,14 @@ def detections(
     boxes = decode_boxes(offsets[image, prior, label_of_box], base, scale, code)
     stays = _suppress(boxes, place, groups, limits)
     rows = torch.stack([image.to(score), label.to(score), score], 1)
-    rows = torch.cat([rows, boxes], 1)[stays]
+    rows = torch.cat([rows, boxes], 1)
+    if corners is not None:
+        moves = corners[image, prior, label_of_box]
+        rows = torch.cat([rows, decode_corners(moves, base, scale)], 1)
+    rows = rows[stays]
     if limits.keep_top_k >= 0:
         rows = rows[rank_in_group(rows[:, 2], rows[:, 0]) < limits.keep_top_k]
-    return rows if len(rows) else nothing_found(scores)
+    return rows if len(rows) else nothing_found(scores, rows.shape[1])
 
 
 def _candidates(
@@ -114,8 +121,8 @@ def _suppress(
     return kept_in_groups(table, valid, limits.threshold, eta=limits.eta)[place]
 
 
-def nothing_found(scores: Tensor) -> Tensor:
-    """One row for each image of scores (N, ...): its index, then -1 six times."""
-    rows = scores.new_full((len(scores), ROW), -1.0)
+def nothing_found(scores: Tensor, width: int = ROW) -> Tensor:
+    """One row (width,) for each image of scores (N, ...): its index, then -1."""
+    rows = scores.new_full((len(scores), width), -1.0)
     rows[:, 0] = torch.arange(len(scores), device=scores.device)
     return rows

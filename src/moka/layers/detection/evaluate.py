@@ -11,7 +11,7 @@ from torch import Tensor
 from moka.errors import DataError, NetError
 from moka.layers.base import Layer
 from moka.layers.detection.boxes import overlap
-from moka.layers.detection.sizes import image_to_pixels, read_name_sizes, warn_if_missing
+from moka.layers.detection.sizes import all_there, image_to_pixels, read_name_sizes
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
@@ -59,7 +59,8 @@ class DetectionEvaluate(Layer):
 
     Message: detection_evaluate_param. With name_size_file (a name, a height and a width on each
     line; Cascade R-CNN needs it) boxes are compared in pixels of the original images, which come
-    in the order of the file; resize_param says how they were resized.
+    in the order of the file; resize_param says how they were resized. Without the file itself they
+    are compared as they come, and the log says so.
 
     Errors: a detection or true box of the background; more images than name_size_file lists.
     """
@@ -73,9 +74,7 @@ class DetectionEvaluate(Layer):
 
     def setup(self, *bottom_shapes: Shape) -> None:
         self.in_pixels = len(bottom_shapes) == 3  # Cascade R-CNN's form
-        if self.name_size_file:
-            warn_if_missing(self.name_size_file)
-        elif self.in_pixels:
+        if self.in_pixels and not self.name_size_file:
             raise NetError("with sizes of images as third bottom, name_size_file is needed.")
         given = self.config.detection_evaluate_param.HasField("resize_param")
         self.resize = self.resize_param if given else None
@@ -85,7 +84,10 @@ class DetectionEvaluate(Layer):
     @cached_property
     def sizes(self) -> list[tuple[str, int, int]]:
         """Name, height and width of the original images, read in the first pass; may be empty."""
-        return read_name_sizes(self.name_size_file) if self.name_size_file else []
+        path = self.name_size_file
+        if not path or not all_there(path, without="boxes are compared without images' sizes"):
+            return []
+        return read_name_sizes(path)
 
     def top_shapes(self, found: Shape, truth: Shape, *sizes: Shape) -> list[Shape]:
         rows = len(self.labels)
@@ -158,7 +160,9 @@ class DetectionEvaluate(Layer):
         if not len(true.label):
             return [[image, label, score, 0, 1] for score in hits.value.tolist()]
         hits = hits.of(hits.value.argsort(descending=True, stable=True))
-        most, nearest = overlap(hits.boxes, true.boxes, extra=int(bool(self.sizes))).max(1)
+        most, nearest = overlap(
+            hits.boxes, true.boxes, extra=int(self.in_pixels or bool(self.sizes))
+        ).max(1)
         rows: list[list[float]] = []
         taken: set[int] = set()
         for score, shared, index in zip(

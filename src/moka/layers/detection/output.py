@@ -19,6 +19,8 @@ from moka.layers.shapes import shape_text
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
+CORNERS = 8  # x and y of the four corners of a quadrilateral
+
 
 @layer(
     "DetectionOutput",
@@ -49,8 +51,11 @@ class DetectionOutput(Layer):
     Message: detection_output_param. code_type says how offsets describe a box: CORNER adds them to
     the corners, CORNER_SIZE adds them times the prior box's size, CENTER_SIZE moves the center by
     offset times size and multiplies the size by exp(offset). Offsets are first multiplied by the
-    variances unless variance_encoded_in_target. save_output_param writes files as SSD does
-    (see `ResultFiles`). `visualize` and its options change nothing here.
+    variances unless variance_encoded_in_target. With `use_polygon` (TextBoxes++) eight more offsets
+    for each box follow its four, which move its corners, from the upper left one on clockwise, by
+    offset times size, and eight more columns hold the corners found: (1, 1, K, 15).
+    save_output_param writes files as SSD does (see `ResultFiles`). `visualize` and its options
+    change nothing here.
 
     Errors: counts that do not fit; a label that the label map lacks. Liu et al., 2016 (SSD);
     Zhang et al., 2018 (RefineDet). caffe-yolov2's layer of this name is YoloDetectionOutput here.
@@ -69,6 +74,7 @@ class DetectionOutput(Layer):
     visualize_threshold: float | None = option()
     save_file: str | None = option()
     objectness_score: float = option()
+    use_polygon: bool = option()
 
     def setup(self, *bottom_shapes: Shape) -> None:
         nms = self.nms_param
@@ -94,7 +100,9 @@ class DetectionOutput(Layer):
     def top_shapes(
         self, offsets: Shape, scores: Shape, priors: Shape, *first: Shape
     ) -> list[Shape]:
-        check_prior_blobs(offsets, scores, priors, self.num_classes, self.share_location)
+        check_prior_blobs(
+            offsets, scores, priors, self.num_classes, self.share_location, self._values()
+        )
         boxes = prod(priors) // 8
         for shape, each in zip(first, (2, 4), strict=False):
             if shape[:1] != scores[:1] or prod(shape[1:]) != each * boxes:
@@ -102,7 +110,11 @@ class DetectionOutput(Layer):
                     f"{boxes} prior boxes need {each} values each from the first stage, got shape"
                     f" {shape_text(shape)}."
                 )
-        return [(1, 1, scores[0] if scores[0] == 0 else 1, ROW)]
+        return [(1, 1, scores[0] if scores[0] == 0 else 1, ROW + self._values() - 4)]
+
+    def _values(self) -> int:
+        """How many offsets a box has."""
+        return 4 + CORNERS if self.use_polygon else 4
 
     def forward(self, offsets: Tensor, scores: Tensor, priors: Tensor, *first: Tensor) -> Tensor:
         with torch.no_grad():
@@ -117,28 +129,31 @@ class DetectionOutput(Layer):
             if len(first) > 1:
                 moves = first[1].reshape(n, count, 4)
                 boxes = decode_boxes(moves, boxes, variances, self.code_type)
+            classes = 1 if self.share_location else self.num_classes
+            moves = offsets.reshape(n, count, classes, self._values())
             rows = detections(
                 confidence,
-                offsets.reshape(n, count, 1 if self.share_location else self.num_classes, 4),
+                moves[..., :4],
                 boxes,
                 variances,
                 self.code_type,
                 self.background_label_id,
                 self.limits,
+                moves[..., 4:] if self.use_polygon else None,
             )
         if self.files:
-            self.files.add(rows, n)
-        return rows.view(1, 1, -1, ROW)
+            self.files.add(rows[:, :ROW], n)
+        return rows[None, None]
 
 
 def check_prior_blobs(
-    offsets: Shape, scores: Shape, priors: Shape, classes: int, shared: bool
+    offsets: Shape, scores: Shape, priors: Shape, classes: int, shared: bool, values: int = 4
 ) -> None:
-    """Raises NetError unless offsets and scores fit the prior boxes."""
+    """Raises NetError unless offsets, `values` a box, and scores fit the prior boxes."""
     if len(priors) != 3 or priors[:2] != (1, 2) or priors[2] % 4:
         raise NetError(f"prior boxes are a blob of shape 1 2 4P, got shape {shape_text(priors)}.")
     count = priors[2] // 4
-    each = 4 if shared else 4 * classes
+    each = values if shared else values * classes
     if offsets[:1] != scores[:1]:
         raise NetError(
             f"offsets and scores are of different batches: {shape_text(offsets)} and"

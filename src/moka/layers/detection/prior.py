@@ -157,7 +157,11 @@ class _Priors(Layer):
         for shape in (x, image):
             if len(shape) != 4:
                 raise NetError(f"takes blobs (N, C, H, W), got shape {shape}.")
-        return [(1, 2, x[2] * x[3] * len(self.sizes) * 4)]
+        return [(1, 2, x[2] * x[3] * len(self.sizes) * len(self.centers()) * 4)]
+
+    def centers(self) -> list[tuple[float, ...]]:
+        """The places in a cell (x, y), as fractions of a step, that each size has a box around."""
+        return [self.center]
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         cells, pixels = (x.shape[2], x.shape[3]), (image.shape[2], image.shape[3])
@@ -171,7 +175,9 @@ class _Priors(Layer):
         height, width = self.step_h or self.step or 0, self.step_w or self.step or 0
         if not height or not width:
             height, width = image[0] / cells[0], image[1] / cells[1]
-        boxes = grid_boxes(self.sizes, self.center, cells, (height, width), image)
+        step = (height, width)
+        around = [grid_boxes(self.sizes, at, cells, step, image) for at in self.centers()]
+        boxes = torch.stack(around, 1).flatten(0, 1)
         if self.clip:
             boxes = boxes.clamp(0, 1)
         given = self.variance or (DEFAULT_VARIANCE,)
@@ -196,7 +202,8 @@ class PriorBox(_Priors):
     set: OpenCV and OpenVINO keep them. `variance`: one for all coordinates or four; 0.1 without.
     `step` (or step_h, step_w) in pixels, else image / map; img_size (or img_h, img_w) stands for
     the image's size. `clip` moves corners into [0, 1]. offset_h and offset_w stand for `offset`
-    of one axis. PriorBoxClustered's fields are refused.
+    of one axis. With `denser_prior_boxes` (TextBoxes++) each box comes twice, at last around the
+    middle of the cell's lower edge. PriorBoxClustered's fields are refused.
 
     OpenVINO has, in place of min_size, boxes of each `fixed_size`, whole pixels, in a grid around
     the center: `density` (one for each size) rows and columns, fixed_size / density apart, rounded
@@ -212,6 +219,7 @@ class PriorBox(_Priors):
     aspect_ratio: tuple[float, ...] = option(positive)
     flip: bool = option()
     fractional_sizes: bool = option()
+    denser_prior_boxes: bool = option()
     width: tuple[float, ...] = option()
     height: tuple[float, ...] = option()
     fixed_size: tuple[float, ...] = option(whole)
@@ -245,6 +253,10 @@ class PriorBox(_Priors):
         if not self.fractional_sizes:
             small, large = tuple(map(int, small)), tuple(map(int, large))
         return prior_sizes(small, large, aspect_ratios(self.aspect_ratio, self.flip))
+
+    def centers(self) -> list[tuple[float, ...]]:
+        lower = [(self.center[0], 1.0)] if self.denser_prior_boxes else []
+        return [self.center, *lower]
 
 
 @layer(

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from moka.errors import DataError
-from moka.layers.detection.sizes import image_to_pixels, read_name_sizes, warn_if_missing
+from moka.layers.detection.sizes import all_there, image_to_pixels, read_name_sizes
 from moka.schema import caffe_pb2, read_text
 
 log = logging.getLogger("moka")
@@ -27,9 +27,15 @@ def is_wanted(param: caffe_pb2.SaveOutputParameter) -> bool:
 def check_files(param: caffe_pb2.SaveOutputParameter) -> None:
     """Log what a layer will miss when it writes its files."""
     if is_wanted(param):
-        warn_if_missing(param.label_map_file, param.name_size_file)
+        _are_there(param)
     elif param.output_directory:
         log.warning("Provide label_map_file and name_size_file if output results to files.")
+
+
+def _are_there(param: caffe_pb2.SaveOutputParameter) -> bool:
+    return all_there(
+        param.label_map_file, param.name_size_file, without="detections are not written to files"
+    )
 
 
 @dataclass
@@ -70,12 +76,13 @@ class ResultFiles:
     def wanted(
         cls, param: caffe_pb2.SaveOutputParameter, labels: Collection[int]
     ) -> ResultFiles | None:
-        """The result files that a save_output_param asks for; None unless `is_wanted`.
+        """The result files that a save_output_param asks for; None unless `is_wanted`, or if
+        one of the files that it names is not there.
 
         Raises:
-            DataError: a file that is not there or not understood.
+            DataError: a file that is not understood.
         """
-        if not is_wanted(param):
+        if not is_wanted(param) or not _are_there(param):
             return None
         label_map = read_text(param.label_map_file, caffe_pb2.LabelMap)
         images = read_name_sizes(param.name_size_file)

@@ -14,11 +14,12 @@ from moka.schema import caffe_pb2
 log = logging.getLogger("moka")
 
 
-def warn_if_missing(*paths: str) -> None:
-    """Log the files that are not there: the net can be built without them, but not run."""
-    for path in paths:
-        if not Path(path).exists():
-            log.warning("%s: no such file; it is needed as soon as the net runs.", path)
+def all_there(*paths: str, without: str) -> bool:
+    """Whether files are there; those that are not are logged, with what a net does without them."""
+    missing = [path for path in paths if not Path(path).exists()]
+    for path in missing:
+        log.warning("%s: no such file; %s.", path, without)
+    return not missing
 
 
 def read_name_sizes(path: str) -> list[tuple[str, int, int]]:

@@ -24,44 +24,64 @@ def top_of_rows(found: Sequence[Tensor], like: Tensor) -> Tensor:
     return (rows if len(rows) else nothing_found(like)).view(1, 1, -1, ROW)
 
 
+def check_same_batch(maps: Sequence[Shape]) -> None:
+    """Raises NetError unless maps are of as many images."""
+    for x in maps:
+        if x[0] != maps[0][0]:
+            raise NetError(f"maps are of different batches: {maps[0][0]} and {x[0]} images.")
+
+
 def announced(x: Shape) -> list[Shape]:
     """The shape of the top before anything is known."""
     return [(1, 1, min(1, x[0]), ROW)]
 
 
 def yolo_rows(
-    x: Tensor, anchors: Sequence[tuple[float, float]], confidence: float, overlap: float
+    maps: Sequence[Tensor],
+    anchors: Sequence[tuple[float, float]],
+    confidence: float,
+    overlap: float,
 ) -> Tensor:
-    """YOLOv2's detections (1, 1, K, 7) from a map (N, A (5 + C), H, W).
+    """YOLOv2's detections (1, 1, K, 7) from maps (N, A (5 + C), H, W).
 
     Args:
-        anchors: width and height in cells.
+        anchors: width and height in cells, the same for all maps.
         confidence: a detection has this score or more.
         overlap: see `grid.best_rows`.
     """
+    boxes, labels, scores = (
+        torch.cat(parts, 1)
+        for parts in zip(*(_yolo_candidates(x, anchors) for x in maps), strict=True)
+    )
+    found = [
+        grid.best_rows(boxes[k][good], labels[k][good], scores[k][good], overlap, k)
+        for k, good in enumerate(scores >= confidence)
+    ]
+    return top_of_rows(found, maps[0])
+
+
+def _yolo_candidates(
+    x: Tensor, anchors: Sequence[tuple[float, float]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners (N, M, 4), labels and scores (N, M) of all boxes of a map."""
     _, _, h, w = x.shape
     cells = grid.split(x, len(anchors))
     center, size = grid.placed(cells, x.new_tensor(anchors) / x.new_tensor([w, h]))
     probability, label = cells.classes.softmax(-1).max(-1)
-    score = cells.objectness.sigmoid() * probability
-    found = []
-    for image, good in enumerate(score >= confidence):
-        boxes = grid.corner_boxes(center[image][good], size[image][good])
-        labels, scores = label[image][good] + 1, score[image][good]
-        found.append(grid.best_rows(boxes, labels, scores, overlap, image))
-    return top_of_rows(found, x)
+    score = (cells.objectness.sigmoid() * probability).flatten(1)
+    return grid.corner_boxes(center, size).view(*score.shape, 4), label.flatten(1) + 1, score
 
 
 @layer(
     "YoloDetectionOutput",
-    bottoms=1,
+    bottoms=(1, 2),
     tops=1,
     fork="YOLO on Caffe",
     differentiable=False,
     shapes_from_data=True,
 )
 class YoloDetectionOutput(Layer):
-    """Detections of YOLOv2 from its last score map.
+    """Detections of YOLOv2 from its last score map, or from two of different scales.
 
     The box of an anchor in a cell: center (column + sigmoid(x)) / W, (row + sigmoid(y)) / H; size
     anchor width exp(w) / W, anchor height exp(h) / H. Its class is the most probable one of a
@@ -69,10 +89,10 @@ class YoloDetectionOutput(Layer):
     or more count; a box goes out if it overlaps a better one, of whatever class, by nms_threshold
     or more.
 
-    Bottom: the map (N, num_box (5 + num_classes), H, W), channels x, y, w, h, objectness, classes
-    for each anchor. Top: (1, 1, K, 7), rows of image, label (from 1 on), score and corners x1, y1,
-    x2, y2 as fractions of the image (not clipped), by image and falling score. If nothing is found
-    at all, one row for each image: its index, then -1 six times. No gradient. Message:
+    Bottoms: one or two maps (N, num_box (5 + num_classes), H, W), channels x, y, w, h, objectness,
+    classes for each anchor. Top: (1, 1, K, 7), rows of image, label (from 1 on), score and corners
+    x1, y1, x2, y2 as fractions of the image (not clipped), by image and falling score. If nothing
+    is found at all, one row for each image: its index, then -1 six times. No gradient. Message:
     yolo_detection_output_param; `biases` are width and height of each anchor in cells, 0.5 if there
     are none; `side` and `label_map_file` change nothing here. Redmon and Farhadi, 2016 (YOLO9000).
     From MobileNet-YOLO, which takes one image only.
@@ -89,15 +109,18 @@ class YoloDetectionOutput(Layer):
     side: int = option()
     label_map_file: str | None = option()
 
-    def setup(self, x: Shape) -> None:
+    def setup(self, *maps: Shape) -> None:
         self.anchors = grid.anchor_sizes(self.biases, self.num_box)
 
-    def top_shapes(self, x: Shape) -> list[Shape]:
-        grid.check_map(x, self.num_box, self.num_classes)
-        return announced(x)
+    def top_shapes(self, *maps: Shape) -> list[Shape]:
+        for x in maps:
+            grid.check_map(x, self.num_box, self.num_classes)
+        check_same_batch(maps)
+        return announced(maps[0])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return yolo_rows(x.detach(), self.anchors, self.confidence_threshold, self.nms_threshold)
+    def forward(self, *maps: Tensor) -> Tensor:
+        with torch.no_grad():
+            return yolo_rows(maps, self.anchors, self.confidence_threshold, self.nms_threshold)
 
 
 @layer(
@@ -164,8 +187,7 @@ class Yolov3DetectionOutput(Layer):
     def top_shapes(self, *maps: Shape) -> list[Shape]:
         for x in maps:
             grid.check_map(x, self.num_box, self.num_classes, 9 if self.gaussian_box else 5)
-            if x[0] != maps[0][0]:
-                raise NetError(f"maps are of different batches: {maps[0][0]} and {x[0]} images.")
+        check_same_batch(maps)
         return announced(maps[0])
 
     def forward(self, *maps: Tensor) -> Tensor:

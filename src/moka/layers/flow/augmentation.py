@@ -106,14 +106,19 @@ class DataAugmentation(Layer):
                 advice="Run a net for testing, without augment_during_test.",
             )
         y = self._cut(x.detach())
+        mean = self.mean_of(tuple(y.shape[2:]))
+        return y.clone() if mean is None else y - mean.to(y)
+
+    def mean_of(self, size: Shape) -> Tensor | None:
+        """What is subtracted from images of this size; None: nothing."""
         if self.recompute_mean:
             mean = self.blobs[1 if self.mean_per_pixel else 2].detach()
-            if mean.shape[2:] not in ((1, 1), y.shape[2:]):  # the images have another size now
+            if mean.shape[2:] not in ((1, 1), size):  # the images have another size now
                 mean = mean.mean((2, 3), keepdim=True)
-            return y - mean
+            return mean
         if len(self.mean) == 3 and not self.mean_per_pixel:
-            return y - y.new_tensor(self.mean)[:, None, None]
-        return y.clone()
+            return torch.tensor(self.mean)[:, None, None]
+        return None
 
     def _cut(self, x: Tensor) -> Tensor:
         (top,) = self.top_shapes(tuple(x.shape))

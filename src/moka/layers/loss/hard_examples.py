@@ -13,10 +13,10 @@ from moka.layers.detection.ranks import rank_in_group
 from moka.layers.labels import check_label_count, class_labels
 from moka.layers.loss.normalization import NormalizedLoss
 from moka.layers.loss.smooth_l1 import position_shape
-from moka.layers.loss.softmax import SMALLEST, softmax_nll
+from moka.layers.loss.softmax import losses_of_positions, shape_of_losses, softmax_nll
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
-from moka.layers.shapes import canonical_axis, require_axes, shape_text, sizes_around
+from moka.layers.shapes import require_axes, shape_text, sizes_around
 from moka.types import Shape
 
 
@@ -47,11 +47,7 @@ class SoftmaxWithLossOHEM(NormalizedLoss):
 
     def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
         check_label_count(x, label, self.axis)
-        return [(), x, self._shape_of_losses(x, label)][: self.top_count]
-
-    def _shape_of_losses(self, x: Shape, label: Shape) -> Shape:
-        by_channel = canonical_axis(self.axis, x) == 1 and len(x) == 4
-        return position_shape(x) if by_channel else label
+        return [(), x, shape_of_losses(x, label, self.axis)][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> list[Tensor]:
         outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
@@ -62,10 +58,8 @@ class SoftmaxWithLossOHEM(NormalizedLoss):
         if self.top_count > 1:
             tops.append(torch.softmax(x.detach(), self.axis))
         if self.top_count > 2:
-            p = torch.softmax(scores.detach(), 1).gather(1, index)
-            losses = -p.clamp_min(SMALLEST).log()
-            losses = losses if counted is None else losses.where(counted, 0)
-            tops.append(losses.reshape(self._shape_of_losses(tuple(x.shape), tuple(label.shape))))
+            losses = losses_of_positions(scores, index, counted)
+            tops.append(losses.reshape(shape_of_losses(x.shape, label.shape, self.axis)))
         return tops
 
 

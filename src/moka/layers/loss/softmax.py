@@ -14,6 +14,7 @@ from moka.errors import NetError
 from moka.layers.labels import check_label_count, class_labels
 from moka.layers.loss.log_likelihood import floored
 from moka.layers.loss.normalization import NormalizedLoss
+from moka.layers.loss.smooth_l1 import position_shape
 from moka.layers.options import Check, not_negative, option
 from moka.layers.registry import layer
 from moka.layers.shapes import canonical_axis, sizes_around
@@ -85,10 +86,22 @@ def weighted_softmax_nll(
     return loss.sum(), of_labels.sum()
 
 
+def shape_of_losses(x: Shape, label: Shape, axis: int) -> Shape:
+    """The shape of the losses of single positions: N 1 H W for scores N C H W, else the labels'."""
+    return position_shape(x) if canonical_axis(axis, x) == 1 and len(x) == 4 else label
+
+
+def losses_of_positions(scores: Tensor, index: Tensor, counted: Tensor | None) -> Tensor:
+    """The loss of each position of scores (outer, C, inner), 0 where ignored, without gradient."""
+    losses = -torch.softmax(scores.detach(), 1).gather(1, index).clamp_min(SMALLEST).log()
+    return losses if counted is None else losses.where(counted, 0)
+
+
 @layer(
     "SoftmaxWithLoss",
     bottoms=2,
-    tops=(1, 2),
+    tops=(1, 3),
+    aliases=("VoxelSoftmaxLoss",),
     message="softmax_param",
     is_loss=True,
     fixed_bottoms=(1,),
@@ -112,6 +125,7 @@ class SoftmaxWithLoss(NormalizedLoss):
     `weight_by_label_freqs: true` (SegNet, ENet) weights the loss of a position by the entry of
     `class_weighting` for its label, or without one by 1 / the count of this label in the batch;
     unlike for class_weight the divisor stays the one that normalization chooses.
+    A third top (Cascade R-CNN) is as that of SoftmaxWithLossOHEM.
 
     Errors: not one label per position; a label outside [0, C); a number of weights other than C;
     class_weighting without weight_by_label_freqs, or beside class_weight.
@@ -147,7 +161,7 @@ class SoftmaxWithLoss(NormalizedLoss):
                 f"{name} must be given once for each of {classes} classes, got"
                 f" {len(self.given_weights)}."
             )
-        return [(), x][: self.top_count]
+        return [(), x, shape_of_losses(x, label, self.axis)][: self.top_count]
 
     def _weights(self, index: Tensor, counted: Tensor | None) -> Tensor:
         """The weight of each class."""
@@ -173,4 +187,8 @@ class SoftmaxWithLoss(NormalizedLoss):
         loss = loss / divide_by
         if self.top_count < 2:
             return loss
-        return [loss, torch.softmax(x.detach(), self.axis)]
+        tops = [loss, torch.softmax(x.detach(), self.axis)]
+        if self.top_count > 2:
+            losses = losses_of_positions(scores, index, counted)
+            tops.append(losses.reshape(shape_of_losses(x.shape, label.shape, self.axis)))
+        return tops

@@ -20,6 +20,8 @@ from moka.layers.shapes import canonical_axis
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
+CENTER_EPS = 1e-6  # under the root of a center's length
+
 
 class _CenterLoss(Function):
     """The sum of distances to the own centers, with the centers' update as their gradient.
@@ -151,7 +153,7 @@ class InnerDistance(Layer):
         else:
             centers = self.blobs[0].t() if self.transpose else self.blobs[0]
             if self.normalize:
-                centers = centers * torch.rsqrt(centers.square().sum(1, keepdim=True) + 1e-6)
+                centers = centers * torch.rsqrt(centers.square().sum(1, keepdim=True) + CENTER_EPS)
         leading = x.shape[: canonical_axis(self.axis, tuple(x.shape))]
         rows = x.reshape(prod(leading), self.inputs)
         if not self.update_center_only:

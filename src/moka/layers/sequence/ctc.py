@@ -70,7 +70,8 @@ class CtcLoss(Layer):
     before its first 0 after the first step, and labels (L, N), the first negative one ends a
     sequence; or lengths (N), counts of labels (N), and labels (L, N). Top: a scalar. Only the
     scores take a gradient. Message: ctc_loss_param. blank_label: the class of blanks; if it is not
-    given, 0 with two bottoms and the last class with more. alphabet_size and time_step, if given,
+    given, 0 with two bottoms and the last class with more; the branch calls it blank_index, -1 for
+    the last class. alphabet_size and time_step, if given,
     must be C and T. Graves et al., 2006.
 
     Errors: shapes that do not fit together; a label outside [0, C).
@@ -81,6 +82,7 @@ class CtcLoss(Layer):
     alphabet_size: int = option()
     time_step: int = option()
     blank_label: int | None = option(unset_is_none=True)
+    blank_index: int | None = option(unset_is_none=True)
 
     def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
         if len(x) < 3 or prod(x[3:]) != 1:
@@ -94,7 +96,8 @@ class CtcLoss(Layer):
                 raise NetError(f"{name} is {given}, but the scores have shape {shape_text(x)}.")
         if not 0 <= self.blank_of(classes, len(others)) < classes:
             raise NetError(
-                f"blank_label must be a class, 0 to {classes - 1}, got {self.blank_label}."
+                f"blank_label must be a class, 0 to {classes - 1}, got"
+                f" {self.blank_of(classes, len(others))}."
             )
         labels = others[-1]
         batch = labels[:1] if len(others) == 1 else labels[1:2]
@@ -116,6 +119,8 @@ class CtcLoss(Layer):
         """The class of blanks."""
         if self.blank_label is not None:
             return self.blank_label
+        if self.blank_index is not None:
+            return self.blank_index if self.blank_index >= 0 else classes - 1
         return 0 if others == 1 else classes - 1
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:

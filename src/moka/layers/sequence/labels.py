@@ -44,6 +44,40 @@ def packed(labels: Tensor, kept: Tensor) -> Tensor:
     return out
 
 
+def true_labels(given: Tensor, blank: int = -1) -> Tensor:
+    """The labels (N, L) before the first negative one of each row, without blanks, as `packed`."""
+    labels = (given + 0.5).floor().long()
+    return packed(labels, (given >= 0).long().cumprod(1).bool() & (labels != blank))
+
+
+def likeness(found: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """How near labels (N, T) come to the true ones (N, L), both filled up with -1.
+
+    Returns:
+        1 - the mean of the edit distances, each divided by the larger count of labels, and the
+        fraction of rows that are equal; a row without labels on both sides adds nothing to either.
+    """
+    distance, right = 0.0, 0
+    for ours, theirs in zip(found.tolist(), wanted.tolist(), strict=True):
+        read, true = ([label for label in row if label >= 0] for row in (ours, theirs))
+        if longest := max(len(read), len(true)):
+            edits = edit_distance(read, true)
+            distance += edits / longest
+            right += not edits
+    rows = max(len(found), 1)
+    return 1 - distance / rows, right / rows
+
+
+def edit_distance(a: list[int], b: list[int]) -> int:
+    """How many items are to be put in, left out or replaced to make one list the other."""
+    row = list(range(len(b) + 1))
+    for k, item in enumerate(a, 1):
+        before, row[0] = row[0], k
+        for j, other in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (item != other))
+    return row[-1]
+
+
 def lengths_of(indicators: Tensor) -> Tensor:
     """Lengths (N,) of sequences from indicators (T, N): the first 0 after the first step, or T."""
     steps = len(indicators)
@@ -55,7 +89,7 @@ def lengths_of(indicators: Tensor) -> Tensor:
 
 @layer(
     "CTCGreedyDecoder",
-    bottoms=(2, 3),
+    bottoms=(1, 3),
     tops=(1, 3),
     message="ctc_decoder_param",
     fork="OpenVINO",
@@ -64,56 +98,78 @@ def lengths_of(indicators: Tensor) -> Tensor:
 class CTCGreedyDecoder(Layer):
     """The most probable class of each timestep, without blanks: a text from CTC's probabilities.
 
-    Bottoms: probabilities (T, N, C) or (T, N, C, 1), the last class is the blank (or class
-    `blank_index`, if that is not negative); indicators (T, N), a sequence ends before its first 0
-    (the first row does not matter); optionally true labels (T, N), a label of -1 ends a sequence.
-    Tops: labels (N, T, 1, 1), filled up with -1; with true labels, as last top, the fraction of
-    sequences whose labels are all right, (1, 1, 1, 1); optionally, before it, minus the sum of the
-    probabilities that were chosen, (N, 1, 1, 1). No gradient. Message: ctc_decoder_param;
-    ctc_merge_repeated (default) makes equal classes next to each other one label. Graves et al.,
-    2006.
+    Bottoms: probabilities (T, N, C) or (T, N, C, 1), the last class is the blank; indicators
+    (T, N), a sequence ends before its first 0 (the first row does not matter); optionally true
+    labels (T, N), a label of -1 ends a sequence. Tops: labels (N, T, 1, 1), filled up with -1; with
+    true labels, as last top, the fraction of sequences whose labels are all right, (1, 1, 1, 1);
+    optionally, before it, minus the sum of the probabilities that were chosen, (N, 1, 1, 1). No
+    gradient. Message: ctc_decoder_param; ctc_merge_repeated (default) makes equal classes next to
+    each other one label; blank_index, where it is given, is the blank (-1: the last class). Graves
+    et al., 2006.
+
+    caffe_ocr's form, in which class 0 is the blank and sequences have all the time: probabilities
+    alone, the top is the labels; or probabilities and true labels (N, L), a negative one ends them
+    and blanks do not count, the top (1, 2, 1, 1) holds 1 - the mean over sequences of the edit
+    distance, divided by the larger count of labels, and the fraction that is all right.
 
     Errors: shapes that do not fit together.
     """
 
     ctc_merge_repeated: bool = option()
-    blank_index: int = option()
+    blank_index: int | None = option(unset_is_none=True)
 
-    def top_shapes(self, x: Shape, cont: Shape, *truth: Shape) -> list[Shape]:
+    def setup(self, x: Shape, *others: Shape) -> None:
+        given = others[0] if len(others) == 1 else ()
+        self.judges = self.top_count == 1 and given[:1] == x[1:2] and given[:2] != x[:2]
+        self.has_all_time = self.judges or not others
+
+    def top_shapes(self, x: Shape, *others: Shape) -> list[Shape]:
         if len(x) < 3 or prod(x[3:]) != 1:
             raise NetError(f"takes probabilities (T, N, C), got shape {shape_text(x)}.")
-        if self.blank_index >= x[2]:
+        if (self.blank_index or 0) >= x[2]:
             raise NetError(f"blank_index {self.blank_index} is no class: there are {x[2]}.")
         steps, n = x[:2]
-        for name, shape in (("indicators", cont), *(("labels", shape) for shape in truth)):
+        if self.judges:
+            return [(1, 2, 1, 1)]
+        for name, shape in zip(("indicators", "labels"), others, strict=False):
             if prod(shape) != steps * n:
                 raise NetError(
                     f"{name} must have a value for each timestep and sequence, {steps} x {n}, got"
                     f" shape {shape_text(shape)}."
                 )
-        if self.top_count > 2 + len(truth):
-            raise NetError(f"makes at most {2 + len(truth)} tops, got {self.top_count}.")
+        most = max(len(others), 1) + 1
+        if self.top_count > most:
+            raise NetError(f"makes at most {most} tops, got {self.top_count}.")
         shapes: list[Shape] = [(n, steps, 1, 1)]
-        if self.top_count > 1 + len(truth):
+        if self.top_count > max(len(others), 1):
             shapes.append((n, 1, 1, 1))
-        if truth and self.top_count > 1:
+        if len(others) > 1 and self.top_count > 1:
             shapes.append((1, 1, 1, 1))
         return shapes
 
-    def forward(self, x: Tensor, cont: Tensor, *truth: Tensor) -> list[Tensor]:
+    def blank_of(self, classes: int) -> int:
+        """The class of blanks."""
+        if self.blank_index is None:
+            return 0 if self.has_all_time else classes - 1
+        return self.blank_index if self.blank_index >= 0 else classes - 1
+
+    def forward(self, x: Tensor, *others: Tensor) -> list[Tensor]:
         steps, n, classes = x.shape[:3]
         probability, best = x.detach().reshape(steps, n, classes).max(2)
-        lengths = lengths_of(cont.detach().reshape(steps, n))
-        blank = classes - 1 if self.blank_index < 0 else self.blank_index
+        lengths = torch.full((n,), steps, device=x.device)
+        if not self.has_all_time:
+            lengths = lengths_of(others[0].detach().reshape(steps, n))
+        blank = self.blank_of(classes)
         labels = best_path(best.t(), lengths, blank, merge=self.ctc_merge_repeated)
+        if self.judges:
+            wanted = true_labels(others[0].detach().reshape(n, -1), blank)
+            return [x.new_tensor(likeness(labels, wanted)).view(1, 2, 1, 1)]
         tops = [labels.to(x).view(n, steps, 1, 1)]
-        if self.top_count > 1 + len(truth):
+        if self.top_count > max(len(others), 1):
             inside = torch.arange(steps, device=x.device)[:, None] < lengths
             tops.append(-(probability * inside).sum(0).view(n, 1, 1, 1))
-        if truth and self.top_count > 1:
-            wanted = truth[0].detach().reshape(steps, n).t()
-            open_ = (wanted >= 0).long().cumprod(1).bool()
-            right = labels == packed((wanted + 0.5).long(), open_)
+        if len(others) > 1 and self.top_count > 1:
+            right = labels == true_labels(others[1].detach().reshape(steps, n).t())
             tops.append(right.all(1).to(x).mean().nan_to_num().view(1, 1, 1, 1))
         return tops
 

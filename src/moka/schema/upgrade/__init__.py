@@ -15,6 +15,7 @@ from moka.schema import caffe_pb2
 from moka.schema.upgrade import batch_norm, inputs, solver_type, transformation, v0, v1
 from moka.schema.upgrade.engine_options import without_engine_options
 from moka.schema.upgrade.forms import with_forms
+from moka.schema.upgrade.stacked import with_single_layers
 from moka.schema.upgrade.step import Step
 from moka.types import PathLike
 
@@ -45,7 +46,7 @@ def upgrade_net(net: caffe_pb2.NetParameter, file: PathLike = "(text)") -> caffe
     Raises:
         SchemaError: the old form is inconsistent.
     """
-    return with_forms(without_engine_options(_run(NET_STEPS, net, file), file))
+    return with_single_layers(with_forms(without_engine_options(_run(NET_STEPS, net, file), file)))
 
 
 def upgrade_solver(

@@ -112,7 +112,27 @@ def _layer(old: caffe_pb2.V1LayerParameter) -> caffe_pb2.LayerParameter:
             getattr(new, field.name).CopyFrom(value)
         else:
             setattr(new, field.name, value)
+    if new.HasField("softmaxloss_param"):
+        _rename_softmaxloss(new)
     return new
+
+
+def _rename_softmaxloss(layer: caffe_pb2.LayerParameter) -> None:
+    """Turn DeepLab v1's options of a softmax loss into loss_param, as far as that has them.
+
+    Raises:
+        SchemaError: several labels to ignore, or weights from a file.
+    """
+    old = layer.softmaxloss_param
+    if len(old.ignore_label) > 1 or old.weight_source:
+        what = "weight_source" if old.weight_source else "more than one ignore_label"
+        raise SchemaError(
+            f'layer "{layer.name}": softmaxloss_param with {what} is not supported.',
+            advice="Give loss_param { class_weight: ... } instead of a file of weights.",
+        )
+    if old.ignore_label:
+        layer.loss_param.ignore_label = old.ignore_label[0]
+    layer.ClearField("softmaxloss_param")
 
 
 def _spread(values: list[str | int | float], layer: caffe_pb2.LayerParameter, field: str) -> None:

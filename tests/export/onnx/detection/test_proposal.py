@@ -59,3 +59,16 @@ def test_no_numbers(export: Export) -> None:
     values = inputs()
     values["x0"][0, A, 2, 2] = np.nan
     export(net("", values), check_inputs=values)
+
+
+@pytest.mark.parametrize("tops", ['top: "rois"', 'top: "rois" top: "scores"'])
+@pytest.mark.parametrize(
+    "settings", ["", ", 'RPN_PRE_NMS_TOP_N': 50, 'RPN_POST_NMS_TOP_N': 7, 'RPN_MIN_SIZE': 30"]
+)
+def test_the_python_layer_of_py_faster_rcnn(export: Export, settings: str, tops: str) -> None:
+    layer = f"""type: "Python" python_param {{ module: "rpn.proposal_layer"
+      layer: "ProposalLayer" param_str: "'feat_stride': 16{settings}" }}"""
+    values = inputs()
+    shapes = [" ".join(map(str, blob.shape)) for blob in values.values()]
+    done = export(one_layer(layer, *shapes, tops=tops), check_inputs=values)
+    assert done.outputs["rois"] == "(rois_0, 5)"

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
-from moka.errors import NetError
-
 DRAW = np.random.default_rng(5)
 
 
@@ -44,9 +42,10 @@ def test_roi_align(export: Export, scale: str, size: str) -> None:
     run(export, f'type: "ROIAlign" roi_pooling_param {{ {size} {scale} }}', inputs())
 
 
-def test_roi_align_of_ncnn_is_refused(export: Export) -> None:
-    with pytest.raises(NetError, match=r'"it" \(ROIAlign\): cannot be exported: with roi_align_p'):
-        run(export, 'type: "ROIAlign" roi_align_param { pooled_h: 2 pooled_w: 2 }', inputs())
+@pytest.mark.parametrize("scale", ["spatial_scale: 0.125", "spatial_scale: 0.03"])
+@pytest.mark.parametrize("size", ["pooled_h: 3 pooled_w: 2", "pooled_h: 1 pooled_w: 6"])
+def test_roi_align_of_ncnn(export: Export, scale: str, size: str) -> None:
+    run(export, f'type: "ROIAlign" roi_align_param {{ {size} {scale} }}', inputs())
 
 
 @pytest.mark.parametrize("group", [1, 3])
@@ -60,3 +59,15 @@ def test_regions_of_the_check_itself(export: Export) -> None:
     """Without inputs to compare on, the regions are zeros and ones."""
     layer = 'type: "ROIPooling" roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 1 }'
     export(one_layer(layer, "1 3 8 8", "4 5"))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", ["pooled_h: 3 pooled_w: 2", "pooled_size: 6"])
+def test_roi_pooling_of_opsets_whose_operator_nobody_runs(
+    export: Export, scale: str, size: str
+) -> None:
+    layer = f'type: "ROIPooling" roi_pooling_param {{ {size} {scale} }}'
+    values = inputs()
+    shapes = [" ".join(map(str, blob.shape)) for blob in values.values()]
+    export(one_layer(layer, *shapes), check_inputs=values, opset=22)
+    export(one_layer(layer, *shapes), opset=22)

@@ -88,6 +88,35 @@ def pick(site: Site, table: str, index: Sequence[str]) -> str:
     return site.add("GatherND", table, site.add("Concat", *index, axis=1))
 
 
+def rows_at(site: Site, boxes: str, order: str) -> str:
+    """Boxes (N, P, 4) in another order (N, K)."""
+    column = site.add("Unsqueeze", order, site.ints(2))
+    return site.add("GatherElements", boxes, site.add("Tile", column, site.ints(1, 1, 4)), axis=1)
+
+
+def or_nothing_found(site: Site, rows: str, like: str) -> str:
+    """Detections (K, 7); if there are none, a row for each image of `like` (N, ...): its index,
+    then -1 six times."""
+    images = site.slice(site.add("Shape", like), 0, 0, 1)
+    index = site.add(
+        "Range",
+        site.constant(np.array(0, np.int64)),
+        site.add("Squeeze", images, site.ints(0)),
+        site.constant(np.array(1, np.int64)),
+    )
+    column = as_float(site, site.add("Unsqueeze", index, site.ints(1)))
+    return or_else(site, rows, site.pad(column, [0, 0], [0, 6], -1))
+
+
+def or_else(site: Site, rows: str, others: str) -> str:
+    """The rows, or other ones if there are none."""
+    start = site.ints(0)
+    found, more = (site.slice(site.add("Shape", x), 0, 0, 1) for x in (rows, others))
+    count = site.add("Where", site.add("Equal", found, start), more, found)
+    both = site.add("Concat", rows, others, axis=0)
+    return site.add("Slice", both, start, count, start)
+
+
 def as_float(site: Site, x: str) -> str:
     return site.add("Cast", x, to=FLOAT)
 

@@ -1,24 +1,14 @@
-"""Layers of detectors that only training and testing need, and those without a form in ONNX."""
+"""Layers of detectors that only training and testing need."""
 
 from __future__ import annotations
 
 from moka.export.onnx.table import leave_out, refuse
 from moka.layers.detection.evaluate import DetectionEvaluate
 from moka.layers.detection.field_loss import DetectionAccuracy
-from moka.layers.detection.fields import BoxGroupOutput, BoxOutput
-from moka.layers.detection.frcnn_output import FrcnnOutput
 from moka.layers.detection.group_loss import DetectionGroupAccuracy
 from moka.layers.detection.proposal_target import ProposalTarget
-from moka.layers.detection.stages import BboxAccuracy, DecodeBBox, HardMining, ScaleRoute
+from moka.layers.detection.stages import BboxAccuracy, HardMining
 from moka.layers.loss.hard_examples import BoxAnnotatorOHEM
 
 leave_out(BboxAccuracy, DetectionAccuracy, DetectionEvaluate, DetectionGroupAccuracy)
 refuse("it chooses what a net learns from.", BoxAnnotatorOHEM, HardMining, ProposalTarget)
-refuse(
-    "the boxes of MS-CNN and Cascade R-CNN have no exporter yet: end the net before it.",
-    BoxGroupOutput,
-    BoxOutput,
-    DecodeBBox,
-    FrcnnOutput,
-    ScaleRoute,
-)

@@ -14,6 +14,7 @@ from moka.export.onnx.detection.boxes import (
     decoded_boxes,
     marked,
     only_best,
+    or_nothing_found,
     pick,
     suppress,
 )
@@ -21,13 +22,15 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.output import DetectionOutput
 
 
-@exports(DetectionOutput, rows_axis=2)
+@exports(DetectionOutput, rows_axis=2, fixed_from=1)
 def export_detection_output(
     site: Site, layer: DetectionOutput, offsets: Value, scores: Value, priors: Value, *first: Value
 ) -> str:
     limits, classes = layer.limits, layer.num_classes
     if limits.eta < 1 and limits.threshold > 0.5:
         raise NetError("cannot be exported: ONNX's NonMaxSuppression has no eta below 1.")
+    if layer.use_polygon:
+        raise NetError("cannot be exported: use_polygon has no exporter yet.")
     count, images = prod(priors.dims) // 8, scores.dims[0]
     base, variances = _priors(site, layer, priors, count)
     if len(first) > 1:
@@ -55,7 +58,7 @@ def export_detection_output(
         size = classes * count
         best = _best_of_images(site, confidence, flat, score, images, size, limits.keep_top_k)
         rows = site.add("Compress", rows, best, axis=0)
-    return site.add("Reshape", _or_nothing_found(site, rows, scores), site.ints(1, 1, -1, 7))
+    return site.add("Reshape", or_nothing_found(site, rows, scores.name), site.ints(1, 1, -1, 7))
 
 
 def _priors(
@@ -136,21 +139,3 @@ def _best_of_images(
     _, best = site.add_several("TopK", by_image, site.ints(min(keep, size)), outputs=2, axis=1)
     marks = site.add("Reshape", marked(site, by_image, best), site.ints(-1))
     return site.add("Gather", marks, flat)
-
-
-def _or_nothing_found(site: Site, rows: str, scores: Value) -> str:
-    """The rows, or one for each image, its index and -1 six times, if there are none."""
-    start, end = site.ints(0), site.ints(1)
-    images = site.add("Slice", site.add("Shape", scores.name), start, end)
-    found = site.add("Slice", site.add("Shape", rows), start, end)
-    index = site.add(
-        "Range",
-        site.constant(np.array(0, np.int64)),
-        site.add("Squeeze", images, site.ints(0)),
-        site.constant(np.array(1, np.int64)),
-    )
-    column = as_float(site, site.add("Unsqueeze", index, site.ints(1)))
-    nothing = site.add("Pad", column, site.ints(0, 0, 0, 6), site.number(-1))
-    count = site.add("Where", site.add("Equal", found, start), images, found)
-    both = site.add("Concat", rows, nothing, axis=0)
-    return site.add("Slice", both, start, count, start)

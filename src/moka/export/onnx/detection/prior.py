@@ -9,7 +9,7 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.prior import PriorBox, PriorBoxClustered
 
 
-@exports(PriorBox, PriorBoxClustered)
+@exports(PriorBox, PriorBoxClustered, fixed_from=1)
 def export_prior_box(
     site: Site, layer: PriorBox | PriorBoxClustered, x: Value, image: Value
 ) -> str:

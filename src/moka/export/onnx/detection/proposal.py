@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.detection.boxes import (
@@ -14,38 +16,27 @@ from moka.export.onnx.detection.boxes import (
     columns,
     halves,
     pick,
+    rows_at,
     suppress,
 )
 from moka.export.onnx.table import exports
 from moka.layers.detection.anchors import grid_anchors
 from moka.layers.detection.proposal import Proposal
+from moka.layers.detection.py_faster_rcnn import ProposalLayer
+
+Facts = list[str]  # height, width, scale down, scale across
 
 
-@exports(Proposal)
+@exports(Proposal, fixed_from=1)
 def export_proposal(
     site: Site, layer: Proposal, scores: Value, deltas: Value, im_info: Value
 ) -> list[str]:
-    images, _, height, width = scores.dims
-    many, total, choice = len(layer.base), len(layer.base) * height * width, layer.choice
-    objects = site.slice(scores.name, 1, many, 2 * many)
-    score = _by_anchor(site, objects, (images, many, height, width), (images, total))
-    moves = _by_anchor(site, _scaled(site, layer, deltas), deltas.dims, (images, total, 4))
-    boxes = _moved(site, layer, moves, height, width)
+    moves = Value(_scaled(site, layer, deltas), deltas.dims)
     facts = _facts(site, im_info)
-    if choice.clip_before:
-        boxes = _clipped(site, boxes, facts)
-    score = _large_enough(site, layer, boxes, score, facts)
-    if 0 < choice.before < total:
-        score, order = site.add_several("TopK", score, site.ints(choice.before), outputs=2, axis=1)
-        total = choice.before
-        boxes = _rows_at(site, boxes, order)
-    wide = site.add("Add", boxes, site.parts(np.array([0, 0, 1, 1])))  # both corners included
-    alone = site.add("Unsqueeze", score, site.ints(1))
-    at_most = choice.after if choice.after > 0 else total
-    image, _, index = suppress(site, wide, alone, choice.threshold, LOWEST, at_most)
-    best = pick(site, boxes, (image, index))
+    found = _found(site, layer, layer.feat_stride, scores, moves, facts)
+    best, (image, _) = found.boxes, found.place
     mine = _facts_of(site, facts, image, im_info)
-    if choice.clip_after:
+    if layer.choice.clip_after:
         best = _clipped(site, best, mine)
     if layer.normalize:
         size = site.add("Concat", mine[1], mine[0], mine[1], mine[0], axis=-1)
@@ -53,7 +44,61 @@ def export_proposal(
     rows = site.add("Concat", as_float(site, image), best, axis=1)
     if len(site.tops) == 1:
         return [rows]
-    return [rows, pick(site, score, (image, index))]
+    return [rows, pick(site, found.scores, found.place)]
+
+
+@exports(ProposalLayer, fixed_from=1, rows_axis=0)
+def export_proposal_layer(
+    site: Site, layer: ProposalLayer, scores: Value, deltas: Value, im_info: Value
+) -> list[str]:
+    facts = _facts(site, im_info)
+    found = _found(site, layer, layer.stride, scores, deltas, facts)
+    rows = site.add("Concat", as_float(site, found.place[0]), found.boxes, axis=1)
+    score = site.add("Unsqueeze", pick(site, found.scores, found.place), site.ints(1))
+    return [rows, score][: len(site.tops)]
+
+
+class _Found(NamedTuple):
+    """Regions that stay.
+
+    Attributes:
+        boxes: corners (R, 4).
+        place: the image of each, and its place among the image's candidates, (R, 1) each.
+        scores: of all candidates.
+    """
+
+    boxes: str
+    place: tuple[str, str]
+    scores: str
+
+
+def _found(
+    site: Site,
+    layer: Proposal | ProposalLayer,
+    stride: float,
+    scores: Value,
+    deltas: Value,
+    facts: Facts,
+) -> _Found:
+    """The regions that stay, by image and falling score."""
+    images, _, height, width = scores.dims
+    many, total, choice = len(layer.base), len(layer.base) * height * width, layer.choice
+    objects = site.slice(scores.name, 1, many, 2 * many)
+    score = _by_anchor(site, objects, (images, many, height, width), (images, total))
+    moves = _by_anchor(site, deltas.name, deltas.dims, (images, total, 4))
+    boxes = _moved(site, grid_anchors(layer.base.float(), height, width, stride), moves)
+    if choice.clip_before:
+        boxes = _clipped(site, boxes, facts)
+    score = _large_enough(site, choice.min_size, boxes, score, facts)
+    if 0 < choice.before < total:
+        score, order = site.add_several("TopK", score, site.ints(choice.before), outputs=2, axis=1)
+        total = choice.before
+        boxes = rows_at(site, boxes, order)
+    wide = site.add("Add", boxes, site.parts(np.array([0, 0, 1, 1])))  # both corners included
+    alone = site.add("Unsqueeze", score, site.ints(1))
+    at_most = choice.after if choice.after > 0 else total
+    image, _, index = suppress(site, wide, alone, choice.threshold, LOWEST, at_most)
+    return _Found(pick(site, boxes, (image, index)), (image, index), score)
 
 
 def _by_anchor(site: Site, x: str, dims: tuple[int, ...], target: tuple[int, ...]) -> str:
@@ -70,18 +115,15 @@ def _scaled(site: Site, layer: Proposal, deltas: Value) -> str:
     return site.add("Div", deltas.name, site.parts(by))
 
 
-def _moved(site: Site, layer: Proposal, moves: str, height: int, width: int) -> str:
-    """The anchors (H W A, 4) moved and resized by deltas (N, H W A, 4)."""
-    anchors = grid_anchors(layer.base.float(), height, width, layer.feat_stride).reshape(-1, 4)
+def _moved(site: Site, grid: Tensor, moves: str) -> str:
+    """Anchors (..., 4) moved and resized by deltas (N, H W A, 4)."""
+    anchors = grid.reshape(-1, 4)
     size = anchors[:, 2:] - anchors[:, :2] + 1
     center = anchors[:, :2] + 0.5 * size
     sizes, centers = site.constant(size, "sizes"), site.constant(center, "centers")
     move, growth = halves(site, moves)
     moved = site.add("Add", site.add("Mul", move, sizes), centers)
     return box_corners(site, moved, site.add("Mul", site.add("Exp", growth), sizes))
-
-
-Facts = list[str]  # height, width, scale down, scale across
 
 
 def _facts(site: Site, im_info: Value) -> Facts:
@@ -111,18 +153,12 @@ def _clipped(site: Site, boxes: str, facts: Facts) -> str:
     return site.add("Concat", *moved, axis=-1)
 
 
-def _large_enough(site: Site, layer: Proposal, boxes: str, score: str, facts: Facts) -> str:
+def _large_enough(site: Site, least: float, boxes: str, score: str, facts: Facts) -> str:
     """The scores (N, A), LOWEST where a box is too small or the score is NaN."""
     x1, y1, x2, y2 = columns(site, boxes)
     fits = site.add("Not", site.add("IsNaN", score))
     for low, high, scale in ((x1, x2, facts[3]), (y1, y2, facts[2])):
         size = site.scaled(site.add("Sub", high, low), 1.0, 1.0)
-        enough = site.add("GreaterOrEqual", size, site.scaled(scale, layer.choice.min_size))
+        enough = site.add("GreaterOrEqual", size, site.scaled(scale, least))
         fits = site.add("And", fits, site.add("Squeeze", enough, site.ints(2)))
     return site.add("Where", fits, score, site.number(LOWEST))
-
-
-def _rows_at(site: Site, boxes: str, order: str) -> str:
-    """Boxes (N, A, 4) in another order (N, K)."""
-    column = site.add("Unsqueeze", order, site.ints(2))
-    return site.add("GatherElements", boxes, site.add("Tile", column, site.ints(1, 1, 4)), axis=1)

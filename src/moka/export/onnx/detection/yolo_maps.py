@@ -7,7 +7,7 @@ from moka.export.onnx.table import exports
 from moka.layers.detection.yolo_maps import RegionYolo, Reorg, ReorgYolo
 
 
-@exports(Reorg, ReorgYolo)
+@exports(Reorg, ReorgYolo, fixed_from=1)
 def export_reorg(site: Site, layer: Reorg | ReorgYolo, x: Value) -> str:
     (n, c, h, w), s = x.dims, layer.stride
     if layer.reverse:
@@ -18,7 +18,7 @@ def export_reorg(site: Site, layer: Reorg | ReorgYolo, x: Value) -> str:
     return site.reshape(Value(moved, tuple(cut[axis] for axis in order)), site.tops[0])
 
 
-@exports(RegionYolo)
+@exports(RegionYolo, fixed_from=1)
 def export_region_yolo(site: Site, layer: RegionYolo, x: Value) -> str:
     n, _, h, w = x.dims
     dims = (n, layer.count, layer.coords + 1 + layer.classes, h, w)

@@ -1,0 +1,1 @@
+"""Layers for optical flow and depth."""

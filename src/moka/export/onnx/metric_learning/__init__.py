@@ -1,0 +1,1 @@
+"""Layers that compare features with classes."""

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+from tests.export.onnx.conftest import Export, one_layer
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "factor: 3", "linear_term: false", "quadratic_term: false", "bias_term: false group: 2",
+     "group: 2 factor: 2 linear_term: false", "kernel_h: 1 kernel_w: 2 pad_h: 0 pad_w: 1"],
+)  # fmt: skip
+def test_colinear_convolution(export: Export, options: str) -> None:
+    window = "" if "kernel" in options else "kernel_size: 2 stride: 2 pad: 1"
+    options = f"num_output: 4 {window} {options}"
+    layer = f'type: "ColinearConvolution" colinear_convolution_param {{ {options} }}'
+    assert export(one_layer(layer, "2 2 5 4")).free_batch

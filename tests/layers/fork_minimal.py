@@ -1,0 +1,36 @@
+"""The least that single layer types of forks need, for the tests that hold all types to the same.
+
+Keys and values as in `MINIMAL` and `UNREAD` of tests/layers/test_registry.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+IMAGE = "2 3 4 4"
+DEFORMED = 'num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" }'
+
+MINIMAL: dict[str, dict[str, Any]] = {
+    "AccuracyEncoding": {"bottoms": ("2 6", "2")},
+    "Debug": {"bottoms": (IMAGE, "2")},
+    "DeformableConvolution": {
+        "bottoms": (IMAGE, "2 18 2 2"),
+        "fields": f"deformable_convolution_param {{ {DEFORMED} }}",
+    },
+    "DetectNetTransformation": {
+        "bottoms": ("2 3 8 8", "2 1 3 16"),
+        "tops": 2,
+        "fields": "detectnet_groundtruth_param { stride: 4 image_size_x: 8 image_size_y: 8 }",
+        "least": 0.0,  # labels without boxes
+        "most": 0.0,
+    },
+    "HSwish": {},
+    "HardSwish": {},
+    "Mish": {},
+    "ModulatedDeformableConvolution": {
+        "bottoms": (IMAGE, "2 18 2 2", "2 9 2 2"),
+        "fields": f"modulated_deformable_convolution_param {{ {DEFORMED} }}",
+    },
+    "Padding": {"fields": "padding_param { pad_beg: 1 pad_end: -1 }"},
+    "VoxelSoftmaxLoss": {"bottoms": ("2 3 2 4 4", "2 1 2 4 4")},
+}
