@@ -234,6 +234,13 @@ def test_sighup_saves_and_goes_on(endless: subprocess.Popen[str]) -> None:
     assert len(snapshots()) == 4
 
 
+def test_sigterm_saves_and_asks_for_another_run(endless: subprocess.Popen[str]) -> None:
+    endless.send_signal(signal.SIGTERM)
+    assert endless.wait(PATIENCE_S) == 75
+    (_, state) = snapshots()
+    assert f"--snapshot={state}\n" in Path("log").read_text()
+
+
 @pytest.mark.parametrize(
     ("effect", "stops", "saves"), [("stop", True, 2), ("snapshot", False, 2), ("none", False, 0)]
 )
