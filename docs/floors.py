@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("solver",),
     ("predict", "draw"),
     ("export",),
-    ("checks", "importer"),
+    ("checks", "importer", "inference"),
     ("api",),
     ("command",),
     ("cli", "tools", "opencv", "matlab"),

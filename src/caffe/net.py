@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
+from moka.inference.blobs import FastBlobs
 from moka.layers.source import Source
 from moka.net import build_net
 from moka.parallel.declared import declared_team
@@ -36,7 +38,7 @@ def check_file(name: str) -> str:
 
 
 class Net(NetContents):
-    """A net with its blobs, run layer by layer.
+    """A net with its blobs (`moka.inference.blobs` says how passes run).
 
     Net(network_file, phase, level=0, stages=None, weights=None), or in the oldest form
     Net(network_file, weights, phase).
@@ -78,7 +80,7 @@ class Net(NetContents):
             stages=stages or (),
             share=share_of_data(phase, declared_team()),
         )
-        self._attach(Layerwise(net))
+        self._attach(FastBlobs(net))
         if weights is not None:
             self.copy_from(weights)
 
@@ -92,6 +94,16 @@ class Net(NetContents):
     def _attach(self, engine: Layerwise) -> None:
         self._engine = engine
         self._show(engine.net)
+
+    def __del__(self) -> None:
+        engine = vars(self).get("_engine")
+        if isinstance(engine, FastBlobs) and not sys.is_finalizing():
+            named = vars(self).get("blobs")
+            usual = 2 + (named is not None)  # references: the net's, this face's, getrefcount's
+            is_held = named is not None and sys.getrefcount(named) > 3
+            engine.end(is_held or any(
+                sys.getrefcount(engine.net.blobs[name]) > usual for name in engine.promised
+            ))  # fmt: skip
 
     def _index(self, layer: str) -> int:
         for i, node in enumerate(self._nodes):
@@ -350,6 +362,8 @@ class Net(NetContents):
         Raises:
             WeightsError: a layer whose parameters differ in number or shape.
         """
+        for net in (self, other):
+            net._engine.settle()
         moka_weights.share_weights(self._net, other._net, own_gradients=True)
 
     def save(self, file: str) -> None:

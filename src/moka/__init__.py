@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moka.draw import viz
     from moka.export import export
     from moka.heap import keep_freed_memory
+    from moka.inference.engines import set_engine
     from moka.layers.python import TensorLayer as Layer
     from moka.net import Net
     from moka.solver.solver import Solver
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "load_weights",
     "save_weights",
+    "set_engine",
     "train",
     "viz",
 ]
@@ -52,6 +54,7 @@ _HOMES = {
     "Solver": "moka.solver.solver.Solver",
     "load_weights": "moka.weights.load_weights",
     "save_weights": "moka.weights.save_weights",
+    "set_engine": "moka.inference.engines.set_engine",
 }
 _MODULES = {"export": "moka.export", "viz": "moka.draw.viz"}
 

@@ -10,6 +10,7 @@ import torch
 
 from moka.context import NO_GPU_FOR_SOLVER, gpu_or_cpu
 from moka.errors import UsageError
+from moka.inference.module import speed_up
 from moka.net import Net, NetLike, build_net
 from moka.net.batch_size import batch_size
 from moka.report.glog import log_to_stderr
@@ -53,7 +54,7 @@ def load(
         built = build_net(net, phase, level=level, stages=stages)
     if weights is not None:
         load_weights(built, weights)
-    return built
+    return speed_up(built)
 
 
 def train(

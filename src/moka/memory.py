@@ -9,7 +9,8 @@ tensor it is given.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
 
@@ -54,21 +55,57 @@ class Memory:
         shape: of the array.
         value: what every element is before anything is written.
         device: where its device side lies.
+
+    Attributes:
+        reads: how often somebody has asked for its NumPy array.
     """
 
     def __init__(self, shape: Shape, value: float = 0.0, device: torch.device = CPU) -> None:
         self.shape = shape
         self.state = State.UNINITIALIZED
         self.device = device
-        self.handed_out = False
+        self.reads = 0
+        self._array: weakref.ref[NDArray[np.float32]] | None = None  # of which users hold views
+        self._address = 0  # of the storage that it shows
+        self._promise: Callable[[], None] | None = None
         self._borrowed = False  # whether the host's tensor is an engine's, not to be written to
         self._gpu_borrowed = False
         self._value = value
         self._host: Tensor | None = None
         self._gpu: Tensor | None = None
 
+    @property
+    def handed_out(self) -> bool:
+        """Whether somebody holds its NumPy array, or a view of it, and may write to it."""
+        return self._array is not None and self._array() is not None
+
+    def promise(self, shape: Shape, compute: Callable[[], None]) -> None:
+        """Take a result that is computed only if somebody asks for it.
+
+        Args:
+            shape: of the result.
+            compute: puts it here, and into all that was promised with it.
+        """
+        self.reset()
+        self.shape, self._promise = shape, compute
+
+    def reset(self) -> None:
+        """Hold nothing but the value that the array began with, as if nobody had touched it."""
+        self._promise = self._host = self._gpu = None
+        self.state = State.UNINITIALIZED
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether its result is still to be computed."""
+        return self._promise is not None
+
+    def _keep_promise(self) -> None:
+        if self._promise is not None:
+            self._promise()
+
     def cpu_data(self) -> Tensor:
         """The array on the host, for reading. Copies if the device's side is newer."""
+        self._keep_promise()
         if self.state is State.UNINITIALIZED:
             self._host = torch.full(self.shape, self._value)
             self.state = State.HEAD_AT_CPU
@@ -84,6 +121,7 @@ class Memory:
 
     def gpu_data(self) -> Tensor:
         """The array on the device, for reading. Copies if the host's side is newer."""
+        self._keep_promise()
         if self.state is State.UNINITIALIZED:
             self._gpu = torch.full(self.shape, self._value, device=self.device)
             self.state = State.HEAD_AT_GPU
@@ -113,8 +151,15 @@ class Memory:
         """The array where the net runs, for reading."""
         return self.cpu_data() if self.device.type == "cpu" else self.gpu_data()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether its tensor lies in memory of its own, which users may write to sooner or later;
+        False: in a result that it has taken."""
+        return not (self._borrowed if self.device.type == "cpu" else self._gpu_borrowed)
+
     def put(self, tensor: Tensor) -> None:
-        """Take a result. Only a Memory whose array was handed out copies it."""
+        """Take a result. Only a Memory whose array is in users' hands copies it."""
+        self._promise = None
         if self.handed_out:
             self.reshape(tuple(tensor.shape))
         if self.handed_out:
@@ -136,27 +181,44 @@ class Memory:
         if self._borrowed or not host.is_contiguous() or host.dtype != torch.float32:
             host = torch.empty(host.shape).copy_(host)  # row-major, as Caffe's
             self._host, self._borrowed = host, False
-        self.handed_out = True
-        return host.detach().numpy()
+        self.reads += 1
+        return self._hand_out(host)
+
+    def _hand_out(self, host: Tensor) -> NDArray[np.float32]:
+        """A view of the one array, over all of the host's storage, that users hold views of."""
+        if not host.is_contiguous():
+            array = host.detach().numpy()
+            self._array, self._address = weakref.ref(array), 0
+            return array.view()
+        storage = host.untyped_storage()
+        address = storage.data_ptr()
+        whole = self._array() if self._array is not None and address == self._address else None
+        if whole is None:
+            size = storage.nbytes() // host.element_size()
+            whole = host.detach().as_strided((size,), (1,), 0).numpy()
+            self._array, self._address = weakref.ref(whole), address
+        start = host.storage_offset()
+        return whole[start : start + host.numel()].reshape(host.shape)
 
     def reshape(self, shape: Shape) -> None:
         """Change the shape; memory that is large enough is kept, with its values."""
         if shape == self.shape:
             return
+        self._keep_promise()
         self.shape = shape
         if not self.handed_out and self._host is None:
             self._gpu = None
             self.state = State.UNINITIALIZED
             return
         host = self.cpu_data()
-        self.handed_out = self.handed_out and host.is_contiguous()
-        host = host.contiguous()
+        if not host.is_contiguous():
+            host, self._array = host.contiguous(), None
         self._gpu = None
         if prod(shape) * host.element_size() <= host.untyped_storage().nbytes():
             self._host = host.detach().as_strided(shape, row_major(shape), 0)
             self.state = State.HEAD_AT_CPU
         else:
-            self._host, self.handed_out = None, False
+            self._host = self._array = None
             self.state = State.UNINITIALIZED
 
 
@@ -171,6 +233,10 @@ class ParameterMemory(Memory):
     On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, and the
     state says who may write: HEAD_AT_CPU: the user who holds the array; HEAD_AT_GPU: the engine,
     inside of `parameters_on_device`; SYNCED: nobody holds an array.
+
+    Attributes:
+        listeners: called before somebody may change the values: before an array is handed out, and
+            before they are replaced.
     """
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
@@ -178,6 +244,7 @@ class ParameterMemory(Memory):
         self.parameter = parameter
         self.state = State.HEAD_AT_CPU if self.device.type == "cpu" else State.SYNCED
         self._grad = grad
+        self.listeners: list[Callable[[], object]] = []
 
     def _storage(self) -> Tensor:
         if not self._grad:
@@ -215,17 +282,25 @@ class ParameterMemory(Memory):
     @contextmanager
     def written(self) -> Iterator[Tensor]:
         """The parameter, for writing; the array handed out shows it at the end."""
+        self.before_change()
         storage = self._storage()
         yield storage
         if self._host is not None:
             self._host.copy_(storage)
 
     def array(self) -> NDArray[np.float32]:
+        self.before_change()
         host = self.cpu_data()
-        self.handed_out = True
         if self.state is State.SYNCED:
             self.state = State.HEAD_AT_CPU
-        return host.numpy()
+        return self._hand_out(host)
+
+    def before_change(self) -> None:
+        """Count a time at which somebody may change the values without PyTorch's knowledge."""
+        if not self._grad:
+            self.reads += 1
+            for listener in self.listeners:
+                listener()
 
     def take_from_user(self) -> None:
         """Copy the user's changes to the device; the engine may write from now on."""
@@ -241,13 +316,14 @@ class ParameterMemory(Memory):
     def reshape(self, shape: Shape) -> None:
         """Change the shape. Another count gives the parameter new memory with as many of its
         values as fit: programs that prune a net rely on this."""
+        self.before_change()
         if prod(shape) != self.parameter.numel():
             values = self.tensor().flatten()[: prod(shape)]
             self.parameter.grad = None
             self.parameter.data = values.new_zeros(shape)
             self.parameter.data.view(-1)[: len(values)] = values
         if prod(shape) != prod(self.shape):
-            self._host, self.handed_out = None, False
+            self._host = self._array = None
             if self.state is State.HEAD_AT_CPU and self.device.type != "cpu":
                 self.state = State.SYNCED
         elif self._host is not None:

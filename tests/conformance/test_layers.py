@@ -11,6 +11,7 @@ import torch
 
 import caffe
 from moka.engine.autograd import Autograd
+from moka.memory import Memory
 from moka.schema import caffe_pb2, format_text, parse_text
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def test_as_a_training_step(case: Case, device: torch.device) -> None:
     for _ in range(case.options.get("n_backward", 1) if backward else 0):
         for name, tensor in inputs.items():
             tensor.grad = None
-            net.blobs[name].data_memory.handed_out = False
+            net.blobs[name].data_memory = Memory(tuple(tensor.shape), device=net.device)
             net.blobs[name].data_memory.put(tensor.requires_grad_(name in wanted))
         step.forward_backward()
     for name in case.group("out"):

@@ -116,8 +116,8 @@ def test_in_place_is_the_bottom_at_the_same_position(make_nodes: NodeMaker) -> N
     ("layer", "message"),
     [
         ('type: "Ona" bottom: "x" top: "y"', r"Unknown layer type: Ona \(known types: Each, Inp"),
-        ('type: "ImageGtData"', "of MS-CNN, which Moka does not have. Put an Input layer in its"),
-        ('type: "BoxData"', "Put an AnnotatedData layer in its place"),
+        ('type: "MatRead"', "and DeepLab, which Moka does not have. Put an Input layer in its"),
+        ('type: "LaneData"', "Put an AnnotatedData layer in its place"),
         ('type: "DenseCRF"', "It is a type of PSPNet and DeepLab, which Moka does not have"),
         (
             'type: "DenseCRFs"',

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from moka.command import engine
 from moka.command.actions import TEST
 from moka.command.processes import in_processes
 from moka.command.table import flags_of
-from moka.engine.choose import evaluation_engine
 from moka.engine.evaluate import evaluate
 from moka.errors import UsageError
+from moka.inference.evaluation import Inference
 from moka.net import build_net
 from moka.parallel.launched import Run
 from moka.parallel.share import share_batches
@@ -38,6 +39,7 @@ def test(flags: dict[str, Any]) -> None:
         raise UsageError("Need model weights to score.", advice="Give --weights=FILE.")
     if flags["iterations"] < 1:
         raise UsageError(f"--iterations must be > 0, got {flags['iterations']}.")
+    engine.use(flags["engine"])
     in_processes(TEST, flags_of(TEST), (), flags, partial(_score, flags))
 
 
@@ -52,7 +54,7 @@ def _score(flags: dict[str, Any], team: Team, where: torch.device, _: Run | None
         if not team.is_first:
             return
         team = Alone()
-    scored = evaluate(evaluation_engine(net), flags["iterations"], _say_batch, team)
+    scored = evaluate(Inference(net), flags["iterations"], _say_batch, team)
     if scored is not None and team.is_first:
         means, loss = scored
         say = print if flags["quiet"] and not flags["json"] else log.info

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from moka.command import device
+from moka.cli.time_program import time_program
+from moka.command import device, engine
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError
@@ -66,33 +67,51 @@ PHASES = {"": caffe_pb2.TRAIN, "TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}
 
 
 def time(flags: dict[str, Any]) -> None:
-    """Time `-model`: one untimed pass, then `-iterations` passes; inputs hold zeros."""
+    """Time `-model`: one untimed pass, then `-iterations` passes; inputs hold zeros. With an
+    `-engine` other than layerwise, time the program that it makes of the net for testing."""
     if not flags["model"]:
         raise UsageError("Need a model definition to time.", advice="Give --model=FILE.")
     if flags["phase"] not in PHASES:
         raise UsageError(f'phase must be "TRAIN" or "TEST", found {flags["phase"]}.')
     if flags["iterations"] < 1:
         raise UsageError(f"--iterations must be > 0, got {flags['iterations']}.")
+    engine.use(flags["engine"])
+    in_program = flags["engine"] not in ("", "layerwise")
+    if in_program and flags["phase"] == "TRAIN":
+        raise UsageError(
+            f"the engine {flags['engine']} runs nets for testing only.",
+            advice="Give --phase=TEST.",
+        )
     where = device.use(flags["gpu"])
     net = build_net(
         flags["model"],
-        PHASES[flags["phase"]],
+        caffe_pb2.TEST if in_program else PHASES[flags["phase"]],
         level=flags["level"],
         stages=flags["stage"].split(","),
         device=where,
     )
-    engine = Layerwise(net, every_layer=True)
+    if in_program:
+        log.info("*** Benchmark begins ***")
+        log.info("Testing for %d iterations.", flags["iterations"])
+        time_program(net, flags)
+    else:
+        _time_layers(net, flags)
+    net.close()
+    log.info("*** Benchmark ends ***")
+
+
+def _time_layers(net: Net, flags: dict[str, Any]) -> None:
+    layerwise = Layerwise(net, every_layer=True)
     log.info("Performing Forward")
-    log.info("Initial loss: %g", engine.forward())
+    log.info("Initial loss: %g", layerwise.forward())
     log.info("Performing Backward")
-    engine.backward()
-    if engine.debug_info:
+    layerwise.backward()
+    if layerwise.debug_info:
         log_all_parameters(net)
-        engine.debug_info = False  # the benchmark runs layers, not the net
+        layerwise.debug_info = False  # the benchmark runs layers, not the net
     log.info("*** Benchmark begins ***")
     log.info("Testing for %d iterations.", flags["iterations"])
-    timing = time_layers(net, engine, flags["iterations"])
-    net.close()
+    timing = time_layers(net, layerwise, flags["iterations"])
     if flags["json"]:
         print(to_json(asdict(timing)))
     if sys.stderr.isatty() and not flags["quiet"]:
@@ -101,7 +120,6 @@ def time(flags: dict[str, Any]) -> None:
         records.info(sentence)
         if flags["quiet"] and not flags["json"]:
             print(sentence)
-    log.info("*** Benchmark ends ***")
 
 
 def time_layers(net: Net, engine: Layerwise, iterations: int) -> Timing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moka.command.commands import Command
-from moka.command.flags import TEAM, Flag
+from moka.command.flags import ENGINE, TEAM, Flag
 
 EFFECTS = ("snapshot", "stop", "none")
 _GPU = Flag(
@@ -81,7 +81,7 @@ TEST = Command(
     "test",
     "moka.cli.test:test",
     "score a model",
-    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, *TEAM, _LEVEL, _STAGE, _JSON, _QUIET),
+    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, *TEAM, _LEVEL, _STAGE, ENGINE, _JSON, _QUIET),
     is_action=True,
 )
 DEVICE_QUERY = Command(
@@ -107,6 +107,7 @@ TIME = Command(
         _GPU,
         _LEVEL,
         _STAGE,
+        ENGINE,
         _JSON,
         _QUIET,
     ),

@@ -60,6 +60,16 @@ class Flag:
         return "\n".join(textwrap.wrap(text, 80, initial_indent="    ", subsequent_indent="      "))
 
 
+ENGINES = ("auto", "layerwise", "onnxruntime", "openvino", "torch")
+ENGINE = Flag(
+    "engine",
+    "",
+    "Optional; what runs nets for testing on the CPU: auto (the fastest that is installed),"
+    " layerwise, onnxruntime, openvino or torch. By default what the variable MOKA_ENGINE says, or"
+    " auto.",
+    choices=ENGINES,
+)
+
 # What every command understands; most of it is glog's, for old scripts.
 COMMON = (
     Flag("alsologtostderr", True, "Accepted for old scripts: the log goes to stderr."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moka.command.commands import Command, tool
 from moka.command.exchange import EXPORT, IMPORT
-from moka.command.flags import TEAM, Flag
+from moka.command.flags import ENGINE, TEAM, Flag
 
 BACKENDS = ("lmdb", "leveldb")
 CAFFENET = "models/bvlc_reference_caffenet"
@@ -35,6 +35,7 @@ _IMAGES = (  # of `classify` and `detect`
         "2,1,0",
         "Order to permute input channels. The default converts RGB -> BGR; '' for none.",
     ),
+    ENGINE,
 )
 
 TOOLS = (

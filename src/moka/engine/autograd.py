@@ -12,6 +12,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from moka.engine.channels_last import lay_out_kernels
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
@@ -42,6 +43,7 @@ class Autograd:
         start: what the last pass began with.
         segment_ends: where a training pass cuts the net to keep less (`moka.engine.segments`);
             empty: nowhere. Passes that keep blobs, or go layer by layer, keep all.
+        results: the outputs and all blobs of the loss.
     """
 
     def __init__(
@@ -63,14 +65,14 @@ class Autograd:
         self.segment_ends: Sequence[int] = ()
         self._sources = Sources(net)
         if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
-            _lay_out_kernels(net)
+            lay_out_kernels(net)
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
-        self._results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
+        self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
 
     @property
     def in_view(self) -> frozenset[str]:
-        return frozenset(self.net.blobs) if self.keep_blobs else self._results
+        return frozenset(self.net.blobs) if self.keep_blobs else self.results
 
     def prepare(self) -> None:
         self.net.prepare()
@@ -118,14 +120,18 @@ class Autograd:
             for name in self._driven:
                 batch[name] = _with_own_gradient(batch[name])
                 see(name, batch[name])
-        with in_bfloat16(net) if self.bfloat16 else nullcontext():
-            if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
-                blobs = propagate_in_segments(net, batch, self._results, self.segment_ends)
-            else:
-                blobs = net.propagate(batch, None if self.keep_blobs else self._results, see)
+        blobs = self._compute(batch, see)
         for name, tensor in blobs.items():
             net.blobs[name].data_memory.put(tensor.detach().float())
         return blobs
+
+    def _compute(
+        self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
+    ) -> dict[str, Tensor]:
+        with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
+            if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
+                return propagate_in_segments(self.net, batch, self.results, self.segment_ends)
+            return self.net.propagate(batch, None if self.keep_blobs else self.results, see)
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
         """Store each blob's gradient as it is computed. For an in-place blob the last write wins:
@@ -161,12 +167,3 @@ def _with_own_gradient(tensor: Tensor) -> Tensor:
     if tensor.requires_grad:  # a parameter, which outlives the pass
         return tensor.view_as(tensor)
     return tensor.detach().requires_grad_()
-
-
-def _lay_out_kernels(net: Net) -> None:
-    """Keep convolution kernels channels-last too, so that they are not copied in each pass."""
-    for blob in net.learnable:
-        parameter = net.parameter_of(blob)
-        shapes = {net.places[i].layer.blob_shapes[k] for i, k in blob.users}
-        if parameter.dim() == 4 and len(shapes) == 1:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from moka.net import Net
+
 
 def channels_last(x: Tensor) -> Tensor:
     """The same images (N, C, H, W) with the channels of a pixel side by side in memory.
@@ -18,3 +20,12 @@ def channels_last(x: Tensor) -> Tensor:
     if c == 1 and x.is_contiguous():
         return x.as_strided(x.shape, (h * w, 1, w, 1))
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def lay_out_kernels(net: Net) -> None:
+    """Keep convolution kernels channels-last too, so that they are not copied in each pass."""
+    for blob in net.learnable:
+        parameter = net.parameter_of(blob)
+        shapes = {net.places[i].layer.blob_shapes[k] for i, k in blob.users}
+        if parameter.dim() == 4 and len(shapes) == 1:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,7 @@ layer's own piece of autograd graph is kept from its forward to its backward pas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -62,6 +62,7 @@ class Layerwise:
         callbacks: functions that are called for each layer.
         debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`); at
             first what the net's file asks for.
+        keeps_records: whether layers that run forward keep what their backward pass needs.
     """
 
     def __init__(self, net: Net, *, every_layer: bool = False) -> None:
@@ -71,6 +72,7 @@ class Layerwise:
         self._steps = [_step(net, place, every_layer) for place in net.places]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
+        self.keeps_records = True
 
     @property
     def layerwise(self) -> Layerwise:
@@ -101,9 +103,13 @@ class Layerwise:
         """
         for name, tensor in given.items():
             self.net.blobs[name].data_memory.put(tensor.detach())
+        return self._run(range(start, len(self._steps) if end is None else end + 1), given)
+
+    def _run(self, indices: Iterable[int], given: Mapping[str, Tensor] = NOTHING_GIVEN) -> Tensor:
+        """Run these layers forward; returns their loss."""
         loss = 0.0
         with torch.no_grad(), self.net.parameters_in_use():
-            for i in range(start, len(self._steps) if end is None else end + 1):
+            for i in indices:
                 self._call(self.callbacks.before_forward, i)
                 step = self._steps[i]
                 if step.runs and not _are_given(step.place, given):
@@ -143,6 +149,35 @@ class Layerwise:
         """
         self._records.clear()
 
+    def settle(self) -> None:
+        """Have the data of all blobs in place, since parameters are about to change."""
+
+    def record_pass(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Keep what the backward pass of a whole pass needs, and leave the blobs as they are.
+
+        Args:
+            given: the tops of the layers without bottoms.
+
+        Returns:
+            All blobs by name (in-place ones: their last value).
+        """
+        self._records.clear()
+        blobs = dict(given)
+        for i, step in enumerate(self._steps):
+            node, marks = step.place.node, step.marks
+            if not node.bottoms:
+                continue
+            bottoms = [channels_last(blobs[name].detach()) for name in node.bottoms]
+            with torch.set_grad_enabled(marks.layer):
+                if marks.layer:
+                    bottoms = [b.detach().requires_grad_(w)
+                               for b, w in zip(bottoms, marks.bottoms, strict=True)]  # fmt: skip
+                tops = list(self.net.run_layer(step.place, bottoms))
+            if marks.layer:
+                self._records[i] = _Record(bottoms, tops)
+            blobs.update((n, top.detach()) for n, top in zip(node.tops, tops, strict=True))
+        return blobs
+
     def clear_param_diffs(self) -> None:
         """Zero the diffs of all parameters."""
         for blob in self.net.learnable:
@@ -163,12 +198,12 @@ class Layerwise:
             self._seen[i] = shapes
 
     def _forward_layer(self, i: int, step: _Step) -> None:
-        if step.marks.layer and step.bottoms:
+        if self.keeps_records and step.marks.layer and step.bottoms:
             self._records[i] = record = self._record(step)
             tops: Sequence[Tensor] = record.tops
         else:
             tops = self.net.run_layer(step.place, [_images(memory) for memory in step.bottoms])
-            tops = _apart([memory for memory in step.bottoms if memory.handed_out], tops)
+            tops = _apart([memory for memory in step.bottoms if memory.is_own], tops)
             if not step.bottoms:
                 tops = [channels_last(top) for top in tops]
         for memory, top in zip(step.tops, tops, strict=True):
@@ -178,8 +213,8 @@ class Layerwise:
     def _record(self, step: _Step, *, again: bool = False) -> _Record:
         bottoms = []
         for memory, wanted in zip(step.bottoms, step.marks.bottoms, strict=True):
-            # An array handed out may be written to before the backward pass.
-            tensor = _images(memory).clone() if memory.handed_out else memory.tensor().detach()
+            # A user's array may be written to before the backward pass.
+            tensor = _images(memory).clone() if memory.is_own else memory.tensor().detach()
             bottoms.append(tensor.requires_grad_(wanted))
         with torch.enable_grad():
             return _Record(bottoms, list(self.net.run_layer(step.place, bottoms, again=again)))
@@ -285,12 +320,12 @@ def _put_diffs(
 
 
 def _images(memory: Memory) -> Tensor:
-    """A blob's data; images in an array that a user holds are row-major: convert them back."""
-    return channels_last(memory.tensor()) if memory.handed_out else memory.tensor()
+    """A blob's data; images in a user's array are row-major: convert them back."""
+    return channels_last(memory.tensor()) if memory.is_own else memory.tensor()
 
 
 def _apart(memories: Sequence[Memory], tops: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The tops; a top that shares memory with an array the user may write to is copied."""
+    """The tops; a top that lies in memory that the user may write to is copied."""
     if not memories:
         return tops
     users = {_storage(memory.tensor()) for memory in memories}

@@ -8,8 +8,9 @@ all layers of a type stand in its entry (`moka.layers.registry`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,10 @@ class Layer(nn.Module):
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
+        exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
+            write to them from then on.
+        mode_changes: how often the way in which some layer runs has been changed: it was given a
+            hook, or another training mode.
 
     Raises:
         NetError: one fact about this layer; the net adds the names of file and layer.
@@ -70,6 +75,8 @@ class Layer(nn.Module):
     options: ClassVar[tuple[Option, ...]] = ()
     fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
+    exposures = 0
+    mode_changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -208,6 +215,15 @@ class Layer(nn.Module):
     def load_run_state(self, tensors: Sequence[Tensor]) -> None:
         """Go on from a `run_state`."""
 
+    @property
+    def is_pure(self) -> bool:
+        """Whether a pass only computes tops from bottoms and parameters: it draws nothing and
+        leaves no trace, so it may be repeated or left out."""
+        made, base = type(self), Layer
+        keeps_state = made.run_state is not base.run_state or made.again is not base.again
+        acts = self.entry.runs_user_code or self.entry.writes_files
+        return not (self.training or keeps_state or acts)
+
     def notes(self) -> list[str]:
         """The lines of Caffe's log about this layer's setup."""
         return []
@@ -240,6 +256,31 @@ class Layer(nn.Module):
         """The parameters, in Caffe's order."""
         stored = self._parameters
         return [stored[name] for name in self.parameter_names]  # type: ignore[misc]
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        found = super().__getattr__(name)
+        if isinstance(found, nn.Parameter):
+            self.exposures += 1
+        return found
+
+    if not TYPE_CHECKING:  # else any attribute would seem to exist
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "training":
+                Layer.mode_changes += 1
+            super().__setattr__(name, value)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        self.exposures += 1
+        return super().named_parameters(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self.exposures += 1
+        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self.exposures += 1
+        super()._save_to_state_dict(*args)
 
     @property
     def blobs(self) -> list[Tensor]:
@@ -277,3 +318,27 @@ def refuse_in_place(layer: Layer) -> None:
     """Raises NetError if a layer's top is its bottom."""
     if list(layer.config.bottom) == list(layer.config.top):
         raise NetError("does not allow in-place computation: give its top a new name.")
+
+
+def _count_hooks() -> None:
+    """Let all methods that give a layer a hook count in `Layer.mode_changes`."""
+    for name in (
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_backward_hook",
+    ):
+        setattr(Layer, name, _counted(getattr(nn.Module, name)))
+
+
+def _counted(register: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(register)
+    def counted(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+        Layer.mode_changes += 1
+        return register(layer, *args, **kwargs)
+
+    return counted
+
+
+_count_hooks()

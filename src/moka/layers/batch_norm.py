@@ -122,6 +122,10 @@ class BatchNorm(Layer):
         if self.has_bias:
             yield BlobSpec((x[1],), self.bias_filler, "bias")
 
+    @property
+    def is_pure(self) -> bool:
+        return not self.training and self._uses_the_sums()
+
     def forward(self, x: Tensor) -> Tensor:
         y, statistics = self._normalized(x)
         if x.numel() and statistics is not None:  # an empty batch has no statistics

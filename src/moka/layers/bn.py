@@ -137,6 +137,10 @@ class BN(Layer):
         given = (getattr(self, n) for n in names if self.config.bn_param.HasField(n))
         return next(given, default)
 
+    @property
+    def is_pure(self) -> bool:
+        return not self.training and self.averages is None
+
     def forward(self, x: Tensor) -> Tensor:
         y, statistics, count = self._normalized(x)
         if statistics is not None and x.numel():

@@ -137,6 +137,10 @@ class DenseBlock(Layer):
         filters = sum(w.numel() for w in self.weights if w.dim() == 4 and len(w) > 1)
         return filters * sum(n * h * w for n, _, h, w in tops)
 
+    @property
+    def is_pure(self) -> bool:
+        return not self.training
+
     def forward(self, x: Tensor) -> Tensor:
         y, found = self._pass(x)
         if found and x.numel():

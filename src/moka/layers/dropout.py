@@ -43,6 +43,10 @@ class Dropout(Layer):
         if not self.scale_train:
             self.factor = 1.0
 
+    @property
+    def is_pure(self) -> bool:
+        return not (self.training or self.sample_weights_test)
+
     def forward(self, x: Tensor) -> Tensor:
         drops = self.training or self.sample_weights_test
         if self.is_plain:

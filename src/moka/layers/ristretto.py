@@ -109,6 +109,10 @@ class Quantized:
             quantized = fixed_point(x.detach(), bits, behind, self._rounding())
         return _straight_through(x, quantized)
 
+    @property
+    def is_pure(self) -> bool:
+        return not self.training and self._rounding() is round_to_nearest
+
     def _rounding(self) -> Rounding:
         param = self.config.quantization_param
         by_chance = self.training or param.rounding_scheme == param.STOCHASTIC

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import nn
 
+from moka.blob import Blob
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import (
@@ -52,7 +53,12 @@ class Assembly:
 
 
 def assemble(
-    graph: Graph, device: torch.device, share: Share, given_shapes: Mapping[str, Shape]
+    graph: Graph,
+    device: torch.device,
+    share: Share,
+    given_shapes: Mapping[str, Shape],
+    *,
+    silent: bool = False,
 ) -> Assembly:
     """Make the layers of a graph and connect what they share.
 
@@ -62,12 +68,14 @@ def assemble(
         share: which part of the data its sources read.
         given_shapes: shapes of tops whose data the caller will give; a source whose tops are all
             among them is not made, so its files need not be there.
+        silent: log nothing.
 
     Raises:
         NetError, DataError: with file and layer.
     """
-    log.info(log_lines.opening(graph.filtered))
-    made = _make_layers(graph, device, share, given_shapes)
+    say = _say_nothing if silent else log.info
+    say(log_lines.opening(graph.filtered))
+    made = _make_layers(graph, device, share, given_shapes, say)
     learnable = made.sharing.blobs
     marks = _mark(graph, made.layers, learnable)
     _connect_parameters(made.layers, learnable, marks)
@@ -80,8 +88,18 @@ def assemble(
         parameters=[parameter_of(places, blob).shape for blob in learnable],
     )
     for line in log_lines.closing(places, graph.outputs, memory):
-        log.info(line)
+        say(line)
     return Assembly(places, learnable, made.shapes, memory)
+
+
+def make_blobs(graph: Graph, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, Blob]:
+    """All blobs of a net by name; they take no memory before they are used."""
+    blobs: dict[str, Blob] = {}
+    for node in graph.nodes:
+        for top, weight in zip(node.tops, node.loss_weights, strict=True):
+            if top not in blobs or weight:
+                blobs[top] = Blob(shapes[top], weight, device)
+    return blobs
 
 
 def parameter_of(places: Sequence[Place], blob: LearnableBlob) -> nn.Parameter:
@@ -93,6 +111,10 @@ def parameter_of(places: Sequence[Place], blob: LearnableBlob) -> nn.Parameter:
 def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
     """The error, with the net's file and this layer where it names none."""
     return error.at(file=error.file or graph.file, layer=node.name, layer_type=node.type)
+
+
+def _say_nothing(line: str) -> None:
+    pass
 
 
 # --- layers -----------------------------------------------------------------------------------
@@ -109,7 +131,11 @@ class _Made:
 
 
 def _make_layers(
-    graph: Graph, device: torch.device, share: Share, given_shapes: Mapping[str, Shape]
+    graph: Graph,
+    device: torch.device,
+    share: Share,
+    given_shapes: Mapping[str, Shape],
+    say: Callable[[str], object],
 ) -> _Made:
     made = _Made([], {}, Sharing(), 0)
     for node in graph.nodes:
@@ -125,9 +151,9 @@ def _make_layers(
         made.shapes.update(zip(node.tops, tops, strict=True))
         made.counted_bytes += data_bytes(tops)
         for line in log_lines.of_layer(node, layer, made.counted_bytes):
-            log.info(line)
+            say(line)
         for blob in shared:
-            log.info(log_lines.of_shared_parameter(blob, graph.nodes[blob.owner[0]]))
+            say(log_lines.of_shared_parameter(blob, graph.nodes[blob.owner[0]]))
     return made
 
 

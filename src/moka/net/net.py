@@ -15,18 +15,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from moka.blob import Blob, BlobVec
+from moka.blob import BlobVec
 from moka.context import device as context_device
 from moka.data.place import Share
-from moka.errors import MokaError, NetError, did_you_mean
+from moka.errors import MokaError, NetError
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer
 from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
-from moka.net.assemble import assemble, located, parameter_of
+from moka.net.arguments import by_name
+from moka.net.assemble import assemble, located, make_blobs, parameter_of
 from moka.net.module_names import module_names
 from moka.net.place import Place
+from moka.net.runner import Runner
 from moka.types import Shape
 
 ALL_DATA = Share()
@@ -47,6 +49,7 @@ class Net(nn.Module):
         share: which part of the data its sources read.
         given_shapes: shapes of tops whose data the caller will give. Sources whose tops are all
             among them are not made, so that their files need not be there.
+        silent: do not log what is made.
 
     Attributes:
         graph: nodes in running order.
@@ -56,6 +59,10 @@ class Net(nn.Module):
         user_filled: blobs that no source fills in a pass, since they are the user's: the inputs,
             and constants, which are filled once.
         memory: how many bytes its blobs and parameters take.
+        made_layer_blobs: those parameters that somebody has asked for as blobs, by layer.
+        shares_parameters: whether another net has used some of its parameters, or it another's.
+        runner: what computes outputs from inputs in place of `propagate`, if it is set; with the
+            same numbers.
 
     Raises:
         NetError, DataError: with file and layer.
@@ -68,21 +75,26 @@ class Net(nn.Module):
         *,
         share: Share = ALL_DATA,
         given_shapes: Mapping[str, Shape] = NONE_GIVEN,
+        silent: bool = False,
     ) -> None:
         super().__init__()
         self.graph = graph
         self.device = device or context_device()
-        parts = assemble(graph, self.device, share, given_shapes)
+        self.runner: Runner | None = None
+        self.shares_parameters = False
+        parts = assemble(graph, self.device, share, given_shapes, silent=silent)
         self.places: tuple[Place, ...] = parts.places
         self.learnable: tuple[LearnableBlob, ...] = parts.learnable
         self.memory = parts.memory
-        self.blobs = _make_blobs(graph, parts.shapes, self.device)
+        self.blobs = make_blobs(graph, parts.shapes, self.device)
         self.user_filled = frozenset(graph.inputs) | self._fill_once()
         self.input_shapes = {name: parts.shapes[name] for name in graph.inputs}
         self._checked_shapes: dict[str, Shape] = {}
-        self._layer_blobs: dict[int, BlobVec] = {}
+        self.made_layer_blobs: dict[int, BlobVec] = {}
         self._add_children()
         self.to(self.device)
+        for layer in self.layers:
+            layer.exposures = 0
 
     # --- building -------------------------------------------------------------------------
 
@@ -145,20 +157,25 @@ class Net(nn.Module):
 
     # --- parameters -----------------------------------------------------------------------
 
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        for layer in self.layers:
+            layer.exposures += 1
+        return super().named_parameters(*args, **kwargs)
+
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
         """The parameter itself."""
         return parameter_of(self.places, blob)
 
     def layer_blobs(self, index: int) -> BlobVec:
         """The parameters of layer `index` as blobs; the same objects each time."""
-        if index not in self._layer_blobs:
-            self._layer_blobs[index] = self.places[index].layer.make_blobs()
-        return self._layer_blobs[index]
+        if index not in self.made_layer_blobs:
+            self.made_layer_blobs[index] = self.places[index].layer.make_blobs()
+        return self.made_layer_blobs[index]
 
     def show_new_parameters(self, index: int) -> None:
         """Let the blobs of layer `index` show its parameters, which have been exchanged."""
         layer = self.places[index].layer
-        for blob, weight in zip(self._layer_blobs.get(index, ()), layer.weights, strict=False):
+        for blob, weight in zip(self.made_layer_blobs.get(index, ()), layer.weights, strict=False):
             blob.show_parameter(weight)
 
     def parameters_in_use(self) -> AbstractContextManager[None]:
@@ -177,7 +194,7 @@ class Net(nn.Module):
         """Memories (values and gradients) of all parameters that were asked for as blobs."""
         return [
             memory
-            for blobs in self._layer_blobs.values()
+            for blobs in self.made_layer_blobs.values()
             for blob in blobs
             for memory in (blob.data_memory, blob.diff_memory)
             if isinstance(memory, ParameterMemory)
@@ -209,36 +226,15 @@ class Net(nn.Module):
         Raises:
             NetError: a name that is no input, or an input that is missing.
         """
-        given = self._by_name(arrays, inputs)
+        given = by_name(self.graph, arrays, inputs)
         on_device = {
             name: torch.as_tensor(value, dtype=torch.float32, device=self.device)
             for name, value in given.items()
         }
         self._check_shapes(on_device)
-        blobs = self.propagate(on_device, keep=self.graph.outputs)
+        run = self.propagate if self.runner is None else self.runner
+        blobs = run(on_device, self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
-
-    def _by_name(
-        self, arrays: Sequence[Tensor], inputs: Mapping[str, Tensor]
-    ) -> Mapping[str, Tensor]:
-        known = [top for node in self.graph.nodes if not node.bottoms for top in node.tops]
-        if unknown := [name for name in inputs if name not in known]:
-            raise NetError(
-                f"no input is named {', '.join(unknown)}; inputs are {', '.join(known)}.",
-                file=self.graph.file,
-                advice=did_you_mean(unknown[0], known),
-            )
-        if not arrays:
-            return inputs
-        names = self.graph.inputs
-        if len(arrays) > len(names) or inputs.keys() & set(names[: len(arrays)]):
-            raise NetError(
-                f"got {len(arrays)} tensors without a name for the inputs"
-                f" {', '.join(names) or '(none)'}.",
-                file=self.graph.file,
-                advice="Give each input once, in this order or by its name.",
-            )
-        return {**dict(zip(names, arrays, strict=False)), **inputs}
 
     def propagate(
         self,
@@ -393,14 +389,7 @@ class Net(nn.Module):
         """A net of its own, with copies of parameters and blobs."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        parts = {name: part for name, part in vars(self).items() if name != "runner"}
+        copied.__dict__.update(deepcopy(parts, memo))
+        copied.runner = self.runner and self.runner.for_copy(copied)
         return copied
-
-
-def _make_blobs(graph: Graph, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, Blob]:
-    blobs: dict[str, Blob] = {}
-    for node in graph.nodes:
-        for top, weight in zip(node.tops, node.loss_weights, strict=True):
-            if top not in blobs or weight:
-                blobs[top] = Blob(shapes[top], weight, device)
-    return blobs

@@ -141,7 +141,8 @@ class Net(Sizes, Absent):
 
     def getPerfProfile(self) -> tuple[int, NDArray[np.float64]]:
         """The ticks of the last `forward` (cv2.getTickFrequency() of them are a second), and those
-        of each layer, from layer 1. On a GPU a layer's ticks are those of starting it."""
+        of each layer, from layer 1. On a GPU a layer's ticks are those of starting it. Layers that
+        ran as one (`moka.inference`) have theirs in the last of them."""
         return int(self._ticks.sum()), self._ticks.copy()
 
     def _run(self, blobs: Sequence[str]) -> list[Floats]:

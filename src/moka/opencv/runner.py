@@ -10,6 +10,7 @@ from torch import Tensor
 from moka.engine.channels_last import channels_last
 from moka.errors import MokaError, WeightsError
 from moka.graph import Node, build_graph
+from moka.inference.fast import Fast
 from moka.layers import REGISTRY
 from moka.layers.base import Layer
 from moka.net import Net
@@ -92,12 +93,12 @@ class Runner:
         if self._net is not None and device != self._device:
             moved = Net(self._graph, device, given_shapes=self._shapes)
             moved.load_state_dict(self._net.state_dict())
-            self._net = moved
+            self._net, self._fast = moved, Fast(moved)
         self._device = device
 
     def prepare(self, blob: Tensor) -> Tensor:
-        """An input where the net runs, in the layout that is fastest there."""
-        return channels_last(blob.to(self._device))
+        """An input where the net runs."""
+        return blob.to(self._device)
 
     def run(
         self,
@@ -109,7 +110,8 @@ class Runner:
 
         Args:
             given: the inputs, as `prepare` makes them.
-            see: called with each blob's name when it has been made.
+            see: called with each blob's name when it has been made; if a program makes them all at
+                once (`moka.inference`), only with the wanted ones.
 
         Raises:
             MokaError: the net does not take the inputs, or a layer has no weights.
@@ -124,7 +126,16 @@ class Runner:
         self._check_weights(end)
         self._has_run = True
         with torch.no_grad():
-            return self.net.propagate(given, wanted, see, end=end)
+            made = self._fast.run(given, wanted)
+            if made is None:
+                laid_out = {name: channels_last(blob) for name, blob in given.items()}
+                made = self.net.propagate(laid_out, wanted, see, end=end)
+                self._fast.learn(given, wanted)
+                return made
+        for name in wanted:
+            if see is not None:
+                see(name, made[name])
+        return made
 
     def _use_layers_registered_since(self) -> None:
         """Until the first pass, programs may register classes for layers of this net."""
@@ -171,6 +182,7 @@ class Runner:
             self._fault = fault
         else:
             self._net, self._model = net, None
+            self._fast = Fast(net)
         self._shapes = dict(shapes)
 
     def _weigh(self, net: Net) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from moka.engine.channels_last import channels_last
 from moka.errors import NetError
 from moka.net import Net
 from moka.types import Floats, Shape
@@ -49,7 +48,7 @@ def score(net: Net, images: Floats) -> Floats:
         batch = torch.zeros((size, *part.shape[1:]))
         batch[: len(part)] = torch.from_numpy(part)
         with torch.no_grad():
-            values = net(**{name: channels_last(batch)})[output]
+            values = net(**{name: batch})[output]
         if values.shape[:1] != (size,):
             raise NetError(
                 f'output "{output}" has shape {tuple(values.shape)}, not a row for each of the'

@@ -174,10 +174,15 @@ def _with_changed_weights(layer: WeightedLayer, affine: Affine) -> WeightedLayer
     shift = affine.shift
     if len(layer.blobs) > 1:
         shift = shift + affine.factor * layer.blobs[1].double()
+    return with_bias(layer, weight, shift.float())
+
+
+def with_bias(layer: WeightedLayer, weight: Tensor, bias: Tensor) -> WeightedLayer:
+    """A Convolution, Deconvolution or InnerProduct with other parameters, a bias among them."""
     config = caffe_pb2.LayerParameter()
     config.CopyFrom(layer.config)
     _options(config).bias_term = True
-    return WeightedLayer(config, (weight, shift.float()))
+    return WeightedLayer(config, (weight, bias))
 
 
 def _scale_layer(layer: WeightedLayer, affine: Affine) -> WeightedLayer:
@@ -220,7 +225,7 @@ def _deconvolution(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
 
 def _inner_product(layer: WeightedLayer, factor: Tensor) -> Tensor | None:
     options = layer.config.inner_product_param
-    if options.axis != 1 or _has_options_of_forks(options):
+    if options.axis != 1 or has_options_of_forks(options):
         return None
     return layer.blobs[0] * (factor if options.transpose else factor[:, None])
 
@@ -240,6 +245,6 @@ def _ends_with_a_rectifier(options: caffe_pb2.ConvolutionParameter) -> bool:
     return options.relu or options.fuse_type != options.UNFUSED
 
 
-def _has_options_of_forks(options: Message) -> bool:
+def has_options_of_forks(options: Message) -> bool:
     """Whether an option is set that BVLC Caffe does not have; it may change what a layer does."""
     return any(field.number >= FIRST_FORK_NUMBER for field, _ in options.ListFields())

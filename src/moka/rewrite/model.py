@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from moka.graph import Graph, build_graph
 from moka.graph.wiring import EntryLike
 from moka.layers import REGISTRY
+from moka.layers.base import Layer
 from moka.net import Net
 from moka.net.outline import outline
 from moka.schema import caffe_pb2
@@ -28,6 +29,21 @@ class WeightedLayer:
 
     config: caffe_pb2.LayerParameter
     blobs: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, config: caffe_pb2.LayerParameter, layer: Layer) -> WeightedLayer:
+        """A layer of a net; the tensors are the net's own."""
+        config = _copy(config)
+        for name in ("blobs", "include", "exclude", "param", "loss_weight"):
+            config.ClearField(name)
+        return cls(config, tuple(blob.detach() for blob in layer.blobs))
+
+    def with_blobs_named(self, bottoms: Collection[str], tops: Collection[str]) -> WeightedLayer:
+        """The layer between other blobs."""
+        config = _copy(self.config)
+        del config.bottom[:]
+        config.bottom.extend(bottoms)
+        return replace(self, config=config).with_tops(tops)
 
     def with_tops(self, tops: Collection[str]) -> WeightedLayer:
         """The layer with other names for its tops."""
@@ -56,23 +72,18 @@ class Model:
     @classmethod
     def of(cls, net: Net) -> Model:
         """The model of a net; the tensors are the net's own."""
-        frame = caffe_pb2.NetParameter(name=net.name)
-        frame.state.CopyFrom(net.graph.param.state)
         rest = iter(net.places)
         layers = []
         for given in net.graph.filtered.layer:
             place = next(p for p in rest if (p.node.name, p.node.type) == (given.name, given.type))
-            config = _copy(given)
-            for name in ("blobs", "include", "exclude", "param", "loss_weight"):
-                config.ClearField(name)
-            layers.append(WeightedLayer(config, tuple(b.detach() for b in place.layer.blobs)))
+            layers.append(WeightedLayer.of(given, place.layer))
         inputs = {
             top: tuple(net.blobs[top].shape)
             for place in net.places
             if is_given(place.node.entry)
             for top in place.node.tops
         }
-        return cls(frame, tuple(layers), inputs, net.graph.file)
+        return cls(frame_of(net), tuple(layers), inputs, net.graph.file)
 
     def with_batch(self, size: int) -> Model:
         """The model with another first axis of its first input, and of all inputs of the same
@@ -89,9 +100,9 @@ class Model:
         layers = [replace(x, blobs=tuple(map(_rounded, x.blobs))) for x in self.layers]
         return replace(self, layers=tuple(layers))
 
-    def build(self) -> Net:
+    def build(self, *, silent: bool = False) -> Net:
         """A net of this model on the CPU, which reads no files and shares the tensors."""
-        return self._with_parameters(Net(self._graph(), torch.device("cpu")))
+        return self._with_parameters(Net(self._graph(), torch.device("cpu"), silent=silent))
 
     def build_outline(self) -> Net:
         """A net of this model that takes no memory: its parameters are zeros without a place of
@@ -141,6 +152,13 @@ class Model:
             found.append([[] for _ in layer.config.top])
             latest.update(zip(layer.config.top, found[-1], strict=True))
         return found
+
+
+def frame_of(net: Net) -> caffe_pb2.NetParameter:
+    """A net's message without its layers."""
+    frame = caffe_pb2.NetParameter(name=net.name)
+    frame.state.CopyFrom(net.graph.param.state)
+    return frame
 
 
 def is_given(entry: EntryLike) -> bool:

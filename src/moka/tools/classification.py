@@ -14,6 +14,7 @@ from moka.command.run import run
 from moka.data.decode import Image, decode_image, resize
 from moka.data.images import read_file
 from moka.errors import DataError, NetError
+from moka.inference.module import speed_up
 from moka.net import Net, build_net
 from moka.predict.labels import Prediction, best_labels, read_labels
 from moka.predict.score import class_count
@@ -97,6 +98,7 @@ def _classification(words: list[str], flags: dict[str, Any]) -> None:
     model, weights, mean_file, labels_file, image = words
     net = build_net(model, caffe_pb2.TEST)
     load_weights(net, [weights])
+    speed_up(net)
     _input_shape(net)
     mean = preprocessing.read_mean(mean_file)
     labels = read_labels(labels_file, class_count(net))

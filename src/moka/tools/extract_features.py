@@ -18,6 +18,7 @@ from moka.data import datum
 from moka.data.store import check_backend, make_store
 from moka.data.writer import RecordWriter
 from moka.errors import NetError, UsageError, did_you_mean
+from moka.inference.evaluation import Inference
 from moka.net import Net, build_net
 from moka.parallel.launched import Run
 from moka.parallel.share import share_batches
@@ -73,8 +74,10 @@ def extract_features(
             for path in databases
         ]
         log.info("Extracting Features")
+        engine = Inference(net, blobs)
+        engine.layerwise.debug_info = False
         for first in range(0, batches, team.size):
-            features = _run_batch(net, blobs) if first + team.rank < batches else None
+            features = _run_batch(engine, blobs) if first + team.rank < batches else None
             of_round = team.gather_messages(pickle.dumps(features))
             for batch in range(first, min(first + team.size, batches)):
                 values = pickle.loads(of_round[batch - first])
@@ -127,11 +130,10 @@ def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> Non
             )
 
 
-def _run_batch(net: Net, blobs: Sequence[str]) -> dict[str, Floats]:
+def _run_batch(engine: Inference, blobs: Sequence[str]) -> dict[str, Floats]:
     """The images of some blobs after the next pass."""
-    with torch.no_grad():
-        values = net.propagate({}, keep=blobs)
-    return {name: _as_images(values[name]) for name in blobs}
+    engine.forward()
+    return {name: _as_images(engine.net.blobs[name].data_memory.tensor()) for name in blobs}
 
 
 def _as_images(blob: torch.Tensor) -> Floats:

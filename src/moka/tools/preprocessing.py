@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from moka.command import device
+from moka.command import device, engine
 from moka.command.tools import ILSVRC12_MEAN
 from moka.errors import DataError, UsageError
+from moka.inference.module import speed_up
 from moka.net import Net, build_net
 from moka.predict.prepare import Preparation, image_preparation
 from moka.predict.score import input_shape
@@ -29,12 +30,13 @@ def open_net_for_images(flags: dict[str, Any]) -> tuple[Net, Preparation]:
     Raises:
         MokaError: a file that cannot be read, or a flag that does not fit the net.
     """
+    engine.use(flags["engine"])
     swap = flags["channel_swap"]
     print("GPU mode" if flags["gpu"] else "CPU mode", flush=True)
     where = device.use("0" if flags["gpu"] else "")
     net = build_net(flags["model_def"], caffe_pb2.TEST, device=where)
     load_weights(net, [flags["pretrained_model"]])
-    return net, image_preparation(
+    return speed_up(net), image_preparation(
         input_shape(net)[1:],
         mean=read_mean(flags["mean_file"]) if flags["mean_file"] else None,
         input_scale=flags["input_scale"],

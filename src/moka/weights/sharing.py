@@ -43,6 +43,8 @@ def share_weights(
             )
         if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
             pairs.append((by_name[node.name], theirs))
+    net.shares_parameters |= bool(pairs)
+    owner.shares_parameters |= bool(pairs)
     twins: dict[int, nn.Parameter] = {}
     for i, theirs in pairs:
         for k, weight in enumerate(theirs.weights):

@@ -61,6 +61,31 @@ def check_model(graph: OnnxGraph, frame: Frame) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
+def model_in_memory(graph: OnnxGraph, frame: Frame) -> tuple[bytes, dict[str, Array]]:
+    """A model as bytes, and the large constants that it only names: they stay where they are."""
+    model = _frame_message(frame)
+    model.graph.CopyFrom(_graph_message(graph, frame))
+    large = {name: _array(values) for name, values in _large(graph.builder).items()}
+    for name, values in large.items():
+        tensor = _tensor(name, values)
+        tensor.data_location = load_onnx().TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="memory")
+        model.graph.initializer.append(tensor)
+    return model.SerializeToString(), large
+
+
+def with_constants(head: bytes, large: Mapping[str, Array]) -> bytes:
+    """A model of `model_in_memory` with its large constants in it."""
+    onnx = load_onnx()
+    model = onnx.ModelProto.FromString(head)
+    for tensor in model.graph.initializer:
+        if tensor.name in large:
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+            tensor.raw_data = _bytes(large[tensor.name]).tobytes()
+    return bytes(model.SerializeToString())
+
+
 def write_model(
     graph: OnnxGraph, frame: Frame, file: Path, *, most_in_one_file: int = MOST_IN_ONE_FILE
 ) -> list[Path]:

@@ -1,0 +1,226 @@
+"""The programs of one net: made when they pay, thrown away when a parameter has changed."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moka.errors import MokaError
+from moka.inference.best import best_program, forget_winners
+from moka.inference.engines import AUTO, LAYERWISE, chosen
+from moka.inference.flow import flow_of
+from moka.inference.parameters import Watch
+from moka.inference.program import Program
+from moka.net import Net
+from moka.schema import caffe_pb2
+
+log = logging.getLogger("moka")
+
+PATIENCE = 2  # passes of a shape layer by layer before a program is made
+MOST_PATIENCE = 1024
+WAIT_S = 0.01  # for another thread; then the pass goes layer by layer
+FIRST_CONTEST_AGAIN = 200  # passes
+MOST_SHAPES = 4  # that have programs at the same time
+UNNEEDED_PASSES = 20  # after which a program without the blobs that nobody reads is made
+
+Key = tuple[Any, ...]
+
+
+@dataclass
+class _Case:
+    """One set of shapes.
+
+    Attributes:
+        passes: how many went layer by layer.
+        program: what runs it, if something does.
+        refused: whether no program is right, or faster than the layers.
+        again: after how many passes layer by layer there is another contest, for the machine may
+            have been busy.
+        unneeded: passes in a row in which some of the program's outputs were not wanted.
+        used: how many passes the program has run.
+    """
+
+    passes: int = 0
+    program: Program | None = None
+    refused: bool = False
+    again: int = FIRST_CONTEST_AGAIN
+    unneeded: int = 0
+    used: int = 0
+
+
+class Fast:
+    """Finds or makes the program for a pass.
+
+    A pass asks `run`; if that gives None, it goes layer by layer and tells `learn`. The first
+    passes of a shape go layer by layer, so a script of one pass pays for nothing. A program that
+    is thrown away before it has saved what it cost makes the next one wait longer.
+
+    Args:
+        net: nobody has got hold of its parameters yet (see `Watch`).
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self._is_possible = can_be_fast(net)
+        self._lock = threading.RLock()
+        self._cases: OrderedDict[Key, _Case] = OrderedDict()
+        self._patience = PATIENCE
+        if self._is_possible:
+            self.flow = flow_of(net)
+            self._inputs = self.flow.given.keys()
+            self._watch = Watch(net)
+            _alive.add(self)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether programs may run the net."""
+        return self._is_possible and not self.net.shares_parameters
+
+    def program(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> Program | None:
+        """The program that computes the wanted blobs from inputs like these; None: there is none
+        yet, or layer by layer is best."""
+        if not self._may_run(given):
+            return None
+        if not self._lock.acquire(timeout=WAIT_S):
+            return None  # another thread makes a program
+        try:
+            name = chosen()
+            case = self._case(name, given)
+            if name != AUTO or case.unneeded >= UNNEEDED_PASSES:
+                self._make(case, given, wanted)
+            program = case.program
+            if program is None or not program.outputs.issuperset(wanted):
+                return None
+            case.used += 1
+            case.unneeded = 0 if len(program.outputs) == len(set(wanted)) else case.unneeded + 1
+            return program
+        finally:
+            self._lock.release()
+
+    def run(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor] | None:
+        """The wanted blobs, and perhaps more, by a program; None: the pass is to go layer by layer.
+
+        Args:
+            given: the tops of the layers without bottoms.
+
+        Raises:
+            MokaError: a layer that ran by itself does not take its bottoms.
+        """
+        program = self.program(given, wanted)
+        if program is None:
+            return None
+        try:
+            return program.run(given)
+        except MokaError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a backend's own kinds; the layers will say it
+            log.warning("%s has failed: %s; the net runs layer by layer.", program.backend, error)
+            with self._lock:
+                for case in self._cases.values():
+                    if case.program is program:
+                        case.program, case.refused = None, True
+            return None
+
+    def learn(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
+        """Note a pass that went layer by layer; make a program if it is time."""
+        if not self._may_run(given):
+            return
+        if not self._lock.acquire(blocking=False):
+            return  # another thread makes one
+        try:
+            case = self._case(chosen(), given)
+            case.passes += 1
+            if case.refused and case.passes >= case.again:
+                case.refused, case.passes, case.again = False, 0, 8 * case.again
+                forget_winners()
+            if case.passes >= self._patience:
+                self._make(case, given, wanted)
+        finally:
+            self._lock.release()
+
+    @property
+    def _has_programs(self) -> bool:
+        return any(case.program is not None for case in self._cases.values())
+
+    def _may_run(self, given: Mapping[str, Tensor]) -> bool:
+        return self.is_possible and chosen() != LAYERWISE and given.keys() >= self._inputs
+
+    def _case(self, name: str, given: Mapping[str, Tensor]) -> _Case:
+        """What is known of these shapes; programs of other parameters are thrown away."""
+        if self._has_programs and self._watch.has_changed():
+            for case in self._cases.values():
+                self._drop(case)
+            self._cases.clear()
+        key = (name, torch.get_num_threads(), *(tuple(given[name].shape) for name in self._inputs))
+        if key not in self._cases:
+            self._cases[key] = _Case()
+            if len(self._cases) > MOST_SHAPES:
+                self._drop(self._cases.popitem(last=False)[1])
+        self._cases.move_to_end(key)
+        return self._cases[key]
+
+    def _drop(self, case: _Case) -> None:
+        """Throw a program away. If it has cost more than it has saved, the next ones wait longer;
+        if not, they do not."""
+        program = case.program
+        if program is None:
+            return
+        paid = case.used * program.saved_s >= program.made_s
+        self._patience = PATIENCE if paid else min(4 * self._patience, MOST_PATIENCE)
+        with self._watch.our_own_references():
+            case.program = program = None
+
+    def _make(self, case: _Case, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
+        """Make the program of a case, if it has none that gives just what is wanted."""
+        has = case.program is not None and case.program.outputs.issuperset(wanted)
+        if case.refused or (has and case.unneeded < UNNEEDED_PASSES):
+            return
+        self._drop(case)
+        if not self._has_programs:
+            self._watch.look()
+        case.used = case.unneeded = 0
+        with self._watch.our_own_references():
+            case.program = best_program(self.net, self.flow, given, wanted)
+        case.refused = case.program is None
+
+    def forget_after_fork(self) -> None:
+        """In a child of a fork: the threads of the parent's programs are not there."""
+        for case in self._cases.values():
+            if case.program is not None:  # its end would wait for its threads
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(case.program.functions))
+        self._cases.clear()
+        self._lock = threading.RLock()
+
+
+def can_be_fast(net: Net) -> bool:
+    """Whether programs may run a net: one for testing, on the CPU, whose layers only compute, and
+    whose inputs no layer overwrites."""
+    later = {top for place in net.places if place.node.bottoms for top in place.node.tops}
+    given = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
+    return (
+        net.graph.phase == caffe_pb2.TEST
+        and net.device.type == "cpu"
+        and not later & given
+        and all(place.layer.is_pure for place in net.places if place.node.bottoms)
+    )
+
+
+_alive: weakref.WeakSet[Fast] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for fast in list(_alive):
+        fast.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

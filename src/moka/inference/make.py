@@ -1,0 +1,161 @@
+"""Make a program for a net: cut it, let a backend make its pieces, hold it to the layers' numbers,
+and measure it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import inf
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from moka.errors import MokaError
+from moka.export.difference import difference_of
+from moka.inference.contract import Backend, Task
+from moka.inference.cut import Piece, cut, varying_layers
+from moka.inference.flow import Flow
+from moka.inference.program import Program, Values, run_layers
+from moka.layers.source import given_source
+from moka.net import Net, Place
+from moka.rewrite import Model, WeightedLayer
+from moka.rewrite.model import frame_of
+from moka.schema import caffe_pb2
+from moka.types import Shape
+
+log = logging.getLogger("moka.detail")
+
+RUNS = 3  # that are timed
+LONG_S = 0.01  # after which layers need not run again to be timed
+
+
+class Maker:
+    """Makes programs for one pass's inputs; the layers' own values are computed once.
+
+    Args:
+        net: all its layers are pure.
+        given: the tops of the layers without bottoms.
+        wanted: the blobs that the program is to give.
+    """
+
+    def __init__(
+        self, net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[str]
+    ) -> None:
+        self.net, self.flow, self.given = net, flow, given
+        self.outputs = frozenset(wanted)
+        self._wanted = [flow.final[name] for name in wanted]
+        self.layers_s = inf
+        for _ in range(RUNS):
+            start = perf_counter()
+            self._values = run_layers(net, flow, given, self._wanted)
+            self.layers_s = min(self.layers_s, perf_counter() - start)
+            if self.layers_s > LONG_S:
+                break
+        self._varying = varying_layers(net, flow)
+
+    def make(self, backend: Backend) -> Program | None:
+        """A program that gives the layers' numbers, measured; None if there is none."""
+        start = perf_counter()
+        program = self._compile(backend)
+        if program is None or not self._is_true(program):
+            return None
+        program.saved_s = self.layers_s - self._seconds(program)
+        program.made_s = perf_counter() - start
+        return program
+
+    def _compile(self, backend: Backend) -> Program | None:
+        left_out: set[str] = set()
+        while True:
+            steps = cut(self.net, self.flow, self._wanted, self._fits(backend, left_out))
+            pieces = [step for step in steps if isinstance(step, Piece)]
+            if not pieces:
+                return None
+            self._compute({v for piece in pieces for v in (*piece.inputs, *piece.outputs)})
+            try:
+                functions = [
+                    backend.make(task_of(self.net, self.flow, piece, self._values))
+                    for piece in pieces
+                ]
+            except MokaError as error:
+                log.debug("%s: %s", backend.name, error)
+                names = {p.node.name for piece in pieces for p in piece.places}
+                if error.layer not in names - left_out:
+                    return None
+                left_out.add(error.layer)
+            else:
+                return Program(self.net, self.flow, backend.name, steps, functions, self.outputs)
+
+    def _compute(self, needed: set[int]) -> None:
+        """Have these values, too, and the wanted ones."""
+        if not needed <= self._values.keys():
+            wanted = needed.union(self._wanted)
+            self._values = run_layers(self.net, self.flow, self.given, wanted)
+
+    def _fits(self, backend: Backend, left_out: Collection[str]) -> Callable[[Place], bool]:
+        def fits(place: Place) -> bool:
+            return (
+                place.index not in self._varying
+                and not place.node.fixed_bottoms  # labels and indices, which layers check
+                and place.node.name not in left_out
+                and backend.takes(place)
+            )
+
+        return fits
+
+    def _is_true(self, program: Program) -> bool:
+        """Whether a program gives the layers' numbers, in its pieces too."""
+        values = self._values
+        functions = iter(program.functions)
+        for step in program.steps:
+            if not isinstance(step, Piece):
+                continue
+            made = next(functions)([values[v] for v in step.inputs])
+            for v, tensor in zip(step.outputs, made, strict=True):
+                name = self.flow.names[v]
+                difference = difference_of(tensor.numpy(), values[v].numpy(), name)
+                if not difference.is_small:
+                    log.debug("%s differs from the layers by %s.", program.backend, difference)
+                    return False
+        return True
+
+    def _seconds(self, program: Program) -> float:
+        """The least time of a few runs."""
+        times = []
+        for _ in range(RUNS):
+            start = perf_counter()
+            program.run(self.given)
+            times.append(perf_counter() - start)
+        return min(times)
+
+
+def task_of(net: Net, flow: Flow, piece: Piece, values: Values) -> Task:
+    """A piece as a backend takes it.
+
+    Args:
+        values: among them the piece's inputs, whose shapes count.
+    """
+    names = _names(flow)
+    layers = [
+        WeightedLayer.of(place.node.layer, place.layer).with_blobs_named(
+            [names[v] for v in flow.bottoms[place.index]],
+            [names[v] for v in flow.tops[place.index]],
+        )
+        for place in piece.places
+    ]
+    shapes = {names[v]: tuple(values[v].shape) for v in piece.inputs}
+    inputs = [WeightedLayer(_input(name, shape)) for name, shape in shapes.items()]
+    model = Model(frame_of(net), (*inputs, *layers), shapes, net.graph.file)
+    outputs = tuple(names[v] for v in piece.outputs)
+    return Task(model, tuple(shapes), outputs, torch.get_num_threads())
+
+
+def _names(flow: Flow) -> Sequence[str]:
+    """A name for each value; that of its blob for the blob's last value."""
+    final = {value: name for name, value in flow.final.items() if flow.names[value] == name}
+    return [final.get(v, f"{name}~{v}") for v, name in enumerate(flow.names)]
+
+
+def _input(name: str, shape: Shape) -> caffe_pb2.LayerParameter:
+    config = caffe_pb2.LayerParameter(name=f"{name}~input", top=[name])
+    return given_source(config, [shape]).config

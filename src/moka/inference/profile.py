@@ -1,0 +1,144 @@
+"""Where the time of a program goes, beside what the machine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from moka.inference.cut import Piece
+from moka.inference.engines import BACKENDS
+from moka.inference.flow import Flow
+from moka.inference.make import task_of
+from moka.inference.program import Program, Values, run_layer, run_layers
+from moka.net import Net, Place
+
+SIDE = 1024  # of the square matrices whose product shows the peak
+COPIED_BYTES = 2**26
+TRIES = 15
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What the machine does at most, as measured: arithmetic and memory."""
+
+    flops: float  # a second
+    bytes: float  # a second, read or written
+
+    def least_s(self, flops: float, moved: float) -> float:
+        """The least seconds that so much arithmetic and memory take (the roofline)."""
+        return max(flops / self.flops, moved / self.bytes)
+
+
+@dataclass
+class Part:
+    """Layers that ran as one.
+
+    Attributes:
+        layers: their names.
+        types: their types.
+        seconds: of a pass; NaN if the backend does not tell.
+        flops: multiplications and additions of a pass.
+        moved: bytes that have to be read and written at least: parameters, and the blobs that
+            enter and leave.
+    """
+
+    layers: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    flops: float = 0.0
+    moved: float = 0.0
+
+
+def measure_peak() -> Peak:
+    """Peak figures of this machine with the threads in use; takes a fraction of a second."""
+    a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
+    source = torch.rand(COPIED_BYTES // FLOAT_BYTES)
+    target = torch.empty_like(source)
+    product_s = min(_seconds(lambda: torch.mm(a, b)) for _ in range(TRIES))
+    copy_s = min(_seconds(lambda: target.copy_(source)) for _ in range(TRIES))
+    return Peak(2.0 * SIDE**3 / product_s, 2.0 * COPIED_BYTES / copy_s)
+
+
+def profile(program: Program, given: Mapping[str, Tensor], passes: int) -> tuple[list[Part], float]:
+    """The parts of a program in running order, and the median seconds of a whole pass.
+
+    Args:
+        given: the tops of the layers without bottoms.
+    """
+    net, flow = program.net, program.flow
+    whole_s = median(_seconds(lambda: program.run(given)) for _ in range(passes))
+    values = run_layers(net, flow, given, range(len(flow.names)))
+    parts: list[Part] = []
+    for step in program.steps:
+        if isinstance(step, Piece):
+            parts += _parts_of(program, step, values, passes)
+        else:
+            seconds = median(
+                _seconds(lambda i=step.index: run_layer(net, flow, i, dict(values)))  # type: ignore[misc]
+                for _ in range(passes)
+            )
+            parts.append(_part(net, flow, [step], values, seconds))
+    return parts, whole_s
+
+
+def _parts_of(program: Program, piece: Piece, values: Values, passes: int) -> list[Part]:
+    net, flow = program.net, program.flow
+    backend = next(backend for backend in BACKENDS if backend.name == program.backend)
+    task = task_of(net, flow, piece, values)
+    inputs = [values[v] for v in piece.inputs]
+    times = backend.times(task, inputs, passes)
+    if not times:
+        return [_part(net, flow, piece.places, values, float("nan"))]
+    seconds = _by_layer(times, [place.node.name for place in piece.places])
+    groups: list[list[Place]] = []
+    for place in piece.places:
+        if place.node.name in seconds or not groups:
+            groups.append([place])
+        else:
+            groups[-1].append(place)
+    return [
+        _part(net, flow, group, values, sum(seconds.get(p.node.name, 0.0) for p in group))
+        for group in groups
+    ]
+
+
+def _by_layer(times: Mapping[str, float], layers: Sequence[str]) -> dict[str, float]:
+    """Seconds by layer: an operation belongs to the layer with the longest name that its own name
+    begins with; one that belongs to none, such as a change of layout, to the one before it."""
+    found: dict[str, float] = {}
+    last = layers[0]
+    for name, seconds in times.items():
+        last = max((x for x in layers if name.startswith(x)), key=len, default=last)
+        found[last] = found.get(last, 0.0) + seconds
+    return found
+
+
+def _part(net: Net, flow: Flow, places: Iterable[Place], values: Values, seconds: float) -> Part:
+    part = Part(seconds=seconds)
+    made: set[int] = set()
+    taken: set[int] = set()
+    for place in places:
+        tops, bottoms = flow.tops[place.index], flow.bottoms[place.index]
+        part.layers.append(place.node.name)
+        part.types.append(place.node.type)
+        shapes = [[tuple(values[v].shape) for v in vs] for vs in (bottoms, tops)]
+        part.flops += 2.0 * place.layer.multiply_adds(*shapes)
+        part.moved += FLOAT_BYTES * sum(prod(shape) for shape in place.layer.blob_shapes)
+        made.update(tops)
+        taken.update(bottoms)
+    enter, leave = taken - made, made - taken
+    part.moved += FLOAT_BYTES * sum(values[v].numel() for v in enter | leave)
+    return part
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = perf_counter()
+    run()
+    return perf_counter() - start

@@ -1,0 +1,93 @@
+"""A program: what computes some of a net's blobs from its inputs of fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moka.engine.channels_last import channels_last
+from moka.inference.contract import Run
+from moka.inference.cut import Piece, Step, last_uses, needed_layers
+from moka.inference.flow import Flow
+from moka.net import Net
+
+Values = dict[int, Tensor]
+
+
+@dataclass
+class Program:
+    """Runs pieces by their functions, and the layers between them by themselves.
+
+    Several threads may run it at once.
+
+    Attributes:
+        backend: the name of what runs the pieces.
+        steps: the pieces and layers in running order.
+        functions: of the pieces, in their order.
+        outputs: the blobs that it gives.
+        saved_s: how much less time a pass takes than layer by layer, as measured.
+        made_s: the seconds that it took to make it.
+    """
+
+    net: Net
+    flow: Flow
+    backend: str
+    steps: Sequence[Step]
+    functions: Sequence[Run]
+    outputs: frozenset[str]
+    saved_s: float = 0.0
+    made_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        kept = {self.flow.final[name] for name in self.outputs}
+        self._freed = [[v for v in uses if v not in kept]
+                       for uses in last_uses(self.steps, self.flow)]  # fmt: skip
+
+    def run(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs by blob.
+
+        Args:
+            given: the tops of the layers without bottoms, of the shapes that it was made for.
+        """
+        flow = self.flow
+        values = {value: given[name] for name, value in flow.given.items()}
+        functions = iter(self.functions)
+        for step, freed in zip(self.steps, self._freed, strict=True):
+            if isinstance(step, Piece):
+                made = next(functions)([values[v] for v in step.inputs])
+                values.update(zip(step.outputs, made, strict=True))
+            else:
+                run_layer(self.net, flow, step.index, values)
+            for value in freed:
+                del values[value]
+        return {name: values[flow.final[name]] for name in self.outputs}
+
+
+def run_layer(net: Net, flow: Flow, index: int, values: Values) -> None:
+    """Run one layer between values."""
+    bottoms = [channels_last(values[v]) for v in flow.bottoms[index]]
+    with torch.no_grad():
+        tops = net.run_layer(net.places[index], bottoms)
+    values.update(zip(flow.tops[index], tops, strict=True))
+
+
+def run_layers(
+    net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[int]
+) -> Values:
+    """Wanted values, computed layer by layer; the others are freed after their last use."""
+    values = {value: given[name] for name, value in flow.given.items()}
+    needed = needed_layers(net, flow, wanted)
+    places = [
+        place
+        for place in net.places
+        if place.index in needed and place.node.bottoms and not place.layer.entry.is_plumbing
+    ]
+    kept = {*wanted, *values}
+    for place, uses in zip(places, last_uses(places, flow), strict=True):
+        run_layer(net, flow, place.index, values)
+        for value in set(uses) - kept:
+            del values[value]
+    return values

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import moka
+from moka.errors import DataError
+from moka.inference import fast as fast_module
+from moka.inference.contract import Run, Task
+from moka.inference.engines import engine_is
+from moka.inference.fast import Fast
+from moka.inference.folded import Folded
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
+
+TEXT = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "ip" top: "relu" }
+layer { name: "prob" type: "Softmax" bottom: "relu" top: "prob" }
+"""
+
+
+def given(rows: int = 2) -> dict[str, Tensor]:
+    return {"data": torch.randn(rows, 3)}
+
+
+def passes(fast: Fast, count: int, wanted: Sequence[str] = ("prob",), rows: int = 2) -> list[bool]:
+    """Run some passes; which were a program's."""
+    seen = []
+    for _ in range(count):
+        x = given(rows)
+        made = fast.run(x, wanted)
+        seen.append(made is not None)
+        truth = fast.net.propagate(x, wanted)
+        if made is None:
+            fast.learn(x, wanted)
+        else:
+            for name in wanted:
+                torch.testing.assert_close(made[name], truth[name].detach())
+    return seen
+
+
+@pytest.fixture
+def slow_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every program win."""
+    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
+
+
+@pytest.mark.usefixtures("slow_layers")
+def test_the_first_passes_go_layer_by_layer(make_net: NetMaker) -> None:
+    fast = Fast(make_net(TEXT))
+    assert passes(fast, 4) == [False, False, True, True]
+    assert passes(fast, 3, rows=5) == [False, False, True]
+    assert passes(fast, 1) == [True]  # its shape's program is still there
+
+
+def test_another_engine_than_auto_does_not_wait(make_net: NetMaker) -> None:
+    with engine_is("torch"):
+        assert passes(Fast(make_net(TEXT)), 2) == [True, True]
+    with engine_is("layerwise"):
+        assert passes(Fast(make_net(TEXT)), 4) == [False] * 4
+
+
+def test_if_the_layers_are_fastest_they_run(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 9.0)
+    fast = Fast(make_net(TEXT))
+    assert passes(fast, 5) == [False] * 5
+    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
+    others = passes(fast, fast_module.FIRST_CONTEST_AGAIN)  # the machine is not busy any more
+    assert others.index(True) == fast_module.FIRST_CONTEST_AGAIN - 3
+
+
+@pytest.mark.usefixtures("slow_layers")
+def test_too_small_a_net_gets_no_program(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moka.inference.best.SMALLEST_S", 9.0)
+    assert passes(Fast(make_net(TEXT)), 5) == [False] * 5
+
+
+@pytest.mark.usefixtures("slow_layers")
+def test_programs_that_do_not_pay_are_made_later(make_net: NetMaker) -> None:
+    net = make_net(TEXT)
+    fast = Fast(net)
+    waited = []
+    for _ in range(3):
+        waited.append(passes(fast, 40).index(True))
+        with torch.no_grad():
+            net.layers[1].weights[0].mul_(2)
+        for case in fast._cases.values():
+            case.used = 0
+    assert waited == [2, 8, 32]
+
+
+@pytest.mark.usefixtures("slow_layers")
+def test_more_blobs_are_wanted_and_then_fewer(make_net: NetMaker) -> None:
+    fast = Fast(make_net(TEXT))
+    passes(fast, 3)
+    assert passes(fast, 3, ["prob", "relu"]) == [False, True, True]
+    (case,) = fast._cases.values()
+    assert passes(fast, fast_module.UNNEEDED_PASSES - 1) == [True] * 19
+    assert case.program is not None
+    assert case.program.outputs == {"prob", "relu"}
+    passes(fast, 2)
+    assert case.program.outputs == {"prob"}
+
+
+def test_a_few_shapes_have_programs_at_a_time(make_net: NetMaker) -> None:
+    fast = Fast(make_net(TEXT))
+    with engine_is("torch"):
+        for rows in range(1, 9):
+            assert passes(fast, 1, rows=rows) == [True]
+    assert len(fast._cases) == fast_module.MOST_SHAPES
+
+
+def failing(error: Exception) -> Callable[[Any, Task], Run]:
+    def make(backend: Folded, task: Task) -> Run:
+        count = 0
+
+        def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+            nonlocal count
+            count += 1
+            if count > 5:
+                raise error
+            return right(inputs)
+
+        right = real(backend, task)
+        return run
+
+    real = Folded.make
+    return make
+
+
+def test_a_backend_that_fails_is_not_asked_again(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Folded, "make", failing(RuntimeError("out of steam")))
+    fast = Fast(make_net(TEXT))
+    with engine_is("torch"):
+        assert passes(fast, 4) == [True, False, False, False]
+    assert "torch has failed: out of steam; the net runs layer by layer." in caplog.text
+
+
+def test_a_layers_own_error_is_raised(make_net: NetMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Folded, "make", failing(DataError("a label is wrong.")))
+    fast = Fast(make_net(TEXT))
+    with engine_is("torch"):
+        passes(fast, 1)
+        with pytest.raises(DataError, match="a label is wrong"):
+            fast.run(given(), ["prob"])
+
+
+def test_a_backend_with_other_numbers_is_refused(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Folded.make
+
+    def wrong(backend: Folded, task: Task) -> Run:
+        run = real(backend, task)
+        return lambda inputs: [tensor + 0.01 for tensor in run(inputs)]
+
+    monkeypatch.setattr(Folded, "make", wrong)
+    with engine_is("torch"):
+        assert passes(Fast(make_net(TEXT)), 3) == [False] * 3
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "Dropout" dropout_param { sample_weights_test: true }',
+        'type: "BatchNorm" batch_norm_param { use_global_stats: false }',
+        'type: "Python" python_param { module: "tests.inference.test_fast" layer: "Users" }',
+    ],
+)
+def test_layers_that_do_more_than_compute(make_net: NetMaker, layer: str) -> None:
+    text = TEXT + f'layer {{ name: "more" bottom: "relu" top: "more" {layer} }}'
+    fast = Fast(make_net(text))
+    assert not fast.is_possible
+    with engine_is("torch"):
+        assert fast.run(given(), ["prob"]) is None
+
+
+class Users(moka.Layer):
+    """A Python layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_makes_programs_of_its_own(make_net: NetMaker) -> None:
+    fast = Fast(make_net(TEXT))
+    torch.set_num_threads(2)  # so that ONNX Runtime has threads, which the child does not have
+    try:
+        with engine_is("onnxruntime"):
+            assert passes(fast, 2) == [True, True]
+            child = os.fork()
+            if not child:
+                code = 1
+                try:
+                    code = 0 if passes(fast, 2) == [True, True] else 2
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert passes(fast, 2) == [True, True]
+    finally:
+        torch.set_num_threads(1)
