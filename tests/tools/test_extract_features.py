@@ -179,6 +179,6 @@ def test_bad_input(messages: Messages, changed: dict[int, str], says: str) -> No
 def test_usage(messages: Messages, argv: list[str]) -> None:
     assert main(argv) == 1
     said = messages()
-    assert "    extract_features [FLAGS] pretrained_net_param" in "\n".join(said)
+    assert "    extract_features pretrained_net_param" in "\n".join(said)
     were = "was" if len(argv) == 1 else "were"
     assert said[-1] == f"F 6 to 8 arguments are needed, {len(argv)} {were} given."
