@@ -7,8 +7,8 @@ import torch.distributed
 from caffe.solver import Solver
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
+from moka.parallel.join import join_team, new_uid
 from moka.parallel.reduce import GradientMean
-from moka.parallel.team import join_team, new_uid
 
 
 def has_nccl() -> bool:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 import torch
 
 from moka.context import NO_GPU_FOR_SOLVER, gpu_or_cpu
+from moka.errors import UsageError
 from moka.inference.module import speed_up
 from moka.net import Net, NetLike, build_net
 from moka.net.batch_size import batch_size
@@ -17,6 +18,7 @@ from moka.report.records import Listener
 from moka.report.run import show_run
 from moka.schema import UnknownFields, caffe_pb2, unknown_fields_are
 from moka.solver.config import SolverLike, read_solver
+from moka.solver.on_devices import as_devices, train_on_several
 from moka.solver.solver import Solver
 from moka.types import PathLike
 from moka.weights import load_weights
@@ -61,6 +63,8 @@ def train(
     listeners: Iterable[Listener] = (),
     resume: str | None = None,
     device: torch.device | None = None,
+    devices: Sequence[int | str | torch.device] = (),
+    max_restarts: int = 3,
     progress: bool = False,
 ) -> Solver:
     """Train by a solver prototxt (or message) to its end.
@@ -73,14 +77,30 @@ def train(
             bar and tables; elsewhere the lines of Caffe's log.
         device: where it runs; None: the GPU `device_id` if `solver_mode` is GPU and there is
             one, else the CPU.
+        devices: train on all of these, each in a process of its own with a batch of its own, as
+            `caffe train --gpu 0,1` does: numbers of GPUs, or "cpu" several times. A program that
+            does so must start its work under `if __name__ == "__main__":`, for the processes
+            import it.
+        max_restarts: with several devices, how often all processes are started again, from the
+            last snapshot, when one is lost.
 
     Returns:
-        The solver; its `net` is trained.
+        The solver; its `net` is trained. With several devices it is a new one, in the state in
+        which the first process ended.
 
     Raises:
         MokaError: one clear sentence.
     """
     config = read_solver(solver)
+    if len(devices) > 1:
+        if device is not None or list(listeners):
+            raise UsageError("several devices go with neither device nor listeners.")
+        return train_on_several(
+            config, devices, resume=resume, max_restarts=max_restarts, progress=progress
+        )
+    if devices:
+        (only,) = as_devices(devices)
+        device = device or only
     if device is None:
         wants_gpu = config.message.solver_mode == caffe_pb2.SolverParameter.GPU
         device = torch.device("cpu")

@@ -234,6 +234,13 @@ def test_sighup_saves_and_goes_on(endless: subprocess.Popen[str]) -> None:
     assert len(snapshots()) == 4
 
 
+def test_sigterm_saves_and_asks_for_another_run(endless: subprocess.Popen[str]) -> None:
+    endless.send_signal(signal.SIGTERM)
+    assert endless.wait(PATIENCE_S) == 75
+    (_, state) = snapshots()
+    assert f"--snapshot={state}\n" in Path("log").read_text()
+
+
 @pytest.mark.parametrize(
     ("effect", "stops", "saves"), [("stop", True, 2), ("snapshot", False, 2), ("none", False, 0)]
 )
@@ -389,3 +396,10 @@ def test_the_log_file_is_complete(
         assert [test.iteration for test in log.tests] == [0, 4]
         assert "Creating layer conv" in Path("new/logs/caffe.INFO").read_text()
         Path("new/logs/caffe.INFO").resolve().unlink()
+
+
+def test_recomputed_blobs_change_nothing(caffe: Caffe) -> None:
+    assert caffe(*SOLVER).code == 0
+    kept = blobs_of("snap_iter_4.caffemodel")
+    assert caffe(*SOLVER, "--recompute").code == 0
+    assert blobs_of("snap_iter_4.caffemodel") == kept

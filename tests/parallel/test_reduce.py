@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from moka.parallel.reduce import GradientMean
-from moka.parallel.team import Alone
+from moka.parallel.team import Alone, Averaging
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.solver import Solver
 
@@ -33,10 +33,15 @@ class FakeTeam(Alone):
         super().__init__(0, 2)
         self.sent: list[list[float]] = []
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
+    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
         self.sent.append([value for tensor in tensors for value in tensor.flatten().tolist()])
-        for tensor in tensors:
-            tensor.copy_((tensor + 4) / 2)
+        means = [(tensor + 4) / 2 for tensor in tensors]
+
+        def put() -> None:
+            for tensor, mean in zip(tensors, means, strict=True):
+                tensor.copy_(mean)
+
+        return Averaging(put=put)
 
 
 def make(tmp_path: Path, more: str = "", team: Alone | None = None) -> Solver:
@@ -116,7 +121,7 @@ def test_a_step_updates_with_the_mean(tmp_path: Path) -> None:
     bias = solver.net.layers[2].weights[1]
     solver.step(1)
     # b = 0.5 (1 + 1) + ... = 1 everywhere, so the bias's gradient is 2/2 (1 - 3) = -2.
-    assert sent[0][-2:] == [-2, -2]
+    assert sent[0][:2] == [-2, -2]  # the last layer's come first
     assert bias.tolist() == [-1, -1]  # -1 times the mean of -2 and 4
 
 

@@ -18,7 +18,7 @@ from tests.training_runs import solver_message
 
 import caffe
 from moka.errors import DataError, SolverError
-from moka.parallel.team import join_team
+from moka.parallel.join import join_team
 from moka.report.records import EarlyStop, IterationCompleted, Record, TestCompleted
 from moka.schema import format_text
 from moka.solver.config import read_solver

@@ -5,13 +5,22 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
-from moka.command import device, engine
+import torch
+
+from moka.command import engine
+from moka.command.actions import TEST
+from moka.command.processes import in_processes
+from moka.command.table import flags_of
 from moka.engine.evaluate import evaluate
 from moka.errors import UsageError
 from moka.inference.evaluation import Inference
 from moka.net import build_net
+from moka.parallel.launched import Run
+from moka.parallel.share import share_batches
+from moka.parallel.team import Alone, Team
 from moka.report.caffe_log import output_text
 from moka.report.json_lines import to_json
 from moka.report.records import Output
@@ -31,15 +40,22 @@ def test(flags: dict[str, Any]) -> None:
     if flags["iterations"] < 1:
         raise UsageError(f"--iterations must be > 0, got {flags['iterations']}.")
     engine.use(flags["engine"])
-    where = device.use(flags["gpu"])
+    in_processes(TEST, flags_of(TEST), (), flags, partial(_score, flags))
+
+
+def _score(flags: dict[str, Any], team: Team, where: torch.device, _: Run | None) -> None:
     stages = flags["stage"].split(",")
     net = build_net(
         flags["model"], caffe_pb2.TEST, level=flags["level"], stages=stages, device=where
     )
     load_weights(net, flags["weights"])
     log.info("Running for %d iterations.", flags["iterations"])
-    scored = evaluate(Inference(net), flags["iterations"], _say_batch)
-    if scored is not None:
+    if not share_batches(net, team):
+        if not team.is_first:
+            return
+        team = Alone()
+    scored = evaluate(Inference(net), flags["iterations"], _say_batch, team)
+    if scored is not None and team.is_first:
         means, loss = scored
         say = print if flags["quiet"] and not flags["json"] else log.info
         say(f"Loss: {loss:g}")

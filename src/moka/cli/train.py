@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -17,15 +18,22 @@ from moka.checks.layer_table import net_table
 from moka.cli.dry_run import dry_run
 from moka.cli.replay import replay
 from moka.command import device
-from moka.command.actions import EFFECTS
+from moka.command.actions import EFFECTS, TRAIN
+from moka.command.processes import in_processes
+from moka.command.table import flags_of
+from moka.engine.segments import best_ends
 from moka.errors import UsageError
 from moka.net.batch_size import batch_size
+from moka.parallel.launch import REQUEUE
+from moka.parallel.launched import Run
+from moka.parallel.team import Team
 from moka.report.json_lines import JsonLines
 from moka.report.records import Record, SnapshotWritten
 from moka.report.run import show_run
 from moka.report.tensorboard import TensorBoard
 from moka.schema import caffe_pb2
 from moka.solver.config import SolverConfig, read_solver
+from moka.solver.resume import state_to_resume
 from moka.solver.solver import Solver
 from moka.types import PathLike
 
@@ -55,24 +63,26 @@ def train(flags: dict[str, Any]) -> None:
     elif flags["snapshot"]:
         del message.weights[:]
     gpu_mode = message.solver_mode == caffe_pb2.SolverParameter.GPU
-    where = device.use(flags["gpu"], wanted_id=message.device_id if gpu_mode else None)
+    wanted_id = message.device_id if gpu_mode else None
     if flags["replay"]:
-        replay(config, flags["replay"], where)
+        replay(config, flags["replay"], device.use(flags["gpu"], wanted_id=wanted_id))
     elif flags["dry_run"]:
-        dry_run(config, flags["snapshot"], where)
+        dry_run(config, flags["snapshot"], device.use(flags["gpu"], wanted_id=wanted_id))
     else:
-        _run(config, flags, where)
+        work = partial(_run, config, flags)
+        in_processes(TRAIN, flags_of(TRAIN), (), flags, work, wanted_id=wanted_id)
 
 
-def _run(config: SolverConfig, flags: dict[str, Any], where: torch.device) -> None:
-    state = flags["snapshot"]
+def _run(
+    config: SolverConfig, flags: dict[str, Any], team: Team, where: torch.device, run: Run | None
+) -> None:
     if config.message.random_seed < 0:
         torch.seed()
-    solver = Solver(config, device=where)
+    solver = Solver(config, device=where, team=team, splits_batches=flags["strong"])
+    if flags["recompute"]:
+        solver.engine.segment_ends = best_ends(solver.net)
     with closing(solver), _reporting(solver, flags), _saying_how_to_resume(solver) as stop:
-        if state == "auto":
-            state = solver.newest_snapshot()
-            log.info("Found %s", state or f"no snapshot under {solver.prefix}: starting afresh")
+        state = state_to_resume(solver, flags["snapshot"], run)
         with _listening_to_signals(solver, flags, stop):
             if state:
                 log.info("Resuming from %s", state)
@@ -80,21 +90,23 @@ def _run(config: SolverConfig, flags: dict[str, Any], where: torch.device) -> No
             log.info("Starting Optimization")
             solver.solve()
             detail.info("Optimization Done.")
+        if solver.must_be_requeued:
+            raise SystemExit(REQUEUE)
 
 
 @contextmanager
 def _reporting(solver: Solver, flags: dict[str, Any]) -> Iterator[None]:
     """Give the solver its listeners: the log, the terminal, and the files that flags name."""
-    images = batch_size(solver.net) * solver.config.iter_size
-    on_terminal = sys.stderr.isatty() and not flags["quiet"]
+    images = batch_size(solver.net) * solver.config.iter_size * solver.team.size
+    on_terminal = sys.stderr.isatty() and not flags["quiet"] and solver.team.is_first
     with ExitStack() as listening:
         report = listening.enter_context(show_run(solver.listeners, images, on_terminal))
         if report is not None:
             report.console.print(net_table(solver.net))
-        if folder := flags["tensorboard"]:
+        if (folder := flags["tensorboard"]) and solver.team.is_first:
             board = listening.enter_context(closing(TensorBoard(folder, images=images)))
             solver.listeners.append(board)
-        if file := flags["json_log"]:
+        if (file := flags["json_log"]) and solver.team.is_first:
             solver.listeners.append(listening.enter_context(closing(JsonLines(file))))
         yield
 
@@ -138,7 +150,8 @@ def how_to_resume(solver_file: PathLike, iteration: int, snapshots: Sequence[str
 
 @contextmanager
 def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) -> Iterator[None]:
-    """SIGINT and SIGHUP ask the loop to stop or to save; it does so between two iterations."""
+    """SIGINT and SIGHUP ask the loop to stop or to save, SIGTERM to do both; it does so between two
+    iterations."""
 
     def act(effect: str) -> Any:
         def handler(*_: Any) -> None:
@@ -155,7 +168,14 @@ def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) ->
     effects = {signal.SIGINT: flags["sigint_effect"]}
     if hasattr(signal, "SIGHUP"):
         effects[signal.SIGHUP] = flags["sighup_effect"]
-    before = {number: signal.signal(number, act(effect)) for number, effect in effects.items()}
+    handlers = {number: act(effect) for number, effect in effects.items()}
+
+    def requeue(*_: Any) -> None:
+        stop.set()
+        solver.must_be_requeued = True
+
+    handlers[signal.SIGTERM] = requeue
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moka.command.commands import Command
-from moka.command.flags import ENGINE, Flag
+from moka.command.flags import ENGINE, TEAM, Flag
 
 EFFECTS = ("snapshot", "stop", "none")
 _GPU = Flag(
@@ -42,6 +42,19 @@ TRAIN = Command(
             "Optional; the snapshot solver state to resume training.",
         ),
         _GPU,
+        *TEAM,
+        Flag(
+            "strong",
+            False,
+            "Divide each batch among the processes, instead of giving a whole batch to each. Only"
+            " used for 'train'.",
+        ),
+        Flag(
+            "recompute",
+            False,
+            "Keep fewer blobs until the backward pass, which computes the others again: about half"
+            " the memory, up to a third more time, the same numbers. Only used for 'train'.",
+        ),
         _LEVEL,
         _STAGE,
         Flag("sigint_effect", "stop", _EFFECT.format("SIGINT"), choices=EFFECTS),
@@ -68,7 +81,7 @@ TEST = Command(
     "test",
     "moka.cli.test:test",
     "score a model",
-    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, _LEVEL, _STAGE, ENGINE, _JSON, _QUIET),
+    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, *TEAM, _LEVEL, _STAGE, ENGINE, _JSON, _QUIET),
     is_action=True,
 )
 DEVICE_QUERY = Command(

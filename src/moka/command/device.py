@@ -29,6 +29,8 @@ def gpu_ids(text: str) -> list[int]:
             raise UsageError(f"--gpu takes ids joined by commas, or all; found '{part}'.")
         ids.append(int(part))
     for i in ids:
+        if ids.count(i) > 1:
+            raise UsageError(f"--gpu {text} names GPU {i} twice.", advice="Name each GPU once.")
         if i >= count:
             raise UsageError(
                 f"there is no GPU {i}: {count} found.",

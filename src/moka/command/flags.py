@@ -92,6 +92,27 @@ COMMON = (
 )
 
 
+# Of commands that can work in several processes.
+TEAM = (
+    Flag(
+        "workers",
+        0,
+        "Optional; work in this many processes on the CPU. In training each takes a batch of its"
+        " own, as with several GPUs.",
+    ),
+    Flag(
+        "max_restarts",
+        3,
+        "How often all processes are started again, from the last snapshot, when one is lost.",
+    ),
+    Flag(
+        "patience",
+        300.0,
+        "Seconds to wait for other processes to come, and for a sign of life of one.",
+    ),
+)
+
+
 def reading_texts(values: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Inside this context prototxts are read as the flag unknown_fields says.
 

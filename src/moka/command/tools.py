@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moka.command.commands import Command, tool
 from moka.command.exchange import EXPORT, IMPORT
-from moka.command.flags import ENGINE, Flag
+from moka.command.flags import ENGINE, TEAM, Flag
 
 BACKENDS = ("lmdb", "leveldb")
 CAFFENET = "models/bvlc_reference_caffenet"
@@ -263,6 +263,7 @@ TOOLS = (
         "write blobs of a net to databases",
         f"pretrained_net_param feature_extraction_proto_file {_BLOBS}"
         " num_mini_batches db_type [CPU/GPU] [DEVICE_ID=0]",
+        TEAM,
         description="This program takes in a trained network and an input data layer, and then"
         " extract features of the input data produced by the net.\nNote: you can extract multiple"
         " features in one pass by specifying multiple feature blob names and dataset names"

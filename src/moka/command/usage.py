@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from moka.command.actions import TRAIN
 from moka.command.commands import Command, load_function
-from moka.command.flags import COMMON, Flag
+from moka.command.flags import COMMON, TEAM, Flag
 from moka.command.table import COMMANDS, flags_of
 
 
@@ -37,7 +37,7 @@ def command_usage(command: Command) -> str:
 
 def synopsis(command: Command) -> str:
     """`Usage:` and how the command is called."""
-    flags = "[FLAGS] " if command.flags else ""
+    flags = "[FLAGS] " if set(command.flags).difference(TEAM) else ""  # else as in old programs
     return f"Usage:\n    {command.title} {flags}{command.arguments}"
 
 

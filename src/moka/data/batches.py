@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moka.data.ahead import THREADS, map_ahead
 from moka.data.decode import Image
-from moka.data.place import EVERYTHING, TRANSFORM, CursorState, Share, generator
+from moka.data.place import EVERYTHING, ITEMS, TRANSFORM, CursorState, Share, generator
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, MokaError
 from moka.types import Shape
@@ -44,6 +44,38 @@ class Batch(NamedTuple):
     labels: NDArray[np.float32]
     draw: Draw | None = None
     more: Sequence[NDArray[np.float32]] = ()
+
+
+class Drawing:
+    """Random choices for the images of a batch.
+
+    Args:
+        begin: where the round of all processes begins in the data.
+        share: the part of it that this process reads.
+        batch_size: images a batch.
+
+    Attributes:
+        of_items: the generator for choices that are made image by image; each process has its own.
+    """
+
+    def __init__(self, begin: CursorState, share: Share, batch_size: int) -> None:
+        self._begin, self._share, self._batch_size = begin, share, batch_size
+        self._is_of_round = share.size > 1 and not share.whole_batches
+        purpose = ITEMS if self._is_of_round else TRANSFORM
+        place = begin.records_read + share.first(batch_size)
+        self.of_items = generator(begin.seed, purpose, place)
+
+    def draw(self, transform: Transform, shapes: Sequence[Shape]) -> Draw:
+        """The choices for images of these shapes, a part of those for the round of all processes.
+
+        The round's other images are taken to have the shape of the first.
+        """
+        if not self._is_of_round:
+            return transform.draw(shapes, self.of_items)
+        place, count, part = self._share.drawn_for(self._begin, self._batch_size)
+        of_round = [shapes[0]] * count
+        of_round[part] = shapes
+        return transform.draw(of_round, generator(self._begin.seed, TRANSFORM, place)).part(part)
 
 
 class Examples(Protocol[R]):
@@ -103,6 +135,9 @@ class Batches(Protocol):
     def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
         """Names of the records of the batch before a state, in order; none before the first."""
 
+    def record_count(self) -> int | None:
+        """How many records there are, None if that is not known."""
+
 
 class RecordBatches(ABC, Generic[R]):
     """Batches of the records of a database or a list, made by threads.
@@ -126,7 +161,7 @@ class RecordBatches(ABC, Generic[R]):
         self.start = start
 
     @abstractmethod
-    def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
+    def _batch(self, records: list[R], drawing: Drawing, *, on_device: bool) -> Batch:
         """The batch of some records."""
 
     def stream(
@@ -137,8 +172,8 @@ class RecordBatches(ABC, Generic[R]):
 
         def make(task: tuple[list[R], CursorState]) -> tuple[Batch, CursorState]:
             records, begin = task
-            rng = generator(begin.seed, TRANSFORM, begin.records_read + share.rank)
-            return self._batch(records, rng, on_device=on_device), begin.moved(stride)
+            drawing = Drawing(begin, share, self.batch_size)
+            return self._batch(records, drawing, on_device=on_device), begin.moved(stride)
 
         tasks = self._tasks(after.seeded(self.start.seed), share)
         return map_ahead(make, tasks, threads=THREADS, ahead=1)
@@ -150,14 +185,21 @@ class RecordBatches(ABC, Generic[R]):
         return [self.examples.name(record) for record in islice(records, self.batch_size)]
 
     def _records(self, begin: CursorState, share: Share) -> Iterator[R]:
-        return self.examples.records(begin.records_read + share.rank, begin.seed, share.size)
+        first = begin.records_read + share.first(self.batch_size)
+        return self.examples.records(first, begin.seed, share.step)
 
     def _tasks(self, begin: CursorState, share: Share) -> Iterator[tuple[list[R], CursorState]]:
         """The records of each batch, and where it begins."""
         records = self._records(begin, share)
+        others = (share.size - 1) * self.batch_size if share.whole_batches else 0
         while True:
             yield list(islice(records, self.batch_size)), begin
+            next(islice(records, others, others), None)  # pass over the other processes' batches
             begin = begin.moved(share.stride(self.batch_size))
+
+    def record_count(self) -> int | None:
+        """How many records there are, None if that is not known."""
+        return len(self.examples) if isinstance(self.examples, Sized) else None
 
 
 class ImageBatches(RecordBatches[R]):
@@ -181,11 +223,11 @@ class ImageBatches(RecordBatches[R]):
         self.label_shape = np.shape(labels)[1:]
         self.image_shape = self._out_shape(first, images[0].shape)
 
-    def _batch(self, records: list[R], rng: np.random.Generator, *, on_device: bool) -> Batch:
-        images, labels = self.prepared(records, self.examples.load(records), rng)
+    def _batch(self, records: list[R], drawing: Drawing, *, on_device: bool) -> Batch:
+        images, labels = self.prepared(records, self.examples.load(records), drawing.of_items)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
-        draw = self.transform.draw(shapes, rng)
+        draw = drawing.draw(self.transform, shapes)
         answer, *more = self.answers(labels, shapes, draw)
         if on_device:
             return Batch(self.transform.pixels(images, draw), answer, draw, more)

@@ -260,18 +260,24 @@ class Hdf5Batches:
         stride = share.stride(self.batch_size)
         begin = after.seeded(self.start.seed)
         for of_all in self.rows.batches(stride, begin):
-            arrays = [array[share.rank :: share.size] for array in of_all]
+            arrays = [array[share.of_round(self.batch_size)] for array in of_all]
             if self.transform is not None:
-                rng = generator(begin.seed, TRANSFORM, begin.records_read + share.rank)
-                draw = self.transform.draw([image.shape for image in arrays[0]], rng)
+                place, count, part = share.drawn_for(begin, self.batch_size)
+                rng = generator(begin.seed, TRANSFORM, place)
+                draw = self.transform.draw([self.rows.row_shapes[0]] * count, rng).part(part)
                 arrays[0] = self.transform.apply(arrays[0], draw)
             begin = begin.moved(stride)
             yield arrays, begin
 
+    def record_count(self) -> int:
+        """How many rows there are."""
+        return sum(self.rows.counts)
+
     def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
         """Names of the rows of the batch before a state, in order; none before the first."""
         count = min(share.stride(self.batch_size), after.records_read)
-        return self.rows.record_names(after.moved(-count), count)[share.rank :: share.size]
+        names = self.rows.record_names(after.moved(-count), count)
+        return names[share.of_round(self.batch_size)]
 
 
 def _pick(array: Floats, rows: Rows) -> Floats:

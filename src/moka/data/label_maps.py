@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.batches import Batch, ImageBatches, Loaded
+from moka.data.batches import Batch, Drawing, ImageBatches, Loaded
 from moka.data.decode import Decoder, Image, resize
 from moka.data.images import ImageFiles, Labeled, decode_file, read_file, read_image_lines
 from moka.data.place import CursorState
@@ -198,7 +198,8 @@ class LabelMapBatches(ImageBatches[Labeled]):
     def _is_cut(self) -> bool:
         return bool(self.cut.height)
 
-    def _batch(self, records: list[Labeled], rng: np.random.Generator, *, on_device: bool) -> Batch:
+    def _batch(self, records: list[Labeled], drawing: Drawing, *, on_device: bool) -> Batch:
+        rng = drawing.of_items
         images, found = self.examples.load(records)
         sizes = np.array([each.size for each in found], np.float32).reshape(-1, 1, 1, 2)
         parts = [

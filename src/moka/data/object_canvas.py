@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moka.data.batches import Batch, Examples, RecordBatches
+from moka.data.batches import Batch, Drawing, Examples, RecordBatches
 from moka.data.box_rows import mirror_corners
 from moka.data.decode import Image, resize
 from moka.data.distort import Distort, distorted
@@ -113,9 +113,8 @@ class CanvasBatches(RecordBatches[ListedImage]):
                 f" values for {len(image)} channels."
             )
 
-    def _batch(
-        self, records: list[ListedImage], rng: np.random.Generator, *, on_device: bool
-    ) -> Batch:
+    def _batch(self, records: list[ListedImage], drawing: Drawing, *, on_device: bool) -> Batch:
+        rng = drawing.of_items
         images, found = self.examples.load(records)
         ratio = self.options.ratios[int(rng.integers(len(self.options.ratios)))]
         canvases, maps, rows = [], [], []

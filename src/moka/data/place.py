@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-TRANSFORM, ORDER, WINDOWS = range(3)  # purposes of random numbers, see `generator`
+TRANSFORM, ORDER, WINDOWS, ITEMS = range(4)  # purposes of random numbers, see `generator`
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,42 @@ class CursorState:
 
 
 class Share(NamedTuple):
-    """The records that one of several processes reads: number `rank`, then every `size`-th."""
+    """The records that one of several processes reads.
+
+    In a round all processes together read `size` batches. In training each reads the records number
+    `rank`, `rank + size` ... of the round, so that a round is the same data however many processes
+    read it. With `whole_batches` each reads the batch number `rank` of the round.
+    """
 
     rank: int = 0
     size: int = 1  # number of processes
+    whole_batches: bool = False
+
+    def first(self, batch_size: int) -> int:
+        """Which record of a round is the first of this process."""
+        return self.rank * batch_size if self.whole_batches else self.rank
+
+    @property
+    def step(self) -> int:
+        """From one record of a batch to the next."""
+        return 1 if self.whole_batches else self.size
+
+    def of_round(self, batch_size: int) -> slice:
+        """Which records of a round this process reads."""
+        first = self.first(batch_size)
+        return slice(first, first + self.step * (batch_size - 1) + 1, self.step)
+
+    def drawn_for(self, begin: CursorState, batch_size: int) -> tuple[int, int, slice]:
+        """Random numbers for a batch: they belong to a place, are drawn for so many records, and
+        this process takes a part of them.
+
+        In training they are drawn for the whole round, and so do not depend on how many processes
+        share it, if its images have one size.
+        """
+        if self.whole_batches:
+            return begin.records_read + self.first(batch_size), batch_size, slice(None)
+        stride = self.stride(batch_size)
+        return begin.records_read, stride, self.of_round(batch_size)
 
     def stride(self, batch_size: int) -> int:
         """Number of records that all processes together read for one batch each."""
@@ -75,7 +107,7 @@ def generator(seed: int | None, purpose: int, place: int) -> np.random.Generator
 
     Args:
         seed: of the run; None where nothing is random.
-        purpose: TRANSFORM, ORDER or WINDOWS; their numbers are independent of each other.
+        purpose: TRANSFORM, ORDER, WINDOWS or ITEMS; their numbers are independent of each other.
         place: number of the epoch, or of the records before.
     """
     return np.random.default_rng(np.random.SeedSequence(seed or 0, spawn_key=(purpose, place)))

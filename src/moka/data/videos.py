@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from moka.data.batches import Batch, ImageBatches, Loaded
+from moka.data.batches import Batch, Drawing, ImageBatches, Loaded
 from moka.data.decode import Decoder, Image, resize
 from moka.data.images import IMAGE_SUFFIXES, decode_file, read_file, read_image_lines
 from moka.data.order import example_indices
@@ -185,12 +185,10 @@ class ClipBatches(ImageBatches[VideoClip]):
     """Batches of clips (N, C, frames, H, W); the frames of a clip are cropped and mirrored
     alike."""
 
-    def _batch(
-        self, records: list[VideoClip], rng: np.random.Generator, *, on_device: bool
-    ) -> Batch:
+    def _batch(self, records: list[VideoClip], drawing: Drawing, *, on_device: bool) -> Batch:
         clips, labels = self.examples.load(records)
         self._check(records, [clip.shape for clip in clips])
-        draw = self.transform.draw([clip.shape[1:] for clip in clips], rng)
+        draw = drawing.draw(self.transform, [clip.shape[1:] for clip in clips])
         length = clips[0].shape[0]
         of_frames = Draw(
             draw.top.repeat(length),

@@ -209,9 +209,9 @@ def _inside(cut: Box, window: Box, size: Shape) -> Box:
     return cut
 
 
-def _generator(begin: CursorState, share: Share) -> np.random.Generator:
+def _generator(begin: CursorState, share: Share, batch_size: int) -> np.random.Generator:
     """Random numbers for the batch that a process makes at a place."""
-    return generator(begin.seed, WINDOWS, begin.records_read + share.rank)
+    return generator(begin.seed, WINDOWS, begin.records_read + share.first(batch_size))
 
 
 class WindowBatches:
@@ -329,15 +329,18 @@ class WindowBatches:
         stride = share.stride(self.batch_size)
 
         def make(begin: CursorState) -> tuple[Batch, CursorState]:
-            return self._batch(_generator(begin, share)), begin.moved(stride)
+            return self._batch(_generator(begin, share, self.batch_size)), begin.moved(stride)
 
         begin = after.seeded(self.start.seed)
         return map_ahead(make, (begin.moved(i * stride) for i in itertools.count()), ahead=1)
 
+    def record_count(self) -> None:
+        """Windows are drawn by chance, so their number does not count."""
+
     def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
         """The images that the windows of the batch before a state were cut from."""
         begin = share.last_batch(after, self.batch_size)
-        picked = self._pick(_generator(begin, share)) if begin else ()
+        picked = self._pick(_generator(begin, share, self.batch_size)) if begin else ()
         return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
 
     def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:

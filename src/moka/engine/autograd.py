@@ -6,7 +6,7 @@ their shape stays N, C, H, W, so nobody sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -17,6 +17,7 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
 from moka.net import Net
 
@@ -40,6 +41,8 @@ class Autograd:
         layerwise: an engine for the same blobs, for passes that go layer by layer; a user's own
             passes over some of the layers have to use this one.
         start: what the last pass began with.
+        segment_ends: where a training pass cuts the net to keep less (`moka.engine.segments`);
+            empty: nowhere. Passes that keep blobs, or go layer by layer, keep all.
         results: the outputs and all blobs of the loss.
     """
 
@@ -59,6 +62,7 @@ class Autograd:
             feed_others_float32(net)
         self.replayable = replayable
         self.start: PassStart | None = None
+        self.segment_ends: Sequence[int] = ()
         self._sources = Sources(net)
         if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
             lay_out_kernels(net)
@@ -125,6 +129,8 @@ class Autograd:
         self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
     ) -> dict[str, Tensor]:
         with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
+            if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
+                return propagate_in_segments(self.net, batch, self.results, self.segment_ends)
             return self.net.propagate(batch, None if self.keep_blobs else self.results, see)
 
     def _keep_diff(self, name: str, top: Tensor) -> None:

@@ -50,6 +50,11 @@ def go_back(net: Net, start: PassStart) -> None:
         net.places[i].layer.load_run_state(state)
 
 
+def statistics_of(net: Net) -> list[Tensor]:
+    """The parameters that a pass in training changes (BatchNorm's sums), in order."""
+    return [tensor for found in _statistics(net).values() for tensor in found]
+
+
 def _statistics(net: Net) -> dict[int, list[Tensor]]:
     """The parameters that a pass in training changes, by layer."""
     return {

@@ -42,6 +42,10 @@ class Source(Layer):
     def load_state(self, state: CursorState) -> None:
         """Continue from a state."""
 
+    def record_count(self) -> int | None:
+        """How many records its files hold; None: it has no files, or that is not known."""
+        return None
+
     def batch_names(self) -> list[str]:
         """Names of the records of the last batch, in order; empty where records have no names.
 

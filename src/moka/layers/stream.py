@@ -21,6 +21,8 @@ class Stream(Protocol):
 
     def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]: ...
 
+    def record_count(self) -> int | None: ...
+
 
 S = TypeVar("S", bound=Stream)
 
@@ -80,6 +82,9 @@ class StreamSource(Source, Generic[S]):
     def load_state(self, state: CursorState) -> None:
         self.stop()
         self._after = state
+
+    def record_count(self) -> int | None:
+        return self.batches.record_count()
 
     def batch_names(self) -> list[str]:
         return self.batches.names(self.state(), self.share)

@@ -32,6 +32,7 @@ from moka.net.runner import Runner
 from moka.types import Shape
 
 ALL_DATA = Share()
+NOTHING_BEGUN: Mapping[str, Tensor] = MappingProxyType({})
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
 
@@ -241,7 +242,10 @@ class Net(nn.Module):
         keep: Collection[str] | None = None,
         see: Callable[[str, Tensor], object] | None = None,
         *,
+        start: int = 0,
+        begun: Mapping[str, Tensor] = NOTHING_BEGUN,
         end: int | None = None,
+        again: bool = False,
     ) -> dict[str, Tensor]:
         """All blobs by name (in-place ones: their last value), as one differentiable function.
 
@@ -249,10 +253,12 @@ class Net(nn.Module):
             inputs: tensors for tops of source layers; a source that is not given makes its own.
             keep: blobs to return; the others are freed after their last use. None keeps all.
             see: called with the name of each top and its tensor, when a layer has made it.
-            end: how many layers run, the first ones; None: all.
+            start, begun: the first layer that runs, and the blobs that those before it have made.
+            end: one behind the last layer that runs; None: all run.
+            again: this only repeats the last pass (see `Layer.again`).
         """
-        blobs: dict[str, Tensor] = {}
-        for place in self.places[:end]:
+        blobs = dict(begun)
+        for place in self.places[start:end]:
             node = place.node
             if not node.bottoms and self._is_given(place, inputs):
                 blobs.update((top, inputs[top]) for top in node.tops)
@@ -260,7 +266,7 @@ class Net(nn.Module):
             bottoms = [blobs[name] for name in node.bottoms]
             for j in place.detached:
                 bottoms[j] = bottoms[j].detach()
-            tops = self.run_layer(place, bottoms)
+            tops = self.run_layer(place, bottoms, again=again)
             blobs.update(zip(node.tops, tops, strict=True))
             if see is not None:
                 for name, top in zip(node.tops, tops, strict=True):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from moka.net import Net
-from moka.parallel.team import Team
+from moka.parallel.team import Averaging, Team
 from moka.schema.caffe_pb2 import SolverParameter
+
+BUCKET_BYTES = 25 << 20  # as large as PyTorch's own
 
 
 class GradientMean:
     """Averages a net's gradients over a team before each update.
+
+    Gradients travel in buckets. While a pass is `overlapped`, a bucket starts as soon as the
+    backward pass has completed its gradients, the last layers' first, and travels while the pass
+    goes on. The gradients themselves stay as they are until `on_gradients_ready`.
 
     Args:
         net: this process's copy of the model.
@@ -26,6 +33,8 @@ class GradientMean:
         self.team = team
         self.config = config
         self._averaged: set[int] = set()  # ids of parameters that `after_layer` has dealt with
+        self._buckets = _buckets(reversed(self._parameters()))
+        self._under_way: list[Averaging] = []  # of the first buckets, in their order
 
     def broadcast(self) -> None:
         """Give every process the parameters of the first."""
@@ -37,9 +46,57 @@ class GradientMean:
         self._averaged.clear()
 
     def on_gradients_ready(self) -> None:
-        """Average the gradients that `after_layer` has not averaged yet."""
-        self._average([p for p in self._parameters() if id(p) not in self._averaged])
+        """Average the gradients that have not been averaged yet."""
+        with self.net.parameters_in_use():
+            self._begin_rest()
+            for averaging in self._under_way:
+                averaging.finish()
+        self._under_way.clear()
         self._averaged.clear()
+
+    def _begin_rest(self) -> None:
+        """Start the buckets that are not under way, in the same order in every process."""
+        for bucket in self._buckets[len(self._under_way) :]:
+            rest = [p for p in bucket if id(p) not in self._averaged]
+            self._under_way.append(self.team.begin_average([_grad(p) for p in rest]))
+
+    def discard(self) -> None:
+        """Forget the gradients that are under way: all processes skip this step."""
+        for averaging in self._under_way:
+            averaging.wait()
+        self._under_way.clear()
+
+    @contextmanager
+    def overlapped(self, is_whole: bool = True) -> Iterator[None]:
+        """Within, one backward pass, the last one before the update.
+
+        Args:
+            is_whole: whether it goes through the whole net at once; else nothing travels meanwhile.
+        """
+        if not (is_whole and self.team.is_connected):
+            yield
+            return
+        waiting = [len(bucket) for bucket in self._buckets]
+        home = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
+
+        def is_complete(parameter: nn.Parameter) -> None:
+            waiting[home[id(parameter)]] -= 1
+            while (k := len(self._under_way)) < len(waiting) and not waiting[k]:
+                gradients = [_grad(p) for p in self._buckets[k]]
+                self._under_way.append(self.team.begin_average(gradients))
+
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(is_complete)  # type: ignore[no-untyped-call]
+            for bucket in self._buckets
+            for parameter in bucket
+            if parameter.requires_grad
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._begin_rest()
 
     def after_layer(self, index: int) -> None:
         """Average the gradients of the parameters that layer `index` owns, once its backward pass
@@ -48,15 +105,26 @@ class GradientMean:
             return
         net = self.net
         owned = [net.parameter_of(blob) for blob in net.learnable if blob.owner[0] == index]
-        self._average(owned)
+        with net.parameters_in_use():
+            self.team.average([_grad(parameter) for parameter in owned])
         self._averaged.update(map(id, owned))
 
     def _parameters(self) -> list[nn.Parameter]:
         return [self.net.parameter_of(blob) for blob in self.net.learnable]
 
-    def _average(self, parameters: Sequence[nn.Parameter]) -> None:
-        with self.net.parameters_in_use():
-            self.team.average([_grad(parameter) for parameter in parameters])
+
+def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Parameters in groups whose gradients travel together."""
+    buckets: list[list[nn.Parameter]] = []
+    room = 0
+    for parameter in parameters:
+        size = parameter.numel() * parameter.element_size()
+        if size > room:
+            buckets.append([])
+            room = BUCKET_BYTES
+        buckets[-1].append(parameter)
+        room -= size
+    return buckets
 
 
 def _grad(parameter: nn.Parameter) -> Tensor:

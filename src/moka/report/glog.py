@@ -123,6 +123,13 @@ def set_stderr_level(number: int) -> None:
             handler.setLevel(_level(number))
 
 
+def show_only(name: str) -> None:
+    """Show the messages of one logger alone on standard error; a log file keeps all."""
+    for handler in logging.getLogger("moka").handlers:
+        if handler.get_name() == _PROGRAM:
+            handler.addFilter(logging.Filter(name))
+
+
 def init_log(level: int | None = None, stderr: bool | None = None) -> None:
     """Show the log of a program that uses Caffe as a library, in glog's form, on standard error.
 

@@ -10,7 +10,8 @@ from moka.context import set_random_seed
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
-from moka.parallel.share import share_of_data
+from moka.parallel.alike import check_alike, check_records
+from moka.parallel.share import share_of_data, split_batches
 from moka.parallel.team import Team
 from moka.schema.caffe_pb2 import TRAIN
 from moka.solver.config import NetToBuild, SolverConfig, test_nets, train_net
@@ -20,9 +21,15 @@ log = logging.getLogger("moka.detail")
 
 
 def build_nets(
-    config: SolverConfig, device: torch.device | None, team: Team
+    config: SolverConfig,
+    device: torch.device | None,
+    team: Team,
+    splits_batches: bool = False,
 ) -> tuple[Net, list[Net]]:
     """The net to train and the nets to test it with, with the weights that the solver names.
+
+    Args:
+        splits_batches: give each process a part of the train net's batches, instead of a batch.
 
     With a `random_seed` parameters and the order of the data are the same in every process of the
     team, and so in a connected team without one. What is drawn later, each process draws by itself.
@@ -33,10 +40,13 @@ def build_nets(
     seed = _common_seed(config.message.random_seed, team)
     if seed is not None:
         set_random_seed(seed)
-    net = _build(train_net(*config), config, device, team)
+    net = _build(train_net(*config), config, device, team, splits_batches)
     if not net.loss_tops:
         log.warning("%s: the train net has no loss: nothing is learned.", config.file)
     tests = [_build(test, config, device, team) for test in test_nets(*config)]
+    if team.is_connected:
+        check_alike(team, config.message, [net, *tests])
+        check_records(team, net)
     if seed is not None and not team.is_first:
         set_random_seed(team.own_seed(seed))
     return net, tests
@@ -52,10 +62,17 @@ def _common_seed(random_seed: int, team: Team) -> int | None:
 
 
 def _build(
-    wanted: NetToBuild, config: SolverConfig, device: torch.device | None, team: Team
+    wanted: NetToBuild,
+    config: SolverConfig,
+    device: torch.device | None,
+    team: Team,
+    splits_batches: bool = False,
 ) -> Net:
     log.info(wanted.said)
     graph = build_graph(wanted.param, REGISTRY, file=wanted.file)
+    if splits_batches:
+        split = split_batches(graph, team.size)
+        graph = build_graph(split, REGISTRY, phase=graph.phase, file=wanted.file)
     net = Net(graph, device, share=share_of_data(graph.phase, team))
     load_weights(
         net,

@@ -43,6 +43,19 @@ class Progress:
         del self.losses[: -self.config.average_loss]
         return sum(self.losses) / len(self.losses)
 
+    def is_due(self, every: int, offset: int = 0) -> bool:
+        """Whether something that happens every so many iterations, counted from `offset`, happens
+        now; 0: never."""
+        return every > 0 and (self.iteration - offset) % every == 0
+
+    @property
+    def tests_are_due(self) -> bool:
+        """Whether to test before the next iteration."""
+        begins = self.iteration == 0 and not self.config.test_initialization
+        is_tested = self.iteration == self.tested_at
+        is_due = self.is_due(self.config.test_interval, self.config.test_offset)
+        return is_due and not begins and not is_tested
+
     @property
     def stages_passed(self) -> int:
         """How often the policy has lowered the rate up to the last iteration that was made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
@@ -37,6 +37,7 @@ from moka.solver.nets import build_nets
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
 from moka.solver.rules import Rule
+from moka.solver.snapshots.newest import NOTHING
 from moka.solver.snapshots.position import Position
 from moka.solver.snapshots.read import SnapshotReader
 from moka.solver.snapshots.write import SnapshotWriter, check_prefix
@@ -58,8 +59,11 @@ class Solver:
         device: where it runs; None asks the context.
         keep_blobs: leave every blob's data and diff, and every parameter's update, in view after
             a step, as pycaffe does; costs some time and memory.
-        team: the processes that train this model together. All call `step` and `solve` alike; the
-            first one tests, saves and tells its listeners. None: as pycaffe's program has declared.
+        team: the processes that train this model together. All call `step` and `solve` alike and
+            share the tests; the first one saves and tells its listeners. None: as pycaffe's program
+            has declared.
+        splits_batches: divide the train net's batches among the processes, instead of giving a
+            batch to each.
 
     Attributes:
         config: the message, its snapshot prefix resolved.
@@ -68,8 +72,8 @@ class Solver:
         engine, test_engines: what runs the net and the test nets.
         guard: keeps steps that are not finite from the parameters.
         team: as given.
-        stop_requested, snapshot_requested: set by signals and listeners of any process; the loop
-            of all processes stops or saves after the iteration.
+        stop_requested, snapshot_requested, must_be_requeued: set by signals and listeners of any
+            process; the loop of all stops, saves, or both, after the iteration.
         on_start: called before the passes of an iteration.
         on_gradients_ready: called between the passes of an iteration and its update.
 
@@ -86,6 +90,7 @@ class Solver:
         device: torch.device | None = None,
         keep_blobs: bool = False,
         team: Team | None = None,
+        splits_batches: bool = False,
     ) -> None:
         read = read_solver(solver, file)
         self.config, self.file = config, file = read
@@ -101,9 +106,8 @@ class Solver:
         self.on_start: list[Callable[[], object]] = []
         self.on_gradients_ready: list[Callable[[], object]] = []
         self.keep_blobs = keep_blobs
-        self.stop_requested = False
-        self.snapshot_requested = False
-        self.net, self.test_nets = build_nets(read, device, self.team)
+        self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
+        self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
         bfloat16 = config.precision == SolverParameter.BF16
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -114,17 +118,16 @@ class Solver:
         except SolverError as error:
             raise error.at(file=file) from None
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
-        self._tests = Tests(config, self.test_engines, self.net, self._average)
-        nets = [self.net, *self.test_nets]
-        self._position = Position(nets, self.team.rank, self.team.size)
+        self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
+        self._position = Position([self.net, *self.test_nets], self.team.rank, self.team.size)
         self._parts: list[Stateful] = [self._rule, self._progress, self._position]
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
+        self._mean = GradientMean(self.net, self.team, config)
         if self.team.is_connected:
-            mean = GradientMean(self.net, self.team, config)
-            mean.broadcast()
-            self.on_gradients_ready.append(mean.on_gradients_ready)
+            self._mean.broadcast()
+            self.on_gradients_ready.append(self._mean.on_gradients_ready)
         log.info("Solver scaffolding done.")
 
     @property
@@ -161,12 +164,13 @@ class Solver:
             self.restore(resume_file)
         self.step(config.max_iter - self.iteration)
         with self.team.leaving_on_error():
-            if config.snapshot_after_train and not self._is_due(config.snapshot):
+            saves = config.snapshot_after_train or self.must_be_requeued
+            if saves and not self._progress.is_due(config.snapshot):
                 self._save_together(self._write_snapshot)
             if not self._must_stop():
-                if self._is_due(config.display):
+                if self._progress.is_due(config.display):
                     self._announce_final_loss()
-                if self._is_due(config.test_interval):
+                if self._progress.is_due(config.test_interval):
                     self.test_all()
         elapsed_s, waited_s = time.perf_counter() - start_s, self._waited_s() - waited_s
         stopped, self.stop_requested = self.stop_requested, False
@@ -186,12 +190,12 @@ class Solver:
             while self.iteration < end and not self._must_stop():
                 with self.net.parameters_in_use():
                     clear_grads(self._params)
-                if self._tests_are_due():
+                if self._progress.tests_are_due:
                     self.test_all()
                     continue
                 self._iterate()
                 self._progress.iteration += 1
-                if self._must_save() or self._is_due(self.config.snapshot):
+                if self._must_save() or self._progress.is_due(self.config.snapshot):
                     self._save_together(self._write_snapshot)
 
     def apply_update(self) -> None:
@@ -206,7 +210,7 @@ class Solver:
 
     def _iterate(self) -> None:
         waited_s = self._waited_s()
-        displayed = self._is_due(self.config.display)
+        displayed = self._progress.is_due(self.config.display)
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
             call()
@@ -238,11 +242,15 @@ class Solver:
         """The iter_size passes of an iteration; returns their mean loss, None if the step has to be
         skipped."""
         total = 0.0
-        for _ in range(self.config.iter_size):
-            with self.net.parameters_in_use():
+        layerwise = self.engine.layerwise  # may add to a gradient several times in a pass
+        by_layer = layerwise.debug_info or layerwise.callbacks
+        for remaining in reversed(range(self.config.iter_size)):
+            is_whole = not remaining and not by_layer
+            with self.net.parameters_in_use(), self._mean.overlapped(is_whole):
                 loss = float(self.engine.forward_backward())
             mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
             if mean is None:
+                self._mean.discard()
                 return None
             total += mean
         self.guard.passed()
@@ -271,14 +279,12 @@ class Solver:
                 p.grad.copy_(update)
         return clipped
 
-    def _is_due(self, every: int, offset: int = 0) -> bool:
-        return every > 0 and (self.iteration - offset) % every == 0
-
     def _must_stop(self) -> bool:
         """Whether any process has been asked to stop."""
-        (stop,) = self.team.any(self.stop_requested)
-        self.stop_requested |= stop
-        return stop
+        stop, requeue = self.team.any(self.stop_requested, self.must_be_requeued)
+        self.must_be_requeued |= requeue
+        self.stop_requested |= stop or requeue
+        return self.stop_requested
 
     def _must_save(self) -> bool:
         """Whether any process has been asked for a snapshot since the last call."""
@@ -302,26 +308,21 @@ class Solver:
 
     # --- testing --------------------------------------------------------------------------
 
-    def _tests_are_due(self) -> bool:
-        return (
-            (self.iteration > 0 or self.config.test_initialization)
-            and self._is_due(self.config.test_interval, self.config.test_offset)
-            and self.iteration != self._progress.tested_at
-        )
-
     def test_all(self) -> None:
         """Run every test net over its batches and announce the mean of each output.
 
-        The first process of a team tests, but all of them call this.
+        All processes of a team call this. Those that share no test leave it to the first.
         """
         outputs: Sequence[Sequence[Output]] | None = ()
-        if self.team.is_first:
+        if self.team.is_first or self._tests.are_shared:
             outputs = self._tests.run(self.iteration, self._announce, lambda: self.stop_requested)
         if outputs is not None:
             self._progress.tested_at = self.iteration
         if best := self._progress.best:
-            has_improved = outputs and best.see(outputs[best.net_index], self.iteration)
-            if self.team.any(bool(has_improved))[0]:
+            has_improved = False
+            if outputs and self.team.is_first:
+                has_improved = best.see(outputs[best.net_index], self.iteration)
+            if self.team.any(has_improved)[0]:
                 self._save_together(self._write_best)
             self._stop_if_exhausted()
 
@@ -368,16 +369,19 @@ class Solver:
         files = self._writer.write_best(others)
         self.guard.last_snapshot = files.model
         if best := self._progress.best:
-            name, value = best.output, best.value
-            self._announce(BestSnapshotWritten(self.iteration, name, value, files.model))
+            record = BestSnapshotWritten(self.iteration, best.output, best.value, files.model)
+            self._announce(record)
 
-    def newest_snapshot(self) -> str | None:
+    def newest_snapshot(self, passing_over: Mapping[str, int] = NOTHING) -> str | None:
         """The state of the newest snapshot of this net under the prefix, or None.
+
+        Args:
+            passing_over: state files of other runs, as `written_snapshots` finds them.
 
         Raises:
             SolverError: there are snapshots, but none that can be used.
         """
-        return self._reader.newest(self.prefix)
+        return self._reader.newest(self.prefix, passing_over)
 
     def restore(self, state_file: str) -> None:
         """Go on from a snapshot: BVLC Caffe's, or ours, which also knows where the data was.

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from moka.engine.contract import Engine
-from moka.engine.evaluate import evaluate
+from moka.engine.evaluate import ALONE, evaluate
+from moka.engine.pass_start import statistics_of
 from moka.net import Net
+from moka.parallel.share import share_batches
+from moka.parallel.team import Team
 from moka.report.records import ClassesTested, Output, Record, TestCompleted, TestStarted
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.average_precision import Precisions, mean_precisions
@@ -23,6 +26,11 @@ class Tests:
         engines: of the test nets.
         trained: the net whose parameters they use.
         average: averaged weights, None if none are kept.
+        team: the processes that train the model; they share the batches of the test nets that
+            allow it (`share_batches`), the first process runs the others.
+
+    Attributes:
+        are_shared: whether all processes of the team have to call `run`.
     """
 
     __test__ = False
@@ -33,7 +41,12 @@ class Tests:
         engines: Sequence[Engine],
         trained: Net,
         average: AveragedWeights | None,
+        team: Team,
     ) -> None:
+        self._team = team
+        counts = config.eval_type != "detection"
+        self._shared = [counts and share_batches(engine.net, team) for engine in engines]
+        self.are_shared = any(self._shared)
         self._config = config
         self._trained = trained
         self._average = average
@@ -58,21 +71,26 @@ class Tests:
         """
         outputs: list[Sequence[Output]] = []
         for index, engine in enumerate(self._engines):
+            team = self._team if self._shared[index] else ALONE
+            if not (self._shared[index] or self._team.is_first):
+                continue
             announce(TestStarted(iteration, index))
             share_weights(engine.net, self._trained)
             averaged = self._average if self._config.test_with_ema else None
             with averaged.in_place() if averaged else nullcontext():
                 batches = self._config.test_iter[index]
+                if team.is_connected:
+                    team.copy_from_first(statistics_of(engine.net))
                 if self._config.eval_type == "detection":
                     result = self._precisions(iteration, index, announce, is_stopped)
                 else:
-                    result = evaluate(engine, batches, lambda *_: is_stopped())
+                    result = evaluate(engine, batches, lambda *_: is_stopped(), team)
             if result is None:
                 return None
             means, loss = result
             wanted = loss if self._config.test_compute_loss else None
             announce(TestCompleted(iteration, index, means, wanted))
-            if is_stopped():
+            if team.any(is_stopped())[0]:
                 return None
             outputs.append(means)
         return outputs

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
 
-from moka.command import device
+from moka.command.processes import in_processes
 from moka.command.run import run
+from moka.command.table import COMMANDS, flags_of
 from moka.data import datum
 from moka.data.store import check_backend, make_store
+from moka.data.writer import RecordWriter
 from moka.errors import NetError, UsageError, did_you_mean
 from moka.inference.evaluation import Inference
 from moka.net import Net, build_net
+from moka.parallel.launched import Run
+from moka.parallel.share import share_batches
+from moka.parallel.team import Alone, Team
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
 from moka.types import Floats, PathLike
@@ -25,6 +31,7 @@ from moka.weights import load_weights
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
 
+ALONE = Alone()
 SAY_EVERY = 1000  # records
 AXES = 4  # that a blob may have, for a Datum to hold an image of it: image, C, H, W
 
@@ -36,6 +43,7 @@ def extract_features(
     batches: int,
     *,
     backend: str = "lmdb",
+    team: Team = ALONE,
 ) -> int:
     """Run a net over its own data and write a record of each image for each blob.
 
@@ -47,6 +55,7 @@ def extract_features(
         blobs: names of blobs; their first axis counts images.
         databases: a new database for each blob.
         batches: how many passes to run.
+        team: the processes that share the passes (`share_batches`); the first one writes.
 
     Returns:
         The number of images.
@@ -60,20 +69,27 @@ def extract_features(
     check_backend(backend)
     counts = dict.fromkeys(databases, 0)
     with ExitStack() as stack, progress("batches", batches) as show:
-        writers = [stack.enter_context(make_store(path, backend)) for path in databases]
+        writers: Sequence[RecordWriter | None] = [
+            stack.enter_context(make_store(path, backend)) if team.is_first else None
+            for path in databases
+        ]
         log.info("Extracting Features")
         engine = Inference(net, blobs)
         engine.layerwise.debug_info = False
-        for batch in range(batches):
-            engine.forward()
-            for name, path, writer in zip(blobs, databases, writers, strict=True):
-                for image in _as_images(net.blobs[name].data_memory.tensor()):
-                    record = datum.encode(image).SerializeToString()
-                    writer.put(b"%010d" % counts[path], record)
-                    counts[path] += 1
-                    if counts[path] % SAY_EVERY == 0:
-                        _say(detail, counts[path], name)
-            show(batch + 1)
+        for first in range(0, batches, team.size):
+            features = _run_batch(engine, blobs) if first + team.rank < batches else None
+            of_round = team.gather_messages(pickle.dumps(features))
+            for batch in range(first, min(first + team.size, batches)):
+                values = pickle.loads(of_round[batch - first])
+                for name, path, writer in zip(blobs, databases, writers, strict=True):
+                    for image in values[name]:
+                        if writer is not None:
+                            record = datum.encode(image).SerializeToString()
+                            writer.put(b"%010d" % counts[path], record)
+                        counts[path] += 1
+                        if counts[path] % SAY_EVERY == 0:
+                            _say(detail, counts[path], name)
+                show(batch + 1)
     for name, path in zip(blobs, databases, strict=True):
         if counts[path] % SAY_EVERY:
             _say(log, counts[path], name)
@@ -114,6 +130,12 @@ def _check(net: Net, blobs: Sequence[str], databases: Sequence[PathLike]) -> Non
             )
 
 
+def _run_batch(engine: Inference, blobs: Sequence[str]) -> dict[str, Floats]:
+    """The images of some blobs after the next pass."""
+    engine.forward()
+    return {name: _as_images(engine.net.blobs[name].data_memory.tensor()) for name in blobs}
+
+
 def _as_images(blob: torch.Tensor) -> Floats:
     """The values as (N, C, H, W), with 1 for each axis that the blob lacks at the end."""
     return blob.cpu().numpy().reshape(*blob.shape, *[1] * (AXES - blob.dim()))
@@ -133,12 +155,21 @@ def _extract(words: list[str], flags: dict[str, Any]) -> None:
     if not batches.isdecimal() or not int(batches):
         raise UsageError(f"num_mini_batches has to be a number > 0, got '{batches}'.")
     check_backend(backend)
-    net = build_net(net_file, caffe_pb2.TEST, device=device.use(gpu_of(*where)))
-    load_weights(net, weights)
-    try:
-        extract_features(net, blobs.split(","), databases.split(","), int(batches), backend=backend)
-    finally:
-        net.close()
+    own = {**flags, "gpu": gpu_of(*where)}
+
+    def work(team: Team, where: torch.device, _: Run | None) -> None:
+        net = build_net(net_file, caffe_pb2.TEST, device=where)
+        load_weights(net, weights)
+        if not share_batches(net, team):
+            if not team.is_first:
+                return
+            team = ALONE
+        with closing(net):
+            names, paths = blobs.split(","), databases.split(",")
+            extract_features(net, names, paths, int(batches), backend=backend, team=team)
+
+    command = COMMANDS["extract_features"]
+    in_processes(command, flags_of(command), words, own, work)
 
 
 def gpu_of(mode: str = "CPU", device_id: str = "DEVICE_ID=0") -> str:

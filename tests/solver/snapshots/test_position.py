@@ -110,9 +110,13 @@ def test_one_process_more_goes_on_with_the_same_data(
     state, drawn = two_states(make_solver)
     net = make_solver("", net="random").net
     torch.manual_seed(5)
-    before = torch.get_rng_state()
     Position([net], 2, 3).load_state(state)
-    assert torch.equal(torch.get_rng_state(), before)  # the first one's would repeat its masks
+    third = torch.get_rng_state()  # the first one's would repeat its masks
+    Position([net], 1, 3).load_state(state)
+    assert not torch.equal(torch.get_rng_state(), third)
+    torch.manual_seed(6)  # whatever the process has drawn before
+    Position([net], 2, 3).load_state(state)
+    assert torch.equal(torch.get_rng_state(), third)
     assert Position([net]).state().run_state.cursor == state.run_state.cursor
     assert not caplog.messages
     Position([net], 0, 3).load_state(state)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from moka.errors import MokaError, SolverError
 from moka.schema.caffe_pb2 import SolverState
@@ -14,7 +15,19 @@ from moka.solver.snapshots.state_file import read_state
 log = logging.getLogger("moka")
 
 
-def newest_state(prefix: str, other_net: Callable[[SolverState, str], str | None]) -> str | None:
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+def written_snapshots(prefix: str) -> dict[str, int]:
+    """The state files under a prefix, with the time when each was written, in nanoseconds."""
+    return {state: _written_ns(state) for _, _, state in snapshots(prefix)}
+
+
+def newest_state(
+    prefix: str,
+    other_net: Callable[[SolverState, str], str | None],
+    passing_over: Mapping[str, int] = NOTHING,
+) -> str | None:
     """The state of the newest snapshot of this run's net, or None.
 
     The newest is the one whose state was written last, whatever its iteration: a longer run may
@@ -25,6 +38,8 @@ def newest_state(prefix: str, other_net: Callable[[SolverState, str], str | None
         prefix: of the snapshots.
         other_net: called with a state and its file; returns why they belong to another net, None
             if to this one; raises a MokaError if the state or its model cannot be used at all.
+        passing_over: state files to leave aside, with the time when they were written; a file of
+            that name that was written later counts.
 
     Raises:
         SolverError: no snapshot fits, and some cannot be read; starting afresh would overwrite
@@ -33,7 +48,8 @@ def newest_state(prefix: str, other_net: Callable[[SolverState, str], str | None
     unusable: list[str] = []
     others: list[str] = []
     taken: str | None = None
-    by_age = sorted((_written_ns(state), i, state) for i, _, state in snapshots(prefix))
+    found = ((_written_ns(state), i, state) for i, _, state in snapshots(prefix))
+    by_age = sorted(each for each in found if passing_over.get(each[2]) != each[0])
     remaining = list(reversed(by_age))
     while remaining and taken is None:
         _, iteration, file = remaining.pop(0)

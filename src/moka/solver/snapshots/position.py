@@ -7,11 +7,12 @@ generators, and what layers hand from pass to pass.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterator, Sequence
 
 import torch
 
-from moka.context import random_states, set_random_states
+from moka.context import random_states, set_random_seed, set_random_states
 from moka.data.place import CursorState
 from moka.layers.base import Layer
 from moka.layers.source import Source
@@ -76,6 +77,8 @@ class Position:
         if own is not None:
             self._load_layers(own)
             self._load_random(own)
+        else:
+            self._draw_anew(first)
         size = len(ranks)
         if size != self._size and not self._rank:
             log.warning("This state is of a run of %d, not %d, processes: it goes on with the next"
@@ -103,6 +106,12 @@ class Position:
             for generator in run.random
         }
         set_random_states(random, self._device)
+
+    def _draw_anew(self, run: RunState) -> None:
+        """Seed the random generators of a process that a state does not know, by the state and the
+        process's number: whatever it has drawn before, it draws the same."""
+        kept = b"".join(generator.state for generator in run.random)
+        set_random_seed(zlib.crc32(kept) + self._rank)
 
     def _sources(self) -> Iterator[tuple[str, Source]]:
         """(key, source) of all data layers; keys are unique, names of layers need not be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from moka.errors import MokaError, SolverError
@@ -66,13 +66,16 @@ class SnapshotReader:
                 part.load_state(state)
         return model_file
 
-    def newest(self, prefix: str) -> str | None:
+    def newest(self, prefix: str, passing_over: Mapping[str, int]) -> str | None:
         """The state of the newest snapshot of this net under a prefix, or None.
+
+        Args:
+            passing_over: as for `newest_state`.
 
         Raises:
             SolverError: there are snapshots, but none that can be used.
         """
-        return newest_state(prefix, self._why_of_another_net)
+        return newest_state(prefix, self._why_of_another_net, passing_over)
 
     def _why_of_another_net(self, state: SolverState, state_file: str) -> str | None:
         with _naming(state_file):

@@ -1,0 +1,184 @@
+"""A process that a launcher has started as one of several: torchrun, or `moka.parallel.launch`.
+
+Both tell a process its place by environment variables (RANK, WORLD_SIZE, MASTER_ADDR ...), as
+PyTorch documents them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+from moka.errors import SolverError
+from moka.parallel.join import connect, first_line
+from moka.parallel.signs import SignsOfLife
+from moka.parallel.team import Team, TeamLostError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+PARTING_S = 10.0  # how long the host of the store waits for the others to end
+COLLECTIVE_S = 1800.0  # a live member may take this long, to write a snapshot for instance
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The place of a process among those that were started together.
+
+    Attributes:
+        rank, size: which one it is of how many.
+        local_rank: which one of this machine.
+        restart: how often the launcher has started all of them again.
+        address, port: where they meet.
+        launcher_hosts_store: whether the launcher listens there; else the first process does.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    restart: int
+    address: str
+    port: int
+    launcher_hosts_store: bool
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Launched | None:
+        """The place that a launcher has given this process; None without one, or if it is the only
+        process.
+
+        Raises:
+            SolverError: variables are missing or no numbers.
+        """
+        if variables.get("WORLD_SIZE", "1") == "1" or "RANK" not in variables:
+            return None
+        try:
+            rank = int(variables["RANK"])
+            return cls(
+                rank=rank,
+                size=int(variables["WORLD_SIZE"]),
+                local_rank=int(variables.get("LOCAL_RANK", rank)),
+                restart=int(variables.get("TORCHELASTIC_RESTART_COUNT", 0)),
+                address=variables["MASTER_ADDR"],
+                port=int(variables["MASTER_PORT"]),
+                launcher_hosts_store=variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            )
+        except KeyError as error:
+            raise SolverError(
+                f"RANK and WORLD_SIZE are set, but {error.args[0]} is not.",
+                advice="Start the processes with torchrun, or unset RANK and WORLD_SIZE.",
+            ) from None
+        except ValueError as error:
+            raise SolverError(
+                f"an environment variable of the launcher is no number: {error}."
+            ) from None
+
+    @contextmanager
+    def joined(self, device: torch.device, patience_s: float) -> Iterator[tuple[Team, Run]]:
+        """Meet the other processes; they hear of an error that ends the block.
+
+        Args:
+            device: where this process works.
+            patience_s: how long to wait for the others to come, and for a sign of life of one.
+
+        Raises:
+            SolverError: they do not come, or the place where they meet cannot be reached.
+        """
+        wait = timedelta(seconds=patience_s)
+        try:
+            shared = self._store(wait)
+            life = self._of_this_life(shared)
+            life.set(f"came/{self.rank}", "yes")
+            life.wait([f"came/{rank}" for rank in range(self.size)], wait)
+            group = dist.PrefixStore("group", life)  # type: ignore[attr-defined]
+            team = connect(
+                group, self.rank, self.size, device, patience_s=COLLECTIVE_S, reasons=life
+            )
+            signs = self._of_this_life(self._store(wait, again=True))
+        except (RuntimeError, ValueError) as error:
+            raise SolverError(self._why_not_joined(error, patience_s)) from None
+        try:
+            with (
+                SignsOfLife(signs, self.rank, self.size, patience_s=patience_s),
+                team.leaving_on_error(),
+            ):
+                yield team, Run(shared, self.restart)
+        except TeamLostError:
+            raise
+        except BaseException:
+            self._part(life)
+            raise
+        team.leave()
+        self._part(life)
+
+    def _part(self, life: Store) -> None:
+        """Need the store no longer; the process that hosts it waits until nobody does."""
+        with contextlib.suppress(RuntimeError):
+            if self.rank:
+                life.set(f"left/{self.rank}", "yes")
+            elif not self.launcher_hosts_store:
+                others = [f"left/{rank}" for rank in range(1, self.size)]
+                life.wait(others, timedelta(seconds=PARTING_S))
+
+    def _store(self, wait: timedelta, *, again: bool = False) -> Store:
+        hosts = self.rank == 0 and not self.launcher_hosts_store and not again
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            self.address,
+            self.port,
+            self.size,
+            is_master=hosts,
+            timeout=wait,
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+
+    def _of_this_life(self, store: Store) -> Store:
+        """The part of a store that processes use until they are started again.
+
+        A machine that joins starts all again without counting it, but changes their number.
+        """
+        return dist.PrefixStore(f"moka/{self.restart}/{self.size}", store)  # type: ignore[attr-defined]
+
+    def _why_not_joined(self, error: Exception, patience_s: float) -> str:
+        where, said = f"{self.address}:{self.port}", first_line(error)
+        if "EADDRINUSE" in said or "in use" in said:
+            return f"another program listens at {where}: give another MASTER_PORT."
+        return (
+            f"process {self.rank} of {self.size} could not join the others at {where} within"
+            f" {patience_s:g} s: {said}"
+        )
+
+
+class Run:
+    """What a run keeps while its processes are started again.
+
+    Args:
+        store: of all its processes.
+        restart: how often they have been started again.
+    """
+
+    _KEY = "moka/files_before"
+
+    def __init__(self, store: Store, restart: int) -> None:
+        self._store = store
+        self.restart = restart
+
+    def remember(self, files: Mapping[str, int]) -> None:
+        """Note the snapshots of other runs, by name, with the time when they were written."""
+        with contextlib.suppress(RuntimeError):
+            self._store.set(self._KEY, json.dumps(dict(files)))
+
+    def remembered(self) -> dict[str, int]:
+        """The files of `remember`; none if the store has been lost."""
+        with contextlib.suppress(RuntimeError):
+            if self._store.check([self._KEY]):
+                return dict(json.loads(self._store.get(self._KEY)))
+        return {}

@@ -1,0 +1,116 @@
+"""Training on several devices from a program: a process for each, and the result in this one."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import torch
+
+from moka.errors import MokaError, SolverError, UsageError
+from moka.net.batch_size import batch_size
+from moka.parallel.launch import launch
+from moka.parallel.launched import Launched
+from moka.parallel.team import TeamLostError
+from moka.report.glog import log_to_stderr
+from moka.report.run import show_run
+from moka.schema.caffe_pb2 import SolverParameter
+from moka.solver.config import SolverConfig
+from moka.solver.resume import state_to_resume
+from moka.solver.snapshots.names import file_names
+from moka.solver.solver import Solver
+
+PATIENCE_S = 300.0  # for other processes to come, and for a sign of life of one
+
+
+def as_devices(devices: Sequence[int | str | torch.device]) -> list[torch.device]:
+    """The devices of numbers of GPUs and names.
+
+    Raises:
+        UsageError: a GPU that is not there, or that is named twice.
+    """
+    found = [torch.device("cuda", d) if isinstance(d, int) else torch.device(d) for d in devices]
+    count = torch.cuda.device_count()
+    for device in found:
+        if device.type == "cuda" and (device.index or 0) >= count:
+            raise UsageError(f"there is no GPU {device.index or 0}: {count} found.")
+        if device.type == "cuda" and found.count(device) > 1:
+            raise UsageError(f"GPU {device.index or 0} is named twice.")
+    return found
+
+
+def train_on_several(
+    config: SolverConfig,
+    devices: Sequence[int | str | torch.device],
+    *,
+    resume: str | None,
+    max_restarts: int,
+    progress: bool,
+) -> Solver:
+    """Train by a solver to its end, on several devices; see `moka.train`.
+
+    Raises:
+        MokaError: one clear sentence, from whichever process.
+    """
+    names = [str(device) for device in as_devices(devices)]
+    message = config.message.SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        result = str(Path(folder) / "result")
+        args = (message, str(config.file), resume or "", names, result, progress)
+        answers = launch(_train, args, len(names), max_restarts=max_restarts)
+        said = [answer for _, answer in sorted(answers.items()) if isinstance(answer, str)]
+        if said:
+            raise SolverError(said[0])
+        made = Solver(config, device=torch.device(names[0]))
+        made.restore(file_names(result, answers[0])[1])
+    return made
+
+
+def _train(
+    message: bytes, file: str, resume: str, devices: list[str], result: str, progress: bool
+) -> int | str:
+    """The work of one process; returns the iteration that it has reached, or an error's text."""
+    launched = Launched.from_environment()
+    assert launched is not None
+    config = SolverConfig(SolverParameter.FromString(message), file)
+    device = torch.device(devices[launched.local_rank])
+    try:
+        return _solve(launched, config, device, resume, result, progress=progress)
+    except TeamLostError as error:
+        raise SystemExit(error.exit_code) from None
+    except MokaError as error:
+        return str(error)
+
+
+def _solve(
+    launched: Launched,
+    config: SolverConfig,
+    device: torch.device,
+    resume: str,
+    result: str,
+    *,
+    progress: bool,
+) -> int:
+    """Train with the other processes; the first one leaves its state under the prefix `result`."""
+    on_terminal = sys.stderr.isatty()
+    shows = progress and not launched.rank
+    with ExitStack() as stack:
+        if shows:
+            stack.enter_context(log_to_stderr(plain=on_terminal))
+        team, run = stack.enter_context(launched.joined(device, PATIENCE_S))
+        solver = stack.enter_context(closing(Solver(config, device=device, team=team)))
+        state = state_to_resume(solver, resume, run)
+        if shows:
+            images = batch_size(solver.net) * solver.config.iter_size * team.size
+            stack.enter_context(show_run(solver.listeners, images, on_terminal))
+        solver.solve(state)
+        if team.is_first:
+            solver.listeners.clear()
+            solver.config.snapshot_prefix = result
+            solver.config.snapshot_format = SolverParameter.BINARYPROTO
+            solver.config.snapshot_keep = 0
+            solver.snapshot()
+        return solver.iteration

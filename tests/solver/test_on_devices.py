@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training_runs import database, solver_message
+
+import moka
+from moka.errors import UsageError
+from moka.schema import format_text
+from moka.solver.on_devices import as_devices
+
+__all__ = ["database"]
+
+PROGRAM = """
+import moka
+if __name__ == "__main__":
+    solver = moka.train("solver.prototxt", devices=["cpu", "cpu"])
+    print(solver.iteration, [w.tolist() for w in solver.net.parameters()])
+    text = open("solver.prototxt").read().replace('"db"', '"nowhere"')
+    open("wrong.prototxt", "w").write(text)
+    try:
+        moka.train("wrong.prototxt", devices=["cpu", "cpu"])
+    except moka.MokaError as error:
+        print(error)
+"""
+
+
+def test_a_program_gets_the_trained_solver(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = solver_message("max_iter: 4 momentum: 0.9", "plain")
+    Path("program.py").write_text(PROGRAM)
+    Path("solver.prototxt").write_text(format_text(message))
+    variables = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [sys.executable, "program.py"], capture_output=True, text=True, env=variables, timeout=200
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    trained, no_database = ended.stdout.splitlines()
+    # Two batches of 4 an iteration are one of 8, in the same order.
+    message.net_param.layer[0].data_param.batch_size = 8
+    alone = moka.train(message)
+    iteration, _, numbers = trained.partition(" ")
+    assert int(iteration) == alone.iteration == 4
+    for row, weight in zip(eval(numbers), alone.net.parameters(), strict=True):
+        torch.testing.assert_close(torch.tensor(row), weight.detach())
+    assert 'layer "data" (Data): No such file or directory.' in no_database
+    assert sorted(os.listdir()) == ["db", "program.py", "solver.prototxt", "wrong.prototxt"]
+
+
+def test_devices_that_cannot_be() -> None:
+    count = torch.cuda.device_count()
+    with pytest.raises(UsageError, match=f"there is no GPU {count}: {count} found."):
+        as_devices(["cpu", count])
+    with pytest.raises(UsageError, match="several devices go with neither device nor listeners"):
+        moka.train(solver_message(""), devices=["cpu", "cpu"], device=torch.device("cpu"))
+    solver = moka.train(solver_message("max_iter: 1"), devices=["cpu"])
+    assert solver.iteration == 1
