@@ -16,7 +16,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
-from tests.layers.test_annotated import fill, record
+from tests.layers.annotated_records import fill, record
 from tests.opencv.cases import CHAIN, SSD, photo
 from tests.opencv.record import write_nets
 

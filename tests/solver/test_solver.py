@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,21 +11,15 @@ from tests.training_runs import iterations, weights
 
 from moka.errors import SolverError
 from moka.report.records import (
-    BestSnapshotWritten,
-    EarlyStop,
     FinalLoss,
-    IterationCompleted,
     Record,
-    SnapshotWritten,
     SolvingCompleted,
     SolvingStarted,
-    TestCompleted,
     TestStarted,
 )
 from moka.solver.choose import RULES
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
-from moka.weights import load_weights
 
 if TYPE_CHECKING:
     from tests.training_runs import SolverMaker
@@ -184,81 +177,6 @@ def test_iter_size_is_a_larger_batch(make_solver: SolverMaker, database: str) ->
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_snapshots_fall_due(make_solver: SolverMaker) -> None:
-    records: list[Record] = []
-    solver = make_solver("snapshot: 2 max_iter: 5 snapshot_after_train: true", records=records)
-    solver.solve()
-    found = [r for r in records if isinstance(r, SnapshotWritten)]
-    assert [r.iteration for r in found] == [2, 4, 5]
-    assert {name for r in found for name in (r.model_file, r.state_file)} == set(os.listdir())
-
-
-def test_a_snapshot_that_is_due_at_the_end_is_made_once(make_solver: SolverMaker) -> None:
-    records: list[Record] = []
-    make_solver("snapshot: 2 max_iter: 4 snapshot_after_train: true", records=records).solve()
-    found = [r for r in records if isinstance(r, SnapshotWritten)]
-    assert [r.iteration for r in found] == [2, 4]
-
-
-def test_a_request_to_stop(make_solver: SolverMaker) -> None:
-    records: list[Record] = []
-    solver = make_solver("max_iter: 100 display: 1 snapshot_after_train: true", records=records)
-
-    def listen(record: Record) -> None:
-        if isinstance(record, IterationCompleted) and record.iteration == 3:
-            solver.stop_requested = True
-
-    solver.listeners.append(listen)
-    solver.solve()
-    assert solver.iteration == 4
-    assert [type(r).__name__ for r in records[-2:]] == ["SnapshotWritten", "SolvingCompleted"]
-    end = records[-1]
-    assert isinstance(end, SolvingCompleted)
-    assert end.stopped_early
-    assert Path("snap_iter_4.solverstate").exists()
-
-
-def test_a_request_for_a_snapshot(make_solver: SolverMaker) -> None:
-    records: list[Record] = []
-    solver = make_solver(records=records)
-    solver.snapshot_requested = True
-    solver.step(3)
-    found = [r for r in records if isinstance(r, SnapshotWritten)]
-    assert [r.iteration for r in found] == [1]
-    assert solver.iteration == 3
-
-
-@pytest.mark.parametrize("resumed", [False, True])
-def test_a_loss_that_is_no_number(make_solver: SolverMaker, resumed: bool) -> None:
-    solver = make_solver("snapshot: 2 base_lr: 1e-30")
-    solver.step(2)
-    kept = weights(solver)
-    files = {name: Path(name).read_bytes() for name in os.listdir()}
-    if resumed:
-        solver = make_solver()
-        solver.restore("snap_iter_2.solverstate")
-    # One that no finite loss has followed may be what the divergence comes from.
-    said = "last good snapshot is" if resumed else "last snapshot,"
-    with torch.no_grad():
-        (data,) = (source for _, source in solver.net.sources)
-        data()[0].fill_(torch.nan)  # the constant that it hands out each time
-    with pytest.raises(
-        SolverError, match=rf"loss is nan at iteration 2: .*{said} snap_iter_2\.caf"
-    ):
-        solver.step(10)
-    assert solver.iteration == 2
-    assert all(torch.equal(a, b) for a, b in zip(weights(solver), kept, strict=True))
-    assert Path("snap_iter_2.replay").exists()
-    os.unlink("snap_iter_2.replay")
-    assert {name: Path(name).read_bytes() for name in os.listdir()} == files
-
-
-def test_a_loss_that_is_no_number_before_any_snapshot(make_solver: SolverMaker) -> None:
-    solver = make_solver("base_lr: 1e30")
-    with pytest.raises(SolverError, match="No snapshot has been made yet"):
-        solver.step(10)
-
-
 def test_keep_blobs_leaves_all_data_and_the_updates(make_solver: SolverMaker) -> None:
     solver = make_solver("momentum: 0.9 weight_decay: 0.1", keep_blobs=True)
     for _ in range(3):
@@ -270,15 +188,6 @@ def test_keep_blobs_leaves_all_data_and_the_updates(make_solver: SolverMaker) ->
         np.testing.assert_allclose(
             solver.net.blobs["y"].data, solver.net.blobs["x"].data @ w.T + b, rtol=1e-6
         )
-
-
-def test_a_prefix_that_cannot_be_written_is_refused_before_training(
-    make_solver: SolverMaker,
-) -> None:
-    Path("a_file").touch()
-    with pytest.raises(SolverError, match="'a_file/snap': Not a directory"):
-        make_solver('snapshot: 2 snapshot_prefix: "a_file/snap"')
-    make_solver('snapshot_prefix: "a_file/snap"')  # no snapshots are asked for
 
 
 def test_the_given_message_is_not_changed(make_solver: SolverMaker) -> None:
@@ -323,76 +232,6 @@ def test_plateaus_lower_the_rate(make_solver: SolverMaker) -> None:
     assert [r.rate for r in found] == pytest.approx(rates, rel=1e-6, abs=0)
     assert all(r.stage is None for r in found)
     assert read_state(solver.snapshot()[1]).current_step == 2
-
-
-BEST = 'snapshot_best: "loss" test_iter: 1 test_interval: 2 test_initialization: true'
-
-
-def test_the_best_snapshot(make_solver: SolverMaker) -> None:
-    """The loss of this net falls all the time."""
-    records: list[Record] = []
-    solver = make_solver(f"{BEST} max_iter: 4 ema_decay: 0.5", records=records)
-    solver.solve()
-    tests = [r.outputs[0].value for r in records if isinstance(r, TestCompleted)]
-    found = [r for r in records if isinstance(r, BestSnapshotWritten)]
-    assert found == [
-        BestSnapshotWritten(t, "loss", value, "snap_best.caffemodel")
-        for t, value in zip((0, 2, 4), tests, strict=True)
-    ]
-    names = ("snap_best.caffemodel", "snap_best.ema.caffemodel", "snap_best.solverstate")
-    assert sorted(os.listdir()) == sorted(names)
-    state = read_state("snap_best.solverstate")
-    assert (state.iter, state.learned_net) == (4, "snap_best.caffemodel")
-    assert state.run_state.averaged_net == "snap_best.ema.caffemodel"
-    fresh = make_solver()
-    load_weights(fresh.net, ["snap_best.caffemodel"])
-    for a, b in zip(weights(fresh), weights(solver), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_what_is_worse_is_not_kept(make_solver: SolverMaker) -> None:
-    records: list[Record] = []
-    solver = make_solver(f"{BEST} snapshot_best_is: HIGHER early_stop: 3", records=records)
-    solver.step(100)
-    assert [r.iteration for r in records if isinstance(r, BestSnapshotWritten)] == [0]
-    assert read_state("snap_best.solverstate").iter == 0
-    assert solver.iteration == 6
-    first = next(r.outputs[0].value for r in records if isinstance(r, TestCompleted))
-    assert records[-1] == EarlyStop(6, 3, "loss", first, 0)
-
-
-def test_an_early_stop_ends_a_run_in_order(make_solver: SolverMaker) -> None:
-    text = f"{BEST} snapshot_best_is: HIGHER max_iter: 100 snapshot_after_train: true"
-    records: list[Record] = []
-    make_solver(f"{text} early_stop: 2", records=records).solve()
-    names = [type(r).__name__ for r in records[-3:]]
-    assert names == ["EarlyStop", "SnapshotWritten", "SolvingCompleted"]
-    end = records[-1]
-    assert isinstance(end, SolvingCompleted)
-    assert end.stopped_early
-    # Resumed as it was it stops at once; with more patience it goes on where it was.
-    del records[:]
-    solver = make_solver(f"{text} early_stop: 2", records=records)
-    solver.solve("snap_iter_4.solverstate")
-    assert solver.iteration == 4
-    assert not iterations(records)
-    solver = make_solver(f"{text} early_stop: 3", records=records)
-    solver.solve("snap_iter_4.solverstate")
-    assert solver.iteration == 6
-    assert [r.iteration for r in records if isinstance(r, TestStarted)] == [6]
-
-
-def test_a_best_output_that_is_not_there_is_refused_before_training(
-    make_solver: SolverMaker,
-) -> None:
-    with pytest.raises(SolverError, match=r'no test net has an output lose .*Did you mean "loss"'):
-        make_solver('snapshot_best: "lose" test_iter: 1 test_interval: 2')
-
-
-def test_a_best_snapshot_needs_a_prefix_that_can_be_written(make_solver: SolverMaker) -> None:
-    Path("a_file").touch()
-    with pytest.raises(SolverError, match="'a_file/snap': Not a directory"):
-        make_solver(f'{BEST} snapshot_prefix: "a_file/snap"')
 
 
 def test_tests_come_later_by_an_offset(make_solver: SolverMaker) -> None:
