@@ -26,12 +26,15 @@ class Task:
             will get.
         inputs, outputs: the names of blobs, in the order of the function's arguments and results.
         threads: how many it may use.
+        is_whole: whether it is the whole program, so that no other code computes before its next
+            run.
     """
 
     model: Model
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     threads: int
+    is_whole: bool = True
 
     def folded_net(self) -> Net:
         """A net of the piece with all that can be folded folded into other layers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from time import perf_counter
 
@@ -73,10 +74,9 @@ class Maker:
                 return None
             self._compute({v for piece in pieces for v in (*piece.inputs, *piece.outputs)})
             try:
-                functions = [
-                    backend.make(task_of(self.net, self.flow, piece, self._values))
-                    for piece in pieces
-                ]
+                tasks = [task_of(self.net, self.flow, piece, self._values) for piece in pieces]
+                whole = len(steps) == 1
+                functions = [backend.make(replace(task, is_whole=whole)) for task in tasks]
             except MokaError as error:
                 log.debug("%s: %s", backend.name, error)
                 names = {p.node.name for piece in pieces for p in piece.places}
