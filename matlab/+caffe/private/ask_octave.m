@@ -68,7 +68,7 @@ function is_sent = send(child, text, arrays)
 fwrite(child.in, numel(text), 'uint32');
 fwrite(child.in, text, 'uint8');
 for k = 1:numel(arrays)
-  fwrite(child.in, arrays{k}, 'single');
+  fwrite(child.in, typecast(arrays{k}(:), 'uint8'), 'uint8');
 end
 is_sent = fflush(child.in) == 0;
 end
