@@ -22,17 +22,19 @@ def blocks(*arrays: Tensors) -> Iterator[tuple[Tensors, ...]]:
         yield arrays
         return
     small: list[tuple[Tensor, ...]] = []
+    count = 0  # elements of each array in `small`
     for tensors in zip(*arrays, strict=True):
         if tensors[0].numel() < _BLOCK:
             small.append(tensors)
+            count += tensors[0].numel()
         elif len({tensor.stride() for tensor in tensors}) > 1:
             yield tuple([tensor] for tensor in tensors)
         else:
             parts = zip(*(torch.split(_flat(tensor), _BLOCK) for tensor in tensors), strict=True)
             yield from (tuple([part] for part in block) for block in parts)
-        if sum(tensors[0].numel() for tensors in small) >= _BLOCK:
+        if count >= _BLOCK:
             yield _columns(small)
-            small = []
+            small, count = [], 0
     if small:
         yield _columns(small)
 
