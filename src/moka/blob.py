@@ -58,13 +58,17 @@ class Blob:
     @property
     def diff(self) -> NDArray[np.float32]:
         """The gradient: a live float32 view, shaped like the values."""
-        if self.diff_memory.shape != self.data_memory.shape:
-            self.diff_memory.reshape(self.data_memory.shape)
-        return self.diff_memory.array()
+        return self.fitted_diff_memory().array()
 
     @diff.setter
     def diff(self, values: Any) -> None:
         self.diff_memory.array()[...] = values
+
+    def fitted_diff_memory(self) -> Memory:
+        """The memory of the gradient, in the values' shape."""
+        if self.diff_memory.shape != self.data_memory.shape:
+            self.diff_memory.reshape(self.data_memory.shape)
+        return self.diff_memory
 
     @property
     def shape(self) -> IntVec:

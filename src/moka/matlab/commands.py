@@ -166,17 +166,11 @@ def _blob_set_data(_: HandleTable, blob: Blob, values: Floats) -> None:
 
 
 def _blob_get_diff(_: HandleTable, blob: Blob) -> PlainValue:
-    return _read(_diff(blob))
+    return _read(blob.fitted_diff_memory())
 
 
 def _blob_set_diff(_: HandleTable, blob: Blob, values: Floats) -> None:
-    _write(_diff(blob), values)
-
-
-def _diff(blob: Blob) -> Memory:
-    if blob.diff_memory.shape != blob.data_memory.shape:
-        blob.diff_memory.reshape(blob.data_memory.shape)
-    return blob.diff_memory
+    _write(blob.fitted_diff_memory(), values)
 
 
 # --- solvers ----------------------------------------------------------------------------------
