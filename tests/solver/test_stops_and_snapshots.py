@@ -11,6 +11,7 @@ import torch
 from tests.training_runs import iterations, weights
 
 from moka.errors import SolverError
+from moka.parallel.team import Alone
 from moka.report.records import (
     BestSnapshotWritten,
     EarlyStop,
@@ -25,6 +26,8 @@ from moka.solver.snapshots.state_file import read_state
 from moka.weights import load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.training_runs import SolverMaker
 
 
@@ -60,6 +63,28 @@ def test_a_request_to_stop(make_solver: SolverMaker) -> None:
     assert isinstance(end, SolvingCompleted)
     assert end.stopped_early
     assert Path("snap_iter_4.solverstate").exists()
+
+
+class ASignalAfterTheAnswer(Alone):
+    """Processes that have just told each other that nobody has to stop, when a signal arrives."""
+
+    def __init__(self, signal: Callable[[], object]) -> None:
+        super().__init__()
+        self._signal = signal
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        told = super().any(*flags)
+        self._signal()
+        return told
+
+
+@pytest.mark.parametrize("asked", ["stop_requested", "must_be_requeued"])
+def test_a_signal_after_the_processes_have_agreed(make_solver: SolverMaker, asked: str) -> None:
+    """This process goes on like the others, which do not know of its signal yet."""
+    solver = make_solver("max_iter: 100")
+    solver.team = ASignalAfterTheAnswer(lambda: setattr(solver, asked, True))
+    solver.step(100)
+    assert solver.iteration == 1
 
 
 def test_a_request_for_a_snapshot(make_solver: SolverMaker) -> None:

@@ -164,7 +164,7 @@ class Solver:
             self.restore(resume_file)
         self.step(config.max_iter - self.iteration)
         with self.team.leaving_on_error():
-            saves = config.snapshot_after_train or self.must_be_requeued
+            saves = config.snapshot_after_train or self.team.any(self.must_be_requeued)[0]
             if saves and not self._progress.is_due(config.snapshot):
                 self._save_together(self._write_snapshot)
             if not self._must_stop():
@@ -280,11 +280,17 @@ class Solver:
         return clipped
 
     def _must_stop(self) -> bool:
-        """Whether any process has been asked to stop."""
+        """Whether any process has been asked to stop.
+
+        The answer is what all processes have told each other: a signal that comes after that is
+        for the next call, or this process alone would stop and the others wait for it.
+        """
         stop, requeue = self.team.any(self.stop_requested, self.must_be_requeued)
-        self.must_be_requeued |= requeue
-        self.stop_requested |= stop or requeue
-        return self.stop_requested
+        if requeue:
+            self.must_be_requeued = True
+        if stop or requeue:
+            self.stop_requested = True
+        return stop or requeue
 
     def _must_save(self) -> bool:
         """Whether any process has been asked for a snapshot since the last call."""
