@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def run_together(
     members = []
     for rank in range(count):
         receiver, sender = server.Pipe(duplex=False)
-        process = server.Process(target=_report, args=(sender, work, rank, count, uid, args))
+        given = (sender, dict(os.environ), work, rank, count, uid, args)
+        process = server.Process(target=_report, args=given)
         process.start()
         sender.close()
         members.append((process, receiver))
@@ -54,6 +56,7 @@ def run_together(
 
 def _report(
     sender: Connection,
+    variables: dict[str, str],
     work: Callable[..., Any],
     rank: int,
     count: int,
@@ -62,6 +65,8 @@ def _report(
 ) -> None:
     import torch
 
+    os.environ.clear()  # the server may have been started for a test with others
+    os.environ.update(variables)
     torch.set_num_threads(1)
     try:
         sender.send((True, work(rank, count, uid, *args)))
