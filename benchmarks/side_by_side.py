@@ -43,7 +43,9 @@ def compare(
     workers = {}
     for name, contender in contenders.items():
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(contender, there, processor_time))
+        process = context.Process(
+            target=_work, args=(contender, there, processor_time), daemon=True
+        )
         process.start()
         there.close()  # so that a contender that fails is noticed here
         workers[name] = (process, here)

@@ -19,6 +19,7 @@ from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
 from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
+from moka.engine.ways import Ways
 from moka.net import Net
 
 
@@ -69,6 +70,7 @@ class Autograd:
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
         self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
+        self._ways = Ways(net, None if keep_blobs else self.results)
 
     @property
     def in_view(self) -> frozenset[str]:
@@ -129,9 +131,12 @@ class Autograd:
         self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
     ) -> dict[str, Tensor]:
         with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
-            if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
-                return propagate_in_segments(self.net, batch, self.results, self.segment_ends)
-            return self.net.propagate(batch, None if self.keep_blobs else self.results, see)
+            ends = () if self.keep_blobs or not torch.is_grad_enabled() else self.segment_ends
+            ways = self._ways.of_pass(ends)
+            if ends:
+                return propagate_in_segments(self.net, batch, self.results, ends, ways)
+            keep = None if self.keep_blobs else self.results
+            return self.net.propagate(batch, keep, see, ways=ways)
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
         """Store each blob's gradient as it is computed. For an in-place blob the last write wins:

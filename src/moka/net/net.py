@@ -20,7 +20,7 @@ from moka.context import device as context_device
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import Graph, LearnableBlob
-from moka.layers.base import Layer
+from moka.layers.base import Layer, Way
 from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
@@ -34,6 +34,7 @@ from moka.types import Shape
 ALL_DATA = Share()
 NOTHING_BEGUN: Mapping[str, Tensor] = MappingProxyType({})
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
+LAYERS_OWN_WAYS: Mapping[int, Way] = MappingProxyType({})
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
 
 
@@ -246,6 +247,7 @@ class Net(nn.Module):
         begun: Mapping[str, Tensor] = NOTHING_BEGUN,
         end: int | None = None,
         again: bool = False,
+        ways: Mapping[int, Way] = LAYERS_OWN_WAYS,
     ) -> dict[str, Tensor]:
         """All blobs by name (in-place ones: their last value), as one differentiable function.
 
@@ -256,6 +258,7 @@ class Net(nn.Module):
             start, begun: the first layer that runs, and the blobs that those before it have made.
             end: one behind the last layer that runs; None: all run.
             again: this only repeats the last pass (see `Layer.again`).
+            ways: other ways to run some layers, by index.
         """
         blobs = dict(begun)
         for place in self.places[start:end]:
@@ -266,7 +269,8 @@ class Net(nn.Module):
             bottoms = [blobs[name] for name in node.bottoms]
             for j in place.detached:
                 bottoms[j] = bottoms[j].detach()
-            tops = self.run_layer(place, bottoms, again=again)
+            way = ways.get(place.index)
+            tops = self.run_layer(place, bottoms, again=again, way=way)
             blobs.update(zip(node.tops, tops, strict=True))
             if see is not None:
                 for name, top in zip(node.tops, tops, strict=True):
@@ -292,14 +296,20 @@ class Net(nn.Module):
         return not missing
 
     def run_layer(
-        self, place: Place, bottoms: Sequence[Tensor], *, again: bool = False
+        self,
+        place: Place,
+        bottoms: Sequence[Tensor],
+        *,
+        again: bool = False,
+        way: Way | None = None,
     ) -> Sequence[Tensor]:
         """Tops of one layer; a fault in the data is reported with file and layer.
 
         Args:
             again: this only repeats the layer's last pass (see `Layer.again`).
+            way: runs in the layer's place.
         """
-        layer = place.layer
+        layer = way or place.layer
         try:
             tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:
