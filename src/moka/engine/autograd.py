@@ -6,7 +6,7 @@ their shape stays N, C, H, W, so nobody sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -17,6 +17,7 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.engine.promised import Plan, Promises, See
 from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
 from moka.engine.ways import Ways
@@ -34,7 +35,8 @@ class Autograd:
         net: the net.
         keep_blobs: leave every blob's data in `net.blobs`, not only the outputs', and after a
             backward pass its diff too. Both are the tensors of the pass itself, which then live
-            until the next one.
+            until the next one; of a large net those that nobody reads are promised
+            (`moka.engine.promised`).
         bfloat16: in mixed precision (`moka.engine.precision`).
         replayable: keep in `start` what each pass began with.
 
@@ -61,7 +63,7 @@ class Autograd:
         self.bfloat16 = bfloat16
         if bfloat16:
             feed_others_float32(net)
-        self.replayable = replayable
+        self.replayable = replayable or keep_blobs
         self.start: PassStart | None = None
         self.segment_ends: Sequence[int] = ()
         self._sources = Sources(net)
@@ -70,6 +72,7 @@ class Autograd:
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
         self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
+        self._promises = Promises(net, self.results, self._repeat) if keep_blobs else None
         self._ways = Ways(net, None if keep_blobs else self.results)
 
     @property
@@ -90,10 +93,38 @@ class Autograd:
         batch = self._next_batch()
         if self._goes_layer_by_layer:
             return self._layer_by_layer(batch)
-        loss = self._loss(self._run(batch, self._keep_diff if self.keep_blobs else None))
+        if self._promises is None:
+            return self._pass(batch)
+        plan = self._promises.plan()
+        loss = self._pass(batch, plan)
+        if plan is not None:
+            assert self.start is not None
+            self._promises.promise(plan, self.start)
+        return loss
+
+    def _pass(self, batch: dict[str, Tensor], plan: Plan | None = None) -> Tensor:
+        def see(name: str, top: Tensor) -> None:
+            if plan is not None:
+                plan.note(name, top)
+            if top.requires_grad and (plan is None or name not in plan.diffs):
+                self._keep_diff(name, top)
+
+        blobs = self._run(batch, see if self.keep_blobs else None, plan.data if plan else ())
+        return self._loss_of_backward(blobs)
+
+    def _loss_of_backward(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        """The loss, whose gradients have been added up."""
+        loss = self._loss(blobs)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _repeat(self, batch: dict[str, Tensor], see: See) -> dict[str, Tensor]:
+        """A pass whose blobs are returned, not shown."""
+        self._see_driven(batch, see)
+        blobs = self._compute(batch, see)
+        self._loss_of_backward(blobs)
+        return blobs
 
     @property
     def _goes_layer_by_layer(self) -> bool:
@@ -115,35 +146,38 @@ class Autograd:
         return batch
 
     def _run(
-        self, batch: dict[str, Tensor], see: Callable[[str, Tensor], None] | None = None
+        self, batch: dict[str, Tensor], see: See | None = None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        net = self.net
         if see:
-            for name in self._driven:
-                batch[name] = _with_own_gradient(batch[name])
-                see(name, batch[name])
-        blobs = self._compute(batch, see)
+            self._see_driven(batch, see)
+        blobs = self._compute(batch, see, unseen)
         for name, tensor in blobs.items():
-            net.blobs[name].data_memory.put(tensor.detach().float())
+            self.net.blobs[name].data_memory.put(tensor.detach().float())
         return blobs
 
+    def _see_driven(self, batch: dict[str, Tensor], see: See) -> None:
+        for name in self._driven:
+            batch[name] = _with_own_gradient(batch[name])
+            see(name, batch[name])
+
     def _compute(
-        self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
+        self, batch: Mapping[str, Tensor], see: See | None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
         with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
             ends = () if self.keep_blobs or not torch.is_grad_enabled() else self.segment_ends
             ways = self._ways.of_pass(ends)
             if ends:
                 return propagate_in_segments(self.net, batch, self.results, ends, ways)
-            keep = None if self.keep_blobs else self.results
+            keep = self.results
+            if self.keep_blobs:
+                keep = self.net.blobs.keys() - unseen
             return self.net.propagate(batch, keep, see, ways=ways)
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
         """Store each blob's gradient as it is computed. For an in-place blob the last write wins:
         the gradient with respect to its original value."""
-        if top.requires_grad:
-            memory = self.net.blobs[name].diff_memory
-            top.register_hook(lambda diff: memory.put(diff.detach().float()))  # type: ignore[no-untyped-call]
+        memory = self.net.blobs[name].diff_memory
+        top.register_hook(lambda diff: memory.put(diff.detach().float()))  # type: ignore[no-untyped-call]
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [

@@ -37,6 +37,13 @@ def make_grads(params: Sequence[Learnable]) -> None:
             p.parameter.grad = torch.zeros_like(p.parameter)
 
 
+def drop_grads(params: Sequence[Learnable]) -> None:
+    """Leave no gradients, so that the next backward pass hands over its own instead of adding them
+    to zeros."""
+    for p in params:
+        p.parameter.grad = None
+
+
 def clear_grads(params: Sequence[Learnable]) -> None:
     """Set all gradients to zero."""
     make_grads(params)

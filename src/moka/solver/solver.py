@@ -32,7 +32,7 @@ from moka.solver.choose import rule_class
 from moka.solver.config import SolverLike, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
-from moka.solver.learnable import clear_grads, learnables, make_grads
+from moka.solver.learnable import clear_grads, drop_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
@@ -189,7 +189,7 @@ class Solver:
         with self.team.leaving_on_error():
             while self.iteration < end and not self._must_stop():
                 with self.net.parameters_in_use():
-                    clear_grads(self._params)
+                    self._forget_gradients()
                 if self._progress.tests_are_due:
                     self.test_all()
                     continue
@@ -197,6 +197,14 @@ class Solver:
                 self._progress.iteration += 1
                 if self._must_save() or self._progress.is_due(self.config.snapshot):
                     self._save_together(self._write_snapshot)
+
+    def _forget_gradients(self) -> None:
+        """Begin an iteration. Gradients whose arrays users may hold, or a GPU's kernels know, stay
+        where they are."""
+        if self.keep_blobs or self.net.device.type != "cpu":
+            clear_grads(self._params)
+        else:
+            drop_grads(self._params)
 
     def apply_update(self) -> None:
         """One update of the parameters from the gradients they have now; counts as an iteration.
@@ -248,6 +256,7 @@ class Solver:
             is_whole = not remaining and not by_layer
             with self.net.parameters_in_use(), self._mean.overlapped(is_whole):
                 loss = float(self.engine.forward_backward())
+                make_grads(self._params)
             mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
             if mean is None:
                 self._mean.discard()
