@@ -148,12 +148,12 @@ class Sgd(Rule):
     """
 
     def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
-        for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
+        for r, decay, weights, grads, (history,) in self._members(rate, weight_decay):
             if self.momentum:
                 torch_sgd(
                     weights,
                     grads,
-                    list(h),
+                    list(history),
                     fused=True,
                     weight_decay=decay,
                     momentum=self.momentum,
@@ -163,10 +163,11 @@ class Sgd(Rule):
                     maximize=False,
                 )
                 continue
-            torch._foreach_copy_(h, grads)
-            torch._foreach_add_(h, weights, alpha=decay)
-            torch._foreach_mul_(h, r)
-            torch._foreach_sub_(weights, h)
+            for w, g, h in blocks(weights, grads, history):
+                torch._foreach_copy_(h, g)
+                torch._foreach_add_(h, w, alpha=decay)
+                torch._foreach_mul_(h, r)
+                torch._foreach_sub_(w, h)
 
     def updates(self) -> Tensors:
         return self._history[0]
