@@ -1,5 +1,7 @@
-"""The nets of models/ written in PyTorch: what torch.onnx.export is given in export.py, and with what
-training adds (scores instead of probabilities, GoogLeNet's two further losses) training.py."""
+"""The nets of models/ written in PyTorch: what torch.onnx.export is given in export.py.
+
+training.py adds what training needs: scores instead of probabilities, GoogLeNet's further losses.
+"""
 
 from __future__ import annotations
 
@@ -200,7 +202,7 @@ class GoogLeNetWithLosses(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = list(googlenet())[:-1]
+        layers = list(googlenet().children())[:-1]
         joins = [i for i, layer in enumerate(layers) if isinstance(layer, Join)]
         cuts = [0, joins[2] + 1, joins[5] + 1, len(layers)]
         self.parts = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in pairwise(cuts))
@@ -236,12 +238,12 @@ def cifar_quick() -> nn.Module:
 
 
 def for_training(net: nn.Module) -> nn.Module:
-    """A net of this file that gives scores (N, classes), its ReLUs in-place as people write them."""
+    """A net of this file, to give scores (N, classes), its ReLUs in-place as people write them."""
     for layer in net.modules():
         if isinstance(layer, nn.ReLU):
             layer.inplace = True
     if isinstance(net, nn.Sequential) and isinstance(net[-1], nn.Softmax):
-        net = nn.Sequential(*list(net)[:-1], nn.Flatten())
+        net = nn.Sequential(*list(net.children())[:-1], nn.Flatten())
     return net.train()
 
 

@@ -2,11 +2,11 @@
 
     python benchmarks/training.py [NET...] [--rounds N] [--threads N] [--compile] [--out FOLDER]
 
-One iteration: forward, backward, update by SGD with momentum and weight decay, the loss as a number.
-Every contender is a process of its own; they take turns. The data is in memory, the same for each
-iteration. "PyTorch" is the net as people write it (row-major, ReLU in-place, torch.optim.SGD as it
-is), "channels-last" has that layout and the fused update, --compile adds torch.compile of that.
-Writes training.json and training.md, with the date and the machine, into the folder.
+One iteration: forward, backward, update by SGD with momentum and weight decay, the loss as a
+number. Every contender is a process of its own; they take turns. The data is in memory, the same
+for each iteration. "PyTorch" is the net as people write it (row-major, ReLU in-place, torch.optim's
+SGD as it is), "channels-last" has that layout and the fused update, --compile adds torch.compile of
+that. Writes training.json and training.md, with the date and the machine, into the folder.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from inference import machine, repeated
 from pytorch_nets import IN_PYTORCH, GoogLeNetWithLosses, cifar_quick, for_training, lenet
 from side_by_side import Contender, Timing, compare
 from torch import Tensor, nn
 
 import caffe
 import moka
-from moka.report.caffe_log import log_record
+from inference import machine, repeated
 from moka.net.build import read_net
+from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2, write_text
 from moka.solver.solver import Solver
 
@@ -120,7 +120,7 @@ def pycaffe(case: Case, threads: int) -> Run:
 
 def _be_quiet(threads: int) -> None:
     torch.set_num_threads(threads)
-    os.dup2(os.open("/root/scratch/step/err", os.O_WRONLY|os.O_CREAT), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def pytorch(
@@ -130,7 +130,7 @@ def pytorch(
     net = for_training(case.module())
     x, y = data(case)
     if channels_last:
-        net = net.to(memory_format=torch.channels_last)
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = x.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         net.parameters(), RATE, momentum=MOMENTUM, weight_decay=DECAY, fused=channels_last or None
@@ -164,14 +164,20 @@ def contenders(case: Case, threads: int, *, compiled: bool = False) -> Mapping[s
 
 
 def measure(
-    case: Case, threads: int, rounds: int, *, compiled: bool = False
+    case: Case, threads: int, rounds: int, *, compiled: bool = False, processor_time: bool = False
 ) -> dict[str, Timing]:
     """Milliseconds an iteration and peak memory of each contender."""
     found = contenders(case, threads, compiled=compiled)
     first = {"PyTorch": found["PyTorch"]}
     quick = compare(first, rounds=1, iterations=2, warm_up=2)["PyTorch"].ms
     iterations = min(max(1, int(TURN_S * 1e3 / quick)), 100)
-    return compare(found, rounds=rounds, iterations=iterations, warm_up=3)
+    return compare(
+        found,
+        rounds=rounds,
+        iterations=iterations,
+        warm_up=3,
+        processor_time=processor_time,
+    )
 
 
 def as_row(name: str, batch: int, timings: Mapping[str, Timing]) -> str:
@@ -187,13 +193,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="torch.compile as well")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="the processes' own time, for a busy machine (with OMP_WAIT_POLICY=passive)",
+    )
     parser.add_argument("--out", type=Path, help="write training.json and training.md there")
     options = parser.parse_args()
     results: dict[str, dict[str, Timing]] = {}
     rows: list[str] = []
     for name in options.nets or CASES:
         case = CASES[name]
-        timings = measure(case, options.threads, options.rounds, compiled=options.compile)
+        timings = measure(
+            case,
+            options.threads,
+            options.rounds,
+            compiled=options.compile,
+            processor_time=options.processor_time,
+        )
         results[f"{name}, {case.batch}"] = timings
         rows.append(as_row(name, case.batch, timings))
         print(rows[-1], flush=True)
@@ -210,8 +227,8 @@ def main() -> None:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         text = (
-            f"# Training\n\n{head}. Milliseconds an iteration, medians of {options.rounds} turns; in"
-            " brackets the ratio to `caffe train`. `python benchmarks/training.py`\n\n"
+            f"# Training\n\n{head}. Milliseconds an iteration, medians of {options.rounds} turns;"
+            " in brackets the ratio to `caffe train`. `python benchmarks/training.py`\n\n"
         )
         (options.out / "training.md").write_text(text + table + "\n")
         as_json = {

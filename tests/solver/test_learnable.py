@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from moka.solver.learnable import Learnable, clear_grads, learnables, make_grads
+from moka.solver.learnable import Learnable, clear_grads, drop_grads, learnables, make_grads
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -38,3 +38,5 @@ def test_gradients_are_made_and_cleared() -> None:
     clear_grads(params)
     assert [p.grad.tolist() for p in params] == [[0, 0], [0, 0]]
     clear_grads([])
+    drop_grads(params)
+    assert [p.parameter.grad for p in params] == [None, None]

@@ -73,7 +73,7 @@ class Autograd:
         self._losses = net.loss_tops
         self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
         self._promises = Promises(net, self.results, self._repeat) if keep_blobs else None
-        self._ways = Ways(net, None if keep_blobs else self.results)
+        self._ways = Ways(net)
 
     @property
     def in_view(self) -> frozenset[str]:
@@ -165,12 +165,10 @@ class Autograd:
     ) -> dict[str, Tensor]:
         with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
             ends = () if self.keep_blobs or not torch.is_grad_enabled() else self.segment_ends
-            ways = self._ways.of_pass(ends)
+            ways = self._ways.of_pass(None if self.keep_blobs else self.results, ends)
             if ends:
                 return propagate_in_segments(self.net, batch, self.results, ends, ways)
-            keep = self.results
-            if self.keep_blobs:
-                keep = self.net.blobs.keys() - unseen
+            keep = self.net.blobs.keys() - unseen if self.keep_blobs else self.results
             return self.net.propagate(batch, keep, see, ways=ways)
 
     def _keep_diff(self, name: str, top: Tensor) -> None:

@@ -16,28 +16,24 @@ from moka.net import Net, Place
 
 
 class Ways:
-    """The ways of one net, found anew when layers have got hooks or another mode.
+    """The ways of one net, found anew when layers have got hooks or another mode."""
 
-    Args:
-        net: the net.
-        keep: the blobs that somebody looks at after a pass; None: all.
-    """
-
-    def __init__(self, net: Net, keep: Collection[str] | None) -> None:
-        self._net, self._keep = net, keep
+    def __init__(self, net: Net) -> None:
+        self._net = net
         self._found: Mapping[int, Way] = {}
-        self._found_for: tuple[int, tuple[int, ...]] | None = None
+        self._found_for: tuple[int, Collection[str] | None, tuple[int, ...]] | None = None
 
-    def of_pass(self, cuts: Sequence[int] = ()) -> Mapping[int, Way]:
+    def of_pass(self, keep: Collection[str] | None, cuts: Sequence[int] = ()) -> Mapping[int, Way]:
         """Ways by the index of the layer.
 
         Args:
+            keep: the blobs that somebody looks at after a pass; None: all.
             cuts: no blob that goes over one of these borders between layers may be written over,
                 since the layers behind run again.
         """
-        state = (Layer.mode_changes, tuple(cuts))
+        state = (Layer.mode_changes, keep, tuple(cuts))
         if state != self._found_for:
-            self._found = find_ways(self._net, self._keep, cuts)
+            self._found = find_ways(self._net, keep, cuts)
             self._found_for = state
         return self._found
 
@@ -53,7 +49,8 @@ def find_ways(
         node = place.node
         for j, name in enumerate(node.bottoms):
             maker = made_by.get(name)
-            if maker is None or (maker.index, name) not in free_tops or not _may_change(place):
+            is_free = maker is not None and (maker.index, name) in free_tops
+            if maker is None or not is_free or place.detached or not _may_change(place):
                 continue
             if maker.index not in ways and (merged := maker.layer.merged_with(place.layer)):
                 ways[maker.index], ways[place.index] = _PassOn(), merged
@@ -109,4 +106,4 @@ def _may_change(place: Place) -> bool:
         layer._backward_hooks,
         layer._backward_pre_hooks,
     )
-    return not place.detached and not any(hooks) and not {"forward", "again"} & vars(layer).keys()
+    return not any(hooks) and not {"forward", "again"} & vars(layer).keys()

@@ -81,8 +81,8 @@ class Entry:
         channels: of a source of images, how many channels they have; None: its options or its data
             decide.
         views: its tops lie in the memory of its first bottom.
-        spares_top: its tops have memory of their own, and its gradient does not look at them, so the
-            layer that reads a top may write over it.
+        spares_top: its tops have memory of their own, and its gradient does not look at them, so
+            the layer that reads a top may write over it.
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
         coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
             "window", or a "transposed window" from each; a "crop". None: they do not.

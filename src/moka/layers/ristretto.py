@@ -124,9 +124,7 @@ def _straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     return quantized.detach() + (x - x.detach())
 
 
-@convolution_layer(
-    "ConvolutionRistretto", bfloat16="float32", spares_top=False, fork="Ristretto"
-)
+@convolution_layer("ConvolutionRistretto", bfloat16="float32", spares_top=False, fork="Ristretto")
 class ConvolutionRistretto(Quantized, Convolution):
     """A Convolution with few bits: parameters are quantized, in testing bottoms and tops too.
 
