@@ -36,7 +36,7 @@ OPTIONAL = {  # distribution: what it adds
 def packages() -> Iterator[Fact]:
     """Yield a fact for Moka, for Python and for each package."""
     yield Fact(TOPIC, "moka", __version__)
-    yield Fact(TOPIC, "Python", f"{platform.python_version()} ({sys.executable})")
+    yield Fact(TOPIC, "python", f"{platform.python_version()} ({sys.executable})")
     for name, least in required():
         yield _needed(name, least)
     for name, purpose in OPTIONAL.items():
@@ -104,7 +104,7 @@ def _needed(name: str, least: str) -> Fact:
         return Fact(
             TOPIC, installed, version, BROKEN, f"Too old: pip install '{installed}>={least}'"
         )
-    return _imported(name, version)
+    return _imported(installed, version)
 
 
 def _imported(name: str, version: str) -> Fact:
