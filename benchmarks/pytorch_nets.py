@@ -92,8 +92,8 @@ def squeezenet() -> nn.Module:
     return nn.Sequential(
         *conv(3, 64, 3, 2), max_pool(), fire(64, 16, 64), fire(128, 16, 64), max_pool(),
         fire(128, 32, 128), fire(256, 32, 128), max_pool(), fire(256, 48, 192), fire(384, 48, 192),
-        fire(384, 64, 256), fire(512, 64, 256), *conv(512, 1000, 1), nn.AdaptiveAvgPool2d(1),
-        nn.Softmax(1),
+        fire(384, 64, 256), fire(512, 64, 256), nn.Dropout(), *conv(512, 1000, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Softmax(1),
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import caffe
 import moka
 from inference import machine, repeated
+from moka.engine.channels_last import channels_last
 from moka.net.build import read_net
 from moka.report.caffe_log import log_record
 from moka.schema import caffe_pb2, write_text
@@ -104,7 +105,8 @@ def caffe_train(case: Case, threads: int) -> Run:
     moka.keep_freed_memory()  # as `caffe train` does
     solver = Solver(solver_of(case), listeners=[log_record])
     for name, tensor in zip(("data", "label"), data(case), strict=True):
-        solver.net.blobs[name].data_memory.put(tensor.float())
+        # As the data layers' batches leave their feed.
+        solver.net.blobs[name].data_memory.put(channels_last(tensor.float()))
     return solver.step
 
 
