@@ -269,8 +269,7 @@ class Net(nn.Module):
             bottoms = [blobs[name] for name in node.bottoms]
             for j in place.detached:
                 bottoms[j] = bottoms[j].detach()
-            way = ways.get(place.index)
-            tops = self.run_layer(place, bottoms, again=again, way=way)
+            tops = self.run_layer(place, bottoms, ways.get(place.index), again=again)
             blobs.update(zip(node.tops, tops, strict=True))
             if see is not None:
                 for name, top in zip(node.tops, tops, strict=True):
@@ -296,18 +295,11 @@ class Net(nn.Module):
         return not missing
 
     def run_layer(
-        self,
-        place: Place,
-        bottoms: Sequence[Tensor],
-        *,
-        again: bool = False,
-        way: Way | None = None,
+        self, place: Place, bottoms: Sequence[Tensor], way: Way | None = None, again: bool = False
     ) -> Sequence[Tensor]:
-        """Tops of one layer; a fault in the data is reported with file and layer.
+        """Tops of one layer, or of another way to run it (`again`: see `Layer.again`).
 
-        Args:
-            again: this only repeats the layer's last pass (see `Layer.again`).
-            way: runs in the layer's place.
+        A fault in the data is reported with file and layer.
         """
         layer = way or place.layer
         try:

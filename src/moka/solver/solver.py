@@ -32,7 +32,7 @@ from moka.solver.choose import rule_class
 from moka.solver.config import SolverLike, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
-from moka.solver.learnable import clear_grads, drop_grads, learnables, make_grads
+from moka.solver.learnable import forget_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
@@ -189,7 +189,7 @@ class Solver:
         with self.team.leaving_on_error():
             while self.iteration < end and not self._must_stop():
                 with self.net.parameters_in_use():
-                    self._forget_gradients()
+                    forget_grads(self._params, self.net)
                 if self._progress.tests_are_due:
                     self.test_all()
                     continue
@@ -197,14 +197,6 @@ class Solver:
                 self._progress.iteration += 1
                 if self._must_save() or self._progress.is_due(self.config.snapshot):
                     self._save_together(self._write_snapshot)
-
-    def _forget_gradients(self) -> None:
-        """Begin an iteration. Gradients whose arrays users may hold, or a GPU's kernels know, stay
-        where they are."""
-        if self.keep_blobs or self.net.device.type != "cpu":
-            clear_grads(self._params)
-        else:
-            drop_grads(self._params)
 
     def apply_update(self) -> None:
         """One update of the parameters from the gradients they have now; counts as an iteration.
