@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_a_pass_of_single_layers_goes_on_from_promised_blobs(
         engine.layerwise.forward(first)
         engine.layerwise.backward()
     assert_equal(lazy.net, eager.net)
+
+
+@pytest.mark.parametrize("two_engines", [NORM], indirect=True)
+def test_a_copy_of_the_net_has_the_blobs(two_engines: tuple[Autograd, Autograd]) -> None:
+    lazy, eager = two_engines
+    for engine in two_engines:
+        one_pass(engine, 0)
+    copied = deepcopy(lazy.net)
+    update(lazy.net)
+    assert not promised_blobs(copied)
+    for name, blob in eager.net.blobs.items():
+        np.testing.assert_allclose(copied.blobs[name].data, blob.data, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(copied.blobs[name].diff, blob.diff, rtol=1e-5, atol=1e-6)
 
 
 def test_small_savings_are_left_alone() -> None:
