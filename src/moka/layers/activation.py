@@ -93,10 +93,11 @@ class _ReLUInto:
     keep."""
 
     def __init__(self, layer: ReLU) -> None:
-        self.slope = layer.negative_slope
+        self.layer = layer
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.leaky_relu_(x, self.slope) if self.slope else torch.relu_(x)
+        slope = self.layer.negative_slope
+        return F.leaky_relu_(x, slope) if slope else torch.relu_(x)
 
     again = __call__
 
