@@ -233,8 +233,12 @@ class SolverParameter(_message.Message):
         __slots__ = ()
         FLOAT: _ClassVar[SolverParameter.Precision]
         BF16: _ClassVar[SolverParameter.Precision]
+        FP16: _ClassVar[SolverParameter.Precision]
+        TF32: _ClassVar[SolverParameter.Precision]
     FLOAT: SolverParameter.Precision
     BF16: SolverParameter.Precision
+    FP16: SolverParameter.Precision
+    TF32: SolverParameter.Precision
     class SolverType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SGD: _ClassVar[SolverParameter.SolverType]

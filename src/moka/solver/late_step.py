@@ -1,0 +1,190 @@
+"""One iteration on a device, all of it queued before the host looks at what it has found."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from moka.engine.autograd import Autograd
+from moka.engine.captured import WARM_UPS, Captured, CudaRecorder, Inputs, Recorder
+from moka.engine.host_reads import HostReads
+from moka.engine.late_read import LateRead
+from moka.engine.precision import LossScale
+from moka.layers.base import Layer
+from moka.layers.late_checks import LateChecks, collecting_checks
+from moka.parallel.reduce import GradientMean
+from moka.parallel.team import Team
+from moka.schema.caffe_pb2 import SolverParameter
+from moka.solver.faults.divergence import Guard, nonfinite_fact
+from moka.solver.rules import Rule
+from moka.solver.step import Step
+from moka.solver.update import Clipped, can_be_recorded, queue_update
+
+LOSS, BAD, SCALE, NORM, EXTENTS = range(5)  # places in `_Found.values`
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a pass and perhaps the update have found, on the device.
+
+    Attributes:
+        values: (4 + 2 checks,) float64: the loss; whether the step may not count; the scale of the
+            loss; the norm of the gradients, 0 unless they are clipped; the checks' extents.
+        blobs: by name, what the net shows.
+        checks: of the labels.
+    """
+
+    values: Tensor
+    blobs: dict[str, Tensor]
+    checks: LateChecks
+
+
+class LateStep(Step):
+    """Queues passes and update without a wait between them, then waits once.
+
+    Whether the step may count is worked out on the device: it may not if the loss or a gradient is
+    not finite, or a label is out of range. The update looks at that flag there, so such a step
+    never reaches the parameters, although the host learns of it only later; what the host then does
+    is what `Step` does. The next iteration begins after that.
+
+    With float16 the loss is scaled. A gradient that overflows then is no fault: the step is left
+    out, and the scale halved.
+
+    Attributes:
+        reads_first: wait before the update, not after it: for a rate that depends on the loss, and
+            for functions of the user between the two.
+        captured: the recorded work of an iteration; None: it is not recorded.
+    """
+
+    def __init__(
+        self,
+        config: SolverParameter,
+        engine: Autograd,
+        rule: Rule,
+        team: Team,
+        mean: GradientMean,
+        guard: Guard,
+    ) -> None:
+        super().__init__(config, engine, rule, team, mean, guard)
+        device = engine.net.device
+        self.reads_first = False
+        self.scale = LossScale(device) if config.precision == SolverParameter.FP16 else None
+        self.captured: Captured[_Found] | None = None
+        self._step_rate = torch.zeros((), device=device)
+        self._updates = self._is_last = False  # of the pass that is queued
+        self._now = (0, 0.0)  # iteration and rate
+        self._values: list[float] = []  # of the last pass
+
+    def record(self, recorder: Recorder | None = None, warm_ups: int = WARM_UPS) -> None:
+        """Let the work of an iteration be recorded from now on, if it can be.
+
+        Args:
+            recorder: None: CUDA.
+            warm_ups: iterations before the recording.
+        """
+        recorder = recorder or CudaRecorder(self.engine.net.device)
+        self.captured = Captured(self._work, recorder, warm_ups)
+        if obstacle := self._obstacle():
+            self.captured.refuse(obstacle)
+
+    def _obstacle(self) -> str | None:
+        """Why the work of an iteration cannot be recorded; None if nothing is known against it."""
+        if self.engine.keep_blobs:
+            return "all blobs and their diffs are kept in view"
+        for place in self.engine.net.places:
+            if place.node.bottoms and not place.layer.can_be_recorded:
+                return (
+                    f'layer "{place.node.name}" ({place.node.type}) is not the same work each time'
+                )
+        return None
+
+    # --- the host's side ------------------------------------------------------------------
+
+    def run_passes(self, iteration: int, rate: float) -> float | None:
+        total = 0.0
+        for remaining in reversed(range(self.config.iter_size)):
+            loss = self._run_pass(iteration, rate, is_last=not remaining)
+            if loss is None:
+                return None
+            total += loss
+        self.guard.passed()
+        return total / self.config.iter_size
+
+    def update(self, iteration: int, rate: float) -> Clipped | None:
+        if self._values[BAD]:  # a gradient has overflowed
+            return None
+        if not self._updates:
+            return super().update(iteration, rate)
+        norm, limit = self._values[NORM], self.config.clip_gradients
+        return Clipped(norm, limit) if 0 <= limit < norm else None
+
+    def _run_pass(self, iteration: int, rate: float, *, is_last: bool) -> float | None:
+        """One pass, the last one with the update; returns the loss, None if it has a fault."""
+        self._now, self._is_last = (iteration, rate), is_last
+        self._updates = is_last and not self.reads_first and not self.config.disabled_update
+        with self.engine.net.parameters_in_use():
+            batch = self.engine.next_batch()
+            found = self.queue(batch)
+            self.engine.show(found.blobs)
+            self._values = LateRead(found.values).wait()
+        if error := found.checks.first_error(self._values[EXTENTS:]):
+            raise error
+        loss, overflows = self._values[LOSS], bool(self._values[BAD])
+        if overflows and self._values[SCALE] > 1 and isfinite(loss):
+            return loss
+        return self.agree_on_loss(loss, nonfinite_fact(loss, not overflows), iteration, rate)
+
+    def queue(self, batch: Inputs) -> _Found:
+        if self._is_recorded:
+            self._step_rate.fill_(self.rule.step_rate(*self._now))
+        if self.captured is None or self.engine.segment_ends:
+            return self._work(batch, None)
+        return self.captured(batch, self._key())
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether the update belongs to what is or will be recorded."""
+        fits = self.config.iter_size == 1 and can_be_recorded(self.rule, self.config)
+        recording = self.captured is not None and self.captured.refusal is None
+        return recording and fits and self._updates and not self.engine.segment_ends
+
+    def _key(self) -> Hashable:
+        """All that a recording depends on beside its inputs."""
+        places = tuple((p.parameter.data_ptr(), p.grad.data_ptr()) for p in self.params)
+        message = self.config.SerializeToString(deterministic=True)
+        return message, Layer.mode_changes, self._is_last, self._is_recorded, places
+
+    # --- the device's side ----------------------------------------------------------------
+
+    def _work(self, batch: Inputs, reads: HostReads | None) -> _Found:
+        """Queue a pass and perhaps the update.
+
+        Args:
+            reads: what notes host reads, which it is told the layers' ends.
+        """
+        see = reads.layer_done if reads else None
+        scale = self.scale.value if self.scale else None
+        with collecting_checks() as checks:
+            loss, blobs = self.engine.pass_over(batch, scale, see)
+        bad = checks.are_broken(loss)
+        one = torch.ones_like(bad)
+        inverse = 1 / scale if scale is not None and self._is_last else one
+        if self.params:
+            grads = [p.grad for p in self.params]
+            torch._amp_foreach_non_finite_check_and_unscale_(grads, bad, inverse)
+        used_scale = one if scale is None else scale.clone()
+        if self.scale and self._is_last:
+            self.scale.see(bad)
+        bad = torch.maximum(bad, (~loss.isfinite()).to(bad.dtype))
+        norm = self._queue_update(bad) if self._updates else None
+        numbers = [loss, bad, used_scale, one if norm is None else norm, *checks.extents()]
+        return _Found(torch.stack([n.double() for n in numbers]), blobs, checks)
+
+    def _queue_update(self, bad: Tensor) -> Tensor | None:
+        iteration, rate = self._now
+        given = self._step_rate if self._is_recorded else rate
+        return queue_update(self.rule, self.config, iteration, given, bad)
