@@ -77,7 +77,8 @@ BATCH_NORM = (
 LSTM = """
 layer { name: "data" type: "DummyData" top: "word" top: "cont" top: "label" dummy_data_param {
   shape { dim: 3 dim: 2 } shape { dim: 3 dim: 2 } shape { dim: 3 dim: 2 }
-  data_filler { type: "uniform" min: 0 max: 5 } data_filler { value: 1 } data_filler { value: 2 } } }
+  data_filler { type: "uniform" min: 0 max: 5 }
+  data_filler { value: 1 } data_filler { value: 2 } } }
 layer { name: "embed" type: "Embed" bottom: "word" top: "embed"
   embed_param { input_dim: 6 num_output: 4 weight_filler { type: "uniform" min: -1 max: 1 } } }
 layer { name: "lstm" type: "LSTM" bottom: "embed" bottom: "cont" top: "h"

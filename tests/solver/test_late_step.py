@@ -16,6 +16,7 @@ from moka.engine.host_reads import noting_host_reads
 from moka.errors import DataError, SolverError
 from moka.layers import registry
 from moka.layers.base import Layer
+from moka.parallel.team import Alone
 from moka.report.records import Record
 from moka.solver.choose import RULES
 from moka.solver.solver import Solver
@@ -66,7 +67,7 @@ def run(solver: Solver, records: list[Record], steps: int = 6) -> list[float]:
     """Train; losses as they were announced, and what the gradients were clipped to."""
     torch.manual_seed(7)
     solver.step(steps)
-    clipped = [r.clipped.norm if r.clipped else 0.0 for r in iterations(records)]
+    clipped = [r.clipped[0] if r.clipped else 0.0 for r in iterations(records)]
     return [*(r.loss for r in iterations(records)), *clipped]
 
 
@@ -79,8 +80,8 @@ def same_run(make_solver: SolverMaker, text: str, kind: str, way: str) -> Solver
     assert run(solver, found) == pytest.approx(run(ordinary, wanted), rel=1e-5, abs=1e-6)
     for mine, theirs in zip(weights(solver), weights(ordinary), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
-    mine, theirs = solver.rule.history(), ordinary.rule.history()
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    histories = solver.rule.history(), ordinary.rule.history()
+    torch.testing.assert_close(*histories, rtol=1e-4, atol=1e-6)
     return solver
 
 
@@ -109,12 +110,12 @@ def test_each_kind_of_net_gives_the_same_numbers(
         "clip_gradients: 0.5",
         "clip_gradients: 1000",
         "clip_value: 0.01",
+        "momentum: 0 weight_decay: 0.1",
         "iter_size: 2",
         'weight_decay: 0.1 regularization_type: "L1"',
         "clip_weights: 0.3",
-        "momentum: 0",
         "adamw_decay: 0.1",
-        'momentum_policy: "opt"',
+        'momentum: 0.5 momentum_policy: "opt"',
         'weight_decay: 0.1 weight_decay_policy: "poly" weight_decay_power: 1 max_iter: 9',
         'lr_policy: "plateau" gamma: 0.5 plateau_winsize: 1',
         "ema_decay: 0.5",
@@ -124,7 +125,8 @@ def test_each_kind_of_net_gives_the_same_numbers(
     ],
 )
 def test_each_option_gives_the_same_numbers(make_solver: SolverMaker, more: str, way: str) -> None:
-    same_run(make_solver, f"base_lr: 0.05 momentum: 0.9 {more}", "LeNet", way)
+    given = "" if "momentum:" in more else "momentum: 0.9"
+    same_run(make_solver, f"base_lr: 0.05 {given} {more}", "LeNet", way)
 
 
 @both_ways
@@ -270,13 +272,45 @@ def test_what_is_not_recorded_says_why_and_runs(
 
 
 def test_float16_trains_as_single_precision_does(make_solver: SolverMaker) -> None:
-    text = "base_lr: 0.05 momentum: 0.9 precision: %s"
+    text = "base_lr: 0.02 momentum: 0.9 precision: %s"
     wanted: list[Record] = []
     found: list[Record] = []
-    plain = run(make_solver(text % "FLOAT", net="LeNet", records=wanted), wanted, 8)
-    mixed = run(make_solver(text % "FP16", net="LeNet", records=found), found, 8)
-    assert mixed == pytest.approx(plain, rel=2e-2, abs=2e-3)  # products have 11 bits
-    assert mixed != plain
+    plain = run(make_solver(text % "FLOAT", net="CaffeNet", records=wanted), wanted)
+    mixed = make_solver(text % "FP16", net="CaffeNet", records=found)
+    assert mixed.late_step.scale is not None
+    mixed.late_step.scale.value.fill_(2.0**8)  # small enough for every gradient
+    losses = run(mixed, found)
+    assert losses == pytest.approx(plain, rel=2e-2, abs=2e-3)  # products have 11 bits
+    assert losses != plain
+    assert {p.dtype for p in mixed.net.parameters()} == {torch.float32}
+
+
+def test_a_snapshot_keeps_the_scale(make_solver: SolverMaker) -> None:
+    text = "base_lr: 0.05 precision: FP16"
+    solver, other = make_solver(text, net="LeNet"), make_solver(text, net="LeNet")
+    solver.step(3)
+    _, state = solver.snapshot()
+    other.restore(state)
+    one, two = solver.late_step.scale, other.late_step.scale
+    assert one is not None
+    assert two is not None
+    assert (two.value, two.good_steps) == (one.value, one.good_steps)
+    assert one.value != 2.0**16 or one.good_steps == 3
+
+
+def test_the_scale_begins_where_the_net_says(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NETS, "scaled", "global_grad_scale: 512" + KINDS["LeNet"])
+    scale = make_solver("precision: FP16", net="scaled").late_step.scale
+    assert scale is not None
+    assert scale.value.item() == 512
+
+
+def test_several_processes_have_no_float16(make_solver: SolverMaker) -> None:
+    message = make_solver("precision: FP16", net="LeNet").config
+    with pytest.raises(SolverError, match="FP16 works in one process, here are 2"):
+        Solver(message, team=Alone(0, 2))
 
 
 def test_a_gradient_that_overflows_halves_the_scale_and_is_left_out(

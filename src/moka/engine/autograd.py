@@ -7,7 +7,7 @@ their shape stays N, C, H, W, so nobody sees a difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from moka.engine.channels_last import (
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
-from moka.engine.precision import feed_others_float32, in_half
+from moka.engine.precision import feed_others_float32, in_half, in_tensor_float_32
 from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
 from moka.layers.late_checks import collecting_checks
@@ -41,6 +41,7 @@ class Autograd:
             backward pass its diff too. Both are the tensors of the pass itself, which then live
             until the next one.
         half: the type of products in mixed precision (`moka.engine.precision`); None: float32.
+        tensor_float_32: a GPU may multiply in TF32.
         replayable: keep in `start` what each pass began with.
 
     Attributes:
@@ -58,12 +59,14 @@ class Autograd:
         *,
         keep_blobs: bool = False,
         half: torch.dtype | None = None,
+        tensor_float_32: bool = False,
         replayable: bool = False,
     ) -> None:
         self.net = net
         self.layerwise = Layerwise(net)
         self.keep_blobs = keep_blobs
         self.half = half
+        self.tensor_float_32 = tensor_float_32
         if half is not None:
             feed_others_float32(net)
         self.replayable = replayable
@@ -118,11 +121,12 @@ class Autograd:
         Returns:
             the loss, a scalar without a graph; the blobs to `show`.
         """
-        blobs = self._run(dict(batch), self._keep_diff if self.keep_blobs else see)
-        loss = self._loss(blobs)
-        if loss.requires_grad:
-            scaled = loss if scale is None else loss * scale
-            scaled.backward()  # type: ignore[no-untyped-call]
+        with in_tensor_float_32() if self.tensor_float_32 else nullcontext():
+            blobs = self._run(dict(batch), self._keep_diff if self.keep_blobs else see)
+            loss = self._loss(blobs)
+            if loss.requires_grad:
+                scaled = loss if scale is None else loss * scale
+                scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), {name: tensor.detach().float() for name, tensor in blobs.items()}
 
     def show(self, blobs: Mapping[str, Tensor]) -> None:

@@ -24,12 +24,9 @@ from moka.schema.caffe_pb2 import SolverParameter
 
 T = TypeVar("T")
 
+FIRST_SCALE = 2.0**16
+# The types in which matrices are multiplied, by what a solver asks for.
 HALF = {SolverParameter.BF16: torch.bfloat16, SolverParameter.FP16: torch.float16}
-
-
-def half_of(config: SolverParameter) -> torch.dtype | None:
-    """The type in which a solver's message wants matrices multiplied; None: float32."""
-    return HALF.get(config.precision)
 
 
 def in_half(net: Net, half: torch.dtype | None) -> AbstractContextManager[Any]:
@@ -58,16 +55,18 @@ class LossScale:
 
     Args:
         device: where the net runs.
+        first: where it begins.
 
     Attributes:
         value: the scale, a scalar on the device.
+        good_steps: how many steps it has not changed, likewise.
     """
 
-    FIRST, WAIT = 2.0**16, 2000  # as in PyTorch's GradScaler
+    WAIT = 2000  # as in PyTorch's GradScaler
 
-    def __init__(self, device: torch.device) -> None:
-        self.value = torch.full((), self.FIRST, device=device)
-        self._good_steps = torch.zeros((), dtype=torch.int32, device=device)
+    def __init__(self, device: torch.device, first: float = FIRST_SCALE) -> None:
+        self.value = torch.full((), first, device=device)
+        self.good_steps = torch.zeros((), dtype=torch.int32, device=device)
 
     def see(self, overflows: Tensor) -> None:
         """Adapt the scale after a step.
@@ -75,12 +74,8 @@ class LossScale:
         Args:
             overflows: 1 if a gradient was not finite, else 0; a scalar on the device.
         """
-        torch._amp_update_scale_(self.value, self._good_steps, overflows, 2.0, 0.5, self.WAIT)
+        torch._amp_update_scale_(self.value, self.good_steps, overflows, 2.0, 0.5, self.WAIT)
         self.value.clamp_(min=1.0)
-
-    def state(self) -> list[Tensor]:
-        """The scale and the steps since it last changed."""
-        return [self.value, self._good_steps]
 
 
 def feed_others_float32(net: Net) -> None:

@@ -13,12 +13,12 @@ from moka.engine.autograd import Autograd
 from moka.engine.captured import WARM_UPS, Captured, CudaRecorder, Inputs, Recorder
 from moka.engine.host_reads import HostReads
 from moka.engine.late_read import LateRead
-from moka.engine.precision import LossScale
+from moka.engine.precision import FIRST_SCALE, LossScale
 from moka.layers.base import Layer
 from moka.layers.late_checks import LateChecks, collecting_checks
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
-from moka.schema.caffe_pb2 import SolverParameter
+from moka.schema.caffe_pb2 import LossScaleState, RunState, SolverParameter, SolverState
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.rules import Rule
 from moka.solver.step import Step
@@ -72,7 +72,10 @@ class LateStep(Step):
         super().__init__(config, engine, rule, team, mean, guard)
         device = engine.net.device
         self.reads_first = False
-        self.scale = LossScale(device) if config.precision == SolverParameter.FP16 else None
+        self.scale: LossScale | None = None
+        if config.precision == SolverParameter.FP16:
+            given = engine.net.graph.param.global_grad_scale  # NVCaffe's, 1 by default
+            self.scale = LossScale(device, given if given > 1 else FIRST_SCALE)
         self.captured: Captured[_Found] | None = None
         self._step_rate = torch.zeros((), device=device)
         self._updates = self._is_last = False  # of the pass that is queued
@@ -101,6 +104,21 @@ class LateStep(Step):
                     f'layer "{place.node.name}" ({place.node.type}) is not the same work each time'
                 )
         return None
+
+    def state(self) -> SolverState:
+        """The scale of the loss."""
+        if self.scale is None:
+            return SolverState()
+        value, good_steps = self.scale.value.item(), int(self.scale.good_steps.item())
+        scale = LossScaleState(value=value, good_steps=good_steps)
+        return SolverState(run_state=RunState(loss_scale=scale))
+
+    def load_state(self, state: SolverState) -> None:
+        """Go on with a state's scale, if it has one."""
+        if self.scale is not None and state.run_state.HasField("loss_scale"):
+            kept = state.run_state.loss_scale
+            self.scale.value.fill_(kept.value)
+            self.scale.good_steps.fill_(kept.good_steps)
 
     # --- the host's side ------------------------------------------------------------------
 

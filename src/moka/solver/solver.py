@@ -10,7 +10,6 @@ import torch
 
 from moka.engine.choose import evaluation_engine, training_engine
 from moka.engine.evaluate import outputs_of
-from moka.engine.precision import half_of
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
@@ -30,7 +29,7 @@ from moka.schema import format_text
 from moka.schema.caffe_pb2 import RankState
 from moka.solver.averaged_weights import AveragedWeights
 from moka.solver.choose import rule_class
-from moka.solver.config import SolverLike, check_solver, read_solver
+from moka.solver.config import SolverLike, check_precision, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
 from moka.solver.late_step import LateStep
@@ -107,6 +106,7 @@ class Solver:
         if not config.HasField("base_lr") and config.lr_policy != "multifixed":
             log.warning("%s: base_lr is missing: at a rate of 0 nothing is learned.", file)
         self.team = team or declared_team()
+        check_precision(config, self.team.size, file)
         saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
         if self.team.is_first and saves:
             check_prefix(self.prefix)
@@ -116,8 +116,7 @@ class Solver:
         self.keep_blobs = keep_blobs
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
-        half = half_of(config)
-        self.engine = training_engine(self.net, keep_blobs=keep_blobs, half=half)
+        self.engine = training_engine(self.net, keep_blobs=keep_blobs, precision=config.precision)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
         self._params = learnables(self.net)
         self._rule = rule_class(config)(self._params, config)
@@ -128,16 +127,17 @@ class Solver:
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
         self._position = Position([self.net, *self.test_nets], self.team.rank, self.team.size)
-        self._parts: list[Stateful] = [self._rule, self._progress, self._position]
-        self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
-        self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
         parts = config, self.engine, self._rule, self.team, self._mean, self.guard
         self._step, self.late_step = Step(*parts), LateStep(*parts)
-        self.reads_late = self.net.device.type == "cuda" or half is torch.float16
-        if self.net.device.type == "cuda" and records:
+        on_gpu = self.net.device.type == "cuda"
+        self.reads_late = on_gpu or self.late_step.scale is not None
+        if on_gpu and records:
             self.late_step.record()
+        self._parts: list[Stateful] = [self._rule, self._progress, self._position, self.late_step]
+        self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
+        self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         if self.team.is_connected:
             self._mean.broadcast()
             self.on_gradients_ready.append(self._mean.on_gradients_ready)
