@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -190,15 +190,15 @@ def test_a_label_out_of_range_is_told_once_and_changes_nothing(
 def reads_of_a_step(solver: Solver) -> list[str]:
     """What makes the host wait between the batch and the last kernel of an iteration."""
     found: list[str] = []
-    queue = solver.late_step.queue
+    queue = solver.late_step.queue_pass
 
-    def watched(batch: dict[str, torch.Tensor]) -> object:
+    def watched(*args: Any, **more: Any) -> Any:
         with noting_host_reads() as reads:
-            result = queue(batch)
+            result = queue(*args, **more)
         found.extend(reads.found)
         return result
 
-    solver.late_step.queue = watched  # type: ignore[method-assign, assignment]
+    solver.late_step.queue_pass = watched  # type: ignore[method-assign]
     solver.step(2)
     return found
 
@@ -209,6 +209,26 @@ def test_no_step_reads_anything_back(make_solver: SolverMaker, kind: str, solver
     text = f'type: "{solver_type}" base_lr: 0.01 clip_gradients: 1 {FIELDS[solver_type]}'
     solver = in_this_way(make_solver(text, net=kind), "late")
     assert reads_of_a_step(solver) == []
+
+
+@every_net
+@pytest.mark.parametrize("solver_type", SIX)
+def test_a_step_needs_no_values_at_all(
+    make_solver: SolverMaker, kind: str, solver_type: str
+) -> None:
+    """On the meta device there are none, so whoever wants one fails."""
+    fields = FIELDS[solver_type] if solver_type != "SGD" else ""  # fused SGD is for real devices
+    message = make_solver(f'type: "{solver_type}" base_lr: 0.01 {fields}', net=kind).config
+    solver = Solver(message, device=torch.device("meta"))
+    shapes = {name: blob.data_memory.shape for name, blob in solver.net.blobs.items()}
+    tops = [top for p in solver.net.places if not p.node.bottoms for top in p.node.tops]
+    batch = {top: torch.empty(shapes[top], device="meta") for top in tops}
+    for p in solver.rule.params:
+        p.parameter.grad = torch.zeros_like(p.parameter)
+    with noting_host_reads() as reads:
+        found = solver.late_step.queue_pass(batch, 0, 0.01, is_last=True)
+    assert reads.found == []
+    assert found.values.device.type == "meta"
 
 
 def test_a_recorded_step_reads_nothing_back(make_solver: SolverMaker) -> None:

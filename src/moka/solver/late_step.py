@@ -24,11 +24,11 @@ from moka.solver.rules import Rule
 from moka.solver.step import Step
 from moka.solver.update import Clipped, can_be_recorded, queue_update
 
-LOSS, BAD, SCALE, NORM, EXTENTS = range(5)  # places in `_Found.values`
+LOSS, BAD, SCALE, NORM, EXTENTS = range(5)  # places in `Found.values`
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What a pass and perhaps the update have found, on the device.
 
     Attributes:
@@ -76,7 +76,7 @@ class LateStep(Step):
         if config.precision == SolverParameter.FP16:
             given = engine.net.graph.param.global_grad_scale  # NVCaffe's, 1 by default
             self.scale = LossScale(device, given if given > 1 else FIRST_SCALE)
-        self.captured: Captured[_Found] | None = None
+        self.captured: Captured[Found] | None = None
         self._step_rate = torch.zeros((), device=device)
         self._updates = self._is_last = False  # of the pass that is queued
         self._now = (0, 0.0)  # iteration and rate
@@ -142,11 +142,9 @@ class LateStep(Step):
 
     def _run_pass(self, iteration: int, rate: float, *, is_last: bool) -> float | None:
         """One pass, the last one with the update; returns the loss, None if it has a fault."""
-        self._now, self._is_last = (iteration, rate), is_last
-        self._updates = is_last and not self.reads_first and not self.config.disabled_update
         with self.engine.net.parameters_in_use():
             batch = self.engine.next_batch()
-            found = self.queue(batch)
+            found = self.queue_pass(batch, iteration, rate, is_last=is_last)
             self.engine.show(found.blobs)
             self._values = LateRead(found.values).wait()
         if error := found.checks.first_error(self._values[EXTENTS:]):
@@ -156,7 +154,15 @@ class LateStep(Step):
             return loss
         return self.agree_on_loss(loss, nonfinite_fact(loss, not overflows), iteration, rate)
 
-    def queue(self, batch: Inputs) -> _Found:
+    def queue_pass(self, batch: Inputs, iteration: int, rate: float, *, is_last: bool) -> Found:
+        """Queue one pass, the last one of an iteration with the update, and read nothing.
+
+        Args:
+            batch: as the engine's `next_batch` returns it.
+            iteration, rate: the iteration, counted from 0, and its learning rate.
+        """
+        self._now, self._is_last = (iteration, rate), is_last
+        self._updates = is_last and not self.reads_first and not self.config.disabled_update
         if self._is_recorded:
             self._step_rate.fill_(self.rule.step_rate(*self._now))
         if self.captured is None or self.engine.segment_ends:
@@ -178,7 +184,7 @@ class LateStep(Step):
 
     # --- the device's side ----------------------------------------------------------------
 
-    def _work(self, batch: Inputs, reads: HostReads | None) -> _Found:
+    def _work(self, batch: Inputs, reads: HostReads | None) -> Found:
         """Queue a pass and perhaps the update.
 
         Args:
@@ -200,7 +206,7 @@ class LateStep(Step):
         bad = torch.maximum(bad, (~loss.isfinite()).to(bad.dtype))
         norm = self._queue_update(bad) if self._updates else None
         numbers = [loss, bad, used_scale, one if norm is None else norm, *checks.extents()]
-        return _Found(torch.stack([n.double() for n in numbers]), blobs, checks)
+        return Found(torch.stack([n.double() for n in numbers]), blobs, checks)
 
     def _queue_update(self, bad: Tensor) -> Tensor | None:
         iteration, rate = self._now
