@@ -62,6 +62,11 @@ def engine_is(name: str) -> Iterator[None]:
         _chosen = before
 
 
+def may_record() -> bool:
+    """Whether training on a GPU may run as CUDA graphs: unless the engine is "layerwise"."""
+    return chosen() != LAYERWISE
+
+
 def backends() -> list[Backend]:
     """The backends to try, in this order; none if nets are to run layer by layer."""
     name = chosen()
