@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -24,6 +25,7 @@ T = TypeVar("T")
 Inputs = Mapping[str, Tensor]
 
 WARM_UPS = 3  # libraries choose their algorithms and make their work spaces in the first calls
+MOST_KEYS = 2  # that have a recording at a time: the last pass of an iteration, and those before
 MOST_RECORDINGS = 8  # of one work; what changes more often is not worth it
 
 
@@ -77,6 +79,21 @@ class CudaRecorder:
         return replay
 
 
+@dataclass
+class _Recording(Generic[T]):
+    """What is known of the work under one key.
+
+    Attributes:
+        calls: how often it was asked for.
+        inputs: where the recorded work reads its inputs.
+        replay: what does the recorded work; None: it is not recorded yet.
+    """
+
+    calls: int = 0
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    replay: Callable[[], T] | None = None
+
+
 class Captured(Generic[T]):
     """Runs work; once it has warmed up, as a recording.
 
@@ -98,49 +115,53 @@ class Captured(Generic[T]):
         recorder: Recorder,
         warm_ups: int = WARM_UPS,
     ) -> None:
-        self._warm_ups = warm_ups
         self.refusal: str | None = None
         self.recordings = 0
         self._work = work
         self._recorder = recorder
-        self._key: Hashable = None
-        self._calls = 0  # with this key
-        self._static: dict[str, Tensor] = {}
-        self._replay: Callable[[], T] | None = None
+        self._warm_ups = warm_ups
+        self._known: dict[Hashable, _Recording[T]] = {}  # the latest key last
 
     def __call__(self, inputs: Inputs, key: Hashable) -> T:
         """Do the work.
 
         Args:
             inputs: tensors by name.
-            key: what the work depends on beside their values, and its results are not good for
-                another.
+            key: what the work depends on beside their values and shapes.
 
         Returns:
             The results. Of a recording they are the same tensors each time.
         """
         if self.refusal is not None:
             return self._work(inputs, None)
-        key = (key, tuple((name, x.shape, x.dtype, x.stride()) for name, x in inputs.items()))
-        if key != self._key:
-            self._forget()
-            self._key = key
-        self._calls += 1
-        if self._calls <= self._warm_ups:
-            return self._warm_up(inputs)
-        replay = self._replay or self._record(inputs)
-        if replay is None:
+        shapes = tuple((name, x.shape, x.dtype, x.stride()) for name, x in inputs.items())
+        recording = self._of((key, shapes))
+        recording.calls += 1
+        if recording.calls <= self._warm_ups:
+            return self._warm_up(inputs, is_first=recording.calls == 1)
+        if recording.replay is None:
+            self._record(recording, inputs)
+        if recording.replay is None:
             return self._work(inputs, None)
-        for name, tensor in self._static.items():
+        for name, tensor in recording.inputs.items():
             tensor.copy_(inputs[name], non_blocking=True)
-        return replay()
+        return recording.replay()
 
-    def _forget(self) -> None:
-        self._calls = 0
-        self._static, self._replay = {}, None
+    def refuse(self, why: str) -> None:
+        """Let the work run by itself from now on."""
+        self._known.clear()
+        self.refusal = f"A step runs without a CUDA graph: {why}."
+        log.debug("%s", self.refusal)
 
-    def _warm_up(self, inputs: Inputs) -> T:
-        if self._calls > 1:
+    def _of(self, key: Hashable) -> _Recording[T]:
+        if key not in self._known:
+            self._known[key] = _Recording()
+            for old in list(self._known)[:-MOST_KEYS]:
+                del self._known[old]
+        return self._known[key]
+
+    def _warm_up(self, inputs: Inputs, *, is_first: bool) -> T:
+        if not is_first:
             return self._recorder.warm_up(lambda: self._work(inputs, None))
         with noting_host_reads() as reads:
             result = self._recorder.warm_up(lambda: self._work(inputs, reads))
@@ -148,23 +169,16 @@ class Captured(Generic[T]):
             self.refuse(reads.found[0])
         return result
 
-    def _record(self, inputs: Inputs) -> Callable[[], T] | None:
-        """Record the work; returns what does it, None if it cannot be recorded."""
+    def _record(self, recording: _Recording[T], inputs: Inputs) -> None:
+        """Record the work, if that can be done."""
         if self.recordings == MOST_RECORDINGS:
             self.refuse(f"it has changed {MOST_RECORDINGS} times")
-            return None
+            return
         self.recordings += 1
-        self._static = {name: x.clone() for name, x in inputs.items()}
+        recording.inputs = {name: x.clone() for name, x in inputs.items()}
         try:
-            self._replay = self._recorder.record(lambda: self._work(self._static, None))
+            recording.replay = self._recorder.record(lambda: self._work(recording.inputs, None))
         except RuntimeError as error:
-            self.refuse(str(error).partition("\n")[0])
-            return None
+            self.refuse(str(error).partition("\n")[0].rstrip("."))
+            return
         log.debug("A step is recorded, and runs as a CUDA graph from now on.")
-        return self._replay
-
-    def refuse(self, why: str) -> None:
-        """Let the work run by itself from now on."""
-        self._forget()
-        self.refusal = f"A step runs without a CUDA graph: {why}."
-        log.debug("%s", self.refusal)
