@@ -3,10 +3,10 @@
     python benchmarks/gpu_training.py [--nets NAME,...] [--batch N] [--rounds N] [--device cuda]
 
 Contenders run one after the other, each in a process of its own; two would share the GPU.
-"torch.compile, bfloat16" is the measure: channels-last, autocast, fused SGD, as one is told to write
-it; it runs first and last, and how far the two are apart is the noise. Writes gpu_training.json and
-gpu_training.md, with the date and the machine, into benchmarks/results. It takes less than ten
-minutes on an H200, half of which torch.compile spends.
+"torch.compile, bfloat16" is the measure: channels-last, autocast, fused SGD, as PyTorch's guides
+say. It runs first and last; how far the two are apart is the noise. Writes gpu_training.json and
+gpu_training.md, with the date and the machine, into benchmarks/results. It should take less than
+ten minutes on an H200, half of them for torch.compile.
 """
 
 from __future__ import annotations
