@@ -89,7 +89,7 @@ def _run(
         device=where,
         team=team,
         splits_batches=flags["strong"],
-        records=may_record(),
+        records=may_record(where),
     )
     if flags["recompute"]:
         solver.engine.segment_ends = best_ends(solver.net)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from moka.errors import UsageError, did_you_mean
 from moka.inference.contract import Backend
 from moka.inference.folded import Folded
@@ -62,9 +64,9 @@ def engine_is(name: str) -> Iterator[None]:
         _chosen = before
 
 
-def may_record() -> bool:
-    """Whether training on a GPU may run as CUDA graphs: unless the engine is "layerwise"."""
-    return chosen() != LAYERWISE
+def may_record(device: torch.device) -> bool:
+    """Whether training may run as CUDA graphs: on a GPU, unless the engine is "layerwise"."""
+    return device.type == "cuda" and chosen() != LAYERWISE
 
 
 def backends() -> list[Backend]:
