@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from moka.solver.solver import Solver
 
@@ -15,9 +17,10 @@ WAYS = ("early", "late", "recorded")
 
 
 class StandIn:
-    """Records by keeping the work; each run puts its results into the tensors of the first run.
+    """Records the operators of some work as a CUDA graph does, and runs them on a CPU.
 
-    As a CUDA graph does, it fixes what Python computes: only tensors may change from run to run.
+    A run repeats the same operators on the same tensors with the same Python numbers; what Python
+    would compute anew is fixed.
 
     Attributes:
         runs: how often recorded work has run.
@@ -30,27 +33,43 @@ class StandIn:
         return work()
 
     def record(self, work: Callable[[], T]) -> Callable[[], T]:
-        results: list[T] = []
+        with _Operators() as operators:
+            result = work()  # which has done the work of the first run
+        has_run = False
 
         def replay() -> T:
+            nonlocal has_run
             self.runs += 1
-            results.append(work())
-            for old, new in zip(_tensors(results[0]), _tensors(results[-1]), strict=True):
-                old.copy_(new)
-            del results[1:]
-            return results[0]
+            if has_run:
+                operators.run()
+            has_run = True
+            return result
 
         return replay
 
 
-def _tensors(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, dict):
-        return [tensor for value in result.values() for tensor in _tensors(value)]
-    if is_dataclass(result):
-        return [tensor for f in fields(result) for tensor in _tensors(getattr(result, f.name))]
-    return []
+class _Operators(TorchDispatchMode):
+    """Notes every operator, those of the backward pass too."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._noted: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._noted.append((func, args, kwargs or {}, result))
+        return result
+
+    def run(self) -> None:
+        """Run them again, and put the results where the first run has put them."""
+        with torch.no_grad():
+            for func, args, kwargs, result in self._noted:
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
 
 
 def in_this_way(solver: Solver, way: str) -> Solver:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from math import isfinite
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Found:
 
     Attributes:
         values: (4 + 2 checks,) float64: the loss; whether the step may not count; the scale of the
-            loss; the norm of the gradients, 0 unless they are clipped; the checks' extents.
+            loss; the norm of the gradients, where they are clipped; the checks' extents.
         blobs: by name, what the net shows.
         checks: of the labels.
     """
@@ -41,6 +42,24 @@ class Found:
     values: Tensor
     blobs: dict[str, Tensor]
     checks: LateChecks
+
+
+class _Pass(NamedTuple):
+    """The pass that is queued.
+
+    Attributes:
+        iteration, rate: of the iteration, counted from 0, and its learning rate.
+        is_last: of the iteration.
+        updates: whether the update is queued with it.
+        update_is_recorded: whether the update is part of the work that is recorded: all that
+            changes from iteration to iteration in it is one number, which lies on the device.
+    """
+
+    iteration: int
+    rate: float
+    is_last: bool
+    updates: bool
+    update_is_recorded: bool
 
 
 class LateStep(Step):
@@ -78,8 +97,7 @@ class LateStep(Step):
             self.scale = LossScale(device, given if given > 1 else FIRST_SCALE)
         self.captured: Captured[Found] | None = None
         self._step_rate = torch.zeros((), device=device)
-        self._updates = self._is_last = False  # of the pass that is queued
-        self._now = (0, 0.0)  # iteration and rate
+        self._pass = _Pass(0, 0.0, is_last=False, updates=False, update_is_recorded=False)
         self._values: list[float] = []  # of the last pass
 
     def record(self, recorder: Recorder | None = None, warm_ups: int = WARM_UPS) -> None:
@@ -135,7 +153,7 @@ class LateStep(Step):
     def update(self, iteration: int, rate: float) -> Clipped | None:
         if self._values[BAD]:  # a gradient has overflowed
             return None
-        if not self._updates:
+        if not self._pass.updates:
             return super().update(iteration, rate)
         norm, limit = self._values[NORM], self.config.clip_gradients
         return Clipped(norm, limit) if 0 <= limit < norm else None
@@ -161,26 +179,25 @@ class LateStep(Step):
             batch: as the engine's `next_batch` returns it.
             iteration, rate: the iteration, counted from 0, and its learning rate.
         """
-        self._now, self._is_last = (iteration, rate), is_last
-        self._updates = is_last and not self.reads_first and not self.config.disabled_update
-        if self._is_recorded:
-            self._step_rate.fill_(self.rule.step_rate(*self._now))
-        if self.captured is None or self.engine.segment_ends:
-            return self._work(batch, None)
-        return self.captured(batch, self._key())
-
-    @property
-    def _is_recorded(self) -> bool:
-        """Whether the update belongs to what is or will be recorded."""
-        fits = self.config.iter_size == 1 and can_be_recorded(self.rule, self.config)
-        recording = self.captured is not None and self.captured.refusal is None
-        return recording and fits and self._updates and not self.engine.segment_ends
+        updates = is_last and not self.reads_first and not self.config.disabled_update
+        captured = None if self.engine.segment_ends else self.captured
+        inside = updates and captured is not None and captured.refusal is None
+        if self.config.iter_size > 1 or not can_be_recorded(self.rule, self.config):
+            inside = False
+        self._pass = _Pass(iteration, rate, is_last, updates, inside)
+        if inside:
+            self._step_rate.fill_(self.rule.step_rate(iteration, rate))
+        found = captured(batch, self._key()) if captured else self._work(batch, None)
+        if updates and not inside:
+            self._queue_update(found.values, rate)
+        return found
 
     def _key(self) -> Hashable:
         """All that a recording depends on beside its inputs."""
         places = tuple((p.parameter.data_ptr(), p.grad.data_ptr()) for p in self.params)
         message = self.config.SerializeToString(deterministic=True)
-        return message, Layer.mode_changes, self._is_last, self._is_recorded, places
+        _, _, is_last, _, update_is_recorded = self._pass
+        return message, Layer.mode_changes, is_last, update_is_recorded, places
 
     # --- the device's side ----------------------------------------------------------------
 
@@ -196,19 +213,24 @@ class LateStep(Step):
             loss, blobs = self.engine.pass_over(batch, scale, see)
         bad = checks.are_broken(loss)
         one = torch.ones_like(bad)
-        inverse = 1 / scale if scale is not None and self._is_last else one
+        is_last = self._pass.is_last
+        inverse = 1 / scale if scale is not None and is_last else one
         if self.params:
             grads = [p.grad for p in self.params]
             torch._amp_foreach_non_finite_check_and_unscale_(grads, bad, inverse)
         used_scale = one if scale is None else scale.clone()
-        if self.scale and self._is_last:
+        if self.scale and is_last:
             self.scale.see(bad)
         bad = torch.maximum(bad, (~loss.isfinite()).to(bad.dtype))
-        norm = self._queue_update(bad) if self._updates else None
-        numbers = [loss, bad, used_scale, one if norm is None else norm, *checks.extents()]
-        return Found(torch.stack([n.double() for n in numbers]), blobs, checks)
+        numbers = [loss, bad, used_scale, one, *checks.extents()]
+        values = torch.stack([n.double() for n in numbers])
+        if self._pass.update_is_recorded:
+            self._queue_update(values, self._step_rate)
+        return Found(values, blobs, checks)
 
-    def _queue_update(self, bad: Tensor) -> Tensor | None:
-        iteration, rate = self._now
-        given = self._step_rate if self._is_recorded else rate
-        return queue_update(self.rule, self.config, iteration, given, bad)
+    def _queue_update(self, values: Tensor, rate: float | Tensor) -> None:
+        """Queue the update; the norm of the gradients takes its place among the values."""
+        bad = values[BAD].float()
+        norm = queue_update(self.rule, self.config, self._pass.iteration, rate, bad)
+        if norm is not None:
+            values[NORM].copy_(norm)
