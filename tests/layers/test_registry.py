@@ -383,14 +383,7 @@ def test_what_can_be_recorded_reads_nothing_back(net: Net) -> None:
     if not made.can_be_recorded:
         assert kind in ("Filter", "HDF5Output", "Python")
         return
-    rng = np.random.default_rng(5)
-    case = MINIMAL[kind]
-    bottoms = [
-        torch.full(shape, 1.0)
-        if shape == (2,)
-        else torch.tensor(rng.uniform(case.least, case.most, shape), dtype=torch.float32)
-        for shape in shapes_of(net)
-    ]
+    bottoms = ones_for(net)
     inputs = dict(zip(net.graph.nodes[-1].bottoms, bottoms, strict=True))
     for j, x in enumerate(bottoms):
         x.requires_grad_(j not in net.graph.nodes[-1].fixed_bottoms and x.numel() > 0)
