@@ -6,21 +6,27 @@ their shape stays N, C, H, W, so nobody sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-from moka.engine.channels_last import lay_out_kernels
+from moka.engine.channels_last import (
+    as_they_are,
+    by_pixel,
+    lay_out_kernels,
+    prefers_channels_last,
+)
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
-from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.engine.precision import feed_others_float32, in_half, in_tensor_float_32
 from moka.engine.promised import Plan, Promises, See
 from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
 from moka.engine.ways import Ways
+from moka.layers.late_checks import collecting_checks
 from moka.net import Net
 
 
@@ -37,7 +43,8 @@ class Autograd:
             backward pass its diff too. Both are the tensors of the pass itself, which then live
             until the next one; of a large net those that nobody reads are promised
             (`moka.engine.promised`).
-        bfloat16: in mixed precision (`moka.engine.precision`).
+        half: the type of products in mixed precision (`moka.engine.precision`); None: float32.
+        tensor_float_32: a GPU may multiply in TF32.
         replayable: keep in `start` what each pass began with.
 
     Attributes:
@@ -54,20 +61,23 @@ class Autograd:
         net: Net,
         *,
         keep_blobs: bool = False,
-        bfloat16: bool = False,
+        half: torch.dtype | None = None,
+        tensor_float_32: bool = False,
         replayable: bool = False,
     ) -> None:
         self.net = net
         self.layerwise = Layerwise(net)
         self.keep_blobs = keep_blobs
-        self.bfloat16 = bfloat16
-        if bfloat16:
+        self.half = half
+        self.tensor_float_32 = tensor_float_32
+        if half is not None:
             feed_others_float32(net)
         self.replayable = replayable or keep_blobs
         self.start: PassStart | None = None
         self.segment_ends: Sequence[int] = ()
-        self._sources = Sources(net)
-        if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
+        runs_channels_last = prefers_channels_last(net.device, half)
+        self._sources = Sources(net, by_pixel if runs_channels_last else as_they_are)
+        if runs_channels_last and not keep_blobs:  # whose readers want row-major parameters
             lay_out_kernels(net)
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
@@ -83,51 +93,89 @@ class Autograd:
         self.net.prepare()
 
     def forward(self) -> Tensor:
-        batch = self._next_batch()
-        if self._goes_layer_by_layer:
+        batch = self.next_batch()
+        if self.goes_layer_by_layer:
             return self.layerwise.forward(given=batch)
-        with torch.no_grad():
-            return self._loss(self._run(batch))
+        with torch.no_grad(), self._checked():
+            blobs = self._run(batch)
+            self.show(blobs)
+            return self._loss(blobs)
 
     def forward_backward(self) -> Tensor:
-        batch = self._next_batch()
-        if self._goes_layer_by_layer:
+        batch = self.next_batch()
+        if self.goes_layer_by_layer:
             return self._layer_by_layer(batch)
-        if self._promises is None:
-            return self._pass(batch)
-        plan = self._promises.plan()
-        loss = self._pass(batch, plan)
-        if plan is not None:
+        plan = None if self._promises is None else self._promises.plan()
+        with self._checked():
+            if plan is None:
+                loss, blobs = self.pass_over(batch)
+            else:
+                loss, blobs = self.pass_over(batch, None, self._seeing(plan), plan.data)
+        self.show(blobs)
+        if self._promises is not None and plan is not None:
             assert self.start is not None
             self._promises.promise(plan, self.start)
         return loss
 
-    def _pass(self, batch: dict[str, Tensor], plan: Plan | None = None) -> Tensor:
+    def _seeing(self, plan: Plan) -> See:
         def see(name: str, top: Tensor) -> None:
-            if plan is not None:
-                plan.note(name, top)
-            if top.requires_grad and (plan is None or name not in plan.diffs):
+            plan.note(name, top)
+            if name not in plan.diffs:
                 self._keep_diff(name, top)
 
-        blobs = self._run(batch, see if self.keep_blobs else None, plan.data if plan else ())
-        return self._loss_of_backward(blobs)
+        return see
 
-    def _loss_of_backward(self, blobs: Mapping[str, Tensor]) -> Tensor:
-        """The loss, whose gradients have been added up."""
-        loss = self._loss(blobs)
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+    def pass_over(
+        self,
+        batch: Mapping[str, Tensor],
+        scale: Tensor | None = None,
+        see: See | None = None,
+        unseen: Collection[str] = (),
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A pass and its gradients, all of it work for the device: nothing is read back.
+
+        Args:
+            batch: as `next_batch` returns it.
+            scale: multiplies the loss before the backward pass (`LossScale`).
+            see: called with each top, when a layer has made it; None: what keeps the diffs of blobs
+                that are kept.
+            unseen: blobs that are not kept.
+
+        Returns:
+            the loss, a scalar without a graph; the blobs to `show`.
+        """
+        if see is None and self.keep_blobs:
+            see = self._keep_diff
+        with in_tensor_float_32() if self.tensor_float_32 else nullcontext():
+            blobs = self._run(dict(batch), see, unseen)
+            loss = self._loss(blobs)
+            if loss.requires_grad:
+                scaled = loss if scale is None else loss * scale
+                scaled.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), {name: tensor.detach().float() for name, tensor in blobs.items()}
+
+    def show(self, blobs: Mapping[str, Tensor]) -> None:
+        """Let `net.blobs` show what a pass has made."""
+        for name, tensor in blobs.items():
+            self.net.blobs[name].data_memory.put(tensor.detach().float())
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Have labels on a GPU checked at the end of a pass, all at once."""
+        if self.net.device.type == "cpu":
+            yield
+            return
+        with collecting_checks() as checks:
+            yield
+        checks.raise_first()
 
     def _repeat(self, batch: dict[str, Tensor], see: See) -> dict[str, Tensor]:
         """A pass whose blobs are returned, not shown."""
-        self._see_driven(batch, see)
-        blobs = self._compute(batch, see)
-        self._loss_of_backward(blobs)
-        return blobs
+        return self.pass_over(batch, see=see)[1]
 
     @property
-    def _goes_layer_by_layer(self) -> bool:
+    def goes_layer_by_layer(self) -> bool:
+        """Whether the next pass goes layer by layer."""
         return self.layerwise.debug_info or bool(self.layerwise.callbacks)
 
     def _layer_by_layer(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -137,7 +185,8 @@ class Autograd:
             log_all_parameters(self.net)
         return loss
 
-    def _next_batch(self) -> dict[str, Tensor]:
+    def next_batch(self) -> dict[str, Tensor]:
+        """The tops of the layers without bottoms, for the next pass; `start` is noted."""
         self.start = None  # frees the last batch before the next one comes
         self.layerwise.forget()
         batch = self._sources.next_batch()
@@ -149,21 +198,15 @@ class Autograd:
         self, batch: dict[str, Tensor], see: See | None = None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
         if see:
-            self._see_driven(batch, see)
-        blobs = self._compute(batch, see, unseen)
-        for name, tensor in blobs.items():
-            self.net.blobs[name].data_memory.put(tensor.detach().float())
-        return blobs
-
-    def _see_driven(self, batch: dict[str, Tensor], see: See) -> None:
-        for name in self._driven:
-            batch[name] = _with_own_gradient(batch[name])
-            see(name, batch[name])
+            for name in self._driven:
+                batch[name] = _with_own_gradient(batch[name])
+                see(name, batch[name])
+        return self._compute(batch, see, unseen)
 
     def _compute(
         self, batch: Mapping[str, Tensor], see: See | None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
+        with in_half(self.net, self.half):
             ends = () if self.keep_blobs or not torch.is_grad_enabled() else self.segment_ends
             ways = self._ways.of_pass(None if self.keep_blobs else self.results, ends)
             if ends:
@@ -174,8 +217,9 @@ class Autograd:
     def _keep_diff(self, name: str, top: Tensor) -> None:
         """Store each blob's gradient as it is computed. For an in-place blob the last write wins:
         the gradient with respect to its original value."""
-        memory = self.net.blobs[name].diff_memory
-        top.register_hook(lambda diff: memory.put(diff.detach().float()))  # type: ignore[no-untyped-call]
+        if top.requires_grad:
+            memory = self.net.blobs[name].diff_memory
+            top.register_hook(lambda diff: memory.put(diff.detach().float()))  # type: ignore[no-untyped-call]
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [
