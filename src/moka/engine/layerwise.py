@@ -62,7 +62,6 @@ class Layerwise:
         callbacks: functions that are called for each layer.
         debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`); at
             first what the net's file asks for.
-        keeps_records: whether layers that run forward keep what their backward pass needs.
     """
 
     def __init__(self, net: Net, *, every_layer: bool = False) -> None:
@@ -72,7 +71,6 @@ class Layerwise:
         self._steps = [_step(net, place, every_layer) for place in net.places]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
-        self.keeps_records = True
 
     @property
     def layerwise(self) -> Layerwise:
@@ -198,7 +196,7 @@ class Layerwise:
             self._seen[i] = shapes
 
     def _forward_layer(self, i: int, step: _Step) -> None:
-        if self.keeps_records and step.marks.layer and step.bottoms:
+        if step.marks.layer and step.bottoms:
             self._records[i] = record = self._record(step)
             tops: Sequence[Tensor] = record.tops
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Collection, Mapping
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from moka.types import Shape
 
 REMEMBERED = 3  # passes for which a blob that was read stays among the outputs
 PAUSE = 8  # passes that go layer by layer after one was disturbed
+MOST_KEPT = 2**24  # numbers in blobs that nobody has asked for yet, after a pass layer by layer
 
 
 class FastBlobs(Layerwise):
@@ -55,9 +57,11 @@ class FastBlobs(Layerwise):
         self._is_open = False  # a whole pass has run of which there are no records
         self._given: dict[str, Tensor] = {}  # what that pass began with
         self._copies: dict[str, Tensor] = {}  # of what users may write to
-        with_bottoms = [bool(place.node.bottoms) for place in net.places]
-        self._sources = [i for i, has in enumerate(with_bottoms) if not has and self._steps[i].runs]
-        self._others = [i for i, has in enumerate(with_bottoms) if has]
+        self._sources = [
+            place.index
+            for place, step in zip(net.places, self._steps, strict=True)
+            if not place.node.bottoms and step.runs
+        ]
         tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
         losses = [name for name, _ in net.loss_tops]
         varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
@@ -69,9 +73,9 @@ class FastBlobs(Layerwise):
             for name, blob in net.blobs.items()
             if name not in tops | self._results
         }
-        self._shown: dict[str, Memory] = {}  # those of them that the last program gave
+        self._shown: dict[str, Memory] = {}  # those of them that the last pass gave
         self._made: Collection[str] = ()  # all blobs that it gave
-        # The shapes of the last program's pass, while no promise of it has been kept.
+        # The shapes of the last pass, while no promise of it has been kept.
         self._others_promised: dict[str, Shape] | None = None
         self._reads = dict.fromkeys(self._inner, 0)
         self._last_read = dict.fromkeys(self._inner, -REMEMBERED)
@@ -131,21 +135,28 @@ class FastBlobs(Layerwise):
         made = self._fast.run(given, wanted)
         if made is None:
             return self._by_layers(given, wanted)
+        return self._take(made, given)
+
+    def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
+        """A pass by the layers. If the blobs are large, those that nobody has read yet are freed
+        and promised: they are more than all else that a net for testing keeps."""
+        sizes = {name: prod(shape) for name, shape in self._shapes_for(given).items()}
+        others = self._inner.keys() - wanted
+        names = wanted | others if sum(map(sizes.__getitem__, others)) <= MOST_KEPT else wanted
+        final = self._fast.flow.final
+        values = run_layers(self.net, self._fast.flow, given, [final[name] for name in names])
+        loss = self._take({name: values[final[name]] for name in names}, given)
+        del values
+        self._fast.learn(given, wanted)
+        return loss
+
+    def _take(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
+        """Let the blobs show a pass; returns its loss."""
         self.forget()
         self._keep(given)
         self._show(made, given)
-        return _sum([w * made[name].sum() for name, w in self.net.loss_tops if name in made])
-
-    def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
-        self.keeps_records, self._others_promised = False, None
-        try:
-            loss = self._run(self._others)
-        finally:
-            self.keeps_records = True
-        self.forget()
-        self._keep(given)
-        self._fast.learn(given, wanted)
-        return loss
+        losses = [w * float(made[name].sum()) for name, w in self.net.loss_tops if name in made]
+        return torch.tensor(float(sum(losses)))
 
     def _wanted(self) -> frozenset[str]:
         """The results, and what has been read lately or is in somebody's hands."""
@@ -182,7 +193,7 @@ class FastBlobs(Layerwise):
         return self._shapes[key]
 
     def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-        """Put a program's outputs into their blobs and promise the others."""
+        """Put what a pass has given into its blobs and promise the others."""
         inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
         for name, tensor in made.items():
             is_input = tensor.untyped_storage().data_ptr() in inputs
@@ -228,7 +239,3 @@ def _tell(engine: weakref.ref[FastBlobs], memory: ParameterMemory) -> None:
     found = engine()
     if found is not None:
         found._before_change(memory)
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    return torch.zeros(()) + sum(float(term) for term in terms) if terms else torch.zeros(())

@@ -1,9 +1,9 @@
 """Large matrices that ONNX Runtime multiplies by where they lie.
 
-ONNX Runtime packs each InnerProduct's weights into a second copy. One row x is multiplied as fast by
-weights W that are not packed; several rows are 1.2 to 1.7 times faster as W x^T than as x W^T with
-packed weights (fc6 of CaffeNet; 2 to 4 rows up to 1.2 times slower). So large weights stay in the
-net's own memory, which saves CaffeNet 235 MB, and 0.2 s whenever its program is made.
+ONNX Runtime packs each InnerProduct's weights into a second copy. One row x is multiplied as fast
+by weights W that are not packed; several rows are 1.2 to 1.7 times faster as W x^T than as x W^T
+with packed weights (fc6 of CaffeNet; 2 to 4 rows up to 1.2 times slower). So large weights stay in
+the net's own memory, which saves CaffeNet 235 MB, and 0.2 s whenever its program is made.
 """
 
 from __future__ import annotations
