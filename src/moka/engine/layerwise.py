@@ -154,7 +154,8 @@ class Layerwise:
         """Keep what the backward pass of a whole pass needs, and leave the blobs as they are.
 
         Args:
-            given: the tops of the layers without bottoms.
+            given: the tops of the layers without bottoms; other layers whose tops it has do not
+                run.
 
         Returns:
             All blobs by name (in-place ones: their last value).
@@ -163,7 +164,7 @@ class Layerwise:
         blobs = dict(given)
         for i, step in enumerate(self._steps):
             node, marks = step.place.node, step.marks
-            if not node.bottoms:
+            if all(top in given for top in node.tops):
                 continue
             bottoms = [channels_last(blobs[name].detach()) for name in node.bottoms]
             with torch.set_grad_enabled(marks.layer):

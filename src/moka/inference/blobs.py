@@ -21,7 +21,7 @@ from moka.engine.layerwise import NOTHING_GIVEN, Layerwise
 from moka.inference.cut import varying_layers
 from moka.inference.engines import LAYERWISE, chosen
 from moka.inference.fast import Fast
-from moka.inference.flow import flow_of
+from moka.inference.flow import acts, flow_of
 from moka.inference.program import run_layers
 from moka.memory import Memory, ParameterMemory
 from moka.net import Net
@@ -35,8 +35,9 @@ MOST_KEPT = 2**24  # numbers in blobs that nobody has asked for yet, after a pas
 class FastBlobs(Layerwise):
     """Runs a net over its blobs, all of which are in view; whole passes as programs.
 
-    A pass goes layer by layer if it is a part of the net, has callbacks or logs `debug_info`, and
-    while somebody holds an array of a parameter, for nobody can tell when it is written to. So do
+    A pass goes layer by layer if it is a part of the net, has callbacks or logs `debug_info`, if a
+    layer that acts takes part in backward passes, for which it cannot run again, and while somebody
+    holds an array of a parameter, for nobody can tell when it is written to. So do
     the next passes after a disturbance: a backward pass, a pass over a part of the net, or a
     parameter that somebody asks for after a pass.
 
@@ -53,9 +54,10 @@ class FastBlobs(Layerwise):
                 if isinstance(memory, ParameterMemory):
                     memory.listeners.append(partial(_tell, weakref.ref(self), memory))
         self._fast = Fast(net)
+        self._must_record = any(acts(place) and place.marks.layer for place in net.places)
         self._pause = 0
         self._is_open = False  # a whole pass has run of which there are no records
-        self._given: dict[str, Tensor] = {}  # what that pass began with
+        self._given: dict[str, Tensor] = {}  # what it began with, and what layers that act made
         self._copies: dict[str, Tensor] = {}  # of what users may write to
         self._sources = [
             place.index
@@ -64,9 +66,9 @@ class FastBlobs(Layerwise):
         ]
         tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
         losses = [name for name, _ in net.loss_tops]
-        varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
-        made = [top for i in varying for top in net.places[i].node.tops]
-        self._results = frozenset({*net.graph.outputs, *losses, *made} - tops)
+        self._varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
+        made = [top for i in self._varying for top in net.places[i].node.tops]
+        self._results = frozenset({*net.graph.outputs, *losses, *made, *self._fast.acted} - tops)
         self._shapes: dict[tuple[Shape, ...], dict[str, Shape]] = {}  # of blobs, by the inputs'
         self._inner = {
             name: blob.data_memory
@@ -121,7 +123,8 @@ class FastBlobs(Layerwise):
     def _may_be_quiet(self) -> bool:
         """Whether nobody needs more of a pass than blobs."""
         self._held = {memory for memory in self._held if memory.handed_out}
-        watched = self._pause or self._held or self.debug_info or self.callbacks
+        asked = self.debug_info or self.callbacks or self._must_record
+        watched = self._pause or self._held or asked
         return self._fast.is_possible and not watched and chosen() != LAYERWISE
 
     def _quiet_pass(self) -> Tensor:
@@ -146,14 +149,16 @@ class FastBlobs(Layerwise):
         final = self._fast.flow.final
         values = run_layers(self.net, self._fast.flow, given, [final[name] for name in names])
         loss = self._take({name: values[final[name]] for name in names}, given)
+        acted = {name: values[final[name]] for name in self._fast.acted}
         del values
-        self._fast.learn(given, wanted)
+        self._fast.learn({**given, **acted}, wanted)
         return loss
 
     def _take(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
         """Let the blobs show a pass; returns its loss."""
         self.forget()
         self._keep(given)
+        self._given.update((name, made[name]) for name in self._fast.acted)
         self._show(made, given)
         losses = [w * float(made[name].sum()) for name, w in self.net.loss_tops if name in made]
         return torch.tensor(float(sum(losses)))
@@ -186,10 +191,16 @@ class FastBlobs(Layerwise):
         self._is_open = True
 
     def _shapes_for(self, given: Mapping[str, Tensor]) -> dict[str, Shape]:
-        """The shapes of all blobs."""
+        """The shapes of all blobs that are known before a pass."""
         key = tuple(tuple(tensor.shape) for tensor in given.values())
         if key not in self._shapes:
-            self._shapes[key] = self.net.infer_shapes(dict(zip(given, key, strict=True)))
+            shapes = dict(zip(given, key, strict=True))
+            for place in self.net.places:
+                node = place.node
+                if node.bottoms and place.index not in self._varying:
+                    tops = self.net.top_shapes(place, [shapes[name] for name in node.bottoms])
+                    shapes.update(zip(node.tops, tops, strict=True))
+            self._shapes[key] = shapes
         return self._shapes[key]
 
     def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ and measure it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from time import perf_counter
@@ -16,11 +16,11 @@ from moka.errors import MokaError
 from moka.export.difference import difference_of
 from moka.heap import give_back_freed_memory
 from moka.inference.contract import Backend, Task
-from moka.inference.cut import Piece, cut, varying_layers
+from moka.inference.cut import Piece, cut, fits
 from moka.inference.flow import Flow
 from moka.inference.program import Program, Values, run_layers
 from moka.layers.source import given_source
-from moka.net import Net, Place
+from moka.net import Net
 from moka.rewrite import Model, WeightedLayer
 from moka.rewrite.model import frame_of
 from moka.schema import caffe_pb2
@@ -36,17 +36,16 @@ class Maker:
     """Makes programs for one pass's inputs; the layers' own values are computed once.
 
     Args:
-        net: all its layers are pure.
-        given: the tops of the layers without bottoms.
-        wanted: the blobs that the program is to give.
+        given: the tops of the layers without bottoms, and of those that act.
+        wanted: the blobs that the program is to give, beside those of layers that act.
     """
 
     def __init__(
         self, net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[str]
     ) -> None:
         self.net, self.flow, self.given = net, flow, given
-        self.outputs = frozenset(wanted)
-        self._wanted = [flow.final[name] for name in wanted]
+        self.outputs = frozenset({*wanted, *flow.acted})
+        self._wanted = [flow.final[name] for name in self.outputs]
         self.layers_s = inf
         for _ in range(RUNS):
             start = perf_counter()
@@ -54,7 +53,6 @@ class Maker:
             self.layers_s = min(self.layers_s, perf_counter() - start)
             if self.layers_s > LONG_S:
                 break
-        self._varying = varying_layers(net, flow)
 
     def make(self, backend: Backend) -> Program | None:
         """A program that gives the layers' numbers, measured; None if there is none."""
@@ -71,7 +69,8 @@ class Maker:
     def _compile(self, backend: Backend) -> Program | None:
         left_out: set[str] = set()
         while True:
-            steps = cut(self.net, self.flow, self._wanted, self._fits(backend, left_out))
+            fitting = fits(self.net, self.flow, backend, left_out)
+            steps = cut(self.net, self.flow, self._wanted, fitting)
             pieces = [step for step in steps if isinstance(step, Piece)]
             if not pieces:
                 return None
@@ -94,17 +93,6 @@ class Maker:
         if not needed <= self._values.keys():
             wanted = needed.union(self._wanted)
             self._values = run_layers(self.net, self.flow, self.given, wanted)
-
-    def _fits(self, backend: Backend, left_out: Collection[str]) -> Callable[[Place], bool]:
-        def fits(place: Place) -> bool:
-            return (
-                place.index not in self._varying
-                and not place.node.fixed_bottoms  # labels and indices, which layers check
-                and place.node.name not in left_out
-                and backend.takes(place)
-            )
-
-        return fits
 
     def _is_true(self, program: Program) -> bool:
         """Whether a program gives the layers' numbers, in its pieces too."""
