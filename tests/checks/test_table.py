@@ -74,7 +74,8 @@ def test_tables_of_any_width(width: int) -> None:
         assert each in text
     wide = shown(200)
     for each in ('Unknown "[/b]".', "[b]x", "truncated.", "2 match, 1 missing",
-                 "engine onnxruntime", 'no: layer "[i]y" (Upsample)', "yes, differs by 5e-07"):  # fmt: skip
+                 "engine onnxruntime", 'no: layer "[i]y" (Upsample)',
+                 "yes, differs by 5e-07"):  # fmt: skip
         assert each in " ".join(wide.split())
 
 
