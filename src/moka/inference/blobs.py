@@ -65,7 +65,8 @@ class FastBlobs(Layerwise):
             if not place.node.bottoms and step.runs
         ]
         tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
-        losses = [name for name, _ in net.loss_tops]
+        self._losses = net.loss_tops
+        losses = [name for name, _ in self._losses]
         self._varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
         made = [top for i in self._varying for top in net.places[i].node.tops]
         self._results = frozenset({*net.graph.outputs, *losses, *made, *self._fast.acted} - tops)
@@ -160,7 +161,7 @@ class FastBlobs(Layerwise):
         self._keep(given)
         self._given.update((name, made[name]) for name in self._fast.acted)
         self._show(made, given)
-        losses = [w * float(made[name].sum()) for name, w in self.net.loss_tops if name in made]
+        losses = [w * float(made[name].sum()) for name, w in self._losses if name in made]
         return torch.tensor(float(sum(losses)))
 
     def _wanted(self) -> frozenset[str]:
