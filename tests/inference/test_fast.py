@@ -179,10 +179,13 @@ def test_a_backend_with_other_numbers_is_refused(
         """layer { name: "draw" type: "Dropout" bottom: "relu" top: "draw"
           dropout_param { sample_weights_test: true } }
         layer { name: "over" type: "ReLU" bottom: "draw" top: "draw" }""",
-        """layer { name: "write" type: "HDF5Output" bottom: "relu"
+        """layer { name: "abs" type: "AbsVal" bottom: "relu" top: "abs" }
+        layer { name: "in" type: "Dropout" bottom: "abs" top: "abs"
+          dropout_param { sample_weights_test: true } }""",
+        """layer { name: "write" type: "HDF5Output" bottom: "relu" bottom: "prob"
           hdf5_output_param { file_name: "x.h5" } }""",
     ],
-    ids=["what it made is overwritten", "no tops"],
+    ids=["what it made is overwritten", "in place", "no tops"],
 )
 def test_layers_that_act_and_leave_nothing_to_keep(make_net: NetMaker, more: str) -> None:
     fast = Fast(make_net(TEXT + more))

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -212,19 +212,19 @@ class Fast:
 
 
 def can_be_fast(net: Net) -> bool:
-    """Whether programs may run a net: one for testing, on the CPU, in which no layer overwrites an
-    input, or a top of a layer that acts. Layers that act must have tops."""
+    """Whether programs may run a net: one for testing, on the CPU, in which no other layer writes
+    to an input, or to a top of a layer that acts. Layers that act must have tops."""
     return net.device.type == "cpu" and has_form(net)
 
 
 def has_form(net: Net) -> bool:
     """`can_be_fast` for a net wherever it lies."""
-    made_last = {top: place for place in net.places for top in place.node.tops}
+    writers = Counter(top for place in net.places for top in place.node.tops)
     acting = [place for place in net.places if acts(place)]
     fixed = [place for place in net.places if not place.node.bottoms] + acting
     return (
         net.graph.phase == caffe_pb2.TEST
-        and all(made_last[top] is place for place in fixed for top in place.node.tops)
+        and all(writers[top] == 1 for place in fixed for top in place.node.tops)
         and all(place.node.tops for place in acting)
     )
 
