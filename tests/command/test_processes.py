@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,53 @@ def test_machines_with_other_data(machines: list[Path]) -> None:
     assert said.startswith(
         'process 1 of 2 was given another database for layer "data" of the train net than the'
         " first: 11 records instead of 12 records."
+    )
+
+
+def run_on(folders: list[Path], *more: str) -> list[Ended]:
+    """Train two more iterations than before, from what `more` says."""
+    for folder in folders:
+        replace(str(folder / "solver.prototxt"), "max_iter: 4", "max_iter: 6")
+    return caffe_together(*TRAIN, *more, folders=folders)
+
+
+@pytest.mark.parametrize("flag", ["--snapshot=auto", "--snapshot=snap_iter_4.solverstate"])
+def test_machines_with_the_same_snapshots_go_on(machines: list[Path], flag: str) -> None:
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    for file in machines[0].glob("snap_*"):
+        shutil.copy(file, machines[1])
+    first, second = run_on(machines, flag)
+    assert (first.code, second.code) == (0, 0)
+    assert "Resuming from snap_iter_4.solverstate" in first.err
+
+
+@pytest.mark.parametrize("flag", ["--snapshot=auto", "--snapshot=snap_iter_4.solverstate"])
+def test_a_machine_that_does_not_see_the_snapshots(machines: list[Path], flag: str) -> None:
+    """The first process writes them on its own disk; the others would begin anew."""
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    said = the_sentence(run_on(machines, flag))
+    assert said == (
+        "process 1 of 2 does not see the snapshot that the first goes on from,"
+        " snap_iter_4.solverstate: it has no snap_iter_4.solverstate. Let snapshot_prefix name a"
+        " folder that all machines see."
+    )
+
+
+def test_a_machine_with_another_snapshot_of_that_name(machines: list[Path], caffe: Caffe) -> None:
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    os.chdir(machines[1])
+    assert caffe(*TRAIN).code == 0  # one process alone reads other records
+    said = the_sentence(run_on(machines, "--snapshot=auto"))
+    assert "it has another snap_iter_4.solverstate." in said
+
+
+def test_another_machine_has_the_snapshots(machines: list[Path]) -> None:
+    """A launcher may make another machine the first when all start again."""
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    said = the_sentence(run_on(machines[::-1], "--snapshot=auto"))
+    assert said == (
+        "process 1 of 2 has found snap_iter_4.solverstate, but the first has no snapshot. Let"
+        " snapshot_prefix name a folder that all machines see."
     )
 
 

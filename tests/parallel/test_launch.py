@@ -151,6 +151,59 @@ def test_lost_processes_cost_nothing_but_time() -> None:
     assert final_files(400) == wanted
 
 
+STILL = """
+import os, pathlib, threading
+import caffe
+
+class Still(caffe.Layer):
+    passes = 0
+
+    def setup(self, bottom, top):
+        top[0].reshape(1)
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        Still.passes += 1
+        if Still.passes == 50 and os.environ["RANK"] == "1":
+            try:
+                pathlib.Path("was_still").touch(exist_ok=False)
+            except FileExistsError:
+                return
+            threading.Event().wait()
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+"""
+LAYER = """
+layer { name: "still" type: "Python" bottom: "data" top: "still"
+  python_param { module: "still" layer: "Still" } }
+"""
+
+
+@pytest.mark.usefixtures("run_folder")
+def test_a_process_that_stands_still_is_named_and_costs_nothing_but_time() -> None:
+    """Its threads live, and it gives signs of life."""
+    Path("net.prototxt").write_text(RANDOM + LAYER)
+    Path("still.py").write_text(STILL)
+    Path("solver.prototxt").write_text(SOLVER.format(iterations=100))
+    Path("was_still").touch()
+    with job(*train()) as undisturbed:
+        assert undisturbed.end() == 0, undisturbed.log
+    wanted = final_files(100)
+    forget_snapshots()
+    Path("was_still").unlink()
+    with job(*train()) as disturbed:
+        assert disturbed.end() == 0, disturbed.log
+    assert re.search(
+        r"Process 1 of 2 \(number \d+\) has stood still for 5 s at .*threading\.py:\d+\.",
+        disturbed.log,
+    )
+    assert disturbed.log.count("All start again from the last snapshot") == 1
+    assert final_files(100) == wanted
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_twenty_processes_are_killed_at_random() -> None:

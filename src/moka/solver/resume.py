@@ -41,10 +41,9 @@ def state_to_resume(solver: Solver, given: str, run: Run | None) -> str | None:
     told = team.gather_messages(json.dumps([own, _checksum(own)]).encode())
     seen = {rank: json.loads(message) for rank, message in told.items()}
     for rank, (file, checksum) in seen.items():
-        if checksum != seen[0][1]:
+        if checksum != seen[0][1] and (seen[0][1] or not theirs):
             raise SolverError(
-                f"process {rank} of {team.size} does not see the snapshot that the first goes on"
-                f" from, {theirs}: it has {_which(file, checksum)}.",
+                f"process {rank} of {team.size} {_difference(file, checksum, theirs)}.",
                 advice="Let snapshot_prefix name a folder that all machines see.",
             )
     return own
@@ -78,8 +77,12 @@ def _here(theirs: str, prefix: str, solver: Solver, given: str) -> str:
     return given if given not in ("", "auto") else theirs
 
 
-def _which(file: str | None, checksum: str) -> str:
-    return f"another {file}" if checksum else f"no {file}"
+def _difference(own: str, checksum: str, theirs: str | None) -> str:
+    """What is wrong with the state of a process, beside that of the first."""
+    if theirs is None:
+        return f"has found {own}, but the first has no snapshot"
+    which = f"another {own}" if checksum else f"no {own}"
+    return f"does not see the snapshot that the first goes on from, {theirs}: it has {which}"
 
 
 def _checksum(file: str | None) -> str:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from moka.parallel.stillness import Stillness, place_of_main_thread
+from moka.parallel.team import Alone
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+
+
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the kernel says of the other threads: all sleep."""
+    threads = ["S", "S"]
+    monkeypatch.setattr("moka.parallel.stillness._states", lambda: threads)
+    return threads
+
+
+def look(stillness: Stillness, times: int = 3) -> int:
+    for _ in range(times):
+        time.sleep(0.05)
+        turns = stillness.look()
+    return turns
+
+
+def test_who_sleeps_stands_still(states: list[str]) -> None:
+    assert look(Stillness(Alone())) == 3
+
+
+@pytest.mark.parametrize("state", ["R", "D"])
+def test_who_wants_a_processor_or_waits_for_a_disk_does_not(states: list[str], state: str) -> None:
+    stillness = Stillness(Alone())
+    look(stillness)
+    states.append(state)
+    assert look(stillness) == 0
+
+
+def test_who_computes_does_not(states: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    used_s = iter((0, 1, 2, 3, 3, 3))
+    monkeypatch.setattr(time, "process_time", lambda: next(used_s))
+    stillness = Stillness(Alone())
+    assert look(stillness) == 0
+    assert look(stillness, 2) == 2
+
+
+def test_who_waits_for_others_does_not(states: list[str]) -> None:
+    team = Alone()
+    stillness = Stillness(team)
+    look(stillness)
+    with team.waiting():
+        assert look(stillness) == 0
+    assert look(stillness) == 3
+
+
+def test_who_has_told_something_does_not(states: list[str]) -> None:
+    team = Alone()
+    stillness = Stillness(team)
+    look(stillness)
+    with team.waiting():
+        pass
+    assert stillness.look() == 0
+
+
+def test_threads_as_the_kernel_sees_them() -> None:
+    """This thread looks at one that spins."""
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        assert look(Stillness(Alone())) == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_line_where_the_main_thread_is() -> None:
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(place_of_main_thread()))
+    thread.start()
+    thread.join()
+    assert found[0].rpartition(":")[0] in (__file__, threading.__file__)
