@@ -150,7 +150,7 @@ class SignsOfLife:
         if why:
             team = self._team
             text = f"Process {team.rank} of {team.size} (number {os.getpid()}) {why}"
-            saying = threading.Thread(target=log.error, args=("%s", text), daemon=True)
+            saying = threading.Thread(target=lambda: log.error("%s", text), daemon=True)
             saying.start()
             saying.join(SAYING_S)
         os._exit(TEAM_LOST)
