@@ -16,7 +16,7 @@ from tests.cli.training import SOLVER, names, replace, snapshots
 
 from moka.cli.train import how_to_resume
 from moka.command.processes import Noted
-from moka.command.run import INTERRUPTED
+from moka.errors import INTERRUPTED
 from moka.parallel.launch import REQUEUE
 from moka.schema import caffe_pb2, read_binary
 from moka.solver.solver import Solver

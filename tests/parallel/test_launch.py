@@ -8,17 +8,36 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.cli.conftest import workspace
 from tests.jobs import SOLVER, final_files, forget_snapshots, job, run_folder, train
 from tests.training_runs import RANDOM, database
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 
-from moka.parallel.launch import REQUEUE
+from moka.errors import INTERRUPTED
+from moka.parallel.launch import REQUEUE, _code_of
+from moka.parallel.team import TEAM_LOST
 
 __all__ = ["database", "run_folder", "workspace"]
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+
+
+@pytest.mark.parametrize(
+    ("codes", "decides"),
+    [
+        ((-9, TEAM_LOST), TEAM_LOST),
+        ((TEAM_LOST, 1), 1),
+        ((REQUEUE, -15), REQUEUE),
+        ((-2,), INTERRUPTED),
+    ],
+)
+def test_the_exit_code_that_decides(codes: tuple[int, ...], decides: int) -> None:
+    failures: Any = {rank: SimpleNamespace(exitcode=code) for rank, code in enumerate(codes)}
+    assert _code_of(RunResult(WorkerState.FAILED, failures=failures)) == decides
 
 
 @pytest.mark.usefixtures("run_folder")
@@ -99,24 +118,25 @@ def test_a_process_that_stands_still_is_named_and_costs_nothing_but_time() -> No
 @pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_twenty_processes_are_killed_at_random() -> None:
-    Path("solver.prototxt").write_text(SOLVER.format(iterations=4000))
+    Path("solver.prototxt").write_text(SOLVER.format(iterations=6000))
     with job(*train(workers=3)) as undisturbed:
         assert undisturbed.end() == 0, undisturbed.log
-    wanted = final_files(4000)
+    wanted = final_files(6000)
     forget_snapshots()
     moments = random.Random(11)
     with job(*train("--max_restarts=100", workers=3)) as disturbed:
         for kill in range(20):
-            disturbed.wait_for("Starting Optimization", kill + 1)
-            time.sleep(moments.uniform(0, 1))
-            workers = disturbed.workers()
-            if not workers:
-                break
+            if kill % 2:  # the others while they start
+                disturbed.wait_for("Starting Optimization", kill // 2 + 1)
+            time.sleep(moments.uniform(0, 1 if kill % 2 else 3))
+            while not (workers := disturbed.workers()):
+                assert "Optimization Done" not in disturbed.log
+                time.sleep(0.1)
             os.kill(moments.choice(workers), signal.SIGKILL)
             disturbed.wait_for(rf"last snapshot \({kill + 1} of 100\)")
         assert disturbed.end() == 0, disturbed.log
     assert disturbed.log.count("was ended by SIGKILL") == 20
-    assert final_files(4000) == wanted
+    assert final_files(6000) == wanted
 
 
 @pytest.mark.usefixtures("run_folder")

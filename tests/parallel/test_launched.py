@@ -121,7 +121,7 @@ def test_one_process_alone_remembers_for_those_that_come(
 def leave_late(rank: int, count: int, _: bytes, port: int) -> bool:
     """Whether the first process still worked when this one was ready."""
     place = Launched(rank, count, rank, 0, "127.0.0.1", port, True)
-    with place.joined(CPU, 20) as (team, _):
+    with place.joined(CPU, 20) as (team, _run):
         store = dist.TCPStore("127.0.0.1", port, is_master=False)  # type: ignore[attr-defined]
         team.gather_numbers(rank)
         if team.is_first:

@@ -89,7 +89,7 @@ def stops_in_a_test(rank: int, count: int, uid: bytes, asked: int) -> tuple[int,
         solver.stop_requested = rank == asked
         return run(*args)
 
-    solver._tests.run = stop  # type: ignore[method-assign]
+    solver._tests.run = stop  # type: ignore[method-assign, assignment]
     solver.solve()
     solver.close()
     return solver.iteration, team.is_connected

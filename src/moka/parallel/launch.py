@@ -27,7 +27,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from moka.errors import SolverError
+from moka.errors import INTERRUPTED, SolverError
 from moka.parallel.team import TEAM_LOST
 
 log = logging.getLogger("moka")
@@ -163,8 +163,13 @@ class _Agent(LocalElasticAgent):
 
 
 def _code_of(result: RunResult) -> int:
-    """The exit code that decides: an error that would come again before a process that is lost."""
+    """The exit code that decides: an error that would come again before a process that is lost.
+
+    SIGINT ends only those that do not listen yet: somebody wants them to end.
+    """
     codes = [failure.exitcode for failure in result.failures.values()]
+    if -signal.SIGINT in codes:
+        return INTERRUPTED
     return next((code for code in codes if code > 0 and code != TEAM_LOST), TEAM_LOST)
 
 
