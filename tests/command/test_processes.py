@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,31 @@ def test_an_error_of_another_machine_is_told_by_the_first(machines: list[Path]) 
     said = the_sentence(caffe_together(*TRAIN, folders=machines))
     assert said.startswith("process 1 of 2: ")
     assert 'layer "data" (Data): No such file or directory.' in said
+
+
+def test_a_port_in_use() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = the_sentence(caffe_together(*TRAIN[:2], "--patience=2", port=port))
+    assert said == f"another program listens at 127.0.0.1:{port}: give another MASTER_PORT."
+
+
+def test_a_process_that_does_not_come() -> None:
+    ended = caffe_together(*TRAIN[:2], "--patience=1", count=1, of=2)
+    assert the_sentence(ended).endswith(" within 1 s: process 1 has not come")
+
+
+def test_a_device_that_does_not_exist() -> None:
+    said = the_sentence(caffe_together(*TRAIN, "--gpu=99"))
+    assert said.startswith("there is no GPU 99: ")
+
+
+def test_devices_that_do_not_exist(caffe: Caffe) -> None:
+    run = caffe(*TRAIN, "--gpu=98,99")
+    assert run.code == 1
+    assert run.messages("F")[0].startswith("there is no GPU 98: ")
 
 
 def test_a_master_that_does_not_answer(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:

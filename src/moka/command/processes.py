@@ -52,8 +52,11 @@ def in_processes(
     """
     _check(flags)
     launched = Launched.from_environment()
+    if launched is not None and launched.size > 1:
+        _work_with_others(launched, flags, work, wanted_id)
+        return
     count = flags["workers"] or len(device.gpu_ids(flags["gpu"]))
-    if launched is not None and (launched.size > 1 or count <= 1):
+    if launched is not None and count <= 1:
         _work_with_others(launched, flags, work, wanted_id)
     elif count > 1:
         given = [

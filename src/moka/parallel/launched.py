@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 PARTING_S = 10.0  # how long the host of the store waits for the others to end
+LATE_S = 5.0  # how much later than asked PyTorch may say that a store does not answer
 POLL_S = 0.02  # how often the first process looks who has come
 
 
@@ -97,7 +99,7 @@ class Launched:
         """
         wait = timedelta(seconds=patience_s)
         try:
-            shared = self._store(wait)
+            shared = _within(patience_s + LATE_S, lambda: self._store(wait))
             name = self._meet(shared, patience_s)
             life = dist.PrefixStore(name, shared)  # type: ignore[attr-defined]
             team = self._team(life, device)
@@ -185,6 +187,32 @@ class Launched:
             f"process {self.rank} of {self.size} could not join the others at {where} within"
             f" {patience_s:g} s: {said}"
         )
+
+
+def _within(seconds: float, make: Callable[[], Store]) -> Store:
+    """What is made, in a thread: PyTorch waits for ever if another program accepts its connection
+    and does not answer.
+
+    Raises:
+        RuntimeError, ValueError: it cannot be made, or not in time.
+    """
+    made: list[Store] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            made.append(make())
+        except (RuntimeError, ValueError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="join", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not made:
+        raise RuntimeError("what listens there does not answer")
+    return made[0]
 
 
 class Run:
