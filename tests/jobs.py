@@ -68,8 +68,8 @@ class Job:
     def signal(self, number: int) -> None:
         self._launcher.send_signal(number)
 
-    def end(self) -> int:
-        return self._launcher.wait(PATIENCE_S)
+    def end(self, patience_s: float = PATIENCE_S) -> int:
+        return self._launcher.wait(patience_s)
 
     def kill(self) -> None:
         self._launcher.kill()

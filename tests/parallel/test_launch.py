@@ -118,10 +118,10 @@ def test_a_process_that_stands_still_is_named_and_costs_nothing_but_time() -> No
 @pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_twenty_processes_are_killed_at_random() -> None:
-    Path("solver.prototxt").write_text(SOLVER.format(iterations=6000))
+    Path("solver.prototxt").write_text(SOLVER.format(iterations=4000))
     with job(*train(workers=3)) as undisturbed:
-        assert undisturbed.end() == 0, undisturbed.log
-    wanted = final_files(6000)
+        assert undisturbed.end(900) == 0, undisturbed.log
+    wanted = final_files(4000)
     forget_snapshots()
     moments = random.Random(11)
     with job(*train("--max_restarts=100", workers=3)) as disturbed:
@@ -134,9 +134,9 @@ def test_twenty_processes_are_killed_at_random() -> None:
                 time.sleep(0.1)
             os.kill(moments.choice(workers), signal.SIGKILL)
             disturbed.wait_for(rf"last snapshot \({kill + 1} of 100\)")
-        assert disturbed.end() == 0, disturbed.log
+        assert disturbed.end(900) == 0, disturbed.log
     assert disturbed.log.count("was ended by SIGKILL") == 20
-    assert final_files(6000) == wanted
+    assert final_files(4000) == wanted
 
 
 @pytest.mark.usefixtures("run_folder")
