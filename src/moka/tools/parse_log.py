@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from math import nan
@@ -11,6 +12,7 @@ from typing import Any
 
 from moka.command.run import run
 from moka.errors import UsageError
+from moka.files import write_atomically
 from moka.report.log_file import read_log
 from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
@@ -91,10 +93,11 @@ def write_csv(
         return
     header = list(dict.fromkeys(column for row in rows for column in row))
     try:
-        with open(file, "w", newline="") as out:
-            writer = csv.DictWriter(out, header, delimiter=delimiter, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, header, delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(file, lambda out: out.write(text.getvalue().encode()))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
     except (TypeError, ValueError):
@@ -126,7 +129,8 @@ def save_tables(
         cells += [[f"{r.iteration}", f"{r.seconds:.6f}", f"{a:g}", f"{b:g}"] for r, a, b in rows]
         file = _target(logfile, folder, kind)
         try:
-            file.write_text("\n".join(map(_aligned, cells)) + "\n")
+            text = "\n".join(map(_aligned, cells)) + "\n"
+            write_atomically(file, lambda out, text=text: out.write(text.encode()))
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
         if verbose:
