@@ -84,6 +84,7 @@ class LmdbFile:
         if self._data.size() > len(self._data):
             self._data = self._map()  # somebody has added to the database
         try:
+            refuse_if_cut(self._data)
             first = _read_meta(self._data, 0)
             second = _read_meta(self._data, first.page_size)
         except struct.error:

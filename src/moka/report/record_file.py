@@ -39,7 +39,7 @@ class RecordFile:
             raise
 
     def try_to_write(self, data: bytes) -> None:
-        """As `write`; an error is logged, once until the file can be written again."""
+        """As `write`; the first error is logged, and all are endured."""
         try:
             self.write(data)
         except OSError as error:
@@ -51,8 +51,6 @@ class RecordFile:
                     error.strerror,
                 )
             self._has_failed = True
-        else:
-            self._has_failed = False
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -97,7 +97,7 @@ def write_csv(
         writer = csv.DictWriter(text, header, delimiter=delimiter, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(file, lambda out: out.write(text.getvalue().encode()))
+        _write_text(Path(file), text.getvalue())
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
     except (TypeError, ValueError):
@@ -129,8 +129,7 @@ def save_tables(
         cells += [[f"{r.iteration}", f"{r.seconds:.6f}", f"{a:g}", f"{b:g}"] for r, a, b in rows]
         file = _target(logfile, folder, kind)
         try:
-            text = "\n".join(map(_aligned, cells)) + "\n"
-            write_atomically(file, lambda out, text=text: out.write(text.encode()))
+            _write_text(file, "\n".join(map(_aligned, cells)) + "\n")
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
         if verbose:
@@ -168,3 +167,7 @@ def _parse_log(words: list[str], flags: dict[str, Any]) -> None:
     else:
         tables = parse_log(logfile)
         save_csv_files(logfile, folder, *tables, flags["delimiter"], flags["verbose"])
+
+
+def _write_text(file: Path, text: str) -> None:
+    write_atomically(file, lambda out: out.write(text.encode()))

@@ -159,7 +159,7 @@ class _Remembering:
 def _save(state: Mapping[str, Tensor], target: Any, form: str) -> None:
     """Write tensors to a path or an open file."""
     if form == "torch":
-        stream = _Remembering(target) if hasattr(target, "write") else target
+        stream: Any = _Remembering(target) if hasattr(target, "write") else target
         try:
             torch.save(dict(state), stream)
         except RuntimeError:  # PyTorch's own words for a stream that could not be written
