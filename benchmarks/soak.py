@@ -50,6 +50,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 SOLVER = """
 net: "net.prototxt" test_iter: 4 test_interval: 50 base_lr: 0.01 momentum: 0.9 lr_policy: "fixed"
 max_iter: 1000 display: 20 snapshot: 50 snapshot_keep: 2 snapshot_prefix: "snap" random_seed: 1
+solver_mode: CPU
 """
 DEPLOY = """
 name: "deploy"
