@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from moka.parallel.stillness import Stillness, place_of_main_thread
+from moka.parallel.stillness import Stillness, _states, place_of_main_thread
 from moka.parallel.team import Alone
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="ne
 def states(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the kernel says of the other threads: all sleep."""
     threads = ["S", "S"]
-    monkeypatch.setattr("moka.parallel.stillness._states", lambda: threads)
+    monkeypatch.setattr("moka.parallel.stillness._states", lambda _: threads)
     return threads
 
 
@@ -66,17 +67,22 @@ def test_who_has_told_something_does_not(states: list[str]) -> None:
 
 
 def test_threads_as_the_kernel_sees_them() -> None:
-    """This thread looks at one that spins."""
+    """One computes outside of Python's lock."""
     stop = threading.Event()
+    data = bytes(1 << 20)
 
-    def spin() -> None:
+    def compute() -> None:
         while not stop.is_set():
-            pass
+            hashlib.sha256(data)
 
-    thread = threading.Thread(target=spin)
+    thread = threading.Thread(target=compute)
     thread.start()
     try:
+        end_s = time.monotonic() + 20
+        while "R" not in list(_states()):
+            assert time.monotonic() < end_s
         assert look(Stillness(Alone())) == 0
+        assert len(list(_states())) == len(list(_states({str(thread.native_id)}))) + 1
     finally:
         stop.set()
         thread.join()

@@ -116,7 +116,8 @@ class SignsOfLife:
 
     def _watch_oneself(self) -> None:
         """Watch the main thread, the launcher, and the thread that gives signs; a thread."""
-        stillness, unheard = Stillness(self._team), Turns(self._limit)
+        stillness = Stillness(self._team, self._threads)
+        unheard = Turns(self._limit)
         while not self._stop.wait(self._interval_s):
             if os.getppid() != self._parent:
                 self._end()

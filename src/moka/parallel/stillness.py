@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from moka.parallel.team import Team
@@ -26,10 +26,12 @@ class Stillness:
 
     Args:
         team: the processes that train together.
+        watching: threads that work whatever the others do.
     """
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, team: Team, watching: Sequence[threading.Thread] = ()) -> None:
         self._team = team
+        self._watching = watching
         self._calls = team.calls
         self._used_s = time.process_time()
         self._seen_s = time.monotonic()
@@ -41,7 +43,8 @@ class Stillness:
         has_called = calls != self._calls or self._team.is_waiting
         is_busy = used_s - self._used_s > BUSY * (seen_s - self._seen_s)
         self._calls, self._used_s, self._seen_s = calls, used_s, seen_s
-        if has_called or is_busy or not _THREADS.is_dir() or any(map(_is_at_work, _states())):
+        others = {str(thread.native_id) for thread in self._watching}
+        if has_called or is_busy or not _THREADS.is_dir() or any(map(_is_at_work, _states(others))):
             self.turns = 0
         else:
             self.turns += 1
@@ -58,11 +61,11 @@ def _is_at_work(state: str) -> bool:
     return state in "RD"  # runs or wants to run; waits for a disk
 
 
-def _states() -> Iterator[str]:
-    """The state of each thread but this one, as the kernel's letter."""
-    own = str(threading.get_native_id())
+def _states(leaving_out: Collection[str] = ()) -> Iterator[str]:
+    """The state of each thread but this one and some others, as the kernel's letter."""
+    left_out = {str(threading.get_native_id()), *leaving_out}
     for thread in _THREADS.iterdir():
-        if thread.name != own:
+        if thread.name not in left_out:
             try:
                 yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:  # it has ended
