@@ -92,6 +92,7 @@ def namespaces() -> Iterator[tuple[Namespace, Namespace]]:
             machine.ip("address", "add", f"{machine.address}/24", "dev", machine.device)
             for device in ("lo", machine.device):
                 machine.ip("link", "set", device, "up")
+            subprocess.run([*machine.within, "true"], check=True, capture_output=True)
         yield both
 
 
