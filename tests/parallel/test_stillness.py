@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -41,11 +42,13 @@ def test_who_wants_a_processor_or_waits_for_a_disk_does_not(states: list[str], s
 
 
 def test_who_computes_does_not(states: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    used_s = iter((0, 1, 2, 3, 3, 3))
+    """A fiftieth of a core is work."""
+    used_s = iter((0.0, 0.03, 0.06, 0.07, 0.08))
+    now_s = itertools.count()
     monkeypatch.setattr(time, "process_time", lambda: next(used_s))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now_s))
     stillness = Stillness(Alone())
-    assert look(stillness) == 0
-    assert look(stillness, 2) == 2
+    assert [stillness.look() for _ in range(4)] == [0, 0, 1, 2]
 
 
 def test_who_waits_for_others_does_not(states: list[str]) -> None:
