@@ -150,11 +150,15 @@ def test_a_process_lost_too_often_ends_the_run() -> None:
 
 
 @pytest.mark.usefixtures("run_folder")
-def test_sigterm_saves_and_asks_for_another_run() -> None:
+@pytest.mark.parametrize("target", ["launcher", "a process"])
+def test_sigterm_saves_and_asks_for_another_run(target: str) -> None:
     Path("solver.prototxt").write_text(SOLVER.format(iterations=1000000))
     with job(*train()) as preempted:
         preempted.wait_for("Snapshotting solver state")
-        preempted.signal(signal.SIGTERM)
+        if target == "launcher":
+            preempted.signal(signal.SIGTERM)
+        else:
+            os.kill(preempted.workers()[1], signal.SIGTERM)
         assert preempted.end() == REQUEUE, preempted.log
     stopped = re.search(r"Stopped at iteration (\d+)\. To go on: .*", preempted.log)
     assert stopped

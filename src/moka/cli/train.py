@@ -132,7 +132,7 @@ def _saying_how_to_resume(solver: Solver) -> Iterator[Event]:
     try:
         yield stop
     finally:
-        if stop.is_set():
+        if stop.is_set() or solver.must_be_requeued:
             log.info(how_to_resume(solver.file, solver.iteration, written))
 
 
