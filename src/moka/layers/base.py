@@ -62,6 +62,9 @@ class Layer(nn.Module):
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
+        keeps_state_in_place: of a type that hands something on from pass to pass (`run_state`):
+            whether all of it lies in tensors where the net runs, and passes write into these very
+            tensors. Then a recorded pass can be run again and again (`moka.engine.captured`).
         exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
             write to them from then on.
         mode_changes: how often the way in which some layer runs has been changed: it was given a
@@ -75,6 +78,7 @@ class Layer(nn.Module):
     options: ClassVar[tuple[Option, ...]] = ()
     fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
+    keeps_state_in_place: ClassVar[bool] = False
     exposures = 0
     mode_changes: ClassVar[int] = 0
 
@@ -214,6 +218,14 @@ class Layer(nn.Module):
 
     def load_run_state(self, tensors: Sequence[Tensor]) -> None:
         """Go on from a `run_state`."""
+
+    @property
+    def can_be_recorded(self) -> bool:
+        """Whether a pass is the same work on a device each time: no code of the user's, nothing on
+        the host, no shape that depends on values, no state that passes exchange."""
+        entry, hands_on = self.entry, type(self).run_state is not Layer.run_state
+        acts = entry.runs_user_code or entry.writes_files or entry.shapes_from_data or self.on_host
+        return not acts and (self.keeps_state_in_place or not hands_on)
 
     @property
     def is_pure(self) -> bool:
