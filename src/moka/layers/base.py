@@ -67,6 +67,7 @@ class Layer(nn.Module):
             tensors. Then a recorded pass can be run again and again (`moka.engine.captured`).
         exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
             write to them from then on.
+        exposures_of_all: how often that has happened to any layer.
         mode_changes: how often the way in which some layer runs has been changed: it was given a
             hook, or another training mode.
 
@@ -80,6 +81,7 @@ class Layer(nn.Module):
     users_object: Any = None  # the object behind a layer that runs a class of the user
     keeps_state_in_place: ClassVar[bool] = False
     exposures = 0
+    exposures_of_all: ClassVar[int] = 0
     mode_changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -269,10 +271,15 @@ class Layer(nn.Module):
         stored = self._parameters
         return [stored[name] for name in self.parameter_names]  # type: ignore[misc]
 
+    def expose(self) -> None:
+        """Count somebody who gets hold of the parameters."""
+        self.exposures += 1
+        Layer.exposures_of_all += 1
+
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         found = super().__getattr__(name)
         if isinstance(found, nn.Parameter):
-            self.exposures += 1
+            self.expose()
         return found
 
     if not TYPE_CHECKING:  # else any attribute would seem to exist
@@ -283,15 +290,15 @@ class Layer(nn.Module):
             super().__setattr__(name, value)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        self.exposures += 1
+        self.expose()
         return super().named_parameters(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        self.exposures += 1
+        self.expose()
         return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(self, *args: Any) -> None:
-        self.exposures += 1
+        self.expose()
         super()._save_to_state_dict(*args)
 
     @property

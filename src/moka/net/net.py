@@ -160,7 +160,7 @@ class Net(nn.Module):
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         for layer in self.layers:
-            layer.exposures += 1
+            layer.expose()
         return super().named_parameters(*args, **kwargs)
 
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
