@@ -2,7 +2,7 @@
 
 import { get, listen } from "./api.js";
 import { names, curvesPanel } from "./curves.js";
-import { ago, bytes, count, duration, isKnown, number, percent, plural } from "./format.js";
+import { ago, bytes, count, duration, fixed, isKnown, number, percent, plural } from "./format.js";
 import { button, empty, fill, h, link, paused, progress, table, waiting } from "./ui.js";
 
 export async function show(root, place) {
@@ -34,7 +34,7 @@ export function score(run) {
   return pick ? { name: pick[0], value: pick[1] } : null;
 }
 
-const inWords = (s) => (s ? (s.value >= 0 && s.value <= 1 && !s.name.includes("loss") ? percent(s.value) : number(s.value)) : number(null));
+const inWords = (s) => (s ? (s.value >= 0 && s.value <= 1 && !s.name.includes("loss") ? percent(s.value) : fixed(s.value)) : number(null));
 
 function stateOf(run) {
   const active = ["running", "starting"].includes(run.status);
@@ -81,7 +81,7 @@ async function list(root, place) {
       name: "iteration", title: "Iteration", numeric: true, narrow: "hide", sort: (r) => r.iteration,
       cell: (r) => [count(r.iteration), r.max_iter ? h("span", { class: "quiet" }, ` / ${count(r.max_iter)}`) : null],
     },
-    { name: "loss", title: "Loss", numeric: true, sort: (r) => r.loss, cell: (r) => number(r.loss) },
+    { name: "loss", title: "Loss", numeric: true, sort: (r) => r.loss, cell: (r) => fixed(r.loss) },
     {
       name: "score", title: "Test", numeric: true, sort: (r) => (score(r) ? score(r).value : null),
       cell: (r) => { const s = score(r); return h("span", { title: s ? s.name : null }, inWords(s)); },
@@ -167,7 +167,7 @@ async function compare(root, place) {
     { name: "status", title: "Status", cell: tag },
     { name: "policy", title: "Rate policy", narrow: "hide", cell: (r) => r.policy || number(null) },
     { name: "iteration", title: "Iteration", numeric: true, cell: (r) => count(r.iteration) },
-    { name: "loss", title: "Loss", numeric: true, cell: (r) => number(r.loss) },
+    { name: "loss", title: "Loss", numeric: true, cell: (r) => fixed(r.loss) },
     { name: "score", title: "Test", numeric: true, cell: (r) => inWords(score(r)) },
     { name: "took", title: "Took", numeric: true, cell: (r) => duration(r.elapsed_s || null) },
   ], own, { caption: "The compared runs" }));
