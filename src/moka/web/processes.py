@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -78,6 +78,13 @@ def start_caffe(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def leave(children: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Go without waiting for children that still run, which Python would warn of."""
+    for child in children:
+        if child.poll() is None:
+            child.returncode = 0
 
 
 def _fields(pid: int) -> list[str]:

@@ -19,7 +19,7 @@ from moka.errors import UsageError
 from moka.tools.make_data import SUMMARY
 from moka.web.answers import number, wanted, whole
 from moka.web.folder import Folder
-from moka.web.processes import Process, process_of, start_caffe
+from moka.web.processes import Process, leave, process_of, start_caffe
 
 NOTES = ".moka/making"
 MOST_SIDE = 8192  # pixels
@@ -34,7 +34,7 @@ def arguments(folder: Folder, values: Mapping[str, Any]) -> list[str]:
     Raises:
         UsageError: a name or number that cannot be.
     """
-    source, target = wanted(values, "source"), wanted(values, "target").strip("/")
+    source, target = wanted(values, "source"), wanted(values, "target").rstrip("/")
     folder.existing(source)
     if target.startswith(("-", ".")) or folder.inside(target).exists():
         raise UsageError(f"{target} is there already, or is no name for a data set.")
@@ -73,6 +73,10 @@ class Makers:
         self.notes = folder.path / NOTES
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Go; what is being made goes on."""
+        leave(self._children.values())
 
     def start(self, values: Mapping[str, Any]) -> str:
         """Start to make a data set; returns the word by which it is known."""

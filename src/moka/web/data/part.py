@@ -226,6 +226,7 @@ class Data:
         if param.mean_file:
             param.mean_file = str(self.folder.existing(param.mean_file))
         transform = Transform(param, training=values.get("phase") != "TEST")
+        transform.out_shape(image.shape)  # refuses what does not fit
         rng = np.random.default_rng(whole(values, "seed", 0))
         images, low, high = [], np.inf, -np.inf
         for _ in range(TIMES):
@@ -259,4 +260,5 @@ def _name(names: list[str], label: int) -> str:
 
 def data_part(folder: Folder) -> Part:
     """The data sets of a folder, as a part of the site."""
-    return Part("Data", "data", Data(folder).routes())
+    data = Data(folder)
+    return Part("Data", "data", data.routes(), data.makers.close)

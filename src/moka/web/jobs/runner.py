@@ -13,7 +13,7 @@ from moka.errors import MokaError, UsageError
 from moka.web.folder import Folder
 from moka.web.jobs.job import LOG, Job, read_job
 from moka.web.jobs.logs import JOB
-from moka.web.processes import process_of, start_caffe
+from moka.web.processes import leave, process_of, start_caffe
 
 TRASH = ".moka/trash"
 LOOK_EVERY_S = 0.5  # whether a process has ended
@@ -58,6 +58,7 @@ class Runner:
         self._end.set()
         if self._thread is not None:
             self._thread.join()
+        leave(self._children.values())
 
     def name(self, job: Job) -> str:
         """The name of its run: its folder."""
