@@ -145,7 +145,13 @@ def test_what_a_source_holds(browser: TestClient, tmp_path: Path, source: str) -
 
 @pytest.mark.parametrize("mode", ["squash", "crop", "fill", "half_crop"])
 def test_the_first_image_as_it_would_be_stored(browser: TestClient, mode: str) -> None:
-    asked: dict[str, str | int] = {"source": "photos", "mode": mode, "height": 16, "width": 12, "gray": 1}
+    asked: dict[str, str | int] = {
+        "source": "photos",
+        "mode": mode,
+        "height": 16,
+        "width": 12,
+        "gray": 1,
+    }
     shown = pixels(browser.get("/api/data/resized", params=asked).content)
     first = cv2.imread("photos/cat/0.png")
     assert first is not None
