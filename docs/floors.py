@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("api", "doctor"),
     ("command",),
     ("cli", "tools", "opencv", "matlab"),
+    ("web",),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out
