@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("checks", "importer", "inference"),
     ("api",),
+    ("serving",),
     ("command",),
     ("cli", "tools", "opencv", "matlab"),
     ("web",),

@@ -75,6 +75,7 @@ class Access:
         csrf: what a page brings when it changes something; new for each server.
         open_paths: paths that begin so are for programs: they need no CSRF token. A page of
             another site is still refused.
+        public_paths: paths that need no token.
         max_body: bytes of a request's body.
     """
 
@@ -83,6 +84,7 @@ class Access:
     token: str | None = None
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     open_paths: tuple[str, ...] = ()
+    public_paths: tuple[str, ...] = ()
     max_body: int = 32 * MIB
 
     @classmethod
@@ -162,7 +164,7 @@ class Guard:
     def _token_wanted(self, scope: Scope) -> Response | None:
         """For a request without the token; one that has it in its address gets a cookie."""
         access = self.access
-        if access.token is None:
+        if access.token is None or scope["path"] in access.public_paths:
             return None
         headers = Headers(scope=scope)
         kind, _, given = headers.get("authorization", "").partition(" ")
