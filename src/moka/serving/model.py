@@ -140,6 +140,12 @@ class ServedModel:
         return list(self.net.graph.outputs)
 
     @property
+    def blobs(self) -> list[str]:
+        """The names of the blobs that layers of the prototxt make."""
+        made = (p.node.tops for p in self.net.places if not p.layer.entry.is_plumbing)
+        return list(dict.fromkeys(top for tops in made for top in tops))
+
+    @property
     def class_count(self) -> int | None:
         """How many classes it tells apart; None: its output does not say."""
         shape = self.net.blobs[self.outputs[0]].shape

@@ -31,8 +31,21 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def api_routes(service: Service) -> list[Route]:
     """All routes of the API."""
 
-    def models(_: Request) -> Response:
-        return Answer({"models": [describe(service, name) for name in service.store.names]})
+    async def models(request: Request) -> Response:
+        if name := request.query_params.get("model"):
+            try:
+                return Answer(described(await service.model(name)))
+            except RequestError as refusal:
+                return refused(request, refusal)
+        loaded = {model.name: model for model in service.store.loaded}
+        return Answer(
+            {
+                "models": [
+                    described(loaded[name]) if name in loaded else {"name": name, "loaded": False}
+                    for name in service.store.names
+                ]
+            }
+        )
 
     def health(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -64,17 +77,16 @@ def api_routes(service: Service) -> list[Route]:
     ]
 
 
-def describe(service: Service, name: str) -> dict[str, Any]:
-    """What is known of a model; more of one that is loaded."""
-    model = next((each for each in service.store.loaded if each.name == name), None)
-    known: dict[str, Any] = {"name": name, "loaded": model is not None}
-    if model is None:
-        return known
-    return known | {
+def described(model: ServedModel) -> dict[str, Any]:
+    """What is known of a loaded model."""
+    return {
+        "name": model.name,
+        "loaded": True,
         "kind": model.kind,
         "input": list(model.input.shape),
         "outputs": model.outputs,
-        "blobs": list(model.net.blobs),
+        "blobs": model.blobs,
+        "feature_blob": model.feature_blob,
         "labels": model.labels,
         "classes": model.class_count,
         "batches": model.sizes,
@@ -92,7 +104,7 @@ def _images_route(path: str, service: Service, kind: str, shape: Shape) -> Route
         ]
         return {"model": model.name, "images": made}
 
-    return Route(path, _answering(service, answer), methods=["POST"])
+    return Route(path, answering(service, answer), methods=["POST"])
 
 
 def _shaped(model: ServedModel, result: Result, values: Values, shape: Shape) -> dict[str, Any]:
@@ -123,7 +135,7 @@ async def _compute(
     return model, results
 
 
-def _answering(service: Service, answer: Callable[[Request, Body], Awaitable[Any]]) -> Endpoint:
+def answering(service: Service, answer: Callable[[Request, Body], Awaitable[Any]]) -> Endpoint:
     """An endpoint that reads a body within the limits, and answers in time or says why not."""
 
     async def endpoint(request: Request) -> Response:
@@ -187,7 +199,7 @@ def _digits(service: Service, shape: Callable[[Body, list[Any]], Any]) -> Endpoi
         ]
         return shape(body, made)
 
-    return _answering(service, answer)
+    return answering(service, answer)
 
 
 def _one(body: Body, made: list[Any]) -> Any:
