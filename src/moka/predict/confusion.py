@@ -78,6 +78,8 @@ def class_named(name: str, labels: Sequence[str], classes: int) -> int | None:
     any case and with blanks or underscores; WordNet's number (n02123045); or a number. None: no
     class is called so."""
     wanted = _plain(name)
+    if not wanted:
+        return None
     for match in (_plain, lambda line: _plain(short_label(line)), _wordnet):
         for i, label in enumerate(labels):
             if match(label) == wanted:

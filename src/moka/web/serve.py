@@ -96,10 +96,11 @@ def make_app(service: Service, access: Access, *, log: bool = True) -> ASGIApp:
     from moka.web.api.routes import api_routes
     from moka.web.app import Part
     from moka.web.app import make_app as make_site
+    from moka.web.models.nets_part import nets_part
     from moka.web.models.try_part import try_part
 
     routes = api_routes(service)
-    parts = [try_part(service), Part("API", "docs")]
+    parts = [try_part(service), nets_part(service), Part("API", "docs")]
     site = make_site(parts, access, title="Moka", extra=routes)
     write = _write_line if log else None
     return RequestLog(site, service.metrics, [route.path for route in routes], write)

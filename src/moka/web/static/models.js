@@ -1,5 +1,6 @@
 // What the pages Try and Nets share: their style, image pickers, bars.
 
+import { count, isKnown, number } from "./format.js";
 import { h, icon } from "./ui.js";
 
 export { button, choice, empty, failure, field, fill, h, icon, progress, save, select, table, toast, trouble, waiting, paused } from "./ui.js";
@@ -82,4 +83,9 @@ export function bars(classes) {
 // Colors by number, far from each other: the golden angle around the circle.
 export function colorOf(number, light = 52) {
   return `hsl(${(number * 137.5) % 360} 68% ${light}%)`;
+}
+
+// Multiply-adds: all digits of few, millions of many.
+export function adds(value) {
+  return isKnown(value) && value >= 1e7 ? `${number(value / 1e6)} million` : count(value);
 }
