@@ -91,6 +91,11 @@ class LogReader:
                 del own[:kept]
         return taken
 
+    def last_readings(self) -> tuple[list[Reading], list[Reading]]:
+        """The readings that `take_readings` leaves, as they are now."""
+        readers = (self._lines, self._records)
+        return [r for x in readers for r in x.displays], [r for x in readers for r in x.tests]
+
 
 class _Clock:
     """Turns a line's date and time into seconds since the first line; log lines name no year.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from moka.command.run import run
 from moka.errors import UsageError
-
-log = logging.getLogger("moka")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +27,7 @@ def _web(words: list[str], flags: dict[str, Any]) -> None:
     from moka.web.site import parts_of
 
     folder = Folder(words[0] if words else ".")
+    os.chdir(folder.path)  # where relative names in nets start, as for the jobs
     names = [name for name in flags["hosts"].split(",") if name]
     access = Access.to(flags["host"], names=names, with_token=flags["token"])
     with listen(flags["host"], flags["port"]) as listener:

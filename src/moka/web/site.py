@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from moka.web.app import Part
+from moka.web.data.part import data_part
 from moka.web.folder import Folder
+from moka.web.jobs.part import jobs_part
 
 
 def parts_of(folder: Folder, *, at_once: int = 1) -> list[Part]:
@@ -12,4 +14,4 @@ def parts_of(folder: Folder, *, at_once: int = 1) -> list[Part]:
     Args:
         at_once: how many jobs train at the same time.
     """
-    return [Part("Jobs", "jobs"), Part("Data", "data")]
+    return [jobs_part(folder, at_once), data_part(folder)]

@@ -22,6 +22,13 @@ export function number(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+// As `number`, but always with four digits, so that columns line up.
+export function fixed(value) {
+  if (!isKnown(value)) return DASH;
+  const size = Math.abs(value);
+  return size && (size >= 1e4 || size < 1e-3) ? number(value) : value.toFixed(4);
+}
+
 export function percent(value, digits = 1) {
   return isKnown(value) ? `${(value * 100).toFixed(digits)} %` : DASH;
 }

@@ -65,7 +65,8 @@ export function button(label, act, { glyph, kind = "", hint, disabled, only = fa
 }
 
 export function link(label, href, { kind = "", glyph } = {}) {
-  return h("a", { href, class: kind || null }, glyph && icon(glyph), h("span", {}, label));
+  const more = glyph && !kind ? "with-glyph" : "";
+  return h("a", { href, class: `${kind} ${more}`.trim() || null }, glyph && icon(glyph), h("span", {}, label));
 }
 
 // What a page shows where there is nothing: what is missing and what to do.
@@ -119,15 +120,15 @@ let fields = 0;
 export function field(label, input, { note = "", unit = "" } = {}) {
   if (!input.id) input.id = `field-${++fields}`;
   const noteId = `${input.id}-note`;
-  const said = h("p", { class: "note", id: noteId }, note);
+  const said = h("p", { class: "note", id: noteId });
   input.setAttribute("aria-describedby", noteId);
-  const box = h("div", { class: "field" }, h("label", { for: input.id }, label),
-    unit ? h("span", { class: "with-unit" }, input, h("span", { class: "unit" }, unit)) : input, said);
+  const box = h("div", { class: "field" }, h("label", { for: input.id }, label), input, said);
   box.note = (text, wrong = false) => {
-    said.textContent = text;
+    said.textContent = wrong ? text : [unit, text].filter(Boolean).join(" · ");
     said.classList.toggle("wrong", wrong);
     input.toggleAttribute("aria-invalid", wrong);
   };
+  box.note(note);
   return box;
 }
 
