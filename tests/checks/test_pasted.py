@@ -84,9 +84,7 @@ def test_texts_that_are_no_nets(text: str) -> None:
     assert found.layers == () or found.net is None
 
 
-def test_no_program_of_a_pasted_net_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_program_of_a_pasted_net_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = tmp_path / "ran"
     (tmp_path / "evil_layer.py").write_text(f"open({str(ran)!r}, 'w')\nclass L: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))

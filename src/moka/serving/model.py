@@ -17,7 +17,7 @@ from moka.graph import build_graph
 from moka.inference.fast import MOST_SHAPES
 from moka.inference.module import ModuleRunner, speed_up
 from moka.layers import REGISTRY
-from moka.net import Net, read_net
+from moka.net import Net, NetLike, read_net
 from moka.predict.labels import read_labels
 from moka.schema import caffe_pb2
 from moka.serving.batcher import Batcher
@@ -42,6 +42,15 @@ class ModelFiles:
     weights: PathLike | None
     labels: PathLike | None = None
     look: Look = field(default_factory=Look)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is the same for the same files."""
+        return self.net, self.weights, self.labels
+
+    def opened(self) -> tuple[NetLike, Look]:
+        """The net, and how it takes images; read when the model is loaded."""
+        return self.net, self.look
 
 
 @dataclass(frozen=True)
@@ -107,9 +116,10 @@ class ServedModel:
         seen: Seen = lambda size, seconds: None,
     ) -> None:
         self.name, self.files, self._threads = name, files, pace.threads
-        self.net = _loaded(files)
+        net, look = files.opened()
+        self.net = _loaded(net, files.weights)
         self.input_name = _only_input(self.net)
-        self.input = ImageInput(self.net.input_shapes[self.input_name][1:], files.look)
+        self.input = ImageInput(self.net.input_shapes[self.input_name][1:], look)
         self.sizes, self.kind = _batch_sizes(self.net, self.input_name, pace.batch)
         self.labels = read_labels(files.labels, self.class_count) if files.labels else []
         self._buffers = threading.local()
@@ -247,12 +257,12 @@ def _is_boxes(values: Array) -> bool:
     return values.ndim == 4 and values.shape[-1] == BOX_ROW and values.shape[:2] == (1, 1)
 
 
-def _loaded(files: ModelFiles) -> Net:
+def _loaded(source: NetLike, weights: PathLike | None) -> Net:
     """The net with its weights, without the lines that Caffe logs of it."""
-    param, file = read_net(files.net)
+    param, file = read_net(source)
     net = Net(build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file), silent=True)
-    if files.weights:
-        load_weights(net, files.weights)
+    if weights:
+        load_weights(net, weights)
     return speed_up(net)
 
 

@@ -38,6 +38,18 @@ class ModelStore:
         self._changing = threading.Lock()  # while models are loaded and closed
         self._looking = threading.Lock()
 
+    def refresh(self, files: Mapping[str, ModelFiles]) -> None:
+        """Take other files; models that are gone, or whose files are others, are closed."""
+        with self._changing:
+            changed = [
+                name
+                for name, known in self.files.items()
+                if name not in files or files[name].key != known.key
+            ]
+            self.files = dict(files)
+            for name in changed:
+                self._unload(name)
+
     @property
     def names(self) -> list[str]:
         return list(self.files)
@@ -79,7 +91,7 @@ class ModelStore:
             if found is not None:
                 return found
             while len(self.loaded) >= self._most:  # before, so that memory has room for the new one
-                self._unload()
+                self._unload(self.loaded[0].name)
             try:
                 made = self._make(name, self.files[name], seen=partial(self.seen, name))
             except (MokaError, OSError) as error:
@@ -92,11 +104,12 @@ class ModelStore:
     def close(self) -> None:
         """Finish what waits and close all models."""
         with self._changing:
-            while self.loaded:
-                self._unload()
+            for model in self.loaded:
+                self._unload(model.name)
 
-    def _unload(self) -> None:
+    def _unload(self, name: str) -> None:
         with self._looking:
-            name, model = self._loaded.popitem(last=False)
-        model.close()
-        self.told("unloaded", name)
+            model = self._loaded.pop(name, None)
+        if model is not None:
+            model.close()
+            self.told("unloaded", name)

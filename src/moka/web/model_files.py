@@ -122,7 +122,7 @@ def models_in(folder: PathLike) -> dict[str, ModelFiles]:
     if not root.is_dir():
         raise UsageError(f"{folder} is no folder.")
     places = [root] if _first(root, NETS) else sorted(p for p in root.iterdir() if p.is_dir())
-    found = {place.resolve().name: files for place in places if (files := _files_in(place))}
+    found = {place.resolve().name: files for place in places if (files := files_in(place))}
     if not found:
         raise UsageError(
             f"{folder} holds no model.",
@@ -131,7 +131,12 @@ def models_in(folder: PathLike) -> dict[str, ModelFiles]:
     return found
 
 
-def _files_in(folder: Path) -> ModelFiles | None:
+def files_in(folder: Path) -> ModelFiles | None:
+    """The model of a folder with a deploy.prototxt and weights; None: it is none.
+
+    Raises:
+        MokaError: flags or a mean that cannot be read.
+    """
     known = {flag.name: flag for flag in MODEL_FLAGS}
     given: dict[str, Any] = {name: flag.default for name, flag in known.items()}
     own = folder / FLAG_FILE

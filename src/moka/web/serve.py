@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from moka.serving.limits import Limits
-    from moka.serving.model import Pace
+    from moka.serving.model import ModelFiles, Pace
     from moka.serving.store import ModelStore
     from moka.web.api.service import Service
     from moka.web.security import Access
 
+Find = Callable[[], Mapping[str, "ModelFiles"]]
 OPEN_PATHS = ("/v1/", "/models/images/")  # for programs: no page of another site, but no CSRF token
 PROBES = ("/healthz", "/readyz")  # for whatever watches the process: no token
 GRACE_S = 5.0  # beyond the deadline of requests, when the server ends
@@ -68,15 +69,21 @@ def _serve(words: list[str], flags: dict[str, Any]) -> None:
         )
 
 
-def make_service(store: ModelStore, limits: Limits, deadline_s: float) -> Service:
-    """The service of a store, which counts in metrics of its own."""
+def make_service(
+    store: ModelStore, limits: Limits, deadline_s: float, find: Find | None = None
+) -> Service:
+    """The service of a store, which counts in metrics of its own.
+
+    Args:
+        find: see `Service`.
+    """
     from moka.serving.metrics import LOADS, Metrics
     from moka.web.api.service import Service
 
     metrics = Metrics()
     store.told = lambda what, name: metrics.add(LOADS, what=what, model=name)
     store.seen = partial(_count_batch, metrics)
-    return Service(store, limits=limits, metrics=metrics, deadline_s=deadline_s)
+    return Service(store, limits=limits, metrics=metrics, deadline_s=deadline_s, find=find)
 
 
 def _count_batch(metrics: Any, model: str, size: int, seconds: float) -> None:
@@ -99,11 +106,10 @@ def make_app(service: Service, access: Access, *, log: bool = True) -> ASGIApp:
     from moka.web.models.nets_part import nets_part
     from moka.web.models.try_part import try_part
 
-    routes = api_routes(service)
     parts = [try_part(service), nets_part(service), Part("API", "docs")]
-    site = make_site(parts, access, title="Moka", extra=routes)
+    site = make_site(parts, access, title="Moka")
     write = _write_line if log else None
-    return RequestLog(site, service.metrics, [route.path for route in routes], write)
+    return RequestLog(site, service.metrics, [route.path for route in api_routes(service)], write)
 
 
 def _write_line(line: str) -> None:

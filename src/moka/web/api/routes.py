@@ -32,6 +32,7 @@ def api_routes(service: Service) -> list[Route]:
     """All routes of the API."""
 
     async def models(request: Request) -> Response:
+        await service.look_again()
         if name := request.query_params.get("model"):
             try:
                 return Answer(described(await service.model(name)))

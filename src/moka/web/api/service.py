@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from moka.serving.errors import (
 )
 from moka.serving.limits import Budget, Limits
 from moka.serving.metrics import IMAGES, Labels, Metrics
-from moka.serving.model import Computed, Job, ServedModel
+from moka.serving.model import Computed, Job, ModelFiles, ServedModel
 from moka.serving.store import ModelStore
 from moka.web.api.process_memory import resident_bytes
 
@@ -31,17 +31,26 @@ class Service:
 
     Args:
         deadline_s: from a request's first byte to its answer; requests may ask for less.
+        find: the models there are now; None: they stay the same.
 
     Attributes:
         is_draining: the server ends; what is in work is finished.
     """
 
     def __init__(
-        self, store: ModelStore, *, limits: Limits, metrics: Metrics, deadline_s: float
+        self,
+        store: ModelStore,
+        *,
+        limits: Limits,
+        metrics: Metrics,
+        deadline_s: float,
+        find: Callable[[], Mapping[str, ModelFiles]] | None = None,
     ) -> None:
         self.store, self.limits, self.metrics, self.deadline_s = store, limits, metrics, deadline_s
+        self._find = find
         self.budget = Budget(limits)
         self.is_draining = False
+        self._looked = False
         self._loads: dict[str, asyncio.Task[ServedModel]] = {}
         metrics.gauge("moka_queue_images", "Images that wait, by model.", self._waiting)
         metrics.gauge(
@@ -60,12 +69,20 @@ class Service:
     def _waiting(self) -> dict[Labels, float]:
         return {(("model", model.name),): model.waiting for model in self.store.loaded}
 
+    async def look_again(self) -> None:
+        """Take the models that there are now."""
+        if self._find is not None:
+            self.store.refresh(await asyncio.to_thread(self._find))
+
     async def model(self, name: str) -> ServedModel:
         """A model, loaded if need be; requests that wait for the same one share the work.
 
         Raises:
             UnknownModelError, BrokenModelError: there is none, or it cannot be loaded.
         """
+        if not self._looked:
+            self._looked = True
+            await self.look_again()
         name = self.store.checked(name)
         found = self.store.ready(name)
         if found is not None:

@@ -24,7 +24,7 @@ from moka.serving.model import CLASSES, ServedModel
 from moka.types import Floats
 from moka.web.answers import post, wanted, whole
 from moka.web.api.bodies import Body
-from moka.web.api.routes import answering
+from moka.web.api.routes import answering, api_routes
 from moka.web.api.service import Service
 from moka.web.app import Part
 
@@ -33,12 +33,9 @@ MOST_POINTS = 5000
 MAPS = ("occlusion", "gradient")
 
 
-def try_part(service: Service, *, owns: bool = True) -> Part:
-    """The page that tries the models of a service.
-
-    Args:
-        owns: the service ends with the page.
-    """
+def try_part(service: Service) -> Part:
+    """The page that tries the models of a service, with its API for programs; the service ends with
+    it."""
 
     async def explain(request: Request, body: Body) -> Any:
         how = wanted(body.values, "how")
@@ -60,7 +57,7 @@ def try_part(service: Service, *, owns: bool = True) -> Part:
         post("/confusion", confused),
         post("/plane", plane),
     ]
-    return Part("Try", "try", routes, close=service.close if owns else lambda: None)
+    return Part("Try", "try", routes, service.close, api_routes(service))
 
 
 def explained(model: ServedModel, data: bytes, how: str, number: int) -> dict[str, Any]:

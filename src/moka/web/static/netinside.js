@@ -1,7 +1,7 @@
 // A model from inside: filters, spreads of parameters, what images make of its blobs, dead units.
 
 import { get, post, upload } from "./api.js";
-import { count, number } from "./format.js";
+import { count, number, plural } from "./format.js";
 import { dropzone, empty, failure, field, fill, h, isImage, select, table, waiting } from "./models.js";
 
 const MOST_IMAGES = 16;
@@ -48,7 +48,7 @@ export async function showInside(root, place) {
           { name: "blob", title: "Blob", head: true, cell: (b) => b.blob },
           { name: "shape", title: "Shape", cell: (b) => b.shape.join("x") }], "Blobs, layer by layer"),
         h("section", { class: "page" }, h("h2", {}, "Channels of the first image"), h("div", { class: "sheets" }, told.blobs.filter((b) => b.png).map((b) =>
-          h("figure", { class: "card" }, h("img", { class: "sheet", src: `data:image/png;base64,${b.png}`, alt: `Channels of ${b.blob}`, loading: "lazy" }), h("figcaption", { class: "quiet" }, `${b.blob}, ${b.type}, ${b.channels || b.shape[1]} channels${(b.channels || 0) > 64 ? ", the first 64" : ""}`))))));
+          h("figure", { class: "card" }, h("img", { class: "sheet", src: `data:image/png;base64,${b.png}`, alt: `Channels of ${b.blob}`, loading: "lazy" }), h("figcaption", { class: "quiet" }, `${b.blob}, ${b.type}, ${plural(b.channels || b.shape[1], "channel")}${(b.channels || 0) > 64 ? ", the first 64" : ""}`))))));
     } catch (error) {
       if (error.name !== "AbortError") fill(result, failure(error));
     }
