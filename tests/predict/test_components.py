@@ -7,6 +7,13 @@ import pytest
 
 from moka.errors import UsageError
 from moka.predict.components import principal_components
+from moka.types import Array
+
+
+def distances(points: Array) -> Array:
+    """Between all pairs of points."""
+    between: Array = np.linalg.norm(points[:, None] - points[None], axis=2)
+    return between
 
 
 def test_distances_in_a_plane_are_kept() -> None:
@@ -15,8 +22,7 @@ def test_distances_in_a_plane_are_kept() -> None:
     turned = np.linalg.qr(rng.normal(size=(7, 7)))[0][:2]
     found = principal_components(plane @ turned + 3)
     assert found.shape == (20, 2)
-    between = lambda p: np.linalg.norm(p[:, None] - p[None], axis=2)  # noqa: E731
-    np.testing.assert_allclose(between(found), between(plane), atol=1e-5)
+    np.testing.assert_allclose(distances(found), distances(plane), atol=1e-5)
     assert found[:, 0].std() > found[:, 1].std()
 
 

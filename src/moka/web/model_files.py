@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moka.checks.pairs import own_name
 from moka.command.flags import parse_flags, read_flag_file
 from moka.command.pages import MODEL_FLAGS
 from moka.errors import UsageError
@@ -27,15 +28,19 @@ _VALUES = re.compile(r"[\d.eE+-]+(,[\d.eE+-]+)*")
 
 
 def named_models(flags: Mapping[str, Any]) -> dict[str, ModelFiles]:
-    """The models of --model, by name: one file, called after itself, or NAME=FILE,NAME=FILE.
+    """The models of --model, by name: NAME=FILE,NAME=FILE, or one file. That one is called after
+    itself or, if it is a deploy.prototxt, its folder.
 
     Raises:
         UsageError: flags that do not belong together.
     """
     nets = split_names(flags["model"])
     if list(nets) == [""]:
-        own = Path(flags["model"]).stem if flags["model"] else ""
-        return {own: files_of(flags, Path())} if own else {}
+        if not flags["model"]:
+            return {}
+        net = Path(flags["model"])
+        own = net.stem if own_name(net) else net.resolve().parent.name
+        return {own: files_of(flags, Path())}
     parts = {name: split_names(flags[name]) for name in _PER_MODEL}
     for name, part in parts.items():
         unknown = [key for key in part if key and key not in nets]

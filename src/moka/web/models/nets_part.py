@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from moka.checks.compare_nets import compare_nets
-from moka.checks.pasted import LayerFacts, PastedNet, check_text
+from moka.checks.pasted import FILE, LayerFacts, PastedNet, check_text
 from moka.cli.time import time_layers
 from moka.draw.layer_graph import LayerGraph, fold_blocks, lay_out_layers, layer_graph
 from moka.draw.viz import column_count, tiled
@@ -27,6 +27,7 @@ from moka.net import Net
 from moka.net.outline import silence
 from moka.net.summary import parameter_count, size_text
 from moka.predict.activity import activity, first_filters, parameter_spreads
+from moka.schema import caffe_pb2
 from moka.serving.model import ServedModel
 from moka.types import Array, Floats
 from moka.web.answers import post, wanted, whole
@@ -202,16 +203,27 @@ def _runnable(found: PastedNet) -> Net:
             "the net with this batch is too large to be timed here.",
             advice="Give it a smaller batch, or use `caffe time`.",
         )
-    sources = [p for p in outline.places if not p.node.bottoms and p.node.entry.source == "files"]
-    shapes = {
-        top: tuple(outline.blobs[top].data_memory.shape) for p in sources for top in p.node.tops
-    }
+    param = with_inputs(outline)
     with silence():
-        graph = build_graph(
-            found.param, REGISTRY, phase=found.state.phase, stages=found.state.stages,
-            file="net.prototxt",
-        )  # fmt: skip
-        return Net(graph, given_shapes=shapes, silent=True)
+        graph = build_graph(param, REGISTRY, phase=found.state.phase, file=FILE)
+        return Net(graph, silent=True)
+
+
+def with_inputs(net: Net) -> caffe_pb2.NetParameter:
+    """The layers of a net, with an Input of the same shapes in the place of each that reads
+    files."""
+    param = caffe_pb2.NetParameter(name=net.name)
+    for layer in net.graph.filtered.layer:
+        if layer.bottom or REGISTRY[layer.type].source != "files":
+            param.layer.add().CopyFrom(layer)
+            continue
+        given = param.layer.add(name=layer.name, type="Input", top=layer.top)
+        for top in layer.top:
+            given.input_param.shape.add(dim=net.blobs[top].data_memory.shape)
+    for layer in param.layer:
+        layer.ClearField("include")
+        layer.ClearField("exclude")
+    return param
 
 
 def compared(values: Mapping[str, Any]) -> dict[str, Any]:
