@@ -1,4 +1,5 @@
-"""Connections that send no whole request are closed."""
+"""What this server's connections have beyond uvicorn's: an end for those that send nothing, and one
+packet for the head and the body of an answer."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ class Impatient(H11Protocol):
     _first: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
         self._first = self.loop.call_later(HEADER_S, self._give_up)
 
     def handle_events(self) -> None:
@@ -34,6 +35,33 @@ class Impatient(H11Protocol):
         super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        transport: Any = self.transport
-        if self.cycle is None and not transport.is_closing():
-            transport.close()
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class GatheringTransport:
+    """A transport that sends what is written within one turn of the loop together."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send soon."""
+        if data:
+            if not self._parts:
+                self._loop.call_soon(self._send)
+            self._parts.append(data)
+
+    def close(self) -> None:
+        """Send what has gathered, then close."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -52,6 +52,9 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
 
+FOR_PAGES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+FOR_PROGRAMS = [(b"x-content-type-options", b"nosniff")]  # of answers that no browser shows
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address that a server listens at is reached from this machine alone."""
@@ -135,10 +138,12 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                for_programs = scope["path"].startswith(self.access.open_paths or ("\0",))
+                message["headers"] = [
+                    *message["headers"],
+                    *(FOR_PROGRAMS if for_programs else FOR_PAGES),
+                ]
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
             await send(message)
 
         refusal = self._refusal(scope)

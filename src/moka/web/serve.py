@@ -35,6 +35,7 @@ def _serve(words: list[str], flags: dict[str, Any]) -> None:
 
     check_installed()
     from moka.command import engine
+    from moka.web.api.log import LineWriter
     from moka.web.security import Access
 
     engine.use(flags["engine"])
@@ -52,7 +53,8 @@ def _serve(words: list[str], flags: dict[str, Any]) -> None:
     )
     with listen(flags["host"], flags["port"]) as listener:
         port = listener.getsockname()[1]
-        app = make_app(service, access, log=flags["log_requests"])
+        write = LineWriter(sys.stdout) if flags["log_requests"] else None
+        app = make_app(service, access, write)
         first = service.store.names[0]
         print(
             f"Moka serves {', '.join(service.store.names)} at"
@@ -67,6 +69,8 @@ def _serve(words: list[str], flags: dict[str, Any]) -> None:
             grace_s=round(service.deadline_s + GRACE_S),
             leaving=service.drain,
         )
+        if write is not None:
+            write.flush()
 
 
 def make_service(
@@ -93,11 +97,11 @@ def _count_batch(metrics: Any, model: str, size: int, seconds: float) -> None:
     metrics.observe(BATCH_SECONDS, seconds, model=model)
 
 
-def make_app(service: Service, access: Access, *, log: bool = True) -> ASGIApp:
+def make_app(service: Service, access: Access, write: Callable[[str], object] | None) -> ASGIApp:
     """The application: the API, the page, a line of the log for each request.
 
     Args:
-        log: write a line of JSON on standard output for each request.
+        write: called with a line of JSON for each request; None: no log.
     """
     from moka.web.api.log import RequestLog
     from moka.web.api.routes import api_routes
@@ -108,13 +112,8 @@ def make_app(service: Service, access: Access, *, log: bool = True) -> ASGIApp:
 
     parts = [try_part(service), nets_part(service), Part("API", "docs")]
     site = make_site(parts, access, title="Moka")
-    write = _write_line if log else None
-    return RequestLog(site, service.metrics, [route.path for route in api_routes(service)], write)
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    routes = [route.path for route in api_routes(service)]
+    return RequestLog(site, service.metrics, routes, write)
 
 
 def _check(flags: dict[str, Any]) -> None:

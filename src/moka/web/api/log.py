@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from itertools import count
+from typing import Any, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +17,7 @@ from moka.web.api.routes import LOG
 
 ID_HEADER = b"x-request-id"
 MOST_ID = 64
+TOGETHER_S = 0.1  # lines of this time are written at once
 OTHER = "other"  # all paths that are no route, so that nobody makes metrics grow
 
 Write = Callable[[str], object]
@@ -33,6 +36,7 @@ class RequestLog:
     ) -> None:
         self.app, self._metrics, self._routes = app, metrics, frozenset(routes)
         self._write = write
+        self._begin, self._numbers = secrets.token_hex(5), count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +45,7 @@ class RequestLog:
         start = time.perf_counter()
         told: dict[str, Any] = {}
         scope[LOG] = told
-        name = _request_id(scope)
+        name = _given_id(scope) or f"{self._begin}{next(self._numbers):06x}"
         status, received = 0, 0
 
         async def counted() -> Message:
@@ -86,11 +90,32 @@ def _method(scope: Scope) -> str:
     return method if method in ("GET", "POST", "HEAD", "OPTIONS") else OTHER
 
 
-def _request_id(scope: Scope) -> str:
-    """The one that the client gives, if it is short and plain; else a new one."""
+def _given_id(scope: Scope) -> str:
+    """The request's name that the client gives, if it is short and plain; else ""."""
     for key, value in scope["headers"]:
         if key == ID_HEADER and len(value) <= MOST_ID:
             text: str = value.decode("latin-1")
             if text.isascii() and text.replace("-", "").isalnum():
                 return text
-    return secrets.token_hex(8)
+    return ""
+
+
+class LineWriter:
+    """Writes lines to a file, those of a moment together."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        """Write a line soon; called in an event loop."""
+        if not self._lines:
+            asyncio.get_running_loop().call_later(TOGETHER_S, self.flush)
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._file.write("\n".join([*lines, ""]))
+            self._file.flush()
