@@ -26,16 +26,16 @@ def test_a_system_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
-    monkeypatch.setattr(machine.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     load = machine.Machine().load()
     assert (load["cpu"], load["memory_used"], load["gpus"]) == (None, None, [])
 
 
 def test_graphics_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "Card, large, 37, 1024, 81920\nOther, [N/A], 0, 100\n"
-    monkeypatch.setattr(machine.shutil, "which", lambda _: "nvidia-smi")
+    monkeypatch.setattr("shutil.which", lambda _: "nvidia-smi")
     done = subprocess.CompletedProcess([], 0, told, "")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
     first, second = machine.gpus()
     assert first["name"] == "Card, large"
     assert first["load"] == pytest.approx(0.37)

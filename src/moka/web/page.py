@@ -35,7 +35,7 @@ SHELL = """\
 <body>
 <a class="skip" href="#main">Skip to the content</a>
 <header class="top">
-<a class="brand" href="/" aria-label="Start">
+<a class="brand" href="/" aria-label="Moka, start page">
 <img src="/static/icon.svg" alt="" width="24" height="24"><span>Moka</span>
 </a>
 <nav aria-label="Pages">

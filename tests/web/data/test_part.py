@@ -95,7 +95,7 @@ def test_records_by_class(browser: TestClient, tmp_path: Path, backend: str) -> 
             for key, value in open_store(tmp_path / "sets/train_lmdb").read():
                 writer.put(key, value)
     one_set(browser, name)
-    asked = {"name": name, "label": 1, "offset": 2, "limit": 3}
+    asked: dict[str, str | int] = {"name": name, "label": 1, "offset": 2, "limit": 3}
     page = ok(browser.get("/api/data/records", params=asked))
     assert page["count"] == 7
     assert [(r["number"], r["key"], r["label"]) for r in page["records"]] == [
@@ -145,7 +145,13 @@ def test_what_a_source_holds(browser: TestClient, tmp_path: Path, source: str) -
 
 @pytest.mark.parametrize("mode", ["squash", "crop", "fill", "half_crop"])
 def test_the_first_image_as_it_would_be_stored(browser: TestClient, mode: str) -> None:
-    asked = {"source": "photos", "mode": mode, "height": 16, "width": 12, "gray": 1}
+    asked: dict[str, str | int] = {
+        "source": "photos",
+        "mode": mode,
+        "height": 16,
+        "width": 12,
+        "gray": 1,
+    }
     shown = pixels(browser.get("/api/data/resized", params=asked).content)
     first = cv2.imread("photos/cat/0.png")
     assert first is not None

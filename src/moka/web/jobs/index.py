@@ -13,6 +13,7 @@ KEPT = ".moka/logs"
 LOOK_EVERY_S = 5.0  # for new files
 READ_EVERY_S = 0.5  # what has been added to known ones
 PATIENCE_S = 0.2  # a request waits so long for the first look at the folder
+LONGEST_WAIT_S = 10.0  # for a log that is asked for by its name
 STILL_S = 60.0  # the thread rests this long after the last request
 
 
@@ -29,6 +30,7 @@ class RunIndex:
         self._logs: dict[str, LogFile] = {}
         self._no_logs: dict[Path, tuple[int, int]] = {}
         self._unread: list[LogFile] = []
+        self._reading = 0  # whether one of them is being read
         self._lock = threading.Lock()  # of the tables
         self._finding = threading.Lock()
         self._looked = threading.Event()
@@ -44,10 +46,24 @@ class RunIndex:
         with self._lock:
             return dict(self._logs)
 
+    def log(self, name: str) -> LogFile | None:
+        """One log, waited for if it has been found but not read yet; None: there is none."""
+        until = time.monotonic() + LONGEST_WAIT_S
+        known = self.logs()
+        if name not in known:
+            self.look()
+        while name not in known and time.monotonic() < until:
+            waiting = self.unread or not self._looked.is_set()
+            known = self.logs()
+            if not waiting:
+                break
+            self._end.wait(0.05)
+        return known.get(name)
+
     @property
     def unread(self) -> int:
         """How many logs have been found but not read yet."""
-        return len(self._unread)
+        return len(self._unread) + self._reading
 
     def look(self) -> None:
         """Look for new files at once, as after a job was made or removed."""
@@ -65,11 +81,13 @@ class RunIndex:
         """Read what has been added since. Returns whether anything has."""
         changed = False
         while self._unread and not self._end.is_set():
+            self._reading = 1
             log = self._unread.pop()
             if not log.recall(self.folder.path / KEPT):
                 log.update()
                 log.remember(self.folder.path / KEPT)
             self._known(log)
+            self._reading = 0
             changed = True
         with self._lock:
             known = list(self._logs.values())

@@ -259,13 +259,10 @@ class Jobs:
     # --- help --------------------------------------------------------------------------------
 
     def _log(self, name: str) -> LogFile:
-        logs = self.index.logs()
-        if name not in logs:
-            self.index.look()
-            logs = self.index.logs()
-        if name not in logs:
+        log = self.index.log(name)
+        if log is None:
             raise UsageError(f"there is no run {name} in {self.folder.path}.")
-        return logs[name]
+        return log
 
     def _names(self, values: Values) -> Iterator[str]:
         names = [unquote(name) for name in wanted(values, "runs").split(",") if name]

@@ -174,6 +174,9 @@ class Runner:
                 self._start(job)
 
     def _start(self, job: Job) -> None:
+        before = self._children.pop(self.name(job), None)
+        if before is not None:  # its last threads are ending
+            before.wait()
         with open(job.folder / LOG, "ab") as log:
             child = start_caffe(job.arguments(self.folder.path), self.folder.path, log)
         self._children[self.name(job)] = child

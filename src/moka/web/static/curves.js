@@ -16,6 +16,8 @@ export function curvesPanel(place, ids) {
   const charts = new Map();
   const body = h("div", { class: "form" });
   const picks = h("div", { class: "actions" });
+  const nothing = empty("No numbers yet", "Curves appear with the first display of the training or its first test.");
+  const unknown = h("p", { class: "note" }, "How many records an epoch has is not known for every run; those are shown by iteration / 1,000.");
   let data = { runs: [] };
 
   const smoothing = h("input", {
@@ -85,18 +87,25 @@ export function curvesPanel(place, ids) {
         }
       });
       if (!found.length) continue;
-      if (!charts.has(kind)) charts.set(kind, chart({ title, height: kind === "rate" ? 170 : 280 }));
+      if (!charts.has(kind)) {
+        const made = chart({ title, height: kind === "rate" ? 170 : 280 });
+        made.against = h("span", { class: "quiet" });
+        made.section = h("div", { class: "form" }, h("h2", {}, title, made.against), made.element);
+        charts.set(kind, made);
+      }
       const c = charts.get(kind);
-      parts.push(h("div", { class: "form" }, h("h2", {}, title, h("span", { class: "quiet" }, ` by ${by === "time" ? "time since the start" : by}`)), c.element));
+      c.against.textContent = ` by ${by === "time" ? "time since the start" : by}`;
+      parts.push(c.section);
       const isPart = kind === "output" && found.every((s) => s.y.every((v) => v === null || (v >= 0 && v <= 1)));
       queueMicrotask(() => c.show(found, marks, {
         log: params.get("log") === "1" && kind !== "output", xName: by, xText: AXES[by],
         yText: isPart ? (v) => percent(v) : number, yTick: isPart ? (v) => percent(v, 0) : null,
       }));
     }
-    const missing = by === "epoch" && data.runs.some((r) => !r.per_epoch);
-    fill(body, missing && h("p", { class: "note" }, "How many records an epoch has is not known for every run; those are shown by iteration / 1,000."),
-      parts.length ? parts : empty("No numbers yet", "Curves appear with the first display of the training or its first test."));
+    if (by === "epoch" && data.runs.some((r) => !r.per_epoch)) parts.unshift(unknown);
+    if (!parts.length) parts.push(nothing);
+    const same = parts.length === body.children.length && parts.every((p, i) => p === body.children[i]);
+    if (!same) fill(body, parts); // else the reader's place in a chart would be lost
   }
 
   const shortly = (m) => (m.value >= 0 && m.value <= 1 ? percent(m.value) : number(m.value));
