@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
 from tests.serving.colors import BLUE, GREEN, NET, RED, picture, write_model
 from tests.web.api.serving_server import Server, serving
-from tests.web.models.chromium import browser_program, page_of
+from tests.web.browsers import browser
+from tests.web.browsers import page_of as opened
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PHONE, DESKTOP = 360, 1280
 BROKEN = NET.replace("kernel_size", "kernel_siz")
 PYTHON = 'layer { name: "p" type: "Python" top: "x" python_param { module: "evil" layer: "L" } }'
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    browser_program()
+def chrome() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, chrome: Browser) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "colors")
     write_model(folder / "map", text=NET.split('layer { name: "mean"')[0])
@@ -42,9 +54,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("phone", [False, True])
-def test_an_image_is_classified_and_explained(server: Server, images: Path, phone: bool) -> None:
-    with page_of(f"{server.address}try?model=colors", phone=phone) as page:
+@contextmanager
+def page_of(chrome: Browser, server: Server, path: str, width: int = DESKTOP) -> Iterator[Page]:
+    """A page that is open, and is nowhere wider than its window."""
+    with opened(chrome, server.address.rstrip("/"), width=width) as page:
+        page.goto(path)
+        yield page
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_an_image_is_classified_and_explained(
+    chrome: Browser, server: Server, images: Path, width: int
+) -> None:
+    with page_of(chrome, server, "/try?model=colors", width) as page:
         page.set_input_files("input[type=file]", images / "half.png")
         page.wait_for_selector(".bars")
         assert page.locator(".bars li").first.inner_text().split("\n")[0] == "blue"
@@ -54,15 +77,15 @@ def test_an_image_is_classified_and_explained(server: Server, images: Path, phon
         assert page.evaluate("document.querySelector('canvas').toDataURL()") != before
 
 
-def test_a_map_of_classes(server: Server, images: Path) -> None:
-    with page_of(f"{server.address}try?model=map") as page:
+def test_a_map_of_classes(chrome: Browser, server: Server, images: Path) -> None:
+    with page_of(chrome, server, "/try?model=map") as page:
         page.set_input_files("input[type=file]", images / "half.png")
         page.wait_for_selector(".found li")
         assert "50.0 %" in page.locator(".found").inner_text()
 
 
-def test_a_folder_and_its_mistakes(server: Server, images: Path) -> None:
-    with page_of(f"{server.address}try?model=colors&view=folder", phone=True) as page:
+def test_a_folder_and_its_mistakes(chrome: Browser, server: Server, images: Path) -> None:
+    with page_of(chrome, server, "/try?model=colors&view=folder", PHONE) as page:
         page.set_input_files("input[type=file]", images)
         page.wait_for_selector(".confusion")
         assert page.locator(".stats dd").all_inner_texts() == ["90.0 %", "10", "1", "0"]
@@ -73,8 +96,8 @@ def test_a_folder_and_its_mistakes(server: Server, images: Path) -> None:
         assert page.locator(".thumbs b").count() == 1  # the file's name made no element
 
 
-def test_features_in_a_plane(server: Server, images: Path) -> None:
-    with page_of(f"{server.address}try?model=colors&view=plane&blob=mean") as page:
+def test_features_in_a_plane(chrome: Browser, server: Server, images: Path) -> None:
+    with page_of(chrome, server, "/try?model=colors&view=plane&blob=mean") as page:
         page.set_input_files("input[type=file]", images)
         page.wait_for_selector(".plane circle")
         assert page.locator(".plane circle").count() == 11
@@ -82,8 +105,8 @@ def test_features_in_a_plane(server: Server, images: Path) -> None:
         page.wait_for_selector(".plane .tip img")
 
 
-def test_a_net_while_it_is_typed(server: Server) -> None:
-    with page_of(f"{server.address}nets") as page:
+def test_a_net_while_it_is_typed(chrome: Browser, server: Server) -> None:
+    with page_of(chrome, server, "/nets") as page:
         page.locator("textarea").fill(BROKEN)
         page.wait_for_selector("#net-problem .error")
         said = page.locator("#net-problem").inner_text()
@@ -108,23 +131,23 @@ def test_a_net_while_it_is_typed(server: Server) -> None:
         assert rows[2].startswith("mix,Convolution,data,mix 2x3x8x8,weight 3x3x1x1,9,1152,1536")
 
 
-def test_a_pasted_program_does_not_run(server: Server, tmp_path: Path) -> None:
-    with page_of(f"{server.address}nets") as page:
+def test_a_pasted_program_does_not_run(chrome: Browser, server: Server, tmp_path: Path) -> None:
+    with page_of(chrome, server, "/nets") as page:
         page.locator("textarea").fill(NET + PYTHON)
         page.wait_for_selector("text=a pasted net runs no programs")
         page.wait_for_selector(".graph .node")
 
 
-def test_two_nets(server: Server) -> None:
-    with page_of(f"{server.address}nets?view=compare", phone=True) as page:
+def test_two_nets(chrome: Browser, server: Server) -> None:
+    with page_of(chrome, server, "/nets?view=compare", PHONE) as page:
         page.locator("textarea").nth(0).fill(NET)
         page.locator("textarea").nth(1).fill(NET.replace("num_output: 3", "num_output: 5"))
         page.wait_for_selector("text=1 of 4 layers differ")
         assert "num_output: 5" in page.locator(".pair ins").inner_text()
 
 
-def test_a_model_from_inside(server: Server, images: Path) -> None:
-    with page_of(f"{server.address}nets?view=inside&model=colors") as page:
+def test_a_model_from_inside(chrome: Browser, server: Server, images: Path) -> None:
+    with page_of(chrome, server, "/nets?view=inside&model=colors") as page:
         page.wait_for_selector("text=weight 3x3x1x1")
         page.set_input_files("input[type=file]", images / "red" / "0.png")
         page.wait_for_selector(".dead dt")
@@ -132,7 +155,7 @@ def test_a_model_from_inside(server: Server, images: Path) -> None:
         assert "mix" in page.locator(".dead").inner_text()
 
 
-def test_the_page_of_the_api(server: Server) -> None:
-    with page_of(f"{server.address}docs", phone=True) as page:
+def test_the_page_of_the_api(chrome: Browser, server: Server) -> None:
+    with page_of(chrome, server, "/docs", PHONE) as page:
         page.wait_for_selector(".route")
         assert "/v1/classify" in page.locator("main").inner_text()
