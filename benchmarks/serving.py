@@ -5,7 +5,8 @@
 Four measurements, each bounded in time:
 
 * engine: batches through the net alone, and with decoding, by the same workers without a server;
-* full load: as many requests as are answered, from 32 connections;
+* full load: as many requests as are answered, from 32 connections, with one image in each request,
+  and with eight;
 * 70 % of that load, evenly spaced: latencies, errors;
 * 300 % of it: refusals, latencies of what is accepted, the server's memory.
 
@@ -47,6 +48,9 @@ MEAN = "104,117,123"
 CLIENTS = 32  # connections of the full load
 MOST_CLIENTS = 400  # of an evenly spaced load
 BATCH = 8
+TOGETHER = 8  # images in one request
+BOUNDARY = "5d1a7c0e"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -199,14 +203,26 @@ async def connect(port: int) -> Connection:
     return made
 
 
-def requests(port: int, images: list[bytes]) -> list[bytes]:
-    head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: image/jpeg\r\n"
+def forms(images: list[bytes]) -> list[bytes]:
+    """Bodies with several images each."""
+    begin = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    parts = [begin.encode() + image + b"\r\n" for image in images]
+    end = f"--{BOUNDARY}--\r\n".encode()
+    return [
+        b"".join(parts[i : i + TOGETHER]) + end for i in range(0, len(parts) - TOGETHER, TOGETHER)
+    ]
+
+
+def requests(port: int, images: list[bytes], kind: str = "image/jpeg") -> list[bytes]:
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
     return [f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data for data in images]
 
 
-async def full_load(port: int, images: list[bytes], seconds: float) -> Seen:
+async def full_load(
+    port: int, images: list[bytes], seconds: float, kind: str = "image/jpeg"
+) -> Seen:
     """Each connection asks again as soon as it has its answer."""
-    seen, asked = Seen(), requests(port, images)
+    seen, asked = Seen(), requests(port, images, kind)
     end = time.perf_counter() + seconds
 
     async def client(i: int) -> None:
@@ -280,6 +296,7 @@ def main() -> None:
         result: dict[str, Any] = {"engine_per_s": {k: round(v, 1) for k, v in engine.items()}}
         print(f"engine: {engine['net']:.0f} images/s, with decoding {engine['decoded']:.0f}")
         with server(weights, *args.flags.split()) as port:
+            asyncio.run(full_load(port, images, 1))  # warm
             full = asyncio.run(full_load(port, images, args.seconds))
             rate = full.statuses[200] / full.seconds
             result["full"] = full.summary() | {
@@ -287,6 +304,12 @@ def main() -> None:
                 "of_decoded": round(rate / engine["decoded"], 3),
             }
             print("full load:", result["full"])
+            many = asyncio.run(full_load(port, forms(images), args.seconds / 2, FORM))
+            result["full_8"] = many.summary() | {
+                "images_per_s": round(TOGETHER * many.statuses[200] / many.seconds, 1),
+                "of_net": round(TOGETHER * many.statuses[200] / many.seconds / engine["net"], 3),
+            }
+            print("full load, 8 images in a request:", result["full_8"])
             partial = asyncio.run(spaced_load(port, images, 60 * args.minutes, 0.7 * rate))
             result["at_70"] = partial.summary()
             print("70 %:", result["at_70"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -40,12 +40,15 @@ def occlusion_map(
         raise UsageError(f"an image of {height} x {width} has 1 to {min(height, width)} cells.")
     rows, columns = _edges(height, cells), _edges(width, cells)
     places = [(i, j) for i in range(max(1, cells - 1)) for j in range(max(1, cells - 1))]
-    hidden = np.repeat(image[None], len(places) + 1, 0)  # the last one stays whole
-    for k, (i, j) in enumerate(places):
-        hidden[k, :, rows[i] : rows[min(i + 2, cells)], columns[j] : columns[min(j + 2, cells)]] = 0
-    scores = np.concatenate([_scores(score, part, batch) for part in _parts(hidden, batch)])
-    check_class(number, scores.shape[1])
-    falls = scores[-1, number] - scores[:-1, number]
+    whole = _scores(score, image[None], batch)[0]
+    check_class(number, len(whole))
+    falls: list[float] = []
+    for first in range(0, len(places), batch):
+        part = places[first : first + batch]
+        hidden = np.repeat(image[None], len(part), 0)
+        for one, (i, j) in zip(hidden, part, strict=True):
+            one[:, rows[i] : rows[min(i + 2, cells)], columns[j] : columns[min(j + 2, cells)]] = 0
+        falls += (whole[number] - _scores(score, hidden, batch)[:, number]).tolist()
     total, count = np.zeros((cells, cells)), np.zeros((cells, cells))
     for fall, (i, j) in zip(falls, places, strict=True):
         total[i : i + 2, j : j + 2] += fall
@@ -86,11 +89,6 @@ def check_class(number: int, classes: int) -> None:
 
 def _edges(length: int, cells: int) -> Sequence[int]:
     return [round(length * k / cells) for k in range(cells + 1)]
-
-
-def _parts(images: Floats, batch: int) -> Iterator[Floats]:
-    for first in range(0, len(images), batch):
-        yield images[first : first + batch]
 
 
 def _scores(score: Score, images: Floats, batch: int) -> Array:

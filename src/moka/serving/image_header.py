@@ -44,7 +44,7 @@ def read_header(data: bytes) -> ImageHeader:
         if data.startswith(start) and (form != "WebP" or data[8:12] == b"WEBP"):
             try:
                 found = read(data)
-            except (struct.error, IndexError):
+            except (struct.error, IndexError, ValueError):
                 found = None
             if found is None:
                 raise BadRequestError(f"the {form} ends within its header.")
@@ -102,25 +102,30 @@ def _netpbm(data: bytes) -> _Found:
 
 
 def _jpeg(data: bytes) -> _Found:
+    """The largest of its frames, whose headers stand before the first scan."""
+    sizes: list[tuple[int, int]] = []
     at = 2
     while True:
-        while data[at] != 0xFF:  # fill bytes, or rubbish between segments
-            at += 1
+        at = data.index(0xFF, at)  # after fill bytes, or rubbish between segments
         while data[at] == 0xFF:
             at += 1
         marker = data[at]
         at += 1
         if marker in _ALONE:
             continue
-        if marker in (0xD9, 0xDA):  # the end, or pixels, before any size
-            return None
+        if marker in (0xD9, 0xDA):  # the end, or pixels
+            break
         (length,) = struct.unpack_from(">H", data, at)
         if length < 2:
             return None
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 3)
-            return width, height, max(1, sum(1 for _ in _SCAN.finditer(data)))
+            sizes.append((width, height))
         at += length
+    if not sizes:
+        return None
+    passes = max(1, sum(1 for _ in _SCAN.finditer(data)))
+    return *max(sizes, key=lambda size: size[0] * size[1]), passes
 
 
 _READERS = (

@@ -120,4 +120,6 @@ def test_a_model_from_inside(tmp_path: Path) -> None:
     assert by_name["prob"]["png"] is None
     with pytest.raises(BadRequestError, match="cannot be decoded"):
         nets_part.activations(model, [picture(RED)[:40]])
+    with pytest.raises(UsageError, match="17 images were given, at most 16"):
+        nets_part.activations(model, [picture(RED)] * 17)
     model.close()

@@ -41,6 +41,7 @@ MOST_TIMED_BYTES = 2_000_000_000
 MOST_TIMED_MULTIPLY_ADDS = 50_000_000_000
 MOST_TIMED = 20  # passes
 MOST_FILTERS = 256
+MOST_IMAGES = 16  # whose blobs are looked at, all of them at once
 FLOAT_BYTES = 4
 
 
@@ -264,7 +265,9 @@ def parameters_of(model: ServedModel) -> dict[str, Any]:
 
 
 def activations(model: ServedModel, images: list[bytes]) -> dict[str, Any]:
-    """What each layer makes of images."""
+    """What each layer makes of images. Raises UsageError for too many of them."""
+    if len(images) > MOST_IMAGES:
+        raise UsageError(f"{len(images)} images were given, at most {MOST_IMAGES} are looked at.")
     blob = np.zeros((len(images), *model.input.shape), np.float32)
     for values, data in zip(blob, images, strict=True):
         model.input.fill(data, values, "an image")
