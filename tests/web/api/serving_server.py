@@ -15,6 +15,7 @@ from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
 SOON = 60.0  # only a failure waits that long
+DEFAULTS = ("--port", "0", "--engine", "layerwise", "--deadline_ms", "600000")
 
 
 class Answer(NamedTuple):
@@ -32,7 +33,7 @@ class Server:
 
     def __init__(self, *flags: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moka", "serve", *flags, "--port", "0", "--engine", "layerwise"],
+            [sys.executable, "-m", "moka", "serve", *DEFAULTS, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
