@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moka.errors import UsageError
+from moka.web import folder as module
 from moka.web.folder import Folder
 
 
@@ -52,3 +53,13 @@ def test_the_walk_leaves_out_hidden_names_and_links_that_lead_out(folder: Folder
         folder.name(place): [entry.name for entry in entries] for place, entries in folder.walk()
     }
     assert found == {".": ["in", "jobs"], "jobs": ["a.log"]}
+
+
+def test_the_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "/".join("abcdefghijkl")).mkdir(parents=True)
+    deepest = max(len(place.relative_to(tmp_path).parts) for place, _ in Folder(tmp_path).walk())
+    assert deepest == module.DEPTH
+    for i in range(50):
+        (tmp_path / f"{i}/x").mkdir(parents=True)
+    monkeypatch.setattr(module, "MOST_ENTRIES", 60)
+    assert sum(1 for _ in Folder(tmp_path).walk()) < 15

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,3 +204,20 @@ def test_the_policy_allows_this_server_alone() -> None:
     assert "frame-ancestors 'none'" in policy
     for allowed in ("unsafe", "http:", "https:", "*"):
         assert allowed not in policy
+
+
+# --- the page that states all this ------------------------------------------------------------
+
+
+def test_every_line_of_the_page_has_its_test() -> None:
+    here = Path(__file__).parent
+    text = (here.parents[1] / "docs/security.md").read_text()
+    named = re.findall(r"`((?:[\w/]+\.py)?(?:::)?(?:test_\w+)?)`", text)
+    named = [name for name in named if name.startswith("test_") or ".py" in name]
+    assert len(named) > 20
+    for name in named:
+        file, _, test = name.rpartition("::") if "::" in name else ("", "", name)
+        if test.endswith(".py") or "." in test:
+            assert (here / test).exists(), name
+        else:
+            assert f"def {test}(" in (here / (file or "test_security.py")).read_text(), name
