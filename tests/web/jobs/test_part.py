@@ -88,6 +88,11 @@ def test_a_job_from_the_form_to_the_end_and_on_from_its_snapshot(
     assert ours["per_epoch"] == 4
     assert [m["kind"] for m in ours["marks"]] == ["best"]
     assert old["series"][0]["y"] == [3, 2]
+    asked = {"runs": name, "smooth": "0.9"}
+    (smooth,) = ok(browser.get("/api/jobs/curves", params=asked))["runs"]
+    smoothed = {s["name"]: s for s in smooth["series"]}
+    assert smoothed["loss"]["y"] != smoothed["loss"]["low"]
+    assert smoothed["test:loss"]["low"] == []  # a test is a mean already
 
     text = browser.get("/api/jobs/csv", params={"runs": name}).text
     rows = list(csv.DictReader(io.StringIO(text)))

@@ -12,7 +12,7 @@ from moka.web.jobs.logs import JOB, LogFile, find_logs, looks_like_a_log, stamp_
 KEPT = ".moka/logs"
 LOOK_EVERY_S = 5.0  # for new files
 READ_EVERY_S = 0.5  # what has been added to known ones
-PATIENCE_S = 0.2  # a request waits so long for the first look at the folder
+PATIENCE_S = 0.1  # a request waits so long for the first look at the folder
 LONGEST_WAIT_S = 10.0  # for a log that is asked for by its name
 STILL_S = 60.0  # the thread rests this long after the last request
 

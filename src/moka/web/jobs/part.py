@@ -108,7 +108,7 @@ class Jobs:
         return found
 
     def curves(self, values: Values) -> dict[str, Any]:
-        """The curves of some runs, in few points."""
+        """The curves of some runs, in few points. Tests are means already: they are not smoothed."""
         weight = number(values, "smooth", 0.0)
         if not 0 <= weight < 1:
             raise UsageError(f"smooth has to be from 0 to below 1, got {weight:g}.")
@@ -120,7 +120,7 @@ class Jobs:
             with log.lock:
                 series = [
                     {"name": each.name, "kind": each.kind, "count": len(each.values)}
-                    | reduced(each, points, weight)
+                    | reduced(each, points, 0.0 if each.name.startswith("test:") else weight)
                     for each in log.curves.values()
                 ]
                 found.append(
@@ -261,7 +261,7 @@ class Jobs:
     def _log(self, name: str) -> LogFile:
         log = self.index.log(name)
         if log is None:
-            raise UsageError(f"there is no run {name} in {self.folder.path}.")
+            raise UsageError(f'there is no run "{name}" in {self.folder.path}.')
         return log
 
     def _names(self, values: Values) -> Iterator[str]:

@@ -33,7 +33,7 @@ export function curvesPanel(place, ids) {
     onchange: (e) => { set({ log: e.target.checked ? "1" : null }); draw(); },
   }), "Log axis");
   const controls = h("div", { class: "controls" }, axis,
-    h("label", { class: "check smooth" }, "Smoothing", smoothing, said), log,
+    h("label", { class: "check smooth", title: "Of the training; tests are means already" }, "Smoothing", smoothing, said), log,
     h("span", { class: "actions end" }, button("PNG", pictures, { glyph: "image", hint: "Save the charts as PNG files" }),
       h("a", { class: "button", href: address("/api/jobs/csv", { runs: names(ids) }), download: "runs.csv" }, "CSV")));
   const element = h("section", { class: "card", "aria-label": "Curves" }, controls, picks, body);
