@@ -145,6 +145,19 @@ def test_the_preview(browser: TestClient) -> None:
     assert 'Did you mean "step"' in wrong["problem"]
 
 
+def test_a_check_says_what_a_job_needs(browser: TestClient, tmp_path: Path) -> None:
+    values = {"fields": FIELDS, "net": "net.prototxt"}
+    told = ok(browser.post("/api/jobs/check", json=values))
+    assert told["ok"], told
+    assert "Memory:" in told["text"]
+    assert "No problem was found." in told["text"]
+    assert list((tmp_path / ".moka/check").iterdir()) == []
+    wrong = values | {"fields": FIELDS | {"snapshot_best": "precision"}}
+    told = ok(browser.post("/api/jobs/check", json=wrong))
+    assert not told["ok"]
+    assert any("precision" in problem for problem in told["problems"])
+
+
 def test_a_pasted_net_is_read_with_its_line(browser: TestClient) -> None:
     values = {"fields": FIELDS, "net_text": 'name: "x"\nlayer { typ: "ReLU" }'}
     (said,) = ok(browser.post("/api/jobs/preview", json=values))["net_problems"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +25,14 @@ from moka.web.folder import Folder
 from moka.web.jobs import form
 from moka.web.jobs.job import NET, PREFIX, SOLVER, Job, new_folder
 from moka.web.jobs.runner import Runner
+from moka.web.processes import start_caffe
 
 Net = caffe_pb2.NetParameter
 HEAD = 1 << 16  # bytes of a prototxt in which its kind shows
 ZOO = "standard:"  # before the name of a reference model
+CHECKED = ".moka/check"
+LONGEST_CHECK_S = 300
+_LOG_LINE = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ ")
 
 
 def net_files(folder: Folder) -> list[str]:
@@ -157,19 +164,49 @@ def make_jobs(runner: Runner, values: Mapping[str, Any]) -> list[Job]:
             origin=str(values.get("origin") or ""),
             epoch=(epoch.records, epoch.batch) if epoch else None,
         )
-        _write(job, folder, net, form.solver_of(each))
+        _write(job.folder, folder, net, form.solver_of(each))
         job.save()
         runner.add(job)
         jobs.append(job)
     return jobs
 
 
-def _write(job: Job, folder: Folder, net: Net, solver: caffe_pb2.SolverParameter) -> None:
-    here = folder.name(job.folder)
+def dry_run(folder: Folder, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `caffe train --dry_run` says of the form's first job: memory, time, every problem.
+
+    Raises:
+        MokaError: the form is not complete, or wrong.
+        UsageError: it takes longer than LONGEST_CHECK_S.
+    """
+    net = net_of(folder, values)
+    solver = form.solver_of(form.sweep(dict(values.get("fields") or {}))[0])
+    aside = folder.path / CHECKED
+    aside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=aside) as place:
+        _write(Path(place), folder, net, solver)
+        name = f"{folder.name(place)}/{SOLVER}"
+        with tempfile.TemporaryFile() as out:
+            child = start_caffe(["train", f"--solver={name}", "--dry_run"], folder.path, out)
+            try:
+                code = child.wait(LONGEST_CHECK_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+                raise UsageError(f"the check took longer than {LONGEST_CHECK_S} s.") from None
+            out.seek(0)
+            text = out.read().decode(errors="replace")
+    lines = text.splitlines()
+    told = [line for line in lines if not _LOG_LINE.match(line)]
+    problems = [line.partition("] ")[2] for line in lines if line[:1] == "E"]
+    return {"ok": code == 0, "text": "\n".join(told).strip(), "problems": problems}
+
+
+def _write(place: Path, folder: Folder, net: Net, solver: caffe_pb2.SolverParameter) -> None:
+    here = folder.name(place)
     solver.net = f"{here}/{NET}"
     solver.snapshot_prefix = f"{here}/{PREFIX}"
-    (job.folder / NET).write_text(format_text(net), errors="surrogateescape")
-    (job.folder / SOLVER).write_text(format_text(solver), errors="surrogateescape")
+    (place / NET).write_text(format_text(net), errors="surrogateescape")
+    (place / SOLVER).write_text(format_text(solver), errors="surrogateescape")
 
 
 def form_of(runner: Runner, name: str) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Jobs:
             get("/load", lambda _: self.machine.load()),
             get("/form", self.form),
             post("/preview", self.preview),
+            post("/check", lambda values: making.dry_run(self.folder, values)),
             post("/make", self.make),
             post("/start", self.start),
             post("/stop", self.stop),
@@ -108,7 +109,7 @@ class Jobs:
         return found
 
     def curves(self, values: Values) -> dict[str, Any]:
-        """The curves of some runs, in few points. Tests are means already: they are not smoothed."""
+        """The curves of some runs, in few points. Tests, which are means, are not smoothed."""
         weight = number(values, "smooth", 0.0)
         if not 0 <= weight < 1:
             raise UsageError(f"smooth has to be from 0 to below 1, got {weight:g}.")

@@ -31,6 +31,8 @@ export async function show(root, place) {
   const solverText = h("pre", { class: "code", tabindex: "0", "aria-label": "The solver" });
   const epochNote = h("p", { class: "quiet" });
   const go_ = button("Start", () => make(true), { kind: "primary", glyph: "play" });
+  const check = button("Check", dryRun, { hint: "What it will need, and every problem: caffe train --dry_run" });
+  const checked = h("div", { class: "form", "aria-live": "polite" });
   const keep = button("Make without starting", () => make(false));
 
   function groupOf(group) {
@@ -77,7 +79,8 @@ export async function show(root, place) {
       h("aside", { class: "form sticky", "aria-label": "What this makes" },
         h("section", { class: "card" }, h("h2", {}, "Learning rate"), rate.element, epochNote),
         problems,
-        h("div", { class: "actions" }, go_, keep),
+        h("div", { class: "actions" }, go_, check, keep),
+        checked,
         h("details", {}, h("summary", {}, "Solver"), solverText))));
 
   const fieldsNow = () => ({
@@ -120,8 +123,19 @@ export async function show(root, place) {
     }
     fill(problems, said.map((text) => h("li", {}, failure(new Error(text)))));
     const has = inFile.now ? net.value : netText.value;
-    go_.disabled = keep.disabled = said.length > 0 || !has;
+    go_.disabled = keep.disabled = check.disabled = said.length > 0 || !has;
     go_.querySelector("span").textContent = found.jobs > 1 ? `Start ${count(found.jobs)} jobs` : "Start";
+  }
+
+  async function dryRun() {
+    check.disabled = true;
+    fill(checked, h("p", { class: "quiet" }, "Checking: the net is built and a few iterations are timed …"));
+    try {
+      const { ok, text, problems: said } = await post("/api/jobs/check", values(), signal);
+      const needs = text.slice(Math.max(0, text.indexOf("Memory:")));
+      fill(checked, said.map((p) => failure(new Error(p))), ok || text ? h("pre", { class: "code", tabindex: "0", "aria-label": "What the job needs" }, needs) : null);
+    } catch (error) { fill(checked, failure(error)); }
+    check.disabled = false;
   }
 
   async function make(starts) {
