@@ -219,10 +219,10 @@ def requests(port: int, images: list[bytes], kind: str = "image/jpeg") -> list[b
 
 
 async def full_load(
-    port: int, images: list[bytes], seconds: float, kind: str = "image/jpeg"
+    port: int, bodies: list[bytes], seconds: float, kind: str = "image/jpeg", clients: int = CLIENTS
 ) -> Seen:
     """Each connection asks again as soon as it has its answer."""
-    seen, asked = Seen(), requests(port, images, kind)
+    seen, asked = Seen(), requests(port, bodies, kind)
     end = time.perf_counter() + seconds
 
     async def client(i: int) -> None:
@@ -230,11 +230,11 @@ async def full_load(
         while (start := time.perf_counter()) < end:
             status = await connection.ask(asked[i % len(asked)])
             seen.add(status, time.perf_counter() - start)
-            i += CLIENTS
+            i += clients
         connection.close()
 
     start = time.perf_counter()
-    await asyncio.gather(*(client(i) for i in range(CLIENTS)))
+    await asyncio.gather(*(client(i) for i in range(clients)))
     seen.seconds = time.perf_counter() - start
     return seen
 
@@ -304,7 +304,9 @@ def main() -> None:
                 "of_decoded": round(rate / engine["decoded"], 3),
             }
             print("full load:", result["full"])
-            many = asyncio.run(full_load(port, forms(images), args.seconds / 2, FORM))
+            many = asyncio.run(
+                full_load(port, forms(images), args.seconds / 2, FORM, CLIENTS // TOGETHER)
+            )
             result["full_8"] = many.summary() | {
                 "images_per_s": round(TOGETHER * many.statuses[200] / many.seconds, 1),
                 "of_net": round(TOGETHER * many.statuses[200] / many.seconds / engine["net"], 3),
