@@ -53,7 +53,7 @@ def build() -> Net:
 def run(ends: list[int], *, bfloat16: bool = False) -> list[Tensor]:
     """Losses, gradients and parameters of three passes, and what the layers hand on."""
     net = build()
-    engine = Autograd(net, bfloat16=bfloat16)
+    engine = Autograd(net, half=torch.bfloat16 if bfloat16 else None)
     engine.segment_ends = ends
     torch.manual_seed(5)
     found = [engine.forward_backward() for _ in range(3)]
