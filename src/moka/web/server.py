@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import socket
 import threading
@@ -17,7 +18,10 @@ GRACE_S = 2  # for open event streams, when the server ends
 
 
 def check_installed() -> None:
-    """Raises UsageError, with what to install, if the extra `web` is missing."""
+    """Raises UsageError, with what to install, if the extra `web` is missing; or on Windows, where
+    processes have no signals to stop a job with."""
+    if os.name != "posix":
+        raise UsageError("this command needs Linux or macOS.", advice="On Windows use WSL.")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(

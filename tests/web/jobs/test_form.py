@@ -61,6 +61,8 @@ def test_fields_of_other_policies_are_left_out() -> None:
         ({"type": "Sgd"}, "Unknown solver type"),
         ({"extra": "no_such_field: 3"}, "no_such_field"),
         ({"max_iter": "0"}, "max_iter"),
+        ({"base_lr": "0.1, 0.01, x"}, "base_lr cannot be x."),
+        ({"max_iter": "10, 0"}, "max_iter has to be at least 1."),
     ],
 )
 def test_what_is_wrong_is_told(more: dict[str, str], fact: str) -> None:

@@ -245,16 +245,16 @@ class Preview:
 
 
 def preview(fields: Fields) -> Preview:
-    """A form's solver, by the rules of `caffe train`; of a sweep the first."""
+    """A form's solver, by the rules of `caffe train`; of a sweep the first is shown, all are
+    checked."""
+    text = ""
     try:
-        solver = solver_of(sweep(fields)[0])
-        text = format_text(solver)
-    except MokaError as error:
-        return Preview("", str(error), [], [], [])
-    try:
-        check_solver(solver, "solver.prototxt")
-        if solver.max_iter < 1:
-            raise UsageError("max_iter has to be at least 1.")
+        solvers = [solver_of(each) for each in sweep(fields)]
+        solver, text = solvers[0], format_text(solvers[0])
+        for each in solvers:
+            check_solver(each, "solver.prototxt")
+            if each.max_iter < 1:
+                raise UsageError("max_iter has to be at least 1.")
         last = solver.max_iter - 1
         points = min(last + 1, RATE_POINTS)
         iterations = [round(i * last / max(1, points - 1)) for i in range(points)]
