@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("importer", "inference"),
     ("checks",),
     ("api", "doctor"),
+    ("serving",),
     ("command",),
     ("cli", "tools", "opencv", "matlab"),
     ("web",),

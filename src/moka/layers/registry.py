@@ -65,6 +65,7 @@ class Entry:
         fork: the fork of Caffe that it comes from; None: BVLC Caffe.
         one_top_each: makes one top for each bottom.
         is_loss: its first top has a loss weight of 1 unless the net says otherwise.
+        prediction: of a loss: the type of the layer that makes a prediction of its first bottom.
         differentiable: whether a gradient reaches its bottoms.
         fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
         state_blobs: which of its parameters are state that no solver trains: how many, the first
@@ -107,6 +108,7 @@ class Entry:
     fork: str | None = None
     one_top_each: bool = False
     is_loss: bool = False
+    prediction: str | None = None
     differentiable: bool = True
     fixed_bottoms: tuple[int, ...] = ()
     state_blobs: StateBlobs = 0

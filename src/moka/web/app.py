@@ -33,22 +33,21 @@ class Part:
         path: pages lie at /path and below; static/path.js shows them; the API is at /api/path.
         routes: of its API, below /api/path.
         close: called when the server ends.
+        api: routes for programs, with paths of their own.
     """
 
     name: str
     path: str
     routes: Sequence[BaseRoute] = ()
     close: Callable[[], None] = field(default=lambda: None)
+    api: Sequence[BaseRoute] = ()
 
 
-def make_app(
-    parts: Sequence[Part], access: Access, *, title: str = "Moka", extra: Sequence[BaseRoute] = ()
-) -> Starlette:
+def make_app(parts: Sequence[Part], access: Access, *, title: str = "Moka") -> Starlette:
     """The application that shows these parts.
 
     Args:
         parts: the first is the start page.
-        extra: routes beside those of the parts, such as an API for programs.
     """
 
     def page(_: Request) -> Response:
@@ -67,9 +66,9 @@ def make_app(
         Route("/", start),
         Route("/api/site", site),
         Mount("/static", StaticFiles(directory=STATIC)),
-        *extra,
     ]
     for part in parts:
+        routes += part.api
         routes.append(Mount(f"/api/{part.path}", routes=list(part.routes)))
         routes += [Route(f"/{part.path}", page), Route(f"/{part.path}/{{rest:path}}", page)]
     handlers = dict.fromkeys((MokaError, OSError, HTTPException), refused)

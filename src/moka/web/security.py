@@ -52,6 +52,9 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
 
+FOR_PAGES = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+FOR_PROGRAMS = [(b"x-content-type-options", b"nosniff")]  # of answers that no browser shows
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address that a server listens at is reached from this machine alone."""
@@ -75,6 +78,7 @@ class Access:
         csrf: what a page brings when it changes something; new for each server.
         open_paths: paths that begin so are for programs: they need no CSRF token. A page of
             another site is still refused.
+        public_paths: paths that need no token.
         max_body: bytes of a request's body.
     """
 
@@ -83,6 +87,7 @@ class Access:
     token: str | None = None
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     open_paths: tuple[str, ...] = ()
+    public_paths: tuple[str, ...] = ()
     max_body: int = 32 * MIB
 
     @classmethod
@@ -133,10 +138,12 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                for_programs = scope["path"].startswith(self.access.open_paths or ("\0",))
+                message["headers"] = [
+                    *message["headers"],
+                    *(FOR_PROGRAMS if for_programs else FOR_PAGES),
+                ]
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
             await send(message)
 
         refusal = self._refusal(scope)
@@ -162,7 +169,7 @@ class Guard:
     def _token_wanted(self, scope: Scope) -> Response | None:
         """For a request without the token; one that has it in its address gets a cookie."""
         access = self.access
-        if access.token is None:
+        if access.token is None or scope["path"] in access.public_paths:
             return None
         headers = Headers(scope=scope)
         kind, _, given = headers.get("authorization", "").partition(" ")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from moka.errors import UsageError
 from moka.web.security import Access
@@ -52,16 +56,51 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: object, listener: socket.socket, *, grace_s: int = GRACE_S) -> None:
-    """Answer requests until the process is asked to end."""
+def serve(
+    app: object,
+    listener: socket.socket,
+    *,
+    grace_s: int = GRACE_S,
+    leaving: Callable[[], object] = lambda: None,
+) -> None:
+    """Answer requests until the process is asked to end (SIGTERM, SIGINT); then finish those that
+    are in work.
+
+    Args:
+        grace_s: how long they may take.
+        leaving: called in the event loop, when the process has been asked to end.
+    """
     import uvicorn
+
+    from moka.web.patience import Impatient
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            leaving()
+            await super().shutdown(sockets)
 
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
+        http=Impatient,
         log_config=None,
         access_log=False,  # it would hold tokens
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=grace_s,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    with _ended_quietly():
+        Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _ended_quietly() -> Iterator[None]:
+    """uvicorn raises the signal that ended it once more: then it has no effect."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {sig: signal.signal(sig, lambda *_: None) for sig in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
