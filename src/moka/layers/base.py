@@ -62,6 +62,10 @@ class Layer(nn.Module):
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
+        gather_statistics: how a layer that normalizes with the statistics of its batch hears those
+            of the other processes that train this net, if they are to be put together; a solver
+            sets it. None: its own batch counts.
+        always_gathers: whether that is so without being asked for.
         exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
             write to them from then on.
         mode_changes: how often the way in which some layer runs has been changed: it was given a
@@ -75,6 +79,8 @@ class Layer(nn.Module):
     options: ClassVar[tuple[Option, ...]] = ()
     fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
+    gather_statistics: Callable[[Tensor], Tensor] | None = None
+    always_gathers = False
     exposures = 0
     mode_changes: ClassVar[int] = 0
 

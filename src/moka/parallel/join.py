@@ -76,6 +76,13 @@ class _Connected(Team):
             self._wait(dist.all_gather(list(table.unbind()), padded, async_op=True))
         return {rank: table[rank, :n].numpy().tobytes() for rank, n in enumerate(lengths)}
 
+    def gather_rows(self, own: Tensor) -> Tensor:
+        table = own.new_empty(self.size, len(own))
+        with self._hearing():
+            work = dist.all_gather(list(table.unbind()), own.contiguous(), async_op=True)
+            self._wait(work, on_gpu=own.is_cuda)
+        return table
+
     def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
         if not tensors:
             return Averaging()

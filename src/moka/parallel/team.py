@@ -77,6 +77,14 @@ class Team(ABC):
         """The message of every member that can be heard, by rank."""
 
     @abstractmethod
+    def gather_rows(self, own: Tensor) -> Tensor:
+        """A table with the row of numbers of every member that can be heard, where the rows are.
+
+        Args:
+            own: (K,); all give equally many, of one type.
+        """
+
+    @abstractmethod
     def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
         """Start to average tensors over all members; they may have none."""
 
@@ -137,6 +145,9 @@ class Alone(Team):
 
     def gather_messages(self, own: bytes) -> dict[int, bytes]:
         return {self.rank: own}
+
+    def gather_rows(self, own: Tensor) -> Tensor:
+        return own[None]
 
     def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
         return Averaging()

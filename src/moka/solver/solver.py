@@ -13,6 +13,7 @@ from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
+from moka.parallel.sync import SharedStatistics
 from moka.parallel.team import Alone, Team
 from moka.report.records import (
     BestSnapshotWritten,
@@ -124,6 +125,7 @@ class Solver:
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
+        self._statistics = SharedStatistics(self.net, self.team, everywhere=config.sync_bn)
         self._mean = GradientMean(self.net, self.team, config)
         if self.team.is_connected:
             self._mean.broadcast()
@@ -149,6 +151,10 @@ class Solver:
     def rule(self) -> Rule:
         """The rule of the solver's type, with its histories."""
         return self._rule
+
+    def join(self, team: Team) -> None:
+        """Train from now on together with the processes that it was declared to be one of."""
+        self.team = self._statistics.team = team
 
     # --- running --------------------------------------------------------------------------
 
@@ -264,7 +270,8 @@ class Solver:
         """
         told = self.team.gather_numbers(loss, fact is not None)
         if any(is_faulty for _, is_faulty in told.values()):
-            self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
+            with self._statistics.left_out():
+                self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
             return None
         return sum(other for other, _ in told.values()) / len(told)
 
