@@ -33,7 +33,10 @@ class FakeTeam(Alone):
         super().__init__(0, 2)
         self.sent: list[list[float]] = []
 
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
+    def begin_average(
+        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+    ) -> Averaging:
+        assert dtype is None
         self.sent.append([value for tensor in tensors for value in tensor.flatten().tolist()])
         means = [(tensor + 4) / 2 for tensor in tensors]
 

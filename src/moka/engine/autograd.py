@@ -17,7 +17,7 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_bfloat16
-from moka.engine.segments import propagate_in_segments
+from moka.engine.segments import marked_ends, propagate_in_segments
 from moka.engine.sources import Sources
 from moka.net import Net
 
@@ -42,7 +42,8 @@ class Autograd:
             passes over some of the layers have to use this one.
         start: what the last pass began with.
         segment_ends: where a training pass cuts the net to keep less (`moka.engine.segments`);
-            empty: nowhere. Passes that keep blobs, or go layer by layer, keep all.
+            empty: nowhere; at first behind the layers marked `checkpoint: true`. Passes that keep
+            blobs, or go layer by layer, keep all.
         results: the outputs and all blobs of the loss.
     """
 
@@ -62,7 +63,7 @@ class Autograd:
             feed_others_float32(net)
         self.replayable = replayable
         self.start: PassStart | None = None
-        self.segment_ends: Sequence[int] = ()
+        self.segment_ends: Sequence[int] = marked_ends(net)
         self._sources = Sources(net)
         if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
             lay_out_kernels(net)

@@ -83,10 +83,12 @@ class _Connected(Team):
             self._wait(work, on_gpu=own.is_cuda)
         return table
 
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
+    def begin_average(
+        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+    ) -> Averaging:
         if not tensors:
             return Averaging()
-        whole = _joined(tensors)
+        whole = _joined(tensors).to(dtype or tensors[0].dtype)
         with self._hearing():
             work = dist.all_reduce(whole, async_op=True)
 
@@ -94,7 +96,7 @@ class _Connected(Team):
             with self._hearing():
                 self._wait(work, on_gpu=whole.is_cuda)
 
-        return Averaging(wait, lambda: _split(whole / self.size, tensors))
+        return Averaging(wait, lambda: _split(whole.to(tensors[0].dtype) / self.size, tensors))
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         if tensors:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from moka.errors import SolverError
@@ -85,8 +86,14 @@ class Team(ABC):
         """
 
     @abstractmethod
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
-        """Start to average tensors over all members; they may have none."""
+    def begin_average(
+        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+    ) -> Averaging:
+        """Start to average tensors over all members; they may have none.
+
+        Args:
+            dtype: of the numbers that travel and are added up; None: the tensors' own.
+        """
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over all members."""
@@ -149,7 +156,9 @@ class Alone(Team):
     def gather_rows(self, own: Tensor) -> Tensor:
         return own[None]
 
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
+    def begin_average(
+        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+    ) -> Averaging:
         return Averaging()
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
