@@ -123,9 +123,16 @@ class _Connected(Team):
 
         A call between GPUs is only queued here; the next numbers over the CPU wait for it.
         """
-        if on_gpu:
-            call.wait()
-            return
+        began = time.perf_counter()
+        try:
+            if on_gpu:
+                call.wait()
+            else:
+                self._wait_and_warn(call)
+        finally:
+            self.waited_s += time.perf_counter() - began
+
+    def _wait_and_warn(self, call: Any) -> None:
         pause, waited = self._notice_s, 0.0
         while True:
             try:

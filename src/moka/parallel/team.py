@@ -53,11 +53,15 @@ class Team(ABC):
     Args:
         rank: which member this is, from 0.
         size: how many members there are.
+
+    Attributes:
+        waited_s: how long this member has waited for others so far, in seconds.
     """
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
+        self.waited_s = 0.0
 
     @property
     def is_first(self) -> bool:

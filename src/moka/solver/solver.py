@@ -12,6 +12,7 @@ from moka.engine.choose import evaluation_engine, training_engine
 from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
+from moka.parallel.pace import Pace
 from moka.parallel.reduce import GradientMean
 from moka.parallel.sync import SharedStatistics
 from moka.parallel.team import Alone, Team
@@ -125,6 +126,7 @@ class Solver:
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
+        self._pace = Pace(self.team)
         self._statistics = SharedStatistics(self.net, self.team, everywhere=config.sync_bn)
         self._mean = GradientMean(self.net, self.team, config)
         if self.team.is_connected:
@@ -154,7 +156,7 @@ class Solver:
 
     def join(self, team: Team) -> None:
         """Train from now on together with the processes that it was declared to be one of."""
-        self.team = self._statistics.team = team
+        self.team = self._statistics.team = self._pace.team = team
 
     # --- running --------------------------------------------------------------------------
 
@@ -216,6 +218,7 @@ class Solver:
 
     def _iterate(self) -> None:
         waited_s = self._waited_s()
+        self._pace.start()
         displayed = self._progress.is_due(self.config.display)
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
@@ -231,6 +234,8 @@ class Solver:
         lr = self.rate
         with self.net.parameters_in_use():
             clipped = self._update(lr)
+        self._pace.stop()
+        slowest = self._pace.compare() if displayed else None
         if self.listeners:
             record = self._lapse.record(
                 self.config,
@@ -241,6 +246,7 @@ class Solver:
                 plateau=self._progress.plateau.drops if rate_drops else None,
                 clipped=clipped,
                 waited_s=self._waited_s() - waited_s,
+                slowest=slowest,
             )
             self._announce(record)
 
