@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moka.net import build_net
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Alone, Averaging
 from moka.schema import caffe_pb2, parse_text
@@ -23,6 +24,17 @@ layer { name: "one" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" 
 layer { name: "two" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" } param {}
   inner_product_param { num_output: 2 weight_filler { value: 0.5 } } }
 layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "t" top: "loss" }
+"""
+
+
+NORMALIZED = """
+layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param {
+  shape { dim: 4 dim: 2 } shape { dim: 4 dim: 3 } data_filler { value: 1 } data_filler { value: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "a"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "norm" type: "BatchNorm" bottom: "a" top: "a" }
+layer { name: "scale" type: "Scale" bottom: "a" top: "a" scale_param { bias_term: true } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "t" top: "loss" }
 """
 
 
@@ -45,6 +57,12 @@ class FakeTeam(Alone):
                 tensor.copy_(mean)
 
         return Averaging(put=put)
+
+
+class Connected(FakeTeam):
+    @property
+    def is_connected(self) -> bool:
+        return True
 
 
 def make(tmp_path: Path, more: str = "", team: Alone | None = None) -> Solver:
@@ -169,3 +187,15 @@ def test_each_rank_draws_its_own_numbers(tmp_path: Path) -> None:
         make(tmp_path, "random_seed: 3", team=Alone(rank, 2))
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_a_net_with_batch_norm_sends_during_the_backward_pass() -> None:
+    message = parse_text(NORMALIZED, caffe_pb2.NetParameter)
+    net = build_net(message, caffe_pb2.TRAIN)
+    team = Connected()
+    mean = GradientMean(net, team, caffe_pb2.SolverParameter())
+    loss = net.propagate({})["loss"].sum()
+    with mean.overlapped():
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert len(team.sent) == 1
+        assert len(team.sent[0]) == 3 * 2 + 3 + 3 + 3  # not 3 + 3 + 1 of the sums

@@ -34,7 +34,7 @@ class GradientMean:
         self.team = team
         self.config = config
         self._averaged: set[int] = set()  # ids of parameters that `after_layer` has dealt with
-        self._buckets = _buckets(reversed(self._parameters()))
+        self._buckets = buckets(net)
         is_compressed = config.compress == SolverParameter.BFLOAT16
         self._dtype = torch.bfloat16 if is_compressed else None
         self._under_way: list[Averaging] = []  # of the first buckets, in their order
@@ -120,18 +120,26 @@ class GradientMean:
         return [self.net.parameter_of(blob) for blob in self.net.learnable]
 
 
-def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Parameters in groups whose gradients travel together."""
-    buckets: list[list[nn.Parameter]] = []
+def buckets(net: Net) -> list[list[nn.Parameter]]:
+    """A net's parameters in groups whose gradients travel together, the last layers' first.
+
+    State that no solver trains (BatchNorm's sums) is left out: it never has a gradient, and its
+    bucket would not be complete before the end of the pass.
+    """
+    found: list[list[nn.Parameter]] = []
     room = 0
-    for parameter in parameters:
+    for blob in reversed(net.learnable):
+        layer, index = blob.owner
+        if index in net.places[layer].layer.state_blobs:
+            continue
+        parameter = net.parameter_of(blob)
         size = parameter.numel() * parameter.element_size()
         if size > room:
-            buckets.append([])
+            found.append([])
             room = BUCKET_BYTES
-        buckets[-1].append(parameter)
+        found[-1].append(parameter)
         room -= size
-    return buckets
+    return found
 
 
 def _grad(parameter: nn.Parameter) -> Tensor:
