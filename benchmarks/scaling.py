@@ -8,7 +8,7 @@ one thread each make one with a batch each. What is shown, as medians over the r
 throughput  images per second of the two, by those of the one; below it the same by one process with
             one thread, twice: what the two would reach if nothing travelled
 hidden      how much of the time that averaging all gradients takes by itself passes during the
-            backward pass: 1 - (waiting for gradients after it) / (averaging alone)
+            backward pass: 1 - (waiting for messages in an iteration) / (averaging alone)
 overhead    milliseconds that an iteration of two processes takes longer than one process alone
             with one thread (which has one core to itself, and all of the memory's bandwidth)
 """
@@ -19,18 +19,17 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from moka.parallel import reduce
 from moka.parallel.join import join_team, new_uid
-from moka.parallel.team import Alone, Averaging, Team
+from moka.parallel.team import Alone, Team
 from moka.schema import caffe_pb2, parse_text, read_text
 from moka.solver.solver import Solver
 
@@ -44,8 +43,12 @@ NETS = {  # file, batch, image
 }
 
 
-def solver_of(name: str, team: Team, batch: int | None = None) -> Solver:
-    """A solver of one of the nets, whose data lie in memory."""
+def message_of(name: str, batch: int = 0) -> caffe_pb2.SolverParameter:
+    """A solver's message for one of the nets, whose data lie in memory.
+
+    Args:
+        batch: 0: the usual one.
+    """
     file, usual, image = NETS[name]
     net = read_text(ROOT / file, caffe_pb2.NetParameter)
     images = ", ".join(f"dim: {n}" for n in (batch or usual, *image)).replace(",", "")
@@ -65,36 +68,22 @@ def solver_of(name: str, team: Team, batch: int | None = None) -> Solver:
     del train.layer[:]
     train.layer.extend(data.layer)
     train.layer.extend(layer for layer in net.layer if layer.bottom)
-    return Solver(made, device=CPU, team=team)
+    return made
 
 
 class Worker:
     """One process's training, and how long it waits for gradients."""
 
-    def __init__(self, name: str, team: Team) -> None:
+    def __init__(self, name: str, batch: int, team: Team) -> None:
         self.team = team
-        self.waited_s = 0.0
-        begin = team.begin_average
-
-        def timed(tensors: Sequence[Tensor], dtype: torch.dtype | None = None) -> Averaging:
-            averaging = begin(tensors, dtype)
-
-            def wait() -> None:
-                start = time.perf_counter()
-                averaging.wait()
-                self.waited_s += time.perf_counter() - start
-
-            return Averaging(wait, averaging._put)
-
-        team.begin_average = timed  # type: ignore[method-assign]
-        self.solver = solver_of(name, team)
+        self.solver = Solver(message_of(name, batch), device=CPU, team=team)
         self.step()
 
     def step(self) -> tuple[float, float]:
-        """Seconds of an iteration, and of waiting for gradients in it."""
-        start, self.waited_s = time.perf_counter(), 0.0
+        """Seconds of an iteration, and of waiting for others in it."""
+        start, waited_s = time.perf_counter(), self.team.waited_s
         self.solver.step(1)
-        return time.perf_counter() - start, self.waited_s
+        return time.perf_counter() - start, self.team.waited_s - waited_s
 
     def average(self) -> tuple[float, float]:
         """Seconds that averaging all gradients takes, with nothing else to do."""
@@ -104,11 +93,13 @@ class Worker:
         return time.perf_counter() - start, 0.0
 
 
-def work(pipe: Connection, name: str, threads: int, rank: int, size: int, uid: bytes) -> None:
+def work(
+    pipe: Connection, name: str, batch: int, threads: int, rank: int, size: int, uid: bytes
+) -> None:
     """A process: does what it is told, and tells the times."""
     torch.set_num_threads(threads)
     team = join_team(uid, rank, size, CPU) if size > 1 else Alone()
-    worker = Worker(name, team)
+    worker = Worker(name, batch, team)
     todo: Mapping[str, Callable[[], Any]] = {"step": worker.step, "average": worker.average}
     pipe.send("ready")
     while order := pipe.recv():
@@ -119,14 +110,15 @@ def work(pipe: Connection, name: str, threads: int, rank: int, size: int, uid: b
 class Group:
     """Processes that train together; without rounds of their own they sleep."""
 
-    def __init__(self, name: str, size: int, threads: int) -> None:
+    def __init__(self, name: str, size: int, threads: int, batch: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
         uid = new_uid()
         self.pipes, self.processes = [], []
         os.environ["OMP_NUM_THREADS"] = str(threads)
         for rank in range(size):
             here, there = context.Pipe()
-            process = context.Process(target=work, args=(there, name, threads, rank, size, uid))
+            given = (there, name, batch, threads, rank, size, uid)
+            process = context.Process(target=work, args=given)
             process.start()
             self.pipes.append(here)
             self.processes.append(process)
@@ -134,11 +126,12 @@ class Group:
             pipe.recv()
 
     def ask(self, order: str) -> tuple[float, float]:
-        """The longest times of all members."""
+        """The longest time of all members, and the shortest waiting: the one that comes last waits
+        for messages only."""
         for pipe in self.pipes:
             pipe.send(order)
         answers = [pipe.recv() for pipe in self.pipes]
-        return max(s for s, _ in answers), max(waited for _, waited in answers)
+        return max(s for s, _ in answers), min(waited for _, waited in answers)
 
     def end(self) -> None:
         for pipe, process in zip(self.pipes, self.processes, strict=True):

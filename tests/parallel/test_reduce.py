@@ -29,7 +29,8 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "t" top: "loss" }
 
 NORMALIZED = """
 layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param {
-  shape { dim: 4 dim: 2 } shape { dim: 4 dim: 3 } data_filler { value: 1 } data_filler { value: 3 } } }
+  shape { dim: 4 dim: 2 } shape { dim: 4 dim: 3 }
+  data_filler { value: 1 } data_filler { value: 3 } } }
 layer { name: "ip" type: "InnerProduct" bottom: "x" top: "a"
   inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "norm" type: "BatchNorm" bottom: "a" top: "a" }

@@ -1,20 +1,21 @@
 """Devices that are not here: their peak figures, and what an iteration of a net takes on them.
 
-Peaks are those of NVIDIA's data sheets (V100 SXM2, A100 SXM4 80 GB, H100 and H200 SXM): products of
-float32 matrices as cuDNN makes them by default (TF32 from the A100 on), of bfloat16 (float16 on the
-V100), without sparsity; the memory's bandwidth; NVLink in one direction. What programs reach of them
-is taken as SHARE_OF_PEAK: all-reduces of NCCL reach about 80 % of NVLink, large copies 80 % of the
-memory's bandwidth; of the products convolutions reach about half.
+Peaks are those of NVIDIA's data sheets (V100 SXM2, A100 SXM4 80 GB, H100 and H200 SXM): products
+of float32 matrices as cuDNN makes them by default (TF32 from the A100 on), of bfloat16 (float16 on
+the V100), without sparsity; the memory's bandwidth; NVLink in one direction. SHARE_OF_PEAK says how
+much of them is taken as reached; these shares are assumed, not measured here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from moka.checks.scaling import Bucket, Step
 from moka.net import Net
 from moka.net.memory import FLOAT_BYTES
+from moka.parallel.reduce import buckets
 
 SHARE_OF_PEAK = {"products": 0.5, "memory": 0.8, "link": 0.8}
 LAUNCH_S = 5e-6  # of a kernel
@@ -46,6 +47,18 @@ DEVICES = {
 }
 
 
+def timed_buckets(net: Net, left_s: Mapping[int, float]) -> tuple[Bucket, ...]:
+    """The buckets of a net, given how long the backward pass goes on after each parameter's
+    gradient, by the parameter's id; one without a gradient is not waited for."""
+    return tuple(
+        Bucket(
+            size=sum(p.numel() * p.element_size() for p in bucket),
+            left_s=min((left_s[id(p)] for p in bucket if id(p) in left_s), default=0.0),
+        )
+        for bucket in buckets(net)
+    )
+
+
 def estimated_step(net: Net, device: Device, *, bfloat16: bool, share: float = 1.0) -> Step:
     """An iteration of a net on a device: each layer forward, and backward with twice the work.
 
@@ -66,13 +79,6 @@ def estimated_step(net: Net, device: Device, *, bfloat16: bool, share: float = 1
         for weight in place.layer.weights:  # the first layer's come last
             left.setdefault(id(weight), left_s)
         if place.marks.layer:
-            backward_s = device.seconds(2 * work, 2 * size, bfloat16=bfloat16)
-            left_s += backward_s
-    parameters = [net.parameter_of(blob) for blob in net.learnable]
-    size = FLOAT_BYTES * sum(p.numel() for p in parameters)
-    update_s = UPDATE_PASSES * size / (SHARE_OF_PEAK["memory"] * device.memory_s)
-    return Step(whole_s + left_s + update_s, buckets_of_step(parameters, left))
-
-
-def buckets_of_step(parameters: list, left_s: dict[int, float]) -> tuple[Bucket, ...]:
-    raise NotImplementedError
+            left_s += device.seconds(2 * work, 2 * size, bfloat16=bfloat16)
+    update_s = UPDATE_PASSES * net.memory.parameters / (SHARE_OF_PEAK["memory"] * device.memory_s)
+    return Step(whole_s + left_s + update_s, timed_buckets(net, left))

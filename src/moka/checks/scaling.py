@@ -1,16 +1,16 @@
 """What training on several devices will take: a model of one iteration, as plain arithmetic.
 
 A process's iteration by itself, and when its buckets of gradients become complete in it, are
-measured (`checks/scaling_here.py`) or estimated (`checks/devices.py`). The model adds what the
-processes tell each other.
+measured (`timing_here.py`) or estimated (`devices.py`). The model adds what the processes tell each
+other.
 
 **All-reduce** of n bytes over p members with bandwidth B and latency a (a message takes a + n/B):
 
     ring    2 (p - 1) a + 2 (p - 1) / p n / B      every member sends its part on, p - 1 times twice
     tree    2 ceil(log2 p) a + 2 n / B             up and down two trees that share the load
 
-The faster one counts where the library chooses (NCCL); gloo makes rings. With several machines the g
-devices of one first add up among themselves, so that each holds n / g; those parts are added over
+The faster one counts where the library chooses (NCCL); gloo makes rings. With several machines the
+g devices of one first add up among themselves, so that each holds n / g; those parts are added over
 the machines, whose bandwidth they share; then each machine spreads the result:
 
     2 x ((g - 1) a + (g - 1) / g n / B)  +  all-reduce of n over the machines
