@@ -78,8 +78,8 @@ def test_workers_are_measured_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = planned(capsys, "--solver=solver.prototxt", "--workers=3", "--strong")
-    assert (found["processes"], found["batch"]) == (3, 8)
+    found = planned(capsys, "--solver=solver.prototxt", "--workers=3")
+    assert (found["processes"], found["batch"]) == (3, 24)
     assert found["step_s"] > 0
     assert found["all_reduce_s"] > 0
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
 from moka.checks.devices import timed_buckets
 from moka.checks.scaling import Link, Step
-from moka.errors import MokaError, SolverError
+from moka.errors import MokaError
 from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
 from moka.parallel.reduce import BUCKET_BYTES, buckets
 from moka.parallel.team import Alone, Team
+from moka.report.glog import log_to_stderr, set_level, show_only
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.config import SolverConfig
 from moka.solver.solver import Solver
 
+log = logging.getLogger("moka")
+
+SOLVER = "solver"  # the file of its message
 TIMED = 5  # iterations, after one that is not timed
 LONGEST_S = 20.0  # no more are begun after this time
 FEW, MANY = 16, 20  # numbers of a small message, and how often it is sent
@@ -113,36 +122,43 @@ def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tupl
         parts: into how many parts the batch is divided, of which each process takes one.
 
     Raises:
-        SolverError: one of them failed.
+        SystemExit: one of them failed, and has said why.
     """
-    message = config.message.SerializeToString()
-    answers = launch(_measure, (message, str(config.file), parts), count, max_restarts=0)
-    said = [answer for answer in answers.values() if isinstance(answer, str)]
-    if said:
-        raise SolverError(said[0])
-    return slowest(list(answers.values()))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / SOLVER).write_bytes(config.message.SerializeToString())
+        program = ("-m", __name__, name, str(config.file), str(parts))
+        launch(sys.executable, program, count, max_restarts=0)
+        found = [pickle.loads(file.read_bytes()) for file in folder.glob("*.times")]
+    # The slowest one counts: nobody is faster than all others together.
+    times: tuple[Step, Link] = max(found, key=lambda each: each[0].whole_s)
+    return times
 
 
-def slowest(found: Sequence[tuple[Step, Link]]) -> tuple[Step, Link]:
-    """Of what several processes have measured, that of the slowest one."""
-    return max(found, key=lambda each: each[0].whole_s)
-
-
-def _measure(message: bytes, file: str, parts: int) -> Any:
-    """The work of one process: its step and the link; an error's text."""
+def _main(folder: str, file: str, parts: str) -> int:
+    """The work of one process: writes its step and the link into the folder."""
     launched = Launched.from_environment()
     assert launched is not None
-    config = SolverConfig(SolverParameter.FromString(message), file)
+    message = SolverParameter.FromString((Path(folder) / SOLVER).read_bytes())
     device = torch.device("cpu")
-    try:
-        with launched.joined(device, PATIENCE_S) as (team, _):
-            part = Alone(0, parts)
-            solver = Solver(config, device=device, team=part, splits_batches=parts > 1)
-            try:
-                step = measured_step(solver, lambda: team.gather_numbers(0))
-                size = min(BUCKET_BYTES, step.size)
-            finally:
-                solver.close()
-            return step, measured_link(team, size)
-    except MokaError as error:
-        return str(error)
+    with log_to_stderr(plain=True):
+        if launched.rank:
+            show_only("moka.team")
+        set_level(1)
+        try:
+            with launched.joined(device, PATIENCE_S) as (team, _):
+                part = Alone(0, int(parts))
+                config = SolverConfig(message, file)
+                solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
+                with closing(solver):
+                    step = measured_step(solver, lambda: team.gather_numbers(0))
+                link = measured_link(team, min(BUCKET_BYTES, step.size))
+        except MokaError as error:
+            log.critical("%s", error)
+            return error.exit_code
+    (Path(folder) / f"{launched.rank}.times").write_bytes(pickle.dumps((step, link)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

@@ -20,6 +20,7 @@ from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
 from moka.net.batch_size import batch_size
+from moka.net.outline import silence
 from moka.parallel.team import Alone
 from moka.report.json_lines import to_json
 from moka.schema import caffe_pb2
@@ -89,10 +90,11 @@ def _plan(_: list[str], flags: dict[str, Any]) -> None:
         if flags[name] < least:
             raise UsageError(f"--{name} must be >= {least}, got {flags[name]:g}.")
     config = read_solver(flags["solver"])
-    if flags["workers"]:
-        made = plan_of_workers(config, flags["workers"], strong=flags["strong"])
-    else:
-        made = plan_of_gpus(config, flags)
+    with silence():
+        if flags["workers"]:
+            made = plan_of_workers(config, flags["workers"], strong=flags["strong"])
+        else:
+            made = plan_of_gpus(config, flags)
     print(to_json(made.as_json()) if flags["json"] else "\n".join(made.lines()))
 
 
