@@ -105,6 +105,17 @@ class _Connected(Team):
                 self._wait(dist.broadcast(whole, 0, async_op=True), on_gpu=whole.is_cuda)
             _split(whole, tensors)
 
+    @contextmanager
+    def calls_of_pytorch(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            is_of_group = isinstance(error, dist.DistError) or "gloo" in str(error)
+            if not is_of_group:
+                raise
+            with self._hearing():
+                raise
+
     def leave(self, why: str = "") -> None:
         if self._has_left:
             return

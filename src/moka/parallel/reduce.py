@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from moka.net import Net
+from moka.parallel.shard import is_divided
 from moka.parallel.team import Averaging, Team
 from moka.schema.caffe_pb2 import SolverParameter
 
@@ -42,7 +43,7 @@ class GradientMean:
     def broadcast(self) -> None:
         """Give every process the parameters of the first."""
         with self.net.parameters_in_use():
-            self.team.copy_from_first(self._parameters())
+            self.team.copy_from_first([p for p in self._parameters() if not is_divided(p)])
 
     def on_start(self) -> None:
         """Begin an iteration."""
@@ -124,7 +125,8 @@ def buckets(net: Net) -> list[list[nn.Parameter]]:
     """A net's parameters in groups whose gradients travel together, the last layers' first.
 
     State that no solver trains (BatchNorm's sums) is left out: it never has a gradient, and its
-    bucket would not be complete before the end of the pass.
+    bucket would not be complete before the end of the pass. So are divided parameters, whose
+    gradients FSDP2 averages.
     """
     found: list[list[nn.Parameter]] = []
     room = 0
@@ -133,6 +135,8 @@ def buckets(net: Net) -> list[list[nn.Parameter]]:
         if index in net.places[layer].layer.state_blobs:
             continue
         parameter = net.parameter_of(blob)
+        if is_divided(parameter):
+            continue
         size = parameter.numel() * parameter.element_size()
         if size > room:
             found.append([])

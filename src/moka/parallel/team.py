@@ -107,6 +107,12 @@ class Team(ABC):
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the first member's."""
 
+    @contextmanager
+    def calls_of_pytorch(self) -> Iterator[None]:
+        """Around code in which PyTorch talks to other members by itself: an error that means that
+        they cannot be reached becomes a TeamLostError."""
+        yield
+
     @abstractmethod
     def leave(self, why: str = "") -> None:
         """End this membership; members that wait for this one get a SolverError.

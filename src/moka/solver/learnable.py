@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from moka.net import Net
+from moka.parallel.shard import own_part
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,15 @@ class Learnable:
     decay_mult: float
 
     @property
+    def values(self) -> Tensor:
+        """Its numbers; of a divided one (`moka.parallel.shard`) this process's part."""
+        return own_part(self.parameter.detach())
+
+    @property
     def grad(self) -> Tensor:
+        """The gradient of `values`."""
         assert self.parameter.grad is not None
-        return self.parameter.grad
+        return own_part(self.parameter.grad)
 
 
 def learnables(net: Net) -> list[Learnable]:

@@ -122,7 +122,7 @@ def _solve(
         if hearer and team.is_first:
             solver.listeners.append(stack.enter_context(closing(Sender(hearer))))
         solver.solve(state)
-        if team.is_first:
+        if team.is_first or solver.config.shard:
             solver.listeners.clear()
             solver.config.snapshot_prefix = result
             solver.config.snapshot_format = SolverParameter.BINARYPROTO

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -14,6 +15,7 @@ from moka.errors import SolverError
 from moka.parallel.declared import declared_team
 from moka.parallel.pace import Pace
 from moka.parallel.reduce import GradientMean
+from moka.parallel.shard import Sharding
 from moka.parallel.sync import SharedStatistics
 from moka.parallel.team import Alone, Team
 from moka.report.records import (
@@ -39,6 +41,7 @@ from moka.solver.nets import build_nets
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
 from moka.solver.rules import Rule
+from moka.solver.snapshots.names import file_names
 from moka.solver.snapshots.newest import NOTHING
 from moka.solver.snapshots.position import Position
 from moka.solver.snapshots.read import SnapshotReader
@@ -110,6 +113,8 @@ class Solver:
         self.keep_blobs = keep_blobs
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
+        divides = config.shard and self.team.is_connected
+        self._sharding = Sharding(self.net, self.team) if divides else None
         bfloat16 = config.precision == SolverParameter.BF16
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -258,7 +263,8 @@ class Solver:
         by_layer = layerwise.debug_info or layerwise.callbacks
         for remaining in reversed(range(self.config.iter_size)):
             is_whole = not remaining and not by_layer
-            with self.net.parameters_in_use(), self._mean.overlapped(is_whole):
+            calls = self.team.calls_of_pytorch() if self._sharding else nullcontext()
+            with self.net.parameters_in_use(), calls, self._mean.overlapped(is_whole):
                 loss = float(self.engine.forward_backward())
             mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
             if mean is None:
@@ -276,7 +282,8 @@ class Solver:
         """
         told = self.team.gather_numbers(loss, fact is not None)
         if any(is_faulty for _, is_faulty in told.values()):
-            with self._statistics.left_out():
+            alone = self._sharding.alone() if self._sharding else nullcontext()
+            with self._statistics.left_out(), alone:
                 self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
             return None
         return sum(other for other, _ in told.values()) / len(told)
@@ -325,6 +332,10 @@ class Solver:
         if mean is not None:
             self._announce(FinalLoss(self.iteration, self._progress.smoothed(mean)))
 
+    def _whole(self) -> AbstractContextManager[None]:
+        """Inside, which all processes enter, this one has all parameters."""
+        return self._sharding.whole() if self._sharding else nullcontext()
+
     # --- testing --------------------------------------------------------------------------
 
     def test_all(self) -> None:
@@ -333,8 +344,11 @@ class Solver:
         All processes of a team call this. Those that share no test leave it to the first.
         """
         outputs: Sequence[Sequence[Output]] | None = ()
-        if self.team.is_first or self._tests.are_shared:
-            outputs = self._tests.run(self.iteration, self._announce, lambda: self.stop_requested)
+        with self._whole():
+            if self.team.is_first or self._tests.are_shared:
+                outputs = self._tests.run(
+                    self.iteration, self._announce, lambda: self.stop_requested
+                )
         if outputs is not None:
             self._progress.tested_at = self.iteration
         if best := self._progress.best:
@@ -358,24 +372,29 @@ class Solver:
     def snapshot(self) -> tuple[str, str]:
         """Write model and state; returns their names.
 
-        In a team, one process can do so by itself; the snapshots that `step` and `solve` write hold
-        the random numbers of all.
+        In a team, one process can do so by itself, unless parameters are divided: then all call
+        this, and the first one writes. The snapshots that `step` and `solve` write hold the random
+        numbers of all.
 
         Raises:
             SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
         """
         self._check_parameters(Alone())
-        return self._write_snapshot()
+        if self._sharding is None:
+            return self._write_snapshot()
+        self._save_together(self._write_snapshot)
+        return file_names(self.prefix, self.iteration)
 
     def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
         """Write a snapshot, in the first process, from which all processes can resume."""
         self._check_parameters(self.team)
         others = self._position.of_others(self.team)
-        if self.team.is_first:
-            write(others)
+        with self._whole(), self._rule.gathering():
+            if self.team.is_first:
+                write(others)
 
     def _check_parameters(self, team: Team) -> None:
-        weights = [p.parameter for p in self._params]
+        weights = [p.values for p in self._params]
         self.guard.check_parameters(weights, self.iteration, self.rate, team)
 
     def _write_snapshot(self, others: Sequence[RankState] = ()) -> tuple[str, str]:
@@ -408,7 +427,10 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        model_file = self._reader.restore(state_file)
+        with self._whole():
+            model_file = self._reader.restore(state_file)
+            if self._sharding:
+                self._sharding.take_over(self.net, [p.parameter for p in self._params])
         self.guard.resumed_from(model_file)
         self._stop_if_exhausted()
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from moka.errors import SolverError
+from moka.parallel.shard import norm_of
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.learnable import Learnable
 from moka.solver.policy import momentum, weight_decay
@@ -31,11 +32,10 @@ def clip_gradients_by_norm(params: Sequence[Learnable], limit: float) -> Clipped
     """Scale all gradients so that their common L2 norm is at most `limit`; negative: off."""
     if limit < 0:
         return None
-    grads = [p.grad for p in params]
-    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))))
+    norm = norm_of([p.parameter.grad for p in params if p.parameter.grad is not None])
     if norm <= limit:
         return None
-    torch._foreach_mul_(grads, limit / norm)
+    torch._foreach_mul_([p.grad for p in params], limit / norm)
     return Clipped(norm, limit)
 
 
@@ -56,7 +56,7 @@ def normalize(params: Sequence[Learnable], iter_size: int) -> None:
 def add_l1(params: Sequence[Learnable], weight_decay: float) -> None:
     """Add weight_decay * decay_mult * sign(w)."""
     for p in params:
-        p.grad.add_(p.parameter.detach().sign(), alpha=weight_decay * p.decay_mult)
+        p.grad.add_(p.values.sign(), alpha=weight_decay * p.decay_mult)
 
 
 def apply_update(
@@ -84,7 +84,7 @@ def shrink(params: Sequence[Learnable], rate: float, decay: float) -> None:
     decoupled decay of a fork's Adam (`adamw_decay`). Loshchilov and Hutter, 2019."""
     if decay:
         factors = [1 - rate * p.lr_mult * decay * p.decay_mult for p in params]
-        torch._foreach_mul_([p.parameter.detach() for p in params], factors)
+        torch._foreach_mul_([p.values for p in params], factors)
 
 
 def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
@@ -102,7 +102,7 @@ def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
 
 def bound_weights(params: Sequence[Learnable], lower: float | None, upper: float | None) -> None:
     """Bring every element of the parameters that are trained into [lower, upper]."""
-    weights = [p.parameter.detach() for p in params if p.lr_mult]
+    weights = [p.values for p in params if p.lr_mult]
     if lower is not None and weights:
         torch._foreach_clamp_min_(weights, lower)
     if upper is not None and weights:
