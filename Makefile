@@ -10,7 +10,7 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench docs models proto clean
+.PHONY: install digits test lint format bench docs hashes sbom models proto clean
 
 install: $(INSTALLED)
 
@@ -51,6 +51,22 @@ bench: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/python docs/floors.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# The checksums of all that the lock names, from pypi.org.
+hashes: $(INSTALLED)
+	$(BIN)/python release/lock_hashes.py
+
+# The packages of an installation with this Python and nothing else, as a CycloneDX list.
+SBOM ?= moka-caffe.cdx.json
+sbom:
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/pip install -q .
+	$(PYTHON) -m venv .venv-cyclonedx
+	.venv-cyclonedx/bin/pip install -q cyclonedx-bom
+	.venv-cyclonedx/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		--output-file $(SBOM) .venv-sbom/bin/python
+	rm -rf .venv-sbom .venv-cyclonedx
 
 models: $(INSTALLED)
 	$(BIN)/python -m moka.models

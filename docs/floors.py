@@ -16,7 +16,7 @@ SOURCE = HERE.parent / "src"
 # From the ground up. A room is a module or a package of moka; `caffe` is the face of pycaffe. A
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "byte_text", "varint", "free_name"),
+    ("errors", "types", "byte_text", "varint", "free_name", "cores"),
     ("files", "context", "heap", "fork", "waiting"),
     ("hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),
@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("predict", "draw"),
     ("export",),
     ("checks", "importer", "inference"),
-    ("api",),
+    ("api", "doctor"),
     ("command",),
     ("cli", "tools", "opencv", "matlab"),
     ("caffe",),

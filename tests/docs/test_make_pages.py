@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.programs import load_program
 
 from moka.command.table import COMMANDS
 from moka.layers import all_entries
@@ -19,12 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("docs/make_pages.py")
 
 
 @pytest.mark.parametrize("page", ["layers.md", "solver.md", "commands.md"])
@@ -63,8 +58,10 @@ def test_the_types_of_forks_say_whether_they_have_a_gradient(maker: ModuleType) 
 def test_the_readme_counts_the_types() -> None:
     of_forks = sum(entry.fork is not None for entry in all_entries())
     readme = (DOCS.parent / "README.md").read_text()
-    assert f"{len(all_entries())} layer types, {of_forks} of them" in readme
-    assert f"all {len(all_entries()) - of_forks} of its [layer types]" in readme
+    assert f"{len(all_entries())} layer types, {of_forks} of them" in " ".join(readme.split())
+    bvlc = len(all_entries()) - of_forks
+    assert f"All {bvlc} of Caffe's [layer types]" in (DOCS / "from_caffe.md").read_text()
+    assert f"| {of_forks} types |" in (DOCS / "table.md").read_text()
     assert f"lists all {of_forks}," in (DOCS.parent / "CHANGELOG.md").read_text()
 
 

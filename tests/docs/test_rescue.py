@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import cv2
 import lmdb
 import numpy as np
 import pytest
 import torch
+from tests.docs.blocks import DOCS, blocks_of, run_page, run_shell
 from tests.layers.annotated_records import fill, record
 from tests.opencv.cases import CHAIN, SSD, photo
 from tests.opencv.record import write_nets
@@ -23,7 +21,7 @@ from tests.opencv.record import write_nets
 import moka
 from moka.cli.main import main
 
-PAGE = Path(__file__).parents[2] / "docs" / "rescue.md"
+PAGE = DOCS / "rescue.md"
 DEPLOY = CHAIN.replace("dim: 9", "dim: 32")
 MINE = """
 layer { name: "data" type: "Input" top: "data"
@@ -75,17 +73,12 @@ AUGMENTED = {  # what the page says works: a part of ANNOTATED, and what asks fo
 }
 
 
-class Block(NamedTuple):
-    language: str
-    text: str
-
-
-def read_blocks(section: str) -> list[Block]:
-    """The blocks of one section, by the start of its title."""
+def section_of_page(start: str) -> str:
+    """The section whose title starts so."""
     (found,) = [
-        part for part in PAGE.read_text(encoding="utf-8").split("\n## ") if part.startswith(section)
+        part for part in PAGE.read_text(encoding="utf-8").split("\n## ") if part.startswith(start)
     ]
-    return [Block(*match) for match in re.findall(r"```(\w+)\n(.*?)```", found, re.DOTALL)]
+    return found
 
 
 def net_for_training() -> str:
@@ -136,38 +129,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(module, None)
 
 
-def run_shell(text: str) -> list[int]:
-    """Run lines of a shell: `caffe` in this process, `python` in another. Returns exit codes."""
-    codes = []
-    for line in text.replace("\\\n", "").splitlines():
-        program, *arguments = shlex.split(line, comments=True)
-        if program == "caffe":
-            codes.append(main(arguments))
-        else:
-            assert program == "python"
-            codes.append(subprocess.run([sys.executable, *arguments], check=False).returncode)
-    return codes
-
-
-def run_section(section: str) -> dict[str, Any]:
-    """Run a section whose lines all succeed; returns the names that its Python has set."""
-    names: dict[str, Any] = {}
-    for block in read_blocks(section):
-        if block.language == "python":
-            exec(compile(block.text, str(PAGE), "exec"), names)
-        elif block.language == "sh":
-            assert not any(run_shell(block.text)), block.text
-    return names
-
-
 def test_an_opencv_program(capfd: pytest.CaptureFixture[str]) -> None:
-    names = run_section("My OpenCV program")
+    names = run_page(section_of_page("My OpenCV program"))
     assert names["probabilities"].shape == (1, 5)
     assert capfd.readouterr().out == "prob\n"
 
 
 def test_onnx() -> None:
-    names = run_section("I have a caffemodel")
+    names = run_page(section_of_page("I have a caffemodel"))
     image = cv2.imread("photo.jpg")
     assert image is not None
     resized = cv2.resize(image, (32, 32)).astype(np.float32) - (104, 117, 123)
@@ -186,7 +155,7 @@ def test_onnx() -> None:
 
 
 def test_a_converter_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    check, says, skip = read_blocks("My converter fails")
+    check, says, skip = blocks_of(section_of_page("My converter fails"))
     assert run_shell(check.text) == [1]
     assert capsys.readouterr().out == says.text
     assert run_shell(skip.text) == [0, 0]
@@ -195,7 +164,7 @@ def test_a_converter_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_detector_to_fine_tune(capsys: pytest.CaptureFixture[str]) -> None:
-    run_section("I want to fine-tune")
+    run_page(section_of_page("I want to fine-tune"))
     assert "Test net output #0: detection_eval = " in capsys.readouterr().err
     before, after = (
         moka.load("ssd.prototxt", weights).state_dict()["c1.weight"]
@@ -220,9 +189,11 @@ def test_what_training_asks_for(option: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.onnx.export
 def test_a_pytorch_model() -> None:
-    (names_file,) = (b for b in read_blocks("I have a PyTorch model") if b.language == "text")
+    (names_file,) = (
+        b for b in blocks_of(section_of_page("I have a PyTorch model")) if b.language == "text"
+    )
     Path("names.txt").write_text(names_file.text)
-    names = run_section("I have a PyTorch model")
+    names = run_page(section_of_page("I have a PyTorch model"))
     x = torch.rand(2, 3, 32, 32)
     want = names["model"](x)
     for name in ("imported", "older", "mine"):

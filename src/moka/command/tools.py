@@ -221,6 +221,17 @@ TOOLS = (
         " required for the selective search proposal mode is not part of Caffe.",
     ),
     tool(
+        "doctor",
+        "doctor",
+        "say what is installed, what the machine offers, and what is wrong",
+        "",
+        (Flag("json", False, "Print all facts as JSON."),),
+        programs={},
+        description="Look at packages, engines, processors, memory, disk and settings, and train"
+        " and run a small net.\nEach problem comes with what to do; the exit code is 1 if anything"
+        " fails.",
+    ),
+    tool(
         "download",
         "download",
         "fetch the weights of a model",

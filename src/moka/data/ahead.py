@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from moka.cores import usable_cores
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 # Two even on one core, as one may wait for the disk; not more than 16, as each holds a batch.
-THREADS = min(max(2, _cores()), 16)
+THREADS = min(max(2, usable_cores()), 16)
 
 
 def map_ahead(

@@ -1,0 +1,22 @@
+# `docker build -t moka .`, then `docker run --rm -v "$PWD:/work" moka train --solver=solver.prototxt`.
+# For GPUs: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 -t moka:cuda .
+# and docker run --gpus all ...
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY src src
+COPY models models
+COPY matlab matlab
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.12-slim
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PYTHONUNBUFFERED=1
+RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.6"
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir /wheels/*.whl
+RUN useradd --create-home moka
+USER moka
+WORKDIR /work
+ENTRYPOINT ["caffe"]
+CMD ["help"]
