@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -13,11 +12,9 @@ from moka.engine.choose import evaluation_engine, training_engine
 from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
-from moka.parallel.pace import Pace
 from moka.parallel.reduce import GradientMean
-from moka.parallel.shard import Sharding
-from moka.parallel.sync import SharedStatistics
 from moka.parallel.team import Alone, Team
+from moka.parallel.together import Together
 from moka.report.records import (
     BestSnapshotWritten,
     EarlyStop,
@@ -113,8 +110,7 @@ class Solver:
         self.keep_blobs = keep_blobs
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
-        divides = config.shard and self.team.is_connected
-        self._sharding = Sharding(self.net, self.team) if divides else None
+        self._together = Together(self.net, self.team, config)
         bfloat16 = config.precision == SolverParameter.BF16
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -131,8 +127,6 @@ class Solver:
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
-        self._pace = Pace(self.team)
-        self._statistics = SharedStatistics(self.net, self.team, everywhere=config.sync_bn)
         self._mean = GradientMean(self.net, self.team, config)
         if self.team.is_connected:
             self._mean.broadcast()
@@ -161,7 +155,8 @@ class Solver:
 
     def join(self, team: Team) -> None:
         """Train from now on together with the processes that it was declared to be one of."""
-        self.team = self._statistics.team = self._pace.team = team
+        self.team = team
+        self._together.join(team)
 
     # --- running --------------------------------------------------------------------------
 
@@ -223,7 +218,7 @@ class Solver:
 
     def _iterate(self) -> None:
         waited_s = self._waited_s()
-        self._pace.start()
+        self._together.pace.start()
         displayed = self._progress.is_due(self.config.display)
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
@@ -239,8 +234,8 @@ class Solver:
         lr = self.rate
         with self.net.parameters_in_use():
             clipped = self._update(lr)
-        self._pace.stop()
-        slowest = self._pace.compare() if displayed else None
+        self._together.pace.stop()
+        slowest = self._together.pace.compare() if displayed else None
         if self.listeners:
             record = self._lapse.record(
                 self.config,
@@ -263,8 +258,8 @@ class Solver:
         by_layer = layerwise.debug_info or layerwise.callbacks
         for remaining in reversed(range(self.config.iter_size)):
             is_whole = not remaining and not by_layer
-            calls = self.team.calls_of_pytorch() if self._sharding else nullcontext()
-            with self.net.parameters_in_use(), calls, self._mean.overlapped(is_whole):
+            overlapped = self._mean.overlapped(is_whole)
+            with self.net.parameters_in_use(), self._together.passing(), overlapped:
                 loss = float(self.engine.forward_backward())
             mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
             if mean is None:
@@ -282,8 +277,7 @@ class Solver:
         """
         told = self.team.gather_numbers(loss, fact is not None)
         if any(is_faulty for _, is_faulty in told.values()):
-            alone = self._sharding.alone() if self._sharding else nullcontext()
-            with self._statistics.left_out(), alone:
+            with self._together.alone():
                 self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
             return None
         return sum(other for other, _ in told.values()) / len(told)
@@ -332,10 +326,6 @@ class Solver:
         if mean is not None:
             self._announce(FinalLoss(self.iteration, self._progress.smoothed(mean)))
 
-    def _whole(self) -> AbstractContextManager[None]:
-        """Inside, which all processes enter, this one has all parameters."""
-        return self._sharding.whole() if self._sharding else nullcontext()
-
     # --- testing --------------------------------------------------------------------------
 
     def test_all(self) -> None:
@@ -344,7 +334,7 @@ class Solver:
         All processes of a team call this. Those that share no test leave it to the first.
         """
         outputs: Sequence[Sequence[Output]] | None = ()
-        with self._whole():
+        with self._together.whole():
             if self.team.is_first or self._tests.are_shared:
                 outputs = self._tests.run(
                     self.iteration, self._announce, lambda: self.stop_requested
@@ -380,7 +370,7 @@ class Solver:
             SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
         """
         self._check_parameters(Alone())
-        if self._sharding is None:
+        if not self._together.is_sharded:
             return self._write_snapshot()
         self._save_together(self._write_snapshot)
         return file_names(self.prefix, self.iteration)
@@ -389,7 +379,7 @@ class Solver:
         """Write a snapshot, in the first process, from which all processes can resume."""
         self._check_parameters(self.team)
         others = self._position.of_others(self.team)
-        with self._whole(), self._rule.gathering():
+        with self._together.whole(), self._rule.gathering():
             if self.team.is_first:
                 write(others)
 
@@ -427,10 +417,9 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        with self._whole():
+        with self._together.whole():
             model_file = self._reader.restore(state_file)
-            if self._sharding:
-                self._sharding.take_over(self.net, [p.parameter for p in self._params])
+            self._together.take_over([p.parameter for p in self._params])
         self.guard.resumed_from(model_file)
         self._stop_if_exhausted()
 
