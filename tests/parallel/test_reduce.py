@@ -47,7 +47,10 @@ class FakeTeam(Alone):
         self.sent: list[list[float]] = []
 
     def begin_average(
-        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
     ) -> Averaging:
         assert dtype is None
         self.sent.append([value for tensor in tensors for value in tensor.flatten().tolist()])

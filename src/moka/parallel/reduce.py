@@ -38,6 +38,7 @@ class GradientMean:
         self._buckets = buckets(net)
         is_compressed = config.compress == SolverParameter.BFLOAT16
         self._dtype = torch.bfloat16 if is_compressed else None
+        self._rows: dict[int, Tensor] = {}  # memory of each bucket that has travelled whole
         self._under_way: list[Averaging] = []  # of the first buckets, in their order
 
     def broadcast(self) -> None:
@@ -65,8 +66,13 @@ class GradientMean:
             self._begin(rest)
 
     def _begin(self, parameters: Iterable[nn.Parameter]) -> None:
-        gradients = [_grad(p) for p in parameters]
-        self._under_way.append(self.team.begin_average(gradients, self._dtype))
+        k, gradients = len(self._under_way), [_grad(p) for p in parameters]
+        is_whole = len(gradients) == len(self._buckets[k])
+        row = self._rows.get(k) if is_whole else None
+        averaging = self.team.begin_average(gradients, self._dtype, row)
+        if is_whole and averaging.row is not None:
+            self._rows[k] = averaging.row
+        self._under_way.append(averaging)
 
     def discard(self) -> None:
         """Forget the gradients that are under way: all processes skip this step."""

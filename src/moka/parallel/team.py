@@ -31,12 +31,20 @@ class Averaging:
     Args:
         wait: waits until it has come.
         put: puts it in the place of the tensors.
+        row: the memory in which it travels, if there is any.
+
+    Attributes:
+        wait, row: as given.
     """
 
     def __init__(
-        self, wait: Callable[[], None] = lambda: None, put: Callable[[], None] = lambda: None
+        self,
+        wait: Callable[[], None] = lambda: None,
+        put: Callable[[], None] = lambda: None,
+        row: Tensor | None = None,
     ) -> None:
         self.wait = wait
+        self.row = row
         self._put = put
 
     def finish(self) -> None:
@@ -91,12 +99,17 @@ class Team(ABC):
 
     @abstractmethod
     def begin_average(
-        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
     ) -> Averaging:
         """Start to average tensors over all members; they may have none.
 
         Args:
             dtype: of the numbers that travel and are added up; None: the tensors' own.
+            row: of an averaging of the same tensors that is over: memory to use again, since new
+                memory costs ten times as much as writing to it.
         """
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -167,7 +180,10 @@ class Alone(Team):
         return own[None]
 
     def begin_average(
-        self, tensors: Sequence[Tensor], dtype: torch.dtype | None = None
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
     ) -> Averaging:
         return Averaging()
 
