@@ -159,9 +159,9 @@ def messages_of_passes(rank: int, count: int, uid: bytes) -> int:
     solver = Solver(parse_text(SOLVER, caffe_pb2.SolverParameter), team=team)
     begin, started = team.begin_average, []
 
-    def count_and_begin(tensors: Any) -> Any:
+    def count_and_begin(tensors: Any, *more: Any) -> Any:
         started.append(len(tensors))
-        return begin(tensors)
+        return begin(tensors, *more)
 
     team.begin_average = count_and_begin  # type: ignore[method-assign]
     solver.step(1)
