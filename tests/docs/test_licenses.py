@@ -7,7 +7,7 @@ from pathlib import Path
 from moka.doctor.packages import required
 
 ROOT = Path(__file__).parents[2]
-FOR_DEVELOPMENT = ("dev", "docs")
+FOR_DEVELOPMENT = ("dev", "docs", "notebooks")
 
 
 def test_every_package_is_named_with_its_license() -> None:
