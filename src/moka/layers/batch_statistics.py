@@ -19,7 +19,7 @@ class Statistics(NamedTuple):
 
     mean: Tensor
     variance: Tensor
-    count: Tensor | int
+    number: Tensor | int
 
 
 def over_channels(values: Tensor, x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class _NormalizedByAll(torch.autograd.Function):
         return y, mean, unbiased, total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         x, mean, inverse, total = ctx.saved_tensors
         axes = [k for k in range(x.dim()) if k != 1]

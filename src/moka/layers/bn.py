@@ -185,7 +185,7 @@ class BN(Layer):
     @torch.no_grad()
     def _average(self, new: Statistics) -> None:
         share = 1 - self.momentum if self.form == "slope_bias" else self.decay
-        batch = (new.mean, new.variance * ((new.count - 1) / new.count))
+        batch = (new.mean, new.variance * ((new.number - 1) / new.number))
         averages = [
             old * (1 - share) + b * share for old, b in zip(self.stored(), batch, strict=True)
         ]
