@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training_runs import database, solver_message
+from tests.training_runs import database, iterations, solver_message
 
 import moka
 from moka.errors import UsageError
+from moka.report.records import Record
 from moka.schema import format_text
 from moka.solver.on_devices import as_devices
 
@@ -55,10 +56,9 @@ def test_a_program_gets_the_trained_solver(
     heard, trained, no_database, failed = ended.stdout.splitlines()
     # Two batches of 4 an iteration are one of 8, in the same order.
     message.net_param.layer[0].data_param.batch_size = 8
-    losses: list[float] = []
-    alone = moka.train(
-        message, listeners=[lambda r: losses.append(r.loss) if hasattr(r, "rate") else None]
-    )
+    records: list[Record] = []
+    alone = moka.train(message, listeners=[records.append])
+    losses = [record.loss for record in iterations(records)]
     first, of_iterations, last = heard.split(";")
     assert (first, last, failed) == ("SolvingStarted", "SolvingCompleted", "SolvingStarted")
     assert eval(of_iterations) == pytest.approx(losses, rel=1e-5)

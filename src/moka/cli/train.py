@@ -62,7 +62,7 @@ def train(flags: dict[str, Any]) -> None:
     message.sync_bn |= flags["sync_bn"]
     message.shard |= flags["shard"]
     if flags["compress"]:
-        message.compress = message.Compression.Value(COMPRESSIONS[flags["compress"]])
+        message.compress = getattr(message, COMPRESSIONS[flags["compress"]])
     if flags["weights"]:
         del message.weights[:]
         message.weights.append(flags["weights"])
