@@ -10,7 +10,7 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench docs hashes sbom models proto clean
+.PHONY: install digits test lint format bench bench-gpu docs hashes sbom models proto clean
 
 install: $(INSTALLED)
 
@@ -47,6 +47,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/data_feed.py
 	$(BIN)/python benchmarks/pycaffe_forward.py
+
+# Needs a GPU; under ten minutes.
+bench-gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu_training.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py

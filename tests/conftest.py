@@ -27,19 +27,24 @@ def _fixed_seed() -> None:
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+def device(request: pytest.FixtureRequest) -> torch.device:
     """Each place a net can run in; nets built during the test run there."""
-    chosen = torch.device(request.param)
-    if chosen.type == "cpu":
-        yield chosen
-        return
+    if request.param == "cpu":
+        return torch.device("cpu")
+    found: torch.device = request.getfixturevalue("gpu")
+    return found
+
+
+@pytest.fixture
+def gpu() -> Iterator[torch.device]:
+    """A GPU, for tests marked gpu; nets built during the test run there."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False  # TF32 keeps 10 bits, float32 has 23
     context.set_mode_gpu()
-    yield chosen
+    yield torch.device("cuda")
     context.set_mode_cpu()
     matmul.allow_tf32, cudnn.allow_tf32 = before
 

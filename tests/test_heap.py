@@ -40,7 +40,31 @@ def test_freed_memory_is_used_again() -> None:
     assert counts[1] < counts[0] / 10
 
 
+GIVING_BACK = """
+from pathlib import Path
+import torch
+from moka.heap import give_back_freed_memory, keep_freed_memory
+
+def resident_mb():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) // 1024
+
+keep_freed_memory()
+torch.ones(1 << 26)
+before = resident_mb()
+give_back_freed_memory()
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    command = [sys.executable, "-c", GIVING_BACK]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert int(done.stdout) > 200  # of 256
+
+
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(ctypes, "CDLL", None)  # would fail if it were used
     heap.keep_freed_memory.__wrapped__()
+    heap.give_back_freed_memory()

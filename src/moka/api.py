@@ -10,6 +10,7 @@ import torch
 
 from moka.context import NO_GPU_FOR_SOLVER, gpu_or_cpu
 from moka.errors import UsageError
+from moka.inference.engines import may_record
 from moka.inference.module import speed_up
 from moka.net import Net, NetLike, build_net
 from moka.net.batch_size import batch_size
@@ -116,7 +117,7 @@ def train(
     with ExitStack() as stack:
         if progress:
             stack.enter_context(log_to_stderr(plain=on_terminal))
-        made = Solver(config, listeners=listeners, device=device)
+        made = Solver(config, listeners=listeners, device=device, records=may_record(device))
         stack.enter_context(closing(made))
         if progress:
             images = batch_size(made.net) * made.config.iter_size

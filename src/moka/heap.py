@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGEST = 2**31 - 1
@@ -22,10 +23,23 @@ def keep_freed_memory() -> None:
     Training and scoring on a CPU get faster, and the process stays at the peak of the memory it has
     used. Once on, it stays on. Only glibc (Linux) is told; elsewhere nothing happens.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _from_c_library("mallopt")
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
         mallopt(_M_ARENA_MAX, 1)  # those of other threads go back whatever the thresholds say
+
+
+def give_back_freed_memory() -> None:
+    """Let malloc return what it keeps of freed memory to the system, once (glibc)."""
+    trim = _from_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _from_c_library(name: str) -> Callable[..., int] | None:
+    """A function of Linux's C library; None where there is none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return found

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -237,7 +238,10 @@ class ParameterMemory(Memory):
     Attributes:
         listeners: called before somebody may change the values: before an array is handed out, and
             before they are replaced.
+        changes_of_all: how often that has happened to any parameter.
     """
+
+    changes_of_all: ClassVar[int] = 0
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
         super().__init__(shape, device=parameter.device)
@@ -299,6 +303,7 @@ class ParameterMemory(Memory):
         """Count a time at which somebody may change the values without PyTorch's knowledge."""
         if not self._grad:
             self.reads += 1
+            ParameterMemory.changes_of_all += 1
             for listener in self.listeners:
                 listener()
 

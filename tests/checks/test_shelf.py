@@ -30,7 +30,7 @@ def test_a_net_and_its_weights() -> None:
     assert found.forks == {"SSD": ("Permute",)}
     assert [found.types[t].fork for t in ("ReLU", "Permute")] == ["BVLC Caffe", "SSD"]
     assert found.fit == (("conv", "ip"), (), ())
-    assert found.engine == "autograd"
+    assert (found.engine, found.by_themselves) == ("onnxruntime", ())
     assert found.notes == ()
     assert json.loads(json.dumps(found.as_json()))["fit"]["matching"] == ["conv", "ip"]
 

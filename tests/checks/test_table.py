@@ -27,7 +27,8 @@ GOOD = Finding(
     multiply_adds=1_178_874_752,
     inputs={"data": (1, 3, 300, 300)},
     fit=Fit(("a", "b"), ("[b]x",), ("c",)),
-    engine="autograd",
+    engine="onnxruntime",
+    by_themselves=("DetectionOutput", "Python"),
     on_host=("Python",),
     export=Export('zoo/ssd/deploy.prototxt: layer "[i]y" (Upsample): cannot be exported.'),
 )
@@ -52,7 +53,7 @@ def test_lines() -> None:
         "zoo/ssd/deploy.prototxt: loads; 113 layers; 2,662,666 parameters;"
         " 1,178.9 M multiply-adds; from data 1x3x300x300; SSD: Permute;"
         " weights res10.caffemodel: 2 match, 1 missing, 1 left over;"
-        " engine autograd (Python on the CPU);"
+        " engine onnxruntime (DetectionOutput, Python apart; Python on the CPU);"
         ' does not export: layer "[i]y" (Upsample): cannot be exported;'
         " 1 layer without weights in the file: [b]x.",
         'zoo/bad.prototxt: fails: Unknown "[/b]".',
@@ -72,8 +73,9 @@ def test_tables_of_any_width(width: int) -> None:
     for each in ("2,662,666", "1,178.9 M", "1x3x300x300", "Permute", "Unknown"):
         assert each in text
     wide = shown(200)
-    for each in ('Unknown "[/b]".', "[b]x", "truncated.", "2 match, 1 missing", "engine autograd",
-                 'no: layer "[i]y" (Upsample)', "yes, differs by 5e-07"):  # fmt: skip
+    for each in ('Unknown "[/b]".', "[b]x", "truncated.", "2 match, 1 missing",
+                 "engine onnxruntime", 'no: layer "[i]y" (Upsample)',
+                 "yes, differs by 5e-07"):  # fmt: skip
         assert each in " ".join(wide.split())
 
 

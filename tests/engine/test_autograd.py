@@ -163,7 +163,7 @@ def test_mixed_precision_is_near_single_precision(make_net: NetMaker, device: to
         rng = np.random.default_rng(3)
         net.blobs["data"].data[...] = rng.standard_normal((2, 3, 8, 8))
         net.blobs["label"].data[...] = [0, 2]
-        step = Autograd(net, keep_blobs=True, bfloat16=bfloat16)
+        step = Autograd(net, keep_blobs=True, half=torch.bfloat16 if bfloat16 else None)
         value = float(step.forward_backward())
         grads = [p.grad for p in net.parameters() if p.grad is not None]
         assert {p.dtype for p in net.parameters()} == {torch.float32}

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.engine.precision import feed_others_float32, in_half
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -39,16 +40,20 @@ layer { name: "softmax" type: "Softmax" bottom: "ip" top: "softmax" }
 
 def test_who_gets_what(make_net: NetMaker, device: torch.device) -> None:
     net = make_net(NET, caffe_pb2.TRAIN)
-    feed_others_float32(net)
     got: dict[str, torch.dtype] = {}
     for name, layer in net.named_layers():
 
-        def look(_: nn.Module, bottoms: tuple[Tensor, ...], name: str = name) -> None:
-            for x in bottoms:
-                got[name] = x.dtype
+        def look(
+            *bottoms: Tensor,
+            name: str = name,
+            forward: Callable[..., Tensor] = layer.forward,
+        ) -> Tensor:
+            got.update((name, x.dtype) for x in bottoms)
+            return forward(*bottoms)
 
-        layer.register_forward_pre_hook(look)
-    with in_bfloat16(net):
+        layer.forward = look
+    feed_others_float32(net)
+    with in_half(net, torch.bfloat16):
         blobs = net.propagate({"data": torch.randn(2, 3, 8, 8, device=device)})
     half, single = torch.bfloat16, torch.float32
     in_single = {"conv", "masked", "norm", "ip", "softmax"}

@@ -57,7 +57,7 @@ def build(*marked: str) -> Net:
 def run(ends: list[int], *marked: str, bfloat16: bool = False) -> list[Tensor]:
     """Losses, gradients and parameters of three passes, and what the layers hand on."""
     net = build(*marked)
-    engine = Autograd(net, bfloat16=bfloat16)
+    engine = Autograd(net, half=torch.bfloat16 if bfloat16 else None)
     if ends:
         engine.segment_ends = ends
     torch.manual_seed(5)

@@ -129,6 +129,24 @@ def test_the_first_passes_of_a_shape_make_no_program(tmp_path: Path) -> None:
     assert not twins.engine_of_fast.promised
 
 
+def test_large_blobs_are_promised_by_passes_of_the_layers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = Twins(BRANCHES, tmp_path, "auto", 0)
+    numbers = sum(
+        blob.count for name, blob in twins.fast.blobs.items() if name not in ("data", "prob")
+    )
+    monkeypatch.setattr(blobs, "MOST_KEPT", numbers)
+    twins.forward_quietly()
+    assert not twins.engine_of_fast.promised
+    monkeypatch.setattr(blobs, "MOST_KEPT", numbers - 1)
+    twins = Twins(BRANCHES, tmp_path, "auto", 0)
+    twins.forward_quietly()
+    assert twins.engine_of_fast.promised == {*twins.fast.blobs} - {"data", "prob"}
+    twins.write_inputs()
+    twins.read_all()
+
+
 TRAINING = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 } } }
 layer { name: "in" type: "ReLU" bottom: "data" top: "data" }

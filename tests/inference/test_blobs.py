@@ -58,6 +58,7 @@ def test_twins(
     tmp_path: Path, net: str, engine: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blobs, "PAUSE", [0, 1, 8][seed % 3])
+    monkeypatch.setattr(blobs, "MOST_KEPT", [0, blobs.MOST_KEPT][seed % 2])
     twins = Twins(NETS[net], tmp_path, engine, seed)
     for _ in range(40):
         step = twins.random.choice(STEPS)

@@ -4,12 +4,21 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import moka
 from moka.command.flags import ENGINES as FLAG
 from moka.errors import UsageError
 from moka.inference import engines
-from moka.inference.engines import BACKENDS, ENGINES, backends, chosen, engine_is, set_engine
+from moka.inference.engines import (
+    BACKENDS,
+    ENGINES,
+    backends,
+    chosen,
+    engine_is,
+    may_record,
+    set_engine,
+)
 
 
 def test_names() -> None:
@@ -28,6 +37,14 @@ def test_the_engine_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not backends()
     assert chosen() == "auto"
     assert backends() == [backend for backend in BACKENDS if backend.is_installed()]
+
+
+def test_training_is_recorded_on_a_gpu_alone_and_can_be_told_not_to() -> None:
+    gpu = torch.device("cuda")
+    for name, wanted in (("auto", True), ("layerwise", False), ("torch", True)):
+        with engine_is(name):
+            assert may_record(gpu) == wanted
+            assert not may_record(torch.device("cpu"))
 
 
 def test_an_unknown_engine() -> None:

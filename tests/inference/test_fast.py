@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import moka
 from moka.errors import DataError
 from moka.inference import fast as fast_module
 from moka.inference.contract import Run, Task
@@ -175,26 +174,24 @@ def test_a_backend_with_other_numbers_is_refused(
 
 
 @pytest.mark.parametrize(
-    "layer",
+    "more",
     [
-        'type: "Dropout" dropout_param { sample_weights_test: true }',
-        'type: "BatchNorm" batch_norm_param { use_global_stats: false }',
-        'type: "Python" python_param { module: "tests.inference.test_fast" layer: "Users" }',
+        """layer { name: "draw" type: "Dropout" bottom: "relu" top: "draw"
+          dropout_param { sample_weights_test: true } }
+        layer { name: "over" type: "ReLU" bottom: "draw" top: "draw" }""",
+        """layer { name: "abs" type: "AbsVal" bottom: "relu" top: "abs" }
+        layer { name: "in" type: "Dropout" bottom: "abs" top: "abs"
+          dropout_param { sample_weights_test: true } }""",
+        """layer { name: "write" type: "HDF5Output" bottom: "relu" bottom: "prob"
+          hdf5_output_param { file_name: "x.h5" } }""",
     ],
+    ids=["what it made is overwritten", "in place", "no tops"],
 )
-def test_layers_that_do_more_than_compute(make_net: NetMaker, layer: str) -> None:
-    text = TEXT + f'layer {{ name: "more" bottom: "relu" top: "more" {layer} }}'
-    fast = Fast(make_net(text))
+def test_layers_that_act_and_leave_nothing_to_keep(make_net: NetMaker, more: str) -> None:
+    fast = Fast(make_net(TEXT + more))
     assert not fast.is_possible
     with engine_is("torch"):
         assert fast.run(given(), ["prob"]) is None
-
-
-class Users(moka.Layer):
-    """A Python layer."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.layers.data_layers import data_layer, with_tops, write_images
 
+from moka.data.batches import Batch
 from moka.data.datum import encode
 from moka.data.place import Share
 from moka.data.store import make_store
@@ -116,6 +117,7 @@ def test_on_a_device_only_bytes_travel(make_layer: LayerMaker, tmp_path: Path) -
     assert images.device.type == "meta"
     assert (images.shape, images.dtype) == ((2, 1, 2, 2), torch.float32)
     batch, _ = made.feed.next()
+    assert isinstance(batch, Batch)
     assert batch.data.dtype == np.uint8
     made.close()
 

@@ -106,12 +106,12 @@ def test_it_is_built_and_counted() -> None:
     assert layer.precision == "multiplies"  # for it counts what it multiplies
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_every_engine_runs_it(bfloat16: bool) -> None:
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16])
+def test_every_engine_runs_it(half: torch.dtype | None) -> None:
     net = build_net(net_message(), caffe_pb2.TRAIN)
     for name, value in (("x", 1.0), ("t", 0.0)):
         net.blobs[name].data[...] = value
-    step = Autograd(net, bfloat16=bfloat16)
+    step = Autograd(net, half=half)
     assert float(step.forward()) == 2 * 2 * 3 / 2
     step.forward_backward()
     gradient = net.layers[1].weights[0].grad

@@ -22,8 +22,10 @@ from tests.layers.segmentation import minimal as segmentation
 from tests.layers.sequence import minimal as sequence
 from tests.layers.video import minimal as video
 
+from moka.engine.host_reads import noting_host_reads
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, Layer
+from moka.layers.late_checks import collecting_checks
 from moka.layers.loss.memory import MemoryLoss
 from moka.layers.source import MemoryData
 from moka.net import Net, build_net
@@ -369,3 +371,26 @@ def test_an_empty_batch_runs_both_ways(kind: str) -> None:
         assert not net.blobs[bottom].diff.any(), j
     for blob in net.layer_blobs(len(net.layers) - 1):
         assert not blob.diff.any()
+
+
+OF_BVLC = [kind for kind in sorted(MINIMAL) if not (REGISTRY[kind].fork or REGISTRY[kind].source)]
+
+
+@pytest.mark.parametrize("net", OF_BVLC, indirect=True)
+def test_what_can_be_recorded_reads_nothing_back(net: Net) -> None:
+    """On a device no pass of BVLC Caffe's types waits; those of detection and others do."""
+    made, kind = layer_of(net), net.graph.nodes[-1].type
+    if not made.can_be_recorded:
+        assert kind in ("Filter", "HDF5Output", "Python")
+        return
+    bottoms = ones_for(net)
+    inputs = dict(zip(net.graph.nodes[-1].bottoms, bottoms, strict=True))
+    for j, x in enumerate(bottoms):
+        x.requires_grad_(j not in net.graph.nodes[-1].fixed_bottoms and x.numel() > 0)
+    net.propagate(inputs)
+    with noting_host_reads() as reads, collecting_checks():
+        tops = net.propagate(inputs)
+        loss = [t.sum() for name, t in tops.items() if t.requires_grad and name not in inputs]
+        if loss:
+            torch.stack(loss).sum().backward()  # type: ignore[no-untyped-call]
+    assert reads.found == []

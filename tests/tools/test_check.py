@@ -31,7 +31,7 @@ def test_lines_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "good/net.prototxt: loads; 2 layers; 15 parameters; 0.0 M multiply-adds; from x 1x4;"
-        " engine autograd; exports to ONNX",
+        " engine onnxruntime; exports to ONNX",
         "1 net loads.",
     ]
     assert said.err == ""

@@ -69,7 +69,8 @@ class Finding:
         multiply_adds: multiplications with weights, each with its addition, in a forward pass.
         inputs: shapes of the blobs that the caller or the data fills.
         fit: how the weights fit.
-        engine: the engine that runs it.
+        engine: the engine that runs it (see `moka.inference.outlook`).
+        by_themselves: types of its layers that this engine runs by themselves.
         on_host: types of its layers that compute on the CPU wherever the net runs.
         export: whether it exports to ONNX.
     """
@@ -88,6 +89,7 @@ class Finding:
     inputs: Mapping[str, Shape] = field(default_factory=dict)
     fit: Fit | None = None
     engine: str | None = None
+    by_themselves: tuple[str, ...] = ()
     on_host: tuple[str, ...] = ()
     export: Export | None = None
 
@@ -131,6 +133,7 @@ class Finding:
             if self.fit
             else None,
             "engine": self.engine,
+            "by_themselves": list(self.by_themselves),
             "on_host": list(self.on_host),
             "export": self.export.as_json() if self.export else None,
         }

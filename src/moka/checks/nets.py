@@ -11,9 +11,9 @@ from moka.checks.exports import look_up_export, try_export
 from moka.checks.finding import BVLC, Finding, LayerType
 from moka.checks.stand_in import Built, build
 from moka.checks.states import PhaseAndStages, states_of
-from moka.engine.choose import evaluation_engine
 from moka.errors import MokaError, NetError, did_you_mean
 from moka.graph import Graph, build_graph
+from moka.inference.outlook import outlook
 from moka.layers import REGISTRY
 from moka.net import Net, parameter_count, read_net
 from moka.net.cost import multiply_adds
@@ -145,6 +145,7 @@ def _fits(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
 
 def _measured(seen: Finding, built: Built) -> Finding:
     net = built.net
+    expected = outlook(net)
     return replace(
         seen,
         notes=built.notes,
@@ -157,7 +158,8 @@ def _measured(seen: Finding, built: Built) -> Finding:
             if not place.node.bottoms
             for top in place.node.tops
         },
-        engine=type(evaluation_engine(net)).__name__.lower(),
+        engine=expected.engine,
+        by_themselves=expected.by_themselves,
         on_host=tuple(
             sorted({place.node.type for place in net.places if place.node.bottoms
                     and place.layer.on_host})

@@ -77,9 +77,14 @@ def weights(finding: Finding, before: str = "") -> str:
 
 
 def engine(finding: Finding) -> str:
-    """`autograd`; with the types of layers that compute on the CPU in any case."""
-    on_host = ", ".join(finding.on_host)
-    return f"{finding.engine or ''}{f' ({on_host} on the CPU)' if on_host else ''}"
+    """`onnxruntime`; with the types of layers that it runs by themselves, and of those that compute
+    on the CPU in any case."""
+    parts = [
+        f"{', '.join(types)} {how}"
+        for types, how in [(finding.by_themselves, "apart"), (finding.on_host, "on the CPU")]
+        if types
+    ]
+    return f"{finding.engine or ''} ({'; '.join(parts)})" if parts else finding.engine or ""
 
 
 def export(finding: Finding, yes: str = "yes", no: str = "no: ") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from moka import __version__
 from moka.command.actions import ACTIONS, TRAIN
@@ -16,6 +17,7 @@ from moka.command.tools import TOOLS
 from moka.command.usage import command_usage, program_usage
 from moka.errors import UsageError, did_you_mean
 from moka.report.glog import log_to_file, set_level, set_stderr_level
+from moka.schema.upgrade.forms import nets_in_half
 
 log = logging.getLogger("moka")
 
@@ -29,6 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = command.load()(words[1:])
         return code
     return guard("caffe", lambda: _run(words))
+
+
+def half_precision(argv: Sequence[str] | None = None) -> int:
+    """The program `caffe_fp16`: `caffe`, whose actions run with `--half`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(_underscored(words[0])) if words else None
+    is_tool = command is not None and not command.is_action
+    return main(words if is_tool or not words else ["--half", *words])
 
 
 def _underscored(name: str) -> str:
@@ -53,7 +63,8 @@ def _run(argv: list[str]) -> None:
     command = _check_name(words[0])
     if flags["quiet"]:
         set_stderr_level(1)
-    with reading_texts(flags), log_to_file(flags["log_dir"]):
+    half = nets_in_half() if flags["half"] else nullcontext()
+    with reading_texts(flags), half, log_to_file(flags["log_dir"]):
         command.load()(flags)
 
 

@@ -17,12 +17,13 @@ import torch
 from moka.checks.layer_table import net_table
 from moka.cli.dry_run import dry_run
 from moka.cli.replay import replay
-from moka.command import device
+from moka.command import device, engine
 from moka.command.actions import COMPRESSIONS, EFFECTS, TRAIN
 from moka.command.processes import in_processes
 from moka.command.table import flags_of
 from moka.engine.segments import best_ends
 from moka.errors import UsageError
+from moka.inference.engines import may_record
 from moka.net.batch_size import batch_size
 from moka.parallel.launch import REQUEUE
 from moka.parallel.launched import Run
@@ -31,7 +32,7 @@ from moka.report.json_lines import JsonLines
 from moka.report.records import Record, SnapshotWritten
 from moka.report.run import show_run
 from moka.report.tensorboard import TensorBoard
-from moka.schema import caffe_pb2
+from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.config import SolverConfig, read_solver
 from moka.solver.resume import state_to_resume
 from moka.solver.solver import Solver
@@ -68,7 +69,7 @@ def train(flags: dict[str, Any]) -> None:
         message.weights.append(flags["weights"])
     elif flags["snapshot"]:
         del message.weights[:]
-    gpu_mode = message.solver_mode == caffe_pb2.SolverParameter.GPU
+    gpu_mode = message.solver_mode == SolverParameter.GPU
     wanted_id = message.device_id if gpu_mode else None
     if flags["replay"]:
         replay(config, flags["replay"], device.use(flags["gpu"], wanted_id=wanted_id))
@@ -84,7 +85,18 @@ def _run(
 ) -> None:
     if config.message.random_seed < 0:
         torch.seed()
-    solver = Solver(config, device=where, team=team, splits_batches=flags["strong"])
+    engine.use(flags["engine"])
+    message = config.message
+    if flags["half"] and where.type == "cuda" and not message.HasField("precision"):
+        in_one = team.size == 1  # several processes have no common scale of the loss
+        message.precision = SolverParameter.FP16 if in_one else SolverParameter.BF16
+    solver = Solver(
+        config,
+        device=where,
+        team=team,
+        splits_batches=flags["strong"],
+        records=may_record(where),
+    )
     if flags["recompute"]:
         solver.engine.segment_ends = best_ends(solver.net)
     with closing(solver), _reporting(solver, flags), _saying_how_to_resume(solver) as stop:

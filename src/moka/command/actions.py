@@ -14,6 +14,13 @@ _GPU = Flag(
     " Use '-gpu all' to run on all available GPUs. The effective training batch size is"
     " multiplied by the number of devices.",
 )
+_HALF = Flag(
+    "half",
+    False,
+    "Keep blobs and their gradients in half precision, unless the net says otherwise, as the"
+    " program caffe_fp16 does. On a GPU 'train' also multiplies in float16, unless the solver says"
+    " otherwise.",
+)
 _ITERATIONS = Flag("iterations", 50, "The number of iterations to run.")
 _JSON = Flag("json", False, "Print the result as JSON too. Used for 'test' and 'time'.")
 _LEVEL = Flag("level", 0, "Optional; network level.")
@@ -43,6 +50,8 @@ TRAIN = Command(
             "Optional; the snapshot solver state to resume training.",
         ),
         _GPU,
+        _HALF,
+        ENGINE,
         *TEAM,
         Flag(
             "strong",
@@ -101,7 +110,19 @@ TEST = Command(
     "test",
     "moka.cli.test:test",
     "score a model",
-    flags=(_MODEL, _WEIGHTS, _ITERATIONS, _GPU, *TEAM, _LEVEL, _STAGE, ENGINE, _JSON, _QUIET),
+    flags=(
+        _MODEL,
+        _WEIGHTS,
+        _ITERATIONS,
+        _GPU,
+        _HALF,
+        *TEAM,
+        _LEVEL,
+        _STAGE,
+        ENGINE,
+        _JSON,
+        _QUIET,
+    ),
     is_action=True,
 )
 DEVICE_QUERY = Command(
@@ -125,6 +146,7 @@ TIME = Command(
             choices=("TRAIN", "TEST"),
         ),
         _GPU,
+        _HALF,
         _LEVEL,
         _STAGE,
         ENGINE,

@@ -9,8 +9,11 @@ from moka.command.flags import COMMON, Flag
 from moka.command.tools import TOOLS
 
 COMMANDS: dict[str, Command] = {command.name: command for command in (*ACTIONS, *TOOLS)}
-PROGRAMS = ("caffe", "moka")  # two names of one program
-MAIN = "moka.cli.main:main"
+PROGRAMS = {  # by name
+    "caffe": "moka.cli.main:main",
+    "moka": "moka.cli.main:main",
+    "caffe_fp16": "moka.cli.main:half_precision",  # NVCaffe's
+}
 
 
 def flags_of(command: Command) -> dict[str, Flag]:
@@ -22,7 +25,7 @@ def flags_of(command: Command) -> dict[str, Flag]:
 
 def scripts() -> dict[str, str]:
     """The programs to install: `module:function` by name ([project.scripts] in pyproject.toml)."""
-    installed = dict.fromkeys(PROGRAMS, MAIN)
+    installed = dict(PROGRAMS)
     for command in COMMANDS.values():
         installed.update(command.programs)
     return installed

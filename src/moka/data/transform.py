@@ -231,18 +231,27 @@ class Transform:
         where = pixels.device
         x = pixels.to(torch.float32, memory_format=torch.contiguous_format)
         if self.mean_image is not None:
-            if where not in self._mean_on:
-                self._mean_on[where] = torch.from_numpy(self.mean_image).to(where)
             height, width = pixels.shape[2:]
             rows = torch.from_numpy(draw.top)[:, None] + torch.arange(height)
             columns = torch.from_numpy(draw.left)[:, None] + torch.arange(width)
             mirror = torch.from_numpy(draw.mirror)[:, None]
             columns = torch.where(mirror, columns.flip(1), columns)
-            spots = rows[:, :, None].to(where), columns[:, None, :].to(where)
-            x -= self._mean_on[where][:, spots[0], spots[1]].transpose(0, 1)
+            both = [_sent(index, where) for index in (rows[:, :, None], columns[:, None, :])]
+            x -= self._mean_at(where, self.mean_image)[:, both[0], both[1]].transpose(0, 1)
         elif len(self.mean_values):
-            x -= torch.from_numpy(self.mean_values).to(where)
+            x -= self._mean_at(where, self.mean_values)
         return x * float(self.scale) if self.scale != 1 else x
+
+    def _mean_at(self, where: torch.device, mean: NDArray[np.float32]) -> Tensor:
+        """The mean on a device; it is copied there once."""
+        if where not in self._mean_on:
+            self._mean_on[where] = torch.from_numpy(mean).to(where)
+        return self._mean_on[where]
+
+
+def _sent(index: Tensor, where: torch.device) -> Tensor:
+    """The tensor on a device; to a GPU it goes while the host goes on."""
+    return (index.pin_memory() if where.type == "cuda" else index).to(where, non_blocking=True)
 
 
 def crop_of(param: caffe_pb2.TransformationParameter) -> HeightWidth | None:

@@ -6,19 +6,25 @@ their shape stays N, C, H, W, so nobody sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-from moka.engine.channels_last import lay_out_kernels
+from moka.engine.channels_last import (
+    as_they_are,
+    by_pixel,
+    lay_out_kernels,
+    prefers_channels_last,
+)
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
-from moka.engine.precision import feed_others_float32, in_bfloat16
+from moka.engine.precision import feed_others_float32, in_half, in_tensor_float_32
 from moka.engine.segments import marked_ends, propagate_in_segments
 from moka.engine.sources import Sources
+from moka.layers.late_checks import collecting_checks
 from moka.net import Net
 
 
@@ -34,7 +40,8 @@ class Autograd:
         keep_blobs: leave every blob's data in `net.blobs`, not only the outputs', and after a
             backward pass its diff too. Both are the tensors of the pass itself, which then live
             until the next one.
-        bfloat16: in mixed precision (`moka.engine.precision`).
+        half: the type of products in mixed precision (`moka.engine.precision`); None: float32.
+        tensor_float_32: a GPU may multiply in TF32.
         replayable: keep in `start` what each pass began with.
 
     Attributes:
@@ -52,20 +59,23 @@ class Autograd:
         net: Net,
         *,
         keep_blobs: bool = False,
-        bfloat16: bool = False,
+        half: torch.dtype | None = None,
+        tensor_float_32: bool = False,
         replayable: bool = False,
     ) -> None:
         self.net = net
         self.layerwise = Layerwise(net)
         self.keep_blobs = keep_blobs
-        self.bfloat16 = bfloat16
-        if bfloat16:
+        self.half = half
+        self.tensor_float_32 = tensor_float_32
+        if half is not None:
             feed_others_float32(net)
         self.replayable = replayable
         self.start: PassStart | None = None
         self.segment_ends: Sequence[int] = marked_ends(net)
-        self._sources = Sources(net)
-        if net.device.type == "cpu" and not keep_blobs:  # whose readers want row-major parameters
+        runs_channels_last = prefers_channels_last(net.device, half)
+        self._sources = Sources(net, by_pixel if runs_channels_last else as_they_are)
+        if runs_channels_last and not keep_blobs:  # whose readers want row-major parameters
             lay_out_kernels(net)
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
@@ -79,23 +89,65 @@ class Autograd:
         self.net.prepare()
 
     def forward(self) -> Tensor:
-        batch = self._next_batch()
-        if self._goes_layer_by_layer:
+        batch = self.next_batch()
+        if self.goes_layer_by_layer:
             return self.layerwise.forward(given=batch)
-        with torch.no_grad():
-            return self._loss(self._run(batch))
+        with torch.no_grad(), self._checked():
+            blobs = self._run(batch)
+            self.show(blobs)
+            return self._loss(blobs)
 
     def forward_backward(self) -> Tensor:
-        batch = self._next_batch()
-        if self._goes_layer_by_layer:
+        batch = self.next_batch()
+        if self.goes_layer_by_layer:
             return self._layer_by_layer(batch)
-        loss = self._loss(self._run(batch, self._keep_diff if self.keep_blobs else None))
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        with self._checked():
+            loss, blobs = self.pass_over(batch)
+        self.show(blobs)
+        return loss
+
+    def pass_over(
+        self,
+        batch: Mapping[str, Tensor],
+        scale: Tensor | None = None,
+        see: Callable[[str, Tensor], None] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A pass and its gradients, all of it work for the device: nothing is read back.
+
+        Args:
+            batch: as `next_batch` returns it.
+            scale: multiplies the loss before the backward pass (`LossScale`).
+            see: called with each top, when a layer has made it.
+
+        Returns:
+            the loss, a scalar without a graph; the blobs to `show`.
+        """
+        with in_tensor_float_32() if self.tensor_float_32 else nullcontext():
+            blobs = self._run(dict(batch), self._keep_diff if self.keep_blobs else see)
+            loss = self._loss(blobs)
+            if loss.requires_grad:
+                scaled = loss if scale is None else loss * scale
+                scaled.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), {name: tensor.detach().float() for name, tensor in blobs.items()}
+
+    def show(self, blobs: Mapping[str, Tensor]) -> None:
+        """Let `net.blobs` show what a pass has made."""
+        for name, tensor in blobs.items():
+            self.net.blobs[name].data_memory.put(tensor.detach().float())
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Have labels on a GPU checked at the end of a pass, all at once."""
+        if self.net.device.type == "cpu":
+            yield
+            return
+        with collecting_checks() as checks:
+            yield
+        checks.raise_first()
 
     @property
-    def _goes_layer_by_layer(self) -> bool:
+    def goes_layer_by_layer(self) -> bool:
+        """Whether the next pass goes layer by layer."""
         return self.layerwise.debug_info or bool(self.layerwise.callbacks)
 
     def _layer_by_layer(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -105,7 +157,8 @@ class Autograd:
             log_all_parameters(self.net)
         return loss
 
-    def _next_batch(self) -> dict[str, Tensor]:
+    def next_batch(self) -> dict[str, Tensor]:
+        """The tops of the layers without bottoms, for the next pass; `start` is noted."""
         self.start = None  # frees the last batch before the next one comes
         self.layerwise.forget()
         batch = self._sources.next_batch()
@@ -116,20 +169,16 @@ class Autograd:
     def _run(
         self, batch: dict[str, Tensor], see: Callable[[str, Tensor], None] | None = None
     ) -> dict[str, Tensor]:
-        net = self.net
         if see:
             for name in self._driven:
                 batch[name] = _with_own_gradient(batch[name])
                 see(name, batch[name])
-        blobs = self._compute(batch, see)
-        for name, tensor in blobs.items():
-            net.blobs[name].data_memory.put(tensor.detach().float())
-        return blobs
+        return self._compute(batch, see)
 
     def _compute(
         self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
     ) -> dict[str, Tensor]:
-        with in_bfloat16(self.net) if self.bfloat16 else nullcontext():
+        with in_half(self.net, self.half):
             if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
                 return propagate_in_segments(self.net, batch, self.results, self.segment_ends)
             return self.net.propagate(batch, None if self.keep_blobs else self.results, see)

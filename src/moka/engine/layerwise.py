@@ -62,7 +62,6 @@ class Layerwise:
         callbacks: functions that are called for each layer.
         debug_info: whether each pass is logged layer by layer (`moka.engine.debug_info`); at
             first what the net's file asks for.
-        keeps_records: whether layers that run forward keep what their backward pass needs.
     """
 
     def __init__(self, net: Net, *, every_layer: bool = False) -> None:
@@ -72,7 +71,6 @@ class Layerwise:
         self._steps = [_step(net, place, every_layer) for place in net.places]
         self._seen: list[list[Shape]] = [[] for _ in self._steps]  # shapes of bottoms
         self._records: dict[int, _Record] = {}
-        self.keeps_records = True
 
     @property
     def layerwise(self) -> Layerwise:
@@ -156,7 +154,8 @@ class Layerwise:
         """Keep what the backward pass of a whole pass needs, and leave the blobs as they are.
 
         Args:
-            given: the tops of the layers without bottoms.
+            given: the tops of the layers without bottoms; other layers whose tops it has do not
+                run.
 
         Returns:
             All blobs by name (in-place ones: their last value).
@@ -165,7 +164,7 @@ class Layerwise:
         blobs = dict(given)
         for i, step in enumerate(self._steps):
             node, marks = step.place.node, step.marks
-            if not node.bottoms:
+            if all(top in given for top in node.tops):
                 continue
             bottoms = [channels_last(blobs[name].detach()) for name in node.bottoms]
             with torch.set_grad_enabled(marks.layer):
@@ -198,7 +197,7 @@ class Layerwise:
             self._seen[i] = shapes
 
     def _forward_layer(self, i: int, step: _Step) -> None:
-        if self.keeps_records and step.marks.layer and step.bottoms:
+        if step.marks.layer and step.bottoms:
             self._records[i] = record = self._record(step)
             tops: Sequence[Tensor] = record.tops
         else:

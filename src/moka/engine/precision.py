@@ -1,47 +1,94 @@
-"""Mixed precision: a net computes in bfloat16 where that is fast and does little harm.
+"""Mixed precision: a net computes in half precision where that is fast and does little harm.
 
-Matrix products and convolutions take bfloat16 (8 bits of precision, the range of float32) and add
-up in float32; layers that only choose or pass on values work on whatever they get. All others, such
-as losses and normalization, get float32. Parameters and their gradients are always float32.
-Micikevicius et al., 2018; Kalamkar et al., 2019.
+Matrix products and convolutions take bfloat16 (8 bits of precision, the range of float32) or
+float16 (11 bits, numbers from 6e-8 to 65504) and add up in float32; layers that only choose or pass
+on values work on whatever they get. All others, such as losses and normalization, get float32.
+Parameters and their gradients are always float32. Micikevicius et al., 2018; Kalamkar et al., 2019.
+
+In float16 small gradients become 0. So the loss is multiplied by a `LossScale` before the backward
+pass, and the gradients are divided by it after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from moka.net import Net
+from moka.schema.caffe_pb2 import SolverParameter
 
 T = TypeVar("T")
 
+FIRST_SCALE = 2.0**16
+# The types in which matrices are multiplied, by what a solver asks for.
+HALF = {SolverParameter.BF16: torch.bfloat16, SolverParameter.FP16: torch.float16}
 
-def in_bfloat16(net: Net) -> AbstractContextManager[Any]:
-    """Inside this context layers multiply matrices in bfloat16."""
-    return torch.autocast(net.device.type, torch.bfloat16)
+
+def in_half(net: Net, half: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Inside this context layers multiply matrices in this type; None changes nothing."""
+    return nullcontext() if half is None else torch.autocast(net.device.type, half)
+
+
+@contextmanager
+def in_tensor_float_32() -> Iterator[None]:
+    """Inside this context a GPU may round the factors of products in float32 to 10 bits (TF32),
+    which its matrix units multiply several times faster."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+class LossScale:
+    """What a loss is multiplied by, so that no gradient leaves the range of float16.
+
+    It begins large, is halved when a gradient overflows (this step is left out), and doubled after
+    `WAIT` steps without overflow. Below 1 it does not go. All of it stays on the device.
+
+    Args:
+        device: where the net runs.
+        first: where it begins.
+
+    Attributes:
+        value: the scale, a scalar on the device.
+        good_steps: how many steps it has not changed, likewise.
+    """
+
+    WAIT = 2000  # as in PyTorch's GradScaler
+
+    def __init__(self, device: torch.device, first: float = FIRST_SCALE) -> None:
+        self.value = torch.full((), first, device=device)
+        self.good_steps = torch.zeros((), dtype=torch.int32, device=device)
+
+    def see(self, overflows: Tensor) -> None:
+        """Adapt the scale after a step.
+
+        Args:
+            overflows: 1 if a gradient was not finite, else 0; a scalar on the device.
+        """
+        torch._amp_update_scale_(self.value, self.good_steps, overflows, 2.0, 0.5, self.WAIT)
+        self.value.clamp_(min=1.0)
 
 
 def feed_others_float32(net: Net) -> None:
-    """Give bottoms in float32 to every layer that does not work in bfloat16."""
+    """Give bottoms in float32 to every layer that does not work in half precision, and let it
+    compute in float32."""
     for layer in net.layers:
         if layer.precision == "float32":
-            layer.register_forward_pre_hook(_to_float32)
-            # Many layers repeat a pass without a call, which the hook would see.
-            layer.again = partial(_again_in_float32, layer.again)  # type: ignore[method-assign]
+            # Many layers repeat a pass without a call, so `again` is another way in.
+            for name in ("forward", "again"):
+                setattr(layer, name, partial(_in_float32, getattr(layer, name)))
 
 
-def _again_in_float32(again: Callable[..., T], *bottoms: Tensor) -> T:
-    return again(*_as_float32(bottoms))
-
-
-def _to_float32(_: nn.Module, bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return _as_float32(bottoms)
-
-
-def _as_float32(bottoms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.float() if x.dtype == torch.bfloat16 else x for x in bottoms)
+def _in_float32(function: Callable[..., T], *bottoms: Tensor) -> T:
+    kind = bottoms[0].device.type if bottoms else "cpu"
+    with torch.autocast(kind, enabled=False):
+        return function(*(x.float() if x.dtype in HALF.values() else x for x in bottoms))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from moka.engine.channels_last import channels_last
@@ -13,13 +15,15 @@ class Sources:
 
     Args:
         net: the net.
+        lay_out: brings an array into the layout in which the net runs.
 
     Attributes:
         places: the layers that are asked anew in each pass.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, lay_out: Callable[[Tensor], Tensor] = channels_last) -> None:
         self.net = net
+        self._lay_out = lay_out
         self.places = [
             place
             for place in net.places
@@ -29,7 +33,7 @@ class Sources:
         self._overwritten = net.user_filled & later  # by in-place layers, before the backward pass
 
     def next_batch(self) -> dict[str, Tensor]:
-        """Tops by name, on the net's device, images channels-last on a CPU."""
+        """Tops by name, on the net's device."""
         net = self.net
         net.follow_input_shapes()
         tops: dict[str, Tensor] = {}
@@ -38,4 +42,4 @@ class Sources:
         for name in net.user_filled:
             tensor = net.blobs[name].data_memory.tensor()
             tops[name] = tensor.clone() if name in self._overwritten else tensor
-        return {name: channels_last(tensor) for name, tensor in tops.items()}
+        return {name: self._lay_out(tensor) for name, tensor in tops.items()}

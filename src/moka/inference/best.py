@@ -50,8 +50,8 @@ def best_program(
         if best is not None and isinstance(backend, Folded) and _is_clear(best, maker):
             continue
         made = maker.make(backend)
-        if made is not None and (best is None or made.saved_s > best.saved_s):
-            best = made
+        if made is not None:
+            best = maker.faster(best, made) if best is not None else made
     if is_open and best is not None and best.saved_s <= 0 and contest not in _winners:
         best = None
     if is_open:

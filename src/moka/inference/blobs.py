@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Collection, Mapping
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from moka.engine.layerwise import NOTHING_GIVEN, Layerwise
 from moka.inference.cut import varying_layers
 from moka.inference.engines import LAYERWISE, chosen
 from moka.inference.fast import Fast
-from moka.inference.flow import flow_of
+from moka.inference.flow import acts, flow_of
 from moka.inference.program import run_layers
 from moka.memory import Memory, ParameterMemory
 from moka.net import Net
@@ -28,13 +29,15 @@ from moka.types import Shape
 
 REMEMBERED = 3  # passes for which a blob that was read stays among the outputs
 PAUSE = 8  # passes that go layer by layer after one was disturbed
+MOST_KEPT = 2**24  # numbers in blobs that nobody has asked for yet, after a pass layer by layer
 
 
 class FastBlobs(Layerwise):
     """Runs a net over its blobs, all of which are in view; whole passes as programs.
 
-    A pass goes layer by layer if it is a part of the net, has callbacks or logs `debug_info`, and
-    while somebody holds an array of a parameter, for nobody can tell when it is written to. So do
+    A pass goes layer by layer if it is a part of the net, has callbacks or logs `debug_info`, if a
+    layer that acts takes part in backward passes, for which it cannot run again, and while somebody
+    holds an array of a parameter, for nobody can tell when it is written to. So do
     the next passes after a disturbance: a backward pass, a pass over a part of the net, or a
     parameter that somebody asks for after a pass.
 
@@ -51,27 +54,31 @@ class FastBlobs(Layerwise):
                 if isinstance(memory, ParameterMemory):
                     memory.listeners.append(partial(_tell, weakref.ref(self), memory))
         self._fast = Fast(net)
+        self._must_record = any(acts(place) and place.marks.layer for place in net.places)
         self._pause = 0
         self._is_open = False  # a whole pass has run of which there are no records
-        self._given: dict[str, Tensor] = {}  # what that pass began with
+        self._given: dict[str, Tensor] = {}  # what it began with, and what layers that act made
         self._copies: dict[str, Tensor] = {}  # of what users may write to
-        with_bottoms = [bool(place.node.bottoms) for place in net.places]
-        self._sources = [i for i, has in enumerate(with_bottoms) if not has and self._steps[i].runs]
-        self._others = [i for i, has in enumerate(with_bottoms) if has]
+        self._sources = [
+            place.index
+            for place, step in zip(net.places, self._steps, strict=True)
+            if not place.node.bottoms and step.runs
+        ]
         tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
-        losses = [name for name, _ in net.loss_tops]
-        varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
-        made = [top for i in varying for top in net.places[i].node.tops]
-        self._results = frozenset({*net.graph.outputs, *losses, *made} - tops)
+        self._losses = net.loss_tops
+        losses = [name for name, _ in self._losses]
+        self._varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
+        made = [top for i in self._varying for top in net.places[i].node.tops]
+        self._results = frozenset({*net.graph.outputs, *losses, *made, *self._fast.acted} - tops)
         self._shapes: dict[tuple[Shape, ...], dict[str, Shape]] = {}  # of blobs, by the inputs'
         self._inner = {
             name: blob.data_memory
             for name, blob in net.blobs.items()
             if name not in tops | self._results
         }
-        self._shown: dict[str, Memory] = {}  # those of them that the last program gave
+        self._shown: dict[str, Memory] = {}  # those of them that the last pass gave
         self._made: Collection[str] = ()  # all blobs that it gave
-        # The shapes of the last program's pass, while no promise of it has been kept.
+        # The shapes of the last pass, while no promise of it has been kept.
         self._others_promised: dict[str, Shape] | None = None
         self._reads = dict.fromkeys(self._inner, 0)
         self._last_read = dict.fromkeys(self._inner, -REMEMBERED)
@@ -117,7 +124,8 @@ class FastBlobs(Layerwise):
     def _may_be_quiet(self) -> bool:
         """Whether nobody needs more of a pass than blobs."""
         self._held = {memory for memory in self._held if memory.handed_out}
-        watched = self._pause or self._held or self.debug_info or self.callbacks
+        asked = self.debug_info or self.callbacks or self._must_record
+        watched = self._pause or self._held or asked
         return self._fast.is_possible and not watched and chosen() != LAYERWISE
 
     def _quiet_pass(self) -> Tensor:
@@ -131,21 +139,30 @@ class FastBlobs(Layerwise):
         made = self._fast.run(given, wanted)
         if made is None:
             return self._by_layers(given, wanted)
-        self.forget()
-        self._keep(given)
-        self._show(made, given)
-        return _sum([w * made[name].sum() for name, w in self.net.loss_tops if name in made])
+        return self._take(made, given)
 
     def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
-        self.keeps_records, self._others_promised = False, None
-        try:
-            loss = self._run(self._others)
-        finally:
-            self.keeps_records = True
+        """A pass by the layers. If the blobs are large, those that nobody has read yet are freed
+        and promised: they are more than all else that a net for testing keeps."""
+        sizes = {name: prod(shape) for name, shape in self._shapes_for(given).items()}
+        others = self._inner.keys() - wanted
+        names = wanted | others if sum(map(sizes.__getitem__, others)) <= MOST_KEPT else wanted
+        final = self._fast.flow.final
+        values = run_layers(self.net, self._fast.flow, given, [final[name] for name in names])
+        loss = self._take({name: values[final[name]] for name in names}, given)
+        acted = {name: values[final[name]] for name in self._fast.acted}
+        del values
+        self._fast.learn({**given, **acted}, wanted)
+        return loss
+
+    def _take(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
+        """Let the blobs show a pass; returns its loss."""
         self.forget()
         self._keep(given)
-        self._fast.learn(given, wanted)
-        return loss
+        self._given.update((name, made[name]) for name in self._fast.acted)
+        self._show(made, given)
+        losses = [w * float(made[name].sum()) for name, w in self._losses if name in made]
+        return torch.tensor(float(sum(losses)))
 
     def _wanted(self) -> frozenset[str]:
         """The results, and what has been read lately or is in somebody's hands."""
@@ -175,14 +192,20 @@ class FastBlobs(Layerwise):
         self._is_open = True
 
     def _shapes_for(self, given: Mapping[str, Tensor]) -> dict[str, Shape]:
-        """The shapes of all blobs."""
+        """The shapes of all blobs that are known before a pass."""
         key = tuple(tuple(tensor.shape) for tensor in given.values())
         if key not in self._shapes:
-            self._shapes[key] = self.net.infer_shapes(dict(zip(given, key, strict=True)))
+            shapes = dict(zip(given, key, strict=True))
+            for place in self.net.places:
+                node = place.node
+                if node.bottoms and place.index not in self._varying:
+                    tops = self.net.top_shapes(place, [shapes[name] for name in node.bottoms])
+                    shapes.update(zip(node.tops, tops, strict=True))
+            self._shapes[key] = shapes
         return self._shapes[key]
 
     def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-        """Put a program's outputs into their blobs and promise the others."""
+        """Put what a pass has given into its blobs and promise the others."""
         inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
         for name, tensor in made.items():
             is_input = tensor.untyped_storage().data_ptr() in inputs
@@ -228,7 +251,3 @@ def _tell(engine: weakref.ref[FastBlobs], memory: ParameterMemory) -> None:
     found = engine()
     if found is not None:
         found._before_change(memory)
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    return torch.zeros(()) + sum(float(term) for term in terms) if terms else torch.zeros(())

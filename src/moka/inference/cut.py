@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from moka.inference.flow import Flow
+from moka.inference.contract import Backend
+from moka.inference.flow import Flow, acts
 from moka.net import Net, Place
 
 
@@ -32,21 +33,25 @@ def cut(net: Net, flow: Flow, wanted: Collection[int], fits: Callable[[Place], b
 
     As many layers as possible share a piece: a layer's level counts how often one has to leave a
     piece, and come back into another, on the way to it. A piece is all fitting layers of a level.
+    Layers that act keep their order.
 
     Args:
-        fits: whether the backend takes a layer.
+        fits: whether the backend takes a layer; it takes none that acts.
     """
     needed = needed_layers(net, flow, wanted)
     inside: defaultdict[int, list[Place]] = defaultdict(list)
     outside: defaultdict[int, list[Place]] = defaultdict(list)
     level_of: dict[int, int] = dict.fromkeys(flow.given.values(), 0)
     made_outside: set[int] = set()
+    acting_level = 0
     for place in net.places:
         i = place.index
         if not place.node.bottoms or place.layer.entry.is_plumbing:
             continue
         fitting = fits(place)
         level = max(level_of[v] + (fitting and v in made_outside) for v in flow.bottoms[i])
+        if acts(place):
+            level = acting_level = max(level, acting_level)
         level_of.update(dict.fromkeys(flow.tops[i], level))
         if not fitting:
             made_outside.update(flow.tops[i])
@@ -60,9 +65,33 @@ def cut(net: Net, flow: Flow, wanted: Collection[int], fits: Callable[[Place], b
     return _with_outputs(steps, flow, set(wanted))
 
 
+def fits(
+    net: Net, flow: Flow, backend: Backend, left_out: Collection[str] = ()
+) -> Callable[[Place], bool]:
+    """Which layers a backend may run in pieces. By themselves run those that it does not take,
+    those that act or whose shapes depend on values, and those with labels or indices, which they
+    check.
+
+    Args:
+        left_out: names of layers that the backend has refused.
+    """
+    varying = varying_layers(net, flow)
+
+    def is_fitting(place: Place) -> bool:
+        return (
+            place.index not in varying
+            and not acts(place)
+            and not place.node.fixed_bottoms
+            and place.node.name not in left_out
+            and backend.takes(place)
+        )
+
+    return is_fitting
+
+
 def needed_layers(net: Net, flow: Flow, wanted: Collection[int]) -> set[int]:
-    """The numbers of the layers that wanted values depend on."""
-    values, found = set(wanted), set()
+    """The numbers of the layers that wanted values depend on, and that layers which act do."""
+    values, found = {*wanted, *flow.acted.values()}, set()
     for place in reversed(net.places):
         i = place.index
         if values.intersection(flow.tops[i]):

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from moka.errors import UsageError, did_you_mean
 from moka.inference.contract import Backend
 from moka.inference.folded import Folded
@@ -60,6 +62,11 @@ def engine_is(name: str) -> Iterator[None]:
         yield
     finally:
         _chosen = before
+
+
+def may_record(device: torch.device) -> bool:
+    """Whether training may run as CUDA graphs: on a GPU, unless the engine is "layerwise"."""
+    return device.type == "cuda" and chosen() != LAYERWISE
 
 
 def backends() -> list[Backend]:

@@ -26,6 +26,7 @@ class Inference(Autograd):
         if blobs is not None:
             self.results = frozenset(blobs) | {name for name, _ in net.loss_tops}
         self._fast = Fast(net)
+        self.results |= self._fast.acted
 
     def _compute(
         self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
@@ -35,5 +36,6 @@ class Inference(Autograd):
         made = self._fast.run(batch, self.results)
         if made is None:
             made = super()._compute(batch, see)
-            self._fast.learn(batch, self.results)
+            acted = {name: made[name] for name in self._fast.acted}
+            self._fast.learn({**batch, **acted}, self.results)
         return made

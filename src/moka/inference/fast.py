@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moka.errors import MokaError
 from moka.inference.best import best_program, forget_winners
 from moka.inference.engines import AUTO, LAYERWISE, chosen
-from moka.inference.flow import flow_of
+from moka.inference.flow import acts, flow_of
 from moka.inference.parameters import Watch
-from moka.inference.program import Program
+from moka.inference.program import PieceError, Program
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -67,17 +66,22 @@ class Fast:
 
     Args:
         net: nobody has got hold of its parameters yet (see `Watch`).
+
+    Attributes:
+        acted: the tops of layers that act (see `flow`); `learn` needs them.
     """
 
     def __init__(self, net: Net) -> None:
         self.net = net
         self._is_possible = can_be_fast(net)
+        self.acted: frozenset[str] = frozenset()
         self._lock = threading.RLock()
         self._cases: OrderedDict[Key, _Case] = OrderedDict()
         self._patience = PATIENCE
         if self._is_possible:
             self.flow = flow_of(net)
             self._inputs = self.flow.given.keys()
+            self.acted = frozenset(self.flow.acted)
             self._watch = Watch(net)
             _alive.add(self)
 
@@ -91,24 +95,26 @@ class Fast:
         yet, or layer by layer is best."""
         if not self._may_run(given):
             return None
+        wanted = {*wanted, *self.acted}
         if not self._lock.acquire(timeout=WAIT_S):
             return None  # another thread makes a program
         try:
             name = chosen()
             case = self._case(name, given)
-            if name != AUTO or case.unneeded >= UNNEEDED_PASSES:
+            if not self.acted and (name != AUTO or case.unneeded >= UNNEEDED_PASSES):
                 self._make(case, given, wanted)
             program = case.program
             if program is None or not program.outputs.issuperset(wanted):
                 return None
             case.used += 1
-            case.unneeded = 0 if len(program.outputs) == len(set(wanted)) else case.unneeded + 1
+            case.unneeded = 0 if len(program.outputs) == len(wanted) else case.unneeded + 1
             return program
         finally:
             self._lock.release()
 
     def run(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor] | None:
-        """The wanted blobs, and perhaps more, by a program; None: the pass is to go layer by layer.
+        """The wanted blobs, those of layers that act, and perhaps more, by a program; None: the
+        pass is to go layer by layer.
 
         Args:
             given: the tops of the layers without bottoms.
@@ -121,10 +127,8 @@ class Fast:
             return None
         try:
             return program.run(given)
-        except MokaError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a backend's own kinds; the layers will say it
-            log.warning("%s has failed: %s; the net runs layer by layer.", program.backend, error)
+        except PieceError as error:
+            log.warning("%s; the net runs layer by layer.", error)
             with self._lock:
                 for case in self._cases.values():
                     if case.program is program:
@@ -132,19 +136,24 @@ class Fast:
             return None
 
     def learn(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> None:
-        """Note a pass that went layer by layer; make a program if it is time."""
-        if not self._may_run(given):
+        """Note a pass that went layer by layer; make a program if it is time.
+
+        Args:
+            given: the tops of the layers without bottoms, and of those that act.
+        """
+        if not self._may_run(given) or not given.keys() >= self.acted:
             return
+        name = chosen()
         if not self._lock.acquire(blocking=False):
             return  # another thread makes one
         try:
-            case = self._case(chosen(), given)
+            case = self._case(name, given)
             case.passes += 1
             if case.refused and case.passes >= case.again:
                 case.refused, case.passes, case.again = False, 0, 8 * case.again
                 forget_winners()
-            if case.passes >= self._patience:
-                self._make(case, given, wanted)
+            if case.passes >= self._patience or name != AUTO:
+                self._make(case, given, {*wanted, *self.acted})
         finally:
             self._lock.release()
 
@@ -203,15 +212,20 @@ class Fast:
 
 
 def can_be_fast(net: Net) -> bool:
-    """Whether programs may run a net: one for testing, on the CPU, whose layers only compute, and
-    whose inputs no layer overwrites."""
-    later = {top for place in net.places if place.node.bottoms for top in place.node.tops}
-    given = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
+    """Whether programs may run a net: one for testing, on the CPU, in which no other layer writes
+    to an input, or to a top of a layer that acts. Layers that act must have tops."""
+    return net.device.type == "cpu" and has_form(net)
+
+
+def has_form(net: Net) -> bool:
+    """`can_be_fast` for a net wherever it lies."""
+    writers = Counter(top for place in net.places for top in place.node.tops)
+    acting = [place for place in net.places if acts(place)]
+    fixed = [place for place in net.places if not place.node.bottoms] + acting
     return (
         net.graph.phase == caffe_pb2.TEST
-        and net.device.type == "cpu"
-        and not later & given
-        and all(place.layer.is_pure for place in net.places if place.node.bottoms)
+        and all(writers[top] == 1 for place in fixed for top in place.node.tops)
+        and all(place.node.tops for place in acting)
     )
 
 

@@ -4,7 +4,7 @@ and measure it."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from time import perf_counter
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from moka.errors import MokaError
 from moka.export.difference import difference_of
+from moka.heap import give_back_freed_memory
 from moka.inference.contract import Backend, Task
-from moka.inference.cut import Piece, cut, varying_layers
+from moka.inference.cut import Piece, cut, fits
 from moka.inference.flow import Flow
 from moka.inference.program import Program, Values, run_layers
 from moka.layers.source import given_source
-from moka.net import Net, Place
+from moka.net import Net
 from moka.rewrite import Model, WeightedLayer
 from moka.rewrite.model import frame_of
 from moka.schema import caffe_pb2
@@ -35,17 +36,16 @@ class Maker:
     """Makes programs for one pass's inputs; the layers' own values are computed once.
 
     Args:
-        net: all its layers are pure.
-        given: the tops of the layers without bottoms.
-        wanted: the blobs that the program is to give.
+        given: the tops of the layers without bottoms, and of those that act.
+        wanted: the blobs that the program is to give, beside those of layers that act.
     """
 
     def __init__(
         self, net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[str]
     ) -> None:
         self.net, self.flow, self.given = net, flow, given
-        self.outputs = frozenset(wanted)
-        self._wanted = [flow.final[name] for name in wanted]
+        self.outputs = frozenset({*wanted, *flow.acted})
+        self._wanted = [flow.final[name] for name in self.outputs]
         self.layers_s = inf
         for _ in range(RUNS):
             start = perf_counter()
@@ -53,12 +53,13 @@ class Maker:
             self.layers_s = min(self.layers_s, perf_counter() - start)
             if self.layers_s > LONG_S:
                 break
-        self._varying = varying_layers(net, flow)
 
     def make(self, backend: Backend) -> Program | None:
         """A program that gives the layers' numbers, measured; None if there is none."""
         start = perf_counter()
+        give_back_freed_memory()  # of passes by the layers: programs have memory of their own
         program = self._compile(backend)
+        give_back_freed_memory()  # of what the program was made from
         if program is None or not self._is_true(program):
             return None
         program.saved_s = self.layers_s - self._seconds(program)
@@ -68,7 +69,8 @@ class Maker:
     def _compile(self, backend: Backend) -> Program | None:
         left_out: set[str] = set()
         while True:
-            steps = cut(self.net, self.flow, self._wanted, self._fits(backend, left_out))
+            fitting = fits(self.net, self.flow, backend, left_out)
+            steps = cut(self.net, self.flow, self._wanted, fitting)
             pieces = [step for step in steps if isinstance(step, Piece)]
             if not pieces:
                 return None
@@ -92,17 +94,6 @@ class Maker:
             wanted = needed.union(self._wanted)
             self._values = run_layers(self.net, self.flow, self.given, wanted)
 
-    def _fits(self, backend: Backend, left_out: Collection[str]) -> Callable[[Place], bool]:
-        def fits(place: Place) -> bool:
-            return (
-                place.index not in self._varying
-                and not place.node.fixed_bottoms  # labels and indices, which layers check
-                and place.node.name not in left_out
-                and backend.takes(place)
-            )
-
-        return fits
-
     def _is_true(self, program: Program) -> bool:
         """Whether a program gives the layers' numbers, in its pieces too."""
         values = self._values
@@ -119,10 +110,20 @@ class Maker:
                     return False
         return True
 
-    def _seconds(self, program: Program) -> float:
-        """The least time of a few runs."""
-        times = []
+    def faster(self, one: Program, other: Program) -> Program:
+        """The faster of two programs, measured in turns: what else the machine does changes from
+        second to second."""
+        seconds = [inf, inf]
         for _ in range(RUNS):
+            for k, program in enumerate((one, other)):
+                seconds[k] = min(seconds[k], self._seconds(program, 1))
+        one.saved_s, other.saved_s = (self.layers_s - least for least in seconds)
+        return other if other.saved_s > one.saved_s else one
+
+    def _seconds(self, program: Program, runs: int = RUNS) -> float:
+        """The least time of some runs."""
+        times = []
+        for _ in range(runs):
             start = perf_counter()
             program.run(self.given)
             times.append(perf_counter() - start)

@@ -91,10 +91,11 @@ class ModuleRunner:
         return self._by_layers(given, wanted) if made is None else made
 
     def _by_layers(self, given: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
-        blobs = self.net.propagate(_laid_out(given), wanted)
+        acted = self._fast.acted
+        blobs = self.net.propagate(_laid_out(given), {*wanted, *acted})
         with torch.no_grad():
-            self._fast.learn(given, wanted)
-        return blobs
+            self._fast.learn({**given, **{name: blobs[name].detach() for name in acted}}, wanted)
+        return {name: blobs[name] for name in wanted}
 
     def _with_graph(self, given: Tensors, wanted: Collection[str]) -> dict[str, Tensor]:
         """Outputs with a graph, which lead to the parameters."""
@@ -103,6 +104,8 @@ class ModuleRunner:
         weights = [w for layer in self.net.layers for w in layer.weights if w.requires_grad]
         if not weights:
             return self._fast_or_not(given, wanted)
+        if self._fast.acted:  # its layers could not run again for a backward pass
+            return self.net.propagate(_laid_out(given), wanted)
         self.is_trained |= weights[0].grad is not None
         known = all(name in self._with_gradients for name in wanted)
         if not known or self.is_trained or self._fast.program(given, wanted) is None:

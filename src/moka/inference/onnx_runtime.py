@@ -18,6 +18,7 @@ from torch import Tensor
 from moka.errors import MokaError
 from moka.export.onnx.library import load_runtime
 from moka.inference.contract import Run, Task
+from moka.inference.unpacked import unpacked
 from moka.net import Place
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class OnnxRuntime:
         model = onnx_model(task)
         seconds: defaultdict[str, float] = defaultdict(float)
         with tempfile.TemporaryDirectory() as folder:
-            session = _session(model, task, profile=f"{folder}/profile")
+            session, _shared = _session(model, task, profile=f"{folder}/profile")
             for _ in range(passes + 1):
                 session.run(model.outputs, model.feed(inputs))
             with open(session.end_profiling(), encoding="utf-8") as file:
@@ -58,18 +59,18 @@ class OnnxRuntime:
         from moka.inference.onnx_model import onnx_model
 
         model = onnx_model(task)
-        session = _session(model, task)
+        session, shared = _session(model, task)
 
-        def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        def run(inputs: Sequence[Tensor], _: object = shared) -> list[Tensor]:
             made = session.run(model.outputs, model.feed(inputs))
             return [torch.from_numpy(array) for array in made]
 
-        model.large.clear()  # the session has copied them
+        model.large.clear()  # the session has copied the others
         return run
 
 
-def _session(model: OnnxModel, task: Task, *, profile: str = "") -> Any:
-    """A session of ONNX Runtime.
+def _session(model: OnnxModel, task: Task, *, profile: str = "") -> tuple[Any, list[Any]]:
+    """A session of ONNX Runtime, and the constants that it does not copy: they have to stay.
 
     Its threads wait actively for the next run for a while. That gains up to a fifth for nets of
     some milliseconds, but only if nothing else computes in between.
@@ -85,9 +86,15 @@ def _session(model: OnnxModel, task: Task, *, profile: str = "") -> Any:
         options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile:
         options.enable_profiling, options.profile_file_prefix = True, profile
-    values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in model.large.values()]
-    options.add_external_initializers(list(model.large), values)
+    whole = unpacked(model.head, model.large)
+    if whole.forbids_packing:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    values = {k: runtime.OrtValue.ortvalue_from_numpy(array) for k, array in model.large.items()}
+    shared = [values.pop(name) for name in whole.names]
+    for name, value in zip(whole.names, shared, strict=True):
+        options.add_initializer(name, value)
+    options.add_external_initializers(list(values), list(values.values()))
     try:
-        return runtime.InferenceSession(model.head, options, ["CPUExecutionProvider"])
+        return runtime.InferenceSession(whole.head, options, ["CPUExecutionProvider"]), shared
     except Exception as error:  # noqa: BLE001 - it has no base class of its own
         raise MokaError(f"ONNX Runtime cannot load the net: {error}") from None

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moka.memory import Memory
+from moka.layers.base import Layer
+from moka.memory import Memory, ParameterMemory
 from moka.net import Net
 
 ROW = 1024  # numbers
@@ -93,7 +94,9 @@ class Watch:
         ]
         self._layers = [place.layer for place in net.places if place.layer.parameter_names]
         self._known: list[_Version] = []
+        self._stored = [layer._parameters for layer in self._layers]
         self._glance: object = None  # at all parameters, the last time that nothing had changed
+        self._quick_glance: object = None  # the same, quicker
         self._prints: list[Print] = []
         self._references = [
             NOBODY_KNOWS if slot[2].exposures else count
@@ -108,8 +111,13 @@ class Watch:
 
     def has_changed(self) -> bool:
         """Whether a parameter holds something else than at the last `look`."""
-        if self._glance is not None and self._glance == self._glance_now():
-            return False
+        if self._glance is not None:
+            quick = self._quick_glance_now()
+            if self._quick_glance == quick:
+                return False
+            if self._glance == self._glance_now():
+                self._quick_glance = quick
+                return False
         if self._differs():
             return True
         self._accept()
@@ -146,6 +154,7 @@ class Watch:
         ]
         is_held = any(version.exposures or version.reads < 0 for version in self._known)
         self._glance = None if is_held else self._glance_now()
+        self._quick_glance = self._quick_glance_now()
 
     def _end_exposures(self) -> None:
         """What nobody holds any more is no longer exposed."""
@@ -162,11 +171,22 @@ class Watch:
         """Always in the same way, since our own references count too."""
         return [_references(weight) for weight in self._weights()]
 
+    def _quick_glance_now(self) -> object:
+        """What each pass of a program looks at. The processor's cache holds none of it then, so
+        each object counts: of layers and blobs it takes the counts that all nets share."""
+        weights = [w for stored in self._stored for w in stored.values()]
+        versions = [w._version for w in weights if w is not None]
+        return (
+            list(map(id, weights)),
+            versions,
+            Layer.exposures_of_all,
+            ParameterMemory.changes_of_all,
+        )
+
     def _glance_now(self) -> object:
-        """What is known of all parameters without looking closely; it takes a microsecond for
-        each."""
-        weights = [w for layer in self._layers for w in layer._parameters.values()]
+        """What is known of all parameters without looking at their numbers."""
         blobs = self._net.made_layer_blobs.values()
+        weights = [w for stored in self._stored for w in stored.values()]
         return (
             list(map(id, weights)),
             [w._version for w in weights if w is not None],

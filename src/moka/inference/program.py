@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from moka.engine.channels_last import channels_last
+from moka.errors import MokaError
 from moka.inference.contract import Run
 from moka.inference.cut import Piece, Step, last_uses, needed_layers
 from moka.inference.flow import Flow
 from moka.net import Net
 
 Values = dict[int, Tensor]
+
+
+class PieceError(Exception):
+    """A backend cannot run a piece that it has made."""
 
 
 @dataclass
@@ -27,7 +32,7 @@ class Program:
         backend: the name of what runs the pieces.
         steps: the pieces and layers in running order.
         functions: of the pieces, in their order.
-        outputs: the blobs that it gives.
+        outputs: the blobs that it gives, those of layers that act among them.
         saved_s: how much less time a pass takes than layer by layer, as measured.
         made_s: the seconds that it took to make it.
     """
@@ -50,20 +55,34 @@ class Program:
         """The outputs by blob.
 
         Args:
-            given: the tops of the layers without bottoms, of the shapes that it was made for.
+            given: the tops of the layers without bottoms, of the shapes that it was made for. If it
+                has the tops of layers that act, these do not run.
+
+        Raises:
+            MokaError: a layer that ran by itself does not take its bottoms.
+            PieceError: a backend has failed.
         """
         flow = self.flow
-        values = {value: given[name] for name, value in flow.given.items()}
+        values = flow.values_of(given)
         functions = iter(self.functions)
         for step, freed in zip(self.steps, self._freed, strict=True):
             if isinstance(step, Piece):
-                made = next(functions)([values[v] for v in step.inputs])
-                values.update(zip(step.outputs, made, strict=True))
-            else:
+                values.update(
+                    zip(step.outputs, self._run(next(functions), step, values), strict=True)
+                )
+            elif not values.keys() >= set(flow.tops[step.index]):
                 run_layer(self.net, flow, step.index, values)
             for value in freed:
                 del values[value]
         return {name: values[flow.final[name]] for name in self.outputs}
+
+    def _run(self, function: Run, piece: Piece, values: Values) -> list[Tensor]:
+        try:
+            return function([values[v] for v in piece.inputs])
+        except MokaError:
+            raise
+        except Exception as error:
+            raise PieceError(f"{self.backend} has failed: {error}") from error
 
 
 def run_layer(net: Net, flow: Flow, index: int, values: Values) -> None:
@@ -77,8 +96,12 @@ def run_layer(net: Net, flow: Flow, index: int, values: Values) -> None:
 def run_layers(
     net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[int]
 ) -> Values:
-    """Wanted values, computed layer by layer; the others are freed after their last use."""
-    values = {value: given[name] for name, value in flow.given.items()}
+    """Wanted values, computed layer by layer; the others are freed after their last use.
+
+    Args:
+        given: the tops of the layers without bottoms. Layers that act do not run if it has theirs.
+    """
+    values = flow.values_of(given)
     needed = needed_layers(net, flow, wanted)
     places = [
         place
@@ -87,7 +110,8 @@ def run_layers(
     ]
     kept = {*wanted, *values}
     for place, uses in zip(places, last_uses(places, flow), strict=True):
-        run_layer(net, flow, place.index, values)
+        if not values.keys() >= set(flow.tops[place.index]):
+            run_layer(net, flow, place.index, values)
         for value in set(uses) - kept:
             del values[value]
     return values

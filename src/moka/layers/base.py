@@ -66,8 +66,12 @@ class Layer(nn.Module):
             of the other processes that train this net, if they are to be put together; a solver
             sets it. None: its own batch counts.
         always_gathers: whether that is so without being asked for.
+        keeps_state_in_place: of a type that hands something on from pass to pass (`run_state`):
+            whether all of it lies in tensors where the net runs, and passes write into these very
+            tensors. Then a recorded pass can be run again and again (`moka.engine.captured`).
         exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
             write to them from then on.
+        exposures_of_all: how often that has happened to any layer.
         mode_changes: how often the way in which some layer runs has been changed: it was given a
             hook, or another training mode.
 
@@ -81,7 +85,9 @@ class Layer(nn.Module):
     users_object: Any = None  # the object behind a layer that runs a class of the user
     gather_statistics: Callable[[Tensor], Tensor] | None = None
     always_gathers = False
+    keeps_state_in_place: ClassVar[bool] = False
     exposures = 0
+    exposures_of_all: ClassVar[int] = 0
     mode_changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -222,6 +228,14 @@ class Layer(nn.Module):
         """Go on from a `run_state`."""
 
     @property
+    def can_be_recorded(self) -> bool:
+        """Whether a pass is the same work on a device each time: no code of the user's, nothing on
+        the host, no shape that depends on values, no state that passes exchange."""
+        entry, hands_on = self.entry, type(self).run_state is not Layer.run_state
+        acts = entry.runs_user_code or entry.writes_files or entry.shapes_from_data or self.on_host
+        return not acts and (self.keeps_state_in_place or not hands_on)
+
+    @property
     def is_pure(self) -> bool:
         """Whether a pass only computes tops from bottoms and parameters: it draws nothing and
         leaves no trace, so it may be repeated or left out."""
@@ -263,10 +277,15 @@ class Layer(nn.Module):
         stored = self._parameters
         return [stored[name] for name in self.parameter_names]  # type: ignore[misc]
 
+    def expose(self) -> None:
+        """Count somebody who gets hold of the parameters."""
+        self.exposures += 1
+        Layer.exposures_of_all += 1
+
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         found = super().__getattr__(name)
         if isinstance(found, nn.Parameter):
-            self.exposures += 1
+            self.expose()
         return found
 
     if not TYPE_CHECKING:  # else any attribute would seem to exist
@@ -277,15 +296,15 @@ class Layer(nn.Module):
             super().__setattr__(name, value)
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        self.exposures += 1
+        self.expose()
         return super().named_parameters(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        self.exposures += 1
+        self.expose()
         return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(self, *args: Any) -> None:
-        self.exposures += 1
+        self.expose()
         super()._save_to_state_dict(*args)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from moka.data.batches import Batch, Batches, ImageBatches
 from moka.data.decode import Decoder
+from moka.data.delivery import Delivered, delivered
 from moka.data.feed import Feed
 from moka.data.images import ImageList
 from moka.data.place import CursorState, draw_seed, first_state
@@ -40,7 +42,7 @@ class ImageSource(StreamSource[B]):
 
     def setup(self) -> None:
         super().setup()
-        self._feed: Feed[tuple[Batch, CursorState]] | None = None
+        self._feed: Feed[tuple[Batch | Delivered, CursorState]] | None = None
         if not self.source:
             home = next(o.of for o in self.options if o.name == "source") or self.entry.message
             raise NetError(f"{home} has no source: name the file or folder.")
@@ -53,15 +55,18 @@ class ImageSource(StreamSource[B]):
         return shapes[: self.top_count]
 
     @property
-    def feed(self) -> Feed[tuple[Batch, CursorState]]:
+    def feed(self) -> Feed[tuple[Batch | Delivered, CursorState]]:
         """The threads that make batches, from `state()` on. A forked process starts its own."""
         if self._feed is None or self._feed.left_behind:
-            batches, after, share = self.batches, self.state(), self.share
-            on_device = self.device.type != "cpu"
+            batches, after, share, device = self.batches, self.state(), self.share, self.device
+
             # The threads must not keep this layer alive, so they know its parts only.
-            self._feed = Feed(
-                lambda: batches.stream(after, share, on_device=on_device), self.prefetch
-            )
+            def items() -> Iterator[tuple[Batch | Delivered, CursorState]]:
+                made = batches.stream(after, share, on_device=device.type != "cpu")
+                is_cuda = device.type == "cuda"
+                return delivered(made, batches.transform, device) if is_cuda else made
+
+            self._feed = Feed(items, self.prefetch)
         return self._feed
 
     def prepare(self) -> None:
@@ -70,6 +75,8 @@ class ImageSource(StreamSource[B]):
     def forward(self) -> list[Tensor]:
         batch, self._after = self.feed.next()
         self.waited_s = self.feed.waited_s
+        if isinstance(batch, Delivered):
+            return batch.received()[: self.top_count]
         data, labels = torch.from_numpy(batch.data), torch.from_numpy(batch.labels)
         if batch.draw is not None:  # bytes travel, the device does the arithmetic
             data = self.batches.transform.normalize_tensor(data.to(self.device), batch.draw)

@@ -6,7 +6,8 @@ from math import prod
 
 from torch import Tensor
 
-from moka.errors import DataError, NetError
+from moka.errors import NetError
+from moka.layers.late_checks import in_range
 from moka.layers.shapes import require_axes, shape_text, sizes_around
 from moka.types import Shape
 
@@ -18,11 +19,10 @@ def indices(values: Tensor, size: int, *, of: str, advice: str) -> Tensor:
         of: the things that are counted, for the error message.
 
     Raises:
-        DataError: a value is outside [0, size).
+        DataError: a value is outside [0, size); inside of `collecting_checks` later.
     """
-    index = values.long()
-    _check_range(index, size, f"index {{}} is outside of the {size} {of}", advice)
-    return index
+    fault = f"index {{}} is outside of the {size} {of}"
+    return in_range(values.long(), size, fault=fault, advice=advice)
 
 
 def class_labels(
@@ -39,17 +39,18 @@ def class_labels(
         indices of the same shape, in [0, classes), and a bool mask or None if all count.
 
     Raises:
-        DataError: a label that is neither a class nor `ignore_label`.
+        DataError: a label that is neither a class nor `ignore_label`; inside of
+            `collecting_checks` later.
     """
     index = labels.long()
     counted = None if ignore_label is None else index != ignore_label
     if counted is not None:
         index = index.where(counted, 0)
-    _check_range(
+    index = in_range(
         index,
         classes,
-        f"label {{}} is outside of the {classes} classes",
-        "Check the labels of the data, or num_output of the layer that makes the scores.",
+        fault=f"label {{}} is outside of the {classes} classes",
+        advice="Check the labels of the data, or num_output of the layer that makes the scores.",
     )
     return index, counted
 
@@ -74,12 +75,3 @@ def check_one_label_an_item(x: Shape, labels: Shape) -> None:
             f"The data and label should have the same first dimension: {x[0]} items, labels of"
             f" shape {shape_text(labels)}."
         )
-
-
-def _check_range(index: Tensor, size: int, fault: str, advice: str) -> None:
-    if not index.numel():
-        return
-    low, high = (int(v) for v in index.aminmax())
-    if low < 0 or high >= size:
-        found = fault.format(low if low < 0 else high)
-        raise DataError(f"{found} (0 to {size - 1}).", advice=advice)

@@ -124,6 +124,7 @@ class Recurrent(Layer):
         start: where the last pass started, (states, N, D).
     """
 
+    keeps_state_in_place: ClassVar[bool] = True
     states: ClassVar[int]
     rows: ClassVar[int]
     target: ClassVar[str]
@@ -159,9 +160,9 @@ class Recurrent(Layer):
         self.inputs = prod(x[2:])
         self.static_inputs = prod(others[0][1:]) if self.has_static else 0
         if not self.expose_hidden:
-            zeros = torch.zeros(self.states, self.streams, self.num_output)
-            self.register_buffer("state", zeros, persistent=False)
-            self.register_buffer("start", zeros, persistent=False)
+            for name in ("state", "start"):
+                zeros = torch.zeros(self.states, self.streams, self.num_output)
+                self.register_buffer(name, zeros, persistent=False)
 
     def top_shapes(self, x: Shape, cont: Shape, *others: Shape) -> list[Shape]:
         if len(x) < 2 or x[0] != self.steps:
@@ -221,19 +222,26 @@ class Recurrent(Layer):
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
         if self.expose_hidden:
             return self.again(*bottoms)
-        self.start = self._for_streams(self.state, bottoms[0])
+        state = self._for_streams(self.state, bottoms[0])
+        if state is not self.state:
+            with torch.inference_mode(False):  # a later pass may be outside of it
+                self.state, self.start = torch.zeros_like(state), torch.zeros_like(state)
+        self.start.copy_(self.state)
         tops, last = self._pass(*bottoms)
-        self.state = torch.stack(last).detach()
+        self.state.copy_(torch.stack(last).detach())
         return tops
 
     def again(self, *bottoms: Tensor) -> list[Tensor]:
         return self._pass(*bottoms)[0]
 
     def run_state(self) -> list[Tensor]:
-        return [] if self.expose_hidden else [self.state]
+        return [] if self.expose_hidden else [self.state.clone()]
 
     def load_run_state(self, tensors: Sequence[Tensor]) -> None:
-        (self.state,) = tensors
+        (given,) = tensors
+        if given.shape != self.state.shape:  # of another number of streams
+            self.state, self.start = torch.empty_like(given), torch.zeros_like(given)
+        self.state.copy_(given)
 
     def _for_streams(self, state: Tensor, x: Tensor) -> Tensor:
         """The state, or zeros if x has a different number of streams."""
@@ -250,7 +258,7 @@ class Recurrent(Layer):
         if self.expose_hidden:
             first = [state.detach()[0] for state in others]
         else:
-            first = list(self._for_streams(self.start, x))
+            first = list(self._for_streams(self.start, x).clone())  # the next pass writes to it
         y, *last = self.steps_of(driven, cont, weights, *first)
         final = [state.detach()[None] for state in last] if self.expose_hidden else []
         return [y, *final], last

@@ -21,6 +21,7 @@ from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer
+from moka.layers.late_checks import collected_checks
 from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
@@ -159,7 +160,7 @@ class Net(nn.Module):
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         for layer in self.layers:
-            layer.exposures += 1
+            layer.expose()
         return super().named_parameters(*args, **kwargs)
 
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
@@ -304,6 +305,8 @@ class Net(nn.Module):
             tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:
             raise located(error, place.node, self.graph) from None
+        if (checks := collected_checks()) is not None:
+            checks.locate(lambda error: located(error, place.node, self.graph))
         made = (tops,) if isinstance(tops, Tensor) else tops
         made = place.half.rounded(made) if place.half else made
         for k, observer in place.observers:

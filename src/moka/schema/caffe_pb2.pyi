@@ -233,8 +233,12 @@ class SolverParameter(_message.Message):
         __slots__ = ()
         FLOAT: _ClassVar[SolverParameter.Precision]
         BF16: _ClassVar[SolverParameter.Precision]
+        FP16: _ClassVar[SolverParameter.Precision]
+        TF32: _ClassVar[SolverParameter.Precision]
     FLOAT: SolverParameter.Precision
     BF16: SolverParameter.Precision
+    FP16: SolverParameter.Precision
+    TF32: SolverParameter.Precision
     class Compression(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         NONE: _ClassVar[SolverParameter.Compression]
@@ -462,7 +466,7 @@ class SolverState(_message.Message):
     def __init__(self, iter: _Optional[int] = ..., learned_net: _Optional[str] = ..., history: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., current_step: _Optional[int] = ..., minimum_loss: _Optional[float] = ..., iter_last_event: _Optional[int] = ..., run_state: _Optional[_Union[RunState, _Mapping]] = ...) -> None: ...
 
 class RunState(_message.Message):
-    __slots__ = ("random", "cursor", "recent_loss", "layer", "solver_type", "plateau", "best", "averaged_net", "tested", "other_rank", "larc_cosine")
+    __slots__ = ("random", "cursor", "recent_loss", "layer", "solver_type", "plateau", "best", "averaged_net", "tested", "other_rank", "larc_cosine", "loss_scale")
     RANDOM_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     RECENT_LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -474,6 +478,7 @@ class RunState(_message.Message):
     TESTED_FIELD_NUMBER: _ClassVar[int]
     OTHER_RANK_FIELD_NUMBER: _ClassVar[int]
     LARC_COSINE_FIELD_NUMBER: _ClassVar[int]
+    LOSS_SCALE_FIELD_NUMBER: _ClassVar[int]
     random: _containers.RepeatedCompositeFieldContainer[RandomState]
     cursor: _containers.RepeatedCompositeFieldContainer[CursorState]
     recent_loss: _containers.RepeatedScalarFieldContainer[float]
@@ -485,7 +490,16 @@ class RunState(_message.Message):
     tested: bool
     other_rank: _containers.RepeatedCompositeFieldContainer[RankState]
     larc_cosine: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RankState, _Mapping]]] = ..., larc_cosine: _Optional[_Iterable[float]] = ...) -> None: ...
+    loss_scale: LossScaleState
+    def __init__(self, random: _Optional[_Iterable[_Union[RandomState, _Mapping]]] = ..., cursor: _Optional[_Iterable[_Union[CursorState, _Mapping]]] = ..., recent_loss: _Optional[_Iterable[float]] = ..., layer: _Optional[_Iterable[_Union[LayerState, _Mapping]]] = ..., solver_type: _Optional[str] = ..., plateau: _Optional[_Union[PlateauState, _Mapping]] = ..., best: _Optional[_Union[BestState, _Mapping]] = ..., averaged_net: _Optional[str] = ..., tested: bool = ..., other_rank: _Optional[_Iterable[_Union[RankState, _Mapping]]] = ..., larc_cosine: _Optional[_Iterable[float]] = ..., loss_scale: _Optional[_Union[LossScaleState, _Mapping]] = ...) -> None: ...
+
+class LossScaleState(_message.Message):
+    __slots__ = ("value", "good_steps")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    GOOD_STEPS_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    good_steps: int
+    def __init__(self, value: _Optional[float] = ..., good_steps: _Optional[int] = ...) -> None: ...
 
 class RankState(_message.Message):
     __slots__ = ("random", "cursor", "layer")

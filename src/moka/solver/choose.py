@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from moka.errors import SolverError, did_you_mean
 from moka.schema.caffe_pb2 import SolverParameter
+from moka.solver.adam import Adam, AdamW
 from moka.solver.lars import Lars
-from moka.solver.rules import AdaDelta, AdaGrad, Adam, AdamW, Nesterov, RMSProp, Rule, Sgd
+from moka.solver.rules import AdaDelta, AdaGrad, Nesterov, RMSProp, Rule, Sgd
 
 WITH_MOMENTUM = (
     "SGD",

@@ -145,6 +145,17 @@ def _check_shard(config: caffe_pb2.SolverParameter) -> None:
             )
 
 
+def check_precision(config: caffe_pb2.SolverParameter, processes: int, file: PathLike) -> None:
+    """Raises SolverError if the precision does not go with this number of processes."""
+    if config.precision == caffe_pb2.SolverParameter.FP16 and processes > 1:
+        raise SolverError(
+            f"precision FP16 works in one process, here are {processes}: each would scale its loss"
+            " by itself.",
+            file=file,
+            advice="Set precision: BF16.",
+        )
+
+
 def train_net(config: caffe_pb2.SolverParameter, file: PathLike) -> NetToBuild:
     """The one net to train: train_net_param, train_net, net_param or net.
 

@@ -30,6 +30,8 @@ class Lars(Sgd):
     subtracts 0.9 c from the trust; releases before it multiply.)
     """
 
+    leaves_out, can_be_recorded = False, False
+
     def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
         super().__init__(params, config)
         self._cosines = [params[0].values.new_zeros(len(params))] if params else []
@@ -44,7 +46,13 @@ class Lars(Sgd):
         if not getattr(config, name) > 0:
             raise SolverError(f"{name} must be > 0, got {getattr(config, name):g}.")
 
-    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+    def apply(
+        self,
+        iteration: int,
+        rate: float | Tensor,
+        weight_decay: float,
+        unless: Tensor | None = None,
+    ) -> None:
         places = self._groups.values()
         for place, (r, decay, weights, grads, (h,)) in zip(
             places, self._members(rate, weight_decay), strict=True
@@ -72,7 +80,13 @@ class Lars(Sgd):
         return 1 - TURBO_STRENGTH * cosines[index]
 
     def _rates(
-        self, r: float, rate: float, decay: float, w: Tensors, g: Tensors, boost: Tensor | float
+        self,
+        r: float | Tensor,
+        rate: float | Tensor,
+        decay: float,
+        w: Tensors,
+        g: Tensors,
+        boost: Tensor | float,
     ) -> Tensors:
         w_norm, g_norm = torch.stack(torch._foreach_norm(w)), torch.stack(torch._foreach_norm(g))
         config = self.config
@@ -83,6 +97,9 @@ class Lars(Sgd):
         else:
             factor = trust
         return list((r * factor.where((w_norm > 0) & (g_norm > 0), 1.0)).unbind())
+
+    def state_tensors(self) -> Tensors:
+        return [*super().state_tensors(), *self._cosines]
 
     def state(self) -> SolverState:
         state = super().state()

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import sqrt
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam as torch_adam
 from torch.optim.sgd import sgd as torch_sgd
 
 from moka.errors import SolverError
@@ -39,6 +37,8 @@ class Rule:
     """
 
     histories: ClassVar[int] = 1  # arrays kept for each parameter
+    leaves_out: ClassVar[bool] = False  # whether `apply` heeds `unless` by itself
+    can_be_recorded: ClassVar[bool] = True  # whether there is an `apply_recorded`
 
     def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
         self.check(config)
@@ -57,13 +57,32 @@ class Rule:
     def check(cls, config: SolverParameter) -> None:
         """Raises SolverError for fields that this type cannot have."""
 
-    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+    def step_rate(self, iteration: int, rate: float) -> float:
+        """What `apply_recorded` is given for an iteration and its rate."""
+        return rate
+
+    def apply_recorded(
+        self, step_rate: Tensor, weight_decay: float, unless: Tensor | None = None
+    ) -> None:
+        """As `apply`, with all that changes from iteration to iteration in a scalar on the device,
+        so that a recording of it is good for every iteration (`moka.engine.captured`)."""
+        self.apply(0, step_rate, weight_decay, unless)
+
+    def apply(
+        self,
+        iteration: int,
+        rate: float | Tensor,
+        weight_decay: float,
+        unless: Tensor | None = None,
+    ) -> None:
         """Update all parameters.
 
         Args:
             iteration: counted from 0.
             rate: the learning rate.
             weight_decay: of L2 regularization, which is added to the gradients here.
+            unless: a scalar on the device; if it is not 0, a rule that `leaves_out` changes
+                nothing, and others do not look at it.
         """
         for r, decay, weights, grads, history in self._members(rate, weight_decay):
             for w, g, *h in blocks(weights, grads, *history):
@@ -73,8 +92,8 @@ class Rule:
                 torch._foreach_sub_(w, g)
 
     def _members(
-        self, rate: float, weight_decay: float
-    ) -> Iterator[tuple[float, float, Tensors, Tensors, list[Tensors]]]:
+        self, rate: float | Tensor, weight_decay: float
+    ) -> Iterator[tuple[float | Tensor, float, Tensors, Tensors, list[Tensors]]]:
         """Parameters of equal factors: rate, decay, values, gradients, histories."""
         for (lr_mult, decay_mult), members in self._groups.items():
             yield (
@@ -85,7 +104,7 @@ class Rule:
                 [[kind[i] for i in members] for kind in self._history],
             )
 
-    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+    def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
         """Turn the gradients into updates, in place."""
         raise NotImplementedError
 
@@ -96,6 +115,10 @@ class Rule:
     def history(self) -> Tensors:
         """The histories themselves, in Caffe's order."""
         return [tensor for kind in self._history for tensor in kind]
+
+    def state_tensors(self) -> Tensors:
+        """All that an update changes beside the parameters."""
+        return self.history()
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
@@ -159,29 +182,58 @@ class Sgd(Rule):
 
     Caffe keeps the rate inside the history h, PyTorch outside: its kernel computes
     h = momentum h + (1 - dampening) (g + decay w); w -= lr h. So dampening = 1 - r and lr = 1
-    make it Caffe's; 1 - dampening is the rate but for double precision's rounding of 1.
+    make it Caffe's; 1 - dampening is the rate but for double precision's rounding of 1. A rate on
+    the device is the kernel's grad_scale instead, which divides the gradients.
     """
 
-    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
+    @property
+    def leaves_out(self) -> bool:  # type: ignore[override]
+        return bool(self.momentum)
+
+    def apply(
+        self,
+        iteration: int,
+        rate: float | Tensor,
+        weight_decay: float,
+        unless: Tensor | None = None,
+    ) -> None:
         for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
-            if self.momentum:
-                torch_sgd(
-                    weights,
-                    grads,
-                    list(h),
-                    fused=True,
-                    weight_decay=decay,
-                    momentum=self.momentum,
-                    lr=1.0,
-                    dampening=1.0 - r,
-                    nesterov=False,
-                    maximize=False,
-                )
-                continue
-            torch._foreach_copy_(h, grads)
-            torch._foreach_add_(h, weights, alpha=decay)
-            torch._foreach_mul_(h, r)
-            torch._foreach_sub_(weights, h)
+            if not self.momentum:
+                torch._foreach_copy_(h, grads)
+                torch._foreach_add_(h, weights, alpha=decay)
+                torch._foreach_mul_(h, r)
+                torch._foreach_sub_(weights, h)
+            elif isinstance(r, Tensor):
+                torch._foreach_add_(grads, weights, alpha=decay)
+                self._fused(weights, grads, h, unless, grad_scale=1 / r)
+            else:
+                self._fused(weights, grads, h, unless, weight_decay=decay, dampening=1.0 - r)
+
+    def _fused(
+        self,
+        weights: Tensors,
+        grads: Tensors,
+        h: Tensors,
+        unless: Tensor | None,
+        *,
+        grad_scale: Tensor | None = None,
+        weight_decay: float = 0.0,
+        dampening: float = 0.0,
+    ) -> None:
+        torch_sgd(
+            weights,
+            grads,
+            list(h),
+            fused=True,
+            grad_scale=grad_scale,
+            found_inf=unless,
+            weight_decay=weight_decay,
+            momentum=self.momentum,
+            lr=1.0,
+            dampening=dampening,
+            nesterov=False,
+            maximize=False,
+        )
 
     def updates(self) -> Tensors:
         return self._history[0]
@@ -193,7 +245,7 @@ class Nesterov(Rule):
     Nesterov, 1983; Sutskever et al., 2013.
     """
 
-    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+    def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
         (h,) = history
         torch._foreach_mul_(g, r)
         torch._foreach_mul_(h, self.momentum)
@@ -209,10 +261,10 @@ class AdaGrad(Rule):
         if config.momentum:
             raise SolverError(f"Momentum cannot be used with {config.type}.")
 
-    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+    def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
         (h,) = history
         torch._foreach_addcmul_(h, g, g)
-        _divide_by_root(g, h, self.config.delta)
+        divide_by_root(g, h, self.config.delta)
         torch._foreach_mul_(g, r)
 
 
@@ -230,12 +282,12 @@ class RMSProp(AdaGrad):
                 f"rms_decay should lie between 0 and 1, 1 excluded, got {config.rms_decay:g}."
             )
 
-    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+    def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
         (h,) = history
         decay = self.config.rms_decay
         torch._foreach_mul_(h, decay)
         torch._foreach_addcmul_(h, g, g, value=1 - decay)
-        _divide_by_root(g, h, self.config.delta)
+        divide_by_root(g, h, self.config.delta)
         torch._foreach_mul_(g, r)
 
 
@@ -245,7 +297,7 @@ class AdaDelta(Rule):
 
     histories = 2
 
-    def update(self, iteration: int, r: float, g: Tensors, *history: Tensors) -> None:
+    def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
         h, u = history
         momentum, delta = self.config.momentum, self.config.delta
         torch._foreach_mul_(h, momentum)
@@ -259,75 +311,7 @@ class AdaDelta(Rule):
         torch._foreach_mul_(g, r)
 
 
-class Adam(Rule):
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
-    w -= r sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + delta), with b1 = momentum, b2 = momentum2 and
-    t = iteration + 1. Kingma and Ba, 2015.
-
-    delta is not corrected for the bias of v. PyTorch's kernel corrects its eps: so eps is
-    delta / sqrt(1 - b2^t) for it.
-    """
-
-    histories = 2
-    decoupled_decay: ClassVar[bool] = False
-
-    def apply(self, iteration: int, rate: float, weight_decay: float) -> None:
-        b1, b2 = self.config.momentum, self.config.momentum2
-        correction = sqrt(1 - b2 ** (iteration + 1))
-        for r, decay, weights, grads, (m, v) in self._members(rate, weight_decay):
-            torch_adam(
-                weights,
-                grads,
-                m,
-                v,
-                [],
-                [torch.tensor(float(iteration), device=w.device) for w in weights],
-                fused=True,
-                amsgrad=False,
-                beta1=b1,
-                beta2=b2,
-                lr=r,
-                weight_decay=decay,
-                eps=self.config.delta / correction,
-                maximize=False,
-                decoupled_weight_decay=self.decoupled_decay,
-            )
-        self._last = (iteration, rate, weight_decay)
-
-    def updates(self) -> Tensors:
-        iteration, rate, _ = self._last
-        b1, b2 = self.config.momentum, self.config.momentum2
-        factor = rate * sqrt(1 - b2 ** (iteration + 1)) / (1 - b1 ** (iteration + 1))
-        m, v = self._history
-        updates = torch._foreach_mul(m, [factor * p.lr_mult for p in self.params])
-        _divide_by_root(updates, v, self.config.delta)
-        return list(updates)
-
-
-class AdamW(Adam):
-    """w -= r decay w, then Adam with a g without decay. Loshchilov and Hutter, 2019."""
-
-    decoupled_decay = True
-
-    @classmethod
-    def check(cls, config: SolverParameter) -> None:
-        if config.regularization_type != "L2":
-            raise SolverError(
-                f"regularization_type {config.regularization_type} cannot be used with AdamW, whose"
-                " decay is not part of the gradient."
-            )
-
-    def updates(self) -> Tensors:
-        _, rate, weight_decay = self._last
-        updates = super().updates()
-        for p, update in zip(self.params, updates, strict=True):
-            w = p.values
-            shrunk_by = 1 - rate * p.lr_mult * weight_decay * p.decay_mult
-            update.add_(w).div_(shrunk_by).sub_(w)
-        return updates
-
-
-def _divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -> None:
+def divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -> None:
     """x /= sqrt(h) + delta."""
     root = torch._foreach_sqrt(h)
     torch._foreach_add_(root, delta)

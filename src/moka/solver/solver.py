@@ -27,12 +27,13 @@ from moka.report.records import (
     SolvingStarted,
 )
 from moka.schema import format_text
-from moka.schema.caffe_pb2 import RankState, SolverParameter
+from moka.schema.caffe_pb2 import RankState
 from moka.solver.averaged_weights import AveragedWeights
 from moka.solver.choose import rule_class
-from moka.solver.config import SolverLike, check_solver, read_solver
+from moka.solver.config import SolverLike, check_precision, check_solver, read_solver
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
+from moka.solver.late_step import LateStep
 from moka.solver.learnable import clear_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.policy import rate
@@ -44,8 +45,9 @@ from moka.solver.snapshots.position import Position
 from moka.solver.snapshots.read import SnapshotReader
 from moka.solver.snapshots.write import SnapshotWriter, check_prefix
 from moka.solver.stateful import Stateful
+from moka.solver.step import Step
 from moka.solver.testing import Tests
-from moka.solver.update import Clipped, apply_update
+from moka.solver.update import Clipped
 from moka.types import PathLike
 
 log = logging.getLogger("moka.detail")
@@ -66,6 +68,8 @@ class Solver:
             has declared.
         splits_batches: divide the train net's batches among the processes, instead of giving a
             batch to each.
+        records: on a GPU, let iterations run as a CUDA graph where they can
+            (`moka.engine.captured`).
 
     Attributes:
         config: the message, its snapshot prefix resolved.
@@ -73,6 +77,8 @@ class Solver:
         test_nets: the nets it is tested with, on the same parameters.
         engine, test_engines: what runs the net and the test nets.
         guard: keeps steps that are not finite from the parameters.
+        reads_late: whether a whole iteration is queued before the host looks at what it has found
+            (`late_step`), as on a GPU.
         team: as given.
         stop_requested, snapshot_requested, must_be_requeued: set by signals and listeners of any
             process; the loop of all stops, saves, or both, after the iteration.
@@ -93,6 +99,7 @@ class Solver:
         keep_blobs: bool = False,
         team: Team | None = None,
         splits_batches: bool = False,
+        records: bool = True,
     ) -> None:
         read = read_solver(solver, file)
         self.config, self.file = config, file = read
@@ -101,6 +108,7 @@ class Solver:
         if not config.HasField("base_lr") and config.lr_policy != "multifixed":
             log.warning("%s: base_lr is missing: at a rate of 0 nothing is learned.", file)
         self.team = team or declared_team()
+        check_precision(config, self.team.size, file)
         saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
         if self.team.is_first and saves:
             check_prefix(self.prefix)
@@ -111,8 +119,7 @@ class Solver:
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
         self._together = Together(self.net, self.team, config)
-        bfloat16 = config.precision == SolverParameter.BF16
-        self.engine = training_engine(self.net, keep_blobs=keep_blobs, bfloat16=bfloat16)
+        self.engine = training_engine(self.net, keep_blobs=keep_blobs, precision=config.precision)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
         self._params = learnables(self.net)
         self._rule = rule_class(config)(self._params, config)
@@ -123,11 +130,17 @@ class Solver:
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
         self._position = Position([self.net, *self.test_nets], self.team.rank, self.team.size)
-        self._parts: list[Stateful] = [self._rule, self._progress, self._position]
-        self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
-        self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
+        parts = config, self.engine, self._rule, self.team, self._mean, self._together, self.guard
+        self._step, self.late_step = Step(*parts), LateStep(*parts)
+        on_gpu = self.net.device.type == "cuda"
+        self.reads_late = on_gpu or self.late_step.scale is not None
+        if on_gpu and records:
+            self.late_step.record()
+        self._parts: list[Stateful] = [self._rule, self._progress, self._position, self.late_step]
+        self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
+        self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
         if self.team.is_connected:
             self._mean.broadcast()
             self.on_gradients_ready.append(self._mean.on_gradients_ready)
@@ -155,7 +168,7 @@ class Solver:
 
     def join(self, team: Team) -> None:
         """Train from now on together with the processes that it was declared to be one of."""
-        self.team = team
+        self.team = self._step.team = self.late_step.team = team
         self._together.join(team)
 
     # --- running --------------------------------------------------------------------------
@@ -213,7 +226,7 @@ class Solver:
         """
         with self.net.parameters_in_use():
             make_grads(self._params)
-            self._update(self.rate)
+            self._update(self._step, self.rate)
         self._progress.iteration += 1
 
     def _iterate(self) -> None:
@@ -223,7 +236,8 @@ class Solver:
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
             call()
-        loss = self._run_passes()
+        step = self._step_now()
+        loss = step.run_passes(self.iteration, self.rate)
         if loss is None:
             return
         smoothed = self._progress.smoothed(loss)
@@ -233,7 +247,7 @@ class Solver:
             call()
         lr = self.rate
         with self.net.parameters_in_use():
-            clipped = self._update(lr)
+            clipped = self._update(step, lr)
         self._together.pace.stop()
         slowest = self._together.pace.compare() if displayed else None
         if self.listeners:
@@ -250,42 +264,19 @@ class Solver:
             )
             self._announce(record)
 
-    def _run_passes(self) -> float | None:
-        """The iter_size passes of an iteration; returns their mean loss, None if the step has to be
-        skipped."""
-        total = 0.0
-        layerwise = self.engine.layerwise  # may add to a gradient several times in a pass
-        by_layer = layerwise.debug_info or layerwise.callbacks
-        for remaining in reversed(range(self.config.iter_size)):
-            is_whole = not remaining and not by_layer
-            overlapped = self._mean.overlapped(is_whole)
-            with self.net.parameters_in_use(), self._together.passing(), overlapped:
-                loss = float(self.engine.forward_backward())
-            mean = self._agree_on_loss(loss, nonfinite_fact(loss, [p.grad for p in self._params]))
-            if mean is None:
-                self._mean.discard()
-                return None
-            total += mean
-        self.guard.passed()
-        return total / self.config.iter_size
+    def _step_now(self) -> Step:
+        """What runs the coming iteration."""
+        if not self.reads_late or self.team.is_connected or self.engine.goes_layer_by_layer:
+            return self._step
+        self.late_step.reads_first = bool(
+            self.on_gradients_ready or self.config.lr_policy == "plateau"
+        )
+        return self.late_step
 
-    def _agree_on_loss(self, loss: float, fact: str | None) -> float | None:
-        """The mean loss of all processes after a pass; None if one of them has a fault.
-
-        Args:
-            fact: what is not finite in this process, None if all is.
-        """
-        told = self.team.gather_numbers(loss, fact is not None)
-        if any(is_faulty for _, is_faulty in told.values()):
-            with self._together.alone():
-                self.guard.refuse(fact, self.engine.start, self.iteration, self.rate, self.team)
-            return None
-        return sum(other for other, _ in told.values()) / len(told)
-
-    def _update(self, lr: float) -> Clipped | None:
+    def _update(self, step: Step, lr: float) -> Clipped | None:
         if self.config.disabled_update:
             return None
-        clipped = apply_update(self._rule, self.config, self.iteration, lr)
+        clipped = step.update(self.iteration, lr)
         if self._average:
             self._average.update()
         if self.keep_blobs:
@@ -322,7 +313,8 @@ class Solver:
     def _announce_final_loss(self) -> None:
         """Run one more pass, after the last update."""
         loss = float(self.engine.forward())
-        mean = self._agree_on_loss(loss, nonfinite_fact(loss, ()))
+        fact = nonfinite_fact(loss, True)
+        mean = self._step.agree_on_loss(loss, fact, self.iteration, self.rate)
         if mean is not None:
             self._announce(FinalLoss(self.iteration, self._progress.smoothed(mean)))
 

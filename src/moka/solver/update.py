@@ -7,11 +7,13 @@ updates and subtracts those. Bounds of the parameters come last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from math import inf
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from moka.errors import SolverError
 from moka.parallel.shard import norm_of
@@ -37,6 +39,20 @@ def clip_gradients_by_norm(params: Sequence[Learnable], limit: float) -> Clipped
         return None
     torch._foreach_mul_([p.grad for p in params], limit / norm)
     return Clipped(norm, limit)
+
+
+def clip_on_device(params: Sequence[Learnable], limit: float) -> Tensor | None:
+    """As `clip_gradients_by_norm`, without reading the norm back.
+
+    Returns:
+        The norm before, a scalar on the device; None if clipping is off.
+    """
+    if limit < 0:
+        return None
+    grads = [p.grad for p in params]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, (limit / norm).clamp_max(1))
+    return norm
 
 
 def clip_elements(params: Sequence[Learnable], limit: float) -> None:
@@ -68,15 +84,72 @@ def apply_update(
         return None
     clip_elements(params, config.clip_value)
     clipped = clip_gradients_by_norm(params, config.clip_gradients)
+    l2 = _regularize(rule, config, iteration, rate)
+    rule.apply(iteration, rate, l2)
+    bound_weights(params, *weight_bounds(config))
+    return clipped
+
+
+def queue_update(
+    rule: Rule, config: SolverParameter, iteration: int, rate: float | Tensor, unless: Tensor
+) -> Tensor | None:
+    """As `apply_update`, but all of it is work for the device, where `unless` lies.
+
+    Args:
+        rate: the learning rate, or the rule's `step_rate` as a scalar on the device.
+        unless: if this is not 0, parameters and histories keep their values; the gradients are lost
+            all the same.
+
+    Returns:
+        The norm of the gradients before they were clipped; None if they are not.
+    """
+    params = rule.params
+    if not params:
+        return None
+    own = rule.leaves_out and not config.adamw_decay and weight_bounds(config) == (None, None)
+    with nullcontext() if own else _kept_if(unless, rule):
+        clip_elements(params, config.clip_value)
+        norm = clip_on_device(params, config.clip_gradients)
+        if isinstance(rate, Tensor):
+            l2 = _regularize(rule, config, iteration, 0.0)
+            rule.apply_recorded(rate, l2, unless)
+        else:
+            l2 = _regularize(rule, config, iteration, rate)
+            rule.apply(iteration, rate, l2, unless)
+        bound_weights(params, *weight_bounds(config))
+    return norm
+
+
+def can_be_recorded(rule: Rule, config: SolverParameter) -> bool:
+    """Whether `queue_update` depends on the iteration by the rule's `step_rate` alone."""
+    policies = config.momentum_policy, config.weight_decay_policy
+    return rule.can_be_recorded and not config.adamw_decay and set(policies) == {"fixed"}
+
+
+@contextmanager
+def _kept_if(unless: Tensor, rule: Rule) -> Iterator[None]:
+    """If the scalar `unless` is not 0, what the block does to parameters and histories is undone.
+
+    Where a number is not finite arithmetic cannot do that, so the old values are kept and chosen.
+    """
+    state = [*(p.values for p in rule.params), *rule.state_tensors()]
+    old = [tensor.clone() for tensor in state]
+    yield
+    keep = unless != 0
+    torch._foreach_copy_(state, [torch.where(keep, o, s) for o, s in zip(old, state, strict=True)])
+
+
+def _regularize(rule: Rule, config: SolverParameter, iteration: int, rate: float) -> float:
+    """Normalize gradients and add what does not belong to the rule; returns the decay of L2, which
+    does."""
+    params = rule.params
     normalize(params, config.iter_size)
     l1, decay = config.regularization_type == "L1", weight_decay(config, iteration)
     if l1 and decay:
         add_l1(params, decay)
     shrink(params, rate, config.adamw_decay)
     rule.momentum = momentum(config, iteration, rate)
-    rule.apply(iteration, rate, 0.0 if l1 else decay)
-    bound_weights(params, *weight_bounds(config))
-    return clipped
+    return 0.0 if l1 else decay
 
 
 def shrink(params: Sequence[Learnable], rate: float, decay: float) -> None:

@@ -54,7 +54,7 @@ class L1Loss(Layer):
         if self.normalize_by_num_entries:
             count = (valid.sum() / max(1, a.shape[1])).clamp_min(torch.finfo(a.dtype).tiny)
         else:
-            count = a.new_tensor(max(1, len(a)))
+            count = a.new_full((), max(1, len(a)))
         if self.l2_per_location:
             squared = apart.square().sum(1)
             if self.l2_prescale_by_channels:

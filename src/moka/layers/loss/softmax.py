@@ -167,9 +167,10 @@ class SoftmaxWithLoss(NormalizedLoss):
         """The weight of each class."""
         if self.given_weights or not self.weight_by_label_freqs:
             return self.weights_of_classes
-        labels = index if counted is None else index[counted]
-        counts = labels.flatten().bincount(minlength=len(self.weights_of_classes))
-        return 1 / counts.clamp_min(1).to(self.weights_of_classes)
+        like = self.weights_of_classes
+        each = torch.ones_like(index) if counted is None else counted
+        counts = torch.zeros_like(like).index_add_(0, index.flatten(), each.flatten().to(like))
+        return 1 / counts.clamp_min(1)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
         outer, classes, inner = sizes_around(tuple(x.shape), self.axis)

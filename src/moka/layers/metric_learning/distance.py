@@ -44,7 +44,8 @@ class _CenterLoss(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         apart, label = ctx.saved_tensors
         total = apart.new_zeros(ctx.classes, apart.shape[1]).index_add_(0, label, apart)
-        count = torch.bincount(label, minlength=ctx.classes).to(apart)
+        ones = apart.new_ones(len(label))
+        count = apart.new_zeros(ctx.classes).index_add_(0, label, ones)
         return grad * ctx.scale * apart, -total / (1 + count)[:, None], None, None
 
 

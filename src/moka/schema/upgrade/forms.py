@@ -5,6 +5,10 @@ Layers then find every value in their own message. See `moka.schema.forms`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from moka.schema import caffe_pb2
 from moka.schema.fields import is_repeated
 from moka.schema.forms import FORMS, form_of
@@ -12,9 +16,26 @@ from moka.schema.forms import FORMS, form_of
 STORED_AS = ("forward_type", "backward_type")  # NVCaffe's types of blobs and their gradients
 
 
+_in_half: ContextVar[bool] = ContextVar("in half", default=False)
+
+
+@contextmanager
+def nets_in_half() -> Iterator[None]:
+    """Inside this context a net keeps its blobs and their gradients in half precision, unless it
+    says otherwise: as if it had default_forward_type and default_backward_type FLOAT16."""
+    token = _in_half.set(True)
+    try:
+        yield
+    finally:
+        _in_half.reset(token)
+
+
 def with_forms(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """Return the net with these values filled in; `net` itself does not change."""
-    defaults = [name for name in STORED_AS if net.HasField(f"default_{name}")]
+    given = [name for name in STORED_AS if net.HasField(f"default_{name}")]
+    defaults = {name: getattr(net, f"default_{name}") for name in given}
+    if _in_half.get():
+        defaults = dict.fromkeys(STORED_AS, caffe_pb2.FLOAT16) | defaults
     if not (net.bn_stats_batch_size or defaults or any(a.type in FORMS for a in net.layer)):
         return net
     new = caffe_pb2.NetParameter()
@@ -25,10 +46,10 @@ def with_forms(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
             param = layer.batch_norm_param
             if not param.stats_batch_size:
                 param.stats_batch_size = net.bn_stats_batch_size
-        for name in defaults:
+        for name, value in defaults.items():
             if not layer.HasField(name):
-                setattr(layer, name, getattr(net, f"default_{name}"))
-    for name in ("bn_stats_batch_size", *(f"default_{name}" for name in defaults)):
+                setattr(layer, name, value)
+    for name in ("bn_stats_batch_size", *(f"default_{name}" for name in given)):
         new.ClearField(name)
     return new
 

@@ -125,11 +125,11 @@ def _first_cause(team: Team, fact: str | None, why: str, is_found: bool) -> tupl
     return origin, facts[origin][0], facts[origin][1]
 
 
-def nonfinite_fact(loss: float, gradients: Sequence[Tensor]) -> str | None:
+def nonfinite_fact(loss: float, gradients_are_finite: bool) -> str | None:
     """The beginning of a sentence about what is not finite after a pass; None if all is."""
     if not isfinite(loss):
         return f"the loss is {loss}"
-    if not all_finite(gradients):
+    if not gradients_are_finite:
         return f"the loss is {loss:g}, but gradients are not finite"
     return None
 

@@ -1,0 +1,152 @@
+"""Work that is recorded: when, for which key, and what happens where it cannot be.
+
+A stand-in records here; `tests/solver/test_on_gpu.py` does so with CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from moka.engine.captured import MOST_RECORDINGS, Captured
+from moka.engine.host_reads import HostReads
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """Keeps work, and what was done with it."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.done: list[str] = []
+        self._fault = fault
+
+    def warm_up(self, work: Callable[[], T]) -> T:
+        self.done.append("warm-up")
+        return work()
+
+    def record(self, work: Callable[[], T]) -> Callable[[], T]:
+        self.done.append("record")
+        if self._fault:
+            raise RuntimeError(self._fault)
+
+        def replay() -> T:
+            self.done.append("replay")
+            return work()
+
+        return replay
+
+
+class Doubling:
+    """Twice x; remembers the tensors that it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[Tensor] = []
+
+    def __call__(self, inputs: Mapping[str, Tensor], reads: HostReads | None) -> Tensor:
+        self.given.append(inputs["x"])
+        return 2 * inputs["x"]
+
+
+def x(value: float, size: int = 3) -> dict[str, Tensor]:
+    return {"x": torch.full((size,), value)}
+
+
+def test_it_warms_up_and_then_runs_what_it_has_recorded() -> None:
+    recorder, work = Recorder(), Doubling()
+    captured = Captured(work, recorder, warm_ups=2)
+    for value in (1.0, 2.0, 3.0, 4.0):
+        assert captured(x(value), "key").tolist() == [2 * value] * 3
+    assert recorder.done == ["warm-up", "warm-up", "record", "replay", "replay"]
+    assert captured.recordings == 1
+    assert captured.refusal is None
+
+
+def test_a_recording_reads_its_inputs_in_one_place() -> None:
+    work = Doubling()
+    captured = Captured(work, Recorder(), warm_ups=1)
+    values = [x(float(k)) for k in range(4)]
+    for each in values:
+        captured(each, "key")
+    first, *recorded = work.given
+    assert first is values[0]["x"]
+    assert len({tensor.data_ptr() for tensor in recorded}) == 1
+    assert recorded[0].data_ptr() not in {each["x"].data_ptr() for each in values}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: (x(1.0), "another key"),
+        lambda: (x(1.0, 4), "key"),
+        lambda: ({"x": torch.ones(3, dtype=torch.float64)}, "key"),
+    ],
+)
+def test_it_is_recorded_anew_for_another_key_or_shape(
+    change: Callable[[], tuple[dict[str, Tensor], str]],
+) -> None:
+    recorder = Recorder()
+    captured = Captured(Doubling(), recorder, warm_ups=1)
+    for _ in range(3):
+        captured(x(1.0), "key")
+    inputs, key = change()
+    for _ in range(2):
+        assert captured(inputs, key).tolist() == [2] * len(inputs["x"])
+    assert recorder.done == [*["warm-up", "record", "replay", "replay"], "warm-up", "record",
+                             "replay"]  # fmt: skip
+
+
+def test_two_kinds_of_calls_in_turns_are_both_recorded() -> None:
+    recorder = Recorder()
+    captured = Captured(Doubling(), recorder, warm_ups=1)
+    for k in range(6):
+        assert captured(x(float(k)), k % 2).tolist() == [2 * k] * 3
+    assert recorder.done.count("replay") == 4
+    for key in (2, 0):  # a third one takes the place of the first
+        captured(x(1.0), key)
+    assert recorder.done[-2:] == ["warm-up", "warm-up"]
+
+
+def test_what_changes_again_and_again_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "moka.detail")
+    recorder = Recorder()
+    captured = Captured(Doubling(), recorder, warm_ups=1)
+    for key in range(2 * MOST_RECORDINGS):
+        for _ in range(2):
+            assert captured(x(1.0), key).tolist() == [2] * 3
+    assert recorder.done.count("record") == MOST_RECORDINGS
+    times = f"it has changed {MOST_RECORDINGS} times"
+    assert captured.refusal == f"A step runs without a CUDA graph: {times}."
+    assert caplog.messages[-1] == captured.refusal
+
+
+def test_work_that_cannot_be_recorded_runs_by_itself() -> None:
+    recorder = Recorder(fault="operation not permitted when stream is capturing\nmore")
+    captured = Captured(Doubling(), recorder, warm_ups=1)
+    for value in (1.0, 2.0, 3.0):
+        assert captured(x(value), "key").tolist() == [2 * value] * 3
+    assert recorder.done == ["warm-up", "record"]
+    assert captured.refusal == (
+        "A step runs without a CUDA graph: operation not permitted when stream is capturing."
+    )
+
+
+def test_work_that_reads_values_back_is_not_recorded() -> None:
+    def work(inputs: Mapping[str, Tensor], reads: HostReads | None) -> Tensor:
+        found = inputs["x"] * (2 if bool(inputs["x"].sum() > 0) else 1)
+        if reads is not None:
+            reads.layer_done("y")
+        return found
+
+    recorder = Recorder()
+    captured = Captured(work, recorder, warm_ups=1)
+    for value in (1.0, 2.0, -3.0):
+        assert captured(x(value), "key").tolist() == [value * (2 if value > 0 else 1)] * 3
+    assert recorder.done == ["warm-up"]
+    assert captured.refusal is not None
+    assert captured.refusal.endswith("on the host, in the layer that makes y.")
