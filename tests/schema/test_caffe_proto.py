@@ -26,7 +26,7 @@ from moka.schema import caffe_pb2
 FILE = caffe_pb2.DESCRIPTOR
 OWN_MESSAGES = {
     *("RunState", "RandomState", "CursorState", "LayerState"),
-    *("PlateauState", "BestState", "RankState"),
+    *("PlateauState", "BestState", "RankState", "LossScaleState"),
 }
 OWN_ENUMS = {"Better", "Precision"}
 FIRST_OWN_NUMBER = 20000
