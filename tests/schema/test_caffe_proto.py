@@ -28,7 +28,7 @@ OWN_MESSAGES = {
     *("RunState", "RandomState", "CursorState", "LayerState"),
     *("PlateauState", "BestState", "RankState", "LossScaleState"),
 }
-OWN_ENUMS = {"Better", "Precision"}
+OWN_ENUMS = {"Better", "Compression", "Precision"}
 FIRST_OWN_NUMBER = 20000
 
 
