@@ -10,7 +10,7 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench bench-gpu docs hashes sbom models proto clean
+.PHONY: install digits test lint format bench bench-parts bench-gpu docs hashes sbom models proto clean
 
 install: $(INSTALLED)
 
@@ -43,6 +43,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)
+	$(BIN)/python benchmarks/all.py
+	$(BIN)/python benchmarks/busy.py
+
+bench-parts: $(INSTALLED)
 	$(BIN)/python benchmarks/lenet_training.py
 	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/data_feed.py

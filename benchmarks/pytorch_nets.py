@@ -1,4 +1,7 @@
-"""The nets of models/ written in PyTorch: what torch.onnx.export is given in export.py."""
+"""The nets of models/ written in PyTorch: what torch.onnx.export is given in export.py.
+
+training.py adds what training needs: scores instead of probabilities, GoogLeNet's further losses.
+"""
 
 from __future__ import annotations
 
@@ -89,8 +92,8 @@ def squeezenet() -> nn.Module:
     return nn.Sequential(
         *conv(3, 64, 3, 2), max_pool(), fire(64, 16, 64), fire(128, 16, 64), max_pool(),
         fire(128, 32, 128), fire(256, 32, 128), max_pool(), fire(256, 48, 192), fire(384, 48, 192),
-        fire(384, 64, 256), fire(512, 64, 256), *conv(512, 1000, 1), nn.AdaptiveAvgPool2d(1),
-        nn.Softmax(1),
+        fire(384, 64, 256), fire(512, 64, 256), nn.Dropout(), *conv(512, 1000, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Softmax(1),
     )  # fmt: skip
 
 
@@ -192,6 +195,56 @@ def mobilenet_v2() -> nn.Module:
             a = b
     layers += [*conv_norm(a, 1280, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(1280, 1000, 1)]
     return nn.Sequential(*layers, nn.Softmax(1))
+
+
+class GoogLeNetWithLosses(nn.Module):
+    """GoogLeNet as it is trained: two classifiers more, on blobs inside of the net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = list(googlenet().children())[:-1]
+        joins = [i for i, layer in enumerate(layers) if isinstance(layer, Join)]
+        cuts = [0, joins[2] + 1, joins[5] + 1, len(layers)]
+        self.parts = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in pairwise(cuts))
+        self.classifiers = nn.ModuleList(
+            nn.Sequential(
+                nn.AvgPool2d(5, 3), *conv(a, 128, 1), nn.Flatten(), nn.Linear(2048, 1024),
+                nn.ReLU(), nn.Dropout(0.7), nn.Linear(1024, 1000),
+            )
+            for a in (512, 528)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a = self.parts[0](x)
+        b = self.parts[1](a)
+        return self.parts[2](b), self.classifiers[0](a), self.classifiers[1](b)
+
+
+def lenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5), max_pool(2), nn.Conv2d(20, 50, 5), max_pool(2), nn.Flatten(),
+        nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10),
+    )  # fmt: skip
+
+
+def cifar_quick() -> nn.Module:
+    def mean_pool() -> nn.Module:
+        return nn.AvgPool2d(3, 2, ceil_mode=True)
+
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 5, 1, 2), max_pool(), nn.ReLU(), *conv(32, 32, 5, 1, 2), mean_pool(),
+        *conv(32, 64, 5, 1, 2), mean_pool(), nn.Flatten(), nn.Linear(1024, 64), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def for_training(net: nn.Module) -> nn.Module:
+    """A net of this file, to give scores (N, classes), its ReLUs in-place as people write them."""
+    for layer in net.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = True
+    if isinstance(net, nn.Sequential) and isinstance(net[-1], nn.Softmax):
+        net = nn.Sequential(*list(net.children())[:-1], nn.Flatten())
+    return net.train()
 
 
 IN_PYTORCH: Mapping[str, Callable[[], nn.Module]] = {

@@ -16,8 +16,8 @@ SOURCE = HERE.parent / "src"
 # From the ground up. A room is a module or a package of moka; `caffe` is the face of pycaffe. A
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "byte_text", "varint", "free_name", "cores"),
-    ("files", "context", "heap", "fork", "waiting"),
+    ("errors", "types", "byte_text", "varint", "free_name", "cores", "two_ways"),
+    ("files", "context", "heap", "fork", "threads", "waiting"),
     ("hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out
 ROOF = ("moka", "moka.__main__")  # the package's face imports on demand, so it stands nowhere
 
-BOX_HEIGHT, FLOOR_HEIGHT, GAP, WIDTH = 34, 58, 16, 660
+BOX_HEIGHT, FLOOR_HEIGHT, GAP, WIDTH = 34, 58, 16, 1040
 
 
 def imports(source: Path = SOURCE) -> Iterator[tuple[str, str]]:

@@ -110,6 +110,19 @@ def test_importing_moka_takes_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["help", "time"]])
+def test_help_takes_the_standard_library_alone(words: list[str]) -> None:
+    code = f"""
+import sys
+from moka.cli.main import main
+main({words})
+heavy = sorted({{"torch", "numpy", "google.protobuf", "rich", "statistics"}} & sys.modules.keys())
+print("heavy:", *heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy:"
+
+
 def test_unknown_fields(tmp_path: Path) -> None:
     net = tmp_path / "net.prototxt"
     net.write_text(

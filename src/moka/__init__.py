@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from moka.layers.python import TensorLayer as Layer
     from moka.net import Net
     from moka.solver.solver import Solver
+    from moka.threads import choose_threads
     from moka.weights import load_weights, save_weights
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Net",
     "Solver",
     "check",
+    "choose_threads",
     "export",
     "keep_freed_memory",
     "load",
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "check": "moka.checks.shelf.check",
+    "choose_threads": "moka.threads.choose_threads",
     "Layer": "moka.layers.python.TensorLayer",
     "keep_freed_memory": "moka.heap.keep_freed_memory",
     "load": "moka.api.load",

@@ -11,6 +11,7 @@ from tests.cli.conftest import Caffe, caffe, workspace, write_database
 from tests.launches import Ended, caffe_together, free_port
 
 from moka.data.store import open_store
+from moka.inference import engines
 from moka.schema import caffe_pb2, read_binary
 
 __all__ = ["caffe", "workspace"]
@@ -144,8 +145,16 @@ def test_a_master_that_does_not_answer(caffe: Caffe, monkeypatch: pytest.MonkeyP
     assert said.startswith("process 0 of 2 could not join the others at 127.0.0.1:")
 
 
-def test_scores_are_those_of_one_process(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOKA_ENGINE", "layerwise")  # programs may differ in the last bits
+@pytest.fixture
+def _layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For this process, which reads the variable once, and for others: programs may differ in the
+    last bits."""
+    monkeypatch.setenv("MOKA_ENGINE", "layerwise")
+    monkeypatch.setattr(engines, "_chosen", None)
+
+
+@pytest.mark.usefixtures("_layer_by_layer")
+def test_scores_are_those_of_one_process(caffe: Caffe) -> None:
     assert caffe(*TRAIN).code == 0
     words = ("test", "--model=net.prototxt", "--weights=snap_iter_4.caffemodel", "--iterations=5")
     alone = caffe(*words, "--json")
@@ -157,8 +166,8 @@ def test_scores_are_those_of_one_process(caffe: Caffe, monkeypatch: pytest.Monke
         assert [other[1:] for other in others] == [("", "")] * (count - 1)
 
 
-def test_features_are_those_of_one_process(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOKA_ENGINE", "layerwise")  # programs may differ in the last bits
+@pytest.mark.usefixtures("_layer_by_layer")
+def test_features_are_those_of_one_process(caffe: Caffe) -> None:
     assert caffe(*TRAIN).code == 0
     words = ("extract_features", "snap_iter_4.caffemodel", "net.prototxt", "conv,ip")
     assert caffe(*words, "a_conv,a_ip", "5", "lmdb").code == 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from moka import __version__
 from moka.command.actions import ACTIONS, TRAIN
@@ -17,7 +18,6 @@ from moka.command.tools import TOOLS
 from moka.command.usage import command_usage, program_usage
 from moka.errors import UsageError, did_you_mean
 from moka.report.glog import log_to_file, set_level, set_stderr_level
-from moka.schema.upgrade.forms import nets_in_half
 
 log = logging.getLogger("moka")
 
@@ -63,9 +63,16 @@ def _run(argv: list[str]) -> None:
     command = _check_name(words[0])
     if flags["quiet"]:
         set_stderr_level(1)
-    half = nets_in_half() if flags["half"] else nullcontext()
-    with reading_texts(flags), half, log_to_file(flags["log_dir"]):
+    with reading_texts(flags), _in_half(flags), log_to_file(flags["log_dir"]):
         command.load()(flags)
+
+
+def _in_half(flags: Mapping[str, Any]) -> AbstractContextManager[None]:
+    if not flags["half"]:
+        return nullcontext()
+    from moka.schema.upgrade.forms import nets_in_half  # help needs no schema
+
+    return nets_in_half()
 
 
 def _check_name(name: str) -> Command:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from moka.errors import UsageError, did_you_mean
-from moka.schema import unknown_fields_are
 
 
 @dataclass(frozen=True)
@@ -122,6 +121,8 @@ def reading_texts(values: Mapping[str, Any]) -> AbstractContextManager[None]:
     treatment = values["unknown_fields"]
     if treatment not in ("error", "warn"):
         raise UsageError(f"--unknown_fields is error or warn, not '{treatment}'.")
+    from moka.schema import unknown_fields_are  # help needs no schema
+
     return unknown_fields_are(treatment)
 
 

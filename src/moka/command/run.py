@@ -19,6 +19,7 @@ from moka.command.usage import command_usage, synopsis
 from moka.errors import MokaError, UsageError
 from moka.heap import keep_freed_memory
 from moka.report.glog import log_to_file, log_to_stderr, set_level
+from moka.threads import choose_threads
 from moka.waiting import sleep_soon
 
 log = logging.getLogger("moka")
@@ -51,6 +52,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
         title: what the program is called before an error on a terminal.
     """
     sleep_soon()
+    choose_threads()
     keep_freed_memory()
     on_terminal = sys.stderr.isatty()
     with log_to_stderr(plain=on_terminal):

@@ -35,6 +35,7 @@ from moka.solver.lapse import Lapse
 from moka.solver.late_step import LateStep
 from moka.solver.learnable import clear_grads, learnables, make_grads
 from moka.solver.nets import build_nets
+from moka.solver.own_threads import measured_steps
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
 from moka.solver.rules import Rule
@@ -135,6 +136,7 @@ class Solver:
         self.reads_late = on_gpu or self.late_step.scale is not None
         if on_gpu and records:
             self.late_step.record()
+        self._measured = measured_steps(config, self.net, self.team)
         self._parts: list[Stateful] = [self._rule, self._progress, self._position, self.late_step]
         self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
         self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
@@ -169,9 +171,8 @@ class Solver:
         """Train to max_iter, with tests and snapshots on the way and a snapshot at the end."""
         start_s, waited_s = time.perf_counter(), self._waited_s()
         config = self.config
-        self._announce(
-            SolvingStarted(self.net.name, config.lr_policy, self.iteration, config.max_iter)
-        )
+        begun = self.net.name, config.lr_policy, self.iteration, config.max_iter
+        self._announce(SolvingStarted(*begun))
         if resume_file:
             log.info("Restoring previous solver status from %s", resume_file)
             self.restore(resume_file)
@@ -206,7 +207,8 @@ class Solver:
                 if self._progress.tests_are_due:
                     self.test_all()
                     continue
-                self._iterate()
+                with self._measured():
+                    self._iterate()
                 self._progress.iteration += 1
                 if self._must_save() or self._progress.is_due(self.config.snapshot):
                     self._save_together(self._write_snapshot)
@@ -327,12 +329,10 @@ class Solver:
             self._stop_if_exhausted()
 
     def _stop_if_exhausted(self) -> None:
-        best = self._progress.best
-        if best and best.exhausted:
+        if (best := self._progress.best) and best.exhausted:
             self.stop_requested = True
-            self._announce(
-                EarlyStop(self.iteration, best.tests_since, best.output, best.value, best.iteration)
-            )
+            found = best.tests_since, best.output, best.value, best.iteration
+            self._announce(EarlyStop(self.iteration, *found))
 
     # --- files ----------------------------------------------------------------------------
 
@@ -369,8 +369,8 @@ class Solver:
         files = self._writer.write_best(others)
         self.guard.last_snapshot = files.model
         if best := self._progress.best:
-            record = BestSnapshotWritten(self.iteration, best.output, best.value, files.model)
-            self._announce(record)
+            found = self.iteration, best.output, best.value, files.model
+            self._announce(BestSnapshotWritten(*found))
 
     def newest_snapshot(self, passing_over: Mapping[str, int] = NOTHING) -> str | None:
         """The state of the newest snapshot of this net under the prefix, or None.

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import NetMaker
+
+from moka import two_ways
+from moka.inference import onnx_runtime
+from moka.inference.contract import Task
+from moka.inference.onnx_runtime import OnnxRuntime
+from moka.rewrite import Model
+
+NET = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 12 dim: 12 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
+  inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+"""
+
+
+class Sessions:
+    """Counts the runs of each session that is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: list[int] = []
+        make = onnx_runtime._session
+
+        def counted(*args: Any, **options: Any) -> tuple[Any, list[Any]]:
+            session, shared = make(*args, **options)
+            self.runs.append(0)
+            return _Counted(session, self.runs, len(self.runs) - 1), shared
+
+        monkeypatch.setattr(onnx_runtime, "_session", counted)
+
+
+class _Counted:
+    def __init__(self, session: Any, runs: list[int], number: int) -> None:
+        self._session, self._runs, self._number = session, runs, number
+
+    def run(self, outputs: Sequence[str], feed: dict[str, Any]) -> Any:
+        self._runs[self._number] += 1
+        return self._session.run(outputs, feed)
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> Sessions:
+    return Sessions(monkeypatch)
+
+
+@pytest.fixture
+def _trying_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
+    monkeypatch.setattr(two_ways, "TRIAL_S", 0.0)
+
+
+def task(make_net: NetMaker, threads: int) -> Task:
+    return Task(Model.of(make_net(NET)), ("data",), ("ip",), threads)
+
+
+@pytest.mark.usefixtures("_trying_all_the_time")
+def test_both_sessions_give_the_same_bits(make_net: NetMaker, sessions: Sessions) -> None:
+    run = OnnxRuntime().make(task(make_net, 2))
+    x = torch.rand(2, 3, 12, 12)
+    made = [run([x])[0].numpy() for _ in range(30)]
+    assert len(sessions.runs) == 2
+    assert min(sessions.runs) > 0
+    for values in made:
+        np.testing.assert_array_equal(values, made[0])
+
+
+@pytest.mark.usefixtures("_trying_all_the_time")
+def test_several_threads_run_them_at_once(make_net: NetMaker, sessions: Sessions) -> None:
+    run = OnnxRuntime().make(task(make_net, 2))
+    inputs = [torch.rand(2, 3, 12, 12) for _ in range(40)]
+    alone = [run([x])[0] for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda x: run([x])[0], inputs))
+    assert all(map(torch.equal, alone, together))
+    assert sum(sessions.runs) == 80
+
+
+def test_one_thread_waits_for_nobody(make_net: NetMaker, sessions: Sessions) -> None:
+    OnnxRuntime().make(task(make_net, 1))
+    assert len(sessions.runs) == 1
+
+
+def test_large_weights_are_kept_once(
+    make_net: NetMaker, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "SMALL_BYTES", 100)
+    OnnxRuntime().make(task(make_net, 2))
+    assert len(sessions.runs) == 1

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from moka.two_ways import TRIAL_S, TRY_EVERY_S, TwoWays
+
+
+class Work:
+    """Pieces of work that take so many seconds either way."""
+
+    def __init__(self, first_s: float, second_s: float) -> None:
+        self.seconds: Sequence[float] = (first_s, second_s)
+        self.now_s = 0.0
+        self.spent_s = [0.0, 0.0]
+        self.ways = TwoWays(lambda: self.now_s)
+
+    def run(self, seconds: float) -> None:
+        end = self.now_s + seconds
+        while self.now_s < end:
+            way = self.ways.way
+            self.now_s += self.seconds[way]
+            self.spent_s[way] += self.seconds[way]
+            self.ways.took(self.seconds[way])
+
+
+def test_the_second_way_if_it_is_faster() -> None:
+    work = Work(0.050, 0.020)
+    work.run(60)
+    assert work.ways.way == 1
+    assert work.spent_s[1] > 0.85 * 60
+
+
+def test_the_first_way_if_it_is_faster() -> None:
+    work = Work(0.006, 0.010)
+    work.run(60)
+    assert work.ways.way == 0
+    assert work.spent_s[0] > 0.94 * 60
+
+
+def test_it_follows_the_machine() -> None:
+    work = Work(0.006, 0.010)
+    work.run(20)
+    work.seconds = (0.050, 0.020)
+    work.run(2 * TRY_EVERY_S)
+    assert work.ways.way == 1
+    work.seconds = (0.006, 0.010)
+    work.run(2 * TRY_EVERY_S)
+    assert work.ways.way == 0
+
+
+def test_a_small_gain_changes_nothing() -> None:
+    work = Work(0.010, 0.0095)
+    work.run(60)
+    assert work.spent_s[0] > 0.9 * 60
+
+
+def test_a_hopeless_trial_is_two_pieces() -> None:
+    work = Work(0.004, 0.040)
+    work.run(10 * TRY_EVERY_S)
+    assert work.spent_s[1] == pytest.approx(2 * 0.040 * 9)
+
+
+def test_the_first_piece_of_a_trial_is_not_counted() -> None:
+    """It may have to make what the others find."""
+    work = Work(0.050, 1.0)
+    while work.ways.way == 0:
+        work.run(0.05)
+    work.run(0.05)
+    work.seconds = (0.050, 0.020)
+    work.run(2 * TRIAL_S)
+    assert work.ways.way == 1
