@@ -32,8 +32,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("importer", "inference"),
     ("checks",),
     ("api", "doctor"),
+    ("serving",),
     ("command",),
     ("cli", "tools", "opencv", "matlab"),
+    ("web",),
     ("caffe",),
 )
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out

@@ -24,7 +24,7 @@ import moka
 from moka.cli.main import main as caffe
 from moka.data import datum
 from moka.data.lmdb import LmdbStore
-from moka.report.json_reader import JsonReader
+from moka.report.log_file import read_log
 from moka.schema import caffe_pb2
 
 ROOT = Path(__file__).parents[1]
@@ -70,9 +70,7 @@ def front() -> None:
     text.set_title("the net is a text", loc="left", color=INK)
     text.text(0, 0.98, NET, family="monospace", fontsize=10, va="top", color=INK, linespacing=1.45)
 
-    log = JsonReader()
-    for line in Path("run.jsonl").read_text().splitlines():
-        log.take(line)
+    log = read_log("run.jsonl")
     curve = figure.add_subplot(columns[1])
     curve.set_title("caffe train", loc="left", color=INK)
     curve.plot(

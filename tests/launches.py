@@ -31,25 +31,31 @@ def free_port() -> int:
 
 
 def caffe_together(
-    *argv: str, count: int = 2, port: int | None = None, folders: Sequence[Path] = ()
+    *argv: str,
+    count: int = 2,
+    of: int | None = None,
+    port: int | None = None,
+    folders: Sequence[Path] = (),
 ) -> list[Ended]:
     """Run `caffe` with these words in each of several processes, which find each other by the
     variables of PyTorch's launchers; by rank.
 
     Args:
+        count: how many are started.
+        of: how many there should be; None: that many.
         folders: where each works; empty: all here.
     """
     paths = [str(folder) for folder in folders] or [os.getcwd()] * count
     port = port or free_port()
-    found: list[Ended] = run_together(_run, argv, port, paths, uid=b"", count=count)
+    found: list[Ended] = run_together(_run, argv, of or count, port, paths, uid=b"", count=count)
     return found
 
 
 def _run(
-    rank: int, count: int, _: bytes, argv: Sequence[str], port: int, folders: list[str]
+    rank: int, _: int, __: bytes, argv: Sequence[str], size: int, port: int, folders: list[str]
 ) -> Ended:
     os.chdir(folders[rank])
-    os.environ.update(place(rank, count, port))
+    os.environ.update(place(rank, size, port))
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(argv)

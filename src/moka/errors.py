@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable
 from typing import Self
 
+INTERRUPTED = 130  # the exit code after SIGINT, as a shell calls it
+
 
 class MokaError(Exception):
     """Base of all errors that a user's input can cause.

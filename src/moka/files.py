@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import errno
 import glob
+import mmap
 import os
 import shutil
 import tempfile
@@ -60,6 +61,13 @@ def refuse_null(path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, "the name contains a null character", os.fspath(path))
 
 
+def refuse_if_cut(data: mmap.mmap) -> None:
+    """Raises ValueError if a mapped file has become shorter: to read behind its end would end the
+    process."""
+    if data.size() < len(data):
+        raise ValueError("somebody has cut the file, or written another over it, meanwhile")
+
+
 def read_text_file(path: str | os.PathLike[str]) -> str:
     """A file's text, see `decode_text`. Raises OSError as `read_bytes` does."""
     return decode_text(read_bytes(path))
@@ -106,6 +114,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def full_disk(path: str | os.PathLike[str], wanted: int) -> str | None:
+    """What to say if fewer than `wanted` bytes are free where a file is written, else None: some
+    libraries do not say why they could not write."""
+    try:
+        free = shutil.disk_usage(Path(path).parent).free
+    except OSError:
+        return None
+    return f"The disk is full: {free} bytes are free." if free < wanted else None
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
@@ -160,6 +178,8 @@ def write_folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(written.fileno())
             os.replace(file, target.with_name(file.name))
         _sync_folder(target.parent)
+    except OSError as error:  # name the file the caller knows
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -99,6 +99,11 @@ class Memory:
     def is_promised(self) -> bool:
         """Whether its result is still to be computed."""
         return self._promise is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which cannot have a promise that was given to this one."""
+        self._keep_promise()
+        return vars(self)
 
     def _keep_promise(self) -> None:
         if self._promise is not None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ import pytest
 from tests.cli.training import SOLVER, names, replace, snapshots
 
 from moka.cli.train import how_to_resume
+from moka.command.processes import Noted
+from moka.errors import INTERRUPTED
+from moka.parallel.launch import REQUEUE
 from moka.schema import caffe_pb2, read_binary
 from moka.solver.solver import Solver
 
@@ -105,6 +108,59 @@ def test_signal_effects(
     assert len(snapshots()) == saves
     if saves:
         assert snapshots() == names(1)
+
+
+def interrupted_by(monkeypatch: pytest.MonkeyPatch, act: Callable[[Solver], object]) -> None:
+    """Let a run do something when its second iteration begins."""
+    iterate = Solver._iterate
+
+    def acted(self: Solver) -> None:
+        if self.iteration == 1:
+            act(self)
+        iterate(self)
+
+    monkeypatch.setattr(Solver, "_iterate", acted)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_sigint_after_other_processes_have_stopped_the_run(
+    caffe: Caffe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher sends it to one after the other; they may agree to stop before the last has it."""
+
+    def act(solver: Solver) -> None:
+        solver.stop_requested = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted_by(monkeypatch, act)
+    run = caffe(*SOLVER)
+    assert run.code == 0
+    assert "Optimization stopped early." in run.messages("I")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_second_sigint_ends_the_run_at_once(
+    caffe: Caffe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(_: Solver) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted_by(monkeypatch, act)
+    assert caffe(*SOLVER).code == INTERRUPTED
+    assert snapshots() == []
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_sigterm_that_came_before_the_run_listens(caffe: Caffe) -> None:
+    early = Noted()
+    before = signal.signal(signal.SIGTERM, early)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert caffe(*SOLVER).code == REQUEUE
+        assert signal.getsignal(signal.SIGTERM) is early
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_how_to_resume() -> None:

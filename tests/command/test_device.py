@@ -48,6 +48,7 @@ def test_gpu_ids(pretend: Pretend, text: str, wanted: list[int]) -> None:
         (2, "2", "there is no GPU 2: 2 found"),
         (2, "first", "--gpu takes ids joined by commas, or all; found 'first'"),
         (2, "-1", "found '-1'"),
+        (2, "²", "found '²'"),
     ],
 )
 def test_ids_that_are_none(pretend: Pretend, count: int, text: str, says: str) -> None:

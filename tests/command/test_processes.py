@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -123,11 +125,83 @@ def test_machines_with_other_data(machines: list[Path]) -> None:
     )
 
 
+def run_on(folders: list[Path], *more: str) -> list[Ended]:
+    """Train two more iterations than before, from what `more` says."""
+    for folder in folders:
+        replace(str(folder / "solver.prototxt"), "max_iter: 4", "max_iter: 6")
+    return caffe_together(*TRAIN, *more, folders=folders)
+
+
+@pytest.mark.parametrize("flag", ["--snapshot=auto", "--snapshot=snap_iter_4.solverstate"])
+def test_machines_with_the_same_snapshots_go_on(machines: list[Path], flag: str) -> None:
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    for file in machines[0].glob("snap_*"):
+        shutil.copy(file, machines[1])
+    first, second = run_on(machines, flag)
+    assert (first.code, second.code) == (0, 0)
+    assert "Resuming from snap_iter_4.solverstate" in first.err
+
+
+@pytest.mark.parametrize("flag", ["--snapshot=auto", "--snapshot=snap_iter_4.solverstate"])
+def test_a_machine_that_does_not_see_the_snapshots(machines: list[Path], flag: str) -> None:
+    """The first process writes them on its own disk; the others would begin anew."""
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    said = the_sentence(run_on(machines, flag))
+    assert said == (
+        "process 1 of 2 does not see the snapshot that the first goes on from,"
+        " snap_iter_4.solverstate: it has no snap_iter_4.solverstate. Let snapshot_prefix name a"
+        " folder that all machines see."
+    )
+
+
+def test_a_machine_with_another_snapshot_of_that_name(machines: list[Path], caffe: Caffe) -> None:
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    os.chdir(machines[1])
+    assert caffe(*TRAIN).code == 0  # one process alone reads other records
+    said = the_sentence(run_on(machines, "--snapshot=auto"))
+    assert "it has another snap_iter_4.solverstate." in said
+
+
+def test_another_machine_has_the_snapshots(machines: list[Path]) -> None:
+    """A launcher may make another machine the first when all start again."""
+    assert [each.code for each in caffe_together(*TRAIN, folders=machines)] == [0, 0]
+    said = the_sentence(run_on(machines[::-1], "--snapshot=auto"))
+    assert said == (
+        "process 1 of 2 has found snap_iter_4.solverstate, but the first has no snapshot. Let"
+        " snapshot_prefix name a folder that all machines see."
+    )
+
+
 def test_an_error_of_another_machine_is_told_by_the_first(machines: list[Path]) -> None:
     shutil.rmtree(machines[1] / "train_lmdb")
     said = the_sentence(caffe_together(*TRAIN, folders=machines))
     assert said.startswith("process 1 of 2: ")
     assert 'layer "data" (Data): No such file or directory.' in said
+
+
+def test_a_port_in_use() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = the_sentence(caffe_together(*TRAIN[:2], "--patience=2", port=port))
+    assert said == f"another program listens at 127.0.0.1:{port}: give another MASTER_PORT."
+
+
+def test_a_process_that_does_not_come() -> None:
+    ended = caffe_together(*TRAIN[:2], "--patience=1", count=1, of=2)
+    assert the_sentence(ended).endswith(" within 1 s: process 1 has not come")
+
+
+def test_a_device_that_does_not_exist() -> None:
+    said = the_sentence(caffe_together(*TRAIN, "--gpu=99"))
+    assert said.startswith("there is no GPU 99: ")
+
+
+def test_devices_that_do_not_exist(caffe: Caffe) -> None:
+    run = caffe(*TRAIN, "--gpu=98,99")
+    assert run.code == 1
+    assert run.messages("F")[0].startswith("there is no GPU 98: ")
 
 
 def test_a_master_that_does_not_answer(caffe: Caffe, monkeypatch: pytest.MonkeyPatch) -> None:

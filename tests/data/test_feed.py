@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from tests.training_runs import solver_message
 
 from moka.data.feed import Feed
 from moka.errors import DataError
+from moka.schema import format_text
 
 PATIENCE_S = 10.0  # far more than any machine needs; only a failure waits that long
 
@@ -108,6 +114,27 @@ def test_a_forgotten_feed_ends_its_thread() -> None:
     del feed
     gc.collect()
     assert wait_for(lambda: not feed_threads())
+
+
+def test_a_program_that_closes_nothing_ends(tmp_path: Path, database: str) -> None:
+    (tmp_path / "solver.prototxt").write_text(format_text(solver_message("", "plain")))
+    program = """if True:
+        import caffe
+        solver = caffe.SGDSolver("solver.prototxt")
+        net = solver.net
+        solver.step(2)
+        print("ready", flush=True)
+        """
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "ready\n"), ended.stderr
 
 
 def test_waited_s() -> None:

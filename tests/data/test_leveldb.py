@@ -93,6 +93,16 @@ def in_a_table(path: Path, records: Records) -> Path:
     return path
 
 
+def test_a_table_that_is_cut_while_it_is_read(tmp_path: Path) -> None:
+    path = in_a_table(tmp_path / "db", [(b"%03d" % i, os.urandom(5000)) for i in range(100)])
+    records = LevelDbStore(path).read()
+    next(records)
+    for table in (*files(path, ".ldb"), *files(path, ".sst")):
+        os.truncate(table, 4096)
+    with pytest.raises(DataError, match="somebody has cut the file, or written another over it"):
+        list(records)
+
+
 def test_tables_by_their_old_name(tmp_path: Path) -> None:
     path = in_a_table(tmp_path / "db", numbered(5))
     for file in files(path, ".ldb"):

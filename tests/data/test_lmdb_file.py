@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
@@ -47,6 +48,22 @@ def test_a_tree_is_read_as_lmdb_reads_it(
         assert list(file.records(start, step)) == wanted[start::step]
     numbers = random.Random(3).choices(range(len(wanted)), k=50)
     assert list(file.pick(numbers)) == [wanted[k] for k in numbers]
+
+
+@pytest.mark.parametrize("read", [LmdbFile.records, lambda file: file.pick(range(9))])
+def test_a_file_that_is_cut_while_it_is_read(
+    tmp_path: Path, read: Callable[[LmdbFile], Iterator[tuple[bytes, bytes]]]
+) -> None:
+    """To read behind its end would end the process."""
+    write(tmp_path / "db", transactions=1, sizes=[3000], seed=1)
+    file = LmdbFile(tmp_path / "db" / "data.mdb")
+    records = read(file)
+    next(records)
+    os.truncate(file.path, 4096)
+    with pytest.raises(DataError, match=r"record 1, .*somebody has cut the file, or written"):
+        next(records)
+    with pytest.raises(DataError, match="somebody has cut the file, or written"):
+        next(read(file))
 
 
 def test_records_that_are_added_are_seen_by_the_next_reading(tmp_path: Path) -> None:

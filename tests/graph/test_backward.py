@@ -62,6 +62,11 @@ def test_a_chain(make_nodes: NodeMaker) -> None:
             {},
             ["b", "loss"],
         ),
+        (
+            one("a", "x") + one("idle", "a") + one("b", "a", "propagate_down: false") + loss("b"),
+            {},
+            ["b", "loss"],
+        ),
         (act("r", "x") + one("b", "x", "propagate_down: true") + loss("b"), {}, ["b", "loss"]),
         (one("a", "x") + loss("a", "loss_weight: 0"), {}, []),
     ],

@@ -65,3 +65,18 @@ def test_twins(
         step(twins)
         twins.check()
     twins.read_all()
+
+
+def test_the_loss_of_a_pass_on_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every loss with its weight."""
+    monkeypatch.setattr(blobs, "PAUSE", 0)
+    more = 'layer { name: "sum" type: "Reduction" bottom: "conv" top: "sum" loss_weight: 0.5 }'
+    twins = Twins(LOSS + more, tmp_path, "torch", 3)
+    twins.fill_parameters()
+    twins.write_inputs()
+    losses: list[float] = []
+    for _ in range(3):
+        twins.both(lambda net: losses.append(net._forward(0, len(net.layers) - 1)))
+    program, layers = losses[-2:]
+    assert program == pytest.approx(layers, rel=1e-4)
+    assert abs(layers) > 0.1

@@ -306,3 +306,21 @@ def test_eltwise_sort_of_caffe_windows(
     layer = make_layer('type: "Eltwise" eltwise_param { operation: SORT }', *[a.shape] * 3)
     np.testing.assert_allclose(run(layer, a, b, c)[0], (1 + a) * (1 + b) * (1 + c))
     check_gradient(layer, a, b, c)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_sum_into_a_bottom(make_layer: LayerMaker, index: int) -> None:
+    made = make_layer('type: "Eltwise"', SHAPE, SHAPE, SHAPE)
+    bottoms = [torch.randn(SHAPE) for _ in range(3)]
+    wanted = made(*bottoms)
+    way = made.overwriting(index)
+    assert way is not None
+    top = way(*bottoms)
+    assert isinstance(top, torch.Tensor)
+    assert isinstance(wanted, torch.Tensor)
+    assert torch.equal(top, wanted)
+    assert top is bottoms[index]
+    assert made.overwriting(2) is None  # whose sum would be rounded in another order
+    assert make_layer('type: "Eltwise" eltwise_param { operation: MAX }', SHAPE, SHAPE).overwriting(
+        0
+    ) is None  # fmt: skip

@@ -349,6 +349,24 @@ def test_tops_in_the_memory_of_a_bottom_are_known(net: Net) -> None:
         assert shared == made.makes_views
 
 
+def test_tops_that_it_spares_may_be_written_over(net: Net) -> None:
+    made = layer_of(net)
+    if not made.spares_top:
+        return
+    torch.manual_seed(1)
+    bottoms = [(x + torch.rand_like(x)).requires_grad_() for x in ones_for(net)]
+    inputs = [*bottoms, *(w for w in made.weights if w.requires_grad)]
+    found = []
+    for overwritten in (False, True):
+        tops = made(*bottoms)
+        tops = [tops] if isinstance(tops, torch.Tensor) else list(tops)
+        if overwritten:
+            tops = [torch.relu_(top.add_(100)) for top in tops]  # whose gradient is 1
+        found.append(torch.autograd.grad(sum(top.sum() for top in tops), inputs, allow_unused=True))
+    for have, want in zip(found[1], found[0], strict=True):
+        assert (have is None and want is None) or torch.equal(have, want)
+
+
 @pytest.mark.parametrize(
     "kind", [k for k in sorted(MINIMAL) if MINIMAL[k].bottoms and MINIMAL[k].bottoms[0][0] == "2"]
 )

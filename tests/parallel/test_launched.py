@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 import torch
+import torch.distributed as dist
+from tests.processes import run_together
 
 from moka.errors import SolverError
 from moka.parallel.launched import Launched
@@ -22,6 +25,15 @@ VARIABLES = {
 
 def test_a_launcher_tells_a_process_its_place() -> None:
     assert Launched.from_environment(VARIABLES) == Launched(3, 4, 1, 2, "127.0.0.1", 29500, True)
+
+
+def test_the_only_process_may_be_started_again() -> None:
+    """A machine has left; another may come."""
+    only = Launched.from_environment(
+        {**VARIABLES, "RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "run"}
+    )
+    assert only is not None
+    assert (only.rank, only.size) == (0, 1)
 
 
 @pytest.mark.parametrize("variables", [{}, {"RANK": "0", "WORLD_SIZE": "1"}, {"WORLD_SIZE": "4"}])
@@ -61,3 +73,67 @@ def test_others_that_do_not_come() -> None:
     says = f"process 0 of 2 could not join the others at 127.0.0.1:{port} within 1 s: "
     with pytest.raises(SolverError, match=says), first.joined(CPU, 1):
         pass
+
+
+@pytest.fixture
+def store() -> dist.TCPStore:  # type: ignore[name-defined]
+    """The store that a launcher hosts, which outlives its processes."""
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )
+
+
+def meet(
+    rank: int, count: int, _: bytes, port: int, restarts: list[int]
+) -> tuple[dict[int, tuple[float, ...]], dict[str, int] | None]:
+    place = Launched(rank, count, rank, restarts[rank], "127.0.0.1", port, True)
+    with place.joined(CPU, 20) as (team, run):
+        remembered = run.remembered()
+        told = team.gather_numbers(rank)
+        if team.is_first:
+            run.remember({"before": restarts[0]})
+    return told, remembered
+
+
+def test_processes_meet_whose_launchers_count_restarts_differently(
+    store: dist.TCPStore,  # type: ignore[name-defined]
+) -> None:
+    """One launcher saw its process end, the other that it has to start again: torchrun's count
+    themselves, and not all. What is in the store of a former life is no answer."""
+    for rank in (1, 2):
+        store.set(f"moka/asks/3/{rank}", "of a former life")
+    everybody = {0: (0.0,), 1: (1.0,), 2: (2.0,)}
+    lives = ([0, 0, 0], None), ([1, 0, 1], {"before": 0}), ([1, 0, 2], {"before": 1})
+    for restarts, kept in lives:
+        ended = run_together(meet, store.port, restarts, uid=b"", count=3)
+        assert ended == [(everybody, kept)] * 3
+
+
+def test_one_process_alone_remembers_for_those_that_come(
+    store: dist.TCPStore,  # type: ignore[name-defined]
+) -> None:
+    alone = meet(0, 1, b"", store.port, [0])
+    assert alone == ({0: (0,)}, None)
+    joined = run_together(meet, store.port, [0, 0], uid=b"", count=2)
+    assert joined == [({0: (0.0,), 1: (1.0,)}, {"before": 0})] * 2
+
+
+def leave_late(rank: int, count: int, _: bytes, port: int) -> bool:
+    """Whether the first process still worked when this one was ready."""
+    place = Launched(rank, count, rank, 0, "127.0.0.1", port, True)
+    with place.joined(CPU, 20) as (team, _run):
+        store = dist.TCPStore("127.0.0.1", port, is_master=False)  # type: ignore[attr-defined]
+        team.gather_numbers(rank)
+        if team.is_first:
+            store.wait(["ready"])
+            time.sleep(0.5)
+            store.set("tested", "yes")
+        store.set("ready", "yes")
+    return bool(store.check(["tested"]))
+
+
+def test_nobody_goes_while_the_first_process_works_alone(
+    store: dist.TCPStore,  # type: ignore[name-defined]
+) -> None:
+    """Whoever has gone cannot notice that it hangs."""
+    assert run_together(leave_late, store.port, uid=b"") == [True, True]

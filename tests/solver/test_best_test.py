@@ -65,6 +65,15 @@ def test_when_it_is_exhausted() -> None:
     ]
 
 
+def test_tests_that_begin_with_nan_count_from_the_first() -> None:
+    best = BestTest("it", 0, lower=False, patience=3)
+    found = []
+    for iteration in range(3):
+        see(best, nan, iteration)
+        found.append((best.tests_since, best.exhausted))
+    assert found == [(1, False), (2, False), (3, True)]
+
+
 def test_state() -> None:
     best, again = (BestTest("it", 0, lower=False, patience=2) for _ in range(2))
     again.load_state(best.state())

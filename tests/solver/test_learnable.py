@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from moka.solver.learnable import Learnable, clear_grads, learnables, make_grads
+from moka.solver.learnable import Learnable, clear_grads, forget_grads, learnables, make_grads
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -38,3 +38,20 @@ def test_gradients_are_made_and_cleared() -> None:
     clear_grads(params)
     assert [p.grad.tolist() for p in params] == [[0, 0], [0, 0]]
     clear_grads([])
+
+
+def test_only_gradients_that_somebody_holds_outlive_an_iteration(make_net: NetMaker) -> None:
+    net = make_net(NET)
+    params = learnables(net)
+    for p in params:
+        p.parameter.grad = torch.ones_like(p.parameter)
+    diff = net.layer_blobs(1)[1].diff
+    _ = net.layer_blobs(2)[1].diff.sum()  # read, not held
+    forget_grads(params, net)
+    assert not diff.any()
+    have = [p.parameter.grad for p in params]
+    assert have[0] is None or net.device.type != "cpu"
+    held = next(p.parameter for p in params if p.parameter is net.layers[1].weights[1])
+    assert held.grad is not None
+    held.grad.fill_(3)
+    assert (diff == 3).all()

@@ -216,3 +216,18 @@ def test_weight_decay(text: str, wanted: dict[int, float]) -> None:
 def test_what_other_policies_refuse(text: str, says: str) -> None:
     with pytest.raises(SolverError, match=says):
         check_other_policies(config(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'lr_policy: "step" stepsize: 1',
+        'lr_policy: "poly" max_iter: 1',
+        'lr_policy: "cosine" max_iter: 1 min_lr: 0',
+        'lr_policy: "plateau" gamma: 0.1 plateau_winsize: 1',
+        'lr_policy: "fixed" base_lr: 1 min_lr: 1',
+        'lr_policy: "multifixed" stagelr: 1 stagelr: 2 stageiter: 5 stageiter: 6',
+    ],
+)
+def test_the_least_that_is_taken(text: str) -> None:
+    check_policy(config(text))

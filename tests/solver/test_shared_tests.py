@@ -66,6 +66,45 @@ def test_results_are_those_of_the_first_process_alone(
     assert [records for _, records in shared] == [[4 * 5 * 4]] * count
 
 
+DRAWN = """
+layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 3 }
+  data_filler { type: "gaussian" } } }
+layer { name: "s" type: "Sigmoid" bottom: "x" top: "y" }
+"""
+MIXED = f"""
+base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false random_seed: 3 max_iter: 6
+test_iter: 3 test_iter: 3 test_interval: 2 test_initialization: true
+train_net_param {{ {RANDOM} }} test_net_param {{ {DRAWN} }} test_net_param {{ {RANDOM} }}
+"""
+
+
+def stops_in_a_test(rank: int, count: int, uid: bytes, asked: int) -> tuple[int, bool]:
+    """A process is asked to stop while the first alone runs a net whose batches nobody shares."""
+    message = parse_text(MIXED, caffe_pb2.SolverParameter)
+    team = join_team(uid, rank, count, CPU, patience_s=30)
+    solver = Solver(message, team=team)
+    run = solver._tests.run
+
+    def stop(*args: Any) -> Any:
+        solver.stop_requested = rank == asked
+        return run(*args)
+
+    solver._tests.run = stop  # type: ignore[method-assign, assignment]
+    solver.solve()
+    solver.close()
+    return solver.iteration, team.is_connected
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("asked", [0, 1])
+def test_all_give_up_a_test_that_one_is_asked_to_stop(
+    asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run_together(stops_in_a_test, asked, uid=new_uid(), patience_s=40)
+    assert ended == [(0, False)] * 2
+
+
 def decides(rank: int, count: int, uid: bytes, net: str) -> bool:
     team = join_team(uid, rank, count, CPU, patience_s=30)
     return share_batches(build_net(parse_text(net, caffe_pb2.NetParameter)), team)

@@ -57,6 +57,17 @@ def test_everything_is_announced_in_order(make_solver: SolverMaker) -> None:
     assert 0 <= end.waited_s <= end.elapsed_s
 
 
+@pytest.mark.usefixtures("database")
+def test_what_iterations_have_waited_is_what_the_run_has(make_solver: SolverMaker) -> None:
+    records: list[Record] = []
+    make_solver("max_iter: 5", net="plain", records=records).solve()
+    (end,) = (r for r in records if isinstance(r, SolvingCompleted))
+    waited_s = [r.waited_s for r in iterations(records)]
+    assert len(waited_s) == 5
+    assert min(waited_s) > 0
+    assert sum(waited_s) == pytest.approx(end.waited_s, rel=1e-9)
+
+
 def test_only_what_is_due_is_announced(make_solver: SolverMaker) -> None:
     records: list[Record] = []
     make_solver("max_iter: 3 test_iter: 1 test_interval: 2", records=records).solve()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from moka.data import datum
+from moka.data.fit_size import FITS
 from moka.data.store import open_store
 from moka.errors import DataError
 from moka.net import build_net
@@ -378,3 +379,18 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"db: the database cannot be written: .*No space left"):
         convert_imageset("img/", "list", "db")
     assert sorted(os.listdir()) == ["img", "list"]
+
+
+@pytest.mark.parametrize("mode", ["squash", "crop", "fill", "half_crop"])
+def test_modes_of_resizing(mode: str) -> None:
+    form = StoredForm(height=6, width=5, resize_mode=mode)
+    made = datum.decode(make_datum("img/wide.png", 0, form))
+    wide = np.repeat(COLOR, 2, 1).transpose(2, 0, 1)
+    assert np.array_equal(made, FITS[mode](wide, 6, 5))
+
+
+def test_an_unknown_mode_of_resizing(run: Callable[..., Run]) -> None:
+    write_list("color.png 0")
+    ended = run("--resize_mode=crops", "img/", "list", "db")
+    assert ended.code == 1
+    assert 'Did you mean "crop"' in ended.messages[-1]

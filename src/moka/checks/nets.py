@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -42,7 +42,7 @@ def check_net(
         if not param.layer:
             raise NetError("the net has no layers.", file=file)
         seen = replace(seen, name=param.name, types=layer_types(param))
-        _check_types(seen)
+        check_types(seen.types, seen.file)
         states = states_of(param)
         graphs = [_graph(param, state, file) for state in states]
     except MokaError as error:
@@ -67,9 +67,9 @@ def _fork_of(layer_type: str) -> str | None:
     return (entry.fork or BVLC) if entry else FORK_OF.get(layer_type)
 
 
-def _check_types(seen: Finding) -> None:
+def check_types(types: Mapping[str, LayerType], file: str | None) -> None:
     """Raise NetError for layer types that Moka does not have; names all of them."""
-    unknown = {name: found.fork for name, found in seen.types.items() if not found.is_known}
+    unknown = {name: found.fork for name, found in types.items() if not found.is_known}
     if unknown:
         texts = [f"{name} (of {fork})" if fork else name for name, fork in unknown.items()]
         kind = "layer types" if len(texts) > 1 else "layer type"
@@ -78,7 +78,7 @@ def _check_types(seen: Finding) -> None:
             for name, fork in unknown.items()
         )
         what_to_do = next(filter(None, advice), None)
-        raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=seen.file, advice=what_to_do)
+        raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=file, advice=what_to_do)
 
 
 def _graph(param: caffe_pb2.NetParameter, state: PhaseAndStages, file: str) -> Graph:

@@ -11,7 +11,7 @@ from moka.errors import MokaError, NetError
 from moka.graph import Graph
 from moka.layers import REGISTRY
 from moka.net import Net, read_net
-from moka.net.outline import ImageSize, MissingData, missing_data, outline
+from moka.net.outline import ImageSize, MissingData, missing_data, outline, unread_data
 from moka.types import Shape
 
 # What nets were trained for, where nothing else tells: height is width.
@@ -35,7 +35,11 @@ class Built:
 
 
 def build(
-    graph: Graph, fits: Callable[[Net], bool] | None = None, beside: Sequence[str] = ()
+    graph: Graph,
+    fits: Callable[[Net], bool] | None = None,
+    beside: Sequence[str] = (),
+    *,
+    reads_files: bool = True,
 ) -> Built:
     """The outline of a net, with stand-ins for data that is missing.
 
@@ -46,15 +50,18 @@ def build(
     Args:
         fits: whether the weights fit a net; None: there are none.
         beside: files of nets that take the same images, as the one for use beside the one to train.
+        reads_files: False: no data is opened, as if all of it were missing.
 
     Raises:
         MokaError: the net cannot be built; or no size is found.
     """
-    missing = missing_data(graph)
+    missing = missing_data(graph) if reads_files else unread_data(graph)
     if not missing:
         return Built(outline(graph))
     notes = tuple(
-        f"Data is missing: {each.reason.removeprefix(f'{graph.file}: ')}" for each in missing
+        f"Data is missing: {each.reason.removeprefix(f'{graph.file}: ')}"
+        for each in missing
+        if each.reason
     )
     faults: list[MokaError] = []
     for fitting in (None, Fitting(graph, _ranks(missing))):

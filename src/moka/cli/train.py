@@ -19,7 +19,7 @@ from moka.cli.dry_run import dry_run
 from moka.cli.replay import replay
 from moka.command import device, engine
 from moka.command.actions import EFFECTS, TRAIN
-from moka.command.processes import in_processes
+from moka.command.processes import Noted, in_processes
 from moka.command.table import flags_of
 from moka.engine.segments import best_ends
 from moka.errors import UsageError
@@ -40,6 +40,8 @@ from moka.types import PathLike
 
 log = logging.getLogger("moka")
 detail = logging.getLogger("moka.detail")
+
+SAVING_S = 3600  # after SIGTERM; a cluster's own limit is shorter
 
 
 def train(flags: dict[str, Any]) -> None:
@@ -71,7 +73,8 @@ def train(flags: dict[str, Any]) -> None:
         dry_run(config, flags["snapshot"], device.use(flags["gpu"], wanted_id=wanted_id))
     else:
         work = partial(_run, config, flags)
-        in_processes(TRAIN, flags_of(TRAIN), (), flags, work, wanted_id=wanted_id)
+        known = flags_of(TRAIN)
+        in_processes(TRAIN, known, (), flags, work, wanted_id=wanted_id, grace_s=SAVING_S)
 
 
 def _run(
@@ -141,7 +144,7 @@ def _saying_how_to_resume(solver: Solver) -> Iterator[Event]:
     try:
         yield stop
     finally:
-        if stop.is_set():
+        if stop.is_set() or solver.must_be_requeued:
             log.info(how_to_resume(solver.file, solver.iteration, written))
 
 
@@ -163,14 +166,14 @@ def how_to_resume(solver_file: PathLike, iteration: int, snapshots: Sequence[str
 @contextmanager
 def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) -> Iterator[None]:
     """SIGINT and SIGHUP ask the loop to stop or to save, SIGTERM to do both; it does so between two
-    iterations."""
+    iterations. A SIGTERM that came before counts."""
 
     def act(effect: str) -> Any:
         def handler(*_: Any) -> None:
             if effect == "stop":
-                stop.set()
-                if solver.stop_requested:  # the second time: at once
+                if stop.is_set():  # the second time: at once
                     raise KeyboardInterrupt
+                stop.set()
                 solver.stop_requested = True
             elif effect == "snapshot":
                 solver.snapshot_requested = True
@@ -188,6 +191,8 @@ def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) ->
 
     handlers[signal.SIGTERM] = requeue
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    if isinstance(earlier := before[signal.SIGTERM], Noted) and earlier.has_come:
+        requeue()
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ def gpu_ids(text: str) -> list[int]:
         return list(range(count))
     ids = []
     for part in filter(None, text.split(",")):
-        if not part.strip().isdigit():
+        if not part.strip().isdecimal():
             raise UsageError(f"--gpu takes ids joined by commas, or all; found '{part}'.")
         ids.append(int(part))
     for i in ids:

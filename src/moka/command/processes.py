@@ -7,7 +7,8 @@ joins the others by the environment that its launcher, or torchrun, has set.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from moka.command import device
 from moka.command.commands import Command
 from moka.command.flags import Flag
 from moka.errors import UsageError
-from moka.parallel.launch import launch_this_program
+from moka.parallel.launch import GRACE_S, launch_this_program
 from moka.parallel.launched import Launched, Run
 from moka.parallel.team import Alone, Team
 from moka.report.glog import show_only
@@ -32,6 +33,7 @@ def in_processes(
     work: Work,
     *,
     wanted_id: int | None = None,
+    grace_s: int = GRACE_S,
 ) -> None:
     """Do the work of a command in this process, or in several that are started for it.
 
@@ -42,6 +44,7 @@ def in_processes(
         work: called with the team, the device and, in one process of several, what the run keeps
             while its processes are started again.
         wanted_id: as for `device.use`.
+        grace_s: how long several processes may take to end after SIGTERM, in seconds.
 
     Raises:
         UsageError: GPUs that are not there, or numbers out of range.
@@ -49,16 +52,18 @@ def in_processes(
     """
     _check(flags)
     launched = Launched.from_environment()
-    if launched is not None:
+    if launched is not None and launched.size > 1:
         _work_with_others(launched, flags, work, wanted_id)
         return
     count = flags["workers"] or len(device.gpu_ids(flags["gpu"]))
-    if count > 1:
+    if launched is not None and count <= 1:
+        _work_with_others(launched, flags, work, wanted_id)
+    elif count > 1:
         given = [
             f"--{name}={_text(flags[name])}" for name in known if _is_given(known[name], flags)
         ]
         again = [command.name, *words, *given]
-        launch_this_program(again, count, max_restarts=flags["max_restarts"])
+        launch_this_program(again, count, max_restarts=flags["max_restarts"], grace_s=grace_s)
     else:
         where = device.use(flags["gpu"], wanted_id=None if flags["workers"] else wanted_id)
         work(Alone(), where, None)
@@ -77,11 +82,9 @@ def _work_with_others(
 ) -> None:
     if launched.rank:
         show_only("moka.team")
-    # Until the work listens to it: the launcher sends it when another process has failed.
-    signal.signal(signal.SIGTERM, lambda *_: None)
     on_gpu = torch.cuda.is_available() and not flags["workers"]
     first = torch.device("cuda", launched.local_rank) if on_gpu else torch.device("cpu")
-    with launched.joined(first, flags["patience"]) as (team, run):
+    with launched.joined(first, flags["patience"]) as (team, run), _noting_sigterm():
         gpus = device.gpu_ids(flags["gpu"])
         if not gpus and wanted_id is not None and on_gpu:
             gpus = list(range(torch.cuda.device_count()))
@@ -93,6 +96,31 @@ def _work_with_others(
             )
         own = str(gpus[launched.local_rank]) if gpus else ""
         work(team, device.use(own), run)
+
+
+class Noted:
+    """The handler of a signal that is looked at later.
+
+    Attributes:
+        has_come: whether it has come.
+    """
+
+    has_come = False
+
+    def __call__(self, *_: object) -> None:
+        self.has_come = True
+
+
+@contextmanager
+def _noting_sigterm() -> Iterator[None]:
+    """Live on after SIGTERM until the work listens to it: the launcher sends it when another
+    process has failed, and the first one tells why."""
+    before = signal.signal(signal.SIGTERM, Noted())
+    try:
+        yield
+    except BaseException:
+        raise  # the launcher still sends it
+    signal.signal(signal.SIGTERM, before)
 
 
 def _is_given(flag: Flag, flags: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from moka.command.commands import Command
 from moka.command.flags import parse_flags, reading_texts
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
-from moka.errors import MokaError, UsageError
+from moka.errors import INTERRUPTED, MokaError, UsageError
 from moka.heap import keep_freed_memory
 from moka.report.glog import log_to_file, log_to_stderr, set_level
 from moka.threads import choose_threads
@@ -25,7 +25,6 @@ from moka.waiting import sleep_soon
 log = logging.getLogger("moka")
 
 CommandFunction = Callable[[list[str], dict[str, Any]], object]
-INTERRUPTED = 130  # as a shell calls the end by SIGINT
 
 
 def run(name: str, function: CommandFunction, argv: Sequence[str] | None) -> int:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from moka.command.actions import ACTIONS
 from moka.command.commands import Command
 from moka.command.flags import COMMON, Flag
+from moka.command.pages import PAGES
 from moka.command.tools import TOOLS
 
-COMMANDS: dict[str, Command] = {command.name: command for command in (*ACTIONS, *TOOLS)}
+COMMANDS: dict[str, Command] = {command.name: command for command in (*ACTIONS, *TOOLS, *PAGES)}
 PROGRAMS = {  # by name
     "caffe": "moka.cli.main:main",
     "moka": "moka.cli.main:main",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from moka.command.commands import Command, tool
 from moka.command.exchange import EXPORT, IMPORT
 from moka.command.flags import ENGINE, TEAM, Flag
+from moka.command.make_data import BACKENDS, MAKE_DATA, RESIZE_MODE
 
-BACKENDS = ("lmdb", "leveldb")
 CAFFENET = "models/bvlc_reference_caffenet"
 ILSVRC12_MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the module `caffe`
 
@@ -155,6 +155,7 @@ TOOLS = (
                 " Caffe",
             ),
             Flag("resize_height", 0, "Height images are resized to"),
+            RESIZE_MODE,
             Flag("resize_width", 0, "Width images are resized to"),
             Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
             Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
@@ -282,6 +283,7 @@ TOOLS = (
         " and datasets must be equal.",
     ),
     IMPORT,
+    MAKE_DATA,
     tool(
         "parse_log",
         "parse_log",

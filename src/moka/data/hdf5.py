@@ -17,12 +17,13 @@ from moka.data.lists import read_names
 from moka.data.place import EVERYTHING, ORDER, TRANSFORM, CursorState, Share, generator
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
-from moka.files import local_path
+from moka.files import full_disk, local_path
 from moka.hdf5 import import_h5py, is_hdf5
 from moka.types import Floats, PathLike, Shape
 
 Rows = range | NDArray[np.int64]
 
+OVERHEAD = 1 << 16  # bytes of a file that are no rows, at most
 HDF5_LIST_ADVICE = "`source` is a text file with the name of an HDF5 file on each line."
 
 
@@ -120,6 +121,9 @@ def append_rows(file: PathLike, columns: Mapping[str, Floats], *, afresh: bool) 
         DataError: the file cannot be written.
     """
     h5py = import_h5py()
+    wanted = OVERHEAD + sum(rows.nbytes for rows in columns.values())
+    if full := full_disk(file, wanted):  # HDF5 may end the process after it could not write
+        raise DataError(f"Failed writing HDF5 file: {full}", file=file)
     try:
         with h5py.File(file, "w" if afresh else "a") as opened:
             for name, rows in columns.items():
@@ -130,7 +134,8 @@ def append_rows(file: PathLike, columns: Mapping[str, Floats], *, afresh: bool) 
                 dataset.resize(len(dataset) + len(rows), axis=0)
                 dataset[len(dataset) - len(rows) :] = rows
     except OSError as error:
-        raise DataError(f"Failed writing HDF5 file: {error}.", file=file) from None
+        why = os.strerror(error.errno) if error.errno else error  # HDF5's own words are many
+        raise DataError(f"Failed writing HDF5 file: {why}.", file=file) from None
 
 
 class Hdf5Rows:

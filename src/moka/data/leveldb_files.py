@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moka.errors import DataError
+from moka.files import refuse_if_cut
 from moka.types import PathLike
 from moka.varint import read_varint
 
@@ -239,6 +240,7 @@ def _block(data: mmap.mmap, handle: bytes) -> bytes:
     """A block by its handle (offset, size); its kind follows it in the file."""
     offset, at = read_varint(handle, 0)
     size, _ = read_varint(handle, at)
+    refuse_if_cut(data)
     content, kind = data[offset : offset + size], data[offset + size]
     if kind == PLAIN:
         return content

@@ -71,7 +71,8 @@ class LmdbWriter(RecordWriter):
         return OSError, _lmdb().Error
 
     def open(self, folder: Path) -> None:
-        self._environment = _lmdb().open(str(folder), map_size=MAP_SIZE, sync=False)
+        # Nobody else knows the folder, and a lock is a mapped file: a full disk ends the process.
+        self._environment = _lmdb().open(str(folder), map_size=MAP_SIZE, sync=False, lock=False)
 
     def write(self, records: Records) -> None:
         with self._environment.begin(write=True) as transaction, transaction.cursor() as cursor:
@@ -81,6 +82,4 @@ class LmdbWriter(RecordWriter):
         self._environment.sync(True)
 
     def close(self) -> None:
-        lock = Path(self._environment.path(), "lock.mdb")
         self._environment.close()
-        lock.unlink(missing_ok=True)

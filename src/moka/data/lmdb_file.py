@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from moka.errors import DataError
+from moka.files import refuse_if_cut
 from moka.types import PathLike
 
 MAGIC, VERSION = 0xBEEFC0DE, 1
@@ -83,6 +84,7 @@ class LmdbFile:
         if self._data.size() > len(self._data):
             self._data = self._map()  # somebody has added to the database
         try:
+            refuse_if_cut(self._data)
             first = _read_meta(self._data, 0)
             second = _read_meta(self._data, first.page_size)
         except struct.error:
@@ -107,6 +109,7 @@ class LmdbFile:
             for page, nodes in _leaves(data, meta):
                 page_end = page + meta.page_size
                 for i in range(wanted - number, len(nodes), step):
+                    refuse_if_cut(data)
                     node = page + nodes[i]
                     low, high, flags, key_size = NODE.unpack_from(data, node)
                     begin = node + NODE.size
@@ -142,6 +145,7 @@ class LmdbFile:
         try:
             nodes = self._nodes(meta)
             for number in numbers:
+                refuse_if_cut(data)
                 node = nodes[number]
                 yield _special_record(data, node, node - node % size + size, size)
         except (ValueError, struct.error, IndexError) as error:
@@ -195,6 +199,7 @@ def _read_page(
 ) -> tuple[int, tuple[int, ...]]:
     """Where a page begins, and where its nodes begin in it. Raises ValueError unless it is of a
     kind."""
+    refuse_if_cut(data)
     page = number * page_size
     if page + page_size > len(data):
         raise ValueError(f"the file ends before page {number}")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from moka.errors import DataError
-from moka.files import remove_leftovers
+from moka.files import check_writable, full_disk, remove_leftovers
 
 COMMIT_EVERY = 1000  # records a transaction
 
@@ -64,6 +64,7 @@ class RecordWriter(ABC):
     def __enter__(self) -> Self:
         def make() -> None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(self.path)
             remove_leftovers(self.path)
             self.open(self._aside)
 
@@ -90,7 +91,14 @@ class RecordWriter(ABC):
         except self.error_types() as error:
             fact = error.args[0] if error.args else error
             text = fact.decode(errors="replace") if isinstance(fact, bytes) else str(error)
-            raise DataError(f"the database cannot be written: {text}.", file=self.path) from None
+            if isinstance(error, OSError) and error.errno:
+                text = os.strerror(error.errno)
+            wanted = sum(len(key) + len(value) for key, value in self._pending)
+            raise DataError(
+                f"the database cannot be written: {text}.",
+                file=self.path,
+                advice=full_disk(self.path, wanted),
+            ) from None
 
     def __exit__(
         self,

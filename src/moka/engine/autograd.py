@@ -6,7 +6,7 @@ their shape stays N, C, H, W, so nobody sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -22,8 +22,10 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_half, in_tensor_float_32
+from moka.engine.promised import Plan, Promises, See
 from moka.engine.segments import propagate_in_segments
 from moka.engine.sources import Sources
+from moka.engine.ways import Ways
 from moka.layers.late_checks import collecting_checks
 from moka.net import Net
 
@@ -39,7 +41,8 @@ class Autograd:
         net: the net.
         keep_blobs: leave every blob's data in `net.blobs`, not only the outputs', and after a
             backward pass its diff too. Both are the tensors of the pass itself, which then live
-            until the next one.
+            until the next one; of a large net those that nobody reads are promised
+            (`moka.engine.promised`).
         half: the type of products in mixed precision (`moka.engine.precision`); None: float32.
         tensor_float_32: a GPU may multiply in TF32.
         replayable: keep in `start` what each pass began with.
@@ -69,7 +72,7 @@ class Autograd:
         self.tensor_float_32 = tensor_float_32
         if half is not None:
             feed_others_float32(net)
-        self.replayable = replayable
+        self.replayable = replayable or keep_blobs
         self.start: PassStart | None = None
         self.segment_ends: Sequence[int] = ()
         runs_channels_last = prefers_channels_last(net.device, half)
@@ -79,6 +82,8 @@ class Autograd:
         self._driven = _driven_inputs(net)
         self._losses = net.loss_tops
         self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
+        self._promises = Promises(net, self.results, self._repeat) if keep_blobs else None
+        self._ways = Ways(net)
 
     @property
     def in_view(self) -> frozenset[str]:
@@ -100,29 +105,49 @@ class Autograd:
         batch = self.next_batch()
         if self.goes_layer_by_layer:
             return self._layer_by_layer(batch)
+        plan = None if self._promises is None else self._promises.plan()
         with self._checked():
-            loss, blobs = self.pass_over(batch)
+            if plan is None:
+                loss, blobs = self.pass_over(batch)
+            else:
+                loss, blobs = self.pass_over(batch, None, self._seeing(plan), plan.data)
         self.show(blobs)
+        if self._promises is not None and plan is not None:
+            assert self.start is not None
+            self._promises.promise(plan, self.start)
         return loss
+
+    def _seeing(self, plan: Plan) -> See:
+        def see(name: str, top: Tensor) -> None:
+            plan.note(name, top)
+            if name not in plan.diffs:
+                self._keep_diff(name, top)
+
+        return see
 
     def pass_over(
         self,
         batch: Mapping[str, Tensor],
         scale: Tensor | None = None,
-        see: Callable[[str, Tensor], None] | None = None,
+        see: See | None = None,
+        unseen: Collection[str] = (),
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A pass and its gradients, all of it work for the device: nothing is read back.
 
         Args:
             batch: as `next_batch` returns it.
             scale: multiplies the loss before the backward pass (`LossScale`).
-            see: called with each top, when a layer has made it.
+            see: called with each top, when a layer has made it; None: what keeps the diffs of blobs
+                that are kept.
+            unseen: blobs that are not kept.
 
         Returns:
             the loss, a scalar without a graph; the blobs to `show`.
         """
+        if see is None and self.keep_blobs:
+            see = self._keep_diff
         with in_tensor_float_32() if self.tensor_float_32 else nullcontext():
-            blobs = self._run(dict(batch), self._keep_diff if self.keep_blobs else see)
+            blobs = self._run(dict(batch), see, unseen)
             loss = self._loss(blobs)
             if loss.requires_grad:
                 scaled = loss if scale is None else loss * scale
@@ -143,6 +168,10 @@ class Autograd:
         with collecting_checks() as checks:
             yield
         checks.raise_first()
+
+    def _repeat(self, batch: dict[str, Tensor], see: See) -> dict[str, Tensor]:
+        """A pass whose blobs are returned, not shown."""
+        return self.pass_over(batch, see=see)[1]
 
     @property
     def goes_layer_by_layer(self) -> bool:
@@ -166,21 +195,24 @@ class Autograd:
         return batch
 
     def _run(
-        self, batch: dict[str, Tensor], see: Callable[[str, Tensor], None] | None = None
+        self, batch: dict[str, Tensor], see: See | None = None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
         if see:
             for name in self._driven:
                 batch[name] = _with_own_gradient(batch[name])
                 see(name, batch[name])
-        return self._compute(batch, see)
+        return self._compute(batch, see, unseen)
 
     def _compute(
-        self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
+        self, batch: Mapping[str, Tensor], see: See | None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
         with in_half(self.net, self.half):
-            if self.segment_ends and torch.is_grad_enabled() and not self.keep_blobs:
-                return propagate_in_segments(self.net, batch, self.results, self.segment_ends)
-            return self.net.propagate(batch, None if self.keep_blobs else self.results, see)
+            ends = () if self.keep_blobs or not torch.is_grad_enabled() else self.segment_ends
+            ways = self._ways.of_pass(None if self.keep_blobs else self.results, ends)
+            if ends:
+                return propagate_in_segments(self.net, batch, self.results, ends, ways)
+            keep = self.net.blobs.keys() - unseen if self.keep_blobs else self.results
+            return self.net.propagate(batch, keep, see, ways=ways)
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
         """Store each blob's gradient as it is computed. For an in-place blob the last write wins:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,21 @@ def go_back(net: Net, start: PassStart) -> None:
     """Put a net where it stood; the tops of the layers without bottoms are in its blobs then."""
     for name, tensor in start.inputs.items():
         net.blobs[name].data_memory.put(tensor)
+    _take_state(net, start)
+
+
+@contextmanager
+def back_at(net: Net, start: PassStart) -> Iterator[None]:
+    """Within, the net's state is that of a start; afterwards it is what it was. Blobs stay."""
+    now = pass_start(net, {})
+    _take_state(net, start)
+    try:
+        yield
+    finally:
+        _take_state(net, now)
+
+
+def _take_state(net: Net, start: PassStart) -> None:
     set_random_states(start.random, net.device)
     for i, found in _statistics(net).items():
         torch._foreach_copy_(found, start.statistics[i])

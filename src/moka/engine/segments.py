@@ -14,11 +14,16 @@ from math import prod
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
+from moka.layers.base import Way
 from moka.net import Net
 
 
 def propagate_in_segments(
-    net: Net, inputs: Mapping[str, Tensor], keep: Collection[str], ends: Sequence[int]
+    net: Net,
+    inputs: Mapping[str, Tensor],
+    keep: Collection[str],
+    ends: Sequence[int],
+    ways: Mapping[int, Way],
 ) -> dict[str, Tensor]:
     """As `net.propagate`, in segments.
 
@@ -26,12 +31,13 @@ def propagate_in_segments(
         inputs: the tops of all layers without bottoms.
         keep: blobs to return.
         ends: one behind the last layer of each segment, in order; the last is the number of layers.
+        ways: as `net.propagate`'s; they write over no blob of an earlier segment.
     """
     blobs: dict[str, Tensor] = {}
     for start, end in pairwise((0, *ends)):
         if end == ends[-1]:
-            return net.propagate(inputs, keep, start=start, begun=blobs, end=end)
-        segment = _Segment(net, inputs, keep, start, end, list(blobs))
+            return net.propagate(inputs, keep, start=start, begun=blobs, end=end, ways=ways)
+        segment = _Segment(net, inputs, keep, start, end, list(blobs), ways)
         with set_checkpoint_early_stop(False):  # a layer that is repeated has to come to its end
             tops = checkpoint(segment, *blobs.values(), use_reentrant=False)
         blobs = dict(zip(segment.names, tops, strict=True))
@@ -53,9 +59,11 @@ class _Segment:
         start: int,
         end: int,
         bottoms: list[str],
+        ways: Mapping[int, Way],
     ) -> None:
         self._net, self._inputs, self._keep = net, inputs, keep
         self._start, self._end, self._bottoms = start, end, bottoms
+        self._ways = ways
         self._has_run = False
         self.names: list[str] = []
 
@@ -67,6 +75,7 @@ class _Segment:
             begun=dict(zip(self._bottoms, tensors, strict=True)),
             end=self._end,
             again=self._has_run,
+            ways=self._ways,
         )
         self._has_run = True
         self.names = list(blobs)

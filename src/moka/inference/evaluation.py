@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from moka.engine.autograd import Autograd
+from moka.engine.promised import See
 from moka.inference.fast import Fast
 from moka.net import Net
 
@@ -29,10 +30,10 @@ class Inference(Autograd):
         self.results |= self._fast.acted
 
     def _compute(
-        self, batch: Mapping[str, Tensor], see: Callable[[str, Tensor], None] | None
+        self, batch: Mapping[str, Tensor], see: See | None, unseen: Collection[str] = ()
     ) -> dict[str, Tensor]:
         if torch.is_grad_enabled():
-            return super()._compute(batch, see)
+            return super()._compute(batch, see, unseen)
         made = self._fast.run(batch, self.results)
         if made is None:
             made = super()._compute(batch, see)

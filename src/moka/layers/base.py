@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,16 @@ class BlobSpec(NamedTuple):
     name: str = ""
 
 
+class Way(Protocol):
+    """Another way to run a layer, with the same numbers; it is called as the layer is."""
+
+    def __call__(self, *bottoms: Any) -> Tensor | Sequence[Tensor]: ...
+
+    def again(self, *bottoms: Any) -> Tensor | Sequence[Tensor]:
+        """As `Layer.again`."""
+        ...
+
+
 class Layer(nn.Module):
     """Base of all layers.
 
@@ -59,6 +69,7 @@ class Layer(nn.Module):
         parameter_names: the names of its parameters, in Caffe's order.
         blob_shapes: the shapes of its parameters.
         makes_views: whether its tops lie in the memory of its first bottom (`Entry.views`).
+        spares_top: whether the layer that reads its top may write over it (`Entry.spares_top`).
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
@@ -96,6 +107,7 @@ class Layer(nn.Module):
         self.config = config
         self.top_count = len(config.top) or int(self.entry.is_loss)  # a loss needs no named top
         self.makes_views = self.entry.views
+        self.spares_top = self.entry.spares_top
         self.precision = self.default_precision()
         self.on_host = self.entry.on_host
         self.state_blobs = state_indices(self.entry.state_blobs, config)
@@ -213,6 +225,18 @@ class Layer(nn.Module):
         A layer that hands something from pass to pass starts from where that pass started.
         """
         return self(*bottoms)
+
+    def overwriting(self, index: int) -> Way | None:
+        """A way to run that leaves the top in the memory of bottom `index`; None if there is none.
+
+        Whoever takes it knows that nobody needs that bottom any more.
+        """
+        return None
+
+    def merged_with(self, reader: Layer) -> Way | None:
+        """A way to run the layer that reads this one's top, from this one's bottoms, that does the
+        work of both; None if there is none."""
+        return None
 
     def run_state(self) -> list[Tensor]:
         """State carried from pass to pass, beside parameters; snapshots keep it."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.activation import relu
-from moka.layers.base import BlobSpec, Layer
+from moka.layers.arithmetic import Scale
+from moka.layers.base import BlobSpec, Layer, Way
 from moka.layers.batch_statistics import (
     Statistics,
     normalize_by_batch,
@@ -34,6 +35,7 @@ ONE = caffe_pb2.FillerParameter(value=1)
     tops=1,
     aliases=("MKLBatchNorm",),
     coordinates="same",
+    spares_top=True,
     state_blobs=STATISTICS,
     other_counts={
         (5, 3): "NVCaffe wrote it, whose BatchNorm has scale and bias: set scale_bias: true.",
@@ -102,6 +104,8 @@ class BatchNorm(Layer):
             self.eps = max(self.eps, LEAST_EPS)
         if self.stats_batch_size and self.in_part:
             raise NetError("stats_batch_size needs both mean and variance: disable none of them.")
+        self.has_relu = self.relu or self.fused_relu
+        self.spares_top = not self.has_relu
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         if x[1:2] != (self.channels,):
@@ -127,50 +131,67 @@ class BatchNorm(Layer):
         return not self.training and self._uses_the_sums()
 
     def forward(self, x: Tensor) -> Tensor:
-        y, statistics = self._normalized(x)
-        if x.numel() and statistics is not None:  # an empty batch has no statistics
+        return self.normalized(x, *self._scale_and_bias())
+
+    def again(self, x: Tensor) -> Tensor:
+        return self._normalized(x, *self._scale_and_bias())[0]
+
+    def normalized(
+        self, x: Tensor, scale: Tensor | None, bias: Tensor | None, *, again: bool = False
+    ) -> Tensor:
+        """The top with this scale and bias (C,).
+
+        Args:
+            again: as `Layer.again`; else the batch's statistics are added to the sums.
+        """
+        y, statistics = self._normalized(x, scale, bias)
+        if x.numel() and statistics is not None and not again:  # an empty batch has none
             self._add_to_the_sums(statistics)
         return y
 
-    def again(self, x: Tensor) -> Tensor:
-        return self._normalized(x)[0]
+    def merged_with(self, reader: Layer) -> Way | None:
+        is_plain = not (self.has_scale or self.has_relu or self.in_part)
+        if is_plain and isinstance(reader, Scale) and reader.is_by_channel:
+            return _Scaled(self, reader)
+        return None
 
-    def _normalized(self, x: Tensor) -> tuple[Tensor, Statistics | None]:
+    def _normalized(
+        self, x: Tensor, scale: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Statistics | None]:
         """The top, and the statistics of the batch if they are to be added to the sums."""
         if self._uses_the_sums():
-            y = self._with_the_sums(x)
+            y = self._with_the_sums(x, scale, bias)
             also = self.update_global_stats and self.training
             statistics = normalize_by_batch(x.detach(), self.eps)[1] if also else None
         else:
-            y, statistics = self._with_the_batch(x)
-        return (relu(y) if self.relu or self.fused_relu else y), statistics
+            y, statistics = self._with_the_batch(x, scale, bias)
+        return (relu(y) if self.has_relu else y), statistics
 
     def _uses_the_sums(self) -> bool:
         return not self.training if self.use_global_stats is None else self.use_global_stats
 
-    def _with_the_sums(self, x: Tensor) -> Tensor:
+    def _with_the_sums(self, x: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
         mean, variance, weight = (blob.detach() for blob in self.blobs[:STATISTICS])
         factor = torch.where(weight == 0, 0.0, 1 / weight)
-        scale, bias = self._scale_and_bias()
         if self.disable_mean:
             mean = torch.zeros_like(mean)
         if self.disable_variance:
-            return self._scaled(x - over_channels(mean * factor, x))
+            return _scaled(x - over_channels(mean * factor, x), scale, bias)
         return F.batch_norm(
             x, mean * factor, variance * factor, scale, bias, training=False, eps=self.eps
         )
 
-    def _with_the_batch(self, x: Tensor) -> tuple[Tensor, Statistics]:
+    def _with_the_batch(
+        self, x: Tensor, scale: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Statistics]:
         if self.in_part:
             y, statistics = normalize_in_part(
                 x, self.eps, center=not self.disable_mean, divide=not self.disable_variance
             )
-            return self._scaled(y), statistics
+            return _scaled(y, scale, bias), statistics
         if 0 < self.stats_batch_size < len(x):
-            return normalize_parts_of_batch(
-                x, self.stats_batch_size, self.eps, *self._scale_and_bias()
-            )
-        return normalize_by_batch(x, self.eps, *self._scale_and_bias())
+            return normalize_parts_of_batch(x, self.stats_batch_size, self.eps, scale, bias)
+        return normalize_by_batch(x, self.eps, scale, bias)
 
     def _scale_and_bias(self) -> tuple[Tensor | None, Tensor | None]:
         learned = self.blobs[STATISTICS:]
@@ -178,12 +199,6 @@ class BatchNorm(Layer):
             learned[0] if self.has_scale else None,
             learned[1] if self.has_bias else None,
         )
-
-    def _scaled(self, y: Tensor) -> Tensor:
-        scale, bias = self._scale_and_bias()
-        if scale is not None:
-            y = y * over_channels(scale, y)
-        return y if bias is None else y + over_channels(bias, y)
 
     @torch.no_grad()
     def _add_to_the_sums(self, new: Statistics) -> None:
@@ -198,3 +213,30 @@ class BatchNorm(Layer):
         for average, value in ((mean, new.mean), (variance, new.variance)):
             average.mul_(old).add_(value * share)
         weight.fill_(1.0)
+
+
+def _scaled(y: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
+    if scale is not None:
+        y = y * over_channels(scale, y)
+    return y if bias is None else y + over_channels(bias, y)
+
+
+class _Scaled:
+    """A Scale that gets the bottom of the BatchNorm before it, and does the work of both.
+
+    PyTorch's kernels for batch normalization take scale and bias along: 9 ms instead of 17 for
+    32 MB, forward and backward, and one blob less to keep.
+    """
+
+    def __init__(self, norm: BatchNorm, scale: Scale) -> None:
+        self.norm, self.scale = norm, scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.norm.normalized(x, *self._scale_and_bias())
+
+    def again(self, x: Tensor) -> Tensor:
+        return self.norm.normalized(x, *self._scale_and_bias(), again=True)
+
+    def _scale_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        scale, *bias = self.scale.blobs
+        return scale, bias[0] if bias else None

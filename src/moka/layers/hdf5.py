@@ -12,6 +12,7 @@ from torch import Tensor
 from moka.data.hdf5 import Hdf5Batches, Hdf5Rows, append_rows
 from moka.data.place import CursorState, first_state
 from moka.errors import NetError
+from moka.files import check_writable
 from moka.layers.base import Layer
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
@@ -114,7 +115,13 @@ class HDF5Output(Layer):
     def setup(self, data: Shape, label: Shape) -> None:
         folder = os.path.dirname(self.file_name) or "."
         if not os.access(folder, os.W_OK):
-            raise NetError(f"Failed to open HDF5 file{self.file_name}: {folder} cannot be written.")
+            try:
+                check_writable(self.file_name)
+            except OSError as error:
+                raise NetError(
+                    f"Failed to open HDF5 file{self.file_name}: {folder} cannot be written:"
+                    f" {error.strerror}."
+                ) from None
         self.passes = 0
 
     def top_shapes(self, data: Shape, label: Shape) -> list[Shape]:

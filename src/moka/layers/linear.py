@@ -37,6 +37,7 @@ def inner_product(
     bottoms=1,
     tops=1,
     drawn=DrawStyle("#CC33FF", edge="{num_output}", rates=True),
+    spares_top=True,
 )
 class InnerProduct(Layer):
     """Fully connected: y = x W^T + b. All axes from `axis` on count as one vector.
@@ -65,6 +66,7 @@ class InnerProduct(Layer):
 
     def setup(self, x: Shape) -> None:
         self.inputs = prod(x[canonical_axis(self.axis, x) :])
+        self.spares_top &= not self.relu
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         split = canonical_axis(self.axis, x)

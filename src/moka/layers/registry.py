@@ -65,6 +65,7 @@ class Entry:
         fork: the fork of Caffe that it comes from; None: BVLC Caffe.
         one_top_each: makes one top for each bottom.
         is_loss: its first top has a loss weight of 1 unless the net says otherwise.
+        prediction: of a loss: the type of the layer that makes a prediction of its first bottom.
         differentiable: whether a gradient reaches its bottoms.
         fixed_bottoms: indices of bottoms that never take a gradient (labels); -1 is the last.
         state_blobs: which of its parameters are state that no solver trains: how many, the first
@@ -81,6 +82,8 @@ class Entry:
         channels: of a source of images, how many channels they have; None: its options or its data
             decide.
         views: its tops lie in the memory of its first bottom.
+        spares_top: its tops have memory of their own, and its gradient does not look at them, so
+            the layer that reads a top may write over it.
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
         coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
             "window", or a "transposed window" from each; a "crop". None: they do not.
@@ -105,6 +108,7 @@ class Entry:
     fork: str | None = None
     one_top_each: bool = False
     is_loss: bool = False
+    prediction: str | None = None
     differentiable: bool = True
     fixed_bottoms: tuple[int, ...] = ()
     state_blobs: StateBlobs = 0
@@ -114,6 +118,7 @@ class Entry:
     any_shapes: bool = False
     channels: int | None = None
     views: bool = False
+    spares_top: bool = False
     is_plumbing: bool = False
     coordinates: Coordinates | None = None
     shapes_from_data: bool = False

@@ -124,7 +124,7 @@ def _straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     return quantized.detach() + (x - x.detach())
 
 
-@convolution_layer("ConvolutionRistretto", bfloat16="float32", fork="Ristretto")
+@convolution_layer("ConvolutionRistretto", bfloat16="float32", spares_top=False, fork="Ristretto")
 class ConvolutionRistretto(Quantized, Convolution):
     """A Convolution with few bits: parameters are quantized, in testing bottoms and tops too.
 
@@ -150,7 +150,11 @@ class ConvolutionRistretto(Quantized, Convolution):
 
 
 @convolution_layer(
-    "DeconvolutionRistretto", coordinates="transposed window", bfloat16="float32", fork="Ristretto"
+    "DeconvolutionRistretto",
+    coordinates="transposed window",
+    bfloat16="float32",
+    spares_top=False,
+    fork="Ristretto",
 )
 class DeconvolutionRistretto(Quantized, Deconvolution):
     """A Deconvolution with few bits, see ConvolutionRistretto.

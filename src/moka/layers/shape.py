@@ -35,7 +35,7 @@ class Split(Layer):
         return [x.view_as(x) for _ in range(self.top_count)]
 
 
-@layer("Concat", bottoms=(1, None), tops=1, bfloat16="keeps")
+@layer("Concat", bottoms=(1, None), tops=1, bfloat16="keeps", spares_top=True)
 class Concat(Layer):
     """Join blobs along one axis.
 
@@ -52,6 +52,7 @@ class Concat(Layer):
         if None not in (self.axis, self.concat_dim) and self.axis != self.concat_dim:
             raise NetError("give either axis or concat_dim, not both.")
         self.makes_views = len(bottom_shapes) == 1
+        self.spares_top = not self.makes_views
         axis = self.concat_dim if self.axis is None else self.axis
         self.join = 1 if axis is None else axis
 

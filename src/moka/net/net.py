@@ -20,7 +20,7 @@ from moka.context import device as context_device
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
 from moka.graph import Graph, LearnableBlob
-from moka.layers.base import Layer
+from moka.layers.base import Layer, Way
 from moka.layers.late_checks import collected_checks
 from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
@@ -35,6 +35,7 @@ from moka.types import Shape
 ALL_DATA = Share()
 NOTHING_BEGUN: Mapping[str, Tensor] = MappingProxyType({})
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
+LAYERS_OWN_WAYS: Mapping[int, Way] = MappingProxyType({})
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
 
 
@@ -247,6 +248,7 @@ class Net(nn.Module):
         begun: Mapping[str, Tensor] = NOTHING_BEGUN,
         end: int | None = None,
         again: bool = False,
+        ways: Mapping[int, Way] = LAYERS_OWN_WAYS,
     ) -> dict[str, Tensor]:
         """All blobs by name (in-place ones: their last value), as one differentiable function.
 
@@ -257,6 +259,7 @@ class Net(nn.Module):
             start, begun: the first layer that runs, and the blobs that those before it have made.
             end: one behind the last layer that runs; None: all run.
             again: this only repeats the last pass (see `Layer.again`).
+            ways: other ways to run some layers, by index.
         """
         blobs = dict(begun)
         for place in self.places[start:end]:
@@ -267,7 +270,7 @@ class Net(nn.Module):
             bottoms = [blobs[name] for name in node.bottoms]
             for j in place.detached:
                 bottoms[j] = bottoms[j].detach()
-            tops = self.run_layer(place, bottoms, again=again)
+            tops = self.run_layer(place, bottoms, ways.get(place.index), again=again)
             blobs.update(zip(node.tops, tops, strict=True))
             if see is not None:
                 for name, top in zip(node.tops, tops, strict=True):
@@ -293,14 +296,13 @@ class Net(nn.Module):
         return not missing
 
     def run_layer(
-        self, place: Place, bottoms: Sequence[Tensor], *, again: bool = False
+        self, place: Place, bottoms: Sequence[Tensor], way: Way | None = None, again: bool = False
     ) -> Sequence[Tensor]:
-        """Tops of one layer; a fault in the data is reported with file and layer.
+        """Tops of one layer, or of another way to run it (`again`: see `Layer.again`).
 
-        Args:
-            again: this only repeats the layer's last pass (see `Layer.again`).
+        A fault in the data is reported with file and layer.
         """
-        layer = place.layer
+        layer = way or place.layer
         try:
             tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:

@@ -50,7 +50,7 @@ class MissingData:
 
     Attributes:
         node: the layer.
-        reason: what is missing, as a sentence.
+        reason: what is missing, as a sentence; "": nobody has looked.
         size: what its text tells of its images.
     """
 
@@ -109,6 +109,16 @@ def missing_data(graph: Graph) -> list[MissingData]:
             for node in graph.nodes
             if node.entry.source == "files" and (reason := _why_closed(node, graph))
         ]
+
+
+def unread_data(graph: Graph) -> list[MissingData]:
+    """All data layers of a graph that read files, without a look at the files; no reason is given
+    for them."""
+    return [
+        MissingData(node, "", image_size(node.layer, _message(node)))
+        for node in graph.nodes
+        if node.entry.source == "files"
+    ]
 
 
 def _why_closed(node: Node, graph: Graph) -> str | None:

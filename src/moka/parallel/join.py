@@ -117,6 +117,10 @@ class _Connected(Team):
         if on_gpu:
             call.wait()
             return
+        with self.waiting():
+            self._wait_patiently(call)
+
+    def _wait_patiently(self, call: Any) -> None:
         pause, waited = self._notice_s, 0.0
         while True:
             try:

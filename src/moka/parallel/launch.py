@@ -28,17 +28,23 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from moka.cores import usable_cores
-from moka.errors import SolverError
+from moka.errors import INTERRUPTED, SolverError
 from moka.parallel.team import TEAM_LOST
 
 log = logging.getLogger("moka")
 
 REQUEUE = 75  # the exit code (EX_TEMPFAIL) of a run that has saved its state and should be resumed
 HOST = "127.0.0.1"
+GRACE_S = 30  # after SIGTERM, for processes that have nothing to save
 
 
 def launch(
-    entry: str | Callable[..., Any], args: Sequence[Any], count: int, *, max_restarts: int
+    entry: str | Callable[..., Any],
+    args: Sequence[Any],
+    count: int,
+    *,
+    max_restarts: int,
+    grace_s: int = GRACE_S,
 ) -> dict[int, Any]:
     """Run a program, or a function, in several processes; returns when all have ended.
 
@@ -49,6 +55,7 @@ def launch(
         args: what it is called with.
         count: how many processes.
         max_restarts: how often all of them are started again when one is lost.
+        grace_s: how long they may take to end after SIGTERM, in seconds.
 
     Returns:
         What the function has returned, by rank.
@@ -80,7 +87,7 @@ def launch(
         monitor_interval=0.1,
         local_addr=HOST,
     )
-    agent = _Agent(spec)
+    agent = _Agent(spec, grace_s)
     before = {name: signal.getsignal(name) for name in (signal.SIGTERM, *_forwarded())}
     try:
         result = agent.run()
@@ -96,9 +103,12 @@ def launch(
     return dict(result.return_values)
 
 
-def launch_this_program(argv: Sequence[str], count: int, *, max_restarts: int) -> None:
+def launch_this_program(
+    argv: Sequence[str], count: int, *, max_restarts: int, grace_s: int = GRACE_S
+) -> None:
     """Run `caffe` with these words in several processes; as `launch`."""
-    launch(sys.executable, ("-m", "moka", *argv), count, max_restarts=max_restarts)
+    words = ("-m", "moka", *argv)
+    launch(sys.executable, words, count, max_restarts=max_restarts, grace_s=grace_s)
 
 
 def _forwarded() -> tuple[signal.Signals, ...]:
@@ -113,8 +123,9 @@ def _in_main_thread() -> bool:
 class _Agent(LocalElasticAgent):
     """PyTorch's agent, which says what it does in a sentence and knows which errors are final."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, grace_s: int) -> None:
         super().__init__(spec, DefaultLogsSpecs(), exit_barrier_timeout=1)
+        self._shutdown_timeout = grace_s
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         started = super()._start_workers(worker_group)
@@ -152,8 +163,13 @@ class _Agent(LocalElasticAgent):
 
 
 def _code_of(result: RunResult) -> int:
-    """The exit code that decides: an error that would come again before a process that is lost."""
+    """The exit code that decides: an error that would come again before a process that is lost.
+
+    SIGINT ends only those that do not listen yet: somebody wants them to end.
+    """
     codes = [failure.exitcode for failure in result.failures.values()]
+    if -signal.SIGINT in codes:
+        return INTERRUPTED
     return next((code for code in codes if code > 0 and code != TEAM_LOST), TEAM_LOST)
 
 

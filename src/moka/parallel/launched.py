@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,15 +22,16 @@ import torch
 import torch.distributed as dist
 
 from moka.errors import SolverError
-from moka.parallel.join import connect, first_line
+from moka.parallel.join import PATIENCE_S, connect, first_line
 from moka.parallel.signs import SignsOfLife
-from moka.parallel.team import Team, TeamLostError
+from moka.parallel.team import Alone, Team, TeamLostError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 PARTING_S = 10.0  # how long the host of the store waits for the others to end
-COLLECTIVE_S = 1800.0  # a live member may take this long, to write a snapshot for instance
+LATE_S = 5.0  # how much later than asked PyTorch may say that a store does not answer
+POLL_S = 0.02  # how often the first process looks who has come
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,13 @@ class Launched:
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Launched | None:
         """The place that a launcher has given this process; None without one, or if it is the only
-        process.
+        process and nobody would start it again.
 
         Raises:
             SolverError: variables are missing or no numbers.
         """
-        if variables.get("WORLD_SIZE", "1") == "1" or "RANK" not in variables:
+        is_only = variables.get("WORLD_SIZE", "1") == "1"
+        if "RANK" not in variables or (is_only and "TORCHELASTIC_RUN_ID" not in variables):
             return None
         try:
             rank = int(variables["RANK"])
@@ -94,30 +99,64 @@ class Launched:
         """
         wait = timedelta(seconds=patience_s)
         try:
-            shared = self._store(wait)
-            life = self._of_this_life(shared)
-            life.set(f"came/{self.rank}", "yes")
-            life.wait([f"came/{rank}" for rank in range(self.size)], wait)
-            group = dist.PrefixStore("group", life)  # type: ignore[attr-defined]
-            team = connect(
-                group, self.rank, self.size, device, patience_s=COLLECTIVE_S, reasons=life
+            shared = _within(patience_s + LATE_S, lambda: self._store(wait))
+            name = self._meet(shared, patience_s)
+            life = dist.PrefixStore(name, shared)  # type: ignore[attr-defined]
+            team = self._team(life, device)
+            signs = dist.PrefixStore(  # type: ignore[attr-defined]
+                name, self._store(wait, again=True)
             )
-            signs = self._of_this_life(self._store(wait, again=True))
         except (RuntimeError, ValueError) as error:
             raise SolverError(self._why_not_joined(error, patience_s)) from None
         try:
-            with (
-                SignsOfLife(signs, self.rank, self.size, patience_s=patience_s),
-                team.leaving_on_error(),
-            ):
-                yield team, Run(shared, self.restart)
+            with SignsOfLife(signs, team, patience_s=patience_s):
+                with team.leaving_on_error():
+                    yield team, Run(shared, self.restart)
+                team.leave()
         except TeamLostError:
             raise
         except BaseException:
             self._part(life)
             raise
-        team.leave()
         self._part(life)
+
+    def _team(self, life: Store, device: torch.device) -> Team:
+        if self.size == 1:
+            return Alone()
+        group = dist.PrefixStore("group", life)  # type: ignore[attr-defined]
+        return connect(group, self.rank, self.size, device, patience_s=PATIENCE_S, reasons=life)
+
+    def _meet(self, store: Store, patience_s: float) -> str:
+        """Wait until all have come; returns a name for the life that they begin together.
+
+        The store outlives processes that are started again, and what is in it may be of a former
+        life: launchers count restarts each for itself, and do not count them all. So the first
+        process gives the life a new name, and tells it to whoever asks by a new name too.
+
+        Raises:
+            RuntimeError: some have not come in time.
+        """
+        own = uuid.uuid4().hex
+        if self.rank:
+            store.set(f"moka/asks/{self.size}/{self.rank}", own)
+            store.wait([f"moka/life/{own}"], timedelta(seconds=patience_s))
+            name = store.get(f"moka/life/{own}").decode()
+            store.set(f"{name}/came/{self.rank}", "yes")
+            store.wait([f"{name}/all"], timedelta(seconds=patience_s))
+            return name
+        name = f"moka/{own}"
+        missing = list(range(1, self.size))
+        end_s = time.monotonic() + patience_s
+        while missing:
+            if time.monotonic() > end_s:
+                raise RuntimeError(f"process {missing[0]} has not come")
+            for rank in missing:
+                if store.check([asks := f"moka/asks/{self.size}/{rank}"]):
+                    store.set(f"moka/life/{store.get(asks).decode()}", name)
+            time.sleep(POLL_S)
+            missing = [rank for rank in missing if not store.check([f"{name}/came/{rank}"])]
+        store.set(f"{name}/all", "yes")
+        return name
 
     def _part(self, life: Store) -> None:
         """Need the store no longer; the process that hosts it waits until nobody does."""
@@ -140,13 +179,6 @@ class Launched:
             multi_tenant=True,
         )
 
-    def _of_this_life(self, store: Store) -> Store:
-        """The part of a store that processes use until they are started again.
-
-        A machine that joins starts all again without counting it, but changes their number.
-        """
-        return dist.PrefixStore(f"moka/{self.restart}/{self.size}", store)  # type: ignore[attr-defined]
-
     def _why_not_joined(self, error: Exception, patience_s: float) -> str:
         where, said = f"{self.address}:{self.port}", first_line(error)
         if "EADDRINUSE" in said or "in use" in said:
@@ -155,6 +187,32 @@ class Launched:
             f"process {self.rank} of {self.size} could not join the others at {where} within"
             f" {patience_s:g} s: {said}"
         )
+
+
+def _within(seconds: float, make: Callable[[], Store]) -> Store:
+    """What is made, in a thread: PyTorch waits for ever if another program accepts its connection
+    and does not answer.
+
+    Raises:
+        RuntimeError, ValueError: it cannot be made, or not in time.
+    """
+    made: list[Store] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            made.append(make())
+        except (RuntimeError, ValueError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="join", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not made:
+        raise RuntimeError("what listens there does not answer")
+    return made[0]
 
 
 class Run:
@@ -176,9 +234,9 @@ class Run:
         with contextlib.suppress(RuntimeError):
             self._store.set(self._KEY, json.dumps(dict(files)))
 
-    def remembered(self) -> dict[str, int]:
-        """The files of `remember`; none if the store has been lost."""
+    def remembered(self) -> dict[str, int] | None:
+        """The files of `remember`; None if it was not called, or the store has been lost."""
         with contextlib.suppress(RuntimeError):
             if self._store.check([self._KEY]):
                 return dict(json.loads(self._store.get(self._KEY)))
-        return {}
+        return None

@@ -52,11 +52,17 @@ class Team(ABC):
     Args:
         rank: which member this is, from 0.
         size: how many members there are.
+
+    Attributes:
+        is_waiting: whether this member waits for others, and has nothing else to do.
+        calls: how often it has waited.
     """
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
+        self.is_waiting = False
+        self.calls = 0
 
     @property
     def is_first(self) -> bool:
@@ -95,6 +101,16 @@ class Team(ABC):
         Args:
             why: the error that ends this member's work; the others' error repeats it.
         """
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """In the block, this member waits for others."""
+        self.calls += 1
+        self.is_waiting = True
+        try:
+            yield
+        finally:
+            self.is_waiting = False
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is true for any member."""

@@ -16,8 +16,11 @@ Prediction = list[tuple[str, float]]  # labels with their scores, highest first
 TOP = 5
 
 
-def read_labels(file: PathLike, classes: int) -> list[str]:
+def read_labels(file: PathLike, classes: int | None) -> list[str]:
     """The names of classes, one on each line of a text file.
+
+    Args:
+        classes: how many there are; None: as many as there are lines.
 
     Raises:
         DataError: the file cannot be read, or has another number of lines than there are classes.
@@ -32,7 +35,7 @@ def read_labels(file: PathLike, classes: int) -> list[str]:
         ) from None
     printable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     lines = printable.splitlines()
-    if len(lines) != classes:
+    if classes is not None and len(lines) != classes:
         raise DataError(
             "Number of labels is different from the output layer dimension:"
             f" {len(lines)} lines, {classes} classes.",

@@ -86,6 +86,29 @@ class _StandardError(logging.StreamHandler[Any]):
         return sys.stderr and _AnyBytes(sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """Writes to a file; a full disk costs lines, never the run, and standard error says so once."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_failed:
+            self._has_failed = True
+            sentence = f"{self.baseFilename} cannot be written: {error.strerror}. The run goes on."
+            with contextlib.suppress(OSError):
+                print(sentence, file=sys.stderr)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            if not self._has_failed:
+                raise OSError(error.errno, error.strerror, self.baseFilename) from None
+
+
 @contextmanager
 def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
     """Send the logger "moka" to standard error; GLOG_minloglevel (0 INFO to 3 FATAL) is obeyed.
@@ -229,7 +252,7 @@ def _file_handler(folder: str, program: str) -> logging.Handler:
     )
     try:
         os.makedirs(folder, exist_ok=True)
-        handler = logging.FileHandler(Path(folder) / name, encoding="utf-8")
+        handler = _LogFile(Path(folder) / name, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--log_dir {folder} cannot be written: {error.strerror}.") from None
     any_bytes: Any = _AnyBytes(handler.stream)

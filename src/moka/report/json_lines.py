@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from moka.errors import UsageError
+from moka.report.record_file import RecordFile
 from moka.report.records import Record
 from moka.types import PathLike
 
@@ -25,13 +26,14 @@ class JsonLines:
 
     def __init__(self, path: PathLike) -> None:
         try:
-            self._file = open(path, "a", buffering=1)  # noqa: SIM115, open as long as the run
+            self._file = RecordFile(path)
         except OSError as error:
             raise UsageError(f"--json_log {path} cannot be written: {error.strerror}.") from None
 
     def __call__(self, record: Record) -> None:
         head = {"record": type(record).__name__, "time_s": round(time.time(), 6)}
-        self._file.write(to_json(head | asdict(record)) + "\n")
+        line = to_json(head | asdict(record)) + "\n"
+        self._file.try_to_write(line.encode())
 
     def close(self) -> None:
         self._file.close()

@@ -9,12 +9,20 @@ from typing import Any
 
 from moka.free_name import free_name
 from moka.report.readings import Reading
+from moka.report.run_facts import RunFacts
+
+_SILENT, _NO_DISPLAY = '"displayed": false', '"display_every": 0'
 
 
 class JsonReader:
-    """Takes the file line by line. Seconds count from the start of the first run in it."""
+    """Takes the file line by line. Seconds count from the start of the first run in it.
 
-    def __init__(self) -> None:
+    Args:
+        facts: filled with what the records tell beside numbers.
+    """
+
+    def __init__(self, facts: RunFacts) -> None:
+        self.facts = facts
         self.displays: list[Reading] = []
         self.tests: list[Reading] = []
         self._start: float | None = None
@@ -22,8 +30,12 @@ class JsonReader:
         self._test: Reading | None = None  # which several test nets of one iteration share
 
     def take(self, line: str) -> None:
-        """One line; a line that was cut off, and records that hold no numbers, are skipped."""
+        """One line; a line that was cut off is skipped."""
         try:
+            if _SILENT in line and _NO_DISPLAY not in line:  # most lines of a long run
+                self.facts.iteration = _whole_number(line, '"iteration": ')
+                self._test = None
+                return
             record = json.loads(line)
             self._take(record)
         except (ValueError, KeyError, TypeError):
@@ -31,8 +43,9 @@ class JsonReader:
 
     def _take(self, record: Mapping[str, Any]) -> None:
         if self._start is None:
-            self._start = record["time_s"]
-        seconds = record["time_s"] - self._start
+            self._start = self.facts.started_s = record["time_s"]
+        self.facts.last_s = seconds = record["time_s"] - self._start
+        self.facts.take_record(record)
         kind = record["record"]
         if kind not in ("TestStarted", "ClassesTested", "TestCompleted"):
             self._test = None
@@ -65,3 +78,9 @@ def _add(reading: Reading, outputs: Sequence[Mapping[str, Any]]) -> None:
 def _number(value: float | None) -> float:
     """JSON has no word for a number that is not finite: null."""
     return nan if value is None else float(value)
+
+
+def _whole_number(line: str, name: str) -> int:
+    """The number that follows a name. Raises ValueError if there is none."""
+    begin = line.index(name) + len(name)
+    return int(line[begin : line.index(",", begin)])

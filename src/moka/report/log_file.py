@@ -12,11 +12,12 @@ from moka.errors import DataError
 from moka.free_name import free_name
 from moka.report.json_reader import JsonReader
 from moka.report.readings import Reading, TrainingLog
+from moka.report.run_facts import RunFacts
 from moka.types import PathLike
 
 # Severity, date (a year only since glog 0.6), time, thread, source position.
 _LINE = re.compile(
-    r"[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [^]]*:\d+\] ?(.*)"
+    r"([IWEF])(\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [^]]*:\d+\] ?(.*)"
 )
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan(?:\(ind\))?))(?![\w.])"
 _ITERATION = re.compile(r"\bIteration (\d+)\b")
@@ -32,19 +33,13 @@ def read_log(path: PathLike) -> TrainingLog:
         DataError: the file cannot be read, or no iteration is in it.
     """
     try:
-        year = datetime.fromtimestamp(Path(path).stat().st_mtime).year
-        with open(path, "rb") as file:
-            wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # redirected by PowerShell
-        reader, records = _Reader(_Clock(year)), JsonReader()
-        with open(path, encoding="utf-16" if wide else "utf-8", errors="replace") as lines:
+        reader = LogReader(datetime.fromtimestamp(Path(path).stat().st_mtime).year)
+        with open(path, encoding=encoding_of(path), errors="replace") as lines:
             for line in lines:
-                if line.startswith('{"record":'):
-                    records.take(line)
-                else:
-                    reader.take(line)
+                reader.take(line)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}.", file=path) from None
-    displays, tests = reader.displays + records.displays, reader.tests + records.tests
+    displays, tests = reader.take_readings(all_of_them=True)
     if not displays and not tests:
         raise DataError(
             "this log names no iteration.",
@@ -52,6 +47,54 @@ def read_log(path: PathLike) -> TrainingLog:
             advice="Give what `caffe train` wrote to standard error, or to --json_log.",
         )
     return TrainingLog(displays, tests)
+
+
+def encoding_of(path: PathLike) -> str:
+    """Of a log; PowerShell redirects as UTF-16. Raises OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+
+
+class LogReader:
+    """Takes a log of any kind line by line, so that one that is being written can be followed.
+
+    Args:
+        year: of its first line, for log lines name none.
+
+    Attributes:
+        facts: what it tells beside its numbers.
+    """
+
+    def __init__(self, year: int) -> None:
+        self.facts = RunFacts()
+        self._lines = _Reader(_Clock(year), self.facts)
+        self._records = JsonReader(self.facts)
+
+    def take(self, line: str) -> None:
+        """Read one line."""
+        if line.startswith('{"record":'):
+            self._records.take(line)
+        else:
+            self._lines.take(line)
+
+    def take_readings(self, *, all_of_them: bool = False) -> tuple[list[Reading], list[Reading]]:
+        """Take out the readings so far, of displays and of tests.
+
+        Args:
+            all_of_them: also the last ones, to which further lines may add.
+        """
+        kept = None if all_of_them else -1
+        taken: tuple[list[Reading], list[Reading]] = ([], [])
+        for reader in (self._lines, self._records):
+            for out, own in zip(taken, (reader.displays, reader.tests), strict=True):
+                out += own[:kept]
+                del own[:kept]
+        return taken
+
+    def last_readings(self) -> tuple[list[Reading], list[Reading]]:
+        """The readings that `take_readings` leaves, as they are now."""
+        readers = (self._lines, self._records)
+        return [r for x in readers for r in x.displays], [r for x in readers for r in x.tests]
 
 
 class _Clock:
@@ -63,7 +106,7 @@ class _Clock:
 
     def __init__(self, year: int) -> None:
         self._year = year
-        self._start: datetime | None = None
+        self._start: datetime | None = None  # the first line's
         self._last_month = 0
 
     def seconds(
@@ -92,6 +135,10 @@ class _Clock:
         self._start = self._start or when
         return (when - self._start).total_seconds()
 
+    def started_s(self) -> float | None:
+        """The first line's time in seconds since 1970; None before it."""
+        return self._start.timestamp() if self._start else None
+
     def _to_leap_year(self) -> None:
         """Go back to a leap year: the file was copied, and is younger than its lines."""
         back = self._year % 4
@@ -103,10 +150,11 @@ class _Clock:
 class _Reader:
     """Takes a log line by line."""
 
-    def __init__(self, clock: _Clock) -> None:
+    def __init__(self, clock: _Clock, facts: RunFacts) -> None:
         self.displays: list[Reading] = []
         self.tests: list[Reading] = []
         self._clock = clock
+        self._facts = facts
         self._iteration: int | None = None
         self._rate = nan
         self._open: dict[str, Reading] = {}  # what further outputs belong to, by phase
@@ -115,19 +163,23 @@ class _Reader:
         """Read one line; lines that no training run writes are skipped."""
         found = _LINE.search(line)
         if not found:
+            self._facts.take_plain(line)
             return
-        year, *time, message = found.groups()
+        letter, year, *time, message = found.groups()
         solving = message.startswith("Solving ")
         if solving:
             self._open.clear()
-        if name := _ITERATION.search(message):
+        name = _ITERATION.search(message)
+        if name:
             self._iteration = int(name[1])
+        self._facts.take_message(letter, message, self._iteration if name else None)
         if self._iteration is None and not solving:
             return  # the clock starts where the training does
         try:
             seconds = self._clock.seconds(year, *map(int, time))
         except ValueError:
             return
+        self._facts.started_s, self._facts.last_s = self._clock.started_s(), seconds
         if self._iteration is not None:
             self._take_message(message, self._iteration, seconds)
 

@@ -18,6 +18,7 @@ from ctypes import c_float
 from pathlib import Path
 
 from moka.errors import UsageError
+from moka.report.record_file import RecordFile
 from moka.report.records import IterationCompleted, Output, Record, TestCompleted
 from moka.types import PathLike
 from moka.varint import varint
@@ -44,12 +45,12 @@ class TensorBoard:
         self._images = images
         try:
             os.makedirs(folder, exist_ok=True)
-            self._file = open(Path(folder) / name, "ab")  # noqa: SIM115, open as long as the run
+            self._file = RecordFile(Path(folder) / name)
+            self._file.write(_event(_double(1, now) + _bytes(3, b"brain.Event:2")))
         except OSError as error:
             raise UsageError(
                 f"--tensorboard {folder} cannot be written: {error.strerror}."
             ) from None
-        self._write(_double(1, now) + _bytes(3, b"brain.Event:2"))
 
     def __call__(self, record: Record) -> None:
         match record:
@@ -80,12 +81,14 @@ class TensorBoard:
         values = b"".join(
             _bytes(1, _bytes(1, tag.encode()) + _float(2, value)) for tag, value in scalars
         )
-        self._write(_double(1, time.time()) + _integer(2, step) + _bytes(5, values))
-        self._file.flush()  # TensorBoard reads while the run goes on
+        event = _double(1, time.time()) + _integer(2, step) + _bytes(5, values)
+        self._file.try_to_write(_event(event))
 
-    def _write(self, data: bytes) -> None:
-        length = struct.pack("<Q", len(data))
-        self._file.write(length + _checksum(length) + data + _checksum(data))
+
+def _event(data: bytes) -> bytes:
+    """A record of the file: an Event message, its length and their checksums."""
+    length = struct.pack("<Q", len(data))
+    return length + _checksum(length) + data + _checksum(data)
 
 
 def _outputs(phase: str, outputs: Iterable[Output]) -> list[tuple[str, float]]:

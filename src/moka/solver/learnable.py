@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from moka.memory import ParameterMemory
 from moka.net import Net
 
 
@@ -42,3 +43,27 @@ def clear_grads(params: Sequence[Learnable]) -> None:
     make_grads(params)
     if params:  # PyTorch refuses an empty list
         torch._foreach_zero_([p.grad for p in params])
+
+
+def forget_grads(params: Sequence[Learnable], net: Net, *, stay: bool = False) -> None:
+    """Begin an iteration: leave no gradients, or zeros.
+
+    Where there is none, the backward pass hands over its own instead of adding it to zeros: 50 ms
+    for 61 M numbers on one thread. Gradients whose arrays somebody holds, or a GPU's kernels know,
+    stay where they are.
+
+    Args:
+        stay: all stay.
+    """
+    memories = [blob.diff_memory for blobs in net.made_layer_blobs.values() for blob in blobs]
+    held = {
+        memory.parameter
+        for memory in memories
+        if isinstance(memory, ParameterMemory) and memory.handed_out
+    }
+    if stay or net.device.type != "cpu":
+        held.update(p.parameter for p in params)
+    for p in params:
+        if p.parameter not in held:
+            p.parameter.grad = None
+    clear_grads([p for p in params if p.parameter in held])

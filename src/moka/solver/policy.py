@@ -91,6 +91,20 @@ POLICIES: dict[str, Policy] = {
     "plateau": fixed,  # times gamma for each drop
 }
 
+# The fields that each policy reads besides base_lr and max_iter.
+POLICY_FIELDS: dict[str, tuple[str, ...]] = {
+    "fixed": (),
+    "step": ("gamma", "stepsize"),
+    "exp": ("gamma",),
+    "inv": ("gamma", "power"),
+    "multistep": ("gamma", "stepvalue"),
+    "poly": ("power", "min_lr"),
+    "sigmoid": ("gamma", "stepsize"),
+    "cosine": ("min_lr",),
+    "multifixed": ("stagelr", "stageiter"),
+    "plateau": ("gamma", "plateau_winsize"),
+}
+
 
 def stage(p: SolverParameter, t: int) -> int:
     """How many steps the rate has taken (`step`, `multistep`; else 0): Caffe's current_step."""

@@ -184,15 +184,21 @@ class Sgd(Rule):
     ) -> None:
         for r, decay, weights, grads, (h,) in self._members(rate, weight_decay):
             if not self.momentum:
-                torch._foreach_copy_(h, grads)
-                torch._foreach_add_(h, weights, alpha=decay)
-                torch._foreach_mul_(h, r)
-                torch._foreach_sub_(weights, h)
+                self._without_momentum(r, decay, weights, grads, h)
             elif isinstance(r, Tensor):
                 torch._foreach_add_(grads, weights, alpha=decay)
                 self._fused(weights, grads, h, unless, grad_scale=1 / r)
             else:
                 self._fused(weights, grads, h, unless, weight_decay=decay, dampening=1.0 - r)
+
+    def _without_momentum(
+        self, r: float | Tensor, decay: float, weights: Tensors, grads: Tensors, history: Tensors
+    ) -> None:
+        for w, g, h in blocks(weights, grads, history):
+            torch._foreach_copy_(h, g)
+            torch._foreach_add_(h, w, alpha=decay)
+            torch._foreach_mul_(h, r)
+            torch._foreach_sub_(w, h)
 
     def _fused(
         self,

@@ -33,7 +33,7 @@ from moka.solver.config import SolverLike, check_precision, check_solver, read_s
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
 from moka.solver.late_step import LateStep
-from moka.solver.learnable import clear_grads, learnables, make_grads
+from moka.solver.learnable import forget_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.own_threads import measured_steps
 from moka.solver.policy import rate
@@ -203,7 +203,7 @@ class Solver:
         with self.team.leaving_on_error():
             while self.iteration < end and not self._must_stop():
                 with self.net.parameters_in_use():
-                    clear_grads(self._params)
+                    forget_grads(self._params, self.net, stay=self.reads_late)
                 if self._progress.tests_are_due:
                     self.test_all()
                     continue
@@ -274,6 +274,10 @@ class Solver:
                 p.grad.copy_(update)
         return clipped
 
+    def _is_asked_to_stop(self) -> bool:
+        """Whether this process has been asked to stop."""
+        return self.stop_requested or self.must_be_requeued
+
     def _must_stop(self) -> bool:
         """Whether any process has been asked to stop.
 
@@ -289,7 +293,8 @@ class Solver:
 
     def _must_save(self) -> bool:
         """Whether any process has been asked for a snapshot since the last call."""
-        asked, self.snapshot_requested = self.snapshot_requested, False
+        if asked := self.snapshot_requested:  # a signal after this line is for the next call
+            self.snapshot_requested = False
         return self.team.any(asked)[0]
 
     def _waited_s(self) -> float:
@@ -317,7 +322,7 @@ class Solver:
         """
         outputs: Sequence[Sequence[Output]] | None = ()
         if self.team.is_first or self._tests.are_shared:
-            outputs = self._tests.run(self.iteration, self._announce, lambda: self.stop_requested)
+            outputs = self._tests.run(self.iteration, self._announce, self._is_asked_to_stop)
         if outputs is not None:
             self._progress.tested_at = self.iteration
         if best := self._progress.best:

@@ -9,7 +9,7 @@ from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.faults.divergence import Guard, all_finite, nonfinite_fact
-from moka.solver.learnable import Learnable
+from moka.solver.learnable import Learnable, make_grads
 from moka.solver.rules import Rule
 from moka.solver.update import Clipped, apply_update
 
@@ -60,6 +60,7 @@ class Step:
             is_whole = not remaining and not by_layer
             with self.engine.net.parameters_in_use(), self._mean.overlapped(is_whole):
                 loss = float(self.engine.forward_backward())
+                make_grads(self.params)
             fact = nonfinite_fact(loss, all_finite([p.grad for p in self.params]))
             mean = self.agree_on_loss(loss, fact, iteration, rate)
             if mean is None:

@@ -70,30 +70,43 @@ class Tests:
             None if given up.
         """
         outputs: list[Sequence[Output]] = []
-        for index, engine in enumerate(self._engines):
-            team = self._team if self._shared[index] else ALONE
-            if not (self._shared[index] or self._team.is_first):
-                continue
-            announce(TestStarted(iteration, index))
-            share_weights(engine.net, self._trained)
-            averaged = self._average if self._config.test_with_ema else None
-            with averaged.in_place() if averaged else nullcontext():
-                batches = self._config.test_iter[index]
-                if team.is_connected:
-                    team.copy_from_first(statistics_of(engine.net))
-                if self._config.eval_type == "detection":
-                    result = self._precisions(iteration, index, announce, is_stopped)
-                else:
-                    result = evaluate(engine, batches, lambda *_: is_stopped(), team)
-            if result is None:
+        all_run = self._team if self.are_shared else ALONE
+        for index, is_shared in enumerate(self._shared):
+            means: Sequence[Output] | None = ()
+            if is_shared or self._team.is_first:
+                means = self._run_net(iteration, index, announce, is_stopped)
+            if all_run.any(means is None or is_stopped())[0]:
                 return None
-            means, loss = result
-            wanted = loss if self._config.test_compute_loss else None
-            announce(TestCompleted(iteration, index, means, wanted))
-            if team.any(is_stopped())[0]:
-                return None
-            outputs.append(means)
+            outputs.append(means or ())
         return outputs
+
+    def _run_net(
+        self,
+        iteration: int,
+        index: int,
+        announce: Callable[[Record], object],
+        is_stopped: Callable[[], bool],
+    ) -> Sequence[Output] | None:
+        """The mean outputs of one net, None if given up."""
+        engine = self._engines[index]
+        team = self._team if self._shared[index] else ALONE
+        announce(TestStarted(iteration, index))
+        share_weights(engine.net, self._trained)
+        averaged = self._average if self._config.test_with_ema else None
+        with averaged.in_place() if averaged else nullcontext():
+            if team.is_connected:
+                team.copy_from_first(statistics_of(engine.net))
+            if self._config.eval_type == "detection":
+                result = self._precisions(iteration, index, announce, is_stopped)
+            else:
+                batches = self._config.test_iter[index]
+                result = evaluate(engine, batches, lambda *_: is_stopped(), team)
+        if result is None:
+            return None
+        means, loss = result
+        wanted = loss if self._config.test_compute_loss else None
+        announce(TestCompleted(iteration, index, means, wanted))
+        return means
 
     def _precisions(
         self,

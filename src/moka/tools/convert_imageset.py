@@ -17,6 +17,7 @@ from moka.command.run import run
 from moka.data import datum
 from moka.data.ahead import map_ahead
 from moka.data.decode import Decode, Decoder, Image
+from moka.data.fit_size import FITS
 from moka.data.images import (
     decode_file,
     parse_line,
@@ -25,7 +26,7 @@ from moka.data.images import (
     warn_of_odd_labels,
 )
 from moka.data.store import make_store
-from moka.errors import DataError, UsageError
+from moka.errors import DataError, UsageError, did_you_mean
 from moka.files import local_path
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
@@ -45,6 +46,7 @@ class StoredForm:
     Attributes:
         color: three channels in BGR order; else one, gray.
         height, width: pixels to resize to; only if both are more than 0.
+        resize_mode: how, a key of `FITS`.
         encoded: as an image file instead of raw bytes.
         encode_type: of that file, such as "png"; "" is the type of the source. It implies encoded.
     """
@@ -54,11 +56,25 @@ class StoredForm:
     width: int = 0
     encoded: bool = False
     encode_type: str = ""
+    resize_mode: str = "squash"
 
-    def decoder(self) -> Decoder:
+    def decoder(self) -> Decode:
         """A decoder that reads images in this form (color and size)."""
-        is_resized = self.height > 0 and self.width > 0
-        return Decoder(color=self.color, size=(self.height, self.width) if is_resized else None)
+        if not (self.height > 0 and self.width > 0):
+            return Decoder(color=self.color)
+        if self.resize_mode == "squash":
+            return Decoder(color=self.color, size=(self.height, self.width))
+        read, fit = Decoder(color=self.color), FITS[self.resize_mode]
+        return lambda data, name: fit(read(data, name), self.height, self.width)
+
+    def converted(self, image: Image) -> Image:
+        """A decoded image (C, H, W) in this form; a gray one stays gray."""
+        if not self.color and len(image) == 3:
+            pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+            image = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[None]
+        if self.height > 0 and self.width > 0:
+            image = FITS[self.resize_mode](image, self.height, self.width)
+        return image
 
 
 AS_IT_IS = StoredForm()
@@ -97,15 +113,32 @@ def make_datum(
     own_type = PurePath(path).suffix[1:].lower()
     wanted = form.encode_type.lower() or own_type
     if form.height > 0 or form.width > 0 or not _is_type(own_type, wanted):
-        data = _encode(image, wanted, path)
+        data = encode_image(image, wanted, path)
     return caffe_pb2.Datum(data=data, label=label, encoded=True)
+
+
+def check_resize_mode(name: str) -> None:
+    """Raises UsageError for a way to resize that there is not."""
+    if name not in FITS:
+        raise UsageError(
+            f"-resize_mode has to be one of {', '.join(FITS)}, got {name}.",
+            advice=did_you_mean(name, FITS),
+        )
 
 
 def _is_type(extension: str, wanted: str) -> bool:
     return extension == wanted or (extension == "jpeg" and wanted == "jpg")
 
 
-def _encode(image: Image, wanted: str, path: str) -> bytes:
+def encode_image(image: Image, wanted: str, path: str) -> bytes:
+    """An image as a file of a type, such as "png".
+
+    Args:
+        path: of the image, for the message.
+
+    Raises:
+        DataError: no such type, or none that holds this image.
+    """
     try:
         done, data = cv2.imencode(f".{wanted}", image.transpose(1, 2, 0))
     except cv2.error:
@@ -310,6 +343,7 @@ def classic(argv: Sequence[str] | None = None) -> int:
 
 def _convert(words: list[str], flags: dict[str, Any]) -> None:
     root_folder, list_file, database = words
+    check_resize_mode(flags["resize_mode"])
     if flags["label_count"] < 0:
         raise UsageError(f"-label_count has to be >= 0, got {flags['label_count']}.")
     converted = convert_imageset(
@@ -322,6 +356,7 @@ def _convert(words: list[str], flags: dict[str, Any]) -> None:
             width=flags["resize_width"],
             encoded=flags["encoded"],
             encode_type=flags["encode_type"],
+            resize_mode=flags["resize_mode"],
         ),
         backend=flags["backend"],
         shuffle=flags["shuffle"],

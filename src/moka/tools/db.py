@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -52,8 +52,13 @@ class Survey:
     several: int = 0
 
 
-def survey(store: Store) -> Survey:
-    """Read a database through."""
+def survey(store: Store, each: Callable[[int, int | None, str], object] | None = None) -> Survey:
+    """Read a database through.
+
+    Args:
+        each: called after each record with how many have been read, its label (None: it has none)
+            and its kind (see `Survey`).
+    """
     found = Survey(store.backend, _disk_bytes(store.path))
     decode = Decoder()
     with progress("records", known_count(store)) as show:
@@ -68,8 +73,12 @@ def survey(store: Store) -> Survey:
                     found.shapes[image.shape] += 1
             except MokaError:
                 found.kinds["broken"] += 1
+                if each is not None:
+                    each(found.entries, None, "broken")
                 continue
             found.kinds[kind] += 1
+            if each is not None:
+                each(found.entries, record.label if record.HasField("label") else None, kind)
             if record.HasField("label"):
                 found.labels[record.label] += 1
             found.several = max(found.several, len(record.labels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from math import nan
@@ -11,6 +12,7 @@ from typing import Any
 
 from moka.command.run import run
 from moka.errors import UsageError
+from moka.files import write_atomically
 from moka.report.log_file import read_log
 from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
@@ -91,10 +93,11 @@ def write_csv(
         return
     header = list(dict.fromkeys(column for row in rows for column in row))
     try:
-        with open(file, "w", newline="") as out:
-            writer = csv.DictWriter(out, header, delimiter=delimiter, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, header, delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        _write_text(Path(file), text.getvalue())
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
     except (TypeError, ValueError):
@@ -126,7 +129,7 @@ def save_tables(
         cells += [[f"{r.iteration}", f"{r.seconds:.6f}", f"{a:g}", f"{b:g}"] for r, a, b in rows]
         file = _target(logfile, folder, kind)
         try:
-            file.write_text("\n".join(map(_aligned, cells)) + "\n")
+            _write_text(file, "\n".join(map(_aligned, cells)) + "\n")
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
         if verbose:
@@ -164,3 +167,7 @@ def _parse_log(words: list[str], flags: dict[str, Any]) -> None:
     else:
         tables = parse_log(logfile)
         save_csv_files(logfile, folder, *tables, flags["delimiter"], flags["verbose"])
+
+
+def _write_text(file: Path, text: str) -> None:
+    write_atomically(file, lambda out: out.write(text.encode()))

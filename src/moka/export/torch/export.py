@@ -138,10 +138,34 @@ def export_module(net: Net, file: PathLike, form: str) -> ExportedModule:
     return ExportedModule(source, weights, found)
 
 
+class _Remembering:
+    """An open file that remembers why it could not be written."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return int(self._file.write(data))
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def _save(state: Mapping[str, Tensor], target: Any, form: str) -> None:
     """Write tensors to a path or an open file."""
     if form == "torch":
-        torch.save(dict(state), target)
+        stream: Any = _Remembering(target) if hasattr(target, "write") else target
+        try:
+            torch.save(dict(state), stream)
+        except RuntimeError:  # PyTorch's own words for a stream that could not be written
+            if isinstance(stream, _Remembering) and stream.error:
+                raise stream.error from None
+            raise
         return
     data = load_safetensors("Exporting to safetensors").save(dict(state))
     if isinstance(target, Path):

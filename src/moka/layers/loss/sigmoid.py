@@ -20,6 +20,7 @@ from moka.types import Shape
     tops=1,
     message="loss_param",
     is_loss=True,
+    prediction="Sigmoid",
     fixed_bottoms=(1,),
 )
 class SigmoidCrossEntropyLoss(NormalizedLoss):

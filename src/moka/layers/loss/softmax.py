@@ -104,6 +104,7 @@ def losses_of_positions(scores: Tensor, index: Tensor, counted: Tensor | None) -
     aliases=("VoxelSoftmaxLoss",),
     message="softmax_param",
     is_loss=True,
+    prediction="Softmax",
     fixed_bottoms=(1,),
 )
 class SoftmaxWithLoss(NormalizedLoss):

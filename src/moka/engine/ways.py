@@ -1,0 +1,109 @@
+"""Cheaper ways to run a pass: layers that do the work of the one before, or write over its blob.
+
+The layers stay what they are; they say themselves which ways there are. A way is taken only where
+nobody can see the blob between: it is read by one layer, and its name is not asked for, or stands
+for what a later layer leaves there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from torch import Tensor
+
+from moka.layers.base import Layer, Way
+from moka.net import Net, Place
+
+
+class Ways:
+    """The ways of one net, found anew when layers have got hooks or another mode."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._found: Mapping[int, Way] = {}
+        self._found_for: tuple[int, Collection[str] | None, tuple[int, ...]] | None = None
+
+    def of_pass(self, keep: Collection[str] | None, cuts: Sequence[int] = ()) -> Mapping[int, Way]:
+        """Ways by the index of the layer.
+
+        Args:
+            keep: the blobs that somebody looks at after a pass; None: all.
+            cuts: no blob that goes over one of these borders between layers may be written over,
+                since the layers behind run again.
+        """
+        state = (Layer.mode_changes, keep, tuple(cuts))
+        if state != self._found_for:
+            self._found = find_ways(self._net, keep, cuts)
+            self._found_for = state
+        return self._found
+
+
+def find_ways(
+    net: Net, keep: Collection[str] | None = None, cuts: Sequence[int] = ()
+) -> dict[int, Way]:
+    """As `Ways.of_pass`."""
+    ways: dict[int, Way] = {}
+    made_by: dict[str, Place] = {}
+    free_tops = _free_tops(net, keep)
+    for place in net.places:
+        node = place.node
+        for j, name in enumerate(node.bottoms):
+            maker = made_by.get(name)
+            is_free = maker is not None and (maker.index, name) in free_tops
+            if maker is None or not is_free or place.detached or not _may_change(place):
+                continue
+            if maker.index not in ways and (merged := maker.layer.merged_with(place.layer)):
+                ways[maker.index], ways[place.index] = _PassOn(), merged
+                break
+            is_cut = any(maker.index < cut <= place.index for cut in cuts)
+            spares = maker.layer.spares_top and not isinstance(ways.get(maker.index), _PassOn)
+            if spares and not is_cut and (way := place.layer.overwriting(j)):
+                ways[place.index] = way
+                break
+        made_by.update(dict.fromkeys(node.tops, place))
+    return ways
+
+
+class _PassOn:
+    """Leaves the work to the layer that reads the top."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+    again = __call__
+
+
+def _free_tops(net: Net, keep: Collection[str] | None) -> set[tuple[int, str]]:
+    """The tops, by layer and name, that one layer reads and nobody else sees."""
+    readers: dict[tuple[int, str], int] = {}
+    last: dict[str, int] = {}
+    for place in net.places:
+        for name in place.node.bottoms:
+            key = (last[name], name)
+            readers[key] = readers.get(key, 0) + 1
+        last.update(dict.fromkeys(place.node.tops, place.index))
+    seen = set(last if keep is None else keep)
+    losses = {name for name, _ in net.loss_tops}
+    return {
+        (index, name)
+        for (index, name), count in readers.items()
+        if count == 1
+        and not (name in seen and last[name] == index)
+        and name not in losses
+        and _may_change(place := net.places[index])
+        and place.node.bottoms
+        and place.half is None
+        and not place.observers
+    }
+
+
+def _may_change(place: Place) -> bool:
+    """Whether the layer may run in another way: nobody has hooked into it, or changed it."""
+    layer = place.layer
+    hooks = (
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+        layer._backward_hooks,
+        layer._backward_pre_hooks,
+    )
+    return not any(hooks) and not {"forward", "again"} & vars(layer).keys()

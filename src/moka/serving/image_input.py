@@ -1,0 +1,115 @@
+"""Encoded images to what a net's input takes: decoded and resized by OpenCV, as Caffe's own data
+layers and its program `classification` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from moka.data.decode import Decoder
+from moka.errors import DataError, NetError, UsageError
+from moka.predict.crops import center_crop
+from moka.predict.prepare import check_channel_swap, fitted_mean
+from moka.serving.errors import BadRequestError
+from moka.types import Array, Floats, HeightWidth, Shape
+
+BYTE = 255
+COLORS, GRAY = 3, 1
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model wants its images.
+
+    Attributes:
+        mean: a value for each channel (C,), or an image (C, H, W), of the blob; None: none.
+        scale: a factor, once the mean is subtracted.
+        raw_scale: what the byte 255 becomes before.
+        channel_swap: the order of red, green and blue in the blob; (2, 1, 0) makes BGR.
+        resize: height and width that images get before their middle is cut out; None: those of
+            the input.
+    """
+
+    mean: Array | None = None
+    scale: float = 1.0
+    raw_scale: float = 255.0
+    channel_swap: tuple[int, ...] = (2, 1, 0)
+    resize: HeightWidth | None = None
+
+
+class ImageInput:
+    """Fills a net's input with an image.
+
+    Args:
+        shape: of the input, (C, H, W).
+        look: how the model wants images.
+
+    Raises:
+        NetError: an input that takes no images of one or three channels.
+        UsageError: a mean, an order of channels or a size that does not fit the input.
+    """
+
+    def __init__(self, shape: Shape, look: Look) -> None:
+        if len(shape) != 3 or shape[0] not in (GRAY, COLORS):
+            raise NetError(f"images have one or three channels, the input takes {shape}.")
+        self.shape, self.look = shape, look
+        channels, height, width = shape
+        self._decode = Decoder(color=channels == COLORS)
+        self.resized = look.resize or (height, width)
+        self._crop = center_crop(self.resized, (height, width))
+        self._factor = np.float32(look.raw_scale / BYTE)
+        self._order = [0]
+        if channels == COLORS:
+            check_channel_swap(look.channel_swap, shape)
+            if sorted(look.channel_swap) != list(range(COLORS)):
+                raise UsageError(f"the order of channels is {look.channel_swap}, not of 0, 1, 2.")
+            self._order = [COLORS - 1 - i for i in look.channel_swap]  # of the BGR that is decoded
+        self._mean = self._fitted(look.mean)
+
+    def _fitted(self, mean: Array | None) -> Floats:
+        channels = self.shape[0]
+        if mean is None:
+            return np.zeros((channels, 1, 1), np.float32)
+        if mean.shape == (channels, *self.resized):
+            return np.ascontiguousarray(mean[(slice(None), *self._crop)], np.float32)
+        return fitted_mean(mean, self.shape).astype(np.float32)
+
+    def fill(self, data: bytes, blob: Floats, name: str) -> HeightWidth:
+        """Decode an image into `blob` (C, H, W); returns its own height and width.
+
+        Raises:
+            BadRequestError: it cannot be decoded.
+        """
+        pixels = self.pixels(data, name)
+        self.fill_pixels(pixels, blob)
+        return pixels.shape[0], pixels.shape[1]
+
+    def pixels(self, data: bytes, name: str) -> Array:
+        """The image (H, W, C) as it is decoded, BGR or gray, uint8.
+
+        Raises:
+            BadRequestError: it cannot be decoded.
+        """
+        try:
+            return self._decode(data, name).transpose(1, 2, 0)
+        except DataError as error:
+            raise BadRequestError(error.message) from None
+
+    def fill_pixels(self, pixels: Array, blob: Floats) -> None:
+        """Fill `blob` with an image (H, W, C) that is decoded."""
+        height, width = self.resized
+        if pixels.shape[:2] != self.resized:
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        planes: Sequence[Array] = cv2.split(pixels)
+        for c, plane in enumerate(self._order):
+            part = planes[plane][self._crop]
+            if self._factor == 1:
+                np.subtract(part, self._mean[c], out=blob[c], dtype=np.float32)
+            else:
+                np.multiply(part, self._factor, out=blob[c], dtype=np.float32)
+                blob[c] -= self._mean[c]
+        if self.look.scale != 1:
+            blob *= np.float32(self.look.scale)

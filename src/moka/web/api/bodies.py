@@ -1,0 +1,161 @@
+"""The images and values in a request's body: raw bytes, multipart or JSON with base64. All of it is
+bounded before it is decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from moka.serving.errors import BadRequestError, TooLargeError, TooSlowError
+from moka.serving.limits import Held, Limits
+
+MOST_FIELDS = 32
+FIELD_BYTES = 64 * 1024
+NAME_LETTERS = 200  # of a file's name that are given back
+
+
+class Upload(NamedTuple):
+    """One image; its name is what the client calls it."""
+
+    name: str
+    data: bytes
+
+
+@dataclass
+class Body:
+    """What a request brings.
+
+    Attributes:
+        images: in their order.
+        values: of its address, and of its form or JSON object, which win.
+    """
+
+    images: list[Upload] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+async def read_body(request: Request, limits: Limits, held: Held, seconds: float) -> Body:
+    """A request's images and values.
+
+    Raises:
+        TooLargeError: more bytes or images than the limits allow.
+        QueueFullError: all requests together hold too many bytes.
+        TooSlowError: the body did not come in time.
+        BadRequestError: it cannot be understood, or holds no image.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            data = await _all_bytes(request, limits, held)
+    except TimeoutError:
+        raise TooSlowError(f"the body was not there after {seconds:g} s.") from None
+    except ClientDisconnect:
+        raise BadRequestError("the connection ended within the body.") from None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = Body(values=dict(request.query_params))
+    if kind == "multipart/form-data":
+        await _read_form(request, data, limits, body)
+    elif kind == "application/json":
+        _read_json(data, limits, body)
+    else:
+        body.images.append(Upload(str(body.values.get("name", "")), data))
+    if not body.images or (len(body.images) == 1 and not body.images[0].data):
+        raise BadRequestError(
+            "the request holds no image.",
+            advice="Send an image's bytes, a form with files, or JSON with base64.",
+        )
+    limits.check_count(len(body.images))
+    return body
+
+
+async def _all_bytes(request: Request, limits: Limits, held: Held) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal():
+        limits.check_body(int(declared))
+        held.add(int(declared))
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size += len(chunk)
+        limits.check_body(size)
+        if not declared:
+            held.add(len(chunk))
+    return b"".join(chunks)
+
+
+async def _read_form(request: Request, data: bytes, limits: Limits, body: Body) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), FIELD_BYTES):
+            yield data[start : start + FIELD_BYTES]
+            await asyncio.sleep(0)  # others have their turn
+
+    parser = MultiPartParser(
+        request.headers,
+        stream(),  # type: ignore[arg-type]
+        max_files=limits.images,
+        max_fields=MOST_FIELDS,
+        max_part_size=FIELD_BYTES,
+    )
+    parser.spool_max_size = limits.request_bytes + 1  # nothing goes to the disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        kind = TooLargeError if error.message.startswith("Too many files") else BadRequestError
+        raise kind(f"the form cannot be read: {error.message}") from None
+    except (KeyError, ValueError, LookupError) as error:
+        raise BadRequestError(f"the form cannot be read: {error}.") from None
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                body.images.append(Upload(_short(value.filename or name), await value.read()))
+            else:
+                body.values[name] = value
+    finally:
+        await form.close()
+
+
+def _read_json(data: bytes, limits: Limits, body: Body) -> None:
+    try:
+        given = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is not JSON.") from None
+    if not isinstance(given, dict):
+        raise BadRequestError("the body is not a JSON object.")
+    images = given.pop("images", None)
+    single = given.pop("image", None)
+    if images is None:
+        images = [] if single is None else [single]
+    if not isinstance(images, list):
+        raise BadRequestError('"images" is not a list.')
+    limits.check_count(len(images))
+    body.images += _decoded(images)
+    body.values |= given
+
+
+def _decoded(images: Iterable[Any]) -> list[Upload]:
+    made = []
+    for i, image in enumerate(images):
+        name = ""
+        if isinstance(image, dict):
+            name, image = _short(str(image.get("name", ""))), image.get("base64")
+        if not isinstance(image, str):
+            raise BadRequestError(f"image {i} is not a text in base64.")
+        if image.startswith("data:"):  # as browsers write images
+            image = image.partition(",")[2]
+        try:
+            made.append(Upload(name, base64.b64decode(image, validate=True)))
+        except (binascii.Error, ValueError):
+            raise BadRequestError(f"image {i} is not base64.") from None
+    return made
+
+
+def _short(name: str) -> str:
+    return name[:NAME_LETTERS]

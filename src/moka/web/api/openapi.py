@@ -1,0 +1,149 @@
+"""The API as an OpenAPI 3.1 document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moka import __version__
+from moka.serving.image_header import FORMS
+from moka.serving.limits import MEGA, Limits
+
+Json = dict[str, Any]
+
+REFUSALS = {
+    "400": "The request or an image cannot be read.",
+    "404": "There is no such model or blob.",
+    "408": "The body did not come in time.",
+    "413": "More bytes, pixels or images than are allowed.",
+    "415": f"An image is no {FORMS}.",
+    "429": "The queue is full; Retry-After tells when to try again.",
+    "500": "The model cannot be loaded, or failed.",
+    "503": "The server is about to end.",
+    "504": "The answer was not there before the deadline.",
+}
+_NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "string"}
+_CLASS = {"index": _INTEGER, "label": _TEXT, "score": _NUMBER}
+_CORNERS = dict.fromkeys(("left", "top", "right", "bottom"), _NUMBER)
+
+
+def openapi(limits: Limits, deadline_s: float) -> Json:
+    """The document for a server with these limits."""
+    about = (
+        f"Images are {FORMS}, each of at most {limits.image_bytes / MEGA:g} MB and"
+        f" {limits.pixels / 1e6:g} million pixels; a request has at most {limits.images} images"
+        f" and {limits.request_bytes / MEGA:g} MB, and is answered within {deadline_s:g} s. If one"
+        " of several images is refused, its place in the answer holds an error."
+    )
+    top = _parameter("top", _INTEGER, "How many classes to tell, highest score first.", 5)
+    threshold = _parameter("threshold", _NUMBER, "The least score of a box.", 0)
+    blob = _parameter("blob", _TEXT, "The blob to give out; by default the last layer's input.")
+    form = _parameter("format", {"enum": ["json", "base64"]}, "How values are written.", "json")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Moka", "version": __version__, "description": about},
+        "paths": {
+            "/v1/models": {
+                "get": _read("The models of this server, and what is known of those loaded.")
+            },
+            "/v1/classify": _images(
+                "The best classes of images.",
+                {"classes": _list(_object(_CLASS))},
+                top,
+            ),
+            "/v1/detect": _images(
+                "Boxes around objects, in pixels of the image.",
+                {"boxes": _list(_object(_CLASS | _CORNERS))},
+                threshold,
+            ),
+            "/v1/segment": _images(
+                "The best class of each pixel, as a gray PNG of class numbers in base64.",
+                {
+                    "segments": _object(
+                        {
+                            "height": _INTEGER,
+                            "width": _INTEGER,
+                            "png": _TEXT,
+                            "classes": _list(
+                                _object({"index": _INTEGER, "label": _TEXT, "share": _NUMBER})
+                            ),
+                        }
+                    )
+                },
+            ),
+            "/v1/features": _images(
+                "A blob of the net for each image.", {"features": {"type": "object"}}, blob, form
+            ),
+            "/models/images/classification/classify_one.json": _digits(
+                "As DIGITS: the best classes of one image, in percent."
+            ),
+            "/models/images/classification/classify_many.json": _digits(
+                "As DIGITS: the best classes of several images, in percent, by file name."
+            ),
+            "/healthz": {"get": _read("Whether the process lives.", "text/plain")},
+            "/readyz": {"get": _read("200 once a model is loaded; 503 before and at the end.",
+                                     "text/plain")},
+            "/metrics": {"get": _read("Counters and histograms for Prometheus.", "text/plain")},
+        },
+    }  # fmt: skip
+
+
+def _parameter(name: str, schema: Mapping[str, Any], about: str, default: Any = None) -> Json:
+    told = dict(schema) if default is None else {**schema, "default": default}
+    return {"name": name, "in": "query", "description": about, "schema": told}
+
+
+def _images(about: str, of_image: Json, *parameters: Json) -> Json:
+    """A route that takes images and tells something of each."""
+    answer = _object(
+        {
+            "model": _TEXT,
+            "images": _list(
+                _object({"name": _TEXT, "width": _INTEGER, "height": _INTEGER} | of_image)
+            ),
+        }
+    )
+    common = (
+        _parameter("model", _TEXT, "A model's name; by default the first one."),
+        _parameter("deadline_ms", _NUMBER, "Give up after this time."),
+    )
+    base64 = {"type": "string", "contentEncoding": "base64"}
+    bodies = {
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": _object({"image": _list({"type": "string", "format": "binary"})})
+        },
+        "application/json": {"schema": _object({"image": base64, "images": _list(base64)})},
+    }
+    return {"post": _operation(about, answer, [*common, *parameters], bodies)}
+
+
+def _digits(about: str) -> Json:
+    binary = {"type": "string", "format": "binary"}
+    body = {"multipart/form-data": {"schema": _object({"job_id": _TEXT, "image_file": binary})}}
+    return {"post": _operation(about, {"type": "object"}, [], body)}
+
+
+def _operation(about: str, answer: Json, parameters: list[Json], bodies: Json) -> Json:
+    refusal = {"application/json": {"schema": _object({"error": _TEXT})}}
+    return {
+        "summary": about,
+        "parameters": parameters,
+        "requestBody": {"required": True, "content": bodies},
+        "responses": {
+            "200": {"description": "OK", "content": {"application/json": {"schema": answer}}},
+            **{s: {"description": d, "content": refusal} for s, d in REFUSALS.items()},
+        },
+    }
+
+
+def _read(about: str, kind: str = "application/json") -> Json:
+    return {"summary": about, "responses": {"200": {"description": "OK", "content": {kind: {}}}}}
+
+
+def _object(properties: Mapping[str, Any]) -> Json:
+    return {"type": "object", "properties": dict(properties)}
+
+
+def _list(items: Mapping[str, Any]) -> Json:
+    return {"type": "array", "items": dict(items)}

@@ -1,0 +1,1 @@
+"""Data sets: made, counted, looked at."""

@@ -1,0 +1,1 @@
+"""Jobs: runs that are going on or over, their curves, and new ones."""

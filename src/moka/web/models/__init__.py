@@ -1,0 +1,1 @@
+"""The pages about models: Try and Nets."""

@@ -1,0 +1,139 @@
+"""A served model: what it computes, and which nets it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.serving.colors import BLUE, GREEN, NET, RED, picture, write_model
+
+from moka.errors import DataError, NetError
+from moka.predict.labels import best_labels
+from moka.serving.errors import BadRequestError, UnknownModelError
+from moka.serving.image_input import Look
+from moka.serving.model import BOXES, CLASSES, MAP, Computed, Job, ModelFiles, Pace, ServedModel
+
+SOON = 60.0
+PACE = Pace(batch=4, delay_s=0)
+BOXES_NET = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 4 dim: 4 } } }
+layer { name: "pick" type: "Reshape" bottom: "data" top: "flat"
+        reshape_param { shape { dim: 0 dim: -1 } } }
+layer { name: "loc" type: "Slice" bottom: "flat" top: "loc" top: "conf" top: "rest"
+        slice_param { slice_point: 8 slice_point: 12 } }
+layer { name: "quiet" type: "Silence" bottom: "rest" }
+layer { name: "prior" type: "PriorBox" bottom: "data" bottom: "data" top: "all_priors"
+        prior_box_param { min_size: 2 step: 1 } }
+layer { name: "cut" type: "Slice" bottom: "all_priors" top: "priors" top: "others"
+        slice_param { axis: 2 slice_point: 8 } }
+layer { name: "quiet2" type: "Silence" bottom: "others" }
+layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "priors"
+        top: "found" detection_output_param { num_classes: 2 keep_top_k: 5
+        nms_param { nms_threshold: 1 } confidence_threshold: 0 } }
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    return write_model(tmp_path_factory.mktemp("colors"))
+
+
+def test_scores_in_batches_of_any_size(files: ModelFiles) -> None:
+    model = ServedModel("colors", files, PACE)
+    assert (model.kind, model.sizes, model.class_count) == (CLASSES, [1, 2, 4], 3)
+    colors = [BLUE, GREEN, RED, RED, BLUE]
+    futures = model.submit([Job(picture(color)) for color in colors])
+    for color, future in zip(colors, futures, strict=True):
+        scores = future.result(SOON).blobs["prob"].ravel()
+        strongest = max(range(3), key=color.__getitem__)
+        ((label, score),) = best_labels(scores, model.labels, 1)
+        assert label == model.labels[strongest]
+        assert score == pytest.approx(1 / (1 + 2 * np.exp(-255 * 0.02)), rel=1e-4)
+    model.close()
+
+
+def test_a_broken_image_does_not_touch_the_others(files: ModelFiles) -> None:
+    model = ServedModel("colors", files, Pace(batch=4, delay_s=3600))
+    good, bad, other, last = model.submit(
+        [Job(picture(RED)), Job(picture(RED)[:50]), Job(picture(BLUE, 5, 9)), Job(picture(GREEN))]
+    )
+    assert good.result(SOON).blobs["prob"].argmax() == 2
+    assert other.result(SOON).size == (5, 9)
+    assert last.result(SOON).batch == 4
+    with pytest.raises(BadRequestError, match="cannot be decoded"):
+        bad.result(SOON)
+    model.close()
+
+
+def test_features(files: ModelFiles) -> None:
+    model = ServedModel("colors", files, PACE)
+    assert model.feature_blob == "data"
+    for _ in range(5):  # the first passes go by the layers, the next ones by a program
+        (future,) = model.submit([Job(picture(RED), "mean")])
+        values = future.result(SOON).blobs
+        assert values.keys() == {"mean"}
+        np.testing.assert_allclose(values["mean"].ravel(), [0, 0, 5.1], atol=1e-5)
+    with pytest.raises(UnknownModelError, match=r'no blob "fc7"\. It has data, mix, mean, prob'):
+        model.check_blob("fc7")
+    model.close()
+
+
+def test_maps(tmp_path: Path) -> None:
+    text = NET.split('layer { name: "mean"')[0]
+    model = ServedModel("map", write_model(tmp_path, text=text), PACE)
+    assert (model.kind, model.class_count) == (MAP, 3)
+    model.close()
+
+
+def test_boxes_belong_to_their_image(tmp_path: Path) -> None:
+    (tmp_path / "boxes.prototxt").write_text(BOXES_NET)
+    files = ModelFiles(tmp_path / "boxes.prototxt", None, look=Look(scale=0.01))
+    model = ServedModel("boxes", files, PACE)
+    assert (model.kind, model.class_count) == (BOXES, None)
+    colors = ((20, 0, 0), (90, 0, 0))
+    together = model.run([Job(picture(color, 4, 4)) for color in colors])
+    for color, found in zip(colors, together, strict=True):
+        (alone,) = model.run([Job(picture(color, 4, 4))])
+        assert isinstance(alone, Computed)
+        assert isinstance(found, Computed)
+        assert len(alone.blobs["found"]) == len(found.blobs["found"]) > 0
+        np.testing.assert_allclose(found.blobs["found"][:, 1:], alone.blobs["found"][:, 1:])
+    model.close()
+
+
+def test_a_net_that_keeps_its_batch(tmp_path: Path) -> None:
+    fixed = NET.replace(
+        'layer { name: "prob" type: "Softmax" bottom: "mean"',
+        'layer { name: "flat" type: "Reshape" bottom: "mean" top: "flat"'
+        " reshape_param { shape { dim: 2 dim: 3 } } }\n"
+        'layer { name: "prob" type: "Softmax" bottom: "flat"',
+    )
+    model = ServedModel("fixed", write_model(tmp_path, text=fixed), PACE)
+    assert model.sizes == [2]
+    (future,) = model.submit([Job(picture(RED))])
+    assert future.result(SOON).blobs["prob"].argmax() == 2
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NET.replace("dim: 2 dim: 3 dim: 8 dim: 8", "dim: 2 dim: 3"), "has one input, of images"),
+        (NET.replace("dim: 2 dim: 3", "dim: 2 dim: 5").replace("num_output: 3", "num_output: 5"),
+         "one or three channels"),
+        ('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 1 } } }',
+         "this one has none. Put an Input layer"),
+    ],
+)  # fmt: skip
+def test_nets_that_take_no_images(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(NetError, match=words):
+        ServedModel("x", ModelFiles(tmp_path / "net.prototxt", None), PACE)
+
+
+def test_labels_have_to_fit(files: ModelFiles, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match="2 lines, 3 classes"):
+        ServedModel("x", ModelFiles(files.net, files.weights, tmp_path / "two.txt"), PACE)

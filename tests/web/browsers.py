@@ -1,0 +1,93 @@
+"""A headless Chromium and a `caffe web` process, for tests of pages; both end with the test."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SLOW_MS = 60_000  # on a busy machine
+WIDTHS = (360, 820, 1440)
+
+
+def chromium() -> str | None:
+    """The browser that is installed, None if there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """The browser; the test is skipped where there is none."""
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium is installed: the pages are not tested")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as tools:
+        started = tools.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[str]:
+    """The address of a `caffe web` process that shows a folder."""
+    with open(folder.with_name(f"{folder.name}.err"), "w+") as err:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moka", "web", str(folder), "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            assert server.stdout is not None
+            told = server.stdout.readline()
+            found = re.search(r"http://\S+", told)
+            assert found, told + Path(err.name).read_text()
+            yield found[0].rstrip("/")
+        finally:
+            server.send_signal(signal.SIGINT)
+            try:
+                server.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.communicate()
+
+
+@contextmanager
+def page_of(
+    browser: Browser, address: str, *, width: int = 1200, dark: bool = False
+) -> Iterator[Page]:
+    """A page; errors of its scripts, and what its policy refuses, fail the test."""
+    page = browser.new_page(
+        base_url=address,
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+        has_touch=width < 500,
+    )
+    page.set_default_timeout(SLOW_MS)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: faults.append(m.text) if "Security Policy" in m.text else None)
+    try:
+        yield page
+    except BaseException:
+        print(page.url, page.locator("body").inner_text(), sep="\n")  # with the failure
+        raise
+    finally:
+        page.close()
+    assert faults == []

@@ -1,0 +1,102 @@
+"""The models of a folder, and how images are taken for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.serving.colors import GREEN, picture, write_model
+
+import moka
+from moka.schema import caffe_pb2, parse_text
+from moka.serving.model import Job, Pace, ServedModel
+from moka.web.folder import Folder
+from moka.web.models.found import TrainedFiles, find_models, iteration_of, look_of_transform
+
+SOON = 60.0
+TRAINED = """
+name: "colors"
+layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+        transform_param { scale: 0.5 crop_size: 8 } data_param { source: "x" batch_size: 5 } }
+layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TEST }
+        transform_param { scale: 0.02 crop_size: 8 mean_value: 1 mean_value: 1 mean_value: 1 }
+        data_param { source: "x" batch_size: 5 } }
+layer { name: "mean" type: "Pooling" bottom: "data" top: "mean"
+        pooling_param { pool: AVE global_pooling: true } }
+layer { name: "ip" type: "InnerProduct" bottom: "mean" top: "ip"
+        inner_product_param { num_output: 3 bias_term: false } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
+
+def write_run(folder: Path, *iterations: int) -> None:
+    """A run's net with snapshots whose weights are the unit matrix."""
+    folder.mkdir(parents=True)
+    (folder / "net.prototxt").write_text(TRAINED)
+    (folder / "solver.prototxt").write_text('net: "net.prototxt"')
+    net = moka.load(_deploy())
+    net.layers[-1].weights[0].data.copy_(torch.eye(3))
+    for iteration in iterations:
+        moka.save_weights(net, folder / f"snapshot_iter_{iteration}.caffemodel")
+
+
+def _deploy() -> caffe_pb2.NetParameter:
+    text = """
+    layer { name: "data" type: "Input" top: "data"
+            input_param { shape { dim: 1 dim: 3 dim: 1 dim: 1 } } }
+    layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+            inner_product_param { num_output: 3 bias_term: false } }
+    """
+    return parse_text(text, caffe_pb2.NetParameter)
+
+
+def test_a_run_serves_its_newest_snapshot(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "first", 90, 100, 20)
+    found = find_models(Folder(tmp_path))
+    assert list(found) == ["runs/first"]
+    files = found["runs/first"]
+    assert isinstance(files, TrainedFiles)
+    assert str(files.weights).endswith("snapshot_iter_100.caffemodel")
+    model = ServedModel("x", files, Pace(batch=2, delay_s=0))
+    assert (model.kind, model.class_count, model.input.shape) == ("classes", 3, (3, 8, 8))
+    (future,) = model.submit([Job(picture(GREEN))])
+    scores = future.result(SOON).blobs["prob"].ravel()
+    expected = np.exp([-0.02, 254 * 0.02, -0.02])
+    np.testing.assert_allclose(scores, expected / expected.sum(), rtol=1e-4)
+    model.close()
+
+
+def test_packed_models_and_the_order(tmp_path: Path) -> None:
+    write_model(tmp_path / "old")
+    write_run(tmp_path / "new", 1)
+    os.utime(tmp_path / "old" / "colors.caffemodel", (1, 1))
+    found = find_models(Folder(tmp_path))
+    assert list(found) == ["new", "old"]
+    assert found["old"].labels == tmp_path / "old" / "labels.txt"
+
+
+def test_folders_without_a_model(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.caffemodel").write_bytes(b"")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "net.prototxt").write_text(TRAINED)
+    assert find_models(Folder(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "iteration"),
+    [("a_iter_500.caffemodel", 500), ("a_iter_20.caffemodel.h5", 20), ("vgg16.caffemodel", -1)],
+)
+def test_iterations(name: str, iteration: int) -> None:
+    assert iteration_of(name) == iteration
+
+
+def test_a_mean_file_beside_the_net(tmp_path: Path) -> None:
+    np.save(tmp_path / "mean.npy", np.array([1.0, 2.0, 3.0]))
+    param = caffe_pb2.TransformationParameter(mean_file="mean.npy", scale=0.5)
+    look = look_of_transform(param, tmp_path)
+    assert look.mean is not None
+    assert (look.mean.tolist(), look.scale) == ([1, 2, 3], 0.5)

@@ -1,0 +1,206 @@
+"""The pages in a real browser, driven as a person drives them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from tests.web.browsers import SLOW_MS, WIDTHS, browser, page_of, site
+from tests.web.sites import NET, make_database
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+DIGITS = Path(__file__).parents[2] / "examples/digits"
+PAGES = (
+    "/jobs",
+    "/jobs/new?net=net.prototxt",
+    "/jobs/run?id=old.log",
+    "/jobs/compare?runs=old.log",
+    "/data",
+    "/data/new?source=photos&height=24&width=24",
+    "/data/set?name=db",
+)
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, chrome: Browser) -> Iterator[str]:
+    """The address of a folder with a net, a database, photos and a log."""
+    folder = tmp_path_factory.mktemp("folder")
+    make_database(folder / "db")
+    (folder / "net.prototxt").write_text(NET)
+    for name in ("cat", "dog"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(6):
+            cv2.imwrite(str(folder / f"photos/{name}/{i}.png"), np.full((20, 30, 3), i, np.uint8))
+    lines = ["max_iter: 1000", log_line("Solving Old<b>Net</b>")]
+    for i in range(0, 900, 20):
+        lines.append(log_line(f"Iteration {i}, loss = {3 / (1 + i)}"))
+        lines.append(log_line(f"Iteration {i}, lr = 0.1"))
+    (folder / "old.log").write_text("\n".join(lines) + "\n")
+    with site(folder) as address:
+        yield address
+
+
+def log_line(text: str) -> str:
+    return f"I1129 08:31:22.000000 123 solver.cpp:239] {text}"
+
+
+def see(page: Page, text: str | re.Pattern[str]) -> None:
+    """Wait until a text is seen."""
+    page.get_by_text(text).first.wait_for(timeout=SLOW_MS)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_fit_every_screen(chrome: Browser, shown: str, width: int, dark: bool) -> None:
+    with page_of(chrome, shown, width=width, dark=dark) as page:
+        for path in PAGES:
+            page.goto(path)
+            page.locator("h1").first.wait_for()
+            page.locator(".waiting").first.wait_for(state="detached")
+            assert page.locator("main .error").count() == 0, path
+            over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert over <= 0, f"{path} is {over} pixels wider than the screen"
+            nameless = page.evaluate(
+                "[...document.querySelectorAll('button, a, input, select, textarea')].filter(e =>"
+                " e.getClientRects().length && !(e.textContent.trim() || e.ariaLabel || e.title ||"
+                " (e.labels && e.labels.length))).map(e => e.outerHTML)"
+            )
+            assert nameless == []
+
+
+def test_the_list_of_runs(chrome: Browser, shown: str) -> None:
+    with page_of(chrome, shown) as page:
+        page.goto("/")
+        page.get_by_role("link", name="old.log").wait_for()
+        see(page, "Old<b>Net</b>")  # a name is text, never a part of the page
+        page.get_by_label("Find a run by name, net or status").fill("nothing like it")
+        see(page, "No run has that")
+        assert "q=nothing" in page.url
+        page.reload()
+        see(page, "No run has that")
+
+
+def test_the_keyboard_is_enough(chrome: Browser, shown: str) -> None:
+    with page_of(chrome, shown) as page:
+        page.goto("/jobs/run?id=old.log&x=time")
+        chart = page.get_by_role("img", name=re.compile("Loss by time"))
+        chart.wait_for()
+        chart.focus()
+        page.keyboard.press("End")
+        page.locator(".tip").first.wait_for()
+        page.goto("/jobs")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_choices_are_in_the_address(chrome: Browser, shown: str) -> None:
+    with page_of(chrome, shown) as page:
+        page.goto("/jobs/run?id=old.log")
+        page.get_by_text("Time", exact=True).click()
+        page.get_by_label("Log axis").check()
+        assert "x=time" in page.url
+        assert "log=1" in page.url
+        page.reload()
+        page.get_by_role("img", name=re.compile("Loss by time")).wait_for()
+        assert page.get_by_label("Log axis").is_checked()
+
+
+def test_the_rate_is_drawn_while_typing(chrome: Browser, shown: str) -> None:
+    with page_of(chrome, shown) as page:
+        page.goto("/jobs/new?net=net.prototxt")
+        chart = page.get_by_role("img", name=re.compile("Learning rate by iteration"))
+        page.get_by_label("lr_policy").select_option("poly")
+        page.get_by_label("power").fill("1")
+        page.get_by_label("max_iter").fill("100")
+        page.get_by_role("img", name=re.compile("poly: last 1e-4")).wait_for()
+        see(page, "25 epochs")
+        page.get_by_label("power").fill("two")
+        see(page, "power cannot be two.")
+        assert page.get_by_role("button", name="Start", exact=True).is_disabled()
+        page.get_by_label("base_lr").fill("0.1, 0.01")
+        page.get_by_label("power").fill("2")
+        page.get_by_role("button", name="Start 2 jobs").wait_for()
+        assert chart.is_visible()
+
+
+def test_a_pasted_net_is_checked(chrome: Browser, shown: str) -> None:
+    with page_of(chrome, shown) as page:
+        page.goto("/jobs/new")
+        page.get_by_text("Paste a net").click()
+        page.get_by_label("Net as text").fill('name: "x"\nlayer { typ: "ReLU" }')
+        see(page, re.compile(r"2:.*typ"))
+
+
+def test_a_data_set_is_made_and_looked_at(chrome: Browser, shown: str) -> None:
+    with page_of(chrome, shown, width=360) as page:
+        page.goto("/data")
+        page.get_by_role("link", name="New data set").first.click()
+        page.get_by_label("Source", exact=True).fill("photos")
+        see(page, "12 images of 2 classes")
+        page.get_by_label("Height").fill("16")
+        page.get_by_label("Width").fill("16")
+        page.get_by_text("Half crop").click()
+        page.get_by_role("button", name="Make it").click()
+        page.get_by_role("link", name="data/photos/train_lmdb").click()
+        see(page, "Records (10)")
+        page.get_by_role("link", name="1 dog").click()
+        see(page, "Records (5)")
+        page.get_by_label("transform_param").fill("crop_size: 8 scale: 0.5")
+        see(page, re.compile("The net gets 3 . 8 . 8"))
+        assert page.locator(".eight img").count() == 9
+
+
+def test_lenet_is_trained_stopped_and_resumed(chrome: Browser, tmp_path: Path) -> None:
+    """From the page to the end, on scikit-learn's digits; the server dies in between."""
+    folder = tmp_path / "folder"
+    shutil.copytree(DIGITS, folder / "examples/digits", ignore=shutil.ignore_patterns("*_lmdb"))
+    script = folder / "examples/digits/make_data.py"
+    subprocess.run([sys.executable, str(script)], check=True, stdout=subprocess.DEVNULL)
+    with site(folder) as address, page_of(chrome, address) as page:
+        page.goto("/jobs")
+        page.get_by_role("link", name="New job").first.click()
+        page.get_by_label("Net", exact=True).fill("examples/digits/lenet_train_test.prototxt")
+        page.get_by_label("Title").fill("Digits")
+        fields = {"max_iter": "200", "display": "10", "test_iter": "6", "snapshot": "50"}
+        for name, value in fields.items():
+            page.get_by_label(name, exact=True).fill(value)
+        page.get_by_label("snapshot_best").fill("accuracy")
+        page.get_by_role("button", name="Start", exact=True).click()
+        see(page, "Stop and save")
+        page.locator(".tag", has_text="Running").wait_for()
+    with site(folder) as address, page_of(chrome, address) as page:
+        page.goto("/jobs")
+        page.get_by_role("link", name="Digits").click()
+        stop, resume = (page.get_by_role("button", name=n) for n in ("Stop and save", "Resume"))
+        stop.or_(resume.first).first.wait_for()
+        if stop.is_visible():  # unless it has been faster than the browser
+            stop.click()
+            page.locator(".tag", has_text=re.compile("Stopped|Finished")).wait_for()
+            page.get_by_role("button", name="Resume", exact=True).first.click()
+        page.locator(".tag", has_text="Finished").wait_for()
+        see(page, "Best accuracy")
+        best = page.locator(".stats div", has_text="Best accuracy").inner_text()
+        assert float(re.findall(r"([\d.]+) %", best)[0]) > 80
+        page.get_by_role("cell", name="best test").wait_for()
+        assert (folder / "jobs/digits/snapshot_iter_200.caffemodel").exists()
+        page.get_by_role("button", name="Delete").click()
+        see(page, "Digits was deleted.")
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_role("heading", name="Digits").wait_for()
