@@ -41,7 +41,7 @@ class NCCL:
                 f" declared to be number {declared.rank} of {declared.size}.",
                 advice="Call set_solver_count and set_solver_rank before the solver is made.",
             )
-        inner.team = join_team(uid, *made_as, inner.net.device)
+        inner.join(join_team(uid, *made_as, inner.net.device))
         self._mean = GradientMean(inner.net, inner.team, inner.config)
 
     @staticmethod

@@ -72,7 +72,8 @@ def train(
 
     Args:
         solver: the file, or a SolverParameter.
-        listeners: called with each record of what happens (`moka.report.records`).
+        listeners: called with each record of what happens (`moka.report.records`); with several
+            devices in a thread of this process, with the first process's records.
         resume: a .solverstate to go on from.
         progress: show the run on standard error, as `caffe train` does: on a terminal a chart, a
             bar and tables; elsewhere the lines of Caffe's log.
@@ -94,10 +95,15 @@ def train(
     """
     config = read_solver(solver)
     if len(devices) > 1:
-        if device is not None or list(listeners):
-            raise UsageError("several devices go with neither device nor listeners.")
+        if device is not None:
+            raise UsageError("give either device or devices, not both.")
         return train_on_several(
-            config, devices, resume=resume, max_restarts=max_restarts, progress=progress
+            config,
+            devices,
+            listeners=list(listeners),
+            resume=resume,
+            max_restarts=max_restarts,
+            progress=progress,
         )
     if devices:
         (only,) = as_devices(devices)

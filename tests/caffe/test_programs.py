@@ -6,6 +6,7 @@ import gc
 import signal
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,15 @@ def test_nets_and_solvers_go_when_they_are_let_go() -> None:
         gc.enable()
 
 
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """Python's answer to SIGINT, which a shell's background jobs do not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
 def test_an_interrupt_in_a_step() -> None:
     solver = caffe.SGDSolver("solver.prototxt")
     main = threading.get_ident()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -294,3 +295,24 @@ def test_recomputed_blobs_change_nothing(caffe: Caffe) -> None:
     kept = blobs_of("snap_iter_4.caffemodel")
     assert caffe(*SOLVER, "--recompute").code == 0
     assert blobs_of("snap_iter_4.caffemodel") == kept
+
+
+def test_flags_of_several_processes_fill_the_solver(
+    caffe: Caffe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[caffe_pb2.SolverParameter] = []
+
+    def keep(*given: object, **_: object) -> None:
+        work = given[4]
+        assert isinstance(work, partial)
+        seen.append(work.args[0].message)
+
+    monkeypatch.setattr("moka.cli.train.in_processes", keep)
+    assert caffe(*SOLVER).code == 0
+    assert caffe(*SOLVER, "--sync_bn", "--compress=bf16", "--shard").code == 0
+    plain, asked = seen
+    assert (plain.sync_bn, plain.compress, plain.shard) == (False, plain.NONE, False)
+    assert (asked.sync_bn, asked.compress, asked.shard) == (True, asked.BFLOAT16, True)
+    wrong = caffe(*SOLVER, "--compress=zip")
+    assert wrong.code == 1
+    assert '--compress is bf16, not "zip".' in wrong.err

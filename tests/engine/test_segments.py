@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from moka.engine.autograd import Autograd
-from moka.engine.segments import best_ends
+from moka.engine.segments import best_ends, marked_ends
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
 
@@ -45,16 +45,21 @@ layer { name: "loss2" type: "SoftmaxWithLoss" bottom: "flat" bottom: "t" top: "l
 """
 
 
-def build() -> Net:
+def build(*marked: str) -> Net:
+    """The net; layers of these names are marked."""
     torch.manual_seed(3)
-    return build_net(parse_text(NET, caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+    message = parse_text(NET, caffe_pb2.NetParameter)
+    for layer in message.layer:
+        layer.checkpoint = layer.name in marked
+    return build_net(message, caffe_pb2.TRAIN)
 
 
-def run(ends: list[int], *, bfloat16: bool = False) -> list[Tensor]:
+def run(ends: list[int], *marked: str, bfloat16: bool = False) -> list[Tensor]:
     """Losses, gradients and parameters of three passes, and what the layers hand on."""
-    net = build()
+    net = build(*marked)
     engine = Autograd(net, half=torch.bfloat16 if bfloat16 else None)
-    engine.segment_ends = ends
+    if ends:
+        engine.segment_ends = ends
     torch.manual_seed(5)
     found = [engine.forward_backward() for _ in range(3)]
     found.append(torch.rand(4))  # the generator has gone on alike
@@ -77,6 +82,30 @@ def test_segments_change_no_bit(cut: str, bfloat16: bool) -> None:
     assert len(plain) == len(cut_up) > 20
     for wanted, found in zip(plain, cut_up, strict=True):
         assert torch.equal(wanted, found)
+
+
+def test_marked_layers_are_kept_and_others_computed_again() -> None:
+    names = [place.node.name for place in build().places]
+    assert marked_ends(build()) == []
+    assert marked_ends(build("bn1", "sum")) == [
+        names.index("bn1") + 1,
+        names.index("sum") + 1,
+        len(names),
+    ]
+    assert marked_ends(build("loss2")) == [len(names)]
+    for wanted, found in zip(run([]), run([], "conv1", "bn1", "norm", "lstm"), strict=True):
+        assert torch.equal(wanted, found)
+
+
+def test_a_marked_net_runs_layers_again() -> None:
+    net = build("conv1", "drop")
+    runs: dict[str, int] = {}
+    for name, layer in net.named_layers():
+        layer.register_forward_hook(
+            lambda *_, name=name: runs.update({name: runs.get(name, 0) + 1})
+        )
+    Autograd(net).forward_backward()
+    assert [runs[name] for name in ("conv1", "conv2", "pool", "ip", "loss2")] == [2, 2, 2, 1, 1]
 
 
 CHAIN = """

@@ -174,6 +174,8 @@ MAY_NAME_TYPES = {
     "moka/rewrite": "puts Input layers in the place of data, knows what layers do to channels",
     "moka/export/onnx": "names operators of ONNX, many of which are called like layers",
     "moka/opencv": "what OpenCV itself does otherwise for a type: names, rows, operations",
+    "moka/web/data/part.py": "the name of a page",
+    "moka/web/models/nets_part.py": "puts Input layers in the place of layers that read files",
     "moka/inference/unpacked": "rewrites operators of ONNX",
     "moka/export/torch": "a table of layer types and how PyTorch writes each",
     "moka/importer": "makes layers of operators, many of which are called like layers",

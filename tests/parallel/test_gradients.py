@@ -42,7 +42,9 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "t" top: "loss"
 """
 
 
-def gradient(team: Team | None, dtype: torch.dtype, *, overlapped: bool = True) -> list[Any]:
+def gradient(
+    team: Team | None, dtype: torch.dtype, *, overlapped: bool = True, more: str = ""
+) -> list[Any]:
     """The gradient of each parameter after a pass of this process's part of the data."""
     rank, size = (team.rank, team.size) if team else (0, 1)
     torch.manual_seed(4)
@@ -54,7 +56,7 @@ def gradient(team: Team | None, dtype: torch.dtype, *, overlapped: bool = True) 
     if team is None:
         loss.backward()  # type: ignore[no-untyped-call]
     else:
-        mean = GradientMean(net, team, caffe_pb2.SolverParameter())
+        mean = GradientMean(net, team, parse_text(more, caffe_pb2.SolverParameter))
         if overlapped:
             with mean.overlapped():
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -88,6 +90,26 @@ def test_parts_of_a_batch_have_its_gradient(
             np.testing.assert_allclose(mean, wanted, rtol=0, atol=tolerance)
             np.testing.assert_array_equal(mean, plain)
             np.testing.assert_array_equal(mean, first)
+
+
+def compressed_gradient(rank: int, count: int, uid: bytes) -> Any:
+    team = join_team(uid, rank, count, CPU, patience_s=30)
+    return gradient(team, torch.float32, more="compress: BFLOAT16")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradients_can_travel_in_bfloat16(count: int) -> None:
+    whole = gradient(None, torch.float32)
+    ranks = run_together(compressed_gradient, uid=new_uid(), count=count)
+    differs = False
+    for of_rank in ranks:
+        for mean, wanted, first in zip(of_rank, whole, ranks[0], strict=True):
+            # Each number and each sum has 8 bits; terms of a sum may be larger than the sum.
+            largest = float(np.abs(wanted).max())
+            np.testing.assert_allclose(mean, wanted, rtol=0, atol=count * 2**-8 * largest)
+            np.testing.assert_array_equal(mean, first)
+            differs |= float(np.abs(mean - wanted).max()) > 2**-12 * largest > 0
+    assert differs
 
 
 SOLVER = """
@@ -137,11 +159,12 @@ def messages_of_passes(rank: int, count: int, uid: bytes) -> int:
     solver = Solver(parse_text(SOLVER, caffe_pb2.SolverParameter), team=team)
     begin, started = team.begin_average, []
 
-    def count_and_begin(tensors: Any) -> Any:
+    def count_and_begin(tensors: Any, *more: Any) -> Any:
         started.append(len(tensors))
-        return begin(tensors)
+        return begin(tensors, *more)
 
-    team.begin_average = count_and_begin  # type: ignore[method-assign]
+    monkey: Any = team
+    monkey.begin_average = count_and_begin
     solver.step(1)
     solver.close()
     return len(started)

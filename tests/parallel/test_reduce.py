@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moka.net import build_net
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Alone, Averaging
 from moka.schema import caffe_pb2, parse_text
@@ -26,6 +27,18 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "b" bottom: "t" top: "loss" }
 """
 
 
+NORMALIZED = """
+layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param {
+  shape { dim: 4 dim: 2 } shape { dim: 4 dim: 3 }
+  data_filler { value: 1 } data_filler { value: 3 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "a"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "norm" type: "BatchNorm" bottom: "a" top: "a" }
+layer { name: "scale" type: "Scale" bottom: "a" top: "a" scale_param { bias_term: true } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "t" top: "loss" }
+"""
+
+
 class FakeTeam(Alone):
     """With one other member, whose gradients are all 4; `sent` is what goes there."""
 
@@ -33,7 +46,13 @@ class FakeTeam(Alone):
         super().__init__(0, 2)
         self.sent: list[list[float]] = []
 
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
+    def begin_average(
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
+    ) -> Averaging:
+        assert dtype is None
         self.sent.append([value for tensor in tensors for value in tensor.flatten().tolist()])
         means = [(tensor + 4) / 2 for tensor in tensors]
 
@@ -42,6 +61,12 @@ class FakeTeam(Alone):
                 tensor.copy_(mean)
 
         return Averaging(put=put)
+
+
+class Connected(FakeTeam):
+    @property
+    def is_connected(self) -> bool:
+        return True
 
 
 def make(tmp_path: Path, more: str = "", team: Alone | None = None) -> Solver:
@@ -166,3 +191,15 @@ def test_each_rank_draws_its_own_numbers(tmp_path: Path) -> None:
         make(tmp_path, "random_seed: 3", team=Alone(rank, 2))
         drawn.append(float(torch.rand(())))
     assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_a_net_with_batch_norm_sends_during_the_backward_pass() -> None:
+    message = parse_text(NORMALIZED, caffe_pb2.NetParameter)
+    net = build_net(message, caffe_pb2.TRAIN)
+    team = Connected()
+    mean = GradientMean(net, team, caffe_pb2.SolverParameter())
+    loss = net.propagate({})["loss"].sum()
+    with mean.overlapped():
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert len(team.sent) == 1
+        assert len(team.sent[0]) == 3 * 2 + 3 + 3 + 3  # not 3 + 3 + 1 of the sums

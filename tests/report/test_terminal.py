@@ -171,3 +171,13 @@ def test_a_bar_for_every_width(width: int, parts: tuple[str, ...], missing: str)
         assert part in bar
     assert not missing or missing not in bar
     assert len(bar) <= width
+
+
+def test_of_several_processes_the_slowest_is_shown(report: TerminalReport, screen: Screen) -> None:
+    record = IterationCompleted(
+        40, 0.1, 0.01, displayed=True, lapse_s=0.5, lapse_iterations=20,
+        slowest=(3, "node7", 0.03, 0.024),
+    )  # fmt: skip
+    report(record)
+    report.close()
+    assert "40 it/s, slowest 3 on node7 (1.25x)" in screen.text

@@ -26,9 +26,9 @@ from moka.schema import caffe_pb2
 FILE = caffe_pb2.DESCRIPTOR
 OWN_MESSAGES = {
     *("RunState", "RandomState", "CursorState", "LayerState"),
-    *("PlateauState", "BestState", "RankState"),
+    *("PlateauState", "BestState", "RankState", "LossScaleState"),
 }
-OWN_ENUMS = {"Better", "Precision"}
+OWN_ENUMS = {"Better", "Compression", "Precision"}
 FIRST_OWN_NUMBER = 20000
 
 

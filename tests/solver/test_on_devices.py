@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training_runs import database, solver_message
+from tests.training_runs import database, iterations, solver_message
 
 import moka
 from moka.errors import UsageError
+from moka.report.records import Record
 from moka.schema import format_text
 from moka.solver.on_devices import as_devices
 
@@ -19,13 +20,22 @@ __all__ = ["database"]
 PROGRAM = """
 import moka
 if __name__ == "__main__":
-    solver = moka.train("solver.prototxt", devices=["cpu", "cpu"])
+    heard = []
+    solver = moka.train("solver.prototxt", devices=["cpu", "cpu"], listeners=[heard.append])
+    kinds = [type(record).__name__ for record in heard]
+    print(kinds[0], [r.loss for r in heard if hasattr(r, "rate")], kinds[-1], sep=";")
     print(solver.iteration, [w.tolist() for w in solver.net.parameters()])
     text = open("solver.prototxt").read().replace('"db"', '"nowhere"')
     open("wrong.prototxt", "w").write(text)
     try:
         moka.train("wrong.prototxt", devices=["cpu", "cpu"])
     except moka.MokaError as error:
+        print(error)
+    def fail(record):
+        raise ZeroDivisionError(type(record).__name__)
+    try:
+        moka.train("solver.prototxt", devices=["cpu", "cpu"], listeners=[fail])
+    except ZeroDivisionError as error:
         print(error)
 """
 
@@ -43,10 +53,16 @@ def test_a_program_gets_the_trained_solver(
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
-    trained, no_database = ended.stdout.splitlines()
+    heard, trained, no_database, failed = ended.stdout.splitlines()
     # Two batches of 4 an iteration are one of 8, in the same order.
     message.net_param.layer[0].data_param.batch_size = 8
-    alone = moka.train(message)
+    records: list[Record] = []
+    alone = moka.train(message, listeners=[records.append])
+    losses = [record.loss for record in iterations(records)]
+    first, of_iterations, last = heard.split(";")
+    assert (first, last, failed) == ("SolvingStarted", "SolvingCompleted", "SolvingStarted")
+    assert eval(of_iterations) == pytest.approx(losses, rel=1e-5)
+    assert len(losses) == 4
     iteration, _, numbers = trained.partition(" ")
     assert int(iteration) == alone.iteration == 4
     for row, weight in zip(eval(numbers), alone.net.parameters(), strict=True):
@@ -59,7 +75,7 @@ def test_devices_that_cannot_be() -> None:
     count = torch.cuda.device_count()
     with pytest.raises(UsageError, match=f"there is no GPU {count}: {count} found."):
         as_devices(["cpu", count])
-    with pytest.raises(UsageError, match="several devices go with neither device nor listeners"):
+    with pytest.raises(UsageError, match="give either device or devices, not both"):
         moka.train(solver_message(""), devices=["cpu", "cpu"], device=torch.device("cpu"))
     solver = moka.train(solver_message("max_iter: 1"), devices=["cpu"])
     assert solver.iteration == 1

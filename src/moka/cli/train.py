@@ -18,7 +18,7 @@ from moka.checks.layer_table import net_table
 from moka.cli.dry_run import dry_run
 from moka.cli.replay import replay
 from moka.command import device, engine
-from moka.command.actions import EFFECTS, TRAIN
+from moka.command.actions import COMPRESSIONS, EFFECTS, TRAIN
 from moka.command.processes import Noted, in_processes
 from moka.command.table import flags_of
 from moka.engine.segments import best_ends
@@ -56,10 +56,16 @@ def train(flags: dict[str, Any]) -> None:
         if flags[name] not in EFFECTS:
             raise UsageError(f'Invalid signal effect "{flags[name]}" was specified.',
                              advice=f"--{name} is one of {', '.join(EFFECTS)}.")  # fmt: skip
+    if flags["compress"] not in ("", *COMPRESSIONS):
+        raise UsageError(f'--compress is {", ".join(COMPRESSIONS)}, not "{flags["compress"]}".')
     config = read_solver(flags["solver"])
     message = config.message
     message.train_state.level = flags["level"]
     message.train_state.stage.extend(flags["stage"].split(","))
+    message.sync_bn |= flags["sync_bn"]
+    message.shard |= flags["shard"]
+    if flags["compress"]:
+        message.compress = getattr(message, COMPRESSIONS[flags["compress"]])
     if flags["weights"]:
         del message.weights[:]
         message.weights.append(flags["weights"])

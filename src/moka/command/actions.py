@@ -6,6 +6,7 @@ from moka.command.commands import Command
 from moka.command.flags import ENGINE, TEAM, Flag
 
 EFFECTS = ("snapshot", "stop", "none")
+COMPRESSIONS = {"bf16": "BFLOAT16"}  # the solver's word for the flag's
 _GPU = Flag(
     "gpu",
     "",
@@ -63,6 +64,25 @@ TRAIN = Command(
             False,
             "Keep fewer blobs until the backward pass, which computes the others again: about half"
             " the memory, up to a third more time, the same numbers. Only used for 'train'.",
+        ),
+        Flag(
+            "sync_bn",
+            False,
+            "With several processes: batch normalization takes the batches of all of them together."
+            " Only used for 'train'.",
+        ),
+        Flag(
+            "compress",
+            "",
+            "With several processes: send gradients as bf16 (bfloat16), half as many bytes. Only"
+            " used for 'train'.",
+            choices=tuple(COMPRESSIONS),
+        ),
+        Flag(
+            "shard",
+            False,
+            "With several processes: each keeps a part of the parameters, gradients and histories."
+            " Only used for 'train'.",
         ),
         _LEVEL,
         _STAGE,

@@ -300,6 +300,38 @@ TOOLS = (
         " the log. The log is what `caffe train`\nwrote to standard error or to --json_log.",
     ),
     tool(
+        "plan",
+        "plan",
+        "predict what training on several devices takes",
+        "",
+        (
+            Flag("solver", "", "The solver definition protocol buffer text file."),
+            Flag("gpus", 1, "GPUs of each machine."),
+            Flag("nodes", 1, "How many machines."),
+            Flag(
+                "bandwidth", "100Gb", "Of a machine's network, in bits (b) or bytes (B) a second."
+            ),
+            Flag(
+                "device",
+                "a100",
+                "What the GPUs are, if there is none here to measure: v100, a100, h100 or h200.",
+                choices=("v100", "a100", "h100", "h200"),
+            ),
+            Flag(
+                "step_ms",
+                0.0,
+                "Milliseconds of an iteration on one such GPU, if you have measured them.",
+            ),
+            Flag("workers", 0, "Instead: processes on this machine's CPU, which are measured."),
+            Flag("strong", False, "Each process takes a part of the batch, not a batch."),
+            Flag("json", False, "Print the result as JSON."),
+        ),
+        programs={},
+        description="Predict the time of an iteration on several devices, how much of the"
+        " communication the backward pass hides,\nspeed, memory and the hours to max_iter."
+        " docs/scale.md explains the model.",
+    ),
+    tool(
         "plot",
         "plot",
         "draw charts of training logs",

@@ -23,7 +23,7 @@ from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import feed_others_float32, in_half, in_tensor_float_32
 from moka.engine.promised import Plan, Promises, See
-from moka.engine.segments import propagate_in_segments
+from moka.engine.segments import marked_ends, propagate_in_segments
 from moka.engine.sources import Sources
 from moka.engine.ways import Ways
 from moka.layers.late_checks import collecting_checks
@@ -52,7 +52,8 @@ class Autograd:
             passes over some of the layers have to use this one.
         start: what the last pass began with.
         segment_ends: where a training pass cuts the net to keep less (`moka.engine.segments`);
-            empty: nowhere. Passes that keep blobs, or go layer by layer, keep all.
+            empty: nowhere; at first behind the layers marked `checkpoint: true`. Passes that keep
+            blobs, or go layer by layer, keep all.
         results: the outputs and all blobs of the loss.
     """
 
@@ -74,7 +75,7 @@ class Autograd:
             feed_others_float32(net)
         self.replayable = replayable or keep_blobs
         self.start: PassStart | None = None
-        self.segment_ends: Sequence[int] = ()
+        self.segment_ends: Sequence[int] = marked_ends(net)
         runs_channels_last = prefers_channels_last(net.device, half)
         self._sources = Sources(net, by_pixel if runs_channels_last else as_they_are)
         if runs_channels_last and not keep_blobs:  # whose readers want row-major parameters

@@ -40,9 +40,10 @@ def prefers_channels_last(device: torch.device, half: torch.dtype | None) -> boo
 
 
 def lay_out_kernels(net: Net) -> None:
-    """Keep convolution kernels channels-last too, so that they are not copied in each pass."""
+    """Keep convolution kernels channels-last too, so that they are not copied in each pass; those
+    that are divided among processes stay row-major."""
     for blob in net.learnable:
         parameter = net.parameter_of(blob)
         shapes = {net.places[i].layer.blob_shapes[k] for i, k in blob.users}
-        if parameter.dim() == 4 and len(shapes) == 1:
+        if parameter.dim() == 4 and len(shapes) == 1 and type(parameter.data) is Tensor:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -82,6 +82,13 @@ class _Segment:
         return tuple(blobs.values())
 
 
+def marked_ends(net: Net) -> list[int]:
+    """Where the layers marked `checkpoint: true` cut a net; empty if none is marked."""
+    ends = [place.index + 1 for place in net.places if place.node.layer.checkpoint]
+    count = len(net.places)
+    return ends + [count] * (ends[-1] != count) if ends else []
+
+
 def best_ends(net: Net) -> list[int]:
     """Where to cut a net so that a training pass keeps least, estimated by the sizes of its blobs.
 

@@ -73,6 +73,10 @@ class Layer(nn.Module):
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
+        gather_statistics: how a layer that normalizes with the statistics of its batch hears those
+            of the other processes that train this net, if they are to be put together; a solver
+            sets it. None: its own batch counts.
+        always_gathers: whether that is so without being asked for.
         keeps_state_in_place: of a type that hands something on from pass to pass (`run_state`):
             whether all of it lies in tensors where the net runs, and passes write into these very
             tensors. Then a recorded pass can be run again and again (`moka.engine.captured`).
@@ -90,6 +94,8 @@ class Layer(nn.Module):
     options: ClassVar[tuple[Option, ...]] = ()
     fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
+    gather_statistics: Callable[[Tensor], Tensor] | None = None
+    always_gathers = False
     keeps_state_in_place: ClassVar[bool] = False
     exposures = 0
     exposures_of_all: ClassVar[int] = 0

@@ -162,7 +162,11 @@ class BatchNorm(Layer):
         if self._uses_the_sums():
             y = self._with_the_sums(x, scale, bias)
             also = self.update_global_stats and self.training
-            statistics = normalize_by_batch(x.detach(), self.eps)[1] if also else None
+            statistics = None
+            if also:
+                statistics = normalize_by_batch(
+                    x.detach(), self.eps, gather=self.gather_statistics
+                )[1]
         else:
             y, statistics = self._with_the_batch(x, scale, bias)
         return (relu(y) if self.has_relu else y), statistics
@@ -184,6 +188,12 @@ class BatchNorm(Layer):
     def _with_the_batch(
         self, x: Tensor, scale: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, Statistics]:
+        if self.gather_statistics and (self.in_part or self.stats_batch_size):
+            raise NetError(
+                "the statistics of several processes cannot be put together with stats_batch_size,"
+                " disable_mean or disable_variance.",
+                advice="Leave sync_bn out, or that option.",
+            )
         if self.in_part:
             y, statistics = normalize_in_part(
                 x, self.eps, center=not self.disable_mean, divide=not self.disable_variance
@@ -191,7 +201,7 @@ class BatchNorm(Layer):
             return _scaled(y, scale, bias), statistics
         if 0 < self.stats_batch_size < len(x):
             return normalize_parts_of_batch(x, self.stats_batch_size, self.eps, scale, bias)
-        return normalize_by_batch(x, self.eps, scale, bias)
+        return normalize_by_batch(x, self.eps, scale, bias, self.gather_statistics)
 
     def _scale_and_bias(self) -> tuple[Tensor | None, Tensor | None]:
         learned = self.blobs[STATISTICS:]

@@ -77,6 +77,8 @@ class BN(Layer):
 
     a is 1 at first and b is 0, if no filler is given; the forks start with a = 0 then.
 
+    A SyncBN (yjxiong) takes the statistics of the batches of all processes that train the net.
+
     Errors: a bottom with one axis, or with another number of channels than the blobs.
     """
 
@@ -99,6 +101,7 @@ class BN(Layer):
 
     def setup(self, x: Shape) -> None:
         self.form = _form(self.config)
+        self.always_gathers = self.config.type == "SyncBN"
         self.four_blobs = _has_four_blobs(self.config)
         self.channel_axis = int(self.axis) if self.axis is not None else 1
         if self.channel_axis not in (1, 2) or len(x) <= self.channel_axis:
@@ -142,30 +145,31 @@ class BN(Layer):
         return not self.training and self.averages is None
 
     def forward(self, x: Tensor) -> Tensor:
-        y, statistics, count = self._normalized(x)
+        y, statistics = self._normalized(x)
         if statistics is not None and x.numel():
-            self._average(statistics, count)
+            self._average(statistics)
         return y
 
     def again(self, x: Tensor) -> Tensor:
         return self._normalized(x)[0]
 
-    def _normalized(self, x: Tensor) -> tuple[Tensor, Statistics | None, int]:
-        """The top; the batch's statistics if they are to be averaged; values for each of them."""
+    def _normalized(self, x: Tensor) -> tuple[Tensor, Statistics | None]:
+        """The top, and the batch's statistics if they are to be averaged."""
         scale, bias = (blob.reshape(-1) for blob in self.blobs[:2])
         if self.form == "scale_shift" and self.bn_mode == "INFERENCE":
-            return x * over_channels(scale, x) + over_channels(bias, x), None, 0
+            return x * over_channels(scale, x) + over_channels(bias, x), None
         flat = x.transpose(1, self.channel_axis) if self.whole else x.flatten(1)
-        count = flat.numel() // max(1, flat.shape[1])
         statistics = None
         if self.uses_averages():
             mean, variance = self.stored()
             y = F.batch_norm(flat, mean, variance, scale, bias, training=False, eps=self.used_eps)
         else:
-            y, statistics = normalize_by_batch(flat, self.used_eps, scale, bias)
+            y, statistics = normalize_by_batch(
+                flat, self.used_eps, scale, bias, self.gather_statistics
+            )
         y = y.transpose(1, self.channel_axis) if self.whole else y.reshape(x.shape)
         keeps = self.training and (self.four_blobs or self.averages is not None)
-        return y, statistics if keeps else None, count
+        return y, statistics if keeps else None
 
     def uses_averages(self) -> bool:
         if self.form == "slope_bias":
@@ -179,9 +183,9 @@ class BN(Layer):
         return [blob.detach().reshape(-1) for blob in self.blobs[2:]]
 
     @torch.no_grad()
-    def _average(self, new: Statistics, count: int) -> None:
+    def _average(self, new: Statistics) -> None:
         share = 1 - self.momentum if self.form == "slope_bias" else self.decay
-        batch = (new.mean, new.variance * ((count - 1) / count))
+        batch = (new.mean, new.variance * ((new.number - 1) / new.number))
         averages = [
             old * (1 - share) + b * share for old, b in zip(self.stored(), batch, strict=True)
         ]

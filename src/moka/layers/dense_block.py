@@ -171,7 +171,7 @@ class DenseBlock(Layer):
             for each in step:
                 scale, bias = each.scale.reshape(-1), each.bias.reshape(-1)
                 if self.training:
-                    y, statistics = normalize_by_batch(y, EPS, scale, bias)
+                    y, statistics = normalize_by_batch(y, EPS, scale, bias, self.gather_statistics)
                     found.append((each, statistics))
                 else:
                     mean, variance = (

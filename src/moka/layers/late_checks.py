@@ -132,7 +132,7 @@ def in_range(index: Tensor, size: int, *, fault: str, advice: str) -> Tensor:
     if not index.numel():
         return index
     check = RangeCheck(torch.stack(index.aminmax()), size, fault, advice)
-    collected = _collected.get()
+    collected = None if torch.compiler.is_compiling() else _collected.get()
     if collected is None:
         error = check.error(*check.extent.tolist())
         if error is not None:

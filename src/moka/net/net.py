@@ -307,7 +307,7 @@ class Net(nn.Module):
             tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:
             raise located(error, place.node, self.graph) from None
-        if (checks := collected_checks()) is not None:
+        if not torch.compiler.is_compiling() and (checks := collected_checks()) is not None:
             checks.locate(lambda error: located(error, place.node, self.graph))
         made = (tops,) if isinstance(tops, Tensor) else tops
         made = place.half.rounded(made) if place.half else made

@@ -76,10 +76,22 @@ class _Connected(Team):
             self._wait(dist.all_gather(list(table.unbind()), padded, async_op=True))
         return {rank: table[rank, :n].numpy().tobytes() for rank, n in enumerate(lengths)}
 
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
+    def gather_rows(self, own: Tensor) -> Tensor:
+        table = own.new_empty(self.size, len(own))
+        with self._hearing():
+            work = dist.all_gather(list(table.unbind()), own.contiguous(), async_op=True)
+            self._wait(work, on_gpu=own.is_cuda)
+        return table
+
+    def begin_average(
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
+    ) -> Averaging:
         if not tensors:
             return Averaging()
-        whole = _joined(tensors)
+        whole = _joined(tensors, row).to(dtype or tensors[0].dtype)
         with self._hearing():
             work = dist.all_reduce(whole, async_op=True)
 
@@ -87,7 +99,7 @@ class _Connected(Team):
             with self._hearing():
                 self._wait(work, on_gpu=whole.is_cuda)
 
-        return Averaging(wait, lambda: _split(whole / self.size, tensors))
+        return Averaging(wait, lambda: _put_means(whole, self.size, tensors), whole)
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         if tensors:
@@ -95,6 +107,17 @@ class _Connected(Team):
             with self._hearing():
                 self._wait(dist.broadcast(whole, 0, async_op=True), on_gpu=whole.is_cuda)
             _split(whole, tensors)
+
+    @contextmanager
+    def calls_of_pytorch(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            is_of_group = isinstance(error, dist.DistError) or "gloo" in str(error)
+            if not is_of_group:
+                raise
+            with self._hearing():
+                raise
 
     def leave(self, why: str = "") -> None:
         if self._has_left:
@@ -114,11 +137,15 @@ class _Connected(Team):
 
         A call between GPUs is only queued here; the next numbers over the CPU wait for it.
         """
-        if on_gpu:
-            call.wait()
-            return
-        with self.waiting():
-            self._wait_patiently(call)
+        began = time.perf_counter()
+        try:
+            if on_gpu:
+                call.wait()
+            else:
+                with self.waiting():
+                    self._wait_patiently(call)
+        finally:
+            self.waited_s += time.perf_counter() - began
 
     def _wait_patiently(self, call: Any) -> None:
         pause, waited = self._notice_s, 0.0
@@ -183,16 +210,41 @@ class _Connected(Team):
         return None
 
 
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """All numbers of the tensors in one row, so that they travel as one message."""
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+def _joined(tensors: Sequence[Tensor], row: Tensor | None = None) -> Tensor:
+    """All numbers of the tensors in one row, so that they travel as one message.
+
+    Args:
+        row: memory to use if it is of their type.
+    """
+    if row is None or row.dtype != tensors[0].dtype:
+        row = tensors[0].new_empty(sum(tensor.numel() for tensor in tensors))
+    parts = torch.split(row, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        _laid_out(part, tensor).copy_(tensor.detach())
+    return row
+
+
+def _laid_out(part: Tensor, like: Tensor) -> Tensor:
+    """Part of a row as a tensor whose numbers lie in the order of another's, row-major or
+    channels-last, so that copying runs straight through the memory. All members have one order."""
+    if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        return part.as_strided(like.shape, like.stride(), part.storage_offset())
+    return part.view(like.shape)
 
 
 def _split(row: Tensor, tensors: Sequence[Tensor]) -> None:
     """Copy a row of numbers back into the tensors that it was joined from."""
     parts = torch.split(row, [tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
-        tensor.detach().copy_(part.view(tensor.shape))
+        tensor.detach().copy_(_laid_out(part, tensor))
+
+
+def _put_means(sums: Tensor, count: int, tensors: Sequence[Tensor]) -> None:
+    """Divide a row of sums into the tensors that it was joined from; reads and writes each number
+    once."""
+    parts = torch.split(sums.to(tensors[0].dtype), [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        torch.div(_laid_out(part, tensor), count, out=tensor.detach())
 
 
 def first_line(error: Exception) -> str:

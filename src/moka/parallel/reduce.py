@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from moka.net import Net
+from moka.parallel.shard import is_divided
 from moka.parallel.team import Averaging, Team
 from moka.schema.caffe_pb2 import SolverParameter
 
@@ -20,7 +21,8 @@ class GradientMean:
 
     Gradients travel in buckets. While a pass is `overlapped`, a bucket starts as soon as the
     backward pass has completed its gradients, the last layers' first, and travels while the pass
-    goes on. The gradients themselves stay as they are until `on_gradients_ready`.
+    goes on. The gradients themselves stay as they are until `on_gradients_ready`. A solver's
+    `compress: BFLOAT16` halves the bytes that travel.
 
     Args:
         net: this process's copy of the model.
@@ -33,13 +35,16 @@ class GradientMean:
         self.team = team
         self.config = config
         self._averaged: set[int] = set()  # ids of parameters that `after_layer` has dealt with
-        self._buckets = _buckets(reversed(self._parameters()))
+        self._buckets = buckets(net)
+        is_compressed = config.compress == SolverParameter.BFLOAT16
+        self._dtype = torch.bfloat16 if is_compressed else None
+        self._rows: dict[int, Tensor] = {}  # memory of each bucket that has travelled whole
         self._under_way: list[Averaging] = []  # of the first buckets, in their order
 
     def broadcast(self) -> None:
         """Give every process the parameters of the first."""
         with self.net.parameters_in_use():
-            self.team.copy_from_first(self._parameters())
+            self.team.copy_from_first([p for p in self._parameters() if not is_divided(p)])
 
     def on_start(self) -> None:
         """Begin an iteration."""
@@ -58,7 +63,16 @@ class GradientMean:
         """Start the buckets that are not under way, in the same order in every process."""
         for bucket in self._buckets[len(self._under_way) :]:
             rest = [p for p in bucket if id(p) not in self._averaged]
-            self._under_way.append(self.team.begin_average([_grad(p) for p in rest]))
+            self._begin(rest)
+
+    def _begin(self, parameters: Iterable[nn.Parameter]) -> None:
+        k, gradients = len(self._under_way), [_grad(p) for p in parameters]
+        is_whole = len(gradients) == len(self._buckets[k])
+        row = self._rows.get(k) if is_whole else None
+        averaging = self.team.begin_average(gradients, self._dtype, row)
+        if is_whole and averaging.row is not None:
+            self._rows[k] = averaging.row
+        self._under_way.append(averaging)
 
     def discard(self) -> None:
         """Forget the gradients that are under way: all processes skip this step."""
@@ -82,8 +96,7 @@ class GradientMean:
         def is_complete(parameter: nn.Parameter) -> None:
             waiting[home[id(parameter)]] -= 1
             while (k := len(self._under_way)) < len(waiting) and not waiting[k]:
-                gradients = [_grad(p) for p in self._buckets[k]]
-                self._under_way.append(self.team.begin_average(gradients))
+                self._begin(self._buckets[k])
 
         hooks = [
             parameter.register_post_accumulate_grad_hook(is_complete)  # type: ignore[no-untyped-call]
@@ -106,25 +119,37 @@ class GradientMean:
         net = self.net
         owned = [net.parameter_of(blob) for blob in net.learnable if blob.owner[0] == index]
         with net.parameters_in_use():
-            self.team.average([_grad(parameter) for parameter in owned])
+            gradients = [_grad(parameter) for parameter in owned]
+            self.team.begin_average(gradients, self._dtype).finish()
         self._averaged.update(map(id, owned))
 
     def _parameters(self) -> list[nn.Parameter]:
         return [self.net.parameter_of(blob) for blob in self.net.learnable]
 
 
-def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Parameters in groups whose gradients travel together."""
-    buckets: list[list[nn.Parameter]] = []
+def buckets(net: Net) -> list[list[nn.Parameter]]:
+    """A net's parameters in groups whose gradients travel together, the last layers' first.
+
+    State that no solver trains (BatchNorm's sums) is left out: it never has a gradient, and its
+    bucket would not be complete before the end of the pass. So are divided parameters, whose
+    gradients FSDP2 averages.
+    """
+    found: list[list[nn.Parameter]] = []
     room = 0
-    for parameter in parameters:
+    for blob in reversed(net.learnable):
+        layer, index = blob.owner
+        if index in net.places[layer].layer.state_blobs:
+            continue
+        parameter = net.parameter_of(blob)
+        if is_divided(parameter):
+            continue
         size = parameter.numel() * parameter.element_size()
         if size > room:
-            buckets.append([])
+            found.append([])
             room = BUCKET_BYTES
-        buckets[-1].append(parameter)
+        found[-1].append(parameter)
         room -= size
-    return buckets
+    return found
 
 
 def _grad(parameter: nn.Parameter) -> Tensor:

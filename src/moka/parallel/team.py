@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from moka.errors import SolverError
@@ -30,12 +31,20 @@ class Averaging:
     Args:
         wait: waits until it has come.
         put: puts it in the place of the tensors.
+        row: the memory in which it travels, if there is any.
+
+    Attributes:
+        wait, row: as given.
     """
 
     def __init__(
-        self, wait: Callable[[], None] = lambda: None, put: Callable[[], None] = lambda: None
+        self,
+        wait: Callable[[], None] = lambda: None,
+        put: Callable[[], None] = lambda: None,
+        row: Tensor | None = None,
     ) -> None:
         self.wait = wait
+        self.row = row
         self._put = put
 
     def finish(self) -> None:
@@ -56,6 +65,7 @@ class Team(ABC):
     Attributes:
         is_waiting: whether this member waits for others, and has nothing else to do.
         calls: how often it has waited.
+        waited_s: how long it has waited so far, in seconds.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -63,6 +73,7 @@ class Team(ABC):
         self.size = size
         self.is_waiting = False
         self.calls = 0
+        self.waited_s = 0.0
 
     @property
     def is_first(self) -> bool:
@@ -83,8 +94,27 @@ class Team(ABC):
         """The message of every member that can be heard, by rank."""
 
     @abstractmethod
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
-        """Start to average tensors over all members; they may have none."""
+    def gather_rows(self, own: Tensor) -> Tensor:
+        """A table with the row of numbers of every member that can be heard, where the rows are.
+
+        Args:
+            own: (K,); all give equally many, of one type.
+        """
+
+    @abstractmethod
+    def begin_average(
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
+    ) -> Averaging:
+        """Start to average tensors over all members; they may have none.
+
+        Args:
+            dtype: of the numbers that travel and are added up; None: the tensors' own.
+            row: of an averaging of the same tensors that is over: memory to use again, since new
+                memory costs ten times as much as writing to it.
+        """
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over all members."""
@@ -93,6 +123,12 @@ class Team(ABC):
     @abstractmethod
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the first member's."""
+
+    @contextmanager
+    def calls_of_pytorch(self) -> Iterator[None]:
+        """Around code in which PyTorch talks to other members by itself: an error that means that
+        they cannot be reached becomes a TeamLostError."""
+        yield
 
     @abstractmethod
     def leave(self, why: str = "") -> None:
@@ -154,7 +190,15 @@ class Alone(Team):
     def gather_messages(self, own: bytes) -> dict[int, bytes]:
         return {self.rank: own}
 
-    def begin_average(self, tensors: Sequence[Tensor]) -> Averaging:
+    def gather_rows(self, own: Tensor) -> Tensor:
+        return own[None]
+
+    def begin_average(
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype | None = None,
+        row: Tensor | None = None,
+    ) -> Averaging:
         return Averaging()
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:

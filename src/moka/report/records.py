@@ -44,6 +44,9 @@ class IterationCompleted:
         plateau: the stage lr_policy plateau has just reached, likewise.
         clipped: the gradients' norm and its limit, None if they were not clipped.
         waited_s: for data, in this iteration.
+        slowest: of several processes, if it is displayed, the one whose own work took longest since
+            the last display: its rank, its machine's name, its seconds an iteration and the
+            median of all processes.
     """
 
     iteration: int
@@ -58,6 +61,7 @@ class IterationCompleted:
     plateau: int | None = None
     clipped: tuple[float, float] | None = None
     waited_s: float = 0.0
+    slowest: tuple[int, str, float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,10 @@ class TerminalReport:
             iterations = r.lapse_iterations / r.lapse_s
             images = f"{iterations * self._images:,.0f} images/s"
             speed = images if self._images else f"{iterations:.3g} it/s"
+            if r.slowest:
+                rank, host, own_s, median_s = r.slowest
+                speed += f", slowest {rank} on {host}"
+                speed += f" ({own_s / median_s:.2f}x)" if median_s else ""
             self._progress.update(self._task, speed=speed)
 
     def _picture(self) -> RenderableType:

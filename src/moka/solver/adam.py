@@ -101,7 +101,7 @@ class AdamW(Adam):
         _, rate, weight_decay = self._last
         updates = super().updates()
         for p, update in zip(self.params, updates, strict=True):
-            w = p.parameter.detach()
+            w = p.values
             shrunk_by = 1 - rate * p.lr_mult * weight_decay * p.decay_mult
             update.add_(w).div_(shrunk_by).sub_(w)
         return updates

@@ -114,6 +114,7 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         check_regularization(config)
         check_average(config)
         check_best(config)
+        _check_shard(config)
         if config.max_iter < 0:
             raise SolverError(f"max_iter must be >= 0, got {config.max_iter}.")
         if config.iter_size < 1:
@@ -132,6 +133,16 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
                 raise SolverError(f"{name} must be >= 0, got {getattr(config, name)}.")
     except MokaError as error:
         raise error.at(file=file) from None
+
+
+def _check_shard(config: caffe_pb2.SolverParameter) -> None:
+    """Raises SolverError for what needs whole parameters while they are divided."""
+    for name in ("larc", "local_lr_auto", "ema_decay") if config.shard else ():
+        if getattr(config, name):
+            raise SolverError(
+                f"shard and {name} do not go together: {name} needs whole parameters.",
+                advice=f"Leave out shard or {name}.",
+            )
 
 
 def check_precision(config: caffe_pb2.SolverParameter, processes: int, file: PathLike) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from moka.parallel.pace import Slowest
 from moka.report.records import IterationCompleted, Output
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.policy import stage
@@ -33,6 +34,7 @@ class Lapse:
         plateau: int | None,
         clipped: Clipped | None,
         waited_s: float,
+        slowest: Slowest | None = None,
     ) -> IterationCompleted:
         """The record of an iteration that has just been made."""
         now_s = time.perf_counter()
@@ -50,6 +52,7 @@ class Lapse:
             plateau=plateau,
             clipped=clipped,
             waited_s=waited_s,
+            slowest=slowest,
         )
         if displayed:
             self._start_s, self._first = now_s, iteration

@@ -34,7 +34,7 @@ class Lars(Sgd):
 
     def __init__(self, params: Sequence[Learnable], config: SolverParameter) -> None:
         super().__init__(params, config)
-        self._cosines = [params[0].parameter.new_zeros(len(params))] if params else []
+        self._cosines = [params[0].values.new_zeros(len(params))] if params else []
 
     @classmethod
     def check(cls, config: SolverParameter) -> None:

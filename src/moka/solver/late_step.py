@@ -19,6 +19,7 @@ from moka.layers.base import Layer
 from moka.layers.late_checks import LateChecks, collecting_checks
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
+from moka.parallel.together import Together
 from moka.schema.caffe_pb2 import LossScaleState, RunState, SolverParameter, SolverState
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.rules import Rule
@@ -86,9 +87,10 @@ class LateStep(Step):
         rule: Rule,
         team: Team,
         mean: GradientMean,
+        together: Together,
         guard: Guard,
     ) -> None:
-        super().__init__(config, engine, rule, team, mean, guard)
+        super().__init__(config, engine, rule, team, mean, together, guard)
         device = engine.net.device
         self.reads_first = False
         self.scale: LossScale | None = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from moka.memory import ParameterMemory
 from moka.net import Net
+from moka.parallel.shard import own_part
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,15 @@ class Learnable:
     decay_mult: float
 
     @property
+    def values(self) -> Tensor:
+        """Its numbers; of a divided one (`moka.parallel.shard`) this process's part."""
+        return own_part(self.parameter.detach())
+
+    @property
     def grad(self) -> Tensor:
+        """The gradient of `values`."""
         assert self.parameter.grad is not None
-        return self.parameter.grad
+        return own_part(self.parameter.grad)
 
 
 def learnables(net: Net) -> list[Learnable]:

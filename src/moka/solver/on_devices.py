@@ -16,6 +16,8 @@ from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
 from moka.parallel.team import TeamLostError
 from moka.report.glog import log_to_stderr
+from moka.report.records import Listener
+from moka.report.relay import Address, ListenerGoneError, Relay, Sender
 from moka.report.run import show_run
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.config import SolverConfig
@@ -46,6 +48,7 @@ def train_on_several(
     config: SolverConfig,
     devices: Sequence[int | str | torch.device],
     *,
+    listeners: Sequence[Listener],
     resume: str | None,
     max_restarts: int,
     progress: bool,
@@ -59,8 +62,11 @@ def train_on_several(
     message = config.message.SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
         result = str(Path(folder) / "result")
-        args = (message, str(config.file), resume or "", names, result, progress)
-        answers = launch(_train, args, len(names), max_restarts=max_restarts)
+        with ExitStack() as stack:
+            relay = stack.enter_context(Relay(listeners)) if listeners else None
+            address = relay.address if relay else None
+            args = (message, str(config.file), resume or "", names, result, progress, address)
+            answers = launch(_train, args, len(names), max_restarts=max_restarts)
         said = [answer for _, answer in sorted(answers.items()) if isinstance(answer, str)]
         if said:
             raise SolverError(said[0])
@@ -70,7 +76,13 @@ def train_on_several(
 
 
 def _train(
-    message: bytes, file: str, resume: str, devices: list[str], result: str, progress: bool
+    message: bytes,
+    file: str,
+    resume: str,
+    devices: list[str],
+    result: str,
+    progress: bool,
+    hearer: Address | None,
 ) -> int | str:
     """The work of one process; returns the iteration that it has reached, or an error's text."""
     launched = Launched.from_environment()
@@ -78,10 +90,10 @@ def _train(
     config = SolverConfig(SolverParameter.FromString(message), file)
     device = torch.device(devices[launched.local_rank])
     try:
-        return _solve(launched, config, device, resume, result, progress=progress)
+        return _solve(launched, config, device, resume, result, progress=progress, hearer=hearer)
     except TeamLostError as error:
         raise SystemExit(error.exit_code) from None
-    except MokaError as error:
+    except (MokaError, ListenerGoneError) as error:
         return str(error)
 
 
@@ -93,6 +105,7 @@ def _solve(
     result: str,
     *,
     progress: bool,
+    hearer: Address | None,
 ) -> int:
     """Train with the other processes; the first one leaves its state under the prefix `result`."""
     on_terminal = sys.stderr.isatty()
@@ -106,8 +119,10 @@ def _solve(
         if shows:
             images = batch_size(solver.net) * solver.config.iter_size * team.size
             stack.enter_context(show_run(solver.listeners, images, on_terminal))
+        if hearer and team.is_first:
+            solver.listeners.append(stack.enter_context(closing(Sender(hearer))))
         solver.solve(state)
-        if team.is_first:
+        if team.is_first or solver.config.shard:
             solver.listeners.clear()
             solver.config.snapshot_prefix = result
             solver.config.snapshot_format = SolverParameter.BINARYPROTO

@@ -7,6 +7,7 @@ are histories of the parameter's shape, zeros at first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.optim.sgd import sgd as torch_sgd
 
 from moka.errors import SolverError
+from moka.parallel.shard import gathered, is_divided, part_of
 from moka.schema import blobproto
 from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
 from moka.solver.blocks import blocks
@@ -44,8 +46,9 @@ class Rule:
         self.momentum = config.momentum  # of the current iteration
         self.params = params
         self._history = [
-            [torch.zeros_like(p.parameter) for p in params] for _ in range(self.histories)
+            [torch.zeros_like(p.values) for p in params] for _ in range(self.histories)
         ]
+        self._gathered: Tensors | None = None
         self._groups: dict[tuple[float, float], list[int]] = {}
         for i, p in enumerate(params):
             self._groups.setdefault((p.lr_mult, p.decay_mult), []).append(i)
@@ -96,7 +99,7 @@ class Rule:
             yield (
                 rate * lr_mult,
                 weight_decay * decay_mult,
-                [self.params[i].parameter.detach() for i in members],
+                [self.params[i].values for i in members],
                 [self.params[i].grad for i in members],
                 [[kind[i] for i in members] for kind in self._history],
             )
@@ -117,9 +120,20 @@ class Rule:
         """All that an update changes beside the parameters."""
         return self.history()
 
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Inside, which all processes enter, `state` has the histories of divided parameters."""
+        parameters = [p.parameter for _ in self._history for p in self.params]
+        if any(map(is_divided, parameters)):
+            self._gathered = [*map(gathered, self.history(), parameters)]
+        try:
+            yield
+        finally:
+            self._gathered = None
+
     def state(self) -> SolverState:
         """The histories and the solver's type."""
-        arrays = (tensor.detach().cpu().numpy() for tensor in self.history())
+        arrays = (tensor.detach().cpu().numpy() for tensor in self._gathered or self.history())
         return SolverState(
             history=map(blobproto.from_array, arrays),
             run_state=RunState(solver_type=self.config.type),
@@ -141,12 +155,13 @@ class Rule:
             SolverError: another number of histories, or other shapes; nothing is copied.
         """
         arrays = self.fitting_histories(state)
-        for array, tensor in zip(arrays, self.history(), strict=True):
-            tensor.copy_(torch.from_numpy(array).view(tensor.shape))
+        for i, (array, tensor) in enumerate(zip(arrays, self.history(), strict=True)):
+            parameter = self.params[i % len(self.params)].parameter
+            tensor.copy_(part_of(torch.from_numpy(array).view(parameter.shape), parameter))
 
     def fitting_histories(self, state: SolverState) -> list[Array]:
         """A state's histories; raises SolverError unless they fit this rule's parameters."""
-        own = self.history()
+        own = [p.parameter for _ in self._history for p in self.params]
         if len(state.history) != len(own):
             raise SolverError(
                 f"Incorrect length of history blobs: the file has {len(state.history)}, the solver"

@@ -14,6 +14,7 @@ from moka.errors import SolverError
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Alone, Team
+from moka.parallel.together import Together
 from moka.report.records import (
     BestSnapshotWritten,
     EarlyStop,
@@ -39,6 +40,7 @@ from moka.solver.own_threads import measured_steps
 from moka.solver.policy import rate
 from moka.solver.progress import Progress
 from moka.solver.rules import Rule
+from moka.solver.snapshots.names import file_names
 from moka.solver.snapshots.newest import NOTHING
 from moka.solver.snapshots.position import Position
 from moka.solver.snapshots.read import SnapshotReader
@@ -117,6 +119,7 @@ class Solver:
         self.keep_blobs = keep_blobs
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
+        self._together = Together(self.net, self.team, config)
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, precision=config.precision)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
         self._params = learnables(self.net)
@@ -130,7 +133,7 @@ class Solver:
         self._position = Position([self.net, *self.test_nets], self.team.rank, self.team.size)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
-        parts = config, self.engine, self._rule, self.team, self._mean, self.guard
+        parts = config, self.engine, self._rule, self.team, self._mean, self._together, self.guard
         self._step, self.late_step = Step(*parts), LateStep(*parts)
         on_gpu = self.net.device.type == "cuda"
         self.reads_late = on_gpu or self.late_step.scale is not None
@@ -164,6 +167,11 @@ class Solver:
     def rule(self) -> Rule:
         """The rule of the solver's type, with its histories."""
         return self._rule
+
+    def join(self, team: Team) -> None:
+        """Train from now on together with the processes that it was declared to be one of."""
+        self.team = self._step.team = self.late_step.team = team
+        self._together.join(team)
 
     # --- running --------------------------------------------------------------------------
 
@@ -225,6 +233,7 @@ class Solver:
 
     def _iterate(self) -> None:
         waited_s = self._waited_s()
+        self._together.pace.start()
         displayed = self._progress.is_due(self.config.display)
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
@@ -241,6 +250,8 @@ class Solver:
         lr = self.rate
         with self.net.parameters_in_use():
             clipped = self._update(step, lr)
+        self._together.pace.stop()
+        slowest = self._together.pace.compare() if displayed else None
         if self.listeners:
             record = self._lapse.record(
                 self.config,
@@ -251,6 +262,7 @@ class Solver:
                 plateau=self._progress.plateau.drops if rate_drops else None,
                 clipped=clipped,
                 waited_s=self._waited_s() - waited_s,
+                slowest=slowest,
             )
             self._announce(record)
 
@@ -321,8 +333,9 @@ class Solver:
         All processes of a team call this. Those that share no test leave it to the first.
         """
         outputs: Sequence[Sequence[Output]] | None = ()
-        if self.team.is_first or self._tests.are_shared:
-            outputs = self._tests.run(self.iteration, self._announce, self._is_asked_to_stop)
+        with self._together.whole():
+            if self.team.is_first or self._tests.are_shared:
+                outputs = self._tests.run(self.iteration, self._announce, self._is_asked_to_stop)
         if outputs is not None:
             self._progress.tested_at = self.iteration
         if best := self._progress.best:
@@ -344,24 +357,29 @@ class Solver:
     def snapshot(self) -> tuple[str, str]:
         """Write model and state; returns their names.
 
-        In a team, one process can do so by itself; the snapshots that `step` and `solve` write hold
-        the random numbers of all.
+        In a team, one process can do so by itself, unless parameters are divided: then all call
+        this, and the first one writes. The snapshots that `step` and `solve` write hold the random
+        numbers of all.
 
         Raises:
             SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
         """
         self._check_parameters(Alone())
-        return self._write_snapshot()
+        if not self._together.is_sharded:
+            return self._write_snapshot()
+        self._save_together(self._write_snapshot)
+        return file_names(self.prefix, self.iteration)
 
     def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
         """Write a snapshot, in the first process, from which all processes can resume."""
         self._check_parameters(self.team)
         others = self._position.of_others(self.team)
-        if self.team.is_first:
-            write(others)
+        with self._together.whole(), self._rule.gathering():
+            if self.team.is_first:
+                write(others)
 
     def _check_parameters(self, team: Team) -> None:
-        weights = [p.parameter for p in self._params]
+        weights = [p.values for p in self._params]
         self.guard.check_parameters(weights, self.iteration, self.rate, team)
 
     def _write_snapshot(self, others: Sequence[RankState] = ()) -> tuple[str, str]:
@@ -394,7 +412,9 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        model_file = self._reader.restore(state_file)
+        with self._together.whole():
+            model_file = self._reader.restore(state_file)
+            self._together.take_over([p.parameter for p in self._params])
         self.guard.resumed_from(model_file)
         self._stop_if_exhausted()
 

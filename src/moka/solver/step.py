@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from moka.engine.autograd import Autograd
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
+from moka.parallel.together import Together
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.faults.divergence import Guard, all_finite, nonfinite_fact
 from moka.solver.learnable import Learnable, make_grads
@@ -23,6 +24,7 @@ class Step:
         rule: updates its parameters.
         team: the processes that train the model.
         mean: averages their gradients.
+        together: what is done because of other processes.
         guard: keeps steps that are not finite from the parameters.
     """
 
@@ -33,6 +35,7 @@ class Step:
         rule: Rule,
         team: Team,
         mean: GradientMean,
+        together: Together,
         guard: Guard,
     ) -> None:
         self.config = config
@@ -41,6 +44,7 @@ class Step:
         self.team = team
         self.guard = guard
         self._mean = mean
+        self._together = together
 
     @property
     def params(self) -> Sequence[Learnable]:
@@ -58,7 +62,8 @@ class Step:
         by_layer = self.engine.goes_layer_by_layer  # may add to a gradient several times in a pass
         for remaining in reversed(range(self.config.iter_size)):
             is_whole = not remaining and not by_layer
-            with self.engine.net.parameters_in_use(), self._mean.overlapped(is_whole):
+            overlapped = self._mean.overlapped(is_whole)
+            with self.engine.net.parameters_in_use(), self._together.passing(), overlapped:
                 loss = float(self.engine.forward_backward())
                 make_grads(self.params)
             fact = nonfinite_fact(loss, all_finite([p.grad for p in self.params]))
@@ -80,7 +85,8 @@ class Step:
         """
         told = self.team.gather_numbers(loss, fact is not None)
         if any(is_faulty for _, is_faulty in told.values()):
-            self.guard.refuse(fact, self.engine.start, iteration, rate, self.team)
+            with self._together.alone():
+                self.guard.refuse(fact, self.engine.start, iteration, rate, self.team)
             return None
         return sum(other for other, _ in told.values()) / len(told)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import SolverError
+from moka.parallel.shard import norm_of
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.learnable import Learnable
 from moka.solver.policy import momentum, weight_decay
@@ -33,11 +34,10 @@ def clip_gradients_by_norm(params: Sequence[Learnable], limit: float) -> Clipped
     """Scale all gradients so that their common L2 norm is at most `limit`; negative: off."""
     if limit < 0:
         return None
-    grads = [p.grad for p in params]
-    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))))
+    norm = norm_of([p.parameter.grad for p in params if p.parameter.grad is not None])
     if norm <= limit:
         return None
-    torch._foreach_mul_(grads, limit / norm)
+    torch._foreach_mul_([p.grad for p in params], limit / norm)
     return Clipped(norm, limit)
 
 
@@ -72,7 +72,7 @@ def normalize(params: Sequence[Learnable], iter_size: int) -> None:
 def add_l1(params: Sequence[Learnable], weight_decay: float) -> None:
     """Add weight_decay * decay_mult * sign(w)."""
     for p in params:
-        p.grad.add_(p.parameter.detach().sign(), alpha=weight_decay * p.decay_mult)
+        p.grad.add_(p.values.sign(), alpha=weight_decay * p.decay_mult)
 
 
 def apply_update(
@@ -132,7 +132,7 @@ def _kept_if(unless: Tensor, rule: Rule) -> Iterator[None]:
 
     Where a number is not finite arithmetic cannot do that, so the old values are kept and chosen.
     """
-    state = [*(p.parameter.detach() for p in rule.params), *rule.state_tensors()]
+    state = [*(p.values for p in rule.params), *rule.state_tensors()]
     old = [tensor.clone() for tensor in state]
     yield
     keep = unless != 0
@@ -157,7 +157,7 @@ def shrink(params: Sequence[Learnable], rate: float, decay: float) -> None:
     decoupled decay of a fork's Adam (`adamw_decay`). Loshchilov and Hutter, 2019."""
     if decay:
         factors = [1 - rate * p.lr_mult * decay * p.decay_mult for p in params]
-        torch._foreach_mul_([p.parameter.detach() for p in params], factors)
+        torch._foreach_mul_([p.values for p in params], factors)
 
 
 def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
@@ -175,7 +175,7 @@ def weight_bounds(config: SolverParameter) -> tuple[float | None, float | None]:
 
 def bound_weights(params: Sequence[Learnable], lower: float | None, upper: float | None) -> None:
     """Bring every element of the parameters that are trained into [lower, upper]."""
-    weights = [p.parameter.detach() for p in params if p.lr_mult]
+    weights = [p.values for p in params if p.lr_mult]
     if lower is not None and weights:
         torch._foreach_clamp_min_(weights, lower)
     if upper is not None and weights:

@@ -1,0 +1,164 @@
+"""How long a process's iteration takes on this machine, and messages between its processes."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from moka.checks.devices import timed_buckets
+from moka.checks.scaling import Link, Step
+from moka.errors import MokaError
+from moka.parallel.launch import launch
+from moka.parallel.launched import Launched
+from moka.parallel.reduce import BUCKET_BYTES, buckets
+from moka.parallel.team import Alone, Team
+from moka.report.glog import log_to_stderr, set_level, show_only
+from moka.schema.caffe_pb2 import SolverParameter
+from moka.solver.config import SolverConfig
+from moka.solver.solver import Solver
+
+log = logging.getLogger("moka")
+
+SOLVER = "solver"  # the file of its message
+TIMED = 5  # iterations, after one that is not timed
+LONGEST_S = 20.0  # no more are begun after this time
+FEW, MANY = 16, 20  # numbers of a small message, and how often it is sent
+PATIENCE_S = 300.0
+
+
+def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) -> Step:
+    """Time a solver's iterations. Parameters change in memory.
+
+    Args:
+        solver: of a process that trains by itself.
+        begin: called before each iteration.
+    """
+    config = solver.config
+    config.test_interval = config.snapshot = config.display = 0
+    device = solver.net.device
+    left: list[dict[int, float]] = []
+    done: dict[int, float] = {}
+    end_s = 0.0
+
+    def now_s() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def is_done(parameter: torch.nn.Parameter) -> None:
+        done[id(parameter)] = now_s()
+
+    def at_end() -> None:
+        nonlocal end_s
+        end_s = now_s()
+
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(is_done)  # type: ignore[no-untyped-call]
+        for bucket in buckets(solver.net)
+        for parameter in bucket
+        if parameter.requires_grad
+    ]
+    solver.on_gradients_ready.append(at_end)
+    whole: list[float] = []
+    cores: list[float] = []
+    began = time.perf_counter()
+    while len(whole) < 2 or (len(whole) <= TIMED and time.perf_counter() - began < LONGEST_S):
+        begin()
+        done.clear()
+        start, core_start = now_s(), time.process_time()
+        solver.step(1)
+        whole.append(now_s() - start)
+        cores.append(time.process_time() - core_start)
+        left.append({key: end_s - at for key, at in done.items()})
+    solver.on_gradients_ready.remove(at_end)
+    for hook in hooks:
+        hook.remove()
+    of_each = {key: median(times[key] for times in left[1:]) for key in left[-1]}
+    on_cpu = device.type == "cpu"
+    return Step(
+        median(whole[1:]), timed_buckets(solver.net, of_each), median(cores[1:]) if on_cpu else 0.0
+    )
+
+
+def measured_link(team: Team, size: int) -> Link:
+    """Time all-reduces of a small message and of one of `size` bytes, all processes together."""
+    small = torch.zeros(FEW)
+    large = torch.zeros(max(FEW, size // small.element_size()))
+    small_s = _timed(team, small, MANY)[0]
+    large_s, core_s = _timed(team, large, 3)
+    latency_s = small_s / (2 * (team.size - 1))
+    moved = 2 * (team.size - 1) / team.size * large.numel() * large.element_size()
+    # A pass of the gradients into the message and back is part of it, as in training.
+    return Link(moved / max(1e-9, large_s - small_s), latency_s, True, core_s / moved)
+
+
+def _timed(team: Team, tensor: torch.Tensor, count: int) -> tuple[float, float]:
+    """Median seconds of averaging a tensor, and of the cores' work for it."""
+    whole, cores = [], []
+    for _ in range(count):
+        team.gather_numbers(0)
+        start, core_start = time.perf_counter(), time.process_time()
+        team.average([tensor])
+        whole.append(time.perf_counter() - start)
+        cores.append(time.process_time() - core_start)
+    return median(whole), median(cores)
+
+
+def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tuple[Step, Link]:
+    """One process's iteration while others make theirs, and messages between them.
+
+    Args:
+        config: the solver.
+        count: how many processes run on this machine, on the CPU, each training by itself.
+        parts: into how many parts the batch is divided, of which each process takes one.
+
+    Raises:
+        SystemExit: one of them failed, and has said why.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / SOLVER).write_bytes(config.message.SerializeToString())
+        program = ("-m", __name__, name, str(config.file), str(parts))
+        launch(sys.executable, program, count, max_restarts=0)
+        found = [pickle.loads(file.read_bytes()) for file in folder.glob("*.times")]
+    # The slowest one counts: nobody is faster than all others together.
+    times: tuple[Step, Link] = max(found, key=lambda each: each[0].whole_s)
+    return times
+
+
+def _main(folder: str, file: str, parts: str) -> int:
+    """The work of one process: writes its step and the link into the folder."""
+    launched = Launched.from_environment()
+    assert launched is not None
+    message = SolverParameter.FromString((Path(folder) / SOLVER).read_bytes())
+    device = torch.device("cpu")
+    with log_to_stderr(plain=True):
+        if launched.rank:
+            show_only("moka.team")
+        set_level(1)
+        try:
+            with launched.joined(device, PATIENCE_S) as (team, _):
+                part = Alone(0, int(parts))
+                config = SolverConfig(message, file)
+                solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
+                with closing(solver):
+                    step = measured_step(solver, lambda: team.gather_numbers(0))
+                link = measured_link(team, min(BUCKET_BYTES, step.size))
+        except MokaError as error:
+            log.critical("%s", error)
+            return error.exit_code
+    (Path(folder) / f"{launched.rank}.times").write_bytes(pickle.dumps((step, link)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
