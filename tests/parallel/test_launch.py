@@ -93,6 +93,7 @@ layer { name: "still" type: "Python" bottom: "data" top: "still"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_a_process_that_stands_still_is_named_and_costs_nothing_but_time() -> None:
     """Its threads live, and it gives signs of life."""

@@ -177,6 +177,7 @@ def test_two_machines_train_one_model(two_machines: tuple[Machine, Machine]) -> 
     assert final_files(400) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_machines_that_cannot_hear_each_other_start_again(
     two_namespaces: tuple[Namespace, Namespace],
@@ -198,6 +199,7 @@ def test_machines_that_cannot_hear_each_other_start_again(
     assert final_files(400) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_a_machine_that_comes_later_is_taken_in() -> None:
     """One process saves, and two go on; either launcher may have the first of them."""

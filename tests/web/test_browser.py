@@ -65,8 +65,14 @@ def see(page: Page, text: str | re.Pattern[str]) -> None:
     page.get_by_text(text).first.wait_for(timeout=SLOW_MS)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+SCREENS = [
+    pytest.param(width, dark, marks=() if (width, dark) in QUICK else pytest.mark.slow)
+    for width in WIDTHS
+    for dark in (False, True)
+]
+
+
+@pytest.mark.parametrize(("width", "dark"), SCREENS)
 def test_pages_fit_every_screen(chrome: Browser, shown: str, width: int, dark: bool) -> None:
     with page_of(chrome, shown, width=width, dark=dark) as page:
         for path in PAGES:
