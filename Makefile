@@ -31,7 +31,7 @@ $(DATA) &: $(DIGITS)/make_data.py | $(INSTALLED)
 	$(BIN)/python $(DIGITS)/make_data.py
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -65,7 +65,8 @@ def see(page: Page, text: str | re.Pattern[str]) -> None:
     page.get_by_text(text).first.wait_for(timeout=SLOW_MS)
 
 
-SCREENS = [
+QUICK = ((360, False), (1440, True))
+SCREENS = [  # width in pixels, dark; the others are slow tests
     pytest.param(width, dark, marks=() if (width, dark) in QUICK else pytest.mark.slow)
     for width in WIDTHS
     for dark in (False, True)
