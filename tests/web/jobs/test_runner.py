@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -43,9 +40,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[b
     monkeypatch.setattr(runner_module, "start_caffe", start)
     yield children
     for child in children:
-        with suppress(OSError):  # the runner may have left it to itself: `kill` would do nothing
-            os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
+        child.returncode = None  # the runner may have left it to itself: `kill` would do nothing
+        child.kill()
+        child.wait()
 
 
 @pytest.fixture
