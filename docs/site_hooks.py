@@ -16,7 +16,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
-TABLES = ("benchmarks/results/README.md", "benchmarks/results/inference.md")
+RESULTS = "benchmarks/results"
+TABLES = (f"{RESULTS}/README.md", f"{RESULTS}/side_by_side.md")
 GENERATED = (*TABLES, "CHANGELOG.md", "CONTRIBUTING.md", "models/readme.md")
 
 
@@ -29,6 +30,9 @@ def more_pages(root: Path = ROOT) -> list[str]:
 def on_files(files: Files, *, config: Any) -> Files:
     for name in more_pages():
         files.append(File.generated(config, name, content=(ROOT / name).read_text("utf-8")))
+    for picture in sorted((ROOT / RESULTS).glob("*.svg")):
+        name = f"{RESULTS}/{picture.name}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
     return files
 
 

@@ -65,6 +65,7 @@ def weights(model: str) -> NDArray[np.float32]:
     return net.params["ip"][0].data.copy()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch() -> None:
     log = run("--cpus", "2", batch=4, prefix="two")
     assert len(re.findall(r"\] Iteration 6\b.*, loss = ", log)) == 1  # one of them speaks
