@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 RESULTS = "benchmarks/results"
-TABLES = (f"{RESULTS}/README.md", f"{RESULTS}/side_by_side.md")
+TABLES = tuple(f"{RESULTS}/{name}.md" for name in ("README", "side_by_side", "busy"))
 GENERATED = (*TABLES, "CHANGELOG.md", "CONTRIBUTING.md", "models/readme.md")
 
 
