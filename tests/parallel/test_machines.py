@@ -161,6 +161,7 @@ def undisturbed(iterations: int) -> list[bytes]:
     return wanted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_two_machines_train_one_model(two_machines: tuple[Machine, Machine]) -> None:
     """The process of the second is killed: both start again."""

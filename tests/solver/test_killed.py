@@ -40,7 +40,8 @@ def live(server: multiprocessing.context.ForkServerContext, argv: list[str], for
     return process.exitcode
 
 
-@pytest.mark.parametrize("kind", ["BINARYPROTO", pytest.param("HDF5", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["BINARYPROTO", "HDF5"])
 def test_killed_at_random_moments(make_solver: SolverMaker, database: str, kind: str) -> None:
     text = (
         f"momentum: 0.9 weight_decay: 0.01 average_loss: 4 snapshot_format: {kind}"
