@@ -36,7 +36,11 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium is installed: the pages are not tested")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as tools:
-        started = tools.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        words = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers have little of both
+        try:
+            started = tools.chromium.launch(executable_path=path, args=words)
+        except playwright.Error as error:
+            pytest.skip(f"{path} does not start: {str(error).splitlines()[0]}")
         yield started
         started.close()
 

@@ -65,6 +65,11 @@ def see(page: Page, text: str | re.Pattern[str]) -> None:
     page.get_by_text(text).first.wait_for(timeout=SLOW_MS)
 
 
+def address_holds(page: Page, text: str) -> None:
+    """Wait until the page's address has a text: the browser tells of a change a moment later."""
+    page.wait_for_url(re.compile(re.escape(text)), timeout=SLOW_MS)
+
+
 QUICK = ((360, False), (1440, True))
 SCREENS = [  # width in pixels, dark; the others are slow tests
     pytest.param(width, dark, marks=() if (width, dark) in QUICK else pytest.mark.slow)
@@ -98,7 +103,7 @@ def test_the_list_of_runs(chrome: Browser, shown: str) -> None:
         see(page, "Old<b>Net</b>")  # a name is text, never a part of the page
         page.get_by_label("Find a run by name, net or status").fill("nothing like it")
         see(page, "No run has that")
-        assert "q=nothing" in page.url
+        address_holds(page, "q=nothing")
         page.reload()
         see(page, "No run has that")
 
@@ -122,8 +127,8 @@ def test_choices_are_in_the_address(chrome: Browser, shown: str) -> None:
         page.goto("/jobs/run?id=old.log")
         page.get_by_text("Time", exact=True).click()
         page.get_by_label("Log axis").check()
-        assert "x=time" in page.url
-        assert "log=1" in page.url
+        address_holds(page, "x=time")
+        address_holds(page, "log=1")
         page.reload()
         page.get_by_role("img", name=re.compile("Loss by time")).wait_for()
         assert page.get_by_label("Log axis").is_checked()
