@@ -9,11 +9,11 @@ their ratio. The plan is made by measuring processes that train by themselves, a
 from __future__ import annotations
 
 import argparse
-import os
 from statistics import median
 
 from scaling import Group, message_of
 
+from moka.cores import usable_cores
 from moka.solver.config import SolverConfig
 from moka.tools.plan import plan_of_workers
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--workers", default="2,4")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     print(f"{'net':12} workers   predicted    measured  ratio")
     for words in options.nets.split(","):
         name, _, batch = words.partition(":")

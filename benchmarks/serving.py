@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -37,6 +36,7 @@ import cv2
 import numpy as np
 
 from export import random_net
+from moka.cores import usable_cores
 from moka.serving.image_input import Look
 from moka.serving.model import Job, ModelFiles, Pace, ServedModel
 from moka.weights import save_weights
@@ -51,7 +51,7 @@ BATCH = 8
 TOGETHER = 8  # images in one request
 BOUNDARY = "5d1a7c0e"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 
 
 def jpegs() -> list[bytes]:

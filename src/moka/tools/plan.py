@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from moka.checks.scaling import Bucket, Cluster, Forecast, Link, Step, forecast
 from moka.checks.stand_in import build
 from moka.checks.timing_here import measured_beside, measured_step
 from moka.command.run import run
+from moka.cores import usable_cores
 from moka.errors import UsageError
 from moka.graph import build_graph
 from moka.layers import REGISTRY
@@ -104,8 +104,7 @@ def plan_of_workers(config: SolverConfig, workers: int, *, strong: bool = False)
     As many processes as the machine has cores, at most, make iterations beside each other, each
     by itself; then they send each other messages.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
+    cores = usable_cores()
     solver = Solver(config, device=torch.device("cpu"))
     alone = measured_step(solver)
     net, images = solver.net, batch_size(solver.net)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from moka.command.run import run
+from moka.cores import usable_cores
 from moka.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,13 +142,9 @@ def _limits(flags: dict[str, Any]) -> Limits:
 
 def _pace(flags: dict[str, Any]) -> Pace:
     """How models work. By default each core has a worker with one thread."""
-    import os
-
     from moka.serving.model import Pace
 
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = usable_cores()
     workers = flags["workers"] or max(1, cores // (flags["threads"] or 1))
     return Pace(
         batch=flags["batch"],
