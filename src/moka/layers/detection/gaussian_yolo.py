@@ -7,13 +7,11 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from moka.layers.base import Layer
 from moka.layers.detection import grid
 from moka.layers.detection.boxes import overlap
 from moka.layers.detection.grid import Cells
 from moka.layers.detection.objects import (
     Objects,
-    check_objects,
     flat_index,
     largest_overlap,
     last_of,
@@ -22,14 +20,12 @@ from moka.layers.detection.objects import (
 from moka.layers.detection.yolo_loss import delta_loss
 from moka.layers.detection.yolov3_loss import (
     Matches,
+    Yolov3MapLoss,
     class_deltas,
     fitting,
     match,
-    scale_anchors,
 )
-from moka.layers.options import option, positive
 from moka.layers.registry import layer
-from moka.types import Shape
 
 MEANS, SPREADS = [0, 2, 4, 6], [1, 3, 5, 7]  # channels of an anchor: x, y, w, h
 OBJECTNESS, CLASSES = 8, 9
@@ -46,7 +42,7 @@ TINY = 1e-9
     fixed_bottoms=(1,),
     fork="YOLO on Caffe",
 )
-class GaussianYolov3(Layer):
+class GaussianYolov3(Yolov3MapLoss):
     """Yolov3's loss for a map that has a spread for each of x, y, w and h. It adds a delta d to the
     gradient of each value of the map; its gradient is d / N, and its value the sum of d^2 / N plus
     iou_normalizer / N times the mean of 1 - overlap of the true boxes and the boxes found for them.
@@ -72,33 +68,7 @@ class GaussianYolov3(Layer):
     Errors: as Yolov3.
     """
 
-    num_class: int = option(positive)
-    num: int = option(positive)
-    object_scale: float = option()
-    class_scale: float = option()
-    coord_scale: float = option()
-    thresh: float = option()
-    anchors_scale: int = option(positive)
-    biases: tuple[float, ...] = option(positive)
-    mask: tuple[int, ...] = option()
-    use_logic_gradient: bool = option()
-    use_focal_loss: bool = option()
-    iou_normalizer: float = option()
-    noobject_scale: float = option()
-    iou_loss: str = option()
-    iou_thresh: float = option()
-    max_delta: float = option()
-    accumulate: bool = option()
-    label_smooth_eps: float = option()
-    side: int = option()
-
-    def setup(self, x: Shape, labels: Shape) -> None:
-        self.anchors, self.own = scale_anchors(self.biases, self.mask, self.num)
-
-    def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
-        grid.check_map(x, self.num, self.num_class, CLASSES)
-        check_objects(labels, x[0])
-        return [()]
+    anchor_values = CLASSES
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         n, _, h, w = x.shape

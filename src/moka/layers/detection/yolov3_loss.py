@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import pi
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -154,8 +154,47 @@ def class_deltas(
     return deltas
 
 
+class Yolov3MapLoss(Layer):
+    """What the losses over a map of YOLOv3 share: their options, anchors and shapes.
+
+    Attributes:
+        anchor_values: numbers of an anchor before those of its classes.
+        anchors, own: as `scale_anchors` returns them.
+    """
+
+    anchor_values: ClassVar[int] = grid.VALUES
+
+    num_class: int = option(positive)
+    num: int = option(positive)
+    object_scale: float = option()
+    noobject_scale: float = option()
+    class_scale: float = option()
+    coord_scale: float = option()
+    thresh: float = option()
+    anchors_scale: int = option(positive)
+    biases: tuple[float, ...] = option(positive)
+    mask: tuple[int, ...] = option()
+    use_logic_gradient: bool = option()
+    use_focal_loss: bool = option()
+    iou_loss: str = option()
+    iou_normalizer: float = option()
+    iou_thresh: float = option()
+    max_delta: float = option()
+    accumulate: bool = option()
+    label_smooth_eps: float = option()
+    side: int = option()
+
+    def setup(self, x: Shape, labels: Shape) -> None:
+        self.anchors, self.own = scale_anchors(self.biases, self.mask, self.num)
+
+    def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
+        grid.check_map(x, self.num, self.num_class, self.anchor_values)
+        check_objects(labels, x[0])
+        return [()]
+
+
 @layer("Yolov3", bottoms=2, tops=1, fork="YOLO on Caffe", is_loss=True, fixed_bottoms=(1,))
-class Yolov3(Layer):
+class Yolov3(Yolov3MapLoss):
     """YOLOv3's loss for one scale. It adds a delta d to the gradient of each value of the map; its
     gradient is d / N, and its value the sum of d^2 / N (not an integral of the gradient).
 
@@ -189,33 +228,7 @@ class Yolov3(Layer):
     label outside the classes.
     """
 
-    num_class: int = option(positive)
-    num: int = option(positive)
-    object_scale: float = option()
-    noobject_scale: float = option()
-    class_scale: float = option()
-    coord_scale: float = option()
-    thresh: float = option()
-    anchors_scale: int = option(positive)
-    biases: tuple[float, ...] = option(positive)
-    mask: tuple[int, ...] = option()
-    use_logic_gradient: bool = option()
-    use_focal_loss: bool = option()
-    iou_loss: str = option()
-    iou_normalizer: float = option()
-    iou_thresh: float = option()
     max_delta: float = option(positive)
-    accumulate: bool = option()
-    label_smooth_eps: float = option()
-    side: int = option()
-
-    def setup(self, x: Shape, labels: Shape) -> None:
-        self.anchors, self.own = scale_anchors(self.biases, self.mask, self.num)
-
-    def top_shapes(self, x: Shape, labels: Shape) -> list[Shape]:
-        grid.check_map(x, self.num, self.num_class)
-        check_objects(labels, x[0])
-        return [()]
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         n, _, h, w = x.shape
