@@ -96,8 +96,8 @@ class Watch:
         self._layers = [place.layer for place in net.places if place.layer.parameter_names]
         self._known: list[_Version] = []
         self._glance: object = None  # at all parameters, the last time that nothing had changed
-        # Counts of all nets' parameters: of the last pass, when somebody looked for who holds these,
-        # and since when nobody can have changed these.
+        # Counts of all nets' parameters: at the last pass, when we last searched for holders, and
+        # since when nobody can have changed these parameters.
         self._last = self._searched = self._calm = NEVER
         self._prints: list[Print] = []
         self._references = [
