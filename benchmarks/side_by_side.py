@@ -260,8 +260,8 @@ def serve(handle: int) -> None:
 
 
 def _rest() -> None:
-    """Wait until this process's threads do, for they would take processors from the next turn: those
-    of ONNX Runtime wait in a loop for 30 ms after a pass, and a turn is 200 ms."""
+    """Wait until the threads of this process rest, for else the next turn has fewer processors.
+    ONNX Runtime's wait in a loop for 30 ms after a pass, and a turn is 200 ms."""
     end = perf_counter() + MOST_REST_S
     while perf_counter() < end:
         before = process_time()
