@@ -193,4 +193,4 @@ def _asks_for_numbers(inputs: Tensors) -> bool:
         return False
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return False
-    return all([type(x) is Tensor and x.device == CPU for x in inputs.values()])
+    return all(type(x) is Tensor and x.device == CPU for x in inputs.values())
