@@ -138,7 +138,7 @@ def _figures(ms: float, gflops: float, share: float) -> str:
 def program_table(timing: ProgramTiming) -> Table:
     """For a terminal: a row for each part, and the whole."""
     title = (
-        f"{timing.net}, {timing.engine}, {timing.threads} threads: mean of {timing.iterations}"
+        f"{timing.net}, {timing.engine}, {timing.threads} threads: median of {timing.iterations}"
         f" passes. Peak: {timing.peak_gflops:.1f} GFLOP/s, {timing.peak_gb:.1f} GB/s"
     )
     table = Table(title=Text(title), title_justify="left", show_footer=True)
