@@ -109,3 +109,12 @@ def test_large_weights_are_kept_once(
     monkeypatch.setattr(onnx_runtime, "SMALL_BYTES", 100)
     OnnxRuntime().make(task(make_net, 2))
     assert len(sessions.runs) == 1
+
+
+@pytest.mark.parametrize(("most", "has_pattern"), [(10**6, True), (100, False)])
+def test_large_passes_take_no_memory_at_once(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, most: int, has_pattern: bool
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "MOST_IN_PATTERN", most)
+    run: Any = OnnxRuntime().make(task(make_net, 1))
+    assert run._session.get_session_options().enable_mem_pattern == has_pattern
