@@ -16,7 +16,8 @@ from moka.layers.base import Layer
 from moka.net import Net
 
 Tensors = Mapping[str, Tensor]
-HOOKS_OF_ALL = (  # PyTorch's dicts of hooks on every module; torch 2.6 has no function that asks them
+# PyTorch's dicts of hooks on all modules; torch 2.6 has no function that says if there are any.
+HOOKS_OF_ALL = (
     "_global_forward_pre_hooks",
     "_global_forward_hooks",
     "_global_backward_pre_hooks",
