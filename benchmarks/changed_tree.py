@@ -18,7 +18,6 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
 MEMORY = 10 << 30  # bytes that a process may ask for
 OPTIONS = ["-q", "-x", "--tb=no", "-p", "no:cacheprovider", "-n", "0"]
 OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported before
@@ -26,15 +25,17 @@ KILLED, LATE, SURVIVED, UNTESTED = "killed", "late", "survived", "untested"  # o
 
 
 class Tree:
-    def __init__(self, folder: Path) -> None:
+    """The files of `root` that git has or could have, copied to `folder`."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
         self.folder = folder
         listed = subprocess.check_output(
-            ["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT
+            ["git", "ls-files", "-zco", "--exclude-standard"], cwd=root
         )
         for name in listed.decode().split("\0"):
-            if (ROOT / name).is_file():
+            if (root / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
+                shutil.copy2(root / name, folder / name)
         self._clock = int(time.time())
 
     def write(self, file: str, source: str) -> None:

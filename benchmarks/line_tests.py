@@ -83,7 +83,7 @@ class Recorder:
             return (yield)
         finally:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
             seen = {file: lines for file, lines in self.seen.items() if lines}
             self.record.add(item.nodeid, self.seconds, seen)
 

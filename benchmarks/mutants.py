@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from changed_tree import KILLED, LATE, ROOT, SURVIVED, UNTESTED, Tree
+from changed_tree import KILLED, LATE, SURVIVED, UNTESTED, Tree
 from line_tests import Record
 from mutation_points import Mutant, sample
 
@@ -49,6 +49,10 @@ def mirrored(file: str) -> str:
     """How the paths of the tests of a source file begin."""
     path = Path(file).relative_to("src/moka")
     return str(Path("tests", path.parent, f"test_{path.stem}"))
+
+
+def mirrored_files(file: str) -> list[str]:
+    return [str(path) for path in sorted(Path().glob(mirrored(file) + "*.py"))]
 
 
 def stages(file: str, mutant: Mutant, record: Record, others_s: float) -> Stages:
@@ -96,13 +100,14 @@ def tried(
     return Result(file, mutant, outcome, by, round(time.monotonic() - began, 1))
 
 
-def tried_again(tree: Tree, result: Result) -> Result:
-    """By all tests of the mirrored file, as they are now; unchanged if the code is another."""
+def tried_again(tree: Tree, result: Result, record: Record, others_s: float) -> Result:
+    """By all tests of the mirrored file as they are now; the same result if the code is another."""
     data, mutant = Path(result.file).read_bytes(), result.mutant
-    tests = [str(p) for p in sorted(Path().glob(mirrored(result.file) + "*.py"))]
-    if data[mutant.start : mutant.end].decode() != mutant.old or not tests:
+    if data[mutant.start : mutant.end].decode() != mutant.old:
         return result
-    return tried(tree, result.file, mutant, [(tests, MIRRORED_S)])
+    own = mirrored_files(result.file)
+    others = stages(result.file, mutant, record, others_s)[-1:]
+    return tried(tree, result.file, mutant, [(own, MIRRORED_S)] * bool(own) + others)
 
 
 def read(path: Path) -> list[Result]:
@@ -147,22 +152,23 @@ def main() -> None:
     parser.add_argument("--others", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--again", action="store_true", help="the survivors of --results")
     flags = parser.parse_args()
+    root = Path.cwd()
     results_path = flags.results.resolve()
     results = read(results_path)
     found = [f for p in flags.paths for f in (sorted(p.rglob("*.py")) if p.is_dir() else [p])]
-    files = [str(file.resolve().relative_to(ROOT)) for file in found]
+    files = [str(file.resolve().relative_to(root)) for file in found]
     record = Record()
     for path in flags.record:
         record.merge(Record.load(path))
     with tempfile.TemporaryDirectory() as folder:
-        tree = Tree(Path(folder))
+        tree = Tree(root, Path(folder))
         tree.enter()
-        own = [str(p) for f in files for p in Path().glob(mirrored(f) + "*.py")]
-        tree.import_packages(own or ["tests/graph", "tests/solver/test_solver.py"])
+        changed = files or [result.file for result in results]
+        tree.import_packages([t for file in changed for t in mirrored_files(file)])
         if flags.again:
             for i, result in enumerate(results):
                 if result.outcome in (SURVIVED, UNTESTED):
-                    results[i] = tried_again(tree, result)
+                    results[i] = tried_again(tree, result, record, flags.others)
                     write(results_path, results)
                     show(results[i])
         else:
@@ -173,7 +179,7 @@ def main() -> None:
                     results.append(tried(tree, file, mutant, tests))
                     write(results_path, results)
                     show(results[-1])
-        os.chdir(ROOT)
+        os.chdir(root)
     print(table(results))
 
 

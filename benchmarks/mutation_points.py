@@ -199,7 +199,9 @@ class _Finder(ast.NodeVisitor):
             self.generic_visit(node)
 
     def _replace(self, kind: str, node: ast.expr, new: ast.expr) -> None:
-        self._add(kind, node, f"({ast.unparse(ast.fix_missing_locations(new))})")
+        text = ast.unparse(ast.fix_missing_locations(new))
+        if text != ast.unparse(node):
+            self._add(kind, node, f"({text})")
 
     def _add(self, kind: str, node: ast.expr | ast.stmt, new: str) -> None:
         start = self._line_starts[node.lineno - 1] + node.col_offset

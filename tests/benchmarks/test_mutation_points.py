@@ -24,6 +24,7 @@ def changed(source: str) -> set[str]:
         ("x = a if b else c", {"x = (c if b else a)"}),
         ("x = min(a, b)", {"x = (max)(a, b)"}),
         ("x = f(a, b)", {"x = (f(b, a))"}),
+        ("x = f(a, a)", set()),
         ("x = f(a, b=c)", {"x = (f(a))"}),
         ("x = zip(a, *b, strict=True)", set()),
         ("f()", {"pass"}),

@@ -139,6 +139,14 @@ def test_samples_may_be_weighted_by_overlap(make_layer: LayerMaker) -> None:
     np.testing.assert_allclose(ratio, ratio[0])
 
 
+def test_positive_regions_without_overlap_weigh_nothing(make_layer: LayerMaker) -> None:
+    fields = "batch_size: -1 iou_weighted: true fg_thr: 0 bg_thr_hg: 0 append_gtbox: false"
+    far = np.array([[0, 200, 200, 220, 220, 1, 0, 0], [1, 200, 200, 220, 220, 1, 0, 0.0]])
+    _, labels, *_, weights = rows(make_layer, target(fields), far)
+    assert labels.all()
+    assert weights.tolist() == [[0]] * len(ROIS)
+
+
 def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="less than bg_thr_hg"):
         rows(make_layer, target("batch_size: -1 fg_thr: 0.2"))
