@@ -148,6 +148,8 @@ def test_positive_regions_without_overlap_weigh_nothing(make_layer: LayerMaker) 
 
 
 def test_faults(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="batch_size must be > 0, or -1 for all, got 0"):
+        rows(make_layer, target("batch_size: 0"))
     with pytest.raises(NetError, match="less than bg_thr_hg"):
         rows(make_layer, target("batch_size: -1 fg_thr: 0.2"))
     with pytest.raises(NetError, match="cls_num is missing"):
