@@ -82,6 +82,8 @@ def test_faults(make_layer: LayerMaker) -> None:
         make_layer(output('nms_type: "x"'), *SHAPES)
     with pytest.raises(NetError, match="height and width of one image"):
         make_layer(output(), *SHAPES[:3], (2, 2))
+    with pytest.raises(NetError, match="different numbers of rows: 3, 4, 3"):
+        make_layer(output(), (3, 3), (4, 12), (3, 5), (1, 2))
     layer = make_layer(output(), *SHAPES)
     rois = ROIS.clone()
     rois[1, 0] = 1
