@@ -77,6 +77,13 @@ def test_results_in_a_file(make_layer: LayerMaker, tmp_path: Path) -> None:
     assert (tmp_path / "out/.txt").read_text() == want
 
 
+def test_files_that_will_not_be_written_are_logged(
+    make_layer: LayerMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_layer(output('save_output_param { output_directory: "out" }'), *SHAPES)
+    assert "Provide label_map_file and name_size_file" in caplog.text
+
+
 def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="nms_type must be one of"):
         make_layer(output('nms_type: "x"'), *SHAPES)

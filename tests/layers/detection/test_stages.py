@@ -44,6 +44,8 @@ def test_faults_of_decoding(make_layer: LayerMaker) -> None:
         make_layer('type: "DecodeBBox"', (3, 8), (2, 5))
     with pytest.raises(NetError, match="deltas are rows of 8 values"):
         make_layer('type: "DecodeBBox"', (3, 4), (3, 5))
+    with pytest.raises(NetError, match="regions are rows of 5 values"):
+        make_layer('type: "DecodeBBox"', (3, 8), (3, 4))
 
 
 @pytest.mark.parametrize("aware", [True, False])
@@ -105,6 +107,8 @@ def test_faults_of_routing(make_layer: LayerMaker) -> None:
         make_layer(route("low_scale: 2 high_scale: 1"), (3, 5), (3, 2))
     with pytest.raises(NetError, match="different numbers of rows: 3, 2"):
         make_layer(route(""), (3, 5), (2, 2))
+    with pytest.raises(NetError, match="regions are rows of 5 values"):
+        make_layer(route(""), (3, 4), (3, 5))
 
 
 def test_regions_with_the_highest_scores(make_layer: LayerMaker, run: Runner) -> None:
@@ -120,5 +124,9 @@ def test_regions_with_the_highest_scores(make_layer: LayerMaker, run: Runner) ->
     text = text.replace('"HardMining"', '"HardMining" top: "r" top: "s"')
     with pytest.raises(NetError, match="different numbers of rows: 5, 5, 4"):
         make_layer(text, (5,), (5, 5), (4, 2))
+    with pytest.raises(NetError, match="regions are rows of 5 values"):
+        make_layer(text, (5,), (5, 4), (5, 5))
+    with pytest.raises(NetError, match="scores are rows of 1 values"):
+        make_layer(text, (5, 2), (5, 5), (5, 2))
     with pytest.raises(NetError, match="one top for each bottom but the first: 1, got 2"):
         make_layer(text, (5,), (5, 5))
