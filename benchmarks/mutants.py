@@ -117,7 +117,10 @@ def read(path: Path) -> list[Result]:
 
 
 def write(path: Path, results: Iterable[Result]) -> None:
-    path.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
+    """Replace the file; whoever reads it meanwhile finds the old one."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
+    part.replace(path)
 
 
 def table(results: Sequence[Result]) -> str:
