@@ -147,6 +147,15 @@ def test_positive_regions_without_overlap_weigh_nothing(make_layer: LayerMaker) 
     assert weights.tolist() == [[0]] * len(ROIS)
 
 
+@pytest.mark.parametrize(("batch_size", "rois", "rows"), [(-1, 7, 7), (-1, 0, 1), (4, 7, 4)])
+def test_shapes_before_there_is_data(
+    make_layer: LayerMaker, batch_size: int, rois: int, rows: int
+) -> None:
+    shapes = (rois, 5), (4, 8)
+    made = make_layer(target(f"batch_size: {batch_size}"), *shapes).top_shapes(*shapes)
+    assert made == [(rows, width, 1, 1) for width in (5, 1, 12, 12, 12, 6, 1)]
+
+
 def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="batch_size must be > 0, or -1 for all, got 0"):
         rows(make_layer, target("batch_size: 0"))

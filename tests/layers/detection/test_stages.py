@@ -49,11 +49,14 @@ def test_faults_of_decoding(make_layer: LayerMaker) -> None:
 
 
 @pytest.mark.parametrize("aware", [True, False])
-def test_mean_overlap_after_and_before(make_layer: LayerMaker, run: Runner, aware: bool) -> None:
+@pytest.mark.parametrize("label", [1, 2])
+def test_mean_overlap_after_and_before(
+    make_layer: LayerMaker, run: Runner, aware: bool, label: int
+) -> None:
     """The second region is right after it moved by half its width; the others do not count."""
-    truth = np.array([[0, 0, 0, 0, 0, 0], [2, 5, 0, 14, 9, 0.5], [1, 5, 5, 24, 14, 0.99]])
+    truth = np.array([[0, 0, 0, 0, 0, 0], [label, 5, 0, 14, 9, 0.5], [1, 5, 5, 24, 14, 0.99]])
     deltas = np.zeros((3, 12 if aware else 8))
-    deltas[1, 8 if aware else 4] = 0.5
+    deltas[1, 4 * label if aware else 4] = 0.5
     fields = "" if aware else "bbox_reg_param { cls_aware: false }"
     layer = make_layer(
         f'type: "BboxAccuracy" top: "a" top: "b" {fields}', deltas.shape, (3, 5), (3, 6)
