@@ -18,8 +18,9 @@ import numpy as np
 from moka.command.run import run
 from moka.data import datum
 from moka.data.decode import decode_image
-from moka.data.folder import ClassFolder
+from moka.data.folder import ClassFolder, find_classes
 from moka.data.images import read_image_list
+from moka.data.lists import read_names
 from moka.data.records import KeyValue
 from moka.data.store import check_backend, is_database, make_store, open_store
 from moka.errors import DataError, MokaError, UsageError
@@ -72,6 +73,21 @@ def kind_of_source(source: PathLike) -> str:
     if os.path.isdir(source):
         return "database" if is_database(source) else "folder"
     return "list"
+
+
+def class_names(source: PathLike) -> list[str]:
+    """The names of the classes of a folder of classes, or of a database that `make_data` has made;
+    empty where nothing tells them."""
+    place = Path(source)
+    if place.is_dir() and not is_database(place):
+        try:
+            return find_classes(place)
+        except DataError:
+            return []
+    for listed in (place / LABELS, place.parent / LABELS):
+        if listed.is_file():
+            return read_names(listed)
+    return []
 
 
 def make_data(

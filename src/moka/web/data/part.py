@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ class Data:
         path = self.folder.existing(name)
         if not is_database(path):
             found = folder_contents(path)
-            return {"name": name, "kind": "folder", "entries": found["count"], **found, "first": ""}
+            told = {"name": name, "kind": "folder", "entries": found["count"], **found, "first": ""}
+            return told | {"training": self._training(name, found["classes"])}
         contents = self.sets.contents(name)
         if contents.error:
             raise UsageError(contents.error)
@@ -105,7 +106,24 @@ class Data:
             "classes": labels,
             "several": survey.several,
             "broken": len(contents.broken),
+            "training": self._training(name, labels),
         }
+
+    def _training(self, name: str, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the form of a job that trains on a data set begins with: the data set for testing
+        and the mean image that `caffe make_data` has put beside it, the number of classes."""
+        begun: dict[str, Any] = {"train_data": name}
+        here = Path(name)
+        phase, mark, rest = here.name.partition("_")
+        tests = here.with_name(f"test_{rest}").as_posix()
+        if (phase, mark) == ("train", "_") and is_database(self.folder.inside(tests)):
+            begun["test_data"] = tests
+        mean = self.sets.mean_file(name)
+        if is_database(self.folder.inside(name)) and mean.exists():
+            begun["mean_file"] = self.folder.name(mean)
+        if len(classes) > 1:
+            begun["classes"] = classes[-1]["label"] + 1
+        return begun
 
     def records(self, values: Values) -> dict[str, Any]:
         """A page of records: of all, of a label, or the broken ones."""

@@ -75,6 +75,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
     if (state.log) {
       if (y1 / y0 < 1.2) { y0 /= 1.2; y1 *= 1.2; }
     } else {
+      if (y1 - y0 < 1e-9 * Math.abs(y1)) y0 = y1; // what differs is rounding
       const span = y1 - y0 || Math.abs(y1) || 1;
       if (y0 >= 0 && y0 < span * 0.3) y0 = 0; else y0 -= span * 0.06;
       y1 += span * 0.06;

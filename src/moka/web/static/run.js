@@ -104,7 +104,7 @@ export async function show(root, place) {
     const isPart = s && s.value >= 0 && s.value <= 1 && !s.name.includes("loss");
     return h("dl", { class: "stats card" },
       cell("Iteration", count(run.iteration), run.max_iter ? `of ${count(run.max_iter)}` : ""),
-      isKnown(run.epochs) ? cell("Epochs", number(run.epochs, 3), run.epoch ? `of ${count(run.epoch[0])} records` : "") : null,
+      isKnown(run.epochs) ? cell("Epochs", number(run.epochs, 3), run.epoch ? `× ${count(run.epoch[0])} records` : "") : null,
       cell("Loss", number(run.loss)),
       s ? cell(run.best ? `Best ${s.name}` : s.name, isPart ? percent(s.value) : number(s.value), run.best ? `at ${count(run.best.iteration)}` : "") : null,
       run.status === "running" ? cell("Time left", duration(run.left_s)) : null,
@@ -125,7 +125,7 @@ export async function show(root, place) {
         name: "iteration", title: "Iteration", numeric: true,
         cell: (s) => h("span", { class: "star" }, s.is_best ? [icon("star"), h("span", { class: "sr" }, "best ")] : null, count(s.iteration)),
       },
-      { name: "file", title: "File", kind: "file", cell: (s) => [h("code", {}, s.model.split("/").pop()), s.is_best ? h("span", { class: "quiet" }, " best test") : null] },
+      { name: "file", title: "File", kind: "file", narrow: "hide", cell: (s) => [h("code", {}, s.model.split("/").pop()), s.is_best ? h("span", { class: "quiet" }, " best test") : null] },
       { name: "size", title: "Size", numeric: true, narrow: "hide", cell: (s) => bytes(s.bytes) },
       { name: "written", title: "Written", numeric: true, narrow: "hide", cell: (s) => ago(s.written) },
       {
