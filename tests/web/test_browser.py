@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from tests.web.browsers import SLOW_MS, WIDTHS, browser, page_of, site
+from tests.serving.colors import write_model
+from tests.web.browsers import (
+    SLOW_MS,
+    WIDTHS,
+    browser,
+    faults_found_by_axe,
+    page_of,
+    site,
+)
 from tests.web.sites import NET, make_database
 
 if TYPE_CHECKING:
@@ -28,6 +36,14 @@ PAGES = (
     "/data",
     "/data/new?source=photos&height=24&width=24",
     "/data/set?name=db",
+    "/nets",
+    "/nets?file=net.prototxt",
+    "/nets?view=compare",
+    "/nets?view=inside",
+    "/try",
+    "/try?view=folder",
+    "/try?view=plane",
+    "/docs",
 )
 
 
@@ -39,8 +55,9 @@ def chrome() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory, chrome: Browser) -> Iterator[str]:
-    """The address of a folder with a net, a database, photos and a log."""
+    """The address of a folder with a net, a model, a database, photos and a log."""
     folder = tmp_path_factory.mktemp("folder")
+    write_model(folder / "colors")
     make_database(folder / "db")
     (folder / "net.prototxt").write_text(NET)
     for name in ("cat", "dog"):
@@ -94,6 +111,7 @@ def test_pages_fit_every_screen(chrome: Browser, shown: str, width: int, dark: b
                 " (e.labels && e.labels.length))).map(e => e.outerHTML)"
             )
             assert nameless == []
+            assert faults_found_by_axe(page) == [], path
 
 
 def test_the_list_of_runs(chrome: Browser, shown: str) -> None:

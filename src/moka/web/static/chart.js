@@ -20,7 +20,7 @@ function token(name) {
 }
 
 export function chart({ title, xName = "iteration", xText = number, yText = number, yTick = null, height = 260, legend = true } = {}) {
-  const canvas = h("canvas", { role: "img", tabindex: "0" });
+  const canvas = h("canvas", { role: "img", tabindex: "0", "aria-label": title });
   const tip = h("div", { class: "tip", hidden: true });
   const spoken = h("div", { class: "sr", role: "status", "aria-live": "polite" });
   const list = h("ul", { class: "legend" });

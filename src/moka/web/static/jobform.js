@@ -3,7 +3,7 @@
 import { get, post } from "./api.js";
 import { chart } from "./chart.js";
 import { count, isKnown, number, plural } from "./format.js";
-import { button, choice, failure, field, fill, h, link, paused, select, toast, trouble } from "./ui.js";
+import { button, choice, failure, field, fill, h, link, listing, paused, select, toast, trouble } from "./ui.js";
 
 const OPEN = new Set(["Length", "Learning rate", "Tests", "Snapshots"]);
 const HINT = 240; // letters
@@ -49,7 +49,7 @@ export async function show(root, place) {
   pasteBox.hidden = true;
   const problems = h("ul", { class: "problems", "aria-live": "polite" });
   const rate = chart({ title: "Learning rate", height: 180, legend: false });
-  const solverText = h("pre", { class: "code", tabindex: "0", "aria-label": "The solver" });
+  const solverText = listing("The solver");
   const epochNote = h("p", { class: "quiet" });
   const go_ = button("Start", () => make(true), { kind: "primary", glyph: "play" });
   const check = button("Check", dryRun, { hint: "What it will need, and every problem: caffe train --dry_run" });
@@ -160,7 +160,7 @@ export async function show(root, place) {
     try {
       const { ok, text, problems: said } = await post("/api/jobs/check", values(), signal);
       const needs = text.slice(Math.max(0, text.indexOf("Memory:")));
-      fill(checked, said.map((p) => failure(new Error(p))), ok || text ? h("pre", { class: "code", tabindex: "0", "aria-label": "What the job needs" }, needs) : null);
+      fill(checked, said.map((p) => failure(new Error(p))), ok || text ? listing("What the job needs", needs) : null);
     } catch (error) { fill(checked, failure(error)); }
     check.disabled = false;
   }

@@ -4,7 +4,7 @@ import { get, listen, post } from "./api.js";
 import { curvesPanel } from "./curves.js";
 import { ago, bytes, count, duration, isKnown, number, percent } from "./format.js";
 import { loadWords, part, score, tag } from "./jobs.js";
-import { ask, button, copyLine, empty, failure, fill, h, icon, link, progress, table, toast, trouble } from "./ui.js";
+import { ask, button, copyLine, empty, failure, fill, h, icon, link, listing, progress, table, toast, trouble } from "./ui.js";
 
 export async function show(root, place) {
   const { params, signal, go } = place;
@@ -19,7 +19,7 @@ export async function show(root, place) {
     return;
   }
   fill(root, parts.head, parts.why, parts.stats, panel.element, parts.snapshots, parts.more, parts.load);
-  const logText = h("pre", { class: "code", tabindex: "0", "aria-label": "The end of the log" });
+  const logText = listing("The end of the log");
   const logBox = h("details", { ontoggle: () => logBox.open && readLog() }, h("summary", {}, "Log"), logText);
   const act = (path, fields, said) => async () => {
     try {
@@ -139,7 +139,7 @@ export async function show(root, place) {
   function more() {
     if (!run.is_job) return logBox;
     return [h("h2", {}, "In a shell"), copyLine(run.shell),
-      h("details", {}, h("summary", {}, "Solver"), h("pre", { class: "code", tabindex: "0" }, run.solver)),
+      h("details", {}, h("summary", {}, "Solver"), listing("The solver", run.solver)),
       h("p", {}, link("Look at the net", `/nets?file=${encodeURIComponent(run.net_file)}`)),
       logBox];
   }

@@ -181,6 +181,11 @@ export function ask(title, label, value = "", action = "Save") {
   });
 }
 
+// A text as it was written, such as a log.
+export function listing(label, text = "") {
+  return h("pre", { class: "code", tabindex: "0", role: "region", "aria-label": label }, text);
+}
+
 export function copyLine(text) {
   return h("div", { class: "shell" }, h("code", { tabindex: "0" }, text),
     button("Copy", async () => {
