@@ -1,8 +1,9 @@
 """Makes the pictures of the pages in a browser: `python -m docs.make_web_pictures`.
 
-It makes a folder of scikit-learn's digits, lets the pages make a data set of it and train LeNet, and
-takes the pictures of docs/web.md and docs/serve.md. With `--all FOLDER` it takes every page instead,
-at three widths, in both themes, with no run, one run and 200 runs, to be looked at. Needs Chromium.
+It makes a folder of scikit-learn's digits, lets the pages make a data set of it and train LeNet,
+and takes the pictures of docs/web.md and docs/serve.md. With `--all FOLDER` it takes every page
+instead, at three widths, in both themes, with no run, one run and 200 runs, to be looked at. Needs
+Chromium.
 """
 
 from __future__ import annotations

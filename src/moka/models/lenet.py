@@ -1,5 +1,5 @@
-"""LeNet for small images (LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998), as Caffe
-trains it on MNIST: with max pooling and one ReLU."""
+"""LeNet for small images (LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998), as
+Caffe trains it on MNIST: with max pooling and one ReLU."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ class ReferenceModel:
     def deploy(self) -> caffe_pb2.NetParameter:
         """The net for images of the user's: without what matters in training only."""
         n = NetSpec()
-        n.data = layers.Input(shape=dict(dim=[self.deploy_batch, self.channels, self.crop, self.crop]))
+        n.data = layers.Input(
+            shape=dict(dim=[self.deploy_batch, self.channels, self.crop, self.crop])
+        )
         self.deploy_ending(n, self.layers(n, True))
         net = n.to_proto()
         for layer in net.layer:

@@ -76,18 +76,17 @@ def kind_of_source(source: PathLike) -> str:
 
 
 def class_names(source: PathLike) -> list[str]:
-    """The names of the classes of a folder of classes, or of a database that `make_data` has made;
-    empty where nothing tells them."""
+    """The names of the classes of a folder of classes, or of a data set or database that
+    `make_data` has made; empty where nothing tells them."""
     place = Path(source)
-    if place.is_dir() and not is_database(place):
-        try:
-            return find_classes(place)
-        except DataError:
-            return []
-    for listed in (place / LABELS, place.parent / LABELS):
+    is_base = place.is_dir() and is_database(place)
+    for listed in (place / LABELS, *([place.parent / LABELS] if is_base else [])):
         if listed.is_file():
             return read_names(listed)
-    return []
+    try:
+        return [] if is_base or not place.is_dir() else find_classes(place)
+    except DataError:
+        return []
 
 
 def make_data(

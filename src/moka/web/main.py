@@ -30,9 +30,7 @@ def _web(words: list[str], flags: dict[str, Any]) -> None:
     folder = Folder(words[0] if words else ".")
     os.chdir(folder.path)  # where relative names in nets start, as for the jobs
     names = [name for name in flags["hosts"].split(",") if name]
-    access = Access.to(
-        flags["host"], names=names, with_token=flags["token"], open_paths=OPEN_PATHS
-    )
+    access = Access.to(flags["host"], names=names, with_token=flags["token"], open_paths=OPEN_PATHS)
     with listen(flags["host"], flags["port"]) as listener:
         port = listener.getsockname()[1]
         parts = parts_of(folder, at_once=flags["at_once"])

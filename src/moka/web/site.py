@@ -22,6 +22,6 @@ def parts_of(folder: Folder, *, at_once: int = 1) -> list[Part]:
         jobs_part(folder, at_once),
         data_part(folder),
         nets_part(service, folder),
-        try_part(service),
+        try_part(service, folder),
         Part("API", "docs"),
     ]

@@ -70,6 +70,19 @@ def test_what_a_database_holds(browser: TestClient, tmp_path: Path) -> None:
         (2, "emu", 6),
     ]
     assert found["broken"] == 0
+    assert found["training"] == {"train_data": "sets/train_lmdb", "classes": 3}
+
+
+def test_what_a_job_that_trains_on_it_begins_with(browser: TestClient, tmp_path: Path) -> None:
+    make_database(tmp_path / "sets/test_lmdb", 6)
+    (tmp_path / "sets/mean.binaryproto").write_bytes(b"")
+    assert one_set(browser)["training"] == {
+        "train_data": "sets/train_lmdb",
+        "test_data": "sets/test_lmdb",
+        "mean_file": "sets/mean.binaryproto",
+        "classes": 3,
+    }
+    assert one_set(browser, "photos")["training"] == {"train_data": "photos", "classes": 2}
 
 
 def test_what_a_folder_holds(browser: TestClient) -> None:

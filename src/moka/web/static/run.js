@@ -75,6 +75,7 @@ export async function show(root, place) {
       if (newest) found.push(button("Resume", act("start", { snapshot: "auto" }), { glyph: "play", kind: run.status === "finished" ? "" : "primary", hint: `Go on from iteration ${count(newest.iteration)}` }));
       found.push(button(run.iteration === null ? "Start" : "Start afresh", act("start", {}), { glyph: "play", kind: run.iteration === null ? "primary" : "" }));
     }
+    if (run.snapshots.length) found.push(link("Try it", `/try?model=${encodeURIComponent(id)}`, { kind: run.status === "finished" ? "primary" : "button", glyph: "image" }));
     found.push(button("Clone", () => go(`/jobs/new?like=${encodeURIComponent(id)}`), { glyph: "copy", hint: "A new job like this one" }));
     found.push(button("Rename", rename, { glyph: "pencil", only: true }));
     if (!["running", "starting"].includes(run.status)) found.push(button("Delete", remove, { glyph: "trash", only: true }));
