@@ -68,6 +68,14 @@ def test_the_names_of_the_classes() -> None:
         assert class_names(place) == [], place
 
 
+def test_every_class_has_one_line() -> None:
+    for name in ("two\nlines", " "):
+        Path("odd", name).mkdir(parents=True)
+        cv2.imwrite(f"odd/{name}/0.png", np.zeros((2, 2, 3), np.uint8))
+    assert make_data("odd", "set").classes == [" ", "two\nlines"]
+    assert class_names("set") == ["0", "two lines"]
+
+
 def test_a_database_is_divided() -> None:
     made = make_data("db", "set", test_percent=30, with_mean=False)
     assert made.records == {"train": 14, "test": 6}

@@ -101,6 +101,7 @@ def page_of(
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda m: faults.append(m.text) if "Security Policy" in m.text else None)
+    page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
     try:
         yield page
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from tests.serving.colors import write_model
+from tests.serving.colors import BLUE, picture, write_model
 from tests.web.browsers import (
     SLOW_MS,
     WIDTHS,
@@ -37,6 +38,7 @@ PAGES = (
     "/data/new?source=photos&height=24&width=24",
     "/data/set?name=db",
     "/nets",
+    "/data/set?name=strange",
     "/nets?file=net.prototxt",
     "/nets?view=compare",
     "/nets?view=inside",
@@ -44,6 +46,19 @@ PAGES = (
     "/try?view=folder",
     "/try?view=plane",
     "/docs",
+)
+
+
+STRANGE = (
+    "<img src=x onerror=alert(1)>",
+    "two\nlines",
+    "long" * 50,
+    "\u202egnp.exe",
+    "\u0633\u062c\u0644",
+    os.fsdecode(b"caf\xe9"),
+    "a'b\"c&d;e,f%2f#?",
+    "__proto__",
+    " ",
 )
 
 
@@ -64,6 +79,11 @@ def shown(tmp_path_factory: pytest.TempPathFactory, chrome: Browser) -> Iterator
         (folder / "photos" / name).mkdir(parents=True)
         for i in range(6):
             cv2.imwrite(str(folder / f"photos/{name}/{i}.png"), np.full((20, 30, 3), i, np.uint8))
+    for name in STRANGE:
+        (folder / "strange" / name).mkdir(parents=True)
+        (folder / "strange" / name / f"{name}.png").write_bytes(picture(BLUE))
+        text = f"{log_line('Solving ' + name)}\n{log_line('Iteration 0, loss = 1')}\n"
+        (folder / f"{name}.log").write_text(text, errors="surrogateescape")
     lines = ["max_iter: 1000", log_line("Solving Old<b>Net</b>")]
     for i in range(0, 900, 20):
         lines.append(log_line(f"Iteration {i}, loss = {3 / (1 + i)}"))
@@ -124,6 +144,29 @@ def test_the_list_of_runs(chrome: Browser, shown: str) -> None:
         address_holds(page, "q=nothing")
         page.reload()
         see(page, "No run has that")
+
+
+def test_strange_names_are_text(chrome: Browser, shown: str) -> None:
+    """Names of runs, classes and layers that hold markup, line breaks, other bytes ... ."""
+    with page_of(chrome, shown, width=360) as page:
+        page.goto("/jobs")
+        page.get_by_role("link", name="old.log").wait_for()
+        runs = page.locator("td .name a")
+        page.wait_for_function(f"document.querySelectorAll('td .name a').length > {len(STRANGE)}")
+        names = runs.all_text_contents()
+        assert {"caf\\xe9.log", "__proto__.log", "two\nlines.log"} <= set(names)
+        for path in [link.get_attribute("href") or "" for link in runs.all()]:
+            page.goto(path)
+            page.get_by_role("img", name=re.compile("Loss by iteration")).wait_for()
+            assert page.locator("main .error").count() == 0, path
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        page.goto("/data/set?name=strange")
+        see(page, "caf\\xe9")
+        page.goto("/nets")
+        strange = NET.replace('"ip"', '"<b>ip</b>"').replace('"small"', '"<i>n</i>"')
+        page.get_by_label("The net's prototxt").fill(strange)
+        page.locator(".graph text", has_text="<b>ip</b>").first.wait_for()
+        assert page.locator("main b, main i, main img").count() == 0
 
 
 def test_the_keyboard_is_enough(chrome: Browser, shown: str) -> None:

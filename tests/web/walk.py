@@ -110,5 +110,3 @@ def walk(page: Page, photos: Path, side: int, max_iter: int, patience_s: float) 
     for stage in (make_data, look_at_data, train, try_it, serve):
         w.stage(stage.__name__, stage)
     return w
-
-

@@ -89,6 +89,14 @@ def class_names(source: PathLike) -> list[str]:
         return []
 
 
+def write_class_names(folder: Path, names: Sequence[str]) -> None:
+    """Keep names of classes where `class_names` finds them, a line for each: line breaks in a name
+    become blanks, and a name of blanks alone becomes the class's number."""
+    lines = [" ".join(name.split()) or str(label) for label, name in enumerate(names)]
+    text = "".join(f"{line}\n" for line in lines)
+    (folder / LABELS).write_text(text, errors="surrogateescape")
+
+
 def make_data(
     source: PathLike,
     folder: PathLike,
@@ -168,8 +176,7 @@ def _of_files(
         images = ClassFolder(made.source, decode_image)
         made.classes, files = images.classes, images.files
         root = os.path.join(made.source, "")
-        names = "".join(f"{name}\n" for name in made.classes)
-        (target / LABELS).write_text(names, errors="surrogateescape")
+        write_class_names(target, made.classes)
     else:
         files = read_image_list(made.source)
         root = os.path.join(root or os.path.dirname(made.source) or ".", "")

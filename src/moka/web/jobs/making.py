@@ -21,7 +21,7 @@ from moka.net.other_data import with_classes, with_sources
 from moka.schema import caffe_pb2, format_text, parse_text, read_text
 from moka.schema.upgrade import upgrade_net
 from moka.solver.config import NetToBuild
-from moka.tools.make_data import LABELS, class_names
+from moka.tools.make_data import class_names, write_class_names
 from moka.web.folder import Folder
 from moka.web.jobs import devices, form
 from moka.web.jobs.job import NET, PREFIX, SOLVER, Job, new_folder
@@ -142,8 +142,7 @@ def write_labels(net: Net, place: Path) -> None:
         source = getattr(getattr(layer, entry.message), "source", "")
         names = class_names(source) if isinstance(source, str) and source else []
         if names and with_classes(net, len(names)) == net:
-            text = "".join(f"{name}\n" for name in names)
-            (place / LABELS).write_text(text, errors="surrogateescape")
+            write_class_names(place, names)
             return
 
 

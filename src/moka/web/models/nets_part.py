@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -76,7 +76,8 @@ def nets_part(service: Service, folder: Folder | None = None) -> Part:
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is wrong with `text`, or its layers."""
-    found = check_text(str(values.get("text", "")), str(values.get("state", "")))
+    _found.cache_clear()
+    found = _found(str(values.get("text", "")), str(values.get("state", "")))
     net = found.net
     return {
         "name": found.param.name,
@@ -92,6 +93,12 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
             "output_bytes": _sum(found, "output_bytes") if net else None,
         },
     }
+
+
+@lru_cache(maxsize=4)
+def _found(text: str, state: str) -> PastedNet:
+    """What a check has found; a net that is checked is soon drawn."""
+    return check_text(text, state)
 
 
 def _sum(found: PastedNet, name: str) -> int:
@@ -118,7 +125,7 @@ def _layer(facts: LayerFacts) -> dict[str, Any]:
 def drawn(values: Mapping[str, Any]) -> dict[str, Any]:
     """The boxes and edges of `text`, with places. `fold`: in-place layers and blocks are folded;
     `open`: the blocks that are not."""
-    found = check_text(str(values.get("text", "")), str(values.get("state", "")))
+    found = _found(str(values.get("text", "")), str(values.get("state", "")))
     if not found.param.layer:
         raise UsageError("there is no net to draw yet.")
     graph = layer_graph(found.param, found.state.phase if found.state else None)

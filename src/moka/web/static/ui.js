@@ -21,8 +21,13 @@ export function h(tag, props = {}, ...children) {
 function put(parent, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    parent.append(child instanceof Node ? child : String(child));
+    parent.append(child instanceof Node ? child : readable(String(child)));
   }
+}
+
+// A name whose file is not called in UTF-8 has a private character for each other byte: shown as \xe9.
+function readable(text) {
+  return text.replace(/[\u{10fe80}-\u{10feff}\udc80-\udcff]/gu, (c) => `\\x${(c.codePointAt(0) & 0xff).toString(16)}`);
 }
 
 export function fill(parent, ...children) {
