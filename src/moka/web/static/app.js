@@ -56,6 +56,10 @@ document.addEventListener("click", (event) => {
   const a = event.target.closest("a");
   if (!a || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   const href = a.getAttribute("href") || "";
+  if (href === "#main") { // the address keeps what stands behind its own #
+    event.preventDefault();
+    main.focus();
+  }
   if (!href.startsWith("/") || href.startsWith("/api/") || href.startsWith("/static/") || href.startsWith("/v1") || a.download) return;
   event.preventDefault();
   go(href);

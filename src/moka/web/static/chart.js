@@ -51,7 +51,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
       const last = [...s.y].reverse().find(isKnown);
       return `${s.label}: last ${state.yText(last)}`;
     });
-    return `${title} by ${state.xName}. ${parts.join("; ") || "No numbers yet."} Arrow keys move along the curve.`;
+    return `${title} by ${state.xName}. ${parts.join("; ") || "No numbers yet."} Arrow keys move along the curve, plus and minus enlarge it and bring it back.`;
   }
 
   function ranges() {
@@ -253,6 +253,13 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
   canvas.addEventListener("keydown", (e) => {
     const first = shown()[0];
     if (e.key === "Escape") { state.zoom = null; tell(null, false); return; }
+    if (state.box && ["+", "=", "-"].includes(e.key)) {
+      const { x0, x1 } = state.box, middle = state.cursor ?? (x0 + x1) / 2;
+      state.zoom = e.key === "-" ? null : [middle - (x1 - x0) / 4, middle + (x1 - x0) / 4];
+      e.preventDefault();
+      draw();
+      return;
+    }
     if (!first || !["ArrowLeft", "ArrowRight", "Home", "End"].includes(e.key)) return;
     e.preventDefault();
     const last = first.x.length - 1;

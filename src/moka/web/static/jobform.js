@@ -99,7 +99,7 @@ export async function show(root, place) {
         h("section", { class: "card" }, h("h2", {}, "Net and data"), from, netBox, pasteBox,
           h("div", { class: "row" }, field("Title", title), field("Weights to start from", weights, { note: "A .caffemodel: fine-tunes it." })),
           h("details", { open: Object.values(data).some((i) => i.value) }, h("summary", {}, "Other data than the net names"),
-            h("div", { class: "row" }, dataNames.map(([k, label]) => field(label, data[k]))))),
+            h("div", { class: "row paths" }, dataNames.map(([k, label]) => field(label, data[k]))))),
         h("p", { class: "quiet" }, "Several values with commas between them, such as 0.1, 0.01 in base_lr, make a job for each combination."),
         groups,
         h("details", { class: "card", open: !!extra.value }, h("summary", {}, "More fields, as prototxt"), field("More of the solver", extra))),
