@@ -18,7 +18,9 @@ from moka.data.images import read_file, read_image_list
 from moka.data.store import is_database
 from moka.data.transform import Transform, read_mean_image
 from moka.errors import MokaError, UsageError
-from moka.schema import caffe_pb2, parse_text
+from moka.graph.filter import filter_net
+from moka.net import read_net
+from moka.schema import caffe_pb2, format_text, parse_text
 from moka.tools.convert_imageset import StoredForm
 from moka.tools.image_mean import compute_image_mean
 from moka.web.answers import Answer, Values, get, post, wanted, whole
@@ -55,6 +57,7 @@ class Data:
             post("/make", self.make),
             get("/making", lambda values: self.makers.state(wanted(values, "id"))),
             post("/stop", self.stop),
+            get("/transform", self.transform),
             Route("/augment", self.augment, methods=["POST"]),
         ]
 
@@ -225,6 +228,15 @@ class Data:
         return {}
 
     # --- augmentation ------------------------------------------------------------------------
+
+    def transform(self, values: Values) -> dict[str, Any]:
+        """The transform_param with which a net of the folder takes its training data, as text."""
+        name = wanted(values, "net")
+        net = read_net(self.folder.existing(name))[0]
+        for layer in filter_net(net, caffe_pb2.NetState(phase=caffe_pb2.TRAIN)).layer:
+            if not layer.bottom and layer.HasField("transform_param"):
+                return {"text": format_text(layer.transform_param).strip()}
+        raise UsageError(f"no data layer of {name} has a transform_param for training.")
 
     async def augment(self, request: Request) -> Response:
         """One image through a transform_param, several times: a record, or an upload."""

@@ -130,6 +130,15 @@ export async function show(root, place) {
   function augmentation() {
     const text = h("textarea", { class: "code", spellcheck: "false", value: params.get("transform") || someTransform(), rows: "6" });
     const own = h("input", { type: "file", accept: "image/*" });
+    const nets = h("select", { onchange: () => nets.value && takeFrom(nets.value) }, h("option", { value: "" }, "Choose a net"));
+    get("/api/nets/files", {}, signal).then(({ names }) => nets.append(...names.map((n) => h("option", { value: n }, n)))).catch(trouble);
+    const takeFrom = async (net) => {
+      try {
+        text.value = (await get("/api/data/transform", { net }, signal)).text;
+        set({ transform: text.value });
+        augment();
+      } catch (error) { trouble(error); }
+    };
     const out = h("div", { class: "form", "aria-live": "polite" });
     const box = field("transform_param", text, { note: "As in a data layer: crop_size, mirror, random_area_min, random_brightness …" });
     let seed = 0;
@@ -152,7 +161,8 @@ export async function show(root, place) {
     text.addEventListener("input", paused(() => { set({ transform: text.value }); augment(); }, 300));
     own.addEventListener("change", () => augment());
     queueMicrotask(() => augment());
-    return h("section", { class: "card" }, h("h2", {}, "Augmentation"), box, field("Another image", own),
+    return h("section", { class: "card" }, h("h2", {}, "Augmentation"), box,
+      h("div", { class: "row paths" }, field("As a net has it", nets), field("Another image", own)),
       h("div", { class: "actions" }, button("Draw again", () => { seed++; augment(); })), out);
   }
 }
