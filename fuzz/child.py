@@ -1,102 +1,103 @@
-"""The process that feeds inputs to one reader; `run.py` starts it, watches it, and starts it again.
+"""The process that feeds inputs to one reader. `run.py` forks it, watches it, and forks it again
+where it ends.
 
-    python fuzz/child.py READER --inputs N --seed S --board FILE --corpus FOLDER --findings FOLDER
-
-The board is a small shared file: how many inputs were done, and the one that is in work, so that
+The board is memory that both share: how many inputs were done, and the one that is in work, so that
 it is known when the process ends in the middle.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import hashlib
 import logging
 import mmap
 import os
 import resource
+import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
-BOARD = struct.Struct("<QQ")  # inputs done, bytes of the one in work
-BOARD_BYTES = 1 << 22
-ADDRESS_SPACE = 6 << 30  # beyond what the process has at its start
+from judge import Judge
+from readers import Reader
+
+ADDRESS_SPACE = 6 << 30  # bytes beyond what the process has at its start
 KEPT = 3  # inputs of one kind of finding
-CORPUS = 2000  # inputs that the plain loop keeps
+POOL = 2000  # inputs that the plain loop keeps
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("reader")
-    parser.add_argument("--inputs", type=int, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--board", required=True)
-    parser.add_argument("--corpus", required=True)
-    parser.add_argument("--findings", required=True)
-    given = parser.parse_args()
-    loop = choose_loop()
-    child = Child(given.reader, Path(given.board), Path(given.findings))
-    loop(child, given.inputs, given.seed, Path(given.corpus))
+class Board:
+    """Tells the watcher what its child is doing.
 
+    Attributes:
+        done: how many inputs were done.
+        input: the one in work; None: none is.
+    """
 
-def choose_loop() -> Callable[[Child, int, int, Path], None]:
-    """Guided by coverage, if atheris is installed. Moka is instrumented as it is imported."""
-    try:
-        import atheris
-    except ImportError:
-        return plain_loop
-    atheris.instrument_imports(include=["moka"]).__enter__()  # as long as the process lives
-    return guided_loop
+    _HEAD = struct.Struct("<QQ")  # inputs done, 1 + bytes of the one in work
+    _BYTES = 1 << 22
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._BYTES)
+
+    def begin(self, data: bytes) -> None:
+        """Note the input that comes next."""
+        shown = data[: self._BYTES - self._HEAD.size]
+        self._memory[self._HEAD.size : self._HEAD.size + len(shown)] = shown
+        self._HEAD.pack_into(self._memory, 0, self.done, 1 + len(shown))
+
+    def end(self) -> None:
+        """Note that it is done."""
+        self._HEAD.pack_into(self._memory, 0, self.done + 1, 0)
+
+    @property
+    def done(self) -> int:
+        return int(self._HEAD.unpack_from(self._memory)[0])
+
+    @property
+    def input(self) -> bytes | None:
+        size = self._HEAD.unpack_from(self._memory)[1]
+        return self._memory[self._HEAD.size : self._HEAD.size + size - 1] if size else None
 
 
 class Child:
-    """Runs one reader on inputs and keeps what it finds.
+    """Runs a reader on inputs and keeps what it finds.
 
     Args:
-        name: of the reader.
-        board: the shared file.
+        board: where it notes what it does.
         findings: the folder in which findings are kept.
     """
 
-    def __init__(self, name: str, board: Path, findings: Path) -> None:
-        import judge
-        import readers
-
+    def __init__(self, reader: Reader, board: Board, findings: Path) -> None:
         logging.disable(logging.CRITICAL)
-        self.reader = readers.BY_NAME[name]
-        self._folder = Path(tempfile.mkdtemp(prefix="moka-fuzz-", dir=_memory_folder()))
-        self._file = self._folder / f"input{self.reader.suffix}"
+        self.reader = reader
+        self._board = board
         self._findings = findings
-        with open(board, "r+b") as file:
-            self._board = mmap.mmap(file.fileno(), BOARD_BYTES)
-        self._done = BOARD.unpack_from(self._board)[0]
-        for seed in self.reader.seeds():  # imports what it needs, and takes its memory
+        self._folder = Path(tempfile.mkdtemp(prefix="moka-fuzz-", dir=_memory_folder()))
+        self._file = self._folder / f"input{reader.suffix}"
+        for seed in reader.seeds():  # the process takes the memory that valid files need
             self._file.write_bytes(seed)
-            try:
-                self.reader.read(self._file)
-            except Exception:  # noqa: BLE001 - judged later
-                pass
-        self._judge = judge.Judge()
+            with contextlib.suppress(Exception):
+                reader.read(self._file)
+        self._judge = Judge()
         limit = _address_space() + ADDRESS_SPACE
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     def take(self, data: bytes) -> None:
         """Judge one input."""
-        shown = data[: BOARD_BYTES - BOARD.size]
-        self._board[BOARD.size : BOARD.size + len(shown)] = shown
-        BOARD.pack_into(self._board, 0, self._done, len(shown))
+        self._board.begin(data)
         self._file.write_bytes(data)
         if finding := self._judge.judge(self.reader.read, self._file):
             keep(self._findings, self.reader.name, finding.kind, finding.details, data)
-        self._done += 1
-        BOARD.pack_into(self._board, 0, self._done, 0)
+        self._board.end()
 
     def mutated(self, data: bytes, rng: Random) -> bytes:
         return rng.choice(self.reader.mutate)(data, rng)[: self.reader.most_bytes]
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def keep(findings: Path, reader: str, kind: str, details: str, data: bytes) -> None:
@@ -108,29 +109,29 @@ def keep(findings: Path, reader: str, kind: str, details: str, data: bytes) -> N
         if inputs[-1].stat().st_size <= len(data):
             return
         inputs[-1].unlink()
-    name = hashlib.sha1(data).hexdigest()[:10]
-    (folder / f"{name}.input").write_bytes(data)
+    (folder / f"{hashlib.sha1(data).hexdigest()[:10]}.input").write_bytes(data)
     (folder / "finding.txt").write_text(f"{kind}\n\n{details}", "utf-8", "replace")
 
 
-def plain_loop(child: Child, inputs: int, seed: int, corpus: Path) -> None:
+def plain_loop(child: Child, inputs: int, seed: int) -> None:
     """Change seeds, and changed seeds, at random."""
     rng = Random(seed)
-    pool = child.reader.seeds()
-    for data in pool[:inputs]:
+    seeds = child.reader.seeds()
+    pool = list(seeds)
+    for data in seeds[:inputs]:
         child.take(data)
-    for _ in range(inputs - len(pool)):
+    for _ in range(inputs - len(seeds)):
         data = child.mutated(rng.choice(pool), rng)
         child.take(data)
         if rng.random() < 0.1:
-            if len(pool) < CORPUS:
+            if len(pool) < POOL:
                 pool.append(data)
             else:
-                pool[rng.randrange(len(child.reader.seeds()), CORPUS)] = data
+                pool[rng.randrange(min(len(seeds), POOL - 1), POOL)] = data
 
 
 def guided_loop(child: Child, inputs: int, seed: int, corpus: Path) -> None:
-    """Keep the inputs that reach new branches of Moka's code, and change those."""
+    """Keep the inputs that reach new branches of Moka's code, and change those. Does not return."""
     import atheris
 
     corpus.mkdir(parents=True, exist_ok=True)
@@ -143,10 +144,10 @@ def guided_loop(child: Child, inputs: int, seed: int, corpus: Path) -> None:
             return bytes(atheris.Mutate(data, most))
         return child.mutated(data, rng)[:most]
 
-    options: list[Any] = [
+    options = [
         f"-runs={inputs}", f"-seed={seed % (1 << 31) or 1}", f"-max_len={child.reader.most_bytes}",
         "-timeout=0", "-rss_limit_mb=0", "-malloc_limit_mb=0", "-len_control=0", "-verbosity=0",
-        "-print_final_stats=0", "-handle_alrm=0", "-reload=0", str(corpus),
+        "-handle_alrm=0", "-reload=0", str(corpus),
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options], child.take, custom_mutator=mutated)
     atheris.Fuzz()
@@ -159,7 +160,3 @@ def _memory_folder() -> str | None:
 def _address_space() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()
-
-
-if __name__ == "__main__":
-    main()

@@ -30,6 +30,7 @@ class Reader:
         suffix: of the file's name.
         most_bytes: how long an input may become.
         share: of the inputs of a run that it gets; less where one takes long.
+        is_guided: whether coverage guides its inputs.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Reader:
     suffix: str = ""
     most_bytes: int = 1 << 16
     share: float = 1.0
+    is_guided: bool = True
 
 
 def call(place: str, *more: Any, as_text: bool = False, **named: Any) -> Callable[[Path], object]:
@@ -318,8 +320,8 @@ READERS = (
     Reader("torch file", call("importer.named_weights:read_tensors"), seeds.torch_files, PAGES, ".pt", share=0.5),
     Reader("safetensors", call("importer.named_weights:read_tensors"), seeds.safetensors_files, PAGES, ".safetensors"),
     Reader("map of names", call("importer.named_weights:read_map"), seeds.texts("conv1 features.0\n'a b'.bias \"c\"  # x\n"), TEXT),
-    Reader("net that is built", build_net, net_seeds, (change_message("NetParameter"),), ".prototxt", share=0.3),
+    Reader("net that is built", build_net, net_seeds, (change_message("NetParameter"),), ".prototxt", share=0.3, is_guided=False),
     Reader("solver that is built", build_solver, solver_seeds, (change_message("SolverParameter"),),
-           ".prototxt", share=0.1),
+           ".prototxt", share=0.1, is_guided=False),
 )  # fmt: skip
 BY_NAME = {reader.name: reader for reader in READERS}

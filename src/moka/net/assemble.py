@@ -14,6 +14,7 @@ from torch import nn
 from moka.blob import Blob
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
+from moka.free_memory import out_of_memory
 from moka.graph import (
     BackwardMarks,
     Graph,
@@ -28,7 +29,14 @@ from moka.layers.base import Layer
 from moka.layers.source import Source, given_source
 from moka.net import log_lines
 from moka.net.half import half_of
-from moka.net.memory import MemoryUse, data_bytes, memory_use
+from moka.net.memory import (
+    MemoryUse,
+    check_all,
+    check_tops,
+    data_bytes,
+    memory_of,
+    memory_use,
+)
 from moka.net.place import Place
 from moka.types import Shape
 
@@ -87,6 +95,10 @@ def assemble(
         counted=made.counted_bytes,
         parameters=[parameter_of(places, blob).shape for blob in learnable],
     )
+    try:
+        check_all(memory, memory_of(device))
+    except NetError as error:
+        raise error.at(file=graph.file) from None
     for line in log_lines.closing(places, graph.outputs, memory):
         say(line)
     return Assembly(places, learnable, made.shapes, memory)
@@ -138,9 +150,11 @@ def _make_layers(
     say: Callable[[str], object],
 ) -> _Made:
     made = _Made([], {}, Sharing(), 0)
+    most = memory_of(device)
     for node in graph.nodes:
         try:
             layer = _make_layer(node, made.shapes, given_shapes)
+            check_tops(layer.first_top_shapes, most)
             shared = made.sharing.add(node, layer.blob_shapes)
         except MokaError as error:
             raise located(error, node, graph) from None
@@ -163,7 +177,12 @@ def _make_layer(
     if not node.bottoms and node.tops and all(top in given_shapes for top in node.tops):
         return given_source(node.layer, [given_shapes[top] for top in node.tops])
     bottoms = [shapes[name] for name in node.bottoms]
-    layer = REGISTRY[node.type].make(node.layer, *bottoms)
+    try:
+        layer = REGISTRY[node.type].make(node.layer, *bottoms)
+    except (MemoryError, RuntimeError) as error:
+        if fact := out_of_memory(error):
+            raise NetError(fact) from None
+        raise
     _check_in_place(node, bottoms, layer.first_top_shapes)
     return layer
 

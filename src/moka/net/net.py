@@ -19,6 +19,7 @@ from moka.blob import BlobVec
 from moka.context import device as context_device
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
+from moka.free_memory import out_of_memory
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer, Way
 from moka.layers.late_checks import collected_checks
@@ -307,6 +308,10 @@ class Net(nn.Module):
             tops = layer.again(*bottoms) if again else layer(*bottoms)
         except MokaError as error:
             raise located(error, place.node, self.graph) from None
+        except (MemoryError, RuntimeError) as error:
+            if fact := out_of_memory(error):
+                raise located(NetError(fact), place.node, self.graph) from None
+            raise
         if not torch.compiler.is_compiling() and (checks := collected_checks()) is not None:
             checks.locate(lambda error: located(error, place.node, self.graph))
         made = (tops,) if isinstance(tops, Tensor) else tops
