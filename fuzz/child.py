@@ -81,7 +81,7 @@ class Child:
             self._file.write_bytes(seed)
             with contextlib.suppress(Exception):
                 reader.read(self._file)
-        self._judge = Judge()
+        self._judge = Judge(stderr=not reader.may_print)
         limit = _address_space() + ADDRESS_SPACE
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 

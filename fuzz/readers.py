@@ -31,6 +31,7 @@ class Reader:
         most_bytes: how long an input may become.
         share: of the inputs of a run that it gets; less where one takes long.
         is_guided: whether coverage guides its inputs.
+        may_print: whether libjpeg, libpng and their like may say what is wrong with an image.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Reader:
     most_bytes: int = 1 << 16
     share: float = 1.0
     is_guided: bool = True
+    may_print: bool = False
 
 
 def call(place: str, *more: Any, as_text: bool = False, **named: Any) -> Callable[[Path], object]:
@@ -289,11 +291,11 @@ READERS = (
     Reader("LevelDB log", leveldb_with(".log"), seeds.leveldb_file(".log"), PAGES),
     Reader("LevelDB manifest", leveldb_with("MANIFEST"), seeds.leveldb_file("MANIFEST"), PAGES),
     Reader("LevelDB CURRENT", leveldb_with("CURRENT"), seeds.leveldb_file("CURRENT"), TEXT),
-    Reader("Datum", read_record("records:DatumRecords"), seeds.datums, WIRE),
-    Reader("AnnotatedDatum", read_record("annotated:AnnotatedRecords"), seeds.annotated_datums, WIRE),
-    Reader("Datum with boxes", read_record("box_records:BoxRecords"), seeds.box_datums, WIRE),
-    Reader("image", read_any_image, seeds.images, PAGES, ".img"),
-    Reader("tar shard", read_shards, seeds.tars, PAGES, ".tar"),
+    Reader("Datum", read_record("records:DatumRecords"), seeds.datums, WIRE, may_print=True),
+    Reader("AnnotatedDatum", read_record("annotated:AnnotatedRecords"), seeds.annotated_datums, WIRE, may_print=True),
+    Reader("Datum with boxes", read_record("box_records:BoxRecords"), seeds.box_datums, WIRE, may_print=True),
+    Reader("image", read_any_image, seeds.images, PAGES, ".img", may_print=True),
+    Reader("tar shard", read_shards, seeds.tars, PAGES, ".tar", may_print=True),
     Reader("list of images", call("data.images:read_image_list"), seeds.texts("a b.jpg 3\nc\\d.png -1\n\n"), TEXT),
     Reader("list of HDF5 files", call("data.hdf5:read_file_list"), seeds.texts("a.h5\nb/c.h5\n"), TEXT),
     Reader("list of pairs", call("data.label_maps:read_pairs"), seeds.texts("a.jpg b.png\nc.jpg d.png\n"), TEXT),

@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare() -> None:
     """Let Moka's code be watched as it is imported, if atheris is there."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MOKA_ENGINE": "layerwise"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "MOKA_ENGINE": "layerwise",
+                   "OPENCV_LOG_LEVEL": "SILENT"}  # as commands set it
     sys.path += [str(FUZZ), str(FUZZ.parent)]
     with suppress(ImportError):
         import atheris

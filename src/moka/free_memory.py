@@ -64,7 +64,9 @@ def _meminfo() -> Mapping[str, float]:
     """Numbers of bytes by name; none where the system does not say."""
     try:
         lines = MEMINFO.read_text().splitlines()
-        return {line.split(":")[0]: float(line.split()[1]) * 1024 for line in lines if " kB" in line}
+        return {
+            line.split(":")[0]: float(line.split()[1]) * 1024 for line in lines if " kB" in line
+        }
     except (OSError, ValueError, IndexError):
         return {}
 

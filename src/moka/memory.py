@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moka.errors import NetError
+from moka.schema.blobproto import MOST_AXES
 from moka.types import Shape
 
 CPU = torch.device("cpu")
 
 
-MOST_AXES = 32  # as in BVLC Caffe
 MOST_ELEMENTS = 2**48  # a petabyte
 
 

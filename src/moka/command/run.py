@@ -51,6 +51,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
     Args:
         title: what the program is called before an error on a terminal.
     """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # for its errors there is a sentence
     sleep_soon()
     choose_threads()
     keep_freed_memory()

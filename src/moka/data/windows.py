@@ -105,7 +105,8 @@ def _read_block(mark: str, words: Iterator[str], number: int) -> tuple[str, NDAr
         _, _, _, _, count = (int(word) for word in (head[0], *head[2:]))
         if count < 0:
             raise ValueError(f"{count} windows")
-        values = np.array(list(islice(words, 6 * count)), f32)
+        with np.errstate(over="ignore"):
+            values = np.array(list(islice(words, 6 * count)), f32)
         if len(values) < 6 * count:
             raise ValueError("the file ends within it")
         if not (abs(values) < LARGEST).all():  # which no NaN is, either

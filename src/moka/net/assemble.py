@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
@@ -95,13 +96,16 @@ def assemble(
         counted=made.counted_bytes,
         parameters=[parameter_of(places, blob).shape for blob in learnable],
     )
-    try:
+    with naming(_largest(graph, made.shapes), graph):
         check_all(memory, memory_of(device))
-    except NetError as error:
-        raise error.at(file=graph.file) from None
     for line in log_lines.closing(places, graph.outputs, memory):
         say(line)
     return Assembly(places, learnable, made.shapes, memory)
+
+
+def _largest(graph: Graph, shapes: Mapping[str, Shape]) -> Node:
+    """The layer with the largest tops."""
+    return max(graph.nodes, key=lambda node: data_bytes(shapes[top] for top in node.tops))
 
 
 def make_blobs(graph: Graph, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, Blob]:
@@ -123,6 +127,25 @@ def parameter_of(places: Sequence[Place], blob: LearnableBlob) -> nn.Parameter:
 def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
     """The error, with the net's file and this layer where it names none."""
     return error.at(file=error.file or graph.file, layer=node.name, layer_type=node.type)
+
+
+def explained(error: Exception, node: Node, graph: Graph) -> MokaError | None:
+    """The error with file and layer, if it is one of ours or says that there is not enough memory;
+    None: it is another one."""
+    if fact := out_of_memory(error):
+        error = NetError(fact)
+    return located(error, node, graph) if isinstance(error, MokaError) else None
+
+
+@contextmanager
+def naming(node: Node, graph: Graph) -> Iterator[None]:
+    """Add file and layer to errors of the block, see `explained`."""
+    try:
+        yield
+    except (MokaError, MemoryError, RuntimeError) as error:
+        if told := explained(error, node, graph):
+            raise told from None
+        raise
 
 
 def _say_nothing(line: str) -> None:
@@ -152,12 +175,10 @@ def _make_layers(
     made = _Made([], {}, Sharing(), 0)
     most = memory_of(device)
     for node in graph.nodes:
-        try:
+        with naming(node, graph):
             layer = _make_layer(node, made.shapes, given_shapes)
             check_tops(layer.first_top_shapes, most)
             shared = made.sharing.add(node, layer.blob_shapes)
-        except MokaError as error:
-            raise located(error, node, graph) from None
         if isinstance(layer, Source):
             layer.attach(device, share)
         tops = layer.first_top_shapes
@@ -177,12 +198,7 @@ def _make_layer(
     if not node.bottoms and node.tops and all(top in given_shapes for top in node.tops):
         return given_source(node.layer, [given_shapes[top] for top in node.tops])
     bottoms = [shapes[name] for name in node.bottoms]
-    try:
-        layer = REGISTRY[node.type].make(node.layer, *bottoms)
-    except (MemoryError, RuntimeError) as error:
-        if fact := out_of_memory(error):
-            raise NetError(fact) from None
-        raise
+    layer = REGISTRY[node.type].make(node.layer, *bottoms)
     _check_in_place(node, bottoms, layer.first_top_shapes)
     return layer
 

@@ -58,7 +58,9 @@ def check_tops(tops: Iterable[Shape], most: float) -> None:
     """
     wanted = data_bytes(tops)
     if wanted > most:
-        raise NetError(f"its tops take {gigabytes(wanted)}, and there are {gigabytes(most)} in all.")
+        raise NetError(
+            f"its tops take {gigabytes(wanted)}, and there are {gigabytes(most)} in all."
+        )
 
 
 def check_all(memory: MemoryUse, most: float) -> None:
@@ -67,8 +69,9 @@ def check_all(memory: MemoryUse, most: float) -> None:
     wanted = memory.peak + memory.parameters
     if wanted > most:
         raise NetError(
-            f"the net takes at least {gigabytes(wanted)} ({gigabytes(memory.parameters)} of"
-            f" parameters), and there are {gigabytes(most)} in all.",
+            f"has the largest tops of a net that takes at least {gigabytes(wanted)}"
+            f" ({gigabytes(memory.parameters)} of them for parameters), and there are"
+            f" {gigabytes(most)} in all.",
             advice="Make the batch smaller.",
         )
 

@@ -38,7 +38,7 @@ class JsonReader:
                 return
             record = json.loads(line)
             self._take(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return
 
     def _take(self, record: Mapping[str, Any]) -> None:
