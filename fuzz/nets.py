@@ -35,6 +35,7 @@ STRINGS = ("", "data", "bottom0", "top0", "it", "label", "nothing", "\u00e9\0", 
            "Convolution", "Concat", "Slice", "InnerProduct", "Python", "{}", "x" * 300)  # fmt: skip
 SMALL_PASS = 20_000_000  # multiply-adds
 SMALL_BYTES = 1 << 24
+LONG_BATCH = 1000
 # Layers that reach out of the process: cameras, files that are written, code of the user's.
 LEFT_OUT = {"HDF5Output", "VideoData", "MatWrite", "Python"}
 WITH_DATA = """layer { name: "data" type: "Data" top: "data" top: "label"
@@ -96,7 +97,7 @@ def _change(message: Message, rng: Random) -> None:
     kind = rng.random()
     if kind < 0.65 and given:
         _set(message, rng.choice(given), rng)
-    elif kind < 0.85:
+    elif kind < 0.85 and message.DESCRIPTOR.fields:
         _set(message, rng.choice(message.DESCRIPTOR.fields), rng)
     elif given:
         _shorten_or_repeat(message, rng.choice(given), rng)
@@ -108,7 +109,7 @@ def _set(message: Message, field: FieldDescriptor, rng: Random) -> None:
         added = target.add() if is_repeated(field) else target
         if not is_repeated(field):
             added.SetInParent()
-        if rng.random() < 0.8:
+        if rng.random() < 0.8 and added.DESCRIPTOR.fields:
             _set(added, rng.choice(added.DESCRIPTOR.fields), rng)
         return
     value = _value(field, rng)
@@ -184,6 +185,8 @@ def build(file: Path) -> None:
 def is_small(net: Net) -> bool:
     if net.memory.data + net.memory.parameters > SMALL_BYTES:
         return False
+    if any(blob.shape and blob.shape[0] > LONG_BATCH for blob in net.blobs.values()):
+        return False  # images are decoded one by one
     return sum(layer_multiply_adds(net, place) for place in net.places) < SMALL_PASS
 
 

@@ -52,9 +52,9 @@ def out_of_memory(error: BaseException) -> str | None:
     """One sentence for an error of an allocator, Python's, NumPy's or PyTorch's; None: it is no
     such error."""
     text = str(error)
-    if not isinstance(error, MemoryError):
-        if not isinstance(error, RuntimeError) or not _ALLOCATORS.search(text):
-            return None
+    says_so = isinstance(error, RuntimeError) and _ALLOCATORS.search(text)
+    if not (says_so or isinstance(error, MemoryError)):
+        return None
     tried = re.search(r"[\d.]+ [KMGTPE]?i?B", text) or _TRIED.search(text)
     size = f": {tried[tried.lastindex or 0]} were asked for" if tried else ""
     return f"there is not enough memory{size}."

@@ -96,8 +96,10 @@ def assemble(
         counted=made.counted_bytes,
         parameters=[parameter_of(places, blob).shape for blob in learnable],
     )
-    with naming(_largest(graph, made.shapes), graph):
+    try:
         check_all(memory, memory_of(device))
+    except NetError as error:
+        raise located(error, _largest(graph, made.shapes), graph) from None
     for line in log_lines.closing(places, graph.outputs, memory):
         say(line)
     return Assembly(places, learnable, made.shapes, memory)
