@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _count(folder, reader.name, outcome.inputs)
         rate = outcome.inputs / max(outcome.seconds, 1e-9)
         deaths = f", its process ended {outcome.deaths} times" if outcome.deaths else ""
-        print(f"{reader.name:20} {outcome.inputs:9,} inputs {rate:7.0f} a second{deaths}", flush=True)
+        print(
+            f"{reader.name:20} {outcome.inputs:9,} inputs {rate:7.0f} a second{deaths}", flush=True
+        )
     found = sorted((folder / "findings").glob("*/*/finding.txt"))
     for file in found:
         print(f"{file.parent}: {file.read_text().splitlines()[0]}")
@@ -74,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare() -> None:
     """Let Moka's code be watched as it is imported, if atheris is there."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MOKA_ENGINE": "layerwise",
-                   "OPENCV_LOG_LEVEL": "SILENT"}  # as commands set it
+    os.environ |= {
+        "OMP_NUM_THREADS": "1",
+        "MOKA_ENGINE": "layerwise",
+        "OPENCV_LOG_LEVEL": "SILENT",
+    }  # as commands set it
     sys.path += [str(FUZZ), str(FUZZ.parent)]
     with suppress(ImportError):
         import atheris

@@ -62,8 +62,16 @@ def test_kept_memory_is_free() -> None:
     [
         ("InnerProduct", f"inner_product_param {{ num_output: {INT} }}", "1,649.3 GB"),
         ("Convolution", f"convolution_param {{ num_output: {INT} kernel_size: 3 }}", "231.9 GB"),
-        ("Convolution", "convolution_param { num_output: 2 kernel_size: 3 pad: 1000000 }", "32,000"),
-        ("Deconvolution", "convolution_param { num_output: 2 kernel_size: 3 stride: 999999 }", "GB"),
+        (
+            "Convolution",
+            "convolution_param { num_output: 2 kernel_size: 3 pad: 1000000 }",
+            "32,000",
+        ),
+        (
+            "Deconvolution",
+            "convolution_param { num_output: 2 kernel_size: 3 stride: 999999 }",
+            "GB",
+        ),
         ("Tile", f"tile_param {{ tiles: {INT} }}", "1,649.3 GB"),
         ("Upsample", "upsample_param { scale: 100000 }", "7,680.0 GB"),
         ("Embed", f"embed_param {{ num_output: {INT} input_dim: {INT} }}", "GB"),
@@ -132,11 +140,15 @@ def test_allocators_errors(error: BaseException, sentence: str | None) -> None:
 def test_an_allocation_that_fails_in_a_pass_names_its_layer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    net = build_net(parse_text(IT.replace("TYPE", "Exp").replace("OPTIONS", ""), caffe_pb2.NetParameter))
+    net = build_net(
+        parse_text(IT.replace("TYPE", "Exp").replace("OPTIONS", ""), caffe_pb2.NetParameter)
+    )
 
     def fail(x: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(np.empty(2**58, np.float32))
 
     monkeypatch.setattr(net.layers[1], "forward", fail)
-    with pytest.raises(MokaError, match=r'layer "it" \(Exp\): there is not enough memory: 1\.00 EiB'):
+    with pytest.raises(
+        MokaError, match=r'layer "it" \(Exp\): there is not enough memory: 1\.00 EiB'
+    ):
         net(torch.zeros(1, 3, 8, 8))

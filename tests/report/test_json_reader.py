@@ -92,3 +92,9 @@ def test_nothing_in_it() -> None:
     write(SolvingStarted("net", "fixed", 0, 4))
     with pytest.raises(DataError, match="names no iteration"):
         read_log("run.jsonl")
+
+
+def test_a_record_that_is_too_deep() -> None:
+    Path("run.jsonl").write_text('{"record":' + "[" * 100_000)
+    with pytest.raises(DataError, match="this log names no iteration"):
+        read_log("run.jsonl")
