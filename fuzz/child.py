@@ -23,7 +23,6 @@ from random import Random
 from judge import Judge
 from readers import Reader
 
-ADDRESS_SPACE = 6 << 30  # bytes beyond what the process has at its start
 KEPT = 3  # inputs of one kind of finding
 POOL = 2000  # inputs that the plain loop keeps
 
@@ -82,7 +81,7 @@ class Child:
             with contextlib.suppress(Exception):
                 reader.read(self._file)
         self._judge = Judge(stderr=not reader.may_print)
-        limit = _address_space() + ADDRESS_SPACE
+        limit = _address_space() + reader.address_space
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     def take(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Whether one input is read as it has to be: a result, or one clear sentence, in time and memory."""
+"""Whether an input is read as it has to be: a result, or one clear sentence, in time and memory."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[-+]?[0-9.][\w.+-]*")
 
 
 def mutate_bytes(data: bytes, rng: Random) -> bytes:
-    """Flip, set, insert, remove, repeat or move some bytes, or cut the end off; one to four times."""
+    """Flip, set, insert, remove, repeat or move bytes, or cut off the end; up to four times."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(changed) + 1)
@@ -206,7 +206,7 @@ def mutate_text(data: bytes, rng: Random) -> bytes:
 
 def mutate_numbers(data: bytes, rng: Random) -> bytes:
     """Put an extreme number where a binary file has one: at a place that is a multiple of 2, near
-    the beginning of a page of 256 bytes more often than elsewhere. For files of pages and tables."""
+    the beginning of a page of 256 bytes more often than elsewhere. For files of pages."""
     changed = bytearray(data)
     if len(changed) < 16:
         return mutate_bytes(data, rng)

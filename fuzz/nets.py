@@ -4,7 +4,6 @@ their types, so that most of them can be parsed and many can nearly be built."""
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -39,17 +38,17 @@ LONG_BATCH = 1000
 # Layers that reach out of the process: cameras, files that are written, code of the user's.
 LEFT_OUT = {"HDF5Output", "VideoData", "MatWrite", "Python"}
 WITH_DATA = """layer { name: "data" type: "Data" top: "data" top: "label"
-  data_param { source: "images.lmdb" batch_size: 2 backend: LMDB } transform_param { crop_size: 2 } }
-layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
-  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } param { lr_mult: 1 } }
+  transform_param { crop_size: 2 } data_param { source: "images.lmdb" batch_size: 2 backend: LMDB } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" param { lr_mult: 1 }
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
-layer { name: "acc" type: "Accuracy" bottom: "ip" bottom: "label" top: "acc" include { phase: TEST } }
+layer { name: "acc" type: "Accuracy" bottom: "ip" bottom: "label" top: "acc"
+  include { phase: TEST } }
 """
-SOLVER = (
-    'net_param { %s } test_iter: 1 test_interval: 2 base_lr: 0.01 momentum: 0.9 lr_policy: "step"'
-    " stepsize: 3 gamma: 0.1 weight_decay: 1e-4 max_iter: 3 display: 1 random_seed: 1 solver_mode: CPU"
-    " snapshot_after_train: false" % WITH_DATA.replace("\n", " ")
-)
+SOLVER = f"""net_param {{ {WITH_DATA} }}
+test_iter: 1 test_interval: 2 base_lr: 0.01 momentum: 0.9 lr_policy: "step" stepsize: 3 gamma: 0.1
+weight_decay: 1e-4 max_iter: 3 display: 1 random_seed: 1 solver_mode: CPU
+"""
 
 
 def seeds() -> list[bytes]:
@@ -156,17 +155,17 @@ def _shorten_or_repeat(message: Message, field: FieldDescriptor, rng: Random) ->
 
 
 @cache
-def _in_data_folder() -> None:
-    """Go to a folder with the files that the seeds name."""
-    folder = tempfile.mkdtemp(prefix="moka-fuzz-")
-    os.chdir(folder)
-    sys.path.append(folder)
+def _data_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder with the files that the seeds name; the current one from then on."""
+    folder = tempfile.TemporaryDirectory(prefix="moka-fuzz-")
+    os.chdir(folder.name)
     make_data_files()
+    return folder
 
 
 def build(file: Path) -> None:
     """Build the net in both phases; if it is small, run it forward and backward."""
-    _in_data_folder()
+    os.chdir(_data_folder().name)
     param = parse_text(file.read_text("utf-8", "surrogateescape"), caffe_pb2.NetParameter)
     if not LEFT_OUT.isdisjoint(layer.type for layer in param.layer):
         return
@@ -192,7 +191,7 @@ def is_small(net: Net) -> bool:
 
 def build_solver(file: Path) -> None:
     """Build the solver's nets; if they are small, train them for an iteration or two."""
-    _in_data_folder()
+    os.chdir(_data_folder().name)
     message = parse_text(file.read_text("utf-8", "surrogateescape"), caffe_pb2.SolverParameter)
     nets = [message.net_param, message.train_net_param, *message.test_net_param]
     if not LEFT_OUT.isdisjoint(layer.type for net in nets for layer in net.layer):
@@ -201,7 +200,8 @@ def build_solver(file: Path) -> None:
     message.snapshot = 0
     solver = Solver(message)
     try:
-        if message.iter_size < 100 and all(map(is_small, (solver.net, *solver.test_nets))):
+        tests = max(message.test_iter, default=0)
+        if message.iter_size < 100 > tests and all(map(is_small, (solver.net, *solver.test_nets))):
             solver.step(2)
     finally:
         solver.close()

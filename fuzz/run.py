@@ -6,8 +6,8 @@
 Each reader runs in a process of its own with limits, which is started again where it ends. Whatever
 is not a result or one clear sentence is a finding: another exception, a warning, something printed,
 more than 5 seconds, more than 1 GB beyond what valid files take, the end of the process. Findings
-are kept in --folder, a few of the shortest inputs of each kind; the exit code is 1 if there are any.
-With the package atheris the inputs are guided by coverage; without it they are changed at random.
+are kept in --folder, a few of the shortest inputs of each kind; the exit code is 1 if there are
+any. With the package atheris the inputs are guided by coverage; else they are changed at random.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _be_child(reader, board, inputs: int, seed: int, folder: Path, log: Path) ->
             plain_loop(child, inputs, seed)
         child.close()
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it goes to the log
         traceback.print_exc()
     finally:
         os._exit(code)

@@ -22,7 +22,8 @@ from moka.schema import caffe_pb2, parse_text
 from moka.schema.blobproto import from_array
 
 NET = """name: "n"
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" param { lr_mult: 1 }
   convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
 layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
@@ -54,7 +55,7 @@ I0101 12:00:03.500000  4711 solver.cpp:397]     Test net output #1: loss = 2.30 
 I0101 12:00:04.000000  4711 solver.cpp:218] Iteration 0 (0 iter/s, 0.1s/20 iters), loss = 2.30
 I0101 12:00:04.100000  4711 solver.cpp:237]     Train net output #0: loss = 2.30 (* 1 = 2.30 loss)
 I0101 12:00:04.200000  4711 sgd_solver.cpp:105] Iteration 0, lr = 0.01
-I20240229 23:59:59.900000  4711 solver.cpp:447] Snapshotting to binary proto file s_iter_20.caffemodel
+I20240229 23:59:59.900000  4711 solver.cpp:447] Snapshotting to binary proto file s_iter_20.h5
 I0101 00:00:04.000000  4711 solver.cpp:218] Iteration 20, loss = nan
 I0101 00:00:05.000000  4711 solver.cpp:315] Optimization Done.
 """
@@ -91,7 +92,11 @@ def prototxts() -> list[bytes]:
 
 
 def caffemodels() -> list[bytes]:
-    """Today's form, the one of 2014, a fork's raw bytes."""
+    """Today's form, whole; with some blobs; the one of 2014; a fork's raw bytes."""
+    from moka.net import build_net
+    from moka.weights.binary import to_message
+
+    whole = to_message(build_net(parse_text(NET, caffe_pb2.NetParameter)))
     weights = from_array(np.arange(4 * 3 * 3 * 3, dtype=np.float32).reshape(4, 3, 3, 3))
     net = parse_text(NET, caffe_pb2.NetParameter)
     net.layer[1].blobs.extend([weights, from_array(np.zeros(4, np.float32))])
@@ -102,7 +107,7 @@ def caffemodels() -> list[bytes]:
     blob = raw.layer.add(name="conv", type="Convolution", bottom=["data"]).blobs.add()
     blob.shape.dim.extend([2, 2])
     blob.raw_data_type, blob.raw_data = caffe_pb2.FLOAT16, bytes(8)
-    return [message.SerializeToString() for message in (net, old, raw)]
+    return [message.SerializeToString() for message in (whole, net, old, raw)]
 
 
 def solverstates() -> list[bytes]:
@@ -167,18 +172,19 @@ def images() -> list[bytes]:
 
 def tars() -> list[bytes]:
     """Shards with labels in both forms."""
+    forms = {
+        tarfile.USTAR_FORMAT: ("0002.cls", b"4", 20),
+        tarfile.PAX_FORMAT: ("0002.json", b'{"cls": 7}', 60),
+        tarfile.GNU_FORMAT: ("0002.json", b'{"label": [7, 2.5]}', 60),
+    }
     found = []
-    for form in (tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+    for form, (name, label, length) in forms.items():
+        files = {"a/0001.png": images()[1], "a/0001.cls": b"3", "a/0002.png": images()[1]}
+        files |= {f"a/{name}": label, "\u00e9" * length + ".txt": b"left aside"}
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
-            for name, data in (
-                ("a/0001.png", images()[1]),
-                ("a/0001.cls", b"3"),
-                ("a/0002.png", images()[1]),
-                ("a/0002.json", b'{"label": [7, 2.5]}' if form == tarfile.GNU_FORMAT else b'{"cls": 7}'),
-                ("é" * (20 if form == tarfile.USTAR_FORMAT else 60) + ".txt", b"left aside"),
-            ):  # fmt: skip
-                info = tarfile.TarInfo(name)
+            for path, data in files.items():
+                info = tarfile.TarInfo(path)
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
         found.append(stream.getvalue())
@@ -187,21 +193,17 @@ def tars() -> list[bytes]:
 
 @cache
 def lmdbs() -> list[bytes]:
-    """A tree of one level, and one of three with values in pages of their own."""
+    """Trees of one level and of three, and one whose values lie in pages of their own."""
     from moka.data.lmdb import LmdbWriter
 
+    small = [value for value in datums() if len(value) < 1000]
+    large = [caffe_pb2.Datum(data=bytes(5000)).SerializeToString()]
     found = []
-    values = [value for value in datums() if len(value) < 1000]
-    for count, size in ((3, 0), (400, 0), (6, 5000)):
+    for count, values in ((3, small), (400, small), (6, large)):
         with tempfile.TemporaryDirectory() as folder:
             with LmdbWriter(f"{folder}/db") as writer:
                 for k in range(count):
-                    writer.put(
-                        b"%08d" % k,
-                        values[k % len(values)] + b"\x82\x01" + bytes([0]) * 0
-                        if not size
-                        else caffe_pb2.Datum(data=bytes(size)).SerializeToString(),
-                    )
+                    writer.put(b"%08d" % k, values[k % len(values)])
             found.append(Path(folder, "db", "data.mdb").read_bytes())
     return found
 
@@ -253,7 +255,8 @@ def hdf5_models() -> list[bytes]:
         group["conv/0"] = np.ones((4, 3, 3, 3), np.float32)
         group["conv/1"] = np.ones(4, np.float64)
         group.create_group("a/b")
-        group["ip/0"] = np.ones((2, 2), np.int32)
+        group["ip/0"] = np.ones((5, 64), np.int32)
+        group["ip/1"] = np.ones(5, np.float32)
 
     return [_hdf5(fill)]
 
@@ -340,10 +343,6 @@ def onnx_files() -> list[bytes]:
     )  # fmt: skip
     opset = [helper.make_opsetid("", 17)]
     return [helper.make_model(g, opset_imports=opset).SerializeToString() for g in (conv, gemm)]
-
-
-def pickled_cuts() -> list[bytes]:
-    return [torch_files()[0][:200]]
 
 
 def scratch(name: str, data: bytes) -> Path:

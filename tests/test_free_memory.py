@@ -89,7 +89,8 @@ def test_a_layer_that_asks_for_too_much(type_name: str, options: str, size: str)
 @pytest.mark.parametrize(
     "text",
     [
-        'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1000000 dim: 1000000 } } }',
+        'layer { name: "d" type: "Input" top: "d"'
+        " input_param { shape { dim: 1000000 dim: 1000000 } } }",
         'name: "d" input: "d" input_dim: 1000000 input_dim: 3 input_dim: 5000 input_dim: 5000',
         'layer { name: "d" type: "DummyData" top: "d"'
         " dummy_data_param { num: 1000000 channels: 3 height: 500 width: 500 } }",
@@ -128,6 +129,10 @@ def test_many_blobs_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) 
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"),
             "there is not enough memory: 20.00 GiB were asked for.",
+        ),
+        (
+            RuntimeError("Storage size calculation overflowed with sizes=[2147483647, 2147483647]"),
+            "there is not enough memory.",
         ),
         (RuntimeError("shapes do not fit"), None),
         (ValueError("out of memory"), None),

@@ -13,7 +13,9 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 UNKNOWN = float("inf")
 WORTH_ASKING = 1 << 26  # bytes; less is taken without a question
-_ALLOCATORS = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+_ALLOCATORS = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|calculation overflowed", re.IGNORECASE
+)
 _TRIED = re.compile(r"allocate ([\d.,]+ ?(?:bytes|[KMGT]iB))")
 
 

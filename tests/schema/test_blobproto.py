@@ -127,7 +127,7 @@ def test_a_blob_is_stored_as_if_number_by_number(shape: tuple[int, ...]) -> None
     ],
 )
 def test_shapes_that_no_blob_has(text: str) -> None:
-    with pytest.raises(SchemaError, match="a blob of shape .* holds"):
+    with pytest.raises(SchemaError, match=r"a blob of shape .* holds"):
         to_array(blob(text))
 
 
@@ -136,3 +136,7 @@ def test_doubles_beyond_float32() -> None:
         np.inf,
         -np.inf,
     ]
+    raw = caffe_pb2.BlobProto(raw_data=np.array([1e300, 2], "<f8").tobytes())
+    raw.raw_data_type = caffe_pb2.DOUBLE
+    raw.shape.dim.append(2)
+    assert to_array(raw).tolist() == [np.inf, 2]

@@ -45,10 +45,10 @@ def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Floats:
     """
     single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
     shape = shape_of(blob)
-    with np.errstate(over="ignore"):  # doubles beyond float32 are infinite
+    with np.errstate(all="ignore"):  # numbers beyond float32 are infinite
         values = np.asarray(double if len(double) else single, dtype=np.float32)
-    if not values.size and (raw := _raw_bytes(blob, diff=diff)):
-        values = _from_bytes(raw, _raw_type(blob, diff=diff), prod(shape))
+        if not values.size and (raw := _raw_bytes(blob, diff=diff)):
+            values = _from_bytes(raw, _raw_type(blob, diff=diff), prod(shape))
     return shaped(values, shape)
 
 
