@@ -39,6 +39,7 @@ from export import random_net
 from moka.cores import usable_cores
 from moka.serving.image_input import Look
 from moka.serving.model import Job, ModelFiles, Pace, ServedModel
+from moka.serving.net_inputs import Example
 from moka.weights import save_weights
 
 NET = Path(__file__).parents[1] / "models/squeezenet_v1.1/deploy.prototxt"
@@ -70,8 +71,9 @@ def engine_rates(files: ModelFiles, images: list[bytes], seconds: float) -> dict
     """Images a second of the workers without a server: the net alone, and with decoding."""
     pace = Pace(batch=BATCH, workers=CORES, threads=1)
     model = ServedModel("engine", files, pace)
-    blob = np.zeros((BATCH, *model.input.shape), np.float32)
-    jobs = [Job(data) for data in images[:BATCH]]
+    (name,) = model.inputs.images
+    blob = {name: np.zeros((BATCH, *model.input.shape), np.float32)}
+    jobs = [Job(Example("", {name: data})) for data in images[:BATCH]]
 
     def rate(work: Callable[[], object]) -> float:
         counts = []

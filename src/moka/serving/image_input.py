@@ -1,5 +1,5 @@
-"""Encoded images to what a net's input takes: decoded and resized by OpenCV, as Caffe's own data
-layers and its program `classification` do."""
+"""Encoded images to what a net's input takes: decoded and resized by OpenCV, as Caffe's program
+`classification` does."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from moka.data.decode import Decoder
+from moka.data.decode import decode_image
 from moka.errors import DataError, NetError, UsageError
 from moka.predict.crops import center_crop
+from moka.predict.images import with_channels
 from moka.predict.prepare import check_channel_swap, fitted_mean
 from moka.serving.errors import BadRequestError
 from moka.types import Array, Floats, HeightWidth, Shape
 
-BYTE = 255
+BYTE, DEEP = 255, 65535  # the largest value of 8 and of 16 bits
 COLORS, GRAY = 3, 1
 
 
@@ -57,7 +58,6 @@ class ImageInput:
             raise NetError(f"images have one or three channels, the input takes {shape}.")
         self.shape, self.look = shape, look
         channels, height, width = shape
-        self._decode = Decoder(color=channels == COLORS)
         self.resized = look.resize or (height, width)
         self._crop = center_crop(self.resized, (height, width))
         self._factor = np.float32(look.raw_scale / BYTE)
@@ -88,15 +88,19 @@ class ImageInput:
         return pixels.shape[0], pixels.shape[1]
 
     def pixels(self, data: bytes, name: str) -> Array:
-        """The image (H, W, C) as it is decoded, BGR or gray, uint8.
+        """The image (H, W, C), BGR or gray, uint8, or float32 of the same range if it has 16 bits a
+        channel. Its orientation in EXIF is not looked at.
 
         Raises:
             BadRequestError: it cannot be decoded.
         """
         try:
-            return self._decode(data, name).transpose(1, 2, 0)
+            image = with_channels(decode_image(data, name), self.shape[0])
         except DataError as error:
             raise BadRequestError(error.message) from None
+        if image.dtype == np.uint16:
+            image = image * np.float32(BYTE / DEEP)
+        return image.transpose(1, 2, 0)
 
     def fill_pixels(self, pixels: Array, blob: Floats) -> None:
         """Fill `blob` with an image (H, W, C) that is decoded."""

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moka.serving.metrics import REQUEST_SECONDS, REQUESTS, Metrics
-from moka.web.api.routes import LOG
+from moka.web.api.endpoint import LOG
 
 ID_HEADER = b"x-request-id"
 MOST_ID = 64

@@ -18,6 +18,7 @@ from moka.serving.errors import (
 from moka.serving.limits import Budget, Limits
 from moka.serving.metrics import IMAGES, Labels, Metrics
 from moka.serving.model import Computed, Job, ModelFiles, ServedModel
+from moka.serving.net_inputs import Example, Upload
 from moka.serving.store import ModelStore
 from moka.web.api.process_memory import resident_bytes
 
@@ -50,7 +51,7 @@ class Service:
         self._find = find
         self.budget = Budget(limits)
         self.is_draining = False
-        self._looked = False
+        self._has_begun = False
         self._loads: dict[str, asyncio.Task[ServedModel]] = {}
         metrics.gauge("moka_queue_images", "Images that wait, by model.", self._waiting)
         metrics.gauge(
@@ -80,8 +81,9 @@ class Service:
         Raises:
             UnknownModelError, BrokenModelError: there is none, or it cannot be loaded.
         """
-        if not self._looked:
-            self._looked = True
+        if not self._has_begun:
+            self._has_begun = True
+            self.store.deliver = asyncio.get_running_loop().call_soon_threadsafe
             await self.look_again()
         name = self.store.checked(name)
         found = self.store.ready(name)
@@ -99,23 +101,32 @@ class Service:
             task.exception()  # those who wait get it; nobody may wait any more
 
     async def compute(
-        self, name: str, images: Sequence[bytes], blob: str = ""
-    ) -> tuple[ServedModel, list[Result]]:
-        """What a model computes for images; for one that is refused, why.
+        self, name: str, uploads: Sequence[Upload], values: Mapping[str, Any], blob: str = ""
+    ) -> tuple[ServedModel, list[tuple[str, Result]]]:
+        """What a model computes for each example, with the example's name; for one that is refused,
+        why.
 
         Args:
+            uploads, values: see `NetInputs.examples`.
             blob: of the net; "": its outputs.
 
         Raises:
+            BadRequestError: the request lacks what an input takes.
             QueueFullError: there is no room for all of them.
             UnknownModelError, BrokenModelError, ClosingError: see `model`.
         """
-        checked = [self._checked(data) for data in images]
-        good = [Job(data, blob) for data in checked if isinstance(data, bytes)]
         for _ in range(TRIES):
             model = await self.model(name)
             if blob:
                 model.check_blob(blob)
+            examples = model.inputs.examples(uploads, values)
+            self.limits.check_count(len(examples))
+            refusals = [self._refusal(example) for example in examples]
+            good = [
+                Job(example, blob)
+                for example, refusal in zip(examples, refusals, strict=True)
+                if refusal is None
+            ]
             if len(good) > model.capacity:
                 raise TooLargeError(
                     f"the request has {len(good)} images, the queue {model.capacity} places."
@@ -128,24 +139,36 @@ class Service:
             computed = iter(await asyncio.gather(*waiting, return_exceptions=True))
             self.metrics.add(IMAGES, len(good), model=model.name)
             return model, [
-                data if isinstance(data, MokaError) else _result(next(computed)) for data in checked
+                (example.name, refusal or _result(next(computed)))
+                for example, refusal in zip(examples, refusals, strict=True)
             ]
         raise ClosingError("models are loaded and closed in turns.", retry_after_s=1)
 
-    def _checked(self, data: bytes) -> bytes | RequestError:
+    def _refusal(self, example: Example) -> RequestError | None:
+        """Why an example is not computed."""
         try:
-            self.limits.check(data)
+            for given in example.given.values():
+                if isinstance(given, bytes):
+                    self.limits.check(given)
         except RequestError as refusal:
             return refusal
-        return data
+        return None
 
     @asynccontextmanager
-    async def in_time(self, seconds: float | None) -> AsyncIterator[None]:
-        """Raises ExpiredError if the body takes longer; what it waits for is given up."""
-        allowed = min(seconds or self.deadline_s, self.deadline_s)
+    async def in_time(self) -> AsyncIterator[Callable[[float], None]]:
+        """Raises ExpiredError if the block takes longer than the deadline; what it waits for is
+        given up. Call the value to shorten the deadline, in seconds from the beginning."""
+        allowed = self.deadline_s
+        begin = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(allowed):
-                yield
+            async with asyncio.timeout_at(begin + allowed) as timeout:
+
+                def shorten(seconds: float) -> None:
+                    nonlocal allowed
+                    allowed = min(allowed, seconds)
+                    timeout.reschedule(begin + allowed)
+
+                yield shorten
         except TimeoutError:
             raise ExpiredError(
                 f"the answer was not there after {1000 * allowed:,.0f} ms.", retry_after_s=1

@@ -32,7 +32,7 @@ from moka.serving.model import ServedModel
 from moka.types import Array, Floats
 from moka.web.answers import post, wanted, whole
 from moka.web.api.bodies import Body
-from moka.web.api.routes import answering
+from moka.web.api.endpoint import answering
 from moka.web.api.service import Service
 from moka.web.app import Part
 
@@ -50,9 +50,10 @@ def nets_part(service: Service) -> Part:
 
     async def look(request: Request, body: Body) -> Any:
         model = await service.model(str(body.values.get("model", "")))
-        for upload in body.images:
-            service.limits.check(upload.data)
-        return await run_in_threadpool(activations, model, [each.data for each in body.images])
+        images = model.images_of(body.images)
+        for image in images:
+            service.limits.check(image)
+        return await run_in_threadpool(activations, model, images)
 
     def parameters(values: Mapping[str, Any]) -> Any:
         return parameters_of(service.store.get(str(values.get("model", ""))))

@@ -20,11 +20,13 @@ from moka.predict.components import principal_components
 from moka.predict.confusion import class_named, confusion
 from moka.predict.explain import gradient_map, occlusion_map
 from moka.serving.answers import check_kind
-from moka.serving.model import CLASSES, ServedModel
+from moka.serving.model import ServedModel
+from moka.serving.outputs import CLASSES
 from moka.types import Floats
 from moka.web.answers import post, wanted, whole
 from moka.web.api.bodies import Body
-from moka.web.api.routes import answering, api_routes
+from moka.web.api.endpoint import answering
+from moka.web.api.routes import api_routes
 from moka.web.api.service import Service
 from moka.web.app import Part
 
@@ -44,7 +46,7 @@ def try_part(service: Service) -> Part:
         number = whole(body.values, "class", 0)
         model = await service.model(str(body.values.get("model", "")))
         check_kind(model, CLASSES)
-        data = body.images[0].data
+        data = model.images_of(body.images)[0]
         service.limits.check(data)
         return await run_in_threadpool(explained, model, data, how, number)
 
@@ -69,12 +71,13 @@ def explained(model: ServedModel, data: bytes, how: str, number: int) -> dict[st
         found = gradient_map(model.net, blob, number)
         unit = "change of the score by a pixel's value"
     else:
+        (name,) = model.inputs.images
         found = occlusion_map(
-            lambda images: model.compute(images)[model.outputs[0]],
+            lambda images: model.compute({name: images})[model.outputs.names[0]],
             blob,
             number,
             cells=min(CELLS, *model.input.shape[1:]),
-            batch=model.sizes[-1],
+            batch=model.outputs.sizes[-1],
         )
         unit = "fall of the score"
     most = float(found.max())
