@@ -79,7 +79,8 @@ def test_filling() -> None:
     [
         (ONE, [], {}, "the request holds no image"),
         (ONE, [Upload("", b"")], {}, "the request holds no image"),
-        (PAIR, [A], {}, 'no input "" for images. In a form, .* its input: left, right'),
+        (PAIR, [A], {}, "does not say which input .* In a form, .* its input: left, right"),
+        (PAIR, [A._replace(input="x")], {}, 'no input "x" for images'),
         (PAIR, [A._replace(input="left")], {}, "different numbers of images: {'left': 1, 'right'"),
         (ROWS, [A], {"x": [1, 2], "seed": 1}, "takes no images, but 2 numbers"),
         (ROWS, [], {"x": [1, 2]}, r'input "seed" is missing. This net takes 2 numbers \(2,\) for'),

@@ -21,23 +21,23 @@ layer { name: "im_info" type: "Input" top: "im_info" input_param { shape { dim: 
 layer { name: "small" type: "Pooling" bottom: "data" top: "small"
         pooling_param { pool: AVE kernel_size: 16 stride: 16 } }
 layer { name: "score" type: "Convolution" bottom: "small" top: "score" convolution_param {
-        num_output: 18 kernel_size: 1 weight_filler { type: "gaussian" std: 0.01 } } }
+        num_output: 18 kernel_size: 1 weight_filler { type: "gaussian" std: 1e-5 } } }
 layer { name: "two" type: "Reshape" bottom: "score" top: "two"
         reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 0 } } }
 layer { name: "soft" type: "Softmax" bottom: "two" top: "soft" }
 layer { name: "back" type: "Reshape" bottom: "soft" top: "back"
         reshape_param { shape { dim: 0 dim: 18 dim: -1 dim: 0 } } }
 layer { name: "move" type: "Convolution" bottom: "small" top: "move" convolution_param {
-        num_output: 36 kernel_size: 1 weight_filler { type: "gaussian" std: 0.001 } } }
+        num_output: 36 kernel_size: 1 weight_filler { type: "gaussian" std: 1e-5 } } }
 layer { name: "proposal" type: "Python" bottom: "back" bottom: "move" bottom: "im_info" top: "rois"
         python_param { module: "rpn.proposal_layer" layer: "ProposalLayer"
                        param_str: "'feat_stride': 16" } }
 layer { name: "roi" type: "ROIPooling" bottom: "small" bottom: "rois" top: "roi"
         roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.0625 } }
 layer { name: "cls" type: "InnerProduct" bottom: "roi" top: "cls" inner_product_param {
-        num_output: 3 weight_filler { type: "gaussian" std: 0.01 } } }
+        num_output: 3 weight_filler { type: "gaussian" std: 1e-5 } } }
 layer { name: "box" type: "InnerProduct" bottom: "roi" top: "bbox_pred" inner_product_param {
-        num_output: 12 weight_filler { type: "gaussian" std: 0.001 } } }
+        num_output: 12 weight_filler { type: "gaussian" std: 1e-5 } } }
 layer { name: "prob" type: "Softmax" bottom: "cls" top: "cls_prob" }
 """
 
@@ -48,8 +48,8 @@ def test_faster_rcnn(tmp_path: Path) -> None:
     assert (model.kind, model.outputs.sizes, model.class_count) == (BOXES, (1,), 3)
     rng = np.random.default_rng(0)
     for _ in range(4):  # by layers, then by a program
-        color = tuple(int(v) for v in rng.integers(0, 256, 3))
-        (example,) = model.inputs.examples([Upload("", picture(color, 128, 96))], {})
+        red, green, blue = rng.integers(0, 256, 3).tolist()
+        (example,) = model.inputs.examples([Upload("", picture((blue, green, red), 128, 96))], {})
         (future,) = model.submit([Job(example)])
         found = future.result(60)
         assert found.blobs.keys() == {"cls_prob", "bbox_pred", "rois"}
@@ -79,11 +79,8 @@ def test_rows_and_what_has_none() -> None:
 @pytest.mark.parametrize("width", [7, 15])
 def test_boxes_in_pixels_of_the_input(width: int) -> None:
     rows = np.zeros((1, 1, 3, width), np.float32)
-    rows[0, 0, :, :7] = [
-        [0, 1, 0.5, 10, 20, 50, 40],
-        [1, 2, 0.5, 0, 0, 1, 1],
-        [0, -1, 0, 0, 0, 0, 0],
-    ]
+    rows[0, 0, :2, :7] = [[0.0, 1, 0.5, 10, 20, 50, 40], [1.0, 2, 0.5, 0, 0, 1, 1]]
+    rows[0, 0, 2, 1] = -1  # nothing found
     found = outputs(BOXES, (80, 100))
     (made,) = found.of_example({"out": rows}, 2, 0).values()
     assert made.shape == (1, width)

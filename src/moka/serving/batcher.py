@@ -78,8 +78,8 @@ class Batcher(Generic[J, R]):
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
-        return len(self._queue)
+        """How many jobs wait, without those that were given up."""
+        return sum(not each.future.cancelled() for each in self._queue)
 
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs, all or none. A future that is cancelled while it waits gives its place back.

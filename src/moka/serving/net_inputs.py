@@ -118,7 +118,9 @@ class NetInputs:
         for upload in uploads:
             if upload.input not in by_input:
                 raise BadRequestError(
-                    f'there is no input "{upload.input}" for images.',
+                    f'there is no input "{upload.input}" for images.'
+                    if upload.input
+                    else "the image does not say which input it is for.",
                     advice="In a form, or in JSON's inputs, name each image after its input:"
                     f" {', '.join(by_input)}.",
                 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+GONE = "moka.gone"  # in a request's scope: what to call if its client closes the connection
 HEAD_S = 15.0  # for the head of a request
 BODY_S = 300.0  # for its body; the API's deadline is shorter
 TAKE_S = 30.0  # in which a client has to take some of an answer
@@ -73,6 +74,9 @@ class Impatient(H11Protocol):
         self._takes = self.loop.call_later(TAKE_S, self._look_after)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        went: Any = self.cycle is not None and self.cycle.scope.get(GONE)
+        if went:
+            went()
         self._wait_for("")
         if self._takes is not None:
             self._takes.cancel()

@@ -15,7 +15,8 @@ from moka.serving.errors import RequestError
 from moka.serving.model import Computed, ServedModel
 from moka.web.answers import Answer, number
 from moka.web.api.bodies import Body, read_body
-from moka.web.api.service import Result, Service
+from moka.web.api.service import Deadline, Result, Service
+from moka.web.patience import GONE
 
 LOG = "moka.log"  # in a request's scope: what its line in the log tells besides
 ANY, FEATURES = "any", "features"  # beside the kinds of outputs, what a route takes
@@ -29,20 +30,23 @@ def answering(service: Service, answer: Callable[[Request, Body], Awaitable[Any]
     async def endpoint(request: Request) -> Response:
         try:
             with service.budget.request() as held:
-                async with service.in_time() as shorten:
-                    _heed_deadline(request.query_params, shorten)
+                async with service.in_time() as deadline:
+                    request.scope[GONE] = deadline.client_went
+                    _heed_deadline(request.query_params, deadline)
                     body = await read_body(request, service.limits, held, service.deadline_s)
-                    _heed_deadline(body.values, shorten)
-                    return Answer(await answer(request, body))
+                    _heed_deadline(body.values, deadline)
+                    made = await answer(request, body)
+                    request.scope.pop(GONE)
+                    return Answer(made)
         except RequestError as refusal:
             return refused(request, refusal)
 
     return endpoint
 
 
-def _heed_deadline(values: Mapping[str, Any], shorten: Callable[[float], None]) -> None:
+def _heed_deadline(values: Mapping[str, Any], deadline: Deadline) -> None:
     if values.get("deadline_ms"):
-        shorten(number(values, "deadline_ms", 0, least=0) / 1000)
+        deadline.shorten(number(values, "deadline_ms", 0, least=0) / 1000)
 
 
 async def compute(
@@ -54,16 +58,19 @@ async def compute(
     Args:
         kind: of outputs that the route takes; ANY; FEATURES: the blob that the request names.
     """
-    name, blob = str(body.values.get("model", "")), ""
-    model = await service.model(name)
-    if kind == FEATURES:
-        blob = str(body.values.get("blob", "")) or model.feature_blob
-    elif kind != ANY:
-        answers.check_kind(model, kind)
+
+    def blob_of(model: ServedModel) -> str:
+        if kind == FEATURES:
+            return str(body.values.get("blob", "")) or model.feature_blob
+        if kind != ANY:
+            answers.check_kind(model, kind)
+        return ""
+
     log = request.scope.setdefault(LOG, {})
     log["images"] = len(body.images)
     start = time.perf_counter()
-    model, results = await service.compute(name, body.images, body.values, blob)
+    name = str(body.values.get("model", ""))
+    model, results = await service.compute(name, body.images, body.values, blob_of)
     log["model"] = model.name
     log["compute_ms"] = round(1000 * (time.perf_counter() - start), 3)
     log["batch"] = max((r.batch for _, r in results if isinstance(r, Computed)), default=0)
