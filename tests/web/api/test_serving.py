@@ -146,7 +146,7 @@ def test_a_body_that_does_not_come(model: str) -> None:
             half.sendall(
                 b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab"
             )
-            assert half.recv(100).startswith((b"HTTP/1.1 408", b"HTTP/1.1 504"))
+            assert half.recv(100).startswith(b"HTTP/1.1 408")
         assert server.end() == 0
 
 

@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from moka.serving.errors import BadRequestError, TooLargeError, TooSlowError
+from moka.serving.errors import BadRequestError, GoneError, TooLargeError
 from moka.serving.limits import Held, Limits
 from moka.serving.net_inputs import Upload
 
@@ -38,22 +38,19 @@ class Body:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_body(request: Request, limits: Limits, held: Held, seconds: float) -> Body:
+async def read_body(request: Request, limits: Limits, held: Held) -> Body:
     """A request's images and values.
 
     Raises:
         TooLargeError: more bytes or images than the limits allow.
         QueueFullError: all requests together hold too many bytes.
-        TooSlowError: the body did not come in time.
+        GoneError: the connection ended within it.
         BadRequestError: it cannot be understood.
     """
     try:
-        async with asyncio.timeout(seconds):
-            data = await _all_bytes(request, limits, held)
-    except TimeoutError:
-        raise TooSlowError(f"the body was not there after {seconds:g} s.") from None
+        data = await _all_bytes(request, limits, held)
     except ClientDisconnect:
-        raise BadRequestError("the connection ended within the body.") from None
+        raise GoneError("the connection ended within the body.") from None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = Body(values=dict(request.query_params))
     if kind == "multipart/form-data":

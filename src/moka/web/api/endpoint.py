@@ -31,17 +31,24 @@ def answering(service: Service, answer: Callable[[Request, Body], Awaitable[Any]
         try:
             with service.budget.request() as held:
                 async with service.in_time() as deadline:
-                    request.scope[GONE] = deadline.client_went
                     _heed_deadline(request.query_params, deadline)
-                    body = await read_body(request, service.limits, held, service.deadline_s)
+                    body = await read_body(request, service.limits, held)
+                    deadline.has_body = True
                     _heed_deadline(body.values, deadline)
-                    made = await answer(request, body)
-                    request.scope.pop(GONE)
-                    return Answer(made)
+                    return Answer(await _while_wanted(request, answer(request, body), deadline))
         except RequestError as refusal:
             return refused(request, refusal)
 
     return endpoint
+
+
+async def _while_wanted(request: Request, answer: Awaitable[Any], deadline: Deadline) -> Any:
+    """An answer, which is given up if the client closes the connection."""
+    request.scope[GONE] = deadline.client_went
+    try:
+        return await answer
+    finally:
+        del request.scope[GONE]
 
 
 def _heed_deadline(values: Mapping[str, Any], deadline: Deadline) -> None:

@@ -64,16 +64,16 @@ def api_routes(service: Service) -> list[Route]:
         return Answer(openapi(service.limits, service.deadline_s))
 
     return [
-        Route("/healthz", health),
-        Route("/readyz", readiness),
-        Route("/metrics", metrics),
-        Route("/openapi.json", description),
-        Route("/v1/models", models),
         _images_route("/v1/classify", service, CLASSES, _classes),
         _images_route("/v1/detect", service, BOXES, _boxes),
         _images_route("/v1/segment", service, MAP, _segments),
         _images_route("/v1/predict", service, ANY, _outputs),
         _images_route("/v1/features", service, FEATURES, _features),
+        Route("/healthz", health),
+        Route("/readyz", readiness),
+        Route("/metrics", metrics),
+        Route("/openapi.json", description),
+        Route("/v1/models", models),
         *digits_routes(service),
     ]
 

@@ -17,6 +17,7 @@ from moka.serving.errors import (
     GoneError,
     RequestError,
     TooLargeError,
+    TooSlowError,
 )
 from moka.serving.limits import Budget, Limits
 from moka.serving.metrics import IMAGES, Labels, Metrics
@@ -200,8 +201,8 @@ class Service:
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[Deadline]:
-        """Raises ExpiredError if the block takes longer than the deadline, GoneError if the client
-        has gone; what it waits for is given up."""
+        """Raises TooSlowError (while the body comes) or ExpiredError at the deadline, GoneError if
+        the client has gone; what the block waits for is given up."""
         loop = asyncio.get_running_loop()
         deadline = Deadline(asyncio.timeout(None), loop.time(), self.deadline_s)
         try:
@@ -211,6 +212,10 @@ class Service:
         except TimeoutError:
             if deadline.client_is_gone:
                 raise GoneError("the client has closed the connection.") from None
+            if not deadline.has_body:
+                raise TooSlowError(
+                    f"the body was not there after {1000 * deadline.seconds:,.0f} ms."
+                ) from None
             raise ExpiredError(
                 f"the answer was not there after {1000 * deadline.seconds:,.0f} ms.",
                 retry_after_s=1,
@@ -235,11 +240,13 @@ class Deadline:
     Attributes:
         begin: of the request, on the loop's clock.
         seconds: that it may take.
+        has_body: its body has come.
     """
 
     timeout: asyncio.Timeout
     begin: float
     seconds: float
+    has_body: bool = False
     client_is_gone: bool = False
 
     def shorten(self, seconds: float) -> None:
