@@ -156,6 +156,17 @@ def test_any_mode_as_the_program_classification_reads_it(
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_upright(channels: int) -> None:
+    """A quarter turn to the right makes the left column the upper row."""
+    taker = ImageInput((channels, 13, 9), Look())
+    blob = np.zeros((channels, 13, 9), np.float32)
+    assert taker.fill(MODES["turned jpeg"], blob, "x", upright=True) == (13, 9)
+    plain = ImageInput((channels, 9, 13), Look()).pixels(MODES["turned jpeg"], "x")
+    np.testing.assert_array_equal(blob, np.rot90(plain, -1).transpose(2, 0, 1))
+    assert taker.fill(PNG, blob, "x", upright=True) == (9, 13)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_any_mode_as_the_classifier_reads_it(mode: str, tmp_path: Path) -> None:
     """pycaffe's Classifier resizes in another way; without resizing the numbers are the same."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.serving.colors import RED, picture
+from tests.serving.test_image_input import MODES
 
 from moka.errors import NetError
 from moka.serving.errors import BadRequestError
@@ -48,6 +49,16 @@ def test_the_size_of_the_image_is_known() -> None:
         [1, 2, 3],
         [4, 5, 6],
     ]
+
+
+def test_images_can_be_turned_upright() -> None:
+    for told, upright in (("true", True), (True, True), ("1", True), ("no", False), (None, False)):
+        assert ONE.examples([A], {"upright": told})[0].upright is upright
+    turned = NetInputs({"data": (1, 3, 8, 8)}, Look())
+    turned_jpeg = MODES["turned jpeg"]
+    blobs = {"data": np.zeros((1, 3, 8, 8), np.float32)}
+    (example,) = turned.examples([Upload("", turned_jpeg)], {"upright": "true"})
+    assert turned.fill(example, blobs, 0) == (13, 9)
 
 
 def test_several_images_an_example() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from moka.data.decode import decode_image
+from moka.data.decode import Decoder, decode_image
 from moka.errors import DataError, NetError, UsageError
 from moka.predict.crops import center_crop
 from moka.predict.images import with_channels
@@ -19,6 +19,8 @@ from moka.types import Array, Floats, HeightWidth, Shape
 
 BYTE, DEEP = 255, 65535  # the largest value of 8 and of 16 bits
 COLORS, GRAY = 3, 1
+
+_UPRIGHT = Decoder(color=True)
 
 
 @dataclass(frozen=True)
@@ -77,25 +79,33 @@ class ImageInput:
             return np.ascontiguousarray(mean[(slice(None), *self._crop)], np.float32)
         return fitted_mean(mean, self.shape).astype(np.float32)
 
-    def fill(self, data: bytes, blob: Floats, name: str) -> HeightWidth:
+    def fill(self, data: bytes, blob: Floats, name: str, *, upright: bool = False) -> HeightWidth:
         """Decode an image into `blob` (C, H, W); returns its own height and width.
+
+        Args:
+            upright: see `pixels`.
 
         Raises:
             BadRequestError: it cannot be decoded.
         """
-        pixels = self.pixels(data, name)
+        pixels = self.pixels(data, name, upright=upright)
         self.fill_pixels(pixels, blob)
         return pixels.shape[0], pixels.shape[1]
 
-    def pixels(self, data: bytes, name: str) -> Array:
+    def pixels(self, data: bytes, name: str, *, upright: bool = False) -> Array:
         """The image (H, W, C), BGR or gray, uint8, or float32 of the same range if it has 16 bits a
-        channel. Its orientation in EXIF is not looked at.
+        channel.
+
+        Args:
+            upright: turn it as its EXIF says, as OpenCV does, which makes 8 bits of 16; otherwise
+                EXIF is not looked at, as by Caffe's program and by pycaffe.
 
         Raises:
             BadRequestError: it cannot be decoded.
         """
         try:
-            image = with_channels(decode_image(data, name), self.shape[0])
+            decode = _UPRIGHT if upright else decode_image
+            image = with_channels(decode(data, name), self.shape[0])
         except DataError as error:
             raise BadRequestError(error.message) from None
         if image.dtype == np.uint16:

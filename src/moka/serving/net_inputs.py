@@ -35,10 +35,12 @@ class Example(NamedTuple):
     Attributes:
         name: of its first image.
         given: for each input an encoded image, or numbers.
+        upright: whether its images are turned as their EXIF says.
     """
 
     name: str
     given: Mapping[str, bytes | Floats]
+    upright: bool = False
 
 
 class NetInputs:
@@ -77,7 +79,7 @@ class NetInputs:
         Args:
             uploads: one for each example; if the net takes several images, as many of each input.
             values: numbers by the inputs' names, as a list or as text with commas; for all
-                examples, or as many as there are for each.
+                examples, or as many as there are for each. "upright" turns images.
 
         Raises:
             BadRequestError: an input is missing or has another size.
@@ -93,11 +95,13 @@ class NetInputs:
                     f'input "{name}" has numbers for {len(each)} examples of {count}.'
                 )
         names = [each.name for each in next(iter(images.values()), [Upload("", b"")] * count)]
+        upright = str(values.get("upright", "")).lower() in ("1", "true")
         return [
             Example(
                 names[i],
                 {name: each[i].data for name, each in images.items()}
                 | {name: each[i if len(each) > 1 else 0] for name, each in rows.items()},
+                upright,
             )
             for i in range(count)
         ]
@@ -169,7 +173,7 @@ class NetInputs:
         for name, blob in blobs.items():
             given = example.given[name]
             if isinstance(given, bytes):
-                own = self.images[name].fill(given, blob[i], "an image")
+                own = self.images[name].fill(given, blob[i], "an image", upright=example.upright)
                 size = own if size == (0, 0) else size
             else:
                 blob[i] = given

@@ -131,6 +131,7 @@ def _images(about: str, of_image: Json, *parameters: Json) -> Json:
     common = (
         _parameter("model", _TEXT, "A model's name; by default the first one."),
         _parameter("deadline_ms", _NUMBER, "Give up after this time."),
+        _parameter("upright", {"type": "boolean"}, "Turn images as their EXIF says.", False),
     )
     base64 = {"type": "string", "contentEncoding": "base64"}
     bodies = {

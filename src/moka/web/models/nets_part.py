@@ -284,7 +284,7 @@ def activations(model: ServedModel, images: list[bytes]) -> dict[str, Any]:
         raise UsageError(f"{len(images)} images were given, at most {MOST_IMAGES} are looked at.")
     blob = np.zeros((len(images), *model.input.shape), np.float32)
     for values, data in zip(blob, images, strict=True):
-        model.input.fill(data, values, "an image")
+        model.input.fill(data, values, "an image", upright=True)  # as the page shows it
     return {
         "images": len(images),
         "blobs": [

@@ -97,7 +97,7 @@ def explained(model: ServedModel, data: bytes, how: str, number: int) -> dict[st
     """A map of an image as a gray PNG in base64, 255 where the class depends on it most, and what
     that most is."""
     blob = np.zeros(model.input.shape, np.float32)
-    model.input.fill(data, blob, "an image")
+    model.input.fill(data, blob, "an image", upright=True)  # as the page shows it
     if how == "gradient":
         found = gradient_map(model.net, blob, number)
         unit = "change of the score by a pixel's value"
