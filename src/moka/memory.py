@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moka.errors import NetError
+from moka.schema.blobproto import MOST_AXES
 from moka.types import Shape
 
 CPU = torch.device("cpu")
 
 
-MOST_AXES = 32  # as in BVLC Caffe
 MOST_ELEMENTS = 2**48  # a petabyte
 
 
@@ -36,7 +36,7 @@ def check_shape(shape: Shape) -> None:
         raise NetError(f"a blob has at most {MOST_AXES} axes, here are {len(shape)}.")
     if min(shape, default=0) < 0:
         raise NetError(f"the sizes of a blob's axes must be >= 0, got shape {shape}.")
-    if prod(shape) > MOST_ELEMENTS:
+    if prod(max(size, 1) for size in shape) > MOST_ELEMENTS:  # strides count an empty one's, too
         raise NetError(f"a blob of shape {shape} is larger than any memory.")
 
 

@@ -12,7 +12,6 @@ from torch._C import _is_tracing, _len_torch_dispatch_stack, _len_torch_function
 from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import Function
 from torch.compiler import is_compiling
-from torch.nn.modules.module import _has_any_global_hook
 
 from moka.engine.channels_last import channels_last
 from moka.inference.fast import Fast
@@ -21,6 +20,13 @@ from moka.memory import CPU
 from moka.net import Net
 
 Tensors = Mapping[str, Tensor]
+# PyTorch's dicts of hooks on all modules; torch 2.6 has no function that says if there are any.
+HOOKS_OF_ALL = (
+    "_global_forward_pre_hooks",
+    "_global_forward_hooks",
+    "_global_backward_pre_hooks",
+    "_global_backward_hooks",
+)
 
 
 def speed_up(net: Net) -> Net:
@@ -191,6 +197,6 @@ def _asks_for_numbers(inputs: Tensors) -> bool:
         return False
     if _len_torch_dispatch_stack() or _len_torch_function_stack():
         return False
-    if _has_any_global_hook():  # type: ignore[no-untyped-call]
+    if any(getattr(nn.modules.module, hooks) for hooks in HOOKS_OF_ALL):
         return False
     return all(type(x) is Tensor and x.device == CPU for x in inputs.values())

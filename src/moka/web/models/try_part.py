@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import shlex
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,26 +19,32 @@ from starlette.routing import Route
 
 from moka.draw.viz import tsne
 from moka.errors import UsageError
+from moka.free_name import free_name
 from moka.predict.components import principal_components
 from moka.predict.confusion import class_named, confusion
 from moka.predict.explain import gradient_map, occlusion_map
 from moka.serving.answers import check_kind
-from moka.serving.model import CLASSES, ServedModel
+from moka.serving.model import ServedModel
+from moka.serving.outputs import CLASSES
 from moka.types import Floats
 from moka.web.answers import post, wanted, whole
 from moka.web.api.bodies import Body
-from moka.web.api.routes import answering, api_routes
+from moka.web.api.endpoint import answering
+from moka.web.api.routes import api_routes
 from moka.web.api.service import Service
 from moka.web.app import Part
+from moka.web.folder import Folder
+from moka.web.model_files import pack_model
 
 CELLS = 12  # of an occlusion map
 MOST_POINTS = 5000
 MAPS = ("occlusion", "gradient")
+PACKED = "models"  # the folder of packed models
 
 
-def try_part(service: Service) -> Part:
+def try_part(service: Service, folder: Folder | None = None) -> Part:
     """The page that tries the models of a service, with its API for programs; the service ends with
-    it."""
+    it. Models of a folder can be packed for `caffe serve`."""
 
     async def explain(request: Request, body: Body) -> Any:
         how = wanted(body.values, "how")
@@ -44,7 +53,7 @@ def try_part(service: Service) -> Part:
         number = whole(body.values, "class", 0)
         model = await service.model(str(body.values.get("model", "")))
         check_kind(model, CLASSES)
-        data = body.images[0].data
+        data = model.images_of(body.images)[0]
         service.limits.check(data)
         return await run_in_threadpool(explained, model, data, how, number)
 
@@ -57,24 +66,49 @@ def try_part(service: Service) -> Part:
         post("/confusion", confused),
         post("/plane", plane),
     ]
+    if folder is not None:
+        routes.append(post("/pack", partial(packed, service, folder)))
     return Part("Try", "try", routes, service.close, api_routes(service))
+
+
+def packed(service: Service, folder: Folder, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Pack a model into a new folder below `models`; tells its name, and the line that serves it.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    name = wanted(values, "model")
+    files = service.store.files.get(name)
+    if files is None:
+        raise UsageError(f"there is no model {name}.")
+    place = folder.path / PACKED
+    place.mkdir(exist_ok=True)
+    taken = {path.name for path in place.iterdir()}
+    target = place / free_name(Path(name).name, taken, first=2, mark="-")
+    pack_model(files, target)
+    shown = folder.name(target)
+    return {
+        "folder": shown,
+        "shell": f"cd {shlex.quote(str(folder.path))} && caffe serve {shlex.quote(shown)}",
+    }
 
 
 def explained(model: ServedModel, data: bytes, how: str, number: int) -> dict[str, Any]:
     """A map of an image as a gray PNG in base64, 255 where the class depends on it most, and what
     that most is."""
     blob = np.zeros(model.input.shape, np.float32)
-    model.input.fill(data, blob, "an image")
+    model.input.fill(data, blob, "an image", upright=True)  # as the page shows it
     if how == "gradient":
         found = gradient_map(model.net, blob, number)
         unit = "change of the score by a pixel's value"
     else:
+        (name,) = model.inputs.images
         found = occlusion_map(
-            lambda images: model.compute(images)[model.outputs[0]],
+            lambda images: model.compute({name: images})[model.outputs.names[0]],
             blob,
             number,
             cells=min(CELLS, *model.input.shape[1:]),
-            batch=model.sizes[-1],
+            batch=model.outputs.sizes[-1],
         )
         unit = "fall of the score"
     most = float(found.max())
