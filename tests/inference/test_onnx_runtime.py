@@ -13,6 +13,7 @@ from moka import two_ways
 from moka.inference import onnx_runtime
 from moka.inference.contract import Task
 from moka.inference.onnx_runtime import OnnxRuntime
+from moka.inference.pressure import Pressure
 from moka.rewrite import Model
 
 NET = """
@@ -32,7 +33,7 @@ class Sessions:
         self.runs: list[int] = []
         make = onnx_runtime._session
 
-        def counted(*args: Any, **options: Any) -> tuple[Any, list[Any]]:
+        def counted(*args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
             session, shared = make(*args, **options)
             self.runs.append(0)
             return _Counted(session, self.runs, len(self.runs) - 1), shared
@@ -56,7 +57,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Sessions:
 
 @pytest.fixture
 def _trying_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_runtime.Pressure, "is_felt", lambda _: True)
+    monkeypatch.setattr(Pressure, "is_felt", lambda _: True)
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
     monkeypatch.setattr(two_ways, "TRIAL_S", 0.0)
 
@@ -91,7 +92,7 @@ def test_on_a_quiet_machine_there_is_one_session(
     make_net: NetMaker, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
-    monkeypatch.setattr(onnx_runtime.Pressure, "is_felt", lambda _: False)
+    monkeypatch.setattr(Pressure, "is_felt", lambda _: False)
     run = OnnxRuntime().make(task(make_net, 2))
     for _ in range(5):
         run([torch.rand(2, 3, 12, 12)])
