@@ -1,7 +1,8 @@
 // One image: classes with bars and maps, boxes with a threshold, segments.
 
 import { about, post, upload } from "./api.js";
-import { bars, button, choice, colorOf, copyLine, curl, dropzone, failure, fill, h, shortLabel, trouble, waiting } from "./models.js";
+import { bars, colorOf, curl, dropzone, shortLabel } from "./models.js";
+import { button, choice, copyLine, failure, fill, h, trouble, waiting } from "./ui.js";
 
 const ROUTES = { classes: "/v1/classify", boxes: "/v1/detect", map: "/v1/segment" };
 
