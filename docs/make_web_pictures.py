@@ -75,8 +75,10 @@ def a_folder(page: Page, folder: Path) -> None:
 
 
 def a_net(page: Page, folder: Path) -> None:
-    page.get_by_label("The net's prototxt").fill(NET)
+    text = page.get_by_label("The net's prototxt")
+    text.fill(NET)
     page.locator(".graph .node").first.wait_for()
+    text.evaluate("area => { area.blur(); area.scrollTop = 0; }")
 
 
 def two_nets(page: Page, folder: Path) -> None:

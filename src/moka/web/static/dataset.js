@@ -38,7 +38,7 @@ export async function show(root, place) {
     cell(isBase ? "Records" : "Images", count(found.entries)),
     cell("Classes", count(found.classes.length)),
     isBase ? [
-      cell("Image", found.shapes.length ? found.shapes[0].shape.join(" × ") : "–", found.different_shapes > 1 ? `and ${found.different_shapes - 1} more sizes` : "channels × height × width"),
+      cell("Image", found.shapes.length ? found.shapes[0].shape.join(" × ") : "–", found.different_shapes > 1 ? `and ${found.different_shapes - 1} more sizes` : "C × H × W"),
       cell("Stored as", Object.keys(found.kinds).map((k) => kinds[k] || k).join(", ") || "–"),
       cell("Size", bytes(found.bytes), found.backend === "lmdb" ? "LMDB" : "LevelDB"),
       cell("Broken", count(found.broken), found.broken ? "records" : ""),
