@@ -149,7 +149,7 @@ class Makers:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             note: dict[str, Any] = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return note
 

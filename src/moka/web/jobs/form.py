@@ -12,6 +12,7 @@ from moka.checks.epoch import Epoch
 from moka.errors import MokaError, UsageError
 from moka.schema import caffe_pb2, format_text, parse_text
 from moka.schema.comments import field_comments, running_text
+from moka.schema.fields import is_repeated
 from moka.solver.choose import RULES
 from moka.solver.config import check_solver
 from moka.solver.policy import POLICIES, POLICY_FIELDS, momentum, rate
@@ -122,7 +123,7 @@ def _described(name: str, comment: str) -> dict[str, Any]:
 
 
 def _is_repeated(name: str) -> bool:
-    return bool(Solver.DESCRIPTOR.fields_by_name[name].is_repeated)
+    return is_repeated(Solver.DESCRIPTOR.fields_by_name[name])
 
 
 def _text(name: str, value: Any) -> str:

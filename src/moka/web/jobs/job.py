@@ -90,7 +90,7 @@ def read_job(folder: Path) -> Job:
         )
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}.", file=file) from None
-    except (ValueError, TypeError, AttributeError, IndexError):
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
         raise DataError("is no file of a job.", file=file) from None
 
 
