@@ -10,7 +10,7 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench bench-parts bench-gpu docs hashes sbom models proto clean
+.PHONY: install digits test lint format bench bench-parts bench-gpu fuzz docs hashes sbom models proto clean
 
 install: $(INSTALLED)
 
@@ -55,6 +55,12 @@ bench-parts: $(INSTALLED)
 # Needs a GPU; under ten minutes.
 bench-gpu: $(INSTALLED)
 	$(BIN)/python benchmarks/gpu_training.py
+
+# 1,000,000 changed files for the readers: INPUTS=N makes it another number. Coverage guides it where
+# atheris is installed (pip install atheris; a wheel for CPython up to 3.13).
+INPUTS ?= 1000000
+fuzz: $(INSTALLED)
+	$(BIN)/python fuzz/run.py --inputs $(INPUTS)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
