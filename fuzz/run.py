@@ -6,9 +6,10 @@
 
 Each reader runs in a process of its own with limits, which is started again where it ends. Whatever
 is not a result or one clear sentence is a finding: another exception, a warning, something printed,
-more than 5 seconds of processor time, more than 1 GB beyond what valid files take, the end of the process. Findings
-are kept in --folder, a few of the shortest inputs of each kind; the exit code is 1 if there are
-any. With the package atheris the inputs are guided by coverage; else they are changed at random.
+more than 5 seconds of processor time, more than 1 GB beyond what valid files take, the end of the
+process. Findings are kept in --folder, a few of the shortest inputs of each kind; the exit code is
+1 if there are any. With the package atheris the inputs are guided by coverage; else they are
+changed at random.
 """
 
 from __future__ import annotations

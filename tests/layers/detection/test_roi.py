@@ -119,3 +119,11 @@ def test_faults(
 ) -> None:
     with pytest.raises(NetError, match=fault):
         make_layer(text, x, rois)
+
+
+def test_a_corner_that_is_no_number(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "ROIAlign" roi_pooling_param { pooled_h: 2 pooled_w: 2 }', X, ROIS)
+    rois = torch.zeros(ROIS)
+    rois[:, 1:] = torch.nan
+    with pytest.raises(DataError, match="a region's corner is not a number"):
+        layer(torch.zeros(X), rois)
