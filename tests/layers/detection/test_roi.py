@@ -112,6 +112,7 @@ def test_a_region_of_no_image(make_layer: LayerMaker, image: float) -> None:
             "output_dim 2 and group_size 2 need 8 channels, got 3",
         ),
         ('type: "ROIAlign"', X, ROIS, "pooled_h and pooled_w must be > 0"),
+        (pooling("pooled_size: 2 spatial_scale: inf"), X, ROIS, "spatial_scale must be finite"),
     ],
 )
 def test_faults(
@@ -119,11 +120,3 @@ def test_faults(
 ) -> None:
     with pytest.raises(NetError, match=fault):
         make_layer(text, x, rois)
-
-
-def test_a_corner_that_is_no_number(make_layer: LayerMaker) -> None:
-    layer = make_layer('type: "ROIAlign" roi_pooling_param { pooled_h: 2 pooled_w: 2 }', X, ROIS)
-    rois = torch.zeros(ROIS)
-    rois[:, 1:] = torch.nan
-    with pytest.raises(DataError, match="a region's corner is not a number"):
-        layer(torch.zeros(X), rois)
