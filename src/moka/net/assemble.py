@@ -44,6 +44,10 @@ from moka.types import Shape
 log = logging.getLogger("moka.detail")
 
 
+# Errors among which are those that `explained` explains.
+EXPLAINED = (MokaError, MemoryError, RuntimeError, ValueError, OverflowError)
+
+
 @dataclass(frozen=True)
 class Assembly:
     """The parts of a net.
@@ -132,10 +136,12 @@ def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
 
 
 def explained(error: Exception, node: Node, graph: Graph) -> MokaError | None:
-    """The error with file and layer, if it is one of ours or says that there is not enough memory;
-    None: it is another one."""
+    """The error with file and layer, if it is one of ours or says that there is not enough memory,
+    or that a number is not finite where a size is needed; None: it is another one."""
     if fact := out_of_memory(error):
         error = NetError(fact)
+    elif "cannot convert float" in str(error):  # Python's words for int(inf) and int(nan)
+        error = NetError("one of its numbers is not finite, and a size follows from it.")
     return located(error, node, graph) if isinstance(error, MokaError) else None
 
 
@@ -144,7 +150,7 @@ def naming(node: Node, graph: Graph) -> Iterator[None]:
     """Add file and layer to errors of the block, see `explained`."""
     try:
         yield
-    except (MokaError, MemoryError, RuntimeError) as error:
+    except EXPLAINED as error:
         if told := explained(error, node, graph):
             raise told from None
         raise
