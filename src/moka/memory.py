@@ -163,8 +163,12 @@ class Memory:
         False: in a result that it has taken."""
         return not (self._borrowed if self.device.type == "cpu" else self._gpu_borrowed)
 
-    def put(self, tensor: Tensor) -> None:
-        """Take a result. Only a Memory whose array is in users' hands copies it."""
+    def put(self, tensor: Tensor, *, is_new: bool = False) -> None:
+        """Take a result. Only a Memory whose array is in users' hands copies it.
+
+        Args:
+            is_new: whether nobody else refers to its memory, so that users may write to it.
+        """
         self._promise = None
         if self.handed_out:
             self.reshape(tuple(tensor.shape))
@@ -176,7 +180,7 @@ class Memory:
             return
         self.shape = tuple(tensor.shape)
         if tensor.device.type == "cpu":
-            self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, True
+            self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, not is_new
         else:
             self._gpu, self.state, self._gpu_borrowed = tensor, State.HEAD_AT_GPU, True
 
@@ -284,7 +288,7 @@ class ParameterMemory(Memory):
     def mutable_gpu_data(self) -> Tensor:
         return self.gpu_data()  # the state stays: it says who may write
 
-    def put(self, tensor: Tensor) -> None:
+    def put(self, tensor: Tensor, *, is_new: bool = False) -> None:
         with self.written() as storage:
             storage.copy_(tensor)
 

@@ -159,11 +159,6 @@ class Net(nn.Module):
 
     # --- parameters -----------------------------------------------------------------------
 
-    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        for layer in self.layers:
-            layer.expose()
-        return super().named_parameters(*args, **kwargs)
-
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
         """The parameter itself."""
         return parameter_of(self.places, blob)
