@@ -134,6 +134,10 @@ def test_many_blobs_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) 
             RuntimeError("Storage size calculation overflowed with sizes=[2147483647, 2147483647]"),
             "there is not enough memory.",
         ),
+        (
+            RuntimeError("can't start new thread"),
+            "no further thread can be started: a limit of memory or of processes is reached.",
+        ),
         (RuntimeError("shapes do not fit"), None),
         (ValueError("out of memory"), None),
     ],
