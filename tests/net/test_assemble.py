@@ -138,3 +138,14 @@ def test_a_size_that_is_not_finite(make_net: NetMaker, scale: str) -> None:
     )
     with pytest.raises(NetError, match=r'layer "up" \(Upsample\): '):
         make_net(text)
+
+
+def test_a_bottom_without_values(make_net: NetMaker) -> None:
+    net = make_net(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 0 } } }'
+        ' layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 2 } } }'
+        ' layer { name: "it" type: "MarginInnerProduct" bottom: "x" bottom: "y" top: "z"'
+        ' margin_inner_product_param { num_output: 3 weight_filler { type: "gaussian" } } }'
+    )
+    with pytest.raises(NetError, match=r'layer "it" .*: it cannot take a bottom without values'):
+        net(x=torch.zeros(2, 0), y=torch.zeros(2))

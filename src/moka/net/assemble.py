@@ -44,6 +44,11 @@ from moka.types import Shape
 log = logging.getLogger("moka.detail")
 
 
+# What some errors of Python and PyTorch mean where a layer is made or run, by their words.
+PLAIN = {
+    "cannot convert float": "one of its numbers is not finite, and a size follows from it.",
+    "cannot reshape tensor of 0 elements": "it cannot take a bottom without values.",
+}
 # Errors among which are those that `explained` explains.
 EXPLAINED = (MokaError, MemoryError, RuntimeError, ValueError, OverflowError)
 
@@ -136,12 +141,11 @@ def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
 
 
 def explained(error: Exception, node: Node, graph: Graph) -> MokaError | None:
-    """The error with file and layer, if it is one of ours or says that there is not enough memory,
-    or that a number is not finite where a size is needed; None: it is another one."""
-    if fact := out_of_memory(error):
+    """The error with file and layer, if it is one of ours or one of Python's and PyTorch's whose
+    cause is plain; None: it is another one."""
+    words = str(error)
+    if fact := out_of_memory(error) or next((f for w, f in PLAIN.items() if w in words), None):
         error = NetError(fact)
-    elif "cannot convert float" in str(error):  # Python's words for int(inf) and int(nan)
-        error = NetError("one of its numbers is not finite, and a size follows from it.")
     return located(error, node, graph) if isinstance(error, MokaError) else None
 
 
