@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +15,10 @@ from moka.free_memory import UNKNOWN, check_free, free_memory, most_memory, out_
 from moka.heap import kept_memory
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
+from tests.layers.data_layers import write_images
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
 
 IMAGE = (
     'layer { name: "d" type: "Input" top: "d"'
@@ -161,3 +166,21 @@ def test_an_allocation_that_fails_in_a_pass_names_its_layer(
         MokaError, match=r'layer "it" \(Exp\): there is not enough memory: 1\.00 EiB'
     ):
         net(torch.zeros(1, 3, 8, 8))
+
+
+def test_batches_ahead_that_are_too_much_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_net: NetMaker
+) -> None:
+    write_images(tmp_path / "db")
+    text = (
+        'layer { name: "data" type: "Data" top: "x" top: "y"'
+        f' data_param {{ source: "{tmp_path / "db"}" batch_size: 2 prefetch: PREFETCH }} }}'
+    )
+    net = make_net(text.replace("PREFETCH", "2000000000"))
+    monkeypatch.setattr("moka.layers.data.most_memory", lambda: 1e9)
+    with pytest.raises(NetError, match=r'layer "data" .*prefetch: 2000000000 batches of 40 bytes'):
+        net.prepare()
+    net.close()
+    net = make_net(text.replace("PREFETCH", "20"))
+    net.prepare()
+    net.close()
