@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tests.layers.data_layers import write_images
 
 from moka.errors import MokaError, NetError
 from moka.free_memory import UNKNOWN, check_free, free_memory, most_memory, out_of_memory
 from moka.heap import kept_memory
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
-from tests.layers.data_layers import write_images
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
