@@ -37,13 +37,17 @@ class Double(caffe.Layer):
 
 @pytest.fixture
 def _data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data that MINIMAL names, in the current directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    make_data_files()
+
+
+def make_data_files() -> None:
+    """The data that MINIMAL names, in the current directory."""
     with h5py.File("rows.h5", "w") as file:
         file["top0"], file["top1"] = np.ones((3, 4)), np.ones(3)
     Path("rows.txt").write_text("rows.h5\n")
     Path("own_layers.py").write_text(OWN_LAYER)
-    monkeypatch.syspath_prepend(str(tmp_path))
     cv2.imwrite("image.png", np.ones((4, 4, 3), np.uint8))
     Path("images.txt").write_text("image.png 0\nimage.png 1\n")
     Path("pairs.txt").write_text("image.png image.png\n")

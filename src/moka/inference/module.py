@@ -108,7 +108,7 @@ class ModuleRunner:
         """Outputs with a graph, which lead to the parameters."""
         if any(tensor.requires_grad for tensor in given.values()):
             return self.net.propagate(_laid_out(given), wanted)
-        weights = [w for layer in self.net.layers for w in layer.weights if w.requires_grad]
+        weights = [w for x in self.net.layers for w in x.weights_unseen() if w.requires_grad]
         if not weights:
             return self._fast_or_not(given, wanted)
         if self._fast.acted:  # its layers could not run again for a backward pass
