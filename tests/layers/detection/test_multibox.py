@@ -32,14 +32,14 @@ def multibox(fields: str = "", loss: str = "") -> str:
     )
 
 
-def blobs(places: int = 1) -> list[Array]:
+def blobs(places: int = 1, priors: int = P) -> list[Array]:
     rng = np.random.default_rng(4)
-    corner = rng.uniform(-0.05, 0.6, (P, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.45, (P, 2))], 1)
-    variances = np.tile([0.1, 0.1, 0.2, 0.2], (P, 1))
+    corner = rng.uniform(-0.05, 0.6, (priors, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.45, (priors, 2))], 1)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (priors, 1))
     return [
-        rng.normal(0, 1, (N, P * places * 4)),
-        rng.normal(0, 2, (N, P * C)),
+        rng.normal(0, 1, (N, priors * places * 4)),
+        rng.normal(0, 2, (N, priors * C)),
         np.stack([boxes.ravel(), variances.ravel()])[None],
         TRUTH,
     ]
@@ -164,8 +164,12 @@ def test_value(
     ],
 )
 def test_gradient(make_layer: LayerMaker, check_gradient: GradientCheck, fields: str) -> None:
-    bottoms = blobs(C if "share_location: false" in fields else 1)
-    check_gradient(make_layer(multibox(fields), *(b.shape for b in bottoms)), *bottoms)
+    bottoms = blobs(C if "share_location: false" in fields else 1, priors=P // 2)
+    layer = make_layer(multibox(fields), *(b.shape for b in bottoms))
+    check_gradient(layer, *bottoms)
+    offsets = torch.from_numpy(bottoms[0]).requires_grad_()
+    layer(offsets, *map(torch.from_numpy, bottoms[1:])).backward()
+    assert offsets.grad.any()  # some box is one that an object was matched with
 
 
 def value(make_layer: LayerMaker, run: Runner, fields: str, bottoms: list[Array]) -> float:
