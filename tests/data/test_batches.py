@@ -143,9 +143,13 @@ def test_sizes_may_change_between_batches() -> None:
     assert [batch.data.shape for batch, _ in got] == [(2, 1, 6, 6), (2, 1, 7, 6)]
 
 
-def test_images_of_other_sizes_are_named() -> None:
-    images = [*IMAGES[:4], np.zeros((1, 9, 9), np.uint8), *IMAGES[5:]]
-    says = r'^shelf: book "no. 4": its image is \(1, 9, 9\), that of "no. 3" .* is \(1, 6, 6\)'
+@pytest.mark.parametrize("odd", [4, 5])  # the second and the last of a batch
+def test_images_of_other_sizes_are_named(odd: int) -> None:
+    images = [*IMAGES[:odd], np.zeros((1, 9, 9), np.uint8), *IMAGES[odd + 1 :]]
+    says = (
+        rf'^shelf: book "no. {odd}": its image is \(1, 9, 9\), that of "no. 3" .* is'
+        r" \(1, 6, 6\)\.\s+Give crop_size, resize the images, or use batch_size: 1"
+    )
     with pytest.raises(DataError, match=says):
         take(make_batches(shelf=Shelf(images)), 2)
 
