@@ -188,6 +188,19 @@ def test_shares_are_parts_of_the_whole(shuffle: bool, size: int) -> None:
             assert batches.names(state, share) == [f"no. {x / 10:g}" for x in got.labels]
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_share_may_be_whole_batches(shuffle: bool) -> None:
+    """Of three processes each has every third batch of two images."""
+    shelf, start = Shelf(shuffle=shuffle), CursorState(1, 5)
+    whole = take(make_batches(size=2, shelf=shelf, start=start), 9)
+    for rank in range(3):
+        batches = make_batches(size=2, shelf=shelf, start=start)
+        part = take(batches, 3, share=Share(rank, 3, whole_batches=True))
+        for (wanted, _), (got, _) in zip(whole[rank::3], part, strict=True):
+            np.testing.assert_array_equal(got.labels, wanted.labels)
+        assert [state for _, state in part] == [state for _, state in whole[2::3]]
+
+
 def test_each_share_draws_for_itself() -> None:
     images = [IMAGES[0]] * COUNT
     drawn = set()
