@@ -176,8 +176,8 @@ def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(DataError, match="label 2 is outside of the 2 classes"):
         rows(make_layer, target().replace("cls_num: 3", "cls_num: 2"))
     for size in ("img_width: 96", "img_height: 96"):
+        text = target("batch_size: 30").replace(size, size.replace("96", "32"))
         with pytest.raises(NetError, match="too few regions: random ones need img_width and img_h"):
-            text = target("batch_size: 30").replace(size, size.replace("96", "32"))
             rows(make_layer, text, TRUTH[:, :7])
     truth = TRUTH.copy()
     truth[0, 5] = 0
