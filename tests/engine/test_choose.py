@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from moka.engine.choose import evaluation_engine, training_engine
 from moka.schema import caffe_pb2
 
