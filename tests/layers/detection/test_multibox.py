@@ -232,6 +232,13 @@ def test_all_objects_may_be_one_class(make_layer: LayerMaker, run: Runner) -> No
     np.testing.assert_allclose(one, again)
 
 
+def test_the_first_stage_has_values_for_each_prior_box(make_layer: LayerMaker) -> None:
+    shapes = [b.shape for b in blobs()]
+    for first, each in (([(N, P * 3)], 2), ([(N + 1, P * 2)], 2), ([(N, P * 2), (N, P)], 4)):
+        with pytest.raises(NetError, match=f"{P} prior boxes need {each} values each from the f"):
+            make_layer(multibox(), *shapes, *first)
+
+
 def test_first_stage_of_refinedet(make_layer: LayerMaker, run: Runner) -> None:
     """Moves of 0 and sure objects change nothing; what is surely none is not mined."""
     bottoms = blobs()
