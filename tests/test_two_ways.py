@@ -83,10 +83,16 @@ def test_the_second_way_is_tried_if_it_may() -> None:
     work.ways = TwoWays(lambda: work.now_s, lambda: False)
     work.run(10 * TRY_EVERY_S)
     assert work.spent_s[1] == 0
-    answers = iter([False, True])  # the way back is tried without a question
-    work.ways = TwoWays(lambda: work.now_s, lambda: next(answers))
+    asked: list[float] = []
+
+    def may() -> bool:
+        asked.append(work.now_s)
+        return True
+
+    work.ways = TwoWays(lambda: work.now_s, may)
     work.run(10 * TRY_EVERY_S)
     assert work.ways.way == 1
+    assert len(asked) == 1  # the way back is tried without a question
 
 
 def test_the_first_piece_of_a_trial_is_not_counted() -> None:
