@@ -13,7 +13,8 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from mutate import mutate_text
-from tests.layers.test_registry import MINIMAL, make_data_files, text_of
+from tests.layers.one_layer import MINIMAL, text_of
+from tests.layers.test_registry import make_data_files
 
 from moka.engine.layerwise import Layerwise
 from moka.errors import MokaError
