@@ -169,7 +169,8 @@ def test_gradient(make_layer: LayerMaker, check_gradient: GradientCheck, fields:
     check_gradient(layer, *bottoms)
     offsets = torch.from_numpy(bottoms[0]).requires_grad_()
     layer(offsets, *map(torch.from_numpy, bottoms[1:])).backward()
-    assert offsets.grad is not None and offsets.grad.any()  # some box is one that an object was matched with
+    assert offsets.grad is not None
+    assert offsets.grad.any()  # some box is one that an object was matched with
 
 
 def value(make_layer: LayerMaker, run: Runner, fields: str, bottoms: list[Array]) -> float:
