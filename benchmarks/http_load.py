@@ -1,4 +1,4 @@
-"""A light client that loads a server on loopback: raw sockets that stay open, requests made before."""
+"""A light client that loads a server on loopback: sockets that stay open, bytes made before."""
 
 from __future__ import annotations
 
