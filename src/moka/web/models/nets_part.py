@@ -295,9 +295,7 @@ def activations(model: ServedModel, images: list[bytes]) -> dict[str, Any]:
                 **asdict(found.spread),
                 "channels": found.channels,
                 "dead": found.dead,
-                "png": None
-                if found.planes is None
-                else _png_text(_sheet(_each_full(found.planes))),
+                "png": _planes_text(found.planes),
             }
             for found in activity(model.net, blob)
         ],

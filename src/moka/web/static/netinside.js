@@ -2,7 +2,8 @@
 
 import { get, post, upload } from "./api.js";
 import { count, number, plural } from "./format.js";
-import { dropzone, empty, failure, field, fill, h, isImage, select, table, waiting } from "./models.js";
+import { dropzone, isImage } from "./models.js";
+import { empty, failure, field, fill, h, select, table, waiting } from "./ui.js";
 
 const MOST_IMAGES = 16;
 

@@ -1,10 +1,10 @@
 // The page Try: one image, a folder of images, or their features in a plane.
 
 import { get } from "./api.js";
-import { choice, empty, failure, field, fill, h, select, waiting } from "./models.js";
 import { showFolder } from "./tryfolder.js";
 import { showImage } from "./tryimage.js";
 import { showPlane } from "./tryplane.js";
+import { choice, empty, failure, field, fill, h, select, waiting } from "./ui.js";
 
 const VIEWS = [["image", "One image"], ["folder", "A folder"], ["plane", "Features"]];
 const SHOWN = { image: showImage, folder: showFolder, plane: showPlane };

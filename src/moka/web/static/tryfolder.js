@@ -2,7 +2,8 @@
 
 import { post, upload } from "./api.js";
 import { count } from "./format.js";
-import { classOf, dropzone, empty, failure, fill, h, isImage, progress, shortLabel, table } from "./models.js";
+import { classOf, dropzone, isImage, shortLabel } from "./models.js";
+import { empty, failure, fill, h, progress, table } from "./ui.js";
 
 const AT_ONCE = 16;
 const MOST_SHOWN = 40;
