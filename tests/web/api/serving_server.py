@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
-SOON = 60.0  # only a failure waits that long
+SOON = 180.0  # only a failure waits that long; a busy machine takes a minute to start a server
 DEFAULTS = ("--port", "0", "--engine", "layerwise", "--deadline_ms", "600000")
 
 
