@@ -39,6 +39,7 @@ from moka.net.place import Place
 from moka.net.runner import Runner
 from moka.types import Shape
 
+FLOAT = torch.float32
 ALL_DATA = Share()
 NOTHING_BEGUN: Mapping[str, Tensor] = MappingProxyType({})
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
@@ -233,14 +234,16 @@ class Net(nn.Module):
             NetError: a name that is no input, or an input that is missing.
         """
         given = by_name(self.graph, arrays, inputs)
-        on_device = {
-            name: torch.as_tensor(value, dtype=torch.float32, device=self.device)
-            for name, value in given.items()
-        }
+        on_device = {name: self._on_device(value) for name, value in given.items()}
         self._check_shapes(on_device)
         run = self.propagate if self.runner is None else self.runner
         blobs = run(on_device, self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
+
+    def _on_device(self, value: Tensor) -> Tensor:
+        if type(value) is Tensor and value.dtype is FLOAT and value.device == self.device:
+            return value
+        return torch.as_tensor(value, dtype=FLOAT, device=self.device)
 
     def propagate(
         self,
@@ -351,9 +354,9 @@ class Net(nn.Module):
         """
         if torch.compiler.is_compiling() or torch._C._is_tracing():
             return
-        shapes = {name: tuple(value.shape) for name, value in given.items()}
+        shapes: dict[str, Shape] = {name: value.shape for name, value in given.items()}
         if shapes != self._checked_shapes:
-            self.infer_shapes(shapes)
+            self.infer_shapes({name: tuple(shape) for name, shape in shapes.items()})
             self._checked_shapes = shapes
 
     def infer_shapes(

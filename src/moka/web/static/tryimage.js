@@ -37,6 +37,7 @@ export function showImage(root, model, place) {
     form.set("image", file, file.name || "image.png");
     form.set("model", model.name);
     form.set("top", 5);
+    form.set("upright", "true");
     try {
       const picture = await createImageBitmap(file).catch(() => null);
       fill(pane, canvas);
