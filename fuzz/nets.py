@@ -38,7 +38,8 @@ LONG_BATCH = 1000
 # Layers that reach out of the process: cameras, files that are written, code of the user's.
 LEFT_OUT = {"HDF5Output", "VideoData", "MatWrite", "Python"}
 WITH_DATA = """layer { name: "data" type: "Data" top: "data" top: "label"
-  transform_param { crop_size: 2 } data_param { source: "images.lmdb" batch_size: 2 backend: LMDB } }
+  transform_param { crop_size: 2 }
+  data_param { source: "images.lmdb" batch_size: 2 backend: LMDB } }
 layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" param { lr_mult: 1 }
   inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
