@@ -84,7 +84,7 @@ def mutate(data: bytes, rng: Random, kind: str) -> bytes:
 def _change(message: Message, rng: Random) -> None:
     """Change something at a random place below a message."""
     while True:
-        inner = [
+        inner: list[Message] = [
             each
             for field, value in message.ListFields()
             if field.cpp_type == Field.CPPTYPE_MESSAGE
@@ -93,12 +93,13 @@ def _change(message: Message, rng: Random) -> None:
         if not inner or rng.random() < 0.15:
             break
         message = rng.choice(inner)
-    given = [field for field, _ in message.ListFields()]
+    given: list[FieldDescriptor] = [field for field, _ in message.ListFields()]
+    known: list[FieldDescriptor] = [*message.DESCRIPTOR.fields]
     kind = rng.random()
     if kind < 0.65 and given:
         _set(message, rng.choice(given), rng)
-    elif kind < 0.85 and message.DESCRIPTOR.fields:
-        _set(message, rng.choice(message.DESCRIPTOR.fields), rng)
+    elif kind < 0.85 and known:
+        _set(message, rng.choice(known), rng)
     elif given:
         _shorten_or_repeat(message, rng.choice(given), rng)
 

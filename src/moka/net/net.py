@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from moka.blob import BlobVec
 from moka.context import device as context_device
 from moka.data.place import Share
-from moka.errors import MokaError, NetError
+from moka.errors import NetError
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer, Way
 from moka.layers.late_checks import collected_checks
@@ -26,14 +26,7 @@ from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
 from moka.net.arguments import by_name
-from moka.net.assemble import (
-    assemble,
-    explained,
-    located,
-    make_blobs,
-    naming,
-    parameter_of,
-)
+from moka.net.assemble import EXPLAINED, assemble, explained, make_blobs, naming, parameter_of
 from moka.net.module_names import module_names
 from moka.net.place import Place
 from moka.net.runner import Runner
@@ -312,12 +305,12 @@ class Net(nn.Module):
         layer = way or place.layer
         try:
             tops = layer.again(*bottoms) if again else layer(*bottoms)
-        except (MokaError, MemoryError, RuntimeError) as error:
+        except EXPLAINED as error:
             if told := explained(error, place.node, self.graph):
                 raise told from None
             raise
         if not torch.compiler.is_compiling() and (checks := collected_checks()) is not None:
-            checks.locate(lambda error: located(error, place.node, self.graph))
+            checks.locate(lambda e: explained(e, place.node, self.graph) or e)
         made = (tops,) if isinstance(tops, Tensor) else tops
         made = place.half.rounded(made) if place.half else made
         for k, observer in place.observers:
