@@ -47,8 +47,12 @@ class Server:
         ]
         for reader in self._readers:
             reader.start()
-        first = self.line()
-        assert " at http://" in first, first + self.errors
+        try:
+            first = self.line()
+            assert " at http://" in first, first + self.errors
+        except BaseException:
+            self.close()
+            raise
         self.address = first.rpartition(" at ")[2].strip()
         self.port = int(self.address.partition("/?")[0].rstrip("/").rpartition(":")[2])
 
