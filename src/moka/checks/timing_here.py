@@ -29,9 +29,10 @@ from moka.solver.solver import Solver
 log = logging.getLogger("moka")
 
 SOLVER = "solver"  # the file of its message
-TIMED = 5  # iterations, after one that is not timed
-LONGEST_S = 20.0  # no more are begun after this time
-FEW, MANY = 16, 20  # numbers of a small message, and how often it is sent
+TIMED = 5, 100  # iterations, at least and at most, after one that is not timed
+ENOUGH_S = 2.0  # after this time no more than the least
+LONGEST_S = 20.0  # after this time, one is enough
+FEW, MANY = 16, 50  # numbers of a small message, and how often it is sent
 PATIENCE_S = 300.0
 
 
@@ -71,7 +72,7 @@ def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) ->
     whole: list[float] = []
     cores: list[float] = []
     began = time.perf_counter()
-    while len(whole) < 2 or (len(whole) <= TIMED and time.perf_counter() - began < LONGEST_S):
+    while not _is_enough(len(whole) - 1, time.perf_counter() - began):
         begin()
         done.clear()
         start, core_start = now_s(), time.process_time()
@@ -87,6 +88,21 @@ def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) ->
     return Step(
         median(whole[1:]), timed_buckets(solver.net, of_each), median(cores[1:]) if on_cpu else 0.0
     )
+
+
+def _is_enough(timed: int, seconds: float) -> bool:
+    least, most = TIMED
+    return timed >= (1 if seconds >= LONGEST_S else least if seconds >= ENOUGH_S else most)
+
+
+def measured_talk(team: Team) -> Link:
+    """Time how processes tell each other a few numbers."""
+    team.gather_numbers(0)
+    start = time.perf_counter()
+    for _ in range(MANY):
+        team.gather_numbers(0)
+    latency_s = (time.perf_counter() - start) / MANY / (team.size - 1)
+    return Link(float("inf"), latency_s)
 
 
 def measured_link(team: Team, size: int) -> Link:
@@ -113,8 +129,9 @@ def _timed(team: Team, tensor: torch.Tensor, count: int) -> tuple[float, float]:
     return median(whole), median(cores)
 
 
-def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tuple[Step, Link]:
-    """One process's iteration while others make theirs, and messages between them.
+def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tuple[Step, Link, Link]:
+    """One process's iteration while others make theirs, messages between them with gradients, and
+    with a few numbers.
 
     Args:
         config: the solver.
@@ -131,7 +148,7 @@ def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tupl
         launch(sys.executable, program, count, max_restarts=0)
         found = [pickle.loads(file.read_bytes()) for file in folder.glob("*.times")]
     # The slowest one counts: nobody is faster than all others together.
-    times: tuple[Step, Link] = max(found, key=lambda each: each[0].whole_s)
+    times: tuple[Step, Link, Link] = max(found, key=lambda each: each[0].whole_s)
     return times
 
 
@@ -153,10 +170,11 @@ def _main(folder: str, file: str, parts: str) -> int:
                 with closing(solver):
                     step = measured_step(solver, lambda: team.gather_numbers(0))
                 link = measured_link(team, min(BUCKET_BYTES, step.size))
+                talk = measured_talk(team)
         except MokaError as error:
             log.critical("%s", error)
             return error.exit_code
-    (Path(folder) / f"{launched.rank}.times").write_bytes(pickle.dumps((step, link)))
+    (Path(folder) / f"{launched.rank}.times").write_bytes(pickle.dumps((step, link, talk)))
     return 0
 
 

@@ -42,7 +42,26 @@ def find_ways(
     net: Net, keep: Collection[str] | None = None, cuts: Sequence[int] = ()
 ) -> dict[int, Way]:
     """As `Ways.of_pass`."""
+    return _choose(net, keep, cuts)[0]
+
+
+def tops_in_bottoms(net: Net, keep: Collection[str]) -> dict[int, str]:
+    """The layers whose tops have no memory of their own in a pass that is not cut: by index, the
+    bottom in whose memory they lie.
+
+    Args:
+        keep: the blobs that somebody looks at after the pass.
+    """
+    found = {p.index: p.node.bottoms[0] for p in net.places if p.layer.makes_views}
+    return found | _choose(net, keep, ())[1]
+
+
+def _choose(
+    net: Net, keep: Collection[str] | None, cuts: Sequence[int]
+) -> tuple[dict[int, Way], dict[int, str]]:
+    """The ways; of each that makes no memory for its tops, the bottom in which they lie."""
     ways: dict[int, Way] = {}
+    lies_in: dict[int, str] = {}
     made_by: dict[str, Place] = {}
     free_tops = _free_tops(net, keep)
     for place in net.places:
@@ -54,14 +73,16 @@ def find_ways(
                 continue
             if maker.index not in ways and (merged := maker.layer.merged_with(place.layer)):
                 ways[maker.index], ways[place.index] = _PassOn(), merged
+                lies_in[maker.index] = maker.node.bottoms[0]
                 break
             is_cut = any(maker.index < cut <= place.index for cut in cuts)
             spares = maker.layer.spares_top and not isinstance(ways.get(maker.index), _PassOn)
             if spares and not is_cut and (way := place.layer.overwriting(j)):
                 ways[place.index] = way
+                lies_in[place.index] = name
                 break
         made_by.update(dict.fromkeys(node.tops, place))
-    return ways
+    return ways, lies_in
 
 
 class _PassOn:
