@@ -36,12 +36,12 @@ FEW, MANY = 16, 50  # numbers of a small message, and how often it is sent
 PATIENCE_S = 300.0
 
 
-def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) -> Step:
+def measured_step(solver: Solver, agree: Callable[[bool], bool] = lambda enough: enough) -> Step:
     """Time a solver's iterations. Parameters change in memory.
 
     Args:
         solver: of a process that trains by itself.
-        begin: called before each iteration.
+        agree: called before each iteration with whether enough are timed; says whether to end.
     """
     config = solver.config
     config.test_interval = config.snapshot = config.display = 0
@@ -72,8 +72,7 @@ def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) ->
     whole: list[float] = []
     cores: list[float] = []
     began = time.perf_counter()
-    while not _is_enough(len(whole) - 1, time.perf_counter() - began):
-        begin()
+    while not agree(_is_enough(len(whole) - 1, time.perf_counter() - began)):
         done.clear()
         start, core_start = now_s(), time.process_time()
         solver.step(1)
@@ -168,7 +167,7 @@ def _main(folder: str, file: str, parts: str) -> int:
                 config = SolverConfig(message, file)
                 solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
                 with closing(solver):
-                    step = measured_step(solver, lambda: team.gather_numbers(0))
+                    step = measured_step(solver, lambda enough: team.any(enough)[0])
                 link = measured_link(team, min(BUCKET_BYTES, step.size))
                 talk = measured_talk(team)
         except MokaError as error:
