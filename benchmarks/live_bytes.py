@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, notes the memory that PyTorch's operations make and let go.
 
     What an operation makes and lets go before it ends is not seen.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._number: dict[int, int] = {}  # of each storage that lives, by its address
         self._changes: list[tuple[int, int]] = []  # (number, bytes that it takes or gives back)
 

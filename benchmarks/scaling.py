@@ -105,6 +105,7 @@ def work(
     pipe: Connection, name: str, batch: int, threads: int, rank: int, size: int, uid: bytes
 ) -> None:
     """A process: does what it is told, and tells the times."""
+    os.setsid()  # as launchers do; Linux divides a busy machine among sessions
     torch.set_num_threads(threads)
     team = join_team(uid, rank, size, CPU) if size > 1 else Alone()
     worker = Worker(name, batch, team)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import h5py
@@ -88,7 +88,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("rows.txt").write_text("one.h5\ntwo.h5\n")
 
 
-def source(make_layer: LayerMaker, kind: str, share: Share) -> StreamSource:
+def source(make_layer: LayerMaker, kind: str, share: Share) -> StreamSource[Any]:
     torch.manual_seed(4)
     fields = LAYERS[kind].replace("BATCH", str(ROUND // share.size))
     made = make_layer(f'type: "{kind}" top: "data" top: "label" {fields}', training=True)

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from moka.checks.devices import timed_buckets
-from moka.checks.scaling import Link, Step
+from moka.checks.scaling import DECISIONS, Link, Step
 from moka.errors import MokaError
 from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
@@ -32,16 +32,17 @@ SOLVER = "solver"  # the file of its message
 TIMED = 5, 100  # iterations, at least and at most, after one that is not timed
 ENOUGH_S = 2.0  # after this time no more than the least
 LONGEST_S = 20.0  # after this time, one is enough
-FEW, MANY = 16, 50  # numbers of a small message, and how often it is sent
+FEW, MANY = 16, 20  # numbers of a small message, and how often it is sent
 PATIENCE_S = 300.0
 
 
-def measured_step(solver: Solver, agree: Callable[[bool], bool] = lambda enough: enough) -> Step:
+def measured_step(solver: Solver, agree: Callable[[bool], bool] | None = None) -> Step:
     """Time a solver's iterations. Parameters change in memory.
 
     Args:
         solver: of a process that trains by itself.
-        agree: called before each iteration with whether enough are timed; says whether to end.
+        agree: of a process beside others: called before each iteration with whether enough are
+            timed; says whether to end. Its time is that of an iteration's decisions.
     """
     config = solver.config
     config.test_interval = config.snapshot = config.display = 0
@@ -71,9 +72,15 @@ def measured_step(solver: Solver, agree: Callable[[bool], bool] = lambda enough:
     solver.on_gradients_ready.append(at_end)
     whole: list[float] = []
     cores: list[float] = []
+    decided: list[float] = []
     began = time.perf_counter()
-    while not agree(_is_enough(len(whole) - 1, time.perf_counter() - began)):
+    while True:
+        start = now_s()
+        enough = _is_enough(len(whole) - 1, start - began)
+        if agree(enough) if agree else enough:
+            break
         done.clear()
+        decided.append(now_s() - start)
         start, core_start = now_s(), time.process_time()
         solver.step(1)
         whole.append(now_s() - start)
@@ -85,23 +92,16 @@ def measured_step(solver: Solver, agree: Callable[[bool], bool] = lambda enough:
     of_each = {key: median(times[key] for times in left[1:]) for key in left[-1]}
     on_cpu = device.type == "cpu"
     return Step(
-        median(whole[1:]), timed_buckets(solver.net, of_each), median(cores[1:]) if on_cpu else 0.0
+        median(whole[1:]),
+        timed_buckets(solver.net, of_each),
+        median(cores[1:]) if on_cpu else 0.0,
+        median(decided[1:]) if agree else None,
     )
 
 
 def _is_enough(timed: int, seconds: float) -> bool:
     least, most = TIMED
     return timed >= (1 if seconds >= LONGEST_S else least if seconds >= ENOUGH_S else most)
-
-
-def measured_talk(team: Team) -> Link:
-    """Time how processes tell each other a few numbers."""
-    team.gather_numbers(0)
-    start = time.perf_counter()
-    for _ in range(MANY):
-        team.gather_numbers(0)
-    latency_s = (time.perf_counter() - start) / MANY / (team.size - 1)
-    return Link(float("inf"), latency_s)
 
 
 def measured_link(team: Team, size: int) -> Link:
@@ -128,9 +128,8 @@ def _timed(team: Team, tensor: torch.Tensor, count: int) -> tuple[float, float]:
     return median(whole), median(cores)
 
 
-def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tuple[Step, Link, Link]:
-    """One process's iteration while others make theirs, messages between them with gradients, and
-    with a few numbers.
+def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tuple[Step, Link]:
+    """One process's iteration while others make theirs, and messages between them.
 
     Args:
         config: the solver.
@@ -147,8 +146,13 @@ def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tupl
         launch(sys.executable, program, count, max_restarts=0)
         found = [pickle.loads(file.read_bytes()) for file in folder.glob("*.times")]
     # The slowest one counts: nobody is faster than all others together.
-    times: tuple[Step, Link, Link] = max(found, key=lambda each: each[0].whole_s)
+    times: tuple[Step, Link] = max(found, key=lambda each: each[0].whole_s)
     return times
+
+
+def _agreed(team: Team, enough: bool) -> bool:
+    """Whether one process has measured enough; they tell each other as often as in training."""
+    return [team.any(enough) for _ in range(DECISIONS)][-1][0]
 
 
 def _main(folder: str, file: str, parts: str) -> int:
@@ -167,13 +171,12 @@ def _main(folder: str, file: str, parts: str) -> int:
                 config = SolverConfig(message, file)
                 solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
                 with closing(solver):
-                    step = measured_step(solver, lambda enough: team.any(enough)[0])
+                    step = measured_step(solver, lambda enough: _agreed(team, enough))
                 link = measured_link(team, min(BUCKET_BYTES, step.size))
-                talk = measured_talk(team)
         except MokaError as error:
             log.critical("%s", error)
             return error.exit_code
-    (Path(folder) / f"{launched.rank}.times").write_bytes(pickle.dumps((step, link, talk)))
+    (Path(folder) / f"{launched.rank}.times").write_bytes(pickle.dumps((step, link)))
     return 0
 
 

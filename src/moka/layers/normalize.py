@@ -70,7 +70,7 @@ def _parts(x: Tensor) -> Sequence[Tensor]:
     between, six times as large, take little memory."""
     if x.device.type != "cpu" or not x.numel():
         return [x]
-    return x.split(max(1, LRN_PART // x[0].numel()))
+    return torch.split(x, max(1, LRN_PART // x[0].numel()))
 
 
 def _lrn_divisor(x: Tensor, size: int, alpha: float, k: float) -> Tensor:

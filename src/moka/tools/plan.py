@@ -111,12 +111,12 @@ def plan_of_workers(config: SolverConfig, workers: int, *, strong: bool = False)
     net, images = solver.net, batch_size(solver.net)
     solver.close()
     step, beside = alone, 1
-    link = talk = Link(float("inf"), 0.0, rings_only=True)
+    link = Link(float("inf"), 0.0, rings_only=True)
     if workers > 1:
         beside = min(workers, MOST_ON_A_CORE * cores)
-        step, link, talk = measured_beside(config, beside, parts=workers if strong else 1)
+        step, link = measured_beside(config, beside, parts=workers if strong else 1)
         step = _scaled(step, workers / beside)
-    cluster = Cluster(workers, 1, link, link, talk, copied_bytes_s=float("inf"), cores=cores)
+    cluster = Cluster(workers, 1, link, link, link, copied_bytes_s=float("inf"), cores=cores)
     share = 1 / workers if strong else 1.0
     found = forecast(step, cluster, alone_s=alone.whole_s, share=share)
     source = f"measured on this machine's CPU ({cores} cores) with {beside} processes"
@@ -190,7 +190,8 @@ def _images(net: Net) -> int:
 
 def _scaled(step: Step, factor: float) -> Step:
     buckets = [Bucket(b.size, b.left_s * factor) for b in step.buckets]
-    return replace(step, whole_s=step.whole_s * factor, buckets=buckets)
+    decided_s = None if step.decided_s is None else step.decided_s * factor
+    return replace(step, whole_s=step.whole_s * factor, buckets=buckets, decided_s=decided_s)
 
 
 def bytes_per_second(rate: str) -> float:
