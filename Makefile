@@ -10,7 +10,7 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench bench-parts bench-gpu docs hashes sbom models proto clean
+.PHONY: install digits test lint format bench bench-parts bench-gpu mutants docs hashes sbom models proto clean
 
 install: $(INSTALLED)
 
@@ -55,6 +55,19 @@ bench-parts: $(INSTALLED)
 # Needs a GPU; under ten minutes.
 bench-gpu: $(INSTALLED)
 	$(BIN)/python benchmarks/gpu_training.py
+
+# Small mistakes in a copy of the source: does a test notice each? Half an hour for 100 of them, and
+# as long before for the record of which tests execute which lines.
+MUTANTS ?= 100
+SEED ?= 1
+MUTATED ?= graph solver engine weights data layers/detection
+mutants: $(INSTALLED)
+	mkdir -p build
+	$(BIN)/python benchmarks/line_tests.py build/line_tests.json \
+		$(addprefix tests/,graph net solver engine weights data layers)
+	$(BIN)/python benchmarks/mutants.py --record build/line_tests.json \
+		--results build/mutants_$(SEED).jsonl --count $(MUTANTS) --seed $(SEED) \
+		$(addprefix src/moka/,$(MUTATED))
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py

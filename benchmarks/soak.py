@@ -1,12 +1,12 @@
 """Long runs of small nets: memory and open files must stay as they are.
 
-    python benchmarks/soak.py --minutes 5
+    python benchmarks/soak.py --training 50 --threads 10
 
-Two halves, each half of the time. The first trains one net with tests, snapshots and everything
-that keeps records (log file, JSON, TensorBoard), and starts a new run when one has ended. The
-second lets 8 threads run 4 nets each, forward and backward, as a server's threads do. Each notes
-what the process holds when it has warmed up and at the end; the exit code is 1 if memory has grown
-by more than --megabytes, or if files or threads have become more.
+First it trains one net with tests, snapshots and everything that keeps records (log file, JSON,
+TensorBoard), and starts a new run when one has ended. Then 8 threads run 4 nets each, forward and
+backward, as a server's threads do. Each part prints ten times what the process holds; the exit code
+is 1 if memory has grown by more than --megabytes since the part had warmed up, or if files or
+threads have become more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from moka.cli.main import main as moka_main
 from moka.data import datum
 from moka.data.lmdb import LmdbWriter
 
-WARM_UP = 0.3  # of the time, until memory counts
+SAMPLES = 10  # of what the process holds, in each part
+WARM = 3  # the sample from which on memory must not grow
 NET = """
 name: "soak"
 layer { name: "data" type: "Data" top: "data" top: "label"
@@ -67,6 +68,9 @@ class Held:
     files: int
     threads: int
 
+    def __str__(self) -> str:
+        return f"{self.memory / 2**20:.1f} MB, {self.files} files, {self.threads} threads"
+
     @classmethod
     def now(cls) -> Held:
         gc.collect()
@@ -76,19 +80,19 @@ class Held:
 
 
 def watch(name: str, minutes: float, work: Callable[[], int], megabytes: float) -> bool:
-    """Do the work over and over; print what is held; returns whether it has stayed the same."""
+    """Do the work over and over; print what is held; return whether it has stayed the same."""
     start_s = time.perf_counter()
-    end_s = start_s + 60 * minutes
-    count, early = 0, None
-    while (now_s := time.perf_counter()) < end_s:
+    count, held = 0, [Held.now()]
+    while len(held) <= SAMPLES:
         count += work()
-        if early is None and now_s - start_s > WARM_UP * 60 * minutes:
-            early = Held.now()
-            print(f"{name}: after {count} passes {early}", flush=True)
-    early, late = early or Held.now(), Held.now()
-    grown = (late.memory - early.memory) / 2**20
-    print(f"{name}: after {count} passes {late}; grown by {grown:+.1f} MB", flush=True)
-    return grown <= megabytes and (late.files, late.threads) <= (early.files, early.threads)
+        done = (time.perf_counter() - start_s) / (60 * minutes)
+        if done >= len(held) / SAMPLES:
+            held.append(Held.now())
+            print(f"{name}: {done * minutes:.1f} min, {count} passes, {held[-1]}", flush=True)
+    warm, last = held[WARM], held[-1]
+    grown = (last.memory - warm.memory) / 2**20
+    print(f"{name}: grown by {grown:+.1f} MB since sample {WARM}", flush=True)
+    return grown <= megabytes and (last.files, last.threads) <= (warm.files, warm.threads)
 
 
 def train() -> int:
@@ -129,7 +133,8 @@ def run_nets(threads: int = 8, nets: int = 4, passes: int = 20) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60, help="in all")
+    parser.add_argument("--training", type=float, default=50, help="minutes")
+    parser.add_argument("--threads", type=float, default=10, help="minutes")
     parser.add_argument("--megabytes", type=float, default=16, help="that memory may grow by")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -142,10 +147,9 @@ def main() -> int:
             for k in range(200):
                 image = rng.integers(0, 256, (1, 24, 24), np.uint8)
                 writer.put(b"%04d" % k, datum.encode(image, k % 5).SerializeToString())
-        half = given.minutes / 2
         is_flat = [
-            watch("training", half, train, given.megabytes),
-            watch("threads", half, run_nets, given.megabytes),
+            watch("training", given.training, train, given.megabytes),
+            watch("threads", given.threads, run_nets, given.megabytes),
         ]
         os.chdir("/")
     return 0 if all(is_flat) else 1

@@ -18,7 +18,7 @@ SOURCE = HERE.parent / "src"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "byte_text", "varint", "free_name", "cores", "two_ways"),
     ("files", "context", "heap", "fork", "threads", "waiting"),
-    ("hdf5", "mat_file", "schema"),
+    ("free_memory", "hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),
     ("layers",),

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from moka.errors import MokaError
-from moka.hdf5 import import_h5py, is_hdf5, write_hdf5
+from moka.hdf5 import FAULTS, import_h5py, is_hdf5, numbers_of, write_hdf5
 
 
 def fill(file: Any) -> None:
@@ -48,3 +49,24 @@ def test_without_h5py(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MokaError, match=r"HDF5 files need the package h5py\. pip install h5py"):
         import_h5py()
+
+
+def test_numbers_of_a_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.array([1.5, 1e300])
+        file["text"] = np.bytes_(b"a")
+        file["truth"] = np.array([True])
+        file.create_dataset("zeros", (1 << 25,), "f4", chunks=True, compression=9)[...] = 0
+        file.create_dataset("claimed", (1 << 40,), "f4", chunks=(1 << 20,))
+    with h5py.File(path) as file:
+        assert numbers_of(file["a"]).tolist() == [1.5, np.inf]
+        assert numbers_of(file["truth"], "b").tolist() == [1]
+        assert not numbers_of(file["zeros"]).any()  # as small as gzip makes them
+        for name, says in (
+            ("text", "does not hold numbers"),
+            ("truth", "does not hold numbers"),
+            ("claimed", "the shape .1099511627776,., which no such file can hold"),
+        ):
+            with pytest.raises(FAULTS, match=says):
+                numbers_of(file[name])

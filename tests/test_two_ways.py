@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from moka.two_ways import TRIAL_S, TRY_EVERY_S, TwoWays
+from moka.two_ways import TRIAL_S, TRY_EVERY_S, TRY_EVERY_S_AT_LAST, TwoWays
 
 
 class Work:
@@ -58,8 +58,36 @@ def test_a_small_gain_changes_nothing() -> None:
 
 def test_a_hopeless_trial_is_two_pieces() -> None:
     work = Work(0.004, 0.040)
+    work.run(1.5 * TRY_EVERY_S)
+    assert work.spent_s[1] == pytest.approx(2 * 0.040)
+
+
+def test_trials_that_gain_nothing_become_rare() -> None:
+    work = Work(0.004, 0.040)
+    work.run(10 * TRY_EVERY_S)  # trials after 1, 2 and 4 times so long
+    assert work.spent_s[1] == pytest.approx(3 * 2 * 0.040)
+    work.run(10 * TRY_EVERY_S_AT_LAST)
+    assert work.spent_s[1] < 14 * 2 * 0.040
+
+
+def test_a_change_ends_the_wait_for_a_trial() -> None:
+    work = Work(0.006, 0.010)
+    work.run(5 * TRY_EVERY_S_AT_LAST)
+    work.seconds = (0.012, 0.010)
+    work.run(2 * TRY_EVERY_S)
+    assert work.ways.way == 1
+
+
+def test_the_second_way_is_tried_if_it_may() -> None:
+    work = Work(0.006, 0.003)
+    work.ways = TwoWays(lambda: work.now_s, lambda: False)
     work.run(10 * TRY_EVERY_S)
-    assert work.spent_s[1] == pytest.approx(2 * 0.040 * 9)
+    assert work.spent_s[1] == 0
+    asked: list[float] = []
+    work.ways = TwoWays(lambda: work.now_s, lambda: not asked.append(work.now_s))
+    work.run(10 * TRY_EVERY_S)
+    assert work.ways.way == 1
+    assert len(asked) == 1  # the way back is tried without a question
 
 
 def test_the_first_piece_of_a_trial_is_not_counted() -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Self
 
+_LONGEST_NAME = 200  # that somebody has typed
 INTERRUPTED = 130  # the exit code after SIGINT, as a shell calls it
 
 
@@ -100,12 +101,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     One letter in four may be wrong, missing or too many, or one of the two begins with the other.
     """
     wanted = name.lower()
-    slips = {k: _edits(wanted, k.lower()) for k in known}
-    found = min(slips, key=slips.__getitem__, default=None)
+    if len(wanted) > _LONGEST_NAME:
+        return None
+    known = list(known)
     allowed = max(1, len(wanted) // 4) if len(wanted) > 2 else 0
+    alike = (k for k in known if abs(len(k) - len(wanted)) <= allowed)
+    slips = {k: _edits(wanted, k.lower()) for k in alike}
+    found = min(slips, key=slips.__getitem__, default=None)
     if found is not None and slips[found] <= allowed:
         return found
-    longer = (k for k in slips if min(len(k), len(wanted)) >= 4)
+    longer = (k for k in known if min(len(k), len(wanted)) >= 4)
     return next(
         (k for k in longer if wanted.startswith(k.lower()) or k.lower().startswith(wanted)), None
     )

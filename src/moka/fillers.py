@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError, did_you_mean
+from moka.free_memory import check_free
 from moka.schema import caffe_pb2
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.types import Shape
@@ -39,7 +40,8 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """A new float32 tensor of `shape`, filled as `spec` says.
 
     Raises:
-        NetError: an unknown filler, or a shape or value that the filler does not take.
+        NetError: an unknown filler, a shape or value that the filler does not take, or more bytes
+            than are free.
     """
     function = FILLERS.get(spec.type)
     if function is None:
@@ -53,6 +55,8 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
             raise NetError(f"{field.name} is an option of a fork that no filler here has.")
     if spec.sparse != -1 and spec.type != "gaussian":
         raise NetError(f"sparse is for the gaussian filler only, not for {spec.type}.")
+    if torch.get_default_device().type != "meta":
+        check_free(4 * prod(shape), f"a blob of shape {shape}")
     return function(spec, shape) if 0 not in shape else torch.empty(shape)
 
 

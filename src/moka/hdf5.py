@@ -6,11 +6,18 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from moka.errors import MokaError
 from moka.files import local_path, write_atomically
 from moka.types import PathLike
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# What h5py raises for broken files: it has no error of its own.
+FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)
+_BEST_PACKED = 1100  # times smaller than its numbers: what gzip makes of zeros
+_WORTH_ASKING = 1 << 26  # bytes
 
 
 def import_h5py() -> Any:
@@ -29,6 +36,30 @@ def is_hdf5(path: PathLike) -> bool:
             return file.read(len(SIGNATURE)) == SIGNATURE
     except (OSError, ValueError):  # ValueError: a null character in the name
         return False
+
+
+def numbers_of(dataset: Any, kinds: str = "fiu") -> NDArray[np.float32]:
+    """A dataset's numbers; those beyond float32 are infinite.
+
+    Args:
+        kinds: of NumPy's types that count as numbers.
+
+    Raises:
+        FAULTS: the dataset is damaged; holds something else; or says that it is larger than the
+            file can be.
+    """
+    if dataset.dtype.kind not in kinds:
+        raise TypeError(f"it does not hold numbers but {dataset.dtype}")
+    size = (dataset.size or 0) * max(dataset.dtype.itemsize, 4)
+    outside = dataset.is_virtual or dataset.external
+    if (
+        size > _WORTH_ASKING
+        and size > _BEST_PACKED * dataset.file.id.get_filesize()
+        and not outside
+    ):
+        raise ValueError(f"it says to have the shape {dataset.shape}, which no such file can hold")
+    with np.errstate(all="ignore"):
+        return np.asarray(dataset[()], np.float32)
 
 
 def write_hdf5(path: PathLike, fill: Callable[[Any], object]) -> None:

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moka.errors import NetError
+from moka.schema.blobproto import MOST_AXES
 from moka.types import Shape
 
 CPU = torch.device("cpu")
 
 
-MOST_AXES = 32  # as in BVLC Caffe
 MOST_ELEMENTS = 2**48  # a petabyte
 
 
@@ -36,7 +36,7 @@ def check_shape(shape: Shape) -> None:
         raise NetError(f"a blob has at most {MOST_AXES} axes, here are {len(shape)}.")
     if min(shape, default=0) < 0:
         raise NetError(f"the sizes of a blob's axes must be >= 0, got shape {shape}.")
-    if prod(shape) > MOST_ELEMENTS:
+    if prod(max(size, 1) for size in shape) > MOST_ELEMENTS:  # strides count an empty one's, too
         raise NetError(f"a blob of shape {shape} is larger than any memory.")
 
 
@@ -163,8 +163,12 @@ class Memory:
         False: in a result that it has taken."""
         return not (self._borrowed if self.device.type == "cpu" else self._gpu_borrowed)
 
-    def put(self, tensor: Tensor) -> None:
-        """Take a result. Only a Memory whose array is in users' hands copies it."""
+    def put(self, tensor: Tensor, *, is_new: bool = False) -> None:
+        """Take a result. Only a Memory whose array is in users' hands copies it.
+
+        Args:
+            is_new: whether nobody else refers to its memory, so that users may write to it.
+        """
         self._promise = None
         if self.handed_out:
             self.reshape(tuple(tensor.shape))
@@ -176,7 +180,7 @@ class Memory:
             return
         self.shape = tuple(tensor.shape)
         if tensor.device.type == "cpu":
-            self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, True
+            self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, not is_new
         else:
             self._gpu, self.state, self._gpu_borrowed = tensor, State.HEAD_AT_GPU, True
 
@@ -284,7 +288,7 @@ class ParameterMemory(Memory):
     def mutable_gpu_data(self) -> Tensor:
         return self.gpu_data()  # the state stays: it says who may write
 
-    def put(self, tensor: Tensor) -> None:
+    def put(self, tensor: Tensor, *, is_new: bool = False) -> None:
         with self.written() as storage:
             storage.copy_(tensor)
 

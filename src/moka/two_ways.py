@@ -10,9 +10,11 @@ from collections.abc import Callable
 from time import perf_counter
 
 TRY_EVERY_S = 4.0
+TRY_EVERY_S_AT_LAST = 60.0  # while trials gain nothing and nothing changes
 TRIAL_S = 0.2  # some turns of the system's scheduler
 HOPELESS = 3.0  # times as slow as usual: a trial ends at once
 CLEARLY = 0.9  # of the usual time; a smaller gain changes nothing
+CHANGED = 1.25  # times slower or faster than at the last trial: something else may be best now
 
 Clock = Callable[[], float]
 
@@ -21,22 +23,28 @@ class TwoWays:
     """Says which of two ways to take next: 0, from which it begins, or 1.
 
     Every few seconds some pieces of work go the other way. It stays if they took clearly less time
-    than those just before them. A trial costs at most some 5 % of the time.
+    than those just before them. A trial costs at most some 5 % of the time; if it gains nothing,
+    the next one comes twice as late, unless pieces take another time than before.
 
     Args:
         clock: seconds.
+        may_try: asked when it is time to try way 1.
 
     Attributes:
         way: of the next piece of work.
     """
 
-    def __init__(self, clock: Clock = perf_counter) -> None:
+    def __init__(
+        self, clock: Clock = perf_counter, may_try: Callable[[], bool] = lambda: True
+    ) -> None:
         self.way = 0
-        self._clock = clock
+        self._clock, self._may_try = clock, may_try
         self._usual: deque[float] = deque()  # seconds of the last pieces that went the usual way
         self._usual_s = 0.0  # their sum
         self._trial: list[float] | None = None  # of a trial's; the first warms up
-        self._tried_at = clock()
+        self._asked_at = self._tried_at = clock()
+        self._pause_s = TRY_EVERY_S
+        self._piece_s = 0.0  # that a usual piece took at the last trial
 
     def took(self, seconds: float) -> None:
         """Tell how long a piece of work has taken, and choose the way of the next one."""
@@ -49,9 +57,16 @@ class TwoWays:
         self._usual_s += seconds
         while self._usual_s - self._usual[0] > TRIAL_S:
             self._usual_s -= self._usual.popleft()
-        if now - self._tried_at > TRY_EVERY_S:
-            self._trial = []
-            self.way = 1 - self.way
+        if now - self._asked_at > TRY_EVERY_S:
+            self._asked_at = now
+            if self._is_time(now) and (self.way == 1 or self._may_try()):
+                self._trial = []
+                self.way = 1 - self.way
+
+    def _is_time(self, now: float) -> bool:
+        piece_s = self._usual_s / len(self._usual)
+        has_changed = not self._piece_s / CHANGED < piece_s < self._piece_s * CHANGED
+        return has_changed or now - self._tried_at > self._pause_s
 
     def _end_trial(self, now: float) -> None:
         """End the trial if it has shown enough."""
@@ -62,8 +77,11 @@ class TwoWays:
         each_s, usual_s = sum(counted) / len(counted), self._usual_s / len(self._usual)
         if sum(counted) < TRIAL_S and each_s < HOPELESS * usual_s:
             return
+        self._piece_s = usual_s
+        self._pause_s = min(2 * self._pause_s, TRY_EVERY_S_AT_LAST)
         if each_s < CLEARLY * usual_s:
             self._usual, self._usual_s = deque(counted), sum(counted)
+            self._piece_s, self._pause_s = each_s, TRY_EVERY_S
         else:
             self.way = 1 - self.way
-        self._trial, self._tried_at = None, now
+        self._trial, self._asked_at, self._tried_at = None, now, now

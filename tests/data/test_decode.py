@@ -94,13 +94,24 @@ def test_other_images_that_are_cut_are_refused(kind: str) -> None:
         decode_image(data[: len(data) // 2])
 
 
-def test_an_image_that_claims_too_many_pixels() -> None:
-    side = struct.pack(">II", 100_000, 100_000)
-    header = b"IHDR" + side + bytes([8, 2, 0, 0, 0])  # 8 bits a sample, color
+@pytest.mark.parametrize(
+    ("side", "says"),
+    [(100_000, "100000 x 100000 pixels that its header"), (9000, "9000 x 9000 pixels"), (50, "$")],
+)
+def test_an_image_that_claims_too_many_pixels(side: int, says: str) -> None:
+    sides = struct.pack(">II", side, side)
+    header = b"IHDR" + sides + bytes([8, 2, 0, 0, 0])  # 8 bits a sample, color
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
     png += struct.pack(">I", zlib.crc32(header))
-    with pytest.raises(DataError, match=r"^the image cannot be decoded"):
-        decode_image(png)
+    with pytest.raises(DataError, match=rf"^the image cannot be decoded(: 33 bytes|\.).*{says}"):
+        decode_image(memoryview(png))
+
+
+def test_a_large_image_that_is_small_in_bytes() -> None:
+    pixels = np.zeros((8500, 8500), np.uint8)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    assert len(data) < 200_000
+    assert decode_image(data).shape == (1, 8500, 8500)
 
 
 @pytest.mark.parametrize(

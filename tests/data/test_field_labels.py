@@ -121,3 +121,9 @@ def test_no_objects() -> None:
     for each in labels.maps(empty, Place(0, 0, *CANVAS), CANVAS):
         assert not each.any()
     assert FieldLabels((), 0.5, 0.4, 0.2, 1, False).maps(empty, Place(0, 0, 8, 8), (8, 8)) == []
+
+
+def test_a_map_without_a_cell() -> None:
+    labels = FieldLabels(FIELDS, 0.5, 0.4, 0.2, 1, regions_first=False)
+    made = labels.maps(random_objects(0), Place(0, 0, 1, 1), (1, 1))
+    assert [each.shape[1:] for each in made] == [field.map_size(1, 1) for field in FIELDS]

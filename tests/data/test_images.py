@@ -243,3 +243,9 @@ def test_the_root_folder_is_put_before_the_path_as_it_is(list_file: Path) -> Non
     images = ImageList(list_file, IN_COLOR, root_folder=prefix)
     assert images.name(Labeled("2.png", 0)) == prefix + "2.png"
     assert ImageList(list_file, IN_COLOR, root_folder="a").name(Labeled("2.png", 0)) == "a2.png"
+
+
+def test_a_label_of_thousands_of_digits() -> None:
+    path, label = parse_line("a.jpg " + "9" * 5000)
+    assert path == "a.jpg"
+    assert label == 10**18 - 1

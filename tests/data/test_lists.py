@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moka.data.lists import read_lines, read_names
+from moka.data.lists import read_lines, read_names, whole_number
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
@@ -25,3 +25,17 @@ def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("")
     assert read_lines(tmp_path / "list.txt") == [""]
     assert read_names(tmp_path / "list.txt") == []
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("0", 0), ("007", 7), ("2147483647", 2**31 - 1), ("2147483648", None), ("9" * 5000, None),
+     ("-1", None), ("1.0", None), ("", None)],
+)  # fmt: skip
+def test_whole_numbers(word: str, number: int | None) -> None:
+    assert whole_number(word) == number
+
+
+def test_an_end_of_their_own() -> None:
+    assert whole_number("3", 3) is None
+    assert whole_number("2", 3) == 2

@@ -105,6 +105,15 @@ def test_resized_and_cut_about_the_object() -> None:
     assert len({tuple(row) for row in made.labels[:, 1:5, 0, 0].tolist()}) > 10  # moved by noise
 
 
+def test_the_part_lies_about_the_center_of_the_object() -> None:
+    """The center, 35 and 27.5, rounds to 35 and 28; the part begins half its side before it, moved
+    by -10 to 9 pixels, but not past the edges of the image."""
+    made = batch(replace(OPTIONS, canvas=lambda h, w, r: (30, 41)), count=200)
+    left, top = made.labels[:, 1:3, 0, 0].T.astype(int)
+    assert {LEFT - x for x in left} == {35 - 21 + noise for noise in range(-10, 10)}
+    assert {TOP - y for y in top} == {28 - 15 + noise for noise in range(-10, 10)}
+
+
 @pytest.mark.parametrize("factors", [(0.5, 0.5), (1.3, 0.8), (2, 2.5)])
 def test_scaled(factors: tuple[float, float]) -> None:
     made = batch(replace(OPTIONS, rescale=lambda chosen, rng: factors))

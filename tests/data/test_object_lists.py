@@ -36,6 +36,7 @@ def test_both_forms(tmp_path: Path) -> None:
         (MSCNN + "# 2 c.png 3 4 5 1 0 0 0 0 1 1 0", "image 2 .*labels are above 0"),
         (MSCNN + "# 2 c.png 3 4 5 -1", "a count of -1"),
         (MSCNN + "# 2 c.png 3 4 5 1 1 0 0 nan 1 1 0", "numbers have to be finite"),
+        (MSCNN + "# 2 c.png 3 4 5 1 1 0 0 1e39 1 1 0", "numbers have to be finite"),
         (MSCNN + "# 2 c.png 3 four 5 1", "invalid literal"),
     ],
 )

@@ -226,6 +226,7 @@ def test_text_that_is_no_label(data: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", "3", "{}", "[3]", '{"label": "cat"}', '{"label": "3"}', '{"label": true}', "\\"]
+    + ['{"label":' * 50_000, '{"label": ' + "9" * 400 + "}"]
     + [
         f'{{"label": {v}}}'
         for v in ("null", "[]", "[[1]]", "[[1], [1, 2]]", "{}", "NaN", "[1, 1e99]")

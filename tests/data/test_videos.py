@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moka.data.decode import Decoder
-from moka.data.videos import VideoClip, frames_of, read_clips, read_frames
+from moka.data.videos import RunningFrames, VideoClip, frames_of, read_clips, read_frames
 from moka.errors import DataError
 from moka.types import Array
 
@@ -49,6 +49,14 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a frame")
     frames = read_frames(str(tmp_path), 9, 3, Decoder(color=False))
     assert [round((float(frame.mean()) - 10) / 20) for frame in frames] == [8, 9, 10]
+
+
+def test_running_frames_have_names(video: str) -> None:
+    """A frame is named by the video and its number among those that are kept."""
+    running = RunningFrames(video, skip=2, size=None)
+    records = list(islice(running.records(0, None), 5))
+    assert levels([image for _, image in records]) == [0, 3, 6, 0, 3]
+    assert [running.name(record) for record in records[2:4]] == [f"{video} 2", f"{video} 3"]
 
 
 def test_a_video_that_is_too_short(video: str) -> None:

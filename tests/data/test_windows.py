@@ -53,6 +53,7 @@ def test_an_image_without_windows(tmp_path: Path) -> None:
         (TWO.replace("19", "19.5"), "image 1 cannot be read: .*whole numbers"),
         (TWO.replace("0.25", "nan"), "image 1 cannot be read: numbers have to be finite"),
         (TWO.replace("19", "-inf"), "image 1 cannot be read: numbers have to be finite"),
+        (TWO.replace("19", "1e39"), "image 1 cannot be read: numbers have to be finite"),
         (TWO.replace("19", str(2**24)), "image 1 cannot be read: .* below 16777216"),
         (TWO + "# 2 c.png 3 5 5 -1", "image 2 cannot be read: -1 windows"),
     ],

@@ -219,6 +219,7 @@ def test_a_window_beyond_its_image_is_named(make_batches: BatchMaker) -> None:
         ("crop_size: 0", {}, "transform_param has no crop_size"),
         ("crop_size: 6", {"context_pad": 3}, "context_pad 3 leaves no room .* crop_size 6"),
         ("mean_value: 1 mean_value: 2", {}, "2 values for 3 channels"),
+        ("crop_size: 2147483647", {}, "larger than any memory"),
     ],
 )
 def test_refused(make_batches: BatchMaker, text: str, options: dict[str, Any], says: str) -> None:

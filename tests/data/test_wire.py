@@ -43,5 +43,5 @@ def test_a_field_that_is_not_there(value: bytes) -> None:
 
 
 def test_other_kinds_of_fields_are_passed_over() -> None:
-    value = b"\x09" + bytes(8) + b"\x15" + bytes(4) + b"\x22\x02hi"  # fixed64, fixed32
+    value = b"\x09" + b"\xff" * 8 + b"\x15" + b"\xff" * 4 + b"\x22\x02hi"  # fixed64, fixed32
     assert find_bytes(value, DATA) == (14, 16, 18)

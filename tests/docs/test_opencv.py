@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 import cv2
 import pytest
+from tests.docs.blocks import DOCS, blocks_of
 from tests.opencv.cases import CHAIN, photo
 from tests.opencv.record import write_nets
 
@@ -19,7 +19,11 @@ import moka
 from moka.opencv import dnn_unregisterLayer, uninstall
 from moka.opencv.custom import REGISTERED
 
-PAGE = Path(__file__).parents[2] / "docs" / "opencv.md"
+PAGE = DOCS / "opencv.md"
+
+
+def texts(language: str) -> list[str]:
+    return [b.text for b in blocks_of(PAGE.read_text("utf-8")) if b.language == language]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_snippets_run() -> None:
-    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    snippets = texts("python")
     assert len(snippets) == 4
     names: dict[str, Any] = {}
     try:
@@ -52,7 +56,7 @@ def test_the_snippets_run() -> None:
 
 
 def test_a_script_that_nobody_edits() -> None:
-    (command,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (command,) = texts("sh")
     Path("script.py").write_text(
         "import cv2\n"
         "net = cv2.dnn.readNetFromCaffe('deploy.prototxt', 'net.caffemodel')\n"

@@ -139,6 +139,11 @@ NETS = {
     + input_of("t", 3, 2)
     + ip("h", "a", "h", 2, "param { lr_mult: 0 }")
     + loss("EuclideanLoss", "h", "t"),
+    "a parameter as a blob": 'layer { name: "p" type: "Parameter" top: "p"'
+    " parameter_param { shape { dim: 3 dim: 4 } } }"
+    + input_of("t", 3, 2)
+    + ip("h", "p", "h", 2)
+    + loss("EuclideanLoss", "h", "t"),
     "residual": input_of("data", 4, 3, 6, 6)
     + input_of("label", 4)
     + conv("c", "data", "c", "num_output: 4 kernel_size: 3 pad: 1")

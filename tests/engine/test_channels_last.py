@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from moka.engine.channels_last import channels_last
+from moka.engine.channels_last import as_they_are, channels_last
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (1, 1, 1, 1)])
@@ -21,3 +21,8 @@ def test_channels_last_keeps_values_and_shape(shape: tuple[int, ...]) -> None:
 def test_channels_last_is_for_images(shape: tuple[int, ...]) -> None:
     x = torch.zeros(shape)
     assert channels_last(x) is x
+
+
+def test_images_may_stay_as_they_are() -> None:
+    x = torch.zeros(2, 3, 4, 5)
+    assert as_they_are(x) is x

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import moka
 from moka.inference.engines import engine_is
@@ -209,6 +210,21 @@ def test_hooks_see_every_layer(engine: str, runs: list[str]) -> None:
     runs.clear()
     assert is_true(net, x)
     assert runs == [engine]
+
+
+def test_hooks_on_all_modules_see_every_layer(engine: str, runs: list[str]) -> None:
+    net, x = make(), torch.randn(2, 3, 8, 8)
+    is_true(net, x)
+    runs.clear()
+    seen: list[str] = []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    try:
+        with torch.no_grad():
+            net(x)
+    finally:
+        handle.remove()
+    assert "Convolution" in seen
+    assert not runs
 
 
 def test_a_net_in_training_mode(engine: str, runs: list[str]) -> None:

@@ -56,6 +56,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Sessions:
 
 @pytest.fixture
 def _trying_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_runtime.Pressure, "is_felt", lambda _: True)
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
     monkeypatch.setattr(two_ways, "TRIAL_S", 0.0)
 
@@ -84,6 +85,17 @@ def test_several_threads_run_them_at_once(make_net: NetMaker, sessions: Sessions
         together = list(pool.map(lambda x: run([x])[0], inputs))
     assert all(map(torch.equal, alone, together))
     assert sum(sessions.runs) == 80
+
+
+def test_on_a_quiet_machine_there_is_one_session(
+    make_net: NetMaker, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
+    monkeypatch.setattr(onnx_runtime.Pressure, "is_felt", lambda _: False)
+    run = OnnxRuntime().make(task(make_net, 2))
+    for _ in range(5):
+        run([torch.rand(2, 3, 12, 12)])
+    assert sessions.runs == [5]
 
 
 def test_one_thread_waits_for_nobody(make_net: NetMaker, sessions: Sessions) -> None:

@@ -158,3 +158,9 @@ def test_dropout_drops_what_a_step_adds(make_layer: LayerMaker, x: Array) -> Non
 def test_bad_input(make_layer: LayerMaker, fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         block(make_layer, fields)
+
+
+def test_too_many_steps(make_layer: LayerMaker) -> None:
+    text = 'type: "DenseBlock" denseblock_param { numTransition: 2147483647 growthRate: 1 }'
+    with pytest.raises(NetError, match=r"numTransition must be 1 to 4096, got 2\.14748e\+09"):
+        make_layer(text, (3, 4, 5, 6))

@@ -29,7 +29,9 @@ def test_elsewhere_all_channels_are_scaled(make_layer: LayerMaker) -> None:
     assert (layer(X) == 4).all()
 
 
-@pytest.mark.parametrize("params", ["", "{'p': 0.5}", "{'phase': 'TRAIN', 'p': 'x'}", "[1]"])
+@pytest.mark.parametrize(
+    "params", ["", "{'p': 0.5}", "{'phase': 'TRAIN', 'p': 'x'}", "[1]", "{[1]: 2}", "(" * 999]
+)
 def test_unreadable_params(make_layer: LayerMaker, params: str) -> None:
     with pytest.raises(NetError, match="param_str must be"):
         make_layer(LAYER % params, (1, 2, 3, 4))

@@ -72,6 +72,9 @@ def test_insanity_in_testing(
 def test_bad_input(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="needs gaussian_std or uniform_range"):
         make_layer('type: "Noise"', (2,))
-    for bounds in ("lb: 3 ub: 2", "lb: 0", "lb: -3 ub: 3"):
+    for noise in ("uniform_range: inf", "gaussian_std: 1 bias: nan", "uniform_range: 2e38"):
+        with pytest.raises(NetError, match=r"noise of .* around .* is too large"):
+            make_layer(f'type: "Noise" noise_param {{ {noise} }}', (2,))
+    for bounds in ("lb: 3 ub: 2", "lb: 0", "lb: -3 ub: 3", "lb: 1 ub: inf", "lb: -3e38 ub: 2e38"):
         with pytest.raises(NetError, match="needs lb < ub"):
             make_layer(f'type: "Insanity" insanity_param {{ {bounds} }}', (2,))

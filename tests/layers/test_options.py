@@ -12,6 +12,7 @@ from moka.layers.base import Layer
 from moka.layers.options import LAYER, Option, field_value, message_with, option, positive
 from moka.layers.registry import Entry
 from moka.schema import caffe_pb2, parse_text
+from moka.schema.fields import is_repeated
 
 NUMBERS = {
     FieldDescriptor.CPPTYPE_BOOL: bool,
@@ -35,7 +36,7 @@ def type_in_schema(declared: Option, field: Any) -> Any:
         one = str
     else:
         one = NUMBERS.get(field.cpp_type, int)
-    if field.is_repeated:
+    if is_repeated(field):
         return tuple[one, ...]
     may_be_none = declared.unset_is_none or not field.has_default_value
     if field.message_type is None and may_be_none and not declared.required:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.layers.test_registry import UNREAD
+from tests.layers.one_layer import UNREAD
 
 from moka.layers import REGISTRY, Layer, all_entries
 from moka.layers.registry import layer

@@ -27,6 +27,7 @@ PUBLISHED = {
     "bvlc_reference_rcnn_ilsvrc13": (57.69, 0.72, 0.01),  # CaffeNet less 800 * 4097
     "finetune_flickr_style": (56.95, 0.72, 0.01),  # CaffeNet less 980 * 4097
     "bvlc_googlenet": (6.998, 1.586, 0.003),  # 7: Sze et al.; Table 1 of the paper, see below
+    "lenet": (0.43108, 0.002293, 0.001),  # summed by hand from the layers of Caffe's example
     "nin": (7.595, 1.1, 0.01),  # its caffemodel has 30.4 MB
     "vgg16": (138.36, 15.47, 0.001),  # Table 2 of the paper: 138; 15.5: Sze et al. 2017
     "vgg19": (143.67, 19.6, 0.005),  # Table 2 of the paper: 144; 19.6: He et al. 2016
@@ -65,6 +66,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
         "pool5/7x7_s1": (10, 1024, 1, 1),
         "prob": (10, 1000),
     },
+    "lenet": {"pool1": (64, 20, 12, 12), "pool2": (64, 50, 4, 4), "prob": (64, 10)},
     "nin": {"conv1": (10, 96, 54, 54), "pool3": (10, 384, 6, 6), "pool4": (10, 1000, 1, 1)},
     "vgg16": {"conv3_3": (10, 256, 56, 56), "pool5": (10, 512, 7, 7), "fc6": (10, 4096)},
     "vgg19": {"conv3_4": (10, 256, 56, 56), "conv5_4": (10, 512, 14, 14)},
@@ -108,6 +110,7 @@ LAYERS = {
     " conv2/relu_3x3_reduce conv2/norm2 inception_3a/1x1 inception_3a/relu_1x1"
     " inception_3a/5x5_reduce inception_3a/pool inception_3a/pool_proj inception_3a/output"
     " pool3/3x3_s2 pool4/3x3_s2 inception_5b/relu_pool_proj pool5/drop_7x7_s1 loss3/classifier",
+    "lenet": "conv1 pool1 conv2 pool2 ip1 relu1 ip2 prob",
     "nin": "conv1 relu0 cccp1 cccp2 pool0 conv2 cccp4 pool2 cccp6 drop conv4-1024 cccp8-1024",
     "vgg16": "conv1_1 relu1_1 pool1 conv5_3 pool5 fc6 drop7 fc8",
     "squeezenet_v1.1": "conv1 relu_conv1 pool1 fire2/squeeze1x1 fire2/relu_squeeze1x1"
@@ -187,7 +190,7 @@ TRAINED = [model for model in MODELS if model.source]
 @pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
 def test_training_nets(model: ReferenceModel, phase: caffe_pb2.Phase) -> None:
     def constant(phase: caffe_pb2.Phase) -> tuple[Top, Top]:
-        shape = [dict(dim=[2, 3, model.crop, model.crop]), dict(dim=[2])]
+        shape = [dict(dim=[2, model.channels, model.crop, model.crop]), dict(dim=[2])]
         data, label = L.DummyData(shape=shape, ntop=2, include=dict(phase=phase))
         return data, label
 

@@ -92,3 +92,27 @@ def test_nothing_in_it() -> None:
     write(SolvingStarted("net", "fixed", 0, 4))
     with pytest.raises(DataError, match="names no iteration"):
         read_log("run.jsonl")
+
+
+def test_a_record_that_is_too_deep() -> None:
+    Path("run.jsonl").write_text('{"record":' + "[" * 100_000)
+    with pytest.raises(DataError, match="this log names no iteration"):
+        read_log("run.jsonl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"record": "FinalLoss", "time_s": 1, "iteration": "7", "loss": 1}',
+        '{"record": "FinalLoss", "time_s": 1, "iteration": 1e39, "loss": 1}',
+        '{"record": "FinalLoss", "time_s": 1, "iteration": 1' + "0" * 400 + ', "loss": 1}',
+        '{"record": "FinalLoss", "time_s": 1, "iteration": 1, "loss": 1' + "0" * 400 + "}",
+        '{"record": "FinalLoss", "time_s": "now", "iteration": 1, "loss": 1}',
+        '{"record": []}',
+    ],
+)
+def test_records_that_nobody_writes(line: str) -> None:
+    write(iteration(1))
+    with open("run.jsonl", "a") as file:
+        file.write(line + "\n")
+    assert [r.iteration for r in read_log("run.jsonl").displays] == [1]

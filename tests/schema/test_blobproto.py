@@ -116,3 +116,27 @@ def test_a_blob_is_stored_as_if_number_by_number(shape: tuple[int, ...]) -> None
     assert from_array(data, -data) == expected
     assert from_array(data, -data).SerializeToString() == expected.SerializeToString()
     assert to_array(from_array(data.T)).tolist() == data.T.tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "num: 0 channels: -1 height: 3 width: 4",
+        "shape { dim: -1 dim: -2 } data: 1 data: 2",
+        "shape { " + "dim: 1 " * 99 + "} data: 1",
+    ],
+)
+def test_shapes_that_no_blob_has(text: str) -> None:
+    with pytest.raises(SchemaError, match=r"a blob of shape .* holds"):
+        to_array(blob(text))
+
+
+def test_doubles_beyond_float32() -> None:
+    assert to_array(blob("shape { dim: 2 } double_data: 1e300 double_data: -1e300")).tolist() == [
+        np.inf,
+        -np.inf,
+    ]
+    raw = caffe_pb2.BlobProto(raw_data=np.array([1e300, 2], "<f8").tobytes())
+    raw.raw_data_type = caffe_pb2.DOUBLE
+    raw.shape.dim.append(2)
+    assert to_array(raw).tolist() == [np.inf, 2]

@@ -200,6 +200,10 @@ def test_states_are_merged() -> None:
         ("early_stop: 3", "early_stop needs snapshot_best"),
         ("test_with_ema: true", "test_with_ema needs ema_decay"),
         ('type: "Adam" larc: true', "larc works with type SGD"),
+        *(
+            (f"shard: true {name}: {value}", rf"do not go together: .*\s+Leave out shard or {name}")
+            for name, value in (("larc", "true"), ("local_lr_auto", "true"), ("ema_decay", "0.9"))
+        ),
     ],
 )
 def test_what_is_refused_before_training(text: str, says: str) -> None:

@@ -16,7 +16,7 @@ from moka.data.store import open_store
 from moka.data.transform import read_mean_image
 from moka.errors import DataError, UsageError
 from moka.tools.convert_imageset import StoredForm
-from moka.tools.make_data import kind_of_source, main, make_data
+from moka.tools.make_data import class_names, kind_of_source, main, make_data
 
 CLASSES = {"cat": 10, "dog": 5, "emu": 1}
 
@@ -62,6 +62,18 @@ def test_files_are_divided_by_class(source: str) -> None:
 def test_the_names_of_the_classes() -> None:
     make_data("photos", "set")
     assert Path("set/labels.txt").read_text().split() == list(CLASSES)
+    for place in ("photos", "set/train_lmdb", "set"):
+        assert class_names(place) == list(CLASSES), place
+    for place in ("db", "photos/cat", "photos/all.txt", "nothing"):
+        assert class_names(place) == [], place
+
+
+def test_every_class_has_one_line() -> None:
+    for name in ("two\nlines", " "):
+        Path("odd", name).mkdir(parents=True)
+        cv2.imwrite(f"odd/{name}/0.png", np.zeros((2, 2, 3), np.uint8))
+    assert make_data("odd", "set").classes == [" ", "two\nlines"]
+    assert class_names("set") == ["0", "two lines"]
 
 
 def test_a_database_is_divided() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,19 @@ def site(folder: Path) -> Iterator[str]:
                 server.communicate()
 
 
+def faults_found_by_axe(page: Page) -> list[str]:
+    """What axe finds serious or critical on a page, each with the elements; skips the test without
+    axe."""
+    pytest.importorskip("axe_playwright_python")
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
+    return [
+        f"{each['id']}: {each['help']}: {[node['html'] for node in each['nodes']]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
 @contextmanager
 def page_of(
     browser: Browser, address: str, *, width: int = 1200, dark: bool = False
@@ -87,6 +101,7 @@ def page_of(
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda m: faults.append(m.text) if "Security Policy" in m.text else None)
+    page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
     try:
         yield page
     except BaseException:

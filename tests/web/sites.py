@@ -16,6 +16,7 @@ from moka.data.lmdb import LmdbWriter
 from moka.web.app import make_app
 from moka.web.folder import Folder
 from moka.web.security import CSRF_HEADER, Access
+from moka.web.serve import OPEN_PATHS
 from moka.web.site import parts_of
 
 NET = """
@@ -50,7 +51,7 @@ def make_database(path: Path, count: int = 20) -> None:
 @contextmanager
 def client_of(folder: Path) -> Iterator[TestClient]:
     """A browser's requests to the pages of a folder."""
-    access = Access.to("127.0.0.1")
+    access = Access.to("127.0.0.1", open_paths=OPEN_PATHS)
     app = make_app(parts_of(Folder(folder)), access)
     headers = {CSRF_HEADER: access.csrf}
     with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from tests.serving.colors import write_model
 
 from moka.command.pages import MODEL_FLAGS
 from moka.errors import UsageError
-from moka.web.model_files import models_in, named_models, split_names
+from moka.serving.image_input import Look
+from moka.web.model_files import models_in, named_models, pack_model, split_names
 
 
 def flags(**given: Any) -> dict[str, Any]:
@@ -103,3 +105,20 @@ def test_folders_that_hold_none(tmp_path: Path) -> None:
     (tmp_path / "serve.flags").write_text("stray\n")
     with pytest.raises(UsageError, match="holds 'stray', which is no flag"):
         models_in(tmp_path)
+
+
+@pytest.mark.parametrize("mean", [None, np.array([1.5, 2, 3]), np.ones((3, 10, 10))])
+def test_a_packed_model_takes_images_as_before(tmp_path: Path, mean: Any) -> None:
+    files = write_model(tmp_path / "colors")
+    look = Look(mean, scale=1 / 3, raw_scale=1.0, channel_swap=(0, 1, 2), resize=(10, 10))
+    files = replace(files, look=look)
+    pack_model(files, tmp_path / "packed")
+    (found,) = models_in(tmp_path / "packed").values()
+    assert found.labels is not None
+    assert Path(found.labels).read_bytes() == (tmp_path / "colors/labels.txt").read_bytes()
+    assert found.look.scale == pytest.approx(1 / 3, rel=1e-8)
+    same = (found.look.raw_scale, found.look.channel_swap, found.look.resize)
+    assert same == (1.0, (0, 1, 2), (10, 10))
+    assert np.array_equal(found.look.mean, mean) if mean is not None else found.look.mean is None
+    with pytest.raises(UsageError, match="is there already"):
+        pack_model(files, tmp_path / "packed")

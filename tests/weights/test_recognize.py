@@ -50,6 +50,26 @@ def test_other_files(data: bytes, fact: str, advice: str) -> None:
     assert advice in found.advice
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "shown"),
+    [
+        ("conv1", 7, ' "conv1"'),
+        ("conv1", 6, ""),  # a part of a name is none
+        ("conv1", 2, ""),
+        ("conv1", 1, ""),
+        ("", 2, ""),
+        ("c" * 127, 129, f' "{"c" * 127}"'),
+        ("c" * 128, 131, ""),  # a length of two bytes
+    ],
+)
+def test_a_model_that_ends_in_a_name(name: str, kept: int, shown: str) -> None:
+    layer = caffe_pb2.LayerParameter(name=name)
+    layer.blobs.add(data=[0.5] * 500)
+    data = caffe_pb2.NetParameter(layer=[layer]).SerializeToString()
+    cut = data[: len(data) - layer.ByteSize() + kept]
+    assert f"it ends in layer 1{shown}, of which" in recognize(cut, parsed=False).fact
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
 def test_a_truncated_model_says_where_it_ends(keep: float) -> None:
     net = caffe_pb2.NetParameter(name="n")

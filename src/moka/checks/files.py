@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from moka.errors import MokaError, UsageError
 from moka.files import decode_text, local_path
-from moka.hdf5 import import_h5py, is_hdf5
+from moka.hdf5 import FAULTS, import_h5py, is_hdf5
 from moka.schema import caffe_pb2
 from moka.schema.fields import descriptor_of
 from moka.schema.tokens import TextError, Tokens
@@ -183,5 +183,5 @@ def _kind_of_hdf5(path: str) -> str | None:
                 return "this is a solver's state"
             names = ", ".join(map(str, list(opened)[:5])) or "nothing"
             return f"this HDF5 file is no model: it holds {names}"
-    except (MokaError, OSError, RuntimeError, KeyError) as error:
+    except (MokaError, *FAULTS) as error:
         return f"this HDF5 file cannot be read: {error}"

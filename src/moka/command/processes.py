@@ -55,7 +55,7 @@ def in_processes(
     if launched is not None and launched.size > 1:
         _work_with_others(launched, flags, work, wanted_id)
         return
-    count = flags["workers"] or len(device.gpu_ids(flags["gpu"]))
+    count = _count(flags)
     if launched is not None and count <= 1:
         _work_with_others(launched, flags, work, wanted_id)
     elif count > 1:
@@ -67,6 +67,20 @@ def in_processes(
     else:
         where = device.use(flags["gpu"], wanted_id=None if flags["workers"] else wanted_id)
         work(Alone(), where, None)
+
+
+def process_count(flags: Mapping[str, Any]) -> int:
+    """How many processes `--workers` or `--gpu` ask for; 1 if they ask for none.
+
+    Raises:
+        UsageError: both are given, a number out of range, a GPU that is not there.
+    """
+    _check(flags)
+    return _count(flags)
+
+
+def _count(flags: Mapping[str, Any]) -> int:
+    return flags["workers"] or max(1, len(device.gpu_ids(flags["gpu"])))
 
 
 def _check(flags: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from moka.command.flags import parse_flags, reading_texts
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
 from moka.errors import INTERRUPTED, MokaError, UsageError
+from moka.free_memory import out_of_memory
 from moka.heap import keep_freed_memory
 from moka.report.glog import log_to_file, log_to_stderr, set_level
 from moka.threads import choose_threads
@@ -49,6 +50,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
     Args:
         title: what the program is called before an error on a terminal.
     """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # for its errors there is a sentence
     sleep_soon()
     _hush_sockets()
     choose_threads()
@@ -71,6 +73,9 @@ def guard(title: str, work: Callable[[], object]) -> int:
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 1
         except Exception as error:
+            if fact := out_of_memory(error):
+                log.critical("%s", fact)
+                return 1
             notes = getattr(error, "__notes__", None)
             if not notes:
                 raise

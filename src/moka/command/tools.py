@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from moka.command.commands import Command, tool
+from moka.command.databases import (
+    COMPUTE_IMAGE_MEAN,
+    CONVERT_CIFAR_DATA,
+    CONVERT_IMAGESET,
+    CONVERT_MNIST_DATA,
+    CONVERT_MNIST_SIAMESE_DATA,
+    DB,
+    MAKE_DATA,
+)
 from moka.command.exchange import EXPORT, IMPORT
 from moka.command.flags import ENGINE, TEAM, Flag
-from moka.command.make_data import BACKENDS, MAKE_DATA, RESIZE_MODE
 
 CAFFENET = "models/bvlc_reference_caffenet"
 ILSVRC12_MEAN = "caffe/imagenet/ilsvrc_2012_mean.npy"  # beside the module `caffe`
 
-_BACKEND = "The backend for storing the result: lmdb or leveldb"
 _BLOBS = "extract_feature_blob_name1[,name2,...] save_feature_dataset_name1[,name2,...]"
-_MNIST_ARGUMENTS = "input_image_file input_label_file output_db_file"
-_MNIST_SITE = "\nThe MNIST dataset could be downloaded at\n    http://yann.lecun.com/exdb/mnist/"
 
 _IMAGES = (  # of `classify` and `detect`
     Flag("model_def", f"{CAFFENET}/deploy.prototxt", "Model definition file."),
@@ -98,106 +103,12 @@ TOOLS = (
         description="classify.py is an out-of-the-box image classifer callable from the command"
         " line.\nBy default it configures and runs the Caffe reference ImageNet model.",
     ),
-    tool(
-        "compute_image_mean",
-        "image_mean",
-        "compute the mean image of a database",
-        "INPUT_DB [OUTPUT_FILE]",
-        [
-            Flag(
-                "backend",
-                "lmdb",
-                "The backend {leveldb, lmdb} containing the images",
-                choices=BACKENDS,
-            )
-        ],
-        description="Compute the mean_image of a set of images given by a leveldb/lmdb",
-    ),
-    tool(
-        "convert_cifar_data",
-        "convert_cifar",
-        "make databases of CIFAR-10",
-        "input_folder output_folder db_type",
-        description="This script converts the CIFAR dataset to the leveldb/lmdb format used by"
-        " caffe to perform classification.\nThe CIFAR dataset could be downloaded at\n"
-        "    http://www.cs.toronto.edu/~kriz/cifar.html\nTake its binary version.",
-    ),
-    tool(
-        "convert_imageset",
-        "convert_imageset",
-        "make a database of image files",
-        "ROOTFOLDER/ LISTFILE DB_NAME",
-        (
-            Flag(
-                "backend",
-                "lmdb",
-                "The backend {lmdb, leveldb} for storing the result",
-                choices=BACKENDS,
-            ),
-            Flag(
-                "check_size",
-                False,
-                "When this option is on, check that all the datum have the same size",
-            ),
-            Flag(
-                "encode_type",
-                "",
-                "Optional: What type should we encode the image as ('png','jpg',...).",
-            ),
-            Flag(
-                "encoded", False, "When this option is on, the encoded image will be save in datum"
-            ),
-            Flag("gray", False, "When this option is on, treat images as grayscale ones"),
-            Flag(
-                "label_count",
-                0,
-                "Labels on each line of the list, which may be fractions; 0: one integer, as in"
-                " Caffe",
-            ),
-            Flag("resize_height", 0, "Height images are resized to"),
-            RESIZE_MODE,
-            Flag("resize_width", 0, "Width images are resized to"),
-            Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
-            Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
-            Flag("strict", False, "Stop at the first image that cannot be read"),
-        ),
-        programs={"convert_imageset": "classic"},
-        description="Convert a set of images to the leveldb/lmdb\nformat used as input for Caffe.",
-    ),
-    tool(
-        "convert_mnist_data",
-        "convert_mnist",
-        "make a database of MNIST",
-        _MNIST_ARGUMENTS,
-        [Flag("backend", "lmdb", _BACKEND, choices=BACKENDS)],
-        description=f"This script converts the MNIST dataset to a database for Caffe.{_MNIST_SITE}",
-    ),
-    tool(
-        "convert_mnist_siamese_data",
-        "convert_mnist",
-        "make a database of pairs of MNIST",
-        _MNIST_ARGUMENTS,
-        (
-            Flag("backend", "leveldb", _BACKEND, choices=BACKENDS),
-            Flag("seed", -1, "Of the pairs; negative: others each time"),
-        ),
-        function="siamese",
-        description="This script converts the MNIST dataset to a database of random pairs, to train"
-        f" a siamese network.{_MNIST_SITE}",
-    ),
-    tool(
-        "db",
-        "db",
-        "look into a database",
-        "info|head|verify DB",
-        (
-            Flag("n", 16, "head: How many records"),
-            Flag("o", "", "head: An image file to draw the records on, such as sheet.png"),
-        ),
-        programs={},
-        description="Look into a database, LMDB or LevelDB: what is in it (info), its first records"
-        " (head),\nand whether all of them can be read (verify).",
-    ),
+    COMPUTE_IMAGE_MEAN,
+    CONVERT_CIFAR_DATA,
+    CONVERT_IMAGESET,
+    CONVERT_MNIST_DATA,
+    CONVERT_MNIST_SIAMESE_DATA,
+    DB,
     tool(
         "detect",
         "detect",

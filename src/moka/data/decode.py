@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from moka.data.image_header import NoPixelsError, read_header
 from moka.errors import DataError
 
 log = logging.getLogger("moka")
@@ -23,6 +24,9 @@ Decode = Callable[[Bytes, str], Image]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _SCAN = re.compile(rb"\xff\xda\x00[\x06-\x0e]")  # the header of a scan: marker, length
+_HEAD = 1 << 16  # bytes in which the size stands
+_MANY = 1 << 26  # pixels
+_MOST_OF_A_BYTE = 3000  # pixels; a GIF may have 2,730 for each, WebP any number up to 2^28 in all
 _ENDS = _JPEG_END * (1 << 15)  # longer than any segment that may be cut off
 
 
@@ -61,6 +65,7 @@ class Decoder:
         Raises:
             DataError: the bytes are no image, or a damaged one. It does not say the name.
         """
+        _refuse_empty_promise(data)
         whole = _completed(data) if _is_cut_off(data) else data
         try:
             pixels = cv2.imdecode(np.frombuffer(whole, np.uint8), self._how) if data else None
@@ -104,6 +109,23 @@ def resize(image: Image, height: int, width: int) -> Image:
     """(C, H, W) to (C, height, width): bilinear, half-pixel centers, no smoothing."""
     resized = cv2.resize(image.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_LINEAR)
     return resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
+
+
+def _refuse_empty_promise(data: Bytes) -> None:
+    """Raises DataError for an image whose header promises no pixels, or many more than its bytes
+    can hold: they would take memory before anything is decoded."""
+    try:
+        header = read_header(bytes(data[:_HEAD]))
+    except NoPixelsError as error:
+        raise DataError(f"the image cannot be decoded: {error.message}") from None
+    except DataError:
+        return  # OpenCV says what is wrong, or knows the form
+    pixels = header.height * header.width
+    if pixels > _MANY and pixels > _MOST_OF_A_BYTE * len(data) and header.form != "WebP":
+        raise DataError(
+            f"the image cannot be decoded: {len(data):,} bytes cannot hold the {header.height} x"
+            f" {header.width} pixels that its header promises."
+        )
 
 
 def _is_cut_off(data: Bytes) -> bool:

@@ -107,7 +107,7 @@ class FieldLabels:
             target[5] = np.where(out | (over & (most <= self.threshold)), 1, most)
             found = most > self.threshold
             if len(rows):
-                best[number] = overlap.max(0)
+                best[number] = overlap.max(0, initial=0)
                 match = overlap.argmax(1)[found]
                 taken[match] = True
                 target[:5, found] = self._labels(rows[match])

@@ -18,11 +18,12 @@ from moka.data.place import EVERYTHING, ORDER, TRANSFORM, CursorState, Share, ge
 from moka.data.transform import Transform
 from moka.errors import DataError, NetError
 from moka.files import full_disk, local_path
-from moka.hdf5 import import_h5py, is_hdf5
+from moka.hdf5 import FAULTS, import_h5py, is_hdf5, numbers_of
 from moka.types import Floats, PathLike, Shape
 
 Rows = range | NDArray[np.int64]
 
+KINDS = "iufb"  # of NumPy's types that count as numbers
 OVERHEAD = 1 << 16  # bytes of a file that are no rows, at most
 HDF5_LIST_ADVICE = "`source` is a text file with the name of an HDF5 file on each line."
 
@@ -64,7 +65,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
             missing = [name for name in names if not isinstance(opened.get(name), h5py.Dataset)]
             if missing:
                 found = ", ".join(
-                    f"{k}/" if isinstance(v, h5py.Group) else k for k, v in opened.items()
+                    f"{k}/" if isinstance(v, h5py.Group) else str(k) for k, v in opened.items()
                 )
                 raise DataError(
                     f"no dataset is named {', '.join(missing)}; found {found or 'none'}.",
@@ -75,7 +76,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
             yield datasets
     except DataError as error:
         raise error.at(file=file) from None
-    except (OSError, RuntimeError, ValueError) as error:  # h5py has them all for broken files
+    except FAULTS as error:
         number = getattr(error, "errno", None)
         fact = os.strerror(number) if number else str(error)
         advice = (
@@ -86,7 +87,7 @@ def _datasets(file: PathLike, names: Sequence[str]) -> Iterator[list[Any]]:
 
 def _check(datasets: Mapping[str, Any]) -> None:
     for name, dataset in datasets.items():
-        if dataset.dtype.kind not in "iufb":
+        if dataset.dtype.kind not in KINDS:
             raise DataError(f'the dataset "{name}" does not hold numbers but {dataset.dtype}.')
     rows = {dataset.shape[:1] if dataset.shape else () for dataset in datasets.values()}
     if len(rows) != 1 or rows & {(), (0,)}:
@@ -107,7 +108,7 @@ def read_datasets(file: PathLike, names: Sequence[str]) -> list[Floats]:
         DataError: missing file or dataset, no numbers, no rows, or different numbers of rows.
     """
     with _datasets(file, names) as datasets:
-        return [np.asarray(dataset, dtype=np.float32) for dataset in datasets]
+        return [numbers_of(dataset, KINDS) for dataset in datasets]
 
 
 def append_rows(file: PathLike, columns: Mapping[str, Floats], *, afresh: bool) -> None:

@@ -78,7 +78,7 @@ def parse_line(line: str) -> tuple[str, int]:
     """
     line = line.rstrip(" \t\r")
     path, blank, label = line.rpartition(" ")
-    digits = re.match(r"\s*([+-]?[0-9]+)", label)
+    digits = re.match(r"\s*([+-]?[0-9]{1,18})", label)  # more is no label, and too much for int
     return path if blank else line, int(digits[1]) if digits else 0
 
 

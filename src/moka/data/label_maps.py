@@ -164,8 +164,8 @@ class Cut(NamedTuple):
         factors: in training both are first resized by one of these, drawn by chance.
     """
 
-    height: int = 0
-    width: int = 0
+    height: int
+    width: int
     fill: int | None = None
     factors: tuple[float, ...] = ()
 

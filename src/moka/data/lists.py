@@ -19,6 +19,14 @@ def read_lines(source: PathLike) -> list[str]:
     return [line.lstrip("\ufeff").rstrip(" \t\r") for line in text.split("\n")]
 
 
+def whole_number(word: str, end: int = 2**31) -> int | None:
+    """The number from 0 to `end` - 1 that a word of digits stands for; None: it stands for none."""
+    if not word.isdecimal() or len(word) > 20:  # Python reads no number of thousands of digits
+        return None
+    number = int(word)
+    return number if number < end else None
+
+
 def read_names(source: PathLike) -> list[str]:
     """The names in a list, one a line, without the blanks around them; empty lines do not count.
 

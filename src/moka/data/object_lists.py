@@ -108,7 +108,8 @@ def _table(words: Iterator[str], columns: int) -> Floats:
     (count,) = (int(word) for word in _some(words, 1))
     if count < 0:
         raise ValueError(f"a count of {count}")
-    table = np.array(_some(words, count * columns), np.float32).reshape(count, columns)
+    with np.errstate(over="ignore"):
+        table = np.array(_some(words, count * columns), np.float32).reshape(count, columns)
     if not np.isfinite(table).all():
         raise ValueError("numbers have to be finite")
     return table

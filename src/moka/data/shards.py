@@ -296,7 +296,7 @@ def parse_label(data: bytes, form: str) -> NDArray[np.float32]:
             label = np.array(_json_label(data))
         else:
             label = np.array([float(word) for word in data.split()])
-    except ValueError:
+    except (ValueError, OverflowError, RecursionError):
         label = np.array([])
     is_number = label.dtype.kind in "iuf" and label.ndim <= 1 and label.size
     if not is_number or not (abs(label) <= np.finfo(np.float32).max).all():

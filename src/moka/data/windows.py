@@ -29,6 +29,7 @@ from moka.data.place import EVERYTHING, WINDOWS, CursorState, Share, generator
 from moka.data.transform import Transform
 from moka.errors import DataError, MokaError, NetError
 from moka.files import read_text_file
+from moka.memory import check_shape
 from moka.types import PathLike, Shape
 
 CHANNELS = 3  # images are read in color
@@ -105,7 +106,8 @@ def _read_block(mark: str, words: Iterator[str], number: int) -> tuple[str, NDAr
         _, _, _, _, count = (int(word) for word in (head[0], *head[2:]))
         if count < 0:
             raise ValueError(f"{count} windows")
-        values = np.array(list(islice(words, 6 * count)), f32)
+        with np.errstate(over="ignore"):
+            values = np.array(list(islice(words, 6 * count)), f32)
         if len(values) < 6 * count:
             raise ValueError("the file ends within it")
         if not (abs(values) < LARGEST).all():  # which no NaN is, either
@@ -277,6 +279,7 @@ class WindowBatches:
         self._check_windows(batch_size)
         self.label_shape: Shape = ()
         self.image_shape: Shape = (CHANNELS, self.side, self.side)
+        check_shape((batch_size, *self.image_shape))
         self.mean = np.broadcast_to(self._mean(), self.image_shape)
         self.read = functools.cache(read_file) if cache_images else read_file
         self.start = CursorState(0, seed)

@@ -24,8 +24,3 @@ class Fact:
     found: str
     state: str = FINE
     advice: str = ""
-
-
-def gigabytes(count: float) -> str:
-    """`3.2 GB`, of a number of bytes."""
-    return f"{count / 1e9:.1f} GB"

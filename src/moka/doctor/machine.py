@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from moka.cores import usable_cores
-from moka.doctor.facts import WORTH_KNOWING, Fact, gigabytes
+from moka.doctor.facts import WORTH_KNOWING, Fact
+from moka.free_memory import CGROUP, free_memory, gigabytes
 
 TOPIC = "machine"
 LEAST_MEMORY, LEAST_DISK = 1e9, 1e9
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def machine() -> Iterator[Fact]:
@@ -68,13 +68,7 @@ def gpus() -> Fact:
 
 def memory(folder: Path = CGROUP) -> Fact:
     """What is free, and what a container's limit leaves."""
-    free = _free_memory()
-    try:
-        limit = int((folder / "memory.max").read_text())
-        left = float(limit - int((folder / "memory.current").read_text()))
-    except (OSError, ValueError):
-        left = float("inf")  # no limit
-    free = left if free is None else min(free, left)
+    free = free_memory(folder)
     if free == float("inf"):
         return Fact(TOPIC, "memory", "this system does not say how much is free")
     if free < LEAST_MEMORY:
@@ -112,14 +106,3 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
-
-
-def _free_memory() -> float | None:
-    """Bytes that programs can still have, or None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

@@ -117,7 +117,7 @@ class Promises:
 
         found: dict[str, Tensor] = {}  # gradients; of an in-place blob the last one counts
         with back_at(self._net, start), self._parameters_then(), torch.enable_grad():
-            made = self._run(dict(start.inputs), see)
+            made = self._run({**start.inputs, **self._parameters_as_tops()}, see)
         for name in self._inner:
             if blobs[name].data_memory.is_promised:
                 blobs[name].data_memory.put(made[name].detach().float())
@@ -125,6 +125,15 @@ class Promises:
                 diff = found.get(name)  # None: no gradient has come there
                 blobs[name].diff_memory.put(torch.zeros_like(made[name]) if diff is None else diff)
         self._copies = []
+
+    def _parameters_as_tops(self) -> dict[str, Tensor]:
+        """Tops that are parameters: a solver has changed what the pass began with."""
+        return {
+            top: tensor
+            for place in self._net.places
+            if not place.node.bottoms and place.layer.weights
+            for top, tensor in zip(place.node.tops, self._net.run_layer(place, ()), strict=True)
+        }
 
     @contextmanager
     def _parameters_then(self) -> Iterator[None]:

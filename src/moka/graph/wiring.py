@@ -192,7 +192,8 @@ def state_indices(state_blobs: StateBlobs, layer: caffe_pb2.LayerParameter) -> t
 
 def _fix_state(layer: caffe_pb2.LayerParameter, state: Sequence[int]) -> None:
     """Give parameters that are state a learning rate of 0, whatever the net says."""
-    while len(layer.param) <= max(state, default=-1):
+    last = max(state, default=-1)
+    while len(layer.param) <= last:
         layer.param.add()
     for k in state:
         layer.param[k].lr_mult = 0.0

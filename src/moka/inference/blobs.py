@@ -29,6 +29,7 @@ from moka.types import Shape
 
 REMEMBERED = 3  # passes for which a blob that was read stays among the outputs
 PAUSE = 8  # passes that go layer by layer after one was disturbed
+NO_LOSS = torch.tensor(0.0)
 MOST_KEPT = 2**24  # numbers in blobs that nobody has asked for yet, after a pass layer by layer
 
 
@@ -67,13 +68,16 @@ class FastBlobs(Layerwise):
         tops = {top for place in net.places if not place.node.bottoms for top in place.node.tops}
         self._losses = net.loss_tops
         losses = [name for name, _ in self._losses]
-        self._varying = varying_layers(net, flow_of(net))  # nobody knows these shapes before
+        flow = flow_of(net)
+        self._varying = varying_layers(net, flow)  # nobody knows these shapes before
         made = [top for i in self._varying for top in net.places[i].node.tops]
         self._results = frozenset({*net.graph.outputs, *losses, *made, *self._fast.acted} - tops)
         self._shapes: dict[tuple[Shape, ...], dict[str, Shape]] = {}  # of blobs, by the inputs'
+        self._memories = {name: blob.data_memory for name, blob in net.blobs.items()}
+        self._inputs = {name: self._memories[name] for name in flow.given}
         self._inner = {
-            name: blob.data_memory
-            for name, blob in net.blobs.items()
+            name: memory
+            for name, memory in self._memories.items()
             if name not in tops | self._results
         }
         self._shown: dict[str, Memory] = {}  # those of them that the last pass gave
@@ -123,10 +127,11 @@ class FastBlobs(Layerwise):
 
     def _may_be_quiet(self) -> bool:
         """Whether nobody needs more of a pass than blobs."""
-        self._held = {memory for memory in self._held if memory.handed_out}
+        if self._held:
+            self._held = {memory for memory in self._held if memory.handed_out}
         asked = self.debug_info or self.callbacks or self._must_record
         watched = self._pause or self._held or asked
-        return self._fast.is_possible and not watched and chosen() != LAYERWISE
+        return not watched and self._fast.is_possible and chosen() != LAYERWISE
 
     def _quiet_pass(self) -> Tensor:
         """A whole pass that keeps what it began with, and no records."""
@@ -134,12 +139,13 @@ class FastBlobs(Layerwise):
         if self._sources:
             self._run(self._sources)
         wanted = self._wanted()
-        given = {name: self.net.blobs[name].data_memory.tensor() for name in self._fast.flow.given}
+        given = {name: memory.tensor() for name, memory in self._inputs.items()}
         self._shapes_for(given)  # says which layer cannot take them
-        made = self._fast.run(given, wanted)
-        if made is None:
+        program = self._fast.program(given, wanted)
+        made = None if program is None else self._fast.run_by(program, given)
+        if made is None or program is None:
             return self._by_layers(given, wanted)
-        return self._take(made, given)
+        return self._take(made, given, are_new=program.gives_new_memory)
 
     def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
         """A pass by the layers. If the blobs are large, those that nobody has read yet are freed
@@ -155,12 +161,21 @@ class FastBlobs(Layerwise):
         self._fast.learn({**given, **acted}, wanted)
         return loss
 
-    def _take(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
-        """Let the blobs show a pass; returns its loss."""
+    def _take(
+        self, made: Mapping[str, Tensor], given: Mapping[str, Tensor], *, are_new: bool = False
+    ) -> Tensor:
+        """Let the blobs show a pass; returns its loss.
+
+        Args:
+            are_new: whether nobody else refers to what was made.
+        """
         self.forget()
         self._keep(given)
-        self._given.update((name, made[name]) for name in self._fast.acted)
-        self._show(made, given)
+        if self._fast.acted:
+            self._given.update((name, made[name]) for name in self._fast.acted)
+        self._show(made, given, are_new)
+        if not self._losses:
+            return NO_LOSS
         losses = [w * float(made[name].sum()) for name, w in self._losses if name in made]
         return torch.tensor(float(sum(losses)))
 
@@ -180,7 +195,7 @@ class FastBlobs(Layerwise):
     def _keep(self, given: Mapping[str, Tensor]) -> None:
         """Remember what the pass began with; what users may write to is copied."""
         for name, tensor in given.items():
-            if self.net.blobs[name].data_memory.is_own:
+            if self._memories[name].is_own:
                 copy = self._copies.get(name)
                 if copy is None or copy.shape != tensor.shape:
                     copy = self._copies[name] = torch.empty_like(tensor)
@@ -193,9 +208,9 @@ class FastBlobs(Layerwise):
 
     def _shapes_for(self, given: Mapping[str, Tensor]) -> dict[str, Shape]:
         """The shapes of all blobs that are known before a pass."""
-        key = tuple(tuple(tensor.shape) for tensor in given.values())
+        key = tuple([tensor.shape for tensor in given.values()])
         if key not in self._shapes:
-            shapes = dict(zip(given, key, strict=True))
+            shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
             for place in self.net.places:
                 node = place.node
                 if node.bottoms and place.index not in self._varying:
@@ -204,12 +219,16 @@ class FastBlobs(Layerwise):
             self._shapes[key] = shapes
         return self._shapes[key]
 
-    def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor], are_new: bool) -> None:
         """Put what a pass has given into its blobs and promise the others."""
-        inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
+        if not are_new:
+            inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
+            made = {
+                name: tensor.clone() if tensor.untyped_storage().data_ptr() in inputs else tensor
+                for name, tensor in made.items()
+            }
         for name, tensor in made.items():
-            is_input = tensor.untyped_storage().data_ptr() in inputs
-            self.net.blobs[name].data_memory.put(tensor.clone() if is_input else tensor)
+            self._memories[name].put(tensor, is_new=are_new)
         shapes = self._shapes_for(given)
         if self._others_promised is not shapes or made.keys() != self._made:
             for name, memory in self._inner.items():

@@ -47,9 +47,11 @@ class Backend(Protocol):
 
     Attributes:
         name: what users call it.
+        gives_new_memory: whether nobody else refers to the results of its functions.
     """
 
     name: str
+    gives_new_memory: bool
 
     def is_installed(self) -> bool:
         """Whether its packages are there."""

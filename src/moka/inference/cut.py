@@ -78,10 +78,11 @@ def fits(
     varying = varying_layers(net, flow)
 
     def is_fitting(place: Place) -> bool:
+        bottoms = range(len(place.node.bottoms))
         return (
             place.index not in varying
             and not acts(place)
-            and not place.node.fixed_bottoms
+            and not any(k in bottoms for k in place.node.fixed_bottoms)
             and place.node.name not in left_out
             and backend.takes(place)
         )

@@ -95,7 +95,8 @@ class Fast:
         yet, or layer by layer is best."""
         if not self._may_run(given):
             return None
-        wanted = {*wanted, *self.acted}
+        if self.acted:
+            wanted = {*wanted, *self.acted}
         if not self._lock.acquire(timeout=WAIT_S):
             return None  # another thread makes a program
         try:
@@ -123,8 +124,10 @@ class Fast:
             MokaError: a layer that ran by itself does not take its bottoms.
         """
         program = self.program(given, wanted)
-        if program is None:
-            return None
+        return None if program is None else self.run_by(program, given)
+
+    def run_by(self, program: Program, given: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """The outputs of a program that `program` has found for a pass; None: it has failed."""
         try:
             return program.run(given)
         except PieceError as error:
@@ -170,13 +173,15 @@ class Fast:
             for case in self._cases.values():
                 self._drop(case)
             self._cases.clear()
-        key = (name, torch.get_num_threads(), *(tuple(given[name].shape) for name in self._inputs))
-        if key not in self._cases:
-            self._cases[key] = _Case()
+        key = (name, torch.get_num_threads(), *[given[name].shape for name in self._inputs])
+        found = self._cases.get(key)
+        if found is None:
+            found = self._cases[key] = _Case()
             if len(self._cases) > MOST_SHAPES:
                 self._drop(self._cases.popitem(last=False)[1])
-        self._cases.move_to_end(key)
-        return self._cases[key]
+        if len(self._cases) > 1:
+            self._cases.move_to_end(key)
+        return found
 
     def _drop(self, case: _Case) -> None:
         """Throw a program away. If it has cost more than it has saved, the next ones wait longer;

@@ -17,6 +17,7 @@ class Folded:
     """Runs pieces layer by layer in PyTorch, after folding what can be folded."""
 
     name = "torch"
+    gives_new_memory = False
 
     def is_installed(self) -> bool:
         return True

@@ -86,7 +86,8 @@ class Maker:
                     return None
                 left_out.add(error.layer)
             else:
-                return Program(self.net, self.flow, backend.name, steps, functions, self.outputs)
+                return Program(self.net, self.flow, backend.name, steps, functions, self.outputs,
+                               backend.gives_new_memory)  # fmt: skip
 
     def _compute(self, needed: set[int]) -> None:
         """Have these values, too, and the wanted ones."""

@@ -16,6 +16,13 @@ from moka.layers.base import Layer
 from moka.net import Net
 
 Tensors = Mapping[str, Tensor]
+# PyTorch's dicts of hooks on all modules; torch 2.6 has no function that says if there are any.
+HOOKS_OF_ALL = (
+    "_global_forward_pre_hooks",
+    "_global_forward_hooks",
+    "_global_backward_pre_hooks",
+    "_global_backward_hooks",
+)
 
 
 def speed_up(net: Net) -> Net:
@@ -101,7 +108,7 @@ class ModuleRunner:
         """Outputs with a graph, which lead to the parameters."""
         if any(tensor.requires_grad for tensor in given.values()):
             return self.net.propagate(_laid_out(given), wanted)
-        weights = [w for layer in self.net.layers for w in layer.weights if w.requires_grad]
+        weights = [w for x in self.net.layers for w in x.weights_unseen() if w.requires_grad]
         if not weights:
             return self._fast_or_not(given, wanted)
         if self._fast.acted:  # its layers could not run again for a backward pass
@@ -183,6 +190,6 @@ def _asks_for_numbers(inputs: Tensors) -> bool:
         return False
     if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
         return False
-    if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
+    if any(getattr(nn.modules.module, hooks) for hooks in HOOKS_OF_ALL):
         return False
     return all(type(x) is Tensor and x.device.type == "cpu" for x in inputs.values())

@@ -29,12 +29,14 @@ class OnnxModel:
         large: these, by name.
         inputs: number among the piece's inputs, and name, of those that are used.
         outputs: the names of the piece's outputs.
+        numbers: how many all blobs hold.
     """
 
     head: bytes
     large: dict[str, Array]
     inputs: list[tuple[int, str]]
     outputs: list[str]
+    numbers: int
 
     def feed(self, inputs: Sequence[Tensor]) -> dict[str, Array]:
         """What a session takes."""
@@ -68,11 +70,13 @@ def onnx_model(task: Task) -> OnnxModel:
     Raises:
         NetError: a layer that cannot be exported.
     """
-    graph = emit(task.folded_net(), USUAL_OPSET, fix_batch=True, outputs=task.outputs)
+    net = task.folded_net()
+    graph = emit(net, USUAL_OPSET, fix_batch=True, outputs=task.outputs)
     frame = Frame(task.model.frame.name or "net", USUAL_OPSET, "Moka", "", {})
     used = {value.name for value in graph.inputs}
     return OnnxModel(
         *model_in_memory(graph, frame),
         inputs=[(k, name) for k, name in enumerate(task.inputs) if name in used],
         outputs=[graph.outputs[name].name for name in task.outputs],
+        numbers=sum(blob.count for blob in net.blobs.values()),
     )

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from moka.layers.base import Layer
+from moka.layers.parameters import Parameters
 from moka.memory import Memory, ParameterMemory
 from moka.net import Net
 
 ROW = 1024  # numbers
+NEVER = (-1, -1)
 
 
 class References(NamedTuple):
@@ -94,9 +95,10 @@ class Watch:
         ]
         self._layers = [place.layer for place in net.places if place.layer.parameter_names]
         self._known: list[_Version] = []
-        self._stored = [layer._parameters for layer in self._layers]
         self._glance: object = None  # at all parameters, the last time that nothing had changed
-        self._quick_glance: object = None  # the same, quicker
+        # Counts of all nets' parameters: at the last pass, when we last searched for holders, and
+        # since when nobody can have changed these parameters.
+        self._last = self._searched = self._calm = NEVER
         self._prints: list[Print] = []
         self._references = [
             NOBODY_KNOWS if slot[2].exposures else count
@@ -110,14 +112,20 @@ class Watch:
         self._accept()
 
     def has_changed(self) -> bool:
-        """Whether a parameter holds something else than at the last `look`."""
-        if self._glance is not None:
-            quick = self._quick_glance_now()
-            if self._quick_glance == quick:
-                return False
-            if self._glance == self._glance_now():
-                self._quick_glance = quick
-                return False
+        """Whether a parameter holds something else than at the last `look`.
+
+        While nobody has got hold of a parameter of any net, and nobody holds one of these, two
+        counts say so. That matters: a pass leaves nothing in the processor's cache, so a look at
+        each of MobileNet v2's 264 parameters takes 0.25 ms, a tenth of a pass.
+        """
+        counts = (Parameters.exposures_of_all, ParameterMemory.changes_of_all)
+        if counts == self._calm:
+            return False
+        if self._glance is not None and self._glance == self._glance_now():
+            if counts == self._last != self._searched:
+                self._searched, self._calm = counts, NEVER if any(self._held()) else counts
+            self._last = counts
+            return False
         if self._differs():
             return True
         self._accept()
@@ -154,48 +162,40 @@ class Watch:
         ]
         is_held = any(version.exposures or version.reads < 0 for version in self._known)
         self._glance = None if is_held else self._glance_now()
-        self._quick_glance = self._quick_glance_now()
+        self._calm = self._searched = NEVER
 
     def _end_exposures(self) -> None:
         """What nobody holds any more is no longer exposed."""
+        pairs = zip(self._slots, self._held(), strict=True)
+        holds = {id(layer) for (_, _, layer), is_held in pairs if is_held}
+        for layer in self._layers:
+            if id(layer) not in holds:
+                layer.exposures = 0
+
+    def _held(self) -> list[bool]:
+        """Of each parameter whether somebody else refers to it."""
         identities = [id(weight) for weight in self._weights()]
         counts = zip(self._count_references(), self._references, strict=True)
         pairs = zip(counts, zip(identities, self._identities, strict=True), strict=True)
-        held = [now != then or a != b for (now, then), (a, b) in pairs]
-        holds = {id(slot[2]) for slot, is_held in zip(self._slots, held, strict=True) if is_held}
-        for _, _, layer in self._slots:
-            if id(layer) not in holds:
-                layer.exposures = 0
+        return [now != then or a != b for (now, then), (a, b) in pairs]
 
     def _count_references(self) -> list[References]:
         """Always in the same way, since our own references count too."""
         return [_references(weight) for weight in self._weights()]
 
-    def _quick_glance_now(self) -> object:
-        """What each pass of a program looks at. The processor's cache holds none of it then, so
-        each object counts: of layers and blobs it takes the counts that all nets share."""
-        weights = [w for stored in self._stored for w in stored.values()]
-        versions = [w._version for w in weights if w is not None]
-        return (
-            list(map(id, weights)),
-            versions,
-            Layer.exposures_of_all,
-            ParameterMemory.changes_of_all,
-        )
-
     def _glance_now(self) -> object:
         """What is known of all parameters without looking at their numbers."""
         blobs = self._net.made_layer_blobs.values()
-        weights = [w for stored in self._stored for w in stored.values()]
+        weights = [w for layer in self._layers for w in layer.weights_unseen()]
         return (
             list(map(id, weights)),
-            [w._version for w in weights if w is not None],
+            [w._version for w in weights],
             [blob.data_memory.reads for layer_blobs in blobs for blob in layer_blobs],
             [layer.exposures for layer in self._layers],
         )
 
     def _weights(self) -> list[nn.Parameter]:
-        return [layer.weights[k] for _, k, layer in self._slots]
+        return [w for layer in self._layers for w in layer.weights_unseen()]
 
     def _memories(self) -> list[Memory | None]:
         """The memory of each parameter, if somebody has asked for its blob."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class Program:
         steps: the pieces and layers in running order.
         functions: of the pieces, in their order.
         outputs: the blobs that it gives, those of layers that act among them.
+        gives_new_memory: whether nobody else refers to the outputs.
         saved_s: how much less time a pass takes than layer by layer, as measured.
         made_s: the seconds that it took to make it.
     """
@@ -43,6 +45,7 @@ class Program:
     steps: Sequence[Step]
     functions: Sequence[Run]
     outputs: frozenset[str]
+    gives_new_memory: bool = False
     saved_s: float = 0.0
     made_s: float = 0.0
 
@@ -50,6 +53,20 @@ class Program:
         kept = {self.flow.final[name] for name in self.outputs}
         self._freed = [[v for v in uses if v not in kept]
                        for uses in last_uses(self.steps, self.flow)]  # fmt: skip
+        self._only_piece = self._inputs_and_outputs_of_the_only_piece()
+        self.gives_new_memory &= self._only_piece is not None
+
+    def _inputs_and_outputs_of_the_only_piece(self) -> tuple[list[str], list[str]] | None:
+        """The blobs that the first piece takes and gives, in its order, if that is all there is to
+        do; most nets are such."""
+        if len(self.steps) != 1 or not isinstance(self.steps[0], Piece):
+            return None
+        piece = self.steps[0]
+        blobs = {self.flow.final[name]: name for name in self.outputs}
+        if len(blobs) != len(self.outputs) or blobs.keys() != set(piece.outputs):
+            return None
+        given = {value: name for name, value in self.flow.given.items()}
+        return [given[v] for v in piece.inputs], [blobs[v] for v in piece.outputs]
 
     def run(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs by blob.
@@ -62,23 +79,25 @@ class Program:
             MokaError: a layer that ran by itself does not take its bottoms.
             PieceError: a backend has failed.
         """
+        if self._only_piece is not None:
+            inputs, outputs = self._only_piece
+            return dict(zip(outputs, self._run(0, [given[name] for name in inputs]), strict=True))
         flow = self.flow
         values = flow.values_of(given)
-        functions = iter(self.functions)
+        number = count()
         for step, freed in zip(self.steps, self._freed, strict=True):
             if isinstance(step, Piece):
-                values.update(
-                    zip(step.outputs, self._run(next(functions), step, values), strict=True)
-                )
+                made = self._run(next(number), [values[v] for v in step.inputs])
+                values.update(zip(step.outputs, made, strict=True))
             elif not values.keys() >= set(flow.tops[step.index]):
                 run_layer(self.net, flow, step.index, values)
             for value in freed:
                 del values[value]
         return {name: values[flow.final[name]] for name in self.outputs}
 
-    def _run(self, function: Run, piece: Piece, values: Values) -> list[Tensor]:
+    def _run(self, piece: int, inputs: list[Tensor]) -> list[Tensor]:
         try:
-            return function([values[v] for v in piece.inputs])
+            return self.functions[piece](inputs)
         except MokaError:
             raise
         except Exception as error:

@@ -9,8 +9,8 @@ all layers of a type stand in its entry (`moka.layers.registry`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from moka.errors import NetError
 from moka.fillers import fill
 from moka.graph.wiring import state_indices
 from moka.layers.options import Option
+from moka.layers.parameters import Parameters
 from moka.layers.registry import BFloat16, Entry
 from moka.layers.shapes import shape_text
 from moka.memory import check_shape
@@ -84,7 +85,6 @@ class Layer(nn.Module):
             tensors. Then a recorded pass can be run again and again (`moka.engine.captured`).
         exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
             write to them from then on.
-        exposures_of_all: how often that has happened to any layer.
         mode_changes: how often the way in which some layer runs has been changed: it was given a
             hook, or another training mode.
 
@@ -100,8 +100,6 @@ class Layer(nn.Module):
     gather_statistics: Callable[[Tensor], Tensor] | None = None
     always_gathers = False
     keeps_state_in_place: ClassVar[bool] = False
-    exposures = 0
-    exposures_of_all: ClassVar[int] = 0
     mode_changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -113,6 +111,7 @@ class Layer(nn.Module):
 
     def __init__(self, config: caffe_pb2.LayerParameter, *bottom_shapes: Shape) -> None:
         super().__init__()
+        self.__dict__["_parameters"] = Parameters()
         self.config = config
         self.top_count = len(config.top) or int(self.entry.is_loss)  # a loss needs no named top
         self.makes_views = self.entry.views
@@ -301,19 +300,23 @@ class Layer(nn.Module):
     @property
     def weights(self) -> list[nn.Parameter]:
         """The parameters, in Caffe's order."""
+        if not torch.compiler.is_compiling():
+            Parameters.exposures_of_all += 1
+        return self.weights_unseen()
+
+    def weights_unseen(self) -> list[nn.Parameter]:
+        """`weights`, for a reader that neither keeps nor changes them; no `exposures` count."""
         stored = self._parameters
-        return [stored[name] for name in self.parameter_names]  # type: ignore[misc]
+        return [dict.__getitem__(stored, name) for name in self.parameter_names]  # type: ignore[misc]
 
-    def expose(self) -> None:
-        """Count somebody who gets hold of the parameters."""
-        self.exposures += 1
-        Layer.exposures_of_all += 1
+    @property
+    def exposures(self) -> int:
+        parameters: Parameters = self._parameters  # type: ignore[assignment]
+        return parameters.exposures
 
-    def __getattr__(self, name: str) -> Tensor | nn.Module:
-        found = super().__getattr__(name)
-        if isinstance(found, nn.Parameter):
-            self.expose()
-        return found
+    @exposures.setter
+    def exposures(self, count: int) -> None:
+        self._parameters.exposures = count  # type: ignore[attr-defined]
 
     if not TYPE_CHECKING:  # else any attribute would seem to exist
 
@@ -321,18 +324,6 @@ class Layer(nn.Module):
             if name == "training":
                 Layer.mode_changes += 1
             super().__setattr__(name, value)
-
-    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        self.expose()
-        return super().named_parameters(*args, **kwargs)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        self.expose()
-        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    def _save_to_state_dict(self, *args: Any) -> None:
-        self.expose()
-        super()._save_to_state_dict(*args)
 
     @property
     def blobs(self) -> list[Tensor]:

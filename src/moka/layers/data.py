@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from math import prod
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from moka.data.sources import Images, open_images
 from moka.data.store import open_store
 from moka.data.windows import WindowBatches
 from moka.errors import NetError
+from moka.free_memory import gigabytes, most_memory
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.stream import StreamSource
@@ -66,8 +68,18 @@ class ImageSource(StreamSource[B]):
                 is_cuda = device.type == "cuda"
                 return delivered(made, batches.transform, device) if is_cuda else made
 
+            self._check_ahead()
             self._feed = Feed(items, self.prefetch)
         return self._feed
+
+    def _check_ahead(self) -> None:
+        """Raises NetError if all batches that are made ahead do not fit into any memory."""
+        size = 4 * sum(prod(shape) for shape in self.top_shapes())
+        if self.prefetch * size > (most := most_memory()):
+            raise NetError(
+                f"prefetch: {self.prefetch} batches of {size:,} bytes take"
+                f" {gigabytes(self.prefetch * size)}, and there are {gigabytes(most)} in all."
+            )
 
     def prepare(self) -> None:
         self.feed.start()

@@ -12,13 +12,14 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
 from moka.layers.batch_statistics import Statistics, normalize_by_batch
-from moka.layers.options import not_negative, option, positive
+from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import refuse_empty_axes
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
 EPS = 1e-5
+MOST_STEPS = 4096
 KINDS = 5  # of blobs for a convolution: filter, scale, bias, mean, variance
 BOTTLENECK = 4  # its channels, in growthRate
 ZERO, ONE = caffe_pb2.FillerParameter(value=0), caffe_pb2.FillerParameter(value=1)
@@ -28,7 +29,7 @@ def _state(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:
     """Means, variances, and what they are divided by."""
     param = config.denseblock_param
     kinds = 2 * KINDS if param.use_BC else KINDS
-    steps = param.numTransition
+    steps = min(param.numTransition, MOST_STEPS)
     of_kinds = [k for k in range(kinds) if k % KINDS >= 3]
     return (*(k * steps + i for k in of_kinds for i in range(steps)), kinds * steps)
 
@@ -68,7 +69,7 @@ class DenseBlock(Layer):
     Errors: an initChannel other than C; a window other than 3 x 3 with stride and pad 1.
     """
 
-    numTransition: int = option(positive)  # noqa: N815
+    numTransition: int = option(Check(lambda n: 0 < n <= MOST_STEPS, f"1 to {MOST_STEPS}"))  # noqa: N815
     initChannel: int | None = option(unset_is_none=True)  # noqa: N815
     growthRate: int = option(positive)  # noqa: N815
     pad_h: int = option()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
 from torch import Tensor
 
 from moka.errors import NetError
+from moka.layers.detection.param_str import literal
 from moka.layers.dropout import drop_channels
 from moka.layers.python import TensorLayer, built_in
 from moka.types import Shape
@@ -28,9 +28,9 @@ class SpatialDropoutLayer(TensorLayer):
 
     def setup(self, x: Shape) -> None:
         try:
-            given: dict[str, Any] = ast.literal_eval(self.param_str)
+            given: Any = literal(self.param_str, None)
             self.drops, self.ratio = given["phase"] == "TRAIN", float(given["p"])
-        except (ValueError, SyntaxError, TypeError, KeyError):
+        except (ValueError, TypeError, LookupError, OverflowError):
             raise NetError(
                 f"param_str must be \"{{'phase': 'TRAIN', 'p': '0.1'}}\", got \"{self.param_str}\"."
             ) from None

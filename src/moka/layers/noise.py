@@ -13,6 +13,8 @@ from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.types import Shape
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 @layer("Noise", bottoms=1, tops=1, message="noise_param", coordinates="same", fork="caffe-windows")
 class Noise(Layer):
@@ -23,7 +25,7 @@ class Noise(Layer):
 
     Bottom and top: any shape. Message: noise_param.
 
-    Errors: neither gaussian_std nor uniform_range.
+    Errors: neither gaussian_std nor uniform_range; noise beyond float32.
     """
 
     gaussian_std: float | None = option(not_negative)
@@ -33,6 +35,10 @@ class Noise(Layer):
     def setup(self, x: Shape) -> None:
         if self.gaussian_std is None and self.uniform_range is None:
             raise NetError("noise_param needs gaussian_std or uniform_range.")
+        around = self.uniform_range if self.gaussian_std is None else self.gaussian_std
+        assert around is not None
+        if not abs(self.bias) + 2 * around <= LARGEST:
+            raise NetError(f"noise of {around:g} around {self.bias:g} is too large.")
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -63,7 +69,8 @@ class Insanity(Layer):
     ub: float = option()
 
     def setup(self, x: Shape) -> None:
-        if not self.lb < self.ub or not self.lb * self.ub or self.lb == -self.ub:
+        is_range = self.lb < self.ub and self.ub - self.lb <= LARGEST
+        if not is_range or not self.lb * self.ub or self.lb == -self.ub:
             raise NetError(
                 f"insanity_param needs lb < ub, neither of them 0, nor lb = -ub; got lb"
                 f" {self.lb:g} and ub {self.ub:g}."

@@ -66,8 +66,6 @@ class ImageGtData(CanvasSource):
     downsample_rate.
     """
 
-    batch_size: int = option(positive, required=True)
-    scale: float = option()
     mean_file: str = option(default="")  # mean_value counts, as in the fork
     mirror: bool = option()  # that of transform_param counts, as in the fork
     downsample_rate: tuple[int, ...] = option(positive)
@@ -156,8 +154,6 @@ class DetectionData(CanvasSource):
     Errors: those of ImageGtData; several ways to resize or to crop at once.
     """
 
-    batch_size: int = option(positive, required=True)
-    scale: float = option()  # that of transform_param counts, as in the fork
     stride: tuple[int, ...] = option(positive)
     ignore_fg_threshold: float = option()
     min_scale: float | None = option(positive)

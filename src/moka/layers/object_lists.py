@@ -41,7 +41,15 @@ def map_shapes(images: Shape, config: caffe_pb2.LayerParameter) -> list[Shape]:
 class ObjectSource(ImageSource[B]):
     """What these layers share."""
 
+    batch_size: int = option(positive, required=True)
+    scale: float = option()  # Cascade R-CNN's layers take that of transform_param, as the fork does
+    resize_width: int | None = option(positive)
+    resize_height: int | None = option(positive)
     root_folder: str = option(default="")
+
+    def setup(self) -> None:
+        super().setup()
+        self.check_pairs(("resize_width", "resize_height"))
 
     @cached_property
     @abstractmethod
@@ -68,8 +76,6 @@ class CanvasSource(ObjectSource[CanvasBatches]):
     field_w: tuple[int, ...] = option(positive)
     coord_num: int = option()
     fg_threshold: float = option(positive)
-    resize_width: int | None = option(positive)
-    resize_height: int | None = option(positive)
     crop_width: int = option()
     crop_height: int = option()
     min_whaspect: float | None = option(positive)
@@ -81,7 +87,7 @@ class CanvasSource(ObjectSource[CanvasBatches]):
 
     def setup(self) -> None:
         super().setup()
-        self.check_pairs(("resize_width", "resize_height"), ("crop_width", "crop_height"))
+        self.check_pairs(("crop_width", "crop_height"))
         if self.coord_num != 4:
             raise NetError(f"coord_num is 4, got {self.coord_num}.")
         if self.config.transform_param.HasField("mean_file"):
@@ -152,16 +158,12 @@ class EvalData(ObjectSource[ObjectImageBatches]):
     resize_height.
     """
 
-    batch_size: int = option(positive, required=True)
-    scale: float = option()  # that of transform_param counts, as in the fork
-    resize_width: int | None = option(positive)
-    resize_height: int | None = option(positive)
     short_size: int | None = option(positive)
     long_size: int | None = option(positive)
 
     def setup(self) -> None:
         super().setup()
-        self.check_pairs(("resize_width", "resize_height"), ("short_size", "long_size"))
+        self.check_pairs(("short_size", "long_size"))
         if self.batch_size > 1 and not self.resize_width:
             raise NetError(
                 f"images may differ in size, so batch_size is 1, got {self.batch_size}.",

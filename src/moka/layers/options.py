@@ -34,6 +34,7 @@ class Check(NamedTuple):
 
 positive = Check(lambda v: v > 0, "> 0")
 not_negative = Check(lambda v: v >= 0, ">= 0")
+classes = Check(lambda v: 0 < v <= 10**6, "1 to 1000000")  # each of which is looked at
 
 
 class Option:

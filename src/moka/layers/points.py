@@ -11,7 +11,7 @@ from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
-from moka.layers.shapes import as_rows, shape_text
+from moka.layers.shapes import as_rows, refuse_empty_axes, shape_text
 from moka.types import Shape
 
 LEAST = 1e-4  # of a hotspot's density; less counts as 0
@@ -126,6 +126,7 @@ class SubRegion(Layer):
     def top_shapes(self, x: Shape, points: Shape, true: Shape | None = None) -> list[Shape]:
         if len(x) != 4:
             raise NetError(f"takes images (N, C, H, W), got shape {shape_text(x)}.")
+        refuse_empty_axes(x, first=2)
         count = check_points(points, x[0])
         n, c = (x[0] * count, x[1]) if self.as_dim == 0 else (x[0], x[1] * count)
         windows = (n, c, self.region_height, self.region_width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from moka.models import (
     alexnet,
     googlenet,
+    lenet,
     mobilenet,
     nin,
     resnet,
@@ -15,7 +16,7 @@ from moka.models import (
 from moka.models.model import ReferenceModel
 from moka.schema import format_text
 
-FAMILIES = (alexnet, googlenet, mobilenet, nin, resnet, squeezenet, vgg)
+FAMILIES = (alexnet, googlenet, lenet, mobilenet, nin, resnet, squeezenet, vgg)
 MODELS: tuple[ReferenceModel, ...] = tuple(model for family in FAMILIES for model in family.MODELS)
 
 

@@ -75,6 +75,7 @@ class ReferenceModel:
         layers: adds the layers that stand on `n.data` to `n` and returns the scores of classes;
             called with (n, deploy), where deploy tells a net in use from one in training.
         crop: width and height of the images it takes, in pixels.
+        channels: of the images.
         source: makes data and labels of a phase; None for a model that is not trained here.
         solver: fields of the solver; those that all have are added.
         ending, deploy_ending: what follows the scores in training and in use.
@@ -92,6 +93,7 @@ class ReferenceModel:
     ending: Ending = softmax_loss
     deploy_ending: Ending = softmax
     deploy_batch: int = 10
+    channels: int = 3
     more_solvers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def files(self) -> dict[str, caffe_pb2.NetParameter | caffe_pb2.SolverParameter]:
@@ -118,7 +120,9 @@ class ReferenceModel:
     def deploy(self) -> caffe_pb2.NetParameter:
         """The net for images of the user's: without what matters in training only."""
         n = NetSpec()
-        n.data = layers.Input(shape=dict(dim=[self.deploy_batch, 3, self.crop, self.crop]))
+        n.data = layers.Input(
+            shape=dict(dim=[self.deploy_batch, self.channels, self.crop, self.crop])
+        )
         self.deploy_ending(n, self.layers(n, True))
         net = n.to_proto()
         for layer in net.layer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
@@ -14,6 +15,7 @@ from torch import nn
 from moka.blob import Blob
 from moka.data.place import Share
 from moka.errors import MokaError, NetError
+from moka.free_memory import out_of_memory
 from moka.graph import (
     BackwardMarks,
     Graph,
@@ -28,7 +30,14 @@ from moka.layers.base import Layer
 from moka.layers.source import Source, given_source
 from moka.net import log_lines
 from moka.net.half import half_of
-from moka.net.memory import MemoryUse, data_bytes, memory_use
+from moka.net.memory import (
+    MemoryUse,
+    check_all,
+    check_tops,
+    data_bytes,
+    memory_of,
+    memory_use,
+)
 from moka.net.place import Place
 from moka.types import Shape
 
@@ -87,9 +96,18 @@ def assemble(
         counted=made.counted_bytes,
         parameters=[parameter_of(places, blob).shape for blob in learnable],
     )
+    try:
+        check_all(memory, memory_of(device))
+    except NetError as error:
+        raise located(error, _largest(graph, made.shapes), graph) from None
     for line in log_lines.closing(places, graph.outputs, memory):
         say(line)
     return Assembly(places, learnable, made.shapes, memory)
+
+
+def _largest(graph: Graph, shapes: Mapping[str, Shape]) -> Node:
+    """The layer with the largest tops."""
+    return max(graph.nodes, key=lambda node: data_bytes(shapes[top] for top in node.tops))
 
 
 def make_blobs(graph: Graph, shapes: Mapping[str, Shape], device: torch.device) -> dict[str, Blob]:
@@ -111,6 +129,25 @@ def parameter_of(places: Sequence[Place], blob: LearnableBlob) -> nn.Parameter:
 def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
     """The error, with the net's file and this layer where it names none."""
     return error.at(file=error.file or graph.file, layer=node.name, layer_type=node.type)
+
+
+def explained(error: Exception, node: Node, graph: Graph) -> MokaError | None:
+    """The error with file and layer, if it is one of ours or says that there is not enough memory;
+    None: it is another one."""
+    if fact := out_of_memory(error):
+        error = NetError(fact)
+    return located(error, node, graph) if isinstance(error, MokaError) else None
+
+
+@contextmanager
+def naming(node: Node, graph: Graph) -> Iterator[None]:
+    """Add file and layer to errors of the block, see `explained`."""
+    try:
+        yield
+    except (MokaError, MemoryError, RuntimeError) as error:
+        if told := explained(error, node, graph):
+            raise told from None
+        raise
 
 
 def _say_nothing(line: str) -> None:
@@ -138,12 +175,12 @@ def _make_layers(
     say: Callable[[str], object],
 ) -> _Made:
     made = _Made([], {}, Sharing(), 0)
+    most = memory_of(device)
     for node in graph.nodes:
-        try:
+        with naming(node, graph):
             layer = _make_layer(node, made.shapes, given_shapes)
+            check_tops(layer.first_top_shapes, most)
             shared = made.sharing.add(node, layer.blob_shapes)
-        except MokaError as error:
-            raise located(error, node, graph) from None
         if isinstance(layer, Source):
             layer.attach(device, share)
         tops = layer.first_top_shapes

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from moka.layers import REGISTRY
 from moka.schema import caffe_pb2
 from moka.schema.comments import Comment, field_comments, running_text
+from moka.schema.fields import is_repeated
 
 LAYER: Any = caffe_pb2.LayerParameter.DESCRIPTOR  # its stub is a union of two classes
 WIRING = ("type", "bottom", "top")  # which come of how the functions are called
@@ -91,7 +92,7 @@ def _shared_fields() -> list[FieldDescriptor]:
 
 
 def _default(field: FieldDescriptor) -> Any:
-    if field.is_repeated:
+    if is_repeated(field):
         return ()
     if field.message_type is not None or not field.has_default_value:
         return None

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
+
+from moka.errors import NetError
+from moka.free_memory import UNKNOWN, gigabytes, most_memory
 from moka.graph import Node
 from moka.types import Shape
 
@@ -34,6 +38,42 @@ class MemoryUse:
 def data_bytes(tops: Iterable[Shape]) -> int:
     """Bytes of float32 arrays of these shapes."""
     return FLOAT_BYTES * sum(prod(shape) for shape in tops)
+
+
+def memory_of(device: torch.device) -> float:
+    """How many bytes a net may take on a device; infinite where that is not known, and on PyTorch's
+    meta device."""
+    if device.type == "cpu":
+        return most_memory()
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return UNKNOWN
+
+
+def check_tops(tops: Iterable[Shape], most: float) -> None:
+    """Raises NetError for tops that no pass can make.
+
+    Args:
+        most: see `memory_of`.
+    """
+    wanted = data_bytes(tops)
+    if wanted > most:
+        raise NetError(
+            f"its tops take {gigabytes(wanted)}, and there are {gigabytes(most)} in all."
+        )
+
+
+def check_all(memory: MemoryUse, most: float) -> None:
+    """Raises NetError for a net whose parameters, with the blobs that are alive at once, take more
+    than `most`; see `memory_of`."""
+    wanted = memory.peak + memory.parameters
+    if wanted > most:
+        raise NetError(
+            f"has the largest tops of a net that takes at least {gigabytes(wanted)}"
+            f" ({gigabytes(memory.parameters)} of them for parameters), and there are"
+            f" {gigabytes(most)} in all.",
+            advice="Make the batch smaller.",
+        )
 
 
 def memory_use(

@@ -26,7 +26,14 @@ from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
 from moka.net.arguments import by_name
-from moka.net.assemble import assemble, located, make_blobs, parameter_of
+from moka.net.assemble import (
+    assemble,
+    explained,
+    located,
+    make_blobs,
+    naming,
+    parameter_of,
+)
 from moka.net.module_names import module_names
 from moka.net.place import Place
 from moka.net.runner import Runner
@@ -159,11 +166,6 @@ class Net(nn.Module):
 
     # --- parameters -----------------------------------------------------------------------
 
-    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        for layer in self.layers:
-            layer.expose()
-        return super().named_parameters(*args, **kwargs)
-
     def parameter_of(self, blob: LearnableBlob) -> nn.Parameter:
         """The parameter itself."""
         return parameter_of(self.places, blob)
@@ -206,8 +208,10 @@ class Net(nn.Module):
 
     def prepare(self) -> None:
         """Let the sources start to make batches ahead; otherwise the first pass does."""
-        for _, source in self.sources:
-            source.prepare()
+        for place in self.places:
+            if isinstance(place.layer, Source):
+                with naming(place.node, self.graph):
+                    place.layer.prepare()
 
     def close(self) -> None:
         """Stop the threads and close the files of data layers."""
@@ -305,8 +309,10 @@ class Net(nn.Module):
         layer = way or place.layer
         try:
             tops = layer.again(*bottoms) if again else layer(*bottoms)
-        except MokaError as error:
-            raise located(error, place.node, self.graph) from None
+        except (MokaError, MemoryError, RuntimeError) as error:
+            if told := explained(error, place.node, self.graph):
+                raise told from None
+            raise
         if not torch.compiler.is_compiling() and (checks := collected_checks()) is not None:
             checks.locate(lambda error: located(error, place.node, self.graph))
         made = (tops,) if isinstance(tops, Tensor) else tops
@@ -376,10 +382,8 @@ class Net(nn.Module):
         Raises:
             NetError: it cannot take these bottoms.
         """
-        try:
+        with naming(place.node, self.graph):
             return [tuple(top) for top in place.layer.top_shapes(*bottoms)]
-        except MokaError as error:
-            raise located(error, place.node, self.graph) from None
 
     # --- copies ---------------------------------------------------------------------------
 

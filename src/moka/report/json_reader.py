@@ -11,6 +11,7 @@ from moka.free_name import free_name
 from moka.report.readings import Reading
 from moka.report.run_facts import RunFacts
 
+_COUNTS = {"iteration", "max_iter", "display_every"}
 _SILENT, _NO_DISPLAY = '"displayed": false', '"display_every": 0'
 
 
@@ -37,8 +38,9 @@ class JsonReader:
                 self._test = None
                 return
             record = json.loads(line)
+            _check_types(record)
             self._take(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return
 
     def _take(self, record: Mapping[str, Any]) -> None:
@@ -58,13 +60,25 @@ class JsonReader:
                 self.displays.append(reading)
                 self._rate = rate
         elif kind == "FinalLoss":
-            self.displays.append(Reading(record["iteration"], seconds, self._rate))
-            self.displays[-1].loss = _number(record["loss"])
+            reading = Reading(record["iteration"], seconds, self._rate)
+            reading.loss = _number(record["loss"])
+            self.displays.append(reading)
         elif kind == "TestCompleted":
             if self._test is None or self._test.iteration != record["iteration"]:
                 self._test = Reading(record["iteration"], seconds, self._rate)
                 self.tests.append(self._test)
             _add(self._test, record["outputs"])
+
+
+def _check_types(record: Mapping[str, Any]) -> None:
+    """Raises TypeError for a count or time that is none, ValueError for one that nobody writes."""
+    for name in _COUNTS & record.keys():
+        if not isinstance(record[name], int):
+            raise TypeError(name)
+        if abs(record[name]) >= 2**63:
+            raise ValueError(name)
+    if not isinstance(record["time_s"], (int, float)):
+        raise TypeError("time_s")
 
 
 def _add(reading: Reading, outputs: Sequence[Mapping[str, Any]]) -> None:

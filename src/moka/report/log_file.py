@@ -20,7 +20,7 @@ _LINE = re.compile(
     r"([IWEF])(\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [^]]*:\d+\] ?(.*)"
 )
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan(?:\(ind\))?))(?![\w.])"
-_ITERATION = re.compile(r"\bIteration (\d+)\b")
+_ITERATION = re.compile(r"\bIteration (\d{1,18})\b")
 _LOSS = re.compile(rf"\bIteration \d+\b.*\bloss = {_NUMBER}")
 _RATE = re.compile(rf"\blr = {_NUMBER}")
 _OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")

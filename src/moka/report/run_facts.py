@@ -9,9 +9,9 @@ from typing import Any
 
 _NUMBER = r"[-+]?[\d.]+(?:e[-+]?\d+)?|[-+]?inf|nan"
 _SAVED = re.compile(r"Snapshotting (solver state )?to (?:binary proto|HDF5) file (.+)")
-_BEST = re.compile(rf"Best (\S+) so far: ({_NUMBER}) at iteration (\d+), kept in (.+)")
-_STOPPING = re.compile(r"Stopping at iteration (\d+): \d+ tests without a better")
-_MAX_ITER = re.compile(r"max_iter: (\d+)\s*$")
+_BEST = re.compile(rf"Best (\S+) so far: ({_NUMBER}) at iteration (\d{{1,18}}), kept in (.+)")
+_STOPPING = re.compile(r"Stopping at iteration (\d{1,18}): \d+ tests without a better")
+_MAX_ITER = re.compile(r"max_iter: (\d{1,18})\s*$")
 
 
 @dataclass
@@ -119,6 +119,6 @@ class RunFacts:
             self.saved.append(Saved(self.iteration or 0, file))
         elif self.saved:
             self.saved[-1].state_file = file
-        number = re.search(r"_iter_(\d+)\.", file)
+        number = re.search(r"_iter_(\d{1,18})\.", file)
         if number and self.saved:
             self.iteration = self.saved[-1].iteration = int(number[1])

@@ -10,12 +10,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from moka.errors import SchemaError
 from moka.schema import caffe_pb2
-from moka.types import Floats, Shape
+from moka.types import Array, Floats, Shape
 
 _KINDS = {"INT": "i", "UINT": "u", "BOOL": "u"}  # of NumPy's types; the others are floats
 _PACKED_DATA = 11  # of the OpenCL branch
 _LENGTH_DELIMITED = 2  # protobuf's mark of a field that begins with its length
 
+MOST_AXES = 32  # of a blob, as in BVLC Caffe
 LEGACY = ("num", "channels", "height", "width")
 
 
@@ -40,14 +41,24 @@ def to_array(blob: caffe_pb2.BlobProto, *, diff: bool = False) -> Floats:
     """The data (or diff) as a float32 array, whatever form a fork stored it in.
 
     Raises:
-        SchemaError: the count of numbers does not fit the shape.
+        SchemaError: the count of numbers does not fit the shape, or no blob has such a shape.
     """
     single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
     shape = shape_of(blob)
-    values = np.asarray(double if len(double) else single, dtype=np.float32)
-    if not values.size and (raw := _raw_bytes(blob, diff=diff)):
-        values = _from_bytes(raw, _raw_type(blob, diff=diff), prod(shape))
-    if prod(shape) != values.size:
+    with np.errstate(all="ignore"):  # numbers beyond float32 are infinite
+        values = np.asarray(double if len(double) else single, dtype=np.float32)
+        if not values.size and (raw := _raw_bytes(blob, diff=diff)):
+            values = _from_bytes(raw, _raw_type(blob, diff=diff), prod(shape))
+    return shaped(values, shape)
+
+
+def shaped(values: Array, shape: Shape) -> Array:
+    """Numbers in the shape that a file gives them.
+
+    Raises:
+        SchemaError: there are more or fewer, or no blob has such a shape.
+    """
+    if prod(shape) != values.size or min(shape, default=1) < 0 or len(shape) > MOST_AXES:
         raise SchemaError(f"a blob of shape {shape} holds {values.size} numbers.")
     return values.reshape(shape)
 

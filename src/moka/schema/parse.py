@@ -26,6 +26,7 @@ from moka.schema.tokens import TextError, Token, Tokens, shown, unclosed
 from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 
 _INTEGER = re.compile(r"0[xX][0-9A-Fa-f]+|0[0-7]*|[1-9][0-9]*")
+_MOST_DIGITS = 100  # more than any number has
 _DECIMAL = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?")
 _FLOAT_WORDS = {"inf": "inf", "infinity": "inf", "nan": "nan"}
 _BOOLS = {
@@ -281,6 +282,8 @@ def _integer(tokens: Tokens, lowest: int, end: int) -> int:
     if tokens.next.kind != "number" or not _INTEGER.fullmatch(text):
         raise advice.no_number(tokens.next, "integer")
     base = 16 if text[:2] in ("0x", "0X") else 8 if text[0] == "0" else 10
+    if len(text) > _MOST_DIGITS:
+        raise TextError(f"Integer out of range: it has {len(text)} digits", start)
     value = sign * int(text, base)
     if not lowest <= value < end:
         raise TextError(f"Integer out of range ({value}): it is {lowest} to {end - 1} here", start)

@@ -8,7 +8,7 @@ from moka.net import Net
 from moka.schema.caffe_pb2 import RunState, SolverParameter, SolverState
 from moka.solver.best_test import BestTest
 from moka.solver.plateau import Plateau
-from moka.solver.policy import stage
+from moka.solver.policy import rate, stage
 
 
 class Progress:
@@ -36,6 +36,11 @@ class Progress:
         self.plateau = Plateau.of(config)
         self.best = BestTest.of(config, test_nets)
         self.tested_at: int | None = None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next iteration."""
+        return rate(self.config, self.iteration, self.plateau.drops)
 
     def smoothed(self, loss: float) -> float:
         """The mean of the last average_loss losses, including this one."""

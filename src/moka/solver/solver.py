@@ -13,21 +13,18 @@ from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
-from moka.parallel.team import Alone, Team
+from moka.parallel.team import Team
 from moka.parallel.together import Together
 from moka.report.records import (
-    BestSnapshotWritten,
     EarlyStop,
     FinalLoss,
     Listener,
     Output,
     Record,
-    SnapshotWritten,
     SolvingCompleted,
     SolvingStarted,
 )
 from moka.schema import format_text
-from moka.schema.caffe_pb2 import RankState
 from moka.solver.averaged_weights import AveragedWeights
 from moka.solver.choose import rule_class
 from moka.solver.config import SolverLike, check_precision, check_solver, read_solver
@@ -37,15 +34,11 @@ from moka.solver.late_step import LateStep
 from moka.solver.learnable import forget_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.own_threads import measured_steps
-from moka.solver.policy import rate
 from moka.solver.progress import Progress
 from moka.solver.rules import Rule
-from moka.solver.snapshots.names import file_names
 from moka.solver.snapshots.newest import NOTHING
-from moka.solver.snapshots.position import Position
-from moka.solver.snapshots.read import SnapshotReader
-from moka.solver.snapshots.write import SnapshotWriter, check_prefix
-from moka.solver.stateful import Stateful
+from moka.solver.snapshots.of_run import Snapshots
+from moka.solver.snapshots.write import check_prefix
 from moka.solver.step import Step
 from moka.solver.testing import Tests
 from moka.solver.update import Clipped
@@ -130,7 +123,6 @@ class Solver:
             raise error.at(file=file) from None
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
-        self._position = Position([self.net, *self.test_nets], self.team.rank, self.team.size)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
         parts = config, self.engine, self._rule, self.team, self._mean, self._together, self.guard
@@ -140,9 +132,18 @@ class Solver:
         if on_gpu and records:
             self.late_step.record()
         self._measured = measured_steps(config, self.net, self.team)
-        self._parts: list[Stateful] = [self._rule, self._progress, self._position, self.late_step]
-        self._writer = SnapshotWriter(config, self.net, self._average, self._parts)
-        self._reader = SnapshotReader(self.net, self._rule, self._average, self._parts)
+        self._snapshots = Snapshots(
+            config,
+            [self.net, *self.test_nets],
+            self._rule,
+            self._progress,
+            [self.late_step],
+            self._average,
+            self.guard,
+            self.team,
+            self._together,
+            self._announce,
+        )
         if self.team.is_connected:
             self._mean.broadcast()
             self.on_gradients_ready.append(self._mean.on_gradients_ready)
@@ -161,7 +162,7 @@ class Solver:
     @property
     def rate(self) -> float:
         """The learning rate of the next iteration."""
-        return rate(self.config, self.iteration, self._progress.plateau.drops)
+        return self._progress.rate
 
     @property
     def rule(self) -> Rule:
@@ -170,7 +171,7 @@ class Solver:
 
     def join(self, team: Team) -> None:
         """Train from now on together with the processes that it was declared to be one of."""
-        self.team = self._step.team = self.late_step.team = team
+        self.team = self._step.team = self.late_step.team = self._snapshots.team = team
         self._together.join(team)
 
     # --- running --------------------------------------------------------------------------
@@ -188,7 +189,7 @@ class Solver:
         with self.team.leaving_on_error():
             saves = config.snapshot_after_train or self.team.any(self.must_be_requeued)[0]
             if saves and not self._progress.is_due(config.snapshot):
-                self._save_together(self._write_snapshot)
+                self._snapshots.write_together()
             if not self._must_stop():
                 if self._progress.is_due(config.display):
                     self._announce_final_loss()
@@ -219,7 +220,7 @@ class Solver:
                     self._iterate()
                 self._progress.iteration += 1
                 if self._must_save() or self._progress.is_due(self.config.snapshot):
-                    self._save_together(self._write_snapshot)
+                    self._snapshots.write_together()
 
     def apply_update(self) -> None:
         """One update of the parameters from the gradients they have now; counts as an iteration.
@@ -343,7 +344,7 @@ class Solver:
             if outputs and self.team.is_first:
                 has_improved = best.see(outputs[best.net_index], self.iteration)
             if self.team.any(has_improved)[0]:
-                self._save_together(self._write_best)
+                self._snapshots.write_best()
             self._stop_if_exhausted()
 
     def _stop_if_exhausted(self) -> None:
@@ -364,36 +365,7 @@ class Solver:
         Raises:
             SolverError: a parameter is no longer finite (nothing is written), or the disk is full.
         """
-        self._check_parameters(Alone())
-        if not self._together.is_sharded:
-            return self._write_snapshot()
-        self._save_together(self._write_snapshot)
-        return file_names(self.prefix, self.iteration)
-
-    def _save_together(self, write: Callable[[Sequence[RankState]], object]) -> None:
-        """Write a snapshot, in the first process, from which all processes can resume."""
-        self._check_parameters(self.team)
-        others = self._position.of_others(self.team)
-        with self._together.whole(), self._rule.gathering():
-            if self.team.is_first:
-                write(others)
-
-    def _check_parameters(self, team: Team) -> None:
-        weights = [p.values for p in self._params]
-        self.guard.check_parameters(weights, self.iteration, self.rate, team)
-
-    def _write_snapshot(self, others: Sequence[RankState] = ()) -> tuple[str, str]:
-        files = self._writer.write(others)
-        self.guard.last_snapshot = files.model
-        self._announce(SnapshotWritten(self.iteration, *files))
-        return files.model, files.state
-
-    def _write_best(self, others: Sequence[RankState]) -> None:
-        files = self._writer.write_best(others)
-        self.guard.last_snapshot = files.model
-        if best := self._progress.best:
-            found = self.iteration, best.output, best.value, files.model
-            self._announce(BestSnapshotWritten(*found))
+        return self._snapshots.write()
 
     def newest_snapshot(self, passing_over: Mapping[str, int] = NOTHING) -> str | None:
         """The state of the newest snapshot of this net under the prefix, or None.
@@ -404,7 +376,7 @@ class Solver:
         Raises:
             SolverError: there are snapshots, but none that can be used.
         """
-        return self._reader.newest(self.prefix, passing_over)
+        return self._snapshots.newest(passing_over)
 
     def restore(self, state_file: str) -> None:
         """Go on from a snapshot: BVLC Caffe's, or ours, which also knows where the data was.
@@ -412,10 +384,7 @@ class Solver:
         Raises:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
-        with self._together.whole():
-            model_file = self._reader.restore(state_file)
-            self._together.take_over([p.parameter for p in self._params])
-        self.guard.resumed_from(model_file)
+        self._snapshots.restore(state_file)
         self._stop_if_exhausted()
 
     def close(self) -> None:

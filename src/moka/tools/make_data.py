@@ -18,8 +18,9 @@ import numpy as np
 from moka.command.run import run
 from moka.data import datum
 from moka.data.decode import decode_image
-from moka.data.folder import ClassFolder
+from moka.data.folder import ClassFolder, find_classes
 from moka.data.images import read_image_list
+from moka.data.lists import read_names
 from moka.data.records import KeyValue
 from moka.data.store import check_backend, is_database, make_store, open_store
 from moka.errors import DataError, MokaError, UsageError
@@ -72,6 +73,28 @@ def kind_of_source(source: PathLike) -> str:
     if os.path.isdir(source):
         return "database" if is_database(source) else "folder"
     return "list"
+
+
+def class_names(source: PathLike) -> list[str]:
+    """The names of the classes of a folder of classes, or of a data set or database that
+    `make_data` has made; empty where nothing tells them."""
+    place = Path(source)
+    is_base = place.is_dir() and is_database(place)
+    for listed in (place / LABELS, *([place.parent / LABELS] if is_base else [])):
+        if listed.is_file():
+            return read_names(listed)
+    try:
+        return [] if is_base or not place.is_dir() else find_classes(place)
+    except DataError:
+        return []
+
+
+def write_class_names(folder: Path, names: Sequence[str]) -> None:
+    """Keep names of classes where `class_names` finds them, a line for each: line breaks in a name
+    become blanks, and a name of blanks alone becomes the class's number."""
+    lines = [" ".join(name.split()) or str(label) for label, name in enumerate(names)]
+    text = "".join(f"{line}\n" for line in lines)
+    (folder / LABELS).write_text(text, errors="surrogateescape")
 
 
 def make_data(
@@ -153,8 +176,7 @@ def _of_files(
         images = ClassFolder(made.source, decode_image)
         made.classes, files = images.classes, images.files
         root = os.path.join(made.source, "")
-        names = "".join(f"{name}\n" for name in made.classes)
-        (target / LABELS).write_text(names, errors="surrogateescape")
+        write_class_names(target, made.classes)
     else:
         files = read_image_list(made.source)
         root = os.path.join(root or os.path.dirname(made.source) or ".", "")

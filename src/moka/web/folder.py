@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from moka.byte_text import to_bytes, to_text
 from moka.errors import UsageError
 from moka.types import PathLike
 
@@ -14,7 +15,7 @@ DEPTH = 8  # folders below each other
 
 
 class Folder:
-    """A folder and everything below it.
+    """A folder and everything below it. Names are texts of `byte_text`, which any file has.
 
     Args:
         path: has to be there.
@@ -36,10 +37,15 @@ class Folder:
         """
         if "\0" in name:
             raise UsageError("a name contains a null character.")
-        found = Path(os.path.realpath(self.path / name))
+        found = Path(os.path.realpath(self.path / self.spelled(name)))
         if found != self.path and self.path not in found.parents:
             raise UsageError(f"{name} is not in the folder {self.path}.")
         return found
+
+    @staticmethod
+    def spelled(name: str) -> str:
+        """A name as Python's own functions, and other programs, take it."""
+        return os.fsdecode(to_bytes(name))
 
     def existing(self, name: str) -> Path:
         """As `inside`; raises UsageError too if nothing is there."""
@@ -50,7 +56,7 @@ class Folder:
 
     def name(self, path: PathLike) -> str:
         """A path below the folder relative to it, with slashes."""
-        return Path(os.path.relpath(path, self.path)).as_posix()
+        return to_text(os.fsencode(Path(os.path.relpath(path, self.path)).as_posix()))
 
     def walk(self) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
         """Each folder, from above, with its entries sorted by name.

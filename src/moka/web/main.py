@@ -24,12 +24,13 @@ def _web(words: list[str], flags: dict[str, Any]) -> None:
     from moka.web.app import make_app
     from moka.web.folder import Folder
     from moka.web.security import Access
+    from moka.web.serve import OPEN_PATHS
     from moka.web.site import parts_of
 
     folder = Folder(words[0] if words else ".")
     os.chdir(folder.path)  # where relative names in nets start, as for the jobs
     names = [name for name in flags["hosts"].split(",") if name]
-    access = Access.to(flags["host"], names=names, with_token=flags["token"])
+    access = Access.to(flags["host"], names=names, with_token=flags["token"], open_paths=OPEN_PATHS)
     with listen(flags["host"], flags["port"]) as listener:
         port = listener.getsockname()[1]
         parts = parts_of(folder, at_once=flags["at_once"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from moka.checks.pairs import own_name
 from moka.command.flags import parse_flags, read_flag_file
 from moka.command.pages import MODEL_FLAGS
 from moka.errors import UsageError
+from moka.net import read_net
+from moka.schema import format_text
 from moka.serving.image_input import Look
 from moka.serving.model import ModelFiles
 from moka.tools.preprocessing import integers, read_mean
@@ -154,6 +157,37 @@ def files_in(folder: Path) -> ModelFiles | None:
     given["labels"] = given["labels"] or _first(folder, LABELS)
     given["mean"] = given["mean"] or _first(folder, MEANS)
     return files_of(given, folder) if given["model"] and given["weights"] else None
+
+
+def pack_model(files: ModelFiles, folder: Path) -> None:
+    """Write a model into a new folder that `models_in` finds: its net for use, its weights, its
+    labels, and in FLAG_FILE how it takes images.
+
+    Raises:
+        UsageError: the folder is there already.
+        MokaError: the model cannot be read.
+    """
+    net, look = files.opened()
+    param = read_net(net)[0]
+    if folder.exists():
+        raise UsageError(f"{folder} is there already.", advice="Choose another name.")
+    folder.mkdir(parents=True)
+    (folder / "deploy.prototxt").write_text(format_text(param), errors="surrogateescape")
+    kept = [Path(name) for name in str(files.weights).split(",")]
+    for file in kept:
+        shutil.copyfile(file, folder / file.name)
+    lines = [f"--weights={','.join(file.name for file in kept)}"]
+    if files.labels:
+        shutil.copyfile(files.labels, folder / LABELS[0])
+    if look.mean is not None and look.mean.ndim == 1:
+        lines.append(f"--mean={','.join(f'{value:g}' for value in look.mean.tolist())}")
+    elif look.mean is not None:
+        np.save(folder / "mean.npy", look.mean)
+    lines += [f"--scale={look.scale:.9g}", f"--raw_scale={look.raw_scale:g}"]
+    lines.append(f"--channel_swap={','.join(map(str, look.channel_swap))}")
+    if look.resize:
+        lines.append(f"--images_dim={look.resize[0]},{look.resize[1]}")
+    (folder / FLAG_FILE).write_text("".join(f"{line}\n" for line in lines))
 
 
 def _first(folder: Path, patterns: tuple[str, ...]) -> str:

@@ -27,6 +27,7 @@ HEAD = """\
 <title>{title}</title>
 <link rel="icon" href="/static/icon.svg">
 <link rel="stylesheet" href="/static/moka.css">
+<link rel="stylesheet" href="/static/models.css">
 <script src="/static/theme.js"></script>
 """
 SHELL = """\

@@ -21,6 +21,7 @@ def parts_of(folder: Folder, *, at_once: int = 1) -> list[Part]:
     return [
         jobs_part(folder, at_once),
         data_part(folder),
-        nets_part(service),
-        try_part(service),
+        nets_part(service, folder),
+        try_part(service, folder),
+        Part("API", "docs"),
     ]

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from moka.blob import Blob
 from moka.byte_text import has_other_bytes, to_bytes, to_text
 from moka.errors import WeightsError
 from moka.files import local_path
-from moka.hdf5 import import_h5py, write_hdf5
+from moka.hdf5 import FAULTS, import_h5py, numbers_of, write_hdf5
 from moka.net import Net
 from moka.types import PathLike
 from moka.weights.stored import StoredBlob, StoredLayer, valueless
@@ -51,7 +50,7 @@ def stored_layers(
                 )
                 for name, group in _layer_groups(data)
             ]
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except FAULTS as error:
         raise WeightsError(
             f"this HDF5 file is truncated or damaged: {error}.",
             file=file,
@@ -125,7 +124,7 @@ def _blobs(group: Any, layer: str, file: PathLike, shapes_only: bool) -> dict[in
             raise WeightsError(
                 f"dataset {key} holds {member.dtype}, not numbers.", file=file, layer=layer
             )
-        values = valueless(member.shape) if shapes_only else np.asarray(member[()], np.float32)
+        values = valueless(member.shape) if shapes_only else numbers_of(member)
         blobs[int(key)] = StoredBlob(values)
     return blobs
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Container
 from contextlib import suppress
-from math import prod
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -16,7 +15,7 @@ from google.protobuf.message import DecodeError
 from moka.errors import SchemaError
 from moka.files import local_path
 from moka.schema import caffe_pb2
-from moka.schema.blobproto import is_legacy, shape_of, to_array
+from moka.schema.blobproto import is_legacy, shape_of, shaped, to_array
 from moka.schema.strings import as_text, with_text
 from moka.schema.upgrade import upgrade_net
 from moka.schema.wire import (
@@ -125,10 +124,7 @@ def _add_blob(blob: caffe_pb2.BlobProto, content: memoryview) -> Array:
         if part.number not in _DATA and part.number not in _DIFF:
             blob.MergeFromString(bytes(content[part.start : part.end]))
     numbers = _numbers(data[0], content) if data else np.empty(0, np.float32)
-    shape = shape_of(blob)
-    if prod(shape) != numbers.size:
-        raise SchemaError(f"a blob of shape {shape} holds {numbers.size} numbers.")
-    return numbers.reshape(shape)
+    return shaped(numbers, shape_of(blob))
 
 
 def _numbers(part: WireField, content: memoryview) -> Array:

@@ -113,7 +113,8 @@ def _truncated(data: bytes) -> Recognized | None:
 
 
 def _name(layer: bytes) -> str:
-    """The name of a layer, as ` "conv1"`, if it comes first and is short."""
-    if layer[:1] != b"\x0a" or len(layer) < 2 or layer[1] >= 0x80:
+    """The name of a layer, as ` "conv1"`, if it comes first, is whole, and is short."""
+    if layer[:1] != b"\x0a" or len(layer) < 2:
         return ""
-    return f' "{to_text(layer[2 : 2 + layer[1]])}"'
+    length, name = layer[1], layer[2 : 2 + layer[1]]
+    return f' "{to_text(name)}"' if 0 < length == len(name) < 0x80 else ""

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.layers.test_registry import text_of
+from tests.layers.one_layer import text_of
 
 from moka.errors import MokaError
 from moka.export.onnx.export import USUAL_OPSET, export_onnx

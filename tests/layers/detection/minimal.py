@@ -1,6 +1,6 @@
 """The least that each layer type of detection needs, for the tests that hold all types to the same.
 
-Keys and values as in `MINIMAL` and `UNREAD` of tests/layers/test_registry.py.
+Keys and values as in `MINIMAL` and `UNREAD` of tests/layers/one_layer.py.
 """
 
 from __future__ import annotations

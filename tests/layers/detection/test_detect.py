@@ -35,6 +35,16 @@ def test_detections_come_by_label_and_falling_score() -> None:
     assert found(SCORES) == want
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_each_class_has_its_own_box_or_all_share_one(shared: bool) -> None:
+    scores = torch.tensor([[[0.9, 0.8]]])
+    offsets = torch.arange(4.0 if shared else 8.0).view(1, 1, -1, 4)
+    rows = detections(scores, offsets, torch.zeros(1, 4), None, "CORNER", -1, ALL)
+    boxes = [[0, 1, 2, 3], [0, 1, 2, 3] if shared else [4, 5, 6, 7]]
+    assert rows[:, 1].tolist() == [0, 1]
+    assert rows[:, 3:].tolist() == boxes
+
+
 def test_the_score_has_to_be_above_the_threshold() -> None:
     assert found(SCORES, ALL._replace(score=0.7)) == [[1, 0.9], [2, 0.8]]
 

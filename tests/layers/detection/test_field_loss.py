@@ -128,6 +128,22 @@ def test_drawn_cells(make_layer: LayerMaker, run: Runner, mode: str) -> None:
     np.testing.assert_allclose(top.ravel(), slow_loss(x, truth), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("multiple", "most"), [(1, 8), (20, 20)])
+def test_so_many_cells_are_drawn(make_layer: LayerMaker, multiple: int, most: int) -> None:
+    """For each positive cell bg_multiple others, but four for each class at least."""
+    truth = torch.zeros(1, 6, 10, 10, dtype=torch.float64)
+    truth[0, :, 4, 4] = torch.tensor([1, 36, 36, 20, 16, 0.9])
+    x = torch.zeros(1, X[1], 10, 10, dtype=torch.float64, requires_grad=True)
+    layer = make_layer(loss(f'sample_mode: "random" bg_multiple: {multiple}'), x.shape, truth.shape)
+    top = layer(x, truth)
+    assert isinstance(top, torch.Tensor)
+    top.sum().backward()
+    assert x.grad is not None
+    counted = x.grad[0, :3].abs().sum(0) > 0
+    assert counted[4, 4]
+    assert most / 2 < counted.sum() <= most + 1
+
+
 def test_objects_of_any_class(make_layer: LayerMaker, run: Runner) -> None:
     x, truth = blobs()
     x = x[:, 1:]

@@ -77,11 +77,20 @@ def test_results_in_a_file(make_layer: LayerMaker, tmp_path: Path) -> None:
     assert (tmp_path / "out/.txt").read_text() == want
 
 
+def test_files_that_will_not_be_written_are_logged(
+    make_layer: LayerMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_layer(output('save_output_param { output_directory: "out" }'), *SHAPES)
+    assert "Provide label_map_file and name_size_file" in caplog.text
+
+
 def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="nms_type must be one of"):
         make_layer(output('nms_type: "x"'), *SHAPES)
     with pytest.raises(NetError, match="height and width of one image"):
         make_layer(output(), *SHAPES[:3], (2, 2))
+    with pytest.raises(NetError, match="different numbers of rows: 3, 4, 3"):
+        make_layer(output(), (3, 3), (4, 12), (3, 5), (1, 2))
     layer = make_layer(output(), *SHAPES)
     rois = ROIS.clone()
     rois[1, 0] = 1

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from moka.errors import NetError
-from moka.layers.detection.param_str import parse_param_str
+from moka.layers.detection.param_str import literal, parse_param_str
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,14 @@ def test_entries(text: str, found: dict[str, Any]) -> None:
 def test_an_entry_without_a_key() -> None:
     with pytest.raises(NetError, match='entries "key: value", got "16"'):
         parse_param_str("16")
+
+
+@pytest.mark.parametrize("text", ["{[1]: 2}", "(" * 5000, "9" * 5000, "'\\d'", "1 +"])
+def test_values_that_are_no_literals_are_text(text: str) -> None:
+    assert literal(text, None) in (None, "\\d")
+    assert isinstance(parse_param_str(f"a: {text.replace(':', '')}"), dict)
+
+
+def test_a_long_text_takes_little_time() -> None:
+    text = "a: '" + "x" * 300_000 + "'"
+    assert len(parse_param_str(text)["a"]) == 300_000

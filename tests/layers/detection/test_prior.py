@@ -156,6 +156,7 @@ def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
         ("fixed_size: 4 density: 1 min_size: 3", "either min_size or fixed_size"),
         ("fixed_size: 4", "density must be given as often as fixed_size, got 0 and 1"),
         ("fixed_size: 4.5 density: 1", "fixed_size must be a whole number > 0, got 4.5"),
+        ("fixed_size: 0 density: 1", "fixed_size must be a whole number > 0, got 0"),
     ],
 )
 def test_faults_of_prior_boxes(make_layer: LayerMaker, fields: str, fault: str) -> None:

@@ -139,7 +139,26 @@ def test_samples_may_be_weighted_by_overlap(make_layer: LayerMaker) -> None:
     np.testing.assert_allclose(ratio, ratio[0])
 
 
+def test_positive_regions_without_overlap_weigh_nothing(make_layer: LayerMaker) -> None:
+    fields = "batch_size: -1 iou_weighted: true fg_thr: 0 bg_thr_hg: 0 append_gtbox: false"
+    far = np.array([[0, 200, 200, 220, 220, 1, 0, 0], [1, 200, 200, 220, 220, 1, 0, 0.0]])
+    _, labels, *_, weights = rows(make_layer, target(fields), far)
+    assert labels.all()
+    assert weights.tolist() == [[0]] * len(ROIS)
+
+
+@pytest.mark.parametrize(("batch_size", "rois", "rows"), [(-1, 7, 7), (-1, 0, 1), (4, 7, 4)])
+def test_shapes_before_there_is_data(
+    make_layer: LayerMaker, batch_size: int, rois: int, rows: int
+) -> None:
+    shapes = (rois, 5), (4, 8)
+    made = make_layer(target(f"batch_size: {batch_size}"), *shapes).top_shapes(*shapes)
+    assert made == [(rows, width, 1, 1) for width in (5, 1, 12, 12, 12, 6, 1)]
+
+
 def test_faults(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="batch_size must be > 0, or -1 for all, got 0"):
+        rows(make_layer, target("batch_size: 0"))
     with pytest.raises(NetError, match="less than bg_thr_hg"):
         rows(make_layer, target("batch_size: -1 fg_thr: 0.2"))
     with pytest.raises(NetError, match="cls_num is missing"):

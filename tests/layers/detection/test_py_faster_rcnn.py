@@ -172,6 +172,12 @@ def test_faults(make_layer: LayerMaker) -> None:
         make_layer(proposal("x: 1"), *MAPS)
     with pytest.raises(NetError, match="only single item batches"):
         make_layer(proposal(), (2, *MAPS[0][1:]), (2, *MAPS[1][1:]), MAPS[2])
+    with pytest.raises(NetError, match=r"boxes are a blob G 5, got shape 2 4 "):
+        make_layer(anchor_target("'feat_stride': 16"), TARGET_SHAPES[0], (2, 4), *TARGET_SHAPES[2:])
+    with pytest.raises(NetError, match=r"regions are a blob R 5, got shape 5 "):
+        make_layer(proposal_target(), (5,), (2, 5))
+    with pytest.raises(NetError, match=r"boxes are a blob G 5, got shape 2 4 "):
+        make_layer(proposal_target(), (4, 5), (2, 4))
     layer = make_layer(proposal_target("num_classes: 3"), (4, 5), (2, 5))
     with pytest.raises(DataError, match="label 3 is outside of the 3 classes"):
         run(layer, ROIS, BOXES)

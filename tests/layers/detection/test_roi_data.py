@@ -101,6 +101,9 @@ def test_a_roidb_in_a_file(make_layer: LayerMaker, roidb: list[dict[str, Any]]) 
     assert torch.equal(resumed()[2], layer()[2])
     with pytest.raises(DataError, match=r"gone.json: cannot read the roidb"):
         make(make_layer, RPN, ", 'roidb': 'gone.json'")()
+    Path("roidb.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"roidb.json: cannot read the roidb"):
+        make(make_layer, RPN, text)()
     Path("roidb.json").write_text("3")
     with pytest.raises(DataError, match="a roidb is a list of a dict for each image"):
         make(make_layer, RPN, text)()

@@ -58,3 +58,15 @@ def test_a_box_on_the_border_stays_as_it_is() -> None:
     given = resize("resize_mode: FIT_LARGE_SIZE_AND_PAD height: 300 width: 300")
     have = image_to_pixels(torch.tensor([[0.1, 0, 0.3, 0.2]]), 100, 200, given)
     torch.testing.assert_close(have, torch.tensor([[20, 0, 60, 20.0]]))
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "-1", "4294967296"])
+def test_sizes_that_no_image_has(tmp_path: Path, size: str) -> None:
+    (tmp_path / "list").write_text(f"a 3 {size}\n")
+    with pytest.raises(DataError, match="must hold a name, a height and a width on each line"):
+        read_name_sizes(str(tmp_path / "list"))
+
+
+def test_names_in_any_encoding(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"caf\xe9 3 4\n")
+    assert [size for _, *size in read_name_sizes(str(tmp_path / "list"))] == [[3, 4]]

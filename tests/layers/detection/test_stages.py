@@ -44,14 +44,19 @@ def test_faults_of_decoding(make_layer: LayerMaker) -> None:
         make_layer('type: "DecodeBBox"', (3, 8), (2, 5))
     with pytest.raises(NetError, match="deltas are rows of 8 values"):
         make_layer('type: "DecodeBBox"', (3, 4), (3, 5))
+    with pytest.raises(NetError, match="regions are rows of 5 values"):
+        make_layer('type: "DecodeBBox"', (3, 8), (3, 4))
 
 
 @pytest.mark.parametrize("aware", [True, False])
-def test_mean_overlap_after_and_before(make_layer: LayerMaker, run: Runner, aware: bool) -> None:
+@pytest.mark.parametrize("label", [1, 2])
+def test_mean_overlap_after_and_before(
+    make_layer: LayerMaker, run: Runner, aware: bool, label: int
+) -> None:
     """The second region is right after it moved by half its width; the others do not count."""
-    truth = np.array([[0, 0, 0, 0, 0, 0], [2, 5, 0, 14, 9, 0.5], [1, 5, 5, 24, 14, 0.99]])
+    truth = np.array([[0, 0, 0, 0, 0, 0], [label, 5, 0, 14, 9, 0.5], [1, 5, 5, 24, 14, 0.99]])
     deltas = np.zeros((3, 12 if aware else 8))
-    deltas[1, 8 if aware else 4] = 0.5
+    deltas[1, 4 * label if aware else 4] = 0.5
     fields = "" if aware else "bbox_reg_param { cls_aware: false }"
     layer = make_layer(
         f'type: "BboxAccuracy" top: "a" top: "b" {fields}', deltas.shape, (3, 5), (3, 6)
@@ -59,6 +64,12 @@ def test_mean_overlap_after_and_before(make_layer: LayerMaker, run: Runner, awar
     after, before = run(layer, deltas, ROIS, truth)
     assert after.item() == 1
     np.testing.assert_allclose(before.item(), 50 / 150)
+
+
+def test_each_region_has_its_deltas_and_its_true_box(make_layer: LayerMaker) -> None:
+    for shapes in ([(3, 8), (2, 5), (3, 6)], [(3, 8), (3, 5), (2, 6)]):
+        with pytest.raises(NetError, match="different numbers of rows: 3, "):
+            make_layer('type: "BboxAccuracy" top: "a"', *shapes)
 
 
 def test_no_region_counts(make_layer: LayerMaker, run: Runner) -> None:
@@ -81,6 +92,7 @@ def route(fields: str) -> str:
         ("", [0, 1, 2]),
         ("low_scale: 12", [0, 2]),
         ("high_scale: 12", [1]),
+        ("low_scale: 10", [0, 1, 2]),  # the limit belongs to the range
         ("low_scale: 10 high_scale: 14", [1]),
         ("low_scale: 100 high_scale: 200", [0]),  # none: the nearest, the first of equals
         ("high_scale: 2", [1]),
@@ -96,6 +108,10 @@ def test_regions_of_a_range_of_sizes(make_layer: LayerMaker, fields: str, kept: 
 def test_faults_of_routing(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="high_scale 1 is less than low_scale 2"):
         make_layer(route("low_scale: 2 high_scale: 1"), (3, 5), (3, 2))
+    with pytest.raises(NetError, match="different numbers of rows: 3, 2"):
+        make_layer(route(""), (3, 5), (2, 2))
+    with pytest.raises(NetError, match="regions are rows of 5 values"):
+        make_layer(route(""), (3, 4), (3, 5))
 
 
 def test_regions_with_the_highest_scores(make_layer: LayerMaker, run: Runner) -> None:
@@ -108,3 +124,12 @@ def test_regions_with_the_highest_scores(make_layer: LayerMaker, run: Runner) ->
     assert kept[:, 1].tolist() == [1, 2, 3, 4]  # the second image has one only: one more of others
     with pytest.raises(DataError, match="num_image: 2 excludes"):
         run(make_layer(text, (5,), (5, 5)), scores, rois + 1)
+    text = text.replace('"HardMining"', '"HardMining" top: "r" top: "s"')
+    with pytest.raises(NetError, match="different numbers of rows: 5, 5, 4"):
+        make_layer(text, (5,), (5, 5), (4, 2))
+    with pytest.raises(NetError, match="regions are rows of 5 values"):
+        make_layer(text, (5,), (5, 4), (5, 5))
+    with pytest.raises(NetError, match="scores are rows of 1 values"):
+        make_layer(text, (5, 2), (5, 5), (5, 2))
+    with pytest.raises(NetError, match="one top for each bottom but the first: 1, got 2"):
+        make_layer(text, (5,), (5, 5))

@@ -11,7 +11,7 @@ from tests.layers.detection import yolo_slow as slow
 
 from moka.errors import NetError
 from moka.layers.detection.objects import Objects
-from moka.layers.detection.yolov3_loss import match_quality
+from moka.layers.detection.yolov3_loss import match, match_quality
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -24,6 +24,18 @@ FIELDS = (
 )
 SHAPE = (2, 16, 4, 5)
 KINDS = ["IOU", "GIOU", "DIOU", "CIOU"]
+
+
+@pytest.mark.parametrize(("threshold", "anchors"), [(1, [0]), (0.5, [0]), (0.49, [0, 1])])
+def test_anchors_overlap_by_more_than_the_threshold(threshold: float, anchors: list[int]) -> None:
+    half = torch.full((1, 2), 0.5)
+    objects = Objects(torch.tensor([0]), torch.tensor([0]), half, half)
+    shapes = torch.tensor([[0.5, 0.5], [0.5, 0.25], [0.25, 0.25]])
+    found = match(objects, shapes, (0, 1, 2), (4, 5), threshold)
+    assert found.object.tolist() == [0] * len(anchors)
+    assert [place.tolist() for place in found.place] == [
+        [0] * len(anchors), anchors, [2] * len(anchors), [2] * len(anchors)
+    ]  # fmt: skip
 
 
 def problem(seed: int = 0) -> tuple[Array, Array]:

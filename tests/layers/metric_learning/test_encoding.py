@@ -67,6 +67,11 @@ def test_a_repeated_pass_leaves_no_trace(make_layer: LayerMaker) -> None:
     assert other(x, labels) == layer(x, labels)
 
 
+def test_encodings_of_one_number(make_layer: LayerMaker) -> None:
+    layer = make_layer(LAYER, (2,), (2,))
+    assert layer(torch.tensor([0.0, 5.0]), torch.tensor([0.0, 1.0])) == 1
+
+
 def test_refusals(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match=r"N labels or pairs, got shapes \(4, 3\)"):
         make_layer(LAYER, (4, 3), (3,))

@@ -1,4 +1,4 @@
-"""The least that each layer type for sequences needs; see tests/layers/test_registry.py."""
+"""The least that each layer type for sequences needs; see tests/layers/one_layer.py."""
 
 from __future__ import annotations
 

@@ -98,6 +98,8 @@ def test_labels_that_do_not_fit_take_no_gradient(make_layer: LayerMaker) -> None
         ("", [(4, 3), (3, 2)], "takes scores (T, N, C), got shape 4 3"),
         ("", [(4, 3, 3), (4, 2)], "labels must have shape N L with N = 3, got shape 4 2"),
         ("", [(4, 3, 3), (4, 3), (2, 4)], "labels must have shape L N with N = 3"),
+        ("", [(4, 3, 3), (3,)], "labels must have shape N L with N = 3, got shape 3"),
+        ("", [(4, 3, 3), (4, 3), (2, 3, 7)], "labels must have shape L N with N = 3"),
         ("", [(4, 3, 3), (3, 3), (2, 3)], "must have 12 values, got shape 3 3"),
     ],
 )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from moka.errors import SchemaError
 from moka.schema import caffe_pb2, parse_text
 from moka.schema.upgrade import upgrade_net
 
@@ -38,3 +41,16 @@ def test_without_dropout() -> None:
 def test_one_layer_stays() -> None:
     made = net((STACKED % "").replace("num_layers: 3", "num_layers: 1")).layer
     assert [(n.name, list(n.top)) for n in made] == [("it", ["y"])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'top: "y" recurrent_param { num_layers: 2 }',
+        'bottom: "x" recurrent_param { num_layers: 2 }',
+        'bottom: "x" top: "y" recurrent_param { num_layers: 4000000000 }',
+    ],
+)
+def test_layers_that_cannot_be_stacked(text: str) -> None:
+    with pytest.raises(SchemaError, match=r'layer "it" .*need a bottom and a top, and are 1000'):
+        net(f'layer {{ name: "it" type: "LSTM" {text} }}')

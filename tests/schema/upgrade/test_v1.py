@@ -7,6 +7,7 @@ import pytest
 from moka.errors import SchemaError
 from moka.layers import REGISTRY
 from moka.schema import caffe_pb2, parse_text
+from moka.schema.fields import is_repeated
 from moka.schema.upgrade import upgrade_net, v1
 
 LAYER_TYPE = caffe_pb2.V1LayerParameter.LayerType
@@ -89,7 +90,7 @@ def test_every_message_is_taken_over() -> None:
     for name in messages:
         getattr(old, name).SetInParent()
         for field in getattr(old, name).DESCRIPTOR.fields:
-            if field.message_type is None and not field.is_repeated:
+            if field.message_type is None and not is_repeated(field):
                 setattr(getattr(old, name), field.name, field.default_value)
     (new,) = v1.upgrade(caffe_pb2.NetParameter(layers=[old])).layer
     for name in messages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,7 +156,26 @@ def test_files_that_are_something_else(make_solver: SolverMaker) -> None:
     np.savez("other.npz", a=1)
     np.save("array.npy", np.zeros(3))
     np.savez("pickled.npz", iteration=np.array([{}], object), rate=1)
-    for name in ("short", "text", "empty", "other.npz", "array.npy", "pickled.npz"):
+    with zipfile.ZipFile("packed.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("iteration.npy", bytes(999))
+    packed = bytearray(Path("packed.npz").read_bytes())
+    for name, at, byte in (("damaged", packed.index(b".npy") + 4, 0xFF), ("unknown", 8, 77)):
+        changed = packed.copy()
+        changed[at] = byte
+        if name == "unknown":  # the list of files names the way of packing, too
+            changed[packed.index(b"PK\x01\x02") + 10] = byte
+        Path(name).write_bytes(changed)
+    names = (
+        "short",
+        "text",
+        "empty",
+        "other.npz",
+        "array.npy",
+        "pickled.npz",
+        "damaged",
+        "unknown",
+    )
+    for name in names:
         with pytest.raises(
             SolverError, match=rf"^{name}: this is no iteration to run again: another"
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ def test_what_a_database_holds(browser: TestClient, tmp_path: Path) -> None:
         (2, "emu", 6),
     ]
     assert found["broken"] == 0
+    assert found["training"] == {"train_data": "sets/train_lmdb", "classes": 3}
+
+
+def test_what_a_job_that_trains_on_it_begins_with(browser: TestClient, tmp_path: Path) -> None:
+    make_database(tmp_path / "sets/test_lmdb", 6)
+    (tmp_path / "sets/mean.binaryproto").write_bytes(b"")
+    assert one_set(browser)["training"] == {
+        "train_data": "sets/train_lmdb",
+        "test_data": "sets/test_lmdb",
+        "mean_file": "sets/mean.binaryproto",
+        "classes": 3,
+    }
+    assert one_set(browser, "photos")["training"] == {"train_data": "photos", "classes": 2}
 
 
 def test_what_a_folder_holds(browser: TestClient) -> None:
@@ -108,6 +122,18 @@ def test_records_by_class(browser: TestClient, tmp_path: Path, backend: str) -> 
     stored = [datum.decode(datum.parse(v)) for _, v in open_store(tmp_path / name).read()]
     assert np.array_equal(pixels(answer.content)[:, :, 0], stored[7][0])
     assert browser.get("/api/data/image", params={"name": name, "number": 99}).status_code == 400
+
+
+def test_the_transformation_of_a_net(browser: TestClient, tmp_path: Path) -> None:
+    text = """layer {{ name: "d" type: "Data" top: "x" include {{ phase: {} }}
+        transform_param {{ {} }} data_param {{ source: "db" }} }}"""
+    two = text.format("TEST", "scale: 2") + text.format("TRAIN", "crop_size: 4 mirror: true")
+    (tmp_path / "net.prototxt").write_text(two)
+    (tmp_path / "deploy.prototxt").write_text(text.format("TEST", "scale: 2"))
+    ask = partial(browser.get, "/api/data/transform")
+    assert ok(ask(params={"net": "net.prototxt"}))["text"] == "mirror: true\ncrop_size: 4"
+    refused = ask(params={"net": "deploy.prototxt"})
+    assert "no data layer of deploy.prototxt has a transform_param" in refused.json()["error"]
 
 
 def test_broken_records(browser: TestClient, tmp_path: Path) -> None:

@@ -90,3 +90,10 @@ def test_readings_become_series() -> None:
     }
     assert curves.last("test:accuracy") == 0.1
     assert curves.last("nothing") is None
+
+
+def test_what_is_noisy() -> None:
+    noisy = [("loss", "loss"), ("train:accuracy", "output")]
+    exact = [("rate", "rate"), ("test:loss", "loss"), ("test:accuracy", "output")]
+    assert all(Series(*each).is_noisy for each in noisy)
+    assert not any(Series(*each).is_noisy for each in exact)

@@ -95,11 +95,16 @@ def test_a_sweep_makes_every_combination() -> None:
 
 
 def test_iterations_in_epochs() -> None:
-    told = form.epochs_text(fields(iter_size="2", snapshot="50"), Epoch(records=1000, batch=10))
-    assert told["max_iter"] == pytest.approx(2.0)
-    assert told["snapshot"] == pytest.approx(1.0)
-    assert form.epochs_text(fields(), None) == {}
-    assert form.epochs_text(fields(max_iter="x"), Epoch(1, 1)) == {}
+    epoch = Epoch(records=1000, batch=10)
+    told = form.epochs_told(fields(iter_size="2", snapshot="50"), epoch, 1)
+    assert told["epoch"] == {"records": 1000, "taken": 20}
+    assert told["epochs"]["max_iter"] == pytest.approx(2.0)
+    assert told["epochs"]["snapshot"] == pytest.approx(1.0)
+    with_three_processes = form.epochs_told(fields(iter_size="2", snapshot="50"), epoch, 3)
+    assert with_three_processes["epochs"]["snapshot"] == pytest.approx(3.0)
+    unknown = {"epoch": None, "epochs": {}}
+    assert form.epochs_told(fields(), None, 1) == unknown
+    assert form.epochs_told(fields(max_iter="x"), Epoch(1, 1), 1) == unknown
 
 
 def test_the_form_describes_fields_of_the_solver() -> None:

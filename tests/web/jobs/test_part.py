@@ -126,11 +126,27 @@ def test_logs_of_other_programs_are_runs(browser: TestClient) -> None:
 
 
 def test_a_sweep(browser: TestClient, tmp_path: Path) -> None:
-    names = make(browser, title="Sweep", fields=FIELDS | {"base_lr": "0.1, 0.01"})
+    fields = FIELDS | {"base_lr": "0.1, 0.01", "iter_size": "2"}
+    names = make(browser, title="Sweep", fields=fields, workers="2")
     assert names == ["jobs/sweep-base_lr-0.1", "jobs/sweep-base_lr-0.01"]
     texts = [(tmp_path / name / "solver.prototxt").read_text() for name in names]
     assert ["base_lr: 0.1\n" in texts[0], "base_lr: 0.01\n" in texts[1]] == [True, True]
-    assert run(browser, names[0])["title"] == "Sweep (base_lr 0.1)"
+    first = run(browser, names[0])
+    assert first["title"] == "Sweep (base_lr 0.1)"
+    assert "--workers=2" in first["shell"]
+    assert first["epoch"] == [20, 20]  # two processes, two batches each, five records in a batch
+    like = ok(browser.get("/api/jobs/form", params={"like": names[0]}))["start"]
+    assert like["devices"] == {"workers": "2"}
+
+
+def test_the_names_of_the_classes_lie_beside_a_job(browser: TestClient, tmp_path: Path) -> None:
+    (name,) = make(browser)
+    assert not (tmp_path / name / "labels.txt").exists()
+    (tmp_path / "labels.txt").write_text("cat\ndog\nemu\n")  # beside the database
+    (name,) = make(browser)
+    assert (tmp_path / name / "labels.txt").read_text() == "cat\ndog\nemu\n"
+    (name,) = make(browser, classes="5")
+    assert not (tmp_path / name / "labels.txt").exists()  # they are names of other classes
 
 
 def test_the_preview(browser: TestClient) -> None:
@@ -138,8 +154,12 @@ def test_the_preview(browser: TestClient) -> None:
     shown = ok(browser.post("/api/jobs/preview", json=values))
     assert shown["problem"] == ""
     assert shown["net_problems"] == []
-    assert shown["epoch"] == {"records": 20, "batch": 5}
+    assert shown["epoch"] == {"records": 20, "taken": 5}
     assert shown["epochs"]["max_iter"] == 10
+    two = ok(browser.post("/api/jobs/preview", json=values | {"workers": "2"}))
+    assert two["epochs"]["max_iter"] == 20
+    both = ok(browser.post("/api/jobs/preview", json=values | {"workers": "2", "gpu": "0"}))
+    assert "not both" in both["problem"]
     assert len(shown["rates"]) == 40
     wrong = ok(browser.post("/api/jobs/preview", json={"fields": {"lr_policy": "stp"}}))
     assert 'Did you mean "step"' in wrong["problem"]

@@ -193,7 +193,10 @@ def test_the_shell_line(tmp_path: Path) -> None:
     assert words == job.arguments(root)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"title": 3, "what": 4}', '{"process": 7}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"title": 3, "what": 4}', '{"process": 7}', "[" * 99_999, '{"epoch": {"a": 1}}'],
+)
 def test_a_broken_job_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.json").write_text(text)
     with pytest.raises(DataError, match="is no file of a job"):

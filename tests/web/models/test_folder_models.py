@@ -34,8 +34,31 @@ def test_models_that_appear_while_the_page_is_open(tmp_path: Path) -> None:
         assert loaded == {"run": False, "colors": True}  # another snapshot, so another model
 
 
-def test_its_requests_are_guarded_like_all_others(tmp_path: Path) -> None:
+def test_programs_ask_as_they_ask_caffe_serve(tmp_path: Path) -> None:
     write_model(tmp_path / "colors")
     with client_of(tmp_path) as client:
-        forged = client.post("/v1/classify", content=picture(RED), headers={"X-Moka-CSRF": "x"})
-        assert forged.status_code == 403
+        program = {"X-Moka-CSRF": ""}
+        asked = client.post("/v1/classify", content=picture(RED), headers=program)
+        assert asked.status_code == 200
+        foreign = program | {"Origin": "http://elsewhere.example"}
+        assert client.post("/v1/classify", content=b"", headers=foreign).status_code == 403
+        assert client.post("/api/try/pack", json={}, headers=program).status_code == 403
+
+
+def test_a_run_is_packed_for_caffe_serve(tmp_path: Path) -> None:
+    write_run(tmp_path / "jobs/run", 10)
+    with client_of(tmp_path) as client:
+        client.get("/v1/models")
+        told = client.post("/api/try/pack", json={"model": "jobs/run"}).json()
+        assert told["folder"] == "models/run"
+        assert told["shell"] == f"cd {tmp_path} && caffe serve models/run"
+        again = client.post("/api/try/pack", json={"model": "jobs/run"}).json()
+        assert again["folder"] == "models/run-2"
+        names = [model["name"] for model in client.get("/v1/models").json()["models"]]
+        assert set(names) == {"jobs/run", "models/run", "models/run-2"}
+        answers = [
+            client.post(f"/v1/classify?model={name}", content=picture(RED)).json()["images"]
+            for name in ("jobs/run", "models/run")
+        ]
+        assert answers[0] == answers[1]
+        assert client.post("/api/try/pack", json={"model": "../x"}).status_code == 400

@@ -90,10 +90,10 @@ def test_a_folder_and_its_mistakes(chrome: Browser, server: Server, images: Path
         page.wait_for_selector(".confusion")
         assert page.locator(".stats dd").all_inner_texts() == ["90.0 %", "10", "1", "0"]
         assert page.locator(".confusion td.right").all_inner_texts() == ["3", "3", "3"]
-        (mistake,) = page.locator(".thumbs li").all_inner_texts()
+        (mistake,) = page.locator(".mistakes li").all_inner_texts()
         assert "green" in mistake
         assert "in folder red" in mistake
-        assert page.locator(".thumbs b").count() == 1  # the file's name made no element
+        assert page.locator(".mistakes b").count() == 1  # the file's name made no element
 
 
 def test_features_in_a_plane(chrome: Browser, server: Server, images: Path) -> None:

@@ -12,7 +12,7 @@ from moka.errors import DataError, NetError
 from moka.layers.base import Layer
 from moka.layers.detection.boxes import overlap
 from moka.layers.detection.sizes import all_there, image_to_pixels, read_name_sizes
-from moka.layers.options import option, positive
+from moka.layers.options import classes, option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
 from moka.schema import caffe_pb2
@@ -65,7 +65,7 @@ class DetectionEvaluate(Layer):
     Errors: a detection or true box of the background; more images than name_size_file lists.
     """
 
-    num_classes: int = option(positive, required=True)
+    num_classes: int = option(classes, required=True)
     background_label_id: int = option()
     overlap_threshold: float = option(positive)
     evaluate_difficult_gt: bool = option()

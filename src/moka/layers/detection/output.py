@@ -13,7 +13,7 @@ from moka.layers.base import Layer
 from moka.layers.detection.boxes import decode_boxes
 from moka.layers.detection.detect import ROW, DetectionLimits, detections, split_priors
 from moka.layers.detection.results import ResultFiles, check_files
-from moka.layers.options import option, positive
+from moka.layers.options import classes, option
 from moka.layers.registry import layer
 from moka.layers.shapes import shape_text
 from moka.schema import caffe_pb2
@@ -61,7 +61,7 @@ class DetectionOutput(Layer):
     Zhang et al., 2018 (RefineDet). caffe-yolov2's layer of this name is YoloDetectionOutput here.
     """
 
-    num_classes: int = option(positive, required=True)
+    num_classes: int = option(classes, required=True)
     share_location: bool = option()
     background_label_id: int = option()
     nms_param: caffe_pb2.NonMaximumSuppressionParameter = option()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from typing import Any
 
 from moka.errors import NetError
@@ -34,17 +35,18 @@ def parse_param_str(text: str) -> dict[str, Any]:
 
 def _entries(text: str) -> list[str]:
     """The text cut at line ends and commas outside of brackets; comments are left out."""
-    parts, depth = [""], 0
+    parts: list[list[str]] = [[]]
+    depth = 0
     for line in text.splitlines():
         for letter in line.split("#")[0]:
             depth += (letter in "[({") - (letter in "])}")
             if letter == "," and not depth:
-                parts.append("")
+                parts.append([])
             else:
-                parts[-1] += letter
+                parts[-1].append(letter)
         if not depth:
-            parts.append("")
-    return [part for part in parts if part.strip()]
+            parts.append([])
+    return [entry for part in parts if (entry := "".join(part)).strip()]
 
 
 def _value(text: str) -> Any:
@@ -53,7 +55,14 @@ def _value(text: str) -> Any:
     lowered = text.lower()
     if lowered in ("true", "false", "yes", "no"):
         return lowered in ("true", "yes")
+    return literal(text, text)
+
+
+def literal(text: str, default: Any) -> Any:
+    """The value of a literal of Python; `default` if the text is none."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unknown escapes in strings
+            return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return default

@@ -6,9 +6,13 @@ image, both corners included. The layers are in `roi.py`.
 
 from __future__ import annotations
 
+from math import isnan
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+from moka.errors import DataError
 
 BINS = 4096  # computed together: what they read fits into a core's cache
 CHANNELS = 64  # computed together: the maxima of all windows stay in the cache
@@ -276,7 +280,10 @@ def _cell_weights(at: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]
     at = at.clamp(0, size - 1)
     at = at.where(share > 0, at[..., :1])
     first = at[..., 0].floor()
-    count = int((at.amax(-1).floor() - first).max()) + 2 if at.numel() else 1
+    most = float((at.amax(-1).floor() - first).max()) if at.numel() else -1.0
+    if isnan(most):
+        raise DataError("a region's corner is not a number.")
+    count = int(most) + 2
     cell = first[..., None] + torch.arange(count, device=at.device, dtype=at.dtype)
     distance = (at[..., None, :] - cell[..., :, None]).abs()
     return first.long(), ((1 - distance).clamp(min=0) * share[..., None, :]).sum(-1)

@@ -209,7 +209,7 @@ def _read(file: str) -> list[Mapping[str, Any]]:
     """The roidb in a JSON file. Raises DataError if it is none."""
     try:
         found = json.loads(read_text_file(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read the roidb: {error}.", file=file) from None
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise DataError("a roidb is a list of a dict for each image.", file=file)

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from moka.data.lists import whole_number
 from moka.errors import DataError
+from moka.files import read_text_file
 from moka.schema import caffe_pb2
 
 log = logging.getLogger("moka")
@@ -29,12 +31,13 @@ def read_name_sizes(path: str) -> list[tuple[str, int, int]]:
         DataError: no such file, or a line of another form.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text_file(path)
     except OSError as error:
         raise DataError(f"{path}: failed to open the list of names and sizes: {error.strerror}."
                         ) from None  # fmt: skip
     words = text.split()
-    if len(words) % 3 or not all(size.isdecimal() for size in words[1::3] + words[2::3]):
+    sizes = [whole_number(word) for word in words[1::3] + words[2::3]]
+    if len(words) % 3 or None in sizes:
         raise DataError(f"{path}: must hold a name, a height and a width on each line.")
     return [
         (name, int(height), int(width))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from moka.data.lists import whole_number
 from moka.errors import NetError
 from moka.files import read_text_file
 from moka.layers.detection import grid
@@ -239,7 +240,7 @@ def read_class_map(path: str, classes: int) -> list[int]:
     """
     found = [line.split()[0] for line in read_text_file(path).splitlines() if line.strip()]
     for word in found:
-        if not word.isdecimal() or int(word) >= classes:
+        if whole_number(word, classes) is None:
             raise NetError(
                 f"{path}: a class map holds a class a line, 0 to {classes - 1}, found {word}."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,9 @@ def correlation(
     return F.avg_pool2d(out, kernel, places.stride) if kernel * places.stride > 1 else out
 
 
+MOST_STEPS = 10**5
+
+
 class Correlating(Layer):
     """Base of both layers of correlation."""
 
@@ -86,7 +90,12 @@ class Correlating(Layer):
         if self.kernel_size % 2 == 0:
             raise NetError(f"kernel_size must be odd, got {self.kernel_size}.")
         self.radius = self.max_displacement // self.stride_2  # in steps
-        self.displacements = list(self.steps())
+        self.displacements = list(islice(self.steps(), MOST_STEPS + 1))
+        if len(self.displacements) > MOST_STEPS:
+            raise NetError(
+                f"max_displacement {self.max_displacement} makes more than {MOST_STEPS}"
+                " displacements, each a channel of the top."
+            )
 
     def steps(self) -> Iterator[tuple[int, int]]:
         """The displacements (dy, dx)."""

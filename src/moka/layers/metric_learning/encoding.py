@@ -58,7 +58,7 @@ class AccuracyEncoding(Layer):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         if not len(x):
             return x.new_zeros(())
-        items = x.detach().flatten(1)
+        items = x.detach().reshape(len(x), -1)
         of_items = labels.reshape(len(x), -1)[:, 0].long().tolist()
         if min(of_items) < 0:
             raise DataError(f"a label must be 0 or more, got {min(of_items)}.")

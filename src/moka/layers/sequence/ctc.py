@@ -101,7 +101,7 @@ class CtcLoss(Layer):
             )
         labels = others[-1]
         batch = labels[:1] if len(others) == 1 else labels[1:2]
-        if batch != (n,):
+        if batch != (n,) or len(labels) < 2 or (len(others) > 1 and prod(labels[2:]) != 1):
             axes = "N L" if len(others) == 1 else "L N"
             raise NetError(
                 f"labels must have shape {axes} with N = {n}, got shape {shape_text(labels)}."

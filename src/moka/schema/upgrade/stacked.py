@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from moka.errors import SchemaError
 from moka.schema import caffe_pb2
+
+MOST_LAYERS = 1000
 
 
 def with_single_layers(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
@@ -29,6 +32,13 @@ def _count(layer: caffe_pb2.LayerParameter) -> int:
 
 def _written_out(layer: caffe_pb2.LayerParameter) -> Iterator[caffe_pb2.LayerParameter]:
     count, ratio = _count(layer), layer.recurrent_param.dropout_ratio
+    if not layer.bottom or not layer.top or count > MOST_LAYERS:
+        raise SchemaError(
+            f"num_layers: {count} layers, each on the other, need a bottom and a top, and are"
+            f" {MOST_LAYERS} at most.",
+            layer=layer.name,
+            layer_type=layer.type,
+        )
     source = layer.bottom[0]
     for k in range(1, count + 1):
         one = caffe_pb2.LayerParameter()

@@ -16,7 +16,7 @@ A key is `<position>/<layer name>`, since names of layers may repeat.
 from __future__ import annotations
 
 import os
-import zipfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,12 +100,15 @@ def read_replay(file: PathLike) -> Replay:
         SolverError: missing, damaged, or something else.
     """
     try:
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            arrays = dict(archive.items())
-        return Replay(int(arrays.pop("iteration")), float(arrays.pop("rate")), arrays)
+        opened = open(file, "rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise SolverError(f"{error.strerror}.", file=file) from None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    try:
+        with opened, warnings.catch_warnings(), np.load(opened, allow_pickle=False) as archive:
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            arrays = dict(archive.items())
+        return Replay(int(arrays.pop("iteration")), float(arrays.pop("rate")), arrays)
+    except Exception:  # noqa: BLE001 - NumPy and zipfile raise almost anything for broken bytes
         raise SolverError(
             "this is no iteration to run again: another kind of file, or damaged.",
             file=file,

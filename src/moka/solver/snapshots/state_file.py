@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from moka.errors import SchemaError, SolverError
-from moka.hdf5 import import_h5py, is_hdf5, write_hdf5
+from moka.hdf5 import FAULTS, import_h5py, is_hdf5, numbers_of, write_hdf5
 from moka.schema import blobproto, caffe_pb2, read_binary, write_binary
 from moka.types import PathLike
 
@@ -52,10 +53,10 @@ def _read_hdf5(file: PathLike) -> caffe_pb2.SolverState:
                 state.learned_net = opened["learned_net"].asstr("utf-8")[()]
             history = opened.get("history", {})
             for k in range(len(history)):
-                state.history.append(blobproto.from_array(history[str(k)][()]))
+                state.history.append(blobproto.from_array(numbers_of(history[str(k)])))
             if "run_state" in opened:
                 state.run_state.ParseFromString(opened["run_state"][()].tobytes())
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (*FAULTS, DecodeError) as error:
         raise SolverError(
             f"this HDF5 file is damaged, or no state: {error}.",
             file=file,

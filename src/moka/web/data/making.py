@@ -38,7 +38,7 @@ def arguments(folder: Folder, values: Mapping[str, Any]) -> list[str]:
     folder.existing(source)
     if target.startswith(("-", ".")) or folder.inside(target).exists():
         raise UsageError(f"{target} is there already, or is no name for a data set.")
-    words = ["make_data", source, target]
+    words = ["make_data", folder.spelled(source), folder.spelled(target)]
     mode = str(values.get("resize_mode") or "squash")
     if mode not in FITS:
         raise UsageError(f"resize_mode has to be one of {', '.join(FITS)}, got {mode}.")
@@ -61,7 +61,7 @@ def arguments(folder: Folder, values: Mapping[str, Any]) -> list[str]:
         words.append("--backend=leveldb")
     if root := str(values.get("root") or ""):
         folder.existing(root)
-        words.append(f"--root={root}")
+        words.append(f"--root={folder.spelled(root)}")
     return words
 
 
@@ -90,8 +90,8 @@ class Makers:
             self._children[word] = child
             process = process_of(child.pid)
         note = {
-            "target": words[2],
-            "source": words[1],
+            "target": str(values["target"]).rstrip("/"),
+            "source": str(values["source"]),
             "shell": f"cd {shlex.quote(str(self.folder.path))} && caffe {shlex.join(words)}",
             "started": time.time(),
             "pid": process.pid,
@@ -149,7 +149,7 @@ class Makers:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             note: dict[str, Any] = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return note
 

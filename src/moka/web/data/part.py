@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from moka.data.images import read_file, read_image_list
 from moka.data.store import is_database
 from moka.data.transform import Transform, read_mean_image
 from moka.errors import MokaError, UsageError
-from moka.schema import caffe_pb2, parse_text
+from moka.graph.filter import filter_net
+from moka.net import read_net
+from moka.schema import caffe_pb2, format_text, parse_text
 from moka.tools.convert_imageset import StoredForm
 from moka.tools.image_mean import compute_image_mean
 from moka.web.answers import Answer, Values, get, post, wanted, whole
@@ -55,6 +57,7 @@ class Data:
             post("/make", self.make),
             get("/making", lambda values: self.makers.state(wanted(values, "id"))),
             post("/stop", self.stop),
+            get("/transform", self.transform),
             Route("/augment", self.augment, methods=["POST"]),
         ]
 
@@ -72,7 +75,8 @@ class Data:
         path = self.folder.existing(name)
         if not is_database(path):
             found = folder_contents(path)
-            return {"name": name, "kind": "folder", "entries": found["count"], **found, "first": ""}
+            told = {"name": name, "kind": "folder", "entries": found["count"], **found, "first": ""}
+            return told | {"training": self._training(name, found["classes"])}
         contents = self.sets.contents(name)
         if contents.error:
             raise UsageError(contents.error)
@@ -105,7 +109,24 @@ class Data:
             "classes": labels,
             "several": survey.several,
             "broken": len(contents.broken),
+            "training": self._training(name, labels),
         }
+
+    def _training(self, name: str, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the form of a job that trains on a data set begins with: the data set for testing
+        and the mean image that `caffe make_data` has put beside it, the number of classes."""
+        begun: dict[str, Any] = {"train_data": name}
+        here = Path(name)
+        phase, mark, rest = here.name.partition("_")
+        tests = here.with_name(f"test_{rest}").as_posix()
+        if (phase, mark) == ("train", "_") and is_database(self.folder.inside(tests)):
+            begun["test_data"] = tests
+        mean = self.sets.mean_file(name)
+        if is_database(self.folder.inside(name)) and mean.exists():
+            begun["mean_file"] = self.folder.name(mean)
+        if len(classes) > 1:
+            begun["classes"] = classes[-1]["label"] + 1
+        return begun
 
     def records(self, values: Values) -> dict[str, Any]:
         """A page of records: of all, of a label, or the broken ones."""
@@ -207,6 +228,15 @@ class Data:
         return {}
 
     # --- augmentation ------------------------------------------------------------------------
+
+    def transform(self, values: Values) -> dict[str, Any]:
+        """The transform_param with which a net of the folder takes its training data, as text."""
+        name = wanted(values, "net")
+        net = read_net(self.folder.existing(name))[0]
+        for layer in filter_net(net, caffe_pb2.NetState(phase=caffe_pb2.TRAIN)).layer:
+            if not layer.bottom and layer.HasField("transform_param"):
+                return {"text": format_text(layer.transform_param).strip()}
+        raise UsageError(f"no data layer of {name} has a transform_param for training.")
 
     async def augment(self, request: Request) -> Response:
         """One image through a transform_param, several times: a record, or an upload."""

@@ -15,11 +15,10 @@ from moka.data import datum
 from moka.data.decode import Image, decode_image
 from moka.data.folder import ClassFolder
 from moka.data.images import IMAGE_SUFFIXES
-from moka.data.lists import read_names
 from moka.data.store import Store, is_database, known_count, open_store
 from moka.errors import MokaError, UsageError
 from moka.tools.db import Survey, kind_of, survey
-from moka.tools.make_data import LABELS, MEAN
+from moka.tools.make_data import MEAN, class_names
 from moka.web.folder import Folder
 
 NO_LABEL = -(2**31)
@@ -106,14 +105,12 @@ class DataSets:
         return known
 
     def class_names(self, name: str) -> list[str]:
-        """The names of its labels, as `caffe make_data` leaves them; empty: there are none."""
-        for place in (self.folder.inside(name), self.folder.inside(name).parent):
-            if (place / LABELS).is_file() and place != self.folder.path.parent:
-                try:
-                    return read_names(place / LABELS)
-                except OSError:
-                    return []
-        return []
+        """The names of its labels; empty: there are none."""
+        place = self.folder.inside(name)
+        try:
+            return [] if place == self.folder.path else class_names(place)
+        except OSError:
+            return []
 
     def mean_file(self, name: str) -> Path:
         """Where the mean image of a data set lies, or would."""

@@ -33,6 +33,11 @@ class Series:
     seconds: array[float] = field(default_factory=lambda: array("d"))
     values: array[float] = field(default_factory=lambda: array("d"))
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether its numbers are those of single batches: a test's are means, a rate is exact."""
+        return self.kind != "rate" and not self.name.startswith("test:")
+
     def add(self, iteration: int, seconds: float, value: float) -> None:
         """Another point. A run that has gone back to a snapshot leaves what came after it."""
         while self.iterations and self.iterations[-1] >= iteration:

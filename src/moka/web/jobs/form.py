@@ -12,6 +12,7 @@ from moka.checks.epoch import Epoch
 from moka.errors import MokaError, UsageError
 from moka.schema import caffe_pb2, format_text, parse_text
 from moka.schema.comments import field_comments, running_text
+from moka.schema.fields import is_repeated
 from moka.solver.choose import RULES
 from moka.solver.config import check_solver
 from moka.solver.policy import POLICIES, POLICY_FIELDS, momentum, rate
@@ -122,7 +123,7 @@ def _described(name: str, comment: str) -> dict[str, Any]:
 
 
 def _is_repeated(name: str) -> bool:
-    return bool(Solver.DESCRIPTOR.fields_by_name[name].is_repeated)
+    return is_repeated(Solver.DESCRIPTOR.fields_by_name[name])
 
 
 def _text(name: str, value: Any) -> str:
@@ -269,17 +270,32 @@ def preview(fields: Fields) -> Preview:
     return Preview(text, "", iterations, *finite)
 
 
-def epochs_text(fields: Fields, epoch: Epoch | None) -> dict[str, float]:
-    """For each field in iterations, how many epochs it is; empty if an epoch is not known."""
-    if epoch is None:
-        return {}
+def taken(epoch: Epoch, solver: Solver, batches: int) -> int:
+    """How many records an iteration takes.
+
+    Args:
+        batches: that all processes take in one pass.
+    """
+    return epoch.batch * max(1, solver.iter_size) * batches
+
+
+def epochs_told(fields: Fields, epoch: Epoch | None, batches: int) -> dict[str, Any]:
+    """`epoch`: records of an epoch, and how many an iteration takes; `epochs`: for each field in
+    iterations, how many epochs it is. Both are empty if an epoch is not known.
+
+    Args:
+        batches: as for `taken`.
+    """
     try:
         solver = solver_of(sweep(fields)[0])
     except MokaError:
-        return {}
-    an_iteration = epoch.batch * max(1, solver.iter_size) / epoch.records
-    return {
-        name: getattr(solver, name) * an_iteration
+        epoch = None
+    if epoch is None:
+        return {"epoch": None, "epochs": {}}
+    each = taken(epoch, solver, batches)
+    counts = {
+        name: getattr(solver, name) * each / epoch.records
         for name, unit in UNITS.items()
         if unit == "iterations" and not _is_repeated(name) and getattr(solver, name)
     }
+    return {"epoch": {"records": epoch.records, "taken": each}, "epochs": counts}

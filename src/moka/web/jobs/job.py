@@ -28,17 +28,20 @@ class Job:
         title: as people call it; it may change, the folder's name does not.
         created_s: seconds since 1970.
         start: how it begins or goes on: flags of `caffe train`, such as --snapshot=FILE.
+        devices: what it runs on: flags of `caffe train`, such as --workers=2; none: one process.
         waiting: whether it is to be started when its turn comes.
         process: the last that ran it, None before the first.
         exit_code: of that, as far as it is known.
         origin: the job that it was cloned from, or fine-tunes, "" for none.
-        epoch: (records, batch) of its net when it was made, None if that is not known.
+        epoch: (records, how many of them an iteration of all its processes takes) of its net when
+            it was made, None if that is not known.
     """
 
     folder: Path
     title: str
     created_s: float
     start: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
     waiting: bool = False
     process: Process | None = None
     exit_code: int | None = None
@@ -60,7 +63,7 @@ class Job:
         """What stands after `caffe`, in the folder `root`."""
         here = self.folder.relative_to(root).as_posix()
         files = [f"--solver={here}/{SOLVER}", f"--json_log={here}/{RECORDS}"]
-        return ["train", *files, *self.start]
+        return ["train", *files, *self.devices, *self.start]
 
     def shell_line(self, root: Path) -> str:
         """The line with which a shell does what the page does."""
@@ -87,7 +90,7 @@ def read_job(folder: Path) -> Job:
         )
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}.", file=file) from None
-    except (ValueError, TypeError, AttributeError, IndexError):
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError):
         raise DataError("is no file of a job.", file=file) from None
 
 

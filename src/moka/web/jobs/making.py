@@ -21,8 +21,9 @@ from moka.net.other_data import with_classes, with_sources
 from moka.schema import caffe_pb2, format_text, parse_text, read_text
 from moka.schema.upgrade import upgrade_net
 from moka.solver.config import NetToBuild
+from moka.tools.make_data import class_names, write_class_names
 from moka.web.folder import Folder
-from moka.web.jobs import form
+from moka.web.jobs import devices, form
 from moka.web.jobs.job import NET, PREFIX, SOLVER, Job, new_folder
 from moka.web.jobs.runner import Runner
 from moka.web.processes import start_caffe
@@ -131,6 +132,20 @@ def epoch_in(net: Net, file: str) -> Epoch | None:
         return None
 
 
+def write_labels(net: Net, place: Path) -> None:
+    """Keep the names of the classes that a net learns beside it, if its data tells them and it has
+    as many outputs: the pages, and `caffe serve`, look for them there."""
+    for layer in net.layer:
+        entry = REGISTRY.get(layer.type)
+        if entry is None or entry.source != "files" or not entry.message:
+            continue
+        source = getattr(getattr(layer, entry.message), "source", "")
+        names = class_names(source) if isinstance(source, str) and source else []
+        if names and with_classes(net, len(names)) == net:
+            write_class_names(place, names)
+            return
+
+
 def make_jobs(runner: Runner, values: Mapping[str, Any]) -> list[Job]:
     """The jobs of a form, one for each combination of its sweep, made but not started.
 
@@ -151,20 +166,24 @@ def make_jobs(runner: Runner, values: Mapping[str, Any]) -> list[Job]:
         checked = form.preview(each)
         if checked.problem:
             raise UsageError(checked.problem)
+    chosen = devices.devices_of(values)
     epoch = epoch_in(net, "the net")
     title = str(values.get("title") or net.name or "job").strip()
     jobs = []
     for each in sets:
+        solver = form.solver_of(each)
         words = ", ".join(f"{name} {each[name]}" for name in changed)
         job = Job(
             new_folder(folder.path, f"{title} {words}" if words else title),
             f"{title} ({words})" if words else title,
             time.time(),
             start=[f"--weights={weights}"] if weights else [],
+            devices=chosen.flags,
             origin=str(values.get("origin") or ""),
-            epoch=(epoch.records, epoch.batch) if epoch else None,
+            epoch=(epoch.records, form.taken(epoch, solver, chosen.batches)) if epoch else None,
         )
-        _write(job.folder, folder, net, form.solver_of(each))
+        _write(job.folder, folder, net, solver)
+        write_labels(net, job.folder)
         job.save()
         runner.add(job)
         jobs.append(job)
@@ -219,5 +238,6 @@ def form_of(runner: Runner, name: str) -> dict[str, Any]:
         "fields": form.fields_of(solver),
         "net": runner.folder.name(job.folder / NET),
         "weights": "".join(weights),
+        "devices": devices.fields_of(job.devices),
         "origin": name,
     }

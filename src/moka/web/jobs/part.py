@@ -19,7 +19,7 @@ from moka.errors import MokaError, UsageError
 from moka.web.answers import Values, events, get, number, post, wanted, whole
 from moka.web.app import Part
 from moka.web.folder import Folder
-from moka.web.jobs import form, making
+from moka.web.jobs import devices, form, making
 from moka.web.jobs.curves import reduced
 from moka.web.jobs.index import RunIndex
 from moka.web.jobs.job import LOG, NET, SOLVER
@@ -109,7 +109,7 @@ class Jobs:
         return found
 
     def curves(self, values: Values) -> dict[str, Any]:
-        """The curves of some runs, in few points. Tests, which are means, are not smoothed."""
+        """The curves of some runs, in few points. Only what is noisy is smoothed."""
         weight = number(values, "smooth", 0.0)
         if not 0 <= weight < 1:
             raise UsageError(f"smooth has to be from 0 to below 1, got {weight:g}.")
@@ -121,7 +121,7 @@ class Jobs:
             with log.lock:
                 series = [
                     {"name": each.name, "kind": each.kind, "count": len(each.values)}
-                    | reduced(each, points, 0.0 if each.name.startswith("test:") else weight)
+                    | reduced(each, points, weight if each.is_noisy else 0.0)
                     for each in log.curves.values()
                 ]
                 found.append(
@@ -192,18 +192,25 @@ class Jobs:
 
     def form(self, values: Values) -> dict[str, Any]:
         """What the form for a new job begins with."""
-        start: dict[str, Any] = {"title": "", "fields": dict(form.START), "net": "", "weights": ""}
+        start: dict[str, Any] = {"fields": dict(form.START), "devices": {}}
         if values.get("like"):
             start = making.form_of(self.runner, str(values["like"]))
-        if values.get("weights"):
-            start["weights"] = str(values["weights"])
-        return {**form.description(), "start": start, "nets": making.net_files(self.folder)}
+        return {
+            **form.description(),
+            "devices": devices.described(),
+            "start": start,
+            "nets": making.net_files(self.folder),
+        }
 
     def preview(self, values: Values) -> dict[str, Any]:
         """What a form makes: the solver's text, what is wrong, the rate, epochs."""
         fields = dict(values.get("fields") or {})
         shown = asdict(form.preview(fields))
-        shown["net_problems"], epoch = [], None
+        shown["net_problems"], epoch, batches = [], None, 1
+        try:
+            batches = devices.devices_of(values).batches
+        except MokaError as error:
+            shown["problem"] = shown["problem"] or str(error)
         try:
             shown["jobs"] = len(form.sweep(fields))
             net = making.net_of(self.folder, values)
@@ -213,9 +220,7 @@ class Jobs:
         except MokaError as error:
             if values.get("net") or values.get("net_text"):
                 shown["net_problems"] = [str(error)]
-        shown["epoch"] = epoch and epoch._asdict()
-        shown["epochs"] = form.epochs_text(fields, epoch)
-        return shown
+        return shown | form.epochs_told(fields, epoch, batches)
 
     def make(self, values: Values) -> dict[str, Any]:
         """Make the form's jobs, and start them unless told not to."""

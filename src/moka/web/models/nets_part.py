@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -30,11 +31,13 @@ from moka.predict.activity import activity, first_filters, parameter_spreads
 from moka.schema import caffe_pb2
 from moka.serving.model import ServedModel
 from moka.types import Array, Floats
-from moka.web.answers import post, wanted, whole
+from moka.web.answers import get, post, wanted, whole
 from moka.web.api.bodies import Body
 from moka.web.api.routes import answering
 from moka.web.api.service import Service
 from moka.web.app import Part
+from moka.web.folder import Folder
+from moka.web.models.net_files import net_names, net_text
 
 MOST_BOXES = 1500  # that are drawn
 MOST_TIMED_BYTES = 2_000_000_000
@@ -45,8 +48,8 @@ MOST_IMAGES = 16  # whose blobs are looked at, all of them at once
 FLOAT_BYTES = 4
 
 
-def nets_part(service: Service) -> Part:
-    """The page about nets; models of a service can be looked into."""
+def nets_part(service: Service, folder: Folder | None = None) -> Part:
+    """The page about nets; models of a service can be looked into, nets of a folder opened."""
 
     async def look(request: Request, body: Body) -> Any:
         model = await service.model(str(body.values.get("model", "")))
@@ -65,12 +68,16 @@ def nets_part(service: Service) -> Part:
         post("/parameters", parameters),
         Route("/activations", answering(service, look), methods=["POST"]),
     ]
+    routes.append(get("/files", lambda _: {"names": net_names(folder) if folder else []}))
+    if folder:
+        routes.append(get("/file", partial(net_text, folder)))
     return Part("Nets", "nets", routes)
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is wrong with `text`, or its layers."""
-    found = check_text(str(values.get("text", "")), str(values.get("state", "")))
+    _found.cache_clear()
+    found = _found(str(values.get("text", "")), str(values.get("state", "")))
     net = found.net
     return {
         "name": found.param.name,
@@ -86,6 +93,12 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
             "output_bytes": _sum(found, "output_bytes") if net else None,
         },
     }
+
+
+@lru_cache(maxsize=4)
+def _found(text: str, state: str) -> PastedNet:
+    """What a check has found; a net that is checked is soon drawn."""
+    return check_text(text, state)
 
 
 def _sum(found: PastedNet, name: str) -> int:
@@ -112,7 +125,7 @@ def _layer(facts: LayerFacts) -> dict[str, Any]:
 def drawn(values: Mapping[str, Any]) -> dict[str, Any]:
     """The boxes and edges of `text`, with places. `fold`: in-place layers and blocks are folded;
     `open`: the blocks that are not."""
-    found = check_text(str(values.get("text", "")), str(values.get("state", "")))
+    found = _found(str(values.get("text", "")), str(values.get("state", "")))
     if not found.param.layer:
         raise UsageError("there is no net to draw yet.")
     graph = layer_graph(found.param, found.state.phase if found.state else None)

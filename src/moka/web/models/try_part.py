@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import shlex
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +19,7 @@ from starlette.routing import Route
 
 from moka.draw.viz import tsne
 from moka.errors import UsageError
+from moka.free_name import free_name
 from moka.predict.components import principal_components
 from moka.predict.confusion import class_named, confusion
 from moka.predict.explain import gradient_map, occlusion_map
@@ -27,15 +31,18 @@ from moka.web.api.bodies import Body
 from moka.web.api.routes import answering, api_routes
 from moka.web.api.service import Service
 from moka.web.app import Part
+from moka.web.folder import Folder
+from moka.web.model_files import pack_model
 
 CELLS = 12  # of an occlusion map
 MOST_POINTS = 5000
 MAPS = ("occlusion", "gradient")
+PACKED = "models"  # the folder of packed models
 
 
-def try_part(service: Service) -> Part:
+def try_part(service: Service, folder: Folder | None = None) -> Part:
     """The page that tries the models of a service, with its API for programs; the service ends with
-    it."""
+    it. Models of a folder can be packed for `caffe serve`."""
 
     async def explain(request: Request, body: Body) -> Any:
         how = wanted(body.values, "how")
@@ -57,7 +64,31 @@ def try_part(service: Service) -> Part:
         post("/confusion", confused),
         post("/plane", plane),
     ]
+    if folder is not None:
+        routes.append(post("/pack", partial(packed, service, folder)))
     return Part("Try", "try", routes, service.close, api_routes(service))
+
+
+def packed(service: Service, folder: Folder, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Pack a model into a new folder below `models`; tells its name, and the line that serves it.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    name = wanted(values, "model")
+    files = service.store.files.get(name)
+    if files is None:
+        raise UsageError(f"there is no model {name}.")
+    place = folder.path / PACKED
+    place.mkdir(exist_ok=True)
+    taken = {path.name for path in place.iterdir()}
+    target = place / free_name(Path(name).name, taken, first=2, mark="-")
+    pack_model(files, target)
+    shown = folder.name(target)
+    return {
+        "folder": shown,
+        "shell": f"cd {shlex.quote(str(folder.path))} && caffe serve {shlex.quote(shown)}",
+    }
 
 
 def explained(model: ServedModel, data: bytes, how: str, number: int) -> dict[str, Any]:

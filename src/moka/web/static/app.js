@@ -17,7 +17,7 @@ async function show() {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const [part, ...path] = location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  const [part, ...path] = location.pathname.split("/").filter(Boolean);
   for (const a of document.querySelectorAll("header nav a")) {
     const here = a.getAttribute("href") === `/${part}`;
     if (here) a.setAttribute("aria-current", "page"); else a.removeAttribute("aria-current");
@@ -37,7 +37,7 @@ async function show() {
       }
       if (signal.aborted) return;
       const text = params.toString();
-      history.replaceState(null, "", location.pathname + (text ? `?${text}` : ""));
+      history.replaceState(null, "", location.pathname + (text ? `?${text}` : "") + location.hash);
     };
     fill(main, root);
     await page.show(root, { path, params, signal, set, go });
@@ -56,6 +56,10 @@ document.addEventListener("click", (event) => {
   const a = event.target.closest("a");
   if (!a || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   const href = a.getAttribute("href") || "";
+  if (href === "#main") { // the address keeps what stands behind its own #
+    event.preventDefault();
+    main.focus();
+  }
   if (!href.startsWith("/") || href.startsWith("/api/") || href.startsWith("/static/") || href.startsWith("/v1") || a.download) return;
   event.preventDefault();
   go(href);

@@ -20,7 +20,7 @@ function token(name) {
 }
 
 export function chart({ title, xName = "iteration", xText = number, yText = number, yTick = null, height = 260, legend = true } = {}) {
-  const canvas = h("canvas", { role: "img", tabindex: "0" });
+  const canvas = h("canvas", { role: "img", tabindex: "0", "aria-label": title });
   const tip = h("div", { class: "tip", hidden: true });
   const spoken = h("div", { class: "sr", role: "status", "aria-live": "polite" });
   const list = h("ul", { class: "legend" });
@@ -51,7 +51,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
       const last = [...s.y].reverse().find(isKnown);
       return `${s.label}: last ${state.yText(last)}`;
     });
-    return `${title} by ${state.xName}. ${parts.join("; ") || "No numbers yet."} Arrow keys move along the curve.`;
+    return `${title} by ${state.xName}. ${parts.join("; ") || "No numbers yet."} Arrow keys move along the curve, plus and minus enlarge it and bring it back.`;
   }
 
   function ranges() {
@@ -75,6 +75,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
     if (state.log) {
       if (y1 / y0 < 1.2) { y0 /= 1.2; y1 *= 1.2; }
     } else {
+      if (y1 - y0 < 1e-9 * Math.abs(y1)) y0 = y1; // what differs is rounding
       const span = y1 - y0 || Math.abs(y1) || 1;
       if (y0 >= 0 && y0 < span * 0.3) y0 = 0; else y0 -= span * 0.06;
       y1 += span * 0.06;
@@ -252,6 +253,13 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
   canvas.addEventListener("keydown", (e) => {
     const first = shown()[0];
     if (e.key === "Escape") { state.zoom = null; tell(null, false); return; }
+    if (state.box && ["+", "=", "-"].includes(e.key)) {
+      const { x0, x1 } = state.box, middle = state.cursor ?? (x0 + x1) / 2;
+      state.zoom = e.key === "-" ? null : [middle - (x1 - x0) / 4, middle + (x1 - x0) / 4];
+      e.preventDefault();
+      draw();
+      return;
+    }
     if (!first || !["ArrowLeft", "ArrowRight", "Home", "End"].includes(e.key)) return;
     e.preventDefault();
     const last = first.x.length - 1;

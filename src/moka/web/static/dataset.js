@@ -6,7 +6,6 @@ import { button, empty, failure, field, fill, h, icon, link, paused, progress, t
 
 const enc = encodeURIComponent;
 const PAGE = 60;
-const START = "crop_size: 28\nmirror: true\nscale: 0.00390625";
 
 export async function show(root, place) {
   const { params, set, signal } = place;
@@ -15,9 +14,9 @@ export async function show(root, place) {
   const top = h("div", { class: "form" }), stats = h("div", { class: "form" }), classes = h("div", {}), browse = h("div", { class: "form" });
   const extra = h("div", { class: "form" });
   fill(root, top, stats, classes, browse, extra);
+  const train = h("span", {});
   fill(top, h("div", { class: "head" }, h("div", {}, h("p", { class: "quiet" }, link("Data sets", "/data", { glyph: "back" })), h("h1", {}, name)),
-    h("div", { class: "actions" }, link("Train on it", `/jobs/new?${training(name)}`, { kind: "primary", glyph: "play" }),
-      link("Make another of it", `/data/new?source=${enc(name)}`, { kind: "button" }))));
+    h("div", { class: "actions" }, train, link("Make another of it", `/data/new?source=${enc(name)}`, { kind: "button" }))));
 
   let found;
   for (;;) {
@@ -45,6 +44,7 @@ export async function show(root, place) {
       cell("Broken", count(found.broken), found.broken ? "records" : ""),
     ] : null));
 
+  fill(train, link("Train on it", `/jobs/new?${new URLSearchParams(found.training)}`, { kind: "primary", glyph: "play" }));
   drawClasses();
   if (!isBase) {
     fill(browse, h("p", { class: "quiet" }, "A folder can be trained on as it is (ImageData). A database is faster, and can be looked at here."));
@@ -62,7 +62,6 @@ export async function show(root, place) {
     if (!all.length) return;
     const most = Math.max(...all.map((c) => c.count)), sum = all.reduce((s, c) => s + c.count, 0);
     const shown = all.slice(0, 40);
-    const label = (c) => (c.name ? `${c.label} ${c.name}` : String(c.label));
     fill(classes, h("section", { class: "card" }, h("h2", {}, "Counts by class"),
       h("ul", { class: "bars" }, shown.map((c) => h("li", {},
         isBase ? h("a", { href: `/data/set?name=${enc(name)}&label=${c.label}`, onclick: (e) => { e.preventDefault(); pick(String(c.label)); } }, label(c)) : h("span", {}, label(c)),
@@ -76,7 +75,7 @@ export async function show(root, place) {
     const choice = h("select", { "aria-label": "Which records", onchange: (e) => pick(e.target.value) },
       h("option", { value: "" }, "All records"),
       found.broken ? h("option", { value: "broken", selected: params.get("broken") === "1" }, `Broken (${count(found.broken)})`) : null,
-      found.classes.map((c) => h("option", { value: String(c.label), selected: params.get("label") === String(c.label) }, `${c.label} ${c.name} (${count(c.count)})`)));
+      found.classes.map((c) => h("option", { value: String(c.label), selected: params.get("label") === String(c.label) }, `${label(c)} (${count(c.count)})`)));
     choice.id = "which";
     return h("div", { class: "actions" }, choice);
   }
@@ -122,9 +121,24 @@ export async function show(root, place) {
       }))]);
   }
 
+  // Crops of most of an image, and its mirror images.
+  function someTransform() {
+    const [, ...sides] = found.shapes[0]?.shape || [3, 224, 224];
+    return `crop_size: ${Math.max(1, Math.floor(0.875 * Math.min(...sides)))}\nmirror: true\nscale: 0.00390625`;
+  }
+
   function augmentation() {
-    const text = h("textarea", { class: "code", spellcheck: "false", value: params.get("transform") || START, rows: "6" });
+    const text = h("textarea", { class: "code", spellcheck: "false", value: params.get("transform") || someTransform(), rows: "6" });
     const own = h("input", { type: "file", accept: "image/*" });
+    const nets = h("select", { onchange: () => nets.value && takeFrom(nets.value) }, h("option", { value: "" }, "Choose a net"));
+    get("/api/nets/files", {}, signal).then(({ names }) => nets.append(...names.map((n) => h("option", { value: n }, n)))).catch(trouble);
+    const takeFrom = async (net) => {
+      try {
+        text.value = (await get("/api/data/transform", { net }, signal)).text;
+        set({ transform: text.value });
+        augment();
+      } catch (error) { trouble(error); }
+    };
     const out = h("div", { class: "form", "aria-live": "polite" });
     const box = field("transform_param", text, { note: "As in a data layer: crop_size, mirror, random_area_min, random_brightness …" });
     let seed = 0;
@@ -147,16 +161,11 @@ export async function show(root, place) {
     text.addEventListener("input", paused(() => { set({ transform: text.value }); augment(); }, 300));
     own.addEventListener("change", () => augment());
     queueMicrotask(() => augment());
-    return h("section", { class: "card" }, h("h2", {}, "Augmentation"), box, field("Another image", own),
+    return h("section", { class: "card" }, h("h2", {}, "Augmentation"), box,
+      h("div", { class: "row paths" }, field("As a net has it", nets), field("Another image", own)),
       h("div", { class: "actions" }, button("Draw again", () => { seed++; augment(); })), out);
   }
 }
 
-// What a form for a job begins with, to train on this database.
-function training(name) {
-  const [folder, base] = [name.slice(0, name.lastIndexOf("/") + 1), name.slice(name.lastIndexOf("/") + 1)];
-  const other = base.startsWith("train_") ? `${folder}test_${base.slice(6)}` : "";
-  const query = new URLSearchParams({ train_data: name });
-  if (other) query.set("test_data", other);
-  return query;
-}
+// A class by its number, and its name if that says more.
+const label = (c) => (c.name && c.name !== String(c.label) ? `${c.label} ${c.name}` : String(c.label));

@@ -1,11 +1,10 @@
 // The page of the API: what /openapi.json describes, with a line for a shell.
 
 import { get } from "./api.js";
-import { fill, h, style } from "./models.js";
+import { curl, fill, h } from "./models.js";
 import { copyLine } from "./ui.js";
 
 export async function show(root, place) {
-  style();
   const told = await get("/openapi.json", {}, place.signal);
   const routes = Object.entries(told.paths).map(([path, methods]) => {
     const [method, route] = Object.entries(methods)[0];
@@ -27,5 +26,5 @@ function line(path, method, route) {
   const url = `${location.origin}${path}`;
   if (method === "get") return `curl ${url}`;
   const bodies = Object.keys(route.requestBody.content);
-  return bodies.includes("image/*") ? `curl --data-binary @image.jpg -H 'Content-Type: image/jpeg' '${url}'` : `curl -F image_file=@image.jpg '${url}'`;
+  return bodies.includes("image/*") ? curl(path) : `curl -F image_file=@image.jpg '${url}'`;
 }

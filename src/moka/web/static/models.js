@@ -1,14 +1,10 @@
-// What the pages Try and Nets share: their style, image pickers, bars.
+// What the pages Try and Nets share: image pickers, bars, labels, colors.
 
+import { address } from "./api.js";
 import { count, isKnown, number } from "./format.js";
 import { h, icon } from "./ui.js";
 
-export { button, choice, empty, failure, field, fill, h, icon, progress, save, select, table, toast, trouble, waiting, paused } from "./ui.js";
-
-export function style() {
-  if (document.querySelector('link[href="/static/models.css"]')) return;
-  document.head.append(h("link", { rel: "stylesheet", href: "/static/models.css" }));
-}
+export { button, choice, copyLine, empty, failure, field, fill, h, icon, progress, save, select, table, toast, trouble, waiting, paused } from "./ui.js";
 
 export const TYPES = "image/jpeg,image/png,image/bmp,image/gif,image/webp,.pgm,.ppm";
 
@@ -75,9 +71,15 @@ export function bars(classes) {
   const most = Math.max(...classes.map((c) => c.score), 1e-12);
   const whole = classes.every((c) => c.score >= 0 && c.score <= 1.0001);
   return h("ol", { class: "bars" }, classes.map((c) => h("li", {},
-    h("span", { class: "bar-label", title: c.label }, shortLabel(c.label)),
-    h("span", { class: "bar" }, h("span", { style: { width: `${Math.max(0, 100 * c.score / (whole ? 1 : most))}%` } })),
+    h("span", { class: "label", title: c.label }, shortLabel(c.label)),
+    h("span", { class: "track" }, h("span", { class: "filled", style: { width: `${Math.max(0, 100 * c.score / (whole ? 1 : most))}%` } })),
     h("span", { class: "numeric" }, whole ? `${(100 * c.score).toFixed(1)} %` : Number(c.score.toPrecision(4))))));
+}
+
+// The line with which a shell sends an image to a route.
+export function curl(path, values = {}) {
+  const url = location.origin + address(path, values).replaceAll("'", "%27");
+  return `curl --data-binary @image.jpg -H 'Content-Type: image/jpeg' '${url}'`;
 }
 
 // Colors by number, far from each other: the golden angle around the circle.
@@ -85,7 +87,8 @@ export function colorOf(number, light = 52) {
   return `hsl(${(number * 137.5) % 360} 68% ${light}%)`;
 }
 
-// Multiply-adds: all digits of few, millions of many.
+// Multiply-adds: all digits of few, millions or billions of many.
 export function adds(value) {
-  return isKnown(value) && value >= 1e7 ? `${number(value / 1e6)} million` : count(value);
+  if (!isKnown(value) || value < 1e7) return count(value);
+  return value < 1e9 ? `${number(value / 1e6)} million` : `${number(value / 1e9)} billion`;
 }

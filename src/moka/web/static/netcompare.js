@@ -5,17 +5,18 @@ import { bytes, count } from "./format.js";
 import { adds, failure, fill, h, paused } from "./models.js";
 import { kept, openText } from "./nets.js";
 
-export function showCompare(root, place) {
+export async function showCompare(root, place) {
   const result = h("section", { class: "page", "aria-live": "polite" });
   const sides = ["a", "b"].map((name) => {
-    const store = kept(`net-${name}`);
-    const area = h("textarea", { class: "code", rows: 10, spellcheck: "false", "aria-label": `Net ${name.toUpperCase()}`, placeholder: "Paste a prototxt here, or open a file." }, store.get());
+    const store = kept(`net-${name}`, place.signal);
+    const area = h("textarea", { class: "code", rows: 10, spellcheck: "false", "aria-label": `Net ${name.toUpperCase()}`, placeholder: "Paste a prototxt here, or open a file." });
     const set = (text) => { area.value = text; store.set(text); soon(); };
     area.addEventListener("input", () => { store.set(area.value); soon(); });
-    return { name, area, pane: h("section", { class: "page" }, h("div", { class: "head" }, h("h2", {}, `Net ${name.toUpperCase()}`), openText(set)), area) };
+    return { store, area, pane: h("section", { class: "page" }, h("div", { class: "head" }, h("h2", {}, `Net ${name.toUpperCase()}`), openText(set)), area) };
   });
   const soon = paused(compare, 300);
   fill(root, h("div", { class: "two" }, sides.map((s) => s.pane)), result);
+  for (const side of sides) side.area.value = await side.store.get();
   compare();
 
   async function compare() {

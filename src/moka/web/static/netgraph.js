@@ -3,6 +3,8 @@
 import { post } from "./api.js";
 import { button, failure, fill, h } from "./models.js";
 
+const LEAST_SCALE = 0.8; // at which a whole net is shown; below it only its upper part
+
 export async function showGraph(root, net, place, goTo, found) {
   const open = new Set((place.params.get("open") || "").split(",").filter(Boolean));
   let fold = place.params.get("fold") !== "no";
@@ -62,7 +64,7 @@ export async function showGraph(root, net, place, goTo, found) {
   function put() { if (layer) layer.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale})`); }
   function fit() {
     const { clientWidth: w, clientHeight: hgt } = box;
-    const scale = Math.min(1, (w - 24) / drawn.width, Math.max((hgt - 24) / drawn.height, Math.min(0.6, (w - 24) / drawn.width)));
+    const scale = Math.min(1, (w - 24) / drawn.width, Math.max((hgt - 24) / drawn.height, Math.min(LEAST_SCALE, (w - 24) / drawn.width)));
     view = { scale, x: (w - drawn.width * scale) / 2, y: 12 };
     put();
   }

@@ -1,9 +1,9 @@
 // A prototxt: what is wrong with it, its layers as a table, and as a graph.
 
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { bytes, count } from "./format.js";
 import { adds } from "./models.js";
-import { button, empty, failure, fill, h, paused, save, select, table, toast } from "./models.js";
+import { button, empty, failure, field, fill, h, paused, save, select, table, toast, trouble } from "./models.js";
 import { showGraph } from "./netgraph.js";
 import { kept, openText } from "./nets.js";
 
@@ -20,9 +20,9 @@ layer { name: "ip1" type: "InnerProduct" bottom: "pool1" top: "ip1"
 layer { name: "prob" type: "Softmax" bottom: "ip1" top: "prob" }
 `;
 
-export function showText(root, place) {
-  const store = kept("net");
-  const area = h("textarea", { class: "code", rows: 18, spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "The net's prototxt", "aria-describedby": "net-problem", placeholder: "Paste a prototxt here, or open a file." }, store.get());
+export async function showText(root, place) {
+  const store = kept("net", place.signal);
+  const area = h("textarea", { class: "code", rows: 18, spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "The net's prototxt", "aria-describedby": "net-problem", placeholder: "Paste a prototxt here, or open a file." });
   const gutter = h("pre", { class: "gutter", "aria-hidden": "true" });
   const said = h("div", { id: "net-problem", role: "status" });
   const told = h("div", { class: "page" });
@@ -45,7 +45,7 @@ export function showText(root, place) {
 
   async function check() {
     const mine = ++asked;
-    store.set(area.value);
+    store.set(place.params.get("file") ? "" : area.value);
     number_lines();
     if (!area.value.trim()) {
       fill(said);
@@ -121,14 +121,27 @@ export function showText(root, place) {
       .map((row) => row.map((value) => quoted(safe(String(value)))).join(",")).join("\n") + "\n";
   }
 
-  function set(text) { area.value = text; times = null; check(); }
+  function set(text, file = "") {
+    place.set({ file, state: null, open: null, sort: null });
+    files.value = file;
+    area.value = text;
+    times = null;
+    check();
+  }
 
-  const soon = paused(() => { times = null; check(); }, 300);
+  const textOf = async (name) => (await get("/api/nets/file", { name }, place.signal)).text;
+  const open = (name) => name && textOf(name).then((text) => set(text, name)).catch(trouble);
+
+  const soon = paused(() => { place.set({ file: null }); files.value = ""; times = null; check(); }, 300);
   area.addEventListener("input", () => { number_lines(); soon(); });
   area.addEventListener("scroll", () => { gutter.scrollTop = area.scrollTop; });
   area.addEventListener("dragover", (event) => event.preventDefault());
   area.addEventListener("drop", async (event) => { const file = event.dataTransfer.files[0]; if (file) { event.preventDefault(); set(await file.text()); } });
-  fill(root, h("section", { class: "page" }, h("div", { class: "actions" }, openText(set), button("Clear", () => set(""), {})),
+  const { names } = await get("/api/nets/files", {}, place.signal);
+  const file = place.params.get("file");
+  const files = select([["", "Choose a net"], ...names], file, open);
+  fill(root, h("section", { class: "page" }, h("div", { class: "actions" }, names.length > 0 && field("In the folder", files), openText(set), button("Clear", () => set(""), {})),
     h("div", { class: "editor" }, gutter, area), said), told);
-  check();
+  area.value = file ? await textOf(file) : await store.get();
+  await check();
 }

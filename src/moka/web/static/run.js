@@ -4,7 +4,7 @@ import { get, listen, post } from "./api.js";
 import { curvesPanel } from "./curves.js";
 import { ago, bytes, count, duration, isKnown, number, percent } from "./format.js";
 import { loadWords, part, score, tag } from "./jobs.js";
-import { ask, button, copyLine, empty, failure, fill, h, icon, link, progress, table, toast, trouble } from "./ui.js";
+import { ask, button, copyLine, empty, failure, fill, h, icon, link, listing, progress, table, toast, trouble } from "./ui.js";
 
 export async function show(root, place) {
   const { params, signal, go } = place;
@@ -19,7 +19,7 @@ export async function show(root, place) {
     return;
   }
   fill(root, parts.head, parts.why, parts.stats, panel.element, parts.snapshots, parts.more, parts.load);
-  const logText = h("pre", { class: "code", tabindex: "0", "aria-label": "The end of the log" });
+  const logText = listing("The end of the log");
   const logBox = h("details", { ontoggle: () => logBox.open && readLog() }, h("summary", {}, "Log"), logText);
   const act = (path, fields, said) => async () => {
     try {
@@ -75,6 +75,7 @@ export async function show(root, place) {
       if (newest) found.push(button("Resume", act("start", { snapshot: "auto" }), { glyph: "play", kind: run.status === "finished" ? "" : "primary", hint: `Go on from iteration ${count(newest.iteration)}` }));
       found.push(button(run.iteration === null ? "Start" : "Start afresh", act("start", {}), { glyph: "play", kind: run.iteration === null ? "primary" : "" }));
     }
+    if (run.snapshots.length) found.push(link("Try it", `/try?model=${encodeURIComponent(id)}`, { kind: run.status === "finished" ? "primary" : "button", glyph: "image" }));
     found.push(button("Clone", () => go(`/jobs/new?like=${encodeURIComponent(id)}`), { glyph: "copy", hint: "A new job like this one" }));
     found.push(button("Rename", rename, { glyph: "pencil", only: true }));
     if (!["running", "starting"].includes(run.status)) found.push(button("Delete", remove, { glyph: "trash", only: true }));
@@ -104,7 +105,7 @@ export async function show(root, place) {
     const isPart = s && s.value >= 0 && s.value <= 1 && !s.name.includes("loss");
     return h("dl", { class: "stats card" },
       cell("Iteration", count(run.iteration), run.max_iter ? `of ${count(run.max_iter)}` : ""),
-      isKnown(run.epochs) ? cell("Epochs", number(run.epochs, 3), run.epoch ? `of ${count(run.epoch[0])} records` : "") : null,
+      isKnown(run.epochs) ? cell("Epochs", number(run.epochs, 3), run.epoch ? `× ${count(run.epoch[0])} records` : "") : null,
       cell("Loss", number(run.loss)),
       s ? cell(run.best ? `Best ${s.name}` : s.name, isPart ? percent(s.value) : number(s.value), run.best ? `at ${count(run.best.iteration)}` : "") : null,
       run.status === "running" ? cell("Time left", duration(run.left_s)) : null,
@@ -125,7 +126,7 @@ export async function show(root, place) {
         name: "iteration", title: "Iteration", numeric: true,
         cell: (s) => h("span", { class: "star" }, s.is_best ? [icon("star"), h("span", { class: "sr" }, "best ")] : null, count(s.iteration)),
       },
-      { name: "file", title: "File", kind: "file", cell: (s) => [h("code", {}, s.model.split("/").pop()), s.is_best ? h("span", { class: "quiet" }, " best test") : null] },
+      { name: "file", title: "File", kind: "file", narrow: "hide", cell: (s) => [h("code", {}, s.model.split("/").pop()), s.is_best ? h("span", { class: "quiet" }, " best test") : null] },
       { name: "size", title: "Size", numeric: true, narrow: "hide", cell: (s) => bytes(s.bytes) },
       { name: "written", title: "Written", numeric: true, narrow: "hide", cell: (s) => ago(s.written) },
       {
@@ -139,7 +140,7 @@ export async function show(root, place) {
   function more() {
     if (!run.is_job) return logBox;
     return [h("h2", {}, "In a shell"), copyLine(run.shell),
-      h("details", {}, h("summary", {}, "Solver"), h("pre", { class: "code", tabindex: "0" }, run.solver)),
+      h("details", {}, h("summary", {}, "Solver"), listing("The solver", run.solver)),
       h("p", {}, link("Look at the net", `/nets?file=${encodeURIComponent(run.net_file)}`)),
       logBox];
   }

@@ -1,7 +1,7 @@
 // The page Try: one image, a folder of images, or their features in a plane.
 
 import { get } from "./api.js";
-import { choice, empty, failure, field, fill, h, select, style, waiting } from "./models.js";
+import { choice, empty, failure, field, fill, h, select, waiting } from "./models.js";
 import { showFolder } from "./tryfolder.js";
 import { showImage } from "./tryimage.js";
 import { showPlane } from "./tryplane.js";
@@ -10,7 +10,6 @@ const VIEWS = [["image", "One image"], ["folder", "A folder"], ["plane", "Featur
 const SHOWN = { image: showImage, folder: showFolder, plane: showPlane };
 
 export async function show(root, place) {
-  style();
   const { models } = await get("/v1/models", {}, place.signal);
   if (!models.length) {
     fill(root, h("h1", {}, "Try"), empty("No models yet",
@@ -35,7 +34,7 @@ export async function show(root, place) {
     fill(body, waiting(`Loading ${name}`));
     try {
       const model = await get("/v1/models", { model: name }, leaving.signal);
-      SHOWN[kind](body, model, { ...place, signal: leaving.signal });
+      await SHOWN[kind](body, model, { ...place, signal: leaving.signal });
     } catch (error) {
       if (error.name !== "AbortError") fill(body, failure(error));
     }

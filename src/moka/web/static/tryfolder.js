@@ -1,6 +1,7 @@
 // A folder of images at once: confusion matrix, accuracy of each class, the surest mistakes.
 
 import { post, upload } from "./api.js";
+import { count } from "./format.js";
 import { classOf, dropzone, empty, failure, fill, h, isImage, progress, shortLabel, table } from "./models.js";
 
 const AT_ONCE = 16;
@@ -66,13 +67,13 @@ export function showFolder(root, model, place) {
   }
 
   function told(found, good, broken) {
-    const count = found.classes.reduce((sum, c) => sum + c.count, 0);
+    const all = found.classes.reduce((sum, c) => sum + c.count, 0);
     return [
       h("dl", { class: "stats card" },
         h("div", {}, h("dt", {}, "Accuracy"), h("dd", {}, `${(100 * found.accuracy).toFixed(1)} %`)),
-        h("div", {}, h("dt", {}, "Images"), h("dd", {}, count)),
-        h("div", {}, h("dt", {}, "Mistakes"), h("dd", {}, found.worst.length)),
-        h("div", {}, h("dt", {}, "Not readable"), h("dd", {}, broken.length))),
+        h("div", {}, h("dt", {}, "Images"), h("dd", {}, count(all))),
+        h("div", {}, h("dt", {}, "Mistakes"), h("dd", {}, count(found.worst.length))),
+        h("div", {}, h("dt", {}, "Not readable"), h("dd", {}, count(broken.length)))),
       found.strangers.length > 0 && h("p", { class: "quiet" }, `Left out, for no class is called so: ${found.strangers.slice(0, 8).map((s) => s || "(no folder)").join(", ")}.`),
       matrix(found),
       worst(found, good),
@@ -101,7 +102,7 @@ function matrix(found) {
 
 function worst(found, good) {
   if (!found.worst.length) return null;
-  return h("section", { class: "card" }, h("h2", {}, "The surest mistakes"), h("ul", { class: "thumbs" },
+  return h("section", { class: "card" }, h("h2", {}, "The surest mistakes"), h("ul", { class: "mistakes" },
     found.worst.slice(0, MOST_WORST).map((i) => {
       const { file, answer } = good[i];
       const says = shortLabel(answer.classes[0].label);
@@ -118,8 +119,8 @@ function classes(found) {
   const rows = found.classes.filter((c) => c.count);
   return table([
     { name: "label", title: "Class", cell: (c) => shortLabel(c.label), head: true },
-    { name: "count", title: "Images", numeric: true, cell: (c) => c.count },
-    { name: "right", title: "Recognized", numeric: true, cell: (c) => c.right },
+    { name: "count", title: "Images", numeric: true, cell: (c) => count(c.count) },
+    { name: "right", title: "Recognized", numeric: true, cell: (c) => count(c.right) },
     { name: "accuracy", title: "Accuracy", numeric: true, cell: (c) => `${(100 * c.right / c.count).toFixed(1)} %` },
   ], [...rows].sort((a, b) => a.right / a.count - b.right / b.count), { caption: "Accuracy of each class, the worst first" });
 }

@@ -1,19 +1,32 @@
 // One image: classes with bars and maps, boxes with a threshold, segments.
 
-import { upload } from "./api.js";
-import { bars, button, choice, colorOf, dropzone, failure, fill, h, shortLabel, waiting } from "./models.js";
+import { about, post, upload } from "./api.js";
+import { bars, button, choice, colorOf, copyLine, curl, dropzone, failure, fill, h, shortLabel, trouble, waiting } from "./models.js";
+
+const ROUTES = { classes: "/v1/classify", boxes: "/v1/detect", map: "/v1/segment" };
 
 export function showImage(root, model, place) {
   const pane = h("section", { class: "card stage" });
   const side = h("section", { class: "card", "aria-live": "polite", "aria-label": "Answer" });
   const zone = dropzone("Choose, drop or paste an image", (files) => take(files[0]), { signal: place.signal });
+  const packing = h("div", { class: "form" });
   const camera = button("Camera", openCamera, { glyph: "play" });
   fill(root, h("div", { class: "two" },
-    h("div", { class: "page" }, h("div", { class: "actions grow" }, zone, camera), pane), side));
+    h("div", { class: "page" }, h("div", { class: "actions grow" }, zone, camera), pane), side),
+  h("section", { class: "form" }, h("h2", {}, "From a program"), copyLine(curl(ROUTES[model.kind], { model: model.name })),
+    h("p", { class: "quiet" }, "This server answers programs too, as long as it runs: ", h("a", { href: "/docs" }, "all routes"), "."), packing));
+  about().then(({ parts }) => parts.some((p) => p.path === "jobs") && fill(packing, button("Pack for caffe serve", pack, { hint: "Write the net for use, its weights and labels into a folder" })));
   fill(pane, h("p", { class: "quiet" }, `${model.name} takes images of ${model.input[2]} x ${model.input[1]} pixels; others are resized.`));
   fill(side, h("h2", {}, "Answer"), h("p", { class: "quiet" }, "Give an image, and the answer stands here."));
   let stop = null;
   place.signal.addEventListener("abort", () => stop && stop());
+
+  async function pack() {
+    try {
+      const { folder, shell } = await post("/api/try/pack", { model: model.name }, place.signal);
+      fill(packing, h("p", {}, `Packed into ${folder}. This line serves it without the pages:`), copyLine(shell));
+    } catch (error) { trouble(error); }
+  }
 
   async function take(file) {
     if (stop) stop();
@@ -27,8 +40,7 @@ export function showImage(root, model, place) {
       const picture = await createImageBitmap(file).catch(() => null);
       fill(pane, canvas);
       draw(canvas, picture);
-      const route = { classes: "/v1/classify", boxes: "/v1/detect", map: "/v1/segment" }[model.kind];
-      const answer = await upload(route, form, place.signal);
+      const answer = await upload(ROUTES[model.kind], form, place.signal);
       const shown = { classes: showClasses, boxes: showBoxes, map: showSegments }[model.kind];
       shown(answer.images[0], { canvas, picture, file });
     } catch (error) {

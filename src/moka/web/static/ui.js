@@ -21,8 +21,13 @@ export function h(tag, props = {}, ...children) {
 function put(parent, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    parent.append(child instanceof Node ? child : String(child));
+    parent.append(child instanceof Node ? child : readable(String(child)));
   }
+}
+
+// A name whose file is not called in UTF-8 has a private character for each other byte: shown as \xe9.
+function readable(text) {
+  return text.replace(/[\u{10fe80}-\u{10feff}\udc80-\udcff]/gu, (c) => `\\x${(c.codePointAt(0) & 0xff).toString(16)}`);
 }
 
 export function fill(parent, ...children) {
@@ -179,6 +184,11 @@ export function ask(title, label, value = "", action = "Save") {
     dialog.showModal();
     input.select();
   });
+}
+
+// A text as it was written, such as a log.
+export function listing(label, text = "") {
+  return h("pre", { class: "code", tabindex: "0", role: "region", "aria-label": label }, text);
 }
 
 export function copyLine(text) {
