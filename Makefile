@@ -10,7 +10,8 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench bench-parts bench-gpu mutants docs hashes sbom models proto clean
+.PHONY: install digits test lint format bench bench-parts bench-gpu fuzz mutants docs hashes sbom models proto \
+	clean
 
 install: $(INSTALLED)
 
@@ -55,6 +56,12 @@ bench-parts: $(INSTALLED)
 # Needs a GPU; under ten minutes.
 bench-gpu: $(INSTALLED)
 	$(BIN)/python benchmarks/gpu_training.py
+
+# 1,000,000 changed files for the readers: INPUTS=N makes it another number. Coverage guides it where
+# atheris is installed (pip install atheris; a wheel for CPython up to 3.13).
+INPUTS ?= 1000000
+fuzz: $(INSTALLED)
+	$(BIN)/python fuzz/run.py --inputs $(INPUTS)
 
 # Small mistakes in a copy of the source: does a test notice each? Half an hour for 100 of them, and
 # as long before for the record of which tests execute which lines.

@@ -18,8 +18,8 @@ from types import ModuleType
 
 import pytest
 
-MEMORY = 10 << 30  # bytes that a process may ask for
-OPTIONS = ["-q", "-x", "--tb=no", "-p", "no:cacheprovider", "-n", "0"]
+MEMORY = 10 << 30  # bytes of its own that a process may ask for; mapped files do not count
+OPTIONS = ["-q", "--tb=no", "-p", "no:cacheprovider", "-n", "0"]
 OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported before
 KILLED, LATE, SURVIVED, UNTESTED = "killed", "late", "survived", "untested"  # outcomes
 
@@ -84,21 +84,34 @@ class Tree:
         tests: names of tests, or of files of which all tests run. seconds: how long they may take
         where nothing is changed.
         """
-        with tempfile.TemporaryFile("w+") as output:
-            child = os.fork()
-            if child == 0:
-                _run_tests(tests, output.fileno(), int(6 + 3 * seconds))
-            status = _wait(child, 45 + 6 * seconds)
-            output.seek(0)
-            failed = [t for t in output if t.startswith(("FAILED ", "ERROR "))]
-        code = os.waitstatus_to_exitcode(status) if status is not None else None
+        code, failed = _finished(tests, seconds, first_failure_only=True)
         if code is None or code == -signal.SIGXCPU:
             return LATE, ""
         if code == pytest.ExitCode.OK:
             return SURVIVED, ""
         if code == pytest.ExitCode.NO_TESTS_COLLECTED:
             return UNTESTED, ""
-        return KILLED, failed[0].split(" - ")[0].split(" ", 1)[1].strip() if failed else ""
+        return KILLED, failed[0] if failed else ""
+
+    def failing(self, tests: Sequence[str]) -> list[str]:
+        """Those of the tests that fail."""
+        return _finished(tests, 5.0 * len(tests), first_failure_only=False)[1]
+
+
+def _finished(
+    tests: Sequence[str], seconds: float, *, first_failure_only: bool
+) -> tuple[int | None, list[str]]:
+    """The exit code of a child that runs the tests (None: it took too long); which failed."""
+    with tempfile.TemporaryFile("w+") as output:
+        child = os.fork()
+        if child == 0:
+            options = [*OPTIONS, *(["-x"] if first_failure_only else [])]
+            _run_tests(tests, options, output.fileno(), int(6 + 3 * seconds))
+        status = _wait(child, 45 + 6 * seconds)
+        output.seek(0)
+        lines = [line for line in output if line.startswith(("FAILED ", "ERROR "))]
+    failed = [line.split(" - ")[0].split(" ", 1)[1].strip() for line in lines]
+    return None if status is None else os.waitstatus_to_exitcode(status), failed
 
 
 class _Wanted:
@@ -116,7 +129,7 @@ class _Wanted:
         return self.places.get(item.nodeid, self.places.get(item.nodeid.partition("::")[0]))
 
 
-def _run_tests(tests: Sequence[str], output: int, cpu_s: int) -> None:
+def _run_tests(tests: Sequence[str], options: list[str], output: int, cpu_s: int) -> None:
     """In a child: run, and end with pytest's exit code."""
     code = int(pytest.ExitCode.INTERNAL_ERROR)
     try:
@@ -124,9 +137,9 @@ def _run_tests(tests: Sequence[str], output: int, cpu_s: int) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         files = dict.fromkeys(name.partition("::")[0] for name in tests)
-        code = int(pytest.main([*OPTIONS, *files], plugins=[_Wanted(tests)]))
+        code = int(pytest.main([*options, *files], plugins=[_Wanted(tests)]))
     finally:
         sys.stdout.flush()
         os._exit(code)

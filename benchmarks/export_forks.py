@@ -35,7 +35,7 @@ from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
 
 sys.path.append(str(Path(__file__).parents[1]))  # where the tests lie
-from tests.layers.test_registry import MINIMAL, text_of
+from tests.layers.one_layer import MINIMAL, text_of
 
 HEADINGS = ("fork", "exported", "s", "difference", "ONNX Runtime ms", "layerwise ms", "refused")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -45,6 +45,16 @@ class Record:
             of_file = self.lines.setdefault(file, {})
             for line, tests in lines.items():
                 of_file.setdefault(line, []).extend(first + t for t in tests)
+
+    def without(self, names: Collection[str]) -> Record:
+        left = {t for t, (name, _) in enumerate(self.tests) if name not in names}
+        return Record(
+            self.tests,
+            {
+                file: {line: [t for t in tests if t in left] for line, tests in of_file.items()}
+                for file, of_file in self.lines.items()
+            },
+        )
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"tests": self.tests, "lines": self.lines}))

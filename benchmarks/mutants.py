@@ -175,13 +175,20 @@ def main() -> None:
                     write(results_path, results)
                     show(results[i])
         else:
-            done = {(r.file, r.mutant) for r in results}
-            for file, mutant in drawn(files, flags.count, flags.seed):
-                if (file, mutant) not in done:
-                    tests = stages(file, mutant, record, flags.others)
-                    results.append(tried(tree, file, mutant, tests))
-                    write(results_path, results)
-                    show(results[-1])
+            chosen = drawn(files, flags.count, flags.seed)
+            while True:
+                for file, mutant in chosen:
+                    if not any(r.file == file and r.mutant == mutant for r in results):
+                        tests = stages(file, mutant, record, flags.others)
+                        results.append(tried(tree, file, mutant, tests))
+                        write(results_path, results)
+                        show(results[-1])
+                unsound = tree.failing(sorted({r.by for r in results if r.by}))
+                if not unsound:
+                    break
+                print("fail without any change, left out now:", *unsound, sep="\n  ")
+                record = record.without(unsound)
+                results = [r for r in results if r.by not in unsound]
         os.chdir(root)
     print(table(results))
 

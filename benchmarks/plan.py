@@ -9,6 +9,7 @@ RATE = 2.2e11  # operations a second that a run is planned for: two cores with A
 TRAINING = 3.5  # passes that a training step is like
 FEWEST, MOST = 3, 15  # rounds
 TURN_S = 0.2
+BETWEEN_S = 0.05  # until its threads rest
 WARM_UP = 3  # iterations, after the first
 START_S = {  # until a contender's first iteration, beside that iteration
     "caffe.Net": 4.0,
@@ -64,7 +65,7 @@ class Cell:
 
     def seconds(self, rounds: int) -> float:
         """How long the cell takes, about."""
-        turns = rounds * max(self.iteration_s, TURN_S)
+        turns = rounds * (max(self.iteration_s, TURN_S) + BETWEEN_S)
         return sum(self.start_s(contender) + turns for contender in self.contenders)
 
     def without(self, contender: str) -> Cell:

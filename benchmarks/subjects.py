@@ -32,7 +32,8 @@ DEPTHS = {18: "ResNet-18", 50: "ResNet-50", 101: "ResNet-101", 152: "ResNet-152"
 DEEP = {name: MODELS / f"resnet{depth}/deploy.prototxt" for depth, name in DEPTHS.items()}
 DETECTION = """
 layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "scores" bottom: "prior"
-  top: "found" detection_output_param { num_classes: 21 code_type: CENTER_SIZE keep_top_k: 200
+  top: "found" detection_output_param { num_classes: 21 share_location: true background_label_id: 0
+    code_type: CENTER_SIZE keep_top_k: 200
     confidence_threshold: 0.25 nms_param { nms_threshold: 0.45 top_k: 400 } } }
 """
 

@@ -23,6 +23,8 @@ from random import Random
 from judge import Judge
 from readers import Reader
 
+from moka.heap import keep_freed_memory
+
 KEPT = 3  # inputs of one kind of finding
 POOL = 2000  # inputs that the plain loop keeps
 
@@ -71,6 +73,7 @@ class Child:
 
     def __init__(self, reader: Reader, board: Board, findings: Path) -> None:
         logging.disable(logging.CRITICAL)
+        keep_freed_memory()  # as commands do; and a thread then takes little address space
         self.reader = reader
         self._board = board
         self._findings = findings

@@ -71,7 +71,8 @@ def mutate_wire(data: bytes, rng: Random) -> bytes:
         inner = mutate_wire if _wire_fields(value) else mutate_bytes
         value = inner(value, rng)
     elif kind < 5:
-        value = rng.choice(EDGES) if rng.random() < 0.7 else value ^ 1 << rng.randrange(64)
+        old = value if isinstance(value, int) else 0
+        value = rng.choice(EDGES) if rng.random() < 0.7 else old ^ 1 << rng.randrange(64)
     elif kind == 5:
         number = rng.choice((number + 1, number - 1, rng.randint(1, 20), 100, 2**29 - 1)) or 1
     elif kind == 6:

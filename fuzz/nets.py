@@ -13,7 +13,8 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from mutate import mutate_text
-from tests.layers.test_registry import MINIMAL, make_data_files, text_of
+from tests.layers.one_layer import MINIMAL, text_of
+from tests.layers.test_registry import make_data_files
 
 from moka.engine.layerwise import Layerwise
 from moka.errors import MokaError
@@ -38,7 +39,8 @@ LONG_BATCH = 1000
 # Layers that reach out of the process: cameras, files that are written, code of the user's.
 LEFT_OUT = {"HDF5Output", "VideoData", "MatWrite", "Python"}
 WITH_DATA = """layer { name: "data" type: "Data" top: "data" top: "label"
-  transform_param { crop_size: 2 } data_param { source: "images.lmdb" batch_size: 2 backend: LMDB } }
+  transform_param { crop_size: 2 }
+  data_param { source: "images.lmdb" batch_size: 2 backend: LMDB } }
 layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" param { lr_mult: 1 }
   inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
@@ -83,7 +85,7 @@ def mutate(data: bytes, rng: Random, kind: str) -> bytes:
 def _change(message: Message, rng: Random) -> None:
     """Change something at a random place below a message."""
     while True:
-        inner = [
+        inner: list[Message] = [
             each
             for field, value in message.ListFields()
             if field.cpp_type == Field.CPPTYPE_MESSAGE
@@ -92,12 +94,13 @@ def _change(message: Message, rng: Random) -> None:
         if not inner or rng.random() < 0.15:
             break
         message = rng.choice(inner)
-    given = [field for field, _ in message.ListFields()]
+    given: list[FieldDescriptor] = [field for field, _ in message.ListFields()]
+    known: list[FieldDescriptor] = [*message.DESCRIPTOR.fields]
     kind = rng.random()
     if kind < 0.65 and given:
         _set(message, rng.choice(given), rng)
-    elif kind < 0.85 and message.DESCRIPTOR.fields:
-        _set(message, rng.choice(message.DESCRIPTOR.fields), rng)
+    elif kind < 0.85 and known:
+        _set(message, rng.choice(known), rng)
     elif given:
         _shorten_or_repeat(message, rng.choice(given), rng)
 

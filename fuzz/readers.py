@@ -436,7 +436,7 @@ READERS = (
         ".prototxt",
         share=0.3,
         is_guided=False,
-        address_space=400 << 20,
+        address_space=600 << 20,
     ),
     Reader(
         "solver that is built",
@@ -446,7 +446,7 @@ READERS = (
         ".prototxt",
         share=0.1,
         is_guided=False,
-        address_space=400 << 20,
+        address_space=600 << 20,
     ),
 )
 BY_NAME = {reader.name: reader for reader in READERS}

@@ -112,7 +112,9 @@ def caffemodels() -> list[bytes]:
 
 def solverstates() -> list[bytes]:
     state = caffe_pb2.SolverState(iter=7, learned_net="s_iter_7.caffemodel", current_step=1)
-    state.history.extend([from_array(np.ones((2, 3), np.float32)), from_array(np.float32([1]))])
+    state.history.extend(
+        [from_array(np.ones((2, 3), np.float32)), from_array(np.ones(1, np.float32))]
+    )
     state.run_state.ParseFromString(b"")
     return [state.SerializeToString()]
 

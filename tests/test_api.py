@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.fresh import run_program
 
 import moka
 from moka.errors import SchemaError
@@ -96,8 +97,8 @@ assert not set_by
 moka.keep_freed_memory()
 assert set_by
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_program(code)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.fresh import run_program
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
 
@@ -86,15 +85,8 @@ def in_child(work):
 
 
 def run(tmp_path: Path, text: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + text],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_program(PROGRAM + text, tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_net_runs_in_the_child(tmp_path: Path) -> None:

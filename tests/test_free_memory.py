@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from tests.layers.data_layers import write_images
 
 from moka.errors import MokaError, NetError
 from moka.free_memory import UNKNOWN, check_free, free_memory, most_memory, out_of_memory
 from moka.heap import kept_memory
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
+
+if TYPE_CHECKING:
+    from tests.conftest import NetMaker
 
 IMAGE = (
     'layer { name: "d" type: "Input" top: "d"'
@@ -134,6 +139,10 @@ def test_many_blobs_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) 
             RuntimeError("Storage size calculation overflowed with sizes=[2147483647, 2147483647]"),
             "there is not enough memory.",
         ),
+        (
+            RuntimeError("can't start new thread"),
+            "no further thread can be started: a limit of memory or of processes is reached.",
+        ),
         (RuntimeError("shapes do not fit"), None),
         (ValueError("out of memory"), None),
     ],
@@ -157,3 +166,21 @@ def test_an_allocation_that_fails_in_a_pass_names_its_layer(
         MokaError, match=r'layer "it" \(Exp\): there is not enough memory: 1\.00 EiB'
     ):
         net(torch.zeros(1, 3, 8, 8))
+
+
+def test_batches_ahead_that_are_too_much_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_net: NetMaker
+) -> None:
+    write_images(tmp_path / "db")
+    text = (
+        'layer { name: "data" type: "Data" top: "x" top: "y"'
+        f' data_param {{ source: "{tmp_path / "db"}" batch_size: 2 prefetch: PREFETCH }} }}'
+    )
+    net = make_net(text.replace("PREFETCH", "2000000000"))
+    monkeypatch.setattr("moka.layers.data.most_memory", lambda: 1e9)
+    with pytest.raises(NetError, match=r'layer "data" .*prefetch: 2000000000 batches of 40 bytes'):
+        net.prepare()
+    net.close()
+    net = make_net(text.replace("PREFETCH", "20"))
+    net.prepare()
+    net.close()

@@ -56,6 +56,64 @@ print(before - resident_mb())
 """
 
 
+OF_AN_OWNER = """
+import resource
+import sys
+from pathlib import Path
+import torch
+from moka import heap
+
+torch.set_num_threads(1)
+
+class Owner:
+    pass
+
+def resident_mb():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) // 1024
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+owners = [Owner(), Owner()]
+for owner in owners:
+    heap.keep_freed_memory_for(owner)
+if "for good" in sys.argv:
+    heap.keep_freed_memory()
+for _ in range(5):
+    torch.ones(1 << 24)
+torch.ones(1 << 26)
+kept_mb = resident_mb()
+while owners:
+    print(faults())
+    owner = None
+    owners.pop()
+print(faults(), kept_mb - resident_mb())
+"""
+
+
+def _of_an_owner(*words: str) -> list[int]:
+    command = [sys.executable, "-c", OF_AN_OWNER, *words]
+    return [*map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
+def test_freed_memory_is_kept_as_long_as_an_owner_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    both, one, none, given_back_mb = _of_an_owner()
+    assert max(both, one) < none / 10
+    assert given_back_mb > 200  # of 256
+    *counts, given_back_mb = _of_an_owner("for good")
+    assert max(counts) < none / 10
+    assert given_back_mb < 200
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    both, _, none, _ = _of_an_owner()
+    assert both > none / 10
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
 def test_freed_memory_goes_back_to_the_system() -> None:
     command = [sys.executable, "-c", GIVING_BACK]

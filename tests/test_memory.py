@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from moka.memory import (
+    Memory,
     ParameterMemory,
     State,
     parameters_in_users_hands,
@@ -97,3 +98,13 @@ def test_arrays_are_renewed_after_an_error(memory: ParameterMemory) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert array.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_array_of_a_new_result_is_its_memory(is_new: bool) -> None:
+    memory, result = Memory((2, 3)), torch.ones(2, 3)
+    memory.put(result, is_new=is_new)
+    assert memory.is_own == is_new
+    memory.array()[0, 0] = 5
+    assert float(result[0, 0]) == (5 if is_new else 1)
+    assert memory.array()[0, 0] == 5

@@ -84,7 +84,12 @@ def test_the_second_way_is_tried_if_it_may() -> None:
     work.run(10 * TRY_EVERY_S)
     assert work.spent_s[1] == 0
     asked: list[float] = []
-    work.ways = TwoWays(lambda: work.now_s, lambda: not asked.append(work.now_s))
+
+    def may() -> bool:
+        asked.append(work.now_s)
+        return True
+
+    work.ways = TwoWays(lambda: work.now_s, may)
     work.run(10 * TRY_EVERY_S)
     assert work.ways.way == 1
     assert len(asked) == 1  # the way back is tried without a question

@@ -45,8 +45,8 @@ def load(
         unknown_fields: "warn" skips fields of the prototxt that no known fork of Caffe has.
 
     Returns:
-        An `nn.Module`: `net(x)`, or `net(data=x)` with a tensor for each input by its name,
-        returns a dict of its outputs.
+        The net, an `nn.Module`. Called as `net(x)`, or as `net(data=x)` with a tensor for each
+        input by its name, it returns a dict of its outputs.
 
     Raises:
         MokaError: one clear sentence.

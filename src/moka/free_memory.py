@@ -14,7 +14,9 @@ CGROUP = Path("/sys/fs/cgroup")
 UNKNOWN = float("inf")
 WORTH_ASKING = 1 << 26  # bytes; less is taken without a question
 _ALLOCATORS = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|calculation overflowed", re.IGNORECASE
+    r"can't allocate memory|not enough memory|out of memory|calculation overflowed"
+    r"|start new thread",
+    re.IGNORECASE,
 )
 _TRIED = re.compile(r"allocate ([\d.,]+ ?(?:bytes|[KMGT]iB))")
 
@@ -57,6 +59,8 @@ def out_of_memory(error: BaseException) -> str | None:
     says_so = isinstance(error, RuntimeError) and _ALLOCATORS.search(text)
     if not (says_so or isinstance(error, MemoryError)):
         return None
+    if "start new thread" in text:
+        return "no further thread can be started: a limit of memory or of processes is reached."
     tried = re.search(r"[\d.]+ [KMGTPE]?i?B", text) or _TRIED.search(text)
     size = f": {tried[tried.lastindex or 0]} were asked for" if tried else ""
     return f"there is not enough memory{size}."

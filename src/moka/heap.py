@@ -1,19 +1,28 @@
 """Keeps freed memory in the process.
 
 Every iteration makes and frees batches and activations. By default malloc gives such large pieces
-back to the system and fetches them again, which costs a page fault for each 4 KB. The commands of
-`caffe` turn that off; a program that imports Moka decides for itself.
+back to the system and fetches them again, which costs a page fault for each 4 KB: a quarter of
+MobileNet's training step. The commands of `caffe` turn that off, and so does a solver of pycaffe as
+long as it lives; any other program that imports Moka decides for itself.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
+import weakref
 from collections.abc import Callable
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGEST = 2**31 - 1
+# What malloc comes to by itself in a process that has freed large arrays.
+_USUAL_MMAP_THRESHOLD, _USUAL_TRIM_THRESHOLD = 1 << 25, 1 << 26
+_USERS_CHOICE = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+_owners = 0
+_for_good = False
 
 
 @functools.cache
@@ -23,11 +32,42 @@ def keep_freed_memory() -> None:
     Training and scoring on a CPU get faster, and the process stays at the peak of the memory it has
     used. Once on, it stays on. Only glibc (Linux) is told; elsewhere nothing happens.
     """
+    global _for_good
+    _for_good = True
     mallopt = _from_c_library("mallopt")
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        _keep(mallopt)
         mallopt(_M_ARENA_MAX, 1)  # those of other threads go back whatever the thresholds say
+
+
+def keep_freed_memory_for(owner: object) -> None:
+    """As `keep_freed_memory`, until this object is gone; then what is kept goes back.
+
+    What the environment says about malloc is left as it is.
+    """
+    global _owners
+    mallopt = _from_c_library("mallopt")
+    if mallopt is None or any(name in os.environ for name in _USERS_CHOICE):
+        return
+    _keep(mallopt)
+    _owners += 1
+    weakref.finalize(owner, _keep_no_longer).atexit = False
+
+
+def _keep(mallopt: Callable[..., int]) -> None:
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+
+
+def _keep_no_longer() -> None:
+    """An owner is gone; if it was the last one, malloc does again as it would by itself."""
+    global _owners
+    _owners -= 1
+    mallopt = _from_c_library("mallopt")
+    if mallopt is not None and not _owners and not _for_good:
+        mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        give_back_freed_memory()
 
 
 def give_back_freed_memory() -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from time import sleep
 
 import pytest
+import side_by_side
 from side_by_side import ContenderError, Place, Run, compare
 
 
@@ -84,3 +85,21 @@ def counted_turns() -> Run:
     """The number of the turn, as seconds."""
     turns = iter(range(1, 100))
     return lambda iterations: float(next(turns))
+
+
+@pytest.mark.parametrize(("busy_for_s", "waited_s"), [(0.0, 0.01), (0.03, 0.04), (9.0, 0.5)])
+def test_a_process_rests_before_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch, busy_for_s: float, waited_s: float
+) -> None:
+    """Its threads compute for a while after the work is done."""
+    now_s = 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr(side_by_side, "sleep", wait)
+    monkeypatch.setattr(side_by_side, "perf_counter", lambda: now_s)
+    monkeypatch.setattr(side_by_side, "process_time", lambda: min(now_s, busy_for_s))
+    side_by_side._rest()
+    assert now_s == pytest.approx(waited_s, abs=0.0101)

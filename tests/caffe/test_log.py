@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.fresh import run_program
 
 from moka.report.log_file import read_log
 
@@ -28,16 +27,10 @@ SOLVE = "caffe.get_solver('s.prototxt').solve()"
 def standard_error(program: str, **variables: str) -> str:
     """What a program writes there, with only these variables of glog's."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GLOG_")}
-    done = subprocess.run(
-        [sys.executable, "-c", f"import caffe; {program}"],
-        env=environment | {f"GLOG_{name}": value for name, value in variables.items()},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert done.stdout == ""
-    return done.stderr
+    environment |= {f"GLOG_{name}": value for name, value in variables.items()}
+    done = run_program(f"import caffe; {program}", variables=environment)
+    assert (done.returncode, done.stdout) == (0, b"")
+    return done.stderr.decode()
 
 
 @pytest.fixture(autouse=True)

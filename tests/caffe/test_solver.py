@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +29,18 @@ def test_what_is_in_a_solver(solver: caffe.SGDSolver) -> None:
     assert solver.iter == 0
     assert solver.param.max_iter == 6
     assert solver.net is solver.net
+
+
+def test_freed_memory_is_kept_as_long_as_a_solver_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[weakref.ref[caffe.SGDSolver]] = []
+    monkeypatch.setattr(
+        "caffe.solver.keep_freed_memory_for", lambda owner: owners.append(weakref.ref(owner))
+    )
+    made = [caffe.get_solver("solver.prototxt"), caffe.SGDSolver("solver.prototxt")]
+    assert [owner() for owner in owners] == made
+    del made
+    gc.collect()
+    assert [owner() for owner in owners] == [None, None]
 
 
 def test_iter_and_lr(solver: caffe.SGDSolver) -> None:

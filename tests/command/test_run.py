@@ -115,6 +115,12 @@ def test_flags_of_a_file(calls: list[Call], tmp_path: Path) -> None:
         (OSError(28, "No space left", "out"), 1, "F out: No space left."),
         (OSError(28, "No space left"), 1, "F No space left."),
         (OSError("odd"), 1, "F odd"),
+        (MemoryError(), 1, "F there is not enough memory."),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+            1,
+            "F there is not enough memory: 2.00 GiB were asked for.",
+        ),
         (KeyboardInterrupt(), 130, "E Interrupted."),
     ],
 )

@@ -186,6 +186,7 @@ def test_hue(degrees: float) -> None:
         ("resize_short_side: 9 resize_short_side_max: 10", "needs crop_size"),
         ("random_hue: -1", "random_hue is 0 or more, got -1"),
         ("random_rotation: -2", "random_rotation is 0 or more, got -2"),
+        ("random_contrast: inf", "random_contrast is 0 or more, got inf"),
     ],
 )
 def test_what_is_refused(text: str, says: str) -> None:

@@ -143,9 +143,13 @@ def test_sizes_may_change_between_batches() -> None:
     assert [batch.data.shape for batch, _ in got] == [(2, 1, 6, 6), (2, 1, 7, 6)]
 
 
-def test_images_of_other_sizes_are_named() -> None:
-    images = [*IMAGES[:4], np.zeros((1, 9, 9), np.uint8), *IMAGES[5:]]
-    says = r'^shelf: book "no. 4": its image is \(1, 9, 9\), that of "no. 3" .* is \(1, 6, 6\)'
+@pytest.mark.parametrize("odd", [4, 5])  # the second and the last of a batch
+def test_images_of_other_sizes_are_named(odd: int) -> None:
+    images = [*IMAGES[:odd], np.zeros((1, 9, 9), np.uint8), *IMAGES[odd + 1 :]]
+    says = (
+        rf'^shelf: book "no. {odd}": its image is \(1, 9, 9\), that of "no. 3" .* is'
+        r" \(1, 6, 6\)\.\s+Give crop_size, resize the images, or use batch_size: 1"
+    )
     with pytest.raises(DataError, match=says):
         take(make_batches(shelf=Shelf(images)), 2)
 
@@ -182,6 +186,19 @@ def test_shares_are_parts_of_the_whole(shuffle: bool, size: int) -> None:
             np.testing.assert_array_equal(got.labels, wanted.labels[rank::size])
             assert state == wanted_state
             assert batches.names(state, share) == [f"no. {x / 10:g}" for x in got.labels]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_share_may_be_whole_batches(shuffle: bool) -> None:
+    """Of three processes each has every third batch of two images."""
+    shelf, start = Shelf(shuffle=shuffle), CursorState(1, 5)
+    whole = take(make_batches(size=2, shelf=shelf, start=start), 9)
+    for rank in range(3):
+        batches = make_batches(size=2, shelf=shelf, start=start)
+        part = take(batches, 3, share=Share(rank, 3, whole_batches=True))
+        for (wanted, _), (got, _) in zip(whole[rank::3], part, strict=True):
+            np.testing.assert_array_equal(got.labels, wanted.labels)
+        assert [state for _, state in part] == [state for _, state in whole[2::3]]
 
 
 def test_each_share_draws_for_itself() -> None:

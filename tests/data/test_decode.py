@@ -107,6 +107,14 @@ def test_an_image_that_claims_too_many_pixels(side: int, says: str) -> None:
         decode_image(memoryview(png))
 
 
+def test_a_chunk_that_claims_too_many_bytes() -> None:
+    png = bytearray(cv2.imencode(".png", IMAGE)[1].tobytes())
+    at = png.index(b"IDAT") - 4
+    png[at : at + 4] = (2**31 - 1).to_bytes(4)
+    with pytest.raises(DataError, match="decoded: a chunk of it has 2,147,483,647 bytes"):
+        decode_image(bytes(png))
+
+
 def test_a_large_image_that_is_small_in_bytes() -> None:
     pixels = np.zeros((8500, 8500), np.uint8)
     data = cv2.imencode(".png", pixels)[1].tobytes()

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fresh import run_program
 from tests.training_runs import solver_message
 
 from moka.data.feed import Feed
@@ -125,16 +123,8 @@ def test_a_program_that_closes_nothing_ends(tmp_path: Path, database: str) -> No
         solver.step(2)
         print("ready", flush=True)
         """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ended.returncode, ended.stdout) == (0, "ready\n"), ended.stderr
+    ended = run_program(program, tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, b"ready\n"), ended.stderr.decode()
 
 
 def test_waited_s() -> None:

@@ -115,6 +115,16 @@ def test_against_loops(seed: int, options: dict[str, float]) -> None:
         assert any((each[0] > 0).any() for each in made)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crowd_against_loops(seed: int) -> None:
+    """Some objects find the cell that they would pick up taken; those after them pick up theirs."""
+    labels = FieldLabels(FIELDS, 0.8, 9, 0.05, 1, regions_first=False)
+    objects, place = random_objects(seed, count=60), Place(0, 0, *CANVAS)
+    made = labels.maps(objects, place, CANVAS)
+    for have, want in zip(made, slow(labels, objects, place), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-5)
+
+
 def test_no_objects() -> None:
     empty = Objects(np.empty((0, 7), np.float32), np.empty((0, 4), np.float32))
     labels = FieldLabels(FIELDS, 0.5, 0.4, 0.2, 1, regions_first=False)

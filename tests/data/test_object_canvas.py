@@ -15,6 +15,7 @@ from moka.data.object_canvas import CanvasBatches, CanvasOptions, boxes_table, m
 from moka.data.object_lists import ListedImage, Objects
 from moka.data.place import CursorState
 from moka.data.transform import Transform
+from moka.errors import DataError
 from moka.schema import caffe_pb2, parse_text
 
 HEIGHT, WIDTH = 60, 90
@@ -142,6 +143,11 @@ def test_no_objects() -> None:
     made = batch(replace(OPTIONS, canvas=lambda h, w, r: (20, 30)), count=5, bare=True)
     assert made.labels.ravel().tolist() == [-1] * 8
     assert made.data.shape == (5, 3, 20, 30)
+
+
+def test_mean_values_for_other_channels() -> None:
+    with pytest.raises(DataError, match="as many as channels: 2 values for 3 channels"):
+        batch(OPTIONS, "mean_value: 1 mean_value: 2", 1)
 
 
 def test_the_same_seed_makes_the_same_batch() -> None:

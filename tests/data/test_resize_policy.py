@@ -32,6 +32,8 @@ BOX = np.array([[0.25, 0.5, 0.5, 1.0]], np.float32)
         ("FIT_SMALL_SIZE", (40, 20), (60, 30)),
         ("FIT_LARGE_SIZE_AND_PAD", (20, 40), (30, 30)),
         ("FIT_LARGE_SIZE_AND_PAD", (40, 20), (30, 30)),
+        ("FIT_LARGE_SIZE_AND_PAD", (99, 1), (30, 30)),  # a side of a third of a pixel
+        ("FIT_LARGE_SIZE_AND_PAD", (1, 99), (30, 30)),
     ],
 )
 def test_sizes(mode: str, before: tuple[int, int], after: tuple[int, int]) -> None:

@@ -219,6 +219,10 @@ def test_a_central_crop_in_training() -> None:
             "img_rand_resize_upper (8) is less than img_rand_resize_lower (9)",
         ),
         ("img_rand_resize_lower: 8 img_rand_resize_upper: 9", "needs crop_size"),
+        (
+            "crop_size: 8 vertical_stretch_upper: inf",
+            "vertical_stretch_lower and vertical_stretch_upper must be finite",
+        ),
         ("random_resize_param { min_size: 8 }", "needs crop_size"),
         (
             "crop_size: 8 random_resize_param { min_size: 9 max_size: 8 }",

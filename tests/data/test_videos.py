@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from moka.data import videos
 from moka.data.decode import Decoder
 from moka.data.videos import RunningFrames, VideoClip, frames_of, read_clips, read_frames
 from moka.errors import DataError
@@ -57,6 +58,12 @@ def test_running_frames_have_names(video: str) -> None:
     records = list(islice(running.records(0, None), 5))
     assert levels([image for _, image in records]) == [0, 3, 6, 0, 3]
     assert [running.name(record) for record in records[2:4]] == [f"{video} 2", f"{video} 3"]
+
+
+def test_a_file_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(videos, "frames_of", lambda video: iter(()))
+    with pytest.raises(DataError, match=r"empty\.avi: there is no frame in this video"):
+        next(RunningFrames("empty.avi", skip=0, size=None).records(0, None))
 
 
 def test_a_video_that_is_too_short(video: str) -> None:

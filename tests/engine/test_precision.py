@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from moka.engine.precision import feed_others_float32, in_half
+from moka.engine.precision import in_half
+from moka.engine.ways import find_ways
 from moka.schema import caffe_pb2
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def test_who_gets_what(make_net: NetMaker, device: torch.device) -> None:
             return forward(*bottoms)
 
         layer.forward = look
-    feed_others_float32(net)
+    ways = find_ways(net, in_half=True)
     with in_half(net, torch.bfloat16):
-        blobs = net.propagate({"data": torch.randn(2, 3, 8, 8, device=device)})
+        blobs = net.propagate({"data": torch.randn(2, 3, 8, 8, device=device)}, ways=ways)
     half, single = torch.bfloat16, torch.float32
-    in_single = {"conv", "masked", "norm", "ip", "softmax"}
+    in_single = {"conv", "masked", "softmax"}
     assert {name for name, dtype in got.items() if dtype == single} == in_single
-    assert {got["relu"], got["pool"]} == {half}
-    assert blobs["ip"].dtype == half  # from float32, that is
-    assert blobs["mask"].dtype == blobs["norm"].dtype == blobs["softmax"].dtype == single
+    assert {got["relu"], got["pool"], got["norm"], got["ip"]} == {half}
+    assert blobs["ip"].dtype == blobs["norm"].dtype == half
+    assert blobs["mask"].dtype == blobs["softmax"].dtype == single

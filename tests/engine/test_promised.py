@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,12 @@ import pytest
 import torch
 from tests.engine.nets_of_all_kinds import NETS
 from tests.engine.test_autograd import fill_inputs
+from tests.engine.test_ways import APART, RESIDUAL
+from torch import Tensor
 
 from moka.engine import promised
 from moka.engine.autograd import Autograd
+from moka.layers.arithmetic import Scale
 from moka.net import Net
 from moka.schema import caffe_pb2
 
@@ -88,7 +92,7 @@ def assert_equal(a: Net, b: Net) -> None:
         np.testing.assert_allclose(have[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("two_engines", [NORM, *NETS.values()], indirect=True)
+@pytest.mark.parametrize("two_engines", [NORM, APART, RESIDUAL, *NETS.values()], indirect=True)
 def test_what_somebody_reads_later_is_what_the_pass_had(
     two_engines: tuple[Autograd, Autograd],
 ) -> None:
@@ -109,6 +113,33 @@ def test_only_inner_blobs_are_promised(two_engines: tuple[Autograd, Autograd]) -
     one_pass(lazy, 0)
     assert promised_blobs(lazy.net) == {"y.data", "y.diff", "z.data", "z.diff"}
     assert float(lazy.net.blobs["loss"].data) > 0
+
+
+@pytest.mark.parametrize("two_engines", [APART], indirect=True)
+def test_layers_are_merged_where_nobody_looks(
+    two_engines: tuple[Autograd, Autograd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blob of which only the diff is wanted is made too."""
+    lazy, eager = two_engines
+    calls: list[bool] = []
+    monkeypatch.setattr(Scale, "forward", _counting(Scale.forward, calls))
+    one_pass(lazy, 0)
+    one_pass(eager, 0)
+    assert len(calls) == 1
+    held = lazy.net.blobs["b"].diff  # the pass runs again, layer by layer
+    assert len(calls) == 2
+    one_pass(lazy, 1)
+    assert len(calls) == 3
+    one_pass(eager, 1)
+    np.testing.assert_allclose(held, eager.net.blobs["b"].diff, rtol=1e-5, atol=1e-7)
+
+
+def _counting(forward: Callable[..., Tensor], calls: list[bool]) -> Callable[..., Tensor]:
+    def counted(layer: Scale, *bottoms: Tensor) -> Tensor:
+        calls.append(True)
+        return forward(layer, *bottoms)
+
+    return counted
 
 
 @pytest.mark.parametrize("two_engines", [NORM], indirect=True)

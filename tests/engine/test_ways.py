@@ -161,3 +161,32 @@ def test_the_numbers_are_those_of_the_layers(text: str, keep_blobs: bool) -> Non
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_mixed_precision_merges_and_gives_the_others_float32() -> None:
+    text = RESIDUAL.replace(LOSS % "sum", layer("lrn", "LRN", "sum", "sum") + LOSS % "sum")
+    ways = {
+        place.node.name: type(found[place.index]).__name__
+        for net in [build(text)]
+        for found in [find_ways(net, (), in_half=True)]
+        for place in net.places
+        if place.index in found
+    }
+    assert ways["scale"] == "_Scaled"
+    assert ways["lrn"] == ways["loss"] == "InFloat32"
+    assert not {"conv1", "data"} & ways.keys()
+
+
+@pytest.mark.parametrize("text", [RESIDUAL, APART], ids=["residual", "apart"])
+def test_mixed_precision_trains_like_float32(text: str) -> None:
+    one, other = build(text), build(text)
+    half, single = Autograd(one, half=torch.bfloat16), Autograd(other)
+    torch.testing.assert_close(
+        half.forward_backward(), single.forward_backward(), rtol=0.02, atol=0
+    )
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=0.02, atol=1e-3)  # BatchNorm's sums
+        if a.grad is not None and b.grad is not None:
+            spread = float(b.grad.abs().max()) + 0.1
+            torch.testing.assert_close(a.grad, b.grad, rtol=0.05, atol=0.05 * spread)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.fresh import run_program
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "digits" / "classify.py"
 
@@ -20,7 +19,8 @@ def test_one_sentence(tmp_path: Path, words: list[str], says: str) -> None:
     copy = tmp_path / "digits" / "classify.py"
     copy.parent.mkdir()
     copy.write_bytes(SCRIPT.read_bytes())
-    done = subprocess.run([sys.executable, copy, *words], capture_output=True, text=True)
+    program = "import runpy, sys; sys.argv = {}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run_program(program.format([str(copy), *words]))
     assert done.returncode == 1
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    assert says in done.stderr.decode()
+    assert b"Traceback" not in done.stderr

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.conftest import NetMaker
 from tests.export.onnx.conftest import one_layer
+from tests.fresh import run_program
 
 import moka
 from moka.errors import UsageError
@@ -21,7 +20,7 @@ def test_the_package_is_a_function(make_net: NetMaker, tmp_path: Path) -> None:
 def test_before_and_after_its_modules_are_imported() -> None:
     program = "import moka; callable(moka.export) and callable(moka.load) or exit(1)\n"
     program += "import moka.export.onnx.table; callable(moka.export) or exit(2)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert run_program(program).returncode == 0
 
 
 def test_formats() -> None:

@@ -24,9 +24,10 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGALRM)
+    before = {clock: signal.getsignal(clock) for clock in judge.CLOCKS}
     yield
-    signal.signal(signal.SIGALRM, before)
+    for clock, handler in before.items():
+        signal.signal(clock, handler)
 
 
 def test_results_and_sentences_are_fine(file: Path) -> None:
@@ -80,11 +81,19 @@ def test_warnings_and_what_libraries_print(file: Path) -> None:
 
 
 def test_limits(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(path: Path) -> None:
+        while True:
+            pass
+
     monkeypatch.setattr(judge, "MOST_SECONDS", 0.05)
-    finding = Judge().judge(lambda path: time.sleep(9), file)
-    assert finding is not None
-    assert finding.kind.startswith("too slow")
+    slow = Judge().judge(count, file)
     monkeypatch.setattr(judge, "MOST_SECONDS", 60.0)
+    monkeypatch.setattr(judge, "MOST_WAITING_S", 0.05)
+    waiting = Judge().judge(lambda path: time.sleep(9), file)
+    for finding in (slow, waiting):
+        assert finding is not None
+        assert finding.kind.startswith("too slow")
+    monkeypatch.setattr(judge, "MOST_WAITING_S", 60.0)
     monkeypatch.setattr(judge, "MOST_BYTES", 1 << 24)
     holds = Judge()
     peak = judge._peak_bytes()

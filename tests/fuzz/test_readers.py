@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 from cv2.utils import logging
-from judge import Judge
+from judge import CLOCKS, Judge
 from readers import READERS, Reader
 
 from moka.errors import MokaError
@@ -27,13 +27,14 @@ CHANGES = 25  # of each reader
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Readers of nets go to a folder of their own; OpenCV's log is as quiet as for commands."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    before, folder = signal.getsignal(signal.SIGALRM), Path.cwd()
+    folder, before = Path.cwd(), {clock: signal.getsignal(clock) for clock in CLOCKS}
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     yield
     logging.setLogLevel(level)
     os.chdir(folder)
-    signal.signal(signal.SIGALRM, before)
+    for clock, handler in before.items():
+        signal.signal(clock, handler)
 
 
 @pytest.mark.parametrize("reader", READERS, ids=[reader.name for reader in READERS])

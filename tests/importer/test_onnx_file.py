@@ -219,3 +219,14 @@ def test_operators_older_than_onnx_runtime_knows(opset: int, tmp_path: Path) -> 
         f"{tmp_path / 'x.onnx'}: opset {opset} is too old: ONNX Runtime, to which the net is held,"
         " runs 7 and newer. Export the model anew."
     )
+
+
+@pytest.mark.parametrize("name", ["graph", "node"])
+def test_names_that_are_no_text(tmp_path: Path, name: str) -> None:
+    """protobuf reads them, and fails at each look."""
+    file = write(tmp_path / "m.onnx", RELU)
+    model = onnx.load(file)
+    (model.graph if name == "graph" else model.graph.node[0]).name = "Nonsense"
+    file.write_bytes(model.SerializeToString().replace(b"Nonsense", b"\xff\x83nsense"))
+    with pytest.raises(NetError, match=r"m\.onnx: holds a name that is no text in UTF-8"):
+        import_onnx(file)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from moka.inference.cut import Piece, cut, last_uses, varying_layers
+from moka.inference.cut import Piece, cut, fits, last_uses, varying_layers
 from moka.inference.flow import flow_of
+from moka.inference.folded import Folded
 from moka.inference.program import run_layers
 from moka.net import Net
 
@@ -92,3 +93,17 @@ def test_layers_whose_shapes_depend_on_values(make_net: NetMaker) -> None:
     )
     varying = {net.places[i].node.name for i in varying_layers(net, flow_of(net))}
     assert varying == {"some", "after"}
+
+
+def test_a_layer_fits_unless_it_has_labels_or_indices(make_net: NetMaker) -> None:
+    """Interp may have a second bottom that takes no gradient."""
+    net = make_net("""
+    layer { name: "in" type: "Input" top: "x" top: "like"
+      input_param { shape { dim: 1 dim: 2 dim: 4 dim: 5 } } }
+    layer { name: "plain" type: "Interp" bottom: "x" top: "plain"
+      interp_param { height: 8 width: 9 } }
+    layer { name: "two" type: "Interp" bottom: "plain" bottom: "like" top: "two" }
+    """)
+    fitting = fits(net, flow_of(net), Folded())
+    fits_in = {place.node.name: fitting(place) for place in net.places if place.node.bottoms}
+    assert (fits_in["plain"], fits_in["two"]) == (True, False)

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from tests.fresh import run_program
 
 import moka
 from moka.command.flags import ENGINES as FLAG
@@ -62,19 +60,10 @@ def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("value", "said"), [("torch", "torch"), ("", "auto"), ("fast", "MOKA_")])
 def test_the_variable(value: str, said: str) -> None:
     program = "from moka.inference.engines import chosen; print(chosen())"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"MOKA_ENGINE": value, "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert said in done.stdout + done.stderr
+    done = run_program(program, variables={"MOKA_ENGINE": value, "PATH": ""})
+    assert said in (done.stdout + done.stderr).decode()
 
 
 def test_backends_are_imported_when_they_are_used() -> None:
     program = "import caffe, sys; print({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"
+    assert run_program(program).stdout == b"set()\n"

@@ -13,6 +13,7 @@ from moka import two_ways
 from moka.inference import onnx_runtime
 from moka.inference.contract import Task
 from moka.inference.onnx_runtime import OnnxRuntime
+from moka.inference.pressure import Pressure
 from moka.rewrite import Model
 
 NET = """
@@ -32,7 +33,7 @@ class Sessions:
         self.runs: list[int] = []
         make = onnx_runtime._session
 
-        def counted(*args: Any, **options: Any) -> tuple[Any, list[Any]]:
+        def counted(*args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
             session, shared = make(*args, **options)
             self.runs.append(0)
             return _Counted(session, self.runs, len(self.runs) - 1), shared
@@ -56,7 +57,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Sessions:
 
 @pytest.fixture
 def _trying_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_runtime.Pressure, "is_felt", lambda _: True)
+    monkeypatch.setattr(Pressure, "is_felt", lambda _: True)
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
     monkeypatch.setattr(two_ways, "TRIAL_S", 0.0)
 
@@ -91,7 +92,7 @@ def test_on_a_quiet_machine_there_is_one_session(
     make_net: NetMaker, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
-    monkeypatch.setattr(onnx_runtime.Pressure, "is_felt", lambda _: False)
+    monkeypatch.setattr(Pressure, "is_felt", lambda _: False)
     run = OnnxRuntime().make(task(make_net, 2))
     for _ in range(5):
         run([torch.rand(2, 3, 12, 12)])
@@ -109,3 +110,12 @@ def test_large_weights_are_kept_once(
     monkeypatch.setattr(onnx_runtime, "SMALL_BYTES", 100)
     OnnxRuntime().make(task(make_net, 2))
     assert len(sessions.runs) == 1
+
+
+@pytest.mark.parametrize(("most", "has_pattern"), [(10**6, True), (100, False)])
+def test_large_passes_take_no_memory_at_once(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, most: int, has_pattern: bool
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "MOST_IN_PATTERN", most)
+    run: Any = OnnxRuntime().make(task(make_net, 1))
+    assert run._session.get_session_options().enable_mem_pattern == has_pattern

@@ -112,3 +112,42 @@ def test_references_of_programs_do_not_count(net: Net) -> None:
     assert not watch.has_changed()
     assert net.layers[1].exposures
     del theirs, ours
+
+
+@pytest.fixture
+def calm(net: Net, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """A watch that looks at no parameter, for nobody has got hold of one for a while."""
+    watch = watch_of(net)
+    while watch._calm != watch._last:
+        assert not watch.has_changed()
+    looks: list[Watch] = []
+    glance = Watch._glance_now
+
+    def counted(watch: Watch) -> object:
+        looks.append(watch)
+        return glance(watch)
+
+    monkeypatch.setattr(Watch, "_glance_now", counted)
+    assert not watch.has_changed()
+    assert not looks
+    return watch
+
+
+def test_after_a_calm_time_every_change_is_noticed(net: Net, calm: Watch) -> None:
+    with torch.no_grad():
+        net.layers[1].weights[0].mul_(2)
+    assert calm.has_changed()
+
+
+def test_after_a_calm_time_another_parameter_is_noticed(net: Net, calm: Watch) -> None:
+    net.layers[1].share_weight(0, torch.nn.Parameter(torch.ones(3, 3000)))
+    assert calm.has_changed()
+
+
+def test_it_is_not_calm_while_somebody_holds_a_parameter(net: Net, calm: Watch) -> None:
+    held = net.layers[1].weights[0]
+    for _ in range(4):
+        assert not calm.has_changed()
+    with torch.no_grad():
+        held.mul_(2)
+    assert calm.has_changed()

@@ -54,6 +54,11 @@ def test_the_roofline() -> None:
     peak = Peak(flops=100.0, bytes=10.0)
     assert peak.least_s(200, 5) == 2
     assert peak.least_s(200, 50) == 5
+    cached = Peak(flops=100.0, bytes=10.0, in_caches=((20.0, 40.0), (50.0, 20.0)))
+    assert cached.least_s(0, 20) == 0.5
+    assert cached.least_s(0, 40) == 2
+    assert cached.least_s(0, 60) == 6
     measured = measure_peak()
+    assert all(b > 1e7 for _, b in measured.in_caches)
     assert measured.flops > 1e8
     assert measured.bytes > 1e7

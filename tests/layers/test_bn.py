@@ -193,6 +193,7 @@ def test_ctpn_along_another_axis(make_layer: LayerMaker, run: Runner, spread: Sp
         ("", (3,), r"axis must be 1 or 2 and an axis of the bottom, got axis 1 and shape \(3,\)"),
         ("axis: 3", (2, 3, 4, 5), "got axis 3"),
         ("eps: -1", (2, 3), "eps must be >= 0, got -1"),
+        ("", (2, 0, 4), "only the batch may be empty"),
     ],
 )
 def test_refused(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:

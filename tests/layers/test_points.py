@@ -77,6 +77,8 @@ def test_bad_input(make_layer: LayerMaker) -> None:
     fields = f"region_height: 3 region_width: 4 {SIZE}"
     with pytest.raises(NetError, match="for each of 2 items, got shape 3 4"):
         make_layer(f"{REGION} {{ {fields} }}", (2, 3, 5, 6), (3, 4))
+    with pytest.raises(NetError, match="only the batch may be empty"):
+        make_layer(f"{REGION} {{ {fields} }}", (2, 3, 5, 0), (2, 4))
     with pytest.raises(NetError, match="region_width is missing"):
         make_layer(f"{REGION} {{ region_height: 3 {SIZE} }}", (2, 3, 5, 6), (2, 4))
     with pytest.raises(NetError, match="three tops need 2 true points"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from moka.data.place import Share
-from moka.errors import MokaError
+from moka.errors import MokaError, NetError
 from moka.layers.source import Source
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
@@ -126,3 +126,26 @@ def test_a_layer_may_keep_its_gradient_from_a_shared_parameter() -> None:
     through = torch.ones(4, 3) @ weight.detach()  # what layer b passes down
     torch.testing.assert_close(gradients[1], through.T @ x)
     assert not torch.allclose(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("scale", ["inf", "nan"])
+def test_a_size_that_is_not_finite(make_net: NetMaker, scale: str) -> None:
+    text = (
+        'layer { name: "in" type: "Input" top: "x"'
+        " input_param { shape { dim: 1 dim: 1 dim: 2 dim: 2 } } }"
+        ' layer { name: "up" type: "Upsample" bottom: "x" top: "y"'
+        f" upsample_param {{ scale: {scale} }} }}"
+    )
+    with pytest.raises(NetError, match=r'layer "up" \(Upsample\): '):
+        make_net(text)
+
+
+def test_a_bottom_without_values(make_net: NetMaker) -> None:
+    net = make_net(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 0 } } }'
+        ' layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 2 } } }'
+        ' layer { name: "it" type: "MarginInnerProduct" bottom: "x" bottom: "y" top: "z"'
+        ' margin_inner_product_param { num_output: 3 weight_filler { type: "gaussian" } } }'
+    )
+    with pytest.raises(NetError, match=r'layer "it" .*: it cannot take a bottom without values'):
+        net(x=torch.zeros(2, 0), y=torch.zeros(2))

@@ -5,6 +5,7 @@ Each scenario is a function that both processes run; what it returns is compared
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -98,13 +99,26 @@ def spoil_data(rank: int, count: int, uid: bytes, spoilt_rank: int, at: int) -> 
     return solver.iter, weights(solver)
 
 
+def spoil_data_and_listen(rank: int, *more: Any) -> Any:
+    """What `spoil_data` returns, and the warnings of this process."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("moka").addHandler(handler)
+    return spoil_data(rank, *more), said
+
+
 @pytest.mark.parametrize("spoilt_rank", [0, 1])
 @pytest.mark.parametrize("iter_size", [1, 2])
 def test_a_step_is_skipped_by_all(spoilt_rank: int, iter_size: int) -> None:
     write_solver(f"skip_nonfinite: 1 iter_size: {iter_size}")
-    first, second = together(spoil_data, spoilt_rank, 2)
+    (first, said), (second, said_too) = together(spoil_data_and_listen, spoilt_rank, 2)
     assert first == second
     assert first[0] == 4
+    (warning,) = said  # by the first process alone
+    assert warning.startswith(f"in process {spoilt_rank} of 2 ")
+    assert "at iteration 2: skipped." in warning
+    assert not said_too
     # All four updates but one: as three steps of a run that nothing has spoilt.
     (whole, _) = together(three_steps)
     assert first[1] == whole

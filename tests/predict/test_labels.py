@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moka.errors import DataError
-from moka.predict.labels import best_labels, read_labels, short_label
+from moka.errors import DataError, SchemaError
+from moka.predict.labels import best_classes, best_labels, read_labels, short_label
 
 LABELS = ["n02123045 tabby, tabby cat", "n02123159 tiger cat", "dog"]
 
@@ -46,3 +46,27 @@ def test_short_labels() -> None:
 def test_best_labels() -> None:
     scores = np.array([0.1, 0.4, 0.1, 0.4])
     assert best_labels(scores, list("abcd"), 3) == [("b", 0.4), ("d", 0.4), ("a", 0.1)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 6, 9])
+def test_best_classes_as_a_full_sort_gives_them(count: int) -> None:
+    for seed in range(20):
+        scores = np.random.default_rng(seed).integers(0, 3, 6).astype(np.float32)
+        scores[seed % 6] = np.nan
+        assert best_classes(scores, count) == np.argsort(-scores, kind="stable")[:count].tolist()
+
+
+def test_a_label_map() -> None:
+    Path("map.prototxt").write_text(
+        'item { name: "none" label: 0 display_name: "background" } item { name: "cat" label: 2 }'
+    )
+    assert read_labels("map.prototxt", None) == ["background", "1", "cat"]
+    assert read_labels("map.prototxt", 4) == ["background", "1", "cat", "3"]
+    with pytest.raises(DataError, match=r"labels from 0 to 2, the net 2 classes"):
+        read_labels("map.prototxt", 2)
+    Path("map.prototxt").write_text('item { name: "none" label: -1 }')
+    with pytest.raises(DataError, match=r"labels from -1 to -1, the net labels from 0 on"):
+        read_labels("map.prototxt", None)
+    Path("map.prototxt").write_text("layer { }")
+    with pytest.raises(SchemaError):
+        read_labels("map.prototxt", None)

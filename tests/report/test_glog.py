@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import logging
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from tests.fresh import run_program
 
 from moka.byte_text import to_text
 from moka.errors import UsageError
@@ -270,7 +270,7 @@ assert not any(each.handlers for each in loggers), loggers
 assert [each.level for each in loggers] == [logging.WARNING, 0, 0]
 assert all(each.propagate for each in loggers)
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    assert run_program(program).returncode == 0
 
 
 LATIN = 'layer { name: "caf\xe9" type: "Input" top: "x" input_param { shape { dim: 1 } } }'
@@ -279,7 +279,7 @@ LATIN = 'layer { name: "caf\xe9" type: "Input" top: "x" input_param { shape { di
 def test_bytes_of_other_encodings_leave_as_they_came(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_bytes(LATIN.encode("latin-1"))
     code = "import caffe; caffe.Net('net.prototxt', caffe.TEST)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    done = run_program(code, tmp_path)
     assert done.returncode == 0
     assert b"Creating Layer caf\xe9\n" in done.stderr
     assert "\U0010fee9".encode() not in done.stderr

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 import moka
-from moka.serving.model import ModelFiles
+from moka.serving.model import Job, ModelFiles
+from moka.serving.net_inputs import Example
 
 BLUE, GREEN, RED = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # BGR
 NET = """
@@ -36,6 +37,11 @@ def write_model(folder: Path, name: str = "deploy.prototxt", text: str = NET) ->
     moka.save_weights(model, weights)
     labels.write_text("n00000001 blue, azure\nn00000002 green\nn00000003 red\n")
     return ModelFiles(net, weights, labels)
+
+
+def job(data: bytes, blob: str = "") -> Job:
+    """One image for the model."""
+    return Job(Example("", {"data": data}), blob)
 
 
 def picture(color: tuple[int, int, int], height: int = 8, width: int = 8) -> bytes:

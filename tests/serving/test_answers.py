@@ -12,11 +12,13 @@ import pytest
 
 from moka.serving import answers
 from moka.serving.errors import BadRequestError
-from moka.serving.model import BOXES, CLASSES, Computed, ServedModel
+from moka.serving.model import Computed, ServedModel
+from moka.serving.outputs import BOXES, CLASSES
 
 
 def model(kind: str = CLASSES, labels: list[str] | None = None) -> Any:
-    made: Any = SimpleNamespace(name="m", kind=kind, outputs=["out"], labels=labels or [])
+    outputs = SimpleNamespace(names=["out"])
+    made: Any = SimpleNamespace(name="m", kind=kind, outputs=outputs, labels=labels or [])
     made.label = lambda number: ServedModel.label(made, number)
     return made
 
@@ -35,7 +37,9 @@ def test_the_best_classes() -> None:
 
 def test_boxes_in_pixels_by_score_and_within_the_image() -> None:
     rows = [[0, 1, 0.5, 0.1, 0.2, 0.5, 0.6], [0, 2, 0.9, -0.5, 0, 2, 1], [0, 1, 0.1, 0, 0, 1, 1]]
-    found = answers.boxes(model(BOXES), computed(rows), 0.4)
+    found = answers.boxes(
+        model(BOXES), computed(rows)._replace(boxes=np.array(rows, np.float32)), 0.4
+    )
     assert [box["index"] for box in found] == [2, 1]
     assert found[0] | {"score": 0} == {
         "index": 2, "label": "2", "score": 0, "left": 0, "top": 0, "right": 20, "bottom": 10,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from moka.data.decode import resize
 from moka.errors import NetError, UsageError
+from moka.predict.images import load_image
+from moka.predict.prepare import image_preparation
 from moka.serving.errors import BadRequestError
 from moka.serving.image_input import ImageInput, Look
-from moka.tools.classification import prepare
+from moka.tools.classification import prepare, read_image_of_net
 from moka.types import Array, Floats, Shape
 
 RNG = np.random.default_rng(0)
@@ -87,3 +94,85 @@ def test_a_mean_of_channels_and_a_mean_image_of_another_size() -> None:
         found: Array = filled((3, 9, 13), Look(mean=mean))
         per_channel = mean.reshape(3, -1)[:, :1, None]
         np.testing.assert_allclose(found, IMAGE.transpose(2, 0, 1) - per_channel, atol=1e-4)
+
+
+# --- images of all modes: the numbers of the commands for the same file ---
+
+
+def saved(image: Image.Image, form: str, **more: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **more)
+    return file.getvalue()
+
+
+def in_all_modes() -> dict[str, bytes]:
+    """One image as files of all modes that cameras and programs write."""
+    rgb = Image.fromarray(np.ascontiguousarray(IMAGE[:, :, ::-1]))
+    alpha = rgb.copy()
+    alpha.putalpha(Image.fromarray(IMAGE[:, :, 0]))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    deep = IMAGE.astype(np.uint16) * 251
+    return {
+        "jpeg": saved(rgb, "JPEG", quality=90),
+        "gray jpeg": saved(rgb.convert("L"), "JPEG"),
+        "cmyk jpeg": saved(rgb.convert("CMYK"), "JPEG"),
+        "progressive jpeg": saved(rgb, "JPEG", progressive=True),
+        "turned jpeg": saved(rgb, "JPEG", exif=turned),
+        "png": PNG,
+        "alpha png": saved(alpha, "PNG"),
+        "gray alpha png": saved(alpha.convert("LA"), "PNG"),
+        "palette png": saved(rgb.quantize(16), "PNG"),
+        "clear palette png": saved(rgb.quantize(16), "PNG", transparency=3),
+        "one bit png": saved(rgb.convert("1"), "PNG"),
+        "16 bit png": bytes(cv2.imencode(".png", deep)[1]),
+        "16 bit gray png": bytes(cv2.imencode(".png", deep[:, :, 0])[1]),
+        "gif": saved(rgb, "GIF"),
+        "moving gif": saved(rgb, "GIF", save_all=True, append_images=[rgb.rotate(180)]),
+        "bmp": saved(rgb, "BMP"),
+        "palette bmp": saved(rgb.quantize(16), "BMP"),
+        "webp": saved(rgb, "WEBP", lossless=True),
+        "alpha webp": saved(alpha, "WEBP", lossless=True),
+        "ppm": saved(rgb, "PPM"),
+    }
+
+
+MODES = in_all_modes()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", MODES)
+def test_any_mode_as_the_program_classification_reads_it(
+    mode: str, channels: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "image"
+    file.write_bytes(MODES[mode])
+    mean = np.array([104, 117, 123], np.float32)[:channels]
+    image = read_image_of_net(file, channels)
+    assert image.shape == (channels, 9, 13), "turned by EXIF, or a second frame"
+    scale = 255 / 65535 if mode.startswith("16") else 1  # which BVLC's program leaves as they are
+    expected = prepare((image * np.float32(scale)) if scale != 1 else image, mean, (6, 7))
+    found = filled((channels, 6, 7), Look(mean=mean), MODES[mode])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_upright(channels: int) -> None:
+    """A quarter turn to the right makes the left column the upper row."""
+    taker = ImageInput((channels, 13, 9), Look())
+    blob = np.zeros((channels, 13, 9), np.float32)
+    assert taker.fill(MODES["turned jpeg"], blob, "x", upright=True) == (13, 9)
+    plain = ImageInput((channels, 9, 13), Look()).pixels(MODES["turned jpeg"], "x")
+    np.testing.assert_array_equal(blob, np.rot90(plain, -1).transpose(2, 0, 1))
+    assert taker.fill(PNG, blob, "x", upright=True) == (9, 13)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_mode_as_the_classifier_reads_it(mode: str, tmp_path: Path) -> None:
+    """pycaffe's Classifier resizes in another way; without resizing the numbers are the same."""
+    file = tmp_path / "image"
+    file.write_bytes(MODES[mode])
+    made = image_preparation((3, 9, 13), mean=MEAN, raw_scale=255, channel_swap=(2, 1, 0))
+    expected = made.prepare(load_image(file))
+    found = filled((3, 9, 13), Look(mean=MEAN), MODES[mode])
+    np.testing.assert_allclose(found, expected, atol=2e-5)

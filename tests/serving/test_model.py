@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.serving.colors import BLUE, GREEN, NET, RED, picture, write_model
+from tests.serving.colors import BLUE, GREEN, NET, RED, job, picture, write_model
 
 from moka.errors import DataError, NetError
 from moka.predict.labels import best_labels
 from moka.serving.errors import BadRequestError, UnknownModelError
 from moka.serving.image_input import Look
-from moka.serving.model import BOXES, CLASSES, MAP, Computed, Job, ModelFiles, Pace, ServedModel
+from moka.serving.model import Computed, Job, ModelFiles, Pace, ServedModel
+from moka.serving.net_inputs import Upload
+from moka.serving.outputs import BOXES, CLASSES, MAP, VALUES
 
 SOON = 60.0
 PACE = Pace(batch=4, delay_s=0)
@@ -42,9 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 
 def test_scores_in_batches_of_any_size(files: ModelFiles) -> None:
     model = ServedModel("colors", files, PACE)
-    assert (model.kind, model.sizes, model.class_count) == (CLASSES, [1, 2, 4], 3)
+    assert (model.kind, model.outputs.sizes, model.class_count) == (CLASSES, (1, 2, 4), 3)
     colors = [BLUE, GREEN, RED, RED, BLUE]
-    futures = model.submit([Job(picture(color)) for color in colors])
+    futures = model.submit([job(picture(color)) for color in colors])
     for color, future in zip(colors, futures, strict=True):
         scores = future.result(SOON).blobs["prob"].ravel()
         strongest = max(range(3), key=color.__getitem__)
@@ -57,7 +59,7 @@ def test_scores_in_batches_of_any_size(files: ModelFiles) -> None:
 def test_a_broken_image_does_not_touch_the_others(files: ModelFiles) -> None:
     model = ServedModel("colors", files, Pace(batch=4, delay_s=3600))
     good, bad, other, last = model.submit(
-        [Job(picture(RED)), Job(picture(RED)[:50]), Job(picture(BLUE, 5, 9)), Job(picture(GREEN))]
+        [job(picture(RED)), job(picture(RED)[:50]), job(picture(BLUE, 5, 9)), job(picture(GREEN))]
     )
     assert good.result(SOON).blobs["prob"].argmax() == 2
     assert other.result(SOON).size == (5, 9)
@@ -71,7 +73,7 @@ def test_features(files: ModelFiles) -> None:
     model = ServedModel("colors", files, PACE)
     assert model.feature_blob == "data"
     for _ in range(5):  # the first passes go by the layers, the next ones by a program
-        (future,) = model.submit([Job(picture(RED), "mean")])
+        (future,) = model.submit([job(picture(RED), "mean")])
         values = future.result(SOON).blobs
         assert values.keys() == {"mean"}
         np.testing.assert_allclose(values["mean"].ravel(), [0, 0, 5.1], atol=1e-5)
@@ -93,9 +95,9 @@ def test_boxes_belong_to_their_image(tmp_path: Path) -> None:
     model = ServedModel("boxes", files, PACE)
     assert (model.kind, model.class_count) == (BOXES, None)
     colors = ((20, 0, 0), (90, 0, 0))
-    together = model.run([Job(picture(color, 4, 4)) for color in colors])
+    together = model.run([job(picture(color, 4, 4)) for color in colors])
     for color, found in zip(colors, together, strict=True):
-        (alone,) = model.run([Job(picture(color, 4, 4))])
+        (alone,) = model.run([job(picture(color, 4, 4))])
         assert isinstance(alone, Computed)
         assert isinstance(found, Computed)
         assert len(alone.blobs["found"]) == len(found.blobs["found"]) > 0
@@ -111,8 +113,8 @@ def test_a_net_that_keeps_its_batch(tmp_path: Path) -> None:
         'layer { name: "prob" type: "Softmax" bottom: "flat"',
     )
     model = ServedModel("fixed", write_model(tmp_path, text=fixed), PACE)
-    assert model.sizes == [2]
-    (future,) = model.submit([Job(picture(RED))])
+    assert model.outputs.sizes == (2,)
+    (future,) = model.submit([job(picture(RED))])
     assert future.result(SOON).blobs["prob"].argmax() == 2
     model.close()
 
@@ -120,14 +122,12 @@ def test_a_net_that_keeps_its_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (NET.replace("dim: 2 dim: 3 dim: 8 dim: 8", "dim: 2 dim: 3"), "has one input, of images"),
-        (NET.replace("dim: 2 dim: 3", "dim: 2 dim: 5").replace("num_output: 3", "num_output: 5"),
-         "one or three channels"),
         ('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 1 } } }',
-         "this one has none. Put an Input layer"),
+         r"net.prototxt: .*this one has none\. Put Input layers"),
+        ('layer { name: "d" type: "Input" top: "d" input_param { shape { } } }', "this one has"),
     ],
 )  # fmt: skip
-def test_nets_that_take_no_images(tmp_path: Path, text: str, words: str) -> None:
+def test_nets_without_inputs(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "net.prototxt").write_text(text)
     with pytest.raises(NetError, match=words):
         ServedModel("x", ModelFiles(tmp_path / "net.prototxt", None), PACE)
@@ -137,3 +137,54 @@ def test_labels_have_to_fit(files: ModelFiles, tmp_path: Path) -> None:
     (tmp_path / "two.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match="2 lines, 3 classes"):
         ServedModel("x", ModelFiles(files.net, files.weights, tmp_path / "two.txt"), PACE)
+
+
+PAIR_NET = """
+layer { name: "data" type: "Input" top: "data" top: "data_p"
+        input_param { shape { dim: 1 dim: 1 dim: 4 dim: 4 } } }
+layer { name: "weight" type: "Input" top: "weight" input_param { shape { dim: 1 dim: 2 } } }
+layer { name: "difference" type: "Eltwise" bottom: "data" bottom: "data_p" top: "difference"
+        eltwise_param { operation: SUM coeff: 1 coeff: -1 } }
+layer { name: "sum" type: "Reduction" bottom: "difference" top: "sum"
+        reduction_param { axis: 1 } }
+layer { name: "column" type: "Reshape" bottom: "sum" top: "column"
+        reshape_param { shape { dim: 0 dim: 1 } } }
+layer { name: "pair" type: "Concat" bottom: "column" bottom: "weight" top: "pair" }
+"""
+
+
+def test_nets_with_several_inputs(tmp_path: Path) -> None:
+    (tmp_path / "pair.prototxt").write_text(PAIR_NET)
+    model = ServedModel("pair", ModelFiles(tmp_path / "pair.prototxt", None), PACE)
+    assert (model.kind, model.outputs.sizes) == (CLASSES, (1, 2, 4))
+    uploads = [
+        Upload("", picture((value,) * 3, 4, 4), name)
+        for name, values in (("data", (10, 20, 30)), ("data_p", (1, 2, 3)))
+        for value in values
+    ]
+    examples = model.inputs.examples(uploads, {"weight": [[1, 2], [3, 4], [5, 6]]})
+    futures = model.submit([Job(example) for example in examples])
+    found = [future.result(SOON).blobs["pair"].tolist() for future in futures]
+    assert found == [[144, 1, 2], [288, 3, 4], [432, 5, 6]]
+    with pytest.raises(BadRequestError, match="takes data, data_p, weight, not one image alone"):
+        model.images_of(uploads)
+    model.close()
+
+
+def test_a_net_of_numbers_alone(tmp_path: Path) -> None:
+    text = """
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }
+    layer { name: "double" type: "Power" bottom: "x" top: "double" power_param { scale: 2 } }
+    layer { name: "all" type: "Reduction" bottom: "x" top: "all" }"""
+    (tmp_path / "net.prototxt").write_text(text)
+    model = ServedModel("numbers", ModelFiles(tmp_path / "net.prototxt", None), PACE)
+    assert (model.kind, model.outputs.sizes) == (VALUES, (1,))  # "all" is one number for a batch
+    assert model.class_count is None
+    (future,) = model.submit([Job(each) for each in model.inputs.examples([], {"x": "1,2"})])
+    found = future.result(SOON)
+    assert {name: blob.tolist() for name, blob in found.blobs.items()} == {
+        "double": [[2, 4]],
+        "all": 3,
+    }
+    assert found.size == (0, 0)
+    model.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.serving.colors import RED, picture, write_model
+from tests.serving.colors import RED, job, picture, write_model
 
 from moka.serving.errors import BrokenModelError, ClosingError, UnknownModelError
-from moka.serving.model import Job, ModelFiles, Pace, ServedModel
+from moka.serving.model import ModelFiles, Pace, ServedModel
 from moka.serving.store import ModelStore
 
 SOON = 60.0
@@ -18,7 +18,7 @@ def store_of(folder: Path, names: str, most: int) -> tuple[ModelStore, list[str]
     files = write_model(folder)
     told: list[str] = []
 
-    def make(name: str, files: ModelFiles, seen: object) -> ServedModel:
+    def make(name: str, files: ModelFiles, **hooks: object) -> ServedModel:
         return ServedModel(name, files, Pace(batch=1, delay_s=0))
 
     store = ModelStore(dict.fromkeys(names, files), make, most=most)
@@ -49,11 +49,11 @@ def test_the_longest_unused_one_goes(tmp_path: Path) -> None:
 def test_one_that_goes_finishes_its_work(tmp_path: Path) -> None:
     store, _ = store_of(tmp_path, "ab", 1)
     first = store.get("a")
-    futures = first.submit([Job(picture(RED)) for _ in range(5)])
+    futures = first.submit([job(picture(RED)) for _ in range(5)])
     store.get("b")
     assert all(future.result(0).blobs["prob"].argmax() == 2 for future in futures)
     with pytest.raises(ClosingError):
-        first.submit([Job(picture(RED))])
+        first.submit([job(picture(RED))])
     store.close()
 
 

@@ -150,6 +150,8 @@ def test_updates_are_the_formulas(
         ('type: "SDG"', r"type: SDG \(known: SGD, .*Did you mean \"SGD\""),
         ('type: "AdaGrad" momentum: 0.9', "Momentum cannot be used with AdaGrad"),
         ('type: "RMSProp" momentum: 0.9', "Momentum cannot be used with RMSProp"),
+        ('type: "Adam" momentum: 0.9 momentum2: 100', "momentum2 should lie .* got 100: Adam"),
+        ('type: "AdamW" momentum: 1', "momentum should lie between 0 and 1, .*got 1: AdamW"),
         ('type: "RMSProp" rms_decay: 1', "rms_decay should lie between 0 and 1, .*got 1"),
         ('type: "RMSProp" rms_decay: -0.1', "rms_decay .* got -0.1"),
         ('type: "AdamW" regularization_type: "L1"', "L1 cannot be used with AdamW"),

@@ -10,6 +10,7 @@ import torch
 from tests.training_runs import iterations, weights
 
 from moka.errors import SolverError
+from moka.parallel.pace import Slowest
 from moka.report.records import (
     FinalLoss,
     Record,
@@ -75,6 +76,17 @@ def test_only_what_is_due_is_announced(make_solver: SolverMaker) -> None:
     wanted = ["SolvingStarted", "IterationCompleted", "IterationCompleted", "TestStarted"]
     assert names == [*wanted, "TestCompleted", "IterationCompleted", "SolvingCompleted"]
     assert os.listdir() == []
+
+
+def test_the_slowest_process_is_asked_for_where_an_iteration_is_displayed(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[Record] = []
+    solver = make_solver("display: 3", records=records)
+    found = Slowest(1, "there", 0.5, 0.25)
+    monkeypatch.setattr(solver._together.pace, "compare", lambda: found)
+    solver.step(5)
+    assert [r.slowest for r in iterations(records)] == [found, None, None, found, None]
 
 
 def test_display(make_solver: SolverMaker) -> None:

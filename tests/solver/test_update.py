@@ -15,6 +15,7 @@ from moka.solver.learnable import Learnable
 from moka.solver.update import (
     Clipped,
     apply_update,
+    can_be_recorded,
     check_regularization,
     clip_elements,
     clip_gradients_by_norm,
@@ -253,3 +254,19 @@ def test_what_is_refused(check: Any, text: str, says: str) -> None:
     check(config(""))
     with pytest.raises(SolverError, match=says):
         check(config(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "can"),
+    [
+        *((f'type: "{kind}"', True) for kind in
+          ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")),
+        ('type: "AdamW"', False),
+        ('type: "LARS"', False),
+        ('momentum_policy: "poly"', False),
+        ('weight_decay_policy: "poly"', False),
+    ],
+)  # fmt: skip
+def test_which_updates_can_be_recorded(text: str, can: bool) -> None:
+    p = config(text)
+    assert can_be_recorded(rule_class(p)([], p), p) == can

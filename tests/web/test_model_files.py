@@ -119,6 +119,6 @@ def test_a_packed_model_takes_images_as_before(tmp_path: Path, mean: Any) -> Non
     assert found.look.scale == pytest.approx(1 / 3, rel=1e-8)
     same = (found.look.raw_scale, found.look.channel_swap, found.look.resize)
     assert same == (1.0, (0, 1, 2), (10, 10))
-    assert np.array_equal(found.look.mean, mean) if mean is not None else found.look.mean is None
+    np.testing.assert_array_equal(np.asarray(found.look.mean), np.asarray(mean))
     with pytest.raises(UsageError, match="is there already"):
         pack_model(files, tmp_path / "packed")

@@ -252,3 +252,14 @@ def test_a_name_that_begins_as_another(make_net: NetMaker, order: list[str]) -> 
 def test_a_file_that_cannot_be_written(net: Net) -> None:
     with pytest.raises(FileNotFoundError):
         save_hdf5(net, "gone/a.h5")
+
+
+def test_a_group_inside_of_a_layers_group_may_come_before_its_parameters(
+    make_net: NetMaker,
+) -> None:
+    text = NET.replace("deep/er/s", "one/!")  # "!" sorts before "0"
+    net, other = make_net(text), make_net(text)
+    assert not same(net, other)
+    save_hdf5(net, FILE)
+    load_weights(other, FILE)
+    assert same(net, other)

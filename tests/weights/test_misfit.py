@@ -27,7 +27,8 @@ def misfit(
         (misfit([(1, 4, 1, 1)], [(4,)], "PReLU"), "in other axes: another fork or a converter"),
         (misfit([(2,), (2,), (1,), (2,), (2,)], [(2,), (2,), (1,)], "BatchNorm"), "scale_bias: t"),
         (misfit([(2,)] * 3, [(2,)] * 5, "BatchNorm"), "leave scale_bias out"),
-        (misfit([(2, 3)], [(2, 3), (2,)]), "bias_term: false"),
+        (misfit([(2, 3)], [(2, 3), (2,)]), "no bias: set bias_term: false"),
+        (misfit([(2, 3), (2,)], [(2, 3)]), "a bias: leave bias_term: false out"),
         (misfit([(2, 3)], [(2,)], "Bias", "Scale"), "is a Scale, in the net a Bias"),
     ],
 )

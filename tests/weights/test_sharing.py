@@ -33,6 +33,8 @@ def test_shared_weights_are_the_same_memory(net: Net, make_net: NetMaker) -> Non
     owner.layer_blobs(1)[0].data[...] = 3
     assert np.all(net.layer_blobs(1)[0].data == 3)
     assert net.layers[1].weights[0] is owner.layers[1].weights[0]
+    assert net.shares_parameters
+    assert owner.shares_parameters
 
 
 def test_sharing_needs_equal_shapes(net: Net, make_net: NetMaker) -> None:

@@ -225,5 +225,5 @@ def _check(param: caffe_pb2.TransformationParameter) -> None:
             raise NetError("resize_short_side_max needs crop_size: the images differ in size.")
     for name in ("rotation", "brightness", "contrast", "saturation", "hue"):
         value = getattr(param, f"random_{name}")
-        if value < 0:
+        if not 0 <= value < math.inf:
             raise NetError(f"random_{name} is 0 or more, got {value:g}.")

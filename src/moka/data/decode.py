@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.image_header import NoPixelsError, read_header
+from moka.data.image_header import PNG_START, NoPixelsError, read_header
 from moka.errors import DataError
 
 log = logging.getLogger("moka")
@@ -120,12 +120,24 @@ def _refuse_empty_promise(data: Bytes) -> None:
         raise DataError(f"the image cannot be decoded: {error.message}") from None
     except DataError:
         return  # OpenCV says what is wrong, or knows the form
+    if header.form == "PNG" and (length := _longest_chunk(data)) > max(len(data), _MANY):
+        raise DataError(f"the image cannot be decoded: a chunk of it has {length:,} bytes.")
     pixels = header.height * header.width
     if pixels > _MANY and pixels > _MOST_OF_A_BYTE * len(data) and header.form != "WebP":
         raise DataError(
             f"the image cannot be decoded: {len(data):,} bytes cannot hold the {header.height} x"
             f" {header.width} pixels that its header promises."
         )
+
+
+def _longest_chunk(data: Bytes) -> int:
+    """The length of a PNG's longest chunk, as the file says it."""
+    longest, at = 0, len(PNG_START)
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4])
+        longest = max(longest, length)
+        at += 12 + length  # length, name, checksum
+    return longest
 
 
 def _is_cut_off(data: Bytes) -> bool:

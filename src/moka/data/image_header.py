@@ -9,6 +9,7 @@ from typing import NamedTuple
 from moka.errors import DataError
 
 FORMS = "JPEG, PNG, BMP, GIF, WebP, PGM or PPM"
+PNG_START = b"\x89PNG\r\n\x1a\n"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 but DHT, JPG, DAC
 _ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
 _SCAN = re.compile(rb"\xff\xda")
@@ -138,7 +139,7 @@ def _jpeg(data: bytes) -> _Found:
 
 _READERS = (
     (b"\xff\xd8\xff", "JPEG", _jpeg),
-    (b"\x89PNG\r\n\x1a\n", "PNG", _png),
+    (PNG_START, "PNG", _png),
     (b"BM", "BMP", _bmp),
     (b"RIFF", "WebP", _webp),
     (b"GIF87a", "GIF", _gif),

@@ -6,7 +6,7 @@ As in these forks, they apply in training and in testing alike, but for those of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import floor, sqrt
+from math import floor, isfinite, sqrt
 from typing import NamedTuple
 
 import cv2
@@ -223,6 +223,8 @@ class _RandomStretch(Resizing):
             for name in _STRETCHES
         ]
         for name, (low, high) in zip(NVCAFFES, [self.shorter, *ranges], strict=True):
+            if not isfinite(high - low):
+                raise NetError(f"{name}_lower and {name}_upper must be finite.")
             if high < low:
                 raise NetError(f"{name}_upper ({high:g}) is less than {name}_lower ({low:g}).")
         ratio, *self.stretches = ranges

@@ -21,8 +21,8 @@ from moka.engine.channels_last import (
 from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
-from moka.engine.precision import feed_others_float32, in_half, in_tensor_float_32
-from moka.engine.promised import Plan, Promises, See
+from moka.engine.precision import in_half, in_tensor_float_32
+from moka.engine.promised import NOTHING_LEFT_OUT, Plan, Promises, See
 from moka.engine.segments import marked_ends, propagate_in_segments
 from moka.engine.sources import Sources
 from moka.engine.ways import Ways
@@ -71,8 +71,6 @@ class Autograd:
         self.keep_blobs = keep_blobs
         self.half = half
         self.tensor_float_32 = tensor_float_32
-        if half is not None:
-            feed_others_float32(net)
         self.replayable = replayable or keep_blobs
         self.start: PassStart | None = None
         self.segment_ends: Sequence[int] = marked_ends(net)
@@ -84,7 +82,7 @@ class Autograd:
         self._losses = net.loss_tops
         self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
         self._promises = Promises(net, self.results, self._repeat) if keep_blobs else None
-        self._ways = Ways(net)
+        self._ways = Ways(net, in_half=half is not None)
 
     @property
     def in_view(self) -> frozenset[str]:
@@ -111,7 +109,7 @@ class Autograd:
             if plan is None:
                 loss, blobs = self.pass_over(batch)
             else:
-                loss, blobs = self.pass_over(batch, None, self._seeing(plan), plan.data)
+                loss, blobs = self.pass_over(batch, None, self._seeing(plan), plan)
         self.show(blobs)
         if self._promises is not None and plan is not None:
             assert self.start is not None
@@ -131,7 +129,7 @@ class Autograd:
         batch: Mapping[str, Tensor],
         scale: Tensor | None = None,
         see: See | None = None,
-        unseen: Collection[str] = (),
+        plan: Plan = NOTHING_LEFT_OUT,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A pass and its gradients, all of it work for the device: nothing is read back.
 
@@ -140,7 +138,7 @@ class Autograd:
             scale: multiplies the loss before the backward pass (`LossScale`).
             see: called with each top, when a layer has made it; None: what keeps the diffs of blobs
                 that are kept.
-            unseen: blobs that are not kept.
+            plan: what is not kept, of blobs that are kept.
 
         Returns:
             the loss, a scalar without a graph; the blobs to `show`.
@@ -148,7 +146,7 @@ class Autograd:
         if see is None and self.keep_blobs:
             see = self._keep_diff
         with in_tensor_float_32() if self.tensor_float_32 else nullcontext():
-            blobs = self._run(dict(batch), see, unseen)
+            blobs = self._run(dict(batch), see, plan)
             loss = self._loss(blobs)
             if loss.requires_grad:
                 scaled = loss if scale is None else loss * scale
@@ -196,24 +194,29 @@ class Autograd:
         return batch
 
     def _run(
-        self, batch: dict[str, Tensor], see: See | None = None, unseen: Collection[str] = ()
+        self, batch: dict[str, Tensor], see: See | None = None, plan: Plan = NOTHING_LEFT_OUT
     ) -> dict[str, Tensor]:
         if see:
             for name in self._driven:
                 batch[name] = _with_own_gradient(batch[name])
                 see(name, batch[name])
-        return self._compute(batch, see, unseen)
+        return self._compute(batch, see, plan)
 
     def _compute(
-        self, batch: Mapping[str, Tensor], see: See | None, unseen: Collection[str] = ()
+        self, batch: Mapping[str, Tensor], see: See | None, plan: Plan = NOTHING_LEFT_OUT
     ) -> dict[str, Tensor]:
         with in_half(self.net, self.half):
             ends = () if self.keep_blobs or not torch.is_grad_enabled() else self.segment_ends
-            ways = self._ways.of_pass(None if self.keep_blobs else self.results, ends)
+            seen = self._all_but(plan.unseen) if self.keep_blobs else self.results
+            ways = self._ways.of_pass(seen, ends)
             if ends:
                 return propagate_in_segments(self.net, batch, self.results, ends, ways)
-            keep = self.net.blobs.keys() - unseen if self.keep_blobs else self.results
+            keep = self._all_but(plan.data) if self.keep_blobs else self.results
             return self.net.propagate(batch, keep, see, ways=ways)
+
+    def _all_but(self, names: frozenset[str]) -> Collection[str] | None:
+        """All other blobs; None: all."""
+        return self.net.blobs.keys() - names if names else None
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
         """Store each blob's gradient as it is computed. For an in-place blob the last write wins:

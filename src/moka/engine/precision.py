@@ -11,18 +11,16 @@ pass, and the gradients are divided by it after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from moka.layers.base import Way
 from moka.net import Net
 from moka.schema.caffe_pb2 import SolverParameter
-
-T = TypeVar("T")
 
 FIRST_SCALE = 2.0**16
 # The types in which matrices are multiplied, by what a solver asks for.
@@ -78,17 +76,29 @@ class LossScale:
         self.value.clamp_(min=1.0)
 
 
-def feed_others_float32(net: Net) -> None:
-    """Give bottoms in float32 to every layer that does not work in half precision, and let it
-    compute in float32."""
-    for layer in net.layers:
-        if layer.precision == "float32":
-            # Many layers repeat a pass without a call, so `again` is another way in.
-            for name in ("forward", "again"):
-                setattr(layer, name, partial(_in_float32, getattr(layer, name)))
+class InFloat32:
+    """A way to run a layer that does not work in half precision: its bottoms become float32, and it
+    computes in float32.
+
+    Args:
+        way: how it runs.
+    """
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+
+    def __call__(self, *bottoms: Tensor) -> Tensor | Sequence[Tensor]:
+        with _without_autocast(bottoms):
+            return self._way(*map(_in_single, bottoms))
+
+    def again(self, *bottoms: Tensor) -> Tensor | Sequence[Tensor]:
+        with _without_autocast(bottoms):
+            return self._way.again(*map(_in_single, bottoms))
 
 
-def _in_float32(function: Callable[..., T], *bottoms: Tensor) -> T:
-    kind = bottoms[0].device.type if bottoms else "cpu"
-    with torch.autocast(kind, enabled=False):
-        return function(*(x.float() if x.dtype in HALF.values() else x for x in bottoms))
+def _without_autocast(bottoms: Sequence[Tensor]) -> AbstractContextManager[Any]:
+    return torch.autocast(bottoms[0].device.type, enabled=False)
+
+
+def _in_single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in HALF.values() else x

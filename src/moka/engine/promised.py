@@ -164,8 +164,16 @@ class Plan:
     shapes: dict[str, Shape]
     with_gradient: set[str]
 
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Blobs of which neither data nor diff is looked at."""
+        return self.data & self.diffs
+
     def note(self, name: str, top: Tensor) -> None:
         """Note a top that a layer has made."""
         self.shapes[name] = tuple(top.shape)
         if top.requires_grad:
             self.with_gradient.add(name)
+
+
+NOTHING_LEFT_OUT = Plan(frozenset(), frozenset(), {}, set())

@@ -11,15 +11,22 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
+from moka.engine.precision import InFloat32
 from moka.layers.base import Layer, Way
 from moka.net import Net, Place
 
 
 class Ways:
-    """The ways of one net, found anew when layers have got hooks or another mode."""
+    """The ways of one net, found anew when layers have got hooks or another mode.
 
-    def __init__(self, net: Net) -> None:
-        self._net = net
+    Args:
+        net: the net.
+        in_half: whether passes are in mixed precision: layers that do not work in half precision
+            then run by `InFloat32`.
+    """
+
+    def __init__(self, net: Net, *, in_half: bool = False) -> None:
+        self._net, self._in_half = net, in_half
         self._found: Mapping[int, Way] = {}
         self._found_for: tuple[int, Collection[str] | None, tuple[int, ...]] | None = None
 
@@ -33,16 +40,20 @@ class Ways:
         """
         state = (Layer.mode_changes, keep, tuple(cuts))
         if state != self._found_for:
-            self._found = find_ways(self._net, keep, cuts)
+            self._found = find_ways(self._net, keep, cuts, in_half=self._in_half)
             self._found_for = state
         return self._found
 
 
 def find_ways(
-    net: Net, keep: Collection[str] | None = None, cuts: Sequence[int] = ()
+    net: Net,
+    keep: Collection[str] | None = None,
+    cuts: Sequence[int] = (),
+    *,
+    in_half: bool = False,
 ) -> dict[int, Way]:
     """As `Ways.of_pass`."""
-    return _choose(net, keep, cuts)[0]
+    return _choose(net, keep, cuts, in_half=in_half)[0]
 
 
 def tops_in_bottoms(net: Net, keep: Collection[str]) -> dict[int, str]:
@@ -53,15 +64,20 @@ def tops_in_bottoms(net: Net, keep: Collection[str]) -> dict[int, str]:
         keep: the blobs that somebody looks at after the pass.
     """
     found = {p.index: p.node.bottoms[0] for p in net.places if p.layer.makes_views}
-    return found | _choose(net, keep, ())[1]
+    return found | _choose(net, keep)[1]
 
 
 def _choose(
-    net: Net, keep: Collection[str] | None, cuts: Sequence[int]
+    net: Net,
+    keep: Collection[str] | None,
+    cuts: Sequence[int] = (),
+    *,
+    in_half: bool = False,
 ) -> tuple[dict[int, Way], dict[int, str]]:
     """The ways; of each that makes no memory for its tops, the bottom in which they lie."""
     ways: dict[int, Way] = {}
     lies_in: dict[int, str] = {}
+    does_work_of: dict[int, Place] = {}  # the layer before, by the layer that is merged with it
     made_by: dict[str, Place] = {}
     free_tops = _free_tops(net, keep)
     for place in net.places:
@@ -74,6 +90,7 @@ def _choose(
             if maker.index not in ways and (merged := maker.layer.merged_with(place.layer)):
                 ways[maker.index], ways[place.index] = _PassOn(), merged
                 lies_in[maker.index] = maker.node.bottoms[0]
+                does_work_of[place.index] = maker
                 break
             is_cut = any(maker.index < cut <= place.index for cut in cuts)
             spares = maker.layer.spares_top and not isinstance(ways.get(maker.index), _PassOn)
@@ -82,6 +99,15 @@ def _choose(
                 lies_in[place.index] = name
                 break
         made_by.update(dict.fromkeys(node.tops, place))
+    for place in net.places if in_half else ():
+        working = does_work_of.get(place.index, place)
+        way = ways.get(place.index, place.layer)
+        if (
+            place.node.bottoms
+            and working.layer.precision == "float32"
+            and not isinstance(way, _PassOn)
+        ):
+            ways[place.index] = InFloat32(way)
     return ways, lies_in
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -111,6 +112,15 @@ def _captured(node: Any) -> Iterator[str]:
             yield from (name for name in read if name and name not in own)
 
 
+@contextmanager
+def names_are_text(file: PathLike) -> Iterator[None]:
+    """Raise NetError where the block meets a name that is not UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise NetError(f"holds a name that is no text in UTF-8 ({error}).", file=file) from None
+
+
 def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> OnnxModel:
     """Read an ONNX file. Half-precision and double floats become float32.
 
@@ -124,17 +134,18 @@ def read_onnx(file: PathLike, shapes: Mapping[str, Shape] | None = None) -> Onnx
     """
     onnx = load_onnx("Importing an ONNX file")
     proto = _parsed(onnx, file)
-    try:
-        if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto)
-        _check(onnx, proto)
-        _check_opset(proto)
-        _widen(onnx, proto)
-        inputs, free_batch = _fix_inputs(proto, dict(shapes or {}))
-    except NetError as error:
-        raise error.at(file=file) from None
-    stored = frozenset(tensor.name for tensor in proto.graph.initializer)
-    return OnnxModel(file, proto, inputs, free_batch, stored)
+    with names_are_text(file):
+        try:
+            if proto.functions:
+                proto = onnx.inliner.inline_local_functions(proto)
+            _check(onnx, proto)
+            _check_opset(proto)
+            _widen(onnx, proto)
+            inputs, free_batch = _fix_inputs(proto, dict(shapes or {}))
+        except NetError as error:
+            raise error.at(file=file) from None
+        stored = frozenset(tensor.name for tensor in proto.graph.initializer)
+        return OnnxModel(file, proto, inputs, free_batch, stored)
 
 
 def _parsed(onnx: Any, file: PathLike) -> Any:

@@ -25,7 +25,7 @@ from moka.importer import (
 )
 from moka.importer.branches import is_chosen, trace_with_branches
 from moka.importer.builder import MadeBlob, MadeLayer, NetBuilder, NodeSite
-from moka.importer.onnx_file import OnnxModel, OnnxNode, read_onnx
+from moka.importer.onnx_file import OnnxModel, OnnxNode, names_are_text, read_onnx
 from moka.importer.table import IMPORTERS, OPERATOR_REFUSALS
 from moka.importer.trace import Trace, run_on_others, variable_tensors
 from moka.net import Net
@@ -88,6 +88,13 @@ def import_onnx(
         OSError: the file cannot be read.
     """
     model = read_onnx(file, shapes)
+    with names_are_text(file):
+        return _imported(model, file, extra_layers=extra_layers, only_ceil=only_ceil)
+
+
+def _imported(
+    model: OnnxModel, file: PathLike, *, extra_layers: bool, only_ceil: bool
+) -> ImportedNet:
     _check_operators(model)
     model, pass_ = trace_with_branches(model)
     _check_operators(model)

@@ -62,7 +62,7 @@ class Backend(Protocol):
         ...
 
     def times(self, task: Task, inputs: Sequence[Tensor], passes: int) -> dict[str, float]:
-        """Mean seconds of each operation in a pass. Its name begins with that of its layer, the
+        """Median seconds of each operation in a pass. Its name begins with that of its layer, the
         last one if several run as one. Empty: the backend does not tell."""
         ...
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from moka.engine.autograd import Autograd
-from moka.engine.promised import See
+from moka.engine.promised import NOTHING_LEFT_OUT, Plan, See
 from moka.inference.fast import Fast
 from moka.net import Net
 
@@ -30,10 +30,10 @@ class Inference(Autograd):
         self.results |= self._fast.acted
 
     def _compute(
-        self, batch: Mapping[str, Tensor], see: See | None, unseen: Collection[str] = ()
+        self, batch: Mapping[str, Tensor], see: See | None, plan: Plan = NOTHING_LEFT_OUT
     ) -> dict[str, Tensor]:
         if torch.is_grad_enabled():
-            return super()._compute(batch, see, unseen)
+            return super()._compute(batch, see, plan)
         made = self._fast.run(batch, self.results)
         if made is None:
             made = super()._compute(batch, see)

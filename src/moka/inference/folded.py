@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -29,20 +30,21 @@ class Folded:
         net = _net_of(task)
         given = dict(zip(task.inputs, map(channels_last, inputs), strict=True))
         makers = {top: place.node.name for place in net.places for top in place.node.tops}
-        seconds = dict.fromkeys(makers.values(), 0.0)
-        last = 0.0
+        seconds = {name: [0.0] * passes for name in makers.values()}
+        last, number = 0.0, 0
 
         def see(blob: str, _: Tensor) -> None:
             nonlocal last
             now = perf_counter()
-            seconds[makers[blob]] += (now - last) / passes
+            seconds[makers[blob]][number] += now - last
             last = now
 
         with torch.no_grad():
             for _ in range(passes):
                 last = perf_counter()
                 net.propagate(given, task.outputs, see)
-        return seconds
+                number += 1
+        return {name: median(times) for name, times in seconds.items()}
 
     def make(self, task: Task) -> Run:
         net = _net_of(task)

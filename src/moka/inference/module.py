@@ -7,12 +7,16 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_autocast_enabled, nn
+from torch._C import _is_tracing, _len_torch_dispatch_stack, _len_torch_function_stack
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import Function
+from torch.compiler import is_compiling
 
 from moka.engine.channels_last import channels_last
 from moka.inference.fast import Fast
 from moka.layers.base import Layer
+from moka.memory import CPU
 from moka.net import Net
 
 Tensors = Mapping[str, Tensor]
@@ -53,6 +57,7 @@ class ModuleRunner:
         self.net = cast("Net", weakref.proxy(net))
         self._fast = Fast(self.net)
         self._sources = [place for place in net.places if not place.node.bottoms]
+        self._tops_of_sources = {top for place in self._sources for top in place.node.tops}
         self._with_gradients: dict[str, bool] = {}  # outputs that have been seen with gradients on
         self._mode_changes: int | None = None  # when no layer had hooks or trained
         self.is_trained = False  # a backward pass has reached the parameters
@@ -84,6 +89,8 @@ class ModuleRunner:
 
     def _all_given(self, inputs: Tensors) -> Tensors | None:
         """The tops of all layers without bottoms; None if some of the caller's are missing."""
+        if inputs.keys() == self._tops_of_sources:
+            return inputs
         given = dict(inputs)
         for place in self._sources:
             if all(top in given for top in place.node.tops):
@@ -184,12 +191,12 @@ def _laid_out(inputs: Tensors) -> Tensors:
 
 def _asks_for_numbers(inputs: Tensors) -> bool:
     """Whether a call asks for nothing but numbers of float32 inputs on the CPU."""
-    if torch.compiler.is_compiling() or torch._C._is_tracing():
+    if is_compiling() or _is_tracing() or is_autocast_enabled("cpu"):
         return False
-    if torch.is_autocast_enabled("cpu") or torch._C._functorch.peek_interpreter_stack() is not None:
+    if peek_interpreter_stack() is not None:
         return False
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+    if _len_torch_dispatch_stack() or _len_torch_function_stack():
         return False
     if any(getattr(nn.modules.module, hooks) for hooks in HOOKS_OF_ALL):
         return False
-    return all(type(x) is Tensor and x.device.type == "cpu" for x in inputs.values())
+    return all(type(x) is Tensor and x.device == CPU for x in inputs.values())

@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from statistics import median
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -57,16 +58,17 @@ class OnnxRuntime:
         from moka.inference.onnx_model import onnx_model
 
         model = onnx_model(task)
-        seconds: defaultdict[str, float] = defaultdict(float)
+        seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * passes)
         with tempfile.TemporaryDirectory() as folder:
             session, _shared = _session(model, task, profile=f"{folder}/profile")
             for _ in range(passes + 1):
                 session.run(model.outputs, model.feed(inputs))
             with open(session.end_profiling(), encoding="utf-8") as file:
                 events = [e for e in json.load(file) if e["name"].endswith(KERNEL)]
-        for event in events[len(events) // (passes + 1) :]:  # without the first pass
-            seconds[event["name"].removesuffix(KERNEL)] += event["dur"] * 1e-6 / passes
-        return dict(seconds)
+        each = len(events) // (passes + 1)  # a pass has so many; the first warms up
+        for k, event in enumerate(events[each:]):
+            seconds[event["name"].removesuffix(KERNEL)][k // each] += event["dur"] * 1e-6
+        return {name: median(times) for name, times in seconds.items()}
 
     def make(self, task: Task) -> Run:
         from moka.inference.onnx_model import onnx_model

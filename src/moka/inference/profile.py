@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
+from moka.engine.channels_last import by_pixel
 from moka.inference.cut import Piece
 from moka.inference.engines import BACKENDS
 from moka.inference.flow import Flow
@@ -19,22 +21,31 @@ from moka.inference.program import Program, Values, run_layer, run_layers
 from moka.net import Net, Place
 
 # Short, so that some of many tries are not interrupted by other programs.
-SIDE = 512  # of the square matrices whose product shows the peak
-COPIED_BYTES = 2**26  # more than caches hold
-TRYING_S = 0.2
+SIDE = 512  # of the square matrices whose product may show the peak
+CHANNELS, PIXELS = 128, 28  # of a convolution that may show it: MKL's products are slow on AMD's
+COPIED_BYTES = (2**17, 2**20, 2**23, 2**26)  # the last are more than caches hold
+TRYING_S = 0.1
 FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What the machine does at most, as measured: arithmetic and memory."""
+    """What the machine does at most, as measured: arithmetic and memory.
 
-    flops: float  # a second
-    bytes: float  # a second, read or written
+    Attributes:
+        flops: a second.
+        bytes: read or written in a second.
+        in_caches: the same of copies that move no more bytes than this, smaller ones first.
+    """
+
+    flops: float
+    bytes: float
+    in_caches: tuple[tuple[float, float], ...] = ()
 
     def least_s(self, flops: float, moved: float) -> float:
         """The least seconds that so much arithmetic and memory take (the roofline)."""
-        return max(flops / self.flops, moved / self.bytes)
+        bytes_a_second = next((b for size, b in self.in_caches if moved <= size), self.bytes)
+        return max(flops / self.flops, moved / bytes_a_second)
 
 
 @dataclass
@@ -61,28 +72,40 @@ def measure_peak() -> Peak:
     """Peak figures of this machine with up to as many threads as are in use; takes a second. One
     thread is tried too: beside busy programs it may do more than several."""
     most = torch.get_num_threads()
-    peaks = []
+    products, copies = [], dict.fromkeys(COPIED_BYTES, 0.0)
     for threads in dict.fromkeys((1, most)):
         torch.set_num_threads(threads)
-        peaks.append(_peak_now())
+        products.append(_flops_now())
+        for size in COPIED_BYTES:
+            copies[size] = max(copies[size], _bytes_now(size))
     torch.set_num_threads(most)
-    return Peak(max(peak.flops for peak in peaks), max(peak.bytes for peak in peaks))
+    *smaller, largest = ((2.0 * size, bytes_a_second) for size, bytes_a_second in copies.items())
+    return Peak(max(products), largest[1], tuple(smaller))
 
 
-def _peak_now() -> Peak:
+def _flops_now() -> float:
     a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
-    source = torch.rand(COPIED_BYTES // FLOAT_BYTES)
-    target, product = torch.empty_like(source), torch.empty_like(a)
-    product_s = _least_s(lambda: torch.mm(a, b, out=product))
-    copy_s = _least_s(lambda: target.copy_(source))
-    return Peak(2.0 * SIDE**3 / product_s, 2.0 * COPIED_BYTES / copy_s)
+    product = torch.empty_like(a)
+    by_product = 2.0 * SIDE**3 / _least_s(lambda: torch.mm(a, b, out=product))
+    image = by_pixel(torch.rand(1, CHANNELS, PIXELS, PIXELS))
+    kernels = by_pixel(torch.rand(CHANNELS, CHANNELS, 3, 3))
+    with torch.no_grad():
+        convolution_s = _least_s(lambda: conv2d(image, kernels, padding=1))
+    return max(by_product, 2.0 * kernels.numel() * PIXELS**2 / convolution_s)
+
+
+def _bytes_now(size: int) -> float:
+    source = torch.rand(size // FLOAT_BYTES)
+    target = torch.empty_like(source)
+    return 2.0 * size / _least_s(lambda: target.copy_(source))
 
 
 def _least_s(run: Callable[[], object]) -> float:
-    """The least seconds of a run, of many."""
-    end = perf_counter() + TRYING_S
+    """The least seconds of a run, of many: so much processor time, that some of them are not
+    interrupted on a busy machine."""
+    end = process_time() + TRYING_S
     least = _seconds(run)
-    while perf_counter() < end:
+    while process_time() < end:
         least = min(least, _seconds(run))
     return least
 

@@ -98,6 +98,8 @@ class BatchNorm(Layer):
         self.has_scale = of_nvcaffe or bool(self.use_weight_bias) or given("filler")
         self.has_bias = of_nvcaffe or (self.has_scale and self.bias_term)
         self.in_part = self.disable_mean or self.disable_variance
+        if not (self.in_part or self.stats_batch_size):
+            self.precision = "keeps"  # PyTorch's kernels compute in float32, whatever they get
         if of_nvcaffe and not self.use_global_stats:
             self.use_global_stats = None  # as in NVCaffe false does not count in testing
         if self.has_scale:

@@ -40,11 +40,14 @@ def normalize_by_batch(
     Args:
         gather: how to hear the other processes, if mean and variance are those of the batches of
             all of them together.
+
+    Statistics of half precision are float32.
     """
+    least = torch.promote_types(x.dtype, torch.float32)
     if gather is not None:
-        y, mean, unbiased, count = _NormalizedByAll.apply(x, eps, gather)  # type: ignore[no-untyped-call]
+        y, mean, unbiased, count = _NormalizedByAll.apply(x.to(least), eps, gather)  # type: ignore[no-untyped-call]
         return _scaled(y, scale, bias), Statistics(mean, unbiased, count)
-    mean, unbiased = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+    mean, unbiased = (x.new_zeros(x.shape[1], dtype=least) for _ in range(2))
     count = x.numel() // max(1, x.shape[1])
     if x.numel() > x.shape[1]:
         # With a momentum of 1 the running statistics are the batch's.

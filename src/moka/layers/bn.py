@@ -14,6 +14,7 @@ from moka.layers.base import BlobSpec, Layer
 from moka.layers.batch_statistics import Statistics, normalize_by_batch, over_channels
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
+from moka.layers.shapes import refuse_empty_axes
 from moka.schema import caffe_pb2
 from moka.schema.forms import form_of
 from moka.types import Shape
@@ -120,6 +121,7 @@ class BN(Layer):
         found = x[1:] if not self.whole else x[self.channel_axis : self.channel_axis + 1]
         if found != self.kept:
             raise NetError(f"the blobs were made for {self.kept}, got a bottom of shape {x}.")
+        refuse_empty_axes(x, first=1)
         return [x]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:

@@ -44,6 +44,15 @@ from moka.types import Shape
 log = logging.getLogger("moka.detail")
 
 
+# What some errors of Python and PyTorch mean where a layer is made or run, by their words.
+PLAIN = {
+    "cannot convert float": "one of its numbers is not finite, and a size follows from it.",
+    "cannot reshape tensor of 0 elements": "it cannot take a bottom without values.",
+}
+# Errors among which are those that `explained` explains.
+EXPLAINED = (MokaError, MemoryError, RuntimeError, ValueError, OverflowError)
+
+
 @dataclass(frozen=True)
 class Assembly:
     """The parts of a net.
@@ -132,9 +141,10 @@ def located(error: MokaError, node: Node, graph: Graph) -> MokaError:
 
 
 def explained(error: Exception, node: Node, graph: Graph) -> MokaError | None:
-    """The error with file and layer, if it is one of ours or says that there is not enough memory;
-    None: it is another one."""
-    if fact := out_of_memory(error):
+    """The error with file and layer, if it is one of ours or one of Python's and PyTorch's whose
+    cause is plain; None: it is another one."""
+    words = str(error)
+    if fact := out_of_memory(error) or next((f for w, f in PLAIN.items() if w in words), None):
         error = NetError(fact)
     return located(error, node, graph) if isinstance(error, MokaError) else None
 
@@ -144,7 +154,7 @@ def naming(node: Node, graph: Graph) -> Iterator[None]:
     """Add file and layer to errors of the block, see `explained`."""
     try:
         yield
-    except (MokaError, MemoryError, RuntimeError) as error:
+    except EXPLAINED as error:
         if told := explained(error, node, graph):
             raise told from None
         raise

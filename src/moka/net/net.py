@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from moka.blob import BlobVec
 from moka.context import device as context_device
 from moka.data.place import Share
-from moka.errors import MokaError, NetError
+from moka.errors import NetError
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer, Way
 from moka.layers.late_checks import collected_checks
@@ -26,19 +26,13 @@ from moka.layers.source import Source
 from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
 from moka.net import summary
 from moka.net.arguments import by_name
-from moka.net.assemble import (
-    assemble,
-    explained,
-    located,
-    make_blobs,
-    naming,
-    parameter_of,
-)
+from moka.net.assemble import EXPLAINED, assemble, explained, make_blobs, naming, parameter_of
 from moka.net.module_names import module_names
 from moka.net.place import Place
 from moka.net.runner import Runner
 from moka.types import Shape
 
+FLOAT = torch.float32
 ALL_DATA = Share()
 NOTHING_BEGUN: Mapping[str, Tensor] = MappingProxyType({})
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
@@ -233,14 +227,16 @@ class Net(nn.Module):
             NetError: a name that is no input, or an input that is missing.
         """
         given = by_name(self.graph, arrays, inputs)
-        on_device = {
-            name: torch.as_tensor(value, dtype=torch.float32, device=self.device)
-            for name, value in given.items()
-        }
+        on_device = {name: self._on_device(value) for name, value in given.items()}
         self._check_shapes(on_device)
         run = self.propagate if self.runner is None else self.runner
         blobs = run(on_device, self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
+
+    def _on_device(self, value: Tensor) -> Tensor:
+        if type(value) is Tensor and value.dtype is FLOAT and value.device == self.device:
+            return value
+        return torch.as_tensor(value, dtype=FLOAT, device=self.device)
 
     def propagate(
         self,
@@ -309,12 +305,12 @@ class Net(nn.Module):
         layer = way or place.layer
         try:
             tops = layer.again(*bottoms) if again else layer(*bottoms)
-        except (MokaError, MemoryError, RuntimeError) as error:
+        except EXPLAINED as error:
             if told := explained(error, place.node, self.graph):
                 raise told from None
             raise
         if not torch.compiler.is_compiling() and (checks := collected_checks()) is not None:
-            checks.locate(lambda error: located(error, place.node, self.graph))
+            checks.locate(lambda e: explained(e, place.node, self.graph) or e)
         made = (tops,) if isinstance(tops, Tensor) else tops
         made = place.half.rounded(made) if place.half else made
         for k, observer in place.observers:
@@ -351,9 +347,9 @@ class Net(nn.Module):
         """
         if torch.compiler.is_compiling() or torch._C._is_tracing():
             return
-        shapes = {name: tuple(value.shape) for name, value in given.items()}
+        shapes: dict[str, Shape] = {name: value.shape for name, value in given.items()}
         if shapes != self._checked_shapes:
-            self.infer_shapes(shapes)
+            self.infer_shapes({name: tuple(shape) for name, shape in shapes.items()})
             self._checked_shapes = shapes
 
     def infer_shapes(

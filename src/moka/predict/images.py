@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from moka.data.decode import decode_image
+from moka.data.decode import Image, decode_image
 from moka.errors import DataError
 from moka.files import read_bytes
 from moka.predict.resample import resample
@@ -47,6 +48,20 @@ def load_image(file: PathLike | BinaryIO, *, color: bool = True) -> Floats:
         return np.tile(image, (1, 1, 3)) if color else image
     rgb = image[:, :, 2::-1]
     return np.ascontiguousarray(rgb) if color else rgb @ LUMINANCE
+
+
+def with_channels(image: Image, channels: int) -> Image:
+    """A decoded image (C, H, W) with one channel, gray, or three, BGR, as OpenCV converts it;
+    transparency is left out."""
+    if len(image) == channels:
+        return image
+    planes = np.ascontiguousarray(image.transpose(1, 2, 0))
+    if len(image) == 4:
+        how = cv2.COLOR_BGRA2GRAY if channels == 1 else cv2.COLOR_BGRA2BGR
+    else:
+        how = cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_GRAY2BGR
+    changed = cv2.cvtColor(planes, how)
+    return changed[None] if changed.ndim == 2 else changed.transpose(2, 0, 1)
 
 
 def resize_image(image: ArrayLike, size: Sequence[int], order: int = 1) -> Floats:

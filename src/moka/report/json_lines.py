@@ -41,7 +41,10 @@ class JsonLines:
 
 def to_json(value: Any) -> str:
     """One line of JSON. Infinities and NaN, which JSON does not know, become null."""
-    return json.dumps(_finite(value), allow_nan=False)
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from moka.predict.labels import TOP, short_label
+from moka.predict.labels import TOP, best_classes, short_label
 from moka.serving.errors import BadRequestError
-from moka.serving.model import BOXES, CLASSES, MAP, Computed, ServedModel
+from moka.serving.model import Computed, ServedModel
+from moka.serving.outputs import BOXES, CLASSES, MAP, VALUES
 from moka.types import Array, Floats
 
 MAX_MAP_CLASSES = 256
@@ -21,33 +22,39 @@ Answer = dict[str, Any]
 def check_kind(model: ServedModel, wanted: str) -> None:
     """Raise BadRequestError if a model gives something else than is asked for."""
     if model.kind != wanted:
-        route = {CLASSES: "/v1/classify", BOXES: "/v1/detect", MAP: "/v1/segment"}[model.kind]
+        route = _ROUTES[model.kind]
         raise BadRequestError(
             f'model "{model.name}" gives {_GIVES[model.kind]}, not {_GIVES[wanted]}. Ask {route}.'
         )
 
 
-_GIVES = {CLASSES: "scores of classes", BOXES: "boxes", MAP: "a map of classes"}
+_GIVES = {
+    CLASSES: "scores of classes",
+    BOXES: "boxes",
+    MAP: "a map of classes",
+    VALUES: "values of other kinds",
+}
+_ROUTES = {
+    CLASSES: "/v1/classify",
+    BOXES: "/v1/detect",
+    MAP: "/v1/segment",
+    VALUES: "/v1/predict",
+}
 
 
 def classes(model: ServedModel, computed: Computed, top: int = TOP) -> list[Answer]:
     """The best classes, highest score first."""
-    scores = computed.blobs[model.outputs[0]].ravel()
+    scores = computed.blobs[model.outputs.names[0]].ravel()
     return [
-        {"index": i, "label": model.label(i), "score": float(scores[i])} for i in best(scores, top)
+        {"index": i, "label": model.label(i), "score": float(scores[i])}
+        for i in best_classes(scores, top)
     ]
-
-
-def best(scores: Floats, count: int) -> list[int]:
-    """The numbers of the highest scores, highest first; of equal ones the first."""
-    order: list[int] = np.argsort(-scores, kind="stable")[: max(0, count)].tolist()
-    return order
 
 
 def boxes(model: ServedModel, computed: Computed, threshold: float = 0.0) -> list[Answer]:
     """The boxes whose scores reach a threshold, highest score first, in pixels of the image."""
-    rows = np.concatenate(list(computed.blobs.values()))
-    rows = rows[rows[:, 2] >= threshold]
+    assert computed.boxes is not None
+    rows = computed.boxes[computed.boxes[:, 2] >= threshold]
     height, width = computed.size
     sides = np.array([width, height, width, height], np.float32)
     made = []
@@ -71,7 +78,7 @@ def boxes(model: ServedModel, computed: Computed, threshold: float = 0.0) -> lis
 def segments(model: ServedModel, computed: Computed) -> Answer:
     """The best class of each pixel: a gray PNG in base64 whose bytes are numbers of classes, and
     the share of each class."""
-    scores = computed.blobs[model.outputs[0]]
+    scores = computed.blobs[model.outputs.names[0]]
     if len(scores) > MAX_MAP_CLASSES:
         raise BadRequestError(f"the map has {len(scores)} classes, at most {MAX_MAP_CLASSES} fit.")
     found = scores.argmax(0).astype(np.uint8)
@@ -98,9 +105,10 @@ def features(values: Floats, *, as_base64: bool = False) -> Answer:
 
 def digits_predictions(model: ServedModel, computed: Computed) -> list[tuple[str, float]]:
     """The best classes as DIGITS tells them: a label and a percentage with two digits."""
-    scores = computed.blobs[model.outputs[0]].ravel()
+    scores = computed.blobs[model.outputs.names[0]].ravel()
     return [
-        (short_label(model.label(i)), round(100 * float(scores[i]), 2)) for i in best(scores, TOP)
+        (short_label(model.label(i)), round(100 * float(scores[i]), 2))
+        for i in best_classes(scores)
     ]
 
 

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from math import ceil
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from moka.serving.errors import ClosingError, QueueFullError
 
@@ -24,6 +25,7 @@ J = TypeVar("J", bound=Groupable)
 R = TypeVar("R")
 
 Run = Callable[[Sequence[J]], Sequence[R | Exception]]
+Deliver = Callable[[Callable[[], None]], object]
 
 
 class _Waiting(NamedTuple, Generic[J, R]):
@@ -46,6 +48,8 @@ class Batcher(Generic[J, R]):
         capacity: of the queue.
         workers: threads that run batches.
         seen: called with each batch's size and seconds, once it has run.
+        deliver: calls the function that it gets, which gives all jobs of a batch their results; an
+            event loop does so in its own thread, and is woken once instead of for each job.
     """
 
     def __init__(
@@ -57,8 +61,9 @@ class Batcher(Generic[J, R]):
         capacity: int,
         workers: int = 1,
         seen: Callable[[int, float], None] = lambda size, seconds: None,
+        deliver: Deliver = lambda settle: settle(),
     ) -> None:
-        self._run, self._seen = run, seen
+        self._run, self._seen, self._deliver = run, seen, deliver
         self._sizes, self._delay_s, self.capacity = tuple(sizes), delay_s, capacity
         self._queue: list[_Waiting[J, R]] = []
         self._changed = threading.Condition()
@@ -73,8 +78,8 @@ class Batcher(Generic[J, R]):
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
-        return len(self._queue)
+        """How many jobs wait, without those that were given up."""
+        return sum(not each.future.cancelled() for each in self._queue)
 
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs, all or none. A future that is cancelled while it waits gives its place back.
@@ -125,11 +130,7 @@ class Batcher(Generic[J, R]):
                 results = [error] * len(batch)
             seconds = time.perf_counter() - start
             self._seconds_of_job += 0.2 * (seconds / len(batch) - self._seconds_of_job)
-            for each, result in zip(batch, results, strict=True):
-                if isinstance(result, Exception):
-                    each.future.set_exception(result)
-                else:
-                    each.future.set_result(result)
+            self._deliver(partial(_settle, batch, results))
             self._seen(len(batch), seconds)
 
     def _next(self) -> list[_Waiting[J, R]]:
@@ -161,3 +162,11 @@ class Batcher(Generic[J, R]):
 
     def _drop_cancelled(self) -> None:
         self._queue = [each for each in self._queue if not each.future.cancelled()]
+
+
+def _settle(batch: Sequence[_Waiting[Any, R]], results: Sequence[R | Exception]) -> None:
+    for each, result in zip(batch, results, strict=True):
+        if isinstance(result, Exception):
+            each.future.set_exception(result)
+        else:
+            each.future.set_result(result)

@@ -56,6 +56,12 @@ class QueueFullError(RequestError):
     status = 429
 
 
+class GoneError(RequestError):
+    """The client does not wait for its answer. Nobody gets this status, which the log has."""
+
+    status = 499
+
+
 class BrokenModelError(RequestError):
     """A model that cannot be loaded, or failed."""
 

@@ -1,5 +1,5 @@
-"""Encoded images to what a net's input takes: decoded and resized by OpenCV, as Caffe's own data
-layers and its program `classification` do."""
+"""Encoded images to what a net's input takes: decoded and resized by OpenCV, as Caffe's program
+`classification` does."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from moka.data.decode import Decoder
+from moka.data.decode import Decoder, decode_image
 from moka.errors import DataError, NetError, UsageError
 from moka.predict.crops import center_crop
+from moka.predict.images import with_channels
 from moka.predict.prepare import check_channel_swap, fitted_mean
 from moka.serving.errors import BadRequestError
 from moka.types import Array, Floats, HeightWidth, Shape
 
-BYTE = 255
+BYTE, DEEP = 255, 65535  # the largest value of 8 and of 16 bits
 COLORS, GRAY = 3, 1
+
+_UPRIGHT = Decoder(color=True)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,6 @@ class ImageInput:
             raise NetError(f"images have one or three channels, the input takes {shape}.")
         self.shape, self.look = shape, look
         channels, height, width = shape
-        self._decode = Decoder(color=channels == COLORS)
         self.resized = look.resize or (height, width)
         self._crop = center_crop(self.resized, (height, width))
         self._factor = np.float32(look.raw_scale / BYTE)
@@ -77,26 +79,38 @@ class ImageInput:
             return np.ascontiguousarray(mean[(slice(None), *self._crop)], np.float32)
         return fitted_mean(mean, self.shape).astype(np.float32)
 
-    def fill(self, data: bytes, blob: Floats, name: str) -> HeightWidth:
+    def fill(self, data: bytes, blob: Floats, name: str, *, upright: bool = False) -> HeightWidth:
         """Decode an image into `blob` (C, H, W); returns its own height and width.
+
+        Args:
+            upright: see `pixels`.
 
         Raises:
             BadRequestError: it cannot be decoded.
         """
-        pixels = self.pixels(data, name)
+        pixels = self.pixels(data, name, upright=upright)
         self.fill_pixels(pixels, blob)
         return pixels.shape[0], pixels.shape[1]
 
-    def pixels(self, data: bytes, name: str) -> Array:
-        """The image (H, W, C) as it is decoded, BGR or gray, uint8.
+    def pixels(self, data: bytes, name: str, *, upright: bool = False) -> Array:
+        """The image (H, W, C), BGR or gray, uint8, or float32 of the same range if it has 16 bits a
+        channel.
+
+        Args:
+            upright: turn it as its EXIF says, as OpenCV does, which makes 8 bits of 16; otherwise
+                EXIF is not looked at, as by Caffe's program and by pycaffe.
 
         Raises:
             BadRequestError: it cannot be decoded.
         """
         try:
-            return self._decode(data, name).transpose(1, 2, 0)
+            decode = _UPRIGHT if upright else decode_image
+            image = with_channels(decode(data, name), self.shape[0])
         except DataError as error:
             raise BadRequestError(error.message) from None
+        if image.dtype == np.uint16:
+            image = image * np.float32(BYTE / DEEP)
+        return image.transpose(1, 2, 0)
 
     def fill_pixels(self, pixels: Array, blob: Floats) -> None:
         """Fill `blob` with an image (H, W, C) that is decoded."""

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,20 +13,19 @@ import torch
 
 from moka.errors import MokaError, NetError
 from moka.graph import build_graph
-from moka.inference.fast import MOST_SHAPES
 from moka.inference.module import ModuleRunner, speed_up
 from moka.layers import REGISTRY
 from moka.net import Net, NetLike, read_net
 from moka.predict.labels import read_labels
 from moka.schema import caffe_pb2
-from moka.serving.batcher import Batcher
+from moka.serving.batcher import Batcher, Deliver
 from moka.serving.errors import BadRequestError, BrokenModelError, UnknownModelError
 from moka.serving.image_input import ImageInput, Look
-from moka.types import Array, Floats, HeightWidth, PathLike, Shape
+from moka.serving.net_inputs import Example, NetInputs, Upload
+from moka.serving.outputs import BOXES, MAP, VALUES, outputs_of
+from moka.types import Floats, HeightWidth, PathLike
 from moka.weights import load_weights
 
-CLASSES, BOXES, MAP = "classes", "boxes", "map"
-BOX_ROW = 7  # image, class, score, left, top, right, bottom
 WARM_PASSES = 3  # after which a program may run
 MOST_FEATURE_BLOBS = 2  # that have programs at the same time
 
@@ -69,9 +67,9 @@ class Pace:
 
 
 class Job(NamedTuple):
-    """One image to compute blobs for; `blob` is "" for the net's outputs."""
+    """One example to compute blobs for; `blob` is "" for the net's outputs."""
 
-    data: bytes
+    example: Example
     blob: str = ""
 
     @property
@@ -80,17 +78,20 @@ class Job(NamedTuple):
 
 
 class Computed(NamedTuple):
-    """What a net computed for one image.
+    """What a net computed for one example.
 
     Attributes:
-        blobs: by name; a row of a detection output holds boxes (N, 7) of this image.
-        size: the image's own height and width.
-        batch: how many images were computed together.
+        blobs: by name.
+        size: height and width of its first image; (0, 0): it has none.
+        batch: how many examples were computed together.
+        boxes: of a net that finds them, the detections (K, 7): 0, class, score, and left, top,
+            right, bottom in fractions of the image.
     """
 
     blobs: dict[str, Floats]
     size: HeightWidth
     batch: int
+    boxes: Floats | None = None
 
 
 class ServedModel:
@@ -98,10 +99,11 @@ class ServedModel:
 
     Args:
         name: what requests call it.
-        seen: called with each batch's size and seconds.
+        seen, deliver: see `Batcher`.
 
     Attributes:
-        kind: CLASSES: a score for each class; BOXES: rows of detections; MAP: scores (C, H, W).
+        inputs: what the net takes.
+        outputs: what it gives out.
         labels: names of classes; empty: there are none.
 
     Raises:
@@ -114,13 +116,16 @@ class ServedModel:
         files: ModelFiles,
         pace: Pace,
         seen: Seen = lambda size, seconds: None,
+        deliver: Deliver = lambda settle: settle(),
     ) -> None:
         self.name, self.files, self._threads = name, files, pace.threads
         net, look = files.opened()
         self.net = _loaded(net, files.weights)
-        self.input_name = _only_input(self.net)
-        self.input = ImageInput(self.net.input_shapes[self.input_name][1:], look)
-        self.sizes, self.kind = _batch_sizes(self.net, self.input_name, pace.batch)
+        try:
+            self.inputs = NetInputs(self.net.input_shapes, look)
+        except NetError as error:
+            raise error.at(file=self.net.graph.file) from None
+        self.outputs = outputs_of(self.net, self.inputs, pace.batch)
         self.labels = read_labels(files.labels, self.class_count) if files.labels else []
         self._buffers = threading.local()
         self._features: OrderedDict[str, ModuleRunner] = OrderedDict()
@@ -128,11 +133,12 @@ class ServedModel:
         self._warm()
         self._batcher = Batcher[Job, Computed](
             self.run,
-            sizes=self.sizes,
+            sizes=self.outputs.sizes,
             delay_s=pace.delay_s,
             capacity=pace.capacity,
             workers=pace.workers,
             seen=seen,
+            deliver=deliver,
         )
         self.submit = self._batcher.submit
         self.hurry = self._batcher.hurry
@@ -145,9 +151,28 @@ class ServedModel:
         return self._batcher.waiting
 
     @property
-    def outputs(self) -> list[str]:
-        """The names of the net's outputs."""
-        return list(self.net.graph.outputs)
+    def kind(self) -> str:
+        """What the outputs are: CLASSES, BOXES, MAP or VALUES."""
+        return self.outputs.kind
+
+    @property
+    def input(self) -> ImageInput:
+        """The only input. Raises BadRequestError if the net takes anything but one image."""
+        if len(self.inputs.images) != 1 or self.inputs.numbers:
+            names = ", ".join([*self.inputs.images, *self.inputs.numbers])
+            raise BadRequestError(f'model "{self.name}" takes {names}, not one image alone.')
+        return next(iter(self.inputs.images.values()))
+
+    def images_of(self, uploads: Sequence[Upload]) -> list[bytes]:
+        """The images of a request, for a net that takes one alone.
+
+        Raises:
+            BadRequestError: there are none, or the net takes something else.
+        """
+        wanted = self.input
+        (name,) = (name for name, each in self.inputs.images.items() if each is wanted)
+        given = (example.given[name] for example in self.inputs.examples(uploads, {}))
+        return [each for each in given if isinstance(each, bytes)]
 
     @property
     def blobs(self) -> list[str]:
@@ -158,8 +183,10 @@ class ServedModel:
     @property
     def class_count(self) -> int | None:
         """How many classes it tells apart; None: its output does not say."""
-        shape = self.net.blobs[self.outputs[0]].shape
-        if self.kind == BOXES:
+        shape = self.net.blobs[self.outputs.names[0]].shape
+        if self.outputs.regions:
+            return int(np.prod(self.net.blobs[self.outputs.regions.scores].shape[1:]))
+        if self.kind in (BOXES, VALUES):
             return None
         return int(shape[1]) if self.kind == MAP else int(np.prod(shape[1:]))
 
@@ -170,7 +197,7 @@ class ServedModel:
         for place in reversed(self.net.places):
             if len(place.layer.weights) and place.node.bottoms:
                 return place.node.bottoms[0]
-        return self.outputs[0]
+        return self.outputs.names[0]
 
     def label(self, number: int) -> str:
         """The name of a class, or its number."""
@@ -181,22 +208,26 @@ class ServedModel:
         if blob not in self.net.blobs:
             known = ", ".join(self.net.blobs)
             raise UnknownModelError(f'model "{self.name}" has no blob "{blob}". It has {known}.')
-        shapes = self.net.infer_shapes({self.input_name: (self.sizes[-1], *self.input.shape)})
-        if shapes[blob][:1] != (self.sizes[-1],):
-            raise BadRequestError(
-                f'blob "{blob}" has shape {shapes[blob]}, not a row for each image.'
-            )
+        size = self.outputs.sizes[-1]
+        if size == 1:
+            return
+        shape = self.net.infer_shapes(self.inputs.shapes(size))[blob]
+        if shape[:1] != (size,):
+            raise BadRequestError(f'blob "{blob}" has shape {shape}, not a row for each image.')
 
-    def compute(self, inputs: Floats, blob: str = "") -> dict[str, Floats]:
-        """The outputs, or one blob, for prepared images (N, C, H, W), N one of `sizes`."""
-        given = {self.input_name: torch.from_numpy(inputs)}
+    def compute(self, inputs: Mapping[str, Floats], blob: str = "") -> dict[str, Floats]:
+        """The outputs, or one blob, for inputs of one of the outputs' sizes."""
+        given = {name: torch.from_numpy(values) for name, values in inputs.items()}
         torch.set_num_threads(self._threads)
         with torch.no_grad():
             if blob:
                 made: Mapping[str, torch.Tensor] = self._feature_runner(blob)(given, [blob])
+            elif self.outputs.regions:
+                made = self._feature_runner(blob)(given, self.outputs.wanted)
             else:
                 made = self.net(**given)
-        return {name: tensor.numpy() for name, tensor in made.items() if blob in ("", name)}
+        wanted = [blob] if blob else self.outputs.wanted
+        return {name: made[name].numpy() for name in wanted}
 
     def _feature_runner(self, blob: str) -> ModuleRunner:
         with self._lock:
@@ -209,52 +240,53 @@ class ServedModel:
 
     def _warm(self) -> None:
         """Run batches of each size, so that their programs are there before the first request."""
-        for size in self.sizes:
+        for size in self.outputs.sizes:
             for _ in range(WARM_PASSES):
-                self.compute(np.zeros((size, *self.input.shape), np.float32))
+                self.compute(self._zeros(size))
 
     def run(self, jobs: Sequence[Job]) -> list[Computed | Exception]:
         """Decode and compute a batch at once, in the caller's thread; all jobs are of one group."""
-        size = next(size for size in self.sizes if size >= len(jobs))
-        inputs = self._buffer(size)
+        size = next(size for size in self.outputs.sizes if size >= len(jobs))
+        inputs = self._buffers_of(size)
         results: list[HeightWidth | Exception] = []
         for i, job in enumerate(jobs):
             try:
-                results.append(self.input.fill(job.data, inputs[i], "an image"))
+                results.append(self.inputs.fill(job.example, inputs, i))
             except MokaError as error:
-                inputs[i] = 0
                 results.append(error)
-        inputs[len(jobs) :] = 0
+        for values in inputs.values():
+            values[len(jobs) :] = 0
+            for i, each in enumerate(results):
+                if isinstance(each, Exception):
+                    values[i] = 0
+        blob = jobs[0].blob
         try:
-            made = self.compute(inputs, jobs[0].blob)
+            made = self.compute(inputs, blob)
+            return [
+                each if isinstance(each, Exception) else self._computed(made, size, i, each, jobs)
+                for i, each in enumerate(results)
+            ]
         except MokaError as error:
             return [BrokenModelError(str(error))] * len(jobs)
-        rows = partial(_of_image, made, self.kind if not jobs[0].blob else CLASSES)
-        return [
-            each if isinstance(each, Exception) else Computed(rows(i), each, len(jobs))
-            for i, each in enumerate(results)
-        ]
 
-    def _buffer(self, size: int) -> Floats:
+    def _computed(
+        self, made: Mapping[str, Floats], size: int, i: int, own: HeightWidth, jobs: Sequence[Job]
+    ) -> Computed:
+        blobs = self.outputs.of_example(made, size, i)
+        finds_boxes = self.kind == BOXES and not jobs[i].blob
+        return Computed(blobs, own, len(jobs), self.outputs.boxes(blobs) if finds_boxes else None)
+
+    def _zeros(self, size: int) -> dict[str, Floats]:
+        return {n: np.zeros(s, np.float32) for n, s in self.inputs.shapes(size).items()}
+
+    def _buffers_of(self, size: int) -> dict[str, Floats]:
         """Memory for the inputs of a batch, one for each thread and size."""
         if not hasattr(self._buffers, "by_size"):
             self._buffers.by_size = {}
-        by_size: dict[int, Floats] = self._buffers.by_size
+        by_size: dict[int, dict[str, Floats]] = self._buffers.by_size
         if size not in by_size:
-            by_size[size] = np.zeros((size, *self.input.shape), np.float32)
+            by_size[size] = self._zeros(size)
         return by_size[size]
-
-
-def _of_image(made: Mapping[str, Floats], kind: str, i: int) -> dict[str, Floats]:
-    """The part of a batch's blobs that belongs to image `i`."""
-    if kind != BOXES:
-        return {name: values[i].copy() for name, values in made.items()}
-    rows = {name: values.reshape(-1, BOX_ROW) for name, values in made.items() if _is_boxes(values)}
-    return {name: each[(each[:, 0] == i) & (each[:, 1] >= 0)] for name, each in rows.items()}
-
-
-def _is_boxes(values: Array) -> bool:
-    return values.ndim == 4 and values.shape[-1] == BOX_ROW and values.shape[:2] == (1, 1)
 
 
 def _loaded(source: NetLike, weights: PathLike | None) -> Net:
@@ -264,44 +296,3 @@ def _loaded(source: NetLike, weights: PathLike | None) -> Net:
     if weights:
         load_weights(net, weights)
     return speed_up(net)
-
-
-def _only_input(net: Net) -> str:
-    """The name of the input. Raises NetError if there is none, or several."""
-    inputs = net.graph.inputs
-    if len(inputs) != 1 or len(net.input_shapes[inputs[0]]) != 4:
-        raise NetError(
-            f"a served net has one input, of images (N, C, H, W); this one has"
-            f" {dict(net.input_shapes) or 'none'}.",
-            file=net.graph.file,
-            advice="Put an Input layer in the place of its data layers (a deploy.prototxt).",
-        )
-    return inputs[0]
-
-
-def _batch_sizes(net: Net, name: str, largest: int) -> tuple[list[int], str]:
-    """The sizes of batches to run, at most as many as programs are kept for, and what the output
-    is. A net whose output has no row for each image with them runs one image at a time; if it
-    cannot either, it keeps its own batch."""
-    declared = net.input_shapes[name]
-    wanted = sorted({max(1, largest >> k) for k in range(MOST_SHAPES)})
-    for sizes in (wanted, [1], [declared[0]]):
-        kinds = {_kind(net, name, (size, *declared[1:])) for size in sizes}
-        if len(kinds) == 1 and (kind := kinds.pop()) is not None:
-            return sizes, kind
-    raise NetError(
-        f'output "{net.graph.outputs[0]}" is not a row for each image.', file=net.graph.file
-    )
-
-
-def _kind(net: Net, name: str, given: Shape) -> str | None:
-    """What the first output is for an input of this shape; None: nothing that is known."""
-    try:
-        shape = net.infer_shapes({name: given})[net.graph.outputs[0]]
-    except MokaError:
-        return None
-    if len(shape) == 4 and shape[:2] == (1, 1) and shape[3] == BOX_ROW:
-        return BOXES
-    if shape[:1] != given[:1]:
-        return None
-    return MAP if len(shape) == 4 and shape[2] * shape[3] > 1 else CLASSES

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from moka.errors import MokaError
+from moka.serving.batcher import Deliver
 from moka.serving.errors import BrokenModelError, UnknownModelError
 from moka.serving.model import ModelFiles, ServedModel
 
@@ -28,12 +29,14 @@ class ModelStore:
     Attributes:
         told: called when one was loaded or unloaded.
         seen: called with each batch that was computed.
+        deliver: how models give out results (see `Batcher`).
     """
 
     def __init__(self, files: Mapping[str, ModelFiles], make: Make, *, most: int) -> None:
         self.files, self._make, self._most = dict(files), make, most
         self.told: Told = lambda what, name: None
         self.seen: SeenOf = lambda name, size, seconds: None
+        self.deliver: Deliver = lambda settle: settle()
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()
         self._changing = threading.Lock()  # while models are loaded and closed
         self._looking = threading.Lock()
@@ -93,7 +96,12 @@ class ModelStore:
             while len(self.loaded) >= self._most:  # before, so that memory has room for the new one
                 self._unload(self.loaded[0].name)
             try:
-                made = self._make(name, self.files[name], seen=partial(self.seen, name))
+                made = self._make(
+                    name,
+                    self.files[name],
+                    seen=partial(self.seen, name),
+                    deliver=lambda settle: self.deliver(settle),
+                )
             except (MokaError, OSError) as error:
                 raise BrokenModelError(f'model "{name}" cannot be loaded: {error}') from None
             with self._looking:

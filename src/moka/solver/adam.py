@@ -26,6 +26,16 @@ class Adam(Rule):
     histories = 2
     decoupled_decay: ClassVar[bool] = False
 
+    @classmethod
+    def check(cls, config: SolverParameter) -> None:
+        for name in ("momentum", "momentum2"):
+            value = getattr(config, name)
+            if not 0 <= value < 1:
+                raise SolverError(
+                    f"{name} should lie between 0 and 1, 1 excluded, got {value:g}: {config.type}"
+                    f" divides by 1 - {name}^t."
+                )
+
     def step_rate(self, iteration: int, rate: float) -> float:
         """r sqrt(1 - b2^t) / (1 - b1^t)."""
         b1, b2 = self.config.momentum, self.config.momentum2
@@ -91,6 +101,7 @@ class AdamW(Adam):
 
     @classmethod
     def check(cls, config: SolverParameter) -> None:
+        super().check(config)
         if config.regularization_type != "L2":
             raise SolverError(
                 f"regularization_type {config.regularization_type} cannot be used with AdamW, whose"

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -16,6 +15,7 @@ from moka.data.images import read_file
 from moka.errors import DataError, NetError
 from moka.inference.module import speed_up
 from moka.net import Net, build_net
+from moka.predict.images import with_channels
 from moka.predict.labels import Prediction, best_labels, read_labels
 from moka.predict.score import class_count
 from moka.schema import caffe_pb2
@@ -34,13 +34,7 @@ def read_image_of_net(file: PathLike, channels: int) -> Image:
         image = decode_image(read_file(file), os.fspath(file))
     except DataError as error:
         raise DataError(f"Unable to decode image {file}: {error.message}") from None
-    if len(image) == channels:
-        return image
-    one, color = (cv2.COLOR_BGRA2GRAY, cv2.COLOR_BGRA2BGR) if len(image) == 4 else (
-        cv2.COLOR_BGR2GRAY, cv2.COLOR_GRAY2BGR)  # fmt: skip
-    planes = np.ascontiguousarray(image.transpose(1, 2, 0))
-    changed = cv2.cvtColor(planes, one if channels == 1 else color)
-    return changed[None] if changed.ndim == 2 else changed.transpose(2, 0, 1)
+    return with_channels(image, channels)
 
 
 def prepare(image: Image, mean: Array, size: Sequence[int]) -> Floats:

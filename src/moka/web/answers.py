@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from math import inf, isfinite, nan
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from moka.report.json_lines import to_json
 Values = Mapping[str, Any]
 Work = Callable[[Values], Any]
 
+LETTERS = 40  # of a value that an error repeats
 SILENCE_S = 15.0  # after this time without an event a comment keeps the connection open
 
 
@@ -77,15 +79,20 @@ def wanted(values: Values, name: str) -> str:
     return value
 
 
-def number(values: Values, name: str, default: float) -> float:
-    """A number of a request. Raises UsageError for anything else."""
+def number(values: Values, name: str, default: float, least: float = -inf) -> float:
+    """A number of a request that is at least `least`. Raises UsageError for anything else."""
     value = values.get(name)
     if value is None or value == "":
         return default
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} has to be a number, got {value}.") from None
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = nan
+    if not isfinite(found):
+        raise UsageError(f"{name} has to be a number, got {str(value)[:LETTERS]}.")
+    if found < least:
+        raise UsageError(f"{name} has to be at least {least:g}, got {found:g}.")
+    return found
 
 
 def whole(values: Values, name: str, default: int, least: int = 0, most: int = 1 << 31) -> int:

@@ -63,12 +63,12 @@ def make_app(parts: Sequence[Part], access: Access, *, title: str = "Moka") -> S
         )
 
     routes: list[BaseRoute] = [
+        *(route for part in parts for route in part.api),  # first: programs ask most often
         Route("/", start),
         Route("/api/site", site),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     for part in parts:
-        routes += part.api
         routes.append(Mount(f"/api/{part.path}", routes=list(part.routes)))
         routes += [Route(f"/{part.path}", page), Route(f"/{part.path}/{{rest:path}}", page)]
     handlers = dict.fromkeys((MokaError, OSError, HTTPException), refused)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tests.conftest import NetMaker
+from tests.fresh import run_program
 from torch import nn
 
 from moka.errors import NetError, UsageError
@@ -252,11 +251,8 @@ net.train()
 sum(y.sum() for y in net(numbers["x"]).values()).backward()
 print(len(list(net.parameters())))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    assert done.stdout == "6\n"
+    done = run_program(program, tmp_path)
+    assert (done.stdout, done.stderr) == (b"6\n", b"")
     assert found.weights.name == f"two_ends.{'pt' if form == 'torch' else 'safetensors'}"
 
 

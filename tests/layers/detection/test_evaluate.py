@@ -117,6 +117,18 @@ def test_without_the_list_of_images_boxes_are_compared_as_they_come(
     assert "none.txt: no such file; boxes are compared without images' sizes." in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("shapes", "width"),
+    [(((4, 6), (3, 8), (2, 2)), 7), (((4, 7), (3, 7), (2, 2)), 8), (((4, 7), (3, 8), (2,)), 2)],
+)
+def test_rows_of_cascade_rcnns_form(
+    make_layer: LayerMaker, tmp_path: Path, shapes: tuple[tuple[int, ...], ...], width: int
+) -> None:
+    (tmp_path / "sizes.txt").write_text("a 100 100\n")
+    with pytest.raises(NetError, match=f"needs rows of {width}, got shape"):
+        make_layer(evaluate(f'name_size_file: "{tmp_path}/sizes.txt"'), *shapes)
+
+
 def test_faults(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="1 1 K 7"):
         make_layer(evaluate(), (1, 1, 3, 6), (1, 1, 3, 8))

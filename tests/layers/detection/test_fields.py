@@ -135,7 +135,29 @@ def test_faults_of_groups(
         make_layer(text, *shapes)
 
 
+@pytest.mark.parametrize(
+    "group", ["stride: 2", "field_w: 4 field_h: 4", "field_w: 4 field_w: 5 field_h: 4 stride: 2"]
+)
+def test_what_a_group_needs(make_layer: LayerMaker, group: str) -> None:
+    text = f'type: "BoxGroupOutput" box_group_output_param {{ box_group_param {{ {group} }} }}'
+    with pytest.raises(NetError, match="needs as many field_w as field_h, and a stride"):
+        make_layer(text, (4, 2, 2, 3), (4, 4, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 2, 3), (1, 6, 2)])
+def test_maps_hold_scores_and_deltas(make_layer: LayerMaker, shape: tuple[int, ...]) -> None:
+    with pytest.raises(NetError, match="N C H W of two scores or more and four deltas, got shape"):
+        make_layer(box_output(ONE), shape)
+
+
 def test_mean_without_spread(make_layer: LayerMaker) -> None:
     text = box_output(ONE) + " bbox_reg_param { bbox_mean: 1 bbox_std: 1 }"
     with pytest.raises(NetError, match="must be given 4 times each, got 1 and 1"):
         make_layer(text, MAP)
+
+
+def test_groups_are_of_the_same_images(make_layer: LayerMaker) -> None:
+    group = "box_group_param { field_w: 4 field_h: 4 stride: 2 }"
+    text = f'type: "BoxGroupOutput" box_group_output_param {{ {group} {group} }}'
+    with pytest.raises(NetError, match=r"the groups have different numbers of images: \[1, 2\]"):
+        make_layer(text, (1, 2, 2, 3), (1, 4, 2, 3), (2, 2, 2, 3), (2, 4, 2, 3))

@@ -32,14 +32,14 @@ def multibox(fields: str = "", loss: str = "") -> str:
     )
 
 
-def blobs(places: int = 1) -> list[Array]:
+def blobs(places: int = 1, priors: int = P) -> list[Array]:
     rng = np.random.default_rng(4)
-    corner = rng.uniform(-0.05, 0.6, (P, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.45, (P, 2))], 1)
-    variances = np.tile([0.1, 0.1, 0.2, 0.2], (P, 1))
+    corner = rng.uniform(-0.05, 0.6, (priors, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.45, (priors, 2))], 1)
+    variances = np.tile([0.1, 0.1, 0.2, 0.2], (priors, 1))
     return [
-        rng.normal(0, 1, (N, P * places * 4)),
-        rng.normal(0, 2, (N, P * C)),
+        rng.normal(0, 1, (N, priors * places * 4)),
+        rng.normal(0, 2, (N, priors * C)),
         np.stack([boxes.ravel(), variances.ravel()])[None],
         TRUTH,
     ]
@@ -164,8 +164,13 @@ def test_value(
     ],
 )
 def test_gradient(make_layer: LayerMaker, check_gradient: GradientCheck, fields: str) -> None:
-    bottoms = blobs(C if "share_location: false" in fields else 1)
-    check_gradient(make_layer(multibox(fields), *(b.shape for b in bottoms)), *bottoms)
+    bottoms = blobs(C if "share_location: false" in fields else 1, priors=P // 2)
+    layer = make_layer(multibox(fields), *(b.shape for b in bottoms))
+    check_gradient(layer, *bottoms)
+    offsets = torch.from_numpy(bottoms[0]).requires_grad_()
+    layer(offsets, *map(torch.from_numpy, bottoms[1:])).backward()
+    assert offsets.grad is not None
+    assert offsets.grad.any()  # some box is one that an object was matched with
 
 
 def value(make_layer: LayerMaker, run: Runner, fields: str, bottoms: list[Array]) -> float:
@@ -191,6 +196,35 @@ def test_decoded_boxes_may_be_matched(make_layer: LayerMaker, run: Runner) -> No
     np.testing.assert_allclose(have, want)
 
 
+def test_each_class_may_have_its_own_boxes(make_layer: LayerMaker, run: Runner) -> None:
+    """A prior box is moved by the offsets of the label that it is matched to."""
+    bottoms = blobs()
+    want = value(make_layer, run, "mining_type: NONE", bottoms)
+    own = np.random.default_rng(5).normal(0, 1, (N, P, C, 4))
+    priors, rows = torch.from_numpy(bottoms[2][0, 0].reshape(P, 4)), TRUTH.reshape(-1, 8)
+    for image in range(N):
+        mine = rows[rows[:, 0] == image]
+        index, _ = match_boxes(priors, torch.from_numpy(mine[:, 3:7]), 0.5, per_prediction=True)
+        for p, g in enumerate(index.tolist()):
+            if g >= 0:
+                own[image, p, int(mine[g, 1])] = bottoms[0].reshape(N, P, 4)[image, p]
+    bottoms[0] = own.reshape(N, -1)
+    have = value(make_layer, run, "mining_type: NONE share_location: false", bottoms)
+    np.testing.assert_allclose(have, want)
+
+
+def test_decoded_boxes_of_each_class_may_be_matched(make_layer: LayerMaker, run: Runner) -> None:
+    """With offsets of 0 all classes have the prior boxes."""
+    bottoms, own = blobs(), blobs(C)
+    bottoms[0][:] = own[0][:] = 0
+    truth = TRUTH.copy()
+    truth[..., :3, 1] = 2
+    bottoms[3], own[1:] = truth, [*bottoms[1:3], truth]
+    want = value(make_layer, run, "mining_type: NONE", bottoms)
+    fields = "mining_type: NONE use_prior_for_matching: false share_location: false"
+    np.testing.assert_allclose(value(make_layer, run, fields, own), want)
+
+
 def test_all_objects_may_be_one_class(make_layer: LayerMaker, run: Runner) -> None:
     bottoms = blobs()
     bottoms[1] = bottoms[1].reshape(N, P, C)[..., :2].reshape(N, -1)
@@ -201,6 +235,13 @@ def test_all_objects_may_be_one_class(make_layer: LayerMaker, run: Runner) -> No
     bottoms[3][..., :3, 1] = 1
     again = run(make_layer(text.replace("map_object_to_agnostic: true", ""), *shapes), *bottoms)
     np.testing.assert_allclose(one, again)
+
+
+def test_the_first_stage_has_values_for_each_prior_box(make_layer: LayerMaker) -> None:
+    shapes = [b.shape for b in blobs()]
+    for first, each in (([(N, P * 3)], 2), ([(N + 1, P * 2)], 2), ([(N, P * 2), (N, P)], 4)):
+        with pytest.raises(NetError, match=f"{P} prior boxes need {each} values each from the f"):
+            make_layer(multibox(), *shapes, *first)
 
 
 def test_first_stage_of_refinedet(make_layer: LayerMaker, run: Runner) -> None:

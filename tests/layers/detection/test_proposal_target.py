@@ -133,6 +133,14 @@ def test_discarded_regions_may_fill_up(make_layer: LayerMaker) -> None:
     assert len(rows(make_layer, text)[0]) == 2
 
 
+def test_so_many_discarded_regions_as_there_is_room_for(make_layer: LayerMaker) -> None:
+    """Two positive regions, one that is background, and one of the others, the first."""
+    text = target("batch_size: 4 fg_fraction: 0.5 append_gtbox: false")
+    rois, *_ = rows(make_layer, text.replace("bg_thr_lw: 0", "bg_thr_lw: 0.2"))
+    assert rois[:2, 1].max() > 50
+    assert rois[2:].tolist() == [ROIS[5].tolist(), ROIS[2].tolist()]
+
+
 def test_samples_may_be_weighted_by_overlap(make_layer: LayerMaker) -> None:
     *_, matched, weights = rows(make_layer, target("batch_size: -1 iou_weighted: true"))
     ratio = weights[:4, 0] / matched[:4, 5]
@@ -167,6 +175,10 @@ def test_faults(make_layer: LayerMaker) -> None:
         rows(make_layer, target().replace("num_img_per_batch: 2", "num_img_per_batch: 1"))
     with pytest.raises(DataError, match="label 2 is outside of the 2 classes"):
         rows(make_layer, target().replace("cls_num: 3", "cls_num: 2"))
+    for size in ("img_width: 96", "img_height: 96"):
+        text = target("batch_size: 30").replace(size, size.replace("96", "32"))
+        with pytest.raises(NetError, match="too few regions: random ones need img_width and img_h"):
+            rows(make_layer, text, TRUTH[:, :7])
     truth = TRUTH.copy()
     truth[0, 5] = 0
     with pytest.raises(DataError, match="label 0 or less"):

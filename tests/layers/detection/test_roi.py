@@ -112,6 +112,7 @@ def test_a_region_of_no_image(make_layer: LayerMaker, image: float) -> None:
             "output_dim 2 and group_size 2 need 8 channels, got 3",
         ),
         ('type: "ROIAlign"', X, ROIS, "pooled_h and pooled_w must be > 0"),
+        (pooling("pooled_size: 2 spatial_scale: inf"), X, ROIS, "spatial_scale must be finite"),
     ],
 )
 def test_faults(

@@ -40,11 +40,13 @@ def roidb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     return entries
 
 
-def make(make_layer: LayerMaker, tops: tuple[str, ...], more: str = "") -> RoIDataLayer:
+def make(
+    make_layer: LayerMaker, tops: tuple[str, ...], more: str = "", classes: str = "'num_classes': 3"
+) -> RoIDataLayer:
     names = " ".join(f'top: "{name}"' for name in tops)
     made = make_layer(
         f'type: "Python" {names} python_param {{ module: "roi_data_layer.layer"'
-        f' layer: "RoIDataLayer" param_str: "\'num_classes\': 3{more}" }}',
+        f' layer: "RoIDataLayer" param_str: "{classes}{more}" }}',
         training=True,
     )
     assert isinstance(made, RoIDataLayer)
@@ -113,6 +115,10 @@ def test_faults(make_layer: LayerMaker, roidb: list[dict[str, Any]]) -> None:
     layer = make(make_layer, RPN)
     with pytest.raises(NetError, match=r"has no roidb yet.*set_roidb"):
         layer()
+    with pytest.raises(NetError, match="param_str has no 'num_classes'"):
+        make(make_layer, REGIONS, classes="")
+    with pytest.raises(NetError, match="with im_info and gt_boxes IMS_PER_BATCH is 1"):
+        make(make_layer, RPN, ", 'IMS_PER_BATCH': 2")
     with pytest.raises(DataError, match="the roidb has no image"):
         layer.set_roidb([])
     with pytest.raises(DataError, match="entry 0 of the roidb has no gt_classes"):

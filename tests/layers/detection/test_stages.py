@@ -70,6 +70,10 @@ def test_each_region_has_its_deltas_and_its_true_box(make_layer: LayerMaker) -> 
     for shapes in ([(3, 8), (2, 5), (3, 6)], [(3, 8), (3, 5), (2, 6)]):
         with pytest.raises(NetError, match="different numbers of rows: 3, "):
             make_layer('type: "BboxAccuracy" top: "a"', *shapes)
+    agnostic = "bbox_reg_param { cls_aware: false }"
+    for deltas, fields in (((3, 7), ""), ((3, 12), agnostic)):
+        with pytest.raises(NetError, match="deltas are rows of 4 for each class, got shape 3 "):
+            make_layer(f'type: "BboxAccuracy" top: "a" {fields}', deltas, (3, 5), (3, 6))
 
 
 def test_no_region_counts(make_layer: LayerMaker, run: Runner) -> None:

@@ -199,10 +199,15 @@ def test_a_score_that_is_nan_is_no_detection(make_layer: LayerMaker) -> None:
         (
             f"YoloDetectionOutput|{V2}",
             [(1, 15, 4, 4)],
-            "16 channels (2 x (5 + 3))",
+            "2 anchors and 3 classes need a bottom of 16 channels (2 x (5 + 3))",
         ),
         ("YoloDetectionOutput|num_box: 2 biases: 1", [(1, 50, 4, 4)], "4 values; got 1"),
         (f"YoloDetectionOutput|{V2} coords: 5", [(1, 16, 4, 4)], "coords must be 4, got 5"),
+        (
+            f"Yolov3DetectionOutput|{V3}",
+            [(1, 16, 4, 4), (1, 15, 4, 4)],
+            "2 anchors and 3 classes need a bottom of 16 channels (2 x (5 + 3))",
+        ),
         (f"Yolov3DetectionOutput|{V3}", [(1, 16, 4, 4)], "must be 1, the number of bottoms"),
         (
             "Yolov3DetectionOutput|biases: [1, 2] mask: [0, 0, 4] mask_group_num: 1"

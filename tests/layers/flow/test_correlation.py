@@ -129,6 +129,12 @@ def test_gradients(
             [(1, 2, 4, 4)] * 2,
             "must be -1, 0 or 1, got 2",
         ),
+        (
+            "Correlation1D",
+            "kernel_size: 1 max_displacement: 4294967295 pad: 4294967295",
+            [(1, 2, 4, 4)] * 2,
+            "max_displacement 4294967295 makes more than 100000 displacements",
+        ),
     ],
 )
 def test_bad_input(

@@ -154,3 +154,10 @@ def test_what_contrastive_loss_lacks(make_layer: LayerMaker) -> None:
         make_layer(
             'type: "ContrastiveLoss" contrastive_loss_param { centroid_learning: ALL }', *shapes
         )
+
+
+def test_contrastive_with_axes_of_one(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    a, b, similar = spread(3, 4), spread(3, 4), np.array([1.0, 0.0, 1.0])
+    plain = run(make_layer('type: "ContrastiveLoss"', (3, 4), (3, 4), (3,)), a, b, similar)
+    layer = make_layer('type: "ContrastiveLoss"', (3, 4, 1), (3, 4), (3,))
+    assert run(layer, a[..., None], b, similar)[0] == plain[0]

@@ -119,6 +119,21 @@ def test_a_damaged_model_is_passed_over(
         solver.newest_snapshot()
 
 
+def test_histories_of_another_net_are_left_aside(
+    make_solver: SolverMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    solver = make_solver("")
+    solver.step(1)
+    _, state = solver.snapshot()
+    solver.step(1)
+    _, later = solver.snapshot()
+    message = caffe_pb2.SolverState.FromString(Path(later).read_bytes())
+    del message.history[-1:]
+    Path(later).write_bytes(message.SerializeToString())
+    assert solver.newest_snapshot() == state
+    assert "is left aside: Incorrect length of history blobs" in caplog.text
+
+
 def test_another_type_of_solver_cannot_go_on(make_solver: SolverMaker) -> None:
     solver = make_solver("")
     solver.step(1)

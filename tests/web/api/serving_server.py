@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
-SOON = 60.0  # only a failure waits that long
+SOON = 180.0  # only a failure waits that long; a busy machine takes a minute to start a server
 DEFAULTS = ("--port", "0", "--engine", "layerwise", "--deadline_ms", "600000")
 
 
@@ -47,8 +47,12 @@ class Server:
         ]
         for reader in self._readers:
             reader.start()
-        first = self.line()
-        assert " at http://" in first, first + self.errors
+        try:
+            first = self.line()
+            assert " at http://" in first, first + self.errors
+        except BaseException:
+            self.close()
+            raise
         self.address = first.rpartition(" at ")[2].strip()
         self.port = int(self.address.partition("/?")[0].rstrip("/").rpartition(":")[2])
 

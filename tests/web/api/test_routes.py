@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.serving.colors import BLUE, GREEN, RED, picture, write_model
-from tests.web.api.serving_server import Answer, Server, form, serving
+from tests.serving.test_model import PAIR_NET
+from tests.web.api.serving_server import SOON, Answer, Server, form, serving
+
+import moka
 
 LABEL_OF = {BLUE: "n00000001 blue, azure", GREEN: "n00000002 green", RED: "n00000003 red"}
 
@@ -90,6 +96,75 @@ def test_as_digits_does(server: Server) -> None:
     best = {name: found[0][0] for name, found in many.json["classifications"].items()}
     assert best == {"r.png": "red", "b.png": "blue"}
 
+    path = "/models/images/generic"
+    body, kind = form(("image_file", "r.png", picture(RED)))
+    one = server.ask("POST", f"{path}/infer_one.json?job_id=two", body, content_type=kind)
+    (scores,) = one.json["outputs"]["prob"]
+    assert np.shape(scores) == (3, 1, 1)
+    many = server.ask("POST", f"{path}/infer_many.json", body, content_type=kind)
+    assert many.json["outputs"] == {"r.png": {"prob": scores}}
+
+
+def test_all_outputs(server: Server) -> None:
+    answer = server.ask("POST", "/v1/predict", picture(RED), content_type="image/png")
+    (image,) = answer.json["images"]
+    assert image["outputs"]["prob"]["shape"] == [3, 1, 1]
+    assert int(np.argmax(image["outputs"]["prob"]["values"])) == 2
+
+
+def test_a_deadline_in_the_body(server: Server) -> None:
+    given = base64.b64encode(picture(GREEN)).decode()
+    body = {"image": given, "deadline_ms": 1e-9}
+    late = classify(server, json.dumps(body).encode(), "application/json")
+    assert (late.status, late.json["error"]) == (504, "the answer was not there after 0 ms.")
+    wrong = json.dumps({"image": given, "deadline_ms": -1}).encode()
+    answer = classify(server, wrong, "application/json")
+    assert (answer.status, answer.json["error"]) == (
+        400,
+        "deadline_ms has to be at least 0, got -1.",
+    )
+
+
+def test_bodies_in_chunks_and_requests_in_a_row(server: Server) -> None:
+    data = picture(RED)
+    head = b"POST /v1/classify?top=1 HTTP/1.1\r\nHost: localhost\r\n"
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in (data[:10], data[10:], b"")
+    )  # fmt: skip
+    whole = head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+    with socket.create_connection(("127.0.0.1", server.port), timeout=SOON) as connection:
+        connection.sendall(chunked + chunked + whole)
+        got = b""
+        while part := connection.recv(1 << 16):
+            got += part
+    assert got.count(b"HTTP/1.1 200 OK") == 3
+    assert got.count(b'"index": 2') == 3
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "GET", "PUT", "DELETE"])
+def test_other_methods(server: Server, method: str) -> None:
+    answer = server.ask(method, "/v1/classify")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    if method in ("HEAD", "GET", "OPTIONS"):
+        assert server.ask(method, "/healthz").status == (405 if method == "OPTIONS" else 200)
+
+
+@pytest.mark.parametrize("kind", ["", "text/html", "image/jpeg", "application/octet-stream", "x"])
+def test_an_image_whatever_its_content_type_says(server: Server, kind: str) -> None:
+    assert classify(server, picture(RED), kind).json["images"][0]["classes"][0]["index"] == 2
+
+
+def test_models_that_take_turns_lose_no_request(server: Server) -> None:
+    """Clients ask for both models at the same time, and only one of them fits."""
+
+    def ask(i: int) -> Answer:
+        return classify(server, picture(RED), "image/png", f"?model={'one' if i % 2 else 'two'}")
+
+    with ThreadPoolExecutor(8) as clients:
+        found = list(clients.map(ask, range(24)))
+    assert [each.status for each in found] == [200] * 24
+    assert [each.json["model"] for each in found] == ["two", "one"] * 12
+
 
 def test_models_take_turns(server: Server) -> None:
     for name in ("one", "two", "one"):
@@ -108,6 +183,9 @@ def test_models_take_turns(server: Server) -> None:
         ("/v1/classify?model=zero", picture(RED), "image/png", 500, '"zero" cannot be loaded'),
         ("/v1/features?blob=fc7", picture(RED), "image/png", 404, 'no blob "fc7"'),
         ("/v1/detect", picture(RED), "image/png", 400, "not boxes. Ask /v1/classify"),
+        ("/v1/classify?deadline_ms=nan", b"", "image/png", 400, "deadline_ms has to be a number"),
+        ("/v1/classify", b'{"inputs": []}', "application/json", 400, '"inputs" is not an object'),
+        ("/v1/classify", b'{"inputs": {"data": [1]}}', "application/json", 400, "holds no image"),
         ("/v1/classify?top=0", picture(RED), "image/png", 400, "top has to be a whole number"),
         ("/v1/classify?top=x", picture(RED), "image/png", 400, "top has to be a number, got x"),
         ("/v1/classify", b"", "image/png", 400, "holds no image"),
@@ -191,3 +269,36 @@ def test_a_line_of_json_for_each_request(tmp_path: Path) -> None:
     assert good["bytes"] == len(picture(RED))
     assert bad["status"] == 415
     assert bad["error"].startswith("this is no JPEG")
+
+
+def test_two_images_and_a_number(tmp_path: Path) -> None:
+    (tmp_path / "pair").mkdir()
+    net = tmp_path / "pair" / "deploy.prototxt"
+    net.write_text(PAIR_NET)
+    moka.save_weights(moka.load(net), tmp_path / "pair" / "empty.caffemodel")
+    left, right = picture((9, 9, 9), 4, 4), picture((2, 2, 2), 4, 4)
+    with serving(str(tmp_path)) as server:
+        told = server.ask("GET", "/v1/models?model=pair").json["inputs"]
+        assert told["data_p"] == {"takes": "image", "shape": [1, 4, 4]}
+        assert told["weight"] == {"takes": "numbers", "shape": [2]}
+        body, kind = form(
+            ("data_p", "r.png", right), ("data", "l.png", left), ("weight", None, b"5,6")
+        )
+        answer = server.ask("POST", "/v1/predict", body, content_type=kind)
+        (image,) = answer.json["images"]
+        assert (image["name"], image["outputs"]["pair"]["values"]) == ("l.png", [112, 5, 6])
+        first, second = (base64.b64encode(each).decode() for each in (left, right))
+        given = {"inputs": {"data": [first, second], "data_p": [second, second],
+                            "weight": [[1, 2], [3, 4]]}}  # fmt: skip
+        answer = server.ask(
+            "POST", "/v1/predict", json.dumps(given), content_type="application/json"
+        )
+        found = [image["outputs"]["pair"]["values"] for image in answer.json["images"]]
+        assert found == [[112, 1, 2], [0, 3, 4]]
+        raw = server.ask("POST", "/v1/predict?weight=1,2", left, content_type="image/png")
+        assert raw.status == 400
+        assert raw.json["error"].startswith("the image does not say which input it is for. In")
+        missing = server.ask("POST", "/v1/predict", *form(("data", "l.png", left))[:1],
+                             content_type=kind)  # fmt: skip
+        assert missing.status == 400
+        assert server.end() == 0

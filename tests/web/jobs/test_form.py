@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from moka.checks.epoch import Epoch
@@ -102,7 +104,7 @@ def test_iterations_in_epochs() -> None:
     assert told["epochs"]["snapshot"] == pytest.approx(1.0)
     with_three_processes = form.epochs_told(fields(iter_size="2", snapshot="50"), epoch, 3)
     assert with_three_processes["epochs"]["snapshot"] == pytest.approx(3.0)
-    unknown = {"epoch": None, "epochs": {}}
+    unknown: dict[str, Any] = {"epoch": None, "epochs": {}}
     assert form.epochs_told(fields(), None, 1) == unknown
     assert form.epochs_told(fields(max_iter="x"), Epoch(1, 1), 1) == unknown
 

@@ -43,6 +43,7 @@ def log(folder: Path, age_s: float = 1e6) -> LogFile:
         (RunFacts(iteration=9, ended="early"), {"process": OVER}, "stopped"),
         (RunFacts(iteration=9), {"process": OVER, "exit_code": 75}, "stopped"),
         (RunFacts(iteration=9), {"process": OVER, "exit_code": -9}, "killed"),
+        (RunFacts(iteration=9), {"process": OVER, "exit_code": -15}, "stopped"),
         (RunFacts(iteration=9), {"process": OVER}, "killed"),
         (RunFacts(error="no data"), {"process": OVER}, "failed"),
     ],

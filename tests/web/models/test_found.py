@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.serving.colors import GREEN, picture, write_model
+from tests.serving.colors import GREEN, job, picture, write_model
 
 import moka
 from moka.schema import caffe_pb2, parse_text
-from moka.serving.model import Job, Pace, ServedModel
+from moka.serving.model import Pace, ServedModel
 from moka.web.folder import Folder
 from moka.web.models.found import TrainedFiles, find_models, iteration_of, look_of_transform
 
@@ -62,7 +62,7 @@ def test_a_run_serves_its_newest_snapshot(tmp_path: Path) -> None:
     assert str(files.weights).endswith("snapshot_iter_100.caffemodel")
     model = ServedModel("x", files, Pace(batch=2, delay_s=0))
     assert (model.kind, model.class_count, model.input.shape) == ("classes", 3, (3, 8, 8))
-    (future,) = model.submit([Job(picture(GREEN))])
+    (future,) = model.submit([job(picture(GREEN))])
     scores = future.result(SOON).blobs["prob"].ravel()
     expected = np.exp([-0.02, 254 * 0.02, -0.02])
     np.testing.assert_allclose(scores, expected / expected.sum(), rtol=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -75,6 +77,8 @@ class _RegionLayer(Layer):
             self.spatial_scale_h or self.spatial_scale,
             self.spatial_scale_w or self.spatial_scale,
         )
+        if not all(map(isfinite, self.scale)):
+            raise NetError(f"spatial_scale must be finite, got {self.scale[0]:g}.")
 
 
 @layer(

@@ -94,7 +94,7 @@ class ContrastiveLoss(Layer):
     def forward(self, a: Tensor, b: Tensor, *labels: Tensor) -> Tensor | list[Tensor]:
         given = torch.cat([as_rows(label) for label in labels], 1).long()
         similar = given[:, 0] != 0 if given.shape[1] == 1 else given[:, 0] == given[:, 1]
-        squared = as_rows(a - b).square().sum(1)
+        squared = (as_rows(a) - as_rows(b)).square().sum(1)
         if self.legacy_version:
             inside = self.margin - squared
             apart = torch.relu(inside)

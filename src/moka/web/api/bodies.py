@@ -7,27 +7,21 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from moka.serving.errors import BadRequestError, TooLargeError, TooSlowError
+from moka.serving.errors import BadRequestError, GoneError, TooLargeError
 from moka.serving.limits import Held, Limits
+from moka.serving.net_inputs import Upload
 
 MOST_FIELDS = 32
 FIELD_BYTES = 64 * 1024
 NAME_LETTERS = 200  # of a file's name that are given back
-
-
-class Upload(NamedTuple):
-    """One image; its name is what the client calls it."""
-
-    name: str
-    data: bytes
 
 
 @dataclass
@@ -36,42 +30,35 @@ class Body:
 
     Attributes:
         images: in their order.
-        values: of its address, and of its form or JSON object, which win.
+        values: of its address, and of its form or JSON object, which win; among them numbers for
+            inputs of the net.
     """
 
     images: list[Upload] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
 
-async def read_body(request: Request, limits: Limits, held: Held, seconds: float) -> Body:
+async def read_body(request: Request, limits: Limits, held: Held) -> Body:
     """A request's images and values.
 
     Raises:
         TooLargeError: more bytes or images than the limits allow.
         QueueFullError: all requests together hold too many bytes.
-        TooSlowError: the body did not come in time.
-        BadRequestError: it cannot be understood, or holds no image.
+        GoneError: the connection ended within it.
+        BadRequestError: it cannot be understood.
     """
     try:
-        async with asyncio.timeout(seconds):
-            data = await _all_bytes(request, limits, held)
-    except TimeoutError:
-        raise TooSlowError(f"the body was not there after {seconds:g} s.") from None
+        data = await _all_bytes(request, limits, held)
     except ClientDisconnect:
-        raise BadRequestError("the connection ended within the body.") from None
+        raise GoneError("the connection ended within the body.") from None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = Body(values=dict(request.query_params))
     if kind == "multipart/form-data":
         await _read_form(request, data, limits, body)
     elif kind == "application/json":
         _read_json(data, limits, body)
-    else:
+    elif data:
         body.images.append(Upload(str(body.values.get("name", "")), data))
-    if not body.images or (len(body.images) == 1 and not body.images[0].data):
-        raise BadRequestError(
-            "the request holds no image.",
-            advice="Send an image's bytes, a form with files, or JSON with base64.",
-        )
     limits.check_count(len(body.images))
     return body
 
@@ -115,7 +102,8 @@ async def _read_form(request: Request, data: bytes, limits: Limits, body: Body) 
     try:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
-                body.images.append(Upload(_short(value.filename or name), await value.read()))
+                own = _short(value.filename or name)
+                body.images.append(Upload(own, await value.read(), name))
             else:
                 body.values[name] = value
     finally:
@@ -129,18 +117,27 @@ def _read_json(data: bytes, limits: Limits, body: Body) -> None:
         raise BadRequestError("the body is not JSON.") from None
     if not isinstance(given, dict):
         raise BadRequestError("the body is not a JSON object.")
-    images = given.pop("images", None)
-    single = given.pop("image", None)
-    if images is None:
-        images = [] if single is None else [single]
+    images = given.pop("images", [])
     if not isinstance(images, list):
         raise BadRequestError('"images" is not a list.')
-    limits.check_count(len(images))
-    body.images += _decoded(images)
+    if given.get("image") is not None:
+        images = [*images, given.pop("image")]
+    inputs = given.pop("inputs", {})
+    if not isinstance(inputs, dict):
+        raise BadRequestError('"inputs" is not an object.')
     body.values |= given
+    body.images += _decoded(images, limits)
+    for name, value in inputs.items():
+        several = value if isinstance(value, list) else [value]
+        if several and all(isinstance(each, str | dict) for each in several):
+            body.images += _decoded(several, limits, name)
+        else:
+            body.values[name] = value
 
 
-def _decoded(images: Iterable[Any]) -> list[Upload]:
+def _decoded(images: Sequence[Any], limits: Limits, of: str = "") -> list[Upload]:
+    """Images in base64, for an input or for the only one."""
+    limits.check_count(len(images))
     made = []
     for i, image in enumerate(images):
         name = ""
@@ -151,7 +148,7 @@ def _decoded(images: Iterable[Any]) -> list[Upload]:
         if image.startswith("data:"):  # as browsers write images
             image = image.partition(",")[2]
         try:
-            made.append(Upload(name, base64.b64decode(image, validate=True)))
+            made.append(Upload(name, base64.b64decode(image, validate=True), of))
         except (binascii.Error, ValueError):
             raise BadRequestError(f"image {i} is not base64.") from None
     return made

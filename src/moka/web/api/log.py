@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moka.serving.metrics import REQUEST_SECONDS, REQUESTS, Metrics
-from moka.web.api.routes import LOG
+from moka.web.api.endpoint import LOG
 
 ID_HEADER = b"x-request-id"
 MOST_ID = 64
@@ -106,6 +106,7 @@ class LineWriter:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._lines: list[str] = []
+        self._is_broken = False
 
     def __call__(self, line: str) -> None:
         """Write a line soon; called in an event loop."""
@@ -116,6 +117,9 @@ class LineWriter:
     def flush(self) -> None:
         """Write what has gathered."""
         lines, self._lines = self._lines, []
-        if lines:
-            self._file.write("\n".join([*lines, ""]))
-            self._file.flush()
+        if lines and not self._is_broken:
+            try:
+                self._file.write("\n".join([*lines, ""]))
+                self._file.flush()
+            except BrokenPipeError:  # nobody reads the log any more
+                self._is_broken = True

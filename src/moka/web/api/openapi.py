@@ -26,6 +26,18 @@ _NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "st
 _CLASS = {"index": _INTEGER, "label": _TEXT, "score": _NUMBER}
 _CORNERS = dict.fromkeys(("left", "top", "right", "bottom"), _NUMBER)
 
+_BLOBS = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "properties": {
+            "shape": {"type": "array", "items": _INTEGER},
+            "values": {"type": "array", "items": _NUMBER},
+            "base64": _TEXT,
+        },
+    },
+}
+
 
 def openapi(limits: Limits, deadline_s: float) -> Json:
     """The document for a server with these limits."""
@@ -33,7 +45,9 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
         f"Images are {FORMS}, each of at most {limits.image_bytes / MEGA:g} MB and"
         f" {limits.pixels / 1e6:g} million pixels; a request has at most {limits.images} images"
         f" and {limits.request_bytes / MEGA:g} MB, and is answered within {deadline_s:g} s. If one"
-        " of several images is refused, its place in the answer holds an error."
+        " of several images is refused, its place in the answer holds an error. A net with several"
+        " inputs takes them by name: fields of a form, or JSON's inputs; /v1/models?model=NAME has"
+        " their names."
     )
     top = _parameter("top", _INTEGER, "How many classes to tell, highest score first.", 5)
     threshold = _parameter("threshold", _NUMBER, "The least score of a box.", 0)
@@ -71,14 +85,25 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
                     )
                 },
             ),
+            "/v1/predict": _images(
+                "All outputs of a net of any kind, for each image or other example.",
+                {"outputs": _BLOBS},
+                form,
+            ),
             "/v1/features": _images(
-                "A blob of the net for each image.", {"features": {"type": "object"}}, blob, form
+                "A blob of the net for each image.", {"features": _BLOBS}, blob, form
             ),
             "/models/images/classification/classify_one.json": _digits(
                 "As DIGITS: the best classes of one image, in percent."
             ),
             "/models/images/classification/classify_many.json": _digits(
                 "As DIGITS: the best classes of several images, in percent, by file name."
+            ),
+            "/models/images/generic/infer_one.json": _digits(
+                "As DIGITS: the outputs of a net for one image, as nested lists."
+            ),
+            "/models/images/generic/infer_many.json": _digits(
+                "As DIGITS: the outputs of a net for several images, by file name."
             ),
             "/healthz": {"get": _read("Whether the process lives.", "text/plain")},
             "/readyz": {"get": _read("200 once a model is loaded; 503 before and at the end.",
@@ -106,6 +131,7 @@ def _images(about: str, of_image: Json, *parameters: Json) -> Json:
     common = (
         _parameter("model", _TEXT, "A model's name; by default the first one."),
         _parameter("deadline_ms", _NUMBER, "Give up after this time."),
+        _parameter("upright", {"type": "boolean"}, "Turn images as their EXIF says.", False),
     )
     base64 = {"type": "string", "contentEncoding": "base64"}
     bodies = {
@@ -113,7 +139,11 @@ def _images(about: str, of_image: Json, *parameters: Json) -> Json:
         "multipart/form-data": {
             "schema": _object({"image": _list({"type": "string", "format": "binary"})})
         },
-        "application/json": {"schema": _object({"image": base64, "images": _list(base64)})},
+        "application/json": {
+            "schema": _object(
+                {"image": base64, "images": _list(base64), "inputs": {"type": "object"}}
+            )
+        },
     }
     return {"post": _operation(about, answer, [*common, *parameters], bodies)}
 

@@ -73,6 +73,7 @@ class Jobs:
 
     def all_runs(self, _: Values) -> dict[str, Any]:
         """All runs, the newest first."""
+        self.runner.look()  # else one that has just ended would count as killed for a moment
         jobs = self.runner.jobs()
         rows = [summary(name, log, jobs.get(name)) for name, log in self.index.logs().items()]
         rows.sort(key=lambda row: row["started"] or 0, reverse=True)
@@ -87,6 +88,7 @@ class Jobs:
         """One run in full."""
         name = wanted(values, "id")
         log = self._log(name)
+        self.runner.look()
         job = self.runner.jobs().get(name)
         found = summary(name, log, job)
         with log.lock:

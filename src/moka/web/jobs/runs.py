@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from math import isfinite
 from pathlib import Path
@@ -68,6 +69,8 @@ def status_of(facts: RunFacts, log: LogFile, job: Job | None) -> tuple[str, str]
         return "finished", f"Tests stopped to get better: ended early at {facts.stopping}."
     if facts.ended or (job is not None and job.exit_code == SAVED_AND_ENDED):
         return "stopped", "It was stopped before its end, and can be resumed."
+    if job is not None and job.exit_code == -signal.SIGTERM:
+        return "stopped", "It was stopped while it started, before it had anything to save."
     if facts.error:
         return "failed", facts.error
     if job is not None:

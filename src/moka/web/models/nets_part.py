@@ -33,7 +33,7 @@ from moka.serving.model import ServedModel
 from moka.types import Array, Floats
 from moka.web.answers import get, post, wanted, whole
 from moka.web.api.bodies import Body
-from moka.web.api.routes import answering
+from moka.web.api.endpoint import answering
 from moka.web.api.service import Service
 from moka.web.app import Part
 from moka.web.folder import Folder
@@ -53,9 +53,10 @@ def nets_part(service: Service, folder: Folder | None = None) -> Part:
 
     async def look(request: Request, body: Body) -> Any:
         model = await service.model(str(body.values.get("model", "")))
-        for upload in body.images:
-            service.limits.check(upload.data)
-        return await run_in_threadpool(activations, model, [each.data for each in body.images])
+        images = model.images_of(body.images)
+        for image in images:
+            service.limits.check(image)
+        return await run_in_threadpool(activations, model, images)
 
     def parameters(values: Mapping[str, Any]) -> Any:
         return parameters_of(service.store.get(str(values.get("model", ""))))
@@ -283,7 +284,7 @@ def activations(model: ServedModel, images: list[bytes]) -> dict[str, Any]:
         raise UsageError(f"{len(images)} images were given, at most {MOST_IMAGES} are looked at.")
     blob = np.zeros((len(images), *model.input.shape), np.float32)
     for values, data in zip(blob, images, strict=True):
-        model.input.fill(data, values, "an image")
+        model.input.fill(data, values, "an image", upright=True)  # as the page shows it
     return {
         "images": len(images),
         "blobs": [
@@ -294,9 +295,7 @@ def activations(model: ServedModel, images: list[bytes]) -> dict[str, Any]:
                 **asdict(found.spread),
                 "channels": found.channels,
                 "dead": found.dead,
-                "png": None
-                if found.planes is None
-                else _png_text(_sheet(_each_full(found.planes))),
+                "png": _planes_text(found.planes),
             }
             for found in activity(model.net, blob)
         ],

@@ -24,11 +24,13 @@ from moka.predict.components import principal_components
 from moka.predict.confusion import class_named, confusion
 from moka.predict.explain import gradient_map, occlusion_map
 from moka.serving.answers import check_kind
-from moka.serving.model import CLASSES, ServedModel
+from moka.serving.model import ServedModel
+from moka.serving.outputs import CLASSES
 from moka.types import Floats
 from moka.web.answers import post, wanted, whole
 from moka.web.api.bodies import Body
-from moka.web.api.routes import answering, api_routes
+from moka.web.api.endpoint import answering
+from moka.web.api.routes import api_routes
 from moka.web.api.service import Service
 from moka.web.app import Part
 from moka.web.folder import Folder
@@ -51,7 +53,7 @@ def try_part(service: Service, folder: Folder | None = None) -> Part:
         number = whole(body.values, "class", 0)
         model = await service.model(str(body.values.get("model", "")))
         check_kind(model, CLASSES)
-        data = body.images[0].data
+        data = model.images_of(body.images)[0]
         service.limits.check(data)
         return await run_in_threadpool(explained, model, data, how, number)
 
@@ -95,17 +97,18 @@ def explained(model: ServedModel, data: bytes, how: str, number: int) -> dict[st
     """A map of an image as a gray PNG in base64, 255 where the class depends on it most, and what
     that most is."""
     blob = np.zeros(model.input.shape, np.float32)
-    model.input.fill(data, blob, "an image")
+    model.input.fill(data, blob, "an image", upright=True)  # as the page shows it
     if how == "gradient":
         found = gradient_map(model.net, blob, number)
         unit = "change of the score by a pixel's value"
     else:
+        (name,) = model.inputs.images
         found = occlusion_map(
-            lambda images: model.compute(images)[model.outputs[0]],
+            lambda images: model.compute({name: images})[model.outputs.names[0]],
             blob,
             number,
             cells=min(CELLS, *model.input.shape[1:]),
-            batch=model.sizes[-1],
+            batch=model.outputs.sizes[-1],
         )
         unit = "fall of the score"
     most = float(found.max())

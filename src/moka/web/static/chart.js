@@ -5,8 +5,8 @@
 //   c.show(series, marks);   // series: { label, color, x, y, low, high, dash }
 //   c.png("loss.png");
 
-import { h, fill, save } from "./ui.js";
 import { isKnown, number } from "./format.js";
+import { fill, h, save } from "./ui.js";
 
 const PAD = { top: 10, right: 14, bottom: 30 };
 const MONO = "12px system-ui, sans-serif";

@@ -1,6 +1,6 @@
 // The curves of some runs, with what the reader chooses of them: axis, smoothing, names.
 
-import { get, address } from "./api.js";
+import { address, get } from "./api.js";
 import { chart, color } from "./chart.js";
 import { count, duration, number, percent } from "./format.js";
 import { button, choice, empty, fill, h, trouble } from "./ui.js";

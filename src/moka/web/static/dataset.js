@@ -38,7 +38,7 @@ export async function show(root, place) {
     cell(isBase ? "Records" : "Images", count(found.entries)),
     cell("Classes", count(found.classes.length)),
     isBase ? [
-      cell("Image", found.shapes.length ? found.shapes[0].shape.join(" × ") : "–", found.different_shapes > 1 ? `and ${found.different_shapes - 1} more sizes` : "channels × height × width"),
+      cell("Image", found.shapes.length ? found.shapes[0].shape.join(" × ") : "–", found.different_shapes > 1 ? `and ${found.different_shapes - 1} more sizes` : "C × H × W"),
       cell("Stored as", Object.keys(found.kinds).map((k) => kinds[k] || k).join(", ") || "–"),
       cell("Size", bytes(found.bytes), found.backend === "lmdb" ? "LMDB" : "LevelDB"),
       cell("Broken", count(found.broken), found.broken ? "records" : ""),
@@ -93,7 +93,7 @@ export async function show(root, place) {
     heading.textContent = `Records (${count(got.count)})`;
     fill(grid, got.records.map((r) => h("li", {}, h("button", {
       type: "button", class: "thumb", "aria-label": `Record ${r.number}, ${r.name || `label ${r.label}`}: augment it`,
-      onclick: () => { set({ record: r.number }); augment(); extra.scrollIntoView({ behavior: "smooth", block: "start" }); },
+      onclick: () => { set({ record: r.number }); augment(); extra.scrollIntoView({ block: "start" }); },
     }, r.broken ? h("span", { class: "broken" }, icon("warning"), "broken")
       : h("img", { loading: "lazy", alt: "", src: address("/api/data/image", { name, number: r.number, side: 128, t: found.stamp }) }),
     h("span", { class: "quiet" }, r.label === null ? "no label" : r.name || `label ${r.label}`)), h("span", { class: "sr" }, r.key))));

@@ -1,8 +1,8 @@
 // The page of the API: what /openapi.json describes, with a line for a shell.
 
 import { get } from "./api.js";
-import { curl, fill, h } from "./models.js";
-import { copyLine } from "./ui.js";
+import { curl } from "./models.js";
+import { copyLine, fill, h } from "./ui.js";
 
 export async function show(root, place) {
   const told = await get("/openapi.json", {}, place.signal);

@@ -1,7 +1,7 @@
 // Runs: the list, one run, several compared, a new job.
 
 import { get, listen } from "./api.js";
-import { names, curvesPanel } from "./curves.js";
+import { curvesPanel, names } from "./curves.js";
 import { ago, bytes, count, duration, fixed, isKnown, number, percent, plural } from "./format.js";
 import { button, empty, fill, h, link, paused, progress, table, waiting } from "./ui.js";
 

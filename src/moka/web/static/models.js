@@ -4,9 +4,7 @@ import { address } from "./api.js";
 import { count, isKnown, number } from "./format.js";
 import { h, icon } from "./ui.js";
 
-export { button, choice, copyLine, empty, failure, field, fill, h, icon, progress, save, select, table, toast, trouble, waiting, paused } from "./ui.js";
-
-export const TYPES = "image/jpeg,image/png,image/bmp,image/gif,image/webp,.pgm,.ppm";
+const TYPES = "image/jpeg,image/png,image/bmp,image/gif,image/webp,.pgm,.ppm";
 
 // A place for images: click, drop, paste. pick(files) gets File objects.
 export function dropzone(text, pick, { folder = false, signal } = {}) {

@@ -2,8 +2,9 @@
 
 import { post } from "./api.js";
 import { bytes, count } from "./format.js";
-import { adds, failure, fill, h, paused } from "./models.js";
+import { adds } from "./models.js";
 import { kept, openText } from "./nets.js";
+import { failure, fill, h, paused } from "./ui.js";
 
 export async function showCompare(root, place) {
   const result = h("section", { class: "page", "aria-live": "polite" });

@@ -1,7 +1,7 @@
 // A net as a graph: drawn with SVG, moved by dragging, zoomed by wheel, fingers, keys or buttons.
 
 import { post } from "./api.js";
-import { button, failure, fill, h } from "./models.js";
+import { button, failure, fill, h } from "./ui.js";
 
 const LEAST_SCALE = 0.8; // at which a whole net is shown; below it only its upper part
 

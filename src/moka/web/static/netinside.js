@@ -2,13 +2,14 @@
 
 import { get, post, upload } from "./api.js";
 import { count, number, plural } from "./format.js";
-import { dropzone, empty, failure, field, fill, h, isImage, select, table, waiting } from "./models.js";
+import { dropzone, isImage } from "./models.js";
+import { empty, failure, field, fill, h, link, select, table, waiting } from "./ui.js";
 
 const MOST_IMAGES = 16;
 
 export async function showInside(root, place) {
   const { models } = await get("/v1/models", {}, place.signal);
-  if (!models.length) { fill(root, empty("No models yet", "A model is a folder with a deploy.prototxt and a .caffemodel, or a run that has saved a snapshot.")); return; }
+  if (!models.length) { fill(root, empty("No models yet", "A model is a folder with a deploy.prototxt and a .caffemodel, or a run that has saved a snapshot.", link("Train one", "/jobs/new", { kind: "primary", glyph: "plus" }))); return; }
   const body = h("div", { class: "page" });
   const name = () => models.some((m) => m.name === place.params.get("model")) ? place.params.get("model") : models[0].name;
   fill(root, models.length > 1 && h("div", { class: "actions" }, field("Model", select(models.map((m) => m.name), name(), (value) => { place.set({ model: value }); view(); }))), body);

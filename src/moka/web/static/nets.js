@@ -1,9 +1,9 @@
 // The page Nets: a text that is checked while it is typed, two texts compared, a model from inside.
 
-import { choice, failure, fill, h } from "./models.js";
 import { showCompare } from "./netcompare.js";
 import { showInside } from "./netinside.js";
 import { showText } from "./nettext.js";
+import { choice, failure, fill, h } from "./ui.js";
 
 const VIEWS = [["text", "A text"], ["compare", "Compare"], ["inside", "Inside a model"]];
 const SHOWN = { text: showText, compare: showCompare, inside: showInside };

@@ -3,9 +3,9 @@
 import { get, post } from "./api.js";
 import { bytes, count } from "./format.js";
 import { adds } from "./models.js";
-import { button, empty, failure, field, fill, h, paused, save, select, table, toast, trouble } from "./models.js";
 import { showGraph } from "./netgraph.js";
 import { kept, openText } from "./nets.js";
+import { button, empty, failure, field, fill, h, paused, save, select, table, toast, trouble } from "./ui.js";
 
 const EXAMPLE = `name: "Example"
 layer { name: "data" type: "Input" top: "data"

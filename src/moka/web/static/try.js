@@ -1,10 +1,10 @@
 // The page Try: one image, a folder of images, or their features in a plane.
 
 import { get } from "./api.js";
-import { choice, empty, failure, field, fill, h, select, waiting } from "./models.js";
 import { showFolder } from "./tryfolder.js";
 import { showImage } from "./tryimage.js";
 import { showPlane } from "./tryplane.js";
+import { choice, empty, failure, field, fill, h, link, select, waiting } from "./ui.js";
 
 const VIEWS = [["image", "One image"], ["folder", "A folder"], ["plane", "Features"]];
 const SHOWN = { image: showImage, folder: showFolder, plane: showPlane };
@@ -13,7 +13,7 @@ export async function show(root, place) {
   const { models } = await get("/v1/models", {}, place.signal);
   if (!models.length) {
     fill(root, h("h1", {}, "Try"), empty("No models yet",
-      "A model is a folder with a deploy.prototxt and a .caffemodel, or a run that has saved a snapshot."));
+      "A model is a folder with a deploy.prototxt and a .caffemodel, or a run that has saved a snapshot.", link("Train one", "/jobs/new", { kind: "primary", glyph: "plus" })));
     return;
   }
   const head = h("div", { class: "head" });

@@ -2,7 +2,8 @@
 
 import { post, upload } from "./api.js";
 import { count } from "./format.js";
-import { classOf, dropzone, empty, failure, fill, h, isImage, progress, shortLabel, table } from "./models.js";
+import { classOf, dropzone, isImage, shortLabel } from "./models.js";
+import { empty, failure, fill, h, progress, table } from "./ui.js";
 
 const AT_ONCE = 16;
 const MOST_SHOWN = 40;
@@ -15,6 +16,7 @@ export async function askAll(route, values, files, signal, tell) {
     const part = files.slice(first, first + AT_ONCE);
     const form = new FormData();
     for (const [name, value] of Object.entries(values)) form.set(name, value);
+    form.set("upright", "true");
     for (const file of part) form.append("image", file, file.name);
     answers.push(...await patient(() => upload(route, form, signal)).then((a) => part.length === 1 ? [a.images[0]] : a.images));
     tell(answers.length);

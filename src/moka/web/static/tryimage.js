@@ -1,7 +1,8 @@
 // One image: classes with bars and maps, boxes with a threshold, segments.
 
 import { about, post, upload } from "./api.js";
-import { bars, button, choice, colorOf, copyLine, curl, dropzone, failure, fill, h, shortLabel, trouble, waiting } from "./models.js";
+import { bars, colorOf, curl, dropzone, shortLabel } from "./models.js";
+import { button, choice, copyLine, failure, fill, h, trouble, waiting } from "./ui.js";
 
 const ROUTES = { classes: "/v1/classify", boxes: "/v1/detect", map: "/v1/segment" };
 
@@ -15,7 +16,7 @@ export function showImage(root, model, place) {
     h("div", { class: "page" }, h("div", { class: "actions grow" }, zone, camera), pane), side),
   h("section", { class: "form" }, h("h2", {}, "From a program"), copyLine(curl(ROUTES[model.kind], { model: model.name })),
     h("p", { class: "quiet" }, "This server answers programs too, as long as it runs: ", h("a", { href: "/docs" }, "all routes"), "."), packing));
-  about().then(({ parts }) => parts.some((p) => p.path === "jobs") && fill(packing, button("Pack for caffe serve", pack, { hint: "Write the net for use, its weights and labels into a folder" })));
+  about().then(({ parts }) => parts.some((p) => p.path === "jobs") && fill(packing, h("p", { class: "actions" }, button("Pack for caffe serve", pack, { hint: "Write the net for use, its weights and labels into a folder" }))));
   fill(pane, h("p", { class: "quiet" }, `${model.name} takes images of ${model.input[2]} x ${model.input[1]} pixels; others are resized.`));
   fill(side, h("h2", {}, "Answer"), h("p", { class: "quiet" }, "Give an image, and the answer stands here."));
   let stop = null;
@@ -36,6 +37,7 @@ export function showImage(root, model, place) {
     form.set("image", file, file.name || "image.png");
     form.set("model", model.name);
     form.set("top", 5);
+    form.set("upright", "true");
     try {
       const picture = await createImageBitmap(file).catch(() => null);
       fill(pane, canvas);

@@ -1,8 +1,9 @@
 // The features of a folder's images as points in a plane, colored by folder.
 
 import { post } from "./api.js";
-import { choice, classOf, colorOf, dropzone, failure, field, fill, h, isImage, progress, select } from "./models.js";
+import { classOf, colorOf, dropzone, isImage } from "./models.js";
 import { askAll, thumb } from "./tryfolder.js";
+import { choice, failure, field, fill, h, progress, select } from "./ui.js";
 
 const MOST = 2000;
 

@@ -1,0 +1,87 @@
+"""What the outputs of nets of all kinds are, and what belongs to an example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.serving.colors import picture
+
+from moka.serving.errors import BrokenModelError
+from moka.serving.model import Job, ModelFiles, Pace, ServedModel
+from moka.serving.net_inputs import Upload
+from moka.serving.outputs import BOXES, CLASSES, Outputs
+
+PACE = Pace(batch=4, delay_s=0)
+RCNN = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 64 dim: 96 } } }
+layer { name: "im_info" type: "Input" top: "im_info" input_param { shape { dim: 1 dim: 3 } } }
+layer { name: "small" type: "Pooling" bottom: "data" top: "small"
+        pooling_param { pool: AVE kernel_size: 16 stride: 16 } }
+layer { name: "score" type: "Convolution" bottom: "small" top: "score" convolution_param {
+        num_output: 18 kernel_size: 1 weight_filler { type: "gaussian" std: 1e-5 } } }
+layer { name: "two" type: "Reshape" bottom: "score" top: "two"
+        reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 0 } } }
+layer { name: "soft" type: "Softmax" bottom: "two" top: "soft" }
+layer { name: "back" type: "Reshape" bottom: "soft" top: "back"
+        reshape_param { shape { dim: 0 dim: 18 dim: -1 dim: 0 } } }
+layer { name: "move" type: "Convolution" bottom: "small" top: "move" convolution_param {
+        num_output: 36 kernel_size: 1 weight_filler { type: "gaussian" std: 1e-5 } } }
+layer { name: "proposal" type: "Python" bottom: "back" bottom: "move" bottom: "im_info" top: "rois"
+        python_param { module: "rpn.proposal_layer" layer: "ProposalLayer"
+                       param_str: "'feat_stride': 16" } }
+layer { name: "roi" type: "ROIPooling" bottom: "small" bottom: "rois" top: "roi"
+        roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.0625 } }
+layer { name: "cls" type: "InnerProduct" bottom: "roi" top: "cls" inner_product_param {
+        num_output: 3 weight_filler { type: "gaussian" std: 1e-5 } } }
+layer { name: "box" type: "InnerProduct" bottom: "roi" top: "bbox_pred" inner_product_param {
+        num_output: 12 weight_filler { type: "gaussian" std: 1e-5 } } }
+layer { name: "prob" type: "Softmax" bottom: "cls" top: "cls_prob" }
+"""
+
+
+def test_faster_rcnn(tmp_path: Path) -> None:
+    (tmp_path / "rcnn.prototxt").write_text(RCNN)
+    model = ServedModel("rcnn", ModelFiles(tmp_path / "rcnn.prototxt", None), PACE)
+    assert (model.kind, model.outputs.sizes, model.class_count) == (BOXES, (1,), 3)
+    rng = np.random.default_rng(0)
+    for _ in range(4):  # by layers, then by a program
+        red, green, blue = rng.integers(0, 256, 3).tolist()
+        (example,) = model.inputs.examples([Upload("", picture((blue, green, red), 128, 96))], {})
+        (future,) = model.submit([Job(example)])
+        found = future.result(60)
+        assert found.blobs.keys() == {"cls_prob", "bbox_pred", "rois"}
+        assert len(found.blobs["cls_prob"]) == len(found.blobs["rois"]) > 1
+        assert found.boxes is not None
+        assert len(found.boxes)
+        assert set(found.boxes[:, 1]) <= {1, 2}
+        assert 0 <= found.boxes[:, 3:].min() <= found.boxes[:, 3:].max() < 1
+    model.check_blob("rois")
+    model.close()
+
+
+def outputs(kind: str = CLASSES, pixels: tuple[int, int] | None = None) -> Outputs:
+    return Outputs(kind, ("out",), (1, 2), None, pixels)
+
+
+def test_rows_and_what_has_none() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert outputs().of_example({"out": values}, 2, 1)["out"].tolist() == [3, 4, 5]
+    assert outputs().of_example({"out": values}, 1, 0)["out"].shape == (2, 3)
+    with pytest.raises(
+        BrokenModelError, match=r'"out" has shape \(2, 3\), not a row for each of 4'
+    ):
+        outputs().of_example({"out": values}, 4, 0)
+
+
+@pytest.mark.parametrize("width", [7, 15])
+def test_boxes_in_pixels_of_the_input(width: int) -> None:
+    rows = np.zeros((1, 1, 3, width), np.float32)
+    rows[0, 0, :2, :7] = [[0.0, 1, 0.5, 10, 20, 50, 40], [1.0, 2, 0.5, 0, 0, 1, 1]]
+    rows[0, 0, 2, 1] = -1  # nothing found
+    found = outputs(BOXES, (80, 100))
+    (made,) = found.of_example({"out": rows}, 2, 0).values()
+    assert made.shape == (1, width)
+    np.testing.assert_allclose(found.boxes({"out": made}), [[0, 1, 0.5, 0.1, 0.25, 0.5, 0.5]])
