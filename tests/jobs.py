@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.training_runs import RANDOM
 
+HEARD_S = 10  # until a process that gives no sign is lost; it may start that much later, too
 PATIENCE_S = 180.0  # for a run; only a failure waits that long
 SOLVER = """
 net: "net.prototxt" base_lr: 0.05 momentum: 0.9 lr_policy: "fixed" random_seed: 5
@@ -103,7 +104,7 @@ def is_alive(pid: int) -> bool:
 
 
 def train(*more: str, workers: int = 2) -> tuple[str, ...]:
-    flags = (f"--workers={workers}", "--patience=5", *more)
+    flags = (f"--workers={workers}", f"--patience={HEARD_S}", *more)
     return ("moka", "train", "--solver=solver.prototxt", *flags)
 
 

@@ -77,6 +77,13 @@ def test_copies_and_decisions_come_on_top() -> None:
     assert found.step_s == pytest.approx(100 + found.waited_s + 2 + 0.15)
 
 
+def test_decisions_that_were_measured_count_as_they_are() -> None:
+    step = Step(100.0, [Bucket(400, 50.0)], decided_s=7.0)
+    found = forecast(step, Cluster(2, 3, FAST, SLOW, Link(1.0, 0.01), copied_bytes_s=200.0))
+    assert found.decided_s == 7
+    assert found.step_s == pytest.approx(100 + found.waited_s + 2 + 7)
+
+
 def test_one_process_talks_to_nobody() -> None:
     step = Step(100.0, [Bucket(400, 0.0)])
     assert forecast(step, cluster(1)).step_s == 100

@@ -13,9 +13,14 @@ from moka.solver.solver import Solver
 
 def test_a_step_is_measured_and_leaves_no_hooks() -> None:
     solver = Solver(solver_message("display: 1 snapshot: 1 test_interval: 0"))
-    calls: list[int] = []
-    step = measured_step(solver, lambda: calls.append(1))
-    assert len(calls) == solver.iteration >= 2
+    calls: list[bool] = []
+
+    def ends(enough: bool) -> bool:
+        calls.append(enough)
+        return len(calls) == 5
+
+    step = measured_step(solver, ends)
+    assert len(calls) == solver.iteration + 1 == 5
     assert step.whole_s > 0
     assert step.core_s > 0
     (bucket,) = step.buckets

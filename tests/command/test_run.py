@@ -12,7 +12,8 @@ from moka.command.commands import Command
 from moka.command.flags import Flag
 from moka.command.table import COMMANDS
 from moka.command.usage import command_usage
-from moka.errors import DataError
+from moka.errors import DataError, UsageError
+from moka.report.glog import show_only
 
 if TYPE_CHECKING:
     from tests.messages import Messages
@@ -146,6 +147,18 @@ def test_errors_on_a_terminal(
     assert running.run("copy_it", lambda *_: None, []) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "copy_it: 2 to 3 arguments are needed, 0 were given."
+
+
+def test_on_a_terminal_the_first_of_several_processes_tells_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        show_only("moka.team")
+        raise UsageError("wrong.")
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert running.run("copy_it", fail, ["a", "b"]) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_the_log(messages: Messages, tmp_path: Path) -> None:

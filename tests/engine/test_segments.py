@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -122,3 +122,50 @@ def test_a_chain_is_cut_into_as_many_parts_as_they_have_layers() -> None:
     lengths = [end - start for start, end in pairwise((0, *ends))]
     assert 6 <= len(lengths) <= 11
     assert max(lengths) <= 11
+
+
+SIZES = (40, 7, 90, 30, 60, 5, 80, 20, 10, 50)  # numbers that each layer makes
+
+
+def chain(sizes: tuple[int, ...]) -> Net:
+    text = 'layer { name: "in" type: "Input" top: "0" input_param { shape { dim: 1 dim: 25 } } }'
+    for i, size in enumerate(sizes):
+        text += (
+            f'layer {{ name: "ip{i}" type: "InnerProduct" bottom: "{i}" top: "{i + 1}"'
+            f" inner_product_param {{ num_output: {size} }} }}"
+        )
+    return build_net(parse_text(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+
+
+def most_at_once(ends: tuple[int, ...]) -> int:
+    """What such a chain holds while it goes backward, segment by segment, layer by layer."""
+    made = (0, *SIZES)  # the first layer's data are there anyhow
+    gradients = (0, *(a + b for a, b in pairwise((25, *SIZES))))
+    most = 0
+    for start, end in pairwise((0, *ends)):
+        on_borders = sum(made[border - 1] for border in ends if border <= start)
+        for layer in range(start, end):
+            most = max(most, on_borders + sum(made[start : layer + 1]) + gradients[layer])
+    return most
+
+
+def test_no_other_cuts_take_less_memory() -> None:
+    count = len(SIZES) + 1
+    ways = [(*cuts, count) for k in range(count) for cuts in combinations(range(1, count), k)]
+    least = min(map(most_at_once, ways))
+    found = tuple(best_ends(chain(SIZES)))
+    assert most_at_once(found) <= 1.02 * least < 0.75 * most_at_once((count,))
+    assert not any(most_at_once(ends) <= most_at_once(found) for ends in ways
+                   if (0, *ends)[-2] < (0, *found)[-2])  # fmt: skip
+
+
+def test_what_gradients_need_beside_the_blobs_counts() -> None:
+    """The indices of max pooling: two numbers of float32 for each."""
+    pooling = '"Pooling" pooling_param { %s kernel_size: 1 } bottom: "3"'
+    text = CHAIN.replace('"Sigmoid" bottom: "3"', pooling)
+    text = text.replace("dim: 2 dim: 1000", "dim: 2 dim: 10 dim: 10 dim: 10")
+    average, largest = (
+        best_ends(build_net(parse_text(text % pool, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
+        for pool in ("pool: AVE", "pool: MAX")
+    )
+    assert average[0] > largest[0]

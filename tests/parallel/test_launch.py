@@ -57,7 +57,7 @@ def test_lost_processes_cost_nothing_but_time() -> None:
         assert disturbed.end() == 0, disturbed.log
     assert "was ended by SIGKILL. All start again from the last snapshot (1 of 3)." in disturbed.log
     assert re.search(
-        r"Process \d of 2 \(number \d+ on .*\) has given no sign of life for 5 s\.", disturbed.log
+        r"Process \d of 2 \(number \d+ on .*\) has given no sign of life for 10 s\.", disturbed.log
     )
     assert final_files(400) == wanted
 
@@ -109,7 +109,7 @@ def test_a_process_that_stands_still_is_named_and_costs_nothing_but_time() -> No
     with job(*train()) as disturbed:
         assert disturbed.end() == 0, disturbed.log
     assert re.search(
-        r"Process 1 of 2 \(number \d+\) has stood still for 5 s at .*threading\.py:\d+\.",
+        r"Process 1 of 2 \(number \d+\) has stood still for 10 s at .*threading\.py:\d+\.",
         disturbed.log,
     )
     assert disturbed.log.count("All start again from the last snapshot") == 1

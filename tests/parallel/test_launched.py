@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
@@ -73,6 +74,41 @@ def test_others_that_do_not_come() -> None:
     says = f"process 0 of 2 could not join the others at 127.0.0.1:{port} within 1 s: "
     with pytest.raises(SolverError, match=says), first.joined(CPU, 1):
         pass
+
+
+def test_whoever_cannot_reach_the_first_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else would; and its thread has ended, so that Python can."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    second = Launched(1, 2, 1, 0, "127.0.0.1", port, launcher_hosts_store=False)
+    says = (
+        f"process 1 of 2 could not join the others at 127.0.0.1:{port} within 1 s: nothing"
+        " answers there"
+    )
+    with pytest.raises(SolverError, match=says), second.joined(CPU, 1):
+        pass
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [("moka.team", says)]
+    assert "join" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_of_others_that_do_not_come_the_first_alone_tells(
+    store: dist.TCPStore,  # type: ignore[name-defined]
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    second = Launched(1, 3, 1, 0, "127.0.0.1", store.port, launcher_hosts_store=True)
+    first = threading.Thread(target=lead, args=(store,), daemon=True)
+    first.start()
+    with pytest.raises(SolverError, match="could not join"), second.joined(CPU, 1):
+        pass
+    assert not caplog.records
+    first.join()
+
+
+def lead(store: dist.TCPStore) -> None:  # type: ignore[name-defined]
+    """Answer process 1 as the first process does, which waits for a third one."""
+    asked = store.get("moka/asks/3/1").decode()
+    store.set(f"moka/life/{asked}", "moka/a life")
 
 
 @pytest.fixture

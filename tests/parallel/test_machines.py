@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.jobs import (
+    HEARD_S,
     PATIENCE_S,
     SOLVER,
     Job,
@@ -137,7 +138,14 @@ def torchrun(
                     f"--rdzv-conf=is_host={not number},read_timeout=10,last_call_timeout=1",
                     "--rdzv-id=two",
                     f"--local-addr={machine.address}",
-                    *("-m", "moka", "train", "--solver=solver.prototxt", "--patience=5", *more),
+                    *(
+                        "-m",
+                        "moka",
+                        "train",
+                        "--solver=solver.prototxt",
+                        f"--patience={HEARD_S}",
+                        *more,
+                    ),
                 )
                 yield running.enter_context(
                     job(
@@ -190,7 +198,7 @@ def test_machines_that_cannot_hear_each_other_start_again(
         first.wait_for("Snapshotting solver state", 2)
         one.lose(two)
         two.lose(one)
-        first.wait_for(r"Process 1 of 2 \(number \d+ on \S+\) has given no sign of life for 5 s\.")
+        first.wait_for(r"Process 1 of 2 \(number \d+ on \S+\) has given no sign of life for 10 s\.")
         second.wait_for(r"Process 1 of 2 \(number \d+\) can no longer reach the others: ")
         one.find(two)
         two.find(one)

@@ -49,7 +49,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 """
 SOLVER = """
 base_lr: 0.02 lr_policy: "fixed" random_seed: 3 weight_decay: 0.01 snapshot_prefix: "run"
-test_iter: 2 test_interval: 2 sync_bn: true display: 2 max_iter: 4 %s
+test_iter: 2 test_interval: 2 sync_bn: true display: 2 snapshot: 2 snapshot_keep: 1 max_iter: 4 %s
 """
 MORE = {
     "momentum": "momentum: 0.9 clip_gradients: 0.5",

@@ -20,7 +20,8 @@ before it has arrived. What has not arrived at the end of the backward pass is w
 means are copied into the gradients.
 
 **Decisions.** Three times an iteration all processes tell each other a few numbers over the CPU:
-p - 1 messages each time.
+p - 1 messages each time. Between processes on one CPU that is measured, since whoever waits has to
+be woken, and all wait for the slowest.
 
 **Cores.** Processes on one CPU share its cores, and copying for a message is their work, too. With
 w seconds of a core an iteration and c for a byte that travels, N processes need at least
@@ -57,11 +58,14 @@ class Step:
         whole_s: its time.
         buckets: in the order in which they are sent.
         core_s: the time of cores that it takes; 0 on a GPU.
+        decided_s: the time of its decisions, beside other processes; None: it follows from the
+            latency of messages.
     """
 
     whole_s: float
     buckets: Sequence[Bucket]
     core_s: float = 0.0
+    decided_s: float | None = None
 
     @property
     def size(self) -> int:
@@ -184,7 +188,9 @@ def forecast(step: Step, cluster: Cluster, *, alone_s: float = 0.0, share: float
         whole += takes
     waited = max(0.0, arrived)
     copied = step.size / cluster.copied_bytes_s
-    decided = DECISIONS * (cluster.size - 1) * cluster.told.latency_s
+    decided = step.decided_s
+    if decided is None:
+        decided = DECISIONS * (cluster.size - 1) * cluster.told.latency_s
     step_s = step.whole_s + waited + copied + decided
     if cluster.cores:
         moved = 2 * (cluster.size - 1) / cluster.size * step.size

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from moka.checks.devices import timed_buckets
-from moka.checks.scaling import Link, Step
+from moka.checks.scaling import DECISIONS, Link, Step
 from moka.errors import MokaError
 from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
@@ -29,18 +29,20 @@ from moka.solver.solver import Solver
 log = logging.getLogger("moka")
 
 SOLVER = "solver"  # the file of its message
-TIMED = 5  # iterations, after one that is not timed
-LONGEST_S = 20.0  # no more are begun after this time
+TIMED = 5, 100  # iterations, at least and at most, after one that is not timed
+ENOUGH_S = 2.0  # after this time no more than the least
+LONGEST_S = 20.0  # after this time, one is enough
 FEW, MANY = 16, 20  # numbers of a small message, and how often it is sent
 PATIENCE_S = 300.0
 
 
-def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) -> Step:
+def measured_step(solver: Solver, agree: Callable[[bool], bool] | None = None) -> Step:
     """Time a solver's iterations. Parameters change in memory.
 
     Args:
         solver: of a process that trains by itself.
-        begin: called before each iteration.
+        agree: of a process beside others: called before each iteration with whether enough are
+            timed; says whether to end. Its time is that of an iteration's decisions.
     """
     config = solver.config
     config.test_interval = config.snapshot = config.display = 0
@@ -70,10 +72,15 @@ def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) ->
     solver.on_gradients_ready.append(at_end)
     whole: list[float] = []
     cores: list[float] = []
+    decided: list[float] = []
     began = time.perf_counter()
-    while len(whole) < 2 or (len(whole) <= TIMED and time.perf_counter() - began < LONGEST_S):
-        begin()
+    while True:
+        start = now_s()
+        enough = _is_enough(len(whole) - 1, start - began)
+        if agree(enough) if agree else enough:
+            break
         done.clear()
+        decided.append(now_s() - start)
         start, core_start = now_s(), time.process_time()
         solver.step(1)
         whole.append(now_s() - start)
@@ -85,8 +92,16 @@ def measured_step(solver: Solver, begin: Callable[[], object] = lambda: None) ->
     of_each = {key: median(times[key] for times in left[1:]) for key in left[-1]}
     on_cpu = device.type == "cpu"
     return Step(
-        median(whole[1:]), timed_buckets(solver.net, of_each), median(cores[1:]) if on_cpu else 0.0
+        median(whole[1:]),
+        timed_buckets(solver.net, of_each),
+        median(cores[1:]) if on_cpu else 0.0,
+        median(decided[1:]) if agree else None,
     )
+
+
+def _is_enough(timed: int, seconds: float) -> bool:
+    least, most = TIMED
+    return timed >= (1 if seconds >= LONGEST_S else least if seconds >= ENOUGH_S else most)
 
 
 def measured_link(team: Team, size: int) -> Link:
@@ -135,6 +150,11 @@ def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tupl
     return times
 
 
+def _agreed(team: Team, enough: bool) -> bool:
+    """Whether one process has measured enough; they tell each other as often as in training."""
+    return [team.any(enough) for _ in range(DECISIONS)][-1][0]
+
+
 def _main(folder: str, file: str, parts: str) -> int:
     """The work of one process: writes its step and the link into the folder."""
     launched = Launched.from_environment()
@@ -151,7 +171,7 @@ def _main(folder: str, file: str, parts: str) -> int:
                 config = SolverConfig(message, file)
                 solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
                 with closing(solver):
-                    step = measured_step(solver, lambda: team.gather_numbers(0))
+                    step = measured_step(solver, lambda enough: _agreed(team, enough))
                 link = measured_link(team, min(BUCKET_BYTES, step.size))
         except MokaError as error:
             log.critical("%s", error)

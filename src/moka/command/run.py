@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any
 
 from moka import __version__
-from moka.byte_text import readable
 from moka.command.commands import Command
 from moka.command.flags import parse_flags, reading_texts
 from moka.command.table import COMMANDS, flags_of
@@ -53,6 +52,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # for its errors there is a sentence
     sleep_soon()
+    _hush_sockets()
     choose_threads()
     keep_freed_memory()
     on_terminal = sys.stderr.isatty()
@@ -64,10 +64,8 @@ def guard(title: str, work: Callable[[], object]) -> int:
                 with suppress(OSError, ValueError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 1
-            if on_terminal:
-                print(readable(f"{title}: {sentence(error)}"), file=sys.stderr)
-            else:
-                log.critical("%s", sentence(error))
+            speaker = f"{title}: " if on_terminal else ""
+            log.critical("%s%s", speaker, sentence(error))
             return error.exit_code if isinstance(error, MokaError) else 1
         except KeyboardInterrupt:
             log.error("Interrupted.")
@@ -85,6 +83,13 @@ def guard(title: str, work: Callable[[], object]) -> int:
             log.critical("%s: %s (%s)", type(error).__name__, error, notes[0])
             return 1
     return 0
+
+
+def _hush_sockets() -> None:
+    """In one process of several: what PyTorch's sockets print about others that cannot be reached,
+    Moka says in a sentence. PyTorch reads the setting when it is imported."""
+    if "RANK" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 
 def _call(command: Command, function: CommandFunction, argv: list[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from moka.data.batches import ImageBatches, Loaded
+from moka.data.batches import Drawing, ImageBatches, Loaded
 from moka.data.box_augment import BoxAugment
 from moka.data.box_rows import COLUMNS, CORNERS, cut_rows, mirror_rows, ssd_table
 from moka.data.decode import Image
@@ -97,13 +97,11 @@ class AnnotatedBatches(ImageBatches[KeyValue]):
         self._at = examples.at
         super().__init__(examples, transform, batch_size=batch_size, start=start)
 
-    def prepared(
-        self, records: Sequence[KeyValue], loaded: Loaded, rng: np.random.Generator
-    ) -> Loaded:
+    def prepared(self, records: Sequence[KeyValue], loaded: Loaded, drawing: Drawing) -> Loaded:
         """The images after `augment`, and for each its ResizedRows."""
-        policy = self.augment.draw_policy(rng)
+        policy = self.augment.draw_policy(drawing.of_round())
         images, boxes = [], []
-        for record, image, rows in zip(records, *loaded, strict=True):
+        for record, image, rows, rng in zip(records, *loaded, drawing.of_items(), strict=False):
             try:
                 image, rows = self.augment.apply(image, rows, policy, self._mean, rng)
             except MokaError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Sized
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from moka.data.ahead import THREADS, map_ahead
 from moka.data.decode import Image
-from moka.data.place import EVERYTHING, ITEMS, TRANSFORM, CursorState, Share, generator
+from moka.data.place import (
+    BATCHES,
+    EVERYTHING,
+    ITEMS,
+    TRANSFORM,
+    CursorState,
+    Share,
+    generator,
+)
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, MokaError
 from moka.types import Shape
@@ -47,35 +55,37 @@ class Batch(NamedTuple):
 
 
 class Drawing:
-    """Random choices for the images of a batch.
+    """Random choices for the images of a batch, the same however many processes train.
 
     Args:
         begin: where the round of all processes begins in the data.
         share: the part of it that this process reads.
         batch_size: images a batch.
-
-    Attributes:
-        of_items: the generator for choices that are made image by image; each process has its own.
     """
 
     def __init__(self, begin: CursorState, share: Share, batch_size: int) -> None:
         self._begin, self._share, self._batch_size = begin, share, batch_size
-        self._is_of_round = share.size > 1 and not share.whole_batches
-        purpose = ITEMS if self._is_of_round else TRANSFORM
-        place = begin.records_read + share.first(batch_size)
-        self.of_items = generator(begin.seed, purpose, place)
 
     def draw(self, transform: Transform, shapes: Sequence[Shape]) -> Draw:
         """The choices for images of these shapes, a part of those for the round of all processes.
 
         The round's other images are taken to have the shape of the first.
         """
-        if not self._is_of_round:
-            return transform.draw(shapes, self.of_items)
-        place, count, part = self._share.drawn_for(self._begin, self._batch_size)
-        of_round = [shapes[0]] * count
+        place, images, part = self._share.drawn_for(self._begin, self._batch_size)
+        of_round = [shapes[0]] * images
         of_round[part] = shapes
         return transform.draw(of_round, generator(self._begin.seed, TRANSFORM, place)).part(part)
+
+    def of_round(self) -> np.random.Generator:
+        """For choices that all images of a round have in common."""
+        place = self._share.drawn_for(self._begin, self._batch_size)[0]
+        return generator(self._begin.seed, BATCHES, place)
+
+    def of_items(self) -> Iterator[np.random.Generator]:
+        """For choices that are made image by image: one for each in turn, without end."""
+        first = self._begin.records_read + self._share.first(self._batch_size)
+        places = count(first, self._share.step)
+        return (generator(self._begin.seed, ITEMS, place) for place in places)
 
 
 class Examples(Protocol[R]):
@@ -218,13 +228,13 @@ class ImageBatches(RecordBatches[R]):
     ) -> None:
         super().__init__(examples, transform, batch_size=batch_size, start=start)
         first = next(examples.records(start.records_read, start.seed))
-        rng = generator(start.seed, TRANSFORM, start.records_read)
-        images, labels = self.prepared([first], examples.load([first]), rng)
+        drawing = Drawing(start, EVERYTHING, 1)
+        images, labels = self.prepared([first], examples.load([first]), drawing)
         self.label_shape = np.shape(labels)[1:]
         self.image_shape = self._out_shape(first, images[0].shape)
 
     def _batch(self, records: list[R], drawing: Drawing, *, on_device: bool) -> Batch:
-        images, labels = self.prepared(records, self.examples.load(records), drawing.of_items)
+        images, labels = self.prepared(records, self.examples.load(records), drawing)
         shapes = [image.shape for image in images]
         self._check(records, shapes)
         draw = drawing.draw(self.transform, shapes)
@@ -233,7 +243,7 @@ class ImageBatches(RecordBatches[R]):
             return Batch(self.transform.pixels(images, draw), answer, draw, more)
         return Batch(self.transform.apply(images, draw), answer, None, more)
 
-    def prepared(self, records: Sequence[R], loaded: Loaded, rng: np.random.Generator) -> Loaded:
+    def prepared(self, records: Sequence[R], loaded: Loaded, drawing: Drawing) -> Loaded:
         """What was loaded of some records, changed as a source of its kind wants it before the
         transformation."""
         return loaded

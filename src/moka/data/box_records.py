@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.batches import ImageBatches, Loaded
+from moka.data.batches import Drawing, ImageBatches, Loaded
 from moka.data.datum import parse
 from moka.data.decode import Image, resize
 from moka.data.place import CursorState
@@ -97,13 +97,11 @@ class BoxBatches(ImageBatches[KeyValue]):
         self.tables = tables
         super().__init__(examples, transform, batch_size=batch_size, start=start)
 
-    def prepared(
-        self, records: Sequence[KeyValue], loaded: Loaded, rng: np.random.Generator
-    ) -> Loaded:
+    def prepared(self, records: Sequence[KeyValue], loaded: Loaded, drawing: Drawing) -> Loaded:
         """In training the parts, and what is on them."""
         if not self.transform.training:
             return loaded
-        parts = [_part(*each, rng) for each in zip(*loaded, strict=True)]
+        parts = [_part(*each) for each in zip(*loaded, drawing.of_items(), strict=False)]
         return Loaded([image for image, _ in parts], [rows for _, rows in parts])
 
     def answers(

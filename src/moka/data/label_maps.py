@@ -199,16 +199,17 @@ class LabelMapBatches(ImageBatches[Labeled]):
         return bool(self.cut.height)
 
     def _batch(self, records: list[Labeled], drawing: Drawing, *, on_device: bool) -> Batch:
-        rng = drawing.of_items
         images, found = self.examples.load(records)
         sizes = np.array([each.size for each in found], np.float32).reshape(-1, 1, 1, 2)
         parts = [
             self._part(record, image, each.labels, rng)
-            for record, image, each in zip(records, images, found, strict=True)
+            for record, image, each, rng in zip(
+                records, images, found, drawing.of_items(), strict=False
+            )
         ]
         pixels = [part for part, _ in parts]
         self._check(records, [p.shape for p in pixels])
-        draw = self.transform.draw([p.shape for p in pixels], rng)
+        draw = drawing.draw(self.transform, [p.shape for p in pixels])
         labels = self.transform.pixels([part for _, part in parts], draw)
         return Batch(self.transform.apply(pixels, draw), labels.astype(np.float32), None, [sizes])
 

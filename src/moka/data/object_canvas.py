@@ -114,12 +114,11 @@ class CanvasBatches(RecordBatches[ListedImage]):
             )
 
     def _batch(self, records: list[ListedImage], drawing: Drawing, *, on_device: bool) -> Batch:
-        rng = drawing.of_items
         images, found = self.examples.load(records)
-        ratio = self.options.ratios[int(rng.integers(len(self.options.ratios)))]
+        ratio = self.options.ratios[int(drawing.of_round().integers(len(self.options.ratios)))]
         canvases, maps, rows = [], [], []
         size: HeightWidth | None = None
-        for image, objects in zip(images, found, strict=True):
+        for image, objects, rng in zip(images, found, drawing.of_items(), strict=False):
             image, objects = self._prepared(image, objects, ratio, rng)
             size = size or self.options.canvas(image.shape[1], image.shape[2], ratio)
             canvas, placed, place = self._laid_out(image, objects, size, rng)

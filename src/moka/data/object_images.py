@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moka.data.batches import Examples, ImageBatches, Loaded
+from moka.data.batches import Drawing, Examples, ImageBatches, Loaded
 from moka.data.decode import resize
 from moka.data.object_canvas import move
 from moka.data.object_lists import ListedImage
@@ -40,9 +40,7 @@ class ObjectImageBatches(ImageBatches[ListedImage]):
         self.boxes = boxes
         super().__init__(examples, transform, batch_size=batch_size, start=start)
 
-    def prepared(
-        self, records: Sequence[ListedImage], loaded: Loaded, rng: np.random.Generator
-    ) -> Loaded:
+    def prepared(self, records: Sequence[ListedImage], loaded: Loaded, drawing: Drawing) -> Loaded:
         """The images, resized, and the objects of each."""
         images, found = [], []
         for image, objects in zip(*loaded, strict=True):

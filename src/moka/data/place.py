@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-TRANSFORM, ORDER, WINDOWS, ITEMS = range(4)  # purposes of random numbers, see `generator`
+TRANSFORM, ORDER, WINDOWS, ITEMS, BATCHES = range(5)  # purposes of random numbers, see `generator`
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def generator(seed: int | None, purpose: int, place: int) -> np.random.Generator
 
     Args:
         seed: of the run; None where nothing is random.
-        purpose: TRANSFORM, ORDER, WINDOWS or ITEMS; their numbers are independent of each other.
+        purpose: one of the above; the numbers of each are independent of the others.
         place: number of the epoch, or of the records before.
     """
     return np.random.default_rng(np.random.SeedSequence(seed or 0, spawn_key=(purpose, place)))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
-from moka.data.batches import ImageBatches, Loaded
+from moka.data.batches import Drawing, ImageBatches, Loaded
 from moka.data.decode import Decoder, Image
 from moka.data.images import decode_file, read_file, read_image_lines
 from moka.data.order import example_indices
@@ -192,8 +193,7 @@ class SegmentBatches(ImageBatches[Video]):
         self.by_chance = by_chance
         super().__init__(examples, transform, batch_size=batch_size, start=start)
 
-    def prepared(
-        self, records: Sequence[Video], loaded: Loaded, rng: np.random.Generator
-    ) -> Loaded:
-        chance = rng if self.by_chance else None
-        return Loaded([self.examples.frames(r, chance) for r in records], loaded.labels)
+    def prepared(self, records: Sequence[Video], loaded: Loaded, drawing: Drawing) -> Loaded:
+        chances = drawing.of_items() if self.by_chance else repeat(None)
+        frames = [self.examples.frames(*each) for each in zip(records, chances, strict=False)]
+        return Loaded(frames, loaded.labels)

@@ -211,9 +211,12 @@ def _inside(cut: Box, window: Box, size: Shape) -> Box:
     return cut
 
 
-def _generator(begin: CursorState, share: Share, batch_size: int) -> np.random.Generator:
-    """Random numbers for the batch that a process makes at a place."""
-    return generator(begin.seed, WINDOWS, begin.records_read + share.first(batch_size))
+class _Picked(NamedTuple):
+    """The windows of a batch, by index, their labels, and which are mirrored."""
+
+    windows: NDArray[np.int64]
+    labels: NDArray[np.float32]
+    mirror: NDArray[np.bool_]
 
 
 class WindowBatches:
@@ -272,9 +275,8 @@ class WindowBatches:
         self.foreground = np.flatnonzero(self.file.overlap >= f32(fg_threshold))
         below = (self.file.overlap < f32(fg_threshold)) & (self.file.overlap < f32(bg_threshold))
         self.background = np.flatnonzero(below)
-        self.fg_count = int(f32(batch_size) * f32(fg_fraction))
-        self.bg_count = batch_size - self.fg_count
-        self._check_windows()
+        self.fg_fraction = fg_fraction
+        self._check_windows(batch_size)
         self.label_shape: Shape = ()
         self.image_shape: Shape = (CHANNELS, self.side, self.side)
         check_shape((batch_size, *self.image_shape))
@@ -282,11 +284,14 @@ class WindowBatches:
         self.read = functools.cache(read_file) if cache_images else read_file
         self.start = CursorState(0, seed)
 
-    def _check_windows(self) -> None:
-        for name, found, wanted in (
-            ("background", self.background, self.bg_count),
-            ("foreground", self.foreground, self.fg_count),
-        ):
+    def _counts(self, windows: int) -> tuple[int, int]:
+        """How many of so many windows are background, and how many foreground."""
+        foreground = int(f32(windows) * f32(self.fg_fraction))
+        return windows - foreground, foreground
+
+    def _check_windows(self, count: int) -> None:
+        groups = {"background": self.background, "foreground": self.foreground}
+        for (name, found), wanted in zip(groups.items(), self._counts(count), strict=True):
             if wanted and not len(found):
                 raise DataError(
                     f"a batch wants {wanted} {name} windows, and there are none.",
@@ -330,9 +335,10 @@ class WindowBatches:
     ) -> Iterator[tuple[Batch, CursorState]]:
         """As `Batches.stream`, but resizing needs the arithmetic on the host in any case."""
         stride = share.stride(self.batch_size)
+        self._check_windows(stride)
 
         def make(begin: CursorState) -> tuple[Batch, CursorState]:
-            return self._batch(_generator(begin, share, self.batch_size)), begin.moved(stride)
+            return self._batch(self._pick(begin, share)), begin.moved(stride)
 
         begin = after.seeded(self.start.seed)
         return map_ahead(make, (begin.moved(i * stride) for i in itertools.count()), ahead=1)
@@ -343,28 +349,27 @@ class WindowBatches:
     def names(self, after: CursorState, share: Share = EVERYTHING) -> list[str]:
         """The images that the windows of the batch before a state were cut from."""
         begin = share.last_batch(after, self.batch_size)
-        picked = self._pick(_generator(begin, share, self.batch_size)) if begin else ()
+        picked = self._pick(begin, share).windows if begin else ()
         return [self.root_folder + self.file.images[self.file.image[i]] for i in picked]
 
-    def _pick(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Indices of the windows of a batch."""
-        return np.concatenate(
-            [
-                rng.choice(group, count) if count else group[:0]
-                for group, count in (
-                    (self.background, self.bg_count),
-                    (self.foreground, self.fg_count),
-                )
-            ]
-        )
+    def _pick(self, begin: CursorState, share: Share) -> _Picked:
+        """The windows of this process's part of a round."""
+        place, count, part = share.drawn_for(begin, self.batch_size)
+        rng = generator(begin.seed, WINDOWS, place)
+        below, above = self._counts(count)
+        picked = [
+            rng.choice(group, wanted) if wanted else group[:0]
+            for group, wanted in ((self.background, below), (self.foreground, above))
+        ]
+        windows = np.concatenate(picked)
+        labels = self.file.label[windows].astype(f32)
+        labels[:below] = 0
+        mirror = (rng.random(count) < 0.5) & self.transform.mirror
+        return _Picked(windows[part], labels[part], mirror[part])
 
-    def _batch(self, rng: np.random.Generator) -> Batch:
-        picked = self._pick(rng)
-        mirror = (rng.random(len(picked)) < 0.5) & self.transform.mirror
-        labels = self.file.label[picked].astype(f32)
-        labels[: self.bg_count] = 0
-        crops = [self.crop(i, flip) for i, flip in zip(picked, mirror.tolist(), strict=True)]
-        return Batch(np.stack(crops), labels)
+    def _batch(self, picked: _Picked) -> Batch:
+        pairs = zip(picked.windows, picked.mirror.tolist(), strict=True)
+        return Batch(np.stack([self.crop(i, flip) for i, flip in pairs]), picked.labels)
 
     def crop(self, number: int, mirror: bool) -> NDArray[np.float32]:
         """Window `number` of the file as (3, crop, crop), transformed."""

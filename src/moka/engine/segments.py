@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from math import prod
+from math import inf, prod
 
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
+from moka.engine.ways import tops_in_bottoms
 from moka.layers.base import Way
 from moka.net import Net
 
@@ -90,44 +91,96 @@ def marked_ends(net: Net) -> list[int]:
 
 
 def best_ends(net: Net) -> list[int]:
-    """Where to cut a net so that a training pass keeps least, estimated by the sizes of its blobs.
+    """Where to cut a net so that a training pass takes least memory for blobs, estimated by their
+    sizes.
 
-    For each number of segments they are given equal shares of all blobs; the best number is near
-    the square root of the number of layers.
+    Early blobs of most nets are large and late ones small, so early segments become short; in a
+    chain of equal layers they shrink from the last to the first. The last segment, which alone is
+    computed once, is as long as the memory allows.
     """
-    sizes = [sum(prod(net.blobs[top].shape) for top in p.node.tops) for p in net.places]
-    alive = _alive_after(net)
-    total, count = sum(sizes), len(sizes)
-    best, least = [count], float(total)
-    for segments in range(2, count + 1):
-        ends = _equal_shares(sizes, total / segments)
-        longest = max(sum(sizes[start:end]) for start, end in pairwise((0, *ends)))
-        kept = longest + sum(alive[end - 1] for end in ends[:-1])
-        if kept < least:
-            best, least = ends, kept
+    memory = _BlobMemory(net)
+    best = [len(net.places)]
+    too_little, enough = 0, memory.uncut
+    while enough - too_little > max(1, enough // 100):
+        limit = (too_little + enough) // 2
+        if ends := memory.ends_within(limit):
+            best, enough = ends, limit
+        else:
+            too_little = limit
     return best
 
 
-def _equal_shares(sizes: Sequence[int], share: float) -> list[int]:
-    ends, filled = [], 0.0
-    for end, size in enumerate(sizes, 1):
-        filled += size
-        if filled >= share:
-            ends.append(end)
-            filled = 0.0
-    if not ends or ends[-1] != len(sizes):
-        ends.append(len(sizes))
-    return ends
+class _BlobMemory:
+    """The memory of a net's blobs in a training pass, in elements.
+
+    While the backward pass goes through a segment, there are the blobs on the borders before it,
+    the blobs that its layers have made, and the gradients of one layer's bottoms and tops.
+
+    Attributes:
+        uncut: at most what a pass without cuts takes.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self._made = [0] * len(net.places)  # by each layer
+        self._gradients = [0] * len(net.places)  # while each layer runs backward
+        self._alive = [0] * (len(net.places) + 1)  # on the border before each layer
+        keep = {*net.graph.outputs, *(name for name, _ in net.loss_tops)}
+        lies_in = tops_in_bottoms(net, keep)
+        blobs = [0] * len(net.places)  # of each layer, with memory of their own
+        home: dict[str, int] = {}  # by blob, the layer in whose memory it lies
+        needed: dict[int, int] = {}  # by layer, the last one that reads its memory
+        for place in net.places:
+            node, index = place.node, place.index
+            if not node.bottoms:  # data is there anyhow
+                home.update(dict.fromkeys(node.tops, index))
+                continue
+            needed.update((home[name], index) for name in node.bottoms)
+            bottoms, tops = (
+                sum(prod(net.blobs[name].shape) for name in names)
+                for names in (node.bottoms, node.tops)
+            )
+            self._made[index] = tops * place.layer.kept_for_gradient
+            if index in lies_in:
+                home.update(dict.fromkeys(node.tops, home[lies_in[index]]))
+            else:
+                home.update(dict.fromkeys(node.tops, index))
+                blobs[index] = tops
+                self._made[index] += tops
+            if not place.layer.makes_views:
+                self._gradients[index] = bottoms + tops
+        needed.update((home[name], len(net.places)) for name in keep)
+        for index, reader in needed.items():
+            for border in range(index + 1, reader + 1):
+                self._alive[border] += blobs[index]
+        self.uncut = sum(self._made) + max(self._gradients, default=0)
+
+    def ends_within(self, limit: int) -> list[int]:
+        """Where to cut so that there is never more than `limit`; empty if that cannot be.
+
+        Of all ways to reach a border, the one with the least on the borders before it counts.
+        """
+        count = len(self._made)
+        kept: list[float] = [0, *[inf] * count]  # on the borders up to this one
+        before = [0] * (count + 1)
+        for start in range(count):
+            made = peak = 0
+            for end in range(start + 1, count + 1):
+                made += self._made[end - 1]
+                peak = max(peak, made + self._gradients[end - 1])
+                if kept[start] + peak > limit:
+                    break
+                on_border = self._alive[end]
+                if kept[start] + on_border < kept[end]:
+                    kept[end], before[end] = kept[start] + on_border, start
+                if end == count:
+                    return _cuts(before, start, count)
+        return []
 
 
-def _alive_after(net: Net) -> list[int]:
-    """After each layer, the elements of all blobs that later layers need."""
-    alive: dict[str, int] = {}
-    found = []
-    for place in net.places:
-        if place.node.bottoms:  # data is there anyhow
-            alive.update((top, prod(net.blobs[top].shape)) for top in place.node.tops)
-        for name in place.freed:
-            alive.pop(name, None)
-        found.append(sum(alive.values()))
-    return found
+def _cuts(before: Sequence[int], start: int, end: int) -> list[int]:
+    """The ends of all segments, the last from `start` to `end`, given where each begins."""
+    ends = [end]
+    while start:
+        ends.append(start)
+        start = before[start]
+    return ends[::-1]

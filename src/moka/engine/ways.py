@@ -53,7 +53,30 @@ def find_ways(
     in_half: bool = False,
 ) -> dict[int, Way]:
     """As `Ways.of_pass`."""
+    return _choose(net, keep, cuts, in_half=in_half)[0]
+
+
+def tops_in_bottoms(net: Net, keep: Collection[str]) -> dict[int, str]:
+    """The layers whose tops have no memory of their own in a pass that is not cut: by index, the
+    bottom in whose memory they lie.
+
+    Args:
+        keep: the blobs that somebody looks at after the pass.
+    """
+    found = {p.index: p.node.bottoms[0] for p in net.places if p.layer.makes_views}
+    return found | _choose(net, keep)[1]
+
+
+def _choose(
+    net: Net,
+    keep: Collection[str] | None,
+    cuts: Sequence[int] = (),
+    *,
+    in_half: bool = False,
+) -> tuple[dict[int, Way], dict[int, str]]:
+    """The ways; of each that makes no memory for its tops, the bottom in which they lie."""
     ways: dict[int, Way] = {}
+    lies_in: dict[int, str] = {}
     does_work_of: dict[int, Place] = {}  # the layer before, by the layer that is merged with it
     made_by: dict[str, Place] = {}
     free_tops = _free_tops(net, keep)
@@ -66,12 +89,14 @@ def find_ways(
                 continue
             if maker.index not in ways and (merged := maker.layer.merged_with(place.layer)):
                 ways[maker.index], ways[place.index] = _PassOn(), merged
+                lies_in[maker.index] = maker.node.bottoms[0]
                 does_work_of[place.index] = maker
                 break
             is_cut = any(maker.index < cut <= place.index for cut in cuts)
             spares = maker.layer.spares_top and not isinstance(ways.get(maker.index), _PassOn)
             if spares and not is_cut and (way := place.layer.overwriting(j)):
                 ways[place.index] = way
+                lies_in[place.index] = name
                 break
         made_by.update(dict.fromkeys(node.tops, place))
     for place in net.places if in_half else ():
@@ -83,7 +108,7 @@ def find_ways(
             and not isinstance(way, _PassOn)
         ):
             ways[place.index] = InFloat32(way)
-    return ways
+    return ways, lies_in
 
 
 class _PassOn:

@@ -71,6 +71,8 @@ class Layer(nn.Module):
         blob_shapes: the shapes of its parameters.
         makes_views: whether its tops lie in the memory of its first bottom (`Entry.views`).
         spares_top: whether the layer that reads its top may write over it (`Entry.spares_top`).
+        kept_for_gradient: what its gradient needs beside bottoms and tops: of the size of its tops,
+            so many times.
         precision: what it does in mixed precision (`Entry.bfloat16`).
         state_blobs: the indices of its parameters that no solver trains (`Entry.state_blobs`).
         on_host: whether it computes on the CPU, wherever the net runs (`Entry.on_host`).
@@ -94,6 +96,7 @@ class Layer(nn.Module):
     options: ClassVar[tuple[Option, ...]] = ()
     fork_values: ClassVar[frozenset[str]] = frozenset()  # enum values of forks that it understands
     users_object: Any = None  # the object behind a layer that runs a class of the user
+    kept_for_gradient = 0
     gather_statistics: Callable[[Tensor], Tensor] | None = None
     always_gathers = False
     keeps_state_in_place: ClassVar[bool] = False

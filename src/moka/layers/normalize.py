@@ -21,6 +21,7 @@ from moka.layers.shapes import as_rows, refuse_empty_axes, require_axes
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
+LRN_PART = 2 << 20  # elements
 odd = Check(lambda v: v % 2 == 1, "odd")
 
 
@@ -44,18 +45,32 @@ class _LRN(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-        divisor = _lrn_divisor(x, size, alpha, k)
-        factor = _power(divisor, beta)
-        ctx.save_for_backward(x, divisor, factor)
-        ctx.size, ctx.pull = size, -2 * alpha / size * beta
-        return x * factor
+        y, divisor = torch.empty_like(x), torch.empty_like(x)
+        for part, under, top in zip(*map(_parts, (x, divisor, y)), strict=True):
+            under.copy_(_lrn_divisor(part, size, alpha, k))
+            torch.mul(part, _power(under, beta), out=top)
+        ctx.save_for_backward(x, divisor)
+        ctx.size, ctx.beta, ctx.pull = size, beta, -2 * alpha / size * beta
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        x, divisor, factor = ctx.saved_tensors
-        pull = _sum_of_neighbors((grad * x).mul_(factor).div_(divisor), ctx.size).mul_(x)
-        return (grad * factor).add_(pull, alpha=ctx.pull), None, None, None, None
+        x, divisor = ctx.saved_tensors
+        found = torch.empty_like(x)
+        for part, under, g, out in zip(*map(_parts, (x, divisor, grad, found)), strict=True):
+            factor = _power(under, ctx.beta)
+            pull = _sum_of_neighbors((g * part).mul_(factor).div_(under), ctx.size).mul_(part)
+            torch.mul(g, factor, out=out).add_(pull, alpha=ctx.pull)
+        return found, None, None, None, None
+
+
+def _parts(x: Tensor) -> Sequence[Tensor]:
+    """Items of a batch that are normalized together: on a CPU some megabytes, so that the results
+    between, six times as large, take little memory."""
+    if x.device.type != "cpu" or not x.numel():
+        return [x]
+    return torch.split(x, max(1, LRN_PART // x[0].numel()))
 
 
 def _lrn_divisor(x: Tensor, size: int, alpha: float, k: float) -> Tensor:
@@ -108,6 +123,8 @@ class LRN(Layer):
 
     Errors: an even local_size; a bottom that is not 4-D; those of Pooling.
     """
+
+    kept_for_gradient = 1  # the divisor
 
     local_size: int = option(odd)
     alpha: float = option()

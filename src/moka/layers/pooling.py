@@ -255,6 +255,7 @@ class Pooling(Layer):
     def setup(self, x: Shape) -> None:
         if self.top_count > 1:  # bfloat16 does not hold the indices of the mask
             self.precision = "float32"
+        self.kept_for_gradient = 2 if self.pool == "MAX" else 0  # indices of 8 bytes
         self.axes = len(_size(x))
         self.rounds_up = self.round_mode == "CEIL" and self.ceil_mode and not self.torch_pooling
         if not 2 <= len(x) <= 2 + max(_MAX):

@@ -67,7 +67,7 @@ def launch(
     """
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # sockets that a lost process leaves
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # sockets that a lost process leaves
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
     meeting = RendezvousParameters(
         backend="c10d",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -28,6 +29,8 @@ from moka.parallel.team import Alone, Team, TeamLostError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
+
+of_any = logging.getLogger("moka.team")  # shown by every process, not by the first alone
 
 PARTING_S = 10.0  # how long the host of the store waits for the others to end
 LATE_S = 5.0  # how much later than asked PyTorch may say that a store does not answer
@@ -98,16 +101,22 @@ class Launched:
             SolverError: they do not come, or the place where they meet cannot be reached.
         """
         wait = timedelta(seconds=patience_s)
+        hears_first = not self.rank
         try:
             shared = _within(patience_s + LATE_S, lambda: self._store(wait))
-            name = self._meet(shared, patience_s)
+            name = self._name_of_life(shared)
+            hears_first = True
+            self._meet(shared, name, patience_s)
             life = dist.PrefixStore(name, shared)  # type: ignore[attr-defined]
             team = self._team(life, device)
             signs = dist.PrefixStore(  # type: ignore[attr-defined]
                 name, self._store(wait, again=True)
             )
         except (RuntimeError, ValueError) as error:
-            raise SolverError(self._why_not_joined(error, patience_s)) from None
+            why = self._why_not_joined(error, patience_s)
+            if not hears_first:  # which else tells it
+                of_any.critical("%s", why)
+            raise SolverError(why) from None
         try:
             with SignsOfLife(signs, team, patience_s=patience_s):
                 with team.leaving_on_error():
@@ -126,25 +135,33 @@ class Launched:
         group = dist.PrefixStore("group", life)  # type: ignore[attr-defined]
         return connect(group, self.rank, self.size, device, patience_s=PATIENCE_S, reasons=life)
 
-    def _meet(self, store: Store, patience_s: float) -> str:
-        """Wait until all have come; returns a name for the life that they begin together.
+    def _name_of_life(self, store: Store) -> str:
+        """The name of the life that all processes begin together: the first makes it, and tells it
+        to each of the others that asks.
 
         The store outlives processes that are started again, and what is in it may be of a former
-        life: launchers count restarts each for itself, and do not count them all. So the first
-        process gives the life a new name, and tells it to whoever asks by a new name too.
+        life: launchers count restarts each for itself, and do not count them all. So each life has
+        a new name, and each question too.
+
+        Raises:
+            RuntimeError: the first has not come in time.
+        """
+        own = uuid.uuid4().hex
+        if not self.rank:
+            return f"moka/{own}"
+        store.set(f"moka/asks/{self.size}/{self.rank}", own)
+        return store.get(f"moka/life/{own}").decode()  # waits for it
+
+    def _meet(self, store: Store, name: str, patience_s: float) -> None:
+        """Wait until all have come to this life.
 
         Raises:
             RuntimeError: some have not come in time.
         """
-        own = uuid.uuid4().hex
         if self.rank:
-            store.set(f"moka/asks/{self.size}/{self.rank}", own)
-            store.wait([f"moka/life/{own}"], timedelta(seconds=patience_s))
-            name = store.get(f"moka/life/{own}").decode()
             store.set(f"{name}/came/{self.rank}", "yes")
             store.wait([f"{name}/all"], timedelta(seconds=patience_s))
-            return name
-        name = f"moka/{own}"
+            return
         missing = list(range(1, self.size))
         end_s = time.monotonic() + patience_s
         while missing:
@@ -156,7 +173,6 @@ class Launched:
             time.sleep(POLL_S)
             missing = [rank for rank in missing if not store.check([f"{name}/came/{rank}"])]
         store.set(f"{name}/all", "yes")
-        return name
 
     def _part(self, life: Store) -> None:
         """Need the store no longer; the process that hosts it waits until nobody does."""
@@ -169,18 +185,22 @@ class Launched:
 
     def _store(self, wait: timedelta, *, again: bool = False) -> Store:
         hosts = self.rank == 0 and not self.launcher_hosts_store and not again
-        return dist.TCPStore(  # type: ignore[attr-defined]
+        store = dist.TCPStore(  # type: ignore[attr-defined]
             self.address,
             self.port,
             self.size,
             is_master=hosts,
-            timeout=wait,
+            timeout=wait / 2,  # of the first of two tries to connect
             wait_for_workers=False,
             multi_tenant=True,
         )
+        store.set_timeout(wait)
+        return store
 
     def _why_not_joined(self, error: Exception, patience_s: float) -> str:
         where, said = f"{self.address}:{self.port}", first_line(error)
+        if "client socket has timed out" in said:
+            said = "nothing answers there"
         if "EADDRINUSE" in said or "in use" in said:
             return f"another program listens at {where}: give another MASTER_PORT."
         return (

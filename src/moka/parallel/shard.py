@@ -88,6 +88,7 @@ class Sharding:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
+        self._net = net
         team.copy_from_first([parameter.detach() for parameter in net.parameters()])
         mesh = init_device_mesh(net.device.type, (team.size,))
         self.layers = [layer for layer in net.layers if _can_be_divided(layer, net)]
@@ -113,6 +114,8 @@ class Sharding:
             layer._parameters[name] = nn.Parameter(
                 together.to(parameter.device), parameter.requires_grad
             )
+        for index in self._net.made_layer_blobs:
+            self._net.show_new_parameters(index)
         try:
             yield
         finally:

@@ -30,6 +30,7 @@ from moka.solver.solver import Solver
 
 # A message of NCCL within a machine and between machines, and one of gloo over the CPU.
 LATENCY_S = {"inside": 6e-6, "between": 15e-6, "told": 40e-6}
+MOST_ON_A_CORE = 4  # processes that are started to measure them
 UNITS = {"b": 1 / 8, "B": 1.0}
 PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
@@ -101,23 +102,24 @@ def _plan(_: list[str], flags: dict[str, Any]) -> None:
 def plan_of_workers(config: SolverConfig, workers: int, *, strong: bool = False) -> Plan:
     """A run with `--workers`, from times measured on this machine.
 
-    As many processes as the machine has cores, at most, make iterations beside each other, each
-    by itself; then they send each other messages.
+    As many processes make iterations beside each other, each by itself; then they send each other
+    messages. Of very many only some are started, and their times are stretched.
     """
     cores = usable_cores()
     solver = Solver(config, device=torch.device("cpu"))
     alone = measured_step(solver)
     net, images = solver.net, batch_size(solver.net)
     solver.close()
-    step, link = alone, Link(1e9, 1e-4, rings_only=True)
+    step, beside = alone, 1
+    link = Link(float("inf"), 0.0, rings_only=True)
     if workers > 1:
-        # With fewer than two there is no message to measure.
-        beside = max(2, min(workers, cores))
+        beside = min(workers, MOST_ON_A_CORE * cores)
         step, link = measured_beside(config, beside, parts=workers if strong else 1)
+        step = _scaled(step, workers / beside)
     cluster = Cluster(workers, 1, link, link, link, copied_bytes_s=float("inf"), cores=cores)
     share = 1 / workers if strong else 1.0
     found = forecast(step, cluster, alone_s=alone.whole_s, share=share)
-    source = f"measured on this machine's CPU ({cores} cores) with {min(workers, cores)} processes"
+    source = f"measured on this machine's CPU ({cores} cores) with {beside} processes"
     return _plan_of(config, net, found, workers, images, source, share)
 
 
@@ -188,7 +190,8 @@ def _images(net: Net) -> int:
 
 def _scaled(step: Step, factor: float) -> Step:
     buckets = [Bucket(b.size, b.left_s * factor) for b in step.buckets]
-    return replace(step, whole_s=step.whole_s * factor, buckets=buckets)
+    decided_s = None if step.decided_s is None else step.decided_s * factor
+    return replace(step, whole_s=step.whole_s * factor, buckets=buckets, decided_s=decided_s)
 
 
 def bytes_per_second(rate: str) -> float:
