@@ -33,6 +33,7 @@ from subjects import DEEP, NETS, files_of, image_shape, net_file
 
 from moka.net import build_net
 from moka.net.cost import multiply_adds
+from moka.waiting import SPINS
 from report import INFERENCE, TRAINING, Results, Row, markdown
 
 INFERENCE_CONTENDERS: Mapping[str, Callable[..., Run]] = {
@@ -52,7 +53,7 @@ NAME = "side_by_side"
 PATIENCE = 1.5  # times the planned seconds of a cell; then no further round begins
 LIMIT_S = 120.0  # for one answer of a contender
 QUIETLY = {"GLOG_minloglevel": "2"}  # pycaffe's log
-COMMANDS = {"GOMP_SPINCOUNT": "1000"}  # what `caffe train` sets before PyTorch is imported
+COMMANDS = {"GOMP_SPINCOUNT": SPINS}  # what `caffe train` sets before PyTorch is imported
 RESERVE_S = 20.0  # for charts and the page
 
 

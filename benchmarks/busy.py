@@ -31,6 +31,7 @@ from side_by_side import Contender, Place, Run, Worker
 from subjects import files_of, image_shape
 
 from moka.cores import usable_cores
+from moka.waiting import SPINS
 
 QUIET, PROGRAMS, LOOPS = "quiet", "multi-threaded programs", "busy loops"
 LOADS = {  # which end with this program, however that ends
@@ -51,7 +52,7 @@ while os.getppid() == parent:
 PASSES = (("LeNet", 64), ("MobileNet v2", 1))
 TURNS = 3  # that count, after as many that do not
 LENET = "LeNet step, 64"
-SLEEP_SOON = {"GOMP_SPINCOUNT": "1000"}  # as commands do
+SLEEP_SOON = {"GOMP_SPINCOUNT": SPINS}  # as commands do
 CLEAN = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 ONE, ALL_THREADS, OURS, BEFORE = "one thread", "all threads", "Moka", "before"
 TARGET = 1.2  # times the better of one thread and all
