@@ -1,20 +1,16 @@
-"""Every reader of files that come from outside: how it is called, and what it is given.
-
-Readers are imported when they are called, so that a process has the modules of its own reader only.
-"""
+"""Every reader of files that come from outside: how it is called, and what it is given."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import Any
 
+import calls
 import seeds
+from calls import call, leveldb_with, read_record
 from mutate import Mutate, mutate_bytes, mutate_numbers, mutate_text, mutate_wire
 
 
@@ -48,206 +44,9 @@ class Reader:
     address_space: int = 6 << 30
 
 
-def call(place: str, *more: Any, as_text: bool = False, **named: Any) -> Callable[[Path], object]:
-    """Calls a function, `module:name`, with the file and further arguments.
-
-    Args:
-        as_text: give it the file's name as a string.
-    """
-    module, _, name = place.partition(":")
-
-    def read(file: Path) -> object:
-        function = getattr(import_module(f"moka.{module}"), name)
-        return function(str(file) if as_text else file, *more, **named)
-
-    return read
-
-
 WIRE: tuple[Mutate, ...] = (mutate_wire, mutate_wire, mutate_bytes)
 TEXT: tuple[Mutate, ...] = (mutate_text,)
 PAGES: tuple[Mutate, ...] = (mutate_numbers, mutate_numbers, mutate_bytes)
-
-
-class OneRecord:
-    """A store of a single record: the bytes of a file."""
-
-    backend = "lmdb"
-
-    def __init__(self, file: Path) -> None:
-        self.path = file
-        self._record = (b"key", file.read_bytes())
-
-    def __len__(self) -> int:
-        return 1
-
-    def read(self, start: int = 0, step: int = 1) -> Iterator[tuple[bytes, bytes]]:
-        yield self._record
-
-    def pick(self, numbers: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
-        for _ in numbers:
-            yield self._record
-
-
-def read_record(place: str) -> Callable[[Path], object]:
-    """Reads a record by the class at this place, `module:name`."""
-    module, _, name = place.partition(":")
-
-    def read(file: Path) -> None:
-        from moka.data.decode import Decoder
-
-        store = OneRecord(file)
-        records = getattr(import_module(f"moka.data.{module}"), name)
-        records(store, Decoder(color=True)).load(list(store.read()))
-
-    return read
-
-
-def read_net(file: Path) -> None:
-    from moka.checks.files import recognize_file
-    from moka.schema import caffe_pb2, read_text
-    from moka.schema.upgrade import upgrade_net
-
-    upgrade_net(read_text(file, caffe_pb2.NetParameter), file)
-    recognize_file(str(file))
-
-
-def read_solver(file: Path) -> None:
-    from moka.schema import caffe_pb2, read_text
-    from moka.schema.upgrade import upgrade_solver
-
-    upgrade_solver(read_text(file, caffe_pb2.SolverParameter), file)
-
-
-@cache
-def _net() -> Any:
-    from moka.net import build_net
-
-    file = seeds.scratch("net.prototxt", seeds.NET.encode())
-    return build_net(file)
-
-
-def read_weights(file: Path) -> None:
-    from moka.checks.files import recognize_file
-    from moka.weights import load_weights, read_model
-    from moka.weights.shapes import stored_shapes
-
-    recognize_file(str(file))
-    stored_shapes(file)
-    read_model(file)
-    load_weights(_net(), file, say_what_is_missing=False)
-
-
-def read_hdf5_weights(file: Path) -> None:
-    from moka.checks.files import recognize_file
-    from moka.weights import load_weights
-    from moka.weights.shapes import stored_shapes
-
-    recognize_file(str(file))
-    stored_shapes(file)
-    load_weights(_net(), file, say_what_is_missing=False)
-
-
-def read_hdf5_rows(file: Path) -> None:
-    from moka.data.hdf5 import read_datasets
-
-    read_datasets(file, ["data", "label"])
-
-
-def read_lmdb(file: Path) -> None:
-    from moka.data.lmdb import LmdbStore
-
-    store = LmdbStore(file)
-    for _, value in store.read():
-        len(value)
-    list(store.pick(range(min(3, len(store)))))
-
-
-def leveldb_with(name: str) -> Callable[[Path], object]:
-    """Reads a database whose file of this kind is the input."""
-
-    def read(file: Path) -> None:
-        from moka.data.leveldb import LevelDbStore
-
-        folder = file.parent / f"db{name}"
-        files = seeds.leveldb_files()
-        if not folder.exists():
-            folder.mkdir()
-            for own, data in files.items():
-                (folder / own).write_bytes(data)
-        (changed,) = [own for own, data in files.items() if name in own and data]
-        (folder / changed).write_bytes(file.read_bytes())
-        for _, value in LevelDbStore(folder).read():
-            len(value)
-
-    return read
-
-
-def read_any_image(file: Path) -> None:
-    from moka.data.images import read_image
-    from moka.web.uploads import read_upload
-
-    data = file.read_bytes()
-    for color in (None, True, False):
-        read_image(file, color=color, size=(5, 7) if color else None)
-    read_upload(data)
-
-
-def read_shards(file: Path) -> None:
-    from moka.data.decode import Decoder
-    from moka.data.shards import TarShards
-
-    shards = TarShards(str(file), Decoder(color=True))
-    for k in range(min(4, len(shards))):
-        shards.load([shards._record(k)])
-
-
-def read_any_log(file: Path) -> None:
-    from moka.report.log_file import read_log
-    from moka.tools.parse_log import parse_log
-    from moka.web.jobs.logs import LogFile, looks_like_a_log
-
-    looks_like_a_log(file)
-    LogFile(file).update()
-    read_log(file)
-    parse_log(file)
-
-
-def read_onnx_file(file: Path) -> None:
-    from moka.importer.onnx_file import read_onnx
-
-    for node in read_onnx(file).nodes:
-        str(node)
-
-
-def read_param_str(file: Path) -> None:
-    from moka.layers.detection.param_str import parse_param_str
-
-    parse_param_str(file.read_text("utf-8", "replace"))
-
-
-def paste(file: Path) -> None:
-    from moka.checks.pasted import check_text
-
-    check_text(file.read_text("utf-8", "replace"))
-
-
-def read_job_file(file: Path) -> None:
-    from moka.web.jobs.job import read_job
-
-    (file.parent / "job.json").write_bytes(file.read_bytes())
-    read_job(file.parent)
-
-
-def build_net(file: Path) -> None:
-    import nets
-
-    nets.build(file)
-
-
-def build_solver(file: Path) -> None:
-    import nets
-
-    nets.build_solver(file)
 
 
 def change_message(kind: str) -> Mutate:
@@ -280,10 +79,10 @@ ROIDB = json.dumps(
 )
 
 READERS = (
-    Reader("prototxt", read_net, seeds.prototxts, TEXT, ".prototxt"),
-    Reader("solver prototxt", read_solver, seeds.texts(seeds.SOLVER), TEXT, ".prototxt"),
-    Reader("pasted net", paste, seeds.texts(seeds.NET, seeds.V1_NET), TEXT, share=0.3),
-    Reader("caffemodel", read_weights, seeds.caffemodels, WIRE, ".caffemodel"),
+    Reader("prototxt", calls.read_net, seeds.prototxts, TEXT, ".prototxt"),
+    Reader("solver prototxt", calls.read_solver, seeds.texts(seeds.SOLVER), TEXT, ".prototxt"),
+    Reader("pasted net", calls.paste, seeds.texts(seeds.NET, seeds.V1_NET), TEXT, share=0.3),
+    Reader("caffemodel", calls.read_weights, seeds.caffemodels, WIRE, ".caffemodel"),
     Reader(
         "solverstate",
         call("solver.snapshots.state_file:read_state"),
@@ -297,7 +96,7 @@ READERS = (
         seeds.binaryprotos,
         WIRE,
     ),
-    Reader("caffemodel.h5", read_hdf5_weights, seeds.hdf5_models, PAGES, ".caffemodel.h5"),
+    Reader("caffemodel.h5", calls.read_hdf5_weights, seeds.hdf5_models, PAGES, ".caffemodel.h5"),
     Reader(
         "solverstate.h5",
         call("solver.snapshots.state_file:read_state"),
@@ -305,8 +104,8 @@ READERS = (
         PAGES,
         ".solverstate.h5",
     ),
-    Reader("HDF5 rows", read_hdf5_rows, seeds.hdf5_rows, PAGES, ".h5"),
-    Reader("LMDB", read_lmdb, seeds.lmdbs, PAGES, ".mdb"),
+    Reader("HDF5 rows", calls.read_hdf5_rows, seeds.hdf5_rows, PAGES, ".h5"),
+    Reader("LMDB", calls.read_lmdb, seeds.lmdbs, PAGES, ".mdb"),
     Reader("LevelDB table", leveldb_with(".ldb"), seeds.leveldb_file(".ldb"), PAGES, share=0.5),
     Reader("LevelDB log", leveldb_with(".log"), seeds.leveldb_file(".log"), PAGES),
     Reader("LevelDB manifest", leveldb_with("MANIFEST"), seeds.leveldb_file("MANIFEST"), PAGES),
@@ -326,8 +125,8 @@ READERS = (
         WIRE,
         may_print=True,
     ),
-    Reader("image", read_any_image, seeds.images, PAGES, ".img", may_print=True),
-    Reader("tar shard", read_shards, seeds.tars, PAGES, ".tar", may_print=True),
+    Reader("image", calls.read_any_image, seeds.images, PAGES, ".img", may_print=True),
+    Reader("tar shard", calls.read_shards, seeds.tars, PAGES, ".tar", may_print=True),
     Reader(
         "list of images",
         call("data.images:read_image_list"),
@@ -382,20 +181,20 @@ READERS = (
     ),
     Reader(
         "param_str",
-        read_param_str,
+        calls.read_param_str,
         seeds.texts("'a': 16\n'b': !!python/tuple [4, 8]", "{'x': {'y': 1}, z: yes}"),
         TEXT,
     ),
     Reader("labels", call("predict.labels:read_labels", None), seeds.texts(LABELS), TEXT),
-    Reader("log", read_any_log, seeds.texts(seeds.GLOG, seeds.RECORDS), TEXT, ".log"),
-    Reader("job", read_job_file, seeds.texts(JOB), TEXT),
+    Reader("log", calls.read_any_log, seeds.texts(seeds.GLOG, seeds.RECORDS), TEXT, ".log"),
+    Reader("job", calls.read_job_file, seeds.texts(JOB), TEXT),
     Reader(
         "flag file",
         call("command.flags:read_flag_file", as_text=True),
         seeds.texts("--a=1\n# b\n-c 2\n"),
         TEXT,
     ),
-    Reader("ONNX file", read_onnx_file, seeds.onnx_files, WIRE, ".onnx"),
+    Reader("ONNX file", calls.read_onnx_file, seeds.onnx_files, WIRE, ".onnx"),
     Reader(
         "ONNX import",
         call("importer.onnx_net:import_onnx"),
@@ -430,7 +229,7 @@ READERS = (
     ),
     Reader(
         "net that is built",
-        build_net,
+        calls.build_net,
         net_seeds,
         (change_message("NetParameter"),),
         ".prototxt",
@@ -440,7 +239,7 @@ READERS = (
     ),
     Reader(
         "solver that is built",
-        build_solver,
+        calls.build_solver,
         solver_seeds,
         (change_message("SolverParameter"),),
         ".prototxt",
