@@ -20,7 +20,7 @@ from moka.data.place import CursorState, draw_seed, first_state
 from moka.data.records import DatumRecords
 from moka.data.sources import Images, open_images
 from moka.data.store import open_store
-from moka.data.windows import WindowBatches
+from moka.data.window_batches import WindowBatches
 from moka.errors import NetError
 from moka.free_memory import gigabytes, most_memory
 from moka.layers.options import not_negative, option, positive

@@ -14,7 +14,7 @@ import pytest
 
 from moka.data.place import CursorState
 from moka.data.transform import Transform
-from moka.data.windows import WindowBatches
+from moka.data.window_batches import WindowBatches
 from moka.errors import DataError, NetError
 from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
