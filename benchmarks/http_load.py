@@ -62,9 +62,14 @@ class Seen:
 
 
 class Connection(asyncio.Protocol):
-    """One connection that sends a request at a time; it reads no more than it must."""
+    """One connection that sends a request at a time; it reads no more than it must.
+
+    Attributes:
+        is_open: the server, which ends connections that nobody uses, has not ended this one.
+    """
 
     def __init__(self) -> None:
+        self.is_open = True
         self._buffer = bytearray()
         self._transport: Any = None
         self._answer: asyncio.Future[int] | None = None
@@ -93,6 +98,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(int(text[9:12]))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(0)
 
@@ -151,6 +157,9 @@ async def spaced_load(port: int, images: list[bytes], seconds: float, rate: floa
 
     async def one(i: int, due: float) -> None:
         nonlocal opened
+        while free and not free[-1].is_open:
+            free.pop()
+            opened -= 1
         if free:
             connection = free.pop()
         elif opened < MOST_CLIENTS:

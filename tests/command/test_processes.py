@@ -184,8 +184,11 @@ def test_a_port_in_use() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        said = the_sentence(caffe_together(*TRAIN[:2], "--patience=2", port=port))
-    assert said == f"another program listens at 127.0.0.1:{port}: give another MASTER_PORT."
+        first, second = caffe_together(*TRAIN[:2], "--patience=2", port=port)
+    where = f"127.0.0.1:{port}"
+    assert (first.code, second.code) == (1, 1)
+    assert first.err.endswith(f"] another program listens at {where}: give another MASTER_PORT.\n")
+    assert f"process 1 of 2 could not join the others at {where} within 2 s: " in second.err
 
 
 def test_a_process_that_does_not_come() -> None:
