@@ -17,13 +17,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import caffe
 import moka
-
-PATIENCE_S = 10.0  # for a process to end
 
 
 @dataclass(frozen=True)
@@ -57,18 +54,10 @@ def train(job: Job) -> int:
     while running := [process for process in processes if process.exitcode is None]:
         connection.wait([process.sentinel for process in running])
         if any(process.exitcode for process in processes):
-            end(running)
+            for process in running:
+                process.terminate()
             return 1
     return 0
-
-
-def end(processes: Sequence[BaseProcess]) -> None:
-    """End processes; one that waits for another inside of a library may not hear the first call."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join(PATIENCE_S)
-        process.kill()
 
 
 def solve(job: Job, rank: int) -> None:
