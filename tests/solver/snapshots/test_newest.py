@@ -10,6 +10,7 @@ from tests.training_runs import NETS, put_snapshot
 from moka.errors import SolverError
 from moka.schema import caffe_pb2
 from moka.solver.snapshots.newest import newest_state
+from moka.solver.solver import Solver
 
 if TYPE_CHECKING:
     from tests.training_runs import SolverMaker
@@ -103,14 +104,19 @@ def test_a_run_takes_its_own_nets_newest(
     assert said.startswith("snap_iter_2.solverstate")
 
 
+def two_snapshots(solver: Solver) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Model and state after one iteration, and after the next."""
+    solver.step(1)
+    first = solver.snapshot()
+    solver.step(1)
+    return first, solver.snapshot()
+
+
 def test_a_damaged_model_is_passed_over(
     make_solver: SolverMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     solver = make_solver("")
-    solver.step(1)
-    _, state = solver.snapshot()
-    solver.step(1)
-    model, _ = solver.snapshot()
+    (_, state), (model, _) = two_snapshots(solver)
     Path(model).write_bytes(Path(model).read_bytes()[:-9])
     assert solver.newest_snapshot() == state
     assert "The snapshot before it is taken." in caplog.text
@@ -123,10 +129,7 @@ def test_histories_of_another_net_are_left_aside(
     make_solver: SolverMaker, caplog: pytest.LogCaptureFixture
 ) -> None:
     solver = make_solver("")
-    solver.step(1)
-    _, state = solver.snapshot()
-    solver.step(1)
-    _, later = solver.snapshot()
+    (_, state), (_, later) = two_snapshots(solver)
     message = caffe_pb2.SolverState.FromString(Path(later).read_bytes())
     del message.history[-1:]
     Path(later).write_bytes(message.SerializeToString())
