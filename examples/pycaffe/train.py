@@ -52,12 +52,12 @@ def train(job: Job) -> int:
     for process in processes:
         process.start()
     while running := [process for process in processes if process.exitcode is None]:
-        connection.wait([process.sentinel for process in running])
         if any(process.exitcode for process in processes):
             for process in running:
                 process.terminate()
-            return 1
-    return 0
+            break
+        connection.wait([process.sentinel for process in running])
+    return 1 if any(process.exitcode for process in processes) else 0
 
 
 def solve(job: Job, rank: int) -> None:

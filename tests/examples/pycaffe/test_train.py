@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +108,50 @@ def test_a_process_that_fails_ends_the_others() -> None:
     )
     with pytest.raises(ChildProcessError, match=r"train\.py: process 1: the disk is full"):
         run("--cpus", "2", net=NET + layer)
+
+
+class Ending:
+    """A process whose exit code is known only some looks after it has ended."""
+
+    def __init__(self, exit_codes: list[int | None]) -> None:
+        self.sentinel = object()
+        self.is_terminated = False
+        self._exit_codes = exit_codes
+
+    @property
+    def exitcode(self) -> int | None:
+        codes = self._exit_codes
+        return codes.pop(0) if len(codes) > 1 else codes[0]
+
+    def start(self) -> None: ...
+
+    def terminate(self) -> None:
+        self.is_terminated = True
+        self._exit_codes = [-15]
+
+
+@pytest.mark.parametrize("looks", range(5))
+def test_a_failure_that_is_known_late_ends_the_others(
+    looks: int,
+    load_script: LoadScript,
+    copy_examples: CopyExamples,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy_examples("pycaffe")
+    script = load_script("pycaffe/train.py")
+    processes = [Ending([None]), Ending([*[None] * looks, 1])]
+    waiting = iter(processes)
+    monkeypatch.setattr(
+        script, "get_context", lambda _: SimpleNamespace(Process=lambda **_: next(waiting))
+    )
+
+    def wait(sentinels: list[object]) -> None:
+        assert processes[1].sentinel in sentinels, "the others would be waited for without an end"
+
+    monkeypatch.setattr(script, "connection", SimpleNamespace(wait=wait))
+    job = script.Job("solver.prototxt", "", [None, None], timing=False, uid=b"")
+    assert script.train(job) == 1
+    assert processes[0].is_terminated
 
 
 @pytest.mark.parametrize(
