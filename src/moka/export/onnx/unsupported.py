@@ -33,6 +33,7 @@ NOT_YET: tuple[str, ...] = (
     "MergeCrop",
     "ModulatedDeformableConvolution",
     "MovingNormalize",
+    "MultiStageMeanfield",
     "Noise",
     "Pairwise",
     "ParseOutput",
