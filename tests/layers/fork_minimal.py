@@ -24,6 +24,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "least": 0.0,  # labels without boxes
         "most": 0.0,
     },
+    "GradientReversal": {},
+    "GradientScaler": {"fields": "gradient_scaler_param { lower_bound: 0.5 }"},
     "HSwish": {},
     "HardSwish": {},
     "Mish": {},

@@ -32,6 +32,7 @@ _TYPES = {
     "CRF-RNN": "MultiStageMeanfield",
     "Convolutional Pose Machines": "CPMData ImResize Nms",
     "DAN": "MMDLoss",
+    "DANN": "GradientScaler GradientReversal",
     "compact bilinear pooling": "Bilinear CompactBilinear",
     "SENet": "Axpy",
     "ShuffleNet": "ShuffleChannel",

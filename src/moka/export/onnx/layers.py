@@ -12,6 +12,7 @@ from moka.export.onnx import (  # noqa: F401
     dense_block,
     dropout,
     fork_activation,
+    gradient,
     hdf5,
     l2_normalize,
     linear,
