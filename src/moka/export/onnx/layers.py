@@ -6,6 +6,7 @@ from moka.export.onnx import (  # noqa: F401
     activation,
     arithmetic,
     batch_norm,
+    bilinear,
     channels,
     colinear,
     conv,
