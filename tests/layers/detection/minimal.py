@@ -56,6 +56,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "FrcnnOutput": {"bottoms": ("2 3", "2 12", "2 5", "1 2")},
     "HardMining": {"bottoms": ("2", "2 5")},
+    "MaskPooling": {"bottoms": ("2 3 4 4", "2 1 4 4")},
+    "MaskResize": {
+        "bottoms": ("2 1 4 4",),
+        "fields": "mask_resize_param { output_height: 3 output_width: 6 }",
+    },
     "MultiBoxLoss": {
         "bottoms": ("2 80", "2 60", "1 2 80", "1 1 12 8"),
         "fields": "multibox_loss_param { num_classes: 3 background_label_id: 2 mining_type: NONE }",
@@ -93,6 +98,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": "roi_pooling_param { pooled_h: 2 pooled_w: 2 }",
     },
     "ScaleRoute": {"bottoms": ("2 5",)},
+    "ROIWarping": {
+        "bottoms": ("2 3 4 4", "2 5"),
+        "fields": "roi_warping_param { pooled_h: 2 pooled_w: 2 spatial_scale: 4 }",
+    },
     "SmoothL1Loss": {"bottoms": ("2 6", "2 6")},
     "SmoothL1LossOHEM": {"bottoms": ("2 6", "2 6")},
     "SoftmaxWithLossOHEM": {"bottoms": ("2 6", "2")},

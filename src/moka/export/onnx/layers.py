@@ -36,6 +36,7 @@ from moka.export.onnx import (  # noqa: F401
 from moka.export.onnx.detection import (  # noqa: F401
     fields,
     frcnn_output,
+    masks,
     others,
     output,
     prior,

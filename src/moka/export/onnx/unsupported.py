@@ -37,6 +37,7 @@ NOT_YET: tuple[str, ...] = (
     "Noise",
     "Pairwise",
     "ParseOutput",
+    "ROIWarping",
     "Slope",
     "SpatialProduct",
     "SubRegion",
