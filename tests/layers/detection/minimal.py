@@ -26,6 +26,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": f"box_output_param {{ {FIELDS} downsample_rate: 4 }}",
     },
     "DecodeBBox": {"bottoms": ("2 8", "2 5")},
+    "DeformablePSROIPooling": {
+        "bottoms": ("2 8 4 4", "2 5", "2 2 2 2"),
+        "fields": "deformable_psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2"
+        " part_size: 2 sample_per_part: 2 trans_std: 0.1 }",
+    },
     "DetectionAccuracy": {
         "bottoms": ("2 6 4 4", "2 6 4 4"),
         "fields": f"detection_accuracy_param {{ cls_num: 2 {FIELDS} downsample_rate: 4 }}",

@@ -21,6 +21,7 @@ NOT_YET: tuple[str, ...] = (
     "DomainTransform",
     "DomainTransformForwardOnly",
     "DeformableConvolution",
+    "DeformablePSROIPooling",
     "DetectNetTransformation",
     "Gram",
     "Grouping",
