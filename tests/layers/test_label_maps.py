@@ -1,8 +1,9 @@
-"""DenseImageData and ImageSegData: images and label images, changed alike."""
+"""Data layers of images and label images, which are changed alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,55 @@ def test_smaller_images_are_extended() -> None:
     np.testing.assert_array_equal(data[0, :4, :5], label[:4, :5] - 1)
     assert net.blobs["size"].data.ravel().tolist() == [4, 5]
     net.close()
+
+
+@pytest.fixture
+def edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Array:
+    """A list of one image, each of whose pixels has its own blue, and of its edges, which are gray
+    (6, 8); returned."""
+    monkeypatch.chdir(tmp_path)
+    gray = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)
+    gray[0, :4] = 127, 128, 0, 255
+    cv2.imwrite("image.png", np.arange(48, dtype=np.uint8).reshape(6, 8, 1).repeat(3, 2))
+    cv2.imwrite("edges.png", gray)
+    Path("list.txt").write_text("image.png edges.png")
+    return gray.astype(np.float32)
+
+
+def test_edges(edges: Array) -> None:
+    with closing(net_of("ImageLabelmapData", "")) as net:
+        data, label = forward(net)
+    np.testing.assert_array_equal(data[0].ravel(), np.arange(48))
+    np.testing.assert_array_equal(label, edges > 127)
+    with closing(net_of("ImageLabelmapData", "fractional_labels: true")) as net:
+        np.testing.assert_allclose(forward(net)[1], edges / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+def test_edges_are_cut_and_mirrored_like_their_image(phase: caffe_pb2.Phase, edges: Array) -> None:
+    rest = "transform_param { crop_size: 4 mirror: true mean_value: 1 }"
+    with closing(net_of("ImageLabelmapData", "fractional_labels: true", rest, phase=phase)) as net:
+        for _ in range(6):
+            data, label = forward(net)
+            want = edges.ravel()[(data[0] + 1).astype(int)] / 255
+            np.testing.assert_allclose(label, want, rtol=1e-6)
+
+
+def test_edges_are_resized_as_images_are(edges: Array) -> None:
+    fields = "new_height: 3 new_width: 5"
+    resized = cv2.resize(edges.astype(np.uint8), (5, 3)).astype(np.float32)
+    for more, want in (("", resized > 127), ("fractional_labels: true", resized / 255)):
+        with closing(net_of("ImageLabelmapData", f"{fields} {more}")) as net:
+            data, label = forward(net)
+        assert data.shape == (3, 3, 5)
+        np.testing.assert_allclose(label, want, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("edges")
+def test_edges_of_another_size() -> None:
+    cv2.imwrite("edges.png", np.zeros((6, 7), np.uint8))
+    with pytest.raises(DataError, match=r"edges\.png has 6 x 7 labels, its image 6 x 8 pixels"):
+        net_of("ImageLabelmapData", "")
 
 
 @pytest.mark.usefixtures("pictures")

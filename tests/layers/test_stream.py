@@ -36,6 +36,7 @@ LAYERS = {
     "AnnotatedData": DATABASE % "boxes" + MIRROR,
     "BoxData": DATABASE % "floats" + MIRROR,
     "DenseImageData": LIST % ("dense_image_data_param", "maps", "") + CROP,
+    "ImageLabelmapData": LIST % ("image_data_param", "maps", "") + CROP,
     "ImageSegData": LIST % ("image_data_param", "maps", "label_type: PIXEL") + CROP,
     "VideoData": LIST % ("video_data_param", "clips", "new_length: 2") + CROP,
     "EvalData": 'eval_data_param { source: "rated.txt" batch_size: BATCH resize_width: 32'

@@ -22,6 +22,8 @@ PAIR_LIST_ADVICE = (
     "It is a text file with the path of an image and of its label image on each line."
 )
 
+WHITE = 255
+
 
 class Pair(NamedTuple):
     """An image file and what the list says of its labels, and the number of the line."""
@@ -76,6 +78,8 @@ class LabelMapFiles(ImageFiles):
         divide: labels are divided by it, rounding down.
         root_folder, shuffle: see ImageFiles.
     """
+
+    interpolation = cv2.INTER_NEAREST  # of a label image that is resized
 
     def __init__(
         self,
@@ -132,14 +136,45 @@ class LabelMapFiles(ImageFiles):
     def _map(self, name: str, size: tuple[int, int]) -> Image:
         labels = decode_file(read_file(name), name, self.decode_labels)
         if self.resized:
-            plane = cv2.resize(labels[0], size[::-1], interpolation=cv2.INTER_NEAREST)
-            labels = plane[None]
+            labels = cv2.resize(labels[0], size[::-1], interpolation=self.interpolation)[None]
         if labels.shape[1:] != size:
             raise DataError(
                 f"{name} has {labels.shape[1]} x {labels.shape[2]} labels, its image"
                 f" {size[0]} x {size[1]} pixels."
             )
         return labels
+
+
+class EdgeMapFiles(LabelMapFiles):
+    """Images and gray images of their edges, over and over: white, 255, is an edge.
+
+    Args:
+        fractions: a label is the gray of its pixel divided by 255; else 1 from 128 on, and 0 below.
+        path, pairs, decode, resized, root_folder, shuffle: see LabelMapFiles; edges are resized as
+            images are, by bilinear interpolation.
+    """
+
+    interpolation = cv2.INTER_LINEAR
+
+    def __init__(
+        self,
+        path: PathLike,
+        pairs: Sequence[Pair],
+        decode: Decoder,
+        *,
+        fractions: bool,
+        resized: bool,
+        root_folder: str,
+        shuffle: bool,
+    ) -> None:
+        super().__init__(
+            path, pairs, decode, resized=resized, root_folder=root_folder, shuffle=shuffle
+        )
+        self.fractions = fractions
+
+    def _map(self, name: str, size: tuple[int, int]) -> Image:
+        gray = super()._map(name, size)
+        return gray / np.float32(WHITE) if self.fractions else gray // (WHITE // 2 + 1)
 
 
 def _whole(text: str) -> int:

@@ -6,7 +6,13 @@ from abc import abstractmethod
 from functools import cached_property
 
 from moka.data.decode import Decoder
-from moka.data.label_maps import Cut, LabelMapBatches, LabelMapFiles, read_pairs
+from moka.data.label_maps import (
+    Cut,
+    EdgeMapFiles,
+    LabelMapBatches,
+    LabelMapFiles,
+    read_pairs,
+)
 from moka.data.place import first_state
 from moka.data.transform import Transform
 from moka.errors import NetError
@@ -18,7 +24,7 @@ from moka.types import Shape
 
 
 class LabelMapSource(ImageSource[LabelMapBatches]):
-    """Base of both."""
+    """Base of all."""
 
     root_folder: str = option(default="")
     new_height: int = option()
@@ -218,3 +224,49 @@ class ImageSegData(LabelMapSource):
         for name in ("crop_height", "crop_width", "scale_factors"):
             fields.ClearField(name)
         return fields
+
+
+@layer(
+    "ImageLabelmapData",
+    bottoms=0,
+    tops=(1, 2),
+    message="image_data_param",
+    source="files",
+    stand_in=_stand_in,
+    fork="HED",
+    drawn=DRAWN,
+)
+class ImageLabelmapData(LabelMapSource):
+    """Images and gray images of their edges from a list of both, over and over; both are cut and
+    mirrored alike.
+
+    Tops: data (batch_size, C, H, W) float; edges (batch_size, 1, H, W): 1 where the gray image is
+    128 or above, else 0. Messages: image_data_param (`source`: the list, the paths of an image and
+    of the image of its edges on each line; the rest as in ImageData, except that `new_height` and
+    `new_width` resize both), transform_param, data_param (`prefetch`). Xie and Tu, 2015.
+
+    Errors: those of DenseImageData.
+
+    RCF has gray / 255 in place of 0 and 1; so has `fractional_labels: true` in image_data_param,
+    a field of Moka's own.
+    """
+
+    root_folder: str = option()
+    fractional_labels: bool = option()
+    crop_height = crop_width = 0  # transform_param's crop_size is the only crop
+
+    @cached_property
+    def files(self) -> LabelMapFiles:
+        return EdgeMapFiles(
+            self.source,
+            read_pairs(self.source),
+            Decoder(color=self.is_color, size=self.size),
+            fractions=self.fractional_labels,
+            resized=self.size is not None,
+            root_folder=self.root_folder,
+            shuffle=self.shuffle,
+        )
+
+    def cut(self) -> Cut:
+        side = self.config.transform_param.crop_size
+        return Cut(side, side)

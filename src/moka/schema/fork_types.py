@@ -89,7 +89,6 @@ _WRITER = "Leave it out, and read its bottom from net.blobs after each pass."
 INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
         "LaneData": _BOXES,
-        "ImageLabelmapData": _LABEL_IMAGES,
         **dict.fromkeys(
             ("MultiLabelImageData", "DataSequence", "OPData", "OPVideo", "CPMData"), _INPUTS
         ),

@@ -72,6 +72,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "tops": 2,
         "fields": 'dense_image_data_param { source: "pairs.txt" batch_size: 2 }',
     },
+    "ImageLabelmapData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'image_data_param { source: "pairs.txt" batch_size: 2 }',
+    },
     "ImageSegData": {
         "bottoms": (),
         "tops": 3,
@@ -122,6 +127,9 @@ UNREAD = {
         "augments images in training; refused in `forward`",
     ),
     "ImageSegData": dict.fromkeys(
+        ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
+    ),
+    "ImageLabelmapData": dict.fromkeys(
         ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
     ),
     "VideoData": dict.fromkeys(ELSEWHERE, OTHER_FORM),
