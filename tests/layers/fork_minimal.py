@@ -39,5 +39,6 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": f"modulated_deformable_convolution_param {{ {DEFORMED} }}",
     },
     "Padding": {"fields": "padding_param { pad_beg: 1 pad_end: -1 }"},
+    "SignedSqrt": {"least": -0.9},
     "VoxelSoftmaxLoss": {"bottoms": ("2 3 2 4 4", "2 1 2 4 4")},
 }

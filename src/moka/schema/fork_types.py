@@ -33,7 +33,7 @@ _TYPES = {
     "Convolutional Pose Machines": "CPMData ImResize Nms",
     "DAN": "MMDLoss",
     "DANN": "GradientScaler GradientReversal",
-    "compact bilinear pooling": "Bilinear CompactBilinear",
+    "compact bilinear pooling": "Bilinear CompactBilinear SignedSqrt",
     "SENet": "Axpy",
     "ShuffleNet": "ShuffleChannel",
     "DenseBlock": "DenseBlock",
