@@ -18,6 +18,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": "compact_bilinear_param { num_output: 4 }",
     },
     "Debug": {"bottoms": (IMAGE, "2")},
+    "DeephiResize": {"fields": "deephi_resize_param { scale_h: 2 scale_w: 1.5 }"},
     "DeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2"),
         "fields": f"deformable_convolution_param {{ {DEFORMED} }}",

@@ -62,6 +62,7 @@ _TYPES = {
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
     " LibDNNConvolution LibDNNPooling",
+    "Xilinx": "DeephiResize",
     "NVCaffe": "TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
