@@ -51,6 +51,12 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
     )
     top = _parameter("top", _INTEGER, "How many classes to tell, highest score first.", 5)
     threshold = _parameter("threshold", _NUMBER, "The least score of a box.", 0)
+    crops = _parameter(
+        "oversample",
+        {"type": "boolean"},
+        "The mean over ten crops: four corners and the middle, and these mirrored.",
+        False,
+    )
     blob = _parameter("blob", _TEXT, "The blob to give out; by default the last layer's input.")
     form = _parameter("format", {"enum": ["json", "base64"]}, "How values are written.", "json")
     return {
@@ -64,6 +70,7 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
                 "The best classes of images.",
                 {"classes": _list(_object(_CLASS))},
                 top,
+                crops,
             ),
             "/v1/detect": _images(
                 "Boxes around objects, in pixels of the image.",
@@ -89,9 +96,10 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
                 "All outputs of a net of any kind, for each image or other example.",
                 {"outputs": _BLOBS},
                 form,
+                crops,
             ),
             "/v1/features": _images(
-                "A blob of the net for each image.", {"features": _BLOBS}, blob, form
+                "A blob of the net for each image.", {"features": _BLOBS}, blob, form, crops
             ),
             "/models/images/classification/classify_one.json": _digits(
                 "As DIGITS: the best classes of one image, in percent."
