@@ -60,8 +60,8 @@ def size_before_crop(layer: caffe_pb2.LayerParameter, file: str) -> HeightWidth 
         return None
     whole = caffe_pb2.LayerParameter()
     whole.CopyFrom(layer)
-    whole.transform_param.ClearField("crop_size")
-    whole.transform_param.ClearField("mean_file")  # it may be of the size of crops
+    for name in ("crop_size", "mean_file", "mean_value"):  # a mean may be of the size of crops
+        whole.transform_param.ClearField(name)
     alone = caffe_pb2.NetParameter(layer=[whole])
     try:
         built = build(build_graph(alone, REGISTRY, phase=caffe_pb2.TEST, file=file))
