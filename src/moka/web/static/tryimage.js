@@ -11,7 +11,7 @@ export function showImage(root, model, place) {
   const side = h("section", { class: "card", "aria-live": "polite", "aria-label": "Answer" });
   const zone = dropzone("Choose, drop or paste an image", (files) => take(files[0]), { signal: place.signal });
   const packing = h("div", { class: "form" });
-  const camera = button("Camera", openCamera, { glyph: "play" });
+  const camera = button("Camera", openCamera, { glyph: "camera" });
   fill(root, h("div", { class: "two" },
     h("div", { class: "page" }, h("div", { class: "actions grow" }, zone, camera), pane), side),
   h("section", { class: "form" }, h("h2", {}, "From a program"), copyLine(curl(ROUTES[model.kind], { model: model.name })),
