@@ -12,6 +12,11 @@ DEFORMED = 'num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" }'
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "AccuracyEncoding": {"bottoms": ("2 6", "2")},
+    "Bilinear": {"bottoms": (IMAGE, "2 2 4 4")},
+    "CompactBilinear": {
+        "bottoms": (IMAGE, "2 2 4 4"),
+        "fields": "compact_bilinear_param { num_output: 4 }",
+    },
     "Debug": {"bottoms": (IMAGE, "2")},
     "DeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2"),
@@ -24,6 +29,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "least": 0.0,  # labels without boxes
         "most": 0.0,
     },
+    "GradientReversal": {},
+    "GradientScaler": {"fields": "gradient_scaler_param { lower_bound: 0.5 }"},
     "HSwish": {},
     "HardSwish": {},
     "Mish": {},

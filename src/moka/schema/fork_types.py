@@ -32,6 +32,7 @@ _TYPES = {
     "CRF-RNN": "MultiStageMeanfield",
     "Convolutional Pose Machines": "CPMData ImResize Nms",
     "DAN": "MMDLoss",
+    "DANN": "GradientScaler GradientReversal",
     "compact bilinear pooling": "Bilinear CompactBilinear",
     "SENet": "Axpy",
     "ShuffleNet": "ShuffleChannel",
@@ -41,6 +42,7 @@ _TYPES = {
     " Region Mish",
     "SphereFace": "MarginInnerProduct",
     "caffe-face": "CenterLoss",
+    "lifted structured embedding": "LiftedStructSimilaritySoftmaxLoss",
     "caffe-windows": "Flip ChannelScale LabelSpecificAdd InnerDistance TripletLoss FocalLoss Local"
     " Noise BatchContrastiveLoss PredictBox Cosine Arccos Truncation SoftTruncation Insanity Slope"
     " Gram Pairwise MovingNormalize GlobalLSEMargin LargeMarginInnerProduct GeneralContrastiveLoss"
