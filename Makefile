@@ -79,6 +79,7 @@ mutants: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/python docs/floors.py
+	$(BIN)/python release/licenses.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # The checksums of all that the lock names, from pypi.org.
