@@ -34,6 +34,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "GradientScaler": {"fields": "gradient_scaler_param { lower_bound: 0.5 }"},
     "HSwish": {},
     "HardSwish": {},
+    "Maxout": {"bottoms": ("2 4 4 4",), "fields": "maxout_param { chgroup_sz: 2 }"},
     "Mish": {},
     "ModulatedDeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2", "2 9 2 2"),

@@ -70,6 +70,7 @@ _TYPES = {
     " AccuracyEncoding Knn Debug TokenizedData TokenizedDataPairs TransformerBlock LayerNorm"
     " SoftmaxCrossEntropy2Loss DataTemporal",
     "a fork of 2014": "ColinearConvolution",
+    "a fork of 2015": "Maxout",
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
