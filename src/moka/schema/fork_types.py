@@ -97,7 +97,7 @@ INSTEAD_OF: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), _INPUTS),
         **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
         **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
-        **dict.fromkeys(("ImageLabelData", "BinLabelData", "SegData"), _LABEL_IMAGES),
+        **dict.fromkeys(("BinLabelData", "SegData"), _LABEL_IMAGES),
         **dict.fromkeys(("ImgWriter", "FloatWriter", "FLOWriter", "PFMWriter"), _WRITER),
     }
 )
