@@ -20,7 +20,7 @@ from moka.errors import MokaError
 from moka.heap import keep_freed_memory
 from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
-from moka.parallel.reduce import BUCKET_BYTES, buckets
+from moka.parallel.reduce import buckets
 from moka.parallel.team import Alone, Team
 from moka.report.glog import log_to_stderr, set_level, show_only
 from moka.schema.caffe_pb2 import SolverParameter
@@ -126,9 +126,12 @@ def _timed(team: Team, tensor: torch.Tensor) -> tuple[float, float]:
     whole: list[float] = []
     cores: list[float] = []
     least, most = SENT
+    row: torch.Tensor | None = None  # used again, as in training
     while not team.any(len(whole) > (least if sum(whole) >= SENDING_S else most))[0]:
         start, core_start = time.perf_counter(), time.process_time()
-        team.average([tensor])
+        averaging = team.begin_average([tensor], row=row)
+        averaging.finish()
+        row = averaging.row
         whole.append(time.perf_counter() - start)
         cores.append(time.process_time() - core_start)
     return fmean(whole[1:]), fmean(cores[1:])
@@ -174,7 +177,8 @@ def _main(folder: str, file: str, parts: str) -> int:
                 solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
                 with closing(solver):
                     step = measured_step(solver, lambda enough: team.any(enough)[0])
-                link = measured_link(team, min(BUCKET_BYTES, step.size))
+                largest = max((bucket.size for bucket in step.buckets), default=0)
+                link = measured_link(team, largest)
         except MokaError as error:
             log.critical("%s", error)
             return error.exit_code

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from moka.layers.base import Layer
+from moka.layers.limits import limited
 from moka.layers.registry import DrawStyle, layer
 
 STYLE = DrawStyle("#90EE90")
@@ -36,7 +37,7 @@ class HardSwish(Layer):
     """y = x min(max(x / 6 + 0.5, 0), 1), element by element. No message. Howard et al., 2019."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (x / 6 + 0.5).clamp(0, 1)
+        return x * limited(x / 6 + 0.5, 0, 1)
 
 
 class _SignedSqrt(Function):

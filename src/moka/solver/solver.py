@@ -191,10 +191,11 @@ class Solver:
         self.step(config.max_iter - self.iteration)
         with self.team.leaving_on_error():
             self.requests.ask(self.team)
-            saves = config.snapshot_after_train or self.requests.agreed.requeue
+            agreed = self.requests.agreed
+            saves = config.snapshot_after_train or agreed.requeue or agreed.save
             if saves and not self._progress.is_due(config.snapshot):
                 self._snapshots.write_together()
-            if not self.requests.agreed.stop:
+            if not agreed.stop:
                 if self._progress.is_due(config.display):
                     self._announce_final_loss()
                 if self._progress.is_due(config.test_interval):

@@ -11,6 +11,7 @@ from moka.errors import NetError
 from moka.layers.arithmetic import maximum
 from moka.layers.base import Layer
 from moka.layers.labels import check_one_label_an_item
+from moka.layers.limits import limited
 from moka.layers.metric_learning.class_distances import with_gradient_of
 from moka.layers.options import option
 from moka.layers.registry import layer
@@ -97,9 +98,9 @@ class BatchContrastiveLoss(Layer):
         first, second = torch.triu_indices(n, n, 1, device=x.device)
         distance = x.reshape(n, n)[first, second]
         alike = (label.reshape(-1)[first] == label.reshape(-1)[second]).to(x)
-        positive = alike * self.positive_weight * (distance - self.positive_margin).clamp_min(0)
+        positive = alike * self.positive_weight * limited(distance - self.positive_margin, 0)
         negative = self.negative_margin - distance
-        negative = (1 - alike) * self.negative_weight * negative.clamp_min(0)
+        negative = (1 - alike) * self.negative_weight * limited(negative, 0)
         if self.max_only and len(distance):
             loss = positive.max() + negative.max()
             loss = with_gradient_of(loss, loss / 2)
