@@ -24,7 +24,8 @@ START_S = {  # until a contender's first iteration, beside that iteration
     "OpenCV 4": 1.0,
     "BVLC Caffe": 1.0,
 }
-PREPARING = {"caffe.Net": 10, "caffe.Net with OpenVINO": 20, "moka.load": 10}  # passes that choose a program
+# Passes that choose a program.
+PREPARING = {"caffe.Net": 10, "caffe.Net with OpenVINO": 20, "moka.load": 10}
 COMPILER = "torch.compile"
 COMPILE_S = 6.0  # and for each layer:
 COMPILE_LAYER_S = 0.8

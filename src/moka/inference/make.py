@@ -118,8 +118,8 @@ class Maker:
         programs = (one, other)
         seconds = seconds_in_turns([partial(program.run, self.given) for program in programs])
         one.saved_s, other.saved_s = (self.layers_s - each for each in seconds)
-        log.debug("%s", ", ".join(f"{program.backend} takes {each * 1e3:.3g} ms"
-                                  for program, each in zip(programs, seconds, strict=True)))  # fmt: skip
+        for program, each in zip(programs, seconds, strict=True):
+            log.debug("A pass by %s takes %.3g ms.", program.backend, each * 1e3)
         return other if other.saved_s > one.saved_s else one
 
     def _seconds(self, program: Program) -> float:

@@ -15,7 +15,7 @@ REST_S, MOST_REST_S = 0.004, 0.06
 
 
 def seconds_in_turns(functions: Sequence[Function]) -> list[float]:
-    """The median seconds of a call of each.
+    """The seconds of a call of each: the median of a turn, and of the turns the least.
 
     What else the machine does changes from second to second, so they take turns until one is
     clearly ahead. A turn begins when the threads of the one before have gone to sleep: ONNX
@@ -26,10 +26,10 @@ def seconds_in_turns(functions: Sequence[Function]) -> list[float]:
         for function, times in zip(functions, found, strict=True):
             _rest()
             times.append(_turn(function))
-        first, second, *_ = sorted(map(median, found))
+        first, second, *_ = sorted(map(min, found))
         if done >= FEWEST and second > CLEARLY * first:
             break
-    return list(map(median, found))
+    return list(map(min, found))
 
 
 def _turn(function: Function) -> float:
@@ -43,7 +43,7 @@ def _turn(function: Function) -> float:
 
 
 def _rest() -> None:
-    """Wait until no thread of this process computes, but not for long: another may be the user's."""
+    """Wait until no thread of this process computes; not for long, for one may be the user's."""
     end = perf_counter() + MOST_REST_S
     while perf_counter() < end:
         before = process_time()

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.sgd import sgd as torch_sgd
 
 from moka.errors import SolverError
 from moka.parallel.shard import gathered, is_divided, part_of
@@ -226,11 +225,11 @@ class Sgd(Rule):
         weight_decay: float = 0.0,
         dampening: float = 0.0,
     ) -> None:
-        torch_sgd(
+        # PyTorch's function around it takes 7 us more, four times the kernel of a small net.
+        torch._fused_sgd_(
             weights,
             grads,
-            list(h),
-            fused=True,
+            h,
             grad_scale=grad_scale,
             found_inf=unless,
             weight_decay=weight_decay,
@@ -239,6 +238,7 @@ class Sgd(Rule):
             dampening=dampening,
             nesterov=False,
             maximize=False,
+            is_first_step=False,
         )
 
     def updates(self) -> Tensors:

@@ -112,6 +112,7 @@ class Solver:
         self.keep_blobs = keep_blobs
         self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
+        self._sources = [source for _, source in self.net.sources]
         self._together = Together(self.net, self.team, config)
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, precision=config.precision)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -311,7 +312,7 @@ class Solver:
         return self.team.any(asked)[0]
 
     def _waited_s(self) -> float:
-        return sum(source.waited_s for _, source in self.net.sources)
+        return sum([source.waited_s for source in self._sources])
 
     def _announce(self, record: Record) -> None:
         if self.team.is_first:
