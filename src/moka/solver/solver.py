@@ -284,8 +284,7 @@ class Solver:
         if self._average:
             self._average.update()
         if self.keep_blobs:
-            for p, update in zip(self._params, self._rule.updates(), strict=True):
-                p.grad.copy_(update)
+            torch._foreach_copy_([p.grad for p in self._params], self._rule.updates())
         return clipped
 
     def _is_asked_to_stop(self) -> bool:
