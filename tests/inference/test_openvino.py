@@ -16,8 +16,9 @@ from moka.inference.make import Maker
 from moka.inference.onnx_model import onnx_model
 
 if TYPE_CHECKING:
-    from moka.net import Net
     from tests.conftest import NetMaker
+
+    from moka.net import Net
 
 BACKEND = next(backend for backend in BACKENDS if backend.name == "openvino")
 pytestmark = pytest.mark.skipif(not BACKEND.is_installed(), reason="OpenVINO is not installed")
