@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-TRY_EVERY_S = 4.0  # of work; idle time brings no trial nearer
+TRY_EVERY_S = 3.0  # of work; idle time brings no trial nearer
 TRY_EVERY_S_AT_LAST = 60.0  # while trials gain nothing and nothing changes
 TRIAL_S = 0.2  # some turns of the system's scheduler
 HOPELESS = 3.0  # times as slow as usual: a trial ends at once
@@ -22,7 +22,7 @@ class TwoWays:
     """Says which of two ways to take next: 0, from which it begins, or 1.
 
     Every few seconds of work some pieces of it go the other way. It stays if they took clearly less
-    time than those just before them. A trial costs at most some 5 % of the time; if it gains
+    time than those just before them. A trial costs at most some 7 % of the time; if it gains
     nothing, the next one comes twice as late, unless pieces take another time than before.
 
     Args:

@@ -43,6 +43,12 @@ def test_who_is_clearly_ahead_wins_soon(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine.order == ["a", "b"] * turns.FEWEST
 
 
+def test_long_calls_have_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    seconds_in_turns([lambda: machine.call("a", 1.0), lambda: machine.call("b", 1.01)])
+    assert machine.order == ["a", "b"] * turns.FEWEST
+
+
 def test_a_turn_begins_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, spins_s=0.03)
     seconds_in_turns([lambda: machine.call("a", 0.001), lambda: machine.call("b", 0.001)])

@@ -10,6 +10,7 @@ Function = Callable[[], object]
 
 FEWEST, MOST = 2, 7  # rounds
 CLEARLY = 1.25  # times faster: no further round
+ENOUGH_S = 1.0  # no further round either
 TURN_S = 0.015
 REST_S, MOST_REST_S = 0.004, 0.06
 
@@ -17,17 +18,18 @@ REST_S, MOST_REST_S = 0.004, 0.06
 def seconds_in_turns(functions: Sequence[Function]) -> list[float]:
     """The seconds of a call of each: the median of a turn, and of the turns the least.
 
-    What else the machine does changes from second to second, so they take turns until one is
-    clearly ahead. A turn begins when the threads of the one before have gone to sleep: ONNX
+    What else the machine does changes from second to second, so they take turns, until one is
+    clearly ahead or it has taken long. A turn begins when the threads of the one before have gone to sleep: ONNX
     Runtime's wait in a loop for 30 ms after a call, and take a processor from whoever comes next.
     """
     found: list[list[float]] = [[] for _ in functions]
+    end = perf_counter() + ENOUGH_S
     for done in range(1, MOST + 1):
         for function, times in zip(functions, found, strict=True):
             _rest()
             times.append(_turn(function))
         first, second, *_ = sorted(map(min, found))
-        if done >= FEWEST and second > CLEARLY * first:
+        if done >= FEWEST and (second > CLEARLY * first or perf_counter() > end):
             break
     return list(map(min, found))
 
