@@ -19,8 +19,9 @@ def seconds_in_turns(functions: Sequence[Function]) -> list[float]:
     """The seconds of a call of each: the median of a turn, and of the turns the least.
 
     What else the machine does changes from second to second, so they take turns, until one is
-    clearly ahead or it has taken long. A turn begins when the threads of the one before have gone to sleep: ONNX
-    Runtime's wait in a loop for 30 ms after a call, and take a processor from whoever comes next.
+    clearly ahead or it has taken long. A turn begins when the threads of the one before have gone
+    to sleep: ONNX Runtime's wait in a loop for 30 ms after a call, and take a processor from
+    whoever comes next.
     """
     found: list[list[float]] = [[] for _ in functions]
     end = perf_counter() + ENOUGH_S
