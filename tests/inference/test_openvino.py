@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moka.inference import openvino
-from moka.inference.contract import Task
+from moka.inference.contract import Backend, Run, Task
 from moka.inference.cut import Piece
 from moka.inference.engines import BACKENDS
 from moka.inference.flow import flow_of
@@ -34,9 +34,12 @@ def task_of_whole(net: Net, monkeypatch: pytest.MonkeyPatch) -> Task:
     """What the backend gets."""
     found: list[Task] = []
     make = type(BACKEND).make
-    monkeypatch.setattr(
-        type(BACKEND), "make", lambda self, task: found.append(task) or make(self, task)
-    )
+
+    def noted(backend: Backend, task: Task) -> Run:
+        found.append(task)
+        return make(backend, task)
+
+    monkeypatch.setattr(type(BACKEND), "make", noted)
     program = Maker(net, flow_of(net), {"data": torch.randn(2, 300)}, ["prob"]).make(BACKEND)
     assert program is not None
     assert [type(step) for step in program.steps] == [Piece]
