@@ -128,6 +128,7 @@ SHOTS = (
     Shot("try_empty", "/try", folders=ALWAYS),
     Shot("try", "/try", an_image, document=1200),
     Shot("folder", "/try?view=folder", a_folder, document=1200),
+    Shot("api", "/docs"),
     Shot("plane", "/try?view=plane&blob=ip1", a_folder),
 )
 

@@ -119,7 +119,7 @@ def _strides(corners: Tensor) -> Tensor:
     if strides[0] * sizes[0] >= LIMIT or int(flat.abs().max()) * sum(strides) >= LIMIT:
         raise DataError(
             "values lie too far apart for the kernel's deviation.",
-            advice="Check the images, or raise the deviations (xy_std, rgb_std).",
+            advice="Check the images, or raise the deviations (xy_std and rgb_std, or theta).",
         )
     return torch.tensor(strides, device=corners.device)
 
