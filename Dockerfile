@@ -15,8 +15,8 @@ ENV PYTHONUNBUFFERED=1
 RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.6"
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir /wheels/*.whl
-RUN useradd --create-home moka
-USER moka
+RUN useradd --create-home --uid 1000 moka
+USER 1000:1000
 WORKDIR /work
 ENTRYPOINT ["caffe"]
 CMD ["help"]

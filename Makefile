@@ -79,17 +79,18 @@ mutants: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_pages.py
 	$(BIN)/python docs/floors.py
+	$(BIN)/python release/licenses.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # The checksums of all that the lock names, from pypi.org.
 hashes: $(INSTALLED)
 	$(BIN)/python release/lock_hashes.py
 
-# The packages of an installation with this Python and nothing else, as a CycloneDX list.
+# The packages of an installation with this Python, in the lock's versions, as a CycloneDX list.
 SBOM ?= moka-caffe.cdx.json
 sbom:
 	$(PYTHON) -m venv .venv-sbom
-	.venv-sbom/bin/pip install -q .
+	.venv-sbom/bin/pip install -q --constraint requirements.lock .
 	$(PYTHON) -m venv .venv-cyclonedx
 	.venv-cyclonedx/bin/pip install -q cyclonedx-bom
 	.venv-cyclonedx/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \

@@ -49,6 +49,14 @@ class OneRecord:
             yield self._record
 
 
+def read_video(file: Path) -> object:
+    """The first frames of a video."""
+    from moka.data.decode import Decoder
+    from moka.data.videos import read_frames
+
+    return read_frames(str(file), 1, 2, Decoder())
+
+
 def read_record(place: str) -> Callable[[Path], object]:
     """Reads a record by the class at this place, `module:name`."""
     module, _, name = place.partition(":")

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+import moka
 from moka.command.run import sentence
 from moka.errors import MokaError
 
@@ -21,7 +22,8 @@ MOST_SECONDS = 5.0  # of processor time: other programs may slow a machine
 MOST_WAITING_S = 30.0  # of any time
 MOST_BYTES = 1 << 30  # beyond what the process held before the first input
 CLOCKS = (signal.SIGALRM, signal.SIGPROF)
-SOURCE = f"{os.sep}src{os.sep}"
+SOURCE = Path(moka.__file__).parents[1]  # src, or where an installation has its packages
+OURS = tuple(f"{SOURCE / name}{os.sep}" for name in ("moka", "caffe"))
 
 
 class Finding(NamedTuple):
@@ -133,10 +135,10 @@ def _of_sentence(text: str) -> Finding | None:
 
 def _of_error(kind: str, error: BaseException) -> Finding:
     """Names the last place in Moka's own code that the error passed."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if SOURCE in f.filename]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(OURS)]
     place = "?"
     if frames:
-        place = f"{frames[-1].filename.rpartition(SOURCE)[2]}:{frames[-1].name}"
+        place = f"{Path(frames[-1].filename).relative_to(SOURCE).as_posix()}:{frames[-1].name}"
     return Finding(f"{kind} in {place}", "".join(traceback.format_exception(error))[-6000:])
 
 

@@ -126,6 +126,7 @@ READERS = (
         may_print=True,
     ),
     Reader("image", calls.read_any_image, seeds.images, PAGES, ".img", may_print=True),
+    Reader("video", calls.read_video, seeds.videos, PAGES, ".avi", share=0.3, may_print=True),
     Reader("tar shard", calls.read_shards, seeds.tars, PAGES, ".tar", may_print=True),
     Reader(
         "list of images",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import struct
 import tarfile
 import tempfile
@@ -152,6 +153,22 @@ def box_datums() -> list[bytes]:
 
 
 @cache
+def videos() -> list[bytes]:
+    """Three small frames as OpenCV writes them: Motion JPEG in AVI, MPEG-4 in MP4."""
+    rng = np.random.default_rng(0)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for code, suffix in (("MJPG", "avi"), ("mp4v", "mp4")):
+            path = os.path.join(folder, f"a.{suffix}")
+            writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*code), 10, (24, 16))
+            for _ in range(3):
+                writer.write(rng.integers(0, 256, (16, 24, 3), np.uint8))
+            writer.release()
+            if os.path.exists(path):
+                found.append(Path(path).read_bytes())
+    return found
+
+
 def images() -> list[bytes]:
     """A small picture in each format that OpenCV writes."""
     rng = np.random.default_rng(0)

@@ -75,4 +75,5 @@ def write_hdf5(path: PathLike, fill: Callable[[Any], object]) -> None:
     image = io.BytesIO()
     with import_h5py().File(image, "w") as file:
         fill(file)
-    write_atomically(path, lambda target: target.write(image.getbuffer()))
+    with image.getbuffer() as whole:
+        write_atomically(path, lambda target: target.write(whole))

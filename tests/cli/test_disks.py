@@ -60,6 +60,8 @@ def trained(workspace: Path, caffe: Caffe) -> Path:
 
 def words(writer: str, folder: Path) -> list[str]:
     """The writer's words, writing into this folder."""
+    if writer == "leveldb":
+        pytest.importorskip("plyvel")
     Path("on_disk.prototxt").write_text(SOLVER.replace('"snap"', f'"{folder}/snap"'))
     output = f'hdf5_output_param {{ file_name: "{folder}/out.h5" }}'
     layer = f'layer {{ name: "out" type: "HDF5Output" bottom: "ip" bottom: "label" {output} }}\n'

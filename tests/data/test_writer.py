@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
+from moka.data.lmdb import LmdbWriter
 from moka.data.store import make_store, open_store
 from moka.data.writer import COMMIT_EVERY
 from moka.errors import DataError
@@ -122,3 +124,12 @@ def test_what_leveldb_says_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     says = r"db: the database cannot be written: IO error: disk full\.$"
     with pytest.raises(DataError, match=says), writer:
         pass
+
+
+def test_too_few_addresses_for_lmdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **more: object) -> None:
+        raise lmdb.MemoryError("a: Cannot allocate memory")
+
+    monkeypatch.setattr(lmdb, "open", refuse)
+    with pytest.raises(DataError, match=r"Cannot allocate memory\. .*ulimit -v unlimited"):
+        LmdbWriter(tmp_path / "db").__enter__()

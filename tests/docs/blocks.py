@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,15 +33,34 @@ def blocks_of(text: str) -> list[Block]:
     return [Block(*match) for match in found]
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a shell that do something, each whole."""
+    return [
+        line for line in text.replace("\\\n", "").splitlines() if shlex.split(line, comments=True)
+    ]
+
+
+@contextlib.contextmanager
+def _errors_to(arguments: list[str]) -> Iterator[None]:
+    """What `2> FILE` asks for, if these words end so; they lose it."""
+    if "2>" not in arguments:
+        yield
+        return
+    with open(arguments[-1], "w") as file, contextlib.redirect_stderr(file):
+        del arguments[arguments.index("2>") :]
+        yield
+
+
 def run_shell(text: str) -> list[int]:
     """Run lines of a shell: Moka's programs in this process, `python` in another; exit codes."""
     codes = []
-    for line in text.replace("\\\n", "").splitlines():
-        program, *arguments = shlex.split(line, comments=True) or [""]
+    for line in lines_of(text):
+        program, *arguments = shlex.split(line, comments=True)
         if program in scripts():
             module, _, name = scripts()[program].partition(":")
-            codes.append(getattr(importlib.import_module(module), name)(arguments))
-        elif program:
+            with _errors_to(arguments):
+                codes.append(getattr(importlib.import_module(module), name)(arguments))
+        else:
             assert program == "python", line
             codes.append(subprocess.run([sys.executable, *arguments], check=False).returncode)
     return codes

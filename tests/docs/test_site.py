@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.programs import ROOT, load_program
 
+pytest.importorskip("mkdocs")
 hooks = load_program("docs/site_hooks.py")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from moka.doctor.facts import BROKEN, FINE, WORTH_KNOWING
-from moka.doctor.settings import engine, limits, settings
+from moka.doctor.settings import _more_files, engine, limits, settings
 from moka.inference import engines
 
 
@@ -40,3 +40,11 @@ def test_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert (files.found, files.state) == ("at most 512", WORTH_KNOWING)
     assert files.advice == f"ulimit -n {min(before[1], 4096)}"
+
+
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [(64, "Only the administrator can allow more than 64"), (2048, "ulimit -n 2048"), (-1, "4096")],
+)
+def test_more_files(most: int, advice: str) -> None:
+    assert advice in _more_files(most)

@@ -7,6 +7,7 @@ import pytest
 from moka.doctor import trial as module
 from moka.doctor.facts import BROKEN, FINE
 from moka.doctor.trial import trial
+from moka.errors import DataError
 from moka.inference.engines import BACKENDS
 
 
@@ -31,3 +32,12 @@ def test_a_step_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_store", fail)
     *_, last = trial()
     assert (last.state, last.found) == (BROKEN, "fails: no such luck")
+
+
+def test_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Callable[[], str]:
+        raise DataError("no addresses.", advice="ulimit -v unlimited")
+
+    monkeypatch.setattr(module, "_store", fail)
+    *_, last = trial()
+    assert (last.found, last.advice) == ("fails: no addresses.", "ulimit -v unlimited")

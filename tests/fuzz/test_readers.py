@@ -39,6 +39,8 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("reader", READERS, ids=[reader.name for reader in READERS])
 def test_a_short_run(reader: Reader, tmp_path: Path) -> None:
+    if reader.name.startswith("LevelDB"):
+        pytest.importorskip("plyvel")
     file = tmp_path / f"input{reader.suffix}"
     seeds = reader.seeds()
     judge = Judge(stderr=not reader.may_print)

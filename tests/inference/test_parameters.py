@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from moka.inference import parameters
 from moka.inference.parameters import ROW, Watch, print_of
 from moka.net import Net
 
@@ -88,6 +89,19 @@ def test_what_was_held_before_the_watch_counts_as_held(net: Net) -> None:
     watch = watch_of(net)
     assert not watch.has_changed()
     values[0, 0] += 1
+    assert watch.has_changed()
+
+
+def test_without_a_count_of_memory_whoever_got_hold_of_a_parameter_may_hold_it(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameters, "USERS_OF_MEMORY", None)
+    watch = watch_of(net)
+    array = net.get_parameter("ip.weight").detach().numpy()
+    for _ in range(3):
+        assert not watch.has_changed()
+        assert net.layers[1].exposures
+    array[0, 0] += 1
     assert watch.has_changed()
 
 

@@ -133,6 +133,8 @@ def gradient_at(layer: Layer, *values: float) -> list[float]:
         ('type: "AbsVal"', 0),
         ('type: "Clip" clip_param { min: 0 max: 1 }', 1),
         ('type: "Clip" clip_param { min: -1 max: 0 }', 1),
+        ('type: "Truncation" truncation_param { lower_bound: 0 upper_bound: 1 }', 1),
+        ('type: "Truncation" truncation_param { lower_bound: -1 upper_bound: 0 }', 1),
         ('type: "Power" power_param { power: 3 }', 0),
         ('type: "Power" power_param { power: 2 scale: 3 shift: 2 }', 12),
     ],

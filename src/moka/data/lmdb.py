@@ -74,6 +74,11 @@ class LmdbWriter(RecordWriter):
         # Nobody else knows the folder, and a lock is a mapped file: a full disk ends the process.
         self._environment = _lmdb().open(str(folder), map_size=MAP_SIZE, sync=False, lock=False)
 
+    def advice_for(self, text: str) -> str | None:
+        if "Cannot allocate memory" in text:
+            return "LMDB asks for a terabyte of addresses, not of memory: ulimit -v unlimited"
+        return None
+
     def write(self, records: Records) -> None:
         with self._environment.begin(write=True) as transaction, transaction.cursor() as cursor:
             cursor.putmulti(records)

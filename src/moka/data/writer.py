@@ -85,6 +85,10 @@ class RecordWriter(ABC):
         self._trying(lambda: self.write(self._pending))
         self._pending.clear()
 
+    def advice_for(self, text: str) -> str | None:
+        """What to do about an error of the database's library, if that can be told."""
+        return None
+
     def _trying(self, step: Callable[[], None]) -> None:
         try:
             step()
@@ -97,7 +101,7 @@ class RecordWriter(ABC):
             raise DataError(
                 f"the database cannot be written: {text}.",
                 file=self.path,
-                advice=full_disk(self.path, wanted),
+                advice=self.advice_for(text) or full_disk(self.path, wanted),
             ) from None
 
     def __exit__(

@@ -58,7 +58,7 @@ def limits() -> Iterator[Fact]:
         "open files",
         "no limit" if files == resource.RLIM_INFINITY else f"at most {files}",
         WORTH_KNOWING if few else FINE,
-        f"ulimit -n {most if 0 < most < 4096 else 4096}" if few else "",
+        _more_files(most) if few else "",
     )
     for name, limit in (
         ("address space", resource.RLIMIT_AS),
@@ -73,6 +73,16 @@ def limits() -> Iterator[Fact]:
                 WORTH_KNOWING,
                 "Databases and models are mapped and written as a whole: raise it with ulimit.",
             )
+
+
+def _more_files(most: int) -> str:
+    """How to have more open files, of which the system allows at most so many."""
+    if 0 <= most < LEAST_FILES:  # no limit is -1
+        return (
+            f"Only the administrator can allow more than {most}: in limits.conf, or by LimitNOFILE"
+            " of a service."
+        )
+    return f"ulimit -n {most if 0 < most < 4096 else 4096}"
 
 
 def variable(name: str, value: str) -> Fact:

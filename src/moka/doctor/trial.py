@@ -14,6 +14,7 @@ from moka.data import datum
 from moka.data.lmdb import LmdbWriter
 from moka.data.store import open_store
 from moka.doctor.facts import BROKEN, Fact
+from moka.errors import MokaError
 from moka.inference.engines import BACKENDS, LAYERWISE, engine_is
 from moka.inference.module import speed_up
 from moka.net import build_net
@@ -21,6 +22,7 @@ from moka.schema import caffe_pb2, parse_text
 from moka.solver.solver import Solver
 
 TOPIC = "trial"
+ADVICE = "See the packages above, or report it as a bug."
 TOLERANCE = 1e-4  # of an output's scale
 LAYERS = """
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -60,9 +62,8 @@ def _tried(name: str, work: Callable[[], str]) -> Fact:
         found = work()
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        return Fact(
-            TOPIC, name, f"fails: {said}", BROKEN, "See the packages above, or report it as a bug."
-        )
+        advice = (isinstance(error, MokaError) and error.advice) or ADVICE
+        return Fact(TOPIC, name, f"fails: {said.removesuffix(advice).strip()}", BROKEN, advice)
     return Fact(TOPIC, name, f"{found} ({time.perf_counter() - start_s:.2f} s)")
 
 

@@ -8,7 +8,7 @@ they hold.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from moka.net import Net
 
 ROW = 1024  # numbers
 NEVER = (-1, -1)
+# How many refer to a memory, by its address; builds of torch 2.6 without CUDA cannot say.
+USERS_OF_MEMORY: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
 
 
 class References(NamedTuple):
@@ -173,7 +175,9 @@ class Watch:
                 layer.exposures = 0
 
     def _held(self) -> list[bool]:
-        """Of each parameter whether somebody else refers to it."""
+        """Of each parameter whether somebody else refers to it, or may do so."""
+        if USERS_OF_MEMORY is None:
+            return [True] * len(self._slots)
         identities = [id(weight) for weight in self._weights()]
         counts = zip(self._count_references(), self._references, strict=True)
         pairs = zip(counts, zip(identities, self._identities, strict=True), strict=True)
@@ -218,7 +222,8 @@ class Watch:
 
 
 def _references(parameter: nn.Parameter) -> References:
+    count = USERS_OF_MEMORY
     return References(
         sys.getrefcount(parameter),
-        torch._C._storage_Use_Count(parameter.untyped_storage()._cdata),
+        count(parameter.untyped_storage()._cdata) if count is not None else 0,
     )

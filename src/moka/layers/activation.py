@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer, Way, refuse_in_place
+from moka.layers.limits import limited
 from moka.layers.options import Check, option
 from moka.layers.registry import layer
 from moka.layers.shapes import canonical_axis
@@ -162,7 +163,7 @@ class Truncation(Layer):
     upper_bound: float = option()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(self.lower_bound, self.upper_bound)
+        return limited(x, self.lower_bound, self.upper_bound)
 
 
 @layer("SoftTruncation", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
@@ -264,7 +265,7 @@ class Clip(Layer):
     max: float = option(required=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x.isnan(), self.min, x).clamp_max(self.max).clamp_min(self.min)
+        return limited(limited(x.where(~x.isnan(), self.min), most=self.max), self.min)
 
 
 @layer("ELU", bottoms=1, tops=1, coordinates="same")

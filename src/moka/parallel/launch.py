@@ -29,6 +29,7 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from moka.cores import usable_cores
 from moka.errors import INTERRUPTED, SolverError
+from moka.parallel.libuv import meeting_place
 from moka.parallel.team import TEAM_LOST
 
 log = logging.getLogger("moka")
@@ -71,11 +72,11 @@ def launch(
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
     meeting = RendezvousParameters(
         backend="c10d",
-        endpoint=f"{HOST}:0",
         run_id=uuid.uuid4().hex,
         min_nodes=1,
         max_nodes=1,
         local_addr=HOST,
+        **meeting_place(HOST),
     )
     spec = WorkerSpec(
         role="moka",

@@ -24,6 +24,7 @@ import torch.distributed as dist
 
 from moka.errors import SolverError
 from moka.parallel.join import PATIENCE_S, connect, first_line
+from moka.parallel.libuv import has_libuv
 from moka.parallel.signs import SignsOfLife
 from moka.parallel.team import Alone, Team, TeamLostError
 
@@ -201,6 +202,7 @@ class Launched:
             timeout=wait / 2,  # of the first of two tries to connect
             wait_for_workers=False,
             multi_tenant=True,
+            use_libuv=has_libuv(),
         )
         store.set_timeout(wait)
         return store

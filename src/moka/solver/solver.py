@@ -114,6 +114,7 @@ class Solver:
         self.keep_blobs = keep_blobs
         self.requests = Requests()
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
+        self._sources = [source for _, source in self.net.sources]
         self._together = Together(self.net, self.team, config)
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, precision=config.precision)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -293,12 +294,11 @@ class Solver:
         if self._average:
             self._average.update()
         if self.keep_blobs:
-            for p, update in zip(self._params, self._rule.updates(), strict=True):
-                p.grad.copy_(update)
+            torch._foreach_copy_([p.grad for p in self._params], self._rule.updates())
         return clipped
 
     def _waited_s(self) -> float:
-        return sum(source.waited_s for _, source in self.net.sources)
+        return sum([source.waited_s for source in self._sources])
 
     def _announce(self, record: Record) -> None:
         if self.team.is_first:

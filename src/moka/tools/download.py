@@ -233,6 +233,7 @@ def _reply(remote: Remote, part: Path) -> Iterator[Any]:
                 log.info("Going on after %d bytes.", have)
             yield reply
     except urllib.error.HTTPError as error:
+        error.close()  # it is an answer, too
         if not have or error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         if error.headers.get("Content-Range") != f"bytes */{have}":  # longer than the file

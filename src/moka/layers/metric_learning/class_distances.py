@@ -12,6 +12,7 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.labels import check_one_label_an_item, class_labels
+from moka.layers.limits import limited
 from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows
@@ -153,13 +154,13 @@ class GeneralContrastiveLoss(ClassDistanceLoss):
         own, others = distances.own, distances.others
         self._before = self.intra_mae
         margin = self.negative_margin + self.intra_mae * self.add_intra_mae
-        near = (own - self.positive_margin).clamp(0, self.positive_outlier_thresh)
+        near = limited(own - self.positive_margin, 0, self.positive_outlier_thresh)
         positive = self.positive_weight * near
         if self.max_positive_only and len(near):
             first = torch.zeros_like(near, dtype=torch.bool)
             first[positive.detach().argmin()] = True
             positive = positive.where(first, 0)
-        violation = torch.where(others, margin - distances.all, 0).clamp_min(0)
+        violation = limited(torch.where(others, margin - distances.all, 0), 0)
         close = violation > 0
         negative = self.negative_weight * violation
         if self.exp_negative_weight:
@@ -222,9 +223,9 @@ class SoftContrastiveLoss(ClassDistanceLoss):
     square: bool = option()
 
     def losses(self, distances: Distances) -> tuple[Tensor, Sequence[Tensor]]:
-        near = (distances.own - self.positive_margin).clamp(0, OUTLIER)
+        near = limited(distances.own - self.positive_margin, 0, OUTLIER)
         violation = torch.where(distances.others, self.negative_margin - distances.all, 0)
-        violation = violation.clamp_min(0)
+        violation = limited(violation, 0)
         close = violation > 0
         p, v = (near.square(), violation.square()) if self.square else (near, violation)
         exponents = torch.where(close, self.negative_weight * v, -torch.inf)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
 from moka.layers.labels import check_one_label_an_item, class_labels
+from moka.layers.limits import limited
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import canonical_axis
@@ -170,4 +171,4 @@ class InnerDistance(Layer):
         if self.distance_type == "L1":
             return torch.cdist(rows, centers, p=1.0)
         squares = rows.square().sum(1)[:, None] + centers.square().sum(1)
-        return (squares - 2 * rows @ centers.t()).clamp_min(0)
+        return limited(squares - 2 * rows @ centers.t(), 0)
