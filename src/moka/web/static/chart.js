@@ -116,7 +116,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
       g.fillText(tick(y), left - 8, at);
     }
     g.textAlign = "center"; g.textBaseline = "top";
-    const xs = ticks(x0, x1, Math.max(2, Math.floor((right - left) / 76)));
+    const xs = ticks(x0, x1, Math.max(2, Math.floor((right - left) / 64)));
     for (const x of xs) {
       const text = state.xText(x), half = g.measureText(text).width / 2;
       g.fillText(text, Math.min(Math.max(px(x), left + half - 6), right - half + PAD.right), bottom + 9);

@@ -31,7 +31,7 @@ export async function show(root, place) {
     if (signal.aborted) return;
   }
 
-  const cell = (title, value, small) => h("div", {}, h("dt", {}, title), h("dd", {}, value, small && h("small", {}, ` ${small}`)));
+  const cell = (title, value, small) => h("div", {}, h("dt", {}, title), h("dd", {}, value, small && [" ", h("small", {}, small)]));
   const kinds = { raw: "raw bytes", encoded: "encoded", float: "floats", broken: "broken" };
   const isBase = found.kind === "database";
   fill(stats, h("dl", { class: "stats card" },
