@@ -26,7 +26,7 @@ import machine
 import passes
 import torch
 import training
-from environments import python_of
+from environments import packages_of, python_of
 from plan import TURN_S, WARM_UP, Cell, Plan, planned
 from side_by_side import Contender, Place, Run, compare
 from subjects import DEEP, NETS, files_of, image_shape, net_file
@@ -36,8 +36,10 @@ from moka.net.cost import multiply_adds
 from moka.waiting import SPINS
 from report import INFERENCE, TRAINING, Results, Row, markdown
 
+WITH_OPENVINO = "caffe.Net with OpenVINO"  # installed, so that Moka may choose it
 INFERENCE_CONTENDERS: Mapping[str, Callable[..., Run]] = {
     "caffe.Net": passes.pycaffe,
+    WITH_OPENVINO: passes.pycaffe,
     "moka.load": passes.module,
     "PyTorch": passes.pytorch,
     "channels-last": partial(passes.pytorch, channels_last=True),
@@ -80,7 +82,8 @@ class Bench:
         for name in INFERENCE_CONTENDERS:
             if name in self.names:
                 try:
-                    self.places[name] = Place(python_of(name), QUIETLY)
+                    packages = [packages_of("OpenVINO")] if name == WITH_OPENVINO else []
+                    self.places[name] = Place(python_of(name), QUIETLY, packages)
                 except OSError as error:
                     self.missing[name] = str(error)
         if not self.bvlc:

@@ -1,6 +1,6 @@
 """Small nets on a quiet machine, beside multi-threaded programs, and beside plain busy loops.
 
-    python benchmarks/busy.py [--seconds 200] [--threads N] [--loads 2] [--out DIR]
+    python benchmarks/busy.py [--seconds 240] [--threads N] [--loads 2] [--out DIR]
 
 A training step of LeNet (batch 64): on one thread, on all threads, as `caffe train` runs it (which
 chooses between the two), and as PyTorch's threads wait by default. Passes of small nets: ONNX
@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=200.0, help="of turns, all together")
+    parser.add_argument("--seconds", type=float, default=240.0, help="of turns, all together")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--loads", type=int, default=2, help="programs beside")
     parser.add_argument("--states", default=",".join((QUIET, PROGRAMS, LOOPS)))

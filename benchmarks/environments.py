@@ -17,7 +17,7 @@ def python_of(contender: str) -> str:
     """The interpreter that a contender's process runs in; its environment is made if need be.
 
     Raises:
-        EnvironmentError: it cannot be made, for instance without a network.
+        OSError: it cannot be made, for instance without a network.
     """
     needs = NEEDS.get(contender)
     if needs is None:
@@ -36,6 +36,19 @@ def python_of(contender: str) -> str:
         raise OSError(f"pip: {words[-1] if words else found.returncode}")
     done.write_text("\n".join(needs))
     return str(python)
+
+
+def packages_of(contender: str) -> str:
+    """The folder of a contender's packages, for another process of this Python.
+
+    Raises:
+        OSError: the environment cannot be made.
+    """
+    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    found = subprocess.run(
+        [python_of(contender), "-c", asked], capture_output=True, text=True, check=True
+    )
+    return found.stdout.strip()
 
 
 def _cache() -> Path:

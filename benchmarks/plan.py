@@ -13,6 +13,7 @@ BETWEEN_S = 0.05  # until its threads rest
 WARM_UP = 3  # iterations, after the first
 START_S = {  # until a contender's first iteration, beside that iteration
     "caffe.Net": 4.0,
+    "caffe.Net with OpenVINO": 5.0,
     "moka.load": 4.0,
     "caffe train": 4.0,
     "pycaffe": 4.0,
@@ -23,7 +24,8 @@ START_S = {  # until a contender's first iteration, beside that iteration
     "OpenCV 4": 1.0,
     "BVLC Caffe": 1.0,
 }
-PREPARING = {"caffe.Net": 10, "moka.load": 10}  # passes that choose a program
+# Passes that choose a program.
+PREPARING = {"caffe.Net": 10, "caffe.Net with OpenVINO": 20, "moka.load": 10}
 COMPILER = "torch.compile"
 COMPILE_S = 6.0  # and for each layer:
 COMPILE_LAYER_S = 0.8

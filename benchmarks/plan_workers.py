@@ -1,6 +1,6 @@
 """`caffe plan --workers N` beside runs of N processes over gloo on this machine.
 
-    OMP_WAIT_POLICY=passive python benchmarks/plan_workers.py [--nets lenet:64] [--workers 2,4]
+    python benchmarks/plan_workers.py [--nets lenet:64] [--workers 2,4]
 
 What is shown: the predicted and the measured time of an iteration, and their ratio. The plan is
 made by measuring processes that train by themselves, and messages; what it predicts is compared

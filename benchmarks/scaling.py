@@ -1,6 +1,6 @@
 """Two processes over gloo beside one process with as many threads, on the same two cores.
 
-    OMP_WAIT_POLICY=passive python benchmarks/scaling.py [--nets caffenet,lenet] [--rounds N]
+    python benchmarks/scaling.py [--nets caffenet,lenet] [--rounds N]
 
 In each round one process with two threads makes an iteration of a batch, then two processes with
 one thread each make one with a batch each. What is shown, as medians over the rounds:
@@ -27,11 +27,13 @@ from typing import Any
 
 import torch
 
+from moka.heap import keep_freed_memory
 from moka.parallel import reduce
 from moka.parallel.join import join_team, new_uid
 from moka.parallel.team import Alone, Team
 from moka.schema import caffe_pb2, parse_text, read_text
 from moka.solver.solver import Solver
+from moka.waiting import SPINS
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -82,16 +84,16 @@ class Worker:
         self.solver = Solver(message_of(name, batch), device=CPU, team=team)
         self.step()
 
-    def step(self) -> tuple[float, float]:
-        """Seconds of an iteration, and of waiting for others in it."""
+    def step(self, iterations: int = 1) -> tuple[float, float]:
+        """Seconds of iterations, and of waiting for others in them."""
         start, waited_s = time.perf_counter(), self.team.waited_s
-        self.solver.step(1)
+        self.solver.step(iterations)
         return time.perf_counter() - start, self.team.waited_s - waited_s
 
     def run(self) -> tuple[float, float]:
         """As `step`, the mean of some iterations one after the other."""
-        times = [self.step() for _ in range(IN_A_ROW)]
-        return sum(s for s, _ in times) / IN_A_ROW, sum(w for _, w in times) / IN_A_ROW
+        seconds, waited_s = self.step(IN_A_ROW)
+        return seconds / IN_A_ROW, waited_s / IN_A_ROW
 
     def average(self) -> tuple[float, float]:
         """Seconds that averaging all gradients takes, with nothing else to do."""
@@ -107,6 +109,7 @@ def work(
     """A process: does what it is told, and tells the times."""
     os.setsid()  # as launchers do; Linux divides a busy machine among sessions
     torch.set_num_threads(threads)
+    keep_freed_memory()
     team = join_team(uid, rank, size, CPU) if size > 1 else Alone()
     worker = Worker(name, batch, team)
     todo: Mapping[str, Callable[[], Any]] = {
@@ -125,6 +128,7 @@ class Group:
 
     def __init__(self, name: str, size: int, threads: int, batch: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
+        os.environ["GOMP_SPINCOUNT"] = SPINS  # as commands do
         uid = new_uid()
         self.pipes, self.processes = [], []
         os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -12,7 +12,7 @@ import pickle
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -56,10 +56,12 @@ class Place:
     Attributes:
         python: the interpreter.
         variables: of the environment, beside those of this process.
+        packages: folders of packages that its Python does not have itself.
     """
 
     python: str = sys.executable
     variables: Mapping[str, str] = field(default_factory=dict)
+    packages: Sequence[str] = ()
 
 
 HOME = Place()
@@ -99,7 +101,7 @@ class Worker:
         )
         there.close()  # so that a contender that fails is noticed here
         self._pipe = here
-        here.send((_own_paths(), _main(), clock))
+        here.send(([*_own_paths(), *place.packages], _main(), clock))
         here.send_bytes(pickle.dumps(contender))
         self.run(1)
         self.first_s = self._answered_s - start

@@ -112,10 +112,11 @@ class Shot:
 
 
 COMPARED = "%2C".join(f"run_{i:03d}.log" for i in range(8))
+DATA = "&train_data=data/digits/train_lmdb&test_data=data/digits/test_lmdb"
 ALWAYS = ("none", "one")
 SHOTS = (
     Shot("jobs", "/jobs", folders=("none", "one", "many")),
-    Shot("form", "/jobs/new?net=net.prototxt", folders=ALWAYS, document=1200),
+    Shot("form", f"/jobs/new?net=net.prototxt{DATA}", folders=ALWAYS, document=1200),
     Shot("run", f"/jobs/run?id={JOB}", document=1200),
     Shot("compare", f"/jobs/compare?runs={COMPARED}&smooth=0.6", folders=("many",)),
     Shot("sets", "/data", folders=ALWAYS),
@@ -128,6 +129,7 @@ SHOTS = (
     Shot("try_empty", "/try", folders=ALWAYS),
     Shot("try", "/try", an_image, document=1200),
     Shot("folder", "/try?view=folder", a_folder, document=1200),
+    Shot("api", "/docs"),
     Shot("plane", "/try?view=plane&blob=ip1", a_folder),
 )
 

@@ -14,7 +14,7 @@ class Work:
         self.seconds: Sequence[float] = (first_s, second_s)
         self.now_s = 0.0
         self.spent_s = [0.0, 0.0]
-        self.ways = TwoWays(lambda: self.now_s)
+        self.ways = TwoWays()
 
     def run(self, seconds: float) -> None:
         end = self.now_s + seconds
@@ -80,7 +80,7 @@ def test_a_change_ends_the_wait_for_a_trial() -> None:
 
 def test_the_second_way_is_tried_if_it_may() -> None:
     work = Work(0.006, 0.003)
-    work.ways = TwoWays(lambda: work.now_s, lambda: False)
+    work.ways = TwoWays(lambda: False)
     work.run(10 * TRY_EVERY_S)
     assert work.spent_s[1] == 0
     asked: list[float] = []
@@ -89,7 +89,7 @@ def test_the_second_way_is_tried_if_it_may() -> None:
         asked.append(work.now_s)
         return True
 
-    work.ways = TwoWays(lambda: work.now_s, may)
+    work.ways = TwoWays(may)
     work.run(10 * TRY_EVERY_S)
     assert work.ways.way == 1
     assert len(asked) == 1  # the way back is tried without a question

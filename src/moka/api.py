@@ -94,9 +94,9 @@ def train(
         MokaError: one clear sentence.
     """
     config = read_solver(solver)
+    if devices and device is not None:
+        raise UsageError("give either device or devices, not both.")
     if len(devices) > 1:
-        if device is not None:
-            raise UsageError("give either device or devices, not both.")
         return train_on_several(
             config,
             devices,
@@ -106,8 +106,7 @@ def train(
             progress=progress,
         )
     if devices:
-        (only,) = as_devices(devices)
-        device = device or only
+        (device,) = as_devices(devices)
     if device is None:
         wants_gpu = config.message.solver_mode == caffe_pb2.SolverParameter.GPU
         device = torch.device("cpu")

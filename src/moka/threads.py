@@ -54,7 +54,7 @@ class ThreadChoice:
         self._numbers = (most, 1)
         self._set_threads = set_threads
         self._clock = clock
-        self._ways = TwoWays(clock)
+        self._ways = TwoWays()
 
     @property
     def threads(self) -> int:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
 
-TRY_EVERY_S = 4.0
+TRY_EVERY_S = 3.0  # of work; idle time brings no trial nearer
 TRY_EVERY_S_AT_LAST = 60.0  # while trials gain nothing and nothing changes
 TRIAL_S = 0.2  # some turns of the system's scheduler
 HOPELESS = 3.0  # times as slow as usual: a trial ends at once
@@ -22,33 +21,32 @@ Clock = Callable[[], float]
 class TwoWays:
     """Says which of two ways to take next: 0, from which it begins, or 1.
 
-    Every few seconds some pieces of work go the other way. It stays if they took clearly less time
-    than those just before them. A trial costs at most some 5 % of the time; if it gains nothing,
-    the next one comes twice as late, unless pieces take another time than before.
+    Every few seconds of work some pieces of it go the other way. It stays if they took clearly less
+    time than those just before them. A trial costs at most some 7 % of the time; if it gains
+    nothing, the next one comes twice as late, unless pieces take another time than before.
 
     Args:
-        clock: seconds.
         may_try: asked when it is time to try way 1.
 
     Attributes:
         way: of the next piece of work.
     """
 
-    def __init__(
-        self, clock: Clock = perf_counter, may_try: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, may_try: Callable[[], bool] = lambda: True) -> None:
         self.way = 0
-        self._clock, self._may_try = clock, may_try
+        self._may_try = may_try
+        self._worked_s = 0.0
         self._usual: deque[float] = deque()  # seconds of the last pieces that went the usual way
         self._usual_s = 0.0  # their sum
         self._trial: list[float] | None = None  # of a trial's; the first warms up
-        self._asked_at = self._tried_at = clock()
+        self._asked_at = self._tried_at = 0.0  # seconds of work
         self._pause_s = TRY_EVERY_S
         self._piece_s = 0.0  # that a usual piece took at the last trial
 
     def took(self, seconds: float) -> None:
         """Tell how long a piece of work has taken, and choose the way of the next one."""
-        now = self._clock()
+        self._worked_s += seconds
+        now = self._worked_s
         if self._trial is not None:
             self._trial.append(seconds)
             self._end_trial(now)

@@ -26,6 +26,7 @@ def test_the_page() -> None:
     assert "| LeNet, 10 | 100 (1.00) | 100 (1.00) |  |" in page
     assert "| LeNet, 64 | 10.00 (1.00) | 15.00 (1.50) |" in page
     assert "in 1 of 2 cells: LeNet, 1 (1.20)." in page
+    assert "moka.load: more than" not in page
     assert "PyTorch takes 1.50 times as long as caffe train" in page
     assert "- LeNet, 1: OpenCV 4: no such layer" in page
     assert "VGG-16, 64." in page

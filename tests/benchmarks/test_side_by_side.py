@@ -3,7 +3,10 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
 import side_by_side
@@ -46,6 +49,20 @@ def test_a_place() -> None:
     place = Place(variables={"MOKA_BENCHMARK": "0.5"})
     found = compare({"a": partial(seen, "MOKA_BENCHMARK")}, rounds=1, places={"a": place})
     assert found["a"].ms == pytest.approx(500)
+
+
+def knows_more() -> Run:
+    """From a folder of packages."""
+    more: Any = import_module("more")
+
+    return steady(more.SECONDS)
+
+
+def test_further_packages(tmp_path: Path) -> None:
+    (tmp_path / "more.py").write_text("SECONDS = 0.002")
+    place = Place(packages=[str(tmp_path)])
+    found = compare({"a": knows_more}, rounds=1, places={"a": place})
+    assert found["a"].ms == pytest.approx(2)
 
 
 def test_a_process_imports_only_its_contender() -> None:

@@ -73,8 +73,8 @@ def test_copies_and_decisions_come_on_top() -> None:
     told = Cluster(2, 3, FAST, SLOW, Link(1.0, 0.01), copied_bytes_s=200.0)
     found = forecast(step, told)
     assert found.copied_s == 2
-    assert found.decided_s == pytest.approx(3 * 5 * 0.01)
-    assert found.step_s == pytest.approx(100 + found.waited_s + 2 + 0.15)
+    assert found.decided_s == pytest.approx(5 * 0.01)
+    assert found.step_s == pytest.approx(100 + found.waited_s + 2 + 0.05)
 
 
 def test_decisions_that_were_measured_count_as_they_are() -> None:

@@ -129,7 +129,7 @@ def test_sigint_after_other_processes_have_stopped_the_run(
     """A launcher sends it to one after the other; they may agree to stop before the last has it."""
 
     def act(solver: Solver) -> None:
-        solver.stop_requested = True
+        solver.requests.stop = True
         os.kill(os.getpid(), signal.SIGINT)
 
     interrupted_by(monkeypatch, act)

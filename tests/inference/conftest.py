@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,3 +15,16 @@ def _no_net_is_too_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     best.forget_winners()
     yield
     best.forget_winners()
+
+
+@pytest.fixture
+def programs_take(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let programs seem to take so many seconds, by themselves and in turns."""
+
+    def take(seconds: float) -> None:
+        monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: seconds)
+        monkeypatch.setattr(
+            "moka.inference.make.seconds_in_turns", lambda runs: [seconds] * len(runs)
+        )
+
+    return take

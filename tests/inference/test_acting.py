@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Counting(caffe.Layer):
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def runs(monkeypatch: pytest.MonkeyPatch, programs_take: Callable[[float], None]) -> list[str]:
     """Which backends' programs have run; every program wins."""
     seen: list[str] = []
     run = Program.run
@@ -62,7 +63,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return run(program, given)
 
     monkeypatch.setattr(Program, "run", counted)
-    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
+    programs_take(0.0)
     return seen
 
 

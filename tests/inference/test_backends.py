@@ -15,6 +15,7 @@ from moka.inference.make import Maker
 from moka.net import Net, build_net
 
 MODELS = Path(__file__).parents[2] / "models"
+QUICK = ("squeezenet_v1.1", "mobilenet_v2")
 SMALL = """
 layer { name: "data" type: "Input" top: "data"
   input_param { shape { dim: 2 dim: 3 dim: 15 dim: 15 } } }
@@ -75,10 +76,13 @@ def test_around_a_layer_with_indices(backend: Backend, make_net) -> None:  # typ
 
 
 @pytest.mark.parametrize(
-    "name", ["squeezenet_v1.1", "mobilenet_v2", pytest.param("resnet50", marks=pytest.mark.slow),
-             pytest.param("bvlc_googlenet", marks=pytest.mark.slow)]
-)  # fmt: skip
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(file.parent.name for file in MODELS.glob("*/deploy.prototxt"))
+    ],
+)
 def test_models(backend: Backend, name: str) -> None:
     net = build_net(MODELS / name / "deploy.prototxt")
-    shape = next(iter(net.input_shapes.values()))
-    assert check(net, backend, {"data": torch.randn(1, *shape[1:])}) == ["Piece"]
+    ((blob, shape),) = net.input_shapes.items()
+    assert check(net, backend, {blob: torch.randn(1, *shape[1:])}) == ["Piece"]

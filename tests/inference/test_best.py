@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,7 @@ import torch
 from moka.inference.best import best_program
 from moka.inference.engines import engine_is
 from moka.inference.flow import flow_of
-from moka.inference.make import RUNS, Maker
-from moka.inference.program import Program
+from moka.inference.make import Maker
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
@@ -28,10 +28,11 @@ IN_TURNS = {"onnxruntime": 1.0, "openvino": 1.1, "torch": 1.2}
 def test_programs_are_compared_in_turns(
     make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds(_: Maker, program: Program, runs: int = RUNS) -> float:
-        return (IN_TURNS if runs == 1 else ALONE)[program.backend]
+    def in_turns(runs: list[partial[object]]) -> list[float]:
+        return [IN_TURNS[run.func.__self__.backend] for run in runs]  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(Maker, "_seconds", seconds)
+    monkeypatch.setattr(Maker, "_seconds", lambda _, program: ALONE[program.backend])
+    monkeypatch.setattr("moka.inference.make.seconds_in_turns", in_turns)
     monkeypatch.setattr("moka.inference.best.SMALLEST_S", -1.0)
     monkeypatch.setattr("moka.inference.make.perf_counter", count(0, 10).__next__)  # layers: 10 s
     net = make_net(TEXT)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,12 @@ layer { name: "right" type: "Accuracy" bottom: "y" bottom: "t" top: "right" }
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch", "onnxruntime"])
-def test_scores(make_net: NetMaker, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores(
+    make_net: NetMaker,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    programs_take: Callable[[float], None],
+) -> None:
     runs: list[str] = []
     run = Program.run
 
@@ -41,7 +47,7 @@ def test_scores(make_net: NetMaker, engine: str, monkeypatch: pytest.MonkeyPatch
         return run(program, given)
 
     monkeypatch.setattr(Program, "run", counted)
-    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
+    programs_take(0.0)
     scores = []
     for kind in (Autograd, Inference):
         torch.manual_seed(4)

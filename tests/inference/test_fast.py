@@ -48,9 +48,9 @@ def passes(fast: Fast, count: int, wanted: Sequence[str] = ("prob",), rows: int 
 
 
 @pytest.fixture
-def slow_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+def slow_layers(programs_take: Callable[[float], None]) -> None:
     """Let every program win."""
-    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
+    programs_take(0.0)
 
 
 @pytest.mark.usefixtures("slow_layers")
@@ -69,12 +69,12 @@ def test_another_engine_than_auto_does_not_wait(make_net: NetMaker) -> None:
 
 
 def test_if_the_layers_are_fastest_they_run(
-    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
+    make_net: NetMaker, programs_take: Callable[[float], None]
 ) -> None:
-    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 9.0)
+    programs_take(9.0)
     fast = Fast(make_net(TEXT))
     assert passes(fast, 5) == [False] * 5
-    monkeypatch.setattr("moka.inference.make.Maker._seconds", lambda *_: 0.0)
+    programs_take(0.0)
     others = passes(fast, fast_module.FIRST_CONTEST_AGAIN)  # the machine is not busy any more
     assert others.index(True) == fast_module.FIRST_CONTEST_AGAIN - 3
 

@@ -12,7 +12,13 @@ DEFORMED = 'num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" }'
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "AccuracyEncoding": {"bottoms": ("2 6", "2")},
+    "Bilinear": {"bottoms": (IMAGE, "2 2 4 4")},
+    "CompactBilinear": {
+        "bottoms": (IMAGE, "2 2 4 4"),
+        "fields": "compact_bilinear_param { num_output: 4 }",
+    },
     "Debug": {"bottoms": (IMAGE, "2")},
+    "DeephiResize": {"fields": "deephi_resize_param { scale_h: 2 scale_w: 1.5 }"},
     "DeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2"),
         "fields": f"deformable_convolution_param {{ {DEFORMED} }}",
@@ -24,13 +30,17 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "least": 0.0,  # labels without boxes
         "most": 0.0,
     },
+    "GradientReversal": {},
+    "GradientScaler": {"fields": "gradient_scaler_param { lower_bound: 0.5 }"},
     "HSwish": {},
     "HardSwish": {},
+    "Maxout": {"bottoms": ("2 4 4 4",), "fields": "maxout_param { chgroup_sz: 2 }"},
     "Mish": {},
     "ModulatedDeformableConvolution": {
         "bottoms": (IMAGE, "2 18 2 2", "2 9 2 2"),
         "fields": f"modulated_deformable_convolution_param {{ {DEFORMED} }}",
     },
     "Padding": {"fields": "padding_param { pad_beg: 1 pad_end: -1 }"},
+    "SignedSqrt": {"least": -0.9},
     "VoxelSoftmaxLoss": {"bottoms": ("2 3 2 4 4", "2 1 2 4 4")},
 }

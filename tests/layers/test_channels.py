@@ -151,3 +151,44 @@ def test_slope(
     check_gradient(layer, x)
     with pytest.raises(NetError, match="takes images"):
         make_layer('type: "Slope"', (2, 3))
+
+
+@pytest.mark.parametrize("minout", [False, True])
+def test_maxout(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    check_gradient: GradientCheck,
+    *,
+    minout: bool,
+) -> None:
+    x = spread(2, 6, 2, 3)
+    fields = f"maxout_param {{ chgroup_sz: 3 minout: {str(minout).lower()} }}"
+    layer = make_layer(f'type: "Maxout" top: "y" top: "mask" {fields}', x.shape)
+    y, mask = run(layer, x)
+    for n, c, i, j in np.ndindex(2, 2, 2, 3):
+        group = x[n, 3 * c : 3 * c + 3, i, j]
+        member = int(group.argmin() if minout else group.argmax())
+        assert y[n, c, i, j] == group[member]
+        assert mask[n, c, i, j] == ((3 * c + member) * 2 + i) * 3 + j
+    check_gradient(make_layer(f'type: "Maxout" {fields}', x.shape), x)
+
+
+def test_the_first_of_equal_channels_gets_the_gradient(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Maxout" maxout_param { chgroup_sz: 2 }', (1, 4, 1, 1))
+    x = torch.tensor([3.0, 3, 1, 2], requires_grad=True)
+    (y,) = layer(x.view(1, 4, 1, 1))
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "message"),
+    [
+        ("", (1, 4, 2, 2), "chgroup_sz is missing"),
+        ("chgroup_sz: 3", (1, 4, 2, 2), "chgroup_sz 3 should divide the 4 channels"),
+        ("chgroup_sz: 2", (1, 4), "takes images"),
+    ],
+)
+def test_maxout_refuses(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(f'type: "Maxout" maxout_param {{ {fields} }}', shape)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 from moka.layers import REGISTRY
 
@@ -42,3 +43,14 @@ def test_values_and_gradient(
 
 def test_two_names_of_one_type() -> None:
     assert REGISTRY["HSwish"] is REGISTRY["HardSwish"]
+
+
+def test_signed_sqrt(make_layer: LayerMaker) -> None:
+    values = np.array([-4, -0.25, 0, 1e-12, 9])
+    x = torch.tensor(values, requires_grad=True)
+    y = make_layer('type: "SignedSqrt"', values.shape)(x)
+    assert isinstance(y, torch.Tensor)
+    roots = [-2, -0.5, 0, 1e-6, 3]
+    np.testing.assert_allclose(y.detach(), roots)
+    (grad,) = torch.autograd.grad(y, x, torch.full_like(x, 2))
+    np.testing.assert_allclose(grad, [2 * 0.5 / (abs(root) + 0.03) for root in roots])

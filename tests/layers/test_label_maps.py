@@ -1,8 +1,9 @@
-"""DenseImageData and ImageSegData: images and label images, changed alike."""
+"""Data layers of images and label images, which are changed alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,182 @@ def test_smaller_images_are_extended() -> None:
     np.testing.assert_array_equal(data[0, :4, :5], label[:4, :5] - 1)
     assert net.blobs["size"].data.ravel().tolist() == [4, 5]
     net.close()
+
+
+@pytest.fixture
+def edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Array:
+    """A list of one image, each of whose pixels has its own blue, and of its edges, which are gray
+    (6, 8); returned."""
+    monkeypatch.chdir(tmp_path)
+    gray = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)
+    gray[0, :4] = 127, 128, 0, 255
+    cv2.imwrite("image.png", np.arange(48, dtype=np.uint8).reshape(6, 8, 1).repeat(3, 2))
+    cv2.imwrite("edges.png", gray)
+    Path("list.txt").write_text("image.png edges.png")
+    return gray.astype(np.float32)
+
+
+def test_edges(edges: Array) -> None:
+    with closing(net_of("ImageLabelmapData", "")) as net:
+        data, label = forward(net)
+    np.testing.assert_array_equal(data[0].ravel(), np.arange(48))
+    np.testing.assert_array_equal(label, edges > 127)
+    with closing(net_of("ImageLabelmapData", "fractional_labels: true")) as net:
+        np.testing.assert_allclose(forward(net)[1], edges / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+def test_edges_are_cut_and_mirrored_like_their_image(phase: caffe_pb2.Phase, edges: Array) -> None:
+    rest = "transform_param { crop_size: 4 mirror: true mean_value: 1 }"
+    with closing(net_of("ImageLabelmapData", "fractional_labels: true", rest, phase=phase)) as net:
+        for _ in range(6):
+            data, label = forward(net)
+            want = edges.ravel()[(data[0] + 1).astype(int)] / 255
+            np.testing.assert_allclose(label, want, rtol=1e-6)
+
+
+def test_edges_are_resized_as_images_are(edges: Array) -> None:
+    fields = "new_height: 3 new_width: 5"
+    resized = cv2.resize(edges.astype(np.uint8), (5, 3)).astype(np.float32)
+    for more, want in (("", resized > 127), ("fractional_labels: true", resized / 255)):
+        with closing(net_of("ImageLabelmapData", f"{fields} {more}")) as net:
+            data, label = forward(net)
+        assert data.shape == (3, 3, 5)
+        np.testing.assert_allclose(label, want, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("edges")
+def test_edges_of_another_size() -> None:
+    cv2.imwrite("edges.png", np.zeros((6, 7), np.uint8))
+    with pytest.raises(DataError, match=r"edges\.png has 6 x 7 labels, its image 6 x 8 pixels"):
+        net_of("ImageLabelmapData", "")
+
+
+def sliced_net(
+    fields: str,
+    transform: str = "crop_size: 9",
+    slices: str = "dim: 3 dim: 2 stride: 2 stride: 3 offset: 2 offset: 1",
+    phase: caffe_pb2.Phase = caffe_pb2.TEST,
+) -> Net:
+    lists = 'image_list_path: "images.txt" label_list_path: "labels.txt"'
+    text = (
+        'layer { name: "data" type: "ImageLabelData" top: "data" top: "label"'
+        f" image_label_data_param {{ {lists} label_slice {{ {slices} }} {fields} }}"
+        f" transform_param {{ {transform} }} }}"
+    )
+    return build_net(parse_text(text, caffe_pb2.NetParameter), phase)
+
+
+@pytest.fixture
+def lists(pictures: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+    """`pictures` as two lists."""
+    Path("images.txt").write_text("image0.png\nimage1.png\n")
+    Path("labels.txt").write_text("labels0.png\n\nlabels1.png")
+    return pictures
+
+
+def mirrored(k: int, size: int) -> int:
+    """The pixel that stands for pixel k of an axis that goes on as its mirror image."""
+    while not 0 <= k < size:
+        k = -k if k < 0 else 2 * size - 2 - k
+    return k
+
+
+def with_context(image: Array, labels: Array, side: int, *, reflect: bool) -> tuple[Array, Array]:
+    """An image (3, H, W) and its labels extended by (2, 1) pixels and then up to `side`."""
+    for widths in ([(2, 2), (1, 1)], None):
+        height, width = labels.shape
+        if widths is None:
+            rows, columns = max(0, side - height), max(0, side - width)
+            widths = [(rows // 2, rows - rows // 2), (columns - columns // 2, columns // 2)]
+        (top, below), (left, right) = widths
+        shape = (height + top + below, width + left + right)
+        new, new_labels = np.zeros((3, *shape)), np.full(shape, 255.0)
+        for i, j in np.ndindex(*shape):
+            row, column = i - top, j - left
+            if inside := 0 <= row < height and 0 <= column < width:
+                new_labels[i, j] = labels[row, column]
+            if reflect or inside:
+                new[:, i, j] = image[:, mirrored(row, height), mirrored(column, width)]
+        image, labels = new, new_labels
+    return image, labels
+
+
+@pytest.mark.parametrize("padding", ["", "padding: ZERO"])
+@pytest.mark.parametrize("side", [9, 13])
+def test_labels_within_their_context(
+    lists: list[tuple[Array, Array]], padding: str, side: int
+) -> None:
+    with closing(sliced_net(padding, f"crop_size: {side} mean_value: 3")) as net:
+        for image, labels in lists:
+            data, label = forward(net)
+            image, labels = with_context(image, labels, side, reflect=not padding)
+            top, left = (labels.shape[0] - side) // 2, (labels.shape[1] - side) // 2
+            window = np.s_[top : top + side, left : left + side]
+            np.testing.assert_array_equal(data, image[(slice(None), *window)] - 3)
+            part = labels[window]
+            assert label.shape == (3, 2)
+            for i, j in np.ndindex(3, 2):
+                assert label[i, j] == part[2 + 2 * i, 1 + 3 * j]
+
+
+@pytest.mark.usefixtures("lists")
+def test_labels_are_cut_and_mirrored_like_their_image() -> None:
+    slices = "dim: 2 dim: 3 stride: 1 stride: 1 offset: 1 offset: 1"
+    transform = "crop_size: 4 mirror: true"
+    seen = set()
+    with closing(sliced_net("", transform, slices, caffe_pb2.TRAIN)) as net:
+        for _ in range(24):
+            data, label = forward(net)
+            middle = data[0, 1:3, 1:4]
+            known = label != 255
+            np.testing.assert_array_equal(middle[known], label[known])
+            seen.add(tuple(label.ravel()))
+    assert len(seen) > 8
+
+
+@pytest.mark.usefixtures("lists")
+def test_images_and_labels_of_random_size() -> None:
+    """The labels of a ramp stay those of its pixels, whatever the size."""
+    ramp = np.arange(0, 240, 4, dtype=np.uint8).repeat(30).reshape(60, 30)
+    cv2.imwrite("image0.png", ramp)
+    cv2.imwrite("labels0.png", ramp)
+    Path("images.txt").write_text("image0.png")
+    Path("labels.txt").write_text("labels0.png")
+    slices = "dim: 8 dim: 8 stride: 1 stride: 1 offset: 0 offset: 0"
+    fields, slopes = "rand_scale: true min_scale: 0.5 max_scale: 2", set()
+    with closing(sliced_net(fields, "crop_size: 8", slices)) as net:
+        for _ in range(12):
+            data, label = forward(net)
+            assert abs(data[0] - label).max() <= 8
+            slopes.add(round(float(label[-1, 0] - label[0, 0])))
+    assert min(slopes) < 20 < 36 < max(slopes)  # 28 at the original size
+
+
+@pytest.mark.usefixtures("lists")
+def test_folders_stand_before_the_names(tmp_path: Path) -> None:
+    for text in ('data_dir: "%s/"', 'image_dir: "%s/" label_dir: ""', 'label_dir: "%s/"'):
+        with closing(sliced_net(text % tmp_path)) as net:
+            assert net.blobs["data"].shape == (1, 3, 9, 9)
+    with pytest.raises(DataError, match="Could not load elsewhere/image0"):
+        sliced_net('image_dir: "elsewhere/" data_dir: "not read"')
+
+
+@pytest.mark.usefixtures("lists")
+def test_sliced_labels_refused() -> None:
+    with pytest.raises(MokaError, match="transform_param needs crop_size"):
+        sliced_net("", "mirror: true")
+    with pytest.raises(MokaError, match="label_slice reaches row 9, but crop_size 9 has none"):
+        sliced_net("", slices="dim: 8 dim: 1 stride: 1 stride: 1 offset: 2 offset: 0")
+    with pytest.raises(MokaError, match=r"needs stride twice, for rows and columns, got \[1\]"):
+        sliced_net("", slices="dim: 8 dim: 1 stride: 1 offset: 2 offset: 0")
+    with pytest.raises(MokaError, match=r"needs dim twice, for rows and columns, got \[0, 1\]"):
+        sliced_net("", slices="dim: 0 dim: 1 stride: 1 stride: 1 offset: 2 offset: 0")
+    with pytest.raises(MokaError, match="min_scale must be <= max_scale, got 3 and 1"):
+        sliced_net("min_scale: 3")
+    Path("labels.txt").write_text("labels0.png")
+    with pytest.raises(DataError, match=r"labels\.txt: .*names 1 label images for 2 images"):
+        sliced_net("")
 
 
 @pytest.mark.usefixtures("pictures")

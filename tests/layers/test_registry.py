@@ -51,6 +51,7 @@ def make_data_files() -> None:
     cv2.imwrite("image.png", np.ones((4, 4, 3), np.uint8))
     Path("images.txt").write_text("image.png 0\nimage.png 1\n")
     Path("pairs.txt").write_text("image.png image.png\n")
+    Path("alone.txt").write_text("image.png\n")
     Path("clips").mkdir()
     cv2.imwrite("clips/1.png", np.ones((4, 4, 3), np.uint8))
     Path("clips.txt").write_text("clips 0\n")

@@ -4,6 +4,7 @@ from itertools import product
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
@@ -249,6 +250,52 @@ def test_downsample_to_the_same_size(make_layer: LayerMaker, run: Runner, spread
     np.testing.assert_array_equal(run(layer, x, np.zeros((9, 9, 3, 4)))[0], x)
 
 
+def slow_deephi(plane: np.ndarray, height: int, width: int, kind: str) -> np.ndarray:
+    """One image (H, W), pixel by pixel."""
+    y = np.zeros((height, width))
+    h, w = plane.shape
+    for i, j in product(range(height), range(width)):
+        if kind == "NEAREST":
+            y[i, j] = plane[i * h // height, j * w // width]
+            continue
+        row = min(max((i + 0.5) * h / height - 0.5, 0), h - 1)
+        column = min(max((j + 0.5) * w / width - 0.5, 0), w - 1)
+        for a, b in product(range(h), range(w)):
+            share = max(0, 1 - abs(row - a)) * max(0, 1 - abs(column - b))
+            y[i, j] += share * plane[a, b]
+    return y
+
+
+@pytest.mark.parametrize("kind", ["BILINEAR", "NEAREST"])
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ("new_height: 3 new_width: 8", (3, 8)),
+        ("scale_h: 2 scale_w: 2", (8, 10)),
+        ("scale_h: 0.3 scale_w: 1.7", (1, 8)),
+        ("new_height: 4 new_width: 5", (4, 5)),
+    ],
+)
+def test_deephi_resize(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    check_gradient: GradientCheck,
+    kind: str,
+    fields: str,
+    size: tuple[int, int],
+) -> None:
+    x = spread(2, 2, 4, 5)
+    more = f"resize_type: {kind}" if kind == "NEAREST" else ""
+    layer = make_layer(f'type: "DeephiResize" deephi_resize_param {{ {fields} {more} }}', x.shape)
+    want = [[slow_deephi(plane, *size, kind) for plane in planes] for planes in x]
+    (have,) = run(layer, x)
+    np.testing.assert_allclose(have, want, atol=1e-12)
+    way = cv2.INTER_LINEAR if kind == "BILINEAR" else cv2.INTER_NEAREST
+    np.testing.assert_allclose(have[0, 0], cv2.resize(x[0, 0], size[::-1], interpolation=way))
+    check_gradient(layer, x)
+
+
 @pytest.mark.parametrize(
     ("text", "shapes", "message"),
     [
@@ -280,6 +327,22 @@ def test_downsample_to_the_same_size(make_layer: LayerMaker, run: Runner, spread
             'type: "Downsample" downsample_param { top_height: 4 top_width: 3 }',
             [(1, 1, 3, 3)],
             r"got \(4, 3\)",
+        ),
+        ('type: "DeephiResize"', [(1, 1, 3, 3)], "needs new_height and new_width, or scale_h"),
+        (
+            'type: "DeephiResize" deephi_resize_param { new_height: 3 }',
+            [(1, 1, 3, 3)],
+            "new_height and new_width should be set at the same time",
+        ),
+        (
+            'type: "DeephiResize" deephi_resize_param { scale_w: 3 }',
+            [(1, 1, 3, 3)],
+            "scale_h and scale_w should be set at the same time",
+        ),
+        (
+            'type: "DeephiResize" deephi_resize_param { scale_h: 0.3 scale_w: 1 }',
+            [(1, 1, 3, 3)],
+            r"without pixels, \(0, 3\)",
         ),
     ],
 )

@@ -36,6 +36,10 @@ LAYERS = {
     "AnnotatedData": DATABASE % "boxes" + MIRROR,
     "BoxData": DATABASE % "floats" + MIRROR,
     "DenseImageData": LIST % ("dense_image_data_param", "maps", "") + CROP,
+    "ImageLabelData": 'image_label_data_param { image_list_path: "alone.txt" label_list_path:'
+    ' "labels.txt" batch_size: BATCH shuffle: true rand_scale: true min_scale: 0.8 max_scale: 1.4'
+    " label_slice { dim: 4 dim: 5 stride: 3 stride: 2 offset: 2 offset: 3 } } " + CROP,
+    "ImageLabelmapData": LIST % ("image_data_param", "maps", "") + CROP,
     "ImageSegData": LIST % ("image_data_param", "maps", "label_type: PIXEL") + CROP,
     "VideoData": LIST % ("video_data_param", "clips", "new_length: 2") + CROP,
     "EvalData": 'eval_data_param { source: "rated.txt" batch_size: BATCH resize_width: 32'
@@ -71,6 +75,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, line in {
             "images": f"{k}.png {k}",
             "maps": f"{k}.png map{k}.png",
+            "alone": f"{k}.png",
+            "labels": f"map{k}.png",
             "clips": f"clip{k} 1 {k}",
             "windows": f"{head}\n2\n{k + 1} 0.9 {CORNERS}\n0 0.1 1 1 20 20",
             "objects": f"{head}\n1\n1 0 {CORNERS}\n0",

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from tests.processes import run_together
 
 from moka.errors import SolverError
+from moka.parallel import join as join_module
 from moka.parallel.join import join_team, new_uid
 from moka.parallel.team import Alone, Team
 
@@ -88,12 +90,18 @@ def end(rank: int, count: int, uid: bytes) -> str:
     return str(error.value)
 
 
-def wait_for_a_slow_one(rank: int, count: int, uid: bytes) -> list[str]:
+def warnings() -> list[str]:
+    """What Moka says from now on."""
     said: list[str] = []
-    handler = logging.Handler()
+    handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("moka").addHandler(handler)
+    return said
+
+
+def wait_for_a_slow_one(rank: int, count: int, uid: bytes) -> list[str]:
     team = join_team(uid, rank, count, CPU, patience_s=20, notice_s=0.2)
+    said = warnings()
     if rank:
         time.sleep(1)
     assert team.gather_numbers(rank) == {0: (0.0,), 1: (1.0,)}
@@ -135,6 +143,50 @@ def test_a_rank_beyond_the_size() -> None:
         join_team(new_uid(), 2, 2, CPU)
 
 
+def come_late(rank: int, count: int, uid: bytes) -> list[str]:
+    """The second process comes when the first has warned twice."""
+    said, store = warnings(), dist.FileStore(uid.decode(), count)  # type: ignore[attr-defined]
+    if rank:
+        store.wait(["warned/2"])
+    else:
+        counting = logging.Handler()
+        counting.emit = lambda _: store.set(f"warned/{len(said)}", "yes")  # type: ignore
+        logging.getLogger("moka").addHandler(counting)
+    join_team(uid, rank, count, CPU, patience_s=20, notice_s=20 if rank else 0.2)
+    return said
+
+
+def test_who_waits_for_one_that_has_not_come_says_so() -> None:
+    first, second = run_together(come_late, uid=new_uid(), patience_s=15)
+    assert first[:2] == [
+        f"Process 0 of 2 has waited {s} s for others, which have not come: 1." for s in (0.2, 0.4)
+    ]
+    assert second == []
+
+
 def test_others_that_do_not_come() -> None:
-    with pytest.raises(SolverError, match="process 0 of 2 could not join the others: "):
-        join_team(new_uid(), 0, 2, CPU, patience_s=0.2)
+    said = r"process 0 of 3 could not join the others: within 0.2 s these have not come: 1, 2"
+    with pytest.raises(SolverError, match=said):
+        join_team(new_uid(), 0, 3, CPU, patience_s=0.2)
+
+
+def test_one_that_has_come_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it as long as for one that works."""
+    monkeypatch.setattr(join_module, "CONNECT_S", 0.5)
+    uid = new_uid()
+    dist.FileStore(uid.decode(), 2).set("came/1", "yes")  # type: ignore[attr-defined]
+    said = "process 0 of 2 could not join the others: one of them came and does not answer"
+    with pytest.raises(SolverError, match=said):
+        join_team(uid, 0, 2, CPU)
+
+
+def work_long(rank: int, count: int, uid: bytes) -> dict[int, tuple[float, ...]]:
+    join_module.CONNECT_S = 1.0
+    team = join(rank, count, uid)
+    if rank:
+        time.sleep(2.5)
+    return team.gather_numbers(rank)
+
+
+def test_who_has_joined_may_take_longer_than_joining_does() -> None:
+    assert run_together(work_long, uid=new_uid()) == [{0: (0.0,), 1: (1.0,)}] * 2

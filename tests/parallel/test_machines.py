@@ -125,6 +125,7 @@ def torchrun(
 ) -> Iterator[Iterator[Job]]:
     """Start a launcher on each machine, with one process each, as the result is asked for them."""
     address = f"{machines[0].address}:{free_port()}"
+    meeting = f"read_timeout={PATIENCE_S:g},last_call_timeout=1"
     with ExitStack() as running:
 
         def start() -> Iterator[Job]:
@@ -135,7 +136,7 @@ def torchrun(
                     "--max-restarts=3",
                     "--rdzv-backend=c10d",
                     f"--rdzv-endpoint={address}",
-                    f"--rdzv-conf=is_host={not number},read_timeout=10,last_call_timeout=1",
+                    f"--rdzv-conf=is_host={not number},{meeting}",
                     "--rdzv-id=two",
                     f"--local-addr={machine.address}",
                     *(

@@ -225,7 +225,7 @@ def ask(rank: int, count: int, uid: bytes, asked_rank: int, effect: str) -> int:
     """One process gets a signal in its iteration 3."""
     solver, _ = member(rank, count, uid)
     inner: Solver = solver._solver
-    signal.signal(signal.SIGINT, lambda *_: setattr(inner, effect, True))
+    signal.signal(signal.SIGINT, lambda *_: setattr(inner.requests, effect, True))
 
     def ask(iteration: int) -> None:
         if (rank, iteration) == (asked_rank, 3):
@@ -239,16 +239,35 @@ def ask(rank: int, count: int, uid: bytes, asked_rank: int, effect: str) -> int:
 @pytest.mark.parametrize("asked_rank", [0, 1])
 def test_a_signal_to_one_stops_all(asked_rank: int) -> None:
     write_solver("max_iter: 100 snapshot_after_train: true")
-    assert together(ask, asked_rank, "stop_requested") == [4, 4]
+    assert together(ask, asked_rank, "stop") == [4, 4]
     assert Path("snap_iter_4.solverstate").exists()
 
 
 @pytest.mark.parametrize("asked_rank", [0, 1])
 def test_a_signal_to_one_saves_once(asked_rank: int) -> None:
     write_solver("")
-    assert together(ask, asked_rank, "snapshot_requested") == [8, 8]
+    assert together(ask, asked_rank, "save") == [8, 8]
     assert sorted(os.listdir()) == ["snap_iter_4.caffemodel", "snap_iter_4.solverstate",
                                     "solver.prototxt"]  # fmt: skip
+
+
+def ask_after_the_loss(rank: int, count: int, uid: bytes, asked_rank: int) -> int:
+    """One process is asked to stop when all have told each other the loss of an iteration."""
+    solver, _ = member(rank, count, uid)
+    requests = solver._solver.requests
+
+    def ask() -> None:
+        requests.stop = requests.stop or (rank, solver.iter) == (asked_rank, 3)
+
+    solver.add_callback(lambda: None, ask)
+    solver.solve()
+    return solver.iter
+
+
+@pytest.mark.parametrize("asked_rank", [0, 1])
+def test_a_late_request_stops_all_an_iteration_later(asked_rank: int) -> None:
+    write_solver("max_iter: 100")
+    assert together(ask_after_the_loss, asked_rank) == [5, 5]
 
 
 # --- resuming -----------------------------------------------------------------------------------

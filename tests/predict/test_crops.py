@@ -9,6 +9,7 @@ from moka.predict.crops import (
     check_context,
     crop_with_context,
     cut_window,
+    five_parts,
     oversample,
 )
 from moka.predict.images import resize_image
@@ -20,6 +21,14 @@ def test_the_middle() -> None:
     assert center_crop((7, 7), (4, 3)) == (slice(1, 5), slice(2, 5))
     with pytest.raises(UsageError, match="a crop of 2 x 5 is larger than the image, 3 x 4"):
         center_crop((3, 4), (2, 5))
+
+
+def test_five_parts() -> None:
+    first, _, _, last, middle = five_parts((5, 8), (3, 4))
+    assert (first, last) == ((slice(3), slice(4)), (slice(-3, None), slice(-4, None)))
+    assert middle == center_crop((5, 8), (3, 4))
+    with pytest.raises(UsageError, match="larger than the image"):
+        five_parts((5, 8), (6, 4))
 
 
 def test_ten_crops() -> None:

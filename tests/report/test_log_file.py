@@ -93,6 +93,20 @@ def test_nvcaffe() -> None:
     ]
 
 
+def test_nvcaffe_on_several_devices() -> None:
+    log = read(
+        [
+            line("[0.0] Solving x"),
+            line("[0.0] Iteration 2 (3.8928 s), loss = 5.08295"),
+            line("[0.0]     Train net output #0: mbox_loss = 5.46751 (* 1 = 5.46751 loss)"),
+            line("[0.0] Iteration 2, lr = 0.0001, m = 0.9, wd = 0.0004, gs = 1"),
+        ]
+    )
+    (display,) = log.displays
+    assert (display.iteration, display.loss, display.rate) == (2, 5.08295, 0.0001)
+    assert display.outputs == {"mbox_loss": 5.46751}
+
+
 def test_vectors_and_several_test_nets() -> None:
     def test(iteration: int, net: int, *values: float) -> list[str]:
         outputs = (f"    Test net output #{i}: per_class = {v}" for i, v in enumerate(values))

@@ -104,3 +104,13 @@ def test_a_log_is_followed_while_it_is_written() -> None:
     assert (first.iteration, first.outputs) == (0, {"loss": 2.0})
     (last,), _ = reader.take_readings(all_of_them=True)
     assert (last.iteration, last.loss) == (9, 2.0)
+
+
+def test_snapshots_as_early_versions_named_them() -> None:
+    facts = from_lines(
+        glog("Solving x"),
+        glog("Iteration 200, loss = 1"),
+        glog("Snapshotting to a_iter_200.caffemodel"),
+        glog("Snapshotting solver state to a_iter_200.solverstate"),
+    )
+    assert facts.saved == [Saved(200, "a_iter_200.caffemodel", "a_iter_200.solverstate")]

@@ -54,8 +54,8 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
         ("layer { convolution_param { bottom: 'x' } }", "It is a field of the layer itself"),
         ("layer { zzzzzz: 3 }", "No fork of Caffe that Moka knows has it"),
         (
-            'layer { type: "ROIWarping" roi_warping_param { } }',
-            "Moka does not have the layer type ROIWarping of MNC.",
+            'layer { type: "Quantizer" quantizer_param { } }',
+            "Moka does not have the layer type Quantizer of the OpenCL branch.",
         ),
         ('layer { type: "Permute" permut_param { } }', 'Did you mean "permute_param"?'),
         ("layer { slicer_unit_param { } }", "No fork of Caffe"),

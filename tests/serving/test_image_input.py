@@ -13,6 +13,7 @@ from PIL import Image
 
 from moka.data.decode import resize
 from moka.errors import NetError, UsageError
+from moka.predict.crops import oversample
 from moka.predict.images import load_image
 from moka.predict.prepare import image_preparation
 from moka.serving.errors import BadRequestError
@@ -60,6 +61,27 @@ def test_the_middle_of_a_resized_image_with_a_mean_image_of_that_size() -> None:
     found = filled((3, 4, 6), Look(mean=mean, resize=(8, 10)))
     whole = resize(IMAGE.transpose(2, 0, 1), 8, 10).astype(np.float32) - mean
     np.testing.assert_array_equal(found, whole[:, 2:6, 2:8])
+
+
+@pytest.mark.parametrize("mean", [None, MEAN, RNG.uniform(0, 255, (3, 4, 6))])
+def test_the_ten_crops_of_the_commands(mean: Array | None) -> None:
+    taker = ImageInput((3, 4, 6), Look(mean=mean, resize=(9, 13), scale=0.5))
+    preparation = image_preparation((3, 4, 6), mean=mean, input_scale=0.5)
+    pixels, _ = taker.opened(PNG, "x")
+    blob = np.zeros((3, 4, 6), np.float32)
+    for number, crop in enumerate(oversample([IMAGE], (4, 6))):
+        taker.fill_pixels(pixels, blob, number)
+        np.testing.assert_allclose(blob, preparation.prepare(crop), atol=1e-4)
+
+
+def test_a_mean_image_of_the_resized_size_belongs_to_each_crop() -> None:
+    mean = RNG.uniform(0, 255, (3, 9, 13)).astype(np.float32)
+    taker = ImageInput((3, 4, 6), Look(mean=mean, resize=(9, 13)))
+    pixels, _ = taker.opened(PNG, "x")
+    blob = np.zeros((3, 4, 6), np.float32)
+    taker.fill_pixels(pixels, blob, 1)
+    corner = IMAGE.transpose(2, 0, 1)[:, :4, -6:] - mean[:, :4, -6:]
+    np.testing.assert_array_equal(blob, corner)
 
 
 def test_gray_nets_get_gray_images() -> None:

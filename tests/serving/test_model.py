@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tests.serving.colors import BLUE, GREEN, NET, RED, job, picture, write_model
 
+import moka
 from moka.errors import DataError, NetError
+from moka.predict.classify import classify
 from moka.predict.labels import best_labels
+from moka.predict.prepare import image_preparation
+from moka.predict.score import score
 from moka.serving.errors import BadRequestError, UnknownModelError
 from moka.serving.image_input import Look
 from moka.serving.model import Computed, Job, ModelFiles, Pace, ServedModel
-from moka.serving.net_inputs import Upload
+from moka.serving.net_inputs import Example, Upload
 from moka.serving.outputs import BOXES, CLASSES, MAP, VALUES
+from moka.types import Array
 
 SOON = 60.0
 PACE = Pace(batch=4, delay_s=0)
@@ -37,6 +44,11 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" botto
 """
 
 
+def encoded(image: Array) -> bytes:
+    """The PNG of an image (H, W, 3), BGR."""
+    return bytes(cv2.imencode(".png", image)[1])
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return write_model(tmp_path_factory.mktemp("colors"))
@@ -53,6 +65,41 @@ def test_scores_in_batches_of_any_size(files: ModelFiles) -> None:
         ((label, score),) = best_labels(scores, model.labels, 1)
         assert label == model.labels[strongest]
         assert score == pytest.approx(1 / (1 + 2 * np.exp(-255 * 0.02)), rel=1e-4)
+    model.close()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_ten_crops_as_the_commands_take_them(tmp_path: Path, batch: int) -> None:
+    """The mean of the scores of ten crops, computed in batches of any size."""
+    files = write_model(tmp_path)
+    look = Look(mean=np.array([9.0, 8.0, 7.0]), resize=(12, 11))
+    model = ServedModel("x", ModelFiles(files.net, files.weights, look=look), Pace(batch, 0))
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (12, 11, 3)).astype(np.uint8) for _ in range(3)]  # RGB
+    jobs = [
+        Job(Example("", {"data": encoded(image[:, :, ::-1])}, oversample=True)) for image in images
+    ]
+    net = moka.load(files.net, files.weights)
+    preparation = image_preparation(
+        (3, 8, 8), mean=look.mean, raw_scale=255, channel_swap=(2, 1, 0)
+    )
+    expected = classify(
+        [image.astype(np.float32) / 255 for image in images],
+        preparation.prepare,
+        partial(score, net),
+        input_shape=(3, 8, 8),
+        image_size=(12, 11),
+    )
+    middle = model.submit([job(encoded(images[0][:, :, ::-1]))])
+    for future, scores in zip(model.submit(jobs), expected, strict=True):
+        found = future.result(SOON)
+        assert found.size == (12, 11)
+        np.testing.assert_allclose(found.blobs["prob"].ravel(), scores, rtol=1e-5)
+    assert not np.allclose(middle[0].result(SOON).blobs["prob"].ravel(), expected[0], rtol=1e-5)
+    broken = model.submit([Job(Example("", {"data": b"x"}, oversample=True)), jobs[0]])
+    with pytest.raises(BadRequestError):
+        broken[0].result(SOON)
+    np.testing.assert_allclose(broken[1].result(SOON).blobs["prob"].ravel(), expected[0], rtol=1e-5)
     model.close()
 
 

@@ -56,9 +56,15 @@ def test_images_can_be_turned_upright() -> None:
         assert ONE.examples([A], {"upright": told})[0].upright is upright
     turned = NetInputs({"data": (1, 3, 8, 8)}, Look())
     turned_jpeg = MODES["turned jpeg"]
-    blobs = {"data": np.zeros((1, 3, 8, 8), np.float32)}
     (example,) = turned.examples([Upload("", turned_jpeg)], {"upright": "true"})
-    assert turned.fill(example, blobs, 0) == (13, 9)
+    assert turned.opened(example).size == (13, 9)
+
+
+def test_ten_crops_can_be_asked_for() -> None:
+    assert not ONE.examples([A], {})[0].oversample
+    assert ONE.examples([A], {"oversample": "true"})[0].oversample
+    with pytest.raises(BadRequestError, match="takes crops of images, and this net takes none"):
+        ROWS.examples([], {"x": [1, 2], "seed": 1, "oversample": True})
 
 
 def test_several_images_an_example() -> None:
@@ -80,7 +86,10 @@ def test_rows_of_numbers() -> None:
 def test_filling() -> None:
     blobs = {"data": np.zeros((2, 3, 8, 10), np.float32), "im_info": np.zeros((2, 3), np.float32)}
     (example,) = INFO.examples([A], {})
-    assert INFO.fill(example, blobs, 1) == (6, 9)
+    opened = INFO.opened(example)
+    INFO.fill(opened, blobs, 1)
+    assert opened.size == (6, 9)
+    assert ROWS.opened(ROWS.examples([], {"x": [1, 2], "seed": 1})[0]).size == (0, 0)
     assert blobs["data"][1, 2].min() == 255
     assert blobs["im_info"].tolist() == [[0, 0, 0], [8, 10, 1]]
 

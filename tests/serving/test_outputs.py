@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,70 @@ def test_faster_rcnn(tmp_path: Path) -> None:
         assert 0 <= found.boxes[:, 3:].min() <= found.boxes[:, 3:].max() < 1
     model.check_blob("rois")
     model.close()
+
+
+CASCADE = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 40 dim: 80 } } }
+layer { name: "im_info" type: "Input" top: "im_info" input_param { shape { dim: 1 dim: 2 } } }
+layer { name: "regions" type: "Input" top: "regions" input_param { shape { dim: 1 dim: 5 } } }
+layer { name: "scores" type: "Input" top: "scores" input_param { shape { dim: 1 dim: 3 } } }
+layer { name: "deltas" type: "Input" top: "deltas" input_param { shape { dim: 1 dim: 12 } } }
+layer { name: "quiet" type: "Silence" bottom: "data" }
+layer { name: "found" type: "FrcnnOutput" bottom: "scores" bottom: "deltas" bottom: "regions"
+        bottom: "im_info" top: "found" frcnn_output_param { conf_thr: 0.25 } }
+"""
+DETECTNET = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 32 dim: 64 } } }
+layer { name: "coverage" type: "Input" top: "coverage"
+        input_param { shape { dim: 1 dim: 2 dim: 2 dim: 4 } } }
+layer { name: "boxes" type: "Input" top: "boxes"
+        input_param { shape { dim: 1 dim: 4 dim: 2 dim: 4 } } }
+layer { name: "quiet" type: "Silence" bottom: "data" }
+layer { name: "cluster" type: "Python" bottom: "coverage" bottom: "boxes" top: "first"
+        top: "second" python_param { module: "caffe.layers.detectnet.clustering"
+        layer: "ClusterDetections" param_str: "64, 32, 16, 0.5, 1, 0.1, 0, 2" } }
+"""
+
+
+def boxes_of(place: Path, text: str, values: dict[str, Any]) -> list[list[float]]:
+    """The boxes that a net finds, as label, score and corners in fractions of the image."""
+    place.write_text(text)
+    model = ServedModel("x", ModelFiles(place, None), PACE)
+    assert (model.kind, model.class_count) == (BOXES, None)
+    (example,) = model.inputs.examples([Upload("", picture((9, 9, 9), 10, 20))], values)
+    (future,) = model.submit([Job(example)])
+    found = future.result(60).boxes
+    model.close()
+    assert found is not None
+    assert found.shape[1] == 7
+    assert (found[:, 0] == 0).all()
+    return [[round(value, 4) for value in row] for row in found[:, 1:].tolist()]
+
+
+def test_cascade_rcnn(tmp_path: Path) -> None:
+    """Rows of image, corners, label and score, of which the first stands for none."""
+    place = tmp_path / "cascade.prototxt"
+    values = {"scores": [0.1, 0.6, 0.3], "deltas": [0] * 12, "regions": [0, 8, 4, 40, 20]}
+    corners = [0.1, 0.1, 0.5, 0.5]
+    assert boxes_of(place, CASCADE, values) == [[1, 0.6, *corners], [2, 0.3, *corners]]
+    assert boxes_of(place, CASCADE, values | {"scores": [1, 0, 0]}) == []
+
+
+def test_detectnet(tmp_path: Path) -> None:
+    """A list of boxes for each class, filled up with zeros; a score is the logarithm of how many
+    boxes were put together."""
+    place = tmp_path / "detectnet.prototxt"
+    coverage = np.zeros((2, 2, 4))
+    coverage[1, 0, :2] = 1  # two cells of the second class
+    boxes = np.zeros((4, 2, 4))
+    boxes[:, 0, 0] = 16, 8, 48, 24
+    boxes[:, 0, 1] = 0, 8, 32, 24  # the same, from the next cell
+    values = {"coverage": coverage.tolist(), "boxes": boxes.tolist()}
+    (found,) = boxes_of(place, DETECTNET, values)
+    assert found == [1, pytest.approx(np.log(2), abs=1e-3), 0.25, 0.25, 0.75, 0.75]
+    assert boxes_of(place, DETECTNET, values | {"coverage": np.zeros((2, 2, 4)).tolist()}) == []
 
 
 def outputs(kind: str = CLASSES, pixels: tuple[int, int] | None = None) -> Outputs:

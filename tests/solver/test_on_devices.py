@@ -71,11 +71,20 @@ def test_a_program_gets_the_trained_solver(
     assert sorted(os.listdir()) == ["db", "program.py", "solver.prototxt", "wrong.prototxt"]
 
 
-def test_devices_that_cannot_be() -> None:
+def test_devices_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     count = torch.cuda.device_count()
     with pytest.raises(UsageError, match=f"there is no GPU {count}: {count} found."):
         as_devices(["cpu", count])
-    with pytest.raises(UsageError, match="give either device or devices, not both"):
-        moka.train(solver_message(""), devices=["cpu", "cpu"], device=torch.device("cpu"))
+    for given in (-1, "gpu", 1.5):
+        with pytest.raises(UsageError, match=f"devices are numbers of GPUs .* found {given!r}"):
+            as_devices(["cpu", given])  # type: ignore[list-item]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    gpus: list[tuple[int | str, int]] = [(1, 1), ("cuda", 0), ("cuda:1", 1)]
+    for twice in gpus:
+        with pytest.raises(UsageError, match="is named twice"):
+            as_devices(twice)
+    for devices in (["cpu"], ["cpu", "cpu"]):
+        with pytest.raises(UsageError, match="give either device or devices, not both"):
+            moka.train(solver_message(""), devices=devices, device=torch.device("cpu"))
     solver = moka.train(solver_message("max_iter: 1"), devices=["cpu"])
     assert solver.iteration == 1

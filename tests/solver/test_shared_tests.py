@@ -86,7 +86,7 @@ def stops_in_a_test(rank: int, count: int, uid: bytes, asked: int) -> tuple[int,
     run = solver._tests.run
 
     def stop(*args: Any) -> Any:
-        solver.stop_requested = rank == asked
+        solver.requests.stop = rank == asked
         return run(*args)
 
     solver._tests.run = stop  # type: ignore[method-assign, assignment]

@@ -53,7 +53,7 @@ def test_a_request_to_stop(make_solver: SolverMaker) -> None:
 
     def listen(record: Record) -> None:
         if isinstance(record, IterationCompleted) and record.iteration == 3:
-            solver.stop_requested = True
+            solver.requests.stop = True
 
     solver.listeners.append(listen)
     solver.solve()
@@ -65,32 +65,45 @@ def test_a_request_to_stop(make_solver: SolverMaker) -> None:
     assert Path("snap_iter_4.solverstate").exists()
 
 
-class ASignalAfterTheAnswer(Alone):
-    """Processes that have just told each other that nobody has to stop, when a signal arrives."""
+class Connected(Alone):
+    """A team whose only member asks itself; `exchanges` counts how often."""
 
-    def __init__(self, signal: Callable[[], object]) -> None:
+    is_connected = True
+
+    def __init__(self, after: Callable[[], object] = lambda: None) -> None:
         super().__init__()
-        self._signal = signal
+        self.exchanges = 0
+        self._after = after
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
-        told = super().any(*flags)
-        self._signal()
+    def gather_numbers(self, *own: float) -> dict[int, tuple[float, ...]]:
+        self.exchanges += 1
+        told = super().gather_numbers(*own)
+        self._after()
         return told
 
 
-@pytest.mark.parametrize("asked", ["stop_requested", "must_be_requeued"])
+@pytest.mark.parametrize("asked", ["stop", "requeue"])
 def test_a_signal_after_the_processes_have_agreed(make_solver: SolverMaker, asked: str) -> None:
     """This process goes on like the others, which do not know of its signal yet."""
     solver = make_solver("max_iter: 100")
-    solver.team = ASignalAfterTheAnswer(lambda: setattr(solver, asked, True))
+    solver.join(Connected(lambda: setattr(solver.requests, asked, True)))
     solver.step(100)
     assert solver.iteration == 1
+
+
+def test_processes_exchange_numbers_once_an_iteration(make_solver: SolverMaker) -> None:
+    solver, team = make_solver("max_iter: 100"), Connected()
+    solver.join(team)
+    solver.step(1)
+    begun = team.exchanges
+    solver.step(11)
+    assert team.exchanges - begun == begun + 10
 
 
 def test_a_request_for_a_snapshot(make_solver: SolverMaker) -> None:
     records: list[Record] = []
     solver = make_solver(records=records)
-    solver.snapshot_requested = True
+    solver.requests.save = True
     solver.step(3)
     found = [r for r in records if isinstance(r, SnapshotWritten)]
     assert [r.iteration for r in found] == [1]

@@ -60,13 +60,13 @@ layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param
         make_solver(f"test_iter: 1 test_interval: 5 test_net_param {{ {other} }}")
 
 
-@pytest.mark.parametrize("asked", ["stop_requested", "must_be_requeued"])
+@pytest.mark.parametrize("asked", ["stop", "requeue"])
 def test_a_request_to_stop_ends_a_long_test(make_solver: SolverMaker, asked: str) -> None:
     records: list[Record] = []
     solver = make_solver(
         "test_iter: 1000 test_interval: 1 test_initialization: true", records=records
     )
-    solver.listeners.append(lambda _: setattr(solver, asked, True))
+    solver.listeners.append(lambda _: setattr(solver.requests, asked, True))
     solver.step(3)
     assert [type(record) for record in records] == [TestStarted]
 

@@ -31,13 +31,15 @@ def chromium() -> str | None:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """The browser; the test is skipped where there is none."""
+    """The browser, with a camera that shows a test picture; the test is skipped where there is no
+    browser."""
     path = chromium()
     if path is None:
         pytest.skip("no Chromium is installed: the pages are not tested")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as tools:
         words = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers have little of both
+        words += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         try:
             started = tools.chromium.launch(executable_path=path, args=words)
         except playwright.Error as error:
@@ -87,14 +89,21 @@ def faults_found_by_axe(page: Page) -> list[str]:
 
 @contextmanager
 def page_of(
-    browser: Browser, address: str, *, width: int = 1200, dark: bool = False
+    browser: Browser,
+    address: str,
+    *,
+    width: int = 1200,
+    dark: bool = False,
+    still: bool = True,
+    forced_colors: bool = False,
 ) -> Iterator[Page]:
     """A page; errors of its scripts, and what its policy refuses, fail the test."""
     page = browser.new_page(
         base_url=address,
         viewport={"width": width, "height": 800},
         color_scheme="dark" if dark else "light",
-        reduced_motion="reduce",
+        reduced_motion="reduce" if still else "no-preference",
+        forced_colors="active" if forced_colors else "none",
         has_touch=width < 500,
     )
     page.set_default_timeout(SLOW_MS)

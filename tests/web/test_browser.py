@@ -189,6 +189,83 @@ def test_the_keyboard_is_enough(chrome: Browser, shown: str) -> None:
         assert page.evaluate("document.activeElement.id") == "main"
 
 
+ATTRIBUTES = """() => {
+    const shown = document.activeElement, style = getComputedStyle(shown);
+    return [shown.tagName, shown.textContent.trim().slice(0, 30), style.outlineStyle !== "none" ||
+        (shown.nextElementSibling && getComputedStyle(shown.nextElementSibling).outlineStyle) ||
+        (shown.parentElement && getComputedStyle(shown.parentElement).outlineStyle)];
+}"""
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/run?id=old.log", "/nets", "/try", "/data"])
+def test_keys_reach_everything_and_show_where_they_are(
+    chrome: Browser, shown: str, path: str
+) -> None:
+    """Tab goes through all of a page; what has the focus can be seen."""
+    with page_of(chrome, shown) as page:
+        page.goto(path)
+        page.locator("h1").first.wait_for()
+        page.locator(".waiting").first.wait_for(state="detached")
+        reached = []
+        for _ in range(200):
+            page.keyboard.press("Tab")
+            tag, text, has_mark = page.evaluate(ATTRIBUTES)
+            if tag == "BODY":
+                break
+            reached.append(tag)
+            assert has_mark not in (False, None, "none"), (tag, text)
+        wanted = page.locator("main").locator("a, button, select, textarea").filter(visible=True)
+        assert len(reached) >= wanted.count()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_colors_of_the_system(chrome: Browser, shown: str, dark: bool) -> None:
+    """With forced colors a chart has the system's color of text, and what is chosen differs."""
+    with page_of(chrome, shown, dark=dark, forced_colors=True) as page:
+        page.goto("/jobs/run?id=old.log")
+        page.get_by_role("img", name=re.compile("Loss by iteration")).wait_for()
+        ink = page.evaluate(
+            "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+        )
+        assert ink == "CanvasText"
+        background, faces = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, ['input:checked + span',"
+            " 'input:not(:checked) + span'].map(s => getComputedStyle(document.querySelector("
+            "`.choice ${s}`)).backgroundColor)]"
+        )
+        assert background == ("rgb(0, 0, 0)" if dark else "rgb(255, 255, 255)")
+        assert faces[0] != faces[1]
+        for path in PAGES:
+            page.goto(path)
+            page.locator("h1").first.wait_for()
+            page.locator(".waiting").first.wait_for(state="detached")
+            assert faults_found_by_axe(page) == [], path
+
+
+def test_nothing_moves_for_who_does_not_want_it(chrome: Browser, shown: str) -> None:
+    moving = "getComputedStyle(document.querySelector('.tag.live'), '::before').animationName"
+    live = "document.querySelector('main .tag').className = 'tag live'"
+    for still, name in ((True, "none"), (False, "pulse")):
+        with page_of(chrome, shown, still=still) as page:
+            page.goto("/jobs/run?id=old.log")
+            page.locator("main .tag").first.wait_for()
+            page.evaluate(live)
+            assert page.evaluate(moving) == name
+
+
+def test_pages_at_twice_the_size(chrome: Browser, shown: str) -> None:
+    """A window of 1280 pixels at 200 % is one of 640; letters alone may also be twice as large."""
+    with page_of(chrome, shown, width=640) as page:
+        for path in PAGES:
+            page.goto(path)
+            page.locator("h1").first.wait_for()
+            page.locator(".waiting").first.wait_for(state="detached")
+            for size in ("", "200%"):
+                page.evaluate("size => { document.documentElement.style.fontSize = size; }", size)
+                over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                assert over <= 0, f"{path} is {over} pixels wider than the screen"
+
+
 def test_choices_are_in_the_address(chrome: Browser, shown: str) -> None:
     with page_of(chrome, shown) as page:
         page.goto("/jobs/run?id=old.log")
@@ -278,7 +355,7 @@ def test_lenet_is_trained_stopped_and_resumed(chrome: Browser, tmp_path: Path) -
         page.locator(".tag", has_text="Finished").wait_for()
         see(page, "Best accuracy")
         best = page.locator(".stats div", has_text="Best accuracy").inner_text()
-        assert float(re.findall(r"([\d.]+) %", best)[0]) > 80
+        assert float(re.findall(r"([\d.]+)\s%", best)[0]) > 80
         page.get_by_role("cell", name="best test").wait_for()
         assert (folder / "jobs/digits/snapshot_iter_120.caffemodel").exists()
         page.get_by_role("button", name="Delete").click()

@@ -19,9 +19,9 @@ the machines, whose bandwidth they share; then each machine spreads the result:
 before it has arrived. What has not arrived at the end of the backward pass is waited for. Then the
 means are copied into the gradients.
 
-**Decisions.** Three times an iteration all processes tell each other a few numbers over the CPU:
-p - 1 messages each time. Between processes on one CPU that is measured, since whoever waits has to
-be woken, and all wait for the slowest.
+**Decisions.** Once an iteration all processes tell each other a few numbers over the CPU, p - 1
+messages. Between processes on one CPU that is measured, since whoever waits has to be woken, and
+all wait for the slowest.
 
 **Cores.** Processes on one CPU share its cores, and copying for a message is their work, too. With
 w seconds of a core an iteration and c for a byte that travels, N processes need at least
@@ -33,8 +33,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
-
-DECISIONS = 3  # an iteration: the loss, whether to stop, whether to save
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ class Step:
         whole_s: its time.
         buckets: in the order in which they are sent.
         core_s: the time of cores that it takes; 0 on a GPU.
-        decided_s: the time of its decisions, beside other processes; None: it follows from the
-            latency of messages.
+        decided_s: how long telling each other numbers takes, beside other processes; None: it
+            follows from the latency of messages.
     """
 
     whole_s: float
@@ -190,7 +188,7 @@ def forecast(step: Step, cluster: Cluster, *, alone_s: float = 0.0, share: float
     copied = step.size / cluster.copied_bytes_s
     decided = step.decided_s
     if decided is None:
-        decided = DECISIONS * (cluster.size - 1) * cluster.told.latency_s
+        decided = (cluster.size - 1) * cluster.told.latency_s
     step_s = step.whole_s + waited + copied + decided
     if cluster.cores:
         moved = 2 * (cluster.size - 1) / cluster.size * step.size

@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import torch
 
 from moka.checks.devices import timed_buckets
-from moka.checks.scaling import DECISIONS, Link, Step
+from moka.checks.scaling import Link, Step
 from moka.errors import MokaError
+from moka.heap import keep_freed_memory
 from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
-from moka.parallel.reduce import BUCKET_BYTES, buckets
+from moka.parallel.reduce import buckets
 from moka.parallel.team import Alone, Team
 from moka.report.glog import log_to_stderr, set_level, show_only
 from moka.schema.caffe_pb2 import SolverParameter
@@ -32,7 +33,9 @@ SOLVER = "solver"  # the file of its message
 TIMED = 5, 100  # iterations, at least and at most, after one that is not timed
 ENOUGH_S = 2.0  # after this time no more than the least
 LONGEST_S = 20.0  # after this time, one is enough
-FEW, MANY = 16, 20  # numbers of a small message, and how often it is sent
+FEW = 16  # numbers of a small message
+SENT = 3, 20  # how often a message is sent, at least and at most, after one that is not timed
+SENDING_S = 0.5  # after this time no more than the least
 PATIENCE_S = 300.0
 
 
@@ -42,7 +45,8 @@ def measured_step(solver: Solver, agree: Callable[[bool], bool] | None = None) -
     Args:
         solver: of a process that trains by itself.
         agree: of a process beside others: called before each iteration with whether enough are
-            timed; says whether to end. Its time is that of an iteration's decisions.
+            timed; says whether to end. It takes as long as what processes tell each other in
+            an iteration.
     """
     config = solver.config
     config.test_interval = config.snapshot = config.display = 0
@@ -91,11 +95,12 @@ def measured_step(solver: Solver, agree: Callable[[bool], bool] | None = None) -
         hook.remove()
     of_each = {key: median(times[key] for times in left[1:]) for key in left[-1]}
     on_cpu = device.type == "cpu"
+    # Means: who is late in one iteration is waited for by all, so late ones count as others do.
     return Step(
-        median(whole[1:]),
+        fmean(whole[1:]),
         timed_buckets(solver.net, of_each),
-        median(cores[1:]) if on_cpu else 0.0,
-        median(decided[1:]) if agree else None,
+        fmean(cores[1:]) if on_cpu else 0.0,
+        fmean(decided[1:]) if agree else None,
     )
 
 
@@ -108,24 +113,28 @@ def measured_link(team: Team, size: int) -> Link:
     """Time all-reduces of a small message and of one of `size` bytes, all processes together."""
     small = torch.zeros(FEW)
     large = torch.zeros(max(FEW, size // small.element_size()))
-    small_s = _timed(team, small, MANY)[0]
-    large_s, core_s = _timed(team, large, 3)
+    small_s = _timed(team, small)[0]
+    large_s, core_s = _timed(team, large)
     latency_s = small_s / (2 * (team.size - 1))
     moved = 2 * (team.size - 1) / team.size * large.numel() * large.element_size()
     # A pass of the gradients into the message and back is part of it, as in training.
     return Link(moved / max(1e-9, large_s - small_s), latency_s, True, core_s / moved)
 
 
-def _timed(team: Team, tensor: torch.Tensor, count: int) -> tuple[float, float]:
-    """Median seconds of averaging a tensor, and of the cores' work for it."""
-    whole, cores = [], []
-    for _ in range(count):
-        team.gather_numbers(0)
+def _timed(team: Team, tensor: torch.Tensor) -> tuple[float, float]:
+    """Seconds of averaging a tensor, and of the cores' work for it."""
+    whole: list[float] = []
+    cores: list[float] = []
+    least, most = SENT
+    row: torch.Tensor | None = None  # used again, as in training
+    while not team.any(len(whole) > (least if sum(whole) >= SENDING_S else most))[0]:
         start, core_start = time.perf_counter(), time.process_time()
-        team.average([tensor])
+        averaging = team.begin_average([tensor], row=row)
+        averaging.finish()
+        row = averaging.row
         whole.append(time.perf_counter() - start)
         cores.append(time.process_time() - core_start)
-    return median(whole), median(cores)
+    return fmean(whole[1:]), fmean(cores[1:])
 
 
 def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tuple[Step, Link]:
@@ -150,17 +159,13 @@ def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tupl
     return times
 
 
-def _agreed(team: Team, enough: bool) -> bool:
-    """Whether one process has measured enough; they tell each other as often as in training."""
-    return [team.any(enough) for _ in range(DECISIONS)][-1][0]
-
-
 def _main(folder: str, file: str, parts: str) -> int:
     """The work of one process: writes its step and the link into the folder."""
     launched = Launched.from_environment()
     assert launched is not None
     message = SolverParameter.FromString((Path(folder) / SOLVER).read_bytes())
     device = torch.device("cpu")
+    keep_freed_memory()
     with log_to_stderr(plain=True):
         if launched.rank:
             show_only("moka.team")
@@ -171,8 +176,9 @@ def _main(folder: str, file: str, parts: str) -> int:
                 config = SolverConfig(message, file)
                 solver = Solver(config, device=device, team=part, splits_batches=part.size > 1)
                 with closing(solver):
-                    step = measured_step(solver, lambda enough: _agreed(team, enough))
-                link = measured_link(team, min(BUCKET_BYTES, step.size))
+                    step = measured_step(solver, lambda enough: team.any(enough)[0])
+                largest = max((bucket.size for bucket in step.buckets), default=0)
+                link = measured_link(team, largest)
         except MokaError as error:
             log.critical("%s", error)
             return error.exit_code

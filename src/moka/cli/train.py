@@ -111,7 +111,7 @@ def _run(
             log.info("Starting Optimization")
             solver.solve()
             detail.info("Optimization Done.")
-        if solver.must_be_requeued:
+        if solver.requests.requeue:
             raise SystemExit(REQUEUE)
 
 
@@ -150,7 +150,7 @@ def _saying_how_to_resume(solver: Solver) -> Iterator[Event]:
     try:
         yield stop
     finally:
-        if stop.is_set() or solver.must_be_requeued:
+        if stop.is_set() or solver.requests.requeue:
             log.info(how_to_resume(solver.file, solver.iteration, written))
 
 
@@ -180,9 +180,9 @@ def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) ->
                 if stop.is_set():  # the second time: at once
                     raise KeyboardInterrupt
                 stop.set()
-                solver.stop_requested = True
+                solver.requests.stop = True
             elif effect == "snapshot":
-                solver.snapshot_requested = True
+                solver.requests.save = True
 
         return handler
 
@@ -193,7 +193,7 @@ def _listening_to_signals(solver: Solver, flags: dict[str, Any], stop: Event) ->
 
     def requeue(*_: Any) -> None:
         stop.set()
-        solver.must_be_requeued = True
+        solver.requests.requeue = True
 
     handlers[signal.SIGTERM] = requeue
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

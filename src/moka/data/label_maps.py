@@ -22,6 +22,9 @@ PAIR_LIST_ADVICE = (
     "It is a text file with the path of an image and of its label image on each line."
 )
 
+WHITE = 255
+UNLABELED = 255
+
 
 class Pair(NamedTuple):
     """An image file and what the list says of its labels, and the number of the line."""
@@ -54,6 +57,29 @@ def read_pairs(source: PathLike, *, alone: bool = False) -> list[Pair]:
     return pairs
 
 
+def join_lists(images: PathLike, labels: PathLike, folders: tuple[str, str]) -> list[Pair]:
+    """The pairs of two lists, of images and of label images, a path on each line.
+
+    Args:
+        folders: put before the paths of each list, as they are.
+
+    Raises:
+        DataError: missing or empty; lists of different lengths.
+    """
+    found = [
+        [(k, line.strip()) for k, line in enumerate(read_image_lines(source), 1) if line.strip()]
+        for source in (images, labels)
+    ]
+    if len(found[0]) != len(found[1]):
+        raise DataError(
+            f"names {len(found[1])} label images for {len(found[0])} images.", file=labels
+        )
+    return [
+        Pair(folders[0] + image, folders[1] + label, line)
+        for (line, image), (_, label) in zip(*found, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class LabeledPixels:
     """The label map (1, H, W) of one image, and the height and width of the image."""
@@ -76,6 +102,8 @@ class LabelMapFiles(ImageFiles):
         divide: labels are divided by it, rounding down.
         root_folder, shuffle: see ImageFiles.
     """
+
+    interpolation = cv2.INTER_NEAREST  # of a label image that is resized
 
     def __init__(
         self,
@@ -132,14 +160,45 @@ class LabelMapFiles(ImageFiles):
     def _map(self, name: str, size: tuple[int, int]) -> Image:
         labels = decode_file(read_file(name), name, self.decode_labels)
         if self.resized:
-            plane = cv2.resize(labels[0], size[::-1], interpolation=cv2.INTER_NEAREST)
-            labels = plane[None]
+            labels = cv2.resize(labels[0], size[::-1], interpolation=self.interpolation)[None]
         if labels.shape[1:] != size:
             raise DataError(
                 f"{name} has {labels.shape[1]} x {labels.shape[2]} labels, its image"
                 f" {size[0]} x {size[1]} pixels."
             )
         return labels
+
+
+class EdgeMapFiles(LabelMapFiles):
+    """Images and gray images of their edges, over and over: white, 255, is an edge.
+
+    Args:
+        fractions: a label is the gray of its pixel divided by 255; else 1 from 128 on, and 0 below.
+        path, pairs, decode, resized, root_folder, shuffle: see LabelMapFiles; edges are resized as
+            images are, by bilinear interpolation.
+    """
+
+    interpolation = cv2.INTER_LINEAR
+
+    def __init__(
+        self,
+        path: PathLike,
+        pairs: Sequence[Pair],
+        decode: Decoder,
+        *,
+        fractions: bool,
+        resized: bool,
+        root_folder: str,
+        shuffle: bool,
+    ) -> None:
+        super().__init__(
+            path, pairs, decode, resized=resized, root_folder=root_folder, shuffle=shuffle
+        )
+        self.fractions = fractions
+
+    def _map(self, name: str, size: tuple[int, int]) -> Image:
+        gray = super()._map(name, size)
+        return gray / np.float32(WHITE) if self.fractions else gray // (WHITE // 2 + 1)
 
 
 def _whole(text: str) -> int:
@@ -245,6 +304,93 @@ class LabelMapBatches(ImageBatches[Labeled]):
         top, left = rng.integers(0, room + 1) if self.transform.training else room // 2
         window = np.s_[:, top : top + height, left : left + width]
         return image[window], labels[window]
+
+
+class LabelSlice(NamedTuple):
+    """Which labels of a map are kept, along rows and columns: every `stride`-th from `offset` on,
+    `dim` of them."""
+
+    dim: tuple[int, int]
+    stride: tuple[int, int]
+    offset: tuple[int, int]
+
+    def of(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """The labels kept of maps (..., H, W)."""
+        rows, columns = (
+            slice(first, first + step * (dim - 1) + 1, step)
+            for dim, step, first in zip(*self, strict=True)
+        )
+        return labels[..., rows, columns]
+
+
+class ContextBatches(LabelMapBatches):
+    """Batches for nets that see more of an image than they label.
+
+    An image is first resized by a factor, drawn by chance, then extended by the slice's offset on
+    all sides, and where it is still smaller than the cut up to that, around its center; then both
+    are cut and mirrored alike, and of the labels a slice is kept.
+
+    Args:
+        kept: which labels of the cut.
+        reflect: extend images by their mirror image; else by zeros. Labels are extended by 255.
+        factors: the least and the largest factor; None: images keep their size.
+        examples, transform, batch_size, start, cut: see LabelMapBatches.
+    """
+
+    def __init__(
+        self,
+        examples: LabelMapFiles,
+        transform: Transform,
+        *,
+        batch_size: int,
+        start: CursorState,
+        cut: Cut,
+        kept: LabelSlice,
+        reflect: bool,
+        factors: tuple[float, float] | None,
+    ) -> None:
+        self.kept = kept
+        self.reflect = reflect
+        self.factors = factors
+        super().__init__(examples, transform, batch_size=batch_size, start=start, cut=cut)
+        self.label_shape = (1, *kept.dim)
+
+    def _batch(self, records: list[Labeled], drawing: Drawing, *, on_device: bool) -> Batch:
+        batch = super()._batch(records, drawing, on_device=on_device)
+        return batch._replace(labels=np.ascontiguousarray(self.kept.of(batch.labels)))
+
+    def _part(
+        self, record: Labeled, image: Image, labels: Image, rng: np.random.Generator
+    ) -> tuple[Image, Image]:
+        if self.factors:
+            factor = rng.uniform(*self.factors)
+            shrinks = factor <= 1
+            image = _scaled(image, factor, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+            labels = _scaled(labels, factor, cv2.INTER_NEAREST)
+        margins = [(0, 0), *((n, n) for n in self.kept.offset)]
+        image, labels = self._padded(image, labels, margins)
+        rows, columns = (
+            max(0, side - n)
+            for side, n in zip((self.cut.height, self.cut.width), labels.shape[1:], strict=True)
+        )
+        # Of an odd number the larger half comes below, and on the left.
+        rest = [(0, 0), (rows // 2, rows - rows // 2), (columns - columns // 2, columns // 2)]
+        image, labels = self._padded(image, labels, rest)
+        return super()._part(record, image, labels, rng)
+
+    def _padded(
+        self, image: Image, labels: Image, widths: Sequence[tuple[int, int]]
+    ) -> tuple[Image, Image]:
+        image = np.pad(image, widths, mode="reflect") if self.reflect else np.pad(image, widths)
+        return image, np.pad(labels, widths, constant_values=UNLABELED)
+
+
+def _scaled(image: Image, factor: float, interpolation: int) -> Image:
+    """An image (C, H, W) resized by a factor, at least to one pixel."""
+    height, width = (max(1, round(n * factor)) for n in image.shape[1:])
+    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+    resized = cv2.resize(pixels, (width, height), interpolation=interpolation)
+    return resized.reshape(height, width, -1).transpose(2, 0, 1)
 
 
 def _extended(image: Image, below: int, right: int, values: NDArray[Any]) -> Image:

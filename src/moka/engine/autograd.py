@@ -227,10 +227,15 @@ class Autograd:
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [
-            blobs[name].float().sum() if weight == 1 else weight * blobs[name].float().sum()
+            _total(blobs[name]) if weight == 1 else weight * _total(blobs[name])
             for name, weight in self._losses
         ]
         return sum(terms[1:], terms[0]) if terms else torch.zeros((), device=self.net.device)
+
+
+def _total(loss: Tensor) -> Tensor:
+    found = loss.float()
+    return found.sum() if found.dim() else found
 
 
 def _driven_inputs(net: Net) -> frozenset[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 from time import perf_counter
 
@@ -19,6 +20,7 @@ from moka.inference.contract import Backend, Task
 from moka.inference.cut import Piece, cut, fits
 from moka.inference.flow import Flow
 from moka.inference.program import Program, Values, run_layers
+from moka.inference.turns import seconds_in_turns
 from moka.layers.source import given_source
 from moka.net import Net
 from moka.rewrite import Model, WeightedLayer
@@ -112,19 +114,18 @@ class Maker:
         return True
 
     def faster(self, one: Program, other: Program) -> Program:
-        """The faster of two programs, measured in turns: what else the machine does changes from
-        second to second."""
-        seconds = [inf, inf]
-        for _ in range(RUNS):
-            for k, program in enumerate((one, other)):
-                seconds[k] = min(seconds[k], self._seconds(program, 1))
-        one.saved_s, other.saved_s = (self.layers_s - least for least in seconds)
+        """The faster of two programs."""
+        programs = (one, other)
+        seconds = seconds_in_turns([partial(program.run, self.given) for program in programs])
+        one.saved_s, other.saved_s = (self.layers_s - each for each in seconds)
+        for program, each in zip(programs, seconds, strict=True):
+            log.debug("A pass by %s takes %.3g ms.", program.backend, each * 1e3)
         return other if other.saved_s > one.saved_s else one
 
-    def _seconds(self, program: Program, runs: int = RUNS) -> float:
+    def _seconds(self, program: Program) -> float:
         """The least time of some runs."""
         times = []
-        for _ in range(runs):
+        for _ in range(RUNS):
             start = perf_counter()
             program.run(self.given)
             times.append(perf_counter() - start)

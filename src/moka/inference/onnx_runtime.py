@@ -112,7 +112,7 @@ class _Sessions(_Alone):
     def __init__(self, model: OnnxModel, session: Any, shared: dict[str, Any], task: Task) -> None:
         super().__init__(model, session, shared)
         self._task = task
-        self._ways = TwoWays(may_try=Pressure().is_felt)
+        self._ways = TwoWays(Pressure().is_felt)
         self._sleeping: Any = None
         self._is_measuring = threading.Lock()
 

@@ -45,6 +45,22 @@ class BlobSpec(NamedTuple):
     name: str = ""
 
 
+class BoxColumns(NamedTuple):
+    """Where a top that lists the boxes found in one image has what of a box. A row whose box has no
+    area stands for none.
+
+    Attributes:
+        row: how many columns there are.
+        corner: the first of x1, y1, x2, y2, in pixels of the net's image.
+        label: None: a top holds boxes of one class, whose number is that of the top.
+    """
+
+    row: int
+    corner: int
+    score: int
+    label: int | None = None
+
+
 class Way(Protocol):
     """Another way to run a layer, with the same numbers; it is called as the layer is."""
 
@@ -85,6 +101,8 @@ class Layer(nn.Module):
             tensors. Then a recorded pass can be run again and again (`moka.engine.captured`).
         exposures: how often somebody has got hold of its parameters as one does in PyTorch, and may
             write to them from then on.
+        box_columns: of tops that list boxes; None: they do not, or their rows are SSD's, (1, 1, K,
+            7).
         mode_changes: how often the way in which some layer runs has been changed: it was given a
             hook, or another training mode.
 
@@ -100,6 +118,7 @@ class Layer(nn.Module):
     gather_statistics: Callable[[Tensor], Tensor] | None = None
     always_gathers = False
     keeps_state_in_place: ClassVar[bool] = False
+    box_columns: ClassVar[BoxColumns | None] = None
     mode_changes: ClassVar[int] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

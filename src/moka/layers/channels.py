@@ -10,7 +10,8 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
-from moka.layers.options import option
+from moka.layers.grid import require_images
+from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import refuse_empty_axes, require_axes
 from moka.schema import caffe_pb2
@@ -39,6 +40,42 @@ class Axpy(Layer):
 
     def forward(self, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return torch.addcmul(y, a.reshape(*x.shape[:2], *(1,) * (x.dim() - 2)), x)
+
+
+@layer("Maxout", bottoms=1, tops=(1, 2), coordinates="same", fork="a fork of 2015")
+class Maxout(Layer):
+    """The largest of each chgroup_sz channels next to each other, at each position; with minout the
+    smallest.
+
+    Bottom: (N, C, H, W). Tops: (N, C / chgroup_sz, H, W); optionally where the value comes from in
+    its image, (c H + h) W + w (no gradient). Of equal values the first gets the gradient. Message:
+    maxout_param. Goodfellow et al., 2013.
+
+    Errors: no chgroup_sz, or one that does not divide C; a bottom that is not 4-D.
+
+    The fork's minout gives the lowest number in place of the smallest value.
+    """
+
+    chgroup_sz: int = option(positive, required=True)
+    minout: bool = option()
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_images(x)
+        if x[1] % self.chgroup_sz:
+            raise NetError(
+                f"chgroup_sz {self.chgroup_sz} should divide the {x[1]} channels of the bottom."
+            )
+        return [(x[0], x[1] // self.chgroup_sz, *x[2:])] * self.top_count
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        n, c, h, w = x.shape
+        groups = x.reshape(n, c // self.chgroup_sz, self.chgroup_sz, h, w)
+        best, member = (groups.min if self.minout else groups.max)(2)
+        if self.top_count == 1:
+            return [best]
+        first = torch.arange(0, c, self.chgroup_sz, device=x.device)[:, None, None]
+        pixel = torch.arange(h * w, device=x.device).view(h, w)
+        return [best, ((first + member) * (h * w) + pixel).to(x)]
 
 
 def _state(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:

@@ -114,8 +114,8 @@ def collecting_checks() -> Iterator[LateChecks]:
 
 
 def collected_checks() -> LateChecks | None:
-    """The checks noted so far; None outside of `collecting_checks`."""
-    return _collected.get()
+    """The checks noted so far; None outside of `collecting_checks`, and while PyTorch compiles."""
+    return None if torch.compiler.is_compiling() else _collected.get()
 
 
 def in_range(index: Tensor, size: int, *, fault: str, advice: str) -> Tensor:
@@ -131,12 +131,14 @@ def in_range(index: Tensor, size: int, *, fault: str, advice: str) -> Tensor:
     """
     if not index.numel():
         return index
-    check = RangeCheck(torch.stack(index.aminmax()), size, fault, advice)
-    collected = None if torch.compiler.is_compiling() else _collected.get()
+    extent = index.aminmax()
+    collected = collected_checks()
     if collected is None:
-        error = check.error(*check.extent.tolist())
-        if error is not None:
+        low, high = extent[0].item(), extent[1].item()
+        if low < 0 or high >= size:
+            error = RangeCheck(torch.stack(extent), size, fault, advice).error(low, high)
+            assert error is not None
             raise error
         return index
-    collected.checks.append(check)
+    collected.checks.append(RangeCheck(torch.stack(extent), size, fault, advice))
     return index.clamp(0, max(0, size - 1))

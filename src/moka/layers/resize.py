@@ -167,6 +167,58 @@ class Resample(Layer):
         return apply_grid(x, *weights)
 
 
+@layer("DeephiResize", bottoms=1, tops=1, fork="Xilinx")
+class DeephiResize(Layer):
+    """Resize images as OpenCV does, by interpolation between the centers of pixels or to the pixel
+    before.
+
+    BILINEAR (default): output pixel i lies at (i + 1/2) in / out - 1/2 of the input; beyond the
+    centers of the outer pixels these are repeated. NEAREST: output pixel i is pixel i in / out,
+    rounded down.
+
+    Bottom: images (N, C, H, W). Top: (N, C, new_height, new_width), or (N, C, H scale_h, W
+    scale_w), rounded down. Message: deephi_resize_param.
+
+    Errors: neither both sizes nor both scales; an image without pixels; a bottom that is not 4-D.
+
+    Xilinx's has no gradient; here it is exact.
+    """
+
+    new_height: int | None = option(positive)
+    new_width: int | None = option(positive)
+    scale_h: float | None = option(positive)
+    scale_w: float | None = option(positive)
+    resize_type: str = option()
+
+    def setup(self, x: Shape) -> None:
+        if bool(self.new_height) != bool(self.new_width):
+            raise NetError("new_height and new_width should be set at the same time.")
+        if bool(self.scale_h) != bool(self.scale_w):
+            raise NetError("scale_h and scale_w should be set at the same time.")
+        if not (self.new_height or self.scale_h):
+            raise NetError("needs new_height and new_width, or scale_h and scale_w.")
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_images(x)
+        height = self.new_height or int(x[2] * (self.scale_h or 1))
+        width = self.new_width or int(x[3] * (self.scale_w or 1))
+        if min(height, width) < 1:
+            raise NetError(f"makes an image without pixels, {(height, width)}, of {x[2:]}.")
+        return [(*x[:2], height, width)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = list(zip(x.shape[2:], self.top_shapes(tuple(x.shape))[0][2:], strict=True))
+        if self.resize_type == "NEAREST":
+            return pick_grid(x, *(pixels_before(n, m) for n, m in axes))
+        return apply_grid(x, *(centered_weights(n, m, "LINEAR", antialias=False) for n, m in axes))
+
+
+def pixels_before(size: int, out: int) -> Tensor:
+    """Indices (out,) of the pixels of an axis that is brought from `size` to `out` pixels: i size /
+    out, rounded down."""
+    return torch.arange(out) * size // out
+
+
 @layer("Downsample", bottoms=(1, 2), tops=1, differentiable=False, fork="FlowNet2")
 class Downsample(Layer):
     """Shrink maps, such as a flow, by an average that leaves unknown values (NaN) out.

@@ -225,14 +225,14 @@ def _stopped_by_interrupt(solver: Solver) -> Iterator[None]:
         if now - first_at > 1:
             raise KeyboardInterrupt
         first_at = min(first_at, now)
-        solver.stop_requested = True
+        solver.requests.stop = True
 
     before = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        solver.stop_requested = False
+        solver.requests.stop = False
 
 
 # --- the rest ---------------------------------------------------------------------------------

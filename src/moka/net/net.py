@@ -309,7 +309,7 @@ class Net(nn.Module):
             if told := explained(error, place.node, self.graph):
                 raise told from None
             raise
-        if not torch.compiler.is_compiling() and (checks := collected_checks()) is not None:
+        if (checks := collected_checks()) is not None:
             checks.locate(lambda e: explained(e, place.node, self.graph) or e)
         made = (tops,) if isinstance(tops, Tensor) else tops
         made = place.half.rounded(made) if place.half else made

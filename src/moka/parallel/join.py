@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from moka.errors import SolverError
 from moka.parallel.team import Alone, Averaging, Team, TeamLostError
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 # user's between two steps, the others wait for it, and nothing tells that from a hanging process.
 PATIENCE_S = 6 * 3600.0
 NOTICE_S = 300.0  # how long a member waits until it says so; then twice as long, and so on
+CONNECT_S = (
+    300.0  # how long connecting may take once all have come: one that ends then says nothing
+)
+POLL_S = 0.05  # how often a member looks who has come
 HEARD_S = 5.0  # how long to wait until the first member has repeated an error
 REASON_S = 0.5  # how long to look for the error of a member that has left
 
@@ -275,7 +280,7 @@ def join_team(
         patience_s: how long to wait for the others, now and later, in seconds. By default six
             hours: the others wait while the first process tests, or a program does something of
             its own between two steps, however long that takes.
-        notice_s: how long to wait until a warning says so, in seconds.
+        notice_s: how long to wait until a warning says so, and who has not come, in seconds.
 
     Raises:
         SolverError: a rank beyond the size, or processes that do not find each other.
@@ -287,7 +292,16 @@ def join_team(
     file = os.fsdecode(uid)
     try:
         store = dist.FileStore(file, size)  # type: ignore[attr-defined]
-        team = connect(store, rank, size, device, patience_s=patience_s, notice_s=notice_s)
+        _attend(store, rank, size, patience_s, notice_s)
+        team = connect(
+            store,
+            rank,
+            size,
+            device,
+            connect_s=min(patience_s, CONNECT_S),
+            patience_s=patience_s,
+            notice_s=notice_s,
+        )
     except (RuntimeError, ValueError, OSError) as error:
         raise SolverError(
             f"process {rank} of {size} could not join the others: {first_line(error)}"
@@ -298,36 +312,67 @@ def join_team(
     return team
 
 
+def _attend(store: Store, rank: int, size: int, patience_s: float, notice_s: float) -> None:
+    """Wait until all members have come; a warning says whom this one waits for.
+
+    Raises:
+        RuntimeError: some have not come in time.
+    """
+    store.set(f"came/{rank}", "yes")
+    began, told_after = time.monotonic(), notice_s
+    missing = list(range(size))
+    while missing := [other for other in missing if not store.check([f"came/{other}"])]:
+        waited, who = time.monotonic() - began, ", ".join(map(str, missing))
+        if waited > patience_s:
+            raise RuntimeError(f"within {patience_s:g} s these have not come: {who}")
+        if waited > told_after:
+            log.warning(
+                "Process %d of %d has waited %g s for others, which have not come: %s.",
+                rank,
+                size,
+                told_after,
+                who,
+            )
+            told_after *= 2
+        time.sleep(POLL_S)
+
+
 def connect(
     store: Store,
     rank: int,
     size: int,
     device: torch.device,
     *,
+    connect_s: float,
     patience_s: float,
     notice_s: float = NOTICE_S,
     reasons: Store | None = None,
 ) -> Team:
-    """Make the default group of `torch.distributed`; returns when all members have come.
+    """Make the default group of `torch.distributed`; all members call this at about one time.
 
     Args:
         store: where they meet.
         rank, size, device, patience_s, notice_s: as for `join_team`.
+        connect_s: how long connecting may take, in seconds.
         reasons: where a member leaves the error that ended it.
 
     Raises:
-        RuntimeError, ValueError: they do not find each other.
+        RuntimeError: they do not find each other.
     """
     if dist.is_initialized():  # of a run before this one
         dist.destroy_process_group()
     nccl = device.type == "cuda" and dist.is_nccl_available()
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if nccl else "gloo",
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(seconds=patience_s),
-    )
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if nccl else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=connect_s),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeError(f"one of them came and does not answer ({first_line(error)})") from None
+    _set_pg_timeout(timedelta(seconds=patience_s))
     team = _Connected(rank, size, notice_s, reasons)
     team.gather_numbers(rank)  # all have come
     return team

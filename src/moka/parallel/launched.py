@@ -109,7 +109,7 @@ class Launched:
             hears_first = True
             self._meet(shared, name, patience_s)
             life = dist.PrefixStore(name, shared)  # type: ignore[attr-defined]
-            team = self._team(life, device)
+            team = self._team(life, device, patience_s)
             signs = dist.PrefixStore(  # type: ignore[attr-defined]
                 name, self._store(wait, again=True)
             )
@@ -130,11 +130,19 @@ class Launched:
             raise
         self._part(life)
 
-    def _team(self, life: Store, device: torch.device) -> Team:
+    def _team(self, life: Store, device: torch.device, connect_s: float) -> Team:
         if self.size == 1:
             return Alone()
         group = dist.PrefixStore("group", life)  # type: ignore[attr-defined]
-        return connect(group, self.rank, self.size, device, patience_s=PATIENCE_S, reasons=life)
+        return connect(
+            group,
+            self.rank,
+            self.size,
+            device,
+            connect_s=connect_s,
+            patience_s=PATIENCE_S,
+            reasons=life,
+        )
 
     def _name_of_life(self, store: Store) -> str:
         """The name of the life that all processes begin together: the first makes it, and tells it

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from moka.errors import UsageError
-from moka.predict.crops import SizeLike, center_crop, oversample
+from moka.predict.crops import CROPS, SizeLike, center_crop, oversample
 from moka.predict.images import resize_image
 from moka.types import Array, Floats, Shape
 
 Prepare = Callable[[Array], Floats]  # a crop (H, W, K) to (C, H, W)
 Score = Callable[[Floats], Floats]  # prepared images (N, C, H, W) to outputs (N, ...)
-
-CROPS = 10  # that `oversample` makes of an image
 
 
 def classify(

@@ -15,6 +15,9 @@ from moka.errors import UsageError
 from moka.predict.images import resize_image
 from moka.types import Array, Floats, Shape
 
+CROPS = 10  # that `oversample` makes of an image
+MIDDLE = 4  # the number of the one in the middle
+
 SizeLike = ArrayLike  # height and width in pixels
 Corners = ArrayLike  # ymin, xmin, ymax, xmax in pixels
 
@@ -32,6 +35,18 @@ def center_crop(size: SizeLike, crop: SizeLike) -> tuple[slice, slice]:
     return slice(top, top + crop_h), slice(left, left + crop_w)
 
 
+def five_parts(size: SizeLike, crop: SizeLike) -> list[tuple[slice, slice]]:
+    """The rows and columns of five crops (height, width) of an image of a size: its four corners
+    row by row, its middle.
+
+    Raises:
+        UsageError: the crop is larger than the image.
+    """
+    middle = center_crop(size, crop)
+    ends = [(slice(n), slice(-n, None)) for n in np.asarray(crop, int).tolist()]
+    return [*((rows, columns) for rows in ends[0] for columns in ends[1]), middle]
+
+
 def oversample(images: Iterable[Array], crop: SizeLike) -> Floats:
     """Ten crops of each image: its four corners row by row, its middle, and these five mirrored.
 
@@ -45,11 +60,9 @@ def oversample(images: Iterable[Array], crop: SizeLike) -> Floats:
     Raises:
         UsageError: a crop is larger than an image.
     """
-    ends = [(slice(n), slice(-n, None)) for n in np.asarray(crop, int).tolist()]
-    corners = [(rows, columns) for rows in ends[0] for columns in ends[1]]
     crops = []
     for image in images:
-        five = [image[at] for at in (*corners, center_crop(image.shape[:2], crop))]
+        five = [image[at] for at in five_parts(image.shape[:2], crop)]
         crops += five + [crop[:, ::-1] for crop in five]
     return np.array(crops, np.float32)
 

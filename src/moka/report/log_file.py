@@ -19,6 +19,7 @@ from moka.types import PathLike
 _LINE = re.compile(
     r"([IWEF])(\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [^]]*:\d+\] ?(.*)"
 )
+_RANK = re.compile(r"\s*\[\d+(?:\.\d+)?\] ")  # NVCaffe's processes and devices begin lines so
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan(?:\(ind\))?))(?![\w.])"
 _ITERATION = re.compile(r"\bIteration (\d{1,18})\b")
 _LOSS = re.compile(rf"\bIteration \d+\b.*\bloss = {_NUMBER}")
@@ -166,6 +167,7 @@ class _Reader:
             self._facts.take_plain(line)
             return
         letter, year, *time, message = found.groups()
+        message = _RANK.sub("", message, count=1)
         solving = message.startswith("Solving ")
         if solving:
             self._open.clear()

@@ -32,7 +32,8 @@ _TYPES = {
     "CRF-RNN": "MultiStageMeanfield",
     "Convolutional Pose Machines": "CPMData ImResize Nms",
     "DAN": "MMDLoss",
-    "compact bilinear pooling": "Bilinear CompactBilinear",
+    "DANN": "GradientScaler GradientReversal",
+    "compact bilinear pooling": "Bilinear CompactBilinear SignedSqrt",
     "SENet": "Axpy",
     "ShuffleNet": "ShuffleChannel",
     "DenseBlock": "DenseBlock",
@@ -41,6 +42,7 @@ _TYPES = {
     " Region Mish",
     "SphereFace": "MarginInnerProduct",
     "caffe-face": "CenterLoss",
+    "lifted structured embedding": "LiftedStructSimilaritySoftmaxLoss",
     "caffe-windows": "Flip ChannelScale LabelSpecificAdd InnerDistance TripletLoss FocalLoss Local"
     " Noise BatchContrastiveLoss PredictBox Cosine Arccos Truncation SoftTruncation Insanity Slope"
     " Gram Pairwise MovingNormalize GlobalLSEMargin LargeMarginInnerProduct GeneralContrastiveLoss"
@@ -60,6 +62,7 @@ _TYPES = {
     "Ristretto": "ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto",
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
     " LibDNNConvolution LibDNNPooling",
+    "Xilinx": "DeephiResize",
     "NVCaffe": "TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
@@ -67,6 +70,7 @@ _TYPES = {
     " AccuracyEncoding Knn Debug TokenizedData TokenizedDataPairs TransformerBlock LayerNorm"
     " SoftmaxCrossEntropy2Loss DataTemporal",
     "a fork of 2014": "ColinearConvolution",
+    "a fork of 2015": "Maxout",
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
@@ -87,14 +91,13 @@ _WRITER = "Leave it out, and read its bottom from net.blobs after each pass."
 INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
         "LaneData": _BOXES,
-        "ImageLabelmapData": _LABEL_IMAGES,
         **dict.fromkeys(
             ("MultiLabelImageData", "DataSequence", "OPData", "OPVideo", "CPMData"), _INPUTS
         ),
         **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), _INPUTS),
         **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
         **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
-        **dict.fromkeys(("ImageLabelData", "BinLabelData", "SegData"), _LABEL_IMAGES),
+        **dict.fromkeys(("BinLabelData", "SegData"), _LABEL_IMAGES),
         **dict.fromkeys(("ImgWriter", "FloatWriter", "FLOWriter", "PFMWriter"), _WRITER),
     }
 )

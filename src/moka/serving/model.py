@@ -16,12 +16,13 @@ from moka.graph import build_graph
 from moka.inference.module import ModuleRunner, speed_up
 from moka.layers import REGISTRY
 from moka.net import Net, NetLike, read_net
+from moka.predict.crops import CROPS, MIDDLE
 from moka.predict.labels import read_labels
 from moka.schema import caffe_pb2
 from moka.serving.batcher import Batcher, Deliver
 from moka.serving.errors import BadRequestError, BrokenModelError, UnknownModelError
 from moka.serving.image_input import ImageInput, Look
-from moka.serving.net_inputs import Example, NetInputs, Upload
+from moka.serving.net_inputs import Example, NetInputs, Opened, Upload
 from moka.serving.outputs import BOXES, MAP, VALUES, outputs_of
 from moka.types import Floats, HeightWidth, PathLike
 from moka.weights import load_weights
@@ -74,7 +75,7 @@ class Job(NamedTuple):
 
     @property
     def group(self) -> Hashable:
-        return self.blob
+        return self.blob, self.example.oversample
 
 
 class Computed(NamedTuple):
@@ -215,6 +216,14 @@ class ServedModel:
         if shape[:1] != (size,):
             raise BadRequestError(f'blob "{blob}" has shape {shape}, not a row for each image.')
 
+    def check_oversample(self) -> None:
+        """Raise BadRequestError if outputs of several crops have no mean."""
+        if self.kind in (BOXES, MAP):
+            raise BadRequestError(
+                f'oversample is the mean over ten crops, and model "{self.name}" tells places in an'
+                " image, which differ from crop to crop."
+            )
+
     def compute(self, inputs: Mapping[str, Floats], blob: str = "") -> dict[str, Floats]:
         """The outputs, or one blob, for inputs of one of the outputs' sizes."""
         given = {name: torch.from_numpy(values) for name, values in inputs.items()}
@@ -246,34 +255,65 @@ class ServedModel:
 
     def run(self, jobs: Sequence[Job]) -> list[Computed | Exception]:
         """Decode and compute a batch at once, in the caller's thread; all jobs are of one group."""
-        size = next(size for size in self.outputs.sizes if size >= len(jobs))
-        inputs = self._buffers_of(size)
-        results: list[HeightWidth | Exception] = []
-        for i, job in enumerate(jobs):
-            try:
-                results.append(self.inputs.fill(job.example, inputs, i))
-            except MokaError as error:
-                results.append(error)
-        for values in inputs.values():
-            values[len(jobs) :] = 0
-            for i, each in enumerate(results):
-                if isinstance(each, Exception):
-                    values[i] = 0
-        blob = jobs[0].blob
+        crops = range(CROPS) if jobs[0].example.oversample else (MIDDLE,)
+        opened: list[Opened | MokaError] = []
+        parts: list[list[dict[str, Floats]]] = [[] for _ in jobs]  # what each crop gives
+        rows: list[tuple[int, int]] = []  # a job's number and its crop: of a batch of the net
         try:
-            made = self.compute(inputs, blob)
+            for number, job in enumerate(jobs):
+                opened.append(self._opened(job.example))
+                for crop in crops:
+                    rows.append((number, crop))
+                    if len(rows) == self.outputs.sizes[-1]:
+                        self._run_rows(rows, opened, parts, jobs[0].blob)
+                        rows.clear()
+            if rows:
+                self._run_rows(rows, opened, parts, jobs[0].blob)
             return [
-                each if isinstance(each, Exception) else self._computed(made, size, i, each, jobs)
-                for i, each in enumerate(results)
+                each if isinstance(each, MokaError) else self._computed(made, each.size, jobs)
+                for each, made in zip(opened, parts, strict=True)
             ]
         except MokaError as error:
             return [BrokenModelError(str(error))] * len(jobs)
 
+    def _opened(self, example: Example) -> Opened | MokaError:
+        try:
+            return self.inputs.opened(example)
+        except MokaError as error:
+            return error
+
+    def _run_rows(
+        self,
+        rows: Sequence[tuple[int, int]],
+        opened: Sequence[Opened | MokaError],
+        parts: Sequence[list[dict[str, Floats]]],
+        blob: str,
+    ) -> None:
+        """Compute a batch of the net, and give each job what belongs to it."""
+        size = next(size for size in self.outputs.sizes if size >= len(rows))
+        inputs = self._buffers_of(size)
+        for values in inputs.values():
+            values[len(rows) :] = 0
+        for i, (number, crop) in enumerate(rows):
+            example = opened[number]
+            if isinstance(example, MokaError):
+                for values in inputs.values():
+                    values[i] = 0
+            else:
+                self.inputs.fill(example, inputs, i, crop)
+        made = self.compute(inputs, blob)
+        for i, (number, _) in enumerate(rows):
+            if not isinstance(opened[number], MokaError):
+                parts[number].append(self.outputs.of_example(made, size, i))
+
     def _computed(
-        self, made: Mapping[str, Floats], size: int, i: int, own: HeightWidth, jobs: Sequence[Job]
+        self, made: Sequence[dict[str, Floats]], own: HeightWidth, jobs: Sequence[Job]
     ) -> Computed:
-        blobs = self.outputs.of_example(made, size, i)
-        finds_boxes = self.kind == BOXES and not jobs[i].blob
+        """An answer from what each crop of an example gave."""
+        blobs = made[0]
+        if len(made) > 1:
+            blobs = {name: np.mean([each[name] for each in made], 0) for name in blobs}
+        finds_boxes = self.kind == BOXES and not jobs[0].blob
         return Computed(blobs, own, len(jobs), self.outputs.boxes(blobs) if finds_boxes else None)
 
     def _zeros(self, size: int) -> dict[str, Floats]:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from moka.errors import NetError
+from moka.predict.crops import MIDDLE
 from moka.serving.errors import BadRequestError
 from moka.serving.image_input import COLORS, GRAY, ImageInput, Look
-from moka.types import Floats, HeightWidth, Shape
+from moka.types import Array, Floats, HeightWidth, Shape
 
 IMAGE_INFO = "im_info"  # Faster R-CNN's input: height and width of the net's image, its scale
 
@@ -36,11 +37,24 @@ class Example(NamedTuple):
         name: of its first image.
         given: for each input an encoded image, or numbers.
         upright: whether its images are turned as their EXIF says.
+        oversample: whether its answer is the mean over ten crops of its images.
     """
 
     name: str
     given: Mapping[str, bytes | Floats]
     upright: bool = False
+    oversample: bool = False
+
+
+class Opened(NamedTuple):
+    """An example whose images are decoded and resized.
+
+    Attributes:
+        size: height and width of its first image; (0, 0): it has none.
+    """
+
+    given: Mapping[str, Array]
+    size: HeightWidth
 
 
 class NetInputs:
@@ -79,7 +93,8 @@ class NetInputs:
         Args:
             uploads: one for each example; if the net takes several images, as many of each input.
             values: numbers by the inputs' names, as a list or as text with commas; for all
-                examples, or as many as there are for each. "upright" turns images.
+                examples, or as many as there are for each. "upright" turns images, "oversample"
+                asks for ten crops of each.
 
         Raises:
             BadRequestError: an input is missing or has another size.
@@ -95,13 +110,16 @@ class NetInputs:
                     f'input "{name}" has numbers for {len(each)} examples of {count}.'
                 )
         names = [each.name for each in next(iter(images.values()), [Upload("", b"")] * count)]
-        upright = str(values.get("upright", "")).lower() in ("1", "true")
+        upright, oversample = (is_yes(values.get(name)) for name in ("upright", "oversample"))
+        if oversample and not images:
+            raise BadRequestError("oversample takes crops of images, and this net takes none.")
         return [
             Example(
                 names[i],
                 {name: each[i].data for name, each in images.items()}
                 | {name: each[i if len(each) > 1 else 0] for name, each in rows.items()},
                 upright,
+                oversample,
             )
             for i in range(count)
         ]
@@ -162,22 +180,36 @@ class NetInputs:
             f'{prod(shape)} numbers {shape} for "{name}"' for name, shape in self.numbers.items()
         )
 
-    def fill(self, example: Example, blobs: Mapping[str, Floats], i: int) -> HeightWidth:
-        """Put an example in place `i` of the inputs' blobs; returns the height and width of its
-        first image.
+    def opened(self, example: Example) -> Opened:
+        """An example with its images decoded.
 
         Raises:
             BadRequestError: an image cannot be decoded.
         """
-        size = (0, 0)
-        for name, blob in blobs.items():
-            given = example.given[name]
-            if isinstance(given, bytes):
-                own = self.images[name].fill(given, blob[i], "an image", upright=example.upright)
-                size = own if size == (0, 0) else size
+        given: dict[str, Array] = {}
+        sizes: list[HeightWidth] = []
+        for name, each in example.given.items():
+            if isinstance(each, bytes):
+                image = self.images[name]
+                given[name], size = image.opened(each, "an image", upright=example.upright)
+                sizes.append(size)
             else:
-                blob[i] = given
-        return size
+                given[name] = each
+        return Opened(given, sizes[0] if sizes else (0, 0))
+
+    def fill(self, opened: Opened, blobs: Mapping[str, Floats], i: int, crop: int = MIDDLE) -> None:
+        """Put an example in place `i` of the inputs' blobs; of its images that crop
+        (`ImageInput.fill_pixels`)."""
+        for name, blob in blobs.items():
+            if name in self.images:
+                self.images[name].fill_pixels(opened.given[name], blob[i], crop)
+            else:
+                blob[i] = opened.given[name]
+
+
+def is_yes(value: Any) -> bool:
+    """Whether a value of a request says yes."""
+    return str(value).lower() in ("1", "true")
 
 
 def _takes_images(shape: Shape) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from moka.errors import MokaError, NetError
 from moka.inference.fast import MOST_SHAPES
+from moka.layers.base import BoxColumns
 from moka.net import Net
 from moka.predict.regions import detections_of_regions
 from moka.serving.errors import BrokenModelError
@@ -48,6 +49,7 @@ class Outputs:
         regions: outputs from which boxes are made; None: the net makes them.
         pixels: height and width of the net's input if its boxes are in its pixels; None: they are
             fractions of it.
+        columns: for an output whose boxes are not rows as SSD has them, what its columns hold.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Outputs:
     sizes: tuple[int, ...]
     regions: RegionOutputs | None = None
     pixels: HeightWidth | None = None
+    columns: Mapping[str, BoxColumns] = field(default_factory=dict)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -91,12 +94,33 @@ class Outputs:
             scores, deltas = (blobs[name] for name in self.regions)
             rows = detections_of_regions(scores, deltas, blobs[REGIONS], self.pixels)
         else:
-            found = [values[:, :BOX_ROW] for values in blobs.values() if _are_rows(values.shape)]
+            found = [
+                rows_of(values, self.columns[name], number)
+                for number, (name, values) in enumerate(blobs.items())
+                if name in self.columns
+            ]
+            found += [each[:, :BOX_ROW] for each in blobs.values() if _are_rows(each.shape)]
             rows = np.concatenate(found)
         if self.pixels:
             height, width = self.pixels
             rows = (rows / [1, 1, 1, width, height, width, height]).astype(np.float32)
         return rows
+
+
+def rows_of(values: Floats, columns: BoxColumns, number: int) -> Floats:
+    """The boxes of one example as rows (K, 7) as SSD has them.
+
+    Args:
+        number: of the top, which is the label where no column tells it.
+    """
+    table = values.reshape(-1, columns.row)
+    corners = table[:, columns.corner : columns.corner + 4]
+    has_area = (corners[:, 2:] > corners[:, :2]).all(1)
+    rows = np.zeros((int(has_area.sum()), BOX_ROW), np.float32)
+    rows[:, 1] = number if columns.label is None else table[has_area, columns.label]
+    rows[:, 2] = table[has_area, columns.score]
+    rows[:, 3:] = corners[has_area]
+    return rows
 
 
 def outputs_of(net: Net, inputs: NetInputs, largest: int) -> Outputs:
@@ -110,7 +134,9 @@ def outputs_of(net: Net, inputs: NetInputs, largest: int) -> Outputs:
     names = tuple(net.graph.outputs)
     declared = {shape[0] for shape in net.input_shapes.values()}
     image = next(iter(inputs.images.values()), None)
-    pixels = image.shape[1:] if image and IMAGE_INFO in inputs.numbers else None
+    columns = _columns(net)
+    in_pixels = bool(columns) or IMAGE_INFO in inputs.numbers
+    pixels = image.shape[1:] if image and in_pixels else None
     regions = _region_outputs(net, inputs)
     if regions and image:
         return Outputs(BOXES, names, (1,), regions, image.shape[1:])
@@ -118,7 +144,7 @@ def outputs_of(net: Net, inputs: NetInputs, largest: int) -> Outputs:
     for sizes in (wanted, (1,), tuple(declared)[:1]):
         kinds = {_kind(net, inputs, size) for size in sizes}
         if len(kinds) == 1 and (kind := kinds.pop()) is not None:
-            return Outputs(kind, names, sizes, None, pixels)
+            return Outputs(kind, names, sizes, None, pixels, columns)
     raise NetError(f'output "{names[0]}" is not a row for each image.', file=net.graph.file)
 
 
@@ -132,9 +158,19 @@ def _kind(net: Net, inputs: NetInputs, size: int) -> str | None:
     first = shapes[0]
     if not all(_are_boxes(shape) or shape[:1] == (size,) for shape in shapes):
         return VALUES if size == 1 else None
-    if _are_boxes(first):
+    if _are_boxes(first) or _columns(net):
         return BOXES
     return MAP if len(first) == 4 and first[2] * first[3] > 1 else CLASSES
+
+
+def _columns(net: Net) -> dict[str, BoxColumns]:
+    """The outputs that list boxes in another way than SSD."""
+    return {
+        top: place.layer.box_columns
+        for place in net.places
+        for top in place.node.tops
+        if top in net.graph.outputs and place.layer.box_columns
+    }
 
 
 def _region_outputs(net: Net, inputs: NetInputs) -> RegionOutputs | None:

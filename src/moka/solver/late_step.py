@@ -22,6 +22,7 @@ from moka.parallel.team import Team
 from moka.parallel.together import Together
 from moka.schema.caffe_pb2 import LossScaleState, RunState, SolverParameter, SolverState
 from moka.solver.faults.divergence import Guard, nonfinite_fact
+from moka.solver.requests import Requests
 from moka.solver.rules import Rule
 from moka.solver.step import Step
 from moka.solver.update import Clipped, can_be_recorded, queue_update
@@ -89,8 +90,9 @@ class LateStep(Step):
         mean: GradientMean,
         together: Together,
         guard: Guard,
+        requests: Requests,
     ) -> None:
-        super().__init__(config, engine, rule, team, mean, together, guard)
+        super().__init__(config, engine, rule, team, mean, together, guard, requests)
         device = engine.net.device
         self.reads_first = False
         self.scale: LossScale | None = None

@@ -24,13 +24,15 @@ class Learnable:
     @property
     def values(self) -> Tensor:
         """Its numbers; of a divided one (`moka.parallel.shard`) this process's part."""
-        return own_part(self.parameter.detach())
+        found = self.parameter.detach()
+        return found if type(found) is Tensor else own_part(found)
 
     @property
     def grad(self) -> Tensor:
         """The gradient of `values`."""
-        assert self.parameter.grad is not None
-        return own_part(self.parameter.grad)
+        found = self.parameter.grad
+        assert found is not None
+        return found if type(found) is Tensor else own_part(found)
 
 
 def learnables(net: Net) -> list[Learnable]:

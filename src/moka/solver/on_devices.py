@@ -32,15 +32,24 @@ def as_devices(devices: Sequence[int | str | torch.device]) -> list[torch.device
     """The devices of numbers of GPUs and names.
 
     Raises:
-        UsageError: a GPU that is not there, or that is named twice.
+        UsageError: something else, a GPU that is not there, or that is named twice.
     """
-    found = [torch.device("cuda", d) if isinstance(d, int) else torch.device(d) for d in devices]
     count = torch.cuda.device_count()
-    for device in found:
-        if device.type == "cuda" and (device.index or 0) >= count:
-            raise UsageError(f"there is no GPU {device.index or 0}: {count} found.")
-        if device.type == "cuda" and found.count(device) > 1:
-            raise UsageError(f"GPU {device.index or 0} is named twice.")
+    found: list[torch.device] = []
+    for given in devices:
+        try:
+            device = torch.device(f"cuda:{given}" if isinstance(given, int) else given)
+        except (RuntimeError, TypeError):
+            raise UsageError(
+                f"devices are numbers of GPUs and names like cpu and cuda:1; found {given!r}."
+            ) from None
+        if device.type == "cuda":
+            device = torch.device("cuda", device.index or 0)
+            if device.index >= count:
+                raise UsageError(f"there is no GPU {device.index}: {count} found.")
+            if device in found:
+                raise UsageError(f"GPU {device.index} is named twice.")
+        found.append(device)
     return found
 
 

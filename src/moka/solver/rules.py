@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.sgd import sgd as torch_sgd
 
 from moka.errors import SolverError
 from moka.parallel.shard import gathered, is_divided, part_of
@@ -49,6 +48,7 @@ class Rule:
             [torch.zeros_like(p.values) for p in params] for _ in range(self.histories)
         ]
         self._gathered: Tensors | None = None
+        self._rate: float | Tensor = 0.0  # of the last update
         self._groups: dict[tuple[float, float], list[int]] = {}
         for i, p in enumerate(params):
             self._groups.setdefault((p.lr_mult, p.decay_mult), []).append(i)
@@ -84,12 +84,17 @@ class Rule:
             unless: a scalar on the device; if it is not 0, a rule that `leaves_out` changes
                 nothing, and others do not look at it.
         """
+        self._rate = rate
         for r, decay, weights, grads, history in self._members(rate, weight_decay):
             for w, g, *h in blocks(weights, grads, *history):
                 if decay:
                     torch._foreach_add_(g, w, alpha=decay)
                 self.update(iteration, r, g, *h)
-                torch._foreach_sub_(w, g)
+                factor = self.factor(r)
+                if isinstance(factor, Tensor):
+                    torch._foreach_sub_(w, torch._foreach_mul(g, factor))
+                else:
+                    torch._foreach_sub_(w, g, alpha=factor)
 
     def _members(
         self, rate: float | Tensor, weight_decay: float
@@ -105,12 +110,16 @@ class Rule:
             )
 
     def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
-        """Turn the gradients into updates, in place."""
+        """Turn the gradients, in place, into updates but for their `factor`."""
         raise NotImplementedError
+
+    def factor(self, r: float | Tensor) -> float | Tensor:
+        """What updates are multiplied by on their way into the parameters."""
+        return r
 
     def updates(self) -> Tensors:
         """What the last `apply` subtracted from each parameter."""
-        return [p.grad for p in self.params]
+        return [p.grad * self.factor(self._rate * p.lr_mult) for p in self.params]
 
     def history(self) -> Tensors:
         """The histories themselves, in Caffe's order."""
@@ -226,11 +235,11 @@ class Sgd(Rule):
         weight_decay: float = 0.0,
         dampening: float = 0.0,
     ) -> None:
-        torch_sgd(
+        # PyTorch's function around it takes 7 us more, four times the kernel of a small net.
+        torch._fused_sgd_(
             weights,
             grads,
-            list(h),
-            fused=True,
+            h,
             grad_scale=grad_scale,
             found_inf=unless,
             weight_decay=weight_decay,
@@ -239,6 +248,7 @@ class Sgd(Rule):
             dampening=dampening,
             nesterov=False,
             maximize=False,
+            is_first_step=False,
         )
 
     def updates(self) -> Tensors:
@@ -258,6 +268,9 @@ class Nesterov(Rule):
         torch._foreach_add_(h, g)  # so that (1 + momentum) h' - momentum h is momentum h' + r g
         torch._foreach_add_(g, h, alpha=self.momentum)
 
+    def factor(self, r: float | Tensor) -> float | Tensor:
+        return 1.0
+
 
 class AdaGrad(Rule):
     """h += g^2; w -= r g / (sqrt(h) + delta). Duchi et al., 2011. Takes no momentum."""
@@ -271,7 +284,6 @@ class AdaGrad(Rule):
         (h,) = history
         torch._foreach_addcmul_(h, g, g)
         divide_by_root(g, h, self.config.delta)
-        torch._foreach_mul_(g, r)
 
 
 class RMSProp(AdaGrad):
@@ -294,7 +306,6 @@ class RMSProp(AdaGrad):
         torch._foreach_mul_(h, decay)
         torch._foreach_addcmul_(h, g, g, value=1 - decay)
         divide_by_root(g, h, self.config.delta)
-        torch._foreach_mul_(g, r)
 
 
 class AdaDelta(Rule):
@@ -314,7 +325,6 @@ class AdaDelta(Rule):
         torch._foreach_mul_(g, factor)
         torch._foreach_mul_(u, momentum)
         torch._foreach_addcmul_(u, g, g, value=1 - momentum)
-        torch._foreach_mul_(g, r)
 
 
 def divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -> None:

@@ -35,6 +35,7 @@ from moka.solver.learnable import forget_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.own_threads import measured_steps
 from moka.solver.progress import Progress
+from moka.solver.requests import Requests
 from moka.solver.rules import Rule
 from moka.solver.snapshots.newest import NOTHING
 from moka.solver.snapshots.of_run import Snapshots
@@ -74,8 +75,9 @@ class Solver:
         reads_late: whether a whole iteration is queued before the host looks at what it has found
             (`late_step`), as on a GPU.
         team: as given.
-        stop_requested, snapshot_requested, must_be_requeued: set by signals and listeners of any
-            process; the loop of all stops, saves, or both, after the iteration.
+        requests: what signals and listeners of this process ask for. All processes do it after the
+            iteration in which they have heard of it: with one process this one, with several the
+            next, at the latest.
         on_start: called before the passes of an iteration.
         on_gradients_ready: called between the passes of an iteration and its update.
 
@@ -110,8 +112,9 @@ class Solver:
         self.on_start: list[Callable[[], object]] = []
         self.on_gradients_ready: list[Callable[[], object]] = []
         self.keep_blobs = keep_blobs
-        self.stop_requested = self.snapshot_requested = self.must_be_requeued = False
+        self.requests = Requests()
         self.net, self.test_nets = build_nets(read, device, self.team, splits_batches)
+        self._sources = [source for _, source in self.net.sources]
         self._together = Together(self.net, self.team, config)
         self.engine = training_engine(self.net, keep_blobs=keep_blobs, precision=config.precision)
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
@@ -125,8 +128,9 @@ class Solver:
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
-        parts = config, self.engine, self._rule, self.team, self._mean, self._together, self.guard
-        self._step, self.late_step = Step(*parts), LateStep(*parts)
+        does = config, self.engine, self._rule, self.team, self._mean, self._together
+        asks = self.guard, self.requests
+        self._step, self.late_step = Step(*does, *asks), LateStep(*does, *asks)
         on_gpu = self.net.device.type == "cuda"
         self.reads_late = on_gpu or self.late_step.scale is not None
         if on_gpu and records:
@@ -187,16 +191,18 @@ class Solver:
             self.restore(resume_file)
         self.step(config.max_iter - self.iteration)
         with self.team.leaving_on_error():
-            saves = config.snapshot_after_train or self.team.any(self.must_be_requeued)[0]
+            self.requests.ask(self.team)
+            agreed = self.requests.agreed
+            saves = config.snapshot_after_train or agreed.requeue or agreed.save
             if saves and not self._progress.is_due(config.snapshot):
                 self._snapshots.write_together()
-            if not self._must_stop():
+            if not agreed.stop:
                 if self._progress.is_due(config.display):
                     self._announce_final_loss()
                 if self._progress.is_due(config.test_interval):
                     self.test_all()
         elapsed_s, waited_s = time.perf_counter() - start_s, self._waited_s() - waited_s
-        stopped, self.stop_requested = self.stop_requested, False
+        stopped, self.requests.stop = self.requests.stop, False
         self._announce(SolvingCompleted(self.iteration, stopped, elapsed_s, waited_s))
 
     def step(self, iterations: int) -> None:
@@ -210,16 +216,21 @@ class Solver:
         end = self.iteration + iterations
         self._lapse = Lapse(self.iteration)
         with self.team.leaving_on_error():
-            while self.iteration < end and not self._must_stop():
+            self.requests.ask(self.team)
+            while self.iteration < end and not self.requests.agreed.stop:
                 with self.net.parameters_in_use():
                     forget_grads(self._params, self.net, stay=self.reads_late)
                 if self._progress.tests_are_due:
                     self.test_all()
+                    self.requests.ask(self.team)
                     continue
                 with self._measured():
                     self._iterate()
                 self._progress.iteration += 1
-                if self._must_save() or self._progress.is_due(self.config.snapshot):
+                if not self.team.is_connected:  # else all have told each other with the loss
+                    self.requests.ask(self.team)
+                if self.requests.agreed.save or self._progress.is_due(self.config.snapshot):
+                    self.requests.save = False
                     self._snapshots.write_together()
 
     def apply_update(self) -> None:
@@ -283,35 +294,11 @@ class Solver:
         if self._average:
             self._average.update()
         if self.keep_blobs:
-            for p, update in zip(self._params, self._rule.updates(), strict=True):
-                p.grad.copy_(update)
+            torch._foreach_copy_([p.grad for p in self._params], self._rule.updates())
         return clipped
 
-    def _is_asked_to_stop(self) -> bool:
-        """Whether this process has been asked to stop."""
-        return self.stop_requested or self.must_be_requeued
-
-    def _must_stop(self) -> bool:
-        """Whether any process has been asked to stop.
-
-        The answer is what all processes have told each other: a signal that comes after that is
-        for the next call, or this process alone would stop and the others wait for it.
-        """
-        stop, requeue = self.team.any(self.stop_requested, self.must_be_requeued)
-        if requeue:
-            self.must_be_requeued = True
-        if stop or requeue:
-            self.stop_requested = True
-        return stop or requeue
-
-    def _must_save(self) -> bool:
-        """Whether any process has been asked for a snapshot since the last call."""
-        if asked := self.snapshot_requested:  # a signal after this line is for the next call
-            self.snapshot_requested = False
-        return self.team.any(asked)[0]
-
     def _waited_s(self) -> float:
-        return sum(source.waited_s for _, source in self.net.sources)
+        return sum([source.waited_s for source in self._sources])
 
     def _announce(self, record: Record) -> None:
         if self.team.is_first:
@@ -336,7 +323,7 @@ class Solver:
         outputs: Sequence[Sequence[Output]] | None = ()
         with self._together.whole():
             if self.team.is_first or self._tests.are_shared:
-                outputs = self._tests.run(self.iteration, self._announce, self._is_asked_to_stop)
+                outputs = self._tests.run(self.iteration, self._announce, self._is_stopped)
         if outputs is not None:
             self._progress.tested_at = self.iteration
         if best := self._progress.best:
@@ -347,9 +334,12 @@ class Solver:
                 self._snapshots.write_best()
             self._stop_if_exhausted()
 
+    def _is_stopped(self) -> bool:
+        return self.requests.own().stop
+
     def _stop_if_exhausted(self) -> None:
         if (best := self._progress.best) and best.exhausted:
-            self.stop_requested = True
+            self.requests.stop = True
             found = best.tests_since, best.output, best.value, best.iteration
             self._announce(EarlyStop(self.iteration, *found))
 

@@ -11,6 +11,7 @@ from moka.parallel.together import Together
 from moka.schema.caffe_pb2 import SolverParameter
 from moka.solver.faults.divergence import Guard, all_finite, nonfinite_fact
 from moka.solver.learnable import Learnable, make_grads
+from moka.solver.requests import Requests
 from moka.solver.rules import Rule
 from moka.solver.update import Clipped, apply_update
 
@@ -26,6 +27,7 @@ class Step:
         mean: averages their gradients.
         together: what is done because of other processes.
         guard: keeps steps that are not finite from the parameters.
+        requests: what this process is asked for; all hear of it with the loss.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Step:
         mean: GradientMean,
         together: Together,
         guard: Guard,
+        requests: Requests,
     ) -> None:
         self.config = config
         self.engine = engine
         self.rule = rule
         self.team = team
         self.guard = guard
+        self.requests = requests
         self._mean = mean
         self._together = together
 
@@ -83,12 +87,13 @@ class Step:
         Args:
             fact: what is not finite in this process, None if all is.
         """
-        told = self.team.gather_numbers(loss, fact is not None)
-        if any(is_faulty for _, is_faulty in told.values()):
+        told = self.team.gather_numbers(loss, fact is not None, *self.requests.own())
+        self.requests.agree(asked for _, _, *asked in told.values())
+        if any(is_faulty for _, is_faulty, *_ in told.values()):
             with self._together.alone():
                 self.guard.refuse(fact, self.engine.start, iteration, rate, self.team)
             return None
-        return sum(other for other, _ in told.values()) / len(told)
+        return sum(other for other, *_ in told.values()) / len(told)
 
     def update(self, iteration: int, rate: float) -> Clipped | None:
         """Update the parameters; returns whether gradients were clipped."""

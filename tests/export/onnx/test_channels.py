@@ -20,3 +20,10 @@ def test_channel_scale(export: Export, options: str, shape: str, factor: str) ->
 def test_one_factor_for_all(export: Export, limits: str) -> None:
     layer = f'type: "ChannelScale" channel_scale_param {{ global_scale: true {limits} }}'
     export(one_layer(layer, "2 3 4", "2 4", tops='top: "y" top: "factor"'))
+
+
+@pytest.mark.parametrize("tops", ['top: "y"', 'top: "y" top: "mask"'])
+@pytest.mark.parametrize("options", ["chgroup_sz: 2", "chgroup_sz: 3 minout: true"])
+def test_maxout(export: Export, options: str, tops: str) -> None:
+    layer = f'type: "Maxout" maxout_param {{ {options} }}'
+    assert export(one_layer(layer, "2 6 4 5", tops=tops)).free_batch

@@ -52,3 +52,10 @@ def test_downsample_leaves_unknown_values_out(
     x = draw.standard_normal((2, 3, 8, 9))
     x[draw.random(x.shape) < 0.3] = np.nan
     export(text, check_inputs={"x0": x})
+
+
+@pytest.mark.parametrize("kind", ["BILINEAR", "NEAREST"])
+@pytest.mark.parametrize("fields", ["new_height: 3 new_width: 8", "scale_h: 2 scale_w: 2"])
+def test_deephi_resize(export: Export, kind: str, fields: str) -> None:
+    layer = f'type: "DeephiResize" deephi_resize_param {{ {fields} resize_type: {kind} }}'
+    assert export(one_layer(layer, "2 3 4 5")).free_batch

@@ -26,6 +26,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": f"box_output_param {{ {FIELDS} downsample_rate: 4 }}",
     },
     "DecodeBBox": {"bottoms": ("2 8", "2 5")},
+    "DeformablePSROIPooling": {
+        "bottoms": ("2 8 4 4", "2 5", "2 2 2 2"),
+        "fields": "deformable_psroi_pooling_param { spatial_scale: 1 output_dim: 2 group_size: 2"
+        " part_size: 2 sample_per_part: 2 trans_std: 0.1 }",
+    },
     "DetectionAccuracy": {
         "bottoms": ("2 6 4 4", "2 6 4 4"),
         "fields": f"detection_accuracy_param {{ cls_num: 2 {FIELDS} downsample_rate: 4 }}",
@@ -56,6 +61,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "FrcnnOutput": {"bottoms": ("2 3", "2 12", "2 5", "1 2")},
     "HardMining": {"bottoms": ("2", "2 5")},
+    "MaskPooling": {"bottoms": ("2 3 4 4", "2 1 4 4")},
+    "MaskResize": {
+        "bottoms": ("2 1 4 4",),
+        "fields": "mask_resize_param { output_height: 3 output_width: 6 }",
+    },
     "MultiBoxLoss": {
         "bottoms": ("2 80", "2 60", "1 2 80", "1 1 12 8"),
         "fields": "multibox_loss_param { num_classes: 3 background_label_id: 2 mining_type: NONE }",
@@ -93,6 +103,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "fields": "roi_pooling_param { pooled_h: 2 pooled_w: 2 }",
     },
     "ScaleRoute": {"bottoms": ("2 5",)},
+    "ROIWarping": {
+        "bottoms": ("2 3 4 4", "2 5"),
+        "fields": "roi_warping_param { pooled_h: 2 pooled_w: 2 spatial_scale: 4 }",
+    },
     "SmoothL1Loss": {"bottoms": ("2 6", "2 6")},
     "SmoothL1LossOHEM": {"bottoms": ("2 6", "2 6")},
     "SoftmaxWithLossOHEM": {"bottoms": ("2 6", "2")},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from moka.errors import NetError
+from moka.errors import DataError, NetError
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -310,6 +310,46 @@ def test_an_impossible_label_is_floored_but_keeps_its_gradient(make_layer: Layer
     # -log(FLT_MIN); single precision.
     assert loss.item() == pytest.approx(-log(1.1754943508222875e-38), rel=1e-6)
     assert x.grad.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "axis", "mode"),
+    [
+        ("", 1, "VALID"),
+        ("", -1, "VALID"),
+        ("", 0, "VALID"),
+        ("normalization: BATCH_SIZE", 1, "BATCH_SIZE"),
+        ("normalization: NONE", 1, "NONE"),
+    ],
+)
+def test_a_row_of_scores_for_each_label(
+    make_layer: LayerMaker, run: Runner, spread: Spread, fields: str, axis: int, mode: str
+) -> None:
+    text = f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }} loss_param {{ {fields} }}'
+    layer = make_layer(text, (3, 3), (3, 1))
+    x, labels = spread(3, 3), np.array([[2], [0], [2]])
+    rows = x.T if axis == 0 else x
+    wanted = softmax_loss(rows[:, :, None], labels, None, mode)
+    assert run(layer, x, labels)[0] == pytest.approx(wanted, rel=1e-12)  # double precision
+
+
+@pytest.mark.parametrize("label", [-100, 2, -(2**62)])
+def test_a_label_that_is_no_class_of_a_row(make_layer: LayerMaker, label: int) -> None:
+    """-100 is what PyTorch's function leaves out."""
+    layer = make_layer('type: "SoftmaxWithLoss"', (2, 2), (2,))
+    with pytest.raises(DataError, match=f"label {label} is outside of the 2 classes"):
+        layer(torch.zeros(2, 2), torch.tensor([0, float(label)]))
+
+
+def test_one_impossible_label_of_several(make_layer: LayerMaker) -> None:
+    """The floor is each probability's."""
+    layer = make_layer('type: "SoftmaxWithLoss"', (2, 2), (2,))
+    x = torch.tensor([[1000.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    loss = layer(x, torch.tensor([1.0, 0.0]))
+    loss.backward()
+    assert x.grad is not None
+    assert loss.item() == pytest.approx((126 * log(2) + log(2)) / 2, rel=1e-6)  # FLT_MIN is 2^-126
+    assert x.grad.tolist() == [[0.5, -0.5], [-0.25, 0.25]]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": ("2 6", "2"),
         "fields": f"largemargin_inner_product_param {{ {FILLED} type: DOUBLE }}",
     },
+    "LiftedStructSimilaritySoftmaxLoss": {"bottoms": ("4 6", "4"), "most": 1.9},
+    "MMDLoss": {"bottoms": ("4 3", "5 3")},
     "MarginInnerProduct": {
         "bottoms": ("2 6", "2"),
         "fields": f"margin_inner_product_param {{ {FILLED} type: TRIPLE }}",

@@ -103,6 +103,47 @@ def test_correlation_loss(
     check_gradient(layer, a, b)
 
 
+def slow_lifted(x: np.ndarray, labels: list[int], margin: float) -> float:
+    """Song et al.'s equation 4, pair by pair."""
+    terms = []
+    for i in range(len(x)):
+        for j in range(i + 1, len(x)):
+            others = [k for k in range(len(x)) if labels[k] != labels[i]]
+            if labels[i] != labels[j] or not others:
+                continue
+            pushed = sum(
+                np.exp(margin - np.linalg.norm(x[a] - x[k])) for a in (i, j) for k in others
+            )
+            terms.append(max(0, np.log(pushed) + np.linalg.norm(x[i] - x[j])) ** 2)
+    return sum(terms) / (2 * len(terms)) if terms else 0
+
+
+LIFTED = 'type: "LiftedStructSimilaritySoftmaxLoss" lifted_struct_sim_softmax_loss_param'
+
+
+@pytest.mark.parametrize("margin", [1, 0.25, -3])
+@pytest.mark.parametrize("labels", [[4, 1, 4, 4, 1], [0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [5] * 5])
+def test_lifted_structure(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    margin: float,
+    labels: list[int],
+) -> None:
+    x = np.random.default_rng(3).normal(size=(5, 3, 1, 1))
+    layer = make_layer(f"{LIFTED} {{ margin: {margin} }}", x.shape, (5,))
+    assert run(layer, x, labels)[0] == pytest.approx(slow_lifted(x[..., 0, 0], labels, margin))
+    check_gradient(layer, x, labels)
+
+
+def test_items_at_one_place_give_finite_gradients(make_layer: LayerMaker) -> None:
+    layer = make_layer(f"{LIFTED} {{ }}", (4, 2), (4,))
+    x = torch.tensor([[1.0, 2], [1, 2], [1, 2], [3, 4]], requires_grad=True)
+    loss = layer(x, torch.tensor([0.0, 0, 1, 1]))
+    assert isinstance(loss, torch.Tensor)
+    assert torch.autograd.grad(loss, x)[0].isfinite().all()
+
+
 def test_bad_input(make_layer: LayerMaker) -> None:
     kind = 'type: "Pairwise" pairwise_param'
     with pytest.raises(NetError, match="must have one length"):
@@ -113,5 +154,7 @@ def test_bad_input(make_layer: LayerMaker) -> None:
         make_layer(f"{kind} {{ operation: PROD coeff: 1 coeff: 1 }}", (2, 3), (2, 3))
     with pytest.raises(NetError, match="distances of N items"):
         make_layer(f"{BATCH} {{ }}", (2, 3), (2,))
+    with pytest.raises(NetError, match="same first dimension"):
+        make_layer(f"{LIFTED} {{ }}", (4, 3), (3,))
     with pytest.raises(NetError, match="same dimension"):
         make_layer('type: "CorrelationLoss"', (2, 1), (3, 1))

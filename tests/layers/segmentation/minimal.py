@@ -15,6 +15,11 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "DomainTransformForwardOnly": {"bottoms": (IMAGE, "2 1 4 4", "2 2"), "least": 2, "most": 5},
     "Grouping": {"bottoms": (IMAGE, "2 1 4 4")},
     "MatWrite": {"tops": 0, "fields": 'mat_write_param { prefix: "written" }'},
+    "MultiStageMeanfield": {
+        "bottoms": (IMAGE, IMAGE, IMAGE),
+        "fields": "multi_stage_meanfield_param {"
+        " num_iterations: 2 theta_alpha: 4 theta_beta: 2 theta_gamma: 2 }",
+    },
     "ParseEvaluate": {"bottoms": ("2 1 4 4", "2 1 4 4"),
                       "fields": "parse_evaluate_param { num_labels: 3 }"},
     "ParseOutput": {"tops": 2},

@@ -72,6 +72,18 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "tops": 2,
         "fields": 'dense_image_data_param { source: "pairs.txt" batch_size: 2 }',
     },
+    "ImageLabelData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'image_label_data_param { image_list_path: "alone.txt" label_list_path:'
+        ' "alone.txt" batch_size: 2 label_slice { dim: 2 dim: 2 stride: 1 stride: 1 offset: 1'
+        " offset: 1 } } transform_param { crop_size: 4 }",
+    },
+    "ImageLabelmapData": {
+        "bottoms": (),
+        "tops": 2,
+        "fields": 'image_data_param { source: "pairs.txt" batch_size: 2 }',
+    },
     "ImageSegData": {
         "bottoms": (),
         "tops": 3,
@@ -122,6 +134,9 @@ UNREAD = {
         "augments images in training; refused in `forward`",
     ),
     "ImageSegData": dict.fromkeys(
+        ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
+    ),
+    "ImageLabelmapData": dict.fromkeys(
         ("scale", "mean_file", "crop_size", "mirror"), "belong to transform_param now"
     ),
     "VideoData": dict.fromkeys(ELSEWHERE, OTHER_FORM),

@@ -222,6 +222,41 @@ def test_too_many_files_in_a_form(server: Server) -> None:
     assert "Too many files" in answer.json["error"]
 
 
+def part(headers: str, data: bytes) -> bytes:
+    return b"--x\r\n" + headers.encode() + b"\r\n\r\n" + data + b"\r\n"
+
+
+NAMED = 'Content-Disposition: form-data; name="a"'
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (part(NAMED, b"1") * 33, "Too many fields"),
+        (part(NAMED, b"1" * 65_537), "Part exceeded maximum size"),
+        (part(NAMED + "".join(f"\r\nX-{i}: y" for i in range(9)), b"1"), "invalid"),
+        (part(NAMED + "\r\nX-Long: " + "y" * 20_000, b"1"), "invalid"),
+        (part("X: y", b"1"), "name"),
+    ],
+)
+def test_forms_are_bounded(server: Server, parts: bytes, words: str) -> None:
+    """33 fields, a field of more than 64 kB, 10 headers, a long one, none that names the field."""
+    whole = parts + part('Content-Disposition: form-data; name="i"; filename="i"', picture(RED))
+    answer = classify(server, whole + b"--x--\r\n", "multipart/form-data; boundary=x")
+    assert (answer.status, words.lower() in answer.json["error"].lower()) == (400, True), answer
+
+
+def test_the_log_keeps_no_queries(tmp_path: Path) -> None:
+    write_model(tmp_path / "m")
+    with serving(str(tmp_path)) as server:
+        server.ask("POST", "/v1/classify?top=1&secret=of-mine", picture(RED))
+        server.ask("GET", "/somewhere?secret=of-mine")
+        assert server.end() == 0
+        lines = server.requests()
+    assert [line["path"] for line in lines if "where" in line["path"]] == ["/somewhere"]
+    assert "of-mine" not in str(lines)
+
+
 def test_other_sites_and_hosts_are_refused(server: Server) -> None:
     foreign = server.ask("POST", "/v1/classify", picture(RED), origin="http://elsewhere.example")
     assert (foreign.status, foreign.json["error"]) == (403, "this request comes from another site.")

@@ -125,6 +125,40 @@ def test_logs_of_other_programs_are_runs(browser: TestClient) -> None:
     assert refusal(browser.post("/api/jobs/stop", json={"id": "old.log", "how": "now"}))
 
 
+def test_a_log_of_nvcaffe_is_a_run(browser: TestClient, tmp_path: Path) -> None:
+    """Its lines have speed, epochs and more than a rate; its snapshots lie beside it."""
+    lines = [
+        "caffe.cpp:184] Starting Optimization",
+        "solver.cpp:263] Solving GoogLeNet",
+        "solver.cpp:264] Learning Rate Policy: poly",
+        "solver.cpp:353] Iteration 0 (0.8 s), loss = 6.9",
+        "solver.cpp:371]     Train net output #0: loss = 6.9 (* 1 = 6.9 loss)",
+        "sgd_solver.cpp:170] Iteration 0, lr = 0.02, m = 0.9, wd = 0.0002, gs = 1",
+        "solver.cpp:347] Iteration 50 (2.25 iter/s, 22.2s/50 iter), 1/2ep, loss = 4.5",
+        "sgd_solver.cpp:170] Iteration 50, lr = 0.01, m = 0.9, lrm = 0.1, wd = 0.0002, gs = 1",
+        "solver.cpp:635] Snapshotting to binary proto file runs/g_iter_100.caffemodel",
+        "sgd_solver.cpp:398] Snapshotting solver state to binary proto file"
+        " runs/g_iter_100.solverstate",
+        "solver.cpp:537] Iteration 100, Testing net (#0)",
+        "solver.cpp:622]     Test net output #0: accuracy = 0.75",
+        "caffe.cpp:268] Solver performance on device 0: 2.25 * 32 = 72 img/sec",
+        "caffe.cpp:272] Optimization Done in 1m 2s",
+    ]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/g_iter_100.caffemodel").write_bytes(b"x" * 9)
+    text = "".join(f"I0306 10:27:{i:02d}.000000 13326 {line}\n" for i, line in enumerate(lines))
+    (tmp_path / "runs/nv.log").write_text(f"max_iter: 100\n{text}")
+    found = wait_until(lambda: runs(browser).get("runs/nv.log"))
+    assert (found["status"], found["net"], found["policy"]) == ("finished", "GoogLeNet", "poly")
+    assert (found["iteration"], found["max_iter"], found["loss"]) == (100, 100, 4.5)
+    assert found["tests"] == {"accuracy": 0.75}
+    (snapshot,) = run(browser, "runs/nv.log")["snapshots"]
+    assert (snapshot["iteration"], snapshot["model"]) == (100, "runs/g_iter_100.caffemodel")
+    (curves,) = ok(browser.get("/api/jobs/curves", params={"runs": "runs/nv.log"}))["runs"]
+    series = {each["name"]: each["y"] for each in curves["series"]}
+    assert (series["loss"], series["rate"]) == ([6.9, 4.5], [0.02, 0.01])
+
+
 def test_a_sweep(browser: TestClient, tmp_path: Path) -> None:
     fields = FIELDS | {"base_lr": "0.1, 0.01", "iter_size": "2"}
     names = make(browser, title="Sweep", fields=fields, workers="2")

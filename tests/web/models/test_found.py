@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 from tests.serving.colors import GREEN, job, picture, write_model
+from tests.web.sites import make_database
 
 import moka
 from moka.schema import caffe_pb2, parse_text
 from moka.serving.model import Pace, ServedModel
 from moka.web.folder import Folder
-from moka.web.models.found import TrainedFiles, find_models, iteration_of, look_of_transform
+from moka.web.model_files import models_in, pack_model
+from moka.web.models.found import (
+    TrainedFiles,
+    find_models,
+    iteration_of,
+    look_of_transform,
+    size_before_crop,
+)
 
 SOON = 60.0
 TRAINED = """
@@ -100,3 +108,41 @@ def test_a_mean_file_beside_the_net(tmp_path: Path) -> None:
     look = look_of_transform(param, tmp_path)
     assert look.mean is not None
     assert (look.mean.tolist(), look.scale) == ([1, 2, 3], 0.5)
+
+
+STORED = """
+layer { name: "d" type: "ImageData" top: "data" top: "label"
+        transform_param { crop_size: 8 mean_file: "none.binaryproto" }
+        image_data_param { source: "list.txt" batch_size: 5 new_height: 12 new_width: 10 } }
+"""
+
+
+def data_layer(text: str) -> caffe_pb2.LayerParameter:
+    return parse_text(text, caffe_pb2.NetParameter).layer[0]
+
+
+def test_images_have_the_size_of_the_data_before_they_are_cropped(tmp_path: Path) -> None:
+    file = str(tmp_path / "net.prototxt")
+    assert size_before_crop(data_layer(STORED), file) == (12, 10)
+    assert size_before_crop(data_layer(STORED.replace("crop_size: 8", "")), file) is None
+    gone = parse_text(TRAINED, caffe_pb2.NetParameter).layer[1]
+    assert size_before_crop(gone, file) is None
+    make_database(tmp_path / "x")
+    gone.data_param.source = str(tmp_path / "x")
+    gone.data_param.backend = caffe_pb2.DataParameter.LMDB
+    gone.transform_param.crop_size = 5
+    assert size_before_crop(gone, file) == (8, 8)
+
+
+def test_a_run_takes_crops_of_resized_images(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", 1)
+    data = STORED.replace('mean_file: "none.binaryproto"', "")
+    layers = TRAINED[TRAINED.index('layer { name: "mean') :]
+    (tmp_path / "run" / "net.prototxt").write_text(data + layers)
+    files = find_models(Folder(tmp_path))["run"]
+    model = ServedModel("x", files, Pace(batch=1, delay_s=0))
+    (image,) = model.inputs.images.values()
+    assert (image.shape, image.resized) == ((3, 8, 8), (12, 10))
+    model.close()
+    pack_model(files, tmp_path / "packed")
+    assert models_in(tmp_path / "packed")["packed"].look.resize == (12, 10)

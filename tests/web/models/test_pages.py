@@ -77,6 +77,44 @@ def test_an_image_is_classified_and_explained(
         assert page.evaluate("document.querySelector('canvas').toDataURL()") != before
 
 
+TRACKS = """() => {
+    const devices = navigator.mediaDevices, original = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = async (wanted) => {
+        window.asked = wanted;
+        return window.stream = await original(wanted);
+    };
+}"""
+REFUSED = """() => {
+    navigator.mediaDevices.getUserMedia = async () => { throw new Error("not allowed"); };
+}"""
+
+
+def test_a_picture_of_the_camera(chrome: Browser, server: Server) -> None:
+    """The camera at the back of a phone takes a picture, is closed, and the picture is answered."""
+    with page_of(chrome, server, "/try?model=colors", PHONE) as page:
+        page.evaluate(TRACKS)
+        page.get_by_role("button", name="Camera").click()
+        page.wait_for_function("() => document.querySelector('video')?.videoWidth > 0")
+        assert page.evaluate("asked.video.facingMode") == "environment"
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        page.get_by_role("button", name="Take the picture").click()
+        page.wait_for_selector(".bars")
+        assert page.locator("video").count() == 0
+        assert page.evaluate("stream.getTracks().map(track => track.readyState)") == ["ended"]
+        assert page.evaluate("document.querySelector('canvas.picture').width") > 100
+        page.get_by_role("button", name="Camera").click()
+        page.wait_for_function("() => document.querySelector('video')?.videoWidth > 0")
+        page.get_by_role("button", name="Close").click()
+        assert page.evaluate("stream.getTracks().map(track => track.readyState)") == ["ended"]
+
+
+def test_a_camera_that_is_not_to_be_used(chrome: Browser, server: Server) -> None:
+    with page_of(chrome, server, "/try?model=colors", PHONE) as page:
+        page.evaluate(REFUSED)
+        page.get_by_role("button", name="Camera").click()
+        page.get_by_text("the camera cannot be opened: not allowed").wait_for()
+
+
 def test_a_map_of_classes(chrome: Browser, server: Server, images: Path) -> None:
     with page_of(chrome, server, "/try?model=map") as page:
         page.set_input_files("input[type=file]", images / "half.png")

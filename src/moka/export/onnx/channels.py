@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from moka.export.onnx.builder import Site, Value
+import numpy as np
+
+from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.channels import Axpy, ChannelScale
+from moka.layers.channels import Axpy, ChannelScale, Maxout
 
 
 @exports(Axpy)
@@ -22,3 +24,16 @@ def export_channel_scale(site: Site, layer: ChannelScale, x: Value, scale: Value
         factor = site.reshape(scale, (x.dims[0], 1, *x.dims[2:]))
     y = site.add("Mul", x.name, factor) if layer.do_forward else x.name
     return [y, factor][: len(site.tops)]
+
+
+@exports(Maxout, fixed_from=1)
+def export_maxout(site: Site, layer: Maxout, x: Value) -> list[str]:
+    n, c, h, w = x.dims
+    groups = site.reshape(x, (n, c // layer.chgroup_sz, layer.chgroup_sz, h, w))
+    kind = "Min" if layer.minout else "Max"
+    best = site.reduce(f"Reduce{kind}", groups, [2], keep=False)
+    if len(site.tops) == 1:
+        return [best]
+    member = site.add("Cast", site.add(f"Arg{kind}", groups, axis=2, keepdims=0), to=FLOAT)
+    first = np.arange(c * h * w).reshape(1, -1, layer.chgroup_sz, h, w)[:, :, 0]
+    return [best, site.add("Add", site.scaled(member, h * w), site.parts(first))]

@@ -6,7 +6,15 @@ from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.grid import aligned, multiplied, picked
 from moka.export.onnx.table import exports
 from moka.layers.grid import centered_weights, nearest_pixels
-from moka.layers.resize import Accum, Downsample, Interp, Resample, shrinking
+from moka.layers.resize import (
+    Accum,
+    DeephiResize,
+    Downsample,
+    Interp,
+    Resample,
+    pixels_before,
+    shrinking,
+)
 
 
 @exports(Interp, fixed_from=1)
@@ -34,6 +42,15 @@ def export_resample(site: Site, layer: Resample, x: Value, reference: Value | No
         return picked(site, x, *(nearest_pixels(n, m) for n, m in axes))
     antialias = layer.antialias and any(n > m for n, m in axes)
     weights = (centered_weights(n, m, layer.type, antialias=antialias) for n, m in axes)
+    return multiplied(site, x.name, *weights)
+
+
+@exports(DeephiResize, fixed_from=1)
+def export_deephi_resize(site: Site, layer: DeephiResize, x: Value) -> str:
+    axes = list(zip(x.dims[2:], site.tops[0][2:], strict=True))
+    if layer.resize_type == "NEAREST":
+        return picked(site, x, *(pixels_before(n, m) for n, m in axes))
+    weights = (centered_weights(n, m, "LINEAR", antialias=False) for n, m in axes)
     return multiplied(site, x.name, *weights)
 
 

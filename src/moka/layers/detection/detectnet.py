@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
+from moka.layers.base import BoxColumns
 from moka.layers.detection.boxes import overlap
 from moka.layers.python import TensorLayer, built_in
 from moka.types import Shape
@@ -165,6 +166,7 @@ class ClusterDetections(_Grid):
     height, classes".
     """
 
+    box_columns = BoxColumns(COLUMNS, corner=0, score=4)
     numbers = (*_Grid.numbers, "coverage threshold", "group threshold", "eps", "least height")
 
     def cluster(self, coverage: Tensor, boxes: Tensor) -> Tensor:

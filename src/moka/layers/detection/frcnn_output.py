@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import DataError, NetError
+from moka.layers.base import BoxColumns
 from moka.layers.detection.fields import NMS_TYPES
 from moka.layers.detection.nms import kept_of
 from moka.layers.detection.regression import RegressionLayer, region_boxes
@@ -46,6 +47,8 @@ class FrcnnOutput(RegressionLayer):
 
     Errors: counts that do not fit; a region of another image; a label that the label map lacks.
     """
+
+    box_columns = BoxColumns(row=7, corner=1, score=6, label=5)
 
     conf_thr: float = option()
     iou_thr: float = option(not_negative)

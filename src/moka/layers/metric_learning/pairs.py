@@ -111,6 +111,47 @@ class BatchContrastiveLoss(Layer):
         return [loss, torch.stack(means).detach()][: self.top_count]
 
 
+@layer(
+    "LiftedStructSimilaritySoftmaxLoss",
+    bottoms=2,
+    tops=1,
+    fork="lifted structured embedding",
+    is_loss=True,
+    fixed_bottoms=(1,),
+)
+class LiftedStructSimilaritySoftmaxLoss(Layer):
+    """Pull items with one label together, against all items of other labels in the batch: the sum
+    of max(0, s[i, j] + d[i, j])^2 / (2 P) over the P pairs i < j with one label, where d are
+    distances and s[i, j] = log(sum over k of exp(margin - d[i, k]) + exp(margin - d[j, k])), over
+    the items k of other labels.
+
+    Bottoms: items (N, ...); labels (N) (no gradient). Top: a scalar, 0 without pairs. Message:
+    lifted_struct_sim_softmax_loss_param. Two items at one place give each other no gradient; in
+    most forks it is not a number there. A pair without items of other labels does not count, as in
+    SINet. Song et al., 2016.
+
+    Errors: not one label for each item.
+    """
+
+    margin: float = option()
+
+    def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
+        check_one_label_an_item(x, label)
+        return [()]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        rows, label = as_rows(x), label.reshape(-1).long()
+        distance = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+        alike = label[:, None] == label
+        opposed = ~alike.all(1)  # items that others in the batch differ from
+        # A row of no others keeps its values: they count in no pair.
+        away = (self.margin - distance).masked_fill(alike & opposed[:, None], -torch.inf)
+        push = away.logsumexp(1)
+        losses = (torch.logaddexp(push[:, None], push) + distance).clamp_min(0).square()
+        pairs = (alike & opposed[:, None]).triu(1).to(losses)
+        return (losses * pairs).sum() / (2 * pairs.sum().clamp_min(1))
+
+
 @layer("CorrelationLoss", bottoms=2, tops=1, fork="caffe-windows", is_loss=True)
 class CorrelationLoss(Layer):
     """The mean product of two blobs: sum a b / count.

@@ -11,11 +11,9 @@ from moka.errors import DataError, NetError
 from moka.layers.base import Layer
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
-from moka.layers.segmentation.lattice import Lattice
+from moka.layers.segmentation.pixels import PixelKernel, places, places_and_colors
 from moka.layers.shapes import as_rows, refuse_empty_axes
 from moka.types import Shape
-
-LEAST_NORM = 1e-20  # added to the sum of a kernel's weights before the division
 
 
 def image_sizes(sizes: Tensor, height: int, width: int) -> list[tuple[int, int]]:
@@ -96,6 +94,10 @@ class DenseCRF(Layer):
             raise NetError(f"the images must be {(x[0], 3, *x[2:])}, got shape {image}.")
         return [x]
 
+    @property
+    def can_be_recorded(self) -> bool:
+        return False  # a lattice has as many corners as the image needs
+
     def forward(self, x: Tensor, sizes: Tensor, image: Tensor | None = None) -> Tensor:
         top = torch.zeros_like(x)
         with torch.no_grad():
@@ -111,31 +113,21 @@ class DenseCRF(Layer):
         kernels = self._kernels(h, w, colors, scores)
         q = unary.softmax(1)
         for _ in range(self.max_iter):
-            q = sum((kernel * lattice.filter(q) for kernel, lattice in kernels), unary).softmax(1)
+            q = sum((weight * kernel.average(q) for weight, kernel in kernels), unary).softmax(1)
         if not self.output_probability:
             q = q.clamp_min(torch.finfo(torch.float32).tiny).log()
         return q.T.reshape(classes, h, w)
 
     def _kernels(
         self, h: int, w: int, colors: Tensor | None, like: Tensor
-    ) -> list[tuple[Tensor, Lattice]]:
-        """The weight of each kernel at each pixel (h w, 1), and its lattice."""
-        rows, columns = torch.meshgrid(
-            torch.arange(h, device=like.device), torch.arange(w, device=like.device), indexing="ij"
-        )
-        places = torch.stack([columns, rows], -1).reshape(h * w, 2).to(like)
-        features = [(weight, places / std) for weight, std in zip(self.pos_w, self.pos_xy_std,
-                                                                  strict=True)]  # fmt: skip
+    ) -> list[tuple[float, PixelKernel]]:
+        """The kernels and their weights, for an image of h x w pixels."""
+        gaussian = zip(self.pos_w, self.pos_xy_std, strict=True)
+        features = [(weight, places(h, w, like) / near) for weight, near in gaussian]
         if colors is not None:
-            rgb = colors.reshape(3, h * w).T
             bilateral = zip(self.bi_w, self.bi_xy_std, self.bi_rgb_std, strict=True)
             features += [
-                (weight, torch.cat([places / near, rgb / alike], 1))
+                (weight, places_and_colors(colors, near, alike))
                 for weight, near, alike in bilateral
             ]
-        kernels = []
-        for weight, points in features:
-            lattice = Lattice(points)
-            norm = lattice.filter(points.new_ones(h * w, 1)) + LEAST_NORM
-            kernels.append((weight / norm, lattice))
-        return kernels
+        return [(weight, PixelKernel(points)) for weight, points in features]

@@ -7,9 +7,13 @@ in proportion to the points, where the exact sum takes time in proportion to the
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from moka.errors import DataError
 
@@ -51,12 +55,31 @@ class Lattice:
         nodes = F.embedding_bag(
             self.point, values, self.first, mode="sum", per_sample_weights=self.share
         )
-        nothing = values.new_zeros(1, values.shape[1])  # the neighbor of corners that have none
         for before, after in self.neighbors:
-            padded = torch.cat([nodes, nothing])
-            nodes = nodes + 0.5 * (padded[before] + padded[after])
+            nodes = _Blur.apply(nodes, before, after)  # type: ignore[no-untyped-call]
         taken = F.embedding_bag(self.corner, nodes, mode="sum", per_sample_weights=self.weight)
         return taken * self.scale
+
+
+class _Blur(Function):
+    """The nodes (S, K), each with half of both its neighbors in one direction, whose indices are
+    (S,). Since each is its neighbors' neighbor the gradient is blurred in the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, nodes: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        ctx.save_for_backward(before, after)
+        return _blurred(nodes, before, after)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _blurred(grads[0], *ctx.saved_tensors), None, None
+
+
+def _blurred(nodes: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    nothing = nodes.new_zeros(1, nodes.shape[1])  # the neighbor of nodes that have none
+    padded = torch.cat([nodes, nothing])
+    return nodes + 0.5 * (padded[before] + padded[after])
 
 
 def _simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,7 +142,7 @@ def _strides(corners: Tensor) -> Tensor:
     if strides[0] * sizes[0] >= LIMIT or int(flat.abs().max()) * sum(strides) >= LIMIT:
         raise DataError(
             "values lie too far apart for the kernel's deviation.",
-            advice="Check the images, or raise the deviations (xy_std, rgb_std).",
+            advice="Check the images, or raise the deviations (xy_std and rgb_std, or theta).",
         )
     return torch.tensor(strides, device=corners.device)
 

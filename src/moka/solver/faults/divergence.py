@@ -143,12 +143,10 @@ def all_finite(tensors: Sequence[Tensor]) -> bool:
     if not tensors:
         return True
     if tensors[0].device.type == "cuda":
-        totals = torch._foreach_norm(list(tensors))  # a few kernels for all
+        total = float(torch.stack(torch._foreach_norm(list(tensors))).sum())  # a few kernels
     else:
-        totals = tuple(tensor.sum() for tensor in tensors)
-    return isfinite(float(torch.stack(totals).sum())) or all(
-        bool(tensor.isfinite().all()) for tensor in tensors
-    )
+        total = sum([tensor.sum().item() for tensor in tensors])
+    return isfinite(total) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def explain(net: Net, start: PassStart | None) -> tuple[str, bool]:

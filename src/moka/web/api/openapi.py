@@ -26,6 +26,10 @@ _NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "st
 _CLASS = {"index": _INTEGER, "label": _TEXT, "score": _NUMBER}
 _CORNERS = dict.fromkeys(("left", "top", "right", "bottom"), _NUMBER)
 
+_CAT = {"index": 281, "label": "n02123045 tabby, tabby cat", "score": 0.83}
+_PLACE = {"left": 12.5, "top": 40.0, "right": 210.0, "bottom": 300.5}
+_PIXELS = {"name": "cat.jpg", "width": 320, "height": 480}
+
 _BLOBS = {
     "type": "object",
     "additionalProperties": {
@@ -33,6 +37,7 @@ _BLOBS = {
         "properties": {
             "shape": {"type": "array", "items": _INTEGER},
             "values": {"type": "array", "items": _NUMBER},
+            "dtype": _TEXT,
             "base64": _TEXT,
         },
     },
@@ -49,8 +54,15 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
         " inputs takes them by name: fields of a form, or JSON's inputs; /v1/models?model=NAME has"
         " their names."
     )
+    model = _parameter("model", _TEXT, "Tell all of this model, and load it if need be.")
     top = _parameter("top", _INTEGER, "How many classes to tell, highest score first.", 5)
     threshold = _parameter("threshold", _NUMBER, "The least score of a box.", 0)
+    crops = _parameter(
+        "oversample",
+        {"type": "boolean"},
+        "The mean over ten crops: four corners and the middle, and these mirrored.",
+        False,
+    )
     blob = _parameter("blob", _TEXT, "The blob to give out; by default the last layer's input.")
     form = _parameter("format", {"enum": ["json", "base64"]}, "How values are written.", "json")
     return {
@@ -59,16 +71,20 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
         "paths": {
             "/v1/models": {
                 "get": _read("The models of this server, and what is known of those loaded.")
+                | {"parameters": [model]}
             },
             "/v1/classify": _images(
                 "The best classes of images.",
                 {"classes": _list(_object(_CLASS))},
                 top,
+                crops,
+                example={"classes": [_CAT]},
             ),
             "/v1/detect": _images(
                 "Boxes around objects, in pixels of the image.",
                 {"boxes": _list(_object(_CLASS | _CORNERS))},
                 threshold,
+                example={"boxes": [_CAT | _PLACE]},
             ),
             "/v1/segment": _images(
                 "The best class of each pixel, as a gray PNG of class numbers in base64.",
@@ -89,9 +105,10 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
                 "All outputs of a net of any kind, for each image or other example.",
                 {"outputs": _BLOBS},
                 form,
+                crops,
             ),
             "/v1/features": _images(
-                "A blob of the net for each image.", {"features": _BLOBS}, blob, form
+                "A blob of the net for each image.", {"features": _BLOBS}, blob, form, crops
             ),
             "/models/images/classification/classify_one.json": _digits(
                 "As DIGITS: the best classes of one image, in percent."
@@ -105,6 +122,7 @@ def openapi(limits: Limits, deadline_s: float) -> Json:
             "/models/images/generic/infer_many.json": _digits(
                 "As DIGITS: the outputs of a net for several images, by file name."
             ),
+            "/openapi.json": {"get": _read("This document.")},
             "/healthz": {"get": _read("Whether the process lives.", "text/plain")},
             "/readyz": {"get": _read("200 once a model is loaded; 503 before and at the end.",
                                      "text/plain")},
@@ -118,16 +136,26 @@ def _parameter(name: str, schema: Mapping[str, Any], about: str, default: Any = 
     return {"name": name, "in": "query", "description": about, "schema": told}
 
 
-def _images(about: str, of_image: Json, *parameters: Json) -> Json:
-    """A route that takes images and tells something of each."""
+def _images(about: str, of_image: Json, *parameters: Json, example: Json | None = None) -> Json:
+    """A route that takes images and tells something of each.
+
+    Args:
+        example: what it tells of an image.
+    """
     answer = _object(
         {
             "model": _TEXT,
             "images": _list(
-                _object({"name": _TEXT, "width": _INTEGER, "height": _INTEGER} | of_image)
+                _object(
+                    {"name": _TEXT, "width": _INTEGER, "height": _INTEGER, "error": _TEXT}
+                    | of_image
+                )
             ),
         }
     )
+    told: Json = {"schema": answer}
+    if example:
+        told["example"] = {"model": "squeezenet", "images": [_PIXELS | example]}
     common = (
         _parameter("model", _TEXT, "A model's name; by default the first one."),
         _parameter("deadline_ms", _NUMBER, "Give up after this time."),
@@ -145,13 +173,13 @@ def _images(about: str, of_image: Json, *parameters: Json) -> Json:
             )
         },
     }
-    return {"post": _operation(about, answer, [*common, *parameters], bodies)}
+    return {"post": _operation(about, told, [*common, *parameters], bodies)}
 
 
 def _digits(about: str) -> Json:
     binary = {"type": "string", "format": "binary"}
     body = {"multipart/form-data": {"schema": _object({"job_id": _TEXT, "image_file": binary})}}
-    return {"post": _operation(about, {"type": "object"}, [], body)}
+    return {"post": _operation(about, {"schema": {"type": "object"}}, [], body)}
 
 
 def _operation(about: str, answer: Json, parameters: list[Json], bodies: Json) -> Json:
@@ -161,7 +189,7 @@ def _operation(about: str, answer: Json, parameters: list[Json], bodies: Json) -
         "parameters": parameters,
         "requestBody": {"required": True, "content": bodies},
         "responses": {
-            "200": {"description": "OK", "content": {"application/json": {"schema": answer}}},
+            "200": {"description": "OK", "content": {"application/json": answer}},
             **{s: {"description": d, "content": refusal} for s, d in REFUSALS.items()},
         },
     }

@@ -173,6 +173,8 @@ class Service:
             model.check_blob(blob)
         examples = model.inputs.examples(uploads, values)
         self.limits.check_count(len(examples))
+        if any(example.oversample for example in examples):
+            model.check_oversample()
         refusals = [self._refusal(example) for example in examples]
         jobs = [
             Job(example, blob)

@@ -6,7 +6,7 @@
 //   c.png("loss.png");
 
 import { isKnown, number } from "./format.js";
-import { fill, h, save } from "./ui.js";
+import { fill, h, save, swatch } from "./ui.js";
 
 const PAD = { top: 10, right: 14, bottom: 30 };
 const MONO = "12px system-ui, sans-serif";
@@ -40,7 +40,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
           e.currentTarget.setAttribute("aria-pressed", String(!state.hidden.has(s.label)));
           draw();
         },
-      }, h("span", { class: "swatch", style: { background: `var(--${s.color})` } }), s.label))));
+      }, swatch(s), s.label))));
       list.hidden = series.length < 2;
     }
     draw();
@@ -100,7 +100,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
     const [x0, x1, y0, y1] = ranges();
     const ys = state.log ? logTicks(y0, y1) : ticks(y0, y1, Math.max(2, Math.floor(height / 52)));
     const tick = state.yTick || state.yText;
-    const left = Math.max(36, ...ys.map((y) => g.measureText(tick(y)).width)) + 12;
+    const left = Math.max(44, ...ys.map((y) => g.measureText(tick(y)).width)) + 12;
     const right = width - PAD.right, bottom = height - PAD.bottom;
     const fy = state.log ? Math.log : (v) => v;
     const px = (x) => left + ((x - x0) / (x1 - x0)) * (right - left);
@@ -116,7 +116,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
       g.fillText(tick(y), left - 8, at);
     }
     g.textAlign = "center"; g.textBaseline = "top";
-    const xs = ticks(x0, x1, Math.max(2, Math.floor((right - left) / 76)));
+    const xs = ticks(x0, x1, Math.max(2, Math.floor((right - left) / 64)));
     for (const x of xs) {
       const text = state.xText(x), half = g.measureText(text).width / 2;
       g.fillText(text, Math.min(Math.max(px(x), left + half - 6), right - half + PAD.right), bottom + 9);
@@ -207,7 +207,10 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
     const side = x > canvas.clientWidth / 2;
     g.textAlign = side ? "right" : "left";
     const y = isKnown(m.y) && ok(m.y) ? py(m.y) - 8 : PAD.top + 14;
-    g.fillText(m.text, x + (side ? -9 : 9), Math.max(y, PAD.top + 12));
+    const at = [x + (side ? -9 : 9), Math.max(y, PAD.top + 12)];
+    g.lineWidth = 4; g.lineJoin = "round"; g.strokeStyle = token("surface"); // no line of the grid crosses the words
+    g.strokeText(m.text, ...at);
+    g.fillText(m.text, ...at);
   }
 
   function tell(x, speak) {
@@ -218,7 +221,7 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
     const near = rows.reduce((a, b) => (Math.abs(a.s.x[a.i] - x) <= Math.abs(b.s.x[b.i] - x) ? a : b));
     const head = `${state.xName} ${state.xText(near.s.x[near.i])}`;
     fill(tip, h("div", { class: "quiet" }, head), rows.slice(0, 14).map((r) => h("div", {},
-      h("span", { class: "swatch", style: { background: `var(--${r.s.color})` } }), r.s.label,
+      swatch(r.s), r.s.label,
       h("b", {}, state.yText(r.s.y[r.i])))));
     tip.hidden = false;
     const { left, right, px } = state.box, at = px(x), wide = tip.offsetWidth;
@@ -290,7 +293,8 @@ export function chart({ title, xName = "iteration", xText = number, yText = numb
     g.drawImage(g2, 0, 28, width, height);
     g.font = MONO;
     rows.forEach((s, i) => {
-      g.fillStyle = token(s.color); g.fillRect(12, height + 28 + i * 18 + 7, 14, 3);
+      g.fillStyle = token(s.color);
+      for (const [from, wide] of s.dash ? [[12, 5], [21, 5]] : [[12, 14]]) g.fillRect(from, height + 28 + i * 18 + 7, wide, 3);
       g.fillStyle = token("ink"); g.fillText(s.label, 34, height + 28 + i * 18);
     });
     draw();

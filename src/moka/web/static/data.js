@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { ago, bytes, count, plural } from "./format.js";
-import { button, empty, failure, fill, h, link, progress, table, trouble, waiting } from "./ui.js";
+import { button, empty, failure, fill, h, link, path, progress, table, trouble, waiting } from "./ui.js";
 
 export async function show(root, place) {
   const [page] = place.path;
@@ -53,7 +53,7 @@ async function list(root, place) {
       return;
     }
     fill(body, table([
-      { name: "name", title: "Name", sort: (s) => s.name, cell: (s) => h("span", { class: "name" }, h("a", { href: `/data/set?name=${enc(s.name)}` }, s.name)) },
+      { name: "name", title: "Name", sort: (s) => s.name, cell: (s) => h("span", { class: "name" }, h("a", { href: `/data/set?name=${enc(s.name)}` }, path(s.name))) },
       { name: "kind", title: "Kind", sort: (s) => s.kind, cell: (s) => (s.kind === "folder" ? "Folder of classes" : s.backend === "lmdb" ? "LMDB" : "LevelDB") },
       { name: "records", title: "Records", numeric: true, narrow: "hide", sort: (s) => s.records, cell: (s) => count(s.records) },
       { name: "size", title: "Size", numeric: true, sort: (s) => s.bytes, cell: (s) => bytes(s.bytes) },

@@ -5,7 +5,7 @@ import { count, plural } from "./format.js";
 import { button, field, fill, h, link, paused, select, toast, trouble } from "./ui.js";
 
 const MODES = [["squash", "Squash", "each side by its own factor"], ["crop", "Crop", "keeps the shape, cuts off the rest"],
-  ["fill", "Fill", "keeps the shape, black around it"], ["half_crop", "Half crop", "half of both"]];
+  ["fill", "Fill", "keeps the shape, black around it"], ["half_crop", "Half crop", "between crop and fill"]];
 
 export async function show(root, place) {
   const { params, set, signal, go } = place;

@@ -31,7 +31,7 @@ export async function show(root, place) {
     if (signal.aborted) return;
   }
 
-  const cell = (title, value, small) => h("div", {}, h("dt", {}, title), h("dd", {}, value, small && h("small", {}, ` ${small}`)));
+  const cell = (title, value, small) => h("div", {}, h("dt", {}, title), h("dd", {}, value, small && [" ", h("small", {}, small)]));
   const kinds = { raw: "raw bytes", encoded: "encoded", float: "floats", broken: "broken" };
   const isBase = found.kind === "database";
   fill(stats, h("dl", { class: "stats card" },
@@ -152,7 +152,7 @@ export async function show(root, place) {
       try {
         const got = await upload("/api/data/augment", form, signal);
         box.note(`The net gets ${got.shape.join(" × ")}, numbers from ${number(got.low)} to ${number(got.high)}.`);
-        fill(out, h("div", { class: "eight" }, h("figure", {}, h("img", { src: got.original, alt: "The original" }), h("figcaption", { class: "quiet" }, `original, ${got.original_shape.join(" × ")}`)),
+        fill(out, h("div", { class: "eight" }, h("figure", {}, h("img", { src: got.original, alt: "The original" }), h("figcaption", { class: "quiet", title: got.original_shape.join(" × ") }, "original")),
           got.images.map((src, i) => h("figure", {}, h("img", { src, alt: `Augmented ${i + 1}` })))));
       } catch (error) {
         if (error.name !== "AbortError") box.note(error.message, true);

@@ -1,6 +1,7 @@
-// Numbers as text, each with its unit. What is not known is a dash.
+// Numbers as text, each with its unit, from which no end of a line parts it. What is not known is a dash.
 
 const DASH = "–";
+const GAP = "\u00a0";
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 export function isKnown(value) {
@@ -30,26 +31,26 @@ export function fixed(value) {
 }
 
 export function percent(value, digits = 1) {
-  return isKnown(value) ? `${(value * 100).toFixed(digits)} %` : DASH;
+  return isKnown(value) ? `${(value * 100).toFixed(digits)}${GAP}%` : DASH;
 }
 
 export function bytes(value) {
   if (!isKnown(value)) return DASH;
   for (const unit of ["bytes", "kB", "MB"]) {
-    if (Math.abs(value) < 1000) return `${Number(value.toPrecision(3))} ${unit}`;
+    if (Math.abs(value) < 1000) return `${Number(value.toPrecision(3))}${GAP}${unit}`;
     value /= 1000;
   }
-  return `${Number(value.toPrecision(3))} GB`;
+  return `${Number(value.toPrecision(3))}${GAP}GB`;
 }
 
 export function duration(seconds) {
   if (!isKnown(seconds)) return DASH;
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  if (seconds < 1) return `${Math.round(seconds * 1000)}${GAP}ms`;
+  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)}${GAP}s`;
   const all = Math.round(seconds);
   const [h, m, s] = [Math.floor(all / 3600), Math.floor((all % 3600) / 60), all % 60];
-  if (h >= 48) return `${Math.round(h / 24)} days`;
-  return h ? `${h} h ${m} min` : `${m} min ${s} s`;
+  if (h >= 48) return `${Math.round(h / 24)}${GAP}days`;
+  return h ? `${h}${GAP}h ${m}${GAP}min` : `${m}${GAP}min ${s}${GAP}s`;
 }
 
 // A time in seconds since 1970, as "3 min ago", or its date.
@@ -57,7 +58,7 @@ export function ago(time) {
   if (!isKnown(time)) return DASH;
   const passed = Date.now() / 1000 - time;
   if (passed < 5) return "now";
-  if (passed < 24 * 3600) return `${duration(passed).replace(/ \d+ (s|min)$/, "")} ago`;
+  if (passed < 24 * 3600) return `${duration(passed).replace(/ \d+\s(s|min)$/, "")} ago`;
   return new Date(time * 1000).toLocaleDateString(undefined, {
     year: "numeric", month: "short", day: "numeric",
   });

@@ -70,7 +70,7 @@ export async function show(root, place) {
     }
     const row = h("div", { class: "row" }, cells);
     return h("details", { class: "card", open: OPEN.has(group.title) || cells.some((c) => params.has(c.name)) }, h("summary", {}, group.title), row,
-      group.title === "Learning rate" && rate.element);
+      group.title === "Learning rate" && [h("p", { class: "chart-title" }, "Rate", h("span", { class: "quiet" }, " by iteration")), rate.element]);
   }
 
   function boxOf(name, label, input, help, unit = "") {
@@ -97,7 +97,7 @@ export async function show(root, place) {
     h("div", { class: "two wide-left" },
       h("form", { class: "form", onsubmit: (e) => { e.preventDefault(); make(true); } },
         h("section", { class: "card" }, h("h2", {}, "Net and data"), from, netBox, pasteBox,
-          h("div", { class: "row" }, field("Title", title), field("Weights to start from", weights, { note: "A .caffemodel: fine-tunes it." })),
+          h("div", { class: "row paths" }, field("Title", title), field("Weights to start from", weights, { note: "A .caffemodel: fine-tunes it." })),
           h("details", { open: Object.values(data).some((i) => i.value) }, h("summary", {}, "Other data than the net names"),
             h("div", { class: "row paths" }, dataNames.map(([k, label]) => field(label, data[k]))))),
         h("p", { class: "quiet" }, "Several values with commas between them, such as 0.1, 0.01 in base_lr, make a job for each combination."),

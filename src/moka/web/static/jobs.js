@@ -3,7 +3,7 @@
 import { get, listen } from "./api.js";
 import { curvesPanel, names } from "./curves.js";
 import { ago, bytes, count, duration, fixed, isKnown, number, percent, plural } from "./format.js";
-import { button, empty, fill, h, link, paused, progress, table, waiting } from "./ui.js";
+import { button, empty, fill, h, link, path, paused, progress, table, waiting } from "./ui.js";
 
 export async function show(root, place) {
   const [page] = place.path;
@@ -70,7 +70,7 @@ async function list(root, place) {
     },
     {
       name: "title", title: "Run", sort: (r) => r.title,
-      cell: (r) => h("span", { class: "name" }, h("a", { href: `/jobs/run?id=${encodeURIComponent(r.id)}` }, r.title),
+      cell: (r) => h("span", { class: "name" }, h("a", { href: `/jobs/run?id=${encodeURIComponent(r.id)}` }, path(r.title)),
         r.net && r.net !== r.title ? h("span", { class: "quiet" }, r.net) : null, h("span", { class: "narrow-only" }, stateOf(r))),
     },
     {
@@ -163,7 +163,7 @@ async function compare(root, place) {
   const { runs } = await get("/api/jobs/list", {}, place.signal);
   const own = ids.map((id) => runs.find((r) => r.id === id)).filter(Boolean);
   fill(info, table([
-    { name: "title", title: "Run", cell: (r) => h("a", { href: `/jobs/run?id=${encodeURIComponent(r.id)}` }, r.title) },
+    { name: "title", title: "Run", cell: (r) => h("a", { href: `/jobs/run?id=${encodeURIComponent(r.id)}` }, path(r.title)) },
     { name: "status", title: "Status", cell: tag },
     { name: "policy", title: "Rate policy", narrow: "hide", cell: (r) => r.policy || number(null) },
     { name: "iteration", title: "Iteration", numeric: true, cell: (r) => count(r.iteration) },

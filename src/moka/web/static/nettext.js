@@ -79,7 +79,7 @@ export async function showText(root, place) {
       found.notes.length > 0 && h("p", { class: "quiet" }, found.notes.join(" ")),
       graph,
       h("section", { class: "page" }, h("div", { class: "head" }, h("h2", {}, "Layers"), h("div", { class: "actions" },
-        state && h("label", { class: "inline" }, "Phase", state),
+        state && h("label", { class: "inline" }, h("span", { class: "unit" }, "Phase"), state),
         !wrong && button("Measure", () => measure(found, rows), { hint: "Run the net a few times and take the time of each layer" }),
         button("CSV", () => save(`${found.name || "net"}.csv`, new Blob([csv(found)], { type: "text/csv" })), { glyph: "download" }))), rows));
     draw_rows(found, rows);

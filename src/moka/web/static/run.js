@@ -101,7 +101,7 @@ export async function show(root, place) {
 
   function stats() {
     const s = score(run);
-    const cell = (name, value, small) => h("div", {}, h("dt", {}, name), h("dd", {}, value, small && h("small", {}, ` ${small}`)));
+    const cell = (name, value, small) => h("div", {}, h("dt", {}, name), h("dd", {}, value, small && [" ", h("small", {}, small)]));
     const isPart = s && s.value >= 0 && s.value <= 1 && !s.name.includes("loss");
     return h("dl", { class: "stats card" },
       cell("Iteration", count(run.iteration), run.max_iter ? `of ${count(run.max_iter)}` : ""),

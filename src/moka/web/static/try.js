@@ -27,7 +27,7 @@ export async function show(root, place) {
     leaving = new AbortController();
     const name = models.some((m) => m.name === place.params.get("model")) ? place.params.get("model") : models[0].name;
     const kind = SHOWN[place.params.get("view")] ? place.params.get("view") : "image";
-    fill(head, h("div", {}, h("h1", {}, "Try")),
+    fill(head, h("div", {}, h("h1", {}, "Try"), models.length === 1 && h("p", { class: "quiet" }, name)),
       h("div", { class: "actions" },
         models.length > 1 && field("Model", select(models.map((m) => m.name), name, (value) => { place.set({ model: value }); view(); })),
         choice("Show", VIEWS, kind, (value) => { place.set({ view: value === "image" ? "" : value }); view(); })));

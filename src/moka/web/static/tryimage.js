@@ -11,7 +11,7 @@ export function showImage(root, model, place) {
   const side = h("section", { class: "card", "aria-live": "polite", "aria-label": "Answer" });
   const zone = dropzone("Choose, drop or paste an image", (files) => take(files[0]), { signal: place.signal });
   const packing = h("div", { class: "form" });
-  const camera = button("Camera", openCamera, { glyph: "play" });
+  const camera = button("Camera", openCamera, { glyph: "camera" });
   fill(root, h("div", { class: "two" },
     h("div", { class: "page" }, h("div", { class: "actions grow" }, zone, camera), pane), side),
   h("section", { class: "form" }, h("h2", {}, "From a program"), copyLine(curl(ROUTES[model.kind], { model: model.name })),
@@ -79,11 +79,13 @@ export function showImage(root, model, place) {
     const first = Number(place.params.get("threshold") || 0.5);
     const list = h("ol", { class: "found" });
     const said = h("output", { class: "numeric" });
-    const slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, value: first, id: "threshold" });
+    const most = Math.max(1, ...answer.boxes.map((b) => b.score)); // above 1: they are no probabilities
+    const told = (score, digits) => (most > 1 ? score.toFixed(2) : `${(100 * score).toFixed(digits)} %`);
+    const slider = h("input", { type: "range", min: 0, max: most, step: 0.01, value: first, id: "threshold" });
     const update = () => {
       const least = Number(slider.value);
       const kept = answer.boxes.filter((b) => b.score >= least);
-      said.textContent = `${(100 * least).toFixed(0)} %`;
+      said.textContent = told(least, 0);
       draw(canvas, picture, answer);
       const g = canvas.getContext("2d");
       const unit = Math.max(canvas.width, canvas.height) / 500;
@@ -91,7 +93,7 @@ export function showImage(root, model, place) {
         g.lineWidth = 3 * unit;
         g.strokeStyle = colorOf(box.index);
         g.strokeRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-        const text = `${shortLabel(box.label)} ${(100 * box.score).toFixed(0)} %`;
+        const text = `${shortLabel(box.label)} ${told(box.score, 0)}`;
         g.font = `600 ${14 * unit}px system-ui, sans-serif`;
         const y = Math.max(box.top, 20 * unit);
         g.fillStyle = colorOf(box.index, 30);
@@ -100,7 +102,7 @@ export function showImage(root, model, place) {
         g.fillText(text, box.left + 5 * unit, y - 5 * unit);
       }
       fill(list, kept.map((b) => h("li", {}, h("span", { class: "dot", style: { background: colorOf(b.index) } }),
-        h("span", {}, shortLabel(b.label)), h("span", { class: "numeric" }, `${(100 * b.score).toFixed(1)} %`))));
+        h("span", {}, shortLabel(b.label)), h("span", { class: "numeric" }, told(b.score, 1)))));
     };
     slider.addEventListener("input", () => { update(); place.set({ threshold: slider.value }); });
     fill(side, h("h2", {}, "Objects"), h("div", { class: "field" },

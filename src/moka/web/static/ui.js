@@ -52,9 +52,20 @@ const PATHS = {
   pause: "M9 5v14M15 5v14",
   close: "M6 6l12 12M18 6L6 18",
   back: "M14 6l-6 6 6 6",
+  camera: "M4 8h4l2-3h4l2 3h4v11H4zM12 10a3 3 0 1 0 0 6 3 3 0 0 0 0-6",
   image: "M4 5h16v14H4zM4 16l5-5 4 4 2-2 5 5M15 9.5h.010",
   clock: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16M12 8v4l3 2",
 };
+
+// A path that may break behind its slashes, not within a name if it fits.
+export function path(text) {
+  return text.split(/(?<=\/)/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
+}
+
+// The mark of a curve in a legend.
+export function swatch(series) {
+  return h("span", { class: series.dash ? "swatch dashed" : "swatch", style: { color: `var(--${series.color})` } });
+}
 
 export function icon(name) {
   return h("svg", { class: "glyph", viewBox: "0 0 24 24", "aria-hidden": "true" },
