@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="t
 
 # A program of its own: in the tests' process PyTorch uses one thread, and nothing hangs.
 PROGRAM = '''
-import os, signal, sys
+import os, signal, sys, warnings
 import numpy as np
 import torch
 import moka
@@ -66,7 +66,9 @@ def forward():
 def in_child(work):
     """The result of a function in a forked process, or None if it gave none within 60 s."""
     read, write = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():  # from Python 3.12 on of any process that has threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         signal.alarm(60)
         try:

@@ -13,6 +13,7 @@ from tests.processes import run_together
 
 from moka.errors import SolverError
 from moka.parallel.launched import Launched
+from moka.parallel.libuv import has_libuv
 
 CPU = torch.device("cpu")
 VARIABLES = {
@@ -136,7 +137,7 @@ def lead(store: dist.TCPStore) -> None:  # type: ignore[name-defined]
 def store() -> dist.TCPStore:  # type: ignore[name-defined]
     """The store that a launcher hosts, which outlives its processes."""
     return dist.TCPStore(  # type: ignore[attr-defined]
-        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, use_libuv=has_libuv()
     )
 
 
@@ -179,7 +180,9 @@ def leave_late(rank: int, count: int, _: bytes, port: int) -> bool:
     """Whether the first process still worked when this one was ready."""
     place = Launched(rank, count, rank, 0, "127.0.0.1", port, True)
     with place.joined(CPU, 20) as (team, _run):
-        store = dist.TCPStore("127.0.0.1", port, is_master=False)  # type: ignore[attr-defined]
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            "127.0.0.1", port, is_master=False, use_libuv=has_libuv()
+        )
         team.gather_numbers(rank)
         if team.is_first:
             store.wait(["ready"])

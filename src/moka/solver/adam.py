@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.optim.adam import adam as torch_adam
+from torch.optim.adamw import adamw as torch_adamw
 
 from moka.errors import SolverError
 from moka.schema.caffe_pb2 import SolverParameter
@@ -64,8 +65,9 @@ class Adam(Rule):
     ) -> None:
         b1, b2 = self.config.momentum, self.config.momentum2
         correction = sqrt(1 - b2 ** (iteration + 1))
+        step = torch_adamw if self.decoupled_decay else torch_adam
         for r, decay, weights, grads, (m, v) in self._members(rate, weight_decay):
-            torch_adam(
+            step(
                 weights,
                 grads,
                 m,
@@ -80,7 +82,6 @@ class Adam(Rule):
                 weight_decay=decay,
                 eps=self.config.delta / correction,
                 maximize=False,
-                decoupled_weight_decay=self.decoupled_decay,
             )
         self._last = (iteration, float(rate), weight_decay)
 

@@ -142,3 +142,18 @@ def test_bad_input(
 ) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "{kind}" correlation_param {{ {text} }}', *shapes)
+
+
+def test_a_stride_beyond_the_map(make_layer: LayerMaker, run: Runner) -> None:
+    """One window, however long the stride is."""
+    text = (
+        'type: "Correlation"'
+        " correlation_param {{ kernel_size: 1 max_displacement: 1 pad: 1 stride_1: {} }}"
+    )
+    maps = [np.arange(2.0 * 3 * 4 * 4).reshape(2, 3, 4, 4), np.ones((2, 3, 4, 4))]
+    tops = [
+        run(make_layer(text.format(stride), (2, 3, 4, 4), (2, 3, 4, 4)), *maps)[0]
+        for stride in (4, 4294967295)
+    ]
+    assert tops[0].shape[2:] == (1, 1)
+    np.testing.assert_array_equal(tops[0], tops[1])

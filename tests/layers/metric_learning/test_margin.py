@@ -135,6 +135,16 @@ def test_features_of_length_zero(make_layer: LayerMaker, run: Runner) -> None:
             [(2, 4), (3,)],
             "Number of labels must match number of items: 2",
         ),
+        (
+            "MarginInnerProduct margin_inner_product_param { num_output: 3 gamma: -1 }",
+            [(2, 4), (2,)],
+            "gamma",
+        ),
+        (
+            "MarginInnerProduct margin_inner_product_param { num_output: 3 power: -9 }",
+            [(2, 4), (2,)],
+            "power",
+        ),
     ],
 )
 def test_bad_options(make_layer: LayerMaker, text: str, shapes: list[Any], message: str) -> None:

@@ -68,7 +68,8 @@ def correlation(
         product = (here - there).abs() if subtract else here * there
         maps.append(product.mean(1))
     out = torch.stack(maps, 1)
-    return F.avg_pool2d(out, kernel, places.stride) if kernel * places.stride > 1 else out
+    stride = min(places.stride, max(sizes))  # pooling takes no longer one
+    return F.avg_pool2d(out, kernel, stride) if kernel * stride > 1 else out
 
 
 MOST_STEPS = 10**5

@@ -70,8 +70,8 @@ class _Margin(PassCounter):
     weight_filler: caffe_pb2.FillerParameter = option()
     axis: int = option()
     base: float = option()
-    gamma: float = option()
-    power: float = option()
+    gamma: float = option(not_negative)
+    power: float = option(not_negative)
     iteration: int = option(not_negative)
     lambda_min: float = option()
 
