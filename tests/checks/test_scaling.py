@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from moka.checks.scaling import Bucket, Cluster, Link, Step, forecast
@@ -92,13 +94,17 @@ def test_one_process_talks_to_nobody() -> None:
 
 
 def test_processes_share_cores() -> None:
-    step = Step(100.0, [Bucket(400, 90.0)], core_s=90.0)
+    step = Step(180.0, [Bucket(400, 170.0)], core_s=90.0)
     busy = Link(100.0, 0.5, core_s=0.1)
     shared = Cluster(4, 1, busy, busy, NOTHING, float("inf"), cores=2)
     # Each of four works 90 s, and 0.1 s for each of 2 * 3/4 * 400 bytes, on two cores.
     assert forecast(step, shared).step_s == pytest.approx(4 * (90 + 60) / 2)
+    waiting = replace(step, decided_s=20.0)  # for the slowest: others do not work meanwhile
+    assert forecast(waiting, shared).step_s == pytest.approx(4 * (90 + 60) / 2 + 20)
+    some = Cluster(4, 1, busy, busy, NOTHING, float("inf"), cores=3)
+    assert forecast(step, some).step_s == pytest.approx(180 + 4 * 60 / 3 - (180 - 4 * 90 / 3))
     enough = Cluster(4, 1, busy, busy, NOTHING, float("inf"), cores=16)
-    assert forecast(step, enough).step_s == 100
+    assert forecast(step, enough).step_s == 180
     assert forecast(step, shared, alone_s=75).speedup == pytest.approx(4 * 75 / 300)
 
 

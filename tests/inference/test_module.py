@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 import moka
+from moka.export.difference import difference_of
 from moka.inference.engines import engine_is
 from moka.inference.module import ModuleRunner
 from moka.inference.program import Program
@@ -78,7 +79,8 @@ def is_true(net: Net, x: Tensor) -> bool:
     wanted = truth(net, x)
     assert found.keys() == wanted.keys()
     for name, values in wanted.items():
-        torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-5)
+        difference = difference_of(found[name].detach().numpy(), values.numpy(), name)
+        assert difference.is_small, difference
     return True
 
 

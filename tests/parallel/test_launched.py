@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import socketserver
 import threading
 import time
 
@@ -91,6 +93,25 @@ def test_whoever_cannot_reach_the_first_says_so(caplog: pytest.LogCaptureFixture
         pass
     assert [(r.name, r.getMessage()) for r in caplog.records] == [("moka.team", says)]
     assert "join" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_another_program_answers_in_the_place_of_the_first() -> None:
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while self.request.recv(100):
+                    pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        server.daemon_threads = True
+        port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        second = Launched(1, 2, 1, 0, "127.0.0.1", port, launcher_hosts_store=False)
+        says = f"could not join the others at 127.0.0.1:{port} within 5 s: another program answers"
+        with pytest.raises(SolverError, match=says), second.joined(CPU, 5):
+            pass
+        server.shutdown()
 
 
 def test_of_others_that_do_not_come_the_first_alone_tells(

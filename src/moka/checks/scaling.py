@@ -24,8 +24,9 @@ messages. Between processes on one CPU that is measured, since whoever waits has
 all wait for the slowest.
 
 **Cores.** Processes on one CPU share its cores, and copying for a message is their work, too. With
-w seconds of a core an iteration and c for a byte that travels, N processes need at least
-N (w + c bytes) / cores.
+c seconds of a core for a byte that travels it takes N c bytes / cores, and only what fits into the
+time in which N iterations of t seconds leave cores unused, t - N w / cores with w seconds of a core
+in each, costs nothing.
 """
 
 from __future__ import annotations
@@ -192,7 +193,8 @@ def forecast(step: Step, cluster: Cluster, *, alone_s: float = 0.0, share: float
     step_s = step.whole_s + waited + copied + decided
     if cluster.cores:
         moved = 2 * (cluster.size - 1) / cluster.size * step.size
-        work = cluster.size * (step.core_s + cluster.inside.core_s * moved)
-        step_s = max(step_s, work / cluster.cores + decided)
+        copying = cluster.size * cluster.inside.core_s * moved / cluster.cores
+        unused = max(0.0, step.whole_s - cluster.size * step.core_s / cluster.cores)
+        step_s = max(step_s, step.whole_s + max(0.0, copying - unused) + decided)
     speedup = cluster.size * share * alone_s / step_s
     return Forecast(step_s, alone_s, whole, waited, copied, decided, speedup)

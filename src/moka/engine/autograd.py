@@ -97,7 +97,7 @@ class Autograd:
             return self.layerwise.forward(given=batch)
         with torch.no_grad(), self._checked():
             blobs = self._run(batch)
-            self.show(blobs)
+            self.show(_numbers_of(blobs))
             return self._loss(blobs)
 
     def forward_backward(self) -> Tensor:
@@ -151,12 +151,12 @@ class Autograd:
             if loss.requires_grad:
                 scaled = loss if scale is None else loss * scale
                 scaled.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), {name: tensor.detach().float() for name, tensor in blobs.items()}
+        return loss.detach(), _numbers_of(blobs)
 
     def show(self, blobs: Mapping[str, Tensor]) -> None:
-        """Let `net.blobs` show what a pass has made."""
+        """Let `net.blobs` show what a pass has made, as `pass_over` returns it."""
         for name, tensor in blobs.items():
-            self.net.blobs[name].data_memory.put(tensor.detach().float())
+            self.net.blobs[name].data_memory.put(tensor)
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
@@ -231,6 +231,11 @@ class Autograd:
             for name, weight in self._losses
         ]
         return sum(terms[1:], terms[0]) if terms else torch.zeros((), device=self.net.device)
+
+
+def _numbers_of(blobs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Blobs without their graph, in single precision."""
+    return {name: tensor.detach().float() for name, tensor in blobs.items()}
 
 
 def _total(loss: Tensor) -> Tensor:

@@ -78,8 +78,11 @@ class CompactBilinear(Layer):
         self.hashes: list[Tensor] = []
         self.signs: list[Tensor] = []
         for channels in (a[1], b[1]):
-            self.hashes.append(torch.tensor(list(islice(numbers, channels))) % self.num_output)
-            self.signs.append(torch.tensor(list(islice(numbers, channels))) % 2 * 2 - 1)
+            places, signs = (
+                torch.tensor(list(islice(numbers, channels)), device="cpu") for _ in range(2)
+            )
+            self.hashes.append(places % self.num_output)
+            self.signs.append(signs % 2 * 2 - 1)
 
     def top_shapes(self, a: Shape, b: Shape) -> list[Shape]:
         check_pair(a, b)

@@ -211,6 +211,8 @@ class Launched:
         where, said = f"{self.address}:{self.port}", first_line(error)
         if "client socket has timed out" in said:
             said = "nothing answers there"
+        if "Ping failed" in said:
+            said = "another program answers there"
         if "EADDRINUSE" in said or "in use" in said:
             return f"another program listens at {where}: give another MASTER_PORT."
         return (

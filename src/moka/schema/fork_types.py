@@ -63,6 +63,7 @@ _TYPES = {
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
     " LibDNNConvolution LibDNNPooling",
     "Xilinx": "DeephiResize",
+    "PixelNet": "RandCatConv",
     "NVCaffe": "TRT",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",

@@ -23,6 +23,14 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ParseEvaluate": {"bottoms": ("2 1 4 4", "2 1 4 4"),
                       "fields": "parse_evaluate_param { num_labels: 3 }"},
     "ParseOutput": {"tops": 2},
+    "RandCatConv": {
+        "bottoms": (IMAGE, "2 2 3 3", "1 1 4 4", "2 1 4 4"),
+        "tops": 2,
+        "fields": "rand_cat_conv_param { rand_selection: false pooling_factor: 1"
+        " pooling_factor: 2 }",
+        "least": 1,
+        "most": 1.0001,  # all pixels are valid
+    },
     "SpatialProduct": {"bottoms": (IMAGE, "2 1 4 4")},
     "UniqueLabel": {"bottoms": ("2 1 4 4",), "fields": "unique_label_param { max_labels: 40 }"},
 }  # fmt: skip

@@ -39,6 +39,7 @@ NOT_YET: tuple[str, ...] = (
     "Pairwise",
     "ParseOutput",
     "ROIWarping",
+    "RandCatConv",
     "Slope",
     "SpatialProduct",
     "SubRegion",

@@ -140,7 +140,7 @@ export async function show(root, place) {
     rate.show(found.rates.length ? [{ label: inputs.get("lr_policy").value, color: "c0", x: found.iterations, y: found.rates, bare: true }] : []);
     solverText.textContent = found.text;
     const { epoch, epochs } = found;
-    for (const [name, box] of boxes) box.note(isKnown(epochs[name]) ? `${number(epochs[name], 3)} epochs` : "");
+    for (const [name, box] of boxes) box.note(isKnown(epochs[name]) ? `${number(epochs[name], 3)}\u00a0epochs` : "");
     fill(epochNote, epoch ? `An epoch is ${number(epoch.records / epoch.taken, 4)} iterations: ${plural(epoch.records, "record")}, ${count(epoch.taken)} an iteration.`
       : "Choose a net whose data is there to see iterations in epochs.");
     const said = [found.problem, ...found.net_problems].filter(Boolean);

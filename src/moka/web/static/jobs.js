@@ -166,10 +166,10 @@ async function compare(root, place) {
     { name: "title", title: "Run", cell: (r) => h("a", { href: `/jobs/run?id=${encodeURIComponent(r.id)}` }, path(r.title)) },
     { name: "status", title: "Status", cell: tag },
     { name: "policy", title: "Rate policy", narrow: "hide", cell: (r) => r.policy || number(null) },
-    { name: "iteration", title: "Iteration", numeric: true, cell: (r) => count(r.iteration) },
+    { name: "iteration", title: "Iteration", numeric: true, narrow: "hide", cell: (r) => count(r.iteration) },
     { name: "loss", title: "Loss", numeric: true, cell: (r) => fixed(r.loss) },
     { name: "score", title: "Test", numeric: true, cell: (r) => inWords(score(r)) },
-    { name: "took", title: "Took", numeric: true, cell: (r) => duration(r.elapsed_s || null) },
+    { name: "took", title: "Took", numeric: true, narrow: "hide", cell: (r) => duration(r.elapsed_s || null) },
   ], own, { caption: "The compared runs" }));
   const live = new Set(ids);
   listen("/api/jobs/events", {}, place.signal, paused((e) => { if ((e.runs || []).some((r) => live.has(r.id))) panel.load(); }, 300));
