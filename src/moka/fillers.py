@@ -36,6 +36,11 @@ def filler(name: str) -> Callable[[Filler], Filler]:
     return register
 
 
+def _device_type() -> str:
+    """The device of new tensors; PyTorch 2.6's get_default_device() knows no `with device`."""
+    return torch.empty(0).device.type
+
+
 def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """A new float32 tensor of `shape`, filled as `spec` says.
 
@@ -55,7 +60,7 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
             raise NetError(f"{field.name} is an option of a fork that no filler here has.")
     if spec.sparse != -1 and spec.type != "gaussian":
         raise NetError(f"sparse is for the gaussian filler only, not for {spec.type}.")
-    if torch.get_default_device().type != "meta":
+    if _device_type() != "meta":
         check_free(4 * prod(shape), f"a blob of shape {shape}")
     return function(spec, shape) if 0 not in shape else torch.empty(shape)
 
@@ -64,7 +69,7 @@ def fill(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
 def constant(spec: caffe_pb2.FillerParameter, shape: Shape) -> Tensor:
     """Every element `value`."""
     if spec.value == 0:
-        if torch.get_default_device().type == "cpu":
+        if _device_type() == "cpu":
             # Takes memory and time only when somebody writes, unlike torch.zeros.
             return torch.from_numpy(np.zeros(shape, np.float32))
         return torch.zeros(shape)
