@@ -16,15 +16,16 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="ne
 
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the kernel says of the other threads: all sleep."""
+    """What the kernel says of the other threads: all sleep. No thread that another test has left
+    behind uses a processor."""
     threads = ["S", "S"]
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)
     monkeypatch.setattr("moka.parallel.stillness._states", lambda _: threads)
     return threads
 
 
 def look(stillness: Stillness, times: int = 3) -> int:
     for _ in range(times):
-        time.sleep(0.05)
         turns = stillness.look()
     return turns
 
