@@ -62,9 +62,8 @@ class LabelMapSource(ImageSource[LabelMapBatches]):
                 "side and random_... out of transform_param."
             )
         cut = self.cut()
-        random = transform.is_random or self.shuffle
-        random = random or self.scales
-        random = random or (training and (cut.height > 0 or bool(cut.factors)))
+        cuts = training and (cut.height > 0 or bool(cut.factors))
+        random = transform.is_random or self.shuffle or self.scales or cuts
         return self.batches_from(
             first_state(rand_skip=self.rand_skip, is_random=random), transform, cut
         )

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 # user's between two steps, the others wait for it, and nothing tells that from a hanging process.
 PATIENCE_S = 6 * 3600.0
 NOTICE_S = 300.0  # how long a member waits until it says so; then twice as long, and so on
-CONNECT_S = (
-    300.0  # how long connecting may take once all have come: one that ends then says nothing
-)
+CONNECT_S = 300.0  # how long connecting may take once all have come; who ends then says nothing
 POLL_S = 0.05  # how often a member looks who has come
 HEARD_S = 5.0  # how long to wait until the first member has repeated an error
 REASON_S = 0.5  # how long to look for the error of a member that has left

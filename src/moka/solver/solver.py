@@ -128,9 +128,17 @@ class Solver:
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
-        does = config, self.engine, self._rule, self.team, self._mean, self._together
-        asks = self.guard, self.requests
-        self._step, self.late_step = Step(*does, *asks), LateStep(*does, *asks)
+        parts = (
+            config,
+            self.engine,
+            self._rule,
+            self.team,
+            self._mean,
+            self._together,
+            self.guard,
+            self.requests,
+        )
+        self._step, self.late_step = Step(*parts), LateStep(*parts)
         on_gpu = self.net.device.type == "cuda"
         self.reads_late = on_gpu or self.late_step.scale is not None
         if on_gpu and records:

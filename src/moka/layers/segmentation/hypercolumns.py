@@ -10,6 +10,7 @@ from moka.layers.base import Layer
 from moka.layers.grid import require_images
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
+from moka.layers.sampling import bilinear
 from moka.types import Shape
 
 
@@ -89,7 +90,7 @@ class RandCatConv(Layer):
         image = torch.arange(n, device=pixel.device)[:, None]
         row, column = pixel // width, pixel % width
         features = [
-            _sampled(x, image, _place(row, factor), _place(column, factor))
+            _sampled(x, _place(row, factor), _place(column, factor))
             for x, factor in zip(maps, self.pooling_factor, strict=True)
         ]
         return [torch.cat(features, 1), targets.detach()[image, :, row, column].flatten(0, 1)]
@@ -114,31 +115,27 @@ def _place(pixel: Tensor, factor: int) -> Tensor:
     return (pixel - (factor - 1) / 2) / factor
 
 
-def _sampled(x: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bilinear values (N K, C) of a map (N, C, H, W) at places (N, K).
+def _sampled(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Bilinear values (N K, C) of a map (N, C, H, W) at places (N, K); places before the first row
+    or column have its values.
 
     Raises:
         DataError: a place beyond the map.
     """
-    y = x.new_zeros(())
     down, across = (
-        _around(places, size) for places, size in ((rows, x.shape[2]), (columns, x.shape[3]))
+        _within(places, size) for places, size in ((rows, x.shape[2]), (columns, x.shape[3]))
     )
-    for row, tall in down:
-        for column, wide in across:
-            y = y + x[image, :, row, column] * (tall * wide).to(x)[..., None]
-    return y.flatten(0, 1)
+    values = bilinear(x, down[:, None], across[:, None], repeat_edge=True)
+    return values[:, :, 0].mT.flatten(0, 1)
 
 
-def _around(places: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """The cells of an axis before and after places, and their shares."""
+def _within(places: Tensor, size: int) -> Tensor:
+    """Places along an axis of so many cells, none of them before the first cell."""
     held = places.clamp_min(0)
-    first, second = held.floor(), held.ceil()
-    if second.numel() and (last := int(second.max())) >= size:
+    if held.numel() and (last := int(held.max().ceil())) >= size:
         raise DataError(
             f"a pixel that is taken lies at {float(held.max()):g} of a map's axis of {size}, which"
             f" needs {last + 1}.",
             advice="Let no pixel near the border be valid, or pad the image.",
         )
-    after = held - first
-    return [(first.long(), 1 - after), (second.long(), after)]
+    return held
