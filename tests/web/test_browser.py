@@ -249,8 +249,36 @@ def test_nothing_moves_for_who_does_not_want_it(chrome: Browser, shown: str) -> 
         with page_of(chrome, shown, still=still) as page:
             page.goto("/jobs/run?id=old.log")
             page.locator("main .tag").first.wait_for()
-            page.evaluate(live)
-            assert page.evaluate(moving) == name
+            assert page.evaluate(f"({live}, {moving})") == name  # before the page is drawn again
+
+
+REDRAWN = """async () => {
+    const { button, fill } = await import("/static/ui.js");
+    const part = document.querySelector("main");
+    window.clicks = [];
+    window.draw = (n) => fill(part, button("Other", () => {}), button("Go", () => clicks.push(n)));
+    draw(0);
+}"""
+
+
+def test_a_part_that_is_drawn_again_loses_no_click_and_no_focus(
+    chrome: Browser, shown: str
+) -> None:
+    with page_of(chrome, shown) as page:
+        page.goto("/docs")
+        page.locator("h1").first.wait_for()
+        page.evaluate(REDRAWN)
+        go = page.get_by_role("button", name="Go")
+        go.hover()
+        page.mouse.down()
+        page.evaluate("draw(1), draw(2)")
+        page.mouse.up()
+        page.wait_for_function("clicks.length === 1")
+        go.click()
+        assert page.evaluate("clicks") == [0, 2]
+        assert page.evaluate("draw(3), document.activeElement.textContent") == "Go"
+        page.keyboard.press("Enter")
+        assert page.evaluate("clicks") == [0, 2, 3]
 
 
 def test_pages_at_twice_the_size(chrome: Browser, shown: str) -> None:

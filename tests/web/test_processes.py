@@ -14,9 +14,12 @@ from moka.web.processes import Process, process_of, start_caffe
 
 
 def test_a_process_is_known_by_its_number_and_start() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    program = "print(flush=True); import time; time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert child.stdout is not None
     process = process_of(child.pid)
     try:
+        child.stdout.readline()  # until then it may hold no memory yet
         assert process.is_running()
         if process.began:
             assert not Process(child.pid, "1").is_running()
@@ -24,7 +27,7 @@ def test_a_process_is_known_by_its_number_and_start() -> None:
             assert process.cpu_s() is not None
     finally:
         process.send(signal.SIGKILL)
-        child.wait()
+        child.communicate()
     assert not process.is_running()
     process.send(signal.SIGTERM)  # nobody is there
 

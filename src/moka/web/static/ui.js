@@ -30,10 +30,41 @@ function readable(text) {
   return text.replace(/[\u{10fe80}-\u{10feff}\udc80-\udcff]/gu, (c) => `\\x${(c.codePointAt(0) & 0xff).toString(16)}`);
 }
 
+// What is pressed stays until the press ends, since a button that is replaced in between gets no
+// click; the newest content waits for that. What has the focus keeps it, if the new content still
+// has it at the same place.
 export function fill(parent, ...children) {
+  if (pressed && pressed !== parent && parent.contains(pressed)) {
+    held.set(parent, children);
+    return parent;
+  }
+  const place = placeOf(document.activeElement, parent);
+  const words = place && document.activeElement.textContent;
   parent.replaceChildren();
   put(parent, children);
+  const found = place && place.reduce((node, index) => node && node.children[index], parent);
+  if (found && found.textContent === words) found.focus({ preventScroll: true });
   return parent;
+}
+
+let pressed = null;
+const held = new Map();
+addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
+for (const name of ["pointerup", "pointercancel"]) {
+  addEventListener(name, () => setTimeout(() => { // after the click
+    pressed = null;
+    const waiting = [...held];
+    held.clear();
+    for (const [parent, children] of waiting) fill(parent, ...children);
+  }), true);
+}
+
+// The indices of children that lead from an element to one inside it; null if it is not inside.
+function placeOf(inner, outer) {
+  if (!inner || inner === outer || !outer.contains(inner)) return null;
+  const place = [];
+  for (let node = inner; node !== outer; node = node.parentElement) place.unshift([...node.parentElement.children].indexOf(node));
+  return place;
 }
 
 const PATHS = {
