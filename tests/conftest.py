@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,6 +14,16 @@ from moka.schema import caffe_pb2, parse_text
 
 pytest_plugins = ["tests.training_runs", "tests.messages"]
 NetMaker = Callable[..., Net]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since many tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser's tests come first: they take longest, and wait most of their time."""
+    items.sort(key=lambda item: "tests/web/" not in item.nodeid)
 
 
 @pytest.fixture(autouse=True, scope="session")

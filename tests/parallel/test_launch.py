@@ -40,6 +40,7 @@ def test_the_exit_code_that_decides(codes: tuple[int, ...], decides: int) -> Non
     assert _code_of(RunResult(WorkerState.FAILED, failures=failures)) == decides
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_lost_processes_cost_nothing_but_time() -> None:
     """One is killed and one hangs; the files are those of an undisturbed run, byte for byte."""
@@ -142,11 +143,18 @@ def test_twenty_processes_are_killed_at_random() -> None:
 
 @pytest.mark.usefixtures("run_folder")
 def test_a_process_lost_too_often_ends_the_run() -> None:
-    with job(*train("--max_restarts=0")) as lost:
+    with job(*train("--max_restarts=1")) as lost:
         lost.wait_for("Snapshotting solver state")
+        os.kill(lost.workers()[1], signal.SIGKILL)
+        lost.wait_for("Resuming from snap_iter_")
+        lost.wait_for(r"Iteration \d+, lr", 6)
         os.kill(lost.workers()[0], signal.SIGKILL)
         assert lost.end() == 1, lost.log
-    assert "was ended by SIGKILL. All have been started again 0 times, the limit." in lost.log
+    assert "was ended by SIGKILL. All start again from the last snapshot (1 of 1)." in lost.log
+    assert (
+        "was ended by SIGKILL. All have been started again as often as --max_restarts=1 allows."
+        in lost.log
+    )
     assert "Go on from the last snapshot with --snapshot=auto." in lost.log
 
 
@@ -195,6 +203,7 @@ def test_an_error_of_the_users_is_told_once() -> None:
     assert "start again" not in failing.log
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_torchrun_starts_the_same_run() -> None:
     Path("solver.prototxt").write_text(SOLVER.format(iterations=40))

@@ -218,7 +218,7 @@ def test_keys_reach_everything_and_show_where_they_are(
         assert len(reached) >= wanted.count()
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_colors_of_the_system(chrome: Browser, shown: str, dark: bool) -> None:
     """With forced colors a chart has the system's color of text, and what is chosen differs."""
     with page_of(chrome, shown, dark=dark, forced_colors=True) as page:

@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 from tests.web.browsers import SLOW_MS, browser, page_of, site
 from tests.web.walk import walk
 
 
 @pytest.mark.slow
 def test_from_images_to_a_model_that_answers(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits  # takes a second
+
     photos = tmp_path / "shown/photos"
     digits = load_digits()
     for i, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):

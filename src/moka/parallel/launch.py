@@ -158,7 +158,8 @@ class _Agent(LocalElasticAgent):
             return SystemExit(code)
         limit = self.get_worker_group().spec.max_restarts
         return SolverError(
-            f"{_who_ended(result)} All have been started again {limit} times, the limit.",
+            f"{_who_ended(result)} All have been started again as often as"
+            f" --max_restarts={limit} allows.",
             advice="Go on from the last snapshot with --snapshot=auto.",
         )
 
