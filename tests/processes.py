@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from typing import Any, TextIO
+from pathlib import Path
+from typing import IO, Any, TextIO
 
 PRELOAD = [
     "caffe", "moka.cli.main", "moka.solver.solver", "moka.data.lmdb",
@@ -62,36 +64,57 @@ def run_together(
 
 
 class Program:
-    """The program `caffe` as a process, forked from one that has imported it.
+    """The program `caffe` as a process of a session of its own, forked from one that has imported
+    it; it behaves as subprocess.Popen.
 
-    Attributes:
-        stdout, stderr: what it prints.
+    Args:
+        words: what stands after `caffe`.
+        folder: where it runs; None: here.
+        output: takes what it prints; None: `stdout` and `stderr` read it.
     """
 
-    def __init__(self, *words: str) -> None:
+    def __init__(
+        self, words: Sequence[str], folder: Path | None = None, output: IO[bytes] | None = None
+    ) -> None:
         server = _server()
-        out, its_out = server.Pipe(duplex=False)
-        err, its_err = server.Pipe(duplex=False)
-        given = (words, dict(os.environ), os.getcwd(), its_out, its_err)
+        readers: list[Connection] = []
+        writers: list[Connection] = []
+        for _ in range(2):
+            if output is None:
+                reader, writer = server.Pipe(duplex=False)
+                readers.append(reader)
+            else:
+                writer = Connection(os.dup(output.fileno()), readable=False)
+            writers.append(writer)
+        given = (words, dict(os.environ), str(folder or Path.cwd()), writers)
         self._process = server.Process(target=_run_program, args=given)
         self._process.start()
-        its_out.close()
-        its_err.close()
-        self.stdout, self.stderr = _text_of(out), _text_of(err)
+        for writer in writers:
+            writer.close()
+        texts: list[TextIO | None] = [*map(_text_of, readers)] or [None, None]
+        self.stdout, self.stderr = texts
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("caffe", timeout or 0.0)
+        return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
-        assert self._process.pid is not None
-        if self._process.exitcode is None:
-            os.kill(self._process.pid, number)
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         self._process.kill()
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended."""
-        self._process.join(timeout)
-        assert self._process.exitcode is not None, "the process does not end"
-        return self._process.exitcode
 
 
 def _server() -> ForkServerContext:
@@ -107,14 +130,15 @@ def _text_of(pipe: Connection) -> TextIO:
 
 
 def _run_program(
-    words: Sequence[str], variables: dict[str, str], folder: str, out: Connection, err: Connection
+    words: Sequence[str], variables: dict[str, str], folder: str, outputs: Sequence[Connection]
 ) -> None:
+    os.setsid()
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
-    for stream, pipe in ((sys.stdout, out), (sys.stderr, err)):
-        os.dup2(pipe.fileno(), stream.fileno())
-        pipe.close()
+    for stream, output in zip((sys.stdout, sys.stderr), outputs, strict=True):
+        os.dup2(output.fileno(), stream.fileno())
+        output.close()
     from moka.cli.main import main
 
     sys.exit(main(words))

@@ -39,7 +39,7 @@ class Server:
 
     def __init__(self, *flags: str, from_shell: bool = False) -> None:
         words = ["serve", *DEFAULTS, *flags]
-        self.process = _started(words) if from_shell else Program(*words)
+        self.process = _started(words) if from_shell else Program(words)
         self._lines: queue.Queue[str] = queue.Queue()
         self.errors = ""
         self._readers = [
