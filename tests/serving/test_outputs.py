@@ -127,6 +127,43 @@ def test_detectnet(tmp_path: Path) -> None:
     assert boxes_of(place, DETECTNET, values | {"coverage": np.zeros((2, 2, 4)).tolist()}) == []
 
 
+MSCNN = """
+layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 32 dim: 64 } } }
+layer { name: "maps" type: "Input" top: "maps"
+        input_param { shape { dim: 1 dim: 6 dim: 4 dim: 8 } } }
+layer { name: "quiet" type: "Silence" bottom: "data" }
+layer { name: "proposals" type: "BoxOutput" bottom: "maps" top: "proposals" top: "proposals_score"
+        box_output_param { field_w: 16 field_h: 16 downsample_rate: 8 fg_thr: 0.5 } }
+"""
+REFINED = """
+layer { name: "cls" type: "InnerProduct" bottom: "proposals" top: "cls_pred"
+        inner_product_param { num_output: 2 } }
+"""
+
+
+def test_the_regions_of_mscnn(tmp_path: Path) -> None:
+    """Rows of image, corners and score; a row of zeros stands for none."""
+    place = tmp_path / "mscnn.prototxt"
+    maps = np.zeros((6, 4, 8))
+    assert boxes_of(place, MSCNN, {"maps": maps.tolist()}) == []
+    maps[:2, 1, 2] = 1, 3  # of a cell of 8 x 8 pixels; its field is 16 x 16 pixels
+    (found,) = boxes_of(place, MSCNN, {"maps": maps.tolist()})
+    assert found == [0, 2, 12 / 64, 4 / 32, 28 / 64, 20 / 32]
+    place.write_text(MSCNN.replace(' top: "proposals_score"', ""))
+    model = ServedModel("x", ModelFiles(place, None), PACE)
+    assert model.kind != BOXES
+    model.close()
+
+
+def test_regions_are_not_what_a_net_finds_that_looks_into_them(tmp_path: Path) -> None:
+    place = tmp_path / "mscnn.prototxt"
+    place.write_text(MSCNN + REFINED)
+    model = ServedModel("x", ModelFiles(place, None), PACE)
+    assert model.kind != BOXES
+    model.close()
+
+
 def outputs(kind: str = CLASSES, pixels: tuple[int, int] | None = None) -> Outputs:
     return Outputs(kind, ("out",), (1, 2), None, pixels)
 

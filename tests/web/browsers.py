@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import Program
+from tests.web.sites import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -51,27 +51,21 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def site(folder: Path) -> Iterator[str]:
     """The address of a `caffe web` process that shows a folder."""
-    with open(folder.with_name(f"{folder.name}.err"), "w+") as err:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moka", "web", str(folder), "--port=0"],
-            stdout=subprocess.PIPE,
-            stderr=err,
-            text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
+    out = folder.with_name(f"{folder.name}.out")
+    with open(out, "wb") as output:
+        server = Program(["web", str(folder), "--port=0"], output=output)
+    try:
+        wait_until(lambda: b"\n" in out.read_bytes() or server.poll() is not None)
+        found = re.search(rb"http://\S+", out.read_bytes())
+        assert found, out.read_text()
+        yield found[0].decode().rstrip("/")
+    finally:
+        server.send_signal(signal.SIGINT)
         try:
-            assert server.stdout is not None
-            told = server.stdout.readline()
-            found = re.search(r"http://\S+", told)
-            assert found, told + Path(err.name).read_text()
-            yield found[0].rstrip("/")
-        finally:
-            server.send_signal(signal.SIGINT)
-            try:
-                server.communicate(timeout=30)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.communicate()
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def faults_found_by_axe(page: Page) -> list[str]:

@@ -96,6 +96,16 @@ def test_a_folder_of_models_and_their_flags(tmp_path: Path) -> None:
     assert list(models_in(tmp_path / "a")) == ["a"]
 
 
+def test_a_folder_with_a_net_for_training(tmp_path: Path) -> None:
+    """It counts if there is no net for use."""
+    write_model(tmp_path / "a", "train_val.prototxt")
+    assert [files.net for files in models_in(tmp_path).values()] == [
+        tmp_path / "a/train_val.prototxt"
+    ]
+    write_model(tmp_path / "a")
+    assert [files.net for files in models_in(tmp_path).values()] == [tmp_path / "a/deploy.prototxt"]
+
+
 def test_folders_that_hold_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no model"):
         models_in(tmp_path)

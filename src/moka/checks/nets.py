@@ -101,7 +101,7 @@ def _with_weights(
     except MokaError as error:
         fault = str(error)
     try:
-        fits = partial(_fits, stored=stored, weights=weights) if stored and weights else None
+        fits = partial(weights_fit, stored=stored, weights=weights) if stored and weights else None
         built = build(graphs[0], fits, beside)
         seen = _measured(seen, built)
         for graph in graphs[1:]:
@@ -135,7 +135,8 @@ def _with_weights(
     return replace(seen, export=try_export(built.net, seen)) if export else seen
 
 
-def _fits(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
+def weights_fit(net: Net, stored: Sequence[StoredLayer], weights: str) -> bool:
+    """Whether the parameters of a file of weights have the shapes of a net's."""
     try:
         fit(net, stored, weights)
     except MokaError:

@@ -34,8 +34,8 @@ MODEL_FLAGS = (
     Flag(
         "model",
         "",
-        "The net, a deploy.prototxt. Several by name: NAME=FILE,NAME=FILE; weights, labels and mean"
-        " then too.",
+        "The net, a deploy.prototxt; of a train_val.prototxt a net for use is made. Several:"
+        " NAME=FILE,NAME=FILE; weights, labels and mean then too.",
     ),
     Flag("weights", "", "Its weights, a .caffemodel."),
     Flag("labels", "", "Names of its classes, one a line."),

@@ -53,12 +53,17 @@ class BoxColumns(NamedTuple):
         row: how many columns there are.
         corner: the first of x1, y1, x2, y2, in pixels of the net's image.
         label: None: a top holds boxes of one class, whose number is that of the top.
+        top: the only one that lists them; None: each does.
+        are_regions: where there may be something. They are what a net finds only if it gives out
+            nothing else, which would tell what lies in them.
     """
 
     row: int
     corner: int
     score: int
     label: int | None = None
+    top: int | None = None
+    are_regions: bool = False
 
 
 class Way(Protocol):

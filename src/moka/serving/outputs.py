@@ -94,10 +94,10 @@ class Outputs:
             scores, deltas = (blobs[name] for name in self.regions)
             rows = detections_of_regions(scores, deltas, blobs[REGIONS], self.pixels)
         else:
+            listing = [name for name in blobs if name in self.columns]
             found = [
-                rows_of(values, self.columns[name], number)
-                for number, (name, values) in enumerate(blobs.items())
-                if name in self.columns
+                rows_of(blobs[name], self.columns[name], number)
+                for number, name in enumerate(listing)
             ]
             found += [each[:, :BOX_ROW] for each in blobs.values() if _are_rows(each.shape)]
             rows = np.concatenate(found)
@@ -111,7 +111,8 @@ def rows_of(values: Floats, columns: BoxColumns, number: int) -> Floats:
     """The boxes of one example as rows (K, 7) as SSD has them.
 
     Args:
-        number: of the top, which is the label where no column tells it.
+        number: of the output among those that list boxes, which is the label where no column tells
+            it.
     """
     table = values.reshape(-1, columns.row)
     corners = table[:, columns.corner : columns.corner + 4]
@@ -165,12 +166,16 @@ def _kind(net: Net, inputs: NetInputs, size: int) -> str | None:
 
 def _columns(net: Net) -> dict[str, BoxColumns]:
     """The outputs that list boxes in another way than SSD."""
-    return {
-        top: place.layer.box_columns
-        for place in net.places
-        for top in place.node.tops
-        if top in net.graph.outputs and place.layer.box_columns
-    }
+    outputs = set(net.graph.outputs)
+    found: dict[str, BoxColumns] = {}
+    for place in net.places:
+        columns = place.layer.box_columns
+        if columns is None or (columns.are_regions and not outputs.issubset(place.node.tops)):
+            continue
+        for number, top in enumerate(place.node.tops):
+            if top in outputs and columns.top in (None, number):
+                found[top] = columns
+    return found
 
 
 def _region_outputs(net: Net, inputs: NetInputs) -> RegionOutputs | None:

@@ -20,9 +20,10 @@ from moka.serving.image_input import Look
 from moka.serving.model import ModelFiles
 from moka.tools.preprocessing import integers, read_mean
 from moka.types import PathLike
+from moka.web.trained_files import TrainedFiles
 
 FLAG_FILE = "serve.flags"
-NETS = ("deploy.prototxt", "*deploy*.prototxt")
+NETS = ("deploy.prototxt", "*deploy*.prototxt", "*train_val*.prototxt")
 WEIGHTS = ("*.caffemodel", "*.caffemodel.h5")
 LABELS = ("labels.txt", "synset_words.txt", "*labels*.txt")
 MEANS = ("mean.binaryproto", "mean.npy", "*mean*.binaryproto", "*mean*.npy")
@@ -84,7 +85,7 @@ def files_of(flags: Mapping[str, Any], folder: Path) -> ModelFiles:
     if not flags["weights"]:
         raise UsageError(f"--weights is missing for the net {flags['model']}.")
     weights = ",".join(str(folder / name) for name in flags["weights"].split(","))
-    return ModelFiles(
+    return TrainedFiles(
         net=folder / flags["model"],
         weights=weights,
         labels=folder / flags["labels"] if flags["labels"] else None,
@@ -117,7 +118,7 @@ def look_of(flags: Mapping[str, Any], folder: Path) -> Look:
 
 
 def models_in(folder: PathLike) -> dict[str, ModelFiles]:
-    """The models of a folder: of itself, or of each folder in it that holds a deploy.prototxt and
+    """The models of a folder: of itself, or of each folder in it that holds a net (NETS) and
     weights, by the folder's name.
 
     Labels and a mean are taken by their names, as DIGITS packs them; a file `serve.flags` with
@@ -134,13 +135,14 @@ def models_in(folder: PathLike) -> dict[str, ModelFiles]:
     if not found:
         raise UsageError(
             f"{folder} holds no model.",
-            advice="A model is a folder with a deploy.prototxt and a .caffemodel.",
+            advice="A model is a folder with a .caffemodel and a deploy.prototxt (or the"
+            " train_val.prototxt).",
         )
     return found
 
 
 def files_in(folder: Path) -> ModelFiles | None:
-    """The model of a folder with a deploy.prototxt and weights; None: it is none.
+    """The model of a folder with a net and weights; None: it is none.
 
     Raises:
         MokaError: flags or a mean that cannot be read.

@@ -1,18 +1,19 @@
-"""A `caffe serve` of its own for a test, as a real process on loopback."""
+"""A `caffe serve` of its own for a test, as a process on loopback."""
 
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
+
+from tests.processes import Program
 
 SOON = 180.0  # only a failure waits that long; a busy machine takes a minute to start a server
 DEFAULTS = ("--port", "0", "--engine", "layerwise", "--deadline_ms", "600000")
@@ -29,16 +30,16 @@ class Answer(NamedTuple):
 
 
 class Server:
-    """The process, and questions to it."""
+    """The process, and questions to it.
 
-    def __init__(self, *flags: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "moka", "serve", *DEFAULTS, *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+    Args:
+        from_shell: started as from a shell, which takes seconds; else forked from a process that
+            has imported all modules.
+    """
+
+    def __init__(self, *flags: str, from_shell: bool = False) -> None:
+        words = ["serve", *DEFAULTS, *flags]
+        self.process = _started(words) if from_shell else Program(words)
         self._lines: queue.Queue[str] = queue.Queue()
         self.errors = ""
         self._readers = [
@@ -112,6 +113,15 @@ class Server:
         return code
 
 
+def _started(words: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "moka", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def read(connection: HTTPConnection) -> Answer:
     """The answer to what was sent."""
     got = connection.getresponse()
@@ -120,9 +130,9 @@ def read(connection: HTTPConnection) -> Answer:
 
 
 @contextmanager
-def serving(*flags: str) -> Iterator[Server]:
+def serving(*flags: str, from_shell: bool = False) -> Iterator[Server]:
     """A server that is gone afterwards, whatever happens."""
-    server = Server(*flags)
+    server = Server(*flags, from_shell=from_shell)
     try:
         yield server
     finally:

@@ -162,7 +162,7 @@ def test_many_clients_share_batches(model: str) -> None:
 
 def test_readiness(tmp_path: Path) -> None:
     write_model(tmp_path / "m")
-    with serving(str(tmp_path), "--lazy") as server:
+    with serving(str(tmp_path), "--lazy", from_shell=True) as server:
         assert server.ask("GET", "/healthz").status == 200
         assert server.ask("GET", "/readyz").status == 503
         assert server.ask("POST", "/v1/classify", PICTURE).status == 200

@@ -1,4 +1,4 @@
-"""The API of jobs, driven as the page drives it; jobs are real `caffe train` processes."""
+"""The API of jobs, driven as the page drives it; jobs are `caffe train` processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.processes import Program
 from tests.web.sites import NET, client_of, make_database, wait_until
+
+from moka.web.jobs import making, runner
 
 FIELDS = {
     "base_lr": "0.1",
@@ -33,6 +36,8 @@ layer { name: "o" type: "HDF5Output" bottom: "ip" bottom: "label"
 @pytest.fixture
 def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.chdir(tmp_path)
+    for module in (making, runner):
+        monkeypatch.setattr(module, "start_caffe", Program)
     make_database(tmp_path / "db")
     (tmp_path / "net.prototxt").write_text(NET)
     (tmp_path / "old.log").write_text(

@@ -9,35 +9,17 @@ import numpy as np
 import pytest
 import torch
 from tests.serving.colors import GREEN, job, picture, write_model
-from tests.web.sites import make_database
+from tests.web.test_trained_files import STORED, TRAINED
 
 import moka
 from moka.schema import caffe_pb2, parse_text
 from moka.serving.model import Pace, ServedModel
 from moka.web.folder import Folder
 from moka.web.model_files import models_in, pack_model
-from moka.web.models.found import (
-    TrainedFiles,
-    find_models,
-    iteration_of,
-    look_of_transform,
-    size_before_crop,
-)
+from moka.web.models.found import find_models, iteration_of
+from moka.web.trained_files import TrainedFiles
 
 SOON = 60.0
-TRAINED = """
-name: "colors"
-layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN }
-        transform_param { scale: 0.5 crop_size: 8 } data_param { source: "x" batch_size: 5 } }
-layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TEST }
-        transform_param { scale: 0.02 crop_size: 8 mean_value: 1 mean_value: 1 mean_value: 1 }
-        data_param { source: "x" batch_size: 5 } }
-layer { name: "mean" type: "Pooling" bottom: "data" top: "mean"
-        pooling_param { pool: AVE global_pooling: true } }
-layer { name: "ip" type: "InnerProduct" bottom: "mean" top: "ip"
-        inner_product_param { num_output: 3 bias_term: false } }
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
-"""
 
 
 def write_run(folder: Path, *iterations: int) -> None:
@@ -100,38 +82,6 @@ def test_folders_without_a_model(tmp_path: Path) -> None:
 )
 def test_iterations(name: str, iteration: int) -> None:
     assert iteration_of(name) == iteration
-
-
-def test_a_mean_file_beside_the_net(tmp_path: Path) -> None:
-    np.save(tmp_path / "mean.npy", np.array([1.0, 2.0, 3.0]))
-    param = caffe_pb2.TransformationParameter(mean_file="mean.npy", scale=0.5)
-    look = look_of_transform(param, tmp_path)
-    assert look.mean is not None
-    assert (look.mean.tolist(), look.scale) == ([1, 2, 3], 0.5)
-
-
-STORED = """
-layer { name: "d" type: "ImageData" top: "data" top: "label"
-        transform_param { crop_size: 8 mean_file: "none.binaryproto" }
-        image_data_param { source: "list.txt" batch_size: 5 new_height: 12 new_width: 10 } }
-"""
-
-
-def data_layer(text: str) -> caffe_pb2.LayerParameter:
-    return parse_text(text, caffe_pb2.NetParameter).layer[0]
-
-
-def test_images_have_the_size_of_the_data_before_they_are_cropped(tmp_path: Path) -> None:
-    file = str(tmp_path / "net.prototxt")
-    assert size_before_crop(data_layer(STORED), file) == (12, 10)
-    assert size_before_crop(data_layer(STORED.replace("crop_size: 8", "")), file) is None
-    gone = parse_text(TRAINED, caffe_pb2.NetParameter).layer[1]
-    assert size_before_crop(gone, file) is None
-    make_database(tmp_path / "x")
-    gone.data_param.source = str(tmp_path / "x")
-    gone.data_param.backend = caffe_pb2.DataParameter.LMDB
-    gone.transform_param.crop_size = 5
-    assert size_before_crop(gone, file) == (8, 8)
 
 
 def test_a_run_takes_crops_of_resized_images(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import NetError
+from moka.layers.base import BoxColumns
 from moka.layers.detection.nms import Suppression, best_boxes
 from moka.layers.detection.regression import Bounds, RegressionLayer, field_boxes
 from moka.layers.options import not_negative, option, positive
@@ -23,6 +24,7 @@ NO_BOX = (0.0, 1.0, 1.0, 10.0, 10.0)  # the region that stands for none
 class _FieldOutput(RegressionLayer):
     """Base of BoxOutput and BoxGroupOutput."""
 
+    box_columns = BoxColumns(row=6, corner=1, score=5, top=1, are_regions=True)
     beyond: ClassVar[int] = 0  # pixels that the second corner written lies beyond the box
 
     fg_thr: float = option()
