@@ -89,9 +89,11 @@ def families() -> dict[str, list[Entry]]:
 
 
 def escaped(text: str) -> str:
-    """Text with Markdown's signs escaped, except inside backticks."""
+    """Text with the signs of Markdown and HTML escaped, except inside backticks."""
     parts = text.split("`")
-    parts[::2] = [re.sub(r"([*_|]|<(?!br>))", r"\\\1", part) for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"<(?!br>)", "&lt;", re.sub(r"([*_|])", r"\\\1", part)) for part in parts[::2]
+    ]
     return "`".join(parts)
 
 

@@ -97,8 +97,8 @@ def front() -> None:
         cell.set_title(f"{best}  {chances[k, best]:.0%}", fontsize=10, color=color)
         cell.axis("off")
         if not place:
-            title = "what it reads: the twelve of 360 it is least sure of"
-            cell.text(0, 1.5, title, transform=cell.transAxes, fontsize=12, color=INK)
+            title = "what it reads: the 12 of 360 that it is least sure of\n(red: wrong)"
+            cell.text(0, 1.45, title, transform=cell.transAxes, fontsize=11, color=INK)
     figure.savefig(PICTURES / "digits.png", dpi=120, bbox_inches="tight", facecolor=PAPER)
     plt.close(figure)
 

@@ -3,10 +3,14 @@
 On the repository's pages `../examples/rescue/README.md` is a file; the site has no parent folder.
 So every Markdown file that a page links to becomes a page itself, at the same place below the
 site's root; a link to a file or folder of another kind becomes its name.
+
+Tables of sentences become lists on a narrow screen, and a flag is not broken after its dashes. The
+hooks mark both; site.css does the rest.
 """
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 from pathlib import Path
@@ -16,6 +20,12 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+ROW = re.compile(r"<tr[^>]*>.*?</tr>", re.DOTALL)
+CELL = re.compile(r"<t([hd])\b([^>]*)>(.*?)</t[hd]>", re.DOTALL)
+TAG = re.compile(r"<[^>]+>")
+FLAG = re.compile(r"<code>(--?\w[\w =,.-]{0,24})</code>")
+LONG = 40  # signs: a cell that holds more is a sentence
 RESULTS = "benchmarks/results"
 TABLES = tuple(f"{RESULTS}/{name}.md" for name in ("README", "side_by_side", "busy"))
 GENERATED = (*TABLES, "CHANGELOG.md", "CONTRIBUTING.md", "models/readme.md")
@@ -62,3 +72,32 @@ def with_links(markdown: str, page: str, known: set[str]) -> str:
         return text if text.startswith("`") else f"`{path}`"
 
     return LINK.sub(replace, markdown)
+
+
+def on_page_content(text: str, *, page: Any, config: Any, files: Files) -> str:
+    text = FLAG.sub(r'<code class="flag">\1</code>', text)
+    return TABLE.sub(lambda found: marked(found[0]), text)
+
+
+def marked(table: str) -> str:
+    """A table as it is, or one of sentences marked so, each cell with the head of its column."""
+    if all(len(plain(cell[3])) <= LONG for cell in CELL.finditer(table)):
+        return table
+    heads = [plain(cell[3]) for cell in CELL.finditer(table) if cell[1] == "h"]
+
+    def with_heads(row: re.Match[str]) -> str:
+        columns = iter(["", *heads[1:]])  # what the first column is can be seen
+
+        def with_head(cell: re.Match[str]) -> str:
+            head = next(columns, "")
+            mark = f' data-head="{html.escape(head)}"' if head and plain(cell[3]) else ""
+            return f"<td{cell[2]}{mark}>{cell[3]}</td>" if cell[1] == "d" else cell[0]
+
+        return CELL.sub(with_head, row[0])
+
+    return ROW.sub(with_heads, table).replace("<table>", "<table data-sentences>", 1)
+
+
+def plain(cell: str) -> str:
+    """What a reader sees of a cell."""
+    return html.unescape(TAG.sub("", cell)).strip()

@@ -19,7 +19,8 @@ class NetOfImages(Net):
     """A net with one input, images, and one output, scores.
 
     Args:
-        model_file, pretrained_file: the net (a deploy.prototxt) and its weights.
+        model_file: the net, a deploy.prototxt.
+        pretrained_file: its weights.
         mean: subtracted: a value for each channel, or an image (C, H, W), in the net's order of
             channels.
         input_scale: a factor after the mean.
@@ -65,7 +66,13 @@ class Classifier(NetOfImages):
     Args:
         image_dims: (height, width) that images are resized to before they are cropped; None: the
             size of the crops, which is the net's input.
-        model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap: see `NetOfImages`.
+        model_file: the net, a deploy.prototxt.
+        pretrained_file: its weights.
+        mean: subtracted: a value for each channel, or an image (C, H, W), in the net's order of
+            channels.
+        input_scale: a factor after the mean.
+        raw_scale: a factor before the mean: 255 for images from 0 to 1.
+        channel_swap: the order of channels that the net takes: (2, 1, 0) makes BGR of RGB.
 
     Attributes:
         crop_dims, image_dims: (height, width).

@@ -22,7 +22,13 @@ class Detector(NetOfImages):
 
     Args:
         context_pad: how many pixels of its surroundings a crop shows at each side of a window.
-        model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap: see `NetOfImages`.
+        model_file: the net, a deploy.prototxt.
+        pretrained_file: its weights.
+        mean: subtracted: a value for each channel, or an image (C, H, W), in the net's order of
+            channels.
+        input_scale: a factor after the mean.
+        raw_scale: a factor before the mean: 255 for images from 0 to 1.
+        channel_swap: the order of channels that the net takes: (2, 1, 0) makes BGR of RGB.
 
     Attributes:
         crop_dims: (height, width, channels) of crops.

@@ -46,7 +46,9 @@ class Net(NetContents):
     Args:
         network_file: the prototxt.
         phase: caffe.TRAIN or caffe.TEST.
-        level, stages: the rest of the state that the rules of its layers are compared with.
+        level: with `phase` and `stages` it decides which layers are in the net, by the rules of
+            their `include` and `exclude`.
+        stages: see `level`.
         weights: a .caffemodel, or its HDF5 form.
 
     Raises:
@@ -134,7 +136,8 @@ class Net(NetContents):
 
         Args:
             blobs: names of blobs to return beside the outputs.
-            start, end: names of the first and the last layer to run.
+            start: the name of the first layer to run.
+            end: the name of the last one.
             kwargs: an array for each of the net's inputs, of the blob's shape, or of one that
                 NumPy can spread over it as long as the first axis agrees.
 
@@ -162,7 +165,8 @@ class Net(NetContents):
 
         Args:
             diffs: names of blobs to return the diffs of beside the inputs'.
-            start, end: names of the layers to begin with (the later one) and to stop after.
+            start: the name of the layer to begin with, the later one.
+            end: the name of the layer to stop after.
             kwargs: a diff for each of the net's outputs, as in `forward`.
 
         Returns: live diffs of the inputs (with `end`, of that layer's bottoms) and of `diffs`.

@@ -41,7 +41,9 @@ def load(
         weights: a .caffemodel or its HDF5 form, several joined by commas, or an iterable of files;
             None keeps what the fillers made.
         phase: caffe_pb2.TEST or caffe_pb2.TRAIN.
-        level, stages: the rest of the state that the rules of its layers are compared with.
+        level: with `phase` and `stages` it decides which layers are in the net, by the rules of
+            their `include` and `exclude`.
+        stages: see `level`.
         unknown_fields: "warn" skips fields of the prototxt that no known fork of Caffe has.
 
     Returns:
@@ -49,7 +51,7 @@ def load(
         input by its name, it returns a dict of its outputs.
 
     Raises:
-        MokaError: one clear sentence.
+        MokaError: a file is missing, has errors, or does not fit; the message says what to do.
     """
     with unknown_fields_are(unknown_fields):
         built = build_net(net, phase, level=level, stages=stages)
@@ -91,7 +93,8 @@ def train(
         which the first process ended.
 
     Raises:
-        MokaError: one clear sentence.
+        MokaError: the solver, its nets or their data have errors, or the training diverged; the
+            message says what to do.
     """
     config = read_solver(solver)
     if devices and device is not None:

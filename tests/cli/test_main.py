@@ -14,6 +14,7 @@ import pytest
 import moka
 from moka.cli.main import main
 from moka.command.actions import ACTIONS, TRAIN
+from moka.command.pages import PAGES
 from moka.command.table import COMMANDS, flags_of
 from moka.command.tools import TOOLS
 
@@ -83,7 +84,8 @@ def test_an_unknown_action_lists_all_commands(caffe: Caffe) -> None:
     run = caffe("frobnicate", "--what=3")
     assert run.code == 1
     names = [message.strip() for message in run.messages("E")[1:]]
-    assert names == [*sorted(a.name for a in ACTIONS), *(t.name for t in TOOLS)]
+    assert names == [*sorted(a.name for a in ACTIONS), *(c.name for c in (*TOOLS, *PAGES))]
+    assert set(names) == set(COMMANDS)
     assert run.messages("F") == ["Unknown action: frobnicate."]  # nothing is near
 
 

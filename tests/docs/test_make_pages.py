@@ -87,6 +87,7 @@ def test_comments_of_fields_above_and_beside(maker: ModuleType) -> None:
 
 def test_signs_of_markdown_are_escaped(maker: ModuleType) -> None:
     assert maker.escaped("a_b * c `d_e` |x|") == r"a\_b \* c `d_e` \|x\|"
+    assert maker.escaped("<prefix>_<N> `<N>`<br>") == r"&lt;prefix>\_&lt;N> `<N>`<br>"
 
 
 def test_formulas_in_a_comment_stand_line_by_line(maker: ModuleType) -> None:

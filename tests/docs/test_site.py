@@ -53,3 +53,33 @@ KNOWN = {"index.md", "data.md", "tutorials/digits.md", "examples/rescue/README.m
 def test_links(page: str, text: str, wanted: str) -> None:
     assert "examples/rescue/README.md" in hooks.more_pages()
     assert hooks.with_links(text, page, KNOWN) == wanted
+
+
+def test_a_table_of_sentences_names_its_columns_in_each_cell() -> None:
+    """So that it can stand as a list on a narrow screen, without its head."""
+    said = "It says <em>much</em> more than one line of a table can hold."
+    head = "<tr><th>flag</th><th>the &amp; default</th><th></th></tr>"
+    row = "<tr><td><code>-x</code></td><td>{}</td><td>{}</td></tr>"
+    text = f"<table>{head}{row.format(1, said)}{row.format('', said)}</table>"
+    found = hooks.on_page_content(text, page=None, config=None, files=None)
+    assert "<table data-sentences>" in found
+    assert found.count('<td data-head="the &amp; default">1</td>') == 1
+    assert found.count("data-head") == 1  # no word for the first column, none for an empty cell
+    assert found.count(f"<td>{said}</td>") == 2
+
+
+def test_a_table_of_numbers_stays_a_table() -> None:
+    link = f'<a href="{"x" * 99}">1.5</a>'
+    table = f"<table><tr><th>net</th><th>ms</th></tr><tr><td>LeNet</td><td>{link}</td></tr></table>"
+    assert hooks.on_page_content(table, page=None, config=None, files=None) == table
+
+
+@pytest.mark.parametrize("code", ["--engine=layerwise", "-solver x", "-v"])
+def test_a_flag_is_not_broken_at_the_end_of_a_line(code: str) -> None:
+    found = hooks.on_page_content(f"<code>{code}</code>", page=None, config=None, files=None)
+    assert found == f'<code class="flag">{code}</code>'
+
+
+def test_long_code_may_be_broken() -> None:
+    text = "<code>pip install --no-deps</code> <code>--" + "x" * 30 + "</code>"
+    assert hooks.on_page_content(text, page=None, config=None, files=None) == text

@@ -5,6 +5,7 @@ import pytest
 from moka.doctor.facts import BROKEN, FINE, WORTH_KNOWING
 from moka.doctor.settings import _more_files, engine, limits, settings
 from moka.inference import engines
+from moka.waiting import SPINS
 
 
 def states(**variables: str) -> dict[str, str]:
@@ -14,6 +15,8 @@ def states(**variables: str) -> dict[str, str]:
 def test_variables(tmp_path: object) -> None:
     assert states(HOME="/root") == {}
     assert states(OMP_NUM_THREADS="1") == {"OMP_NUM_THREADS=1": FINE}
+    assert states(GOMP_SPINCOUNT="9") == {"GOMP_SPINCOUNT=9": FINE}
+    assert states(GOMP_SPINCOUNT=SPINS) == {f"GOMP_SPINCOUNT={SPINS}, which the commands set": FINE}
     assert states(OMP_NUM_THREADS="9999") == {"OMP_NUM_THREADS=9999": WORTH_KNOWING}
     assert states(CUDA_VISIBLE_DEVICES="") == {"CUDA_VISIBLE_DEVICES=": WORTH_KNOWING}
     assert states(PYTHONPATH=str(tmp_path)) == {f"PYTHONPATH={tmp_path}": FINE}

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 import moka
 from moka.export.difference import difference_of
+from moka.inference import parameters
 from moka.inference.engines import engine_is
 from moka.inference.module import ModuleRunner
 from moka.inference.program import Program
@@ -161,7 +162,8 @@ def test_looking_at_parameters_makes_no_new_program(
     is_true(net, x)
     (case,) = net.runner._fast._cases.values()
     assert case.program is program
-    assert not any(x.exposures for x in net.layers if x.weights)  # nobody holds them any more
+    if parameters.USERS_OF_MEMORY is not None:  # else nobody can tell that they are held no more
+        assert not any(x.exposures for x in net.layers if x.weights)
 
 
 def gradients(net: Net, x: Tensor) -> dict[str, Tensor]:
@@ -259,7 +261,7 @@ def test_transforms_tracers_and_autocast_see_layers(engine: str, runs: list[str]
         torch.testing.assert_close(mapped[:, 0], truth(net, x)["prob"])
         with torch.autocast("cpu", torch.bfloat16):
             assert net(x)["prob"].shape == (2, 5)
-    torch.export.export(net, (x,))
+    torch.export.export(net, (x,), strict=False)
     assert not runs
 
 

@@ -168,7 +168,7 @@ def test_relu_takes_its_sign_from_what_in_place_layers_leave(
     (grad,) = torch.autograd.grad(net.propagate({"x": tracked})["y"].sum(), tracked)
     assert grad.tolist() == wanted
     engine = Layerwise(net)
-    net.blobs["x"].data[...] = x
+    net.blobs["x"].data[...] = x.numpy()
     engine.forward()
     net.blobs["y"].diff[...] = 1
     engine.backward()

@@ -334,11 +334,11 @@ class It(caffe.Layer):
     def forward(self, bottom, top):
         self.x = torch.from_numpy(bottom[0].data).clone().requires_grad_()
         self.y = self.x**2
-        top[0].data[...] = self.y.detach()
+        top[0].data[...] = self.y.detach().numpy()
 
     def backward(self, top, propagate_down, bottom):
         (x_diff,) = torch.autograd.grad(self.y, self.x, torch.from_numpy(top[0].diff))
-        bottom[0].diff[...] = x_diff
+        bottom[0].diff[...] = x_diff.numpy()
 """
 
 

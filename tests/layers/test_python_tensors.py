@@ -70,7 +70,7 @@ def test_modules_made_in_setup_are_its_parameters(
     np.testing.assert_allclose(
         net(x=x)["loss"].item(), (x.cpu().numpy() @ weight.T + bias).sum(), rtol=1e-4, atol=1e-5
     )  # float32
-    net.blobs["x"].data[...] = x.cpu()
+    net.blobs["x"].data[...] = x.cpu().numpy()
     Autograd(net).forward_backward()
     np.testing.assert_allclose(net.layer_blobs(1)[1].diff, [4, 4])
     other = torch_net(make_net, param)

@@ -225,7 +225,9 @@ def test_a_net_is_exported_by_its_position(make_net: NetMaker) -> None:
     net = make_net(CONVOLUTIONS)
     x = torch.randn(2, 1, 9, 9)
     batch = torch.export.Dim("batch")
-    exported = torch.export.export(net, (x,), dynamic_shapes={"arrays": ({0: batch},)})
+    exported = torch.export.export(
+        net, (x,), dynamic_shapes={"arrays": ({0: batch},)}, strict=False
+    )
     assert "conv.weight" in exported.state_dict
     x = torch.randn(5, 1, 9, 9)
     torch.testing.assert_close(exported.module()(x)["prob"], net(x)["prob"])

@@ -12,6 +12,7 @@ from moka import __version__
 from moka.command.actions import ACTIONS, TRAIN
 from moka.command.commands import Command
 from moka.command.flags import parse_flags, reading_texts
+from moka.command.pages import PAGES
 from moka.command.run import guard
 from moka.command.table import COMMANDS, flags_of
 from moka.command.tools import TOOLS
@@ -80,7 +81,8 @@ def _check_name(name: str) -> Command:
     found = COMMANDS.get(_underscored(name))
     if found is None:
         log.error("Available caffe actions:")
-        for each in (*sorted(action.name for action in ACTIONS), *(tool.name for tool in TOOLS)):
+        actions = sorted(action.name for action in ACTIONS)
+        for each in (*actions, *(command.name for command in (*TOOLS, *PAGES))):
             log.error("\t%s", each)
         raise UsageError(f"Unknown action: {name}.", advice=did_you_mean(name, COMMANDS))
     return found

@@ -9,6 +9,7 @@ from moka.cores import usable_cores
 from moka.doctor.facts import BROKEN, FINE, WORTH_KNOWING, Fact
 from moka.errors import UsageError
 from moka.inference.engines import AUTO, BACKENDS, VARIABLE, chosen
+from moka.waiting import SPINS
 
 TOPIC = "settings"
 LEAST_FILES = 1024
@@ -88,6 +89,8 @@ def _more_files(most: int) -> str:
 def variable(name: str, value: str) -> Fact:
     """A variable that is set, and whether its value can be meant so."""
     found = f"{name}={value}"
+    if name == "GOMP_SPINCOUNT" and value == SPINS:
+        return Fact(TOPIC, "variable", f"{found}, which the commands set")
     if name == "OMP_NUM_THREADS" and value.isdigit() and int(value) > usable_cores():
         return Fact(
             TOPIC,

@@ -41,7 +41,7 @@ def export(net: Net, file: PathLike, *, format: str = "", **options: Any) -> Any
         What has been written; for ONNX with its largest difference from the net.
 
     Raises:
-        MokaError: one clear sentence.
+        MokaError: the format has no form for a layer, or the file's outputs are not the net's.
         OSError: the file cannot be written.
     """
     function, _ = FORMATS[format_of(file, format)]

@@ -45,7 +45,7 @@ ONE = caffe_pb2.FillerParameter(value=1)
 class BatchNorm(Layer):
     """Bring each channel to mean 0 and variance 1: y = (x - mean) / sqrt(variance + eps).
 
-    Bottom and top: (N, C, ...). Blobs, which no solver trains: running *sums* of the mean (C,) and
+    Bottom and top: (N, C, ...). Blobs, which no solver trains: running sums of the mean (C,) and
     of the unbiased variance (C,), and a scale factor (1,), the weight of the sums. Each training
     pass multiplies all three by moving_average_fraction, then adds the batch's mean and variance
     and 1. In testing (or as use_global_stats says) the layer normalizes with the sums divided by

@@ -20,7 +20,7 @@ from moka.types import Shape
 class Accuracy(Layer):
     """The fraction of positions whose label is among the top_k scores.
 
-    A position is right if fewer than top_k *other* classes have a score at least as high as its
+    A position is right if fewer than top_k other classes have a score at least as high as its
     label. So ties count against it, and constant scores are all wrong.
 
     Bottoms: scores (outer..., C, inner...) with classes along `axis`; labels, outer * inner whole

@@ -43,10 +43,11 @@ def readNetFromCaffe(
         prototxt: a path, or the content of the file: bytes, bytearray, memoryview, or a NumPy
             array of uint8. Bytes that are the name of a file are a path.
         caffeModel: likewise; None or "": no weights.
-        bufferProto, bufferModel: other names of both.
+        bufferProto: another name of `prototxt`.
+        bufferModel: another name of `caffeModel`.
 
     Raises:
-        OpenCVError: one clear sentence.
+        OpenCVError: a file is missing, has errors, or does not fit.
     """
     text = prototxt if bufferProto is None else bufferProto
     weights = caffeModel if bufferModel is None else bufferModel

@@ -65,7 +65,7 @@ def train_on_several(
     """Train by a solver to its end, on several devices; see `moka.train`.
 
     Raises:
-        MokaError: one clear sentence, from whichever process.
+        MokaError: what stopped the training, from whichever process.
     """
     names = [str(device) for device in as_devices(devices)]
     message = config.message.SerializeToString()
