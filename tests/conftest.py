@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from tests.played_gpu import playing_a_gpu
+
 from moka import context
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
@@ -46,11 +48,27 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return found
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--played-gpu",
+        action="store_true",
+        help="where there is no GPU, let the CPU play one (tests.played_gpu)",
+    )
+
+
 @pytest.fixture
-def gpu() -> Iterator[torch.device]:
+def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """A GPU, for tests marked gpu; nets built during the test run there."""
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        yield from _in_gpu_mode()
+    elif request.config.getoption("--played-gpu"):
+        with playing_a_gpu():
+            yield from _in_gpu_mode()
+    else:
         pytest.skip("no CUDA device")
+
+
+def _in_gpu_mode() -> Iterator[torch.device]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False  # TF32 keeps 10 bits, float32 has 23
