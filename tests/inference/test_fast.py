@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from moka.errors import DataError
+from moka.huge_pages import NewMemory, range_of
 from moka.inference import fast as fast_module
 from moka.inference.contract import Run, Task
 from moka.inference.engines import engine_is
@@ -213,3 +214,25 @@ def test_a_forked_child_makes_programs_of_its_own(make_net: NetMaker) -> None:
             assert passes(fast, 2) == [True, True]
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("slow_layers")
+def test_what_a_program_uses_lies_on_large_pages_after_some_passes(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory that it has added, its input, and large weights."""
+    added = [(0, 1)]
+    asked: list[list[tuple[int, int]]] = []
+    monkeypatch.setattr(fast_module, "put_on_large_pages", lambda r: asked.append(list(r)))
+    monkeypatch.setattr(NewMemory, "ranges", lambda _: added)
+    monkeypatch.setattr(fast_module, "LARGE_WEIGHT", 12)
+    fast = Fast(make_net(TEXT))
+    x = given()
+    passes(fast, 2)
+    for _ in range(fast_module.PAYS_LARGE_PAGES - 1):
+        fast.run(x, ["prob"])
+    assert asked == []
+    for _ in range(30):
+        fast.run(x, ["prob"])
+    (weight,) = [w for w in fast.net.parameters() if w.numel() == 12]
+    assert asked == [[*added, range_of(x["data"]), range_of(weight)]]

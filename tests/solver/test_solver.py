@@ -10,6 +10,7 @@ import torch
 from tests.training_runs import iterations, weights
 
 from moka.errors import SolverError
+from moka.huge_pages import NewMemory
 from moka.parallel.pace import Slowest
 from moka.report.records import (
     FinalLoss,
@@ -18,6 +19,7 @@ from moka.report.records import (
     SolvingStarted,
     TestStarted,
 )
+from moka.solver import solver as solver_module
 from moka.solver.choose import RULES
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
@@ -274,3 +276,17 @@ def test_passes_without_updates(make_solver: SolverMaker) -> None:
     assert solver.iteration == 3
     for a, b in zip(before, weights(solver), strict=True):
         assert torch.equal(a, b)
+
+
+def test_memory_of_the_first_iterations_goes_to_large_pages(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = [(0, 1)]
+    asked: list[object] = []
+    monkeypatch.setattr(solver_module, "put_on_large_pages", asked.append)
+    monkeypatch.setattr(NewMemory, "ranges", lambda _: added)
+    solver = make_solver()
+    solver.step(solver_module.PAYS_LARGE_PAGES - 1)
+    assert asked == []
+    solver.step(20)
+    assert asked == [added]

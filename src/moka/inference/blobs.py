@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moka import huge_pages
 from moka.engine.layerwise import NOTHING_GIVEN, Layerwise
 from moka.inference.cut import varying_layers
 from moka.inference.engines import LAYERWISE, chosen
@@ -198,7 +199,7 @@ class FastBlobs(Layerwise):
             if self._memories[name].is_own:
                 copy = self._copies.get(name)
                 if copy is None or copy.shape != tensor.shape:
-                    copy = self._copies[name] = torch.empty_like(tensor)
+                    copy = self._copies[name] = huge_pages.empty(tuple(tensor.shape))
                 # By NumPy, on one thread: OpenMP's would wait actively for PyTorch's next work, in
                 # the way of the program's threads.
                 np.copyto(copy.numpy(), tensor.numpy())

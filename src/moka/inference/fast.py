@@ -8,13 +8,14 @@ import os
 import threading
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from moka.huge_pages import NewMemory, Range, put_on_large_pages, range_of
 from moka.inference.best import best_program, forget_winners
 from moka.inference.engines import AUTO, LAYERWISE, chosen
 from moka.inference.flow import acts, flow_of
@@ -30,6 +31,8 @@ MOST_PATIENCE = 1024
 WAIT_S = 0.01  # for another thread; then the pass goes layer by layer
 FIRST_CONTEST_AGAIN = 200  # passes
 MOST_SHAPES = 4  # that have programs at the same time
+PAYS_LARGE_PAGES = 20  # passes of a program, after which its memory is put on large pages
+LARGE_WEIGHT = 2**22  # numbers; InnerProducts have such
 UNNEEDED_PASSES = 20  # after which a program without the blobs that nobody reads is made
 
 Key = tuple[Any, ...]
@@ -47,6 +50,7 @@ class _Case:
             have been busy.
         unneeded: passes in a row in which some of the program's outputs were not wanted.
         used: how many passes the program has run.
+        memory: what the program has added to the process's memory.
     """
 
     passes: int = 0
@@ -55,6 +59,7 @@ class _Case:
     again: int = FIRST_CONTEST_AGAIN
     unneeded: int = 0
     used: int = 0
+    memory: list[Range] = field(default_factory=list)
 
 
 class Fast:
@@ -108,10 +113,18 @@ class Fast:
             if program is None or not program.outputs.issuperset(wanted):
                 return None
             case.used += 1
+            if case.used == PAYS_LARGE_PAGES:
+                put_on_large_pages([*case.memory, *self._shared_memory(given)])
             case.unneeded = 0 if len(program.outputs) == len(wanted) else case.unneeded + 1
             return program
         finally:
             self._lock.release()
+
+    def _shared_memory(self, given: Mapping[str, Tensor]) -> Iterator[Range]:
+        """What a program reads where it lies: inputs, and large weights (`unpacked`)."""
+        weights = [w for layer in self.net.layers for w in layer.weights_unseen()]
+        large = [w for w in weights if w.numel() >= LARGE_WEIGHT]
+        return map(range_of, [*given.values(), *large])
 
     def run(self, given: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor] | None:
         """The wanted blobs, those of layers that act, and perhaps more, by a program; None: the
@@ -203,8 +216,10 @@ class Fast:
         if not self._has_programs:
             self._watch.look()
         case.used = case.unneeded = 0
+        new_memory = NewMemory()
         with self._watch.our_own_references():
             case.program = best_program(self.net, self.flow, given, wanted)
+        case.memory = new_memory.ranges()
         case.refused = case.program is None
 
     def forget_after_fork(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from moka.engine.choose import evaluation_engine, training_engine
 from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
+from moka.huge_pages import NewMemory, put_on_large_pages
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
@@ -46,6 +47,8 @@ from moka.solver.update import Clipped
 from moka.types import PathLike
 
 log = logging.getLogger("moka.detail")
+
+PAYS_LARGE_PAGES = 10  # iterations
 
 
 class Solver:
@@ -97,6 +100,8 @@ class Solver:
         splits_batches: bool = False,
         records: bool = True,
     ) -> None:
+        self._new_memory = NewMemory()
+        self._until_settled = PAYS_LARGE_PAGES
         read = read_solver(solver, file)
         self.config, self.file = config, file = read
         log.info("Initializing solver from parameters: \n%s", format_text(config))
@@ -235,11 +240,18 @@ class Solver:
                 with self._measured():
                     self._iterate()
                 self._progress.iteration += 1
+                self._use_large_pages()
                 if not self.team.is_connected:  # else all have told each other with the loss
                     self.requests.ask(self.team)
                 if self.requests.agreed.save or self._progress.is_due(self.config.snapshot):
                     self.requests.save = False
                     self._snapshots.write_together()
+
+    def _use_large_pages(self) -> None:
+        """Once the first iterations have taken all memory that they need, put it on large pages."""
+        self._until_settled -= 1
+        if self._until_settled == 0 and self.net.device.type == "cpu":
+            put_on_large_pages(self._new_memory.ranges())
 
     def apply_update(self) -> None:
         """One update of the parameters from the gradients they have now; counts as an iteration.
