@@ -107,6 +107,17 @@ def test_a_system_without_large_pages_is_asked_for_nothing(
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells it")
+def test_a_process_that_cannot_see_its_memory_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huge_pages, "SETTING", tmp_path / "enabled")
+    huge_pages.SETTING.write_text("always [madvise] never")
+    assert are_for_the_asking()
+    monkeypatch.setattr(huge_pages, "OWN", (Path("/proc/self/maps"), tmp_path / "pagemap"))
+    assert not are_for_the_asking()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells it")
 def test_memory_of_files_is_not_our_own() -> None:
     with open(huge_pages.__file__, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -29,6 +29,7 @@ from moka.types import Shape
 
 SIZE = 1 << 21
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+OWN = (Path("/proc/self/maps"), Path("/proc/self/pagemap"))
 MOSTLY = 0.5  # of a large page that must be in use, so that memory does not grow much
 _PAGE = 4096
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25  # mman.h; without the second Linux does it by and by
@@ -38,11 +39,12 @@ Range = tuple[int, int]  # addresses: the first, and the one after the last
 
 
 def are_for_the_asking() -> bool:
-    """Whether the system gives large pages to those who ask and to nobody else."""
+    """Whether the system gives large pages to those who ask and to nobody else, and lets a process
+    see its own memory, which some containers do not."""
     if not sys.platform.startswith("linux") or os.sysconf("SC_PAGE_SIZE") != _PAGE:
         return False
     try:
-        return "[madvise]" in SETTING.read_text()
+        return "[madvise]" in SETTING.read_text() and all(os.access(f, os.R_OK) for f in OWN)
     except OSError:
         return False
 
