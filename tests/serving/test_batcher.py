@@ -165,12 +165,7 @@ def test_workers_run_batches_at_the_same_time() -> None:
     batcher.close()
 
 
-@pytest.mark.parametrize(("after_s", "again"), [(0.0, True), (FOR_EVER, False)])
-def test_a_job_knows_whether_it_is_alone(
-    monkeypatch: pytest.MonkeyPatch, after_s: float, again: bool
-) -> None:
-    """Another one runs at the same time; then it is alone again, at once or after a while."""
-    monkeypatch.setattr("moka.serving.batcher.ALONE_AFTER_S", after_s)
+def test_a_batch_knows_whether_it_runs_alone() -> None:
     both = threading.Barrier(2)
     seen: list[bool] = []
 
@@ -188,26 +183,21 @@ def test_a_job_knows_whether_it_is_alone(
         future.result(SOON)
     batcher.submit([Job(0)])[0].result(SOON)
     batcher.close()
-    assert seen == [True, False, False, again]
+    assert seen == [True, False, False, True]
 
 
-@pytest.mark.parametrize("sizes", [(1,), (1, 2)])
-def test_a_job_is_not_alone_if_others_wait_or_share_its_batch(
-    monkeypatch: pytest.MonkeyPatch, sizes: Sequence[int]
-) -> None:
-    monkeypatch.setattr("moka.serving.batcher.ALONE_AFTER_S", FOR_EVER)
+def test_a_batch_is_not_alone_while_jobs_wait() -> None:
     seen: list[bool] = []
 
     def run(jobs: Sequence[Job]) -> list[int | Exception]:
         seen.append(batcher.runs_alone)
         return [0] * len(jobs)
 
-    batcher = Batcher[Job, int](run, sizes=sizes, delay_s=0, capacity=4)
-    for _ in range(2):
-        for future in batcher.submit([Job(0), Job(1)]):
-            future.result(SOON)
+    batcher = Batcher[Job, int](run, sizes=(1,), delay_s=0, capacity=4)
+    for future in batcher.submit([Job(0), Job(1)]):
+        future.result(SOON)
     batcher.close()
-    assert not any(seen)
+    assert seen == [False, True]
 
 
 def test_batches_are_told() -> None:

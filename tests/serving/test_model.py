@@ -119,14 +119,9 @@ def test_a_broken_image_does_not_touch_the_others(files: ModelFiles) -> None:
     model.close()
 
 
-@pytest.mark.parametrize(("seconds", "way", "by_all"), [
-    ([1.0, 2.0], 0, True), ([1.0, 2.0], 1, False),
-    ([2.0, 1.0], 0, False), ([2.0, 1.0], 1, True),
-])  # fmt: skip
 def test_an_image_that_is_alone_has_all_threads(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, seconds: list[float], way: int, by_all: bool
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It begins with the faster way, and takes the other one when that is tried or better."""
     threads: list[int] = []
     compute = model_module._Alone.compute
 
@@ -136,18 +131,19 @@ def test_an_image_that_is_alone_has_all_threads(
         return made
 
     monkeypatch.setattr(model_module._Alone, "compute", counted)
-    monkeypatch.setattr(model_module, "seconds_in_turns", lambda runs: seconds)
-    monkeypatch.setattr("moka.serving.batcher.ALONE_AFTER_S", 0.0)
     model = ServedModel("colors", files, Pace(batch=4, delay_s=0, threads_alone=2))
     threads.clear()  # of passes that make its program
-    assert model._alone is not None
-    model._alone._ways.way = way
     (alone,) = model.submit([job(picture(RED))])
     scores = alone.result(SOON).blobs["prob"]
-    assert threads == [2] * by_all
+    assert threads == [2]
     together = model.submit([job(picture(RED))] * 4)
     assert all(np.allclose(each.result(SOON).blobs["prob"], scores) for each in together)
-    assert threads == [2] * by_all
+    assert threads == [2]
+    assert model._alone is not None
+    model._alone._ways.way = 1  # all threads were slower
+    (alone,) = model.submit([job(picture(RED))])
+    assert np.allclose(alone.result(SOON).blobs["prob"], scores)
+    assert threads == [2]
     model.close()
 
 

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from math import ceil, inf
+from math import ceil
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from moka.serving.errors import ClosingError, QueueFullError
-
-ALONE_AFTER_S = 1.0  # without company; requests that come at random have company now and then
 
 
 class Groupable(Protocol):
@@ -71,7 +69,6 @@ class Batcher(Generic[J, R]):
         self._changed = threading.Condition()
         self._is_closing = False
         self._running = 0
-        self._had_company = -inf  # time.monotonic()
         self._seconds_of_job = 0.0  # a running mean
         self._workers = [
             threading.Thread(target=self._work, name=f"batches-{i}", daemon=True)
@@ -87,9 +84,8 @@ class Batcher(Generic[J, R]):
 
     @property
     def runs_alone(self) -> bool:
-        """Whether a single job runs, as all others of the last ALONE_AFTER_S have."""
-        is_single = self._running == 1 and not self._queue
-        return is_single and time.monotonic() - self._had_company >= ALONE_AFTER_S
+        """Whether one batch runs, and nothing waits."""
+        return self._running == 1 and not self._queue
 
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs, all or none. A future that is cancelled while it waits gives its place back.
@@ -171,8 +167,6 @@ class Batcher(Generic[J, R]):
                 begun = [each for each in taken if each.future.set_running_or_notify_cancel()]
                 if begun:
                     self._running += 1
-                    if self._running > 1 or len(begun) > 1 or self._queue:
-                        self._had_company = time.monotonic()
                     return begun
 
     def _drop_cancelled(self) -> None:

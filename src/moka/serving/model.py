@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 from moka.errors import MokaError, NetError
 from moka.graph import build_graph
 from moka.inference.module import ModuleRunner, speed_up
-from moka.inference.turns import seconds_in_turns
 from moka.layers import REGISTRY
 from moka.net import Net, NetLike, read_net
 from moka.predict.crops import CROPS, MIDDLE
@@ -63,8 +61,8 @@ class Pace:
 
     Attributes:
         threads: of one worker's computations.
-        threads_alone: of an image that is alone (`Batcher.runs_alone`); as many as `threads` or
-            less: it is computed as all others.
+        threads_alone: of an image that is alone, while no other waits or is computed; as many as
+            `threads` or less: it is computed as all others.
     """
 
     batch: int = 8
@@ -264,7 +262,8 @@ class ServedModel:
             for _ in range(WARM_PASSES):
                 self.compute(self._zeros(size))
         if self._alone is not None:
-            self._alone.warm(self._zeros(self.outputs.sizes[0]), self.compute)
+            for _ in range(WARM_PASSES):
+                self._alone.compute(self._zeros(self.outputs.sizes[0]))
 
     def run(self, jobs: Sequence[Job]) -> list[Computed | Exception]:
         """Decode and compute a batch at once, in the caller's thread; all jobs are of one group."""
@@ -365,15 +364,6 @@ class _Alone:
         self._wanted, self._threads = wanted, threads
         self._runner = ModuleRunner(net, shares_cores=True)
         self._ways = TwoWays()
-        self._all_first = True  # all threads are way 0
-
-    def warm(self, inputs: Mapping[str, Floats], as_others: Compute) -> None:
-        """Make the program, and begin with the way that is faster now."""
-        for _ in range(WARM_PASSES):
-            self.compute(inputs)
-        ways = (self.compute, as_others)
-        by_all, others = seconds_in_turns([partial(way, inputs) for way in ways])
-        self._all_first = by_all < others
 
     def compute(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
         """The outputs, by all threads."""
@@ -385,8 +375,7 @@ class _Alone:
     def compute_faster(self, inputs: Mapping[str, Floats], as_others: Compute) -> dict[str, Floats]:
         """The outputs, the faster way; called by one thread at a time."""
         start = time.perf_counter()
-        by_all = self._ways.way == (0 if self._all_first else 1)
-        made = self.compute(inputs) if by_all else as_others(inputs)
+        made = self.compute(inputs) if self._ways.way == 0 else as_others(inputs)
         self._ways.took(time.perf_counter() - start)
         return made
 
