@@ -9,7 +9,6 @@ Four measurements, each bounded in time:
 * full load: as many requests as are answered, from 32 connections, with one image in each request,
   and with eight; the median of ROUNDS turns, as shares of the engine's;
 * 70 % of that load, evenly spaced: latencies, errors;
-* one client, which waits for each answer;
 * 300 % of it: refusals, latencies of what is accepted, the server's memory.
 
 Client and server share the processors, so a server on a machine of its own does better: the
@@ -178,6 +177,7 @@ def _shares(rate: float, engine: Mapping[str, float], client: float) -> dict[str
 
 def as_markdown(head: str, result: Mapping[str, Any]) -> str:
     engine, full, eight = (result[name] for name in ("engine_per_s", "full", "full_8"))
+    at_70, at_300 = result["at_70"], result["at_300"]
     lines = [
         f"# caffe serve under load\n\n{head} `python benchmarks/serving.py`: SqueezeNet 1.1, JPEGs"
         f" of {SIDE} x {SIDE}, batches of up to {BATCH}; the client runs on the same cores.\n",
@@ -193,9 +193,7 @@ def as_markdown(head: str, result: Mapping[str, Any]) -> str:
         "\n| load | minutes | answers/s | statuses | p50 ms | p99 ms | longest ms |",
         "|---|---|---|---|---|---|---|",
     ]
-    at_300 = result["at_300"]
-    loads = {"one client": result["alone"], "70 %": result["at_70"], "300 %": at_300}
-    for name, row in loads.items():
+    for name, row in (("70 %", at_70), ("300 %", at_300)):
         cells = (
             row[key] for key in ("minutes", "per_s", "statuses", "p50_ms", "p99_ms", "p100_ms")
         )
@@ -226,9 +224,6 @@ def main() -> None:
             result = full_loads(port, engine, images, args.seconds)
             engine.model.close()
             print({name: result[name] for name in ("engine_per_s", "full", "full_8")}, flush=True)
-            alone = asyncio.run(full_load(port, images, args.seconds, clients=1))
-            result["alone"] = alone.summary() | {"minutes": round(alone.seconds / 60, 2)}
-            print("one client:", result["alone"], flush=True)
             rate = result["full"]["images_per_s"]
             partial = asyncio.run(spaced_load(port, images, 60 * args.minutes, 0.7 * rate))
             result["at_70"] = partial.summary() | {"minutes": round(partial.seconds / 60, 2)}

@@ -11,13 +11,9 @@ from moka.inference.best import best_program
 from moka.inference.engines import engine_is
 from moka.inference.flow import flow_of
 from moka.inference.make import Maker
-from moka.inference.module import ModuleRunner
-from moka.inference.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
     from tests.conftest import NetMaker
-
-    from moka.inference.contract import Run, Task
 
 TEXT = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
@@ -44,21 +40,3 @@ def test_programs_are_compared_in_turns(
         best = best_program(net, flow_of(net), {"data": torch.randn(2, 3)}, ["prob"])
     assert best is not None
     assert best.backend == "onnxruntime"
-
-
-@pytest.mark.parametrize("shares", [False, True])
-def test_threads_that_share_cores_do_not_wait_for_the_next_pass(
-    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, shares: bool
-) -> None:
-    waits: list[bool] = []
-    make = OnnxRuntime.make
-
-    def noted(backend: OnnxRuntime, task: Task) -> Run:
-        waits.append(task.is_whole)
-        return make(backend, task)
-
-    monkeypatch.setattr(OnnxRuntime, "make", noted)
-    runner = ModuleRunner(net := make_net(TEXT), shares_cores=shares)
-    with engine_is("onnxruntime"), torch.no_grad():
-        runner({"data": torch.randn(2, 3)}, net.graph.outputs)
-    assert waits == [not shares]

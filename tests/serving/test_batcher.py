@@ -165,41 +165,6 @@ def test_workers_run_batches_at_the_same_time() -> None:
     batcher.close()
 
 
-def test_a_batch_knows_whether_it_runs_alone() -> None:
-    both = threading.Barrier(2)
-    seen: list[bool] = []
-
-    def run(jobs: Sequence[Job]) -> list[int | Exception]:
-        if jobs[0].group == "both":
-            both.wait(SOON)
-        seen.append(batcher.runs_alone)
-        if jobs[0].group == "both":
-            both.wait(SOON)
-        return [0] * len(jobs)
-
-    batcher = Batcher[Job, int](run, sizes=(1,), delay_s=0, capacity=4, workers=2)
-    batcher.submit([Job(0)])[0].result(SOON)
-    for future in batcher.submit([Job(0, "both"), Job(1, "both")]):
-        future.result(SOON)
-    batcher.submit([Job(0)])[0].result(SOON)
-    batcher.close()
-    assert seen == [True, False, False, True]
-
-
-def test_a_batch_is_not_alone_while_jobs_wait() -> None:
-    seen: list[bool] = []
-
-    def run(jobs: Sequence[Job]) -> list[int | Exception]:
-        seen.append(batcher.runs_alone)
-        return [0] * len(jobs)
-
-    batcher = Batcher[Job, int](run, sizes=(1,), delay_s=0, capacity=4)
-    for future in batcher.submit([Job(0), Job(1)]):
-        future.result(SOON)
-    batcher.close()
-    assert seen == [False, True]
-
-
 def test_batches_are_told() -> None:
     told: list[int] = []
     batcher = Batcher[Job, int](

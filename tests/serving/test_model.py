@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from tests.serving.colors import BLUE, GREEN, NET, RED, job, picture, write_model
 
 import moka
@@ -18,7 +16,6 @@ from moka.predict.classify import classify
 from moka.predict.labels import best_labels
 from moka.predict.prepare import image_preparation
 from moka.predict.score import score
-from moka.serving import model as model_module
 from moka.serving.errors import BadRequestError, UnknownModelError
 from moka.serving.image_input import Look
 from moka.serving.model import Computed, Job, ModelFiles, Pace, ServedModel
@@ -116,34 +113,6 @@ def test_a_broken_image_does_not_touch_the_others(files: ModelFiles) -> None:
     assert last.result(SOON).batch == 4
     with pytest.raises(BadRequestError, match="cannot be decoded"):
         bad.result(SOON)
-    model.close()
-
-
-def test_an_image_that_is_alone_has_all_threads(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: list[int] = []
-    compute = model_module._Alone.compute
-
-    def counted(alone: Any, inputs: Any) -> Any:
-        made = compute(alone, inputs)
-        threads.append(torch.get_num_threads())
-        return made
-
-    monkeypatch.setattr(model_module._Alone, "compute", counted)
-    model = ServedModel("colors", files, Pace(batch=4, delay_s=0, threads_alone=2))
-    threads.clear()  # of passes that make its program
-    (alone,) = model.submit([job(picture(RED))])
-    scores = alone.result(SOON).blobs["prob"]
-    assert threads == [2]
-    together = model.submit([job(picture(RED))] * 4)
-    assert all(np.allclose(each.result(SOON).blobs["prob"], scores) for each in together)
-    assert threads == [2]
-    assert model._alone is not None
-    model._alone._ways.way = 1  # all threads were slower
-    (alone,) = model.submit([job(picture(RED))])
-    assert np.allclose(alone.result(SOON).blobs["prob"], scores)
-    assert threads == [2]
     model.close()
 
 

@@ -77,12 +77,7 @@ SERVE = Command(
         Flag("queue", 64, "How many images may wait for a model; more are refused with 429."),
         Flag("deadline_ms", 10000.0, "A request that takes longer ends with 504."),
         Flag("workers", 0, "Batches computed at the same time; 0: as many as there are cores."),
-        Flag(
-            "threads",
-            0,
-            "Threads of each of them; 0: the cores, divided among the workers, and all of them for"
-            " an image that is alone.",
-        ),
+        Flag("threads", 0, "Threads of each of them; 0: the cores, divided among the workers."),
         Flag("max_models", 4, "How many models are loaded at the same time."),
         Flag("lazy", False, "Load the first model when it is asked for, too."),
         Flag(

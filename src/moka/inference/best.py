@@ -28,20 +28,11 @@ _winners: dict[Any, str] = {}  # backend by contest; "" if the layers have won
 
 
 def best_program(
-    net: Net,
-    flow: Flow,
-    given: Mapping[str, Tensor],
-    wanted: Collection[str],
-    *,
-    shares_cores: bool = False,
+    net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[str]
 ) -> Program | None:
     """The program that the engine in force gives; None: layer by layer is best.
 
     Under the engine "auto" it must be faster than the layers; under another name it need not be.
-
-    Args:
-        shares_cores: other code may compute between its passes: then its threads do not wait for
-            the next one in a loop.
     """
     is_open = chosen() == AUTO
     contest = (_fingerprint(net), tuple((n, tuple(t.shape)) for n, t in given.items()),
@@ -51,7 +42,7 @@ def best_program(
         candidates = [backend for backend in candidates if backend.name == _winners[contest]]
     if not candidates:
         return None
-    maker = Maker(net, flow, given, wanted, shares_cores=shares_cores)
+    maker = Maker(net, flow, given, wanted)
     if is_open and maker.layers_s < SMALLEST_S:
         return None
     best: Program | None = None

@@ -26,7 +26,8 @@ class Task:
             will get.
         inputs, outputs: the names of blobs, in the order of the function's arguments and results.
         threads: how many it may use.
-        is_whole: whether it is the whole program, and no other code computes before its next run.
+        is_whole: whether it is the whole program, so that no other code computes before its next
+            run.
     """
 
     model: Model

@@ -66,14 +66,13 @@ class Fast:
 
     Args:
         net: nobody has got hold of its parameters yet (see `Watch`).
-        shares_cores: see `best_program`.
 
     Attributes:
         acted: the tops of layers that act (see `flow`); `learn` needs them.
     """
 
-    def __init__(self, net: Net, *, shares_cores: bool = False) -> None:
-        self.net, self._shares_cores = net, shares_cores
+    def __init__(self, net: Net) -> None:
+        self.net = net
         self._is_possible = can_be_fast(net)
         self.acted: frozenset[str] = frozenset()
         self._lock = threading.RLock()
@@ -205,9 +204,7 @@ class Fast:
             self._watch.look()
         case.used = case.unneeded = 0
         with self._watch.our_own_references():
-            case.program = best_program(
-                self.net, self.flow, given, wanted, shares_cores=self._shares_cores
-            )
+            case.program = best_program(self.net, self.flow, given, wanted)
         case.refused = case.program is None
 
     def forget_after_fork(self) -> None:

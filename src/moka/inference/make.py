@@ -43,16 +43,9 @@ class Maker:
     """
 
     def __init__(
-        self,
-        net: Net,
-        flow: Flow,
-        given: Mapping[str, Tensor],
-        wanted: Collection[str],
-        *,
-        shares_cores: bool = False,
+        self, net: Net, flow: Flow, given: Mapping[str, Tensor], wanted: Collection[str]
     ) -> None:
         self.net, self.flow, self.given = net, flow, given
-        self._shares_cores = shares_cores
         self.outputs = frozenset({*wanted, *flow.acted})
         self._wanted = [flow.final[name] for name in self.outputs]
         self.layers_s = inf
@@ -86,7 +79,7 @@ class Maker:
             self._compute({v for piece in pieces for v in (*piece.inputs, *piece.outputs)})
             try:
                 tasks = [task_of(self.net, self.flow, piece, self._values) for piece in pieces]
-                whole = len(steps) == 1 and not self._shares_cores
+                whole = len(steps) == 1
                 functions = [backend.make(replace(task, is_whole=whole)) for task in tasks]
             except MokaError as error:
                 log.debug("%s: %s", backend.name, error)

@@ -50,15 +50,12 @@ class ModuleRunner:
     calls with gradients once parameters are trained.
 
     Several threads may call it at once.
-
-    Args:
-        shares_cores: see `best_program`.
     """
 
-    def __init__(self, net: Net, *, shares_cores: bool = False) -> None:
+    def __init__(self, net: Net) -> None:
         self._reference = weakref.ref(net)
         self.net = cast("Net", weakref.proxy(net))
-        self._fast = Fast(self.net, shares_cores=shares_cores)
+        self._fast = Fast(self.net)
         self._sources = [place for place in net.places if not place.node.bottoms]
         self._tops_of_sources = {top for place in self._sources for top in place.node.tops}
         self._with_gradients: dict[str, bool] = {}  # outputs that have been seen with gradients on

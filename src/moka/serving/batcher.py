@@ -68,7 +68,6 @@ class Batcher(Generic[J, R]):
         self._queue: list[_Waiting[J, R]] = []
         self._changed = threading.Condition()
         self._is_closing = False
-        self._running = 0
         self._seconds_of_job = 0.0  # a running mean
         self._workers = [
             threading.Thread(target=self._work, name=f"batches-{i}", daemon=True)
@@ -81,11 +80,6 @@ class Batcher(Generic[J, R]):
     def waiting(self) -> int:
         """How many jobs wait, without those that were given up."""
         return sum(not each.future.cancelled() for each in self._queue)
-
-    @property
-    def runs_alone(self) -> bool:
-        """Whether one batch runs, and nothing waits."""
-        return self._running == 1 and not self._queue
 
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs, all or none. A future that is cancelled while it waits gives its place back.
@@ -135,8 +129,6 @@ class Batcher(Generic[J, R]):
             except Exception as error:  # noqa: BLE001 - whatever it is, each job ends with it
                 results = [error] * len(batch)
             seconds = time.perf_counter() - start
-            with self._changed:
-                self._running -= 1
             self._seconds_of_job += 0.2 * (seconds / len(batch) - self._seconds_of_job)
             self._deliver(partial(_settle, batch, results))
             self._seen(len(batch), seconds)
@@ -166,7 +158,6 @@ class Batcher(Generic[J, R]):
                     self._changed.notify()
                 begun = [each for each in taken if each.future.set_running_or_notify_cancel()]
                 if begun:
-                    self._running += 1
                     return begun
 
     def _drop_cancelled(self) -> None:

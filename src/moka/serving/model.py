@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,14 +24,12 @@ from moka.serving.errors import BadRequestError, BrokenModelError, UnknownModelE
 from moka.serving.image_input import ImageInput, Look
 from moka.serving.net_inputs import Example, NetInputs, Opened, Upload
 from moka.serving.outputs import BOXES, MAP, VALUES, outputs_of
-from moka.two_ways import TwoWays
 from moka.types import Floats, HeightWidth, PathLike
 from moka.weights import load_weights
 
 WARM_PASSES = 3  # after which a program may run
 MOST_FEATURE_BLOBS = 2  # that have programs at the same time
 
-Compute = Callable[[Mapping[str, Floats]], dict[str, Floats]]
 Seen = Callable[[int, float], None]  # a batch's size, its seconds
 
 
@@ -61,8 +58,6 @@ class Pace:
 
     Attributes:
         threads: of one worker's computations.
-        threads_alone: of an image that is alone, while no other waits or is computed; as many as
-            `threads` or less: it is computed as all others.
     """
 
     batch: int = 8
@@ -70,7 +65,6 @@ class Pace:
     capacity: int = 64
     workers: int = 1
     threads: int = 1
-    threads_alone: int = 1
 
 
 class Job(NamedTuple):
@@ -137,9 +131,6 @@ class ServedModel:
         self._buffers = threading.local()
         self._features: OrderedDict[str, ModuleRunner] = OrderedDict()
         self._lock = threading.Lock()
-        self._alone: _Alone | None = None
-        if pace.threads_alone > pace.threads:
-            self._alone = _Alone(self.net, self.outputs.wanted, pace.threads_alone)
         self._warm()
         self._batcher = Batcher[Job, Computed](
             self.run,
@@ -235,8 +226,8 @@ class ServedModel:
 
     def compute(self, inputs: Mapping[str, Floats], blob: str = "") -> dict[str, Floats]:
         """The outputs, or one blob, for inputs of one of the outputs' sizes."""
+        given = {name: torch.from_numpy(values) for name, values in inputs.items()}
         torch.set_num_threads(self._threads)
-        given = _as_tensors(inputs)
         with torch.no_grad():
             if blob:
                 made: Mapping[str, torch.Tensor] = self._feature_runner(blob)(given, [blob])
@@ -261,9 +252,6 @@ class ServedModel:
         for size in self.outputs.sizes:
             for _ in range(WARM_PASSES):
                 self.compute(self._zeros(size))
-        if self._alone is not None:
-            for _ in range(WARM_PASSES):
-                self._alone.compute(self._zeros(self.outputs.sizes[0]))
 
     def run(self, jobs: Sequence[Job]) -> list[Computed | Exception]:
         """Decode and compute a batch at once, in the caller's thread; all jobs are of one group."""
@@ -313,19 +301,10 @@ class ServedModel:
                     values[i] = 0
             else:
                 self.inputs.fill(example, inputs, i, crop)
-        made = self._compute_by_load(inputs, size, blob)
+        made = self.compute(inputs, blob)
         for i, (number, _) in enumerate(rows):
             if not isinstance(opened[number], MokaError):
                 parts[number].append(self.outputs.of_example(made, size, i))
-
-    def _compute_by_load(
-        self, inputs: Mapping[str, Floats], size: int, blob: str
-    ) -> dict[str, Floats]:
-        """The outputs, or one blob; of an image that is alone by all threads, if that is faster."""
-        alone = self._alone
-        if alone is None or blob or size != self.outputs.sizes[0] or not self._batcher.runs_alone:
-            return self.compute(inputs, blob)
-        return alone.compute_faster(inputs, self.compute)
 
     def _computed(
         self, made: Sequence[dict[str, Floats]], own: HeightWidth, jobs: Sequence[Job]
@@ -348,40 +327,6 @@ class ServedModel:
         if size not in by_size:
             by_size[size] = self._zeros(size)
         return by_size[size]
-
-
-class _Alone:
-    """Computes an image that is alone: by the threads of all workers, or as all others, whichever
-    is faster at the moment. Other programs on the machine may take some of the processors, and
-    then threads that wait for each other are slower than one.
-
-    Args:
-        wanted: the net's outputs.
-        threads: of all workers.
-    """
-
-    def __init__(self, net: Net, wanted: Sequence[str], threads: int) -> None:
-        self._wanted, self._threads = wanted, threads
-        self._runner = ModuleRunner(net, shares_cores=True)
-        self._ways = TwoWays()
-
-    def compute(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
-        """The outputs, by all threads."""
-        torch.set_num_threads(self._threads)
-        with torch.no_grad():
-            made = self._runner(_as_tensors(inputs), self._wanted)
-        return {name: made[name].numpy() for name in self._wanted}
-
-    def compute_faster(self, inputs: Mapping[str, Floats], as_others: Compute) -> dict[str, Floats]:
-        """The outputs, the faster way; called by one thread at a time."""
-        start = time.perf_counter()
-        made = self.compute(inputs) if self._ways.way == 0 else as_others(inputs)
-        self._ways.took(time.perf_counter() - start)
-        return made
-
-
-def _as_tensors(inputs: Mapping[str, Floats]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(values) for name, values in inputs.items()}
 
 
 def _loaded(source: NetLike, weights: PathLike | None) -> Net:

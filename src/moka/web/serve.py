@@ -141,20 +141,17 @@ def _limits(flags: dict[str, Any]) -> Limits:
 
 
 def _pace(flags: dict[str, Any]) -> Pace:
-    """How models work. By default each core has a worker with one thread, and an image that is
-    alone has all cores."""
+    """How models work. By default each core has a worker with one thread."""
     from moka.serving.model import Pace
 
     cores = usable_cores()
     workers = flags["workers"] or max(1, cores // (flags["threads"] or 1))
-    threads = flags["threads"] or max(1, cores // workers)
     return Pace(
         batch=flags["batch"],
         delay_s=flags["delay_ms"] / 1000,
         capacity=flags["queue"],
         workers=workers,
-        threads=threads,
-        threads_alone=threads if flags["threads"] else max(threads, cores),
+        threads=flags["threads"] or max(1, cores // workers),
     )
 
 
