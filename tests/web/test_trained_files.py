@@ -12,7 +12,7 @@ import torch
 from tests.serving.colors import GREEN, NET, job, picture
 from tests.web.sites import make_database
 
-from moka.errors import NetError
+from moka.errors import MokaError, NetError
 from moka.schema import caffe_pb2, parse_text
 from moka.serving.image_input import Look
 from moka.serving.model import Pace, ServedModel
@@ -80,6 +80,13 @@ def test_the_weights_tell_the_size_of_images_whose_data_is_gone(tmp_path: Path) 
     model = ServedModel("x", files, Pace(batch=1, delay_s=0))
     assert model.input.shape == (1, 28, 28)
     model.close()
+
+
+def test_weights_that_are_gone(tmp_path: Path) -> None:
+    files = trained_files(tmp_path, TRAINED, torch.eye(3), Look())
+    (tmp_path / "net.caffemodel").unlink()
+    with pytest.raises(MokaError, match=r"^File not found: \S+net.caffemodel"):
+        files.opened()
 
 
 def test_a_net_without_images_says_what_it_needs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from moka.errors import MokaError, NetError
 from moka.graph import Graph, build_graph
 from moka.layers import REGISTRY
 from moka.net import NetLike, read_net
+from moka.net.outline import silence
 from moka.rewrite.for_use import net_for_use
 from moka.schema import caffe_pb2
 from moka.serving.image_input import Look
@@ -23,6 +25,7 @@ from moka.serving.model import ModelFiles
 from moka.tools.preprocessing import read_mean
 from moka.types import Array, HeightWidth, Shape
 from moka.weights.shapes import stored_shapes
+from moka.weights.stored import StoredLayer
 
 log = logging.getLogger("moka")
 
@@ -39,8 +42,9 @@ class TrainedFiles(ModelFiles):
         sources = {node.entry.source for node in graph.nodes}
         if "caller" in sources or "files" not in sources:
             return self.net, self.look
+        stored = [layer for name in self._weights for layer in stored_shapes(name)]
         try:
-            net = net_for_use(graph, self._shapes(graph))
+            net = net_for_use(graph, self._shapes(graph, stored))
         except MokaError as error:
             raise NetError(
                 f"this net for training cannot be made one for use: {error.message}",
@@ -57,15 +61,18 @@ class TrainedFiles(ModelFiles):
         log.info("%s is a net for training; %s.", file, _told(net))
         return net, _merged(self.look, trained)
 
-    def _shapes(self, graph: Graph) -> dict[str, Shape]:
+    @property
+    def _weights(self) -> list[str]:
+        return str(self.weights).split(",") if self.weights else []
+
+    def _shapes(self, graph: Graph, stored: Sequence[StoredLayer]) -> dict[str, Shape]:
         """The shapes of the net's blobs; of images whose data is gone those that the text tells or
         the weights fit."""
         fits = None
-        if self.weights:
-            names = str(self.weights).split(",")
-            stored = [layer for name in names for layer in stored_shapes(name)]
-            fits = partial(weights_fit, stored=stored, weights=names[0])
-        blobs = build(graph, fits).net.blobs
+        if stored:
+            fits = partial(weights_fit, stored=stored, weights=self._weights[0])
+        with silence():
+            blobs = build(graph, fits).net.blobs
         return {name: tuple(blob.data_memory.shape) for name, blob in blobs.items()}
 
 
