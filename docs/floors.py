@@ -16,7 +16,7 @@ SOURCE = HERE.parent / "src"
 # From the ground up. A room is a module or a package of moka; `caffe` is the face of pycaffe. A
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "byte_text", "varint", "free_name", "cores", "two_ways"),
+    ("errors", "types", "byte_text", "varint", "free_name", "cores", "two_ways", "telemetry"),
     ("files", "context", "heap", "huge_pages", "fork", "threads", "waiting"),
     ("free_memory", "hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),

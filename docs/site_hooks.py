@@ -25,7 +25,7 @@ ROW = re.compile(r"<tr[^>]*>.*?</tr>", re.DOTALL)
 CELL = re.compile(r"<t([hd])\b([^>]*)>(.*?)</t[hd]>", re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
 FLAG = re.compile(r"<code>(--?\w[\w =,.-]{0,24})</code>")
-LONG = 40  # signs: a cell that holds more is a sentence
+LONG = 36  # signs: a cell that holds more is a sentence
 RESULTS = "benchmarks/results"
 TABLES = tuple(f"{RESULTS}/{name}.md" for name in ("README", "side_by_side", "busy"))
 GENERATED = (*TABLES, "CHANGELOG.md", "CONTRIBUTING.md", "models/readme.md")

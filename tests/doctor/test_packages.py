@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,23 @@ def test_a_project_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_order_of_versions(version: str, least: str, older: bool) -> None:
     assert is_older(version, least) is older
+
+
+@pytest.mark.usefixtures("versions")
+def test_what_a_package_complains_of_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As matplotlib does where the home folder cannot be written."""
+    text = "import logging; logging.getLogger(__name__ + '.deep').warning('no cache in %s', 'x')"
+    (tmp_path / "openvino.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.setattr(module, "version_of", {"openvino": "1.0"}.get)
+    monkeypatch.setattr(module, "required", list)
+    found = fact("openvino")
+    assert found == Fact("packages", "openvino", "1.0", WORTH_KNOWING, "no cache in x")
+    sys.modules.pop("openvino")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("versions")

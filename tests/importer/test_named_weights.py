@@ -135,7 +135,7 @@ def test_a_file_without_tensors(tmp_path: Path) -> None:
 def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
     monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
-    with pytest.raises(MokaError, match=r"needs the package safetensors\. Install them: pip"):
+    with pytest.raises(MokaError, match=r"needs the package safetensors\. Install it: pip"):
         read_tensors(tmp_path / "x.safetensors")
 
 

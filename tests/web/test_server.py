@@ -26,10 +26,3 @@ def test_a_port_that_is_taken() -> None:
         pytest.raises(UsageError, match="cannot be listened at"),
     ):
         server.listen("127.0.0.1", taken.getsockname()[1])
-
-
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    server.check_installed()
-    monkeypatch.setattr(server, "NEEDED", ("starlette", "no_such_module"))
-    with pytest.raises(UsageError, match=r"needs no_such_module\..*moka-caffe\[web\]"):
-        server.check_installed()

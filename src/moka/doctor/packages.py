@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import platform
 import re
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 from moka import __version__
-from moka.doctor.facts import BROKEN, WORTH_KNOWING, Fact
+from moka.doctor.facts import BROKEN, FINE, WORTH_KNOWING, Fact
+from moka.telemetry import report_nothing
 
 TOPIC = "packages"
 DISTRIBUTION = "moka-caffe"
@@ -108,13 +110,36 @@ def _needed(name: str, least: str) -> Fact:
 
 
 def _imported(name: str, version: str) -> Fact:
-    """A fact about a package that is installed: whether importing it works."""
+    """A fact about a package that is installed: whether importing it works, and what it logs."""
+    module = MODULES.get(name, name)
+    heard = _Heard()
+    report_nothing()
+    logger = logging.getLogger(module)
+    logger.addHandler(heard)
+    propagate, logger.propagate = logger.propagate, False
     try:
-        importlib.import_module(MODULES.get(name, name))
+        importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
         said = (str(error).splitlines() or [type(error).__name__])[0]
         advice = f"Install it anew: pip install --force-reinstall {name}"
         if "libGL" in said:
             advice = "pip uninstall opencv-python, then pip install opencv-python-headless"
         return Fact(TOPIC, name, f"{version}, but importing it fails: {said}", BROKEN, advice)
-    return Fact(TOPIC, name, version)
+    finally:
+        logger.removeHandler(heard)
+        logger.propagate = propagate
+    return Fact(TOPIC, name, version, WORTH_KNOWING if heard.warnings else FINE, heard.text())
+
+
+class _Heard(logging.Handler):
+    """Keeps the warnings of a package."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.warnings: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.warnings.append(record.getMessage())
+
+    def text(self) -> str:
+        return " ".join(self.warnings)

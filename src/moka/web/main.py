@@ -8,6 +8,7 @@ from typing import Any
 
 from moka.command.run import run
 from moka.errors import UsageError
+from moka.web.installed import check_installed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,8 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _web(words: list[str], flags: dict[str, Any]) -> None:
-    from moka.web.server import address, check_installed, listen, serve
-
     check_installed()
     if flags["at_once"] < 1:
         raise UsageError(f"--at_once has to be > 0, got {flags['at_once']}.")
@@ -25,6 +24,7 @@ def _web(words: list[str], flags: dict[str, Any]) -> None:
     from moka.web.folder import Folder
     from moka.web.security import Access
     from moka.web.serve import OPEN_PATHS
+    from moka.web.server import address, listen, serve
     from moka.web.site import parts_of
 
     folder = Folder(words[0] if words else ".")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moka.command.run import run
 from moka.cores import usable_cores
 from moka.errors import UsageError
+from moka.web.installed import check_installed
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -32,12 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(words: list[str], flags: dict[str, Any]) -> None:
-    from moka.web.server import address, check_installed, listen, serve
-
     check_installed()
     from moka.command import engine
     from moka.web.api.log import LineWriter
     from moka.web.security import Access
+    from moka.web.server import address, listen, serve
 
     engine.use(flags["engine"])
     _check(flags)

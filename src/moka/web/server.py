@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import signal
 import socket
 import threading
@@ -13,21 +11,7 @@ from contextlib import contextmanager
 from moka.errors import UsageError
 from moka.web.security import Access
 
-NEEDED = ("starlette", "uvicorn", "multipart")
 GRACE_S = 2  # for open event streams, when the server ends
-
-
-def check_installed() -> None:
-    """Raises UsageError, with what to install, if the extra `web` is missing; or on Windows, where
-    processes have no signals to stop a job with."""
-    if os.name != "posix":
-        raise UsageError("this command needs Linux or macOS.", advice="On Windows use WSL.")
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"this command needs {', '.join(missing)}.",
-            advice="Install them: pip install 'moka-caffe[web]'.",
-        )
 
 
 def address(host: str, port: int, access: Access) -> str:

@@ -151,7 +151,7 @@ def test_a_package_that_is_not_installed(
     export: Export, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MokaError, match=rf"needs the package {package}\. Install them: pip inst"):
+    with pytest.raises(MokaError, match=rf"needs the package {package}\. Install it: pip inst"):
         export(NET)
 
 

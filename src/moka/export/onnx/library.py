@@ -1,4 +1,4 @@
-"""The packages that only exporting and importing need."""
+"""The packages that exporting, importing and nets in testing need."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import importlib.util
 from types import ModuleType
 
 from moka.errors import MokaError
+from moka.telemetry import report_nothing
 
-INSTALL = "Install them: pip install 'moka-caffe[export]'."
+INSTALL = "Install it: pip install 'moka-caffe[export]'."
 
 
 def load_onnx(purpose: str = "Exporting to ONNX") -> ModuleType:
@@ -21,6 +22,7 @@ def load_onnx(purpose: str = "Exporting to ONNX") -> ModuleType:
 
 def load_runtime(purpose: str = "The check of an exported model") -> ModuleType:
     """The package `onnxruntime`. Raises MokaError with the way to install it."""
+    report_nothing()
     return _load("onnxruntime", purpose)
 
 
