@@ -395,8 +395,8 @@ class RMSProp(AdaGrad):
         divide_by_root(g, h, self.config.delta)
 
     def kernel(self, r: float, decay: float, w: Tensors, g: Tensors, *history: Tensors) -> None:
-        """PyTorch's for Adam without momentum: its mean of gradients is g itself, and may lie where g
-        does; after so many steps it no longer corrects h."""
+        """PyTorch's for Adam without momentum: its mean of gradients is g itself and may lie where
+        g does. After so many steps it no longer corrects h."""
         (h,) = history
         torch._fused_adam_(
             w,
