@@ -17,6 +17,7 @@ import torch
 from side_by_side import Contender, compare
 from torch import nn
 
+import moka
 from moka.schema import caffe_pb2
 from moka.solver.choose import rule_class
 from moka.solver.learnable import Learnable
@@ -56,6 +57,8 @@ def moka_update(solver_type: str, fields: dict[str, Any], device: str) -> Callab
         for p in parameters(device)
     ]
     rule = rule_class(config)(params, config)
+    rule.leaves_updates = False  # which pycaffe alone shows
+    moka.keep_freed_memory()  # as `caffe train` does
     return waiting(device, lambda i: apply_update(rule, config, i, RATE))
 
 

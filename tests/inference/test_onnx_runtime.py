@@ -10,6 +10,7 @@ import torch
 from tests.conftest import NetMaker
 
 from moka import two_ways
+from moka.huge_pages import NewMemory
 from moka.inference import onnx_runtime
 from moka.inference.contract import Task
 from moka.inference.onnx_runtime import OnnxRuntime
@@ -85,7 +86,7 @@ def test_several_threads_run_them_at_once(make_net: NetMaker, sessions: Sessions
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda x: run([x])[0], inputs))
     assert all(map(torch.equal, alone, together))
-    assert sum(sessions.runs) == 80
+    assert sum(sessions.runs) == 81  # one more, by which the second session takes its memory
 
 
 def test_on_a_quiet_machine_there_is_one_session(
@@ -119,3 +120,16 @@ def test_large_passes_take_no_memory_at_once(
     monkeypatch.setattr(onnx_runtime, "MOST_IN_PATTERN", most)
     run: Any = OnnxRuntime().make(task(make_net, 1))
     assert run._session.get_session_options().enable_mem_pattern == has_pattern
+
+
+@pytest.mark.usefixtures("_trying_all_the_time")
+def test_the_second_session_lies_on_large_pages_too(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(onnx_runtime, "put_on_large_pages", asked.append)
+    monkeypatch.setattr(NewMemory, "ranges", lambda _: [(0, 1)])
+    run = OnnxRuntime().make(task(make_net, 2))
+    for _ in range(30):
+        run([torch.rand(2, 3, 12, 12)])
+    assert asked == [[(0, 1)]]

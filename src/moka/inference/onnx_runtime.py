@@ -21,6 +21,7 @@ from torch import Tensor
 
 from moka.errors import MokaError
 from moka.export.onnx.library import load_runtime
+from moka.huge_pages import NewMemory, put_on_large_pages
 from moka.inference.contract import Run, Task
 from moka.inference.pressure import Pressure
 from moka.inference.unpacked import unpacked
@@ -120,7 +121,7 @@ class _Sessions(_Alone):
         if not self._is_measuring.acquire(blocking=False):
             return super().__call__(inputs)
         try:
-            session = self._session if self._ways.way == 0 else self._sleeping_session()
+            session = self._session if self._ways.way == 0 else self._sleeping_session(inputs)
             start = perf_counter()
             made = session.run(self._model.outputs, self._model.feed(inputs))
             self._ways.took(perf_counter() - start)
@@ -128,12 +129,15 @@ class _Sessions(_Alone):
             self._is_measuring.release()
         return [torch.from_numpy(array) for array in made]
 
-    def _sleeping_session(self) -> Any:
+    def _sleeping_session(self, inputs: Sequence[Tensor]) -> Any:
         if self._sleeping is None:
             from moka.inference.onnx_model import onnx_model
 
+            new_memory = NewMemory()
             model, spin_us = onnx_model(self._task), SHORT_SPIN_US
             self._sleeping, _ = _session(model, self._task, spin_us=spin_us, shared=self._shared)
+            self._sleeping.run(model.outputs, model.feed(inputs))  # takes its memory
+            put_on_large_pages(new_memory.ranges())  # as the first one's lies by now
         return self._sleeping
 
 

@@ -18,7 +18,7 @@ else:
         return getrusage(RUSAGE_THREAD).ru_nivcsw
 
 
-OFTEN = 5.0  # a second
+OFTEN = 10.0  # a second
 
 
 class Pressure:
@@ -33,12 +33,15 @@ class Pressure:
     def __init__(self, clock: Clock = perf_counter) -> None:
         self._clock = clock
         self._since, self._before = clock(), _preemptions()
+        self._was_often = False
 
     def is_felt(self) -> bool:
-        """Whether it happened often since the last question."""
+        """Whether it happened often since the last question, and before that, too: what is over in
+        a moment is worth no trial."""
         now, count = self._clock(), _preemptions()
         since, before = self._since, self._before
         self._since, self._before = now, count
         if count is None or before is None:
             return True
-        return count - before > OFTEN * (now - since)
+        was_often, self._was_often = self._was_often, count - before > OFTEN * (now - since)
+        return was_often and self._was_often

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -23,6 +24,8 @@ from moka.types import Array
 
 Tensors = list[Tensor]
 
+ONE, MANY_STEPS = torch.tensor(1.0), torch.tensor(1e12)
+
 
 class Rule:
     """A solver type: its histories, and `update`, its formula.
@@ -30,6 +33,9 @@ class Rule:
     Args:
         params: what it updates.
         config: the solver's message.
+
+    Attributes:
+        leaves_updates: whether `updates` is going to be asked for.
 
     Raises:
         SolverError: fields that this type cannot have.
@@ -44,11 +50,13 @@ class Rule:
         self.config = config
         self.momentum = config.momentum  # of the current iteration
         self.params = params
+        self.leaves_updates = True
         self._history = [
             [torch.zeros_like(p.values) for p in params] for _ in range(self.histories)
         ]
         self._gathered: Tensors | None = None
         self._rate: float | Tensor = 0.0  # of the last update
+        self._kernel_left_gradients = False  # the last update did, in place of updates
         self._groups: dict[tuple[float, float], list[int]] = {}
         for i, p in enumerate(params):
             self._groups.setdefault((p.lr_mult, p.decay_mult), []).append(i)
@@ -85,10 +93,25 @@ class Rule:
                 nothing, and others do not look at it.
         """
         self._rate = rate
-        for r, decay, weights, grads, history in self._members(rate, weight_decay):
+        members = list(self._members(rate, weight_decay))
+        # A kernel is told of its scale by a number that it reads back: no step of a GPU may.
+        by_kernel = (
+            unless is None
+            and self.has_kernel
+            and all(
+                isinstance(r, float) and _have_one_layout(weights, grads, *history)
+                for r, _, weights, grads, history in members
+            )
+        )
+        self._kernel_left_gradients = by_kernel
+        folds = by_kernel and not self.leaves_updates
+        for r, decay, weights, grads, history in members:
             for w, g, *h in blocks(weights, grads, *history):
-                if decay:
+                if decay and not folds:
                     torch._foreach_add_(g, w, alpha=decay)
+                if by_kernel and isinstance(r, float):
+                    self.kernel(r, decay if folds else 0.0, w, g, *h)
+                    continue
                 self.update(iteration, r, g, *h)
                 factor = self.factor(r)
                 if isinstance(factor, Tensor):
@@ -111,6 +134,20 @@ class Rule:
 
     def update(self, iteration: int, r: float | Tensor, g: Tensors, *history: Tensors) -> None:
         """Turn the gradients, in place, into updates but for their `factor`."""
+        raise NotImplementedError
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether there is a `kernel`."""
+        return False
+
+    def kernel(self, r: float, decay: float, w: Tensors, g: Tensors, *history: Tensors) -> None:
+        """Update parameters by one of PyTorch's kernels for a CPU, which read and write all numbers
+        once.
+
+        Args:
+            decay: that is not in the gradients yet.
+        """
         raise NotImplementedError
 
     def factor(self, r: float | Tensor) -> float | Tensor:
@@ -268,12 +305,42 @@ class Nesterov(Rule):
         torch._foreach_add_(h, g)  # so that (1 + momentum) h' - momentum h is momentum h' + r g
         torch._foreach_add_(g, h, alpha=self.momentum)
 
+    @property
+    def has_kernel(self) -> bool:
+        return bool(self.momentum)
+
+    def kernel(self, r: float, decay: float, w: Tensors, g: Tensors, *history: Tensors) -> None:
+        """PyTorch's h = momentum h + g; w -= g + momentum h, with gradients times r; it leaves
+        these."""
+        (h,) = history
+        torch._fused_sgd_(
+            w,
+            g,
+            h,
+            grad_scale=torch.tensor(1 / r if r else inf),
+            weight_decay=r * decay,
+            momentum=self.momentum,
+            lr=1.0,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+            is_first_step=False,
+        )
+
+    def updates(self) -> Tensors:
+        grads = [p.grad for p in self.params]
+        if not self._kernel_left_gradients:
+            return grads
+        return list(torch._foreach_add(grads, self._history[0], alpha=self.momentum))
+
     def factor(self, r: float | Tensor) -> float | Tensor:
         return 1.0
 
 
 class AdaGrad(Rule):
     """h += g^2; w -= r g / (sqrt(h) + delta). Duchi et al., 2011. Takes no momentum."""
+
+    has_kernel = True
 
     @classmethod
     def check(cls, config: SolverParameter) -> None:
@@ -284,6 +351,26 @@ class AdaGrad(Rule):
         (h,) = history
         torch._foreach_addcmul_(h, g, g)
         divide_by_root(g, h, self.config.delta)
+
+    def kernel(self, r: float, decay: float, w: Tensors, g: Tensors, *history: Tensors) -> None:
+        (h,) = history
+        torch._fused_adagrad_(
+            w,
+            g,
+            h,
+            [ONE] * len(w),
+            lr=r,
+            lr_decay=0.0,
+            weight_decay=decay,
+            eps=self.config.delta,
+            maximize=False,
+        )
+
+    def updates(self) -> Tensors:
+        updates = super().updates()
+        if self._kernel_left_gradients:
+            divide_by_root(updates, self._history[0], self.config.delta)
+        return updates
 
 
 class RMSProp(AdaGrad):
@@ -307,6 +394,26 @@ class RMSProp(AdaGrad):
         torch._foreach_addcmul_(h, g, g, value=1 - decay)
         divide_by_root(g, h, self.config.delta)
 
+    def kernel(self, r: float, decay: float, w: Tensors, g: Tensors, *history: Tensors) -> None:
+        """PyTorch's for Adam without momentum: its mean of gradients is g itself and may lie where
+        g does. After so many steps it no longer corrects h."""
+        (h,) = history
+        torch._fused_adam_(
+            w,
+            g,
+            g,
+            h,
+            [],
+            [MANY_STEPS] * len(w),
+            lr=r,
+            beta1=0.0,
+            beta2=self.config.rms_decay,
+            weight_decay=decay,
+            eps=self.config.delta,
+            amsgrad=False,
+            maximize=False,
+        )
+
 
 class AdaDelta(Rule):
     """h = momentum h + (1 - momentum) g^2; d = g sqrt((u + delta) / (h + delta));
@@ -325,6 +432,15 @@ class AdaDelta(Rule):
         torch._foreach_mul_(g, factor)
         torch._foreach_mul_(u, momentum)
         torch._foreach_addcmul_(u, g, g, value=1 - momentum)
+
+
+def _have_one_layout(weights: Tensors, *others: Tensors) -> bool:
+    """Whether a kernel for a CPU may run over their numbers as they lie."""
+    return all(w.device.type == "cpu" for w in weights) and all(
+        tensor.stride() == w.stride()
+        for tensors in others
+        for tensor, w in zip(tensors, weights, strict=True)
+    )
 
 
 def divide_by_root(x: Tensors | tuple[Tensor, ...], h: Tensors, delta: float) -> None:

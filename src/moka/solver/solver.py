@@ -125,6 +125,7 @@ class Solver:
         self.test_engines = [evaluation_engine(n, keep_blobs=keep_blobs) for n in self.test_nets]
         self._params = learnables(self.net)
         self._rule = rule_class(config)(self._params, config)
+        self._rule.leaves_updates = keep_blobs
         try:
             self._progress = Progress(config, self.test_nets)
         except SolverError as error:
