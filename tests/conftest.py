@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from tests.played_gpu import playing_a_gpu
-
 from moka import context
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
@@ -51,6 +49,8 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if torch.cuda.is_available():
         yield from _in_gpu_mode()
     elif request.config.getoption("--played-gpu"):
+        from tests.played_gpu import playing_a_gpu  # imports the solver
+
         with playing_a_gpu():
             yield from _in_gpu_mode()
     else:

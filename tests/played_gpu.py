@@ -17,7 +17,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from tests.solver.ways import StandIn
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode

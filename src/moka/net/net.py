@@ -23,7 +23,12 @@ from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer, Way
 from moka.layers.late_checks import collected_checks
 from moka.layers.source import Source
-from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
+from moka.memory import (
+    ParameterMemory,
+    memories_of,
+    parameters_in_users_hands,
+    parameters_on_device,
+)
 from moka.net import summary
 from moka.net.arguments import by_name
 from moka.net.assemble import EXPLAINED, assemble, explained, make_blobs, naming, parameter_of
@@ -190,13 +195,7 @@ class Net(nn.Module):
 
     def _parameter_memories(self) -> list[ParameterMemory]:
         """Memories (values and gradients) of all parameters that were asked for as blobs."""
-        return [
-            memory
-            for blobs in self.made_layer_blobs.values()
-            for blob in blobs
-            for memory in (blob.data_memory, blob.diff_memory)
-            if isinstance(memory, ParameterMemory)
-        ]
+        return memories_of(map(self.parameter_of, self.learnable))
 
     # --- data -----------------------------------------------------------------------------
 
