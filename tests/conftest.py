@@ -62,7 +62,7 @@ def _in_gpu_mode() -> Iterator[torch.device]:
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False  # TF32 keeps 10 bits, float32 has 23
     context.set_mode_gpu()
-    yield torch.device("cuda")
+    yield torch.device("cuda", 0)
     context.set_mode_cpu()
     matmul.allow_tf32, cudnn.allow_tf32 = before
 

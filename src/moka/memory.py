@@ -138,7 +138,8 @@ class Memory:
                 self._gpu, self._gpu_borrowed = self._host.to(self.device), False
             else:
                 self._gpu.copy_(self._host)
-            self.state = State.SYNCED
+            if not self.handed_out:  # else its reader may write at any moment
+                self.state = State.SYNCED
         assert self._gpu is not None
         return self._gpu
 
@@ -157,6 +158,12 @@ class Memory:
     def tensor(self) -> Tensor:
         """The array where the net runs, for reading."""
         return self.cpu_data() if self.device.type == "cpu" else self.gpu_data()
+
+    def move_to(self, device: torch.device) -> None:
+        """Have the device side there from now on."""
+        if self._promise is not None or self.state is not State.UNINITIALIZED:
+            self.mutable_cpu_data()
+        self._gpu, self.device = None, device
 
     @property
     def is_own(self) -> bool:
@@ -299,7 +306,7 @@ class ParameterMemory(Memory):
         return side
 
     @property
-    def state(self) -> State:  # type: ignore[override]
+    def state(self) -> State:
         return self._side.state
 
     @state.setter
@@ -307,7 +314,7 @@ class ParameterMemory(Memory):
         self._side.state = state
 
     @property
-    def _array(self) -> weakref.ref[NDArray[np.float32]] | None:  # type: ignore[override]
+    def _array(self) -> weakref.ref[NDArray[np.float32]] | None:
         return self._side.array
 
     @_array.setter
@@ -315,7 +322,7 @@ class ParameterMemory(Memory):
         self._side.array = array
 
     @property
-    def _address(self) -> int:  # type: ignore[override]
+    def _address(self) -> int:
         return self._side.address
 
     @_address.setter

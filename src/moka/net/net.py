@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from moka.blob import BlobVec
 from moka.context import device as context_device
+from moka.context import with_index
 from moka.data.place import Share
 from moka.errors import NetError
 from moka.graph import Graph, LearnableBlob
@@ -87,7 +88,7 @@ class Net(nn.Module):
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.device = device or context_device()
+        self.device = with_index(device or context_device())
         self.runner: Runner | None = None
         self.shares_parameters = False
         parts = assemble(graph, self.device, share, given_shapes, silent=silent)
@@ -210,6 +211,20 @@ class Net(nn.Module):
         """Stop the threads and close the files of data layers."""
         for _, source in self.sources:
             source.close()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `cuda` and `cpu` do: the blobs go where the parameters go."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        probe = next(self.parameters(), None)
+        device = fn(torch.empty(0, device=self.device)).device if probe is None else probe.device
+        if device != self.device:
+            self.device = device
+            for blob in self.blobs.values():
+                blob.data_memory.move_to(device)
+                blob.diff_memory.move_to(device)
+            for index in self.made_layer_blobs:
+                self.show_new_parameters(index)
+        return self
 
     # --- running --------------------------------------------------------------------------
 
