@@ -77,9 +77,17 @@ def main() -> None:
             task = task._replace(batch=options.batch)
         rates[f"{name}, {task.batch}"] = found = {}
         for who, contender in contenders(name, task, options.device).items():
+            failed: dict[str, str] = {}
             timing = compare(
-                {who: contender}, rounds=options.rounds, iterations=task.iterations, warm_up=12
-            )[who]
+                {who: contender},
+                rounds=options.rounds,
+                iterations=task.iterations,
+                warm_up=12,
+                failed=failed,
+            ).get(who)
+            if timing is None:  # as torch.compile does where no compiler is
+                print(f"{name} {who}: {failed[who]}", flush=True)
+                continue
             found[who] = task.batch / timing.ms * 1e3
             print(f"{name} {who}: {found[who]:.0f} images/s", flush=True)
     write(options.out, machine(options.device), rates)
@@ -214,19 +222,27 @@ def machine(device: str) -> str:
 def write(folder: Path, where: str, rates: Mapping[str, Mapping[str, float]]) -> None:
     """Write the results as JSON and as a table; print the table."""
     content = {"date": str(date.today()), "machine": where, "images_per_s": rates}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "gpu_training.json").write_text(json.dumps(content, indent=1) + "\n")
+    names = list(dict.fromkeys(name for found in rates.values() for name in found))
     lines = [
         f"Training, {where}, {date.today()}: images/s (ratio to {MEASURE}).",
         "",
-        f"| net, batch | {' | '.join(next(iter(rates.values())))} |",
-        "|---|" + "---|" * len(next(iter(rates.values()))),
+        f"| net, batch | {' | '.join(names)} |",
+        "|---|" + "---|" * len(names),
     ]
     for net, found in rates.items():
-        cells = (f"{rate:.0f} ({rate / found[MEASURE]:.2f})" for rate in found.values())
+        cells = [_cell(found.get(name), found.get(MEASURE)) for name in names]
         lines.append(f"| {net} | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
     (folder / "gpu_training.md").write_text(text)
     print(text)
+
+
+def _cell(rate: float | None, measure: float | None) -> str:
+    if rate is None:
+        return "failed"
+    return f"{rate:.0f} ({rate / measure:.2f})" if measure else f"{rate:.0f}"
 
 
 if __name__ == "__main__":

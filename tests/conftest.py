@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from tests.played_gpu import playing_a_gpu
-
 from moka import context
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
@@ -62,6 +60,8 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if torch.cuda.is_available():
         yield from _in_gpu_mode()
     elif request.config.getoption("--played-gpu"):
+        from tests.played_gpu import playing_a_gpu  # imports the solver
+
         with playing_a_gpu():
             yield from _in_gpu_mode()
     else:
@@ -73,7 +73,7 @@ def _in_gpu_mode() -> Iterator[torch.device]:
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False  # TF32 keeps 10 bits, float32 has 23
     context.set_mode_gpu()
-    yield torch.device("cuda")
+    yield torch.device("cuda", 0)
     context.set_mode_cpu()
     matmul.allow_tf32, cudnn.allow_tf32 = before
 

@@ -1,10 +1,12 @@
 """A CPU that plays a GPU: finds what PyTorch would refuse on a real one, where there is none.
 
-Inside of `playing_a_gpu` there is one CUDA device. Its tensors are a CPU's that are marked: they say
-`cuda:0` when they are asked, they keep their values, and an operator that mixes them with those of
-the host raises what PyTorch raises. So code that makes a tensor on the wrong side, or hands one
+Inside of `playing_a_gpu` there is one CUDA device. Its tensors are marked tensors of the CPU: they
+say `cuda:0` when they are asked, they keep their values, and an operator that mixes them with those
+of the host raises what PyTorch raises. So code that makes a tensor on the wrong side, or hands one
 to NumPy, fails as it would on a GPU. Streams, events and pinned memory do nothing. What it cannot
-show: kernels that CUDA lacks for a type, speed, and work that has not come to its end yet.
+show: kernels that CUDA lacks for a type, speed, work that has not come to its end yet.
+
+    pytest -m gpu --played-gpu tests/solver tests/weights tests/engine
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from tests.solver.ways import StandIn
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -110,6 +111,8 @@ class _Functions(TorchFunctionMode):
 
 
 def _to(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    side: str | None
+    types: list[Any]
     given = [*args, kwargs.pop("device", None), kwargs.pop("other", None)]
     kwargs.pop("non_blocking", None)
     side, types = None, []
@@ -309,7 +312,6 @@ def _recording(graph: _Graph, **_: Any) -> Iterator[None]:
 @contextmanager
 def playing_a_gpu() -> Iterator[torch.device]:
     """Inside there is a GPU, in this thread and in those that begin."""
-    assert not torch.cuda.is_available()
     _watch.mode = "default"
     properties = SimpleNamespace(
         name="played", total_memory=8 << 30, major=9, minor=0, multi_processor_count=1
@@ -360,7 +362,7 @@ def playing_a_gpu() -> Iterator[torch.device]:
         stack.enter_context(mock.patch("torch.autocast", of_cpu))
         stack.enter_context(mock.patch.object(threading.Thread, "run", run_here))
         stack.enter_context(mock.patch("torch.autograd._engine_run_backward", backward_here))
-        stack.enter_context(mock.patch.object(Tensor, "record_stream", lambda *_: None))
+        stack.enter_context(mock.patch.object(Tensor, "record_stream"))
         stack.enter_context(_Operators())
         stack.enter_context(_Functions())
         yield GPU

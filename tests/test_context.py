@@ -33,5 +33,9 @@ def test_a_gpu_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, gpus: int, device_id: int, refused: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    of_pytorch: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", of_pytorch.append)
     with pytest.raises(UsageError, match="there is no GPU") if refused else nullcontext():
         context.set_device(device_id)
+    assert of_pytorch == ([device_id] if gpus and not refused else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from moka.memory import (
     Memory,
     ParameterMemory,
     State,
+    memories_of,
     parameters_in_users_hands,
     parameters_on_device,
 )
@@ -108,3 +110,43 @@ def test_the_array_of_a_new_result_is_its_memory(is_new: bool) -> None:
     memory.array()[0, 0] = 5
     assert float(result[0, 0]) == (5 if is_new else 1)
     assert memory.array()[0, 0] == 5
+
+
+def test_layers_that_share_a_parameter_share_its_array() -> None:
+    """A copy of each would overwrite what was written into the other."""
+    parameter = nn.Parameter(torch.zeros(2, 3))
+    one, other = (
+        ParameterMemory(parameter, grad=False, shape=shape) for shape in ((2, 3), (1, 1, 2, 3))
+    )
+    for memory in (one, other):
+        memory.device = torch.device("cuda")
+    one.state = State.SYNCED
+    mine, others = one.array(), other.array()
+    assert np.shares_memory(mine, others)
+    mine[0, 0] = 5
+    with parameters_on_device([other, one]):
+        assert parameter[0, 0] == 5
+        parameter.data += 1
+    assert others[0, 0, 0, 0] == 6
+    assert memories_of([parameter, nn.Parameter(torch.zeros(2))])[0].state is State.HEAD_AT_CPU
+
+
+def test_an_array_in_users_hands_is_taken_over_in_each_pass() -> None:
+    memory = Memory((2,), device=torch.device("meta"))  # stands for a GPU
+    memory._gpu = torch.zeros(2)
+    array = memory.array()
+    for value in (1, 2):
+        array[...] = value
+        assert memory.gpu_data().tolist() == [value, value]
+
+
+def test_a_memory_that_moves_keeps_its_values() -> None:
+    memory = Memory((2,))
+    memory.array()[...] = [1, 2]
+    memory.move_to(torch.device("meta"))
+    assert memory.tensor().device.type == "meta"
+    memory.move_to(torch.device("cpu"))
+    untouched = Memory((2,), 3.0)
+    untouched.move_to(torch.device("cpu"))
+    assert untouched.state is State.UNINITIALIZED
+    assert untouched.tensor().tolist() == [3, 3]

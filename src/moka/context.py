@@ -39,8 +39,8 @@ def set_mode_gpu() -> None:
 
 
 def set_device(device_id: int) -> None:
-    """Choose the GPU by its number. On a machine without a GPU any number is accepted, and nets run
-    on the CPU even in GPU mode.
+    """Choose the GPU by its number, for PyTorch in this thread too. On a machine without a GPU any
+    number is accepted, and nets run on the CPU even in GPU mode.
 
     Raises:
         UsageError: there are GPUs, but not this one.
@@ -52,6 +52,8 @@ def set_device(device_id: int) -> None:
             advice="Leave --gpu out to run on the CPU.",
         )
     _context.device_id = device_id
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device_id)
 
 
 def set_random_seed(seed: int) -> None:
@@ -82,6 +84,13 @@ def device() -> torch.device:
     found = gpu_or_cpu(_context.device_id)
     _context.gpu = found.type != "cpu"  # the warning comes once
     return found
+
+
+def with_index(where: torch.device) -> torch.device:
+    """The device as its tensors name it: "cuda" is PyTorch's present GPU."""
+    if where.type == "cuda" and where.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return where
 
 
 def gpu_or_cpu(device_id: int, reason: str = "No GPU is available here") -> torch.device:

@@ -12,6 +12,7 @@ import enum
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
@@ -137,7 +138,8 @@ class Memory:
                 self._gpu, self._gpu_borrowed = self._host.to(self.device), False
             else:
                 self._gpu.copy_(self._host)
-            self.state = State.SYNCED
+            if not self.handed_out:  # else its reader may write at any moment
+                self.state = State.SYNCED
         assert self._gpu is not None
         return self._gpu
 
@@ -156,6 +158,12 @@ class Memory:
     def tensor(self) -> Tensor:
         """The array where the net runs, for reading."""
         return self.cpu_data() if self.device.type == "cpu" else self.gpu_data()
+
+    def move_to(self, device: torch.device) -> None:
+        """Have the device side there from now on."""
+        if self._promise is not None or self.state is not State.UNINITIALIZED:
+            self.mutable_cpu_data()
+        self._gpu, self.device = None, device
 
     @property
     def is_own(self) -> bool:
@@ -241,12 +249,36 @@ def row_major(shape: Shape) -> tuple[int, ...]:
     return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
+@dataclass(eq=False)
+class _HostSide:
+    """The copy of a parameter, or of its gradient, that NumPy arrays show: one for all layers and
+    nets that use the parameter, as in Caffe they share one memory.
+
+    Attributes:
+        device: where the parameter lay when the side was made.
+        state: as `ParameterMemory` says.
+        copy: row-major, in the parameter's shape; None: nobody has asked for it.
+        array: the array that users hold views of.
+        address: of the storage that it shows.
+    """
+
+    device: torch.device
+    state: State
+    copy: Tensor | None = None
+    array: weakref.ref[NDArray[np.float32]] | None = None
+    address: int = 0
+
+
+SIDES = "moka_host_sides"  # a parameter's attribute: its `_HostSide`s, of values and of gradient
+
+
 class ParameterMemory(Memory):
     """The memory of a parameter: its values, or its gradient (zeros while it has none).
 
-    On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, and the
-    state says who may write: HEAD_AT_CPU: the user who holds the array; HEAD_AT_GPU: the engine,
-    inside of `parameters_on_device`; SYNCED: nobody holds an array.
+    On the CPU a NumPy array is the parameter's own memory. On another device it is a copy, which
+    all memories of one parameter share, and the state says who may write: HEAD_AT_CPU: the user
+    who holds the array; HEAD_AT_GPU: the engine, inside of `parameters_on_device`; SYNCED: nobody
+    holds an array.
 
     Attributes:
         listeners: called before somebody may change the values: before an array is handed out, and
@@ -257,11 +289,45 @@ class ParameterMemory(Memory):
     changes_of_all: ClassVar[int] = 0
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
-        super().__init__(shape, device=parameter.device)
-        self.parameter = parameter
-        self.state = State.HEAD_AT_CPU if self.device.type == "cpu" else State.SYNCED
-        self._grad = grad
+        self.parameter, self.shape, self.device = parameter, shape, parameter.device
         self.listeners: list[Callable[[], object]] = []
+        self.reads = 0
+        self._grad = grad
+        self._promise, self._borrowed, self._gpu_borrowed = None, False, False
+        self._side  # noqa: B018  (from now on `memories_of` finds it)
+
+    @property
+    def _side(self) -> _HostSide:
+        sides: dict[bool, _HostSide] = vars(self.parameter).setdefault(SIDES, {})
+        side, device = sides.get(self._grad), self.parameter.device
+        if side is None or side.device != device:
+            state = State.HEAD_AT_CPU if device.type == "cpu" else State.SYNCED
+            side = sides[self._grad] = _HostSide(device, state)
+        return side
+
+    @property
+    def state(self) -> State:
+        return self._side.state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._side.state = state
+
+    @property
+    def _array(self) -> weakref.ref[NDArray[np.float32]] | None:
+        return self._side.array
+
+    @_array.setter
+    def _array(self, array: weakref.ref[NDArray[np.float32]] | None) -> None:
+        self._side.array = array
+
+    @property
+    def _address(self) -> int:
+        return self._side.address
+
+    @_address.setter
+    def _address(self, address: int) -> None:
+        self._side.address = address
 
     def _storage(self) -> Tensor:
         if not self._grad:
@@ -275,18 +341,20 @@ class ParameterMemory(Memory):
         return self.gpu_data()
 
     def cpu_data(self) -> Tensor:
+        storage, side = self._storage(), self._side
         if self.device.type == "cpu":
-            return self._storage()
-        if self._host is None:
-            self._host = self._storage().to("cpu", copy=True)
-        elif self.state is not State.HEAD_AT_CPU:
-            self._host.copy_(self._storage())
-        return self._host
+            return storage
+        if side.copy is None:
+            side.copy = torch.empty(self.parameter.shape, dtype=storage.dtype)
+            side.copy.view(self.shape).copy_(storage)
+        elif side.state is not State.HEAD_AT_CPU:
+            side.copy.view(self.shape).copy_(storage)
+        return side.copy.view(self.shape)
 
     def gpu_data(self) -> Tensor:
-        storage = self._storage()
-        if self.state is State.HEAD_AT_CPU and self._host is not None:
-            storage.copy_(self._host)
+        storage, side = self._storage(), self._side
+        if side.state is State.HEAD_AT_CPU and side.copy is not None:
+            storage.copy_(side.copy.view(self.shape))
         return storage
 
     def mutable_gpu_data(self) -> Tensor:
@@ -302,8 +370,8 @@ class ParameterMemory(Memory):
         self.before_change()
         storage = self._storage()
         yield storage
-        if self._host is not None:
-            self._host.copy_(storage)
+        if self._side.copy is not None:
+            self._side.copy.view(self.shape).copy_(storage)
 
     def array(self) -> NDArray[np.float32]:
         self.before_change()
@@ -340,13 +408,17 @@ class ParameterMemory(Memory):
             self.parameter.grad = None
             self.parameter.data = values.new_zeros(shape)
             self.parameter.data.view(-1)[: len(values)] = values
-        if prod(shape) != prod(self.shape):
-            self._host = self._array = None
-            if self.state is State.HEAD_AT_CPU and self.device.type != "cpu":
-                self.state = State.SYNCED
-        elif self._host is not None:
-            self._host = self._host.view(shape)
+            vars(self.parameter)[SIDES].clear()
         self.shape = shape
+
+
+def memories_of(parameters: Iterable[nn.Parameter]) -> list[ParameterMemory]:
+    """Memories of those parameters that have been shown as blobs, of this net or another one."""
+    return [
+        ParameterMemory(parameter, grad=grad, shape=tuple(parameter.shape))
+        for parameter in parameters
+        for grad in list(vars(parameter).get(SIDES, ()))
+    ]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"GPU number {i}")
+        monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
 
     return make
 

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import pytest
 import torch
+from tests.played_gpu import playing_a_gpu
 from torch import Tensor
 
-from moka.engine.captured import MOST_RECORDINGS, Captured
+from moka.engine.captured import MOST_RECORDINGS, Captured, CudaRecorder
 from moka.engine.host_reads import HostReads
 
 T = TypeVar("T")
@@ -150,3 +151,17 @@ def test_work_that_reads_values_back_is_not_recorded() -> None:
     assert recorder.done == ["warm-up"]
     assert captured.refusal is not None
     assert captured.refusal.endswith("on the host, in the layer that makes y.")
+
+
+def test_cudnn_measures_while_work_warms_up_and_is_recorded() -> None:
+    flag: list[bool] = []
+
+    def work() -> None:
+        flag.append(torch.backends.cudnn.benchmark)
+
+    with playing_a_gpu() as gpu:
+        recorder = CudaRecorder(gpu)
+        recorder.warm_up(work)
+        recorder.record(work)
+    assert flag == [True, True]
+    assert not torch.backends.cudnn.benchmark

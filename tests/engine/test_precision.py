@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from torch import Tensor
 
-from moka.engine.precision import in_half
+from moka.engine.precision import in_half, in_tensor_float_32
 from moka.engine.ways import find_ways
 from moka.schema import caffe_pb2
 
@@ -62,3 +63,22 @@ def test_who_gets_what(make_net: NetMaker, device: torch.device) -> None:
     assert {got["relu"], got["pool"], got["norm"], got["ip"]} == {half}
     assert blobs["ip"].dtype == blobs["norm"].dtype == half
     assert blobs["mask"].dtype == blobs["softmax"].dtype == single
+
+
+def test_tf32_beside_programs_that_use_either_switch_of_pytorch() -> None:
+    """PyTorch has an old and a new switch, and raises if the old one is read after the new one."""
+    convolutions = getattr(torch.backends.cudnn, "conv", None)
+    if convolutions is None:
+        pytest.skip("PyTorch before 2.9")
+    old, matmul = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul
+    try:
+        convolutions.fp32_precision = "ieee"
+        with in_tensor_float_32():
+            assert (convolutions.fp32_precision, matmul.fp32_precision) == ("tf32", "tf32")
+        assert convolutions.fp32_precision == "ieee"
+    finally:
+        torch.backends.cudnn.allow_tf32 = old
+    with in_tensor_float_32():
+        pass
+    assert torch.backends.cudnn.allow_tf32 == old
+    assert not matmul.allow_tf32

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from itertools import combinations, pairwise
+from typing import Any
 
 import pytest
 import torch
+from tests.played_gpu import playing_a_gpu
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from moka.engine.autograd import Autograd
 from moka.engine.segments import best_ends, marked_ends
@@ -169,3 +172,23 @@ def test_what_gradients_need_beside_the_blobs_counts() -> None:
         for pool in ("pool: AVE", "pool: MAX")
     )
     assert average[0] > largest[0]
+
+
+def test_each_segment_knows_the_device_whose_random_numbers_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch keeps the state of a GPU's generator if it is given a tensor there."""
+    given: list[set[torch.device]] = []
+
+    def seen(segment: Any, *tensors: Tensor, **more: Any) -> Any:
+        given.append({tensor.device for tensor in tensors})
+        # PyTorch looks at devices where a CPU cannot play.
+        return checkpoint(segment, *tensors, determinism_check="none", **more)
+
+    monkeypatch.setattr("moka.engine.segments.checkpoint", seen)
+    with playing_a_gpu() as gpu:
+        net = build_net(parse_text(NET, caffe_pb2.NetParameter), caffe_pb2.TRAIN, device=gpu)
+        engine = Autograd(net)
+        engine.segment_ends = [4, 7, len(net.places)]
+        engine.forward_backward()
+    assert given == [{gpu}, {gpu}]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.layers.one_layer import MINIMAL, UNREAD, text_of
+from tests.played_gpu import playing_a_gpu
 
 from moka.engine.host_reads import noting_host_reads
 from moka.engine.layerwise import Layerwise
@@ -74,13 +75,19 @@ def make_data_files() -> None:
 @pytest.fixture(params=sorted(REGISTRY))
 def net(request: pytest.FixtureRequest, _data_files: None) -> Iterator[Net]:
     """A net of nothing but one layer of each type and its inputs."""
-    made = build_net(parse_text(text_of(request.param), caffe_pb2.NetParameter), caffe_pb2.TRAIN)
+    made = made_net(request.param)
+    yield made
+    made.close()
+
+
+def made_net(kind: str, device: torch.device | None = None) -> Net:
+    param = parse_text(text_of(kind), caffe_pb2.NetParameter)
+    made = build_net(param, caffe_pb2.TRAIN, device=device)
     for _, source in made.sources:
         if isinstance(source, MemoryData):
             source.set_arrays(np.ones((2, *source.item_shape)), np.ones(2))
     give_functions(made)
-    yield made
-    made.close()
+    return made
 
 
 def give_functions(net: Net) -> None:
@@ -108,7 +115,23 @@ def test_the_prototxt_of_a_net_makes_the_same_net(net: Net) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+@pytest.mark.usefixtures("_data_files")
+def test_runs_both_ways_on_a_gpu(kind: str) -> None:
+    """A CPU plays it: nothing in the layer lies on the other side, or is handed to NumPy there."""
+    with playing_a_gpu() as gpu:
+        net = made_net(kind, gpu)
+        run_both_ways(net)
+        tops = [net.blobs[top].data_memory.tensor() for top in net.graph.nodes[-1].tops]
+        assert all(top.device == gpu for top in tops)
+        net.close()
+
+
 def test_runs_both_ways(net: Net) -> None:
+    run_both_ways(net)
+
+
+def run_both_ways(net: Net) -> None:
     node, made = net.graph.nodes[-1], layer_of(net)
     rng = np.random.default_rng(5)
     for name in net.graph.inputs:

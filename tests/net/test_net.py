@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from tests.played_gpu import playing_a_gpu
 
 from moka.errors import NetError
 from moka.net import parameter_count
@@ -388,3 +389,31 @@ def test_statistics_count_as_learned_for_what_needs_backward(
     )
     assert [place.marks.layer for place in net.places] == [False, needed, needed]
     assert [blob.lr_mult for blob in net.learnable] == [0, 0, 0]
+
+
+def test_a_net_goes_to_another_device_as_modules_do(make_net: NetMaker) -> None:
+    """Its inputs follow, and what its blobs hold."""
+    net = make_net(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+        'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y"'
+        ' inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }'
+        'layer { name: "c" type: "DummyData" top: "c" dummy_data_param { shape { dim: 2 dim: 2 }'
+        " data_filler { value: 3 } } }"
+        'layer { name: "sum" type: "Eltwise" bottom: "y" bottom: "c" top: "z" }'
+    )
+    x = torch.randn(2, 3)
+    wanted, blob = net(x)["z"].detach(), net.layer_blobs(1)[0]
+    net.blobs["x"].data[...] = 1
+    with playing_a_gpu() as gpu:
+        assert net.cuda() is net
+        for given in (x, x.cuda()):
+            found = net(given)["z"]
+            assert found.device == net.device == gpu
+            torch.testing.assert_close(found.detach().cpu(), wanted)
+        assert net.blobs["x"].data_memory.tensor().device == gpu
+        assert net.blobs["x"].data.min() == 1
+        blob.data[...] = 0
+        with net.parameters_in_use():
+            assert net(x)["z"].sum() == 12
+        assert net.to("cpu").device.type == "cpu"
+        assert net(x.cuda())["z"].device.type == "cpu"

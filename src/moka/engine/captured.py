@@ -10,7 +10,8 @@ another key it is recorded anew. Random numbers are new each time: PyTorch moves
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -49,7 +50,8 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records CUDA graphs.
+    """Records CUDA graphs. Meanwhile cuDNN measures its algorithms instead of guessing the fastest:
+    that takes time for each new shape, and what is recorded keeps its shapes.
 
     Args:
         device: the GPU.
@@ -61,7 +63,7 @@ class CudaRecorder:
 
     def warm_up(self, work: Callable[[], T]) -> T:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), _measured_algorithms():
             result = work()
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return result
@@ -69,7 +71,8 @@ class CudaRecorder:
     def record(self, work: Callable[[], T]) -> Callable[[], T]:
         graph = torch.cuda.CUDAGraph()
         # Threads that prepare batches may call CUDA meanwhile, so only this thread is watched.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        with _measured_algorithms(), capture:
             result = work()
 
         def replay() -> T:
@@ -77,6 +80,15 @@ class CudaRecorder:
             return result
 
         return replay
+
+
+@contextmanager
+def _measured_algorithms() -> Iterator[None]:
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @dataclass

@@ -20,7 +20,8 @@ class LateRead:
             self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values.copy_(values, non_blocking=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record()
+            # Of this device, which need not be the thread's own.
+            self._arrived.record(torch.cuda.current_stream(values.device))
 
     def wait(self) -> list[float]:
         """The numbers, as soon as they are here."""

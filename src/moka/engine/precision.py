@@ -36,13 +36,25 @@ def in_half(net: Net, half: torch.dtype | None) -> AbstractContextManager[Any]:
 def in_tensor_float_32() -> Iterator[None]:
     """Inside this context a GPU may round the factors of products in float32 to 10 bits (TF32),
     which its matrix units multiply several times faster."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    switches = _switches()
+    before = [getattr(place, name) for place, name, _ in switches]
+    for place, name, value in switches:
+        setattr(place, name, value)
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for (place, name, _), old in zip(switches, before, strict=True):
+            setattr(place, name, old)
+
+
+def _switches() -> list[tuple[Any, str, str | bool]]:
+    """PyTorch's switches for TF32, with names and values. Since 2.9 there are new ones, and it
+    raises if an old one is read after a program has used those."""
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return [(place, "fp32_precision", "tf32") for place in (matmul, cudnn.conv, cudnn.rnn)]
+    return [(matmul, "allow_tf32", True), (cudnn, "allow_tf32", True)]
 
 
 class LossScale:

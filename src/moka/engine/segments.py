@@ -40,7 +40,9 @@ def propagate_in_segments(
             return net.propagate(inputs, keep, start=start, begun=blobs, end=end, ways=ways)
         segment = _Segment(net, inputs, keep, start, end, list(blobs), ways)
         with set_checkpoint_early_stop(False):  # a layer that is repeated has to come to its end
-            tops = checkpoint(segment, *blobs.values(), use_reentrant=False)
+            # The inputs say on which device random numbers are drawn, which come again.
+            tensors = (*blobs.values(), *inputs.values())
+            tops = checkpoint(segment, *tensors, use_reentrant=False)
         blobs = dict(zip(segment.names, tops, strict=True))
     return blobs
 
@@ -73,7 +75,7 @@ class _Segment:
             self._inputs,
             self._keep,
             start=self._start,
-            begun=dict(zip(self._bottoms, tensors, strict=True)),
+            begun=dict(zip(self._bottoms, tensors, strict=False)),
             end=self._end,
             again=self._has_run,
             ways=self._ways,

@@ -82,7 +82,7 @@ class _NormalizedByAll(torch.autograd.Function):
         count = x.numel() // max(1, x.shape[1])
         own = x.mean(axes) if count else x.new_zeros(x.shape[1])
         around_own = (x - over_channels(own, x)).square().sum(axes)
-        table = gather(torch.cat([x.new_tensor([count]), own, around_own]))
+        table = gather(torch.cat([x.new_full((1,), count), own, around_own]))
         counts, means = table[:, :1], table[:, 1 : 1 + len(own)]
         squares = table[:, 1 + len(own) :]
         total = counts.sum()

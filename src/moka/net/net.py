@@ -17,13 +17,19 @@ from torch import Tensor, nn
 
 from moka.blob import BlobVec
 from moka.context import device as context_device
+from moka.context import with_index
 from moka.data.place import Share
 from moka.errors import NetError
 from moka.graph import Graph, LearnableBlob
 from moka.layers.base import Layer, Way
 from moka.layers.late_checks import collected_checks
 from moka.layers.source import Source
-from moka.memory import ParameterMemory, parameters_in_users_hands, parameters_on_device
+from moka.memory import (
+    ParameterMemory,
+    memories_of,
+    parameters_in_users_hands,
+    parameters_on_device,
+)
 from moka.net import summary
 from moka.net.arguments import by_name
 from moka.net.assemble import EXPLAINED, assemble, explained, make_blobs, naming, parameter_of
@@ -82,7 +88,7 @@ class Net(nn.Module):
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.device = device or context_device()
+        self.device = with_index(device or context_device())
         self.runner: Runner | None = None
         self.shares_parameters = False
         parts = assemble(graph, self.device, share, given_shapes, silent=silent)
@@ -190,13 +196,7 @@ class Net(nn.Module):
 
     def _parameter_memories(self) -> list[ParameterMemory]:
         """Memories (values and gradients) of all parameters that were asked for as blobs."""
-        return [
-            memory
-            for blobs in self.made_layer_blobs.values()
-            for blob in blobs
-            for memory in (blob.data_memory, blob.diff_memory)
-            if isinstance(memory, ParameterMemory)
-        ]
+        return memories_of(map(self.parameter_of, self.learnable))
 
     # --- data -----------------------------------------------------------------------------
 
@@ -211,6 +211,20 @@ class Net(nn.Module):
         """Stop the threads and close the files of data layers."""
         for _, source in self.sources:
             source.close()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `cuda` and `cpu` do: the blobs go where the parameters go."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        probe = next(self.parameters(), None)
+        device = fn(torch.empty(0, device=self.device)).device if probe is None else probe.device
+        if device != self.device:
+            self.device = device
+            for blob in self.blobs.values():
+                blob.data_memory.move_to(device)
+                blob.diff_memory.move_to(device)
+            for index in self.made_layer_blobs:
+                self.show_new_parameters(index)
+        return self
 
     # --- running --------------------------------------------------------------------------
 
