@@ -290,3 +290,15 @@ def test_memory_of_the_first_iterations_goes_to_large_pages(
     assert asked == []
     solver.step(20)
     assert asked == [added]
+
+
+@pytest.mark.usefixtures("database")
+def test_gradients_set_by_hand_may_lie_in_memory_in_any_order(make_solver: SolverMaker) -> None:
+    solvers = [make_solver("momentum: 0.9", net="plain") for _ in range(2)]
+    for solver, is_turned in zip(solvers, (False, True), strict=True):
+        for p in solver.net.parameters():
+            values = torch.arange(p.numel(), dtype=torch.float32).view(p.shape)
+            p.grad = values.mT.contiguous().mT if is_turned and p.dim() > 1 else values
+        solver.apply_update()
+    for ours, theirs in zip(*(s.net.parameters() for s in solvers), strict=True):
+        assert torch.equal(ours, theirs)

@@ -41,10 +41,15 @@ def learnables(net: Net) -> list[Learnable]:
 
 
 def make_grads(params: Sequence[Learnable]) -> None:
-    """Give every parameter a gradient, zeros if it has none."""
+    """Give every parameter a gradient, zeros if it has none, in memory's order of the parameter:
+    update kernels take numbers as they lie, and who sets `.grad` by hand may have them otherwise.
+    """
     for p in params:
-        if p.parameter.grad is None:
+        given = p.parameter.grad
+        if given is None or given.stride() != p.parameter.stride():
             p.parameter.grad = torch.zeros_like(p.parameter)
+            if given is not None:
+                p.parameter.grad.copy_(given)
 
 
 def clear_grads(params: Sequence[Learnable]) -> None:
