@@ -41,15 +41,23 @@ def learnables(net: Net) -> list[Learnable]:
 
 
 def make_grads(params: Sequence[Learnable]) -> None:
-    """Give every parameter a gradient, zeros if it has none, in memory's order of the parameter:
-    update kernels take numbers as they lie, and who sets `.grad` by hand may have them otherwise.
-    """
+    """Give every parameter a gradient, zeros if it has none."""
+    for p in params:
+        if p.parameter.grad is None:
+            p.parameter.grad = torch.zeros_like(p.parameter)
+
+
+def lay_out_grads(params: Sequence[Learnable]) -> None:
+    """Bring gradients that were set by hand into their parameters' order of memory: kernels of
+    updates take numbers as they lie."""
     for p in params:
         given = p.parameter.grad
-        if given is None or given.stride() != p.parameter.stride():
-            p.parameter.grad = torch.zeros_like(p.parameter)
-            if given is not None:
-                p.parameter.grad.copy_(given)
+        if given is not None and _order(given) != _order(p.parameter):
+            p.parameter.grad = torch.zeros_like(p.parameter).copy_(given)
+
+
+def _order(tensor: Tensor) -> list[int]:
+    return [stride for stride, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1]
 
 
 def clear_grads(params: Sequence[Learnable]) -> None:

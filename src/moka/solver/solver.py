@@ -32,7 +32,7 @@ from moka.solver.config import SolverLike, check_precision, check_solver, read_s
 from moka.solver.faults.divergence import Guard, nonfinite_fact
 from moka.solver.lapse import Lapse
 from moka.solver.late_step import LateStep
-from moka.solver.learnable import forget_grads, learnables, make_grads
+from moka.solver.learnable import forget_grads, lay_out_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.own_threads import measured_steps
 from moka.solver.progress import Progress
@@ -261,6 +261,7 @@ class Solver:
         """
         with self.net.parameters_in_use():
             make_grads(self._params)
+            lay_out_grads(self._params)
             self._update(self._step, self.rate)
         self._progress.iteration += 1
 

@@ -78,7 +78,7 @@ class TrainedFiles(ModelFiles):
 
 def _told(net: caffe_pb2.NetParameter) -> str:
     """What a net that was made for use takes and gives."""
-    (given,) = (layer for layer in net.layer if layer.type == "Input")
+    (given,) = (layer for layer in net.layer if layer.HasField("input_param"))
     shape = " x ".join(str(dim) for dim in given.input_param.shape[0].dim[1:])
     return f'served is the net for use made of it, whose input "{given.top[0]}" is {shape}'
 
