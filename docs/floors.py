@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 GROUND = {name for names in FLOORS[:2] for name in names}  # whose arrows the picture leaves out
 ROOF = ("moka", "moka.__main__")  # the package's face imports on demand, so it stands nowhere
 
-BOX_HEIGHT, FLOOR_HEIGHT, GAP, WIDTH = 34, 58, 16, 1040
+BOX_HEIGHT, FLOOR_HEIGHT, GAP = 34, 58, 16
 
 
 def imports(source: Path = SOURCE) -> Iterator[tuple[str, str]]:
@@ -108,10 +108,11 @@ def picture(pairs: Iterable[tuple[str, str]]) -> str:
     """An SVG: a floor a line, the ground at the bottom, a line from a room to each that it needs
     (not to the ground floors, which every room may use)."""
     height = FLOOR_HEIGHT * len(FLOORS) + GAP
-    places = {name: place for names in _places(height) for name, place in names.items()}
+    width = max(map(_width, FLOORS)) + 2 * GAP
+    places = {name: place for names in _places(width, height) for name, place in names.items()}
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
-        f' width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="15">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        f' width="{width}" height="{height}" font-family="sans-serif" font-size="15">',
         "<title>The floors of Moka: each part imports only parts below it</title>",
         '<rect width="100%" height="100%" fill="white"/>',
     ]
@@ -126,9 +127,9 @@ def picture(pairs: Iterable[tuple[str, str]]) -> str:
             f' {end - bend:.0f} {x2:.0f} {end:.0f}" fill="none" stroke="#9aa7b4"'
             ' stroke-width="1.5"/>'
         )
-    for name, (x, y, width) in places.items():
+    for name, (x, y, box) in places.items():
         lines.append(
-            f'<rect x="{x - width / 2:.0f}" y="{y - BOX_HEIGHT / 2:.0f}" width="{width}"'
+            f'<rect x="{x - box / 2:.0f}" y="{y - BOX_HEIGHT / 2:.0f}" width="{box}"'
             f' height="{BOX_HEIGHT}" rx="6" fill="#fdf6ec" stroke="#7a5230"/>'
         )
         lines.append(
@@ -137,12 +138,20 @@ def picture(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-def _places(height: float) -> Iterator[dict[str, tuple[float, float, int]]]:
+def _widths(names: Sequence[str]) -> list[int]:
+    return [30 + 9 * len(name) for name in names]
+
+
+def _width(names: Sequence[str]) -> int:
+    """Of a floor."""
+    return sum(_widths(names)) + 4 * GAP * (len(names) - 1)
+
+
+def _places(picture_width: int, height: float) -> Iterator[dict[str, tuple[float, float, int]]]:
     """For each floor: room to (x of its center, y of its center, width)."""
     for level, names in enumerate(FLOORS):
-        widths = [30 + 9 * len(name) for name in names]
-        total = sum(widths) + 4 * GAP * (len(widths) - 1)
-        left = [(WIDTH - total) / 2]
+        widths = _widths(names)
+        left = [(picture_width - _width(names)) / 2]
         for width in widths:
             left.append(left[-1] + width + 4 * GAP)
         y = height - GAP - BOX_HEIGHT / 2 - FLOOR_HEIGHT * level

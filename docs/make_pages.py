@@ -253,7 +253,7 @@ def commands_page() -> str:
 def command_section(command: Command) -> Iterator[str]:
     call = f"caffe {command.name}{' [FLAGS]' if command.flags else ''} {command.arguments}".rstrip()
     text = command.description or f"{command.help[0].upper()}{command.help[1:]}."
-    yield text
+    yield re.sub(r"^((?: {4}.*\n?)+)", r"\n\1\n", text, flags=re.MULTILINE).rstrip()  # as code
     yield ""
     yield f"    {call}"
     programs = [name for name, _ in command.programs]

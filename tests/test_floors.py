@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 from tests.programs import load_program
@@ -23,6 +24,15 @@ def test_imports_run_downwards(floors: ModuleType) -> None:
 def test_the_picture_is_up_to_date(floors: ModuleType) -> None:
     drawn = floors.picture(list(floors.imports()))
     assert (DOCS / "floors.svg").read_text() == drawn, "run: make docs"
+
+
+def test_no_part_is_cut_off(floors: ModuleType) -> None:
+    drawn = ElementTree.fromstring(floors.picture([]))
+    boxes = [each for each in drawn.iter() if each.get("rx")]
+    assert len(boxes) == len(floors.floor_of())
+    for box in boxes:
+        left = float(box.attrib["x"])
+        assert 0 <= left <= float(drawn.attrib["width"]) - float(box.attrib["width"])
 
 
 def test_imports_of_functions_count(floors: ModuleType, tmp_path: Path) -> None:

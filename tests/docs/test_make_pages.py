@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -114,3 +115,9 @@ def test_every_command_has_its_section(maker: ModuleType) -> None:
             assert f"| `--{flag.name}`" in section
         for program, _ in command.programs:
             assert f"`{program}`" in section
+
+
+def test_lines_of_code_in_a_description_stand_apart(maker: ModuleType) -> None:
+    command = replace(COMMANDS["plot"], description="First:\n    one\n    two\nThen:\n    three\n")
+    section = "\n".join(maker.command_section(command))
+    assert section.startswith("First:\n\n    one\n    two\n\nThen:\n\n    three\n\n    caffe plot")
