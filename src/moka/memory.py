@@ -289,7 +289,7 @@ class ParameterMemory(Memory):
     changes_of_all: ClassVar[int] = 0
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
-        self.parameter, self.shape, self.device = parameter, shape, parameter.device
+        self.parameter, self.shape = parameter, shape
         self.listeners: list[Callable[[], object]] = []
         self.reads = 0
         self._grad = grad
@@ -304,6 +304,10 @@ class ParameterMemory(Memory):
             state = State.HEAD_AT_CPU if device.type == "cpu" else State.SYNCED
             side = sides[self._grad] = _HostSide(device, state)
         return side
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self.parameter.device
 
     @property
     def state(self) -> State:

@@ -222,8 +222,6 @@ class Net(nn.Module):
             for blob in self.blobs.values():
                 blob.data_memory.move_to(device)
                 blob.diff_memory.move_to(device)
-            for index in self.made_layer_blobs:
-                self.show_new_parameters(index)
         return self
 
     # --- running --------------------------------------------------------------------------
