@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import weakref
 from collections.abc import Iterator
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -162,3 +165,19 @@ def test_a_memory_that_moves_keeps_its_values() -> None:
     untouched.move_to(torch.device("cpu"))
     assert untouched.state is State.UNINITIALIZED
     assert untouched.tensor().tolist() == [3, 3]
+
+
+def test_a_parameter_that_has_been_shown_can_be_saved_and_copied() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    memory = ParameterMemory(parameter, grad=False, shape=(2,))
+    memory.array()[0] = 5
+    kept = io.BytesIO()
+    torch.save({"weight": parameter}, kept)
+    kept.seek(0)
+    assert torch.load(kept, weights_only=True)["weight"].tolist() == [5, 1]
+    copied = deepcopy(memory)
+    copied.array()[0] = 7
+    assert (parameter.tolist(), copied.parameter.tolist()) == ([5, 1], [7, 1])
+    gone = weakref.ref(memory)
+    del memory, copied
+    assert gone() is None
