@@ -341,6 +341,11 @@ class ParameterMemory(Memory):
     def _address(self, address: int) -> None:
         self._side.address = address
 
+    @property
+    def handed_out(self) -> bool:
+        array = self._side.array
+        return array is not None and array() is not None
+
     def _storage(self) -> Tensor:
         if not self._grad:
             # `data`, not `detach()`: weights may change between a forward and a backward pass.
