@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +54,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="where there is no GPU, let the CPU play one (tests.played_gpu)",
     )
+
+
+ON_GPU = re.compile(r"mark\.gpu|\bdevice: torch\.device(?! \|)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`pytest -m gpu` looks only into files that have such tests: it shall run where PyTorch is
+    installed and little else."""
+    if config.getoption("markexpr") != "gpu" or not collection_path.match("test_*.py"):
+        return None
+    return None if ON_GPU.search(collection_path.read_text()) else True
 
 
 @pytest.fixture

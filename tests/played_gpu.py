@@ -332,6 +332,7 @@ def playing_a_gpu() -> Iterator[torch.device]:
         "stream": lambda _: nullcontext(),
         "Event": _Event,
         "CUDAGraph": _Graph,
+        "default_generators": (mock.Mock(),),
         "graph": _recording,
         "manual_seed_all": lambda _: None,
         "manual_seed": lambda _: None,

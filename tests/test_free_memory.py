@@ -133,7 +133,7 @@ def test_many_blobs_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) 
         ),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"),
-            "there is not enough memory: 20.00 GiB were asked for.",
+            "there is not enough memory on the GPU: 20.00 GiB were asked for.",
         ),
         (
             RuntimeError("Storage size calculation overflowed with sizes=[2147483647, 2147483647]"),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import weakref
+from collections.abc import Iterator
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+from tests.played_gpu import playing_a_gpu
 from torch import nn
 
 from moka.memory import (
@@ -18,11 +24,11 @@ from moka.memory import (
 
 
 @pytest.fixture
-def memory() -> ParameterMemory:
-    """A parameter's memory that takes its parameter for one on a GPU: arrays are copies."""
-    found = ParameterMemory(nn.Parameter(torch.zeros(2)), grad=False, shape=(2,))
-    found.device, found.state = torch.device("cuda"), State.SYNCED
-    return found
+def memory() -> Iterator[ParameterMemory]:
+    """A parameter's memory on a GPU: arrays are copies."""
+    with playing_a_gpu() as gpu:
+        parameter = nn.Parameter(torch.zeros(2, device=gpu))
+        yield ParameterMemory(parameter, grad=False, shape=(2,))
 
 
 def test_an_array_on_another_device_is_a_copy(memory: ParameterMemory) -> None:
@@ -114,21 +120,30 @@ def test_the_array_of_a_new_result_is_its_memory(is_new: bool) -> None:
 
 def test_layers_that_share_a_parameter_share_its_array() -> None:
     """A copy of each would overwrite what was written into the other."""
-    parameter = nn.Parameter(torch.zeros(2, 3))
-    one, other = (
-        ParameterMemory(parameter, grad=False, shape=shape) for shape in ((2, 3), (1, 1, 2, 3))
-    )
-    for memory in (one, other):
-        memory.device = torch.device("cuda")
-    one.state = State.SYNCED
-    mine, others = one.array(), other.array()
-    assert np.shares_memory(mine, others)
-    mine[0, 0] = 5
-    with parameters_on_device([other, one]):
-        assert parameter[0, 0] == 5
-        parameter.data += 1
-    assert others[0, 0, 0, 0] == 6
-    assert memories_of([parameter, nn.Parameter(torch.zeros(2))])[0].state is State.HEAD_AT_CPU
+    with playing_a_gpu() as gpu:
+        parameter = nn.Parameter(torch.zeros(2, 3, device=gpu))
+        one, other = (
+            ParameterMemory(parameter, grad=False, shape=shape) for shape in ((2, 3), (1, 1, 2, 3))
+        )
+        mine, others = one.array(), other.array()
+        assert np.shares_memory(mine, others)
+        mine[0, 0] = 5
+        with parameters_on_device([other, one]):
+            assert parameter[0, 0] == 5
+            parameter.data += 1
+        assert others[0, 0, 0, 0] == 6
+        (found,) = memories_of([parameter, nn.Parameter(torch.zeros(2))])
+        assert found.state is State.HEAD_AT_CPU
+
+
+def test_a_parameters_memory_is_where_the_parameter_is() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    memory = ParameterMemory(parameter, grad=False, shape=(2,))
+    with playing_a_gpu() as gpu:
+        parameter.data = parameter.data.to(gpu)
+        memory.array()[0] = 5
+        assert memory.tensor().device == memory.device == gpu
+        assert parameter.tolist() == [5, 1]
 
 
 def test_an_array_in_users_hands_is_taken_over_in_each_pass() -> None:
@@ -150,3 +165,19 @@ def test_a_memory_that_moves_keeps_its_values() -> None:
     untouched.move_to(torch.device("cpu"))
     assert untouched.state is State.UNINITIALIZED
     assert untouched.tensor().tolist() == [3, 3]
+
+
+def test_a_parameter_that_has_been_shown_can_be_saved_and_copied() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    memory = ParameterMemory(parameter, grad=False, shape=(2,))
+    memory.array()[0] = 5
+    kept = io.BytesIO()
+    torch.save({"weight": parameter}, kept)
+    kept.seek(0)
+    assert torch.load(kept, weights_only=True)["weight"].tolist() == [5, 1]
+    copied = deepcopy(memory)
+    copied.array()[0] = 7
+    assert (parameter.tolist(), copied.parameter.tolist()) == ([5, 1], [7, 1])
+    gone = weakref.ref(memory)
+    del memory, copied
+    assert gone() is None

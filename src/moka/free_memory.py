@@ -63,7 +63,8 @@ def out_of_memory(error: BaseException) -> str | None:
         return "no further thread can be started: a limit of memory or of processes is reached."
     tried = re.search(r"[\d.]+ [KMGTPE]?i?B", text) or _TRIED.search(text)
     size = f": {tried[tried.lastindex or 0]} were asked for" if tried else ""
-    return f"there is not enough memory{size}."
+    where = " on the GPU" if "CUDA" in text else ""
+    return f"there is not enough memory{where}{size}."
 
 
 def _meminfo() -> Mapping[str, float]:

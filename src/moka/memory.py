@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from moka.errors import NetError
 from moka.schema.blobproto import MOST_AXES
@@ -269,7 +270,8 @@ class _HostSide:
     address: int = 0
 
 
-SIDES = "moka_host_sides"  # a parameter's attribute: its `_HostSide`s, of values and of gradient
+# The sides of each parameter's values (False) and gradient (True).
+_sides: MutableMapping[Tensor, dict[bool, _HostSide]] = WeakTensorKeyDictionary()
 
 
 class ParameterMemory(Memory):
@@ -289,21 +291,31 @@ class ParameterMemory(Memory):
     changes_of_all: ClassVar[int] = 0
 
     def __init__(self, parameter: nn.Parameter, *, grad: bool, shape: Shape) -> None:
-        self.parameter, self.shape, self.device = parameter, shape, parameter.device
+        self.parameter, self.shape = parameter, shape
         self.listeners: list[Callable[[], object]] = []
         self.reads = 0
         self._grad = grad
         self._promise, self._borrowed, self._gpu_borrowed = None, False, False
-        self._side  # noqa: B018  (from now on `memories_of` finds it)
+        self._known_side = self._side  # from now on `memories_of` finds it
 
     @property
     def _side(self) -> _HostSide:
-        sides: dict[bool, _HostSide] = vars(self.parameter).setdefault(SIDES, {})
-        side, device = sides.get(self._grad), self.parameter.device
+        side, device = vars(self).get("_known_side"), self.parameter.device
         if side is None or side.device != device:
-            state = State.HEAD_AT_CPU if device.type == "cpu" else State.SYNCED
-            side = sides[self._grad] = _HostSide(device, state)
+            sides = _sides.setdefault(self.parameter, {})
+            side = sides.get(self._grad)
+            if side is None or side.device != device:
+                side = sides[self._grad] = _HostSide(device, _first_state(device))
+            self._known_side = side
         return side
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, whose parameter is another one."""
+        return {name: value for name, value in vars(self).items() if name != "_known_side"}
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self.parameter.device
 
     @property
     def state(self) -> State:
@@ -328,6 +340,11 @@ class ParameterMemory(Memory):
     @_address.setter
     def _address(self, address: int) -> None:
         self._side.address = address
+
+    @property
+    def handed_out(self) -> bool:
+        array = self._side.array
+        return array is not None and array() is not None
 
     def _storage(self) -> Tensor:
         if not self._grad:
@@ -408,8 +425,14 @@ class ParameterMemory(Memory):
             self.parameter.grad = None
             self.parameter.data = values.new_zeros(shape)
             self.parameter.data.view(-1)[: len(values)] = values
-            vars(self.parameter)[SIDES].clear()
+            for side in _sides[self.parameter].values():
+                side.copy = side.array = None
+                side.state = _first_state(side.device)
         self.shape = shape
+
+
+def _first_state(device: torch.device) -> State:
+    return State.HEAD_AT_CPU if device.type == "cpu" else State.SYNCED
 
 
 def memories_of(parameters: Iterable[nn.Parameter]) -> list[ParameterMemory]:
@@ -417,7 +440,7 @@ def memories_of(parameters: Iterable[nn.Parameter]) -> list[ParameterMemory]:
     return [
         ParameterMemory(parameter, grad=grad, shape=tuple(parameter.shape))
         for parameter in parameters
-        for grad in list(vars(parameter).get(SIDES, ()))
+        for grad in list(_sides.get(parameter, ()))
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -165,3 +165,14 @@ def test_cudnn_measures_while_work_warms_up_and_is_recorded() -> None:
         recorder.record(work)
     assert flag == [True, True]
     assert not torch.backends.cudnn.benchmark
+
+
+def test_random_numbers_go_on_after_a_recording_that_fails() -> None:
+    def fail() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with playing_a_gpu() as gpu:
+        with pytest.raises(RuntimeError, match="not permitted"):
+            CudaRecorder(gpu).record(fail)
+        generator: Any = torch.cuda.default_generators[0]
+        generator.graphsafe_set_state.assert_called_once_with(generator.clone_state())

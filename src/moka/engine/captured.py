@@ -72,8 +72,14 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         # Threads that prepare batches may call CUDA meanwhile, so only this thread is watched.
         capture = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-        with _measured_algorithms(), capture:
-            result = work()
+        try:
+            with _measured_algorithms(), capture:
+                result = work()
+        except RuntimeError:
+            # PyTorch's generator may still be part of the recording, and then refuses to draw.
+            generator = torch.cuda.default_generators[self._device.index]
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
 
         def replay() -> T:
             graph.replay()

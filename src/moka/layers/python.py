@@ -270,7 +270,8 @@ class Python(Layer):
         """Show the parameters in the user's blobs; afterwards copy back what the user wrote."""
         blobs = self.users_object.blobs
         for blob, weight in zip(blobs, self.weights, strict=True):
-            if blob.data_memory.device != weight.device:  # the net has moved to another device
+            memory = blob.data_memory
+            if not isinstance(memory, ParameterMemory) or memory.parameter is not weight:
                 blob.show_parameter(weight)
         memories = [b.data_memory for b in blobs if isinstance(b.data_memory, ParameterMemory)]
         with parameters_on_device(memories), parameters_in_users_hands(memories):

@@ -222,8 +222,6 @@ class Net(nn.Module):
             for blob in self.blobs.values():
                 blob.data_memory.move_to(device)
                 blob.diff_memory.move_to(device)
-            for index in self.made_layer_blobs:
-                self.show_new_parameters(index)
         return self
 
     # --- running --------------------------------------------------------------------------
@@ -244,7 +242,11 @@ class Net(nn.Module):
         on_device = {name: self._on_device(value) for name, value in given.items()}
         self._check_shapes(on_device)
         run = self.propagate if self.runner is None else self.runner
-        blobs = run(on_device, self.graph.outputs)
+        if self.device.type == "cpu" or torch.compiler.is_compiling():
+            blobs = run(on_device, self.graph.outputs)
+        else:
+            with self.parameters_in_use():
+                blobs = run(on_device, self.graph.outputs)
         return {name: blobs[name] for name in self.graph.outputs}
 
     def _on_device(self, value: Tensor) -> Tensor:

@@ -69,6 +69,11 @@ def trace_pass(net: Net, start: PassStart) -> Generator[ArraySummary, None, None
     Args:
         start: what the pass began with.
     """
+    with net.parameters_in_use():
+        yield from _arrays_of_pass(net, start)
+
+
+def _arrays_of_pass(net: Net, start: PassStart) -> Iterator[ArraySummary]:
     engine = Layerwise(net)
     engine.debug_info = False
     go_back(net, start)
