@@ -119,7 +119,7 @@ def test_flags_of_a_file(calls: list[Call], tmp_path: Path) -> None:
         (
             RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
             1,
-            "F there is not enough memory: 2.00 GiB were asked for.",
+            "F there is not enough memory on the GPU: 2.00 GiB were asked for.",
         ),
         (KeyboardInterrupt(), 130, "E Interrupted."),
     ],
