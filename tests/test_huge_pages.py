@@ -113,7 +113,7 @@ def test_a_process_that_cannot_see_its_memory_asks_for_nothing(
     monkeypatch.setattr(huge_pages, "SETTING", tmp_path / "enabled")
     huge_pages.SETTING.write_text("always [madvise] never")
     assert are_for_the_asking()
-    monkeypatch.setattr(huge_pages, "OWN", (Path("/proc/self/maps"), tmp_path / "pagemap"))
+    monkeypatch.setattr(huge_pages, "PAGEMAP", tmp_path / "pagemap")
     assert not are_for_the_asking()
 
 

@@ -29,7 +29,7 @@ from moka.types import Shape
 
 SIZE = 1 << 21
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-OWN = (Path("/proc/self/maps"), Path("/proc/self/pagemap"))
+MAPS, PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
 MOSTLY = 0.5  # of a large page that must be in use, so that memory does not grow much
 _PAGE = 4096
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25  # mman.h; without the second Linux does it by and by
@@ -44,7 +44,9 @@ def are_for_the_asking() -> bool:
     if not sys.platform.startswith("linux") or os.sysconf("SC_PAGE_SIZE") != _PAGE:
         return False
     try:
-        return "[madvise]" in SETTING.read_text() and all(os.access(f, os.R_OK) for f in OWN)
+        return "[madvise]" in SETTING.read_text() and all(
+            os.access(f, os.R_OK) for f in (MAPS, PAGEMAP)
+        )
     except OSError:
         return False
 
@@ -92,7 +94,7 @@ def range_of(tensor: Tensor) -> Range:
 def own_memory() -> list[Range]:
     """The process's memory that belongs to no file, in order of addresses: malloc's, stacks."""
     found: list[Range] = []
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+    with open(MAPS, encoding="utf-8", errors="replace") as file:
         for line in file:
             addresses, access, _, _, inode, *name = line.split(maxsplit=5)
             if access == "rw-p" and inode == "0" and [n.strip() for n in name] in ([], ["[heap]"]):
@@ -113,7 +115,7 @@ def without(ranges: Sequence[Range], others: Sequence[Range]) -> list[Range]:
 
 def _mostly_in_use(ranges: Iterable[Range]) -> Iterator[Range]:
     """The parts of ranges, in whole large pages, of which most is in use."""
-    with open("/proc/self/pagemap", "rb", buffering=0) as file:
+    with open(PAGEMAP, "rb", buffering=0) as file:
         for first, last in ranges:
             start, end = -(-first // SIZE) * SIZE, last // SIZE * SIZE
             if start >= end:
