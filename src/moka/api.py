@@ -119,7 +119,7 @@ def train(
     with ExitStack() as stack:
         if progress:
             stack.enter_context(log_to_stderr(plain=on_terminal))
-        made = Solver(config, listeners=listeners, device=device, records=may_record(device))
+        made = Solver(config, listeners=listeners, device=device, records=may_record())
         stack.enter_context(closing(made))
         if progress:
             images = batch_size(made.net) * made.config.iter_size

@@ -14,7 +14,13 @@ import torch
 from tests.played_gpu import playing_a_gpu
 from torch import Tensor
 
-from moka.engine.captured import MOST_RECORDINGS, Captured, CudaRecorder
+from moka.engine.captured import (
+    MOST_RECORDINGS,
+    CannotRecordError,
+    Captured,
+    CudaRecorder,
+    Inputs,
+)
 from moka.engine.host_reads import HostReads
 
 T = TypeVar("T")
@@ -23,22 +29,22 @@ T = TypeVar("T")
 class Recorder:
     """Keeps work, and what was done with it."""
 
-    def __init__(self, fault: str = "") -> None:
+    def __init__(self, fault: str = "", *, has_worked: bool = False) -> None:
         self.done: list[str] = []
-        self._fault = fault
+        self._fault, self._has_worked = fault, has_worked
 
     def warm_up(self, work: Callable[[], T]) -> T:
         self.done.append("warm-up")
         return work()
 
-    def record(self, work: Callable[[], T]) -> Callable[[], T]:
+    def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
         self.done.append("record")
         if self._fault:
-            raise RuntimeError(self._fault)
+            raise CannotRecordError(self._fault, *([work(inputs)] if self._has_worked else []))
 
-        def replay() -> T:
+        def replay(given: Inputs) -> T:
             self.done.append("replay")
-            return work()
+            return work(given)
 
         return replay
 
@@ -68,16 +74,20 @@ def test_it_warms_up_and_then_runs_what_it_has_recorded() -> None:
     assert captured.refusal is None
 
 
-def test_a_recording_reads_its_inputs_in_one_place() -> None:
-    work = Doubling()
-    captured = Captured(work, Recorder(), warm_ups=1)
-    values = [x(float(k)) for k in range(4)]
-    for each in values:
-        captured(each, "key")
-    first, *recorded = work.given
-    assert first is values[0]["x"]
-    assert len({tensor.data_ptr() for tensor in recorded}) == 1
-    assert recorded[0].data_ptr() not in {each["x"].data_ptr() for each in values}
+def test_a_cuda_graph_reads_its_inputs_in_one_place() -> None:
+    given: list[int] = []
+
+    def work(inputs: Inputs) -> Tensor:
+        given.append(inputs["x"].data_ptr())
+        return 2 * inputs["x"]
+
+    with playing_a_gpu() as gpu:
+        replay = CudaRecorder(gpu).record(work, {"x": torch.ones(3, device=gpu)})
+        for value in (1.0, 2.0, 3.0):
+            inputs = {"x": torch.full((3,), value, device=gpu)}
+            assert replay(inputs).tolist() == [2 * value] * 3
+            assert inputs["x"].data_ptr() not in given
+    assert len(given) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,19 +132,29 @@ def test_what_changes_again_and_again_is_left_alone(caplog: pytest.LogCaptureFix
             assert captured(x(1.0), key).tolist() == [2] * 3
     assert recorder.done.count("record") == MOST_RECORDINGS
     times = f"it has changed {MOST_RECORDINGS} times"
-    assert captured.refusal == f"A step runs without a CUDA graph: {times}."
+    assert captured.refusal == f"A step is not recorded: {times}."
     assert caplog.messages[-1] == captured.refusal
 
 
-def test_work_that_cannot_be_recorded_runs_by_itself() -> None:
-    recorder = Recorder(fault="operation not permitted when stream is capturing\nmore")
-    captured = Captured(Doubling(), recorder, warm_ups=1)
+@pytest.mark.parametrize("has_worked", [False, True])
+def test_work_that_cannot_be_recorded_runs_by_itself(has_worked: bool) -> None:
+    recorder = Recorder(fault="a tensor is no array", has_worked=has_worked)
+    work = Doubling()
+    captured = Captured(work, recorder, warm_ups=1)
     for value in (1.0, 2.0, 3.0):
         assert captured(x(value), "key").tolist() == [2 * value] * 3
+    assert len(work.given) == 3
     assert recorder.done == ["warm-up", "record"]
-    assert captured.refusal == (
-        "A step runs without a CUDA graph: operation not permitted when stream is capturing."
-    )
+    assert captured.refusal == "A step is not recorded: a tensor is no array."
+
+
+def test_an_obstacle_is_asked_for_with_each_key() -> None:
+    recorder, obstacles = Recorder(), [None, "a hook"]
+    captured = Captured(Doubling(), recorder, 1, lambda: obstacles.pop(0))
+    for key in (1, 1, 2, 2):
+        assert captured(x(1.0), key).tolist() == [2] * 3
+    assert recorder.done == ["warm-up", "record", "replay"]
+    assert captured.refusal == "A step is not recorded: a hook."
 
 
 def test_work_that_reads_values_back_is_not_recorded() -> None:
@@ -156,23 +176,23 @@ def test_work_that_reads_values_back_is_not_recorded() -> None:
 def test_cudnn_measures_while_work_warms_up_and_is_recorded() -> None:
     flag: list[bool] = []
 
-    def work() -> None:
+    def work(_: Inputs | None = None) -> None:
         flag.append(torch.backends.cudnn.benchmark)
 
     with playing_a_gpu() as gpu:
         recorder = CudaRecorder(gpu)
         recorder.warm_up(work)
-        recorder.record(work)
+        recorder.record(work, {})
     assert flag == [True, True]
     assert not torch.backends.cudnn.benchmark
 
 
 def test_random_numbers_go_on_after_a_recording_that_fails() -> None:
-    def fail() -> None:
-        raise RuntimeError("operation not permitted when stream is capturing")
+    def fail(_: Inputs) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     with playing_a_gpu() as gpu:
-        with pytest.raises(RuntimeError, match="not permitted"):
-            CudaRecorder(gpu).record(fail)
+        with pytest.raises(CannotRecordError, match=r"not permitted .* capturing$"):
+            CudaRecorder(gpu).record(fail, {})
         generator: Any = torch.cuda.default_generators[0]
         generator.graphsafe_set_state.assert_called_once_with(generator.clone_state())

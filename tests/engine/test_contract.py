@@ -33,9 +33,18 @@ layer { name: "ip" type: "InnerProduct" bottom: "c" top: "y"
 layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" loss_weight: 2 }
 layer { name: "sum" type: "Reduction" bottom: "y" top: "sum" loss_weight: 0.25 }
 """
+
+
+def recording(net: Net) -> Engine:
+    engine = Autograd(net)
+    engine.record(warm_ups=1)
+    return engine
+
+
 ENGINES: dict[str, Callable[[Net], Engine]] = {
     "layerwise": Layerwise,
     "autograd": Autograd,
+    "autograd, recorded": recording,
     "autograd, all blobs": lambda net: Autograd(net, keep_blobs=True),
 }
 every_engine = pytest.mark.parametrize("make", ENGINES.values(), ids=list(ENGINES))

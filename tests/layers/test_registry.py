@@ -14,6 +14,7 @@ import torch
 from tests.layers.one_layer import MINIMAL, UNREAD, text_of
 from tests.played_gpu import playing_a_gpu
 
+from moka.engine.autograd import Autograd
 from moka.engine.host_reads import noting_host_reads
 from moka.engine.layerwise import Layerwise
 from moka.layers import REGISTRY, Layer
@@ -80,8 +81,17 @@ def net(request: pytest.FixtureRequest, _data_files: None) -> Iterator[Net]:
     made.close()
 
 
-def made_net(kind: str, device: torch.device | None = None) -> Net:
+def made_net(kind: str, device: torch.device | None = None, *, losses: bool = False) -> Net:
+    """A net with one layer.
+
+    Args:
+        losses: add the sum of squares of each of its tops to the loss.
+    """
     param = parse_text(text_of(kind), caffe_pb2.NetParameter)
+    for top in param.layer[-1].top if losses else ():
+        name = f"square of {top}"
+        param.layer.add(name=name, type="Power", bottom=[top], top=[name], loss_weight=[0.25])
+        param.layer[-1].power_param.power = 2
     made = build_net(param, caffe_pb2.TRAIN, device=device)
     for _, source in made.sources:
         if isinstance(source, MemoryData):
@@ -131,14 +141,46 @@ def test_runs_both_ways(net: Net) -> None:
     run_both_ways(net)
 
 
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+@pytest.mark.usefixtures("_data_files")
+def test_runs_from_a_recording(kind: str) -> None:
+    """Training passes, of which later ones repeat operators, are those that the layer makes."""
+    found, wanted = (passes_of(kind, record=record) for record in (True, False))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+def passes_of(kind: str, *, record: bool) -> list[torch.Tensor]:
+    """What some training passes leave behind, each with other bottoms."""
+    torch.manual_seed(3)
+    net = made_net(kind, losses=True)
+    engine = Autograd(net, keep_blobs=True)
+    if record:
+        engine.record(warm_ups=1)
+    found: list[torch.Tensor] = []
+    for k in range(4):
+        give_bottoms(net, 5 + k)
+        found.append(engine.forward_backward())
+        for blob in net.blobs.values():
+            found += [blob.data_memory.tensor().clone(), blob.diff_memory.tensor().clone()]
+        for weight in net.parameters():
+            found += [w.clone() for w in (weight.detach(), weight.grad) if w is not None]
+    net.close()
+    return found
+
+
+def give_bottoms(net: Net, seed: int) -> None:
+    kind = next(node.type for node in net.graph.nodes if node.name == "it")
+    rng = np.random.default_rng(seed)
+    for name in net.graph.inputs:
+        case, shape = MINIMAL[kind], net.blobs[name].shape
+        are_labels = tuple(shape) == (2,)
+        net.blobs[name].data[...] = 1 if are_labels else rng.uniform(case.least, case.most, shape)
+
+
 def run_both_ways(net: Net) -> None:
     node, made = net.graph.nodes[-1], layer_of(net)
     rng = np.random.default_rng(5)
-    for name in net.graph.inputs:
-        labels = "2" if net.blobs[name].shape == (2,) else ""
-        case = MINIMAL[node.type]
-        values = rng.uniform(case.least, case.most, net.blobs[name].shape)
-        net.blobs[name].data[...] = 1 if labels else values
+    give_bottoms(net, 5)
     engine = Layerwise(net)
     engine.forward()
     for top, shape in zip(node.tops, made.top_shapes(*shapes_of(net)), strict=True):

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
+from moka.engine.captured import Inputs
+from moka.engine.tape import OperatorRecorder
 from moka.solver.solver import Solver
 
 T = TypeVar("T")
 WAYS = ("early", "late", "recorded")
 
 
-class StandIn:
-    """Records the operators of some work as a CUDA graph does, and runs them on a CPU.
-
-    A run repeats the same operators on the same tensors with the same Python numbers; what Python
-    would compute anew is fixed.
+class CountingRecorder(OperatorRecorder):
+    """Records on a CPU.
 
     Attributes:
         runs: how often recorded work has run.
@@ -29,54 +23,21 @@ class StandIn:
     def __init__(self) -> None:
         self.runs = 0
 
-    def warm_up(self, work: Callable[[], T]) -> T:
-        return work()
+    def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
+        replay = super().record(work, inputs)
 
-    def record(self, work: Callable[[], T]) -> Callable[[], T]:
-        with _Operators() as operators:
-            result = work()  # which has done the work of the first run
-        has_run = False
-
-        def replay() -> T:
-            nonlocal has_run
+        def counted(given: Inputs) -> T:
             self.runs += 1
-            if has_run:
-                operators.run()
-            has_run = True
-            return result
+            return replay(given)
 
-        return replay
-
-
-class _Operators(TorchDispatchMode):
-    """Notes every operator, those of the backward pass too."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._noted: list[tuple[Any, Any, Any, Any]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._noted.append((func, args, kwargs or {}, result))
-        return result
-
-    def run(self) -> None:
-        """Run them again, and put the results where the first run has put them."""
-        with torch.no_grad():
-            for func, args, kwargs, result in self._noted:
-                again = func(*args, **kwargs)
-                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
-                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                        old.copy_(new)
+        return counted
 
 
 def in_this_way(solver: Solver, way: str) -> Solver:
     """The solver, which makes its steps in one of the WAYS from now on."""
     solver.reads_late = way != "early"
     if way == "recorded":
-        recorder = StandIn()
+        recorder = CountingRecorder()
         solver.late_step.record(recorder, warm_ups=1)
         solver.late_step.recorder = recorder  # type: ignore[attr-defined]
     return solver

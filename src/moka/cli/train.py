@@ -98,7 +98,7 @@ def _run(
         device=where,
         team=team,
         splits_batches=flags["strong"],
-        records=may_record(where),
+        records=may_record(),
     )
     if flags["recompute"]:
         solver.engine.segment_ends = best_ends(solver.net)

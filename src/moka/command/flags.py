@@ -65,7 +65,7 @@ ENGINE = Flag(
     "",
     "Optional; what runs nets for testing on the CPU: auto (the fastest that is installed),"
     " layerwise, onnxruntime, openvino or torch. By default what the variable MOKA_ENGINE says, or"
-    " auto. With layerwise, training on a GPU uses no CUDA graphs either.",
+    " auto. With layerwise, training does not record its steps either.",
     choices=ENGINES,
 )
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
+from moka.engine.captured import WARM_UPS
 from moka.engine.channels_last import (
     as_they_are,
     by_pixel,
@@ -23,6 +24,7 @@ from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import in_half, in_tensor_float_32
 from moka.engine.promised import NOTHING_LEFT_OUT, Plan, Promises, See
+from moka.engine.recorded import RecordedPasses
 from moka.engine.segments import marked_ends, propagate_in_segments
 from moka.engine.sources import Sources
 from moka.engine.ways import Ways
@@ -55,6 +57,7 @@ class Autograd:
             empty: nowhere; at first behind the layers marked `checkpoint: true`. Passes that keep
             blobs, or go layer by layer, keep all.
         results: the outputs and all blobs of the loss.
+        recorded: what runs training passes from a recording (`record`); None: nothing does.
     """
 
     def __init__(
@@ -83,6 +86,20 @@ class Autograd:
         self.results = frozenset({*net.graph.outputs, *(name for name, _ in self._losses)})
         self._promises = Promises(net, self.results, self._repeat) if keep_blobs else None
         self._ways = Ways(net, in_half=half is not None)
+        self.recorded: RecordedPasses | None = None
+
+    def record(self, warm_ups: int = WARM_UPS) -> None:
+        """Let training passes on the CPU be recorded from now on, where they can be.
+
+        Args:
+            warm_ups: passes before the recording.
+        """
+        self.recorded = RecordedPasses(
+            self.net,
+            lambda batch, see: self.pass_over(batch, see=see),
+            keeps_diffs=self.keep_blobs,
+            warm_ups=warm_ups,
+        )
 
     @property
     def in_view(self) -> frozenset[str]:
@@ -105,6 +122,11 @@ class Autograd:
         if self.goes_layer_by_layer:
             return self._layer_by_layer(batch)
         plan = None if self._promises is None else self._promises.plan()
+        recorded = None if plan or self.segment_ends else self.recorded
+        if recorded is not None and recorded.are_possible:
+            loss, blobs = recorded(batch)
+            self.show(blobs)
+            return loss
         with self._checked():
             if plan is None:
                 loss, blobs = self.pass_over(batch)

@@ -1,10 +1,11 @@
-"""A piece of work that is recorded once as a CUDA graph and then runs in one call.
+"""A piece of work that is recorded once and then runs in one call.
 
-A training step of a small net is hundreds of kernels that take less time to run than the host takes
-to queue them. A graph queues all of them at once. It repeats exactly what was recorded: the same
-kernels on the same memory with the same Python numbers. So the work must not read values back, its
-inputs are copied into tensors that stay, and whatever else it depends on is part of a key; with
-another key it is recorded anew. Random numbers are new each time: PyTorch moves the generator on.
+A training step of a small net is hundreds of kernels that take less time to run than Python takes
+to call them. On a GPU a CUDA graph queues all of them at once; on a CPU a tape runs them in a row
+(`moka.engine.tape`). Either repeats exactly what was recorded: the same kernels with the same
+Python numbers. So the work must not read values back, and whatever it depends on beside its inputs
+is part of a key; with another key it is recorded anew. Random numbers are new each time: PyTorch
+moves the generator on.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,21 +31,36 @@ MOST_KEYS = 2  # that have a recording at a time: the last pass of an iteration,
 MOST_RECORDINGS = 8  # of one work; what changes more often is not worth it
 
 
+class CannotRecordError(Exception):
+    """Work cannot be recorded.
+
+    Args:
+        why: the end of a sentence.
+        result: of the work, if it has been done all the same.
+    """
+
+    def __init__(self, why: str, *result: Any) -> None:
+        super().__init__(why)
+        self.why, self.result = why, result
+
+
 class Recorder(Protocol):
-    """What records: CUDA, or a stand-in for tests."""
+    """What records."""
 
     def warm_up(self, work: Callable[[], T]) -> T:
         """Run work as it has to run before it can be recorded."""
         ...
 
-    def record(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Record work, without doing it.
+    def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
+        """Record work.
 
         Returns:
-            what does it; the result's tensors are the same each time, with new values.
+            what does it with inputs of the same names and shapes; its first call is the first time
+            that the work counts as done, and has these inputs. On a GPU its results are the same
+            tensors each time, with new values.
 
         Raises:
-            RuntimeError: it cannot be recorded.
+            CannotRecordError: it cannot be recorded.
         """
         ...
 
@@ -68,20 +84,23 @@ class CudaRecorder:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return result
 
-    def record(self, work: Callable[[], T]) -> Callable[[], T]:
+    def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
         graph = torch.cuda.CUDAGraph()
+        places = {name: x.clone() for name, x in inputs.items()}  # where it reads its inputs
         # Threads that prepare batches may call CUDA meanwhile, so only this thread is watched.
         capture = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
         try:
             with _measured_algorithms(), capture:
-                result = work()
-        except RuntimeError:
+                result = work(places)
+        except RuntimeError as error:
             # PyTorch's generator may still be part of the recording, and then refuses to draw.
             generator = torch.cuda.default_generators[self._device.index]
             generator.graphsafe_set_state(generator.clone_state())
-            raise
+            raise CannotRecordError(str(error).partition("\n")[0].rstrip(".")) from error
 
-        def replay() -> T:
+        def replay(given: Inputs) -> T:
+            for name, place in places.items():
+                place.copy_(given[name], non_blocking=True)
             graph.replay()
             return result
 
@@ -103,13 +122,11 @@ class _Recording(Generic[T]):
 
     Attributes:
         calls: how often it was asked for.
-        inputs: where the recorded work reads its inputs.
         replay: what does the recorded work; None: it is not recorded yet.
     """
 
     calls: int = 0
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    replay: Callable[[], T] | None = None
+    replay: Callable[[Inputs], T] | None = None
 
 
 class Captured(Generic[T]):
@@ -121,6 +138,8 @@ class Captured(Generic[T]):
             of layers.
         recorder: what records.
         warm_ups: calls before the recording; at least 1.
+        obstacle: asked for each new key: why the work cannot be recorded, as the end of a sentence;
+            None if nothing is known against it.
 
     Attributes:
         refusal: why the work runs by itself for good, as a sentence; None: it does not.
@@ -132,12 +151,14 @@ class Captured(Generic[T]):
         work: Callable[[Inputs, HostReads | None], T],
         recorder: Recorder,
         warm_ups: int = WARM_UPS,
+        obstacle: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.refusal: str | None = None
         self.recordings = 0
         self._work = work
         self._recorder = recorder
         self._warm_ups = warm_ups
+        self._obstacle = obstacle
         self._known: dict[Hashable, _Recording[T]] = {}  # the latest key last
 
     def __call__(self, inputs: Inputs, key: Hashable) -> T:
@@ -147,28 +168,27 @@ class Captured(Generic[T]):
             inputs: tensors by name.
             key: what the work depends on beside their values and shapes.
 
-        Returns:
-            The results. Of a recording they are the same tensors each time.
         """
-        if self.refusal is not None:
-            return self._work(inputs, None)
-        shapes = tuple((name, x.shape, x.dtype, x.stride()) for name, x in inputs.items())
-        recording = self._of((key, shapes))
-        recording.calls += 1
-        if recording.calls <= self._warm_ups:
-            return self._warm_up(inputs, is_first=recording.calls == 1)
-        if recording.replay is None:
-            self._record(recording, inputs)
-        if recording.replay is None:
-            return self._work(inputs, None)
-        for name, tensor in recording.inputs.items():
-            tensor.copy_(inputs[name], non_blocking=True)
-        return recording.replay()
+        if self.refusal is None:
+            shapes = tuple([(name, x.shape, x.dtype, x.stride()) for name, x in inputs.items()])
+            recording = self._of((key, shapes))
+            if recording.replay is not None:
+                return recording.replay(inputs)
+            recording.calls += 1
+            if recording.calls == 1 and (why := self._obstacle()):
+                self.refuse(why)
+            elif recording.calls <= self._warm_ups:
+                return self._warm_up(inputs, is_first=recording.calls == 1)
+            elif self.recordings == MOST_RECORDINGS:
+                self.refuse(f"it has changed {MOST_RECORDINGS} times")
+            else:
+                return self._record(recording, inputs)
+        return self._work(inputs, None)
 
     def refuse(self, why: str) -> None:
         """Let the work run by itself from now on."""
         self._known.clear()
-        self.refusal = f"A step runs without a CUDA graph: {why}."
+        self.refusal = f"A step is not recorded: {why}."
         log.debug("%s", self.refusal)
 
     def _of(self, key: Hashable) -> _Recording[T]:
@@ -187,16 +207,14 @@ class Captured(Generic[T]):
             self.refuse(reads.found[0])
         return result
 
-    def _record(self, recording: _Recording[T], inputs: Inputs) -> None:
-        """Record the work, if that can be done."""
-        if self.recordings == MOST_RECORDINGS:
-            self.refuse(f"it has changed {MOST_RECORDINGS} times")
-            return
+    def _record(self, recording: _Recording[T], inputs: Inputs) -> T:
+        """Record the work, if that can be done; returns what it gives this time."""
         self.recordings += 1
-        recording.inputs = {name: x.clone() for name, x in inputs.items()}
         try:
-            recording.replay = self._recorder.record(lambda: self._work(recording.inputs, None))
-        except RuntimeError as error:
-            self.refuse(str(error).partition("\n")[0].rstrip("."))
-            return
-        log.debug("A step is recorded, and runs as a CUDA graph from now on.")
+            replay = self._recorder.record(lambda given: self._work(given, None), inputs)
+        except CannotRecordError as error:
+            self.refuse(error.why)
+            return error.result[0] if error.result else self._work(inputs, None)
+        recording.replay = replay
+        log.debug("A step is recorded, and runs as one call from now on.")
+        return replay(inputs)

@@ -74,9 +74,17 @@ class _Methods(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator, those of the backward pass too."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch's question whether its compiler is to leave this class alone. That would import
+        the compiler, which takes a second and 80 MB; it never sees these operators."""
+        return False
+
+
+class _Operators(OperatorMode):
     def __init__(self, note: Callable[[str], object]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._note = note
@@ -89,12 +97,13 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if why := _why_it_waits(func, args, result):
+        if why := why_it_waits(func, args, result):
             self._note(f"{func.name()} {why}")
         return result
 
 
-def _why_it_waits(func: Any, args: Sequence[Any], result: Any) -> str | None:
+def why_it_waits(func: Any, args: Sequence[Any], result: Any) -> str | None:
+    """Why an operator makes the host wait, as the end of a sentence; None: it does not."""
     name = func.name().partition(".")[0]
     if name in INDEXED:
         masks = [i for i in args[1] if isinstance(i, Tensor) and i.dtype in MASKS]

@@ -85,7 +85,7 @@ def _choose(
         for j, name in enumerate(node.bottoms):
             maker = made_by.get(name)
             is_free = maker is not None and (maker.index, name) in free_tops
-            if maker is None or not is_free or place.detached or not _may_change(place):
+            if maker is None or not is_free or place.detached or not is_as_made(place):
                 continue
             if maker.index not in ways and (merged := maker.layer.merged_with(place.layer)):
                 ways[maker.index], ways[place.index] = _PassOn(), merged
@@ -137,15 +137,15 @@ def _free_tops(net: Net, keep: Collection[str] | None) -> set[tuple[int, str]]:
         if count == 1
         and not (name in seen and last[name] == index)
         and name not in losses
-        and _may_change(place := net.places[index])
+        and is_as_made(place := net.places[index])
         and place.node.bottoms
         and place.half is None
         and not place.observers
     }
 
 
-def _may_change(place: Place) -> bool:
-    """Whether the layer may run in another way: nobody has hooked into it, or changed it."""
+def is_as_made(place: Place) -> bool:
+    """Whether nobody has hooked into a layer, or changed it: then it may run in another way."""
     layer = place.layer
     hooks = (
         layer._forward_hooks,

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from moka.errors import UsageError, did_you_mean
 from moka.inference.contract import Backend
 from moka.inference.folded import Folded
@@ -64,9 +62,9 @@ def engine_is(name: str) -> Iterator[None]:
         _chosen = before
 
 
-def may_record(device: torch.device) -> bool:
-    """Whether training may run as CUDA graphs: on a GPU, unless the engine is "layerwise"."""
-    return device.type == "cuda" and chosen() != LAYERWISE
+def may_record() -> bool:
+    """Whether training may run as a recording: unless the engine is "layerwise"."""
+    return chosen() != LAYERWISE
 
 
 def backends() -> list[Backend]:

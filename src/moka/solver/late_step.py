@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from moka.engine.captured import WARM_UPS, Captured, CudaRecorder, Inputs, Recor
 from moka.engine.host_reads import HostReads
 from moka.engine.late_read import LateRead
 from moka.engine.precision import FIRST_SCALE, LossScale
+from moka.engine.recorded import obstacle
 from moka.layers.base import Layer
 from moka.layers.late_checks import LateChecks, collecting_checks
 from moka.parallel.reduce import GradientMean
@@ -30,8 +30,7 @@ from moka.solver.update import Clipped, can_be_recorded, queue_update
 LOSS, BAD, SCALE, NORM, EXTENTS = range(5)  # places in `Found.values`
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a pass and perhaps the update have found, on the device.
 
     Attributes:
@@ -112,20 +111,13 @@ class LateStep(Step):
             warm_ups: iterations before the recording.
         """
         recorder = recorder or CudaRecorder(self.engine.net.device)
-        self.captured = Captured(self._work, recorder, warm_ups)
-        if obstacle := self._obstacle():
-            self.captured.refuse(obstacle)
+        self.captured = Captured(self._work, recorder, warm_ups, self._obstacle)
 
     def _obstacle(self) -> str | None:
         """Why the work of an iteration cannot be recorded; None if nothing is known against it."""
         if self.engine.keep_blobs:
             return "all blobs and their diffs are kept in view"
-        for place in self.engine.net.places:
-            if place.node.bottoms and not place.layer.can_be_recorded:
-                return (
-                    f'layer "{place.node.name}" ({place.node.type}) is not the same work each time'
-                )
-        return None
+        return obstacle(self.engine.net)
 
     def state(self) -> SolverState:
         """The scale of the loss."""

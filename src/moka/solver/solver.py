@@ -66,7 +66,7 @@ class Solver:
             has declared.
         splits_batches: divide the train net's batches among the processes, instead of giving a
             batch to each.
-        records: on a GPU, let iterations run as a CUDA graph where they can
+        records: let iterations be recorded where they can, and run as one call
             (`moka.engine.captured`).
 
     Attributes:
@@ -147,8 +147,10 @@ class Solver:
         self._step, self.late_step = Step(*parts), LateStep(*parts)
         on_gpu = self.net.device.type == "cuda"
         self.reads_late = on_gpu or self.late_step.scale is not None
-        if on_gpu and records:
+        if records and on_gpu:
             self.late_step.record()
+        elif records and not self.team.is_connected:
+            self.engine.record()
         self._measured = measured_steps(config, self.net, self.team)
         self._snapshots = Snapshots(
             config,
@@ -191,6 +193,7 @@ class Solver:
         """Train from now on together with the processes that it was declared to be one of."""
         self.team = self._step.team = self.late_step.team = self._snapshots.team = team
         self._together.join(team)
+        self.engine.recorded = None  # gradients are awaited one by one
 
     # --- running --------------------------------------------------------------------------
 

@@ -6,15 +6,12 @@ from math import log
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.compiler import is_compiling
 
 from moka.errors import NetError
 from moka.layers.labels import check_label_count, class_labels
-from moka.layers.late_checks import collected_checks
 from moka.layers.loss.log_likelihood import floored
 from moka.layers.loss.normalization import NormalizedLoss
 from moka.layers.loss.smooth_l1 import position_shape
@@ -23,7 +20,6 @@ from moka.layers.registry import layer
 from moka.layers.shapes import canonical_axis, sizes_around
 from moka.types import Shape
 
-NO_LABEL = -(2**62) - 1  # that PyTorch leaves out; no float is this number
 SMALLEST = torch.finfo(torch.float32).tiny
 fraction = Check(lambda v: 0 <= v < 1, "in [0, 1)")
 
@@ -154,13 +150,6 @@ class SoftmaxWithLoss(NormalizedLoss):
         self.is_plain = not (
             self.class_weight or self.label_smoothing or self.weight_by_label_freqs
         )
-        self._may_be_quick = (
-            self.is_plain
-            and self.axis in (1, -1)
-            and self.ignore_label is None
-            and self.top_count == 1
-            and self.normalization_mode in ("FULL", "VALID", "BATCH_SIZE")
-        )
         weights = torch.tensor(self.given_weights or [1.0] * x[canonical_axis(self.axis, x)])
         self.register_buffer("weights_of_classes", weights, persistent=False)
 
@@ -184,27 +173,7 @@ class SoftmaxWithLoss(NormalizedLoss):
         counts = torch.zeros_like(like).index_add_(0, index.flatten(), each.flatten().to(like))
         return 1 / counts.clamp_min(1)
 
-    def _of_rows(self, x: Tensor, label: Tensor) -> Tensor | None:
-        """The loss of rows of scores by PyTorch's own function, which takes a third of the time:
-        some 40 us of LeNet's 1.8 ms. None if a label is wrong, which `forward` explains, or if a
-        probability may be below the floor, which PyTorch does not know."""
-        try:
-            loss = F.cross_entropy(x, label.reshape(-1).long(), ignore_index=NO_LABEL)
-        except IndexError:
-            return None
-        return loss if loss.item() * len(x) < -log(SMALLEST) else None
-
     def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
-        if (
-            self._may_be_quick
-            and x.dim() == 2
-            and label.numel() == len(x)
-            and x.device.type == "cpu"
-            and not is_compiling()
-            and collected_checks() is None  # else nothing may be read back
-            and (quick := self._of_rows(x, label)) is not None
-        ):
-            return quick
         outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
         index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         divide_by = self.divisor(outer, inner, counted)

@@ -1,0 +1,134 @@
+"""Training passes of a net on the CPU that are recorded once and then run as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from moka.engine.captured import Captured, Inputs
+from moka.engine.host_reads import HostReads
+from moka.engine.promised import See
+from moka.engine.tape import OperatorRecorder
+from moka.engine.ways import is_as_made
+from moka.layers.base import Layer
+from moka.layers.late_checks import LateChecks, collecting_checks
+from moka.net import Net
+
+Run = Callable[[Inputs, See], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Made(NamedTuple):
+    """What a pass has made.
+
+    Attributes:
+        loss: a scalar without a graph.
+        blobs: those to show.
+        diffs: gradients of blobs.
+        grads: those of the parameters, None where there is none.
+        checks: of labels.
+        extents: what these have found.
+    """
+
+    loss: Tensor
+    blobs: dict[str, Tensor]
+    diffs: dict[str, Tensor]
+    grads: list[Tensor | None]
+    checks: LateChecks
+    extents: list[Tensor]
+
+
+def obstacle(net: Net) -> str | None:
+    """Why passes of a net cannot be recorded, as the end of a sentence; None if nothing is known
+    against it."""
+    for place in net.places:
+        what = f'layer "{place.node.name}" ({place.node.type})'
+        if place.node.bottoms and not place.layer.can_be_recorded:
+            return f"{what} is not the same work each time"
+        if not is_as_made(place):
+            return f"somebody has hooked into {what}"
+    return None
+
+
+class RecordedPasses:
+    """Runs training passes, once they have warmed up as a recording.
+
+    Args:
+        net: a net on the CPU.
+        run: a pass and its gradients; it calls a function for each top.
+        keeps_diffs: whether each blob's gradient is to be left in `net.blobs`.
+        warm_ups: passes before the recording.
+    """
+
+    def __init__(self, net: Net, run: Run, *, keeps_diffs: bool, warm_ups: int) -> None:
+        self.net, self._run, self._keeps_diffs = net, run, keeps_diffs
+        self._layers = [place.layer for place in net.places if place.layer.parameter_names]
+        self.captured: Captured[Made] = Captured(
+            self._work, OperatorRecorder(), warm_ups, lambda: obstacle(net)
+        )
+
+    @property
+    def are_possible(self) -> bool:
+        """Whether the next pass may run here: passes can be recorded, and nobody waits for the
+        gradient of a single parameter."""
+        return self.captured.refusal is None and not any(
+            weight._backward_hooks or weight._post_accumulate_grad_hooks
+            for weight in self._weights()
+        )
+
+    def __call__(self, batch: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """A pass, whose gradients are added to the parameters'.
+
+        Returns:
+            the loss, a scalar without a graph; the blobs to show.
+
+        Raises:
+            DataError: a label is out of range.
+        """
+        weights = self._weights()
+        key = Layer.mode_changes, tuple([(id(w), w.data_ptr()) for w in weights])
+        made = self.captured(batch, key)
+        if error := made.checks.first_error([extent.item() for extent in made.extents]):
+            raise error
+        for weight, grad in zip(weights, made.grads, strict=True):
+            if grad is not None:
+                weight.grad = grad if weight.grad is None else weight.grad.add_(grad)
+        for name, diff in made.diffs.items():
+            self.net.blobs[name].diff_memory.put(diff)
+        return made.loss, made.blobs
+
+    def _weights(self) -> list[nn.Parameter]:
+        """All parameters, each once."""
+        found = {id(w): w for layer in self._layers for w in layer.weights_unseen()}
+        return list(found.values())
+
+    def _work(self, batch: Inputs, reads: HostReads | None) -> Made:
+        diffs: dict[str, Tensor] = {}
+
+        def see(name: str, top: Tensor) -> None:
+            if reads is not None:
+                reads.layer_done(name)
+            if self._keeps_diffs and top.requires_grad:
+                # Of an in-place blob the last write wins: the gradient of its original value.
+                top.register_hook(lambda diff: diffs.update({name: diff.detach().float()}))  # type: ignore[no-untyped-call]
+
+        weights = self._weights()
+        with _gradients_apart(weights), collecting_checks() as checks:
+            loss, blobs = self._run(batch, see)
+            grads = [weight.grad for weight in weights]
+        return Made(loss, blobs, diffs, grads, checks, checks.extents())
+
+
+@contextmanager
+def _gradients_apart(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Inside, parameters have no gradients but those that come."""
+    before = [weight.grad for weight in weights]
+    for weight in weights:
+        weight.grad = None
+    try:
+        yield
+    finally:
+        for weight, grad in zip(weights, before, strict=True):
+            weight.grad = grad

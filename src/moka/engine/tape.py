@@ -1,0 +1,231 @@
+"""The operators of some work on a CPU, noted while it runs, and run again as one function.
+
+A training step finds out the same things each time: which layer comes next, what its gradient
+needs, where a gradient goes. For a small net that takes longer than the arithmetic. A tape holds
+what comes of it: the operators in their order, those of the backward pass among them. Run in a row,
+they also leave the threads of OpenMP less time to fall asleep in between.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from moka.engine.captured import CannotRecordError, Inputs
+from moka.engine.host_reads import OperatorMode, why_it_waits
+
+T = TypeVar("T")
+Place = tuple[Any, ...]
+
+# What an operator takes as it is; all else is handed to the function each time it runs.
+PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+MEMORY = (torch.UntypedStorage, torch.TypedStorage)
+_NUMBERS = count()  # of tapes
+
+
+class OperatorRecorder:
+    """Records work on a CPU as a tape (`moka.engine.captured.Recorder`)."""
+
+    def warm_up(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
+        """Do the work and record it; the first call of what is returned gives this run's result."""
+        with Tape(inputs) as tape:
+            done = [work(inputs)]
+        run = tape.function(done[0])
+
+        def replay(given: Inputs) -> T:
+            return done.pop() if done else run(given)
+
+        return replay
+
+
+class Tape(OperatorMode):
+    """Notes the operators of the work that is done inside of it.
+
+    A value is known by its place in memory. Memory that neither the inputs nor the work itself have
+    brought is constant: parameters, buffers, gradients that are added to. Operators read it, and
+    write to it, where it lies.
+
+    Args:
+        inputs: what may be another tensor in each run, by name.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._graph = Graph()
+        self._names = list(inputs)
+        self._constants: list[Any] = []
+        self._nodes: dict[Place, Node] = {}
+        self._number = next(_NUMBERS)
+        self._memories = count()
+        self._last_parameter: Node | None = None
+        self._fault: str | None = None
+        for name, tensor in inputs.items():
+            if self._memory(tensor) is not None:
+                self._fault = f"{name} lies in the memory of another input"
+            self._bring(tensor, self._new_parameter())
+
+    def function(self, result: T) -> Callable[[Inputs], T]:
+        """What does the work again.
+
+        Args:
+            result: of the work: tensors, and whatever else, in tuples, lists and dicts. Tensors are
+                made anew in each run; the rest stays what it is.
+
+        Raises:
+            CannotRecordError: the operators do not say all that the work does.
+        """
+        if self._fault is not None:
+            raise CannotRecordError(self._fault, result)
+        self._graph.output(self._as_argument(result))
+        self._leave_out_what_nobody_reads()
+        run = GraphModule({}, self._graph).forward
+        names, constants = self._names, self._constants
+
+        def again(given: Inputs) -> T:
+            with torch.no_grad():
+                made: T = run(*[given[name] for name in names], *constants)
+                return made
+
+        return again
+
+    def _leave_out_what_nobody_reads(self) -> None:
+        for node in reversed(self._graph.nodes):
+            if node.op == "call_function" and not node.users and not _leaves_a_trace(node.target):
+                self._graph.erase_node(node)
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._fault is not None:
+            return func(*args, **kwargs)
+        taken = [x for x in (*_leaves(args), *_leaves(kwargs)) if isinstance(x, Tensor)]
+        if not all(map(_has_memory, taken)):
+            self._fault = f"{func.name()} takes a tensor that is no array"
+            return func(*args, **kwargs)
+        constant = {x.untyped_storage()._cdata for x in taken if self._memory(x) is None}
+        given = self._as_argument(tuple(args)), self._as_argument(dict(kwargs))
+        result = func(*args, **kwargs)
+        self._note(func, given, constant, result)
+        if why := why_it_waits(func, args, result):
+            self._fault = f"{func.name()} {why}"
+        return result
+
+    def _note(self, func: Any, given: tuple[Any, Any], constant: set[int], result: Any) -> None:
+        """Note an operator with its arguments.
+
+        Args:
+            constant: memory that it takes and no operator has made.
+        """
+        made = [x for x in _leaves(result) if isinstance(x, Tensor)]
+        if not all(map(_has_memory, made)):
+            self._fault = f"{func.name()} makes a tensor that is no array"
+            return
+        new = [
+            x
+            for x in made
+            if x.untyped_storage()._cdata not in constant and self._place(x) not in self._nodes
+        ]
+        if not new and not func._schema.is_mutable:
+            return  # it only looks at constants, or gives a value another name
+        node = self._graph.call_function(func, *given)
+        several = not isinstance(result, Tensor)
+        for k, x in enumerate(result if several and result is not None else [result]):
+            if any(x is each for each in new):
+                get = self._graph.call_function(operator.getitem, (node, k)) if several else node
+                self._bring(x, get)
+
+    def _bring(self, tensor: Tensor, node: Node) -> None:
+        """Note that a value is what a node gives."""
+        if self._memory(tensor) is None:
+            mark = self._number, next(self._memories)
+            tensor.untyped_storage().recorded_memory = mark  # type: ignore[attr-defined]
+        self._nodes.setdefault(self._place(tensor), node)
+
+    def _memory(self, tensor: Tensor) -> int | None:
+        """The number of a memory that an input or an operator has brought; None: it is constant.
+
+        The memory itself bears the number, for its address is another one's as soon as it is freed.
+        """
+        tape, number = getattr(tensor.untyped_storage(), "recorded_memory", (None, None))
+        return number if tape == self._number else None
+
+    def _place(self, tensor: Tensor) -> Place:
+        """Where a value lies. Shape and strides belong to it: two views are two values."""
+        memory = self._memory(tensor)
+        where = -tensor.untyped_storage()._cdata if memory is None else memory
+        shape, strides, start = tensor.shape, tensor.stride(), tensor.storage_offset()
+        return where, start, shape, strides, tensor.dtype
+
+    def _as_argument(self, value: Any) -> Any:
+        """A value as the graph has it."""
+        if isinstance(value, Tensor):
+            return self._node_of(value)
+        if isinstance(value, tuple):
+            parts = [*map(self._as_argument, value)]
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        if isinstance(value, list):
+            return [self._as_argument(each) for each in value]
+        if isinstance(value, dict):
+            return {name: self._as_argument(each) for name, each in value.items()}
+        if value is None or isinstance(value, PLAIN):
+            return value
+        if isinstance(value, MEMORY):
+            self._fault = "an operator takes memory that is no tensor"
+        return self._constant(value)
+
+    def _node_of(self, tensor: Tensor) -> Node:
+        place = self._place(tensor)
+        if place not in self._nodes:
+            if self._memory(tensor) is not None:
+                self._fault = "a value has come to be without an operator"
+            self._nodes[place] = self._constant(tensor)
+        return self._nodes[place]
+
+    def _constant(self, value: Any) -> Node:
+        self._constants.append(value)
+        return self._new_parameter()
+
+    def _new_parameter(self) -> Node:
+        """One more of the function's parameters, behind those that there are."""
+        last = self._last_parameter
+        name = f"given_{len(self._graph.nodes)}"
+        if last is None:
+            with self._graph.inserting_before(next(iter(self._graph.nodes), None)):
+                self._last_parameter = self._graph.placeholder(name)
+        else:
+            with self._graph.inserting_after(last):
+                self._last_parameter = self._graph.placeholder(name)
+        return self._last_parameter
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided
+
+
+def _leaves_a_trace(function: Any) -> bool:
+    """Whether an operator does more than give a result: writes to memory, draws random numbers."""
+    if function is operator.getitem:
+        return False
+    return bool(function._schema.is_mutable) or torch.Tag.nondeterministic_seeded in function.tags
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, (tuple, list)):
+        return [leaf for each in value for leaf in _leaves(each)]
+    if isinstance(value, Mapping):
+        return [leaf for each in value.values() for leaf in _leaves(each)]
+    return [value]

@@ -1,0 +1,200 @@
+"""Work on a CPU that is run again from its operators."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from moka.engine.captured import CannotRecordError, Inputs
+from moka.engine.host_reads import OperatorMode
+from moka.engine.tape import OperatorRecorder
+
+Work = Callable[[Inputs], Any]
+
+
+def recorded(work: Work, x: Tensor) -> Callable[[Tensor], Any]:
+    """The recorded work as a function of x, which has run once."""
+    replay = OperatorRecorder().record(work, {"x": x})
+    replay({"x": x})
+    return lambda given: replay({"x": given})
+
+
+def batch(seed: int) -> Tensor:
+    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+class Convolved:
+    """A loss of a small net; its gradients are handed over."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.kernel = torch.randn(4, 3, 3, 3, requires_grad=True)
+        self.bias = torch.randn(4, requires_grad=True)
+
+    def __call__(self, inputs: Inputs) -> list[Tensor]:
+        self.calls += 1
+        y = torch.nn.functional.conv2d(inputs["x"], self.kernel, self.bias)
+        y = torch.nn.functional.max_pool2d(y, 2).relu_().tanh()
+        loss = (y * y).mean() + self.kernel.square().sum()
+        self.kernel.grad = self.bias.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert self.kernel.grad is not None
+        assert self.bias.grad is not None
+        return [loss.detach(), self.kernel.grad, self.bias.grad]
+
+
+def test_it_runs_both_passes_on_new_inputs_and_parameters() -> None:
+    work = Convolved()
+    replay = recorded(work, batch(0))
+    for seed in (1, 2):
+        with torch.no_grad():
+            work.kernel *= 1.25
+        found = replay(batch(seed))
+        assert work.calls == seed  # the recording, and the comparison below
+        assert all(map(torch.equal, found, work({"x": batch(seed)})))
+
+
+def test_the_first_call_gives_what_was_done_meanwhile() -> None:
+    total = torch.zeros(3)
+
+    def work(inputs: Inputs) -> Tensor:
+        total.add_(inputs["x"])
+        return total * 1
+
+    replay = OperatorRecorder().record(work, {"x": torch.ones(3)})
+    assert total.tolist() == [1, 1, 1]
+    assert replay({"x": torch.ones(3)}).tolist() == [1, 1, 1]
+    assert replay({"x": 2 * torch.ones(3)}).tolist() == [3, 3, 3]
+    assert total.tolist() == [3, 3, 3]
+
+
+def test_random_numbers_are_new_in_each_run() -> None:
+    def work(inputs: Inputs) -> Tensor:
+        return torch.nn.functional.dropout(inputs["x"], 0.5) + torch.rand(64)
+
+    torch.manual_seed(7)
+    wanted = [work({"x": torch.ones(64)}) for _ in range(3)]
+    torch.manual_seed(7)
+    replay = OperatorRecorder().record(work, {"x": torch.ones(64)})
+    found = [replay({"x": torch.ones(64)}) for _ in range(3)]
+    assert all(map(torch.equal, found, wanted))
+    assert not torch.equal(found[1], found[2])
+
+
+class Parts(NamedTuple):
+    named: dict[str, Tensor]
+    rest: tuple[Tensor | None, str, object]
+
+
+def test_a_result_may_have_parts_and_other_things() -> None:
+    thing = object()
+
+    def work(inputs: Inputs) -> Parts:
+        x = inputs["x"]
+        return Parts({"x": x, "y": -x}, (None, "text", thing))
+
+    found = recorded(work, torch.ones(2))(torch.tensor([3.0, 4.0]))
+    assert isinstance(found, Parts)
+    assert [found.named["x"].tolist(), found.named["y"].tolist()] == [[3, 4], [-3, -4]]
+    assert found.rest == (None, "text", thing)
+
+
+def test_what_is_written_into_a_view_counts() -> None:
+    def work(inputs: Inputs) -> Tensor:
+        table = torch.zeros(2, 3)
+        table[1].copy_(inputs["x"])
+        table.t()[0] += 1
+        return table * 2
+
+    replay = recorded(work, torch.ones(3))
+    assert replay(torch.tensor([5.0, 6.0, 7.0])).tolist() == [[2, 0, 0], [12, 12, 14]]
+
+
+def test_lists_of_tensors() -> None:
+    kept = [torch.ones(2), torch.ones(3)]
+
+    def work(inputs: Inputs) -> Tensor:
+        torch._foreach_mul_(kept, 2.0)
+        one, two = torch.split(inputs["x"], 2)
+        return torch.cat([kept[0], two, one])
+
+    replay = recorded(work, torch.zeros(4))
+    assert replay(torch.arange(4.0)).tolist() == [4, 4, 2, 3, 0, 1]
+    assert kept[1].tolist() == [4, 4, 4]
+
+
+class Seen(OperatorMode):
+    """The names of all operators that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_nobody_reads_is_left_out() -> None:
+    def work(inputs: Inputs) -> Tensor:
+        x = inputs["x"]
+        (x @ x.t()).exp()
+        return x + 1
+
+    replay = OperatorRecorder().record(work, {"x": torch.ones(2, 2)})
+    replay({"x": torch.ones(2, 2)})
+    x = {"x": torch.ones(2, 2)}
+    with Seen() as seen:
+        replay(x)
+    assert seen.names == ["aten::add.Tensor"]
+
+
+def test_memory_is_freed_after_its_last_use() -> None:
+    made: list[weakref.ref[Any]] = []
+
+    def work(inputs: Inputs) -> Tensor:
+        y = inputs["x"].exp()
+        made.append(weakref.ref(y.untyped_storage()))
+        return y.sum()
+
+    replay = OperatorRecorder().record(work, {"x": torch.ones(3)})
+    assert [memory() for memory in made] == [None]
+    assert replay({"x": torch.ones(3)}).item() == pytest.approx(3 * 2.7182817)
+    assert replay({"x": torch.zeros(3)}).item() == 3
+
+
+def unseen(x: Tensor) -> Tensor:
+    with _disable_current_modes():
+        return x[:1]
+
+
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        (lambda x: x * x.sum().item(), "aten::_local_scalar_dense needs values on the host"),
+        (lambda x: x[x > 0], "aten::index.Tensor takes a mask as its index"),
+        (lambda x: x.to_sparse().to_dense(), "is no array"),
+        (lambda x: 2 * unseen(x + 1), "a value has come to be without an operator"),
+        (lambda x: torch.empty(0).set_((x + 1).untyped_storage()), "memory that is no tensor"),
+    ],
+)
+def test_what_operators_do_not_say_is_refused_with_its_result(
+    work: Callable[[Tensor], Tensor], why: str
+) -> None:
+    x = torch.tensor([1.0, -2.0])
+    with pytest.raises(CannotRecordError, match=why) as caught:
+        OperatorRecorder().record(lambda inputs: work(inputs["x"]), {"x": x})
+    (result,) = caught.value.result
+    assert torch.equal(result, work(x))
+
+
+def test_inputs_need_memory_of_their_own() -> None:
+    x = torch.ones(4)
+    with pytest.raises(CannotRecordError, match="b lies in the memory of another input"):
+        OperatorRecorder().record(lambda given: given["a"] + given["b"], {"a": x, "b": x[:1]})
