@@ -54,10 +54,11 @@ from moka.huge_pages import SIZE, NewMemory, range_of
 
 old = numpy.frombuffer(mmap.mmap(-1, 8 * SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 new_memory = NewMemory()
-added = range_of(torch.ones(16 * SIZE // 4))
+added = torch.ones(16 * SIZE // 4)
+first, last = range_of(added)
 found = new_memory.ranges()
 start, end = old.ctypes.data, old.ctypes.data + old.nbytes
-print(any(a <= added[0] and added[1] <= b for a, b in found))
+print(any(a <= first and last <= b for a, b in found))
 print(any(a < end and b > start for a, b in found))
 """
 
