@@ -155,6 +155,32 @@ def test_what_nobody_reads_is_left_out() -> None:
     assert seen.names == ["aten::add.Tensor"]
 
 
+@pytest.mark.parametrize(
+    ("work", "sums"),
+    [
+        (lambda x: x.exp() + x, ["add_"]),
+        (lambda x: x + x.exp(), ["add_"]),  # in that of the other term
+        (lambda x: (x.exp() + x).exp() + x.sin() + x.cos(), ["add_"] * 3),
+        (lambda x: x + x, ["add"]),  # an input's
+        (lambda x: (y := x.exp()) + y, ["add"]),
+        (lambda x: (y := x.exp()) + x + y, ["add", "add_"]),  # read again
+        (lambda x: (y := x.exp())[:1] + y, ["add"]),  # one is a part of the other
+        (lambda x: x.exp()[0] + x, ["add"]),  # of another shape
+        (lambda x: (y := x.exp(), y.view(2, 2), y + x)[1:], ["add"]),  # seen by another name
+        (lambda x: 2 + x.exp(), ["add_"]),
+    ],
+)
+def test_sums_take_the_memory_of_a_term(work: Callable[[Tensor], Any], sums: list[str]) -> None:
+    x = torch.rand(4)
+    replay = recorded(lambda inputs: work(inputs["x"]), x)
+    x = torch.rand(4)
+    with Seen() as seen:
+        found = replay(x)
+    added = [name for name in seen.names if name.startswith("aten::add")]
+    assert added == [f"aten::{name}.Tensor" for name in sums]
+    torch.testing.assert_close(found, work(x), rtol=0, atol=0)
+
+
 def test_memory_is_freed_after_its_last_use() -> None:
     made: list[weakref.ref[Any]] = []
 

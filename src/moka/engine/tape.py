@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,12 +21,28 @@ from moka.engine.captured import CannotRecordError, Inputs
 from moka.engine.host_reads import OperatorMode, why_it_waits
 
 T = TypeVar("T")
-Place = tuple[Any, ...]
 
 # What an operator takes as it is; all else is handed to the function each time it runs.
 PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 MEMORY = (torch.UntypedStorage, torch.TypedStorage)
 _NUMBERS = count()  # of tapes
+
+
+ADD, ADD_IN_PLACE = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
+
+
+class Place(NamedTuple):
+    """Where a value lies. Shape and strides belong to it: two views of a memory are two values.
+
+    Attributes:
+        memory: its number if an input or an operator has brought it, else less than 0.
+        form: shape, strides, type.
+        start: its first number in the memory.
+    """
+
+    memory: int
+    form: tuple[Any, ...]
+    start: int
 
 
 class OperatorRecorder:
@@ -64,6 +80,7 @@ class Tape(OperatorMode):
         self._names = list(inputs)
         self._constants: list[Any] = []
         self._nodes: dict[Place, Node] = {}
+        self._places: dict[Node, Place] = {}  # of what operators have made
         self._number = next(_NUMBERS)
         self._memories = count()
         self._last_parameter: Node | None = None
@@ -87,6 +104,7 @@ class Tape(OperatorMode):
             raise CannotRecordError(self._fault, result)
         self._graph.output(self._as_argument(result))
         self._leave_out_what_nobody_reads()
+        self._add_in_place()
         run = GraphModule({}, self._graph).forward
         names, constants = self._names, self._constants
 
@@ -101,6 +119,29 @@ class Tape(OperatorMode):
         for node in reversed(self._graph.nodes):
             if node.op == "call_function" and not node.users and not _leaves_a_trace(node.target):
                 self._graph.erase_node(node)
+
+    def _add_in_place(self) -> None:
+        """Let sums take the memory of a term that nobody reads any more. Autograd adds up gradients
+        in this way, but not while it is watched."""
+        memories = {node: place.memory for node, place in self._places.items()}
+        last = {memories[read]: node for node in self._graph.nodes for read in node.all_input_nodes
+                if read in memories}  # fmt: skip
+        for node in self._graph.nodes:
+            if node.target is not ADD or len(node.args) != 2 or node.kwargs:
+                continue
+            for term, other in (node.args, node.args[::-1]):
+                memory = memories.get(term)
+                if (
+                    memory is not None
+                    and last[memory] is node
+                    and memories.get(other) != memory
+                    and self._places[term].form == self._places[node].form
+                ):
+                    node.target, node.args = ADD_IN_PLACE, (term, other)
+                    last[memory] = last[memories[node]]
+                    own = memories[node]
+                    memories.update((n, memory) for n, m in memories.items() if m == own)
+                    break
 
     def __torch_dispatch__(
         self,
@@ -147,6 +188,7 @@ class Tape(OperatorMode):
             if any(x is each for each in new):
                 get = self._graph.call_function(operator.getitem, (node, k)) if several else node
                 self._bring(x, get)
+                self._places[get] = self._place(x)
 
     def _bring(self, tensor: Tensor, node: Node) -> None:
         """Note that a value is what a node gives."""
@@ -164,11 +206,10 @@ class Tape(OperatorMode):
         return number if tape == self._number else None
 
     def _place(self, tensor: Tensor) -> Place:
-        """Where a value lies. Shape and strides belong to it: two views are two values."""
-        memory = self._memory(tensor)
-        where = -tensor.untyped_storage()._cdata if memory is None else memory
-        shape, strides, start = tensor.shape, tensor.stride(), tensor.storage_offset()
-        return where, start, shape, strides, tensor.dtype
+        number = self._memory(tensor)
+        memory = -tensor.untyped_storage()._cdata if number is None else number
+        form = tuple(tensor.shape), tensor.stride(), tensor.dtype
+        return Place(memory, form, int(tensor.storage_offset()))
 
     def _as_argument(self, value: Any) -> Any:
         """A value as the graph has it."""
