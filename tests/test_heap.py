@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 import sys
 
 import pytest
+from tests.fresh import run_program
 
 from moka import heap
 
@@ -23,7 +23,7 @@ def faults():
 for _ in range(30):
     torch.ones(1 << 24)
 before = faults()
-for _ in range(10):
+for _ in range(3):
     torch.ones(1 << 24)
 print(faults() - before)
 """
@@ -31,13 +31,42 @@ print(faults() - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
 def test_freed_memory_is_used_again() -> None:
-    """Ten arrays of 64 MB are 163840 pages of 4 KB, fewer if the system uses larger ones."""
+    """Three arrays of 64 MB are 49152 pages of 4 KB, fewer if the system uses larger ones."""
     counts = []
     for keep in (False, True):
-        text = COUNTING.format(keep=keep)
-        done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True)
-        counts.append(int(done.stdout))
+        counts.append(int(run_program(COUNTING.format(keep=keep)).stdout))
     assert counts[1] < counts[0] / 10
+
+
+LARGE_PIECES = """
+import resource
+import torch
+from moka.heap import keep_freed_memory, keep_large_pieces
+
+torch.set_num_threads(1)
+if {keep}:
+    keep_freed_memory()
+
+def faults():
+    for _ in range(30):
+        torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+for keep in (False, True):
+    keep_large_pieces(keep)
+    print(faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
+def test_large_pieces_go_back_for_a_while() -> None:
+    first, later = map(int, run_program(LARGE_PIECES.format(keep=True)).stdout.split())
+    assert later < first / 10
+    first, later = map(int, run_program(LARGE_PIECES.format(keep=False)).stdout.split())
+    assert later > first / 2  # if nothing is kept, large pieces are not
 
 
 GIVING_BACK = """
@@ -58,7 +87,6 @@ print(before - resident_mb())
 
 OF_AN_OWNER = """
 import resource
-import sys
 from pathlib import Path
 import torch
 from moka import heap
@@ -80,7 +108,7 @@ def faults():
 owners = [Owner(), Owner()]
 for owner in owners:
     heap.keep_freed_memory_for(owner)
-if "for good" in sys.argv:
+if FOR_GOOD:
     heap.keep_freed_memory()
 for _ in range(5):
     torch.ones(1 << 24)
@@ -94,9 +122,8 @@ print(faults(), kept_mb - resident_mb())
 """
 
 
-def _of_an_owner(*words: str) -> list[int]:
-    command = [sys.executable, "-c", OF_AN_OWNER, *words]
-    return [*map(int, subprocess.run(command, capture_output=True, check=True).stdout.split())]
+def _of_an_owner(*, for_good: bool = False) -> list[int]:
+    return [*map(int, run_program(f"FOR_GOOD = {for_good}{OF_AN_OWNER}").stdout.split())]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
@@ -106,7 +133,7 @@ def test_freed_memory_is_kept_as_long_as_an_owner_lives(monkeypatch: pytest.Monk
     both, one, none, given_back_mb = _of_an_owner()
     assert max(both, one) < none / 10
     assert given_back_mb > 200  # of 256
-    *counts, given_back_mb = _of_an_owner("for good")
+    *counts, given_back_mb = _of_an_owner(for_good=True)
     assert max(counts) < none / 10
     assert given_back_mb < 200
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
@@ -116,9 +143,7 @@ def test_freed_memory_is_kept_as_long_as_an_owner_lives(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
 def test_freed_memory_goes_back_to_the_system() -> None:
-    command = [sys.executable, "-c", GIVING_BACK]
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert int(done.stdout) > 200  # of 256
+    assert int(run_program(GIVING_BACK).stdout) > 200  # of 256
 
 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,21 @@ def test_it_is_recorded_anew_for_another_key_or_shape(
                              "replay"]  # fmt: skip
 
 
+def test_work_is_watched_once_for_a_key_whatever_the_shapes() -> None:
+    watched: list[int] = []
+
+    def work(inputs: Inputs, reads: HostReads | None) -> Tensor:
+        watched.extend([len(inputs["x"])] if reads is not None else [])
+        return 2 * inputs["x"]
+
+    captured = Captured(work, Recorder(), warm_ups=2)
+    for size in (3, 4, 5, 3, 6, 7):
+        assert captured(x(1.0, size), "key").tolist() == [2] * size
+    assert watched == [3]
+    captured(x(1.0, 8), "another key")
+    assert watched == [3, 8]
+
+
 def test_two_kinds_of_calls_in_turns_are_both_recorded() -> None:
     recorder = Recorder()
     captured = Captured(Doubling(), recorder, warm_ups=1)

@@ -153,6 +153,16 @@ def test_a_parameter_in_other_memory_is_recorded_anew() -> None:
     assert recordings(engine) == 2
 
 
+def test_a_parameter_that_is_frozen_gets_no_gradient_any_more() -> None:
+    engine = engine_of()
+    run(engine, 3)
+    weight = conv_of(engine.net).weights[0]
+    weight.requires_grad_(False)
+    engine.forward_backward()
+    assert weight.grad is None
+    assert sum(w.grad is not None for w in engine.net.parameters()) == 6
+
+
 def test_another_shape_is_recorded_anew() -> None:
     engine, plain = engine_of(), engine_of(record=False)
     for each in (engine, plain):

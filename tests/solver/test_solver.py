@@ -286,10 +286,25 @@ def test_memory_of_the_first_iterations_goes_to_large_pages(
     monkeypatch.setattr(solver_module, "put_on_large_pages", asked.append)
     monkeypatch.setattr(NewMemory, "ranges", lambda _: added)
     solver = make_solver()
-    solver.step(solver_module.PAYS_LARGE_PAGES - 1)
+    solver.step(solver_module.PAYS_LARGE_PAGES)
     assert asked == []
     solver.step(20)
     assert asked == [added]
+
+
+def test_large_pieces_of_memory_are_kept_once_iterations_are_alike(
+    make_solver: SolverMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, bool]] = []
+    solver = make_solver()
+    monkeypatch.setattr(
+        solver_module, "keep_large_pieces", lambda keep: told.append((solver.iteration, keep))
+    )
+    solver.step(4)
+    solver.step(8)
+    assert told == [(0, False), (5, True)]
+    assert solver.engine.recorded is not None
+    assert solver.engine.recorded.captured.recordings == 1
 
 
 @pytest.mark.usefixtures("database")

@@ -138,7 +138,7 @@ class Captured(Generic[T]):
             of layers.
         recorder: what records.
         warm_ups: calls before the recording; at least 1.
-        obstacle: asked for each new key: why the work cannot be recorded, as the end of a sentence;
+        obstacle: asked for each key: why the work cannot be recorded, as the end of a sentence;
             None if nothing is known against it.
 
     Attributes:
@@ -160,6 +160,7 @@ class Captured(Generic[T]):
         self._warm_ups = warm_ups
         self._obstacle = obstacle
         self._known: dict[Hashable, _Recording[T]] = {}  # the latest key last
+        self._looked_at: list[Hashable] = []  # keys, without shapes: watching work takes long
 
     def __call__(self, inputs: Inputs, key: Hashable) -> T:
         """Do the work.
@@ -167,7 +168,6 @@ class Captured(Generic[T]):
         Args:
             inputs: tensors by name.
             key: what the work depends on beside their values and shapes.
-
         """
         if self.refusal is None:
             shapes = tuple([(name, x.shape, x.dtype, x.stride()) for name, x in inputs.items()])
@@ -175,10 +175,14 @@ class Captured(Generic[T]):
             if recording.replay is not None:
                 return recording.replay(inputs)
             recording.calls += 1
-            if recording.calls == 1 and (why := self._obstacle()):
+            is_new = key not in self._looked_at
+            if is_new and (why := self._obstacle()):
                 self.refuse(why)
+            elif is_new:
+                self._looked_at = [*self._looked_at, key][-MOST_KEYS:]
+                return self._watched(inputs)
             elif recording.calls <= self._warm_ups:
-                return self._warm_up(inputs, is_first=recording.calls == 1)
+                return self._recorder.warm_up(lambda: self._work(inputs, None))
             elif self.recordings == MOST_RECORDINGS:
                 self.refuse(f"it has changed {MOST_RECORDINGS} times")
             else:
@@ -198,9 +202,8 @@ class Captured(Generic[T]):
                 del self._known[old]
         return self._known[key]
 
-    def _warm_up(self, inputs: Inputs, *, is_first: bool) -> T:
-        if not is_first:
-            return self._recorder.warm_up(lambda: self._work(inputs, None))
+    def _watched(self, inputs: Inputs) -> T:
+        """Do the work and see whether it reads anything back."""
         with noting_host_reads() as reads:
             result = self._recorder.warm_up(lambda: self._work(inputs, reads))
         if reads.found:

@@ -88,7 +88,7 @@ class RecordedPasses:
             DataError: a label is out of range.
         """
         weights = self._weights()
-        key = Layer.mode_changes, tuple([(id(w), w.data_ptr()) for w in weights])
+        key = Layer.mode_changes, *[(id(w), w.data_ptr(), w.requires_grad) for w in weights]
         made = self.captured(batch, key)
         if error := made.checks.first_error([extent.item() for extent in made.extents]):
             raise error

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
+from moka.engine.captured import WARM_UPS
 from moka.engine.choose import evaluation_engine, training_engine
 from moka.engine.evaluate import outputs_of
 from moka.errors import SolverError
+from moka.heap import keep_large_pieces
 from moka.huge_pages import NewMemory, put_on_large_pages
 from moka.parallel.declared import declared_team
 from moka.parallel.reduce import GradientMean
@@ -48,7 +50,9 @@ from moka.types import PathLike
 
 log = logging.getLogger("moka.detail")
 
-PAYS_LARGE_PAGES = 10  # iterations
+# Iterations, the first ones of a solver:
+SETTLES = WARM_UPS + 2  # until each takes the same memory: those before the recording, and it
+PAYS_LARGE_PAGES = 10
 
 
 class Solver:
@@ -101,7 +105,7 @@ class Solver:
         records: bool = True,
     ) -> None:
         self._new_memory = NewMemory()
-        self._until_settled = PAYS_LARGE_PAGES
+        self._begun = 0  # iterations
         read = read_solver(solver, file)
         self.config, self.file = config, file = read
         log.info("Initializing solver from parameters: \n%s", format_text(config))
@@ -241,21 +245,25 @@ class Solver:
                     self.test_all()
                     self.requests.ask(self.team)
                     continue
+                self._arrange_memory()
                 with self._measured():
                     self._iterate()
                 self._progress.iteration += 1
-                self._use_large_pages()
                 if not self.team.is_connected:  # else all have told each other with the loss
                     self.requests.ask(self.team)
                 if self.requests.agreed.save or self._progress.is_due(self.config.snapshot):
                     self.requests.save = False
                     self._snapshots.write_together()
 
-    def _use_large_pages(self) -> None:
-        """Once the first iterations have taken all memory that they need, put it on large pages."""
-        self._until_settled -= 1
-        if self._until_settled == 0 and self.net.device.type == "cpu":
-            put_on_large_pages(self._new_memory.ranges())
+    def _arrange_memory(self) -> None:
+        """Called before each iteration: large pieces of freed memory are kept once the same memory
+        is asked for each time; then all that has been taken goes to large pages."""
+        if self.net.device.type == "cpu":
+            if self._begun in (0, SETTLES):
+                keep_large_pieces(self._begun == SETTLES)
+            elif self._begun == PAYS_LARGE_PAGES:
+                put_on_large_pages(self._new_memory.ranges())
+        self._begun += 1
 
     def apply_update(self) -> None:
         """One update of the parameters from the gradients they have now; counts as an iteration.
