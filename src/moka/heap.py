@@ -68,8 +68,8 @@ def keep_large_pieces(keep: bool) -> None:
     one comes from the system, and so on: at batch 64 MobileNet v1's training step grew to 5.0 GB.
     If they go back at first, 3.4 GB do, and the iterations after take as long as with 5.0.
     """
-    mallopt = _from_c_library("mallopt")
-    if mallopt is not None and (_for_good or _owners):
+    mallopt = _from_c_library("mallopt") if _for_good or _owners else None
+    if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_MMAP_THRESHOLD if keep else _USUAL_MMAP_THRESHOLD)
 
 
