@@ -8,6 +8,7 @@ from typing import Protocol, Self, cast, overload
 from caffe.net import Net, check_file
 from caffe.vectors import NetVec
 from moka.heap import keep_freed_memory_for
+from moka.inference.engines import may_record
 from moka.report.caffe_log import log_record
 from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
@@ -51,7 +52,9 @@ class Solver:
 
     def _attach(self, config: SolverConfig) -> None:
         keep_freed_memory_for(self)
-        self._solver = moka_solver.Solver(config, listeners=[log_record], keep_blobs=True)
+        self._solver = moka_solver.Solver(
+            config, listeners=[log_record], keep_blobs=True, records=may_record()
+        )
         self._net = Net.of(self._solver.engine.layerwise)
         self._test_nets = NetVec(Net.of(e.layerwise) for e in self._solver.test_engines)
 

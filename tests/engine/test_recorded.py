@@ -131,7 +131,21 @@ def wait_for_a_gradient(net: Net, called: list[int]) -> None:
     weight.register_post_accumulate_grad_hook(lambda _: called.append(1))
 
 
-@pytest.mark.parametrize("hook", [hook_a_layer, hook_a_parameter, wait_for_a_gradient])
+def exchange_its_pass(net: Net, called: list[int]) -> None:
+    layer: Any = conv_of(net)
+    forward = layer.forward
+
+    def counted(x: Tensor) -> Tensor:
+        called.append(1)
+        made: Tensor = forward(x)
+        return made
+
+    layer.forward = counted
+
+
+@pytest.mark.parametrize(
+    "hook", [hook_a_layer, hook_a_parameter, wait_for_a_gradient, exchange_its_pass]
+)
 def test_functions_of_the_user_are_called_in_each_pass(
     hook: Callable[[Net, list[int]], None],
 ) -> None:
@@ -161,6 +175,25 @@ def test_a_parameter_that_is_frozen_gets_no_gradient_any_more() -> None:
     engine.forward_backward()
     assert weight.grad is None
     assert sum(w.grad is not None for w in engine.net.parameters()) == 6
+
+
+def test_other_nets_change_nothing() -> None:
+    engine = engine_of()
+    run(engine, 3)
+    for training in (False, True):
+        engine_of(record=False).net.train(training)
+        run(engine, 2)
+    assert recordings(engine) == 1
+
+
+def test_passes_without_gradient_are_others() -> None:
+    engine, plain = engine_of(), engine_of(record=False)
+    for each in (engine, plain):
+        with torch.no_grad():
+            run(each, 3)
+    found, wanted = run(engine, 3), run(plain, 3)
+    assert all(map(torch.equal, found, wanted))
+    assert recordings(engine) == 2
 
 
 def test_another_shape_is_recorded_anew() -> None:

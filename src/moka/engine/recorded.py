@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from moka.engine.captured import Captured, Inputs
@@ -65,6 +66,8 @@ class RecordedPasses:
     def __init__(self, net: Net, run: Run, *, keeps_diffs: bool, warm_ups: int) -> None:
         self.net, self._run, self._keeps_diffs = net, run, keeps_diffs
         self._layers = [place.layer for place in net.places if place.layer.parameter_names]
+        self._modes: Hashable = None
+        self._modes_of = -1  # a count of changes
         self.captured: Captured[Made] = Captured(
             self._work, OperatorRecorder(), warm_ups, lambda: obstacle(net)
         )
@@ -88,8 +91,8 @@ class RecordedPasses:
             DataError: a label is out of range.
         """
         weights = self._weights()
-        key = Layer.mode_changes, *[(id(w), w.data_ptr(), w.requires_grad) for w in weights]
-        made = self.captured(batch, key)
+        parameters = tuple([(id(w), w.data_ptr(), w.requires_grad) for w in weights])
+        made = self.captured(batch, (self._modes_now(), torch.is_grad_enabled(), parameters))
         if error := made.checks.first_error([extent.item() for extent in made.extents]):
             raise error
         for weight, grad in zip(weights, made.grads, strict=True):
@@ -98,6 +101,14 @@ class RecordedPasses:
         for name, diff in made.diffs.items():
             self.net.blobs[name].diff_memory.put(diff)
         return made.loss, made.blobs
+
+    def _modes_now(self) -> Hashable:
+        """What layers' passes depend on beside tensors. Looked at anew when any layer of the
+        process has changed."""
+        if self._modes_of != Layer.mode_changes:
+            self._modes_of = Layer.mode_changes
+            self._modes = tuple([(p.layer.training, is_as_made(p)) for p in self.net.places])
+        return self._modes
 
     def _weights(self) -> list[nn.Parameter]:
         """All parameters, each once."""

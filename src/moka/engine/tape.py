@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
     Attributes:
         memory: its number if an input or an operator has brought it, else less than 0.
-        form: shape, strides, type.
+        form: shape, strides, type, and whether it is read as conjugate or negative.
         start: its first number in the memory.
     """
 
@@ -103,7 +103,6 @@ class Tape(OperatorMode):
         if self._fault is not None:
             raise CannotRecordError(self._fault, result)
         self._graph.output(self._as_argument(result))
-        self._leave_out_what_nobody_reads()
         self._add_in_place()
         run = GraphModule({}, self._graph).forward
         names, constants = self._names, self._constants
@@ -115,15 +114,14 @@ class Tape(OperatorMode):
 
         return again
 
-    def _leave_out_what_nobody_reads(self) -> None:
-        for node in reversed(self._graph.nodes):
-            if node.op == "call_function" and not node.users and not _leaves_a_trace(node.target):
-                self._graph.erase_node(node)
-
     def _add_in_place(self) -> None:
-        """Let sums take the memory of a term that nobody reads any more. Autograd adds up gradients
-        in this way, but not while it is watched."""
-        memories = {node: place.memory for node, place in self._places.items()}
+        """Let sums take the memory of a term that nobody reads any more and that is not an input's.
+        Autograd adds up gradients in this way, but not while it is watched."""
+        memories = {
+            node: place.memory
+            for node, place in self._places.items()
+            if place.memory >= len(self._names)  # the first numbers are the inputs'
+        }
         last = {memories[read]: node for node in self._graph.nodes for read in node.all_input_nodes
                 if read in memories}  # fmt: skip
         for node in self._graph.nodes:
@@ -135,7 +133,7 @@ class Tape(OperatorMode):
                     memory is not None
                     and last[memory] is node
                     and memories.get(other) != memory
-                    and self._places[term].form == self._places[node].form
+                    and self._places[term][1:] == self._places[node][1:]
                 ):
                     node.target, node.args = ADD_IN_PLACE, (term, other)
                     last[memory] = last[memories[node]]
@@ -208,7 +206,8 @@ class Tape(OperatorMode):
     def _place(self, tensor: Tensor) -> Place:
         number = self._memory(tensor)
         memory = -tensor.untyped_storage()._cdata if number is None else number
-        form = tuple(tensor.shape), tensor.stride(), tensor.dtype
+        read_as = tensor.is_conj(), tensor.is_neg()
+        form = tuple(tensor.shape), tensor.stride(), tensor.dtype, *read_as
         return Place(memory, form, int(tensor.storage_offset()))
 
     def _as_argument(self, value: Any) -> Any:
@@ -255,13 +254,6 @@ class Tape(OperatorMode):
 
 def _has_memory(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided
-
-
-def _leaves_a_trace(function: Any) -> bool:
-    """Whether an operator does more than give a result: writes to memory, draws random numbers."""
-    if function is operator.getitem:
-        return False
-    return bool(function._schema.is_mutable) or torch.Tag.nondeterministic_seeded in function.tags
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -345,7 +345,7 @@ class Layer(nn.Module):
     if not TYPE_CHECKING:  # else any attribute would seem to exist
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "training":
+            if name in ("training", "forward", "again"):
                 Layer.mode_changes += 1
             super().__setattr__(name, value)
 
