@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -216,6 +217,59 @@ def test_what_is_not_the_same_work_each_time_is_not_recorded() -> None:
     assert engine.recorded.captured.refusal == (
         'A step is not recorded: layer "f" (Filter) is not the same work each time.'
     )
+
+
+STREAMS = """
+input: "x" input_shape { dim: 3 dim: 4 dim: 5 }
+input: "c" input_shape { dim: 3 dim: 4 }
+layer { name: "r" type: "LSTM" bottom: "x" bottom: "c" top: "y"
+  recurrent_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "s" type: "Reduction" bottom: "y" top: "s" loss_weight: 1 }
+"""
+
+
+def test_a_state_that_is_exchanged_is_the_one_that_counts() -> None:
+    found = []
+    for record in (True, False):
+        engine = engine_of(text=STREAMS, record=record)
+        blobs, losses = engine.net.blobs, []
+        for k, streams in enumerate((4, 4, 4, 4, 2, 4, 4, 2, 4)):
+            blobs["x"].reshape(3, streams, 5)
+            blobs["c"].reshape(3, streams)
+            blobs["x"].data_memory.put(torch.full((3, streams, 5), float(k)))
+            blobs["c"].data_memory.put(torch.ones(3, streams))
+            losses.append(engine.forward_backward())
+        found.append([*losses, *engine.net.places[-2].layer.run_state()])
+    assert all(map(torch.equal, *found))
+
+
+TWO_PARAMETERS = """
+layer { name: "a" type: "Parameter" top: "a" parameter_param { shape { dim: 2 dim: 3 } } }
+layer { name: "b" type: "Parameter" top: "b" parameter_param { shape { dim: 2 dim: 3 } } }
+layer { name: "e" type: "Eltwise" bottom: "a" bottom: "b" top: "e" }
+layer { name: "s" type: "Reduction" bottom: "e" top: "s" loss_weight: 1 }
+"""
+
+
+def test_passes_add_up_to_each_gradient_once() -> None:
+    engine = engine_of(text=TWO_PARAMETERS)
+    for _ in range(4):
+        engine.forward_backward()
+    assert [weight.grad.tolist() for weight in engine.net.parameters() if weight.grad is not None
+            ] == [[[4] * 3] * 2] * 2  # fmt: skip
+
+
+def test_a_copy_makes_recordings_of_its_own() -> None:
+    engine = engine_of()
+    run(engine, 3)
+    copied = deepcopy(engine)
+    with torch.no_grad():
+        for weight in engine.net.parameters():
+            weight.zero_()
+    plain = engine_of(record=False)
+    run(plain, 3)
+    found, wanted = run(copied, 3), run(plain, 3)
+    assert all(map(torch.equal, found, wanted))
 
 
 def test_segments_are_not_recorded() -> None:

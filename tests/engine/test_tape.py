@@ -183,6 +183,7 @@ def test_conjugate_and_negative_views_are_values_of_their_own() -> None:
         (lambda x: torch.as_strided(x.exp()[2:] + x[:2], (1,), (1,), 1), ["add"]),  # not whole
         (lambda x: (y := x.exp(), y.view(2, 2), y + x)[1:], ["add"]),  # seen by another name
         (lambda x: 2 + x.exp(), ["add_"]),
+        (lambda x: (x.exp() + x, x * 2)[1], ["add_"]),  # nobody reads it
     ],
 )
 def test_sums_take_the_memory_of_a_term(work: Callable[[Tensor], Any], sums: list[str]) -> None:

@@ -40,6 +40,16 @@ def test_gradients_are_made_and_cleared() -> None:
     clear_grads([])
 
 
+def test_each_gradient_gets_memory_of_its_own() -> None:
+    params = [Learnable(nn.Parameter(torch.ones(2)), 1, 1) for _ in range(3)]
+    one = torch.ones(2)
+    for p, grad in zip(params, (one, one.view(2), 2 * one), strict=True):
+        p.parameter.grad = grad
+    make_grads(params)
+    params[0].grad.add_(1)
+    assert [p.grad.tolist() for p in params] == [[2, 2], [1, 1], [2, 2]]
+
+
 def test_only_gradients_that_somebody_holds_outlive_an_iteration(make_net: NetMaker) -> None:
     net = make_net(NET)
     params = learnables(net)

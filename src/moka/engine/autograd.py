@@ -23,7 +23,7 @@ from moka.engine.debug_info import log_all_parameters
 from moka.engine.layerwise import Layerwise
 from moka.engine.pass_start import PassStart, pass_start
 from moka.engine.precision import in_half, in_tensor_float_32
-from moka.engine.promised import NOTHING_LEFT_OUT, Plan, Promises, See
+from moka.engine.promised import NOTHING_LEFT_OUT, Plan, Promises, See, tell_diff
 from moka.engine.recorded import RecordedPasses
 from moka.engine.segments import marked_ends, propagate_in_segments
 from moka.engine.sources import Sources
@@ -96,7 +96,7 @@ class Autograd:
         """
         self.recorded = RecordedPasses(
             self.net,
-            lambda batch, see: self.pass_over(batch, see=see),
+            self._seen_pass,
             keeps_diffs=self.keep_blobs,
             warm_ups=warm_ups,
         )
@@ -175,6 +175,9 @@ class Autograd:
                 scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), _numbers_of(blobs)
 
+    def _seen_pass(self, batch: Mapping[str, Tensor], see: See) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.pass_over(batch, see=see)
+
     def show(self, blobs: Mapping[str, Tensor]) -> None:
         """Let `net.blobs` show what a pass has made, as `pass_over` returns it."""
         for name, tensor in blobs.items():
@@ -192,7 +195,7 @@ class Autograd:
 
     def _repeat(self, batch: dict[str, Tensor], see: See) -> dict[str, Tensor]:
         """A pass whose blobs are returned, not shown."""
-        return self.pass_over(batch, see=see)[1]
+        return self._seen_pass(batch, see)[1]
 
     @property
     def goes_layer_by_layer(self) -> bool:
@@ -218,7 +221,7 @@ class Autograd:
     def _run(
         self, batch: dict[str, Tensor], see: See | None = None, plan: Plan = NOTHING_LEFT_OUT
     ) -> dict[str, Tensor]:
-        if see:
+        if see and self.keep_blobs:
             for name in self._driven:
                 batch[name] = _with_own_gradient(batch[name])
                 see(name, batch[name])
@@ -241,11 +244,8 @@ class Autograd:
         return self.net.blobs.keys() - names if names else None
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
-        """Store each blob's gradient as it is computed. For an in-place blob the last write wins:
-        the gradient with respect to its original value."""
         if top.requires_grad:
-            memory = self.net.blobs[name].diff_memory
-            top.register_hook(lambda diff: memory.put(diff.detach().float()))  # type: ignore[no-untyped-call]
+            tell_diff(top, self.net.blobs[name].diff_memory.put)
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [

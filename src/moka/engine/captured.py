@@ -189,6 +189,10 @@ class Captured(Generic[T]):
                 return self._record(recording, inputs)
         return self._work(inputs, None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, which has other work to record."""
+        return {**vars(self), "_known": {}, "_looked_at": []}
+
     def refuse(self, why: str) -> None:
         """Let the work run by itself from now on."""
         self._known.clear()
@@ -196,11 +200,10 @@ class Captured(Generic[T]):
         log.debug("%s", self.refusal)
 
     def _of(self, key: Hashable) -> _Recording[T]:
-        if key not in self._known:
-            self._known[key] = _Recording()
-            for old in list(self._known)[:-MOST_KEYS]:
-                del self._known[old]
-        return self._known[key]
+        found = self._known[key] = self._known.pop(key) if key in self._known else _Recording()
+        if len(self._known) > MOST_KEYS:
+            del self._known[next(iter(self._known))]
+        return found
 
     def _watched(self, inputs: Inputs) -> T:
         """Do the work and see whether it reads anything back."""

@@ -27,6 +27,12 @@ See = Callable[[str, Tensor], None]
 Run = Callable[[dict[str, Tensor], See], dict[str, Tensor]]
 
 
+def tell_diff(top: Tensor, take: Callable[[Tensor], object]) -> None:
+    """Hand over a blob's gradient when it is computed. Of an in-place blob the last one that comes
+    is the gradient with respect to its original value."""
+    top.register_hook(lambda diff: take(diff.detach().float()))  # type: ignore[no-untyped-call]
+
+
 def is_worth_it(saved: int, kept: int) -> bool:
     """Whether to promise blobs of so many bytes, for a copy of the parameters in each pass."""
     return saved >= max(LEAST_BYTES, 2 * kept)
@@ -113,7 +119,7 @@ class Promises:
 
         def see(name: str, top: Tensor) -> None:
             if top.requires_grad and blobs[name].diff_memory.is_promised:
-                top.register_hook(lambda diff: found.update({name: diff.detach().float()}))  # type: ignore[no-untyped-call]
+                tell_diff(top, lambda diff: found.update({name: diff}))
 
         found: dict[str, Tensor] = {}  # gradients; of an in-place blob the last one counts
         with back_at(self._net, start), self._parameters_then(), torch.enable_grad():

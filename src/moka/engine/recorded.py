@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from moka.engine.captured import Captured, Inputs
 from moka.engine.host_reads import HostReads
-from moka.engine.promised import See
+from moka.engine.promised import See, tell_diff
 from moka.engine.tape import OperatorRecorder
 from moka.engine.ways import is_as_made
 from moka.layers.base import Layer
@@ -53,6 +54,29 @@ def obstacle(net: Net) -> str | None:
     return None
 
 
+class Modes:
+    """What the passes of a net depend on beside its inputs and parameters.
+
+    Args:
+        net: the net.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._stateful = [p.layer for p in net.places if p.layer.keeps_state_in_place]
+        self._found: Hashable = None
+        self._found_at = -1  # a count of changes
+
+    def now(self) -> Hashable:
+        """The layers' modes, and where their states lie. Modes are looked at anew when those of any
+        layer of the process have changed."""
+        if self._found_at != Layer.mode_changes:
+            self._found_at = Layer.mode_changes
+            self._found = tuple([(p.layer.training, is_as_made(p)) for p in self._net.places])
+        states = [state.data_ptr() for layer in self._stateful for state in layer.buffers()]
+        return self._found, torch.is_grad_enabled(), *states
+
+
 class RecordedPasses:
     """Runs training passes, once they have warmed up as a recording.
 
@@ -66,10 +90,9 @@ class RecordedPasses:
     def __init__(self, net: Net, run: Run, *, keeps_diffs: bool, warm_ups: int) -> None:
         self.net, self._run, self._keeps_diffs = net, run, keeps_diffs
         self._layers = [place.layer for place in net.places if place.layer.parameter_names]
-        self._modes: Hashable = None
-        self._modes_of = -1  # a count of changes
+        self._modes = Modes(net)
         self.captured: Captured[Made] = Captured(
-            self._work, OperatorRecorder(), warm_ups, lambda: obstacle(net)
+            self._work, OperatorRecorder(), warm_ups, partial(obstacle, net)
         )
 
     @property
@@ -92,7 +115,7 @@ class RecordedPasses:
         """
         weights = self._weights()
         parameters = tuple([(id(w), w.data_ptr(), w.requires_grad) for w in weights])
-        made = self.captured(batch, (self._modes_now(), torch.is_grad_enabled(), parameters))
+        made = self.captured(batch, (self._modes.now(), parameters))
         if error := made.checks.first_error([extent.item() for extent in made.extents]):
             raise error
         for weight, grad in zip(weights, made.grads, strict=True):
@@ -101,14 +124,6 @@ class RecordedPasses:
         for name, diff in made.diffs.items():
             self.net.blobs[name].diff_memory.put(diff)
         return made.loss, made.blobs
-
-    def _modes_now(self) -> Hashable:
-        """What layers' passes depend on beside tensors. Looked at anew when any layer of the
-        process has changed."""
-        if self._modes_of != Layer.mode_changes:
-            self._modes_of = Layer.mode_changes
-            self._modes = tuple([(p.layer.training, is_as_made(p)) for p in self.net.places])
-        return self._modes
 
     def _weights(self) -> list[nn.Parameter]:
         """All parameters, each once."""
@@ -122,8 +137,7 @@ class RecordedPasses:
             if reads is not None:
                 reads.layer_done(name)
             if self._keeps_diffs and top.requires_grad:
-                # Of an in-place blob the last write wins: the gradient of its original value.
-                top.register_hook(lambda diff: diffs.update({name: diff.detach().float()}))  # type: ignore[no-untyped-call]
+                tell_diff(top, lambda diff: diffs.update({name: diff}))
 
         weights = self._weights()
         with _gradients_apart(weights), collecting_checks() as checks:

@@ -25,10 +25,8 @@ T = TypeVar("T")
 # What an operator takes as it is; all else is handed to the function each time it runs.
 PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 MEMORY = (torch.UntypedStorage, torch.TypedStorage)
-_NUMBERS = count()  # of tapes
-
-
 ADD, ADD_IN_PLACE = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
+_NUMBERS = count()  # of tapes
 
 
 class Place(NamedTuple):
@@ -124,21 +122,28 @@ class Tape(OperatorMode):
         }
         last = {memories[read]: node for node in self._graph.nodes for read in node.all_input_nodes
                 if read in memories}  # fmt: skip
+        taken: dict[int, int] = {}  # by a sum that would have had this memory
+
+        def memory_of(value: object) -> int | None:
+            found = memories.get(value)  # type: ignore[call-overload]
+            while found in taken:
+                found = taken[found]
+            return found
+
         for node in self._graph.nodes:
             if node.target is not ADD or len(node.args) != 2 or node.kwargs:
                 continue
             for term, other in (node.args, node.args[::-1]):
-                memory = memories.get(term)
+                memory = memory_of(term)
                 if (
                     memory is not None
                     and last[memory] is node
-                    and memories.get(other) != memory
+                    and memory_of(other) != memory
                     and self._places[term][1:] == self._places[node][1:]
                 ):
                     node.target, node.args = ADD_IN_PLACE, (term, other)
-                    last[memory] = last[memories[node]]
-                    own = memories[node]
-                    memories.update((n, memory) for n, m in memories.items() if m == own)
+                    taken[memories[node]] = memory
+                    last[memory] = last.get(memories[node], node)
                     break
 
     def __torch_dispatch__(

@@ -1,7 +1,7 @@
 """Checks of data that lies on a device: noted during a pass, raised once after it.
 
-A check has to read the data. On a CPU that costs nothing, and `in_range` raises at once. On a GPU
-each read makes the host wait until everything before it has been computed. So inside
+A check has to read the data, and `in_range` then raises at once. On a GPU each read makes the host
+wait until everything before it has been computed, and a recorded pass cannot read. So inside
 `collecting_checks` it only notes the smallest and the largest number, which stay on the device, and
 brings the numbers into the range, so that nothing reads beyond an array until the check is raised.
 """

@@ -24,6 +24,7 @@ from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError, did_you_mean
 from moka.hdf5 import import_h5py
 from moka.inference.blobs import FastBlobs
+from moka.inference.engines import may_record
 from moka.matlab.arguments import GatewayCommand, take_argument
 from moka.matlab.session import HandleTable, NumberedLayer
 from moka.matlab.values import Column, PlainValue, Row, Texts, matlab_size
@@ -178,7 +179,8 @@ def _blob_set_diff(_: HandleTable, blob: Blob, values: Floats) -> None:
 
 def _get_solver(session: HandleTable, file: str) -> PlainValue:
     show_pycaffe_log()
-    return session.handles([Solver(file, listeners=[log_record], keep_blobs=True)])
+    solver = Solver(file, listeners=[log_record], keep_blobs=True, records=may_record())
+    return session.handles([solver])
 
 
 def _solver_get_attr(session: HandleTable, solver: Solver) -> PlainValue:

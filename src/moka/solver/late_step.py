@@ -14,8 +14,7 @@ from moka.engine.captured import WARM_UPS, Captured, CudaRecorder, Inputs, Recor
 from moka.engine.host_reads import HostReads
 from moka.engine.late_read import LateRead
 from moka.engine.precision import FIRST_SCALE, LossScale
-from moka.engine.recorded import obstacle
-from moka.layers.base import Layer
+from moka.engine.recorded import Modes, obstacle
 from moka.layers.late_checks import LateChecks, collecting_checks
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
@@ -99,6 +98,7 @@ class LateStep(Step):
             given = engine.net.graph.param.global_grad_scale  # NVCaffe's, 1 by default
             self.scale = LossScale(device, given if given > 1 else FIRST_SCALE)
         self.captured: Captured[Found] | None = None
+        self._modes = Modes(engine.net)
         self._step_rate = torch.zeros((), device=device)
         self._pass = _Pass(0, 0.0, is_last=False, updates=False, update_is_recorded=False)
         self._values: list[float] = []  # of the last pass
@@ -193,7 +193,7 @@ class LateStep(Step):
         places = tuple((p.parameter.data_ptr(), p.grad.data_ptr()) for p in self.params)
         message = self.config.SerializeToString(deterministic=True)
         _, _, is_last, _, update_is_recorded = self._pass
-        return message, Layer.mode_changes, is_last, update_is_recorded, places
+        return message, self._modes.now(), is_last, update_is_recorded, places
 
     # --- the device's side ----------------------------------------------------------------
 

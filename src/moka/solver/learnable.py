@@ -41,10 +41,21 @@ def learnables(net: Net) -> list[Learnable]:
 
 
 def make_grads(params: Sequence[Learnable]) -> None:
-    """Give every parameter a gradient, zeros if it has none."""
+    """Give every parameter a gradient of its own, zeros if it has none.
+
+    The gradient of a sum is that of each term, and autograd hands both the same memory. What is
+    added to one later would be added to the other too.
+    """
+    taken: set[int] = set()
     for p in params:
-        if p.parameter.grad is None:
+        grad = p.parameter.grad
+        if grad is None:
             p.parameter.grad = torch.zeros_like(p.parameter)
+        elif type(grad) is Tensor:
+            address = grad.untyped_storage().data_ptr()
+            if address in taken and grad.numel():
+                p.parameter.grad = grad.clone()
+            taken.add(address)
 
 
 def lay_out_grads(params: Sequence[Learnable]) -> None:
