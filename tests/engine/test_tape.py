@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from random import Random
 from typing import Any, NamedTuple
 
 import pytest
@@ -242,3 +243,42 @@ def test_inputs_need_memory_of_their_own() -> None:
     x = torch.ones(4)
     with pytest.raises(CannotRecordError, match="b lies in the memory of another input"):
         OperatorRecorder().record(lambda given: given["a"] + given["b"], {"a": x, "b": x[:1]})
+
+
+def random_program(seed: int) -> Work:
+    """Work of views, sums, and writes into memory of its own, on x (4, 4) and a constant."""
+    choose = Random(seed)
+    constant = torch.arange(16.0).view(4, 4)
+    steps = [[choose.random() for _ in range(3)] for _ in range(choose.randrange(4, 20))]
+
+    def work(inputs: Inputs) -> list[Tensor]:
+        values = [inputs["x"], constant, inputs["x"].view(16).view(4, 4)]
+        for kind, *places in steps:
+            one, two = (values[int(place * len(values))] for place in places)
+            made = one.clone()
+            made[1:3].add_(two[:2])
+            ways = (
+                lambda one=one, two=two: one + two,
+                lambda one=one, two=two: one.exp().clamp(max=3) + two.t(),
+                lambda one=one: one.t(),
+                lambda one=one: one + 0.5,
+                lambda one=one, two=two: torch.cat([one[1:], two[:1]]),
+                lambda one=one, two=two: one.split(2)[1].repeat(2, 1) + two,
+                lambda made=made: made,
+                lambda made=made: made.tanh_().reshape(2, 8).cos().view(4, 4),
+            )
+            values.append(ways[int(kind * len(ways))]())
+        return values[-3:]
+
+    return work
+
+
+def test_random_programs_give_the_same_again() -> None:
+    for seed in range(200):
+        work = random_program(seed)
+        replay = recorded(work, torch.rand(4, 4))
+        for _ in range(2):
+            x = torch.rand(4, 4)
+            given = x.clone()
+            assert all(map(torch.equal, replay(given), work({"x": x}))), seed
+            assert torch.equal(given, x), seed
