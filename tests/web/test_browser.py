@@ -276,6 +276,7 @@ def test_a_part_that_is_drawn_again_loses_no_click_and_no_focus(
         page.wait_for_function("clicks.length === 1")
         go.click()
         assert page.evaluate("clicks") == [0, 2]
+        page.evaluate("new Promise((done) => setTimeout(done))")  # the press ends after its click
         assert page.evaluate("draw(3), document.activeElement.textContent") == "Go"
         page.keyboard.press("Enter")
         assert page.evaluate("clicks") == [0, 2, 3]
