@@ -21,8 +21,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from moka.engine.host_reads import OperatorMode
 
 GPU = torch.device("cuda", 0)
 # Where a storage lies. Memory that an operator makes inside of another one, or of the backward
@@ -189,21 +190,12 @@ _METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(OperatorMode):
     """Every operator, those of the backward pass too: refuses to mix sides, marks the results."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def run_operator(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         with torch._C.DisableTorchFunction():
-            return self._run(func, args, kwargs or {})
+            return self._run(func, args, kwargs)
 
     def _run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         name = func.name().partition(".")[0]
@@ -289,19 +281,17 @@ class _Event:
         pass
 
 
-class _Noted(TorchDispatchMode):
+class _Noted(OperatorMode):
     """Notes every operator, those of the backward pass too, as a CUDA graph does: the same tensors,
     the same Python numbers."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._noted: list[tuple[Any, Any, Any, Any]] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._noted.append((func, args, kwargs or {}, result))
+    def run_operator(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        self._noted.append((func, args, kwargs, result))
         return result
 
     def run(self) -> None:

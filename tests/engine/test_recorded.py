@@ -157,6 +157,17 @@ def test_functions_of_the_user_are_called_in_each_pass(
     assert len(called) == 3
 
 
+def test_a_hook_on_a_layer_that_makes_inputs_is_outside_of_the_recording() -> None:
+    engine = engine_of()
+    run(engine, 3)
+    source = next(place for place in engine.net.places if not place.node.bottoms)
+    source.layer.register_forward_hook(lambda *_: None)
+    run(engine, 3)
+    assert recordings(engine) == 1
+    assert engine.recorded is not None
+    assert engine.recorded.captured.refusal is None
+
+
 def test_a_parameter_in_other_memory_is_recorded_anew() -> None:
     engine, plain = engine_of(), engine_of(record=False)
     for each in (engine, plain):

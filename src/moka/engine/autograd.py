@@ -123,8 +123,8 @@ class Autograd:
             return self._layer_by_layer(batch)
         plan = None if self._promises is None else self._promises.plan()
         recorded = None if plan or self.segment_ends else self.recorded
-        if recorded is not None and recorded.are_possible:
-            loss, blobs = recorded(batch)
+        if recorded is not None and (made := recorded(batch)) is not None:
+            loss, blobs = made
             self.show(blobs)
             return loss
         with self._checked():
@@ -244,8 +244,7 @@ class Autograd:
         return self.net.blobs.keys() - names if names else None
 
     def _keep_diff(self, name: str, top: Tensor) -> None:
-        if top.requires_grad:
-            tell_diff(top, self.net.blobs[name].diff_memory.put)
+        tell_diff(top, self.net.blobs[name].diff_memory.put)
 
     def _loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         terms = [

@@ -77,6 +77,25 @@ class _Methods(TorchFunctionMode):
 class OperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator, those of the backward pass too."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()  # type: ignore[no-untyped-call]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def run_operator(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Called in place of each operator; returns what it gives."""
+        raise NotImplementedError
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return self.run_operator(func, args, kwargs or {})
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """PyTorch's question whether its compiler is to leave this class alone. That would import
@@ -86,17 +105,11 @@ class OperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 class _Operators(OperatorMode):
     def __init__(self, note: Callable[[str], object]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._note = note
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def run_operator(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         if why := why_it_waits(func, args, result):
             self._note(f"{func.name()} {why}")
         return result

@@ -28,9 +28,10 @@ Run = Callable[[dict[str, Tensor], See], dict[str, Tensor]]
 
 
 def tell_diff(top: Tensor, take: Callable[[Tensor], object]) -> None:
-    """Hand over a blob's gradient when it is computed. Of an in-place blob the last one that comes
-    is the gradient with respect to its original value."""
-    top.register_hook(lambda diff: take(diff.detach().float()))  # type: ignore[no-untyped-call]
+    """Hand over a blob's gradient, if it has one, when it is computed. Of an in-place blob the last
+    one that comes is the gradient with respect to its original value."""
+    if top.requires_grad:
+        top.register_hook(lambda diff: take(diff.detach().float()))  # type: ignore[no-untyped-call]
 
 
 def is_worth_it(saved: int, kept: int) -> bool:
@@ -118,7 +119,7 @@ class Promises:
         self._start = None
 
         def see(name: str, top: Tensor) -> None:
-            if top.requires_grad and blobs[name].diff_memory.is_promised:
+            if blobs[name].diff_memory.is_promised:
                 tell_diff(top, lambda diff: found.update({name: diff}))
 
         found: dict[str, Tensor] = {}  # gradients; of an in-place blob the last one counts

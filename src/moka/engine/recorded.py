@@ -17,7 +17,7 @@ from moka.engine.tape import OperatorRecorder
 from moka.engine.ways import is_as_made
 from moka.layers.base import Layer
 from moka.layers.late_checks import LateChecks, collecting_checks
-from moka.net import Net
+from moka.net import Net, Place
 
 Run = Callable[[Inputs, See], tuple[Tensor, dict[str, Tensor]]]
 
@@ -45,13 +45,18 @@ class Made(NamedTuple):
 def obstacle(net: Net) -> str | None:
     """Why passes of a net cannot be recorded, as the end of a sentence; None if nothing is known
     against it."""
-    for place in net.places:
+    for place in _recorded_places(net):
         what = f'layer "{place.node.name}" ({place.node.type})'
-        if place.node.bottoms and not place.layer.can_be_recorded:
+        if not place.layer.can_be_recorded:
             return f"{what} is not the same work each time"
         if not is_as_made(place):
             return f"somebody has hooked into {what}"
     return None
+
+
+def _recorded_places(net: Net) -> list[Place]:
+    """The layers that are part of a recording: those without bottoms make its inputs."""
+    return [place for place in net.places if place.node.bottoms]
 
 
 class Modes:
@@ -62,8 +67,8 @@ class Modes:
     """
 
     def __init__(self, net: Net) -> None:
-        self._net = net
-        self._stateful = [p.layer for p in net.places if p.layer.keeps_state_in_place]
+        self._places = _recorded_places(net)
+        self._stateful = [p.layer for p in self._places if p.layer.keeps_state_in_place]
         self._found: Hashable = None
         self._found_at = -1  # a count of changes
 
@@ -72,7 +77,7 @@ class Modes:
         layer of the process have changed."""
         if self._found_at != Layer.mode_changes:
             self._found_at = Layer.mode_changes
-            self._found = tuple([(p.layer.training, is_as_made(p)) for p in self._net.places])
+            self._found = tuple([(p.layer.training, is_as_made(p)) for p in self._places])
         states = [state.data_ptr() for layer in self._stateful for state in layer.buffers()]
         return self._found, torch.is_grad_enabled(), *states
 
@@ -95,25 +100,21 @@ class RecordedPasses:
             self._work, OperatorRecorder(), warm_ups, partial(obstacle, net)
         )
 
-    @property
-    def are_possible(self) -> bool:
-        """Whether the next pass may run here: passes can be recorded, and nobody waits for the
-        gradient of a single parameter."""
-        return self.captured.refusal is None and not any(
-            weight._backward_hooks or weight._post_accumulate_grad_hooks
-            for weight in self._weights()
-        )
-
-    def __call__(self, batch: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: Inputs) -> tuple[Tensor, dict[str, Tensor]] | None:
         """A pass, whose gradients are added to the parameters'.
 
         Returns:
-            the loss, a scalar without a graph; the blobs to show.
+            the loss, a scalar without a graph; the blobs to show. None if the pass has to run by
+            itself: it cannot be recorded, or somebody waits for the gradient of a parameter.
 
         Raises:
             DataError: a label is out of range.
         """
+        if self.captured.refusal is not None:
+            return None
         weights = self._weights()
+        if any(w._backward_hooks or w._post_accumulate_grad_hooks for w in weights):
+            return None
         parameters = tuple([(id(w), w.data_ptr(), w.requires_grad) for w in weights])
         made = self.captured(batch, (self._modes.now(), parameters))
         if error := made.checks.first_error([extent.item() for extent in made.extents]):
@@ -136,7 +137,7 @@ class RecordedPasses:
         def see(name: str, top: Tensor) -> None:
             if reads is not None:
                 reads.layer_done(name)
-            if self._keeps_diffs and top.requires_grad:
+            if self._keeps_diffs:
                 tell_diff(top, lambda diff: diffs.update({name: diff}))
 
         weights = self._weights()

@@ -73,7 +73,7 @@ class Tape(OperatorMode):
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._graph = Graph()
         self._names = list(inputs)
         self._constants: list[Any] = []
@@ -146,14 +146,7 @@ class Tape(OperatorMode):
                     last[memory] = last.get(memories[node], node)
                     break
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def run_operator(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self._fault is not None:
             return func(*args, **kwargs)
         taken = [x for x in (*_leaves(args), *_leaves(kwargs)) if isinstance(x, Tensor)]
@@ -246,14 +239,9 @@ class Tape(OperatorMode):
 
     def _new_parameter(self) -> Node:
         """One more of the function's parameters, behind those that there are."""
-        last = self._last_parameter
-        name = f"given_{len(self._graph.nodes)}"
-        if last is None:
-            with self._graph.inserting_before(next(iter(self._graph.nodes), None)):
-                self._last_parameter = self._graph.placeholder(name)
-        else:
-            with self._graph.inserting_after(last):
-                self._last_parameter = self._graph.placeholder(name)
+        graph, last = self._graph, self._last_parameter
+        with graph.inserting_before() if last is None else graph.inserting_after(last):
+            self._last_parameter = graph.placeholder(f"given_{len(graph.nodes)}")
         return self._last_parameter
 
 
