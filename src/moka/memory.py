@@ -216,7 +216,7 @@ class Memory:
             size = storage.nbytes() // host.element_size()
             # Of the shape that it is asked for, if that is all: other views take longer.
             shown = host if host.numel() == size else host.as_strided((size,), (1,), 0)
-            whole = shown.detach().numpy()
+            whole = (shown.detach() if shown.requires_grad else shown).numpy()
             self._array, self._address = weakref.ref(whole), address
         if whole.shape == host.shape:
             return whole.view()

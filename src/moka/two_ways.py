@@ -7,15 +7,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 TRY_EVERY_S = 3.0  # of work; idle time brings no trial nearer
 TRY_EVERY_S_AT_LAST = 60.0  # while trials gain nothing and nothing changes
 TRIAL_S = 0.2  # some turns of the system's scheduler
 HOPELESS = 3.0  # times as slow as usual: a trial ends at once
+GROUP_S = 0.005  # shorter pieces are counted together: the counting takes some us
 CLEARLY = 0.9  # of the usual time; a smaller gain changes nothing
 CHANGED = 1.25  # times slower or faster than at the last trial: something else may be best now
 
 Clock = Callable[[], float]
+
+
+@dataclass
+class _Group:
+    """Pieces of work, and the seconds that they took."""
+
+    seconds: float = 0.0
+    pieces: int = 0
+
+    @property
+    def each_s(self) -> float:
+        return self.seconds / self.pieces
+
+    def add(self, other: _Group, sign: int = 1) -> None:
+        self.seconds += sign * other.seconds
+        self.pieces += sign * other.pieces
 
 
 class TwoWays:
@@ -36,8 +54,9 @@ class TwoWays:
         self.way = 0
         self._may_try = may_try
         self._worked_s = 0.0
-        self._usual: deque[float] = deque()  # seconds of the last pieces that went the usual way
-        self._usual_s = 0.0  # their sum
+        self._group = _Group()  # of pieces that have just gone the usual way
+        self._usual: deque[_Group] = deque()  # the last groups of such pieces
+        self._usual_sum = _Group()
         self._trial: list[float] | None = None  # of a trial's; the first warms up
         self._asked_at = self._tried_at = 0.0  # seconds of work
         self._pause_s = TRY_EVERY_S
@@ -45,16 +64,23 @@ class TwoWays:
 
     def took(self, seconds: float) -> None:
         """Tell how long a piece of work has taken, and choose the way of the next one."""
-        self._worked_s += seconds
-        now = self._worked_s
         if self._trial is not None:
+            self._worked_s += seconds
             self._trial.append(seconds)
-            self._end_trial(now)
+            self._end_trial(self._worked_s)
             return
-        self._usual.append(seconds)
-        self._usual_s += seconds
-        while self._usual_s - self._usual[0] > TRIAL_S:
-            self._usual_s -= self._usual.popleft()
+        group = self._group
+        group.seconds += seconds
+        group.pieces += 1
+        if group.seconds < GROUP_S:
+            return
+        self._worked_s += group.seconds
+        now = self._worked_s
+        self._usual.append(group)
+        self._usual_sum.add(group)
+        while self._usual_sum.seconds - self._usual[0].seconds > TRIAL_S:
+            self._usual_sum.add(self._usual.popleft(), -1)
+        self._group = _Group()
         if now - self._asked_at > TRY_EVERY_S:
             self._asked_at = now
             if self._is_time(now) and (self.way == 1 or self._may_try()):
@@ -62,7 +88,7 @@ class TwoWays:
                 self.way = 1 - self.way
 
     def _is_time(self, now: float) -> bool:
-        piece_s = self._usual_s / len(self._usual)
+        piece_s = self._usual_sum.each_s
         has_changed = not self._piece_s / CHANGED < piece_s < self._piece_s * CHANGED
         return has_changed or now - self._tried_at > self._pause_s
 
@@ -72,13 +98,14 @@ class TwoWays:
         counted = self._trial[1:]
         if not counted:
             return
-        each_s, usual_s = sum(counted) / len(counted), self._usual_s / len(self._usual)
+        each_s, usual_s = sum(counted) / len(counted), self._usual_sum.each_s
         if sum(counted) < TRIAL_S and each_s < HOPELESS * usual_s:
             return
         self._piece_s = usual_s
         self._pause_s = min(2 * self._pause_s, TRY_EVERY_S_AT_LAST)
         if each_s < CLEARLY * usual_s:
-            self._usual, self._usual_s = deque(counted), sum(counted)
+            self._usual_sum = _Group(sum(counted), len(counted))
+            self._usual = deque([replace(self._usual_sum)])
             self._piece_s, self._pause_s = each_s, TRY_EVERY_S
         else:
             self.way = 1 - self.way

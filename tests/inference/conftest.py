@@ -1,4 +1,5 @@
-"""Nets in tests are small: here they count as large enough for programs."""
+"""Nets in tests are small and run a few times: here they count as large enough for programs, and as
+settled after one pass."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from moka.inference import best
+from moka.inference import best, fast
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +16,11 @@ def _no_net_is_too_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     best.forget_winners()
     yield
     best.forget_winners()
+
+
+@pytest.fixture(autouse=True)
+def _programs_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "SETTLED_PASSES", 0)
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from moka.errors import DataError
 from moka.huge_pages import NewMemory, range_of
+from moka.inference import engines
 from moka.inference import fast as fast_module
 from moka.inference.contract import Run, Task
-from moka.inference.engines import engine_is
+from moka.inference.engines import engine_is, set_engine
 from moka.inference.fast import Fast
 from moka.inference.folded import Folded
 
@@ -226,6 +227,7 @@ def test_what_a_program_uses_lies_on_large_pages_after_some_passes(
     monkeypatch.setattr(fast_module, "put_on_large_pages", lambda r: asked.append(list(r)))
     monkeypatch.setattr(NewMemory, "ranges", lambda _: added)
     monkeypatch.setattr(fast_module, "LARGE_WEIGHT", 12)
+    monkeypatch.setattr(fast_module, "SETTLED_PASSES", fast_module.PAYS_LARGE_PAGES)
     fast = Fast(make_net(TEXT))
     x = given()
     passes(fast, 2)
@@ -236,3 +238,63 @@ def test_what_a_program_uses_lies_on_large_pages_after_some_passes(
         fast.run(x, ["prob"])
     (weight,) = [w for w in fast.net.parameters() if w.numel() == 12]
     assert asked == [[*added, range_of(x["data"]), range_of(weight)]]
+
+
+def _write_through_numpy(fast: Fast) -> None:
+    fast.net.layer_blobs(1)[0].data[...] = 1.0
+
+
+def _write_in_pytorch(fast: Fast) -> None:
+    with torch.no_grad():
+        fast.net.places[1].layer.weights[0].fill_(1.0)
+
+
+def _share(fast: Fast) -> None:
+    fast.net.shares_parameters = True
+
+
+CHANGES: dict[str, Callable[[Fast], object]] = {
+    "nothing": lambda _: None,
+    "NumPy": _write_through_numpy,
+    "PyTorch": _write_in_pytorch,
+    "shared": _share,
+    "threads": lambda _: torch.set_num_threads(2),
+    "engine": lambda _: set_engine("torch"),
+    "layers": lambda _: set_engine("layerwise"),
+}
+
+
+@pytest.mark.usefixtures("slow_layers")
+@pytest.mark.parametrize("what", CHANGES)
+def test_passes_settle_until_something_changes(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(engines, "_chosen", "auto")
+    monkeypatch.setattr(fast_module, "SETTLED_PASSES", 3)
+    threads = torch.get_num_threads()
+    fast = Fast(make_net(TEXT))
+    passes(fast, 2)
+    x = given()
+    for _ in range(4):
+        assert fast.settled(x, ("prob",)) is None
+        assert fast.run(x, ("prob",)) is not None
+    program = fast.settled(x, ("prob",))
+    assert program is not None
+    try:
+        CHANGES[what](fast)
+        assert (fast.settled(x, ("prob",)) is program) == (what == "nothing")
+        passes(fast, 3)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("slow_layers")
+def test_other_passes_than_the_settled_ones(make_net: NetMaker) -> None:
+    fast = Fast(make_net(TEXT))
+    passes(fast, 2)
+    for _ in range(3):
+        fast.run(given(), ("prob",))
+    assert fast.settled(given(), ("prob",)) is not None
+    assert fast.settled(given(rows=3), ("prob",)) is None
+    assert fast.settled(given(), ("prob", "ip")) is None
+    assert fast.settled({}, ("prob",)) is None

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 import moka
 from moka.export.difference import difference_of
 from moka.inference import parameters
-from moka.inference.engines import engine_is
+from moka.inference.engines import chosen, engine_is
 from moka.inference.module import ModuleRunner
 from moka.inference.program import Program
 from moka.net import Net
@@ -85,6 +85,16 @@ def is_true(net: Net, x: Tensor) -> bool:
     return True
 
 
+def settle(net: Net, x: Tensor) -> None:
+    """Calls until the next one may go as the last one went; with layers that ask for their own
+    parameters nobody knows."""
+    assert net.runner is not None
+    with torch.no_grad():
+        for _ in range(5):
+            net(x)
+        assert (net.runner.again((x,)) is None) == (chosen() == "torch")
+
+
 def test_calls_run_programs(engine: str, runs: list[str]) -> None:
     net = make()
     for batch in (2, 1, 2):
@@ -125,6 +135,7 @@ def test_a_changed_parameter_is_noticed(engine: str, runs: list[str], change: Ch
     net, x = make(), torch.randn(2, 3, 8, 8)
     before = net(x)["prob"].detach().clone()
     assert is_true(net, x)
+    settle(net, x)
     for _ in range(3):
         change(net)
         assert is_true(net, x)
@@ -181,6 +192,7 @@ def test_outputs_have_gradients_as_ever(engine: str, runs: list[str]) -> None:
         wanted = gradients(net, x)
         net.zero_grad(set_to_none=True)
     net(x)
+    settle(net, x)
     runs.clear()
     found = gradients(net, x)
     assert runs == [engine]
@@ -193,7 +205,7 @@ def test_outputs_have_gradients_as_ever(engine: str, runs: list[str]) -> None:
 
 def test_gradients_of_inputs(engine: str, runs: list[str]) -> None:
     net, x = make(), torch.randn(2, 3, 8, 8)
-    is_true(net, x)
+    settle(net, x)
     runs.clear()
     x.requires_grad_()
     net(x)["prob"][:, 0].sum().backward()
@@ -204,7 +216,7 @@ def test_gradients_of_inputs(engine: str, runs: list[str]) -> None:
 
 def test_hooks_see_every_layer(engine: str, runs: list[str]) -> None:
     net, x = make(), torch.randn(2, 3, 8, 8)
-    is_true(net, x)
+    settle(net, x)
     seen: list[str] = []
     handle = net.conv.register_forward_hook(lambda *_: seen.append("conv"))
     with torch.no_grad():
@@ -218,7 +230,7 @@ def test_hooks_see_every_layer(engine: str, runs: list[str]) -> None:
 
 def test_hooks_on_all_modules_see_every_layer(engine: str, runs: list[str]) -> None:
     net, x = make(), torch.randn(2, 3, 8, 8)
-    is_true(net, x)
+    settle(net, x)
     runs.clear()
     seen: list[str] = []
     handle = register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
@@ -233,7 +245,7 @@ def test_hooks_on_all_modules_see_every_layer(engine: str, runs: list[str]) -> N
 
 def test_a_net_in_training_mode(engine: str, runs: list[str]) -> None:
     net, x = make(), torch.randn(2, 3, 8, 8)
-    is_true(net, x)
+    settle(net, x)
     runs.clear()
     net.train()
     before = net.bn.mean.detach().clone()
@@ -249,7 +261,7 @@ def test_a_net_in_training_mode(engine: str, runs: list[str]) -> None:
 
 def test_transforms_tracers_and_autocast_see_layers(engine: str, runs: list[str]) -> None:
     net, x = make(), torch.randn(2, 3, 8, 8)
-    is_true(net, x)
+    settle(net, x)
     runs.clear()
     given = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
     with torch.no_grad():
@@ -307,6 +319,7 @@ def test_an_error_is_the_layers(engine: str) -> None:
 
 def test_arrays_of_double_numbers(engine: str) -> None:
     net, x = make(), np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+    settle(net, torch.from_numpy(x).float())
     with torch.no_grad():
         found = net(torch.from_numpy(x))["prob"]
     torch.testing.assert_close(found, truth(net, torch.from_numpy(x).float())["prob"])

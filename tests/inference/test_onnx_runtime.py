@@ -59,6 +59,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Sessions:
 @pytest.fixture
 def _trying_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pressure, "is_felt", lambda _: True)
+    monkeypatch.setattr(two_ways, "GROUP_S", 0.0)
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
     monkeypatch.setattr(two_ways, "TRIAL_S", 0.0)
 
@@ -92,6 +93,7 @@ def test_several_threads_run_them_at_once(make_net: NetMaker, sessions: Sessions
 def test_on_a_quiet_machine_there_is_one_session(
     make_net: NetMaker, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(two_ways, "GROUP_S", 0.0)
     monkeypatch.setattr(two_ways, "TRY_EVERY_S", 0.0)
     monkeypatch.setattr(Pressure, "is_felt", lambda _: False)
     run = OnnxRuntime().make(task(make_net, 2))

@@ -84,7 +84,7 @@ class FastBlobs(Layerwise):
         self._shown: dict[str, Memory] = {}  # those of them that the last pass gave
         self._made: Collection[str] = ()  # all blobs that it gave
         # The shapes of the last pass, while no promise of it has been kept.
-        self._others_promised: dict[str, Shape] | None = None
+        self._others_promised: Mapping[str, Shape] | None = None
         self._reads = dict.fromkeys(self._inner, 0)
         self._last_read = dict.fromkeys(self._inner, -REMEMBERED)
         self._passes = 0
@@ -141,40 +141,48 @@ class FastBlobs(Layerwise):
             self._run(self._sources)
         wanted = self._wanted()
         given = {name: memory.tensor() for name, memory in self._inputs.items()}
-        self._shapes_for(given)  # says which layer cannot take them
+        shapes = self._shapes_for(given)  # says which layer cannot take them
         program = self._fast.program(given, wanted)
         made = None if program is None else self._fast.run_by(program, given)
         if made is None or program is None:
-            return self._by_layers(given, wanted)
-        return self._take(made, given, are_new=program.gives_new_memory)
+            return self._by_layers(given, shapes, wanted)
+        return self._take(made, given, shapes, are_new=program.gives_new_memory)
 
-    def _by_layers(self, given: Mapping[str, Tensor], wanted: frozenset[str]) -> Tensor:
+    def _by_layers(
+        self, given: Mapping[str, Tensor], shapes: Mapping[str, Shape], wanted: frozenset[str]
+    ) -> Tensor:
         """A pass by the layers. If the blobs are large, those that nobody has read yet are freed
         and promised: they are more than all else that a net for testing keeps."""
-        sizes = {name: prod(shape) for name, shape in self._shapes_for(given).items()}
+        sizes = {name: prod(shape) for name, shape in shapes.items()}
         others = self._inner.keys() - wanted
         names = wanted | others if sum(map(sizes.__getitem__, others)) <= MOST_KEPT else wanted
         final = self._fast.flow.final
         values = run_layers(self.net, self._fast.flow, given, [final[name] for name in names])
-        loss = self._take({name: values[final[name]] for name in names}, given)
+        loss = self._take({name: values[final[name]] for name in names}, given, shapes)
         acted = {name: values[final[name]] for name in self._fast.acted}
         del values
         self._fast.learn({**given, **acted}, wanted)
         return loss
 
     def _take(
-        self, made: Mapping[str, Tensor], given: Mapping[str, Tensor], *, are_new: bool = False
+        self,
+        made: Mapping[str, Tensor],
+        given: Mapping[str, Tensor],
+        shapes: Mapping[str, Shape],
+        *,
+        are_new: bool = False,
     ) -> Tensor:
         """Let the blobs show a pass; returns its loss.
 
         Args:
+            shapes: of the blobs that are known before a pass.
             are_new: whether nobody else refers to what was made.
         """
         self.forget()
         self._keep(given)
         if self._fast.acted:
             self._given.update((name, made[name]) for name in self._fast.acted)
-        self._show(made, given, are_new)
+        self._show(made, given, shapes, are_new)
         if not self._losses:
             return NO_LOSS
         losses = [w * float(made[name].sum()) for name, w in self._losses if name in made]
@@ -182,10 +190,12 @@ class FastBlobs(Layerwise):
 
     def _wanted(self) -> frozenset[str]:
         """The results, and what has been read lately or is in somebody's hands."""
-        wanted = set(self._results)
         # While all others are promised, nobody has read them. Looking at each would take long, for
         # a pass leaves nothing in the processor's cache.
         looked_at = self._inner if self._others_promised is None else self._shown
+        if not looked_at:
+            return self._results
+        wanted = set(self._results)
         for name, memory in looked_at.items():
             if memory.reads != self._reads[name]:
                 self._reads[name], self._last_read[name] = memory.reads, self._passes
@@ -220,7 +230,13 @@ class FastBlobs(Layerwise):
             self._shapes[key] = shapes
         return self._shapes[key]
 
-    def _show(self, made: Mapping[str, Tensor], given: Mapping[str, Tensor], are_new: bool) -> None:
+    def _show(
+        self,
+        made: Mapping[str, Tensor],
+        given: Mapping[str, Tensor],
+        shapes: Mapping[str, Shape],
+        are_new: bool,
+    ) -> None:
         """Put what a pass has given into its blobs and promise the others."""
         if not are_new:
             inputs = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
@@ -230,7 +246,6 @@ class FastBlobs(Layerwise):
             }
         for name, tensor in made.items():
             self._memories[name].put(tensor, is_new=are_new)
-        shapes = self._shapes_for(given)
         if self._others_promised is not shapes or made.keys() != self._made:
             for name, memory in self._inner.items():
                 if name not in made:

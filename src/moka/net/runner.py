@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -16,6 +16,11 @@ class Runner(Protocol):
 
     def __call__(self, inputs: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
         """The wanted blobs by name."""
+        ...
+
+    def again(self, arrays: Sequence[Tensor]) -> dict[str, Tensor] | None:
+        """The net's outputs, if a pass on these inputs, in their order, can go as the last ones
+        went; None: nobody knows yet."""
         ...
 
     def for_copy(self, net: Net) -> Runner:
