@@ -147,7 +147,7 @@ class Bench:
         )
         mode = TRAINING if cell.is_training else INFERENCE
         for name, timing in timings.items():
-            found = (timing.ms, timing.first_s, timing.peak_mb)
+            found = (timing.ms, timing.first_s, timing.peak_mb, timing.least_ms)
             results.rows.append(Row(mode, cell.net, cell.batch, name, *found))
         if failed:
             results.failed[cell.name] = failed

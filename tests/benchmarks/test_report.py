@@ -33,6 +33,16 @@ def test_the_page() -> None:
     assert "![depth.svg](depth.svg)" in page
 
 
+def test_fastest_turns() -> None:
+    """Turns that something else made longer, and the fastest ones."""
+    made = Results("2026-01-01, a machine", "python benchmarks/all.py", 3)
+    made.rows.append(Row(INFERENCE, "LeNet", 1, "caffe.Net", 14.0, 1.5, 300.0, 10.0))
+    made.rows.append(Row(INFERENCE, "LeNet", 1, "ONNX Runtime", 10.0, 1.5, 300.0, 9.8))
+    page = markdown(made)
+    assert "in 1 of 1 cells: LeNet, 1 (1.40). By the fastest turn of each, in 0 of 1 cells." in page
+    assert "fastest turn" not in markdown(results())
+
+
 def test_as_json_and_back(tmp_path: Path) -> None:
     made = results()
     made.save(tmp_path / "folder" / "found.json")
