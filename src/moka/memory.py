@@ -188,7 +188,7 @@ class Memory:
             self.state = State.HEAD_AT_CPU  # its reader may write at any moment
             return
         self.shape = tuple(tensor.shape)
-        if tensor.device.type == "cpu":
+        if tensor.is_cpu:
             self._host, self.state, self._borrowed = tensor, State.HEAD_AT_CPU, not is_new
         else:
             self._gpu, self.state, self._gpu_borrowed = tensor, State.HEAD_AT_GPU, True

@@ -30,6 +30,7 @@ from moka.types import Shape
 
 REMEMBERED = 3  # passes for which a blob that was read stays among the outputs
 PAUSE = 8  # passes that go layer by layer after one was disturbed
+SMALL = 2**14  # numbers, half of what PyTorch gives to a thread
 NO_LOSS = torch.tensor(0.0)
 MOST_KEPT = 2**24  # numbers in blobs that nobody has asked for yet, after a pass layer by layer
 
@@ -210,9 +211,7 @@ class FastBlobs(Layerwise):
                 copy = self._copies.get(name)
                 if copy is None or copy.shape != tensor.shape:
                     copy = self._copies[name] = huge_pages.empty(tuple(tensor.shape))
-                # By NumPy, on one thread: OpenMP's would wait actively for PyTorch's next work, in
-                # the way of the program's threads.
-                np.copyto(copy.numpy(), tensor.numpy())
+                _copy_on_one_thread(tensor, copy)
                 tensor = copy
             self._given[name] = tensor
         self._is_open = True
@@ -280,6 +279,16 @@ class FastBlobs(Layerwise):
     def _before_change(self, memory: ParameterMemory) -> None:
         self._held.add(memory)
         self._disturb()
+
+
+def _copy_on_one_thread(source: Tensor, target: Tensor) -> None:
+    """After a copy on several threads OpenMP's would wait actively for PyTorch's next work, in the
+    way of the program's threads. PyTorch copies small tensors on one, and they take NumPy longer.
+    """
+    if source.numel() <= SMALL:
+        target.copy_(source)
+    else:
+        np.copyto(target.numpy(), source.numpy())
 
 
 def _tell(engine: weakref.ref[FastBlobs], memory: ParameterMemory) -> None:
