@@ -181,3 +181,12 @@ def test_a_parameter_that_has_been_shown_can_be_saved_and_copied() -> None:
     gone = weakref.ref(memory)
     del memory, copied
     assert gone() is None
+
+
+def test_an_array_that_users_hold_from_inference_mode() -> None:
+    memory = Memory((2,))
+    with torch.inference_mode():
+        memory.put(torch.ones(2))
+        array = memory.array()
+    memory.put(torch.full((2,), 3.0))
+    assert array.tolist() == [3.0, 3.0]

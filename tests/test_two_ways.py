@@ -104,3 +104,14 @@ def test_the_first_piece_of_a_trial_is_not_counted() -> None:
     work.seconds = (0.050, 0.020)
     work.run(2 * TRIAL_S)
     assert work.ways.way == 1
+
+
+def test_short_pieces() -> None:
+    """They are counted together; a trial of them is as long as of others."""
+    work = Work(0.0002, 0.0001)
+    work.run(2 * TRY_EVERY_S)
+    assert work.ways.way == 1
+    work = Work(0.0001, 0.0002)
+    work.run(2 * TRY_EVERY_S)
+    assert work.ways.way == 0
+    assert work.spent_s[1] == pytest.approx(TRIAL_S, rel=0.01)

@@ -122,7 +122,7 @@ class Memory:
             if self._host is None or self._host.shape != self._gpu.shape:
                 self._host = self._gpu.cpu()
             else:
-                self._host.copy_(self._gpu)
+                overwrite(self._host, self._gpu)
             self.state = State.SYNCED
         assert self._host is not None
         return self._host
@@ -138,7 +138,7 @@ class Memory:
             if self._gpu is None or self._gpu_borrowed or self._gpu.shape != self._host.shape:
                 self._gpu, self._gpu_borrowed = self._host.to(self.device), False
             else:
-                self._gpu.copy_(self._host)
+                overwrite(self._gpu, self._host)
             if not self.handed_out:  # else its reader may write at any moment
                 self.state = State.SYNCED
         assert self._gpu is not None
@@ -184,7 +184,7 @@ class Memory:
         if self.handed_out:
             assert self._host is not None
             if self._host.data_ptr() != tensor.data_ptr() or tensor.device.type != "cpu":
-                self._host.copy_(tensor)
+                overwrite(self._host, tensor)
             self.state = State.HEAD_AT_CPU  # its reader may write at any moment
             return
         self.shape = tuple(tensor.shape)
@@ -243,6 +243,15 @@ class Memory:
         else:
             self._host = self._array = None
             self.state = State.UNINITIALIZED
+
+
+def overwrite(target: Tensor, source: Tensor) -> None:
+    """Copy; a tensor that was made in `torch.inference_mode` takes new values there alone."""
+    if target.is_inference() and not torch.is_inference_mode_enabled():
+        with torch.inference_mode():
+            target.copy_(source)
+    else:
+        target.copy_(source)
 
 
 def row_major(shape: Shape) -> tuple[int, ...]:

@@ -57,7 +57,8 @@ class TwoWays:
         self._group = _Group()  # of pieces that have just gone the usual way
         self._usual: deque[_Group] = deque()  # the last groups of such pieces
         self._usual_sum = _Group()
-        self._trial: list[float] | None = None  # of a trial's; the first warms up
+        self._trial: _Group | None = None  # pieces of a trial, without the first, which warms up
+        self._is_warm = False
         self._asked_at = self._tried_at = 0.0  # seconds of work
         self._pause_s = TRY_EVERY_S
         self._piece_s = 0.0  # that a usual piece took at the last trial
@@ -66,8 +67,10 @@ class TwoWays:
         """Tell how long a piece of work has taken, and choose the way of the next one."""
         if self._trial is not None:
             self._worked_s += seconds
-            self._trial.append(seconds)
-            self._end_trial(self._worked_s)
+            if self._is_warm:
+                self._trial.add(_Group(seconds, 1))
+                self._end_trial(self._worked_s, self._trial)
+            self._is_warm = True
             return
         group = self._group
         group.seconds += seconds
@@ -84,7 +87,7 @@ class TwoWays:
         if now - self._asked_at > TRY_EVERY_S:
             self._asked_at = now
             if self._is_time(now) and (self.way == 1 or self._may_try()):
-                self._trial = []
+                self._trial, self._is_warm = _Group(), False
                 self.way = 1 - self.way
 
     def _is_time(self, now: float) -> bool:
@@ -92,20 +95,15 @@ class TwoWays:
         has_changed = not self._piece_s / CHANGED < piece_s < self._piece_s * CHANGED
         return has_changed or now - self._tried_at > self._pause_s
 
-    def _end_trial(self, now: float) -> None:
+    def _end_trial(self, now: float, trial: _Group) -> None:
         """End the trial if it has shown enough."""
-        assert self._trial is not None
-        counted = self._trial[1:]
-        if not counted:
-            return
-        each_s, usual_s = sum(counted) / len(counted), self._usual_sum.each_s
-        if sum(counted) < TRIAL_S and each_s < HOPELESS * usual_s:
+        each_s, usual_s = trial.each_s, self._usual_sum.each_s
+        if trial.seconds < TRIAL_S and each_s < HOPELESS * usual_s:
             return
         self._piece_s = usual_s
         self._pause_s = min(2 * self._pause_s, TRY_EVERY_S_AT_LAST)
         if each_s < CLEARLY * usual_s:
-            self._usual_sum = _Group(sum(counted), len(counted))
-            self._usual = deque([replace(self._usual_sum)])
+            self._usual_sum, self._usual = replace(trial), deque([trial])
             self._piece_s, self._pause_s = each_s, TRY_EVERY_S
         else:
             self.way = 1 - self.way

@@ -52,6 +52,16 @@ class Counting(caffe.Layer):
         bottom[0].diff[...] = top[0].diff
 
 
+class Linear(moka.Layer):
+    """A module with parameters of its own."""
+
+    def setup(self, *_: Any) -> None:
+        self.inner = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, programs_take: Callable[[float], None]) -> list[str]:
     """Which backends' programs have run; every program wins."""
@@ -148,3 +158,14 @@ def test_layers_that_act_keep_their_order() -> None:
     steps = cut(net, flow_of(net), [], lambda place: place.node.type != "Python")
     names = [step.node.name for step in steps if not isinstance(step, Piece)]
     assert names == ["first", "second", "third"]
+
+
+def test_a_layer_of_modules(runs: list[str]) -> None:
+    users = USERS.replace("Counting", "Linear")
+    net: Any = moka.load(parse_text(HEAD + users + TAIL, caffe_pb2.NetParameter))
+    x = torch.randn(2, 3)
+    with torch.no_grad():
+        for factor in (1, 1, 1, 1, 2, 1):
+            net.act.inner.weight.data.mul_(factor)
+            torch.testing.assert_close(net(x)["prob"], net.propagate({"data": x})["prob"])
+    assert runs

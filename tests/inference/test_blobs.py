@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tests.inference.twins import BRANCHES, Twins
 
-from moka.inference import blobs
+from moka.inference import blobs, parameters
+from moka.inference.fast import Fast
+from moka.inference.program import Program
 
 # A constant that users may overwrite, a layer no backend takes in the middle, a loss and a score.
 LOSS = """
@@ -64,6 +68,37 @@ def test_twins(
         step = twins.random.choice(STEPS)
         step(twins)
         twins.check()
+    twins.read_all()
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_settled_passes(tmp_path: Path, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The twins' passes take the short way, too."""
+    monkeypatch.setattr(blobs, "PAUSE", 0)
+    found: list[Program | None] = []
+    settled = Fast.settled
+
+    def noted(fast: Fast, given: Any, wanted: Any) -> Program | None:
+        found.append(settled(fast, given, wanted))
+        return found[-1]
+
+    monkeypatch.setattr(Fast, "settled", noted)
+    twins = Twins(NETS[net], tmp_path, "onnxruntime", 1)
+    for _ in range(8):
+        twins.write_inputs()
+        twins.forward_quietly()
+    twins.read_all()
+    assert any(found) or parameters.USERS_OF_MEMORY is None
+
+
+def test_small_inputs_of_a_pass_in_inference_mode(tmp_path: Path) -> None:
+    """The copies that were made there are written to by passes outside."""
+    twins = Twins(BRANCHES, tmp_path, "onnxruntime", 1)
+    with torch.inference_mode():
+        twins.forward_quietly()
+    for _ in range(3):
+        twins.write_inputs()
+        twins.forward()
     twins.read_all()
 
 

@@ -116,6 +116,14 @@ def test_a_change_back_is_none(net: Net) -> None:
     assert not watch.has_changed()
 
 
+def test_a_change_through_the_weights_of_a_layer(net: Net) -> None:
+    watch = watch_of(net)
+    for _ in range(9):
+        assert not watch.has_changed()
+    net.layers[1].weights[0].data.mul_(2)
+    assert watch.has_changed()
+
+
 @COUNTED
 def test_references_of_programs_do_not_count(net: Net) -> None:
     watch = Watch(net)
@@ -129,6 +137,19 @@ def test_references_of_programs_do_not_count(net: Net) -> None:
     assert not watch.has_changed()
     assert net.layers[1].exposures
     del theirs, ours
+
+
+@COUNTED
+def test_it_gets_calm_when_nobody_holds_a_parameter_any_more(net: Net) -> None:
+    watch = watch_of(net)
+    graph = net(torch.ones(1, 3000))  # which leads to the parameters
+    for _ in range(9):
+        assert not watch.has_changed()
+        assert not watch.is_calm()
+    del graph
+    for _ in range(9):
+        assert not watch.has_changed()
+    assert watch.is_calm()
 
 
 @pytest.fixture

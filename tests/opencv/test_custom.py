@@ -11,6 +11,7 @@ from tests.opencv.programs import CropLayer, Weighted
 
 import moka
 import moka.opencv
+from moka.inference.engines import engine_is
 from moka.opencv import OpenCVError, dnn_registerLayer, dnn_unregisterLayer, readNetFromCaffe
 from moka.opencv.custom import REGISTERED, params_of
 from moka.schema import caffe_pb2, parse_text
@@ -89,6 +90,16 @@ def test_a_class_takes_the_learned_arrays(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(late, 2, 3), x @ weight.T - 1, rtol=1e-5)  # minus its bias
     assert np.array_equal(early.getParam("fc", 0), weight)
     assert np.array_equal(run(native, 2, 3), before)
+
+
+def test_programs_run_a_class_that_is_registered_late() -> None:
+    late = readNetFromCaffe(FC.encode())
+    late.setParam("fc", 0, np.ones((4, 3), np.float32))
+    late.setParam("fc", 1, np.ones(4, np.float32))
+    dnn_registerLayer("InnerProduct", Weighted)
+    with engine_is("torch"):
+        for _ in range(3):
+            assert np.array_equal(run(late, 2, 3), [[2] * 4, [11] * 4])  # minus its bias
 
 
 def test_the_last_class_counts() -> None:

@@ -74,9 +74,9 @@ def estimated_step(net: Net, device: Device, *, bfloat16: bool, share: float = 1
             continue
         work = place.layer.multiply_adds(bottoms, tops) * share
         size = FLOAT_BYTES * sum(map(prod, bottoms + tops)) * share
-        size += FLOAT_BYTES * sum(w.numel() for w in place.layer.weights)
+        size += FLOAT_BYTES * sum(w.numel() for w in place.layer.weights_unseen())
         whole_s += device.seconds(work, size, bfloat16=bfloat16)
-        for weight in place.layer.weights:  # the first layer's come last
+        for weight in place.layer.weights_unseen():  # the first layer's come last
             left.setdefault(id(weight), left_s)
         if place.marks.layer:
             left_s += device.seconds(2 * work, 2 * size, bfloat16=bfloat16)

@@ -22,7 +22,7 @@ def log_forward(net: Net, place: Place) -> None:
     for top in node.tops:
         value = mean_abs(net.blobs[top].data_memory.tensor())
         log.info("    [Forward] Layer %s, top blob %s data: %g", node.name, top, value)
-    for k, weight in enumerate(place.layer.weights):
+    for k, weight in enumerate(place.layer.weights_unseen()):
         name = node.layer.param[k].name if k < len(node.layer.param) else ""
         value = mean_abs(weight)
         log.info("    [Forward] Layer %s, param blob %s data: %g", node.name, name or k, value)
@@ -35,7 +35,7 @@ def log_backward(net: Net, place: Place) -> None:
         if wanted:
             value = mean_abs(net.blobs[bottom].diff_memory.tensor())
             log.info("    [Backward] Layer %s, bottom blob %s diff: %g", node.name, bottom, value)
-    for k, weight in enumerate(place.layer.weights):
+    for k, weight in enumerate(place.layer.weights_unseen()):
         if _asks_for_gradient(net, place.index, k):
             value = 0.0 if weight.grad is None else mean_abs(weight.grad)
             log.info("    [Backward] Layer %s, param blob %d diff: %g", node.name, k, value)

@@ -228,8 +228,8 @@ class Layerwise:
             record = self._records[i] = self._record(step, again=True)
         made = [(t, net.blobs[n].diff_memory) for t, n in zip(record.tops, node.tops, strict=True)
                 if t.requires_grad]  # fmt: skip
-        weights = [w for w, wanted in zip(step.place.layer.weights, marks.params, strict=True)
-                   if wanted]  # fmt: skip
+        pairs = zip(step.place.layer.weights_unseen(), marks.params, strict=True)
+        weights = [weight for weight, is_wanted in pairs if is_wanted]
         bottoms = [j for j, wanted in enumerate(marks.bottoms) if wanted]
         diffs = [net.blobs[node.bottoms[j]].diff_memory for j in bottoms]
         inputs = [record.bottoms[j] for j in bottoms]
@@ -256,7 +256,7 @@ class Layerwise:
 def _step(net: Net, place: Place, every_layer: bool) -> _Step:
     node, marks = place.node, place.marks
     if every_layer:
-        wanted = tuple(weight.requires_grad for weight in place.layer.weights)
+        wanted = tuple(weight.requires_grad for weight in place.layer.weights_unseen())
         marks = BackwardMarks(True, marks.bottoms, wanted)
     users = net.user_filled.intersection(() if node.bottoms else node.tops)
     memories = {name: net.blobs[name].data_memory for name in (*node.bottoms, *node.tops)}

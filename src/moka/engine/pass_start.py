@@ -81,7 +81,7 @@ def statistics_of(net: Net) -> list[Tensor]:
 def _statistics(net: Net) -> dict[int, list[Tensor]]:
     """The parameters that a pass in training changes, by layer."""
     return {
-        place.index: [place.layer.weights[k].detach() for k in place.layer.state_blobs]
+        place.index: [place.layer.weights_unseen()[k].detach() for k in place.layer.state_blobs]
         for place in net.places
         if place.layer.state_blobs
     }

@@ -24,7 +24,7 @@ from moka.inference.engines import LAYERWISE, chosen
 from moka.inference.fast import Fast
 from moka.inference.flow import acts, flow_of
 from moka.inference.program import run_layers
-from moka.memory import Memory, ParameterMemory
+from moka.memory import Memory, ParameterMemory, overwrite
 from moka.net import Net
 from moka.types import Shape
 
@@ -250,7 +250,7 @@ class FastBlobs(Layerwise):
                 if name not in made:
                     memory.promise(shapes[name], self._keep_promises)
             self._shown = {name: self._inner[name] for name in made if name in self._inner}
-            self._made, self._others_promised = made.keys(), shapes
+            self._made, self._others_promised = frozenset(made), shapes
 
     def _keep_promises(self) -> None:
         """Compute the blobs that no program has given, by the layers."""
@@ -286,7 +286,7 @@ def _copy_on_one_thread(source: Tensor, target: Tensor) -> None:
     way of the program's threads. PyTorch copies small tensors on one, and they take NumPy longer.
     """
     if source.numel() <= SMALL:
-        target.copy_(source)
+        overwrite(target, source)
     else:
         np.copyto(target.numpy(), source.numpy())
 

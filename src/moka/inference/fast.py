@@ -64,13 +64,16 @@ class _Case:
 
 
 class _Settled(NamedTuple):
-    """Passes that have gone by one program for a while: how they are asked for, and the case."""
+    """Passes that have gone by one program for a while: how they are asked for, what runs them, and
+    their case."""
 
     engine: str
     threads: int
     shapes: dict[str, torch.Size]
     wanted: Collection[str]
+    program: Program
     case: _Case
+    key: Key
 
 
 class Fast:
@@ -134,7 +137,10 @@ class Fast:
             case.unneeded = 0 if len(program.outputs) == len(wanted) else case.unneeded + 1
             if case.used > SETTLED_PASSES and not case.unneeded:
                 shapes = {blob: tensor.shape for blob, tensor in given.items()}
-                self._settled = _Settled(name, torch.get_num_threads(), shapes, asked, case)
+                key = self._key(name, given)
+                self._settled = _Settled(
+                    name, torch.get_num_threads(), shapes, asked, program, case, key
+                )
             return program
         finally:
             self._lock.release()
@@ -159,7 +165,8 @@ class Fast:
         ):
             return None
         settled.case.used += 1
-        return settled.case.program
+        settled.case.unneeded = 0
+        return settled.program
 
     def _shared_memory(self, given: Mapping[str, Tensor]) -> Iterator[Range]:
         """What a program reads where it lies: inputs, and large weights (`unpacked`)."""
@@ -228,15 +235,20 @@ class Fast:
             for case in self._cases.values():
                 self._drop(case)
             self._cases.clear()
-        key = (name, torch.get_num_threads(), *[given[name].shape for name in self._inputs])
+        key = self._key(name, given)
         found = self._cases.get(key)
         if found is None:
             found = self._cases[key] = _Case()
+            if self._settled is not None:  # whose passes do not come here
+                self._cases.move_to_end(self._settled.key)
             if len(self._cases) > MOST_SHAPES:
                 self._drop(self._cases.popitem(last=False)[1])
         if len(self._cases) > 1:
             self._cases.move_to_end(key)
         return found
+
+    def _key(self, name: str, given: Mapping[str, Tensor]) -> Key:
+        return (name, torch.get_num_threads(), *[given[blob].shape for blob in self._inputs])
 
     def _drop(self, case: _Case) -> None:
         """Throw a program away. If it has cost more than it has saved, the next ones wait longer;

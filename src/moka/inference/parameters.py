@@ -98,9 +98,10 @@ class Watch:
         self._layers = [place.layer for place in net.places if place.layer.parameter_names]
         self._known: list[_Version] = []
         self._glance: object = None  # at all parameters, the last time that nothing had changed
-        # Counts of all nets' parameters: at the last pass, when we last searched for holders, and
-        # since when nobody can have changed these parameters.
-        self._last = self._searched = self._calm = NEVER
+        # Counts of all nets' parameters: at the last pass, and since when nobody can have changed
+        # these parameters.
+        self._last = self._calm = NEVER
+        self._still = 0  # passes since the counts moved
         self._prints: list[Print] = []
         self._references = [
             NOBODY_KNOWS if slot[2].exposures else count
@@ -124,9 +125,10 @@ class Watch:
         if counts == self._calm:
             return False
         if self._glance is not None and self._glance == self._glance_now():
-            if counts == self._last != self._searched:
-                self._searched, self._calm = counts, NEVER if any(self._held()) else counts
+            self._still = self._still + 1 if counts == self._last else 0
             self._last = counts
+            if self._still.bit_count() == 1:  # after 1, 2, 4, 8, ... passes
+                self._calm = NEVER if any(self._held()) else counts
             return False
         if self._differs():
             return True
@@ -168,7 +170,7 @@ class Watch:
         ]
         is_held = any(version.exposures or version.reads < 0 for version in self._known)
         self._glance = None if is_held else self._glance_now()
-        self._calm = self._searched = NEVER
+        self._calm, self._still = NEVER, 0
 
     def _end_exposures(self) -> None:
         """What nobody holds any more is no longer exposed."""

@@ -151,7 +151,7 @@ class Layer(nn.Module):
         parameters = self.make_parameters(*bottom_shapes)
         self.parameter_names = tuple(parameters)
         self._register(parameters)
-        self.blob_shapes = [tuple(w.shape) for w in self.weights]
+        self.blob_shapes = [tuple(w.shape) for w in self.weights_unseen()]
         if config.blobs:
             self._take_given_blobs()
         self._detached: set[int] = set()
@@ -203,12 +203,13 @@ class Layer(nn.Module):
     def _take_given_blobs(self) -> None:
         """Copy the blobs that lie in the layer's message over the values of the fillers."""
         given = self.config.blobs
-        if len(given) != len(self.weights):
+        weights = self.weights_unseen()
+        if len(given) != len(weights):
             raise NetError(
                 f"Incorrect number of weight blobs: {len(given)} are given, the layer has"
-                f" {len(self.weights)}."
+                f" {len(weights)}."
             )
-        for k, (blob, weight) in enumerate(zip(given, self.weights, strict=True)):
+        for k, (blob, weight) in enumerate(zip(given, weights, strict=True)):
             values, shape = blobproto.to_array(blob), self.blob_shapes[k]
             if not blobproto.fits(values.shape, shape, legacy=blobproto.is_legacy(blob)):
                 raise NetError(
@@ -325,7 +326,7 @@ class Layer(nn.Module):
     def weights(self) -> list[nn.Parameter]:
         """The parameters, in Caffe's order."""
         if not torch.compiler.is_compiling():
-            Parameters.exposures_of_all += 1
+            self._parameters.expose()  # type: ignore[attr-defined]
         return self.weights_unseen()
 
     def weights_unseen(self) -> list[nn.Parameter]:
@@ -352,7 +353,9 @@ class Layer(nn.Module):
     @property
     def blobs(self) -> list[Tensor]:
         """The parameters in this layer's shapes (a shared one may be stored in another)."""
-        stored: list[Tensor] = self.weights  # type: ignore[assignment]
+        if not torch.compiler.is_compiling():
+            Parameters.exposures_of_all += 1
+        stored: list[Tensor] = self.weights_unseen()  # type: ignore[assignment]
         if not self._adapted:
             return stored
         views = [w.view(shape) for w, shape in zip(stored, self.blob_shapes, strict=True)]
@@ -362,7 +365,7 @@ class Layer(nn.Module):
         """The parameters as blobs, for users."""
         return BlobVec(
             Blob.of_parameter(w, shape)
-            for w, shape in zip(self.weights, self.blob_shapes, strict=True)
+            for w, shape in zip(self.weights_unseen(), self.blob_shapes, strict=True)
         )
 
     def detach_weight(self, index: int) -> None:

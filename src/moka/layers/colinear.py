@@ -108,7 +108,7 @@ class ColinearConvolution(Sliding):
         yield BlobSpec(quadratic, self.quadratic_weight_filler, "quadratic_weight")
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        _, linear, quadratic = (w.numel() for w in self.weights)
+        _, linear, quadratic = (w.numel() for w in self.weights_unseen())
         used = linear * self.linear_term + quadratic * self.quadratic_term
         return prod(tops[0][2:]) * tops[0][0] * used
 

@@ -204,7 +204,7 @@ class Convolution(Sliding):
             yield BlobSpec((self.num_output,), self.bias_filler)
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return self._uses(tops) * self.weights[0].numel()
+        return self._uses(tops) * self.weights_unseen()[0].numel()
 
     def _uses(self, shapes: Sequence[Shape]) -> int:
         """How often each weight is used: once at each place of these images."""
@@ -255,7 +255,7 @@ class Deconvolution(Convolution):
             yield BlobSpec((self.num_output,), self.bias_filler)
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return self._uses(bottoms) * self.weights[0].numel()
+        return self._uses(bottoms) * self.weights_unseen()[0].numel()
 
     def compute(self, x: Tensor) -> Tensor:
         return deconvolution(x, *self.blobs, windows=self.windows, group=self.group)

@@ -49,7 +49,7 @@ class _Deformable(Convolution):
         return super().blob_specs(bottom_shapes[0])
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return self._uses(tops) * self.weights[0].numel()
+        return self._uses(tops) * self.weights_unseen()[0].numel()
 
     def forward(self, *bottoms: Tensor) -> list[Tensor]:
         x, offsets, *masks = bottoms

@@ -135,7 +135,7 @@ class DenseBlock(Layer):
                 yield BlobSpec((1, channels, 1, 1), filler, f"{prefix}{name}{i}")
 
     def multiply_adds(self, bottoms: Iterable[Shape], tops: Iterable[Shape]) -> int:
-        filters = sum(w.numel() for w in self.weights if w.dim() == 4 and len(w) > 1)
+        filters = sum(w.numel() for w in self.weights_unseen() if w.dim() == 4 and len(w) > 1)
         return filters * sum(n * h * w for n, _, h, w in tops)
 
     @property

@@ -61,7 +61,7 @@ class Local(Layer):
             yield BlobSpec((1, 1, self.num_output, places), self.bias_filler)
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-        return tops[0][0] * self.weights[0].numel()
+        return tops[0][0] * self.weights_unseen()[0].numel()
 
     def forward(self, x: Tensor) -> Tensor:
         weight, *bias = self.blobs

@@ -111,12 +111,17 @@ class TensorLayer(Layer):
     def _register(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Nothing to do: `setup` has registered them."""
 
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        return [self.get_parameter(name) for name in self.parameter_names]
+    def weights_unseen(self) -> list[nn.Parameter]:
+        return [self._weight(*name.rpartition(".")) for name in self.parameter_names]
+
+    def _weight(self, module: str, _: str, name: str) -> nn.Parameter:
+        """A parameter of this layer, or of a module in it."""
+        found = dict.__getitem__(self.get_submodule(module)._parameters, name)
+        assert found is not None
+        return found
 
     def share_weight(self, index: int, weight: nn.Parameter) -> None:
-        mine = self.weights[index]
+        mine = self.weights_unseen()[index]
         self._adapted |= tuple(weight.shape) != self.blob_shapes[index]
         for module in self.modules():
             for name, parameter in list(module._parameters.items()):
@@ -226,7 +231,7 @@ class Python(Layer):
         return [tuple(blob.shape) for blob in self.tops]
 
     def forward(self, *bottoms: Tensor) -> Sequence[Tensor]:
-        return _Call.apply(self, *bottoms, *self.weights)  # type: ignore[no-untyped-call]
+        return _Call.apply(self, *bottoms, *self.weights_unseen())  # type: ignore[no-untyped-call]
 
     def compute(self, bottoms: Sequence[Tensor]) -> list[Tensor]:
         """Run the user's reshape and forward; returns the tops."""
@@ -262,14 +267,14 @@ class Python(Layer):
         diffs += [memory.cpu_data() for memory in gradients]
         return [
             diff.clone().to(tensor)
-            for diff, tensor in zip(diffs, (*bottoms, *self.weights), strict=True)
+            for diff, tensor in zip(diffs, (*bottoms, *self.weights_unseen()), strict=True)
         ]
 
     @contextmanager
     def _parameters_in_view(self) -> Iterator[None]:
         """Show the parameters in the user's blobs; afterwards copy back what the user wrote."""
         blobs = self.users_object.blobs
-        for blob, weight in zip(blobs, self.weights, strict=True):
+        for blob, weight in zip(blobs, self.weights_unseen(), strict=True):
             memory = blob.data_memory
             if not isinstance(memory, ParameterMemory) or memory.parameter is not weight:
                 blob.show_parameter(weight)

@@ -249,7 +249,7 @@ def _connect_parameters(
 ) -> None:
     """Give every user of a shared parameter the same one; detach it where it is not trained."""
     for blob in learnable:
-        parameter = layers[blob.owner[0]].weights[blob.owner[1]]
+        parameter = layers[blob.owner[0]].weights_unseen()[blob.owner[1]]
         parameter.requires_grad_(any(marks[i].params[k] for i, k in blob.users))
         for i, k in blob.users[1:]:
             layers[i].share_weight(k, parameter)

@@ -179,7 +179,9 @@ class Net(nn.Module):
     def show_new_parameters(self, index: int) -> None:
         """Let the blobs of layer `index` show its parameters, which have been exchanged."""
         layer = self.places[index].layer
-        for blob, weight in zip(self.made_layer_blobs.get(index, ()), layer.weights, strict=False):
+        for blob, weight in zip(
+            self.made_layer_blobs.get(index, ()), layer.weights_unseen(), strict=False
+        ):
             blob.show_parameter(weight)
 
     def parameters_in_use(self) -> AbstractContextManager[None]:

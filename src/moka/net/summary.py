@@ -115,7 +115,7 @@ def _row(net: Net, layer: caffe_pb2.LayerParameter, place: Place) -> LayerRow:
         tuple(
             ParameterRow(name, shape, _factors(layer, k)) for k, (name, shape) in enumerate(shapes)
         ),
-        sum(weight.numel() for weight in made.weights),
+        sum(weight.numel() for weight in made.weights_unseen()),
     )
 
 

@@ -93,7 +93,7 @@ class Runner:
         if self._net is not None and device != self._device:
             moved = Net(self._graph, device, given_shapes=self._shapes)
             moved.load_state_dict(self._net.state_dict())
-            self._net, self._fast = moved, Fast(moved)
+            self._run_from_now_on(moved)
         self._device = device
 
     def prepare(self, blob: Tensor) -> Tensor:
@@ -149,8 +149,9 @@ class Runner:
         if old is None:
             self._try_shapes(self._shapes)
         else:
-            self._net = Net(self._graph, self._device, given_shapes=self._shapes)
-            self._net.load_state_dict(old.state_dict(), strict=False)
+            net = Net(self._graph, self._device, given_shapes=self._shapes)
+            net.load_state_dict(old.state_dict(), strict=False)
+            self._run_from_now_on(net)
 
     def _taken_from_model(self, name: str) -> list[caffe_pb2.BlobProto]:
         """The blobs of a layer, which the model then lacks."""
@@ -181,9 +182,15 @@ class Runner:
         except MokaError as fault:
             self._fault = fault
         else:
-            self._net, self._model = net, None
-            self._fast = Fast(net)
+            self._model = None
+            self._run_from_now_on(net)
         self._shapes = dict(shapes)
+
+    def _run_from_now_on(self, net: Net) -> None:
+        """Use this net, of whose parameters nobody else has got hold."""
+        for layer in net.layers:
+            layer.exposures = 0
+        self._net, self._fast = net, Fast(net)
 
     def _weigh(self, net: Net) -> list[str]:
         """Copy the weights into the net; returns the names of layers that get none."""

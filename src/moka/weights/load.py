@@ -148,11 +148,11 @@ def _warn_of_missing(net: Net, plan: list[Copy], source: str) -> None:
 
 def layers_without(net: Net, plan: Iterable[Copy]) -> list[str]:
     """The layers with parameters that a plan gives none. A shared one counts for all sharers."""
-    given = {net.layers[copy.layer].weights[copy.blob] for copy in plan}
+    given = {net.layers[copy.layer].weights_unseen()[copy.blob] for copy in plan}
     return [
         node.name
         for node, layer in zip(net.graph.nodes, net.layers, strict=True)
-        if len(layer.weights) and given.isdisjoint(layer.weights)
+        if layer.weights_unseen() and given.isdisjoint(layer.weights_unseen())
     ]
 
 

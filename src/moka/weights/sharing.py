@@ -41,15 +41,17 @@ def share_weights(
                 f" {_phase(owner)}.",
                 file=net.graph.file,
             )
-        if any(a is not b for a, b in zip(mine.weights, theirs.weights, strict=True)):
+        if any(
+            a is not b for a, b in zip(mine.weights_unseen(), theirs.weights_unseen(), strict=True)
+        ):
             pairs.append((by_name[node.name], theirs))
     net.shares_parameters |= bool(pairs)
     owner.shares_parameters |= bool(pairs)
     twins: dict[int, nn.Parameter] = {}
     for i, theirs in pairs:
-        for k, weight in enumerate(theirs.weights):
+        for k, weight in enumerate(theirs.weights_unseen()):
             if own_gradients:
-                asked = net.layers[i].weights[k].requires_grad
+                asked = net.layers[i].weights_unseen()[k].requires_grad
                 weight = twins.setdefault(id(weight), nn.Parameter(weight.data, asked))
             net.layers[i].share_weight(k, weight)
         net.show_new_parameters(i)
