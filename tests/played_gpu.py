@@ -106,8 +106,8 @@ class _Functions(TorchFunctionMode):
         if func.__name__ == GETTER and args and isinstance(args[0], Tensor):
             if name == "device" and side_of(args[0]) == ON_GPU:
                 return GPU
-            if name == "is_cuda":
-                return side_of(args[0]) == ON_GPU
+            if name in ("is_cuda", "is_cpu"):
+                return (side_of(args[0]) == ON_GPU) == (name == "is_cuda")
         return func(*args)
 
 
@@ -316,7 +316,7 @@ class _Graph:
 
 
 @contextmanager
-def _recording(graph: _Graph, **_: Any) -> Iterator[None]:
+def _recording(graph: _Graph, *_: Any, **__: Any) -> Iterator[None]:
     """Records; what was done meanwhile counts as the first run."""
     with _Noted() as graph.operators:
         yield
@@ -347,6 +347,8 @@ def playing_a_gpu() -> Iterator[torch.device]:
         "CUDAGraph": _Graph,
         "default_generators": (mock.Mock(),),
         "graph": _recording,
+        "graph_pool_handle": lambda: (0, 1),
+        "set_stream": lambda _: None,
         "manual_seed_all": lambda _: None,
         "manual_seed": lambda _: None,
         "get_rng_state": lambda *_: torch.get_rng_state(),

@@ -6,7 +6,8 @@ A stand-in records here; `tests/solver/test_on_gpu.py` does so with CUDA graphs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from moka.engine.captured import (
     MOST_RECORDINGS,
+    MOST_UNRECORDED,
     CannotRecordError,
     Captured,
     CudaRecorder,
     Inputs,
 )
 from moka.engine.host_reads import HostReads
+from moka.errors import NetError
 
 T = TypeVar("T")
 
@@ -31,10 +34,12 @@ class Recorder:
 
     def __init__(self, fault: str = "", *, has_worked: bool = False) -> None:
         self.done: list[str] = []
+        self.first: list[bool] = []
         self._fault, self._has_worked = fault, has_worked
 
-    def warm_up(self, work: Callable[[], T]) -> T:
+    def warm_up(self, work: Callable[[], T], *, is_first: bool) -> T:
         self.done.append("warm-up")
+        self.first.append(is_first)
         return work()
 
     def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
@@ -127,6 +132,17 @@ def test_work_is_watched_once_for_a_key_whatever_the_shapes() -> None:
     assert watched == [3, 8]
 
 
+def test_shapes_that_never_come_again_are_left_alone() -> None:
+    recorder = Recorder()
+    captured = Captured(Doubling(), recorder, warm_ups=2)
+    for size in range(1, 40):
+        assert captured(x(1.0, size), "key").tolist() == [2] * size
+    assert captured.refusal is not None
+    assert "change their shapes too often" in captured.refusal
+    assert MOST_UNRECORDED <= len(recorder.done) < MOST_UNRECORDED + 5
+    assert all(recorder.first)
+
+
 def test_two_kinds_of_calls_in_turns_are_both_recorded() -> None:
     recorder = Recorder()
     captured = Captured(Doubling(), recorder, warm_ups=1)
@@ -196,18 +212,51 @@ def test_cudnn_measures_while_work_warms_up_and_is_recorded() -> None:
 
     with playing_a_gpu() as gpu:
         recorder = CudaRecorder(gpu)
-        recorder.warm_up(work)
+        recorder.warm_up(work, is_first=True)
+        recorder.warm_up(work, is_first=False)
         recorder.record(work, {})
-    assert flag == [True, True]
+    assert flag == [False, True, True]
     assert not torch.backends.cudnn.benchmark
 
 
-def test_random_numbers_go_on_after_a_recording_that_fails() -> None:
-    def fail(_: Inputs) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+def fail(_: Inputs) -> None:
+    raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
+
+def test_random_numbers_go_on_after_a_recording_that_fails() -> None:
     with playing_a_gpu() as gpu:
         with pytest.raises(CannotRecordError, match=r"not permitted .* capturing$"):
             CudaRecorder(gpu).record(fail, {})
         generator: Any = torch.cuda.default_generators[0]
         generator.graphsafe_set_state.assert_called_once_with(generator.clone_state())
+
+
+def test_a_recording_that_cannot_end_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch leaves its stream and its allocator as they are then."""
+
+    @contextmanager
+    def cannot_end(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    done: list[Any] = []
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *a: done.append(("end", *a)))
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *a: done.append(("release", *a)))
+    with playing_a_gpu() as gpu:
+        monkeypatch.setattr(torch.cuda, "graph", cannot_end)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: "the stream before")
+        monkeypatch.setattr(torch.cuda, "set_stream", done.append)
+        pool = torch.cuda.graph_pool_handle()
+        with pytest.raises(CannotRecordError, match=r"not permitted .* capturing$"):
+            CudaRecorder(gpu).record(fail, {})
+    assert done == ["the stream before", ("end", 0, pool), ("release", 0, pool)]
+
+
+def test_memory_that_does_not_suffice_for_a_recording_is_no_fault() -> None:
+    def work(_: Inputs) -> None:
+        raise NetError("the layer's tops do not fit into the memory.")
+
+    with playing_a_gpu() as gpu, pytest.raises(CannotRecordError, match="do not fit"):
+        CudaRecorder(gpu).record(work, {})

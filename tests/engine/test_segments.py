@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from moka.engine.autograd import Autograd
 from moka.engine.segments import best_ends, marked_ends
+from moka.layers.late_checks import collecting_checks
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
 
@@ -192,3 +194,25 @@ def test_each_segment_knows_the_device_whose_random_numbers_come_again(
         engine.segment_ends = [4, 7, len(net.places)]
         engine.forward_backward()
     assert given == [{gpu}, {gpu}]
+
+
+def test_labels_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a thread of PyTorch repeats the segments. It collects no checks, and shall neither
+    raise nor wait for one."""
+    labels = "data_filler { value: %d } data_filler { value: 1 }"
+    net = build_net(
+        parse_text(NET.replace(labels % 1, labels % 7), caffe_pb2.NetParameter), caffe_pb2.TRAIN
+    )
+    engine = Autograd(net)
+    at_loss = next(place.index for place in net.places if place.node.name == "loss1")
+    engine.segment_ends = [at_loss + 1, len(net.places)]
+    backward = Tensor.backward
+
+    def in_a_thread(loss: Tensor) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(backward, loss).result()
+
+    monkeypatch.setattr(Tensor, "backward", in_a_thread)
+    with collecting_checks() as checks:
+        engine.pass_over(engine.next_batch())
+    assert [check.size for check in checks.checks] == [2, 4]

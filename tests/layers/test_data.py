@@ -173,6 +173,7 @@ def test_threads_start_with_prepare(make_layer: LayerMaker, tmp_path: Path) -> N
 def test_a_net_transforms_where_it_runs(
     make_net: NetMaker, tmp_path: Path, device: torch.device
 ) -> None:
+    pytest.importorskip("lmdb")
     write_images(tmp_path / "db", count=6)
     mean = np.array([3, 1, 0, 9], np.float32).reshape(1, 1, 2, 2)
     write_binary(tmp_path / "mean", from_array(mean))

@@ -268,6 +268,12 @@ layer { name: "loss" type: "Reduction" bottom: "z" top: "loss" loss_weight: 1 }
             'layer { name: "slow" type: "ReadsBack" bottom: "y" top: "z" }',
             "aten::_local_scalar_dense needs values on the host, in the layer that makes z",
         ),
+        (
+            'layer { name: "own" type: "Parameter" top: "own" parameter_param {'
+            " shape { dim: 4 dim: 2 } } }"
+            'layer { name: "add" type: "Eltwise" bottom: "y" bottom: "own" top: "z" }',
+            'the layer "own" gives a parameter as data',
+        ),
     ],
 )
 def test_what_is_not_recorded_says_why_and_runs(
@@ -286,6 +292,22 @@ def test_what_is_not_recorded_says_why_and_runs(
     assert not all(map(torch.equal, weights(solver), before))
     assert runs_of(solver) == 0
     assert f"A step is not recorded: {why}." in caplog.messages
+
+
+def test_a_hook_on_a_parameter_is_called_in_each_step(make_solver: SolverMaker) -> None:
+    solver = in_this_way(make_solver("base_lr: 0.01", net="LeNet"), "recorded")
+    solver.step(4)
+    assert runs_of(solver)
+    called: list[torch.Tensor] = []
+    parameter = next(solver.net.parameters())
+    handle = parameter.register_post_accumulate_grad_hook(called.append)  # type: ignore[no-untyped-call]
+    solver.step(2)
+    assert len(called) == 2
+    handle.remove()
+    runs = runs_of(solver)
+    solver.step(2)
+    assert len(called) == 2
+    assert runs_of(solver) == runs + 2
 
 
 # --- float16 ------------------------------------------------------------------------------

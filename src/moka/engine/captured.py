@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from moka.engine.host_reads import HostReads, noting_host_reads
+from moka.errors import MokaError
 
 log = logging.getLogger("moka.detail")
 
@@ -29,6 +30,7 @@ Inputs = Mapping[str, Tensor]
 WARM_UPS = 3  # libraries choose their algorithms and make their work spaces in the first calls
 MOST_KEYS = 2  # that have a recording at a time: the last pass of an iteration, and those before
 MOST_RECORDINGS = 8  # of one work; what changes more often is not worth it
+MOST_UNRECORDED = 16  # that have made place for others before they were recorded
 
 
 class CannotRecordError(Exception):
@@ -47,8 +49,12 @@ class CannotRecordError(Exception):
 class Recorder(Protocol):
     """What records."""
 
-    def warm_up(self, work: Callable[[], T]) -> T:
-        """Run work as it has to run before it can be recorded."""
+    def warm_up(self, work: Callable[[], T], *, is_first: bool) -> T:
+        """Run work as it has to run before it can be recorded.
+
+        Args:
+            is_first: it has not run with inputs of these shapes yet.
+        """
         ...
 
     def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
@@ -66,8 +72,11 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records CUDA graphs. Meanwhile cuDNN measures its algorithms instead of guessing the fastest:
-    that takes time for each new shape, and what is recorded keeps its shapes.
+    """Records CUDA graphs. From the second warm-up on, cuDNN measures its algorithms instead of
+    guessing the fastest: that takes up to seconds for each new shape, and cannot be done while a
+    graph is recorded; what is recorded keeps its shapes.
+
+    The graphs share their memory: none runs before another one has ended.
 
     Args:
         device: the GPU.
@@ -75,11 +84,15 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # PyTorch hands out 32 streams of each priority in turns. Those that copy batches have
+        # another priority, so that none of them is this one.
+        self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
-    def warm_up(self, work: Callable[[], T]) -> T:
+    def warm_up(self, work: Callable[[], T], *, is_first: bool) -> T:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream), _measured_algorithms():
+        measured = nullcontext() if is_first else _measured_algorithms()
+        with torch.cuda.stream(self._stream), measured:
             result = work()
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return result
@@ -87,16 +100,21 @@ class CudaRecorder:
     def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:
         graph = torch.cuda.CUDAGraph()
         places = {name: x.clone() for name, x in inputs.items()}  # where it reads its inputs
-        # Threads that prepare batches may call CUDA meanwhile, so only this thread is watched.
-        capture = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        before = torch.cuda.current_stream(self._device)
+        capture = torch.cuda.graph(
+            graph,
+            self._pool,
+            self._stream,
+            # Threads that prepare batches may call CUDA meanwhile, so only this thread is watched.
+            capture_error_mode="thread_local",
+        )
         try:
             with _measured_algorithms(), capture:
                 result = work(places)
-        except RuntimeError as error:
-            # PyTorch's generator may still be part of the recording, and then refuses to draw.
-            generator = torch.cuda.default_generators[self._device.index]
-            generator.graphsafe_set_state(generator.clone_state())
-            raise CannotRecordError(str(error).partition("\n")[0].rstrip(".")) from error
+        except (RuntimeError, MokaError) as error:  # layers tell in their own words of memory
+            self._undo(before)
+            first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            raise CannotRecordError(str(first).partition("\n")[0].rstrip(".")) from error
 
         def replay(given: Inputs) -> T:
             for name, place in places.items():
@@ -105,6 +123,21 @@ class CudaRecorder:
             return result
 
         return replay
+
+    def _undo(self, stream: torch.cuda.Stream) -> None:
+        """After a recording that has failed: an error at its end leaves PyTorch's stream, its
+        allocator and its generator in it. The allocator would then keep each batch for ever.
+
+        Args:
+            stream: the current one before.
+        """
+        torch.cuda.set_stream(stream)
+        with suppress(RuntimeError, AttributeError):  # it has ended
+            # PyTorch 2.6 names them otherwise.
+            torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
+            torch._C._cuda_releasePool(self._device.index, self._pool)
+        generator = torch.cuda.default_generators[self._device.index]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 @contextmanager
@@ -137,7 +170,7 @@ class Captured(Generic[T]):
             there; and of what notes its host reads, if it is watched, which it may tell the names
             of layers.
         recorder: what records.
-        warm_ups: calls before the recording; at least 1.
+        warm_ups: calls before the recording; at least 1, for CUDA 2.
         obstacle: asked for each key: why the work cannot be recorded, as the end of a sentence;
             None if nothing is known against it.
 
@@ -161,6 +194,7 @@ class Captured(Generic[T]):
         self._obstacle = obstacle
         self._known: dict[Hashable, _Recording[T]] = {}  # the latest key last
         self._looked_at: list[Hashable] = []  # keys, without shapes: watching work takes long
+        self._unrecorded = 0  # keys and shapes that have made place for others
 
     def __call__(self, inputs: Inputs, key: Hashable) -> T:
         """Do the work.
@@ -181,8 +215,11 @@ class Captured(Generic[T]):
             elif is_new:
                 self._looked_at = [*self._looked_at, key][-MOST_KEYS:]
                 return self._watched(inputs)
+            elif self._unrecorded > MOST_UNRECORDED:
+                self.refuse("its inputs change their shapes too often")
             elif recording.calls <= self._warm_ups:
-                return self._recorder.warm_up(lambda: self._work(inputs, None))
+                is_first = recording.calls == 1
+                return self._recorder.warm_up(lambda: self._work(inputs, None), is_first=is_first)
             elif self.recordings == MOST_RECORDINGS:
                 self.refuse(f"it has changed {MOST_RECORDINGS} times")
             else:
@@ -202,13 +239,14 @@ class Captured(Generic[T]):
     def _of(self, key: Hashable) -> _Recording[T]:
         found = self._known[key] = self._known.pop(key) if key in self._known else _Recording()
         if len(self._known) > MOST_KEYS:
-            del self._known[next(iter(self._known))]
+            oldest = self._known.pop(next(iter(self._known)))
+            self._unrecorded += oldest.replay is None
         return found
 
     def _watched(self, inputs: Inputs) -> T:
         """Do the work and see whether it reads anything back."""
         with noting_host_reads() as reads:
-            result = self._recorder.warm_up(lambda: self._work(inputs, reads))
+            result = self._recorder.warm_up(lambda: self._work(inputs, reads), is_first=True)
         if reads.found:
             self.refuse(reads.found[0])
         return result

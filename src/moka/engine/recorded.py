@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -113,7 +113,7 @@ class RecordedPasses:
         if self.captured.refusal is not None:
             return None
         weights = self._weights()
-        if any(w._backward_hooks or w._post_accumulate_grad_hooks for w in weights):
+        if have_hooks(weights):
             return None
         parameters = tuple([(id(w), w.data_ptr(), w.requires_grad) for w in weights])
         made = self.captured(batch, (self._modes.now(), parameters))
@@ -145,6 +145,11 @@ class RecordedPasses:
             loss, blobs = self._run(batch, see)
             grads = [weight.grad for weight in weights]
         return Made(loss, blobs, diffs, grads, checks, checks.extents())
+
+
+def have_hooks(parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether somebody waits for the gradient of one of them; a recording would not call him."""
+    return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters)
 
 
 @contextmanager

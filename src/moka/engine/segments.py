@@ -8,6 +8,7 @@ the forward pass; the backward pass runs the segment again before it goes throug
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from math import inf, prod
 
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from moka.engine.ways import tops_in_bottoms
 from moka.layers.base import Way
+from moka.layers.late_checks import collecting_checks
 from moka.net import Net
 
 
@@ -71,15 +73,18 @@ class _Segment:
         self.names: list[str] = []
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        blobs = self._net.propagate(
-            self._inputs,
-            self._keep,
-            start=self._start,
-            begun=dict(zip(self._bottoms, tensors, strict=False)),
-            end=self._end,
-            again=self._has_run,
-            ways=self._ways,
-        )
+        # Its first run has checked the labels. The second one may run in a thread of autograd, for
+        # which nobody collects checks, and would wait for the device at each.
+        with collecting_checks() if self._has_run else nullcontext():
+            blobs = self._net.propagate(
+                self._inputs,
+                self._keep,
+                start=self._start,
+                begun=dict(zip(self._bottoms, tensors, strict=False)),
+                end=self._end,
+                again=self._has_run,
+                ways=self._ways,
+            )
         self._has_run = True
         self.names = list(blobs)
         return tuple(blobs.values())

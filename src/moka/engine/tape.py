@@ -46,7 +46,7 @@ class Place(NamedTuple):
 class OperatorRecorder:
     """Records work on a CPU as a tape (`moka.engine.captured.Recorder`)."""
 
-    def warm_up(self, work: Callable[[], T]) -> T:
+    def warm_up(self, work: Callable[[], T], *, is_first: bool) -> T:
         return work()
 
     def record(self, work: Callable[[Inputs], T], inputs: Inputs) -> Callable[[Inputs], T]:

@@ -14,7 +14,7 @@ from moka.engine.captured import WARM_UPS, Captured, CudaRecorder, Inputs, Recor
 from moka.engine.host_reads import HostReads
 from moka.engine.late_read import LateRead
 from moka.engine.precision import FIRST_SCALE, LossScale
-from moka.engine.recorded import Modes, obstacle
+from moka.engine.recorded import Modes, have_hooks, obstacle
 from moka.layers.late_checks import LateChecks, collecting_checks
 from moka.parallel.reduce import GradientMean
 from moka.parallel.team import Team
@@ -117,6 +117,10 @@ class LateStep(Step):
         """Why the work of an iteration cannot be recorded; None if nothing is known against it."""
         if self.engine.keep_blobs:
             return "all blobs and their diffs are kept in view"
+        for place in self.engine.net.places:
+            if not place.node.bottoms and place.layer.parameter_names:
+                # A graph reads copies of a batch, through which no gradient comes back.
+                return f'the layer "{place.node.name}" gives a parameter as data'
         return obstacle(self.engine.net)
 
     def state(self) -> SolverState:
@@ -176,7 +180,8 @@ class LateStep(Step):
             iteration, rate: the iteration, counted from 0, and its learning rate.
         """
         updates = is_last and not self.reads_first and not self.config.disabled_update
-        captured = None if self.engine.segment_ends else self.captured
+        runs_alone = self.engine.segment_ends or have_hooks(p.parameter for p in self.params)
+        captured = None if runs_alone else self.captured
         inside = updates and captured is not None and captured.refusal is None
         if self.config.iter_size > 1 or not can_be_recorded(self.rule, self.config):
             inside = False

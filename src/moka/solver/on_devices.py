@@ -117,6 +117,8 @@ def _solve(
     hearer: Address | None,
 ) -> int:
     """Train with the other processes; the first one leaves its state under the prefix `result`."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else memory of the host is pinned for GPU 0 in each process
     on_terminal = sys.stderr.isatty()
     shows = progress and not launched.rank
     with ExitStack() as stack:
