@@ -25,6 +25,7 @@ def in_place(net: Net) -> None:
 
 
 WAYS: dict[str, Callable[[Net], object]] = {
+    "weights": lambda net: net.layers[1].weights,
     "attribute": lambda net: net.layers[1].weight,
     "get_parameter": lambda net: net.get_parameter("ip.weight"),
     "parameters": lambda net: next(net.parameters()),
@@ -54,7 +55,7 @@ def test_a_pass_does_not_count_as_one(make_net: NetMaker) -> None:
     net(x=torch.rand(2, 3))
     assert net.layers[1].exposures == before
     of_all = Parameters.exposures_of_all
-    assert len(net.layers[1].weights) == 2  # whoever keeps these is noticed by the count of all
+    assert len(net.layers[1].blobs) == 2  # whoever keeps these is noticed by the count of all
     assert net.layers[1].exposures == before
     assert Parameters.exposures_of_all > of_all
 
