@@ -352,8 +352,10 @@ class Layer(nn.Module):
 
     @property
     def blobs(self) -> list[Tensor]:
-        """The parameters in this layer's shapes (a shared one may be stored in another), for what it
-        computes itself; others read `weights`."""
+        """The parameters in this layer's shapes (a shared one may be stored in another).
+
+        For what the layer computes; others read `weights`.
+        """
         if not torch.compiler.is_compiling():
             Parameters.exposures_of_all += 1
         stored: list[Tensor] = self.weights_unseen()  # type: ignore[assignment]
