@@ -138,7 +138,7 @@ class Promises:
         return {
             top: tensor
             for place in self._net.places
-            if not place.node.bottoms and place.layer.weights_unseen()
+            if not place.node.bottoms and place.layer.parameter_names
             for top, tensor in zip(place.node.tops, self._net.run_layer(place, ()), strict=True)
         }
 

@@ -67,13 +67,10 @@ class _Settled(NamedTuple):
     """Passes that have gone by one program for a while: how they are asked for, what runs them, and
     their case."""
 
-    engine: str
-    threads: int
-    shapes: dict[str, torch.Size]
+    key: Key
     wanted: Collection[str]
     program: Program
     case: _Case
-    key: Key
 
 
 class Fast:
@@ -136,11 +133,7 @@ class Fast:
                 put_on_large_pages([*case.memory, *self._shared_memory(given)])
             case.unneeded = 0 if len(program.outputs) == len(wanted) else case.unneeded + 1
             if case.used > SETTLED_PASSES and not case.unneeded:
-                shapes = {blob: tensor.shape for blob, tensor in given.items()}
-                key = self._key(name, given)
-                self._settled = _Settled(
-                    name, torch.get_num_threads(), shapes, asked, program, case, key
-                )
+                self._settled = _Settled(self._key(name, given), asked, program, case)
             return program
         finally:
             self._lock.release()
@@ -156,12 +149,10 @@ class Fast:
         settled = self._settled
         if (
             settled is None
-            or not self._watch.is_calm()
-            or self.net.shares_parameters
             or settled.wanted != wanted
-            or settled.engine != chosen()
-            or settled.threads != torch.get_num_threads()
-            or settled.shapes != {blob: tensor.shape for blob, tensor in given.items()}
+            or not self._watch.is_calm()
+            or not self._may_run(given)
+            or settled.key != self._key(chosen(), given)
         ):
             return None
         settled.case.used += 1

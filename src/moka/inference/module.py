@@ -59,7 +59,6 @@ class ModuleRunner:
         self._sources = [place for place in net.places if not place.node.bottoms]
         self._tops_of_sources = {top for place in self._sources for top in place.node.tops}
         self._inputs, self._outputs = net.graph.inputs, net.graph.outputs
-        self._inputs_are_all = len(self._inputs) == len(self._tops_of_sources)
         self._with_gradients: dict[str, bool] = {}  # outputs that have been seen with gradients on
         self._mode_changes: int | None = None  # when no layer had hooks or trained
         self.is_trained = False  # a backward pass has reached the parameters
@@ -77,7 +76,7 @@ class ModuleRunner:
     def again(self, arrays: Sequence[Tensor]) -> dict[str, Tensor] | None:
         """The outputs for the net's inputs, if the program that has run the last passes may run
         this one; None: call this."""
-        if len(arrays) != len(self._inputs) or torch.is_grad_enabled() or not self._inputs_are_all:
+        if len(arrays) != len(self._inputs) or torch.is_grad_enabled():
             return None
         given = dict(zip(self._inputs, arrays, strict=True))
         if not _asks_for_numbers(given) or self._mode_changes != Layer.mode_changes:

@@ -152,7 +152,7 @@ def layers_without(net: Net, plan: Iterable[Copy]) -> list[str]:
     return [
         node.name
         for node, layer in zip(net.graph.nodes, net.layers, strict=True)
-        if layer.weights_unseen() and given.isdisjoint(layer.weights_unseen())
+        if layer.parameter_names and given.isdisjoint(layer.weights_unseen())
     ]
 
 
