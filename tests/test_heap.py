@@ -146,6 +146,47 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     assert int(run_program(GIVING_BACK).stdout) > 200  # of 256
 
 
+SMALL_PIECES = """
+import resource
+import torch
+from moka import heap
+
+torch.set_num_threads(1)
+if {keep}:
+    heap.keep_freed_memory()
+
+def faults():
+    for _ in range(30):
+        torch.ones(1 << 20)  # 4 MB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(1 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with heap.small_pieces_go_back():
+    print(faults())
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
+def test_small_pieces_go_back_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+
+    def counts(*, keep: bool) -> list[int]:
+        return [*map(int, run_program(SMALL_PIECES.format(keep=keep)).stdout.split())]
+
+    meanwhile, after = counts(keep=False)
+    assert after < meanwhile / 10
+    kept, _ = counts(keep=True)
+    assert kept < meanwhile / 10
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    of_user, _ = counts(keep=False)
+    assert of_user < meanwhile / 10
+
+
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(ctypes, "CDLL", None)  # would fail if it were used

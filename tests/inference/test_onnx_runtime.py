@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,14 @@ import torch
 from tests.conftest import NetMaker
 
 from moka import two_ways
+from moka.export.onnx.model_file import write_beside
 from moka.huge_pages import NewMemory
 from moka.inference import onnx_runtime
 from moka.inference.contract import Task
 from moka.inference.onnx_runtime import OnnxRuntime
 from moka.inference.pressure import Pressure
 from moka.rewrite import Model
+from moka.types import Array
 
 NET = """
 layer { name: "data" type: "Input" top: "data"
@@ -113,6 +117,37 @@ def test_large_weights_are_kept_once(
     monkeypatch.setattr(onnx_runtime, "SMALL_BYTES", 100)
     OnnxRuntime().make(task(make_net, 2))
     assert len(sessions.runs) == 1
+
+
+def test_large_constants_go_to_the_session_through_a_file(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
+    in_memory = OnnxRuntime().make(of_net)
+    files: list[Path] = []
+
+    def seen(head: bytes, large: dict[str, Array], file: Path) -> None:
+        write_beside(head, large, file)
+        files.extend(file.parent.iterdir())
+
+    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
+    monkeypatch.setattr(onnx_runtime, "write_beside", seen)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = OnnxRuntime().make(of_net)
+    assert {file.name for file in files} == {"net.onnx", "net.onnx.data"}
+    assert [*tmp_path.iterdir()] == []
+    assert torch.equal(run([x])[0], in_memory([x])[0])
+
+
+def test_without_room_for_a_file_constants_go_through_memory(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
+    in_memory = OnnxRuntime().make(of_net)
+    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    run = OnnxRuntime().make(of_net)
+    assert torch.equal(run([x])[0], in_memory([x])[0])
 
 
 @pytest.mark.parametrize(("most", "has_pattern"), [(10**6, True), (100, False)])

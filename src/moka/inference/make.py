@@ -15,7 +15,7 @@ from torch import Tensor
 
 from moka.errors import MokaError
 from moka.export.difference import difference_of
-from moka.heap import give_back_freed_memory
+from moka.heap import give_back_freed_memory, small_pieces_go_back
 from moka.inference.contract import Backend, Task
 from moka.inference.cut import Piece, cut, fits
 from moka.inference.flow import Flow
@@ -60,7 +60,8 @@ class Maker:
         """A program that gives the layers' numbers, measured; None if there is none."""
         start = perf_counter()
         give_back_freed_memory()  # of passes by the layers: programs have memory of their own
-        program = self._compile(backend)
+        with small_pieces_go_back():
+            program = self._compile(backend)
         give_back_freed_memory()  # of what the program was made from
         if program is None or not self._is_true(program):
             return None

@@ -32,6 +32,15 @@ def test_large_parameters_lie_beside_the_model(export: Export, tmp_path: Path) -
     onnx.checker.check_model(str(tmp_path / "net.onnx"), full_check=True)
 
 
+def test_parameters_beside_the_model_begin_on_pages(export: Export, tmp_path: Path) -> None:
+    export(TEXT.replace("num_output: 50", "num_output: 500"), most_in_one_file=1000)
+    model = onnx.load(tmp_path / "net.onnx", load_external_data=False)
+    places = [{e.key: int(e.value) for e in t.external_data if e.value.isdigit()}
+              for t in model.graph.initializer if t.external_data]  # fmt: skip
+    assert [place["length"] for place in places] == [500 * 30 * 4, 500 * 4]
+    assert [place["offset"] for place in places] == [0, 15 * 4096]
+
+
 def test_nothing_is_left_beside_a_model_that_fails(export: Export, tmp_path: Path) -> None:
     with pytest.raises(MokaError):
         export(TEXT, most_in_one_file=1000, check_inputs={"x1": np.zeros((2, 30))})

@@ -20,6 +20,7 @@ from moka.types import Array
 LARGE = 1024  # bytes; smaller constants lie among the nodes
 MOST_IN_ONE_FILE = 2**31 - 2**24  # a protobuf message must stay under 2 GiB
 UINT8 = 2
+PAGE = 4096  # bytes, to which constants in a file beside the model are aligned
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ def with_constants(head: bytes, large: Mapping[str, Array]) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def write_beside(head: bytes, large: Mapping[str, Array], file: Path) -> None:
+    """Write a model of `model_in_memory`, and its large constants into a file beside it."""
+    model = load_onnx().ModelProto.FromString(head)
+    with open(_beside(file), "wb") as stream:
+        for tensor in model.graph.initializer:
+            if tensor.name in large:
+                tensor.CopyFrom(_write_outside(stream, tensor.name, large[tensor.name]))
+    file.write_bytes(model.SerializeToString())
+
+
 def write_model(
     graph: OnnxGraph, frame: Frame, file: Path, *, most_in_one_file: int = MOST_IN_ONE_FILE
 ) -> list[Path]:
@@ -103,7 +114,7 @@ def write_model(
             stream.write(frame_bytes)
             _write_graph(stream, head, large)
         return [file]
-    beside = file.with_name(f"{file.name}.data")
+    beside = _beside(file)
     with open(beside, "wb") as stream:
         stored = [_write_outside(stream, name, values) for name, values in large.items()]
     model = _frame_message(frame)
@@ -227,9 +238,15 @@ def _write_graph(stream: BinaryIO, head: bytes, large: Mapping[str, Tensor | Arr
         stream.write(_bytes(large[name]).data)
 
 
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.data")
+
+
 def _write_outside(stream: BinaryIO, name: str, values: Tensor | Array) -> Any:
-    """Write a constant's bytes; returns the message that says where they lie."""
+    """Write a constant's bytes, from a new page on, so that a reader may map them; returns the
+    message that says where they lie."""
     onnx = load_onnx()
+    stream.write(bytes(-stream.tell() % PAGE))
     tensor = _tensor(name, values)
     tensor.data_location = onnx.TensorProto.EXTERNAL
     place = {"location": Path(stream.name).name, "offset": stream.tell(), "length": _size(values)}
