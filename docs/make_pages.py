@@ -6,7 +6,8 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import moka.schema
 from moka.command.commands import Command
 from moka.command.flags import COMMON, Flag
 from moka.command.table import COMMANDS
+from moka.fillers import FORKS_FILLER_OPTIONS
 from moka.layers import Entry, all_entries
 from moka.layers.options import LAYER, Option
 from moka.schema import caffe_pb2
 from moka.schema import comments as proto_comments
 from moka.schema.forks import FIRST_FORK_NUMBER
+from moka.solver.config import FORKS_OPTIONS
 
 HERE = Path(__file__).parent
 PROTO = Path(moka.schema.__file__).with_name("caffe.proto")
@@ -39,8 +42,9 @@ a name wins.
 SOLVER = """\
 # The solver
 
-All fields of a solver's prototxt. Those from 20000 up are Moka's own or other branches' of Caffe;
-BVLC Caffe does not know them. Made by `make docs` from the comments in `caffe.proto`.
+All fields of a solver's prototxt that Moka reads. BVLC Caffe does not know those marked "own",
+which are Moka's or other branches' of Caffe, and those marked "fork". Made by `make docs` from the
+comments in `caffe.proto`.
 """
 SHARED = {  # what any layer, or several types, may hold
     "Transformation: `transform_param`": "TransformationParameter",
@@ -49,6 +53,10 @@ SHARED = {  # what any layer, or several types, may hold
     "Fillers: `weight_filler`, `bias_filler` and others": "FillerParameter",
 }
 FIRST_OWN_NUMBER = 20000
+OF_FORKS: Mapping[str, Collection[str]] = {  # fields of forks that Moka reads, by message
+    "SolverParameter": FORKS_OPTIONS,
+    "FillerParameter": frozenset(chain.from_iterable(FORKS_FILLER_OPTIONS.values())),
+}
 FIELD = re.compile(r"\s*(?:optional|repeated|required) \S+ (\w+) = [^;]*;\s*(?://\s*(.*))?$")
 
 
@@ -202,11 +210,13 @@ def message_table(message: str, names: list[str]) -> Iterator[str]:
     yield "| field | default | |"
     yield "|---|---|---|"
     for name in names:
-        if fields[name].number >= FIRST_FORK_NUMBER:
-            continue  # accepted, but no part of Moka reads it
-        own = " (own)" if fields[name].number >= FIRST_OWN_NUMBER else ""
+        number = fields[name].number
+        if number >= FIRST_FORK_NUMBER and name not in OF_FORKS.get(message, ()):
+            continue  # of one layer type, which has a table of its own, or read by nobody
+        is_own, is_forks = number >= FIRST_OWN_NUMBER, number >= FIRST_FORK_NUMBER
+        mark = " (fork)" if is_forks else " (own)" if is_own else ""
         said = escaped(comments.get(name, ""))
-        yield f"| `{name}`{own} | {default_text(fields[name])} | {said} |"
+        yield f"| `{name}`{mark} | {default_text(fields[name])} | {said} |"
 
 
 def solver_sections() -> Iterator[tuple[str, list[str]]]:
@@ -237,7 +247,9 @@ Every command of `caffe`; `moka` is the same program. Flags take one dash or two
 that was a program of its own in Caffe still is one, with the same arguments. `caffe help` lists
 them, `caffe train --help` prints the help of one, `caffe completion bash` a script with which bash
 completes them (zsh and fish likewise). Exit codes: 0; 1 after an error, told in one sentence; 130
-after ^C. Made by `make docs` from the table in `src/moka/command`.
+after ^C; 75 after a SIGTERM that stopped `caffe train`, which asks for another run. The first ^C
+lets `caffe train` end its iteration and stop with 0, a second one ends it at once. Made by `make
+docs` from the table in `src/moka/command`.
 """
 
 

@@ -4,8 +4,8 @@ PyTorch divides each operation among OpenMP threads, which wait for each other a
 OpenMP lets them wait in a loop for several milliseconds. On a machine that other programs use too,
 the thread that is waited for may not run at all while the others burn its processor: LeNet's
 training step of 8 ms took 190 to 1,130 ms beside such programs, and 20 to 36 ms with the setting
-here (two cores). Alone it costs a small net 4 % at most, larger nets nothing. A third of the spins
-costs a small net 15 % alone and saves it as much beside two busy loops.
+here (two cores). Alone it costs a small net a tenth at most, larger nets nothing. A third of the
+spins costs a small net 15 % alone and saves it as much beside two busy loops.
 """
 
 from __future__ import annotations

@@ -197,6 +197,12 @@ def test_less_to_read(caffe: Caffe, workspace: Path) -> None:
     assert not run.messages("I")
 
 
+def test_more_to_read(caffe: Caffe, workspace: Path) -> None:
+    said = "A step is recorded, and runs as one call from now on."
+    assert said in caffe("train", "--solver=solver.prototxt", "--v=1").messages("I")
+    assert said not in caffe("train", "--solver=solver.prototxt").messages("I")
+
+
 def test_quiet(caffe: Caffe, workspace: Path) -> None:
     run = caffe("train", "--solver=solver.prototxt", "--quiet")
     assert run == (0, "", "")

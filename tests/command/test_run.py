@@ -165,9 +165,12 @@ def test_the_log(messages: Messages, tmp_path: Path) -> None:
     import logging
 
     def speak(*_: object) -> None:
+        logging.getLogger("moka").debug("explained")
         logging.getLogger("moka").info("said")
         logging.getLogger("moka").error("cried")
 
+    assert running.run("copy_it", speak, ["a", "b", "-v=1"]) == 0
+    assert messages() == ["I explained", "I said", "E cried"]
     assert running.run("copy_it", speak, ["a", "b", "-minloglevel=2"]) == 0
     assert messages() == ["E cried"]
     assert running.run("copy_it", speak, ["a", "b", f"-log_dir={tmp_path}"]) == 0

@@ -14,6 +14,7 @@ from moka.command.table import COMMANDS
 from moka.layers import all_entries
 from moka.schema import caffe_pb2
 from moka.schema.forks import FIRST_FORK_NUMBER
+from moka.solver.config import FORKS_OPTIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,11 +30,16 @@ def test_the_pages_are_up_to_date(maker: ModuleType, page: str) -> None:
 
 
 def test_every_field_of_a_solver_is_there(maker: ModuleType) -> None:
-    found = re.findall(r"^\| `(\w+)`( \(own\))? \|", maker.solver_page(), re.MULTILINE)
+    row = re.compile(r"^\| `(\w+)`(?: \((own|fork)\))? \|", re.MULTILINE)
+    found = row.findall(maker.solver_page())
     described = caffe_pb2.SolverParameter.DESCRIPTOR.fields
-    fields = [field for field in described if field.number < FIRST_FORK_NUMBER]
+    of_forks = {field.name for field in described if field.number >= FIRST_FORK_NUMBER}
+    assert of_forks >= FORKS_OPTIONS
+    fields = [field for field in described if field.name not in of_forks - FORKS_OPTIONS]
     assert sorted(name for name, _ in found) == sorted(f.name for f in fields)
-    assert {name for name, own in found if own} == {f.name for f in fields if f.number >= 20000}
+    own = {f.name for f in fields if f.number >= 20000} - FORKS_OPTIONS
+    assert {name for name, mark in found if mark == "own"} == own
+    assert {name for name, mark in found if mark == "fork"} == FORKS_OPTIONS
 
 
 def test_every_type_has_its_entry(maker: ModuleType) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -242,8 +243,9 @@ def test_a_recording_that_cannot_end_is_undone(monkeypatch: pytest.MonkeyPatch) 
             raise RuntimeError("operation failed due to a previous error during capture")
 
     done: list[Any] = []
-    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *a: done.append(("end", *a)))
-    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *a: done.append(("release", *a)))
+    for name, what in (("_cuda_endAllocateToPool", "end"), ("_cuda_releasePool", "release")):
+        note = partial(lambda what, *given: done.append((what, *given)), what)
+        monkeypatch.setattr(torch._C, name, note, raising=False)
     with playing_a_gpu() as gpu:
         monkeypatch.setattr(torch.cuda, "graph", cannot_end)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _: "the stream before")

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.conftest import NetMaker
 from tests.processes import run_together
 from tests.training_runs import database
+from torch.distributed import fsdp
 
 from moka.engine.segments import best_ends
 from moka.errors import SolverError
 from moka.parallel import shard
 from moka.parallel.join import join_team, new_uid
-from moka.parallel.shard import is_divided
-from moka.parallel.team import Team
+from moka.parallel.shard import Sharding, is_divided
+from moka.parallel.team import Alone, Team
 from moka.report.records import TestCompleted
 from moka.schema import caffe_pb2, parse_text
 from moka.solver.config import check_solver
@@ -51,6 +53,7 @@ SOLVER = """
 base_lr: 0.02 lr_policy: "fixed" random_seed: 3 weight_decay: 0.01 snapshot_prefix: "run"
 test_iter: 2 test_interval: 2 sync_bn: true display: 2 snapshot: 2 snapshot_keep: 1 max_iter: 4 %s
 """
+LAYER = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 } } }'
 MORE = {
     "momentum": "momentum: 0.9 clip_gradients: 0.5",
     "adam": 'type: "Adam" momentum: 0.9 iter_size: 2 delta: 1e-3',
@@ -179,3 +182,9 @@ def test_what_needs_whole_parameters_is_refused(more: str) -> None:
                          caffe_pb2.SolverParameter)  # fmt: skip
     with pytest.raises(SolverError, match="do not go together"):
         check_solver(message, "solver.prototxt")
+
+
+def test_an_old_pytorch_is_told(make_net: NetMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsdp, "fully_shard", lambda module, *, mesh: None)
+    with pytest.raises(SolverError, match="newer PyTorch than"):
+        Sharding(make_net(LAYER), Alone())

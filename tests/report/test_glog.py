@@ -73,6 +73,26 @@ def test_minloglevel(
     assert [line[0] for line in capsys.readouterr().err.splitlines()] == list(letters)
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("level", "verbosity", "shows"), [("0", "1", 1), ("0", "", 0), ("1", "1", 0)]
+)
+def test_a_verbosity(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    verbosity: str,
+    shows: int,
+    *,
+    plain: bool,
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", level)
+    monkeypatch.setenv("GLOG_v", verbosity)
+    with log_to_stderr(plain=plain):
+        detail.debug("why an engine is taken")
+    assert capsys.readouterr().err.count("why an engine is taken") == shows
+
+
 def test_a_minloglevel_that_is_no_number(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +278,16 @@ def test_a_line_of_the_callers(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert PREFIX.sub("", line) == "100% done"
     assert "test_glog.py:" in line
+
+
+@pytest.mark.usefixtures("_log_as_before")
+def test_a_verbosity_in_pycaffe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOG_v", "1")
+    glog.init_log(0, stderr=True)
+    detail.debug("why an engine is taken")
+    assert "why an engine is taken" in capsys.readouterr().err
 
 
 def test_importing_sets_up_no_logging() -> None:

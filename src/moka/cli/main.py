@@ -51,8 +51,8 @@ def _run(argv: list[str]) -> None:
     if argv and argv[0] != "help" and not argv[0].startswith("-"):
         _check_name(argv[0])
     words, flags = parse_flags(argv, flags_of(TRAIN))
-    if flags["minloglevel"]:
-        set_level(flags["minloglevel"])
+    if flags["minloglevel"] or flags["v"]:
+        set_level(flags["minloglevel"], flags["v"])
     if flags["version"]:
         print(f"caffe version 1.0.0 (moka {__version__})")
         return

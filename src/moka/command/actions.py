@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moka.command.commands import Command
-from moka.command.flags import ENGINE, TEAM, Flag
+from moka.command.flags import ENGINE, ENGINES, TEAM, Flag
 
 EFFECTS = ("snapshot", "stop", "none")
 COMPRESSIONS = {"bf16": "BFLOAT16"}  # the solver's word for the flag's
@@ -14,13 +14,11 @@ _GPU = Flag(
     " Use '-gpu all' to run on all available GPUs. The effective training batch size is"
     " multiplied by the number of devices.",
 )
-_HALF = Flag(
-    "half",
-    False,
-    "Keep blobs and their gradients in half precision, unless the net says otherwise, as the"
-    " program caffe_fp16 does. On a GPU 'train' also multiplies in float16, unless the solver says"
-    " otherwise.",
+_ROUND = (
+    "Round blobs and their gradients to half precision, unless the net says otherwise, as the"
+    " program caffe_fp16 does."
 )
+_HALF = Flag("half", False, _ROUND)
 _ITERATIONS = Flag("iterations", 50, "The number of iterations to run.")
 _JSON = Flag("json", False, "Print the result as JSON too. Used for 'test' and 'time'.")
 _LEVEL = Flag("level", 0, "Optional; network level.")
@@ -47,10 +45,16 @@ TRAIN = Command(
         Flag(
             "snapshot",
             "",
-            "Optional; the snapshot solver state to resume training.",
+            "Optional; the snapshot solver state to resume training, or auto: the newest of this"
+            " run, if there is one.",
         ),
         _GPU,
-        _HALF,
+        Flag(
+            "half",
+            False,
+            f"{_ROUND} On a GPU also multiply in float16, on several in bfloat16, unless the solver"
+            " says otherwise.",
+        ),
         ENGINE,
         *TEAM,
         Flag(
@@ -142,14 +146,21 @@ TIME = Command(
         Flag(
             "phase",
             "",
-            "Optional; network phase (TRAIN or TEST). Only used for 'time'.",
+            "Optional; network phase: TRAIN (default) or TEST. Only used for 'time'.",
             choices=("TRAIN", "TEST"),
         ),
         _GPU,
         _HALF,
         _LEVEL,
         _STAGE,
-        ENGINE,
+        Flag(
+            "engine",
+            "",
+            "Optional; time the program that this engine makes of the net for testing: auto (the"
+            " fastest that is installed), onnxruntime, openvino or torch. By default, or with"
+            " layerwise, the layers are timed one by one, whatever MOKA_ENGINE says.",
+            choices=ENGINES,
+        ),
         _JSON,
         _QUIET,
     ),

@@ -56,7 +56,7 @@ EXPORT = tool(
     "net.onnx is an ONNX model; net.py the source of a PyTorch module with its weights beside"
     " it,\nnet.pt, or net.safetensors with --format safetensors. The flags after input_shape"
     " are ONNX's.\n"
-    "Weights as safetensors need: pip install 'moka-caffe[export]'.",
+    "Weights as safetensors need the package safetensors.",
 )
 
 IMPORT = tool(

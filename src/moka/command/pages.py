@@ -27,7 +27,7 @@ WEB = Command(
     ),
     description="Open a page that shows a folder (by default the current one): its runs, data sets,"
     " nets and models.\nIt starts training as processes of their own, which go on when the page"
-    " ends. `pip install 'moka-caffe[web]'`\nbrings what it needs.",
+    " ends. It needs starlette,\nuvicorn and python-multipart.",
 )
 
 MODEL_FLAGS = (
@@ -90,8 +90,8 @@ SERVE = Command(
     description="Answer requests with models, on this machine: a JSON API (/docs tells all of it),"
     " DIGITS' classify_one.json\nand a page to try them. The models are those of --model, or of a"
     " folder with a folder for each of them.\nThe first is loaded at once, the others when they are"
-    " asked for. SIGTERM finishes what is in work.\n`pip install 'moka-caffe[web]'` brings what it"
-    " needs.",
+    " asked for. SIGTERM finishes what is in work.\nIt needs starlette, uvicorn and"
+    " python-multipart.",
 )
 
 PAGES = (WEB, SERVE)

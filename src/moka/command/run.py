@@ -99,8 +99,8 @@ def _call(command: Command, function: CommandFunction, argv: list[str]) -> None:
     elif values["version"]:
         print(f"{command.title} of moka {__version__}")
     else:
-        if values["minloglevel"]:
-            set_level(values["minloglevel"])
+        if values["minloglevel"] or values["v"]:
+            set_level(values["minloglevel"], values["v"])
         check_arguments(command, words)
         with reading_texts(values), log_to_file(values["log_dir"], command.title.replace(" ", "_")):
             function(words, values)

@@ -20,8 +20,8 @@ PROGRAMS = {  # by name
 def flags_of(command: Command) -> dict[str, Flag]:
     """All flags that a command accepts, by name. An action accepts the flags of all actions, as
     Caffe's program does."""
-    own = [f for action in ACTIONS for f in action.flags] if command.is_action else command.flags
-    return {flag.name: flag for flag in (*own, *COMMON)}
+    others = [f for action in ACTIONS for f in action.flags] if command.is_action else []
+    return {flag.name: flag for flag in (*others, *command.flags, *COMMON)}
 
 
 def scripts() -> dict[str, str]:

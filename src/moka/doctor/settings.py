@@ -17,6 +17,7 @@ SHOWN = (  # variables that change numbers, speed or messages
     "CUDA_VISIBLE_DEVICES",
     "GLOG_log_dir",
     "GLOG_minloglevel",
+    "GLOG_v",
     "GOMP_SPINCOUNT",
     "MKL_NUM_THREADS",
     VARIABLE,

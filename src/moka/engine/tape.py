@@ -100,15 +100,25 @@ class Tape(OperatorMode):
         """
         if self._fault is not None:
             raise CannotRecordError(self._fault, result)
-        self._graph.output(self._as_argument(result))
+        tensors: list[Node] = []
+
+        def numbered(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            tensors.append(self._node_of(leaf))
+            return _Number(len(tensors) - 1)
+
+        form = _mapped(numbered, result)
+        self._graph.output(tuple(tensors))
         self._add_in_place()
         run = GraphModule({}, self._graph).forward
         names, constants = self._names, self._constants
 
         def again(given: Inputs) -> T:
             with torch.no_grad():
-                made: T = run(*[given[name] for name in names], *constants)
-                return made
+                made = run(*[given[name] for name in names], *constants)
+            whole: T = _mapped(lambda leaf: made[leaf] if type(leaf) is _Number else leaf, form)
+            return whole
 
         return again
 
@@ -209,16 +219,12 @@ class Tape(OperatorMode):
         return Place(memory, form, int(tensor.storage_offset()))
 
     def _as_argument(self, value: Any) -> Any:
-        """A value as the graph has it."""
+        """What an operator takes, as the graph has it."""
+        return _mapped(self._leaf_as_argument, value)
+
+    def _leaf_as_argument(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self._node_of(value)
-        if isinstance(value, tuple):
-            parts = [*map(self._as_argument, value)]
-            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-        if isinstance(value, list):
-            return [self._as_argument(each) for each in value]
-        if isinstance(value, dict):
-            return {name: self._as_argument(each) for name, each in value.items()}
         if value is None or isinstance(value, PLAIN):
             return value
         if isinstance(value, MEMORY):
@@ -243,6 +249,22 @@ class Tape(OperatorMode):
         with graph.inserting_before() if last is None else graph.inserting_after(last):
             self._last_parameter = graph.placeholder(f"given_{len(graph.nodes)}")
         return self._last_parameter
+
+
+class _Number(int):
+    """Stands for a tensor of a result: its number among those that the function returns."""
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """A value of tuples, lists and dicts, with each leaf changed."""
+    if isinstance(value, (tuple, list)):
+        parts = [_mapped(change, each) for each in value]
+        if isinstance(value, list):
+            return parts
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, dict):
+        return {name: _mapped(change, each) for name, each in value.items()}
+    return change(value)
 
 
 def _has_memory(tensor: Tensor) -> bool:

@@ -234,6 +234,7 @@ def _counts_of_all() -> tuple[int, int]:
 def _references(parameter: nn.Parameter) -> References:
     count = USERS_OF_MEMORY
     return References(
-        sys.getrefcount(parameter),
+        # Python's count and PyTorch's: in torch 2.6 a graph that leads to it is in the second.
+        sys.getrefcount(parameter) + parameter._use_count(),  # type: ignore[attr-defined]
         count(parameter.untyped_storage()._cdata) if count is not None else 0,
     )

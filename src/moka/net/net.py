@@ -40,9 +40,10 @@ from moka.types import Shape
 
 FLOAT = torch.float32
 ALL_DATA = Share()
-NOTHING_BEGUN: Mapping[str, Tensor] = MappingProxyType({})
 NONE_GIVEN: Mapping[str, Shape] = MappingProxyType({})
-LAYERS_OWN_WAYS: Mapping[int, Way] = MappingProxyType({})
+# Empty dicts, which torch.compile of torch 2.6 can read.
+NOTHING_BEGUN: Mapping[str, Tensor] = {}
+LAYERS_OWN_WAYS: Mapping[int, Way] = {}
 NOTHING_TO_COPY: AbstractContextManager[None] = nullcontext()
 
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.torch_version import TorchVersion
 
 from moka.errors import SolverError
 from moka.parallel.team import Alone, Averaging, Team, TeamLostError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 6 * 3600.0
 NOTICE_S = 300.0  # how long a member waits until it says so; then twice as long, and so on
 CONNECT_S = 300.0  # how long connecting may take once all have come; who ends then says nothing
+# In older releases gloo waits for messages as long as for connections: 2.6 does, 2.13 does not
+# (pytorch#167052).
+CAN_CHANGE_PATIENCE = TorchVersion(torch.__version__) >= "2.12"
 POLL_S = 0.05  # how often a member looks who has come
 HEARD_S = 5.0  # how long to wait until the first member has repeated an error
 REASON_S = 0.5  # how long to look for the error of a member that has left
@@ -58,6 +63,10 @@ class _Connected(Team):
         self._notice_s = notice_s
         self._has_left = False
         self._store = store
+        # Messages that gloo's threads may still refer to. Whoever drops a tensor last, if Python
+        # has known it, needs Python's lock. The end of the group waits for these threads, and with
+        # PyTorch 2.6 it holds the lock meanwhile.
+        self._sent: deque[list[Tensor]] = deque(maxlen=4)
         atexit.register(self.leave)  # gloo aborts a process that ends while it is connected
 
     @property
@@ -65,25 +74,26 @@ class _Connected(Team):
         return not self._has_left
 
     def gather_numbers(self, *own: float) -> dict[int, tuple[float, ...]]:
-        with self._hearing():
-            table = torch.empty(self.size, len(own), dtype=torch.float64)
-            row = torch.tensor(own, dtype=torch.float64)
-            self._wait(dist.all_gather(list(table.unbind()), row, async_op=True))
+        table = self._gathered(torch.tensor(own, dtype=torch.float64))
         return {rank: tuple(row) for rank, row in enumerate(table.tolist())}
 
     def gather_messages(self, own: bytes) -> dict[int, bytes]:
         lengths = [int(n) for (n,) in self.gather_numbers(len(own)).values()]
         padded = torch.frombuffer(bytearray(own.ljust(max(1, *lengths), b"\0")), dtype=torch.uint8)
-        with self._hearing():
-            table = torch.empty(self.size, len(padded), dtype=torch.uint8)
-            self._wait(dist.all_gather(list(table.unbind()), padded, async_op=True))
+        table = self._gathered(padded)
         return {rank: table[rank, :n].numpy().tobytes() for rank, n in enumerate(lengths)}
 
     def gather_rows(self, own: Tensor) -> Tensor:
+        return self._gathered(own.contiguous())
+
+    def _gathered(self, own: Tensor) -> Tensor:
+        """The rows of all members, as a table."""
         table = own.new_empty(self.size, len(own))
+        rows = list(table.unbind())
+        if not own.is_cuda:
+            self._sent.append([own, *rows])
         with self._hearing():
-            work = dist.all_gather(list(table.unbind()), own.contiguous(), async_op=True)
-            self._wait(work, on_gpu=own.is_cuda)
+            self._wait(dist.all_gather(rows, own, async_op=True), on_gpu=own.is_cuda)
         return table
 
     def begin_average(
@@ -366,7 +376,7 @@ def connect(
             store=store,
             rank=rank,
             world_size=size,
-            timeout=timedelta(seconds=connect_s),
+            timeout=timedelta(seconds=connect_s if CAN_CHANGE_PATIENCE else patience_s),
         )
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"one of them came and does not answer ({first_line(error)})") from None

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from moka.errors import SolverError
 from moka.layers.base import Layer
 from moka.net import Net
 from moka.parallel.team import Team
@@ -82,12 +84,20 @@ class Sharding:
     Args:
         net: this process's copy of the model, equal in all of them.
         team: the processes, connected.
+
+    Raises:
+        SolverError: this PyTorch cannot divide parameters.
     """
 
     def __init__(self, net: Net, team: Team) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
+        if "ignored_params" not in signature(fully_shard).parameters:  # nor does it know the CPU
+            raise SolverError(
+                f"shard: true needs a newer PyTorch than {torch.__version__}.",
+                advice="It is tested with PyTorch 2.13.",
+            )
         self._net = net
         team.copy_from_first([parameter.detach() for parameter in net.parameters()])
         mesh = init_device_mesh(net.device.type, (team.size,))

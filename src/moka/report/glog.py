@@ -115,13 +115,13 @@ def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
 
     Args:
         plain: for a person at a terminal: messages alone, without "moka.detail" (how nets are
-            built, every batch of a test) and "moka.records" (which a bar and tables show there);
-            else everything in glog's form.
+            built, every batch of a test) and "moka.records" (which a bar and tables show there),
+            but for warnings and what a verbosity asks for; else everything in glog's form.
     """
     handler = _StandardError(_PROGRAM)
     handler.setFormatter(logging.Formatter("%(message)s") if plain else GlogFormatter())
     if plain:
-        handler.addFilter(lambda r: r.name not in HIDDEN or r.levelno >= logging.WARNING)
+        handler.addFilter(lambda r: r.name not in HIDDEN or r.levelno != logging.INFO)
     logger = logging.getLogger("moka")
     before = logger.level, logger.propagate
     set_level(_number("GLOG_minloglevel"))
@@ -134,9 +134,15 @@ def log_to_stderr(*, plain: bool = False) -> Iterator[None]:
             logger.propagate = before[1]
 
 
-def set_level(number: int) -> None:
-    """Log messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
-    logging.getLogger("moka").setLevel(_level(number))
+def set_level(number: int, verbosity: int = 0) -> None:
+    """Log messages from this severity on: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL.
+
+    Args:
+        verbosity: 1 and more: with INFO also what engines choose, and why. 0: the environment's
+            GLOG_v.
+    """
+    is_verbose = number <= 0 and (verbosity or _number("GLOG_v")) > 0
+    logging.getLogger("moka").setLevel(logging.DEBUG if is_verbose else _level(number))
 
 
 def set_stderr_level(number: int) -> None:
@@ -198,7 +204,7 @@ def _show_as_glog(threshold: int) -> None:
         old.close()
     handler = _StandardError(_PYCAFFE)
     handler.setFormatter(GlogFormatter())
-    handler.setLevel(_level(threshold))
+    handler.setLevel(_level(threshold) if threshold else logging.NOTSET)
     logger.addHandler(handler)
 
 

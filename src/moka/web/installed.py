@@ -7,7 +7,7 @@ import os
 
 from moka.errors import UsageError
 
-NEEDED = ("starlette", "uvicorn", "multipart")
+NEEDED = {"starlette": "starlette", "uvicorn": "uvicorn", "multipart": "python-multipart"}
 
 
 def check_installed() -> None:
@@ -15,9 +15,10 @@ def check_installed() -> None:
     processes have no signals to stop a job with."""
     if os.name != "posix":
         raise UsageError("this command needs Linux or macOS.", advice="On Windows use WSL.")
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [package for module, package in NEEDED.items()
+               if importlib.util.find_spec(module) is None]  # fmt: skip
     if missing:
         raise UsageError(
             f"this command needs {', '.join(missing)}.",
-            advice="Install them: pip install 'moka-caffe[web]'.",
+            advice=f"Install them: pip install {' '.join(NEEDED.values())}",
         )

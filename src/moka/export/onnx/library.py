@@ -9,8 +9,6 @@ from types import ModuleType
 from moka.errors import MokaError
 from moka.telemetry import report_nothing
 
-INSTALL = "Install it: pip install 'moka-caffe[export]'."
-
 
 def load_onnx(purpose: str = "Exporting to ONNX") -> ModuleType:
     """The package `onnx`. Raises MokaError with the way to install it."""
@@ -50,4 +48,6 @@ def _load(name: str, purpose: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         package = name.partition(".")[0]
-        raise MokaError(f"{purpose} needs the package {package}.", advice=INSTALL) from None
+        raise MokaError(
+            f"{purpose} needs the package {package}.", advice=f"Install it: pip install {package}"
+        ) from None
