@@ -20,6 +20,7 @@ from moka.layers import Entry, all_entries
 from moka.layers.options import LAYER, Option
 from moka.schema import caffe_pb2
 from moka.schema import comments as proto_comments
+from moka.schema.fields import is_repeated
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.solver.config import FORKS_OPTIONS
 
@@ -111,7 +112,7 @@ def default_of(option: Option, descriptor: Any) -> str:
 
 def default_text(descriptor: Any) -> str:
     """A field's default in the schema."""
-    if descriptor.is_repeated:
+    if is_repeated(descriptor):
         return "none"
     if not descriptor.has_default_value:
         return "unset"

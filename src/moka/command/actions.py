@@ -39,14 +39,15 @@ TRAIN = Command(
     "train",
     "moka.cli.train:train",
     "train or finetune a model",
+    description="Train or finetune a model. `--snapshot=auto` resumes from the newest snapshot of"
+    " the run, if there is one.",
     flags=(
         Flag("solver", "", "The solver definition protocol buffer text file."),
         _WEIGHTS,
         Flag(
             "snapshot",
             "",
-            "Optional; the snapshot solver state to resume training, or auto: the newest of this"
-            " run, if there is one.",
+            "Optional; the snapshot solver state to resume training.",
         ),
         _GPU,
         Flag(
@@ -140,13 +141,14 @@ TIME = Command(
     "time",
     "moka.cli.time:time",
     "benchmark model execution time",
+    description="Benchmark model execution time, of the phase TRAIN unless --phase says TEST.",
     flags=(
         _MODEL,
         _ITERATIONS,
         Flag(
             "phase",
             "",
-            "Optional; network phase: TRAIN (default) or TEST. Only used for 'time'.",
+            "Optional; network phase (TRAIN or TEST). Only used for 'time'.",
             choices=("TRAIN", "TEST"),
         ),
         _GPU,

@@ -32,6 +32,9 @@ def progress(
     Yields:
         A function to call with how many are done so far.
     """
+    if not sys.stderr.isatty():  # where old versions of rich end a bar that is off with a line
+        yield lambda done: None
+        return
     counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -39,7 +42,6 @@ def progress(
         *counts,
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
         transient=True,
     )
     with bar:
