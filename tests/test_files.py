@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import BinaryIO
+from unittest.mock import Mock
 
 import pytest
 
@@ -124,6 +126,17 @@ def test_whether_a_file_can_be_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         check_writable(tmp_path / "gone" / "a")
     assert caught.value.filename == str(tmp_path / "gone" / "a")
+
+
+def test_a_folder_that_refuses_files_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows `tempfile` would ask 2^31 times."""
+    refuse = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError):
+        check_writable(tmp_path / "a")
+    refuse.assert_called_once()
 
 
 def test_files_that_belong_together(tmp_path: Path) -> None:

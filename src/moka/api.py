@@ -115,7 +115,7 @@ def train(
         device = torch.device("cpu")
         if wants_gpu:
             device = gpu_or_cpu(config.message.device_id, NO_GPU_FOR_SOLVER)
-    on_terminal = sys.stderr.isatty()
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
     with ExitStack() as stack:
         if progress:
             stack.enter_context(log_to_stderr(plain=on_terminal))

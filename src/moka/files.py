@@ -9,7 +9,7 @@ import glob
 import mmap
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +36,8 @@ def local_path(path: str | os.PathLike[str]) -> str:
     """
     name = os.fspath(path)
     if has_other_bytes(name):
-        name = os.fsdecode(to_bytes(name))
+        raw = to_bytes(name)
+        name = raw.decode("mbcs", "replace") if os.name == "nt" else os.fsdecode(raw)
     if os.sep == "/" and "\\" in name and not os.path.lexists(name):
         with_slashes = name.replace("\\", "/")
         if os.path.lexists(with_slashes):
@@ -109,9 +110,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     For what is written after long work, which would be lost otherwise.
     """
     refuse_null(path)
+    # `tempfile` takes a refusal on Windows for a name that is taken, and tries 2^31 names.
+    probe = Path(path).parent / f".moka-{uuid.uuid4().hex}"
     try:
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or ".", prefix=".moka-"):
-            pass
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        probe.unlink()
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
@@ -174,7 +177,7 @@ def write_folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield aside
         made = [file for file in aside.iterdir() if file.name.startswith(target.name)]
         for file in sorted(made, key=lambda f: f.name, reverse=True):
-            with open(file, "rb") as written:
+            with open(file, "r+b") as written:  # Windows syncs no file that is only read
                 os.fsync(written.fileno())
             os.replace(file, target.with_name(file.name))
         _sync_folder(target.parent)

@@ -3,7 +3,8 @@
 Every iteration makes and frees batches and activations. By default malloc gives such large pieces
 back to the system and fetches them again, which costs a page fault for each 4 KB: a quarter of
 MobileNet's training step. The commands of `caffe` turn that off, and so does a solver of pycaffe as
-long as it lives; any other program that imports Moka decides for itself.
+long as it lives; any other program that imports Moka decides for itself. While the program of a
+large net is made, more is given back than usual.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def small_pieces_go_back() -> Iterator[None]:
 
     For work that makes and frees much once: what malloc would keep of it lies in pieces that fit
     nobody (making ResNet-50's program: a peak of 541 MB instead of 599, in 40 ms more). Where
-    freed memory is to be kept, it is.
+    freed memory is to be kept, it is. Afterwards malloc has the thresholds that it comes to by
+    itself in a process that frees large arrays, but no longer changes them.
     """
     mallopt = _from_c_library("mallopt")
     if mallopt is None or _for_good or _owners or _is_users_choice():

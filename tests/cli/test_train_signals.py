@@ -17,7 +17,7 @@ from tests.cli.training import SOLVER, names, replace, snapshots
 from moka.cli.train import how_to_resume
 from moka.command.processes import Noted
 from moka.errors import INTERRUPTED
-from moka.parallel.launch import REQUEUE
+from moka.parallel.team import REQUEUE
 from moka.schema import caffe_pb2, read_binary
 from moka.solver.solver import Solver
 

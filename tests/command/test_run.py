@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_on_a_terminal_the_first_of_several_processes_tells_an_error(
     assert capsys.readouterr().err == ""
 
 
-def test_the_log(messages: Messages, tmp_path: Path) -> None:
+def test_the_log(messages: Messages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import logging
 
     def speak(*_: object) -> None:
@@ -171,6 +172,11 @@ def test_the_log(messages: Messages, tmp_path: Path) -> None:
 
     assert running.run("copy_it", speak, ["a", "b", "-v=1"]) == 0
     assert messages() == ["I explained", "I said", "E cried"]
+    monkeypatch.setenv("GLOG_minloglevel", "1")
+    for verbosity in ("1", "-1"):
+        assert running.run("copy_it", speak, ["a", "b", f"-v={verbosity}"]) == 0
+        assert messages() == ["E cried"]
+    monkeypatch.delenv("GLOG_minloglevel")
     assert running.run("copy_it", speak, ["a", "b", "-minloglevel=2"]) == 0
     assert messages() == ["E cried"]
     assert running.run("copy_it", speak, ["a", "b", f"-log_dir={tmp_path}"]) == 0
@@ -221,3 +227,12 @@ def test_a_fault_in_a_users_layer_keeps_its_traceback(messages: Messages) -> Non
     said = messages()
     assert said[0].startswith("Traceback")
     assert said[-1] == 'F ZeroDivisionError: by zero (In layer "x" (Python).)'
+
+
+def test_names_that_standard_output_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where a file or pipe takes the letters of the country."""
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="cp1252"))
+    assert running.run("copy_it", lambda *_: print("caf\xe9 \u732b"), ["a", "b"]) == 0
+    sys.stdout.flush()
+    assert out.getvalue().split() == [b"caf\xe9", b"\\u732b"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moka.data import lmdb as lmdb_module
 from moka.data.lmdb import LmdbStore, LmdbWriter
 from moka.data.writer import COMMIT_EVERY
 from moka.errors import DataError
@@ -94,6 +95,24 @@ def test_reading_writes_nothing(tmp_path: Path) -> None:
 def test_a_data_file_by_its_own_name(tmp_path: Path) -> None:
     path = write(tmp_path / "db", numbered(3))
     assert list(LmdbStore(path / "data.mdb").read()) == numbered(3)
+
+
+def test_a_database_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_module, "FIRST_SIZE", 1 << 16)
+    records = [(b"%04d" % i, bytes([i % 256]) * 3000) for i in range(2500)]
+    with LmdbWriter(tmp_path / "db") as writer:
+        for record in records:
+            writer.put(*record)
+    assert list(LmdbStore(tmp_path / "db").read()) == records
+
+
+def test_a_file_is_as_large_as_what_is_in_it(tmp_path: Path) -> None:
+    """Windows makes it as large as it might become."""
+    with LmdbWriter(tmp_path / "db") as writer:
+        writer.put(b"a", b"b")
+        os.truncate(writer._file, 1 << 24)
+    assert (tmp_path / "db" / "data.mdb").stat().st_size < 1 << 20
+    assert list(LmdbStore(tmp_path / "db").read()) == [(b"a", b"b")]
 
 
 @pytest.mark.parametrize("count", [0, COMMIT_EVERY])

@@ -232,7 +232,8 @@ def test_random_numbers_go_on_after_a_recording_that_fails() -> None:
         generator.graphsafe_set_state.assert_called_once_with(generator.clone_state())
 
 
-def test_a_recording_that_cannot_end_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", ["_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"])
+def test_a_recording_that_cannot_end_is_undone(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """PyTorch leaves its stream and its allocator as they are then."""
 
     @contextmanager
@@ -243,7 +244,8 @@ def test_a_recording_that_cannot_end_is_undone(monkeypatch: pytest.MonkeyPatch) 
             raise RuntimeError("operation failed due to a previous error during capture")
 
     done: list[Any] = []
-    for name, what in (("_cuda_endAllocateToPool", "end"), ("_cuda_releasePool", "release")):
+    monkeypatch.delattr(torch._C, "_cuda_endAllocateToPool", raising=False)
+    for name, what in ((end, "end"), ("_cuda_releasePool", "release")):
         note = partial(lambda what, *given: done.append((what, *given)), what)
         monkeypatch.setattr(torch._C, name, note, raising=False)
     with playing_a_gpu() as gpu:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from moka.engine.captured import CannotRecordError, Inputs
 from moka.engine.host_reads import OperatorMode
-from moka.engine.tape import OperatorRecorder
+from moka.engine.tape import OperatorRecorder, Tape
 
 Work = Callable[[Inputs], Any]
 
@@ -104,6 +104,26 @@ def test_a_result_may_have_parts_and_other_things() -> None:
     assert isinstance(found, Parts)
     assert [found.named["x"].tolist(), found.named["y"].tolist()] == [[3, 4], [-3, -4]]
     assert found.rest == (None, "text", thing)
+
+
+def test_tensors_of_a_result_may_be_one_or_none() -> None:
+    def work(inputs: Inputs) -> list[Tensor | None]:
+        doubled = inputs["x"] * 2
+        return [doubled, None, doubled]
+
+    first, nothing, again = recorded(work, torch.ones(2))(torch.tensor([3.0, 4.0]))
+    assert first is again
+    assert nothing is None
+    assert again.tolist() == [6, 8]
+    assert recorded(lambda _: ("done",), torch.ones(2))(torch.ones(2)) == ("done",)
+
+
+def test_the_function_gives_a_plain_tuple() -> None:
+    """torch.fx of PyTorch 2.6 cannot write named ones."""
+    tape = Tape({"x": torch.ones(2)})
+    tape.function(Parts({"x": torch.ones(2)}, (None, "text", None)))
+    (output,) = tape._graph.find_nodes(op="output")
+    assert type(output.args[0]) is tuple
 
 
 def test_what_is_written_into_a_view_counts() -> None:

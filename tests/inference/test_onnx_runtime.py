@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,24 @@ def test_without_room_for_a_file_constants_go_through_memory(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     run = OnnxRuntime().make(of_net)
     assert torch.equal(run([x])[0], in_memory([x])[0])
+
+
+def test_a_full_disk_leaves_the_constants_in_memory(
+    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
+    in_memory = OnnxRuntime().make(of_net)
+
+    def write_a_part(head: bytes, large: dict[str, Array], file: Path) -> None:
+        file.write_bytes(head[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
+    monkeypatch.setattr(onnx_runtime, "write_beside", write_a_part)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = OnnxRuntime().make(of_net)
+    assert torch.equal(run([x])[0], in_memory([x])[0])
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(("most", "has_pattern"), [(10**6, True), (100, False)])

@@ -10,7 +10,7 @@ import torch
 from tests.inference.test_backends import fill
 
 from moka.export.difference import difference_of
-from moka.inference import unpacked
+from moka.inference import onnx_runtime, unpacked
 from moka.inference.cut import Piece
 from moka.inference.flow import flow_of
 from moka.inference.make import Maker, task_of
@@ -55,6 +55,12 @@ def program_of(net: Net, data: torch.Tensor) -> Program:
     program = Maker(net, flow_of(net), {"data": data}, net.graph.outputs).make(OnnxRuntime())
     assert program is not None
     return program
+
+
+@pytest.fixture(params=[0, onnx_runtime.FILE_BYTES], ids=["file", "memory"], autouse=True)
+def _constants(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other constants go to ONNX Runtime through a file, or through memory."""
+    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", request.param)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])

@@ -174,7 +174,7 @@ def test_others_that_do_not_come() -> None:
         join_team(new_uid(), 0, 3, CPU, patience_s=0.2)
 
 
-@pytest.mark.skipif(not join_module.CAN_CHANGE_PATIENCE, reason="waits for hours")
+@pytest.mark.skipif(join_module.HAS_OLD_GLOO, reason="waits for hours")
 def test_one_that_has_come_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it as long as for one that works."""
     monkeypatch.setattr(join_module, "CONNECT_S", 0.5)
@@ -197,9 +197,9 @@ def test_who_has_joined_may_take_longer_than_joining_does() -> None:
     assert run_together(work_long, uid=new_uid()) == [{0: (0.0,), 1: (1.0,)}] * 2
 
 
-@pytest.mark.parametrize(("can_change", "seconds"), [(True, 5.0), (False, 60.0)])
+@pytest.mark.parametrize(("is_old", "seconds"), [(False, 5.0), (True, 60.0)])
 def test_old_versions_wait_for_messages_as_long_as_for_connections(
-    monkeypatch: pytest.MonkeyPatch, can_change: bool, seconds: float
+    monkeypatch: pytest.MonkeyPatch, is_old: bool, seconds: float
 ) -> None:
     waits: list[timedelta] = []
 
@@ -207,17 +207,18 @@ def test_old_versions_wait_for_messages_as_long_as_for_connections(
         waits.append(timeout)
         raise RuntimeError("refused")
 
-    monkeypatch.setattr(join_module, "CAN_CHANGE_PATIENCE", can_change)
+    monkeypatch.setattr(join_module, "HAS_OLD_GLOO", is_old)
     monkeypatch.setattr(dist, "init_process_group", refuse)
     with pytest.raises(RuntimeError, match="does not answer"):
         join_module.connect(Mock(), 0, 2, CPU, connect_s=5.0, patience_s=60.0)
     assert waits == [timedelta(seconds=seconds)]
 
 
-def test_messages_stay_until_gloos_threads_have_done_with_them(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("is_old", [False, True])
+def test_messages_stay_while_threads_of_an_old_gloo_may_refer_to_them(
+    monkeypatch: pytest.MonkeyPatch, is_old: bool
 ) -> None:
-    """With PyTorch 2.6 a group that ends waits for ever for a thread that drops them last."""
+    monkeypatch.setattr(join_module, "HAS_OLD_GLOO", is_old)
     sent: list[Any] = []
 
     def gather(rows: list[torch.Tensor], own: torch.Tensor, **_: Any) -> Any:
@@ -227,10 +228,13 @@ def test_messages_stay_until_gloos_threads_have_done_with_them(
         return Mock()
 
     monkeypatch.setattr(dist, "all_gather", gather)
+    monkeypatch.setattr(dist, "destroy_process_group", Mock())
     monkeypatch.setattr(atexit, "register", Mock())
     team = join_module._Connected(0, 2, 300.0)
     assert team.gather_numbers(3) == {0: (3.0,), 1: (3.0,)}
-    assert all(each() is not None for each in sent[0])
+    assert {each() is not None for each in sent[0]} == {is_old}
     for _ in range(9):
         team.gather_numbers(3)
     assert all(each() is None for each in sent[0])
+    team.leave()
+    assert all(each() is None for each in sent[-1])

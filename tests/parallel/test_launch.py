@@ -18,8 +18,8 @@ from tests.training_runs import RANDOM, database
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 
 from moka.errors import INTERRUPTED
-from moka.parallel.launch import REQUEUE, _code_of
-from moka.parallel.team import TEAM_LOST
+from moka.parallel.agent import _code_of
+from moka.parallel.team import REQUEUE, TEAM_LOST
 
 __all__ = ["database", "run_folder", "workspace"]
 
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs PO
         ((TEAM_LOST, 1), 1),
         ((REQUEUE, -15), REQUEUE),
         ((-2,), INTERRUPTED),
+        ((0xC0000005, TEAM_LOST), TEAM_LOST),  # a crash on Windows
     ],
 )
 def test_the_exit_code_that_decides(codes: tuple[int, ...], decides: int) -> None:

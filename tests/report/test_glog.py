@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import getpass
 import io
 import logging
+import os
 import re
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.fresh import run_program
@@ -278,6 +281,13 @@ def test_a_line_of_the_callers(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert PREFIX.sub("", line) == "100% done"
     assert "test_glog.py:" in line
+
+
+def test_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", Mock(side_effect=KeyError("uid not found: 1234")))
+    with log_to_file(str(tmp_path)):
+        pass
+    assert any(f".{os.getuid()}.log.INFO." in file.name for file in tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("_log_as_before")

@@ -18,7 +18,7 @@ print(main(["web"]), main(["serve", "--model=deploy.prototxt"]))
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     installed.check_installed()
     monkeypatch.setattr(installed, "NEEDED", {"starlette": "starlette", "no_such_module": "such"})
-    with pytest.raises(UsageError, match=r"needs such\..*pip install starlette such"):
+    with pytest.raises(UsageError, match=r"needs such\..*pip install -U starlette such"):
         installed.check_installed()
 
 

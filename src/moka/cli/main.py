@@ -18,7 +18,7 @@ from moka.command.table import COMMANDS, flags_of
 from moka.command.tools import TOOLS
 from moka.command.usage import command_usage, program_usage
 from moka.errors import UsageError, did_you_mean
-from moka.report.glog import log_to_file, set_level, set_stderr_level
+from moka.report.glog import log_to_file, obey_flags, set_stderr_level
 
 log = logging.getLogger("moka")
 
@@ -51,8 +51,7 @@ def _run(argv: list[str]) -> None:
     if argv and argv[0] != "help" and not argv[0].startswith("-"):
         _check_name(argv[0])
     words, flags = parse_flags(argv, flags_of(TRAIN))
-    if flags["minloglevel"] or flags["v"]:
-        set_level(flags["minloglevel"], flags["v"])
+    obey_flags(flags)
     if flags["version"]:
         print(f"caffe version 1.0.0 (moka {__version__})")
         return

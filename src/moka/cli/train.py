@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -25,9 +27,8 @@ from moka.engine.segments import best_ends
 from moka.errors import UsageError
 from moka.inference.engines import may_record
 from moka.net.batch_size import batch_size
-from moka.parallel.launch import REQUEUE
 from moka.parallel.launched import Run
-from moka.parallel.team import Team
+from moka.parallel.team import REQUEUE, Team
 from moka.report.json_lines import JsonLines
 from moka.report.records import Record, SnapshotWritten
 from moka.report.run import show_run
@@ -162,11 +163,16 @@ def how_to_resume(solver_file: PathLike, iteration: int, snapshots: Sequence[str
     """
     if not snapshots:
         return f"Stopped at iteration {iteration}; this run has written no snapshot to go on from."
-    files = [shlex.quote(str(name)) for name in (solver_file, snapshots[-1])]
+    files = [_quoted(str(name)) for name in (solver_file, snapshots[-1])]
     return (
         f"Stopped at iteration {iteration}. To go on: "
         + "caffe train --solver={} --snapshot={}".format(*files)
     )
+
+
+def _quoted(name: str) -> str:
+    """A name as a word of a shell."""
+    return subprocess.list2cmdline([name]) if os.name == "nt" else shlex.quote(name)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ COMMON = (
     Flag("minloglevel", 0, "Messages logged at a lower level than this don't appear: 0 to 3."),
     Flag("stderrthreshold", 2, "Accepted for old scripts: the log goes to stderr."),
     Flag("v", 0, "From 1 on also log what engines choose, and why (as GLOG_v)."),
-    Flag("vmodule", "", "Accepted for old scripts: there are no verbose messages."),
+    Flag("vmodule", "", "Accepted for old scripts: see --v."),
     Flag(
         "unknown_fields",
         "error",

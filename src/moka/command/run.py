@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from moka.command.usage import command_usage, synopsis
 from moka.errors import INTERRUPTED, MokaError, UsageError
 from moka.free_memory import out_of_memory
 from moka.heap import keep_freed_memory
-from moka.report.glog import log_to_file, log_to_stderr, set_level
+from moka.report.glog import log_to_file, log_to_stderr, obey_flags
 from moka.threads import choose_threads
 from moka.waiting import sleep_soon
 
@@ -53,6 +54,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # for its errors there is a sentence
     sleep_soon()
     _hush_sockets()
+    _print_any_name()
     choose_threads()
     keep_freed_memory()
     on_terminal = sys.stderr.isatty()
@@ -85,6 +87,13 @@ def guard(title: str, work: Callable[[], object]) -> int:
     return 0
 
 
+def _print_any_name() -> None:
+    """Let names leave as escapes that the encoding of standard output does not have, as on
+    Windows."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _hush_sockets() -> None:
     """In one process of several: what PyTorch's sockets print about others that cannot be reached,
     Moka says in a sentence. PyTorch reads the setting when it is imported."""
@@ -99,8 +108,7 @@ def _call(command: Command, function: CommandFunction, argv: list[str]) -> None:
     elif values["version"]:
         print(f"{command.title} of moka {__version__}")
     else:
-        if values["minloglevel"] or values["v"]:
-            set_level(values["minloglevel"], values["v"])
+        obey_flags(values)
         check_arguments(command, words)
         with reading_texts(values), log_to_file(values["log_dir"], command.title.replace(" ", "_")):
             function(words, values)

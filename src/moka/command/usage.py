@@ -26,6 +26,8 @@ def command_usage(command: Command) -> str:
     """What `--help` prints for one command."""
     if command.is_action:
         head = f"caffe {command.name}: {command.help}\nusage: caffe {command.name} <flags>\n"
+        if command.description:
+            head += f"\n{command.description}\n"
     else:
         head = f"{command.title}: {command.description or command.help}\n{synopsis(command)}\n"
     if command.flags:

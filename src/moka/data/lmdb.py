@@ -14,7 +14,7 @@ from moka.data.writer import Records, RecordWriter
 from moka.errors import DataError
 from moka.types import PathLike
 
-MAP_SIZE = 1 << 40  # bytes of address space; the file only grows as far as it is filled
+FIRST_SIZE = 1 << 26  # bytes of a database that is written; doubled whenever it is full
 
 
 def _lmdb() -> ModuleType:
@@ -66,25 +66,39 @@ class LmdbWriter(RecordWriter):
 
     refusal = "mkdir {} failed"
     _environment: Any
+    _file: Path
 
     def error_types(self) -> tuple[type[Exception], ...]:
         return OSError, _lmdb().Error
 
     def open(self, folder: Path) -> None:
         # Nobody else knows the folder, and a lock is a mapped file: a full disk ends the process.
-        self._environment = _lmdb().open(str(folder), map_size=MAP_SIZE, sync=False, lock=False)
+        self._file = folder / "data.mdb"
+        self._environment = _lmdb().open(str(folder), map_size=FIRST_SIZE, sync=False, lock=False)
 
     def advice_for(self, text: str) -> str | None:
         if "Cannot allocate memory" in text:
-            return "LMDB asks for a terabyte of addresses, not of memory: ulimit -v unlimited"
+            return (
+                "LMDB asks for addresses of the whole database, not for memory: ulimit -v unlimited"
+            )
         return None
 
     def write(self, records: Records) -> None:
-        with self._environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-            cursor.putmulti(records)
+        environment = self._environment
+        while True:
+            try:
+                with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                    cursor.putmulti(records)
+                return
+            except _lmdb().MapFullError:
+                environment.set_mapsize(2 * environment.info()["map_size"])
 
     def sync(self) -> None:
         self._environment.sync(True)
 
     def close(self) -> None:
+        pages = self._environment.info()["last_pgno"] + 1
+        size = pages * self._environment.stat()["psize"]
         self._environment.close()
+        if os.path.getsize(self._file) > size:  # on Windows it is as large as it might have become
+            os.truncate(self._file, size)

@@ -132,17 +132,17 @@ class CudaRecorder:
             stream: the current one before.
         """
         torch.cuda.set_stream(stream)
-        with suppress(RuntimeError):  # it has ended
-            _end_allocation(self._device.index, self._pool)
+        with suppress(RuntimeError, AttributeError):  # it has ended, or is called otherwise
+            _end_of_allocation()(self._device.index, self._pool)
             torch._C._cuda_releasePool(self._device.index, self._pool)
         generator = torch.cuda.default_generators[self._device.index]
         generator.graphsafe_set_state(generator.clone_state())
 
 
-def _end_allocation(*device_and_pool: Any) -> None:
-    names = "_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"  # torch 2.6: this
-    end, *_ = [getattr(torch._C, name) for name in names if hasattr(torch._C, name)]
-    end(*device_and_pool)
+def _end_of_allocation() -> Any:
+    library: Any = torch._C
+    new = getattr(library, "_cuda_endAllocateToPool", None)
+    return new or library._cuda_endAllocateCurrentStreamToPool  # PyTorch 2.6 has only this
 
 
 @contextmanager

@@ -252,7 +252,7 @@ class Tape(OperatorMode):
 
 
 class _Number(int):
-    """Stands for a tensor of a result: its number among those that the function returns."""
+    """Stands for a tensor of a result: its place in the tuple that the function returns."""
 
 
 def _mapped(change: Callable[[Any], Any], value: Any) -> Any:

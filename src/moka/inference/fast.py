@@ -304,4 +304,5 @@ def _after_fork() -> None:
         fast.forget_after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

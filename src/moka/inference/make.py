@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -31,6 +32,7 @@ from moka.types import Shape
 log = logging.getLogger("moka.detail")
 
 RUNS = 3  # that are timed
+LARGE_BYTES = 2**25  # of a net's parameters, from which on memory is saved while it is made
 LONG_S = 0.01  # after which layers need not run again to be timed
 
 
@@ -47,6 +49,7 @@ class Maker:
     ) -> None:
         self.net, self.flow, self.given = net, flow, given
         self.outputs = frozenset({*wanted, *flow.acted})
+        self._is_large = _bytes_of(net) >= LARGE_BYTES
         self._wanted = [flow.final[name] for name in self.outputs]
         self.layers_s = inf
         for _ in range(RUNS):
@@ -60,7 +63,7 @@ class Maker:
         """A program that gives the layers' numbers, measured; None if there is none."""
         start = perf_counter()
         give_back_freed_memory()  # of passes by the layers: programs have memory of their own
-        with small_pieces_go_back():
+        with small_pieces_go_back() if self._is_large else nullcontext():
             program = self._compile(backend)
         give_back_freed_memory()  # of what the program was made from
         if program is None or not self._is_true(program):
@@ -131,6 +134,10 @@ class Maker:
             program.run(self.given)
             times.append(perf_counter() - start)
         return min(times)
+
+
+def _bytes_of(net: Net) -> int:
+    return sum(weight.nbytes for layer in net.layers for weight in layer.weights_unseen())
 
 
 def task_of(net: Net, flow: Flow, piece: Piece, values: Values) -> Task:

@@ -11,7 +11,8 @@ import os
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -83,7 +84,7 @@ class OnnxRuntime:
         from moka.inference.onnx_model import onnx_model
 
         model = onnx_model(task)
-        is_small = _bytes_of(model) < SMALL_BYTES
+        is_small = _bytes_of(model) < SMALL_BYTES  # before its large constants are gone
         session, shared = _session(model, task)
         if task.threads == 1 or not is_small:
             return _Alone(model, session, shared)
@@ -161,7 +162,7 @@ def _session(
     shared: Mapping[str, Any] = NOTHING_SHARED,
 ) -> tuple[Any, dict[str, Any]]:
     """A session of ONNX Runtime, and the constants that it does not copy, by name: they have to
-    stay.
+    stay. The model loses its large constants.
 
     Its threads wait actively for the next run for a while. That gains up to a fifth for nets of
     some milliseconds, but only if nothing else computes in between.
@@ -186,7 +187,8 @@ def _session(
     if whole.forbids_packing:
         options.add_session_config_entry("session.disable_prepacking", "1")
     ort_value = runtime.OrtValue.ortvalue_from_numpy
-    constants = {name: shared.get(name, ort_value(model.large.pop(name))) for name in whole.names}
+    own = {name: ort_value(model.large.pop(name)) for name in whole.names}
+    constants = {**own, **shared}
     for name, value in constants.items():
         options.add_initializer(name, value)
 
@@ -196,29 +198,36 @@ def _session(
         except Exception as error:  # noqa: BLE001 - it has no base class of its own
             raise MokaError(f"ONNX Runtime cannot load the net: {error}") from None
 
-    if os.name == "posix" and _bytes_of(model) >= FILE_BYTES:
-        try:
-            return _loaded_from_file(load, whole.head, model.large), constants
-        except OSError as error:
-            log.debug("The net's constants stay in memory: %s", error)
-    values = [ort_value(array) for array in model.large.values()]
-    options.add_external_initializers(list(model.large), values)
-    session = load(whole.head)
+    with ExitStack() as stack:
+        file = _file_of(whole.head, model.large, stack)
+        if file is None:
+            values = [ort_value(array) for array in model.large.values()]
+            options.add_external_initializers(list(model.large), values)
+        else:
+            model.large.clear()
+        session = load(whole.head if file is None else str(file))
     model.large.clear()
     return session, constants
 
 
-def _loaded_from_file(load: Callable[[str], Any], head: bytes, large: dict[str, Array]) -> Any:
-    """A session of a model whose large constants lie in a file, which is gone afterwards.
+def _file_of(head: bytes, large: Mapping[str, Array], stack: ExitStack) -> Path | None:
+    """A temporary file of a model, with its large constants beside it; None if they are few, or
+    cannot be written.
 
     ONNX Runtime maps one constant at a time there. Constants in memory it copies all at once,
-    beside the arrays themselves: loading ResNet-50 took 366 MB at the peak, and takes 182.
+    beside the arrays themselves: loading ResNet-50 took 366 MB at the peak, and takes 182. What it
+    uses as it lies stays mapped after the file is gone.
 
-    Raises:
-        OSError: the constants cannot be written.
+    Args:
+        stack: at its end the file is gone.
     """
-    with tempfile.TemporaryDirectory(prefix="moka-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder, "net.onnx")
+    if os.name != "posix" or sum(values.nbytes for values in large.values()) < FILE_BYTES:
+        return None
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="moka-", ignore_cleanup_errors=True)
+        file = Path(stack.enter_context(folder), "net.onnx")
         write_beside(head, large, file)
-        large.clear()
-        return load(str(file))
+    except OSError as error:
+        log.debug("The net's constants stay in memory: %s", error)
+        return None
+    return file

@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import _set_pg_timeout
-from torch.torch_version import TorchVersion
 
 from moka.errors import SolverError
 from moka.parallel.team import Alone, Averaging, Team, TeamLostError
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
 PATIENCE_S = 6 * 3600.0
 NOTICE_S = 300.0  # how long a member waits until it says so; then twice as long, and so on
 CONNECT_S = 300.0  # how long connecting may take once all have come; who ends then says nothing
-# In older releases gloo waits for messages as long as for connections: 2.6 does, 2.13 does not
-# (pytorch#167052).
-CAN_CHANGE_PATIENCE = TorchVersion(torch.__version__) >= "2.12"
+# Seen with PyTorch 2.6 and not with 2.13; releases in between count as old. Gloo waits for messages
+# as long as for connections (pytorch#167052). And the end of a group waits for gloo's threads while
+# it holds Python's lock, which a thread needs that is the last to drop a tensor of Python's.
+HAS_OLD_GLOO = torch.__version__ < "2.12"
 POLL_S = 0.05  # how often a member looks who has come
 HEARD_S = 5.0  # how long to wait until the first member has repeated an error
 REASON_S = 0.5  # how long to look for the error of a member that has left
@@ -63,10 +63,8 @@ class _Connected(Team):
         self._notice_s = notice_s
         self._has_left = False
         self._store = store
-        # Messages that gloo's threads may still refer to. Whoever drops a tensor last, if Python
-        # has known it, needs Python's lock. The end of the group waits for these threads, and with
-        # PyTorch 2.6 it holds the lock meanwhile.
-        self._sent: deque[list[Tensor]] = deque(maxlen=4)
+        # Messages that one of gloo's two threads may still refer to.
+        self._sent: deque[Sequence[Tensor]] = deque(maxlen=4 if HAS_OLD_GLOO else 0)
         atexit.register(self.leave)  # gloo aborts a process that ends while it is connected
 
     @property
@@ -90,8 +88,7 @@ class _Connected(Team):
         """The rows of all members, as a table."""
         table = own.new_empty(self.size, len(own))
         rows = list(table.unbind())
-        if not own.is_cuda:
-            self._sent.append([own, *rows])
+        self._sent.append([own, *rows])
         with self._hearing():
             self._wait(dist.all_gather(rows, own, async_op=True), on_gpu=own.is_cuda)
         return table
@@ -105,6 +102,7 @@ class _Connected(Team):
         if not tensors:
             return Averaging()
         whole = _joined(tensors, row).to(dtype or tensors[0].dtype)
+        self._sent.append([whole])
         with self._hearing():
             work = dist.all_reduce(whole, async_op=True)
 
@@ -117,6 +115,7 @@ class _Connected(Team):
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         if tensors:
             whole = _joined(tensors)
+            self._sent.append([whole])
             with self._hearing():
                 self._wait(dist.broadcast(whole, 0, async_op=True), on_gpu=whole.is_cuda)
             _split(whole, tensors)
@@ -140,6 +139,7 @@ class _Connected(Team):
         self._tell(f"why/{self.rank}", why)
         with contextlib.suppress(RuntimeError, ValueError):
             dist.destroy_process_group()
+        self._sent.clear()
         if why and self.is_first:
             self._tell("heard", "yes")
         elif why and self._store is not None and not self._wait_for("heard"):
@@ -376,7 +376,7 @@ def connect(
             store=store,
             rank=rank,
             world_size=size,
-            timeout=timedelta(seconds=connect_s if CAN_CHANGE_PATIENCE else patience_s),
+            timeout=timedelta(seconds=patience_s if HAS_OLD_GLOO else connect_s),
         )
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"one of them came and does not answer ({first_line(error)})") from None

@@ -143,7 +143,7 @@ class SignsOfLife:
         )
         if machine == _machine():
             with contextlib.suppress(OSError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(int(pid), getattr(signal, "SIGKILL", signal.SIGTERM))
         self._end()
 
     def _end(self, why: str = "") -> None:

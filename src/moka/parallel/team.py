@@ -17,6 +17,7 @@ from torch import Tensor
 from moka.errors import SolverError
 
 TEAM_LOST = 76  # the exit code that asks a launcher to start all processes again
+REQUEUE = 75  # (EX_TEMPFAIL) of a run that has saved its state and should be resumed
 
 
 class TeamLostError(SolverError):

@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -145,6 +145,13 @@ def set_level(number: int, verbosity: int = 0) -> None:
     logging.getLogger("moka").setLevel(logging.DEBUG if is_verbose else _level(number))
 
 
+def obey_flags(flags: Mapping[str, Any]) -> None:
+    """Set the level that a command's flags --minloglevel and --v ask for."""
+    least, verbosity = flags["minloglevel"], flags["v"]
+    if least or verbosity > 0:
+        set_level(least or _number("GLOG_minloglevel"), verbosity)
+
+
 def set_stderr_level(number: int) -> None:
     """Show messages from this severity on; a log file keeps all."""
     for handler in logging.getLogger("moka").handlers:
@@ -253,7 +260,7 @@ def log_to_file(folder: str, program: str = "caffe") -> Iterator[None]:
 def _file_handler(folder: str, program: str) -> logging.Handler:
     """A new log file in a folder, and a link to it. Raises UsageError if it cannot be made."""
     name = (
-        f"{program}.{socket.gethostname()}.{getpass.getuser()}.log.INFO."
+        f"{program}.{socket.gethostname()}.{_user()}.log.INFO."
         f"{datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}"
     )
     try:
@@ -269,6 +276,13 @@ def _file_handler(folder: str, program: str) -> logging.Handler:
         link.unlink(missing_ok=True)
         link.symlink_to(name)
     return handler
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a number without a name, as in a container
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
 @contextmanager

@@ -32,7 +32,9 @@ def progress(
     Yields:
         A function to call with how many are done so far.
     """
-    if not sys.stderr.isatty():  # where old versions of rich end a bar that is off with a line
+    if (
+        sys.stderr is None or not sys.stderr.isatty()
+    ):  # old versions of rich print an empty line for a disabled bar
         yield lambda done: None
         return
     counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)

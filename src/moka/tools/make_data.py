@@ -94,7 +94,7 @@ def write_class_names(folder: Path, names: Sequence[str]) -> None:
     become blanks, and a name of blanks alone becomes the class's number."""
     lines = [" ".join(name.split()) or str(label) for label, name in enumerate(names)]
     text = "".join(f"{line}\n" for line in lines)
-    (folder / LABELS).write_text(text, errors="surrogateescape")
+    (folder / LABELS).write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def make_data(
@@ -186,7 +186,7 @@ def _of_files(
         chosen = [files[i] for i in numbers]
         listed = target / f"{phase}.txt"
         lines = "".join(f"{file.path} {file.label}\n" for file in chosen)
-        listed.write_text(lines, errors="surrogateescape")
+        listed.write_text(lines, encoding="utf-8", errors="surrogateescape", newline="\n")
         done = convert_imageset(
             root, listed, target / f"{phase}_{backend}", form=form, backend=backend
         )

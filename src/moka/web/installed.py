@@ -20,5 +20,5 @@ def check_installed() -> None:
     if missing:
         raise UsageError(
             f"this command needs {', '.join(missing)}.",
-            advice=f"Install them: pip install {' '.join(NEEDED.values())}",
+            advice=f"Install them: pip install -U {' '.join(NEEDED.values())}",
         )

@@ -174,7 +174,9 @@ def pack_model(files: ModelFiles, folder: Path) -> None:
     if folder.exists():
         raise UsageError(f"{folder} is there already.", advice="Choose another name.")
     folder.mkdir(parents=True)
-    (folder / "deploy.prototxt").write_text(format_text(param), errors="surrogateescape")
+    (folder / "deploy.prototxt").write_text(
+        format_text(param), encoding="utf-8", errors="surrogateescape", newline="\n"
+    )
     kept = [Path(name) for name in str(files.weights).split(",")]
     for file in kept:
         shutil.copyfile(file, folder / file.name)

@@ -49,5 +49,6 @@ def _load(name: str, purpose: str) -> ModuleType:
     except ImportError:
         package = name.partition(".")[0]
         raise MokaError(
-            f"{purpose} needs the package {package}.", advice=f"Install it: pip install {package}"
+            f"{purpose} needs the package {package}.",
+            advice=f"Install it: pip install -U {package}",
         ) from None

@@ -88,7 +88,11 @@ def with_constants(head: bytes, large: Mapping[str, Array]) -> bytes:
 
 
 def write_beside(head: bytes, large: Mapping[str, Array], file: Path) -> None:
-    """Write a model of `model_in_memory`, and its large constants into a file beside it."""
+    """Write a model of `model_in_memory`, and its large constants into a file beside it.
+
+    Args:
+        large: the constants to write; others that the model only names, it goes on naming.
+    """
     model = load_onnx().ModelProto.FromString(head)
     with open(_beside(file), "wb") as stream:
         for tensor in model.graph.initializer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from moka.schema.caffe_pb2 import SolverState
 from moka.types import PathLike
@@ -80,5 +80,5 @@ def averaged_of(state: SolverState, state_file: PathLike) -> str | None:
 
 
 def _found(name: str, state_file: PathLike) -> str:
-    beside = Path(state_file).parent / Path(name).name
+    beside = Path(state_file).parent / PureWindowsPath(name).name  # which knows both kinds of slash
     return str(beside) if beside.exists() else name

@@ -224,8 +224,12 @@ def _write(place: Path, folder: Folder, net: Net, solver: caffe_pb2.SolverParame
     here = folder.name(place)
     solver.net = f"{here}/{NET}"
     solver.snapshot_prefix = f"{here}/{PREFIX}"
-    (place / NET).write_text(format_text(net), errors="surrogateescape")
-    (place / SOLVER).write_text(format_text(solver), errors="surrogateescape")
+    (place / NET).write_text(
+        format_text(net), encoding="utf-8", errors="surrogateescape", newline="\n"
+    )
+    (place / SOLVER).write_text(
+        format_text(solver), encoding="utf-8", errors="surrogateescape", newline="\n"
+    )
 
 
 def form_of(runner: Runner, name: str) -> dict[str, Any]:
