@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 PRELOAD = [
-    "caffe", "moka.cli.main", "moka.solver.solver", "moka.data.lmdb",
+    "caffe", "moka.cli.main", "moka.solver.solver", "moka.data.lmdb", "moka.parallel.agent",
     "uvicorn.lifespan.on", "moka.web.server", "moka.web.serve", "moka.web.patience",
     "moka.web.api.log", "moka.web.api.routes", "moka.web.models.nets_part",
     "moka.web.models.try_part", "moka.web.model_files",
