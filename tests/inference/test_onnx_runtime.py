@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from tests.conftest import NetMaker
 
 from moka import two_ways
+from moka.export.onnx import model_file
 from moka.export.onnx.model_file import write_beside
 from moka.huge_pages import NewMemory
 from moka.inference import onnx_runtime
@@ -120,52 +121,54 @@ def test_large_weights_are_kept_once(
     assert len(sessions.runs) == 1
 
 
+@pytest.fixture
+def made_both_ways(make_net: NetMaker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Whether a session gives the same bits as one whose constants lie in memory, if it may get
+    them through a file."""
+
+    def made() -> bool:
+        of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
+        in_memory = OnnxRuntime().make(of_net)
+        monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
+        run = OnnxRuntime().make(of_net)
+        return torch.equal(run([x])[0], in_memory([x])[0])
+
+    return made
+
+
 def test_large_constants_go_to_the_session_through_a_file(
-    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    made_both_ways: Callable[[], bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
-    in_memory = OnnxRuntime().make(of_net)
     files: list[Path] = []
 
     def seen(head: bytes, large: dict[str, Array], file: Path) -> None:
         write_beside(head, large, file)
         files.extend(file.parent.iterdir())
 
-    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
-    monkeypatch.setattr(onnx_runtime, "write_beside", seen)
+    monkeypatch.setattr(model_file, "write_beside", seen)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    run = OnnxRuntime().make(of_net)
+    assert made_both_ways()
     assert {file.name for file in files} == {"net.onnx", "net.onnx.data"}
     assert [*tmp_path.iterdir()] == []
-    assert torch.equal(run([x])[0], in_memory([x])[0])
 
 
 def test_without_room_for_a_file_constants_go_through_memory(
-    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    made_both_ways: Callable[[], bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
-    in_memory = OnnxRuntime().make(of_net)
-    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    run = OnnxRuntime().make(of_net)
-    assert torch.equal(run([x])[0], in_memory([x])[0])
+    assert made_both_ways()
 
 
 def test_a_full_disk_leaves_the_constants_in_memory(
-    make_net: NetMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    made_both_ways: Callable[[], bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    of_net, x = task(make_net, 1), torch.rand(2, 3, 12, 12)
-    in_memory = OnnxRuntime().make(of_net)
-
     def write_a_part(head: bytes, large: dict[str, Array], file: Path) -> None:
         file.write_bytes(head[:9])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(onnx_runtime, "FILE_BYTES", 100)
-    monkeypatch.setattr(onnx_runtime, "write_beside", write_a_part)
+    monkeypatch.setattr(model_file, "write_beside", write_a_part)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    run = OnnxRuntime().make(of_net)
-    assert torch.equal(run([x])[0], in_memory([x])[0])
+    assert made_both_ways()
     assert [*tmp_path.iterdir()] == []
 
 

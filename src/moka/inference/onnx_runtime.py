@@ -25,7 +25,6 @@ from torch import Tensor
 
 from moka.errors import MokaError
 from moka.export.onnx.library import load_runtime
-from moka.export.onnx.model_file import write_beside
 from moka.huge_pages import NewMemory, put_on_large_pages
 from moka.inference.contract import Run, Task
 from moka.inference.pressure import Pressure
@@ -223,6 +222,8 @@ def _file_of(head: bytes, large: Mapping[str, Array], stack: ExitStack) -> Path 
     """
     if os.name != "posix" or sum(values.nbytes for values in large.values()) < FILE_BYTES:
         return None
+    from moka.export.onnx.model_file import write_beside
+
     try:
         folder = tempfile.TemporaryDirectory(prefix="moka-", ignore_cleanup_errors=True)
         file = Path(stack.enter_context(folder), "net.onnx")
