@@ -18,6 +18,7 @@ from moka.files import (
     read_text_file,
     write_atomically,
     write_folder_aside,
+    write_text_file,
 )
 
 TEXT = "é.jpg 1\r\nb.jpg 2\n"
@@ -30,6 +31,12 @@ TEXT = "é.jpg 1\r\nb.jpg 2\n"
 def test_text_in_any_encoding_of_unicode(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "list.txt").write_bytes(TEXT.encode(encoding))
     assert read_text_file(tmp_path / "list.txt") == TEXT
+
+
+def test_a_text_that_is_written_is_read(tmp_path: Path) -> None:
+    text = "caf\xe9 \u732b\udce9\nb.jpg 2\r\n"
+    write_text_file(tmp_path / "list.txt", text)
+    assert (tmp_path / "list.txt").read_bytes() == b"caf\xc3\xa9 \xe7\x8c\xab\xe9\nb.jpg 2\r\n"
 
 
 def test_big_endian_with_a_mark() -> None:

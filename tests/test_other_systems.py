@@ -30,7 +30,6 @@ import caffe, moka, moka.opencv, moka.api, moka.matlab
 from moka.cli.main import main
 from moka.data.datum import encode
 from moka.data.lmdb import LmdbWriter
-from moka.doctor.facts import Fact
 
 with LmdbWriter("db") as writer:
     for i in range(20):

@@ -104,6 +104,12 @@ def _unmarked_utf16(data: bytes) -> str | None:
     return None if "\0" in text else text
 
 
+def write_text_file(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text as `read_text_file` reads it on every system: in UTF-8, with its own line ends;
+    Python's escapes of other bytes leave as these bytes."""
+    Path(path).write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise an OSError with the file's name unless a file can be made there.
 

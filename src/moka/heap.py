@@ -66,6 +66,11 @@ def _keep(mallopt: Callable[..., int]) -> None:
     mallopt(_M_TRIM_THRESHOLD, _LARGEST)
 
 
+def _do_as_usual(mallopt: Callable[..., int]) -> None:
+    mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+
+
 def keep_large_pieces(keep: bool) -> None:
     """Say whether pieces of 32 MB and more are among the freed memory that is kept, if any is.
 
@@ -85,8 +90,7 @@ def _keep_no_longer() -> None:
     _owners -= 1
     mallopt = _from_c_library("mallopt")
     if mallopt is not None and not _owners and not _for_good:
-        mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
-        mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        _do_as_usual(mallopt)
         give_back_freed_memory()
 
 
@@ -108,8 +112,7 @@ def small_pieces_go_back() -> Iterator[None]:
         yield
     finally:
         if not _for_good and not _owners:
-            mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
-            mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+            _do_as_usual(mallopt)
 
 
 def give_back_freed_memory() -> None:

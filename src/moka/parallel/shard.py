@@ -93,9 +93,8 @@ class Sharding:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        if (
-            "ignored_params" not in signature(fully_shard).parameters
-        ):  # as in 2.6, which cannot on a CPU
+        # PyTorch 2.6 has no such parameter, and cannot divide on a CPU.
+        if "ignored_params" not in signature(fully_shard).parameters:
             raise SolverError(
                 f"shard: true needs a newer PyTorch than {torch.__version__}.",
                 advice="It is tested with PyTorch 2.13.",

@@ -32,9 +32,8 @@ def progress(
     Yields:
         A function to call with how many are done so far.
     """
-    if (
-        sys.stderr is None or not sys.stderr.isatty()
-    ):  # old versions of rich print an empty line for a disabled bar
+    # Old versions of rich print an empty line for a disabled bar.
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done: None
         return
     counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)

@@ -24,6 +24,7 @@ from moka.data.lists import read_names
 from moka.data.records import KeyValue
 from moka.data.store import check_backend, is_database, make_store, open_store
 from moka.errors import DataError, MokaError, UsageError
+from moka.files import write_text_file
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
 from moka.tools.convert_imageset import (
@@ -94,7 +95,7 @@ def write_class_names(folder: Path, names: Sequence[str]) -> None:
     become blanks, and a name of blanks alone becomes the class's number."""
     lines = [" ".join(name.split()) or str(label) for label, name in enumerate(names)]
     text = "".join(f"{line}\n" for line in lines)
-    (folder / LABELS).write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+    write_text_file(folder / LABELS, text)
 
 
 def make_data(
@@ -186,7 +187,7 @@ def _of_files(
         chosen = [files[i] for i in numbers]
         listed = target / f"{phase}.txt"
         lines = "".join(f"{file.path} {file.label}\n" for file in chosen)
-        listed.write_text(lines, encoding="utf-8", errors="surrogateescape", newline="\n")
+        write_text_file(listed, lines)
         done = convert_imageset(
             root, listed, target / f"{phase}_{backend}", form=form, backend=backend
         )

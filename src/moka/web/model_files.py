@@ -14,6 +14,7 @@ from moka.checks.pairs import own_name
 from moka.command.flags import parse_flags, read_flag_file
 from moka.command.pages import MODEL_FLAGS
 from moka.errors import UsageError
+from moka.files import write_text_file
 from moka.net import read_net
 from moka.schema import format_text
 from moka.serving.image_input import Look
@@ -174,9 +175,7 @@ def pack_model(files: ModelFiles, folder: Path) -> None:
     if folder.exists():
         raise UsageError(f"{folder} is there already.", advice="Choose another name.")
     folder.mkdir(parents=True)
-    (folder / "deploy.prototxt").write_text(
-        format_text(param), encoding="utf-8", errors="surrogateescape", newline="\n"
-    )
+    write_text_file(folder / "deploy.prototxt", format_text(param))
     kept = [Path(name) for name in str(files.weights).split(",")]
     for file in kept:
         shutil.copyfile(file, folder / file.name)

@@ -13,6 +13,7 @@ from typing import Any
 from moka.checks.epoch import Epoch, epoch_of
 from moka.checks.runs import file_problems
 from moka.errors import MokaError, NetError, UsageError
+from moka.files import write_text_file
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.models import zoo_folder
@@ -224,12 +225,8 @@ def _write(place: Path, folder: Folder, net: Net, solver: caffe_pb2.SolverParame
     here = folder.name(place)
     solver.net = f"{here}/{NET}"
     solver.snapshot_prefix = f"{here}/{PREFIX}"
-    (place / NET).write_text(
-        format_text(net), encoding="utf-8", errors="surrogateescape", newline="\n"
-    )
-    (place / SOLVER).write_text(
-        format_text(solver), encoding="utf-8", errors="surrogateescape", newline="\n"
-    )
+    write_text_file(place / NET, format_text(net))
+    write_text_file(place / SOLVER, format_text(solver))
 
 
 def form_of(runner: Runner, name: str) -> dict[str, Any]:
