@@ -246,6 +246,7 @@ layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
 """
 
 
+@pytest.mark.slow
 def test_the_demo_means_over_ten_crops(tmp_path: Path) -> None:
     (tmp_path / "deploy.prototxt").write_text(CROPPED)
     net = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
@@ -280,6 +281,7 @@ def test_the_demo_means_over_ten_crops(tmp_path: Path) -> None:
     assert [line.split() for line in lines[2:]] == [["256", "256", "3"], ["single"]]
 
 
+@pytest.mark.slow
 def test_the_digits_example(tmp_path: Path) -> None:
     root = M_FILES.parent
     shutil.copytree(

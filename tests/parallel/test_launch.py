@@ -160,7 +160,7 @@ def test_a_process_lost_too_often_ends_the_run() -> None:
 
 
 @pytest.mark.usefixtures("run_folder")
-@pytest.mark.parametrize("target", ["launcher", "a process"])
+@pytest.mark.parametrize("target", ["launcher", pytest.param("a process", marks=pytest.mark.slow)])
 def test_sigterm_saves_and_asks_for_another_run(target: str) -> None:
     Path("solver.prototxt").write_text(SOLVER.format(iterations=1000000))
     with job(*train()) as preempted:

@@ -282,6 +282,7 @@ def test_a_part_that_is_drawn_again_loses_no_click_and_no_focus(
         assert page.evaluate("clicks") == [0, 2, 3]
 
 
+@pytest.mark.slow
 def test_pages_at_twice_the_size(chrome: Browser, shown: str) -> None:
     """A window of 1280 pixels at 200 % is one of 640; letters alone may also be twice as large."""
     with page_of(chrome, shown, width=640) as page:
