@@ -9,6 +9,7 @@ import numpy as np
 from caffe import io
 from caffe.errors import raised_as
 from caffe.net import Net
+from moka.errors import NetError
 from moka.predict.classify import classify
 from moka.predict.prepare import IMAGE_AXES
 from moka.schema import caffe_pb2
@@ -41,6 +42,12 @@ class NetOfImages(Net):
         channel_swap: Sequence[int] | None = None,
     ) -> None:
         super().__init__(model_file, caffe_pb2.TEST, weights=pretrained_file)
+        if not self.inputs:
+            raise NetError(
+                "the net has no input: its data layers read the images.",
+                file=self._net.graph.file,
+                advice="Give a deploy.prototxt; `caffe make_deploy` makes one of it.",
+            )
         name = self.inputs[0]
         self.transformer = io.Transformer({name: self.blobs[name].data.shape})
         self.transformer.set_transpose(name, IMAGE_AXES)
@@ -64,8 +71,8 @@ class Classifier(NetOfImages):
     """A net with one input, images, and one output, a score for each class.
 
     Args:
-        image_dims: (height, width) that images are resized to before they are cropped; None: the
-            size of the crops, which is the net's input.
+        image_dims: (height, width) that images are resized to before they are cropped; None (or 0):
+            the size of the crops, which is the net's input.
         model_file: the net, a deploy.prototxt.
         pretrained_file: its weights.
         mean: subtracted: a value for each channel, or an image (C, H, W), in the net's order of
@@ -90,7 +97,8 @@ class Classifier(NetOfImages):
     ) -> None:
         super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].data.shape[2:])
-        self.image_dims = self.crop_dims if image_dims is None else np.array(image_dims)
+        given = np.array(0 if image_dims is None else image_dims)
+        self.image_dims = given if given.any() else self.crop_dims
 
     def predict(self, inputs: Iterable[Array], oversample: bool = True) -> Floats:
         """The scores of some images.
@@ -105,7 +113,13 @@ class Classifier(NetOfImages):
 
         Raises:
             ValueError: no images, or images of another number of channels than the net takes.
+            TypeError: `image_dims` is not a height and a width.
         """
+        if np.shape(self.image_dims) != (2,):
+            raise TypeError(
+                f"image_dims is (height, width), found {self.image_dims}. A caffe.Classifier is for"
+                " testing always, and takes no phase."
+            )
         with raised_as(ValueError):
             return classify(
                 inputs,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -17,7 +19,30 @@ from moka.schema import blobproto, caffe_pb2
 from moka.types import Array, PathLike, Shape
 
 Image = NDArray[np.float32]  # (H, W, K)
+# What pycaffe's module has imported for itself, and scripts take from it: module, name in it.
+_OTHERS = {
+    "skimage": ("skimage.io", None),
+    "resize": ("skimage.transform", "resize"),
+    "zoom": ("scipy.ndimage", "zoom"),
+}
+_PACKAGES = {"skimage": "scikit-image", "scipy": "scipy"}
 NewSize = Sequence[int] | NDArray[np.integer[Any]]  # height, width
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OTHERS:
+        raise AttributeError(f"module 'caffe.io' has no attribute '{name}'")
+    module, function = _OTHERS[name]
+    package = module.partition(".")[0]
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise AttributeError(
+            f"caffe.io.{name} is that of {_PACKAGES[package]}, which cannot be imported ({error})."
+            f" Install it: pip install {_PACKAGES[package]}."
+        ) from None
+    return getattr(found, function) if function else sys.modules[package]
+
 
 # --- arrays and messages ----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,18 +23,52 @@ from moka.parallel.declared import declared_team
 from moka.parallel.share import share_of_data
 from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
-from moka.types import Floats
+from moka.types import Floats, PathLike
 
 ArraysByName = dict[str, Floats]
 log = logging.getLogger("moka")
 
 
-def check_file(name: str) -> str:
-    """Raises RuntimeError, as pycaffe does, if a file cannot be opened."""
-    if "\0" in name or not os.access(name, os.R_OK):
-        shown = name.replace("\0", r"\0")
-        raise RuntimeError(f"Could not open file {shown}")
-    return name
+FILE_TYPES = (str, bytes, os.PathLike)
+INSTEAD_OF_2014 = {
+    "set_phase_test": "Give the phase when the net is made: caffe.Net(file, weights, caffe.TEST)",
+    "set_phase_train": "Give the phase when the net is made: caffe.Net(file, weights, caffe.TRAIN)",
+    "set_mode_cpu": "Call caffe.set_mode_cpu()",
+    "set_mode_gpu": "Call caffe.set_mode_gpu()",
+    "set_device": "Call caffe.set_device(id)",
+    **dict.fromkeys(
+        (
+            "set_mean",
+            "set_input_scale",
+            "set_raw_scale",
+            "set_channel_swap",
+            "preprocess",
+            "deprocess",
+        ),
+        "Images are prepared by a caffe.io.Transformer, which a caffe.Classifier has as"
+        " `transformer`",
+    ),
+}
+
+
+def check_file(name: object) -> str:
+    """A file's name as a string.
+
+    Raises:
+        RuntimeError: it cannot be opened, as in pycaffe.
+        TypeError: it is nobody's name.
+    """
+    if not isinstance(name, FILE_TYPES):
+        raise TypeError(f"a file is given by its name, not as {type(name).__name__}.")
+    path = os.fsdecode(name)
+    if "\0" not in path and os.access(path, os.R_OK):
+        return path
+    if "\n" in path:
+        raise RuntimeError(
+            "Could not open file: its name is wanted, and this is a text. Write the text to a file."
+        )
+    shown = path.replace("\0", r"\0")
+    raise RuntimeError(f"Could not open file {shown}")
 
 
 class Net(NetContents):
@@ -44,7 +78,7 @@ class Net(NetContents):
     Net(network_file, weights, phase).
 
     Args:
-        network_file: the prototxt.
+        network_file: the prototxt, or its message.
         phase: caffe.TRAIN or caffe.TEST.
         level: with `phase` and `stages` it decides which layers are in the net, by the rules of
             their `include` and `exclude`.
@@ -53,32 +87,43 @@ class Net(NetContents):
 
     Raises:
         RuntimeError: a file that cannot be opened.
+        TypeError: an argument in the place of another.
         MokaError: a net or weights with a fault.
     """
 
     def __init__(
         self,
-        network_file: str,
+        network_file: PathLike | caffe_pb2.NetParameter,
         phase: caffe_pb2.Phase,
-        level: int = 0,
+        level: int | None = None,
         stages: Sequence[str] | None = None,
-        weights: str | None = None,
+        weights: PathLike | None = None,
     ) -> None:
-        if isinstance(phase, (str, os.PathLike)):  # Net(file, weights, phase), the oldest form
+        if isinstance(phase, FILE_TYPES):  # Net(file, weights, phase), the oldest form
+            if level is None:
+                raise TypeError(
+                    "caffe.Net(file, weights) needs a phase, too: give"
+                    " caffe.Net(file, weights, caffe.TEST), or caffe.TRAIN."
+                )
             log.warning("DEPRECATION WARNING - deprecated use of Python interface: use this"
                         " instead (with the named \"weights\" parameter)")  # fmt: skip
-            weights, phase, level = check_file(os.fspath(phase)), cast("caffe_pb2.Phase", level), 0
+            weights, phase, level = check_file(phase), cast("caffe_pb2.Phase", level), 0
+        if isinstance(level, FILE_TYPES):
+            raise TypeError("the third argument of caffe.Net is a level, a number: give weights by"
+                            f" name, weights={level!r}.")  # fmt: skip
         show_pycaffe_log()
-        check_file(network_file)
+        file, source = "(given message)", network_file
+        if not isinstance(network_file, caffe_pb2.NetParameter):
+            file = source = check_file(network_file)
         if phase not in caffe_pb2.Phase.values():
             raise NetError(f"the phase is caffe.TRAIN (0) or caffe.TEST (1), not {phase!r}.",
-                           file=network_file)  # fmt: skip
+                           file=file)  # fmt: skip
         if isinstance(stages, str):
-            raise NetError(f'stages is a list of names: give ["{stages}"].', file=network_file)
+            raise NetError(f'stages is a list of names: give ["{stages}"].', file=file)
         net = build_net(
-            network_file,
+            source,
             phase,
-            level=level,
+            level=level or 0,
             stages=stages or (),
             share=share_of_data(phase, declared_team()),
         )
@@ -92,6 +137,16 @@ class Net(NetContents):
         self = cls.__new__(cls)
         self._attach(engine)
         return self
+
+    def __getattr__(self, name: str) -> NoReturn:
+        told = INSTEAD_OF_2014.get(name)
+        raise AttributeError(
+            f"caffe.Net has no {name} since 2015. {told}."
+            if told
+            else f"'{type(self).__name__}' object has no attribute '{name}'",
+            name=name,
+            obj=self,
+        )
 
     def _attach(self, engine: Layerwise) -> None:
         self._engine = engine
@@ -117,11 +172,17 @@ class Net(NetContents):
 
     def _named(self, names: Sequence[str], more: Sequence[str] | None) -> dict[str, Blob]:
         """Blobs by name, each once."""
-        for name in more or ():
+        more = () if more is None else more
+        if isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
+            raise TypeError(
+                "blobs are given by name, as in net.forward(data=images); what stands without a"
+                " name is a list of the names of blobs to return."
+            )
+        for name in more:
             if name not in self.blobs:
                 raise NetError(f'no blob is named "{name}".', file=self._net.graph.file,
                                advice=did_you_mean(name, self.blobs))  # fmt: skip
-        return {name: self.blobs[name] for name in (*names, *(more or ()))}
+        return {name: self.blobs[name] for name in (*names, *more)}
 
     # --- running --------------------------------------------------------------------------
 
@@ -353,11 +414,11 @@ class Net(NetContents):
 
     # --- weights --------------------------------------------------------------------------
 
-    def copy_from(self, weights: str) -> None:
+    def copy_from(self, weights: PathLike) -> None:
         """Copy parameters from a .caffemodel, or its HDF5 form, into layers of the same name."""
         moka_weights.load_weights(self._net, [check_file(weights)])
 
-    def load_hdf5(self, file: str) -> None:
+    def load_hdf5(self, file: PathLike) -> None:
         """`copy_from`, by the name used for HDF5 files."""
         self.copy_from(file)
 

@@ -14,6 +14,7 @@ from moka.report.glog import show_pycaffe_log
 from moka.schema import caffe_pb2
 from moka.solver import solver as moka_solver
 from moka.solver.config import SolverConfig, read_solver
+from moka.types import PathLike
 
 
 class SolverCallbacks(Protocol):
@@ -28,7 +29,7 @@ class Solver:
     """Trains a net.
 
     Args:
-        solver_file: the prototxt.
+        solver_file: the prototxt, or its message.
 
     Raises:
         RuntimeError: a file that cannot be opened.
@@ -37,9 +38,9 @@ class Solver:
 
     type = "SGD"
 
-    def __init__(self, solver_file: str) -> None:
+    def __init__(self, solver_file: PathLike | caffe_pb2.SolverParameter) -> None:
         show_pycaffe_log()
-        config = read_solver(check_file(solver_file))
+        config = _read(solver_file)
         config.message.type = self.type  # the class decides
         self._attach(config)
 
@@ -173,6 +174,11 @@ class AdamSolver(SGDSolver):
     type = "Adam"
 
 
+def _read(solver: PathLike | caffe_pb2.SolverParameter) -> SolverConfig:
+    is_message = isinstance(solver, caffe_pb2.SolverParameter)
+    return read_solver(solver if is_message else check_file(solver))
+
+
 _CLASSES: dict[str, type[SGDSolver]] = {
     cls.type: cls
     for cls in (
@@ -186,8 +192,8 @@ _CLASSES: dict[str, type[SGDSolver]] = {
 }
 
 
-def get_solver(solver_file: str) -> SGDSolver:
+def get_solver(solver_file: PathLike | caffe_pb2.SolverParameter) -> SGDSolver:
     """The solver of the class that the file's `type` names; for Moka's own types an SGDSolver."""
     show_pycaffe_log()
-    config = read_solver(check_file(solver_file))
+    config = _read(solver_file)
     return _CLASSES.get(config.message.type, SGDSolver).of(config)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import caffe
+from moka.errors import NetError
 from moka.types import Array
 
 NET = """
@@ -65,6 +66,23 @@ def test_sizes() -> None:
     assert made.crop_dims.tolist() == made.image_dims.tolist() == [4, 5]
     assert classifier(image_dims=[6, 8]).image_dims.tolist() == [6, 8]
     assert made.predict(IMAGES).shape == (3, 6)
+
+
+def test_a_phase_in_the_place_of_sizes() -> None:
+    """BVLC takes 0 (caffe.TRAIN) as no sizes, and fails in `predict` for 1 (caffe.TEST)."""
+    assert classifier(image_dims=0).predict(IMAGES).shape == (3, 6)
+    made = classifier(image_dims=1)
+    assert made.forward()["prob"].shape == (4, 6)
+    with pytest.raises(TypeError, match=r"^image_dims is \(height, width\), found 1\. A caffe"):
+        made.predict(IMAGES)
+
+
+def test_a_net_for_training() -> None:
+    data = """layer { name: "data" type: "DummyData" top: "data"
+      dummy_data_param { shape { dim: 4 dim: 3 dim: 4 dim: 5 } } }"""
+    Path("deploy.prototxt").write_text(data + NET[NET.index('layer { name: "ip"') :])
+    with pytest.raises(NetError, match=r"the net has no input.*`caffe make_deploy` makes one"):
+        classifier()
 
 
 def test_a_mean_image_of_another_size() -> None:

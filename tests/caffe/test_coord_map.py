@@ -8,6 +8,7 @@ import pytest
 from caffe import coord_map as cm
 from caffe import layers as L
 from caffe.coord_map import coord_map, coord_map_from_to, crop
+from moka.graph.coordinates import Map
 from moka.net.spec import NetSpec, Top
 
 Numbers = tuple[int | None, list[float], list[float]]
@@ -37,7 +38,7 @@ def net(
     return n
 
 
-def numbers(found: cm.Map) -> Numbers:
+def numbers(found: Map) -> Numbers:
     axis, a, b = found
     return axis, np.atleast_1d(a).tolist(), np.atleast_1d(b).tolist()
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -304,7 +307,21 @@ def test_shapes_may_be_lists() -> None:
         ),
         (lambda t: t.set_mean("data", np.zeros(4)), ValueError, "^Mean channels incompatible"),
         (lambda t: t.set_mean("data", np.zeros((4, 3, 4))), ValueError, "^Mean channels incompat"),
-        (lambda t: t.set_mean("data", np.zeros((1, 3, 3, 4))), ValueError, "^Mean shape invalid$"),
+        (
+            lambda t: t.set_mean("data", np.zeros((4, 5, 3))),
+            ValueError,
+            r"The mean has 4, the input 3; put them first: mean\.transpose\(2, 0, 1\)\.$",
+        ),
+        (
+            lambda t: t.set_mean("data", np.zeros((1, 3, 3, 4))),
+            ValueError,
+            r"^Mean shape invalid: \(1, 3, 3, 4\); .* of one channel, as mean\[0\] is\.$",
+        ),
+        (
+            lambda t: t.set_mean("data", "mean.npy"),
+            ValueError,
+            "^Mean shape invalid: a mean is an array of numbers; read its file first, with np.load",
+        ),
     ],
 )
 def test_what_a_transformer_refuses(
@@ -315,3 +332,23 @@ def test_what_a_transformer_refuses(
 ) -> None:
     with pytest.raises(kind, match=message):
         call(transformer)
+
+
+def test_what_scripts_take_from_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert caffe.io.zoom is importlib.import_module("scipy.ndimage").zoom
+    transform = ModuleType("skimage.transform")
+    transform.resize = len  # type: ignore[attr-defined]
+    modules = {name: ModuleType(name) for name in ("skimage", "skimage.io")}
+    for name, module in {**modules, "skimage.transform": transform}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    assert caffe.io.resize is len
+    assert caffe.io.skimage is modules["skimage"]
+
+
+def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.transform", None)
+    assert not hasattr(caffe.io, "resize")
+    with pytest.raises(AttributeError, match="Install it: pip install scikit-image"):
+        _ = caffe.io.resize
+    with pytest.raises(AttributeError, match=r"^module 'caffe\.io' has no attribute 'nothing'$"):
+        _ = caffe.io.nothing

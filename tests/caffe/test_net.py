@@ -52,6 +52,12 @@ def test_forward(net: caffe.Net, x: Array) -> None:
     np.testing.assert_allclose(net.blobs["h"].data, hidden, rtol=1e-5, atol=1e-6)
 
 
+def test_arrays_without_a_name(net: caffe.Net, x: Array) -> None:
+    for given in ([x], x, {"x": x}):
+        with pytest.raises(TypeError, match=r"blobs are given by name, as in net\.forward\(data="):
+            net.forward(given)  # type: ignore[arg-type]
+
+
 def test_forward_with_keywords_and_more_blobs(net: caffe.Net, x: Array) -> None:
     got = net.forward(blobs=["h"], x=x)
     hidden, y = outputs_of(net, x)

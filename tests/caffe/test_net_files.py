@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import pytest
 
 import caffe
 from moka.errors import NetError, WeightsError
+from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -123,6 +126,53 @@ def test_the_oldest_form_of_the_constructor(open_net: NetOpener, tmp_path: Path)
     for name, blobs in new.params.items():
         for a, b in zip(blobs, old.params[name], strict=True):
             np.testing.assert_array_equal(a.data, b.data)
+
+
+@pytest.mark.parametrize("kind", [Path, os.fsencode, np.str_])
+def test_names_of_files_of_any_kind(open_net: NetOpener, kind: Callable[[str], Any]) -> None:
+    one = open_net()
+    one.save("w.caffemodel")
+    net = caffe.Net(kind("net.prototxt"), caffe.TEST, weights=kind("w.caffemodel"))
+    assert same_parameters(one, net)
+    other = open_net()
+    other.copy_from(kind("w.caffemodel"))
+    assert same_parameters(one, other)
+    assert same_parameters(one, caffe.Net(kind("net.prototxt"), kind("w.caffemodel"), caffe.TEST))
+
+
+def test_a_message_in_place_of_a_file() -> None:
+    message = parse_text(Path("net.prototxt").read_text(), caffe_pb2.NetParameter)
+    assert caffe.Net(message, caffe.TEST).name == "small"
+    with pytest.raises(NetError, match=r"^\(given message\): the phase is"):
+        caffe.Net(message, 7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a file is given by its name, not as NetSpec"):
+        caffe.Net(caffe.NetSpec(), caffe.TEST)
+
+
+def test_arguments_in_the_place_of_others(open_net: NetOpener) -> None:
+    open_net().save("w.caffemodel")
+    with pytest.raises(TypeError, match=r"needs a phase, too: give caffe\.Net"):
+        caffe.Net("net.prototxt", "w.caffemodel")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"give weights by name, weights='w\.caffemodel'"):
+        caffe.Net("net.prototxt", caffe.TEST, "w.caffemodel")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="its name is wanted, and this is a text"):
+        caffe.Net(Path("net.prototxt").read_text(), caffe.TEST)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("set_phase_test", r"caffe\.Net\(file, weights, caffe\.TEST\)\.$"),
+        ("set_mode_gpu", r"since 2015\. Call caffe\.set_mode_gpu\(\)\.$"),
+        ("set_raw_scale", r"prepared by a caffe\.io\.Transformer"),
+    ],
+)
+def test_calls_of_2014(net: caffe.Net, name: str, instead: str) -> None:
+    assert not hasattr(net, name)
+    with pytest.raises(AttributeError, match=instead):
+        getattr(net, name)
+    with pytest.raises(AttributeError, match=r"^'Net' object has no attribute 'nothing'$"):
+        _ = net.nothing
 
 
 def test_a_layer_that_is_not_there(net: caffe.Net) -> None:

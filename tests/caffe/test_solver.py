@@ -11,6 +11,7 @@ import pytest
 
 import caffe
 from moka.errors import SolverError
+from moka.schema import caffe_pb2, parse_text
 
 
 @pytest.fixture
@@ -29,6 +30,16 @@ def test_what_is_in_a_solver(solver: caffe.SGDSolver) -> None:
     assert solver.iter == 0
     assert solver.param.max_iter == 6
     assert solver.net is solver.net
+
+
+def test_a_solver_of_a_message_or_a_path() -> None:
+    message = parse_text(Path("solver.prototxt").read_text(), caffe_pb2.SolverParameter)
+    for given in (message, Path("solver.prototxt")):
+        assert caffe.get_solver(given).param.max_iter == 6
+        assert caffe.AdamSolver(given).type == "Adam"
+    assert message.type == "SGD"
+    with pytest.raises(TypeError, match="a file is given by its name, not as int"):
+        caffe.get_solver(3)  # type: ignore[arg-type]
 
 
 def test_freed_memory_is_kept_as_long_as_a_solver_lives(monkeypatch: pytest.MonkeyPatch) -> None:

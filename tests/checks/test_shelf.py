@@ -183,7 +183,7 @@ def test_a_shelf_with_much_wrong_on_it() -> None:
     assert "".join(found) == "abcdefghijz"
     says = {letter: f.obstacle or " ".join(f.notes) for letter, f in found.items()}
     assert "a web page" in says["a"]
-    assert says["b"].endswith("a Git LFS pointer, not the model. Fetch it: git lfs pull.")
+    assert says["b"].endswith("a Git LFS pointer, not the file itself. Fetch it: git lfs pull.")
     assert "no closing quote" in says["c"]
     assert "no layers" in says["d"]
     assert 'Did you mean "type"?' in says["e"]

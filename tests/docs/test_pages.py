@@ -138,6 +138,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             _write_photos(Path("photos", "ab"[label]), f"{split}_", shade)
     names = [f"{path.relative_to('photos')} 0\n" for path in Path("photos").rglob("*.jpg")]
     Path("train.txt").write_text("".join(names))
+    _write_boxes(Path("VOC2007"))
     logger = logging.getLogger("moka")
     before = logger.level, list(logger.handlers), logging.getLogger("moka.detail").level
     yield
@@ -163,6 +164,22 @@ def _write_photos(folder: Path, start: str, shade: int) -> None:
     for i in range(4):
         noise = shade + rng.integers(-40, 40, (64, 80, 3))
         cv2.imwrite(str(folder / f"{start}{i}.jpg"), noise.clip(0, 255).astype(np.uint8))
+
+
+def _write_boxes(folder: Path) -> None:
+    """A data set as VOC's, and what SSD's users have beside it."""
+    _write_photos(folder / "JPEGImages", "", 90)
+    (folder / "Annotations").mkdir()
+    lines = []
+    for image in sorted((folder / "JPEGImages").iterdir()):
+        (folder / f"Annotations/{image.stem}.xml").write_text(
+            "<annotation><object><name>cat</name><bndbox><xmin>8</xmin><ymin>6</ymin>"
+            "<xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>"
+        )
+        lines.append(f"JPEGImages/{image.name} Annotations/{image.stem}.xml\n")
+    for name in ("trainval.txt", "test.txt"):
+        Path(name).write_text("".join(lines))
+    Path("labelmap.prototxt").write_text('item { name: "cat" label: 1 }')
 
 
 def run_blocks(name: str) -> dict[str, Any]:

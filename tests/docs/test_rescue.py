@@ -23,6 +23,13 @@ from moka.cli.main import main
 
 PAGE = DOCS / "rescue.md"
 DEPLOY = CHAIN.replace("dim: 9", "dim: 32")
+DATA = """
+layer { name: "data" type: "Data" top: "data" top: "label"
+        data_param { source: "nothing" batch_size: 4 backend: LMDB } }
+"""
+SCORED = """
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "scores" bottom: "label" top: "loss" }
+"""
 MINE = """
 layer { name: "data" type: "Input" top: "data"
         input_param { shape { dim: 1 dim: 3 dim: 32 dim: 32 } } }
@@ -103,6 +110,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for parameter in net.parameters():
         torch.nn.init.uniform_(parameter, 0.01, 0.02)
     moka.save_weights(net, "net.caffemodel")
+    layers = DEPLOY[DEPLOY.index('layer { name: "conv"') : DEPLOY.index('layer { name: "prob"')]
+    Path("train_val.prototxt").write_text(DATA + layers + SCORED)
     write_nets(tmp_path)
     cv2.imwrite("photo.jpg", photo(40, 50))
     Path("mine.prototxt").write_text(MINE)
@@ -151,6 +160,10 @@ def test_onnx() -> None:
     assert shapes["fixed"] == [1, 3, 32, 32]
     assert shapes["ssd"][1:] == [3, 24, 32]
     assert [out.name for out in session.get_outputs()] == ["prob"]
+    (scores,) = (
+        names["onnxruntime"].InferenceSession("made.onnx").run(["prob"], {"data": x.numpy()})
+    )
+    np.testing.assert_allclose(scores, want, atol=1e-5)
     assert Path("half.onnx").stat().st_size < Path("net.onnx").stat().st_size
 
 

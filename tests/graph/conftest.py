@@ -28,6 +28,8 @@ class PlainEntry:
     is_plumbing: bool = False
     fork: str | None = None
     aliases: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    coordinates: str | None = None
 
 
 @pytest.fixture

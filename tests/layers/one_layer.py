@@ -59,6 +59,7 @@ MINIMAL = {
         fields="convolution_param { num_output: 3 kernel_size: 3"
         ' weight_filler { type: "gaussian" } }'
     ),
+    "AutoCrop": Minimal((IMAGE, "2 3 2 2"), fields="crop_param { offset: 1 }"),
     "Crop": Minimal((IMAGE, "2 3 2 2")),
     "Data": Minimal((), 2, 'data_param { source: "images.lmdb" batch_size: 2 backend: LMDB }'),
     "Deconvolution": Minimal(

@@ -388,3 +388,32 @@ def test_parts_need_mean_and_variance(make_layer: LayerMaker) -> None:
 def test_logarithms_of_densenet_are_refused(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="use_log } is an option of a fork that this layer does not"):
         make_layer('type: "BatchNorm" batch_norm_param { use_log: true }', (4, 2))
+
+
+@pytest.mark.parametrize("more", ["", "scale_bias: true"])
+def test_stored_parameters_may_have_axes_of_images(make_layer: LayerMaker, more: str) -> None:
+    layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {more} }}', (2, 3, 4))
+    shapes = [tuple(w.shape) for w in layer.weights]
+    stored = {k: np.arange(n).reshape(1, n, 1, 1) for k, (n,) in enumerate(shapes)}
+    adapted = layer.adapted_blobs(stored)
+    assert [adapted[k].shape for k in range(len(shapes))] == shapes
+    assert adapted[1].tolist() == [0, 1, 2]
+
+
+def test_stored_parameters_of_old_nvcaffe(make_layer: LayerMaker) -> None:
+    """Scale, bias, mean, variance and a number that does not count."""
+    layer = make_layer('type: "BatchNorm" batch_norm_param { scale_bias: true }', (2, 3, 4))
+    stored = {k: np.full(3, k + 1.0) for k in range(4)} | {4: np.zeros(1)}
+    adapted = layer.adapted_blobs(stored)
+    assert [adapted[k].tolist() for k in range(5)] == [[3] * 3, [4] * 3, [1], [1] * 3, [2] * 3]
+
+
+@pytest.mark.parametrize(("factor", "counts"), [(0, 1), (0.5, 0.5)])
+def test_a_stored_factor_of_zero_beside_statistics(
+    make_layer: LayerMaker, factor: float, counts: float
+) -> None:
+    layer = make_layer('type: "BatchNorm" batch_norm_param { scale_bias: true }', (2, 3, 4))
+    stored = {k: np.full(3, k + 1.0) for k in range(5)} | {2: np.array([factor])}
+    assert layer.adapted_blobs(stored)[2].tolist() == [counts]
+    untrained = stored | {0: np.zeros(3), 1: np.zeros(3)}
+    assert layer.adapted_blobs(untrained)[2].tolist() == [factor]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SCALE = """
 class It(caffe.Layer):
     def setup(self, bottom, top):
-        self.factor = float(self.param_str or 3)
+        assert self.param_str_ == self.param_str  # its name of 2014
+        self.factor = float(self.param_str_ or 3)
         self.calls = []
 
     def reshape(self, bottom, top):
@@ -69,6 +70,7 @@ def test_it_sees_its_message_and_phase(make_net: NetMaker, write: Write) -> None
     class It(caffe.Layer):
         def setup(self, bottom, top):
             assert (self.type, self.phase, self.param_str) == ("Python", caffe.TEST, "")
+            assert self.param_str_ == ""
             assert (len(bottom), len(top)) == (1, 1)
             assert bottom[0].num == 2 and bottom[0].count == 6
             assert not len(self.blobs)
@@ -364,6 +366,11 @@ def test_it_may_use_autograd_itself(
     [
         ('module: "" layer: "It"', '"" is not the name of a module'),
         ('module: ".up" layer: "It"', '".up" is not the name of a module'),
+        (
+            'module: "here/mine.py" layer: "It"',
+            'Write module: "mine" and put the folder here on PYTHONPATH',
+        ),
+        ('module: "mine.py" layer: "It"', 'Write module: "mine" and put its folder on PYTHONPATH'),
         ('module: "sys" layer: "It"', r'the module "sys" \(built in\) has no layer "It"'),
         ('module: "no_such_module" layer: "It"', 'cannot import the module "no_such_module"'),
         (

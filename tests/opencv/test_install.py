@@ -25,6 +25,7 @@ NAMES = [
     "readNetFromCaffe", "readNet", "Model", "ClassificationModel", "DetectionModel",
     "KeypointsModel", "SegmentationModel",
 ]  # fmt: skip
+FORGOTTEN = ["shrinkCaffeModel", "DNN_BACKEND_HALIDE"]  # by OpenCV 5
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def installed() -> Iterator[None]:
 
 def opencvs_own() -> list[object]:
     return [
-        *(getattr(cv2.dnn, name, None) for name in NAMES),
+        *(getattr(cv2.dnn, name, None) for name in NAMES + FORGOTTEN),
         *(getattr(cv2, f"dnn_{name}") for name in NAMES[2:]),
     ]
 
@@ -82,6 +83,8 @@ def test_a_program_for_opencv_4(folder: Path) -> None:
         net.setInput(blob)
         outputs.append(net.forward())
     assert all(np.array_equal(output, outputs[0]) for output in outputs)
+    nets[0].setPreferableBackend(cv2.dnn.DNN_BACKEND_HALIDE)
+    assert cv2.dnn.shrinkCaffeModel is moka.opencv.shrinkCaffeModel
     assert isinstance(cv2.dnn_DetectionModel(nets[0]), DetectionModel)
     assert isinstance(cv2.dnn.DetectionModel(weights, text), DetectionModel)
     assert isinstance(cv2.dnn.ClassificationModel(network=nets[0]), ClassificationModel)

@@ -73,6 +73,52 @@ def test_a_net_for_use_stays() -> None:
     assert net_for_use(graph, {}) == graph.filtered
 
 
-def test_data_without_images() -> None:
-    with pytest.raises(NetError, match="no data layer of the net makes images"):
-        for_use(DATA + IP, data=(4, 9), label=(4,))
+TWO_SOURCES = """
+layer { name: "rows" type: "HDF5Data" top: "x" top: "cont" top: "target"
+        hdf5_data_param { source: "nothing" batch_size: 4 } }
+layer { name: "maps" type: "ImageData" top: "map" top: "name"
+        image_data_param { source: "nothing" batch_size: 4 } }
+layer { name: "both" type: "Concat" bottom: "x" bottom: "cont" top: "both" }
+layer { name: "ip" type: "InnerProduct" bottom: "both" top: "ip"
+        inner_product_param { num_output: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "ip" top: "ip" }
+"""
+SHAPES: dict[str, Shape] = {"x": (4, 7), "cont": (4, 1), "target": (4,), "map": (4, 1, 2, 2),
+                            "name": (4,)}  # fmt: skip
+
+
+def test_all_that_the_prediction_needs_comes_in() -> None:
+    loss = """
+    layer { name: "loss" type: "SigmoidCrossEntropyLoss" bottom: "ip" bottom: "target" top: "l" }
+    layer { name: "after" type: "Dropout" bottom: "ip" top: "after" }
+    """
+    made = for_use(TWO_SOURCES + loss, **SHAPES)
+    assert [(layer.name, *layer.input_param.shape[0].dim) for layer in made.layer[:2]] == [
+        ("x", 1, 7), ("cont", 1, 1),
+    ]  # fmt: skip
+    assert [layer.name for layer in made.layer[2:]] == ["both", "ip", "relu", "prob"]
+
+
+def test_without_a_loss_that_predicts_images_come_in() -> None:
+    text = """
+    layer { name: "pool" type: "Pooling" bottom: "map" top: "pool" }
+    layer { name: "loss" type: "EuclideanLoss" bottom: "pool" bottom: "x" top: "l" }
+    """
+    made = for_use(TWO_SOURCES + text, **SHAPES)
+    assert [layer.name for layer in made.layer] == ["map", "pool"]
+
+
+def test_rows_of_numbers() -> None:
+    text = DATA + IP + ENDS % ("EuclideanLoss", "")
+    made = for_use(text, data=(4, 9), label=(4,))
+    assert [layer.name for layer in made.layer] == ["data", "ip"]
+    assert list(made.layer[0].input_param.shape[0].dim) == [1, 9]
+
+
+def test_a_prediction_of_nothing_that_is_read() -> None:
+    text = """
+    layer { name: "made" type: "DummyData" top: "prob"
+            dummy_data_param { shape { dim: 4 dim: 3 } } }
+    """
+    with pytest.raises(NetError, match="what the net predicts needs nothing of a data layer"):
+        for_use(DATA + text + ENDS % ("SoftmaxWithLoss", ""), data=(4, 9), label=(4,))

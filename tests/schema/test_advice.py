@@ -63,3 +63,24 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
 )
 def test_fields(text: str, advice: str) -> None:
     assert answer(text).split('field named "')[1].partition('". ')[2].startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "what_to_write"),
+    [
+        (
+            "name: \u201cconv\u201d",
+            'got: "\u201c"',
+            'Strings take the straight quotes of ASCII: ".',
+        ),
+        ("layer\u00a0{ }", 'found "\u00a0"', "U+00A0 (no-break space), which looks like a blank"),
+        ("name\uff1a 'x'", 'found "\uff1a"', "It is U+FF1A (fullwidth colon): write :."),
+        ("layer { pooling_param { pad: \u20131 } }", 'got: "\u2013"', "(en dash): write -."),
+        ("layer { \u00e9: 1 }", 'found "\u00e9"', "beyond strings and comments all is ASCII."),
+        ("// a net\nname: 'x'", 'found "/"', "A comment begins with #."),
+        ("name: 'x' /* a net */", 'found "/"', "A comment begins with #."),
+    ],
+)
+def test_signs_of_web_pages(text: str, shown: str, what_to_write: str) -> None:
+    assert shown in answer(text)
+    assert what_to_write in answer(text)

@@ -92,7 +92,7 @@ def test_a_field_that_is_like_nothing() -> None:
 def test_a_binary_file_is_no_prototxt(tmp_path: Path) -> None:
     file = tmp_path / "a.caffemodel"
     file.write_bytes(b"\x0a\x07LeNet\x00\xff")
-    with pytest.raises(SchemaError, match=r"it is not text\. A binary model is loaded as weights"):
+    with pytest.raises(SchemaError, match=r"it is not text\. It may be a model"):
         read_text(file, caffe_pb2.NetParameter)
 
 

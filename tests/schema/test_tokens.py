@@ -72,3 +72,11 @@ def test_a_backslash_that_is_no_escape(written: str) -> None:
 def test_a_character_that_does_not_exist() -> None:
     with pytest.raises(TextError, match="no character 0x110000"):
         unescaped(Token("string", r'"\U00110000"', 0))
+
+
+def test_a_character_beyond_ascii_is_one_sign() -> None:
+    signs = "\u201c\u00a0\U0001f600"
+    assert kinds(signs.encode().decode("latin-1")) == [
+        ("sign", sign.encode().decode("latin-1")) for sign in signs
+    ]
+    assert kinds("\xe9:") == [("sign", "\xe9"), ("sign", ":")]  # of another encoding

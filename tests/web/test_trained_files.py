@@ -89,7 +89,7 @@ def test_weights_that_are_gone(tmp_path: Path) -> None:
         files.opened()
 
 
-def test_a_net_without_images_says_what_it_needs(tmp_path: Path) -> None:
+def test_a_net_of_numbers(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "rows.h5", "w") as rows:
         rows["x"], rows["label"] = np.zeros((9, 7), np.float32), np.zeros(9, np.float32)
     (tmp_path / "list.txt").write_text(f"{tmp_path}/rows.h5\n")
@@ -101,12 +101,29 @@ def test_a_net_without_images_says_what_it_needs(tmp_path: Path) -> None:
     layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }}
     """
     files = trained_files(tmp_path, text, torch.zeros(3, 7), Look())
+    model = ServedModel("x", files, Pace(batch=1, delay_s=0))
+    assert model.inputs.numbers == {"x": (7,)}
+    model.close()
+
+
+def test_a_net_that_cannot_be_made_one_for_use(tmp_path: Path) -> None:
+    text = (
+        TRAINED.replace('bottom: "data" top: "mean"', 'bottom: "made" top: "mean"')
+        + """
+    layer { name: "made" type: "DummyData" top: "made"
+            dummy_data_param { shape { dim: 5 dim: 3 dim: 8 dim: 8 } } }
+    """
+    )
+    layers = text.split("layer {")
+    files = trained_files(
+        tmp_path, "layer {".join([layers[0], layers[-1], *layers[1:-1]]), torch.eye(3), Look()
+    )
     with pytest.raises(NetError) as caught:
         files.opened()
     assert str(caught.value) == (
-        f"{tmp_path}/train_val.prototxt: this net for training cannot be made one for use: no data"
-        " layer of the net makes images. Give a deploy.prototxt, whose Input layers say what it"
-        " takes."
+        f"{tmp_path}/train_val.prototxt: this net for training cannot be made one for use: what the"
+        " net predicts needs nothing of a data layer. Give a deploy.prototxt, whose Input layers"
+        " say what it takes."
     )
 
 

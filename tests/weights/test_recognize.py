@@ -38,7 +38,7 @@ def state() -> bytes:
         (bytes(200), "download was not finished", "fetch it again"),
         (b'name: "n"\nlayer {\n', "a description in text", ".caffemodel"),
         (b"net: 'a.prototxt'", "a description in text", ".caffemodel"),
-        (b"404: Not Found", "this is text, not weights", ".caffemodel"),
+        (b"404: Not Found", "a server's answer", "download it again"),
         (state(), "a solver's state of iteration 7", "lenet_iter_7.caffemodel"),
         (caffe_pb2.BlobProto(data=[1]).SerializeToString(), "one blob", "mean"),
         (b"\x13\x37\x00\x01", "another kind of file", "fetch it again"),

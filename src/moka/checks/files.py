@@ -13,11 +13,12 @@ from moka.errors import MokaError, UsageError
 from moka.files import decode_text, local_path
 from moka.hdf5 import FAULTS, import_h5py, is_hdf5
 from moka.schema import caffe_pb2
+from moka.schema.beginnings import known_beginning
 from moka.schema.fields import descriptor_of
 from moka.schema.tokens import TextError, Tokens
 from moka.schema.wire import LAYER_NUMBERS, wire_fields
 from moka.types import PathLike
-from moka.weights.recognize import known_beginning, recognize
+from moka.weights.recognize import recognize
 
 Kind = Literal["net", "solver", "weights", "other"]
 HEAD = 1 << 16  # bytes that tell what a file is

@@ -5,11 +5,13 @@ from __future__ import annotations
 from moka.command.commands import Command, tool
 from moka.command.databases import (
     COMPUTE_IMAGE_MEAN,
+    CONVERT_ANNOSET,
     CONVERT_CIFAR_DATA,
     CONVERT_IMAGESET,
     CONVERT_MNIST_DATA,
     CONVERT_MNIST_SIAMESE_DATA,
     DB,
+    GET_IMAGE_SIZE,
     MAKE_DATA,
 )
 from moka.command.exchange import EXPORT, IMPORT
@@ -104,6 +106,7 @@ TOOLS = (
         " line.\nBy default it configures and runs the Caffe reference ImageNet model.",
     ),
     COMPUTE_IMAGE_MEAN,
+    CONVERT_ANNOSET,
     CONVERT_CIFAR_DATA,
     CONVERT_IMAGESET,
     CONVERT_MNIST_DATA,
@@ -193,8 +196,29 @@ TOOLS = (
         " separated by ','. The names cannot contain white space characters and the number of blobs"
         " and datasets must be equal.",
     ),
+    GET_IMAGE_SIZE,
     IMPORT,
     MAKE_DATA,
+    tool(
+        "make_deploy",
+        "make_deploy",
+        "make a deploy.prototxt of a train_val.prototxt",
+        "TRAIN_VAL DEPLOY",
+        (
+            Flag("weights", "", "A .caffemodel: tells the size of images whose data is gone."),
+            Flag(
+                "input_shape",
+                "",
+                "The shape of the data, 1,3,224,224, or of blobs by name,"
+                " data:1,3,224,224;label:1; no data is read then.",
+            ),
+        ),
+        programs={},
+        description="Make a net for use of the net that was trained. Input layers for one example"
+        " take the place of data layers,\na layer that predicts that of the loss (Softmax,"
+        " Sigmoid); labels, accuracies and other losses are left out.\nThe weights fit both nets."
+        " Data need not be there. How images are prepared is printed and stands in a comment.",
+    ),
     tool(
         "parse_log",
         "parse_log",

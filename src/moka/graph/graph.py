@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moka.errors import MokaError
+from moka.graph.aligned_crops import with_aligned_crops
 from moka.graph.filter import filter_net
 from moka.graph.splits import insert_splits
 from moka.graph.wiring import EntryLike, Node, wire
@@ -83,7 +84,7 @@ def build_graph(
         state.level = level
     state.stage.extend(stages)
     try:
-        filtered = filter_net(net, state)
+        filtered = with_aligned_crops(filter_net(net, state), registry)
         param = insert_splits(filtered)
         nodes, outputs = wire(param, registry)
     except MokaError as error:

@@ -318,9 +318,10 @@ class Layer(nn.Module):
             for k, spec in specs
         }
 
-    def adapted_blob(self, index: int, values: Array) -> Array:
-        """A stored parameter in this layer's shape, for types that can convert it."""
-        return values
+    def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
+        """Stored parameters, by index, in this layer's order and shapes, for types that can convert
+        other forms. Where only shapes are asked for, all values are 0."""
+        return stored
 
     @property
     def weights(self) -> list[nn.Parameter]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +23,7 @@ from moka.layers.batch_statistics import (
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
-from moka.types import Shape
+from moka.types import Array, Shape
 
 LEAST_EPS = 1e-5  # of the form with scale and bias
 STATISTICS = 3  # of the parameters: mean, variance, scale factor
@@ -127,6 +128,24 @@ class BatchNorm(Layer):
             yield BlobSpec((x[1],), next(fillers, ONE), "weight")
         if self.has_bias:
             yield BlobSpec((x[1],), self.bias_filler, "bias")
+
+    def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
+        """Those of NVCaffe in today's form: its blobs may be (1, C, 1, 1); in versions before 0.16
+        scale and bias stand before the statistics, and what follows these does not count; and a
+        scale factor of 0 beside statistics means 1."""
+        size = {k: values.size for k, values in stored.items()}
+        flat = {
+            k: values.reshape(-1) if max(values.shape, default=1) == values.size else values
+            for k, values in stored.items()
+        }
+        if self.has_scale and len(stored) == STATISTICS + 2:
+            one = np.ones(1, np.float32)
+            c = self.channels
+            if c > 1 and [size.get(k) for k in range(5)] == [c, c, c, c, 1]:
+                return {0: flat[2], 1: flat[3], 2: one, 3: flat[0], 4: flat[1]}
+            if size.get(2) == 1 and not flat[2].any() and flat[1].any():
+                return {**flat, 2: one}
+        return flat
 
     @property
     def is_pure(self) -> bool:

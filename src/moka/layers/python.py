@@ -43,14 +43,15 @@ class ArrayLayer:
     `propagate_down` is one of bools.
 
     Attributes:
-        param_str: the `param_str` of the prototxt, "" if there is none.
+        param_str: the `param_str` of the prototxt, "" if there is none. `param_str_` is the same
+            under its name of 2014, which Fast R-CNN's layers use.
         phase: caffe.TRAIN (0) or caffe.TEST (1).
         blobs: its parameters; call `self.blobs.add_blob(*shape)` in `setup` to add one.
         type: "Python".
     """
 
     type = "Python"
-    param_str = ""
+    param_str = param_str_ = ""
     phase: int = caffe_pb2.TRAIN
 
     def __init__(self, config: caffe_pb2.LayerParameter) -> None:
@@ -205,7 +206,7 @@ class Python(Layer):
         self._passes = 0
         with _users_code(config):
             self.users_object = _find_class(config)(config)
-            self.users_object.param_str = self.param_str
+            self.users_object.param_str = self.users_object.param_str_ = self.param_str
             self.users_object.phase = config.phase
             self.users_object.setup(self.bottoms, self.tops)
 
@@ -340,6 +341,16 @@ def built_in(module: str) -> Callable[[T], T]:
     return keep
 
 
+def _module_of_file(name: str) -> str | None:
+    """What to write in place of a file's name; None: it is no file's name either."""
+    folder, _, file = name.replace("\\", "/").rpartition("/")
+    module = file.removesuffix(".py")
+    if not module.isidentifier():
+        return None
+    place = f"the folder {folder}" if folder else "its folder"
+    return f'Write module: "{module}" and put {place} on PYTHONPATH.'
+
+
 def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     """Import the class that a prototxt names.
 
@@ -350,8 +361,8 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     name, class_name = (
         o.read(config, Python.entry.messages) for o in (module_option, class_option)
     )
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise NetError(f'"{name}" is not the name of a module.')
+    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+        raise NetError(f'"{name}" is not the name of a module.', advice=_module_of_file(name))
     try:
         with _users_code(config):
             module = importlib.import_module(name)

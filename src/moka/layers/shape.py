@@ -294,6 +294,26 @@ class Crop(Layer):
         return x
 
 
+@layer(
+    "AutoCrop",
+    bottoms=2,
+    tops=1,
+    message="crop_param",
+    fork="RCF, and the Crop of 2015 (FCN, HED, CRF-RNN)",
+    fixed_bottoms=(1,),
+    views=True,
+    coordinates="aligned crop",
+)
+class AutoCrop(Crop):
+    """Cut out of a blob what lies on another one.
+
+    Bottoms, top and message as in Crop. Without `offset` the crop begins where the windows of the
+    layers between both blobs say (`moka.graph.coordinates`). V1's CROP is this layer.
+
+    Errors: as in Crop; no whole offset >= 0 aligns the blobs.
+    """
+
+
 @layer("BatchReindex", bottoms=2, tops=1, fixed_bottoms=(1,))
 class BatchReindex(Layer):
     """Pick, repeat or leave out items of a batch by their index.

@@ -24,6 +24,7 @@ from moka.opencv.models import (
 )
 from moka.opencv.net import Net
 from moka.opencv.read import readNet, readNetFromCaffe
+from moka.opencv.shrink import shrinkCaffeModel
 
 __all__ = [
     "ClassificationModel",
@@ -43,5 +44,6 @@ __all__ = [
     "install",
     "readNet",
     "readNetFromCaffe",
+    "shrinkCaffeModel",
     "uninstall",
 ]

@@ -6,10 +6,13 @@ from moka.schema import caffe_pb2
 
 
 def with_opencv_defaults(net: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
-    """The net with OpenCV's defaults written out: prior boxes are clipped to the image."""
+    """The net with OpenCV's defaults written out: prior boxes are clipped to the image, and their
+    sizes may have fractions."""
     changed = caffe_pb2.NetParameter()
     changed.CopyFrom(net)
     for layer in changed.layer:
-        if layer.type == "PriorBox" and not layer.prior_box_param.HasField("clip"):
-            layer.prior_box_param.clip = True
+        if layer.type == "PriorBox":
+            for name in ("clip", "fractional_sizes"):
+                if not layer.prior_box_param.HasField(name):
+                    setattr(layer.prior_box_param, name, True)
     return changed

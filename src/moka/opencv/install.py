@@ -17,7 +17,9 @@ from moka.opencv.models import (
 )
 from moka.opencv.net import Net
 from moka.opencv.read import caffe_files, readNetFromCaffe
+from moka.opencv.shrink import shrinkCaffeModel
 
+DNN_BACKEND_HALIDE = 1
 _ABSENT = object()
 _replaced: dict[tuple[Any, str], Any] = {}
 
@@ -31,6 +33,9 @@ def install() -> None:
         return
     dnn = cv2.dnn
     _put(dnn, "readNetFromCaffe", readNetFromCaffe)
+    _put(dnn, "shrinkCaffeModel", shrinkCaffeModel)
+    if not hasattr(dnn, "DNN_BACKEND_HALIDE"):  # OpenCV 5 has forgotten it
+        _put(dnn, "DNN_BACKEND_HALIDE", DNN_BACKEND_HALIDE)
     _put(dnn, "readNet", _for_caffe_files(readNetFromCaffe, dnn.readNet))
     _put(cv2, "dnn_registerLayer", _both(dnn_registerLayer, cv2.dnn_registerLayer))
     _put(cv2, "dnn_unregisterLayer", _both(dnn_unregisterLayer, cv2.dnn_unregisterLayer))

@@ -144,13 +144,26 @@ def fitted_mean(mean: Array, shape: Shape) -> Array:
             channel; an image of another size is resized.
 
     Raises:
-        UsageError: another number of channels or axes.
+        UsageError: another number of channels or axes, or no numbers.
     """
+    mean = np.asarray(mean)
+    if mean.dtype.kind not in "biuf":
+        raise UsageError(
+            "Mean shape invalid: a mean is an array of numbers; read its file first, with np.load"
+            " or caffe.io.blobproto_to_array."
+        )
     if mean.ndim not in (1, 2, 3):
-        raise UsageError("Mean shape invalid")
+        raise UsageError(
+            f"Mean shape invalid: {mean.shape}; a mean is (C,), (C, H, W), or (H, W) of one"
+            f" channel{', as mean[0] is' if len(mean.shape) == 4 and len(mean) == 1 else ''}."
+        )
     channels = 1 if mean.ndim == 2 else mean.shape[0]
     if channels != shape[0]:
-        raise UsageError("Mean channels incompatible with input.")
+        is_last = mean.ndim == 3 and mean.shape[2] == shape[0]
+        raise UsageError(
+            f"Mean channels incompatible with input. The mean has {channels}, the input {shape[0]}"
+            + ("; put them first: mean.transpose(2, 0, 1)." if is_last else ".")
+        )
     if mean.ndim == 1:
         return mean[:, np.newaxis, np.newaxis]
     if mean.shape[-2:] == tuple(shape[1:]):

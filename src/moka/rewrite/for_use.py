@@ -1,9 +1,9 @@
-"""A net for training as a net for use: its caller gives the images, and it tells what it predicts
+"""A net for training as a net for use: its caller gives the data, and it tells what it predicts
 in place of a loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from moka.errors import NetError
 from moka.free_name import free_name
@@ -17,49 +17,54 @@ IMAGE_AXES = 4
 
 
 def net_for_use(graph: Graph, shapes: Mapping[str, Shape]) -> caffe_pb2.NetParameter:
-    """The net that a graph (of the phase TEST) becomes for use; a net whose caller gives its images
+    """The net that a graph (of the phase TEST) becomes for use; a net whose caller gives its data
     already stays as it is.
 
-    The first blob of images that a data layer makes becomes the input, for one image; labels and
-    what needs them (losses, accuracies) are left out. Where the last loss has a layer that
-    predicts, as Softmax for SoftmaxWithLoss, that layer takes its place, and what does not lead to
-    it is left out.
+    Where the last loss has a layer that predicts, as Softmax for SoftmaxWithLoss, that layer takes
+    its place. The blobs of data layers that the prediction needs become the inputs, and all else is
+    left out: labels, other losses, accuracies.
+
+    Without such a loss, one blob becomes the input: the first images (N, C, H, W) that a data layer
+    makes, else the first blob. The layers that need nothing else stay.
+
+    An input takes one example.
 
     Args:
         shapes: of the blobs of data layers.
 
     Raises:
-        NetError: no data layer makes images (N, C, H, W).
+        NetError: the prediction needs nothing that a data layer makes.
     """
     layers = list(graph.filtered.layer)
     if any(REGISTRY[layer.type].source == "caller" for layer in layers):
         return graph.filtered
-    made: set[str] = set()
-    kept: list[caffe_pb2.LayerParameter] = []
-    used = {name for layer in layers for name in (layer.name, *layer.top)}
-    predicts = ""
-    for layer in layers:
-        entry = REGISTRY[layer.type]
-        if not layer.bottom and entry.source == "files":
-            kept += [_input(top, shapes[top]) for top in layer.top if _is_images(top, shapes, made)]
-            made |= {each.top[0] for each in kept if each.type == "Input"}
-        elif made.issuperset(layer.bottom):
-            kept.append(_plain(layer))
-            made |= set(layer.top)
-        elif entry.prediction and layer.bottom[0] in made:
-            predicts = free_name(PREDICTION, used)
-            used.add(predicts)
-            kept.append(_prediction(layer, entry.prediction, predicts))
-            made.add(predicts)
-    if not any(layer.type == "Input" for layer in kept):
-        raise NetError("no data layer of the net makes images.", file=graph.file)
-    if predicts:
-        kept = _leading_to(predicts, kept)
-    return caffe_pb2.NetParameter(name=graph.name, layer=kept)
+    read = [top for layer in layers if _reads(layer) for top in layer.top]
+    predicting = [(i, kind) for i, each in enumerate(layers) if (kind := _predicts(each))]
+    if predicting:
+        end, kind = predicting[-1]
+        kept = _leading_to(layers[end].bottom[0], layers[:end])
+        used = {name for layer in layers for name in (layer.name, *layer.top)}
+        kept.append(_prediction(layers[end], kind, free_name(PREDICTION, used)))
+        needed = {name for layer in kept for name in layer.bottom}
+        inputs = [top for top in read if top in needed]
+    else:
+        images = [top for top in read if len(shapes[top]) == IMAGE_AXES]
+        inputs = (images or read)[:1]
+        kept = _made_of(inputs, layers)
+    if not inputs:
+        raise NetError("what the net predicts needs nothing of a data layer.", file=graph.file)
+    given = [_input(top, shapes[top]) for top in inputs]
+    return caffe_pb2.NetParameter(name=graph.name, layer=[*given, *map(_plain, kept)])
 
 
-def _is_images(top: str, shapes: Mapping[str, Shape], made: set[str]) -> bool:
-    return len(shapes[top]) == IMAGE_AXES and not made
+def _reads(layer: caffe_pb2.LayerParameter) -> bool:
+    """Whether it is a data layer."""
+    return not layer.bottom and REGISTRY[layer.type].source == "files"
+
+
+def _predicts(layer: caffe_pb2.LayerParameter) -> str | None:
+    """The type of the layer that predicts in place of a loss; None: it is no such loss."""
+    return REGISTRY[layer.type].prediction
 
 
 def _input(top: str, shape: Shape) -> caffe_pb2.LayerParameter:
@@ -77,6 +82,7 @@ def _plain(layer: caffe_pb2.LayerParameter) -> caffe_pb2.LayerParameter:
 
 
 def _prediction(loss: caffe_pb2.LayerParameter, kind: str, name: str) -> caffe_pb2.LayerParameter:
+    """The layer of this kind that tells what a loss compares with labels."""
     made = caffe_pb2.LayerParameter(name=name, type=kind, bottom=[loss.bottom[0]], top=[name])
     message = REGISTRY[kind].message
     if message and loss.HasField(message):
@@ -85,11 +91,24 @@ def _prediction(loss: caffe_pb2.LayerParameter, kind: str, name: str) -> caffe_p
 
 
 def _leading_to(
-    blob: str, layers: list[caffe_pb2.LayerParameter]
+    blob: str, layers: Sequence[caffe_pb2.LayerParameter]
 ) -> list[caffe_pb2.LayerParameter]:
+    """The layers that make a blob of what data layers make."""
     needed, kept = {blob}, []
     for layer in reversed(layers):
-        if needed.intersection(layer.top):
+        if needed.intersection(layer.top) and not _reads(layer):
             needed |= set(layer.bottom)
             kept.append(layer)
     return kept[::-1]
+
+
+def _made_of(
+    blobs: Sequence[str], layers: Sequence[caffe_pb2.LayerParameter]
+) -> list[caffe_pb2.LayerParameter]:
+    """The layers that can be computed from these blobs alone."""
+    made, kept = set(blobs), []
+    for layer in layers:
+        if made.issuperset(layer.bottom) and not _reads(layer):
+            made |= set(layer.top)
+            kept.append(layer)
+    return kept

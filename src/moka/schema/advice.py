@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from moka.errors import did_you_mean, nearest
@@ -12,6 +14,7 @@ from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.tokens import TextError, Token, shown
 from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 
+QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u2032\u2033\u00ab\u00bb\uff02\uff07"
 _V1_NAMES = {today: old for old, today in V1_TYPES.items()}
 
 
@@ -164,3 +167,29 @@ def no_bool(token: Token, field: FieldDescriptor) -> TextError:
         token.start,
         f"Write {field.name}: true or {field.name}: false.",
     )
+
+
+def strange_sign(text: str, start: int) -> str | None:
+    """Advice for a sign that is not of this language, as web pages and word processors write.
+
+    Args:
+        text: one character for each byte.
+        start: where the sign is.
+    """
+    if text.startswith(("//", "/*"), start):
+        return "A comment begins with #."
+    sign = text[start : start + 4].encode("latin-1").decode("utf-8", "ignore")[:1]
+    if not sign or sign.isascii():
+        return None
+    if sign in QUOTES:
+        return 'Strings take the straight quotes of ASCII: ".'
+    usual = "-" if unicodedata.category(sign) == "Pd" else unicodedata.normalize("NFKC", sign)
+    if unicodedata.category(sign) in ("Zs", "Cf") or usual.isspace():
+        return f"It is {_name_of(sign)}, which looks like a blank: write a blank there."
+    if usual.isascii():
+        return f"It is {_name_of(sign)}: write {usual}."
+    return f"It is {_name_of(sign)}; beyond strings and comments all is ASCII."
+
+
+def _name_of(sign: str) -> str:
+    return f"U+{ord(sign):04X} ({unicodedata.name(sign, 'without a name').lower()})"

@@ -104,10 +104,11 @@ INSTEAD_OF: Mapping[str, str] = MappingProxyType(
 )
 # BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.
 _YOUNGER_THAN_V1 = (
-    "BatchNorm BatchReindex Bias Clip Crop ELU Embed Filter Input Log LSTM Parameter PReLU Python"
+    "BatchNorm BatchReindex Bias Clip ELU Embed Filter Input Log LSTM Parameter PReLU Python"
     " Reduction Reshape RNN Scale SPP Swish Tile"
 )
 _BY_V1_NAME = {name.upper(): name for name in (*FORK_OF, *_YOUNGER_THAN_V1.split())}
+_BY_V1_NAME["CROP"] = "AutoCrop"  # as the forks that had it computed it
 
 
 def is_v1_name(v1_name: str) -> bool:

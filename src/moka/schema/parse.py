@@ -60,7 +60,8 @@ def parse_into(
     try:
         reading.fields(message, end="")
     except TextError as error:
-        raise PlacedError(error.fact, *tokens.place(error.start), error.advice) from None
+        what_to_do = error.advice or advice.strange_sign(tokens.text, error.start)
+        raise PlacedError(error.fact, *tokens.place(error.start), what_to_do) from None
     return [(*tokens.place(fault.start), f"{fault.fact}: skipped") for fault in reading.skipped]
 
 

@@ -17,7 +17,8 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
 from moka.errors import SchemaError
-from moka.files import read_bytes, read_text_file, write_atomically
+from moka.files import decode_text, read_bytes, write_atomically
+from moka.schema.beginnings import known_beginning
 from moka.schema.parse import PlacedError, parse_into
 from moka.schema.strings import with_bytes, with_text
 from moka.types import PathLike
@@ -86,14 +87,22 @@ def read_text(
         SchemaError: it is missing or cannot be parsed.
     """
     try:
-        text = read_text_file(path)
+        data = read_bytes(path)
     except OSError as error:
         raise cannot_open(path, error) from None
+    if found := known_beginning(data):
+        raise SchemaError(
+            f"Failed to parse {message_type.DESCRIPTOR.name} file: {os.fspath(path)}:"
+            f" {found.fact}.",
+            advice=found.advice,
+        )
+    text = decode_text(data)
     if "\0" in text:
         raise SchemaError(
             f"Failed to parse {message_type.DESCRIPTOR.name} file: {os.fspath(path)}: it is not"
             " text.",
-            advice="A binary model is loaded as weights, its description is a .prototxt.",
+            advice="It may be a model (.caffemodel), which is given as weights; a net's description"
+            " is a .prototxt.",
         )
     return parse_text(text, message_type, path, unknown_fields=unknown_fields)
 

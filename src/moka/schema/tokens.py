@@ -12,7 +12,7 @@ _TOKEN = re.compile(
       | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
       | (?P<unclosed>["'][^\n]*)
       | (?P<end>\Z)
-      | (?P<sign>.)
+      | (?P<sign>[\xc2-\xf4][\x80-\xbf]{1,3}|.)
     )""",
     re.ASCII | re.VERBOSE,
 )
@@ -43,7 +43,8 @@ class Token(NamedTuple):
     """One word of the text.
 
     Attributes:
-        kind: word, number, string, unclosed (a string without its last quote), sign, or end.
+        kind: word, number, string, unclosed (a string without its last quote), sign (a character
+            beyond ASCII is one), or end.
         text: as written; a string with its quotes.
         start: where it begins in the text.
     """

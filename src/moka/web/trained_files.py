@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from moka.checks.nets import weights_fit
 from moka.checks.stand_in import build
-from moka.errors import MokaError, NetError
-from moka.graph import Graph, build_graph
+from moka.checks.trained import is_for_use, made_for_use
+from moka.errors import MokaError, NetError, WeightsError
+from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import NetLike, read_net
-from moka.net.outline import silence
-from moka.rewrite.for_use import net_for_use
 from moka.schema import caffe_pb2
 from moka.serving.image_input import Look
 from moka.serving.model import ModelFiles
 from moka.tools.preprocessing import read_mean
-from moka.types import Array, HeightWidth, Shape
-from moka.weights.shapes import stored_shapes
-from moka.weights.stored import StoredLayer
+from moka.types import Array, HeightWidth
 
 log = logging.getLogger("moka")
 
@@ -39,12 +33,13 @@ class TrainedFiles(ModelFiles):
     def opened(self) -> tuple[NetLike, Look]:
         param, file = read_net(self.net)
         graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
-        sources = {node.entry.source for node in graph.nodes}
-        if "caller" in sources or "files" not in sources:
+        if is_for_use(graph):
             return self.net, self.look
-        stored = [layer for name in self._weights for layer in stored_shapes(name)]
+        weights = str(self.weights).split(",") if self.weights else []
         try:
-            net = net_for_use(graph, self._shapes(graph, stored))
+            made = made_for_use(graph, weights)
+        except WeightsError:
+            raise
         except MokaError as error:
             raise NetError(
                 f"this net for training cannot be made one for use: {error.message}",
@@ -58,29 +53,12 @@ class TrainedFiles(ModelFiles):
             if not layer.bottom and layer.HasField("transform_param"):
                 size = size_before_crop(layer, str(file))
                 trained = look_of_transform(layer.transform_param, Path(str(file)).parent, size)
-        log.info("%s is a net for training; %s.", file, _told(net))
-        return net, _merged(self.look, trained)
-
-    @property
-    def _weights(self) -> list[str]:
-        return str(self.weights).split(",") if self.weights else []
-
-    def _shapes(self, graph: Graph, stored: Sequence[StoredLayer]) -> dict[str, Shape]:
-        """The shapes of the net's blobs; of images whose data is gone those that the text tells or
-        the weights fit."""
-        fits = None
-        if stored:
-            fits = partial(weights_fit, stored=stored, weights=self._weights[0])
-        with silence():
-            blobs = build(graph, fits).net.blobs
-        return {name: tuple(blob.data_memory.shape) for name, blob in blobs.items()}
-
-
-def _told(net: caffe_pb2.NetParameter) -> str:
-    """What a net that was made for use takes and gives."""
-    (given,) = (layer for layer in net.layer if layer.HasField("input_param"))
-    shape = " x ".join(str(dim) for dim in given.input_param.shape[0].dim[1:])
-    return f'served is the net for use made of it, whose input "{given.top[0]}" is {shape}'
+        log.info(
+            "%s is a net for training; served is the net for use made of it, whose %s.",
+            file,
+            made.inputs_told,
+        )
+        return made.net, _merged(self.look, trained)
 
 
 def _merged(asked: Look, trained: Look) -> Look:

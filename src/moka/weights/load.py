@@ -242,11 +242,15 @@ def plan_copies(
 
 
 def _adapted(layer: StoredLayer, here: Layer) -> StoredLayer:
-    """The stored layer with its parameters in the shapes that the net's layer gives them."""
-    blobs = {
-        k: blob._replace(values=here.adapted_blob(k, blob.values))
-        for k, blob in layer.blobs.items()
-    }
+    """The stored layer with its parameters in the order and shapes of the net's layer."""
+    stored = {k: blob.values for k, blob in layer.blobs.items()}
+    adapted = here.adapted_blobs(stored)
+    if adapted is stored:
+        return layer
+    blobs = dict(layer.blobs)
+    for k, values in adapted.items():
+        if values is not stored[k]:
+            blobs[k] = blobs[k]._replace(values=values, legacy=False)
     return layer._replace(blobs=blobs)
 
 

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from moka.byte_text import to_text
 from moka.schema import caffe_pb2
+from moka.schema.beginnings import FETCH_AGAIN, Recognized, known_beginning
 from moka.schema.wire import LAYER, LAYER_NUMBERS, LENGTH, VARINT, WireField, wire_fields
 
-_FETCH_AGAIN = "Compare its size or checksum with the original and fetch it again."
 _OTHER_FILE = "Give the .caffemodel that belongs to the net."
-_UNPACK = "Unpack it first."
-_BEGINNINGS = (
-    (rb"version https://git-lfs", "a Git LFS pointer, not the model", "Fetch it: git lfs pull."),
-    (
-        rb"\s*<(?i:!doctype|html|head|\?xml)",
-        "a web page that was saved in place of the model",
-        "Download the file itself, not the page that shows it.",
-    ),
-    (rb"PK\x03\x04", "a zip archive (of files, or of a PyTorch model)", _UNPACK),
-    (rb"\x1f\x8b", "packed with gzip", _UNPACK),
-    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a packed archive", _UNPACK),
-    (rb"\x80[\x02-\x05]", "a pickle of Python, as PyTorch's models", "Convert it first."),
-    (rb"\x93NUMPY", "an array of NumPy", "Assign it to net.params."),
-    (rb"\0{64}", "empty space: its download was not finished", _FETCH_AGAIN),
-)
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")
 _DESCRIPTION = re.compile(rb"\blayers?\s*\{|\b(?:net|base_lr)\s*:")
-
-
-class Recognized(NamedTuple):
-    """What a file is instead of a model, and what to do about it."""
-
-    fact: str
-    advice: str
 
 
 def recognize(data: bytes, *, parsed: bool) -> Recognized:
@@ -48,7 +25,7 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
         parsed: whether the bytes are a protobuf message, though one without layers.
     """
     if not data:
-        return Recognized("the file is empty: it is no model", _FETCH_AGAIN)
+        return Recognized("the file is empty: it is no model", FETCH_AGAIN)
     if known := known_beginning(data):
         return known
     head = data[:4096]
@@ -62,16 +39,8 @@ def recognize(data: bytes, *, parsed: bool) -> Recognized:
         return Recognized("this file holds no layers: it is no model", _OTHER_FILE)
     return _truncated(data) or Recognized(
         "this is not a complete binary NetParameter: it is truncated, or another kind of file",
-        _FETCH_AGAIN,
+        FETCH_AGAIN,
     )
-
-
-def known_beginning(data: bytes) -> Recognized | None:
-    """The well-known kind of file that begins with these bytes; None: no such kind."""
-    for beginning, kind, advice in _BEGINNINGS:
-        if re.match(beginning, data):
-            return Recognized(f"this is {kind}", advice)
-    return None
 
 
 def _other_message(data: bytes) -> Recognized | None:
@@ -107,7 +76,7 @@ def _truncated(data: bytes) -> Recognized | None:
             return Recognized(
                 f"the file is truncated: it ends in layer {layers}{name}, of which"
                 f" {field.end - len(data):,} of {field.end - field.content:,} bytes are missing",
-                _FETCH_AGAIN,
+                FETCH_AGAIN,
             )
     return None
 

@@ -19,7 +19,7 @@ from moka.data import datum
 from moka.data.leveldb import LevelDbWriter
 from moka.data.lmdb import LmdbWriter
 from moka.data.store import open_store
-from moka.tools.convert_imageset import StoredForm
+from moka.tools.image_records import StoredForm
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from moka.export.onnx.table import exports
 from moka.layers.shape import (
     BatchReindex,
     Concat,
+    AutoCrop,
     Crop,
     Debug,
     Filter,
@@ -66,7 +67,7 @@ def export_tile(site: Site, layer: Tile, x: Value) -> str:
     return site.add("Tile", x.name, site.ints(*repeats))
 
 
-@exports(Crop)
+@exports(Crop, AutoCrop)
 def export_crop(site: Site, layer: Crop, x: Value, reference: Value) -> str:
     first = canonical_axis(layer.axis, x.dims)
     axes = [a for a in range(first, len(x.dims)) if x.dims[a] != reference.dims[a]]

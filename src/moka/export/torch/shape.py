@@ -57,7 +57,7 @@ def write_tile(site: ModuleSite) -> str:
     return f"{x}.repeat({', '.join(map(str, times))})"
 
 
-@writes("Crop")
+@writes("Crop", "AutoCrop")
 def write_crop(site: ModuleSite) -> str:
     x, reference = site.bottoms
     first = site.option("axis") % len(x.shape)

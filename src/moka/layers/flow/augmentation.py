@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -91,13 +91,15 @@ class DataAugmentation(Layer):
             yield BlobSpec((1, *top[1:]), zero, "mean_of_pixels")
             yield BlobSpec((1, top[1], 1, 1), zero, "mean_of_channels")
 
-    def adapted_blob(self, index: int, values: Array) -> Array:
-        wanted = self.blob_shapes[index]
-        if index != 1 or values.ndim != 4 or values.shape[:2] != wanted[:2]:
-            return values
-        if values.shape == wanted:
-            return values
-        return values.mean((2, 3), keepdims=True) + np.zeros(wanted, values.dtype)
+    def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
+        """A mean image of another size becomes the mean of its pixels everywhere."""
+        if 1 not in stored or len(self.blob_shapes) < 2:
+            return stored
+        values, wanted = stored[1], self.blob_shapes[1]
+        if values.ndim != 4 or values.shape[:2] != wanted[:2] or values.shape == wanted:
+            return stored
+        mean = values.mean((2, 3), keepdims=True) + np.zeros(wanted, values.dtype)
+        return {**stored, 1: mean}
 
     def forward(self, x: Tensor) -> Tensor:
         if self.by_chance and (self.training or self.augment_during_test):

@@ -1,0 +1,117 @@
+"""Crops that find their offset by themselves.
+
+The Crop layer of 2015 (jonlong's branch, which FCN, HED and CRF-RNN were trained with) cuts out
+what lies on its second bottom. BVLC's of 2016 begins at `offset`, which is 0 where it is not given.
+The first is AutoCrop, its name in RCF; V1 nets, whose forks alone had a crop, become AutoCrop too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from moka.errors import NetError
+from moka.graph.coordinates import (
+    CROPS,
+    AxisMismatchException,
+    Map,
+    UndefinedMapException,
+    aligning_crop,
+    map_from_to,
+    map_of,
+)
+from moka.graph.wiring import EntryLike
+from moka.schema import caffe_pb2
+
+Version = tuple[str, int]  # a blob, the number of the layer that has made or changed it
+
+
+def with_aligned_crops(
+    net: caffe_pb2.NetParameter, registry: Mapping[str, EntryLike]
+) -> caffe_pb2.NetParameter:
+    """The net with the offset of each AutoCrop written out that has none.
+
+    Raises:
+        NetError: no offset aligns a crop.
+    """
+    seen = _Coordinates(registry)
+    if not any(seen.is_open(layer, "aligned crop") for layer in net.layer):
+        return net
+    aligned = caffe_pb2.NetParameter()
+    aligned.CopyFrom(net)
+    for layer in aligned.layer:
+        if seen.is_open(layer, "aligned crop"):
+            try:
+                axis, offset = seen.offset(layer)
+            except (AssertionError, RuntimeError, AxisMismatchException) as error:
+                raise NetError(
+                    f'no offset aligns "{layer.bottom[0]}" with "{layer.bottom[1]}": {error}.',
+                    layer=layer.name,
+                    layer_type=layer.type,
+                    advice="Give crop_param { offset: ... }.",
+                ) from None
+            layer.crop_param.axis = axis
+            layer.crop_param.offset.extend(offset)
+        seen.add(layer)
+    return aligned
+
+
+def unaligned_crops(
+    net: caffe_pb2.NetParameter, registry: Mapping[str, EntryLike]
+) -> list[tuple[str, list[int]]]:
+    """The Crop layers that say nothing of an offset and would begin elsewhere if they were
+    AutoCrops: their names, and the offsets that they would have."""
+    found = []
+    seen = _Coordinates(registry)
+    for layer in net.layer:
+        if seen.is_open(layer, "crop") and not layer.HasField("crop_param"):
+            try:
+                offset = seen.offset(layer)[1]
+            except (AssertionError, RuntimeError, AxisMismatchException):
+                offset = []
+            if any(offset):
+                found.append((layer.name, offset))
+        seen.add(layer)
+    return found
+
+
+class _Coordinates:
+    """The maps of the layers of a net, as far as it has been read."""
+
+    def __init__(self, registry: Mapping[str, EntryLike]) -> None:
+        self._registry = registry
+        self._layers: list[tuple[caffe_pb2.LayerParameter, tuple[Version, ...]]] = []
+        self._now: dict[str, Version] = {}
+
+    def is_open(self, layer: caffe_pb2.LayerParameter, kind: str) -> bool:
+        """Whether it is a crop of this kind that says nothing of an offset."""
+        entry = self._registry.get(layer.type)
+        is_crop = entry is not None and entry.coordinates == kind and len(layer.bottom) == 2
+        return is_crop and not layer.crop_param.offset
+
+    def add(self, layer: caffe_pb2.LayerParameter) -> None:
+        """Read on by one layer."""
+        below = tuple(self._version(name) for name in layer.bottom)
+        for top in layer.top:
+            self._now[top] = (top, len(self._layers))
+        self._layers.append((layer, below))
+
+    def offset(self, crop: caffe_pb2.LayerParameter) -> tuple[int, list[int]]:
+        """The first axis and the offsets with which the next layer, a crop, aligns its bottoms.
+
+        Raises:
+            AssertionError, RuntimeError, AxisMismatchException: none does.
+        """
+        first, second = (self._version(name) for name in crop.bottom)
+        return aligning_crop(map_from_to(first, second, self._bottoms))
+
+    def _version(self, name: str) -> Version:
+        return self._now.get(name, (name, -1))
+
+    def _bottoms(self, blob: Version) -> tuple[Map, Iterable[Version]]:
+        number = blob[1]
+        if number < 0:
+            raise UndefinedMapException(f"{blob[0]} comes from outside.")
+        layer, below = self._layers[number]
+        entry = self._registry.get(layer.type)
+        is_crop = entry is not None and entry.coordinates in CROPS
+        return map_of(layer, entry), below[:1] if is_crop else below

@@ -1,0 +1,176 @@
+"""Where the pixels of one blob lie in another.
+
+A map (axis, a, b) sends index i along an axis of a layer's bottom to index a i + b along the same
+axis of its top. It holds for all axes after `axis` (1 in N x C x H x W; None: the axis of the maps
+that it is combined with); a and b are one number for all these axes, or an array with one for each.
+
+Long, Shelhamer and Darrell, Fully convolutional networks for semantic segmentation, 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moka.graph.wiring import EntryLike
+from moka.schema import caffe_pb2
+
+Numbers = float | NDArray[Any]
+Map = tuple[int | None, Numbers, Numbers]
+Blob = TypeVar("Blob")
+
+IDENTITY: Map = (None, 1, 0)
+CROPS = ("crop", "aligned crop")  # whose second bottom lends its size alone
+
+
+class UndefinedMapException(Exception):  # noqa: N818, pycaffe's name
+    """A layer that does not keep coordinates, like InnerProduct."""
+
+
+class AxisMismatchException(Exception):  # noqa: N818
+    """Two maps that count from different axes."""
+
+
+class Window(NamedTuple):
+    """The sliding window of a layer.
+
+    Attributes:
+        axis: the last axis before those that it slides along.
+        stride, extent, pad: arrays of one number, or of one for each axis; `extent` is that of the
+            kernel, from its first to its last element.
+    """
+
+    axis: int
+    stride: NDArray[np.int64]
+    extent: NDArray[np.int64]
+    pad: NDArray[np.int64]
+
+
+def window_of(layer: caffe_pb2.LayerParameter, entry: EntryLike) -> Window:
+    """The window of a convolution or pooling.
+
+    Raises:
+        UndefinedMapException: it has no kernel_size, as a global pooling.
+    """
+    message: Any = getattr(layer, entry.messages[0])
+
+    def field(name: str, default: int | None) -> NDArray[np.int64]:
+        stem = name.removesuffix("_size")
+        if message.HasField(f"{stem}_h") or message.HasField(f"{stem}_w"):
+            return np.array([getattr(message, f"{stem}_h"), getattr(message, f"{stem}_w")])
+        values = np.array(getattr(message, name), np.int64, ndmin=1)
+        if values.size and values.all():
+            return values
+        if default is None:
+            raise UndefinedMapException(f"{layer.type} has no {name}.")
+        return values if values.size else np.array([default])
+
+    dilation = np.array(list(getattr(message, "dilation", ())) or [1])
+    extent = (field("kernel_size", None) - 1) * dilation + 1
+    return Window(getattr(message, "axis", 1), field("stride", 1), extent, field("pad", 0))
+
+
+def crop_of(layer: caffe_pb2.LayerParameter) -> tuple[int, NDArray[np.int64]]:
+    """The first axis that a Crop layer crops, and its offsets: one, or one for each axis."""
+    return layer.crop_param.axis, np.array(list(layer.crop_param.offset) or [0])
+
+
+def map_of(layer: caffe_pb2.LayerParameter, entry: EntryLike | None) -> Map:
+    """The map from a layer's bottoms to its tops.
+
+    Raises:
+        UndefinedMapException: there is none for its type.
+    """
+    how = entry.coordinates if entry else None
+    if entry and how in ("window", "transposed window"):
+        axis, stride, extent, pad = window_of(layer, entry)
+        if how == "window":
+            return axis, 1 / stride, (pad - (extent - 1) / 2) / stride
+        return axis, stride, (extent - 1) / 2 - pad
+    if how in CROPS:
+        axis, offset = crop_of(layer)
+        return axis - 1, 1, -offset
+    if how == "same":
+        return IDENTITY
+    raise UndefinedMapException(f"{layer.type} does not keep coordinates.")
+
+
+def compose(base_map: Map, next_map: Map) -> Map:
+    """The map that applies `next_map` first, then `base_map`: a1 (a2 i + b2) + b1.
+
+    Raises:
+        AxisMismatchException: they count from different axes.
+    """
+    ax1, a1, b1 = base_map
+    ax2, a2, b2 = next_map
+    if None not in (ax1, ax2) and ax1 != ax2:
+        raise AxisMismatchException(f"one map is for the axes after {ax1}, the other after {ax2}.")
+    return (ax2 if ax1 is None else ax1), a1 * a2, a1 * b2 + b1
+
+
+def inverse(coord_map: Map) -> Map:
+    """The map back: (i - b) / a."""
+    ax, a, b = coord_map
+    return ax, 1 / a, -b / a
+
+
+def map_from_to(
+    source: Blob, target: Blob, bottoms: Callable[[Blob], tuple[Map, Iterable[Blob]]]
+) -> Map:
+    """The map from one blob of a net to another, over something that both are computed from.
+
+    Args:
+        bottoms: of a blob: the map of the layer that makes it, and the bottoms that it holds for.
+            May raise UndefinedMapException.
+
+    Raises:
+        RuntimeError: layers that keep coordinates do not connect them.
+        AxisMismatchException: the layers between them count from different axes.
+    """
+    from_maps, to_maps = _ancestors(source, bottoms), _ancestors(target, bottoms)
+    for blob, to_map in to_maps.items():
+        if blob in from_maps:
+            return compose(to_map, inverse(from_maps[blob]))
+    raise RuntimeError("Could not compute map between tops; are they connected by spatial layers?")
+
+
+def _ancestors(
+    blob: Blob, bottoms: Callable[[Blob], tuple[Map, Iterable[Blob]]]
+) -> dict[Blob, Map]:
+    """All blobs that this one is computed from, itself first, with the maps from them to it."""
+    maps, waiting = {blob: IDENTITY}, [blob]
+    while waiting:
+        here = waiting.pop()
+        try:
+            layer_map, below = bottoms(here)
+        except UndefinedMapException:
+            continue
+        for bottom in below:
+            if bottom not in maps:
+                maps[bottom] = compose(maps[here], layer_map)
+                waiting.append(bottom)
+    return maps
+
+
+def aligning_crop(coord_map: Map) -> tuple[int, list[int]]:
+    """The first axis and the offsets of the crop that aligns one blob with another.
+
+    Args:
+        coord_map: from the blob that is cropped to the other one.
+
+    Raises:
+        AssertionError: no crop does: their scales differ, or the offset is negative or no whole
+            number.
+    """
+    axis, a, b = coord_map
+    scale, offset = np.atleast_1d(a), -np.atleast_1d(b)
+    if (scale != 1).any():
+        raise AssertionError(f"scale mismatch on crop (a = {scale})")
+    if (offset < 0).any():
+        raise AssertionError(f"cannot crop negative offset (b = {-offset})")
+    if (np.round(offset) != offset).any():
+        raise AssertionError(f"cannot crop noninteger offset (b = {-offset})")
+    return (2 if axis is None else axis + 1), offset.astype(int).tolist()

@@ -1,0 +1,60 @@
+"""The net for use of a net that was trained: `caffe make_deploy TRAIN_VAL DEPLOY`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf import text_format
+
+from moka.checks.trained import is_for_use, made_for_use
+from moka.command.run import run
+from moka.errors import UsageError
+from moka.files import check_writable, write_text_file
+from moka.graph import Graph, build_graph
+from moka.layers import REGISTRY
+from moka.net import read_net
+from moka.schema import caffe_pb2, format_text
+from moka.tools.export import given_shapes
+
+log = logging.getLogger("moka")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`caffe make_deploy TRAIN_VAL DEPLOY [flags]`."""
+    return run("make_deploy", _make_deploy, argv)
+
+
+def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
+    source, target = words
+    param, file = read_net(source)
+    graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
+    if is_for_use(graph):
+        raise UsageError(f"{source} reads no data: it is a net for use already.")
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise UsageError(f"{target} would be overwritten.", advice="Name another file to write.")
+    check_writable(target)
+    weights = flags["weights"].split(",") if flags["weights"] else []
+    made = made_for_use(graph, weights, given_shapes(graph, flags["input_shape"]))
+    for note in made.notes:
+        log.warning("%s", note)
+    if made.is_guess:
+        log.warning("Give its weights (--weights) or their size (--input_shape=1,3,224,224).")
+    prepared = _preparation(graph)
+    comment = f"# Images are prepared by {prepared}\n" if prepared else ""
+    write_text_file(target, comment + format_text(made.net))
+    outputs = build_graph(made.net, REGISTRY, phase=caffe_pb2.TEST).outputs
+    print(f"Wrote {target}: {made.inputs_told}; it gives {', '.join(outputs)}.")
+    if prepared:
+        print(f"Prepare images as its data layer does: {prepared}")
+
+
+def _preparation(graph: Graph) -> str:
+    """How the data layer for testing prepares images, on one line; "": as they are."""
+    for layer in graph.filtered.layer:
+        if not layer.bottom and layer.HasField("transform_param"):
+            text = text_format.MessageToString(layer.transform_param, as_one_line=True)
+            return f"transform_param {{ {text.strip()} }}"
+    return ""
