@@ -280,6 +280,48 @@ def test_weights_of_segnet_that_are_refused(
         make_layer(f'type: "SoftmaxWithLoss" loss_param {{ {fields} }}', (3, 2), (3,))
 
 
+@pytest.mark.parametrize(
+    ("mode", "factors", "divisor"),
+    [
+        ("VALID", [2, 0, 0.5, 1], 3.5),
+        ("VALID", [0.1, 0, 0.2, 0], 1),  # at least 1
+        ("FULL", [2, 0, 0.5, 1], 4),
+        ("BATCH_SIZE", [2, 0, 0.5, 1], 2),
+        ("NONE", [2, 0, 0.5, 1], 1),
+    ],
+)
+def test_weights_of_positions(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    mode: str,
+    factors: list[float],
+    divisor: float,
+) -> None:
+    layer = make_layer(
+        f'type: "SoftmaxWithLoss" loss_param {{ normalization: {mode} }}',
+        (2, 3, 2), (2, 1, 2), (2, 2),
+    )  # fmt: skip
+    scores, weights = spread(2, 3, 2), np.reshape(factors, (2, 2))
+    labels = np.array([[[0, -1]], [[2, 1]]])  # that of weight 0 is no class
+    (loss,) = run(layer, scores, labels, weights)
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    wanted = -sum(weights[n, i] * log(p[n, labels[n, 0, i], i]) for n, i in np.ndindex(2, 2))
+    assert loss == pytest.approx(wanted / divisor, rel=1e-12)
+    check_gradient(layer, scores, labels, weights)
+
+
+def test_weights_of_positions_and_labels_that_do_not_count(make_layer: LayerMaker) -> None:
+    layer = make_layer(
+        'type: "SoftmaxWithLoss" loss_param { ignore_label: 7 class_weight: 3 class_weight: 1 }',
+        (3, 2), (3,), (3,),
+    )  # fmt: skip
+    scores, labels = torch.zeros(3, 2), torch.tensor([7.0, 0, 1])
+    loss = layer(scores, labels, torch.tensor([5.0, 2, 4]))
+    assert float(loss) == pytest.approx(log(2))  # the weighted mean of equal losses
+
+
 def test_everything_ignored_gives_no_loss_and_no_gradient(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "SoftmaxWithLoss" loss_param { ignore_label: 1 }', (2, 3), (2,))
     x = torch.randn(2, 3, requires_grad=True)
@@ -357,6 +399,7 @@ def test_one_impossible_label_of_several(make_layer: LayerMaker) -> None:
     [
         ('type: "SoftmaxWithLoss"', [(2, 3), (3,)], "Number of labels must match number of pred"),
         ('type: "SoftmaxWithLoss"', [(2, 3, 4), (2,)], "need 8 labels, got shape 2"),
+        ('type: "SoftmaxWithLoss"', [(2, 3), (2,), (3,)], "there are 2 labels and 3 weights"),
         ('type: "SoftmaxWithLoss" softmax_param { axis: 2 }', [(2, 3), (2,)], "axis 2 does not"),
     ],
 )

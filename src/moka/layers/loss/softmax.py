@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import log, prod
 from typing import Any
 
 import torch
@@ -62,7 +62,12 @@ def softmax_nll(x: Tensor, index: Tensor, counted: Tensor | None = None) -> Tens
 
 
 def weighted_softmax_nll(
-    x: Tensor, index: Tensor, counted: Tensor | None, weights: Tensor, smoothing: float
+    x: Tensor,
+    index: Tensor,
+    counted: Tensor | None,
+    weights: Tensor,
+    smoothing: float,
+    of_positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum over positions of -sum_c q[c] log p[c], p the softmax of x, floored as in `softmax_nll`.
 
@@ -72,6 +77,7 @@ def weighted_softmax_nll(
         x, index, counted: as in `softmax_nll`.
         weights: one for each class.
         smoothing: from 0 to less than 1.
+        of_positions: one more factor for each position, of index's shape.
 
     Returns:
         the sum; the sum of the weights of the labels that count.
@@ -81,8 +87,9 @@ def weighted_softmax_nll(
     loss = (1 - smoothing) * of_labels * nll.gather(1, index)
     if smoothing:
         loss = loss + smoothing * (nll * weights[:, None]).mean(1, keepdim=True)
-    if counted is not None:
-        loss, of_labels = loss * counted, of_labels * counted
+    for factor in (counted, of_positions):
+        if factor is not None:
+            loss, of_labels = loss * factor, of_labels * factor
     return loss.sum(), of_labels.sum()
 
 
@@ -99,13 +106,13 @@ def losses_of_positions(scores: Tensor, index: Tensor, counted: Tensor | None) -
 
 @layer(
     "SoftmaxWithLoss",
-    bottoms=2,
+    bottoms=(2, 3),
     tops=(1, 3),
     aliases=("VoxelSoftmaxLoss",),
     message="softmax_param",
     is_loss=True,
     prediction="Softmax",
-    fixed_bottoms=(1,),
+    fixed_bottoms=(1, 2),
 )
 class SoftmaxWithLoss(NormalizedLoss):
     """Multinomial logistic loss of a softmax: -log p[label], summed and divided.
@@ -126,10 +133,12 @@ class SoftmaxWithLoss(NormalizedLoss):
     `weight_by_label_freqs: true` (SegNet, ENet) weights the loss of a position by the entry of
     `class_weighting` for its label, or without one by 1 / the count of this label in the batch;
     unlike for class_weight the divisor stays the one that normalization chooses.
-    A third top (Cascade R-CNN) is as that of SoftmaxWithLossOHEM.
+    A third top (Cascade R-CNN) is as that of SoftmaxWithLossOHEM. A third bottom (Faster R-CNN's
+    in MATLAB, caffe-windows), outer * inner numbers without a gradient, weights positions; VALID
+    then divides by their sum, at least 1, and labels of weight 0 are not looked at.
 
-    Errors: not one label per position; a label outside [0, C); a number of weights other than C;
-    class_weighting without weight_by_label_freqs, or beside class_weight.
+    Errors: not one label, or weight, per position; a label outside [0, C); a number of weights
+    other than C; class_weighting without weight_by_label_freqs, or beside class_weight.
     """
 
     weights_of_classes: Tensor
@@ -141,20 +150,25 @@ class SoftmaxWithLoss(NormalizedLoss):
     weight_by_label_freqs: bool = option(of="loss_param")
     class_weighting: tuple[float, ...] = option(not_negative, of="loss_param")
 
-    def setup(self, x: Shape, label: Shape) -> None:
+    def setup(self, x: Shape, label: Shape, *weights_of_positions: Shape) -> None:
         if self.class_weighting and not self.weight_by_label_freqs:
             raise NetError("class_weighting needs weight_by_label_freqs: true.")
         if self.class_weight and self.weight_by_label_freqs:
             raise NetError("give either class_weight or weight_by_label_freqs, not both.")
         self.given_weights = self.class_weight or self.class_weighting
         self.is_plain = not (
-            self.class_weight or self.label_smoothing or self.weight_by_label_freqs
+            self.class_weight
+            or self.label_smoothing
+            or self.weight_by_label_freqs
+            or weights_of_positions
         )
         weights = torch.tensor(self.given_weights or [1.0] * x[canonical_axis(self.axis, x)])
         self.register_buffer("weights_of_classes", weights, persistent=False)
 
-    def top_shapes(self, x: Shape, label: Shape) -> list[Shape]:
+    def top_shapes(self, x: Shape, label: Shape, *weights: Shape) -> list[Shape]:
         check_label_count(x, label, self.axis)
+        if weights and prod(weights[0]) != prod(label):
+            raise NetError(f"there are {prod(label)} labels and {prod(weights[0])} weights of them.")
         classes = x[canonical_axis(self.axis, x)]
         if self.given_weights and len(self.given_weights) != classes:
             name = "class_weight" if self.class_weight else "class_weighting"
@@ -173,8 +187,11 @@ class SoftmaxWithLoss(NormalizedLoss):
         counts = torch.zeros_like(like).index_add_(0, index.flatten(), each.flatten().to(like))
         return 1 / counts.clamp_min(1)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor, label: Tensor, *weights: Tensor) -> Tensor | list[Tensor]:
         outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
+        of_positions = weights[0].reshape(outer, 1, inner) if weights else None
+        if of_positions is not None:
+            label = label.reshape(outer, 1, inner).where(of_positions != 0, 0)
         index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         divide_by = self.divisor(outer, inner, counted)
         scores = x.reshape(outer, classes, inner)
@@ -182,9 +199,16 @@ class SoftmaxWithLoss(NormalizedLoss):
             loss = softmax_nll(scores, index, counted)
         else:
             loss, weight = weighted_softmax_nll(
-                scores, index, counted, self._weights(index, counted), self.label_smoothing
+                scores,
+                index,
+                counted,
+                self._weights(index, counted),
+                self.label_smoothing,
+                of_positions,
             )
-            if self.normalization_mode == "VALID" and not self.weight_by_label_freqs:
+            if self.normalization_mode == "VALID" and of_positions is not None:
+                divide_by = weight.clamp_min(1)
+            elif self.normalization_mode == "VALID" and not self.weight_by_label_freqs:
                 divide_by = weight.where(weight > 0, 1.0)
         loss = loss / divide_by
         if self.top_count < 2:
