@@ -66,6 +66,20 @@ def test_forward_with_keywords_and_more_blobs(net: caffe.Net, x: Array) -> None:
     np.testing.assert_allclose(got["y"], y, rtol=1e-5, atol=1e-6)
 
 
+def test_constant_data_of_another_shape(tmp_path: Path) -> None:
+    """As in BVLC Caffe, DummyData leaves a constant's shape to the user."""
+    (tmp_path / "dummy.prototxt").write_text("""
+    layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 dim: 3 } } }
+    layer { name: "y" type: "TanH" bottom: "x" top: "y" }
+    """)
+    net = caffe.Net(str(tmp_path / "dummy.prototxt"), caffe.TEST)
+    net.blobs["x"].reshape(4, 5)
+    net.reshape()
+    assert list(net.blobs["y"].shape) == [4, 5]
+    net.blobs["x"].data[...] = 1
+    np.testing.assert_allclose(net.forward()["y"], np.full((4, 5), np.tanh(1)), rtol=1e-6)
+
+
 def test_start_and_end(net: caffe.Net, x: Array) -> None:
     got = net.forward(end="ip1", x=x)
     assert list(got) == ["h"]

@@ -100,6 +100,34 @@ def test_parsed_apart(side: int, encoded: bool) -> None:
     np.testing.assert_array_equal(datum.decode(parsed, data), datum.decode(record))
 
 
+def boxed(label: int = datum.NO_LABEL) -> bytes:
+    """An AnnotatedDatum with a box."""
+    kind = caffe_pb2.AnnotatedDatum.BBOX
+    record = caffe_pb2.AnnotatedDatum(type=kind, datum=datum.encode(GRAY, label))
+    record.annotation_group.add(group_label=3).annotation.add(instance_id=0)
+    return record.SerializeToString()
+
+
+def test_a_record_of_either_kind() -> None:
+    plain, none = datum.parse_any(datum.encode(GRAY, -1).SerializeToString())
+    assert (plain.label, none) == (-1, None)
+    found, annotated = datum.parse_any(boxed())
+    np.testing.assert_array_equal(datum.decode(found), GRAY)
+    assert not found.HasField("label")
+    assert annotated is not None
+    assert annotated.annotation_group[0].group_label == 3
+    assert datum.parse_any(boxed(5)).datum.label == 5
+    for value in (b"", caffe_pb2.Datum(label=3).SerializeToString()):
+        assert datum.parse_any(value).annotated is None
+    with pytest.raises(DataError, match="not a Datum"):
+        datum.parse_any(b"\xff\xff")
+
+
+def test_an_annotated_datum_taken_for_a_datum() -> None:
+    with pytest.raises(DataError, match=r"is an AnnotatedDatum.*A layer of type AnnotatedData"):
+        datum.decode(*datum.parse_apart(boxed()))
+
+
 def test_a_large_record_that_is_no_datum() -> None:
     whole = datum.encode(np.zeros((3, 100, 100), np.uint8), 1).SerializeToString()
     for value in (whole[:-3], whole[:20_000], b"\xff" * 20_000):

@@ -84,9 +84,8 @@ from types import SimpleNamespace
 sys.modules["torch"] = None  # importing it fails
 from moka.graph import build_graph
 from moka.schema import caffe_pb2, parse_text
-entry = dict(
-    one_top_each=False, is_loss=False, fixed_bottoms=(), state_blobs=0, source=None, coordinates=None
-)
+entry = dict(one_top_each=False, is_loss=False, fixed_bottoms=(), state_blobs=0, source=None)
+entry["coordinates"] = None
 registry = {
     "Input": SimpleNamespace(bottoms=0, tops=1, **entry),
     "Split": SimpleNamespace(bottoms=1, tops=(1, None), **entry),

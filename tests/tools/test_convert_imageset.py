@@ -16,7 +16,8 @@ from moka.data.store import open_store
 from moka.errors import DataError
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
-from moka.tools.convert_imageset import StoredForm, classic, convert_imageset, main, make_datum
+from moka.tools.convert_imageset import classic, convert_imageset, main, make_datum
+from moka.tools.image_records import StoredForm
 
 RANDOM = np.random.default_rng(3)
 COLOR = RANDOM.integers(0, 256, (5, 4, 3), np.uint8)  # height, width, BGR
@@ -67,6 +68,15 @@ def test_a_database_is_made(run: Callable[..., Run]) -> None:
     np.testing.assert_array_equal(datum.decode(a), COLOR.transpose(2, 0, 1))
     np.testing.assert_array_equal(datum.decode(b), np.stack([GRAY] * 3))
     assert not a.HasField("encoded")
+
+
+def test_words_after_the_last_argument(run: Callable[..., Run]) -> None:
+    """Old scripts give the "0" or "1" of Caffe's first program, which asked whether to shuffle."""
+    write_list("color.png 7")
+    code, err = run("img/", "list", "db", "0")
+    assert code == 0
+    assert err[0] == "W Left out, for it takes 3 arguments: 0"
+    assert len(records()) == 1
 
 
 def test_leveldb(run: Callable[..., Run]) -> None:
@@ -216,7 +226,7 @@ def test_shuffling_by_the_flags(run: Callable[..., Run]) -> None:
 def test_it_tells_of_every_thousand(
     run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moka.tools.convert_imageset.SAY_EVERY", 2)
+    monkeypatch.setattr("moka.tools.image_records.SAY_EVERY", 2)
     write_list("color.png 0", "gone.png 0", *["gray.png 0"] * 3)
     said = run("img/", "list", "db").messages
     assert said[2:4] == ["I Processed 2 files.", "I Processed 4 files."]

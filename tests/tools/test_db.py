@@ -223,6 +223,46 @@ def test_bad_input(db: Callable[..., Run], argv: list[str], says: str) -> None:
     assert f"F {says}" in re.sub(r"\n[F]\d{4} .*?\] ", "\nF ", log)
 
 
+def boxed(labels: Sequence[int], own: int = -1) -> bytes:
+    """An AnnotatedDatum: an image with boxes of these labels."""
+    record = caffe_pb2.AnnotatedDatum(datum=datum.encode(IMAGES[0], own))
+    for label in labels:
+        record.annotation_group.add(group_label=label).annotation.add(instance_id=0)
+    record.annotation_group.add(group_label=9)
+    return record.SerializeToString()
+
+
+def test_images_with_boxes(db: Callable[..., Run]) -> None:
+    write([boxed([3, 3, 1]), boxed([3]), boxed([])])
+    code, lines, log = db("info", "db")
+    assert (code, log) == (0, "")
+    assert lines[1:] == [
+        "entries  3 (3 raw)",
+        "shapes   (C, H, W)",
+        "         3  3 x 5 x 4",
+        "boxes    4 in 3 AnnotatedDatum, 2 different labels",
+        "         1  1      " + "#" * 13,
+        "         3  3      " + "#" * 40,
+    ]
+    said: list[int | None] = []
+    survey(open_store("db"), lambda done, label, kind: said.append(label))
+    assert said == [None] * 3
+    heads = [line.split()[1:3] for line in db("head", "db").lines]
+    assert heads == [["3", "boxes"], ["1", "box"], ["0", "boxes"]]
+    assert db("verify", "db").lines == ["db: all 3 records can be read."]
+
+
+def test_images_with_labels_of_their_own(db: Callable[..., Run]) -> None:
+    """As `convert_annoset -anno_type=classification` makes them."""
+    write([boxed([], 4), boxed([], 4)])
+    assert db("info", "db").lines[4:] == [
+        "labels   1 different",
+        "         2  4      " + "#" * 40,
+        "boxes    0 in 2 AnnotatedDatum, 0 different labels",
+    ]
+    assert [line.split()[1] for line in db("head", "db").lines] == ["4", "4"]
+
+
 def test_usage(db: Callable[..., Run]) -> None:
     code, lines, _ = db("--help")
     assert code == 0

@@ -66,6 +66,24 @@ def test_of_numbers_that_are_no_bytes() -> None:
     assert mean.ravel().tolist() == pytest.approx(slow_mean(images), rel=1e-12)
 
 
+@pytest.mark.parametrize("make", [raw, encoded])
+def test_of_images_with_boxes(make: Callable[[Array], list[caffe_pb2.Datum]]) -> None:
+    with make_store("db") as writer:
+        for i, record in enumerate(make(IMAGES)):
+            annotated = caffe_pb2.AnnotatedDatum(datum=record)
+            annotated.annotation_group.add(group_label=1).annotation.add(instance_id=0)
+            writer.put(b"%08d" % i, annotated.SerializeToString())
+    mean = image_mean(open_store("db"))
+    assert mean.ravel().tolist() == pytest.approx(slow_mean(IMAGES), rel=1e-14)
+
+
+def test_a_first_record_that_is_none() -> None:
+    with make_store("db") as writer:
+        writer.put(b"a", b"\xff\xff")
+    with pytest.raises(DataError, match=r'^db: record "a": the record is not a Datum\.'):
+        image_mean(open_store("db"))
+
+
 def test_of_raw_and_encoded_records_in_one_database() -> None:
     write([*raw(IMAGES[:20]), *encoded(IMAGES[20:])])
     mean = image_mean(open_store("db"))

@@ -15,7 +15,7 @@ from moka.data.lmdb import LmdbWriter
 from moka.data.store import open_store
 from moka.data.transform import read_mean_image
 from moka.errors import DataError, UsageError
-from moka.tools.convert_imageset import StoredForm
+from moka.tools.image_records import StoredForm
 from moka.tools.make_data import class_names, kind_of_source, main, make_data
 
 CLASSES = {"cat": 10, "dog": 5, "emu": 1}

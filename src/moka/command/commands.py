@@ -29,6 +29,7 @@ class Command:
         programs: installed programs, (name, function), by which old scripts call it.
         is_action: one of the four actions of Caffe's program, which accept each other's flags.
         usage_exit: the exit code after a wrong number of arguments.
+        takes_more: further arguments do not count, as in Caffe's program; a warning names them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command:
     programs: tuple[tuple[str, str], ...] = ()
     is_action: bool = False
     usage_exit: int = 1
+    takes_more: bool = False
 
     @property
     def title(self) -> str:
@@ -54,7 +56,7 @@ class Command:
     def accepts(self, count: int) -> bool:
         """Whether it takes this many arguments."""
         least, most = self.argument_counts()
-        return least <= count and (most is None or count <= most)
+        return least <= count and (most is None or count <= most or self.takes_more)
 
     def argument_counts(self) -> tuple[int, int | None]:
         """The least and the greatest number of arguments; None: no limit."""

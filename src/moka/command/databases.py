@@ -43,43 +43,87 @@ CONVERT_CIFAR_DATA = tool(
     "    http://www.cs.toronto.edu/~kriz/cifar.html\nTake its binary version.",
 )
 
+_STORED = (  # how images are stored, and in which order
+    Flag(
+        "backend",
+        "lmdb",
+        "The backend {lmdb, leveldb} for storing the result",
+        choices=BACKENDS,
+    ),
+    Flag(
+        "check_size",
+        False,
+        "When this option is on, check that all the datum have the same size",
+    ),
+    Flag(
+        "encode_type",
+        "",
+        "Optional: What type should we encode the image as ('png','jpg',...).",
+    ),
+    Flag("encoded", False, "When this option is on, the encoded image will be save in datum"),
+    Flag("gray", False, "When this option is on, treat images as grayscale ones"),
+    Flag("resize_height", 0, "Height images are resized to"),
+    Flag("resize_width", 0, "Width images are resized to"),
+    Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
+    Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
+)
+
+
+def _by_name(*flags: Flag) -> list[Flag]:
+    return sorted(flags, key=lambda flag: flag.name)
+
+
+CONVERT_ANNOSET = tool(
+    "convert_annoset",
+    "convert_annoset",
+    "make a database of image files and the boxes on them (SSD)",
+    "ROOTFOLDER/ LISTFILE DB_NAME",
+    _by_name(
+        *_STORED,
+        Flag(
+            "anno_type",
+            "classification",
+            "What stands after each image in the list: detection, a file with its boxes;"
+            " classification, its label",
+            choices=("classification", "detection"),
+        ),
+        Flag("check_label", False, "Refuse a label map in which a name stands twice"),
+        Flag("label_map_file", "", "The label map, a prototxt with the label of each name"),
+        Flag(
+            "label_type",
+            "xml",
+            "The files with boxes: xml (VOC), json (COCO's words, a file an image) or txt (label"
+            " xmin ymin xmax ymax on each line)",
+            choices=("xml", "json", "txt"),
+        ),
+        Flag("max_dim", 0, "Longer images shrink, in their shape, to this longer side; 0: none do"),
+        Flag("min_dim", 0, "Smaller images grow, in their shape, to this shorter side; 0: none do"),
+        Flag("strict", False, "Stop at the first image or annotation file that cannot be read"),
+    ),
+    programs={"convert_annoset": "classic"},
+    takes_more=True,
+    description="Convert images and the boxes on them to a database of AnnotatedDatum records, as"
+    " SSD trains on it.\nOn each line of the list stand an image and its annotation file, or an"
+    " image and its label.",
+)
+
 CONVERT_IMAGESET = tool(
     "convert_imageset",
     "convert_imageset",
     "make a database of image files",
     "ROOTFOLDER/ LISTFILE DB_NAME",
-    (
-        Flag(
-            "backend",
-            "lmdb",
-            "The backend {lmdb, leveldb} for storing the result",
-            choices=BACKENDS,
-        ),
-        Flag(
-            "check_size",
-            False,
-            "When this option is on, check that all the datum have the same size",
-        ),
-        Flag(
-            "encode_type",
-            "",
-            "Optional: What type should we encode the image as ('png','jpg',...).",
-        ),
-        Flag("encoded", False, "When this option is on, the encoded image will be save in datum"),
-        Flag("gray", False, "When this option is on, treat images as grayscale ones"),
+    _by_name(
+        *_STORED,
         Flag(
             "label_count",
             0,
             "Labels on each line of the list, which may be fractions; 0: one integer, as in Caffe",
         ),
-        Flag("resize_height", 0, "Height images are resized to"),
         RESIZE_MODE,
-        Flag("resize_width", 0, "Width images are resized to"),
-        Flag("seed", -1, "Of the order that -shuffle makes; negative: another one each time"),
-        Flag("shuffle", False, "Randomly shuffle the order of images and their labels"),
         Flag("strict", False, "Stop at the first image that cannot be read"),
     ),
     programs={"convert_imageset": "classic"},
+    takes_more=True,
     description="Convert a set of images to the leveldb/lmdb\nformat used as input for Caffe.",
 )
 
@@ -118,6 +162,16 @@ DB = tool(
     programs={},
     description="Look into a database, LMDB or LevelDB: what is in it (info), its first records"
     " (head),\nand whether all of them can be read (verify).",
+)
+
+GET_IMAGE_SIZE = tool(
+    "get_image_size",
+    "get_image_size",
+    "write the sizes of the images in a list (SSD)",
+    "ROOTFOLDER/ LISTFILE OUTFILE",
+    [Flag("name_id_file", "", "Optional; a name and a number on each line: write the number")],
+    description="Write name, height and width of each image in a list to a text file, the"
+    " name_size_file of save_output_param.\nThe list is that of convert_annoset.",
 )
 
 MAKE_DATA = tool(

@@ -110,6 +110,10 @@ def _call(command: Command, function: CommandFunction, argv: list[str]) -> None:
     else:
         obey_flags(values)
         check_arguments(command, words)
+        most = command.argument_counts()[1]
+        if words[most:] and most is not None:
+            log.warning("Left out, for it takes %d arguments: %s", most, " ".join(words[most:]))
+        words = words[:most]
         with reading_texts(values), log_to_file(values["log_dir"], command.title.replace(" ", "_")):
             function(words, values)
 

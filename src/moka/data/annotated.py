@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from moka.data.batches import Drawing, ImageBatches, Loaded
 from moka.data.box_augment import BoxAugment
 from moka.data.box_rows import COLUMNS, CORNERS, cut_rows, mirror_rows, ssd_table
+from moka.data.datum import parse_any
 from moka.data.decode import Image
 from moka.data.place import CursorState
 from moka.data.records import DatumRecords, KeyValue
+from moka.data.store import Store
 from moka.data.transform import Draw, Transform
 from moka.errors import DataError, MokaError
 from moka.schema import caffe_pb2
@@ -57,6 +59,16 @@ class AnnotatedRecords(DatumRecords):
         if not annotated.HasField("datum"):
             raise self.at(record, DataError("the record is not an AnnotatedDatum."))
         return self._decode(record, annotated.datum, annotated.datum.data), rows_of(annotated)
+
+
+def records_of_any(store: Store) -> DatumRecords:
+    """The records of a store whose first is a Datum, or an AnnotatedDatum."""
+    _, first = next(store.read())
+    try:
+        annotated = parse_any(first).annotated is not None
+    except DataError:
+        annotated = False  # DatumRecords names the record that is none
+    return AnnotatedRecords(store) if annotated else DatumRecords(store)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,6 +14,7 @@ from moka.errors import DataError
 from moka.schema import caffe_pb2
 
 _DATA = caffe_pb2.Datum.DATA_FIELD_NUMBER
+NO_LABEL = -1  # SSD's label of an image whose boxes have labels
 _SMALL = 1 << 14  # bytes of an image that are copied faster than Python looks at it
 
 
@@ -24,6 +26,42 @@ def parse(value: bytes) -> caffe_pb2.Datum:
     except DecodeError:
         raise DataError("the record is not a Datum.") from None
     return datum
+
+
+class AnyRecord(NamedTuple):
+    """A record with an image: its Datum, and the AnnotatedDatum around it, if there is one."""
+
+    datum: caffe_pb2.Datum
+    annotated: caffe_pb2.AnnotatedDatum | None
+
+
+def parse_any(value: bytes) -> AnyRecord:
+    """Parse the bytes of a record, a Datum or SSD's AnnotatedDatum. The Datum of an image whose
+    boxes have labels has no label.
+
+    Raises:
+        DataError: they are neither.
+    """
+    found = parse(value)
+    annotated = as_annotated(found)
+    if annotated is None:
+        return AnyRecord(found, None)
+    if annotated.datum.label == NO_LABEL:
+        annotated.datum.ClearField("label")
+    return AnyRecord(annotated.datum, annotated)
+
+
+def as_annotated(record: caffe_pb2.Datum) -> caffe_pb2.AnnotatedDatum | None:
+    """The AnnotatedDatum that was parsed as a Datum, which keeps what it does not know; None: the
+    record is something else."""
+    if record.channels or record.HasField("data") or record.float_data:
+        return None
+    annotated = caffe_pb2.AnnotatedDatum()
+    try:
+        annotated.ParseFromString(record.SerializeToString())
+    except DecodeError:
+        return None
+    return annotated if annotated.HasField("datum") else None
 
 
 def parse_apart(value: bytes) -> tuple[caffe_pb2.Datum, Bytes]:
@@ -65,6 +103,11 @@ def decode(
     else:
         values = np.array(datum.float_data, np.float32)
     if values.size != shape[0] * shape[1] * shape[2] or not values.size:
+        if as_annotated(datum) is not None:
+            raise DataError(
+                "the record is an AnnotatedDatum, an image with its boxes, and no Datum.",
+                advice="A layer of type AnnotatedData reads such a database.",
+            )
         raise DataError(
             f"the record is not a Datum: {values.size} values for channels, height, width {shape}."
         )

@@ -1,9 +1,10 @@
-"""Four ways to bring an image to a size, as data sets are made: DIGITS' names for them."""
+"""Ways to bring an image to the size of a data set: four with DIGITS' names, and SSD's bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from moka.data.decode import Image, resize
@@ -32,6 +33,27 @@ def half_crop(image: Image, height: int, width: int) -> Image:
 
 
 FITS: dict[str, Fit] = {"squash": squash, "crop": crop, "fill": fill, "half_crop": half_crop}
+
+
+def bounded(image: Image, least: int, most: int) -> Image:
+    """The image keeps its shape. It grows until its shorter side has `least` pixels, or shrinks
+    until its longer side has `most`; where both cannot be, `most` wins. 0: no bound.
+
+    SSD computes the factor in float32 and hands it to OpenCV, whose pixels depend on it.
+    """
+    _, *sides = image.shape
+    factor = np.float32(1)
+    if least > 0 and min(sides) < least:
+        factor = np.float32(least) / np.float32(min(sides))
+    if 0 < most < int(factor * np.float32(max(sides))):
+        factor = np.float32(most) / np.float32(max(sides))
+    if factor == 1:
+        return image
+    scale = float(factor)
+    if round(min(sides) * scale) < 1:  # OpenCV refuses an image without pixels
+        return resize(image, *(max(1, round(side * scale)) for side in sides))
+    scaled = cv2.resize(image.transpose(1, 2, 0), None, fx=scale, fy=scale)
+    return scaled[None] if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
 
 
 def _scaled(

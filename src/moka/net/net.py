@@ -345,16 +345,16 @@ class Net(nn.Module):
     # --- shapes ---------------------------------------------------------------------------
 
     def reshape(self) -> None:
-        """Carry the shapes of the input blobs through the net.
+        """Carry the shapes of the input blobs, and of data that is made once, through the net.
 
         Raises:
             NetError: a layer that cannot take its new bottoms.
         """
-        inputs = {name: self.blobs[name].data_memory.shape for name in self.graph.inputs}
-        for name, shape in self.infer_shapes(inputs).items():
+        given = {name: self.blobs[name].data_memory.shape for name in self.user_filled}
+        for name, shape in self.infer_shapes(given).items():
             if self.blobs[name].data_memory.shape != shape:
                 self.blobs[name].reshape(*shape)
-        self.input_shapes = inputs
+        self.input_shapes = {name: given[name] for name in self.graph.inputs}
 
     def follow_input_shapes(self) -> None:
         """`reshape`, if an input blob has changed its shape since the last pass."""

@@ -41,6 +41,8 @@ class Survey:
         shapes: (C, H, W) to how many records; of encoded ones only the first SAMPLE.
         labels: label to how many records; those without one are not in it.
         several: the most labels that a record has in `Datum.labels`; 0: one each, in `Datum.label`.
+        annotated: AnnotatedDatum records, SSD's.
+        boxes: label to how many boxes in them.
     """
 
     backend: str
@@ -50,6 +52,8 @@ class Survey:
     shapes: Counter[Shape] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
     several: int = 0
+    annotated: int = 0
+    boxes: Counter[int] = field(default_factory=Counter)
 
 
 def survey(store: Store, each: Callable[[int, int | None, str], object] | None = None) -> Survey:
@@ -66,7 +70,7 @@ def survey(store: Store, each: Callable[[int, int | None, str], object] | None =
             found.entries += 1
             show(found.entries)
             try:
-                record = datum.parse(value)
+                record, annotated = datum.parse_any(value)
                 kind = kind_of(record)
                 if kind != "encoded" or found.kinds[kind] < SAMPLE:
                     image = datum.decode(record, decode_encoded=decode, name=_name(key))
@@ -82,6 +86,10 @@ def survey(store: Store, each: Callable[[int, int | None, str], object] | None =
             if record.HasField("label"):
                 found.labels[record.label] += 1
             found.several = max(found.several, len(record.labels))
+            if annotated is not None:
+                found.annotated += 1
+                groups = annotated.annotation_group
+                found.boxes.update(g.group_label for g in groups for _ in g.annotation)
     return found
 
 
@@ -104,7 +112,7 @@ def broken_records(store: Store) -> Iterator[tuple[str, str]]:
 def _fault(record: KeyValue, decode: Decode) -> tuple[str, str]:
     key, value = record
     try:
-        datum.decode(datum.parse(value), decode_encoded=decode, name=_name(key))
+        datum.decode(datum.parse_any(value).datum, decode_encoded=decode, name=_name(key))
     except MokaError as error:
         return _text(key), str(error)
     return _text(key), ""
@@ -144,15 +152,25 @@ def info(database: str, flags: dict[str, Any]) -> None:
     unlabeled = found.entries - broken - found.labels.total()
     without = f", {unlabeled} without" * bool(unlabeled)
     several = f"; of {found.several} a record the first is counted" * bool(found.several)
-    print(f"labels   {len(found.labels)} different{without}{several}")
-    most = max(found.labels.values(), default=0)
-    for label, count in sorted(found.labels.items())[:LISTED]:
-        print(f"{count:>10}  {label:<6} {'#' * round(BAR * count / most)}")
-    if _more(len(found.labels)):
-        (often, high), *_, (seldom, low) = found.labels.most_common()
-        print(f"{high:>10}  {often:<6} most\n{low:>10}  {seldom:<6} fewest")
+    if found.labels or not found.annotated:
+        print(f"labels   {len(found.labels)} different{without}{several}")
+        _histogram(found.labels)
+    if found.annotated:
+        total, different = found.boxes.total(), len(found.boxes)
+        print(f"boxes    {total} in {found.annotated} AnnotatedDatum, {different} different labels")
+        _histogram(found.boxes)
     if broken:
         raise _broken(broken, found.entries, database, f"`caffe db verify {database}` names them.")
+
+
+def _histogram(labels: Counter[int]) -> None:
+    """A line for each label, how often it is there, and a bar."""
+    most = max(labels.values(), default=0)
+    for label, count in sorted(labels.items())[:LISTED]:
+        print(f"{count:>10}  {label:<6} {'#' * round(BAR * count / most)}")
+    if _more(len(labels)):
+        (often, high), *_, (seldom, low) = labels.most_common()
+        print(f"{high:>10}  {often:<6} most\n{low:>10}  {seldom:<6} fewest")
 
 
 def _broken(count: int, entries: int, database: str, advice: str | None = None) -> DataError:
@@ -180,13 +198,13 @@ def head(database: str, flags: dict[str, Any]) -> None:
     images, captions, broken = [], [], 0
     for key, value in islice(open_store(database).read(), flags["n"]):
         try:
-            record = datum.parse(value)
+            record, annotated = datum.parse_any(value)
             image = datum.decode(record, name=_name(key))
         except MokaError as error:
             print(f"{_text(key):<30} {error}")
             broken += 1
             continue
-        label = _label(record)
+        label = _label(record, annotated)
         shape = " x ".join(map(str, image.shape))
         print(f"{_text(key):<30} {label:>8}  {shape:<15} {kind_of(record)}")
         images.append(image)
@@ -197,7 +215,10 @@ def head(database: str, flags: dict[str, Any]) -> None:
         raise _broken(broken, broken + len(images), database)
 
 
-def _label(record: caffe_pb2.Datum) -> str:
+def _label(record: caffe_pb2.Datum, annotated: caffe_pb2.AnnotatedDatum | None) -> str:
+    if annotated is not None and not record.HasField("label"):
+        count = sum(len(group.annotation) for group in annotated.annotation_group)
+        return f"{count} box{'es' * (count != 1)}"
     if record.labels:
         return ", ".join(f"{label:g}" for label in record.labels)
     return str(record.label) if record.HasField("label") else "no label"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from moka.command.run import run
 from moka.data.ahead import map_ahead
-from moka.data.datum import parse
+from moka.data.annotated import records_of_any
+from moka.data.datum import parse_any
 from moka.data.records import DatumRecords, KeyValue
 from moka.data.store import Store, check_backend, known_count, open_store
 from moka.errors import DataError
@@ -32,15 +33,15 @@ Mean = NDArray[np.float64]  # (C, H, W)
 
 
 def image_mean(store: Store) -> Mean:
-    """The mean over all images of a database, (C, H, W).
+    """The mean over all images of a database, (C, H, W): of Datum or AnnotatedDatum records.
 
     Raises:
         DataError: a record that is none, or an image of another size than the first.
     """
-    records = DatumRecords(store)
+    records = records_of_any(store)
     first = next(store.read())
     total = np.zeros(records.load([first]).images[0].shape)
-    each = map_ahead if parse(first[1]).encoded else map  # threads only pay for decoding
+    each = map_ahead if parse_any(first[1]).datum.encoded else map  # threads only pay for decoding
     sums = each(lambda block: (len(block), _sum(records, block, total.shape)), _blocks(store))
     count = 0
     log.info("Starting iteration")

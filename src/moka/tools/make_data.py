@@ -27,15 +27,15 @@ from moka.errors import DataError, MokaError, UsageError
 from moka.files import write_text_file
 from moka.report.progress import progress
 from moka.schema import caffe_pb2
-from moka.tools.convert_imageset import (
+from moka.tools.convert_imageset import convert_imageset
+from moka.tools.image_mean import compute_image_mean
+from moka.tools.image_records import (
     AS_IT_IS,
     SAY_EVERY,
     StoredForm,
     check_resize_mode,
-    convert_imageset,
     encode_image,
 )
-from moka.tools.image_mean import compute_image_mean
 from moka.types import PathLike
 
 log = logging.getLogger("moka")

@@ -39,9 +39,9 @@ def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
     weights = flags["weights"].split(",") if flags["weights"] else []
     made = made_for_use(graph, weights, given_shapes(graph, flags["input_shape"]))
     for note in made.notes:
-        log.warning("%s", note)
+        log.log(logging.WARNING if made.is_guess else logging.INFO, "%s", note)
     if made.is_guess:
-        log.warning("Give its weights (--weights) or their size (--input_shape=1,3,224,224).")
+        log.warning("Give the weights (--weights) or the size (--input_shape=1,3,224,224).")
     prepared = _preparation(graph)
     comment = f"# Images are prepared by {prepared}\n" if prepared else ""
     write_text_file(target, comment + format_text(made.net))

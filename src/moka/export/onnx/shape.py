@@ -6,9 +6,9 @@ from moka.export.onnx.builder import INT64, Site, Value
 from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports
 from moka.layers.shape import (
+    AutoCrop,
     BatchReindex,
     Concat,
-    AutoCrop,
     Crop,
     Debug,
     Filter,

@@ -168,7 +168,7 @@ class SoftmaxWithLoss(NormalizedLoss):
     def top_shapes(self, x: Shape, label: Shape, *weights: Shape) -> list[Shape]:
         check_label_count(x, label, self.axis)
         if weights and prod(weights[0]) != prod(label):
-            raise NetError(f"there are {prod(label)} labels and {prod(weights[0])} weights of them.")
+            raise NetError(f"there are {prod(label)} labels and {prod(weights[0])} weights.")
         classes = x[canonical_axis(self.axis, x)]
         if self.given_weights and len(self.given_weights) != classes:
             name = "class_weight" if self.class_weight else "class_weighting"

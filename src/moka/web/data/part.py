@@ -21,8 +21,8 @@ from moka.errors import MokaError, UsageError
 from moka.graph.filter import filter_net
 from moka.net import read_net
 from moka.schema import caffe_pb2, format_text, parse_text
-from moka.tools.convert_imageset import StoredForm
 from moka.tools.image_mean import compute_image_mean
+from moka.tools.image_records import StoredForm
 from moka.web.answers import Answer, Values, get, post, wanted, whole
 from moka.web.app import Part
 from moka.web.data.making import MOST_SIDE, Makers

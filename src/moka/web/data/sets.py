@@ -124,7 +124,7 @@ class DataSets:
             DataError: it is broken.
         """
         for key, value in self._pick(self.open(name), [number]):
-            record = datum.parse(value)
+            record, _ = datum.parse_any(value)
             text = key.decode(errors="replace")
             label = record.label if record.HasField("label") else None
             return text, label, kind_of(record), datum.decode(record, name=text)
