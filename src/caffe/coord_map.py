@@ -13,6 +13,7 @@ from moka.graph.coordinates import (
     IDENTITY,
     AxisMismatchException,
     Map,
+    UnalignedError,
     UndefinedMapException,
     aligning_crop,
     compose,
@@ -78,7 +79,14 @@ def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
         RuntimeError: layers that keep coordinates do not connect them.
         AxisMismatchException: the layers between them count from different axes.
     """
-    return map_from_to(top_from, top_to, _bottoms)
+    try:
+        return map_from_to(top_from, top_to, _bottoms)
+    except AxisMismatchException:
+        raise
+    except UnalignedError:
+        raise RuntimeError(
+            "Could not compute map between tops; are they connected by spatial layers?"
+        ) from None
 
 
 def crop(top_from: Top, top_to: Top) -> Top:
@@ -89,7 +97,11 @@ def crop(top_from: Top, top_to: Top) -> Top:
             whole number.
         RuntimeError, AxisMismatchException: as `coord_map_from_to`.
     """
-    axis, offset = aligning_crop(coord_map_from_to(top_from, top_to))
+    coordinates = coord_map_from_to(top_from, top_to)
+    try:
+        axis, offset = aligning_crop(coordinates)
+    except UnalignedError as error:
+        raise AssertionError(str(error)) from None
     return layers.Crop(top_from, top_to, crop_param={"axis": axis, "offset": offset})
 
 

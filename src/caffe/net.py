@@ -56,7 +56,7 @@ def check_file(name: object) -> str:
 
     Raises:
         RuntimeError: it cannot be opened, as in pycaffe.
-        TypeError: it is nobody's name.
+        TypeError: it is no name.
     """
     if not isinstance(name, FILE_TYPES):
         raise TypeError(f"a file is given by its name, not as {type(name).__name__}.")
@@ -138,16 +138,6 @@ class Net(NetContents):
         self._attach(engine)
         return self
 
-    def __getattr__(self, name: str) -> NoReturn:
-        told = INSTEAD_OF_2014.get(name)
-        raise AttributeError(
-            f"caffe.Net has no {name} since 2015. {told}."
-            if told
-            else f"'{type(self).__name__}' object has no attribute '{name}'",
-            name=name,
-            obj=self,
-        )
-
     def _attach(self, engine: Layerwise) -> None:
         self._engine = engine
         self._show(engine.net)
@@ -173,6 +163,8 @@ class Net(NetContents):
     def _named(self, names: Sequence[str], more: Sequence[str] | None) -> dict[str, Blob]:
         """Blobs by name, each once."""
         more = () if more is None else more
+        if isinstance(more, str):
+            raise TypeError(f'blobs is a list of names: give ["{more}"].')
         if isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
             raise TypeError(
                 "blobs are given by name, as in net.forward(data=images); what stands without a"
@@ -464,3 +456,17 @@ def _copies(
 ) -> ArraysByName:
     """Copies of the arrays that `Net.forward` or `Net.backward` returns."""
     return {name: array.copy() for name, array in run(names, **given).items()}
+
+
+class _Gone:
+    """A method that a net had in 2014: who asks for it is told what to write today."""
+
+    def __init__(self, name: str, advice: str) -> None:
+        self._fact = f"caffe.Net has no {name} since 2015. {advice}."
+
+    def __get__(self, net: Net | None, owner: type[Net]) -> NoReturn:
+        raise AttributeError(self._fact)
+
+
+for _name, _advice in INSTEAD_OF_2014.items():
+    setattr(Net, _name, _Gone(_name, _advice))

@@ -315,7 +315,7 @@ def test_shapes_may_be_lists() -> None:
         (
             lambda t: t.set_mean("data", np.zeros((1, 3, 3, 4))),
             ValueError,
-            r"^Mean shape invalid: \(1, 3, 3, 4\); .* of one channel, as mean\[0\] is\.$",
+            r"^Mean shape invalid: \(1, 3, 3, 4\); .* for one channel: give mean\[0\]\.$",
         ),
         (
             lambda t: t.set_mean("data", "mean.npy"),

@@ -172,7 +172,7 @@ def test_calls_of_2014(net: caffe.Net, name: str, instead: str) -> None:
     with pytest.raises(AttributeError, match=instead):
         getattr(net, name)
     with pytest.raises(AttributeError, match=r"^'Net' object has no attribute 'nothing'$"):
-        _ = net.nothing
+        _ = net.nothing  # type: ignore[attr-defined]
 
 
 def test_a_layer_that_is_not_there(net: caffe.Net) -> None:

@@ -62,13 +62,30 @@ def test_the_crop_of_v1_nets() -> None:
     assert crops(text) == {"crop": [2, 4]}
 
 
+def test_a_crop_after_parts_are_put_together() -> None:
+    """As in a U-Net: what is put together lies on the first part."""
+    text = """
+    layer { name: "both" type: "Concat" bottom: "z" bottom: "conv" top: "both" }
+    layer { name: "halves" type: "Slice" bottom: "both" top: "half" top: "other" }
+    layer { name: "last" type: "AutoCrop" bottom: "conv" bottom: "other" top: "last" }
+    """
+    assert crops(NET + text)["last"] == [2, 5]
+
+
+def test_the_axis_that_is_given_has_to_be_the_first_of_windows() -> None:
+    axis = 'top: "z" crop_param { axis: %d }'
+    assert crops(NET.replace('top: "z"', axis % 2))["crop"] == [2, 5]
+    with pytest.raises(NetError, match="it crops from axis 3 on, windows slide from 2 on"):
+        crops(NET.replace('top: "z"', axis % 3))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
         ("kernel_size: 2 stride: 2 bias", "kernel_size: 3 stride: 2 bias", "noninteger offset"),
         ("kernel_size: 2 stride: 2 bias", "kernel_size: 2 stride: 1 bias", "scale mismatch"),
         ("pad: 6", "pad: 0", "negative offset"),
-        ('"ReLU"', '"Reduction"', "are they connected"),
+        ('"ReLU"', '"Reduction"', "no layers with windows connect them"),
     ],
 )
 def test_crops_that_cannot_be_aligned(old: str, new: str, told: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from moka.graph.coordinates import (
     IDENTITY,
     Map,
+    UnalignedError,
     UndefinedMapException,
     aligning_crop,
     map_from_to,
@@ -38,7 +39,7 @@ def test_a_map_between_blobs_over_a_third() -> None:
     assert map_from_to("data", "data", bottoms) == IDENTITY
     assert map_from_to("up", "data", bottoms) == (1, 1, -4)
     assert map_from_to("data", "up", bottoms) == (1, 1, 4)
-    with pytest.raises(RuntimeError, match="are they connected"):
+    with pytest.raises(UnalignedError, match="no layers with windows connect them"):
         map_from_to("up", "elsewhere", bottoms)
 
 
@@ -50,7 +51,7 @@ def test_the_crop_that_aligns() -> None:
         ((1, 1, 1), "negative"),
         ((1, 1, -0.5), "noninteger"),
     ):
-        with pytest.raises(AssertionError, match=told):
+        with pytest.raises(UnalignedError, match=told):
             aligning_crop(wrong)
 
 
@@ -66,3 +67,26 @@ def test_layers_without_a_map() -> None:
     for kind in ("InnerProduct", "Unknown"):
         with pytest.raises(UndefinedMapException, match=f"{kind} does not keep coordinates"):
             map_of(layer(f'type: "{kind}"'), REGISTRY.get(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (
+            "Convolution",
+            "convolution_param { kernel_size: 3 kernel_size: 3 stride: 1 pad: 1 pad: 1 pad: 1 }",
+        ),
+        ("Convolution", "convolution_param { kernel_size: 3 stride: 0 stride: 0 }"),
+        ("Pooling", "pooling_param { global_pooling: true }"),
+    ],
+)
+def test_windows_that_cannot_be(kind: str, options: str) -> None:
+    with pytest.raises(UndefinedMapException):
+        window_of(layer(f'type: "{kind}" {options}'), REGISTRY[kind])
+
+
+def test_a_window_without_fields_of_axes() -> None:
+    """As that of caffe-windows' Local."""
+    text = 'type: "Local" local_param { kernel_size: 3 stride: 2 pad: 1 }'
+    window = window_of(layer(text), REGISTRY["Local"])
+    assert [list(each) for each in window[1:]] == [[2], [3], [1]]

@@ -99,6 +99,37 @@ def test_all_that_the_prediction_needs_comes_in() -> None:
     assert [layer.name for layer in made.layer[2:]] == ["both", "ip", "relu", "prob"]
 
 
+def test_scores_that_need_labels_end_before_these() -> None:
+    """As SphereFace's margins: the features are what such a net is used for."""
+    text = """
+    layer { name: "margin" type: "MarginInnerProduct" bottom: "prob" bottom: "label" top: "margin"
+            margin_inner_product_param { num_output: 4 } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "margin" bottom: "label" top: "loss" }
+    """
+    made = for_use(DATA + IP + text, data=(4, 1, 5, 6), label=(4,))
+    assert [layer.name for layer in made.layer] == ["data", "ip"]
+
+
+def test_a_last_loss_that_does_not_predict_leaves_all_scores() -> None:
+    text = """
+    layer { name: "aux" type: "SoftmaxWithLoss" bottom: "prob" bottom: "label" top: "aux" }
+    layer { name: "main" type: "InnerProduct" bottom: "data" top: "main"
+            inner_product_param { num_output: 3 } }
+    layer { name: "loss" type: "HingeLoss" bottom: "main" bottom: "label" top: "loss" }
+    """
+    made = for_use(DATA + IP + text, data=(4, 1, 5, 6), label=(4,))
+    assert [layer.name for layer in made.layer] == ["data", "ip", "main"]
+
+
+def test_an_autoencoder() -> None:
+    text = """
+    layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }
+    layer { name: "loss" type: "SigmoidCrossEntropyLoss" bottom: "prob" bottom: "flat" top: "loss" }
+    """
+    made = for_use(DATA + IP + text, data=(4, 1, 5, 6), label=(4,))
+    assert [layer.name for layer in made.layer] == ["data", "ip", "prob_2"]
+
+
 def test_without_a_loss_that_predicts_images_come_in() -> None:
     text = """
     layer { name: "pool" type: "Pooling" bottom: "map" top: "pool" }

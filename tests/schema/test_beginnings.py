@@ -14,6 +14,8 @@ from moka.schema.beginnings import known_beginning
     ("data", "sentence"),
     [
         (b"\n<!DOCTYPE html>", "this is a web page that was saved in place of the file. Download"),
+        (b"\xef\xbb\xbf<html>", "this is a web page"),
+        (b'<?xml version="1.0"?><net/>', "this is an XML file."),
         (b"version https://git-lfs.github.com/spec/v1", "this is a Git LFS pointer, not the file"),
         (b"404: Not Found", "this is a server's answer that there is no such file. Look"),
         (gzip.compress(b"name: 'x'"), "this is packed with gzip. Unpack it first."),

@@ -90,5 +90,41 @@ def test_the_source_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_net_for_use(capsys: pytest.CaptureFixture[str]) -> None:
     Path("use.prototxt").write_text(SHAPED)
     assert main(["use.prototxt", "deploy.prototxt"]) == 1
-    assert "use.prototxt reads no data: it is a net for use already." in capsys.readouterr().err
+    assert "use.prototxt has inputs already (data): it is a net for use." in capsys.readouterr().err
     assert not Path("deploy.prototxt").exists()
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (
+            'type: "Python" python_param { module: "voc_layers" layer: "VOCSegDataLayer" }',
+            'the data comes from the Python layer "d", whose shapes nothing tells. Write an Input',
+        ),
+        ('type: "Parameter" parameter_param { shape { dim: 1 dim: 3 } }', "reads no data"),
+    ],
+)
+def test_data_of_other_layers(capsys: pytest.CaptureFixture[str], layer: str, told: str) -> None:
+    text = f"""layer {{ name: "d" top: "x" {layer} }}
+    layer {{ name: "y" type: "TanH" bottom: "x" top: "y" }}"""
+    Path("other.prototxt").write_text(text)
+    assert main(["other.prototxt", "deploy.prototxt"]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_label_images_have_a_layer_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    images = """
+    layer { name: "%s" type: "ImageData" top: "%s" top: "%s" transform_param { scale: %s }
+      image_data_param { source: "none" batch_size: 1 new_height: 9 new_width: 7 } }
+    """
+    score = """
+    layer { name: "score" type: "Convolution" bottom: "data" top: "score"
+            convolution_param { num_output: 2 kernel_size: 1 } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }
+    """
+    text = images % ("a", "data", "x", 0.5) + images % ("b", "label", "z", 1) + score
+    Path("train_val.prototxt").write_text(text)
+    assert main(["train_val.prototxt", "deploy.prototxt"]) == 0
+    out = capsys.readouterr().out
+    assert 'input "data" is 3 x 9 x 7; it gives prob.' in out
+    assert "transform_param { scale: 0.5 }" in out

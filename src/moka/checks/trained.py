@@ -21,11 +21,13 @@ class MadeForUse:
     """A net for use.
 
     Attributes:
+        reads: the data layer that its first input stands for.
         notes: what is to say of the sizes of its inputs, as sentences.
-        is_guess: whether nothing speaks for these sizes.
+        is_guess: the sizes of its inputs are a guess.
     """
 
     net: caffe_pb2.NetParameter
+    reads: caffe_pb2.LayerParameter
     notes: tuple[str, ...] = ()
     is_guess: bool = False
 
@@ -64,7 +66,10 @@ def made_for_use(
     with silence():
         built = Built(outline(graph, given_shapes)) if given_shapes else build(graph, fits)
     shapes = {name: tuple(blob.data_memory.shape) for name, blob in built.net.blobs.items()}
-    return MadeForUse(net_for_use(graph, shapes), built.notes, built.is_guess)
+    net = net_for_use(graph, shapes)
+    first = next(layer.top[0] for layer in net.layer if layer.HasField("input_param"))
+    reads = next(layer for layer in graph.filtered.layer if first in layer.top)
+    return MadeForUse(net, reads, built.notes, built.is_guess)
 
 
 def _sizes(sizes: Sequence[int]) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from moka.errors import NetError
 from moka.graph.coordinates import (
     CROPS,
-    AxisMismatchException,
+    IDENTITY,
     Map,
+    UnalignedError,
     UndefinedMapException,
     aligning_crop,
     map_from_to,
@@ -42,7 +43,7 @@ def with_aligned_crops(
         if seen.is_open(layer, "aligned crop"):
             try:
                 axis, offset = seen.offset(layer)
-            except (AssertionError, RuntimeError, AxisMismatchException) as error:
+            except UnalignedError as error:
                 raise NetError(
                     f'no offset aligns "{layer.bottom[0]}" with "{layer.bottom[1]}": {error}.',
                     layer=layer.name,
@@ -66,7 +67,7 @@ def unaligned_crops(
         if seen.is_open(layer, "crop") and not layer.HasField("crop_param"):
             try:
                 offset = seen.offset(layer)[1]
-            except (AssertionError, RuntimeError, AxisMismatchException):
+            except UnalignedError:
                 offset = []
             if any(offset):
                 found.append((layer.name, offset))
@@ -99,10 +100,16 @@ class _Coordinates:
         """The first axis and the offsets with which the next layer, a crop, aligns its bottoms.
 
         Raises:
-            AssertionError, RuntimeError, AxisMismatchException: none does.
+            UnalignedError: none does.
         """
         first, second = (self._version(name) for name in crop.bottom)
-        return aligning_crop(map_from_to(first, second, self._bottoms))
+        axis, offset = aligning_crop(map_from_to(first, second, self._bottoms))
+        param = crop.crop_param
+        if param.HasField("axis") and param.axis != axis:
+            raise UnalignedError(
+                f"it crops from axis {param.axis} on, windows slide from {axis} on"
+            )
+        return axis, offset
 
     def _version(self, name: str) -> Version:
         return self._now.get(name, (name, -1))
@@ -113,5 +120,7 @@ class _Coordinates:
             raise UndefinedMapException(f"{blob[0]} comes from outside.")
         layer, below = self._layers[number]
         entry = self._registry.get(layer.type)
+        if entry is not None and entry.coordinates == "first":
+            return IDENTITY, below[:1]
         is_crop = entry is not None and entry.coordinates in CROPS
         return map_of(layer, entry), below[:1] if is_crop else below

@@ -30,7 +30,11 @@ class UndefinedMapException(Exception):  # noqa: N818, pycaffe's name
     """A layer that does not keep coordinates, like InnerProduct."""
 
 
-class AxisMismatchException(Exception):  # noqa: N818
+class UnalignedError(Exception):
+    """Two blobs that no map, or no crop, brings together."""
+
+
+class AxisMismatchException(UnalignedError):  # noqa: N818
     """Two maps that count from different axes."""
 
 
@@ -38,9 +42,9 @@ class Window(NamedTuple):
     """The sliding window of a layer.
 
     Attributes:
-        axis: the last axis before those that it slides along.
-        stride, extent, pad: arrays of one number, or of one for each axis; `extent` is that of the
-            kernel, from its first to its last element.
+        axis: the axis of channels; the window slides along all axes after it.
+        stride, extent, pad: arrays of one number, or of one for each axis. The extent of a kernel
+            with dilation reaches from its first to its last element.
     """
 
     axis: int
@@ -53,14 +57,16 @@ def window_of(layer: caffe_pb2.LayerParameter, entry: EntryLike) -> Window:
     """The window of a convolution or pooling.
 
     Raises:
-        UndefinedMapException: it has no kernel_size, as a global pooling.
+        UndefinedMapException: it has no kernel_size, as a global pooling, or options that cannot
+            be.
     """
     message: Any = getattr(layer, entry.messages[0])
+    known = message.DESCRIPTOR.fields_by_name
 
     def field(name: str, default: int | None) -> NDArray[np.int64]:
-        stem = name.removesuffix("_size")
-        if message.HasField(f"{stem}_h") or message.HasField(f"{stem}_w"):
-            return np.array([getattr(message, f"{stem}_h"), getattr(message, f"{stem}_w")])
+        by_axis = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
+        if any(each in known and message.HasField(each) for each in by_axis):
+            return np.array([getattr(message, each) for each in by_axis])
         values = np.array(getattr(message, name), np.int64, ndmin=1)
         if values.size and values.all():
             return values
@@ -69,8 +75,11 @@ def window_of(layer: caffe_pb2.LayerParameter, entry: EntryLike) -> Window:
         return values if values.size else np.array([default])
 
     dilation = np.array(list(getattr(message, "dilation", ())) or [1])
-    extent = (field("kernel_size", None) - 1) * dilation + 1
-    return Window(getattr(message, "axis", 1), field("stride", 1), extent, field("pad", 0))
+    kernel, stride, pad = field("kernel_size", None), field("stride", 1), field("pad", 0)
+    lengths = {len(each) for each in (kernel, dilation, stride, pad)} - {1}
+    if len(lengths) > 1 or not stride.all():
+        raise UndefinedMapException(f"{layer.type} has a window that cannot be.")
+    return Window(getattr(message, "axis", 1), stride, (kernel - 1) * dilation + 1, pad)
 
 
 def crop_of(layer: caffe_pb2.LayerParameter) -> tuple[int, NDArray[np.int64]]:
@@ -107,7 +116,7 @@ def compose(base_map: Map, next_map: Map) -> Map:
     ax1, a1, b1 = base_map
     ax2, a2, b2 = next_map
     if None not in (ax1, ax2) and ax1 != ax2:
-        raise AxisMismatchException(f"one map is for the axes after {ax1}, the other after {ax2}.")
+        raise AxisMismatchException(f"one map is for the axes after {ax1}, the other after {ax2}")
     return (ax2 if ax1 is None else ax1), a1 * a2, a1 * b2 + b1
 
 
@@ -127,14 +136,14 @@ def map_from_to(
             May raise UndefinedMapException.
 
     Raises:
-        RuntimeError: layers that keep coordinates do not connect them.
-        AxisMismatchException: the layers between them count from different axes.
+        UnalignedError: layers that keep coordinates do not connect them, or count from different
+            axes.
     """
     from_maps, to_maps = _ancestors(source, bottoms), _ancestors(target, bottoms)
     for blob, to_map in to_maps.items():
         if blob in from_maps:
             return compose(to_map, inverse(from_maps[blob]))
-    raise RuntimeError("Could not compute map between tops; are they connected by spatial layers?")
+    raise UnalignedError("no layers with windows connect them")
 
 
 def _ancestors(
@@ -162,15 +171,15 @@ def aligning_crop(coord_map: Map) -> tuple[int, list[int]]:
         coord_map: from the blob that is cropped to the other one.
 
     Raises:
-        AssertionError: no crop does: their scales differ, or the offset is negative or no whole
+        UnalignedError: no crop does: their scales differ, or the offset is negative or no whole
             number.
     """
     axis, a, b = coord_map
     scale, offset = np.atleast_1d(a), -np.atleast_1d(b)
     if (scale != 1).any():
-        raise AssertionError(f"scale mismatch on crop (a = {scale})")
+        raise UnalignedError(f"scale mismatch on crop (a = {scale})")
     if (offset < 0).any():
-        raise AssertionError(f"cannot crop negative offset (b = {-offset})")
+        raise UnalignedError(f"cannot crop negative offset (b = {-offset})")
     if (np.round(offset) != offset).any():
-        raise AssertionError(f"cannot crop noninteger offset (b = {-offset})")
+        raise UnalignedError(f"cannot crop noninteger offset (b = {-offset})")
     return (2 if axis is None else axis + 1), offset.astype(int).tolist()

@@ -34,6 +34,13 @@ class BoolVec(list[bool]):
     """pycaffe's list of bools."""
 
 
+class _ParamStrOf2014:
+    """`param_str` under its older name, which a user's class may set or define itself."""
+
+    def __get__(self, layer: ArrayLayer | None, owner: type[ArrayLayer]) -> str:
+        return owner.param_str if layer is None else layer.param_str
+
+
 class ArrayLayer:
     """pycaffe's `caffe.Layer`, the base of layers that compute with NumPy.
 
@@ -51,7 +58,8 @@ class ArrayLayer:
     """
 
     type = "Python"
-    param_str = param_str_ = ""
+    param_str = ""
+    param_str_ = _ParamStrOf2014()
     phase: int = caffe_pb2.TRAIN
 
     def __init__(self, config: caffe_pb2.LayerParameter) -> None:
@@ -206,7 +214,7 @@ class Python(Layer):
         self._passes = 0
         with _users_code(config):
             self.users_object = _find_class(config)(config)
-            self.users_object.param_str = self.users_object.param_str_ = self.param_str
+            self.users_object.param_str = self.param_str
             self.users_object.phase = config.phase
             self.users_object.setup(self.bottoms, self.tops)
 
@@ -361,7 +369,7 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
     name, class_name = (
         o.read(config, Python.entry.messages) for o in (module_option, class_option)
     )
-    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+    if not all(part.isidentifier() for part in name.split(".")):
         raise NetError(f'"{name}" is not the name of a module.', advice=_module_of_file(name))
     try:
         with _users_code(config):
@@ -371,6 +379,10 @@ def _find_class(config: caffe_pb2.LayerParameter) -> type[Any]:
             raise  # something else that the module itself imports
         if (name, class_name) in _built_in:
             return _built_in[name, class_name]
+        if name.endswith(".py"):
+            raise NetError(
+                f'"{name}" is not the name of a module.', advice=_module_of_file(name)
+            ) from None
         code_base = code_base_of(name)
         raise NetError(
             f'cannot import the module "{name}".',

@@ -28,7 +28,7 @@ L = TypeVar("L", bound="type[Layer]")
 SourceKind = Literal["caller", "arrays", "files", "fillers", "parameters"]
 StandIn = Callable[[caffe_pb2.LayerParameter, Shape], Sequence[Shape]]
 BFloat16 = Literal["multiplies", "keeps", "float32"]
-Coordinates = Literal["same", "window", "transposed window", "crop", "aligned crop"]
+Coordinates = Literal["same", "window", "transposed window", "crop", "aligned crop", "first"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class Entry:
         is_plumbing: it only gives its bottom other names; tables of a net leave it out.
         coordinates: how the pixels of its top lie in those of its bottom: the "same"; each from a
             "window", or a "transposed window" from each; a "crop" of it, or an "aligned crop",
-            which finds its offset. None: they do not.
+            which finds its offset; as those of the "first" bottom, though not for pycaffe's
+            `coord_map`. None: they do not.
         shapes_from_data: the shapes of its tops depend on values; `top_shapes` is a first guess.
         on_host: it computes on the CPU, with NumPy or files, wherever the net runs.
         runs_user_code: its class runs code of the user, which may do anything.

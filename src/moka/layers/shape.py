@@ -35,7 +35,14 @@ class Split(Layer):
         return [x.view_as(x) for _ in range(self.top_count)]
 
 
-@layer("Concat", bottoms=(1, None), tops=1, bfloat16="keeps", spares_top=True)
+@layer(
+    "Concat",
+    bottoms=(1, None),
+    tops=1,
+    bfloat16="keeps",
+    spares_top=True,
+    coordinates="first",
+)
 class Concat(Layer):
     """Join blobs along one axis.
 
@@ -182,7 +189,7 @@ class Reshape(Layer):
         return x.reshape(self.top_shapes(tuple(x.shape))[0])
 
 
-@layer("Slice", bottoms=1, tops=(1, None), views=True)
+@layer("Slice", bottoms=1, tops=(1, None), views=True, coordinates="first")
 class Slice(Layer):
     """Cut a blob along one axis, the opposite of Concat.
 

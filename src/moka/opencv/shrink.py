@@ -30,7 +30,8 @@ def shrinkCaffeModel(src: PathLike, dst: PathLike, layersTypes: Sequence[str] = 
     for layer in model.layer:
         if layer.type in (layersTypes or USUAL_TYPES):
             for blob in layer.blobs:
-                values = blobproto.to_array(blob).astype(np.float16)
+                with np.errstate(over="ignore"):  # numbers beyond float16 are infinite
+                    values = blobproto.to_array(blob).astype(np.float16)
                 for name in ("data", "diff", "double_data", "double_diff", "raw_diff"):
                     blob.ClearField(name)
                 blob.raw_data_type = caffe_pb2.FLOAT16

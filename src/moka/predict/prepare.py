@@ -153,9 +153,10 @@ def fitted_mean(mean: Array, shape: Shape) -> Array:
             " or caffe.io.blobproto_to_array."
         )
     if mean.ndim not in (1, 2, 3):
+        is_batch = mean.ndim == 4 and len(mean) == 1
         raise UsageError(
-            f"Mean shape invalid: {mean.shape}; a mean is (C,), (C, H, W), or (H, W) of one"
-            f" channel{', as mean[0] is' if len(mean.shape) == 4 and len(mean) == 1 else ''}."
+            f"Mean shape invalid: {mean.shape}; a mean is (C,) or (C, H, W), or (H, W) for one"
+            f" channel{': give mean[0]' if is_batch else ''}."
         )
     channels = 1 if mean.ndim == 2 else mean.shape[0]
     if channels != shape[0]:

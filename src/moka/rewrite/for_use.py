@@ -24,8 +24,9 @@ def net_for_use(graph: Graph, shapes: Mapping[str, Shape]) -> caffe_pb2.NetParam
     its place. The blobs of data layers that the prediction needs become the inputs, and all else is
     left out: labels, other losses, accuracies.
 
-    Without such a loss, one blob becomes the input: the first images (N, C, H, W) that a data layer
-    makes, else the first blob. The layers that need nothing else stay.
+    Else, and where the scores need the labels (margins of face recognition), one blob becomes the
+    input: the first images (N, C, H, W) that a data layer makes, else the first blob. The layers
+    that need nothing else stay.
 
     An input takes one example.
 
@@ -39,12 +40,7 @@ def net_for_use(graph: Graph, shapes: Mapping[str, Shape]) -> caffe_pb2.NetParam
     if any(REGISTRY[layer.type].source == "caller" for layer in layers):
         return graph.filtered
     read = [top for layer in layers if _reads(layer) for top in layer.top]
-    predicting = [(i, kind) for i, each in enumerate(layers) if (kind := _predicts(each))]
-    if predicting:
-        end, kind = predicting[-1]
-        kept = _leading_to(layers[end].bottom[0], layers[:end])
-        used = {name for layer in layers for name in (layer.name, *layer.top)}
-        kept.append(_prediction(layers[end], kind, free_name(PREDICTION, used)))
+    if (kept := _predicting(layers)) is not None:
         needed = {name for layer in kept for name in layer.bottom}
         inputs = [top for top in read if top in needed]
     else:
@@ -62,9 +58,28 @@ def _reads(layer: caffe_pb2.LayerParameter) -> bool:
     return not layer.bottom and REGISTRY[layer.type].source == "files"
 
 
-def _predicts(layer: caffe_pb2.LayerParameter) -> str | None:
-    """The type of the layer that predicts in place of a loss; None: it is no such loss."""
-    return REGISTRY[layer.type].prediction
+def _predicting(
+    layers: Sequence[caffe_pb2.LayerParameter],
+) -> list[caffe_pb2.LayerParameter] | None:
+    """The layers that lead to the last loss, with one that predicts in its place; None: it has no
+    such layer, or its scores need labels."""
+    losses = [i for i, layer in enumerate(layers) if REGISTRY[layer.type].is_loss]
+    if not losses:
+        return None
+    loss = layers[losses[-1]]
+    kind = REGISTRY[loss.type].prediction
+    kept = _leading_to(loss.bottom[0], layers[: losses[-1]])
+    if kind is None or _labels(layers).intersection(name for each in kept for name in each.bottom):
+        return None
+    used = {name for layer in layers for name in (layer.name, *layer.top)}
+    return [*kept, _prediction(loss, kind, free_name(PREDICTION, used))]
+
+
+def _labels(layers: Sequence[caffe_pb2.LayerParameter]) -> set[str]:
+    """What losses are told beside their first bottom, of the blobs that stand second or later in a
+    data layer; the first are the data, which autoencoders compare with."""
+    told = {name for each in layers if REGISTRY[each.type].is_loss for name in each.bottom[1:]}
+    return told.intersection(top for each in layers if _reads(each) for top in each.top[1:])
 
 
 def _input(top: str, shape: Shape) -> caffe_pb2.LayerParameter:

@@ -14,10 +14,11 @@ _BEGINNINGS = (
         "Fetch it: git lfs pull.",
     ),
     (
-        rb"\s*<(?i:!doctype|html|head|\?xml)",
+        rb"(?:\xef\xbb\xbf)?\s*<(?i:!doctype html|html|head)",
         "a web page that was saved in place of the file",
         "Download the file itself, not the page that shows it.",
     ),
+    (rb"(?:\xef\xbb\xbf)?\s*<(?i:\?xml|!doctype)", "an XML file", "Give the file that is wanted."),
     (
         rb"404: Not Found",
         "a server's answer that there is no such file",
@@ -27,7 +28,7 @@ _BEGINNINGS = (
     (rb"\x1f\x8b", "packed with gzip", _UNPACK),
     (rb"BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a packed archive", _UNPACK),
     (rb"\x80[\x02-\x05]", "a pickle of Python, as PyTorch's models", "Convert it first."),
-    (rb"\x93NUMPY", "an array of NumPy", "Assign it to net.params."),
+    (rb"\x93NUMPY", "an array of NumPy", "Read it with numpy.load (for weights: into net.params)."),
     (rb"\0{64}", "empty space: its download was not finished", FETCH_AGAIN),
 )
 

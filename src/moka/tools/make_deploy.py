@@ -32,7 +32,7 @@ def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
     param, file = read_net(source)
     graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
     if is_for_use(graph):
-        raise UsageError(f"{source} reads no data: it is a net for use already.")
+        _refuse(graph)
     if os.path.exists(target) and os.path.samefile(source, target):
         raise UsageError(f"{target} would be overwritten.", advice="Name another file to write.")
     check_writable(target)
@@ -42,7 +42,7 @@ def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
         log.log(logging.WARNING if made.is_guess else logging.INFO, "%s", note)
     if made.is_guess:
         log.warning("Give the weights (--weights) or the size (--input_shape=1,3,224,224).")
-    prepared = _preparation(graph)
+    prepared = _preparation(made.reads)
     comment = f"# Images are prepared by {prepared}\n" if prepared else ""
     write_text_file(target, comment + format_text(made.net))
     outputs = build_graph(made.net, REGISTRY, phase=caffe_pb2.TEST).outputs
@@ -51,10 +51,27 @@ def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
         print(f"Prepare images as its data layer does: {prepared}")
 
 
-def _preparation(graph: Graph) -> str:
-    """How the data layer for testing prepares images, on one line; "": as they are."""
-    for layer in graph.filtered.layer:
-        if not layer.bottom and layer.HasField("transform_param"):
-            text = text_format.MessageToString(layer.transform_param, as_one_line=True)
-            return f"transform_param {{ {text.strip()} }}"
-    return ""
+def _preparation(layer: caffe_pb2.LayerParameter) -> str:
+    """How a data layer prepares images, on one line; "": as they are."""
+    if not layer.HasField("transform_param"):
+        return ""
+    text = text_format.MessageToString(layer.transform_param, as_one_line=True)
+    return f"transform_param {{ {text.strip()} }}"
+
+
+def _refuse(graph: Graph) -> None:
+    """Raises UsageError for a net that reads no data of its own."""
+    file = graph.file
+    if graph.inputs:
+        raise UsageError(
+            f"{file} has inputs already ({', '.join(graph.inputs)}): it is a net for use."
+        )
+    for node in graph.nodes:
+        by_program = REGISTRY[node.type].runs_user_code or node.entry.source == "arrays"
+        if by_program and not node.bottoms:
+            raise UsageError(
+                f'{file}: the data comes from the {node.type} layer "{node.name}", whose shapes'
+                " nothing tells.",
+                advice="Write an Input layer in its place.",
+            )
+    raise UsageError(f"{file} reads no data: it is a net for use already.")

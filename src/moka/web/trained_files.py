@@ -49,10 +49,9 @@ class TrainedFiles(ModelFiles):
                 advice="Give a deploy.prototxt, whose Input layers say what it takes.",
             ) from None
         trained = Look()
-        for layer in graph.filtered.layer:
-            if not layer.bottom and layer.HasField("transform_param"):
-                size = size_before_crop(layer, str(file))
-                trained = look_of_transform(layer.transform_param, Path(str(file)).parent, size)
+        if made.reads.HasField("transform_param"):
+            size = size_before_crop(made.reads, str(file))
+            trained = look_of_transform(made.reads.transform_param, Path(str(file)).parent, size)
         log.info(
             "%s is a net for training; served is the net for use made of it, whose %s.",
             file,
