@@ -9,13 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.layers.annotated_records import PIXELS, A, B, fill
+from tests.layers.annotated_records import record as boxes_record
 
 from moka.data import datum
 from moka.data.lmdb import LmdbWriter
 from moka.data.store import open_store
 from moka.data.transform import read_mean_image
 from moka.errors import DataError, UsageError
-from moka.tools.image_records import StoredForm
+from moka.schema import caffe_pb2
+from moka.tools.image_records import AS_IT_IS, StoredForm
 from moka.tools.make_data import class_names, kind_of_source, main, make_data
 
 CLASSES = {"cat": 10, "dog": 5, "emu": 1}
@@ -91,6 +94,25 @@ def test_the_records_of_a_database_in_another_form() -> None:
     record = datum.parse(value)
     assert record.encoded
     assert datum.decode(record).shape == (1, 3, 2)  # gray stays gray
+
+
+@pytest.mark.parametrize("form", [AS_IT_IS, StoredForm(height=3, width=4)])
+def test_boxes_stay_with_their_images(form: StoredForm) -> None:
+    fill(Path("boxes"), [boxes_record(pixels, [A, B]) for pixels in np.tile(PIXELS, (4, 1, 1, 1))])
+    assert make_data("boxes", "set", form=form, test_percent=25).records == {"train": 6, "test": 2}
+    _, value = next(open_store("set/train_lmdb").read())
+    record, annotated = datum.parse_any(value)
+    assert annotated is not None
+    wanted = caffe_pb2.AnnotatedDatum.FromString(boxes_record(PIXELS[0], [A, B]))
+    assert annotated.annotation_group == wanted.annotation_group
+    assert (record.height, record.width) == ((3, 4) if form.height else (6, 8))
+
+
+def test_boxes_that_would_move() -> None:
+    fill(Path("boxes"), [boxes_record(PIXELS[0], [A])])
+    with pytest.raises(DataError, match=r"^boxes: its images have boxes, which stay in place by"):
+        make_data("boxes", "set", form=StoredForm(height=3, width=3, resize_mode="crop"))
+    assert not Path("set").exists()
 
 
 def test_the_seed_decides() -> None:

@@ -200,7 +200,7 @@ def _of_database(
     made: Made, target: Path, root: str, form: StoredForm, backend: str, division: _Division
 ) -> None:
     store = open_store(made.source)
-    labels = [datum.parse(value).label for _, value in store.read()]
+    labels = [_label(value, form, made.source) for _, value in store.read()]
     split = division.of(labels)
     _say(split)
     phase_of = {n: phase for phase, numbers in split.items() for n in numbers}
@@ -233,19 +233,36 @@ def _of_database(
     made.counts = {phase: _counted(counter.elements()) for phase, counter in counts.items()}
 
 
+def _label(value: bytes, form: StoredForm, source: PathLike) -> int:
+    """The label of a record. Raises DataError for boxes that the form would move."""
+    record, annotated = datum.parse_any(value)
+    if annotated is not None and form.asks_for_size and form.resize_mode != "squash":
+        raise DataError(
+            "its images have boxes, which stay in place by -resize_mode=squash alone.", file=source
+        )
+    return record.label
+
+
 def _stored(record: KeyValue, form: StoredForm) -> bytes | None:
-    """A record in its new form; None if its image cannot be read."""
+    """A record in its new form, with its boxes if it has any; None if its image cannot be read."""
     key, value = record
+    name = key.decode(errors="replace")
     try:
-        old = datum.parse(value)
-        image = datum.decode(old, name=key.decode(errors="replace"))
+        old, annotated = datum.parse_any(value)
+        image = datum.decode(old, name=name)
         if form == AS_IT_IS:
             return value
         image = form.converted(image)
-        if not form.encode_type:
-            return datum.encode(image, old.label).SerializeToString()
-        data = encode_image(image, form.encode_type, key.decode(errors="replace"))
-        return caffe_pb2.Datum(data=data, label=old.label, encoded=True).SerializeToString()
+        label = old.label if annotated is None or old.HasField("label") else datum.NO_LABEL
+        if form.encode_type:
+            data = encode_image(image, form.encode_type, name)
+            new = caffe_pb2.Datum(data=data, label=label, encoded=True)
+        else:
+            new = datum.encode(image, label)
+        if annotated is None:
+            return new.SerializeToString()
+        annotated.datum.CopyFrom(new)
+        return annotated.SerializeToString()
     except MokaError as error:
         log.error("%s", error)
         return None
