@@ -48,13 +48,15 @@ def load(
 
     Returns:
         The net, an `nn.Module`. Called as `net(x)`, or as `net(data=x)` with a tensor for each
-        input by its name, it returns a dict of its outputs.
+        input by its name, it returns a dict of its outputs. It writes no files of detections
+        (`save_output_param`).
 
     Raises:
         MokaError: a file is missing, has errors, or does not fit; the message says what to do.
     """
     with unknown_fields_are(unknown_fields):
         built = build_net(net, phase, level=level, stages=stages)
+    built.write_no_results()
     if weights is not None:
         load_weights(built, weights)
     return speed_up(built)

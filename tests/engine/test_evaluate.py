@@ -66,6 +66,6 @@ def test_outputs_of_changing_size_have_no_mean(
         ' python_param { module: "growing_layer" layer: "Growing" } }'
     )
     with pytest.raises(
-        NetError, match="1 numbers in one batch and 2 in another: they have no mean"
+        NetError, match="1 numbers in one batch and 2 in another, so they have no mean"
     ):
         evaluate(Autograd(net), 3)

@@ -128,3 +128,34 @@ def test_label_images_have_a_layer_of_their_own(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert 'input "data" is 3 x 9 x 7; it gives prob.' in out
     assert "transform_param { scale: 0.5 }" in out
+
+
+def test_a_net_for_training_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """As SSD's train.prototxt, whose loss has no layer that predicts."""
+    text = TRAINED.replace("{ phase: TEST }", "{ phase: TRAIN stage: 'never' }")
+    text = text.replace("SoftmaxWithLoss", "HingeLoss")
+    Path("train.prototxt").write_text(text.replace('name: "accuracy"', 'name: "a"'))
+    assert main(["train.prototxt", "deploy.prototxt", "--input_shape=1,1,6,6"]) == 0
+    captured = capsys.readouterr()
+    assert "train.prototxt has no net for testing: its net for training is taken." in captured.err
+    assert 'No layer predicts in place of the loss "loss" (HingeLoss)' in captured.err
+    assert 'input "data" is 1 x 6 x 6; it gives ip.' in captured.out
+
+
+def test_files_of_results_are_left_out() -> None:
+    text = """
+    layer { name: "data" type: "Data" top: "data" top: "label"
+            data_param { source: "gone" batch_size: 1 } }
+    layer { name: "loc" type: "Flatten" bottom: "data" top: "loc" }
+    layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "loc" bottom: "priors"
+            top: "found" detection_output_param { num_classes: 4
+              save_output_param { output_directory: "out" } } }
+    layer { name: "priors" type: "DummyData" top: "priors"
+            dummy_data_param { shape { dim: 1 dim: 2 dim: 4 } } }
+    """
+    layers = text.split("layer {")
+    Path("t.prototxt").write_text("layer {".join([*layers[:2], layers[-1], *layers[2:-1]]))
+    assert main(["t.prototxt", "deploy.prototxt", "--input_shape=1,1,2,2"]) == 0
+    made = read_net("deploy.prototxt")[0]
+    assert made.layer[-1].detection_output_param.num_classes == 4
+    assert not made.layer[-1].detection_output_param.HasField("save_output_param")

@@ -90,6 +90,7 @@ def time(flags: dict[str, Any]) -> None:
         stages=flags["stage"].split(","),
         device=where,
     )
+    net.write_no_results()
     if in_program:
         log.info("*** Benchmark begins ***")
         log.info("Testing for %d iterations.", flags["iterations"])

@@ -57,8 +57,9 @@ def evaluate(
             loss += of_batch
             if sums and len(sums) != len(outputs):
                 raise NetError(
-                    f"its outputs have {len(sums)} numbers in one batch and {len(outputs)} in"
-                    " another: they have no mean.",
+                    f"the outputs of the net have {len(sums)} numbers in one batch and"
+                    f" {len(outputs)} in another, so they have no mean.",
+                    file=engine.net.graph.file,
                     advice='Detections are scored by a solver with eval_type: "detection".',
                 )
             sums = [s + o.value for s, o in zip(sums or [0.0] * len(outputs), outputs, strict=True)]

@@ -13,7 +13,8 @@ from moka.types import Array
 
 
 def reference(net: Net, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-    """Blobs that Moka computes, by name. What layers hand from pass to pass stays as it was.
+    """Blobs that Moka computes, by name. What layers hand from pass to pass stays as it was, and no
+    files of detections are written.
 
     Args:
         inputs: values of the inputs; of those that are missing, zeros.
@@ -21,10 +22,13 @@ def reference(net: Net, inputs: Mapping[str, Array], names: Sequence[str]) -> di
     given = {name: torch.zeros(shape) for name, shape in net.input_shapes.items()}
     for name, values in inputs.items():
         given[name] = torch.from_numpy(np.asarray(values, np.float32))
-    states = [place.layer.run_state() for place in net.places]
+    layers = [place.layer for place in net.places]
+    states = [(layer.run_state(), layer.writes_results) for layer in layers]
+    net.write_no_results()
     with torch.no_grad(), in_float32():
         blobs = net.propagate(given, set(names))
-    for place, state in zip(net.places, states, strict=True):
+    for layer, (state, writes) in zip(layers, states, strict=True):
+        layer.writes_results = writes
         if state:
-            place.layer.load_run_state(state)
+            layer.load_run_state(state)
     return {name: blobs[name].numpy() for name in names}

@@ -318,6 +318,8 @@ class Layer(nn.Module):
             for k, spec in specs
         }
 
+    writes_results = True  # of detections, where `save_output_param` asks for files of them
+
     def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
         """Stored parameters, by index, in this layer's order and shapes, for types that can convert
         other forms. Where only shapes are asked for, all values are 0."""

@@ -356,6 +356,11 @@ class Net(nn.Module):
                 self.blobs[name].reshape(*shape)
         self.input_shapes = {name: given[name] for name in self.graph.inputs}
 
+    def write_no_results(self) -> None:
+        """Leave files of detections (`save_output_param`) as they are, whenever it runs."""
+        for layer in self.layers:
+            layer.writes_results = False
+
     def follow_input_shapes(self) -> None:
         """`reshape`, if an input blob has changed its shape since the last pass."""
         for name, shape in self.input_shapes.items():

@@ -188,6 +188,7 @@ class Runner:
 
     def _run_from_now_on(self, net: Net) -> None:
         """Use this net, of whose parameters nobody else has got hold."""
+        net.write_no_results()
         for layer in net.layers:
             layer.exposures = 0
         self._net, self._fast = net, Fast(net)

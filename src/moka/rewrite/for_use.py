@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from google.protobuf.message import Message
+
 from moka.errors import NetError
 from moka.free_name import free_name
 from moka.graph import Graph
@@ -14,6 +16,7 @@ from moka.types import Shape
 
 PREDICTION = "prob"
 IMAGE_AXES = 4
+RESULTS = "save_output_param"  # files of detections, which tests write
 
 
 def net_for_use(graph: Graph, shapes: Mapping[str, Shape]) -> caffe_pb2.NetParameter:
@@ -93,6 +96,9 @@ def _plain(layer: caffe_pb2.LayerParameter) -> caffe_pb2.LayerParameter:
     copy.CopyFrom(layer)
     copy.ClearField("include")
     copy.ClearField("exclude")
+    for _, options in copy.ListFields():
+        if isinstance(options, Message) and RESULTS in options.DESCRIPTOR.fields_by_name:
+            options.ClearField(RESULTS)
     return copy
 
 

@@ -333,6 +333,7 @@ def _loaded(source: NetLike, weights: PathLike | None) -> Net:
     """The net with its weights, without the lines that Caffe logs of it."""
     param, file = read_net(source)
     net = Net(build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file), silent=True)
+    net.write_no_results()
     if weights:
         load_weights(net, weights)
     return speed_up(net)

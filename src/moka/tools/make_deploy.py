@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf import text_format
 
 from moka.checks.trained import is_for_use, made_for_use
 from moka.command.run import run
-from moka.errors import UsageError
+from moka.errors import NetError, UsageError
 from moka.files import check_writable, write_text_file
 from moka.graph import Graph, build_graph
 from moka.layers import REGISTRY
@@ -29,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
     source, target = words
-    param, file = read_net(source)
-    graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
+    graph = _graph(source)
     if is_for_use(graph):
         _refuse(graph)
     if os.path.exists(target) and os.path.samefile(source, target):
@@ -46,9 +46,36 @@ def _make_deploy(words: list[str], flags: dict[str, Any]) -> None:
     comment = f"# Images are prepared by {prepared}\n" if prepared else ""
     write_text_file(target, comment + format_text(made.net))
     outputs = build_graph(made.net, REGISTRY, phase=caffe_pb2.TEST).outputs
+    _tell_loss(graph, outputs)
     print(f"Wrote {target}: {made.inputs_told}; it gives {', '.join(outputs)}.")
     if prepared:
         print(f"Prepare images as its data layer does: {prepared}")
+
+
+def _graph(source: str) -> Graph:
+    """The net for testing; of a file that has none, as SSD's train.prototxt, that for training."""
+    param, file = read_net(source)
+    try:
+        return build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
+    except NetError:
+        with suppress(NetError):
+            graph = build_graph(param, REGISTRY, phase=caffe_pb2.TRAIN, file=file)
+            log.warning("%s has no net for testing: its net for training is taken.", source)
+            return graph
+        raise
+
+
+def _tell_loss(graph: Graph, outputs: Sequence[str]) -> None:
+    """Say so if the last loss has no layer that predicts in its place."""
+    losses = [node for node in graph.nodes if REGISTRY[node.type].is_loss]
+    if losses and not REGISTRY[losses[-1].type].prediction:
+        log.warning(
+            'No layer predicts in place of the loss "%s" (%s): the net gives what the loss reads,'
+            " %s. If there is a net for testing, make the deploy.prototxt of that.",
+            losses[-1].name,
+            losses[-1].type,
+            ", ".join(outputs),
+        )
 
 
 def _preparation(layer: caffe_pb2.LayerParameter) -> str:

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tests.opencv.cases import SSD
 
+import caffe
+import moka
+from moka.cli.main import main as command
 from moka.errors import DataError
+from moka.export.reference import reference
 from moka.layers.detection.results import ResultFiles, check_files
+from moka.net import build_net
+from moka.opencv import readNetFromCaffe
 from moka.schema import caffe_pb2, parse_text
 
 LABELS = """
@@ -115,3 +124,51 @@ def test_missing_files_are_logged_and_nothing_is_written(
     assert "none.prototxt: no such file" in caplog.text
     assert "none.txt: no such file; detections are not written to files." in caplog.text
     assert ResultFiles.wanted(param, [1]) is None
+
+
+def _by_pycaffe(net: str) -> None:
+    caffe.Net(net, caffe.TEST).forward()
+
+
+def _by_a_module(net: str) -> None:
+    moka.load(net)(torch.zeros(1, 3, 16, 16))
+
+
+def _by_opencv(net: str) -> None:
+    caffe.Net(net, caffe.TEST).save("ssd.caffemodel")
+    read = readNetFromCaffe(net, "ssd.caffemodel")
+    read.setInput(np.zeros((1, 3, 16, 16), np.float32))
+    read.forward()
+
+
+def _by_the_measure_of_exports(net: str) -> None:
+    built = build_net(net)
+    reference(built, {}, ["found"])
+    assert all(layer.writes_results for layer in built.layers)
+
+
+def _by_caffe_time(net: str) -> None:
+    assert command(["time", f"--model={net}", "--phase=TEST", "--iterations=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "writes"),
+    [
+        (_by_pycaffe, True),
+        (_by_a_module, False),
+        (_by_opencv, False),
+        (_by_the_measure_of_exports, False),
+        (_by_caffe_time, False),
+    ],
+)
+def test_who_writes_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[[str], None], writes: bool
+) -> None:
+    """Only a test of the net, or pycaffe's pass, replaces the results of an earlier one."""
+    monkeypatch.chdir(folder)
+    save = """save_output_param { output_directory: "out" output_format: "ILSVRC" num_test_image: 1
+      label_map_file: "labels.prototxt" name_size_file: "sizes.txt" }"""
+    text = SSD.replace("nms_param", f"{save} nms_param")
+    Path("ssd.prototxt").write_text(text)
+    run("ssd.prototxt")
+    assert Path("out").exists() == writes

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from moka.errors import DataError, NetError
+from moka.layers.detection import truth
 from moka.layers.detection.truth import check_truth_blob, read_truth
 
 ROWS = torch.tensor(
@@ -16,16 +17,22 @@ ROWS = torch.tensor(
 
 
 def test_rows_of_no_image_are_left_out() -> None:
-    truth = read_truth(ROWS, 3, 0)
-    assert truth.image.tolist() == [0, 1]
-    assert truth.label.tolist() == [1, 2]
-    assert truth.difficult.tolist() == [False, True]
-    torch.testing.assert_close(truth.boxes, ROWS[0, 0, [0, 2], 3:7])
-    assert truth.of(truth.difficult).label.tolist() == [2]
+    found = read_truth(ROWS, 3, 0)
+    assert found.image.tolist() == [0, 1]
+    assert found.label.tolist() == [1, 2]
+    assert found.difficult.tolist() == [False, True]
+    torch.testing.assert_close(found.boxes, ROWS[0, 0, [0, 2], 3:7])
+    assert found.of(found.difficult).label.tolist() == [2]
 
 
-def test_two_classes_tell_objects_from_background_only() -> None:
-    assert read_truth(ROWS, 2, 0).label.tolist() == [1, 1]
+def test_two_classes_tell_objects_from_background_only(caplog: pytest.LogCaptureFixture) -> None:
+    truth._tell_one_kind.cache_clear()
+    assert read_truth(ROWS[:, :, :2], 2, 0).label.tolist() == [1]
+    assert not caplog.messages
+    for _ in range(2):
+        assert read_truth(ROWS, 2, 0).label.tolist() == [1, 1]
+    (told,) = caplog.messages
+    assert told.endswith("Two classes of objects need num_classes: 3.")
 
 
 def test_wrong_labels() -> None:

@@ -43,7 +43,8 @@ class FrcnnOutput(RegressionLayer):
     that is not read; height and width of the net's image (1, 2). Top: (1 + K, 7, 1, 1), first 0 and
     -1 six times, then rows of 0, corners x1, y1, x2, y2 in pixels, label, score by label and
     falling score. No gradient. Messages: frcnn_output_param, bbox_reg_param. save_output_param
-    writes files in pixels of the original images (see `ResultFiles`). Cai and Vasconcelos, 2018.
+    writes files, in pixels of the original images, as DetectionOutput does. Cai and Vasconcelos,
+    2018.
 
     Errors: counts that do not fit; a region of another image; a label that the label map lacks.
     """
@@ -102,7 +103,7 @@ class FrcnnOutput(RegressionLayer):
             if 0 < self.max_det_num < len(found) - 1:
                 best = found[1:, 6].argsort(descending=True, stable=True)[: self.max_det_num]
                 found = torch.cat([found[:1], found[1:][best.sort()[0]]])
-        if self.files:
+        if self.writes_results and self.files:
             self._save(found[1:], height, width)
         return found[:, :, None, None]
 

@@ -84,7 +84,8 @@ class MultiBoxLoss(NormalizedLoss):
     count neither way. map_object_to_agnostic gives all labels the one after the background. A
     true box without area matches nothing.
 
-    Errors: counts that do not fit; mining without share_location; a label that is no class.
+    Errors: counts that do not fit; mining without share_location; a label that is no class
+    (with two classes every label from 1 on counts as 1, as in RefineDet; a warning says so).
     Liu et al., 2016 (SSD).
     """
 

@@ -54,8 +54,10 @@ class DetectionOutput(Layer):
     variances unless variance_encoded_in_target. With `use_polygon` (TextBoxes++) eight more offsets
     for each box follow its four, which move its corners, from the upper left one on clockwise, by
     offset times size, and eight more columns hold the corners found: (1, 1, K, 15).
-    save_output_param writes files as SSD does (see `ResultFiles`). `visualize` and its options
-    change nothing here.
+    save_output_param writes files of the detections (output_format VOC, ILSVRC or COCO) when the
+    images that name_size_file lists, or num_test_image of them, have been seen: in a solver's
+    tests, `caffe test` and pycaffe's passes, and nowhere else. `visualize` and its options change
+    nothing here.
 
     Errors: counts that do not fit; a label that the label map lacks. Liu et al., 2016 (SSD);
     Zhang et al., 2018 (RefineDet). caffe-yolov2's layer of this name is YoloDetectionOutput here.
@@ -141,7 +143,7 @@ class DetectionOutput(Layer):
                 self.limits,
                 moves[..., 4:] if self.use_polygon else None,
             )
-        if self.files:
+        if self.writes_results and self.files:
             self.files.add(rows[:, :ROW], n)
         return rows[None, None]
 

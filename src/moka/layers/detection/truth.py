@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor
@@ -9,6 +11,8 @@ from torch import Tensor
 from moka.errors import DataError, NetError
 from moka.layers.shapes import shape_text
 from moka.types import Shape
+
+log = logging.getLogger("moka")
 
 ROW = 8  # image, label, instance, x1, y1, x2, y2, difficult
 
@@ -41,7 +45,7 @@ def check_truth_blob(truth: Shape) -> None:
 def read_truth(blob: Tensor, classes: int, background: int) -> Truth:
     """The true boxes of a blob (1, 1, G, 8); rows of image -1 are none.
 
-    With two classes every label from 2 on counts as 1.
+    With two classes every label from 2 on counts as 1, and a warning says so.
 
     Raises:
         DataError: a label that is no class, or the background.
@@ -49,7 +53,8 @@ def read_truth(blob: Tensor, classes: int, background: int) -> Truth:
     rows = blob.detach().reshape(-1, ROW)
     rows = rows[rows[:, 0] >= 0]
     label = rows[:, 1].long()
-    if classes == 2:
+    if classes == 2 and (label > 1).any():
+        _tell_one_kind()
         label = label.clamp(max=1)
     wrong = (label == background) | (label < 0) | (label >= classes)
     if wrong.any():
@@ -57,3 +62,12 @@ def read_truth(blob: Tensor, classes: int, background: int) -> Truth:
         kind = "the background" if found == background else f"outside of the {classes} classes"
         raise DataError(f"a true box has label {found}, which is {kind}.")
     return Truth(rows[:, 0].long(), label, rows[:, 3:7], rows[:, 7] != 0)
+
+
+@cache
+def _tell_one_kind() -> None:
+    """Once in a process: what is meant in RefineDet may be a forgotten background elsewhere."""
+    log.warning(
+        "True boxes have labels above 1. With num_classes: 2, background and objects, each of them"
+        " counts as 1, as in RefineDet. Two classes of objects need num_classes: 3."
+    )
