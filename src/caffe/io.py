@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -99,18 +100,21 @@ def datum_to_array(datum: caffe_pb2.Datum) -> Array:
 # --- images -----------------------------------------------------------------------------------
 
 
-def load_image(filename: PathLike | BinaryIO, color: bool = True) -> Image:
+def load_image(filename: PathLike | bytes | BinaryIO, color: bool = True) -> Image:
     """Read an image file as (H, W, 3), RGB, or as (H, W, 1) if not `color`; float32 from 0 to 1.
 
     Transparency is left out. A colored image becomes gray by its luminance.
 
     Args:
-        filename: its name, or an open file, such as an upload to a web page.
+        filename: its name, text or bytes or a path, or an open file, such as an upload to a web
+            page.
 
     Raises:
         OSError: the file cannot be read.
         DataError: it is no image.
     """
+    if isinstance(filename, str | bytes | os.PathLike):
+        filename = os.fsdecode(filename)
     return images.load_image(filename, color=color)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,13 @@ def test_load_image(name: str) -> None:
     image = caffe.io.load_image(name)
     assert image.dtype == np.float32
     np.testing.assert_allclose(image, RGB / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", Path("x.png"), np.str_("x.png")])
+def test_names_of_an_image(name: Any) -> None:
+    write("x.png", RGB)
+    Path(os.fsdecode(name)).write_bytes(Path("x.png").read_bytes())
+    np.testing.assert_array_equal(caffe.io.load_image(name), caffe.io.load_image("x.png"))
 
 
 def test_load_image_as_gray() -> None:

@@ -144,8 +144,10 @@ def test_boxes_are_stored_as_they_are() -> None:
 def test_odd_boxes(corners: str, says: list[str]) -> None:
     _, warnings = read(f"1 {corners}", "txt")
     sentences = {
-        "exceeds": f"a bounding box exceeds image boundary. Line 1: {corners} of 200 x 100 pixels.",
-        "irregular": f"a bounding box irregular. Line 1: {corners}.",
+        "exceeds": f"a bounding box exceeds image boundary. Line 1: {corners} of 200 x 100 pixels."
+        " It is stored as it is; AnnotatedData cuts it to the image, or to expand_param's canvas.",
+        "irregular": f"a bounding box irregular. Line 1: {corners}. It is stored as it is;"
+        " AnnotatedData leaves it out.",
     }
     assert warnings == [sentences[word] for word in says]
 
@@ -271,6 +273,21 @@ def test_label_maps() -> None:
         read_named_labels("labels")
     with pytest.raises(SchemaError, match="gone"):
         read_named_labels("gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("background\ncat\n", r'l:1:1: .* field named "background"\. A label map has an item {'),
+        ("0 background\n1 cat\n", r'l:1:1: .* field, found "0"\. A label map has an item {'),
+        ("item { nam: 'cat' }", r'l:1:8: .* has no field named "nam"\. Did you mean "name"\?$'),
+        ("items { }", r'l:1:1: .* has no field named "items"\. Did you mean "item"\?$'),
+    ],
+)
+def test_what_is_no_label_map(text: str, says: str) -> None:
+    Path("l").write_text(text)
+    with pytest.raises(SchemaError, match=says):
+        read_named_labels("l")
 
 
 def test_many_unknown_names() -> None:

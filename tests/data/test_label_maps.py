@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moka.data.label_maps import Pair, read_pairs
+from moka.data.label_maps import Pair, join_lists, read_pairs
 from moka.errors import DataError
 
 
@@ -32,3 +32,9 @@ def test_a_line_that_is_no_pair(tmp_path: Path, line: str) -> None:
 def test_a_missing_list(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         read_pairs(tmp_path / "none.txt")
+
+
+def test_a_missing_list_of_two(tmp_path: Path) -> None:
+    there = write(tmp_path, "a.png\n")
+    with pytest.raises(DataError, match=r"none\.txt: No such file .* with a path on each line\.$"):
+        join_lists(there, tmp_path / "none.txt", ("", ""))

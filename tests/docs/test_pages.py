@@ -28,6 +28,7 @@ ROOT = DOCS.parent
 ELSEWHERE = {  # pages whose blocks other tests run
     "docs/opencv.md": "test_opencv.py",
     "docs/rescue.md": "test_rescue.py",
+    "docs/tutorials/detection.md": "test_tutorials.py",
     "docs/tutorials/digits.md": "test_tutorials.py",
     "docs/tutorials/imagenet.md": "test_tutorials.py",
     "docs/tutorials/own_images.md": "test_tutorials.py",

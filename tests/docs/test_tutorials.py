@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from tests.docs.blocks import DOCS, run_page
+from tests.docs.blocks import DOCS, blocks_of, run_page
 
 TUTORIALS = DOCS / "tutorials"
 
@@ -57,6 +58,23 @@ def test_images_of_your_own(capfd: pytest.CaptureFixture[str]) -> None:
     assert names["dog"] > 0.9
     assert capfd.readouterr().out.count("dog") >= 1
     assert Path("pets.onnx").exists()
+
+
+def test_ssd_on_images_of_your_own(capfd: pytest.CaptureFixture[str]) -> None:
+    text = (TUTORIALS / "detection.md").read_text("utf-8")
+    (program,) = [block for block in blocks_of(text) if block.title]
+    Path(program.title).write_text(program.text)
+    names = run_page(text.replace(program.text, ""))  # `python ssd.py` runs it
+    scores = re.findall(r"detection_eval = (\S+)", capfd.readouterr().err)
+    assert len(scores) == 3, scores  # two tests in training, one of the trained model
+    assert min(map(float, scores)) > 0.9
+    assert names["labels"].tolist() == [2, 2]
+    (left, _, width, _), (right, *_) = sorted(names["boxes"].tolist())
+    assert left + width < 64 < right
+    for color in names["colors"]:
+        lines = Path(f"results/comp4_det_test_{color}.txt").read_text().splitlines()
+        assert max(float(line.split()[1]) for line in lines) > 0.9
+    assert Path("toy.onnx").exists()
 
 
 def test_like_imagenet() -> None:

@@ -67,6 +67,47 @@ def test_small_images_grow_by_a_whole_factor_and_large_ones_shrink() -> None:
     assert contact_sheet([np.zeros((1, 1, 5000), np.uint8)], [""]).shape[1] == CELL + 2 * GAP
 
 
+def colors_of(image: NDArray[Any], *boxes: tuple[float, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The sheet's first cell, and where a box (label, corners) has changed it."""
+    rows = np.array([(label, 0, *corners, 0) for label, *corners in boxes], np.float32)
+    plain, drawn = (cell(contact_sheet([image], [""], r), 0, 0) for r in (None, [rows]))
+    return drawn, (plain != drawn).any(-1)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_boxes_are_thin_rectangles(factor: int) -> None:
+    """At any scale."""
+    image = np.full((3, factor * CELL // 2, factor * CELL // 2), 99, np.uint8)
+    _, changed = colors_of(image, (1, 0.25, 0.5, 0.75, 1))
+    wanted = np.zeros((CELL, CELL), np.bool_)
+    wanted[CELL // 2 :, CELL // 4 : CELL * 3 // 4] = True
+    wanted[CELL // 2 + 1 : -1, CELL // 4 + 1 : CELL * 3 // 4 - 1] = False
+    np.testing.assert_array_equal(changed, wanted)
+
+
+def test_each_label_has_its_color() -> None:
+    image = np.zeros((1, CELL, CELL), np.uint8)
+    boxes = [(i, i / 32, 0, (i + 1) / 32, 1) for i in (*range(21), 3)]
+    drawn, changed = colors_of(image, *boxes)
+    assert len(np.unique(drawn[changed], axis=0)) == 21
+
+
+def test_boxes_beyond_the_image_and_without_area() -> None:
+    image = np.zeros((1, CELL, CELL), np.uint8)
+    _, changed = colors_of(image, (1, -1, 0.5, 1e9, 7), (1, 0.5, 0.1, 0.2, 0.2), (1, 2, 2, 3, 3),
+                           (1, np.nan, 0, 0.1, 0.1))  # fmt: skip
+    assert np.argwhere(changed).min(0).tolist() == [CELL // 2, 0]
+    assert changed.sum() == 2 * CELL + 2 * (CELL // 2) - 4
+    _, changed = colors_of(image, (1, 0.999, 0.999, 1, 1))
+    assert changed.sum() <= 4
+
+
+def test_boxes_on_each_of_several_channels() -> None:
+    _, changed = colors_of(np.zeros((2, CELL // 2, CELL // 2), np.uint8), (1, 0, 0, 0.5, 0.5))
+    np.testing.assert_array_equal(changed[:, : CELL // 2], changed[:, CELL // 2 :])
+    assert changed.any()
+
+
 def test_a_caption_stands_below_its_image() -> None:
     plain, said = (contact_sheet([np.zeros((1, 2, 2), np.uint8)] * 2, [t, ""]) for t in ("", "7"))
     changed = np.argwhere((plain != said).any(-1))

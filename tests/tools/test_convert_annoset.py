@@ -276,13 +276,30 @@ def test_odd_boxes_are_told_in_the_order_of_the_list(messages: Messages) -> None
     write_voc("b.xml", ("cat", False, -1, 0, 5, 5))
     write_list(*["img/a.png xml/a.xml", "img/b.jpg xml/b.xml", "img/large.png xml/a.xml"] * 5)
     assert main([*DETECTION, "data/", "list", "db"]) == 0
-    beyond = "bounding box exceeds image boundary. Line 5: -1 0 5 5 of 20 x 10 pixels."
+    beyond = "bounding box exceeds image boundary. Line 5: -1 0 5 5 of 20 x 10 pixels. It is"
+    beyond += " stored as it is; AnnotatedData cuts it to the image, or to expand_param's canvas."
     other = (
         "inconsistent image height. It says 10, the image has 20 pixels; the boxes count in what"
         " it says."
     )
     said = [line for line in messages() if line[0] == "W"]
     assert said == [f"W data/xml/b.xml {beyond}", f"W data/xml/a.xml {other}"] * 5
+
+
+def test_what_a_net_gets_of_odd_boxes() -> None:
+    """As the warnings say."""
+    Path("data/odd.txt").write_text("1 -2 5 10 20  2 15 1 5 9  3 21 1 25 9\n")
+    write_list("img/a.png odd.txt")
+    assert main(["-anno_type=detection", "-label_type=txt", "data/", "list", "db"]) == 0
+    net = build_net(
+        parse_text(
+            'layer { name: "data" type: "AnnotatedData" top: "data" top: "label"'
+            ' data_param { source: "db" batch_size: 1 backend: LMDB } }',
+            caffe_pb2.NetParameter,
+        )
+    )
+    np.testing.assert_array_equal(net()["label"][0, 0], [[0, 1, 0, 0, 0.5, 0.5, 1, 0]])
+    net.close()
 
 
 def test_names_that_are_not_utf_8_or_have_blanks() -> None:
@@ -310,7 +327,9 @@ def test_names_that_are_not_utf_8_or_have_blanks() -> None:
          "Failed to parse LabelMap file: list:1:"),
         (["-anno_type=detection", "-label_map_file=twice", "-check_label", "data/", "list", "db"],
          "twice: There are many duplicates of name: none."),
-        ([*DETECTION, "data/", "gone", "db"], "gone: No such file"),
+        ([*DETECTION, "data/", "gone", "db"], "gone: No such file or directory. LISTFILE has to be"
+         " a text file with the path of an image and its annotation file, or its label, on each"),
+        ([*DETECTION, "list", "data/", "db"], "data/: Is a directory. LISTFILE has to be a text"),
         ([*DETECTION, "data/", "empty", "db"], "empty: File is empty"),
         ([*DETECTION, "data", "list", "db"], "list: none of the 2 annotation files"),
         ([*DETECTION, "gone/", "list", "db"], "list: there is no folder gone"),

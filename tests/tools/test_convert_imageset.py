@@ -343,7 +343,9 @@ def test_lines_without_so_many_labels(line: str) -> None:
     [
         (["-label_count=-1", "img/", "list", "db"], "-label_count has to be >= 0, got -1."),
         (["-label_count=1", "img/", "large", "db"], "large: line 2: label 2147483648 does not fit"),
-        (["img/", "gone", "db"], "gone: No such file"),
+        (["img/", "gone", "db"], "gone: No such file or directory. LISTFILE has to be a text file"
+         " with the path and the label of an image on each line."),
+        (["list", "img/", "db"], "img/: Is a directory. LISTFILE has to be a text file"),
         (["img/", "empty", "db"], "empty: File is empty"),
         (["gone/", "list", "db"], "list: there is no folder gone with the images of the list."),
         (["img", "list", "db"], "list: none of the 2 images in it can be read; the first would be"

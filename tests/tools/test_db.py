@@ -11,6 +11,7 @@ import pytest
 
 from moka.cli.main import main as caffe
 from moka.data import datum
+from moka.data.annotated import rows_of
 from moka.data.store import make_store, open_store
 from moka.draw.contact_sheet import contact_sheet
 from moka.schema import caffe_pb2
@@ -153,6 +154,19 @@ def test_head_on_a_sheet(db: Callable[..., Run]) -> None:
     np.testing.assert_array_equal(
         cv2.imread("sheet.png"), contact_sheet(list(IMAGES[:4]), ["2", "0", "2", "2"])
     )
+
+
+def test_head_draws_boxes(db: Callable[..., Run]) -> None:
+    record = caffe_pb2.AnnotatedDatum(datum=datum.encode(IMAGES[0]))
+    for label in (3, 5):
+        box = record.annotation_group.add(group_label=label).annotation.add().bbox
+        box.xmin, box.ymin, box.xmax, box.ymax = 0.25, 0.2, 0.75, label / 6
+    write([record.SerializeToString(), raw()[0]])
+    assert db("head", "db", "-o", "sheet.png").code == 0
+    rows = [rows_of(record), np.empty((0, 7), np.float32)]
+    plain, boxed = (contact_sheet([IMAGES[0]] * 2, ["2 boxes", "2"], r) for r in (None, rows))
+    np.testing.assert_array_equal(cv2.imread("sheet.png"), boxed)
+    assert (plain != boxed).any()
 
 
 def broken() -> list[caffe_pb2.Datum | bytes]:

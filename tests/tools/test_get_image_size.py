@@ -59,7 +59,7 @@ def test_it_tells_how_far_it_is(messages: Messages, monkeypatch: pytest.MonkeyPa
     ],
 )  # fmt: skip
 def test_bad_lists(messages: Messages, line: str, says: str) -> None:
-    Path("list").write_text(f"{line}\n")
+    Path("list").write_text(f"{line}\nimg/two.jpg 7\n")
     before = sorted(os.listdir())
     assert main(["", "list", "sizes"]) == 1
     assert messages()[-1].startswith(f"F {says}")
@@ -88,11 +88,13 @@ def test_bad_numbers(messages: Messages, numbers: str | None, says: str) -> None
     ("argv", "says"),
     [
         (["gone/", "list", "sizes"], "list: there is no folder gone"),
-        (["", "gone", "sizes"], "gone: No such file or directory."),
+        (["img", "list", "sizes"], "list: none of the 2 images in it is there; the first would be"
+         " img/img/one.v2.png. Is ROOTFOLDER right?"),
+        (["", "gone", "sizes"], "gone: No such file or directory. LISTFILE has to be a text file"),
         (["", "list", "gone/sizes"], "gone/sizes: No such file or directory."),
         (["", "list"], "3 arguments are needed, 2 were given."),
     ],
-)
+)  # fmt: skip
 def test_bad_input(messages: Messages, argv: list[str], says: str) -> None:
     assert main(argv) == 1
     assert messages()[-1].startswith(f"F {says}")

@@ -157,7 +157,7 @@ DB = tool(
     "info|head|verify DB",
     (
         Flag("n", 16, "head: How many records"),
-        Flag("o", "", "head: An image file to draw the records on, such as sheet.png"),
+        Flag("o", "", "head: An image file to draw records and boxes on, such as sheet.png"),
     ),
     programs={},
     description="Look into a database, LMDB or LevelDB: what is in it (info), its first records"

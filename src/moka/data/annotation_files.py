@@ -14,13 +14,14 @@ import numpy as np
 
 from moka.byte_text import to_text
 from moka.data.xml_tree import Element, parse_xml
-from moka.errors import DataError, did_you_mean
+from moka.errors import DataError, SchemaError, did_you_mean
 from moka.files import decode_text, read_bytes
 from moka.schema import caffe_pb2, read_text
 from moka.types import PathLike
 
 _LISTED = 10  # names in a message
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+LABEL_MAP_ADVICE = 'A label map has an item { name: "cat" label: 1 } for each class.'
 
 
 class Box(NamedTuple):
@@ -57,7 +58,13 @@ def read_named_labels(file: PathLike, *, unique: bool = False) -> NamedLabels:
         DataError: it holds no name, or one twice.
     """
     by_name: dict[str, int] = {}
-    for item in read_text(file, caffe_pb2.LabelMap).item:
+    try:
+        label_map = read_text(file, caffe_pb2.LabelMap)
+    except SchemaError as error:
+        if error.advice is None or "--unknown_fields" in error.advice:  # a plain list of names
+            error.advice = LABEL_MAP_ADVICE
+        raise
+    for item in label_map.item:
         if unique and item.name in by_name:
             raise DataError(
                 f"There are many duplicates of name: {item.name}.",
@@ -66,11 +73,7 @@ def read_named_labels(file: PathLike, *, unique: bool = False) -> NamedLabels:
             )
         by_name[item.name] = item.label
     if not by_name:
-        raise DataError(
-            "the label map holds no name.",
-            file=file,
-            advice='It has an item { name: "cat" label: 1 } for each class.',
-        )
+        raise DataError("the label map holds no name.", file=file, advice=LABEL_MAP_ADVICE)
     return NamedLabels(file, by_name)
 
 
@@ -158,7 +161,8 @@ class _Page:
         )
 
     def add(self, label: int, corners: Sequence[float], difficult: bool, where: str) -> None:
-        """Take a box with corners x1, y1, x2, y2 in pixels; say what is odd about it.
+        """Take a box with corners x1, y1, x2, y2 in pixels as it is; say what is odd about it, and
+        what an AnnotatedData layer does with it (`moka.data.box_rows.cut_rows`).
 
         The numbers are float32, as SSD's.
         """
@@ -166,13 +170,16 @@ class _Page:
         pixels = np.array(corners, np.float32)
         x1, y1, x2, y2 = pixels.tolist()
         shown = f"{where[0].upper()}{where[1:]}: {x1:g} {y1:g} {x2:g} {y2:g}"
+        then = "It is stored as it is; AnnotatedData"
         if pixels.min() < 0 or max(x1, x2) > width or max(y1, y2) > height:
             self.warnings.append(
                 f"{self.file} bounding box exceeds image boundary. {shown} of {width} x {height}"
-                " pixels."
+                f" pixels. {then} cuts it to the image, or to expand_param's canvas."
             )
         if x1 > x2 or y1 > y2:
-            self.warnings.append(f"{self.file} bounding box irregular. {shown}.")
+            self.warnings.append(
+                f"{self.file} bounding box irregular. {shown}. {then} leaves it out."
+            )
         left, top, right, bottom = (pixels / np.array([width, height] * 2, np.float32)).tolist()
         self.boxes.append(Box(label, (left, top, right, bottom), difficult))
 

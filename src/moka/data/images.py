@@ -18,7 +18,6 @@ from moka.types import PathLike
 
 log = logging.getLogger("moka")
 
-LIST_ADVICE = "It is a text file with the path and the label of an image on each line."
 SOURCE_ADVICE = (
     "`source` is a list (the path and the label of an image on each line), a folder with a"
     " subfolder for each class, or tar files; relative names start at the current directory."
@@ -100,11 +99,11 @@ def warn_of_odd_labels(source: PathLike, lines: Sequence[str]) -> None:
     )
 
 
-def read_image_lines(source: PathLike, *, advice: str = LIST_ADVICE) -> list[str]:
+def read_image_lines(source: PathLike, *, advice: str) -> list[str]:
     """The lines of a list of images, see `moka.data.lists.read_lines`.
 
     Args:
-        advice: what to do if there is no such file.
+        advice: what the file has to be, if it cannot be read.
 
     Raises:
         DataError: missing, or without a line that is not empty.

@@ -18,6 +18,7 @@ from moka.data.transform import Transform
 from moka.errors import DataError
 from moka.types import PathLike, Shape
 
+PATH_LIST_ADVICE = "It is a text file with a path on each line."
 PAIR_LIST_ADVICE = (
     "It is a text file with the path of an image and of its label image on each line."
 )
@@ -66,9 +67,9 @@ def join_lists(images: PathLike, labels: PathLike, folders: tuple[str, str]) -> 
     Raises:
         DataError: missing or empty; lists of different lengths.
     """
+    lists = [read_image_lines(source, advice=PATH_LIST_ADVICE) for source in (images, labels)]
     found = [
-        [(k, line.strip()) for k, line in enumerate(read_image_lines(source), 1) if line.strip()]
-        for source in (images, labels)
+        [(k, line.strip()) for k, line in enumerate(lines, 1) if line.strip()] for lines in lists
     ]
     if len(found[0]) != len(found[1]):
         raise DataError(

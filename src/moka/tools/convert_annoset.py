@@ -46,6 +46,10 @@ from moka.types import PathLike
 log = logging.getLogger("moka")
 
 ANNO_TYPES = ("classification", "detection")
+LIST_ADVICE = (
+    "LISTFILE has to be a text file with the path of an image and its annotation file, or its"
+    " label, on each line."
+)
 
 
 def read_pairs(source: PathLike) -> list[Line]:
@@ -56,7 +60,7 @@ def read_pairs(source: PathLike) -> list[Line]:
         DataError: missing, empty, or a line with more or less than two names.
     """
     pairs = []
-    for number, line in enumerate(read_image_lines(source), 1):
+    for number, line in enumerate(read_image_lines(source, advice=LIST_ADVICE), 1):
         pieces = line.split("\t") if "\t" in line else line.split()
         words = [word for word in map(str.strip, pieces) if word]
         if not words:

@@ -31,6 +31,8 @@ from moka.tools.image_records import (
 )
 from moka.types import PathLike
 
+LIST_ADVICE = "LISTFILE has to be a text file with the path and the label of an image on each line."
+
 
 def make_datum(
     path: str, label: int, form: StoredForm, decode: Decode | None = None
@@ -59,7 +61,7 @@ def read_labeled(source: PathLike, label_count: int = 0) -> list[Line]:
     Raises:
         DataError: missing, empty, a label beyond 32 bits, other than `label_count` labels.
     """
-    lines = read_image_lines(source)
+    lines = read_image_lines(source, advice=LIST_ADVICE)
     parsed = []
     for number, line in enumerate(lines, 1):
         try:

@@ -14,10 +14,11 @@ import cv2
 from moka.command.run import run
 from moka.data import datum
 from moka.data.ahead import map_ahead
-from moka.data.decode import Decode, Decoder, Image
+from moka.data.annotated import rows_of
+from moka.data.decode import Decode, Decoder
 from moka.data.records import KeyValue
 from moka.data.store import Store, known_count, open_store
-from moka.draw.contact_sheet import contact_sheet
+from moka.draw.contact_sheet import Picture, contact_sheet
 from moka.errors import DataError, MokaError, UsageError, did_you_mean
 from moka.files import write_atomically
 from moka.report.progress import progress
@@ -195,7 +196,7 @@ def head(database: str, flags: dict[str, Any]) -> None:
     """Print the first `-n` records; `-o` draws them. Raises DataError if one is broken."""
     if flags["n"] < 1:
         raise UsageError(f"-n has to be > 0, got {flags['n']}.")
-    images, captions, broken = [], [], 0
+    images, captions, boxes, broken = [], [], [], 0
     for key, value in islice(open_store(database).read(), flags["n"]):
         try:
             record, annotated = datum.parse_any(value)
@@ -209,8 +210,9 @@ def head(database: str, flags: dict[str, Any]) -> None:
         print(f"{_text(key):<30} {label:>8}  {shape:<15} {kind_of(record)}")
         images.append(image)
         captions.append(label)
+        boxes.append(rows_of(annotated or caffe_pb2.AnnotatedDatum()))
     if flags["o"] and images:
-        _draw(flags["o"], images, captions)
+        _draw(flags["o"], contact_sheet(images, captions, boxes))
     if broken:
         raise _broken(broken, broken + len(images), database)
 
@@ -224,9 +226,9 @@ def _label(record: caffe_pb2.Datum, annotated: caffe_pb2.AnnotatedDatum | None) 
     return str(record.label) if record.HasField("label") else "no label"
 
 
-def _draw(file: str, images: Sequence[Image], captions: Sequence[str]) -> None:
+def _draw(file: str, sheet: Picture) -> None:
     try:
-        _, data = cv2.imencode(os.path.splitext(file)[1], contact_sheet(images, captions))
+        _, data = cv2.imencode(os.path.splitext(file)[1], sheet)
     except cv2.error:
         raise UsageError(
             f"{file} cannot be drawn.", advice="Its name has to end with .png or .jpg."

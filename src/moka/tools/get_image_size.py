@@ -4,6 +4,7 @@ SSD."""
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -37,13 +38,20 @@ def get_image_size(
         name_id_file: a name and a number on each line; the number is written for the name.
 
     Raises:
-        DataError: a list that cannot be read, an image that cannot be read, a name with a blank in
+        DataError: a list or an image that cannot be read, no image is there, a name with a blank in
             it or without a number. No file is written then.
         OSError: the file cannot be written.
     """
     lines = read_pairs(list_file)
     root = root_folder if root_folder.endswith("/") or not root_folder else f"{root_folder}/"
     check_folder(root, list_file)
+    if lines and not any(os.path.exists(local_path(root + line.path)) for line in lines):
+        raise DataError(
+            f"none of the {len(lines)} images in it is there; the first would be"
+            f" {root}{lines[0].path}.",
+            file=list_file,
+            advice="Is ROOTFOLDER right?",
+        )
     log.info("A total of %d images.", len(lines))
     numbers = _read_numbers(name_id_file) if name_id_file else None
     names = []

@@ -43,8 +43,12 @@ def test_writable_folders_stay_empty(prefix: str) -> None:
 )
 def test_folders_that_cannot_be_written(prefix: str, says: str) -> None:
     Path("a_file").touch()
-    with pytest.raises(SolverError, match=says):
+    with pytest.raises(SolverError, match=says) as relative:
         check_prefix(prefix)
+    start = f" Relative names start at the current directory, {os.getcwd()}."
+    assert str(relative.value).endswith(f"is writable.{start}")
+    with pytest.raises(SolverError, match=r"is writable\.$"):
+        check_prefix(os.path.abspath(prefix))
 
 
 def test_what_a_snapshot_holds(make_solver: SolverMaker) -> None:

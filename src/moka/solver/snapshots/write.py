@@ -27,9 +27,11 @@ def check_prefix(prefix: str) -> None:
     try:
         check_writable(prefix)
     except OSError as error:
+        start = f" Relative names start at the current directory, {os.getcwd()}."
         raise SolverError(
             f"Cannot write to snapshot prefix '{prefix}': {error.strerror}.",
-            advice="Make sure that the directory exists and is writable.",
+            advice="Make sure that the directory exists and is writable."
+            + start * (not os.path.isabs(prefix)),
         ) from None
 
 
