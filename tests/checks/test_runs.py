@@ -146,6 +146,26 @@ def test_weights_and_states_are_held_against_the_net(
     assert model in sentence
 
 
+DETECTOR = """
+layer { name: "x" type: "DummyData" top: "loc" top: "conf" top: "priors" dummy_data_param {
+  shape { dim: 1 dim: 8 } shape { dim: 1 dim: 4 } shape { dim: 1 dim: 2 dim: 8 } } }
+layer { name: "found" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "priors"
+  top: "found" include { phase: TEST }
+  detection_output_param { num_classes: 2 nms_param { nms_threshold: 0.5 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "loc" top: "y"
+  inner_product_param { num_output: 1 } }
+layer { name: "loss" type: "SmoothL1Loss" bottom: "y" bottom: "y" top: "loss" }
+"""
+
+
+@pytest.mark.parametrize("kind", ["classification", "detection"])
+def test_detections_that_are_not_scored(kind: str) -> None:
+    found = problems(DETECTOR, f'test_iter: 1 test_interval: 2 eval_type: "{kind}"')
+    told = [sentence for sentence in found if '(DetectionOutput): its output "found"' in sentence]
+    assert len(told) == (kind == "classification")
+    assert all('scored by a solver with eval_type: "detection".' in each for each in told)
+
+
 def test_weights_that_are_missing_hide_nothing_else() -> None:
     weights = 'weights: "gone.caffemodel" weights: "lost.caffemodel,gone.caffemodel"'
     found, solver = problems_of(read_solver(config("linear", weights), "s"), "", CPU)

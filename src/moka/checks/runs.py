@@ -17,7 +17,7 @@ import torch
 
 from moka.data.transform import Transform
 from moka.engine.choose import evaluation_engine
-from moka.errors import DataError, MokaError, SolverError
+from moka.errors import DataError, MokaError, NetError, SolverError
 from moka.files import local_path
 from moka.graph import Graph, Node, build_graph
 from moka.layers import REGISTRY
@@ -75,6 +75,9 @@ def problems_of(
     if makes_snapshots:
         found.of(_check_folder, prefix)
     solver = None if found else found.of(_solver, config, device)
+    if solver is not None and message.eval_type != "detection":
+        for net in solver.test_nets:
+            found.add(_without_mean(net.graph))
     for name in (name for names in message.weights for name in names.split(",")):
         found.of(_try_weights, solver, name)
     if state == "auto":
@@ -155,6 +158,23 @@ def file_problems(node: Node, file: PathLike) -> Iterator[str]:
             yield sentence(
                 DataError(f'{len(missing)} files of its list are missing, first "{missing[0]}".')
             )
+
+
+def _without_mean(graph: Graph) -> Iterator[str]:
+    """What is to say of outputs of a test net whose count of numbers depends on the batch."""
+    for node in graph.nodes:
+        entry = REGISTRY[node.type]
+        if entry.shapes_from_data and not entry.runs_user_code:
+            for top in set(node.tops).intersection(graph.outputs):
+                error = NetError(
+                    f'its output "{top}" has another count of numbers in each batch, so tests'
+                    " cannot take the mean.",
+                    file=graph.file,
+                    layer=node.name,
+                    layer_type=node.type,
+                    advice='Detections are scored by a solver with eval_type: "detection".',
+                )
+                yield str(error)
 
 
 def _newest(solver: Solver | None, prefix: str) -> str | None:
