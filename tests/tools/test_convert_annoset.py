@@ -16,7 +16,7 @@ from moka.data.store import open_store
 from moka.errors import DataError, UsageError
 from moka.net import build_net
 from moka.schema import caffe_pb2, parse_text
-from moka.tools.convert_annoset import classic, convert_annoset, main
+from moka.tools.convert_annoset import classic, convert_annoset, main, read_pairs
 from moka.tools.image_mean import compute_image_mean
 from moka.tools.image_records import StoredForm
 
@@ -387,3 +387,10 @@ def test_other_commands_read_the_database(capsys: pytest.CaptureFixture[str]) ->
     capsys.readouterr()
     assert caffe(["db", "info", "db"]) == 0
     assert "boxes    4 in 2 AnnotatedDatum, 2 different labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \f\n\t\n"])
+def test_a_list_without_names(text: str) -> None:
+    Path("blank.txt").write_text(text)
+    with pytest.raises(DataError, match="the list names no image"):
+        read_pairs("blank.txt")

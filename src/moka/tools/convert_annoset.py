@@ -73,6 +73,8 @@ def read_pairs(source: PathLike) -> list[Line]:
                 advice="Between names with blanks put a tab.",
             )
         pairs.append(Line(number, words[0], NO_LABEL, annotation=words[1]))
+    if not pairs:
+        raise DataError("the list names no image.", file=source)
     return pairs
 
 
