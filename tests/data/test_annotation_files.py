@@ -170,6 +170,12 @@ def test_json_without_a_size() -> None:
     assert len(warnings) == 1
 
 
+def test_a_box_of_the_background() -> None:
+    boxes, (told,) = read("0 1 1 2 2 0 2 2 3 3 1 1 1 2 2", "txt")
+    assert [box.label for box in boxes] == [0, 0, 1]
+    assert "a box has label 0, which is the background of SSD's nets" in told
+
+
 def test_plain_text() -> None:
     text = "5 20 10 60 50\r\n\n-1\t20.5 10 60 50.5\n5 20 10 60 50 6 0 0 200 100\n"
     boxes, warnings = read(text, "txt")

@@ -100,6 +100,11 @@ def read_annotation(
         READERS[kind](page, text)
     except DataError as error:
         raise error.at(file=file) from None
+    if any(box.label == 0 for box in page.boxes):
+        page.warnings.append(
+            f"{file}: a box has label 0, which is the background of SSD's nets: they will not train"
+            " on it. Classes of objects start at 1."
+        )
     return Annotation(page.boxes, page.warnings)
 
 
