@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moka.graph.coordinates import (
-    CROPS,
     IDENTITY,
     AxisMismatchException,
     Map,
     UnalignedError,
     UndefinedMapException,
     aligning_crop,
+    bottoms_of_map,
     compose,
     crop_of,
     inverse,
@@ -110,7 +110,4 @@ def _message(fn: Function) -> caffe_pb2.LayerParameter:
 
 
 def _bottoms(top: Top) -> tuple[Map, Sequence[Top]]:
-    fn = top.fn
-    entry = REGISTRY.get(fn.type_name)
-    is_crop = entry is not None and entry.coordinates in CROPS
-    return coord_map(fn), fn.inputs[:1] if is_crop else fn.inputs
+    return coord_map(top.fn), bottoms_of_map(top.fn.inputs, REGISTRY.get(top.fn.type_name))

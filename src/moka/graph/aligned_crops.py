@@ -7,16 +7,17 @@ The first is AutoCrop, its name in RCF; V1 nets, whose forks alone had a crop, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from moka.errors import NetError
 from moka.graph.coordinates import (
-    CROPS,
     IDENTITY,
     Map,
     UnalignedError,
     UndefinedMapException,
     aligning_crop,
+    bottoms_of_map,
     map_from_to,
     map_of,
 )
@@ -34,25 +35,22 @@ def with_aligned_crops(
     Raises:
         NetError: no offset aligns a crop.
     """
-    seen = _Coordinates(registry)
-    if not any(seen.is_open(layer, "aligned crop") for layer in net.layer):
+    if not any(_is_open(layer, "aligned crop", registry) for layer in net.layer):
         return net
     aligned = caffe_pb2.NetParameter()
     aligned.CopyFrom(net)
-    for layer in aligned.layer:
-        if seen.is_open(layer, "aligned crop"):
-            try:
-                axis, offset = seen.offset(layer)
-            except UnalignedError as error:
-                raise NetError(
-                    f'no offset aligns "{layer.bottom[0]}" with "{layer.bottom[1]}": {error}.',
-                    layer=layer.name,
-                    layer_type=layer.type,
-                    advice="Give crop_param { offset: ... }.",
-                ) from None
-            layer.crop_param.axis = axis
-            layer.crop_param.offset.extend(offset)
-        seen.add(layer)
+    for layer, seen in _open_crops(aligned, "aligned crop", registry):
+        try:
+            axis, offset = seen.offset(layer)
+        except UnalignedError as error:
+            raise NetError(
+                f'no offset aligns "{layer.bottom[0]}" with "{layer.bottom[1]}": {error}.',
+                layer=layer.name,
+                layer_type=layer.type,
+                advice="Give crop_param { offset: ... }.",
+            ) from None
+        layer.crop_param.axis = axis
+        layer.crop_param.offset.extend(offset)
     return aligned
 
 
@@ -61,18 +59,34 @@ def unaligned_crops(
 ) -> list[tuple[str, list[int]]]:
     """The Crop layers that say nothing of an offset and would begin elsewhere if they were
     AutoCrops: their names, and the offsets that they would have."""
-    found = []
+    found: list[tuple[str, list[int]]] = []
+    if not any(_is_open(layer, "crop", registry) for layer in net.layer):
+        return found
+    for layer, seen in _open_crops(net, "crop", registry):
+        if not layer.HasField("crop_param"):
+            with suppress(UnalignedError):
+                offset = seen.offset(layer)[1]
+                if any(offset):
+                    found.append((layer.name, offset))
+    return found
+
+
+def _is_open(layer: caffe_pb2.LayerParameter, kind: str, registry: Mapping[str, EntryLike]) -> bool:
+    """Whether it is a crop of this kind that says nothing of an offset."""
+    entry = registry.get(layer.type)
+    is_crop = entry is not None and entry.coordinates == kind and len(layer.bottom) == 2
+    return is_crop and not layer.crop_param.offset
+
+
+def _open_crops(
+    net: caffe_pb2.NetParameter, kind: str, registry: Mapping[str, EntryLike]
+) -> Iterator[tuple[caffe_pb2.LayerParameter, _Coordinates]]:
+    """The crops of a kind without an offset, each with the maps of the layers before it."""
     seen = _Coordinates(registry)
     for layer in net.layer:
-        if seen.is_open(layer, "crop") and not layer.HasField("crop_param"):
-            try:
-                offset = seen.offset(layer)[1]
-            except UnalignedError:
-                offset = []
-            if any(offset):
-                found.append((layer.name, offset))
+        if _is_open(layer, kind, registry):
+            yield layer, seen
         seen.add(layer)
-    return found
 
 
 class _Coordinates:
@@ -82,12 +96,6 @@ class _Coordinates:
         self._registry = registry
         self._layers: list[tuple[caffe_pb2.LayerParameter, tuple[Version, ...]]] = []
         self._now: dict[str, Version] = {}
-
-    def is_open(self, layer: caffe_pb2.LayerParameter, kind: str) -> bool:
-        """Whether it is a crop of this kind that says nothing of an offset."""
-        entry = self._registry.get(layer.type)
-        is_crop = entry is not None and entry.coordinates == kind and len(layer.bottom) == 2
-        return is_crop and not layer.crop_param.offset
 
     def add(self, layer: caffe_pb2.LayerParameter) -> None:
         """Read on by one layer."""
@@ -120,7 +128,5 @@ class _Coordinates:
             raise UndefinedMapException(f"{blob[0]} comes from outside.")
         layer, below = self._layers[number]
         entry = self._registry.get(layer.type)
-        if entry is not None and entry.coordinates == "first":
-            return IDENTITY, below[:1]
-        is_crop = entry is not None and entry.coordinates in CROPS
-        return map_of(layer, entry), below[:1] if is_crop else below
+        is_first = entry is not None and entry.coordinates == "first"
+        return IDENTITY if is_first else map_of(layer, entry), bottoms_of_map(below, entry)

@@ -9,7 +9,7 @@ Long, Shelhamer and Darrell, Fully convolutional networks for semantic segmentat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ Blob = TypeVar("Blob")
 
 IDENTITY: Map = (None, 1, 0)
 CROPS = ("crop", "aligned crop")  # whose second bottom lends its size alone
+OF_THE_FIRST = (*CROPS, "first")
 
 
 class UndefinedMapException(Exception):  # noqa: N818, pycaffe's name
@@ -105,6 +106,11 @@ def map_of(layer: caffe_pb2.LayerParameter, entry: EntryLike | None) -> Map:
     if how == "same":
         return IDENTITY
     raise UndefinedMapException(f"{layer.type} does not keep coordinates.")
+
+
+def bottoms_of_map(bottoms: Sequence[Blob], entry: EntryLike | None) -> Sequence[Blob]:
+    """The bottoms of a layer that its map holds for."""
+    return bottoms[:1] if entry is not None and entry.coordinates in OF_THE_FIRST else bottoms
 
 
 def compose(base_map: Map, next_map: Map) -> Map:

@@ -61,17 +61,23 @@ def _reads(layer: caffe_pb2.LayerParameter) -> bool:
     return not layer.bottom and REGISTRY[layer.type].source == "files"
 
 
+def last_loss(layers: Sequence[caffe_pb2.LayerParameter]) -> int | None:
+    """Where the last loss stands; None: there is none."""
+    losses = [i for i, layer in enumerate(layers) if REGISTRY[layer.type].is_loss]
+    return losses[-1] if losses else None
+
+
 def _predicting(
     layers: Sequence[caffe_pb2.LayerParameter],
 ) -> list[caffe_pb2.LayerParameter] | None:
     """The layers that lead to the last loss, with one that predicts in its place; None: it has no
     such layer, or its scores need labels."""
-    losses = [i for i, layer in enumerate(layers) if REGISTRY[layer.type].is_loss]
-    if not losses:
+    end = last_loss(layers)
+    if end is None:
         return None
-    loss = layers[losses[-1]]
+    loss = layers[end]
     kind = REGISTRY[loss.type].prediction
-    kept = _leading_to(loss.bottom[0], layers[: losses[-1]])
+    kept = _leading_to(loss.bottom[0], layers[:end])
     if kind is None or _labels(layers).intersection(name for each in kept for name in each.bottom):
         return None
     used = {name for layer in layers for name in (layer.name, *layer.top)}

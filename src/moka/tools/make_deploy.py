@@ -17,6 +17,7 @@ from moka.files import check_writable, write_text_file
 from moka.graph import Graph, build_graph
 from moka.layers import REGISTRY
 from moka.net import read_net
+from moka.rewrite.for_use import last_loss
 from moka.schema import caffe_pb2, format_text
 from moka.tools.export import given_shapes
 
@@ -67,13 +68,14 @@ def _graph(source: str) -> Graph:
 
 def _tell_loss(graph: Graph, outputs: Sequence[str]) -> None:
     """Say so if the last loss has no layer that predicts in its place."""
-    losses = [node for node in graph.nodes if REGISTRY[node.type].is_loss]
-    if losses and not REGISTRY[losses[-1].type].prediction:
+    layers = graph.filtered.layer
+    end = last_loss(layers)
+    if end is not None and not REGISTRY[layers[end].type].prediction:
         log.warning(
             'No layer predicts in place of the loss "%s" (%s): the net gives what the loss reads,'
             " %s. If there is a net for testing, make the deploy.prototxt of that.",
-            losses[-1].name,
-            losses[-1].type,
+            layers[end].name,
+            layers[end].type,
             ", ".join(outputs),
         )
 
