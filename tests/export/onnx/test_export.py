@@ -123,6 +123,28 @@ def test_a_model_that_computes_something_else(
     export(NET, check=False)
 
 
+def test_a_detector_that_finds_nothing(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blobs that its rows would be chosen from are compared all the same."""
+    chosen = """input: "x" input_shape { dim: 2 dim: 8 }
+        input: "prior" input_shape { dim: 1 dim: 2 dim: 8 }
+        layer { name: "loc" type: "Exp" bottom: "x" top: "loc" }
+        layer { name: "conf" type: "InnerProduct" bottom: "x" top: "conf"
+                inner_product_param { num_output: 4 } }
+        layer { name: "found" type: "DetectionOutput" top: "found"
+                bottom: "loc" bottom: "conf" bottom: "prior"
+                detection_output_param { num_classes: 2 confidence_threshold: 9 } }"""
+    assert export(chosen).random.output in ("loc", "conf")
+    add = builder.Site.add
+
+    def wrong(site: builder.Site, op: str, *inputs: str, **attributes: Any) -> str:
+        made = add(site, op, *inputs, **attributes)
+        return site.scaled(made, 1.01) if op == "Exp" else made
+
+    monkeypatch.setattr(builder.Site, "add", wrong)
+    with pytest.raises(NetError, match=r'layer "loc": the exported model differs .* in loc'):
+        export(chosen)
+
+
 def test_a_small_difference_is_within_the_tolerance(
     export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:

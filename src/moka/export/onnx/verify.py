@@ -79,7 +79,9 @@ class Checker:
     ) -> None:
         self.net, self.graph, self.file = net, graph, file
         self.image_input = image_input
-        self.session = Session(file)
+        self.chooses = any(rows_axis(layer) is not None for layer in net.layers)
+        self.compared = dict(graph.outputs) | self._chosen_from()
+        self.session = self._session_with(self.compared)
 
     def on_random(self) -> Difference:
         """Compare on random inputs; with a free batch on one item and on two.
@@ -93,8 +95,7 @@ class Checker:
     def _on_one_of_some_draws(self, batch: int) -> Difference:
         """Compare on random inputs. Where scores decide which rows there are, the last digit of two
         that are as good as equal may decide otherwise; so further inputs are tried then."""
-        chooses = any(rows_axis(layer) is not None for layer in self.net.layers)
-        *seeds, last = range(DRAWS if chooses else 1)
+        *seeds, last = range(DRAWS if self.chooses else 1)
         for seed in seeds:
             with suppress(NetError):
                 return self.compare_on(self._random_inputs(batch, seed))
@@ -119,7 +120,8 @@ class Checker:
         return self.compare_on(inputs)
 
     def compare_on(self, inputs: Arrays) -> Difference:
-        """Compare all outputs on inputs as the file takes them.
+        """Compare all outputs, and the blobs that rows are chosen from, on inputs as the file
+        takes them.
 
         Raises:
             NetError: they differ by more than TOLERANCE of an output's scale; names the first
@@ -134,13 +136,36 @@ class Checker:
         )
         types |= dict.fromkeys(self.graph.bytes_inputs, np.uint8)
         fed = {name: np.asarray(inputs[name], dtype) for name, dtype in types.items()}
-        outputs = self.graph.outputs
-        found, expected = self.session.run(fed), reference(self.net, blobs, list(outputs))
-        apart = [difference_of(found[v.name], expected[n], n) for n, v in outputs.items()]
+        found, expected = self.session.run(fed), reference(self.net, blobs, list(self.compared))
+        apart = [difference_of(found[v.name], expected[n], n) for n, v in self.compared.items()]
         wrong = [difference for difference in apart if not difference.relative <= TOLERANCE]
         if wrong and (error := self._parting(fed, blobs, wrong)):
             raise error
         return largest(apart)
+
+    def _chosen_from(self) -> dict[str, Value]:
+        """The blobs that the layers read which choose rows: a detector that finds nothing in random
+        numbers has no other numbers to compare."""
+        inside = self._values_inside()
+        return {
+            bottom: inside[bottom]
+            for place in self.net.places
+            if rows_axis(place.layer) is not None
+            for bottom in place.node.bottoms
+            if bottom in inside
+        }
+
+    def _values_inside(self) -> dict[str, Value]:
+        """The file's values of the net's blobs."""
+        return {n: value for n, (value, _) in self.graph.blobs.items() if n in self.net.blobs}
+
+    def _session_with(self, outputs: Mapping[str, Value]) -> Session:
+        """The model, with these outputs, by blob."""
+        if outputs == self.graph.outputs:
+            return Session(self.file)
+        file = self.file.with_name(f"{len(outputs)}-outputs-{self.file.name}")
+        write_with_outputs(self.file, file, outputs.values())
+        return Session(file)
 
     def _blobs_of(self, inputs: Arrays) -> dict[str, Array]:
         """The net's inputs for those that the file takes."""
@@ -168,12 +193,11 @@ class Checker:
     def _parting(self, fed: Arrays, blobs: Arrays, wrong: Sequence[Difference]) -> NetError | None:
         """The error that says at which layer file and net part; None if only rounding is left of
         what cancels out, such as the mean of values whose mean was subtracted."""
-        values = {n: v for n, (v, _) in self.graph.blobs.items() if n in self.net.blobs}
-        file = self.file.with_name(f"all-{self.file.name}")
-        write_with_outputs(self.file, file, values.values())
+        values = self._values_inside()
         read = self._bottoms_by_top()
         names = dict.fromkeys([*values, *(bottom for top in values for bottom in read[top])])
-        found, expected = Session(file).run(fed), reference(self.net, blobs, list(names))
+        found = self._session_with(values).run(fed)
+        expected = reference(self.net, blobs, list(names))
         facts = f"the exported model differs from the net by {largest(wrong)}"
         rounding = set()
         for name, value in values.items():
