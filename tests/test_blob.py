@@ -307,3 +307,12 @@ def test_shapes_no_blob_can_have(shape: tuple[int, ...], message: str) -> None:
 def test_shapes_a_blob_can_have() -> None:
     for shape in ((), (0,), (3, 0, 2), (1,) * 32):
         check_shape(shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), [2, 3], np.array([2, 3])])
+def test_a_list_of_sizes(shape: Any) -> None:
+    blob = Blob((6,))
+    with pytest.raises(TypeError, match=r"write reshape\(\*shape\)"):
+        blob.reshape(shape)
+    blob.reshape(*shape)
+    assert list(blob.shape) == [2, 3]

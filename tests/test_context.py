@@ -36,6 +36,15 @@ def test_a_gpu_that_is_not_there(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     of_pytorch: list[int] = []
     monkeypatch.setattr(torch.cuda, "set_device", of_pytorch.append)
-    with pytest.raises(UsageError, match="there is no GPU") if refused else nullcontext():
+    with (
+        pytest.raises(UsageError, match=r"there is no GPU .*set_mode_cpu")
+        if refused
+        else nullcontext()
+    ):
         context.set_device(device_id)
     assert of_pytorch == ([device_id] if gpus and not refused else [])
+
+
+def test_a_device_is_a_number() -> None:
+    with pytest.raises(TypeError, match="'str' object cannot be interpreted as an integer"):
+        context.set_device("0")  # type: ignore[arg-type]

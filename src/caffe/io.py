@@ -69,6 +69,9 @@ def arraylist_to_blobprotovector_str(arraylist: Iterable[ArrayLike]) -> bytes:
     return caffe_pb2.BlobProtoVector(blobs=blobs).SerializeToString()
 
 
+arraylist_to_blobprotovecor_str = arraylist_to_blobprotovector_str  # its name until 2015
+
+
 def blobprotovector_str_to_arraylist(str: bytes) -> list[NDArray[np.float64]]:
     """The arrays in the bytes of a BlobProtoVector."""
     return [blobproto_to_array(blob) for blob in caffe_pb2.BlobProtoVector.FromString(str).blobs]
@@ -166,10 +169,14 @@ class Transformer:
         self.mean: dict[str, Array] = {}
         self.input_scale: dict[str, float] = {}
 
-    def _shape(self, in_: str) -> Shape:
-        """The shape of an input without its first axis, the batch."""
+    def __check_input(self, in_: str) -> None:
+        """Raise Exception unless it is an input. Programs' subclasses call it, too."""
         if in_ not in self.inputs:
             raise Exception(f"{in_} is not one of the net inputs: {self.inputs}")
+
+    def _shape(self, in_: str) -> Shape:
+        """The shape of an input without its first axis, the batch."""
+        self.__check_input(in_)
         return tuple(int(n) for n in self.inputs[in_][1:])
 
     def preparation(self, in_: str) -> Preparation:
@@ -223,7 +230,7 @@ class Transformer:
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
         """Set a factor before the mean is subtracted: 255 where `load_image` gives 0 to 1."""
-        self._shape(in_)
+        self.__check_input(in_)
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: Array) -> None:
@@ -242,5 +249,5 @@ class Transformer:
 
     def set_input_scale(self, in_: str, scale: float) -> None:
         """Set a factor after the mean is subtracted."""
-        self._shape(in_)
+        self.__check_input(in_)
         self.input_scale[in_] = scale

@@ -87,6 +87,8 @@ class Blob:
             TypeError: sizes that are no whole numbers.
             NetError: a shape that no blob can have.
         """
+        if len(shape) == 1 and np.asarray(shape[0]).ndim:
+            raise TypeError("reshape takes sizes, not a list of them: write reshape(*shape).")
         sizes = tuple(map(index, shape))
         check_shape(sizes)
         self.data_memory.reshape(sizes)
@@ -155,11 +157,22 @@ class IntVec(list[int]):
         return list(self) == (list(other) if isinstance(other, tuple) else other)
 
 
-class RawBlobVec(list[Blob]):
+class _Blobs(list[Blob]):
+    def __setitem__(self, place: Any, value: Any) -> None:
+        blobs = list(value) if isinstance(place, slice) else [value]
+        if not all(isinstance(blob, Blob) for blob in blobs):
+            raise TypeError(
+                f"a list of blobs takes Blobs, found {type(value).__name__}; to change the values"
+                " of one write blobs[i].data[...] = values."
+            )
+        super().__setitem__(place, blobs if isinstance(place, slice) else value)
+
+
+class RawBlobVec(_Blobs):
     """pycaffe's list of blobs that belong to others: the bottoms and tops of a Python layer."""
 
 
-class BlobVec(list[Blob]):
+class BlobVec(_Blobs):
     """pycaffe's list of blobs."""
 
     def add_blob(self, *shape: int) -> None:

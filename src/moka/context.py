@@ -6,6 +6,7 @@ Layers never read them; nets and solvers do when they are made.
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 from collections.abc import Mapping
 
@@ -43,13 +44,15 @@ def set_device(device_id: int) -> None:
     number is accepted, and nets run on the CPU even in GPU mode.
 
     Raises:
+        TypeError: no number.
         UsageError: there are GPUs, but not this one.
     """
+    device_id = operator.index(device_id)
     count = torch.cuda.device_count()
     if device_id < 0 or 0 < count <= device_id:
         raise UsageError(
             f"there is no GPU {device_id}: {count} found.",
-            advice="Leave --gpu out to run on the CPU.",
+            advice="set_mode_cpu runs nets on the CPU.",
         )
     _context.device_id = device_id
     if torch.cuda.is_available():

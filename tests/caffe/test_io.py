@@ -55,6 +55,7 @@ def test_a_blobproto_without_a_shape_is_one_number() -> None:
 def test_a_vector_of_blobprotos() -> None:
     arrays = [DATA, DATA[0, 0]]
     text = caffe.io.arraylist_to_blobprotovector_str(arrays)
+    assert caffe.io.arraylist_to_blobprotovecor_str(arrays) == text
     assert [list(b.shape.dim) for b in caffe_pb2.BlobProtoVector.FromString(text).blobs] == [
         [2, 3, 4],
         [4],
@@ -293,6 +294,17 @@ def test_shapes_may_be_lists() -> None:
     mean = np.ones((3, 3, 4))
     t.set_mean("data", mean)
     assert t.mean["data"] is mean
+
+
+def test_a_programs_own_transformer_checks_names() -> None:
+    class Cropping(caffe.io.Transformer):
+        def set_crop(self, in_: str) -> None:
+            caffe.io.Transformer._Transformer__check_input(self, in_)  # type: ignore[attr-defined]
+
+    t = Cropping({"data": (1, 3, 3, 4)})
+    t.set_crop("data")
+    with pytest.raises(Exception, match="x is not one of the net inputs"):
+        t.set_crop("x")
 
 
 @pytest.mark.parametrize(

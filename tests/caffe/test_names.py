@@ -78,3 +78,25 @@ def test_every_solver_is_an_sgd_solver(name: str) -> None:
     native: Any = importlib.import_module("caffe._caffe")
     assert issubclass(caffe.SGDSolver, native.Solver)
     assert native.Net is caffe.Net
+
+
+@pytest.mark.parametrize(
+    ("name", "what_to_write"),
+    [
+        ("set_phase_test", "caffe.Net(file, weights, caffe.TEST)."),
+        ("set_logging_disabled", "Set the variable GLOG_minloglevel=2 before caffe is imported."),
+        ("SGDSolvr", 'Did you mean "SGDSolver"?'),
+        ("nothing_like_it", "'nothing_like_it'."),
+    ],
+)
+def test_names_that_are_not_there(name: str, what_to_write: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(caffe, name)
+    assert str(caught.value).startswith(f"module 'caffe' has no attribute '{name}'.")
+    assert str(caught.value).endswith(what_to_write)
+
+
+def test_a_module_that_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("caffe.draw", raising=False)
+    with pytest.raises(AttributeError, match=r"Import it first: import caffe\.draw\.$"):
+        caffe.draw  # noqa: B018 - the attribute is asked for

@@ -66,8 +66,12 @@ def test_arrays_that_do_not_fit(net: caffe.Net, value: Any, says: str) -> None:
 
 def test_arrays_of_other_kinds_are_converted(net: caffe.Net, x: Array) -> None:
     wanted = net.forward(x=np.round(x))["y"].copy()
-    np.testing.assert_allclose(net.forward(x=np.round(x).astype(np.int64))["y"], wanted, rtol=1e-6)
-    np.testing.assert_allclose(net.forward(x=np.round(x).tolist())["y"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(
+        net.forward(x=np.round(x).astype(np.int64))["y"], wanted, rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        net.forward(x=np.round(x).tolist())["y"], wanted, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_names_that_are_not_there(net: caffe.Net) -> None:

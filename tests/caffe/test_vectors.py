@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 import caffe
@@ -43,6 +44,19 @@ def test_blobs_can_be_added() -> None:
     blobs.add_blob()
     assert [tuple(blob.shape) for blob in blobs] == [(2, 3), ()]
     assert not blobs[0].data.any()
+
+
+@pytest.mark.parametrize("kind", [vectors.BlobVec, vectors.RawBlobVec])
+def test_a_list_of_blobs_takes_blobs_alone(kind: Any) -> None:
+    first, second = caffe.Net("net.prototxt", caffe.TEST).params["ip1"]
+    blobs = kind([first, first])
+    blobs[1] = second
+    assert blobs[1] is second
+    with pytest.raises(TypeError, match=r"takes Blobs, found ndarray; .*write blobs\[i\]\.data"):
+        blobs[0] = np.zeros((2, 3))
+    with pytest.raises(TypeError, match="found list"):
+        blobs[:] = [second, 1]
+    assert blobs == [first, second]
 
 
 def test_where_they_are_handed_out() -> None:

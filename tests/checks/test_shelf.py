@@ -84,6 +84,18 @@ def test_unknown_types() -> None:
     assert found.types["Convolution"].is_known
 
 
+def test_unknown_types_say_more_than_their_fields() -> None:
+    write(
+        "n.prototxt",
+        DEPLOY.replace("Permute", "Nope").replace("num_output: 5", "num_output: 5 no_such: 3")
+        + 'layer { name: "x" type: "Nada" bottom: "conv" top: "z" nada_param { a: 1 } }',
+    )
+    found = only("n.prototxt")
+    assert found.obstacle == "n.prototxt: Unknown layer types: Nada, Nope."
+    assert found.types["Nada"].count == 1
+    assert found.notes == ()
+
+
 def test_weights_that_do_not_fit() -> None:
     write("n.prototxt", DEPLOY)
     save("n.prototxt", "n.caffemodel")

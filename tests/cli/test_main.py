@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from moka.command.commands import Command
 
 
-@pytest.mark.parametrize("argv", [[], ["-help"], ["help"], ["train", "test"]])
+@pytest.mark.parametrize("argv", [[], ["-help"], ["help"]])
 def test_usage(caffe: Caffe, argv: list[str]) -> None:
     run = caffe(*argv)
     assert run.code == 0
@@ -34,6 +34,24 @@ def test_usage(caffe: Caffe, argv: list[str]) -> None:
     for name in flags_of(TRAIN):
         assert f"    -{name} (" in run.out
     assert run.err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (
+            ["train", "test"],
+            'caffe train takes flags only, found "test". See `caffe train --help`.',
+        ),
+        (["train", "-solver", "=", "s.prototxt"], 'found "s.prototxt". Leave no blanks around =.'),
+        (["train", "solver.prototxt"], 'found "solver.prototxt". See'),
+    ],
+)
+def test_words_that_are_no_flags(caffe: Caffe, argv: list[str], says: str) -> None:
+    run = caffe(*argv)
+    assert run.code == 1
+    assert says in run.messages("F")[0]
+    assert run.out == ""
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)

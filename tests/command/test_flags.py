@@ -57,6 +57,8 @@ def test_parse(line: str, words: list[str], changed: dict[str, object]) -> None:
     [
         ("-slover x", "unknown command line flag 'slover'. Did you mean \"solver\""),
         ("-zzz", "unknown command line flag 'zzz'."),
+        ("\u2014solver=x", "\u2014solver=x begins with a dash; flags begin with a hyphen. Write"),
+        ("\u2013\u2013solver x", "hyphen. Write --solver."),
         ("-nosolver", "unknown command line flag 'nosolver'"),
         ("-noverbose=true", "unknown command line flag 'noverbose'"),
         ("-solver", "flag 'solver' is missing its argument"),

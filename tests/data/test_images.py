@@ -245,6 +245,24 @@ def test_the_root_folder_is_put_before_the_path_as_it_is(list_file: Path) -> Non
     assert ImageList(list_file, IN_COLOR, root_folder="a").name(Labeled("2.png", 0)) == "a2.png"
 
 
+@pytest.mark.parametrize("line", ["0.png 1 0 1", "0.png,1", "0.png\t1", '"0.png" 1', "a b.png 1 3"])
+def test_a_line_that_is_divided_otherwise(list_file: Path, line: str) -> None:
+    (list_file.parent / "a b.png").write_bytes((list_file.parent / "0.png").read_bytes())
+    list_file.write_text(line)
+    images = ImageList(list_file, IN_COLOR, root_folder=f"{list_file.parent}/")
+    there = "a b.png" if line[0] == "a" else "0.png"
+    with pytest.raises(DataError, match=rf"/{there} is there: a line is a name.*one blank"):
+        images.load([next(images.records(0, None))])
+
+
+def test_a_missing_file_gets_no_advice_about_lines(list_file: Path) -> None:
+    list_file.write_text("none here.png 1")
+    images = ImageList(list_file, IN_COLOR, root_folder=f"{list_file.parent}/")
+    with pytest.raises(DataError) as caught:
+        images.load([next(images.records(0, None))])
+    assert caught.value.advice is None
+
+
 def test_a_label_of_thousands_of_digits() -> None:
     path, label = parse_line("a.jpg " + "9" * 5000)
     assert path == "a.jpg"

@@ -56,7 +56,7 @@ def test_the_types_of_forks_say_whether_they_have_a_gradient(maker: ModuleType) 
     found = {name: (fork, others, gradient) for fork, name, _, others, gradient in rows}
     assert found["Permute"] == ("SSD", "", "yes")
     assert found["ROIPooling"] == ("Faster R-CNN", "", "yes, except for bottom 2")
-    assert found["MultiBoxLoss"][2] == "yes, except for bottom 3, 4, 5, 6"
+    assert found["MultiBoxLoss"][2] == "yes, except for bottom 3, 4, 6"
     assert found["CtcLoss"][1] == "`CTCLoss`, `WarpCTCLoss`"
     assert found["DetectionOutput"][2] == "no"
     assert found["AnnotatedData"][2] == "no: it has no bottoms"

@@ -125,6 +125,10 @@ def test_one_line_where_the_data_flows_down(rankdir: str) -> None:
         ),
         ('type: "Pooling" pooling_param { global_pooling: true }', ("kernel size: all",)),
         ('type: "Deconvolution"', ("kernel size: 1", "stride: 1", "pad: 0")),
+        (
+            'type: "Pooling" pooling_param { kernel_size: 3 pad_b: 1 pad_l: 2 }',
+            ("kernel size: 3", "stride: 1", "pad: 0+1x2+0"),
+        ),
     ],
 )
 def test_windows(text: str, lines: tuple[str, ...]) -> None:

@@ -176,6 +176,22 @@ NETS = {
     + 'layer { name: "o" type: "Reshape" bottom: "n" top: "o" reshape_param { shape { dim: 6 } } }'
     + 'layer { name: "q" type: "Reshape" bottom: "o" top: "q"'
     " reshape_param { shape { dim: 3 dim: -1 } } }" + loss("EuclideanLoss", "q", "t"),
+    "a part that leads to no loss": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + ip("h", "a", "h", 4)
+    + 'layer { name: "s" type: "Slice" bottom: "h" top: "x" top: "y" }'
+    + loss("EuclideanLoss", "x", "t"),
+    "a gradient asked of a layer that does not go backward": input_of("a", 3, 4)
+    + input_of("t", 3, 2)
+    + 'layer { name: "s" type: "Sigmoid" bottom: "a" top: "s" propagate_down: true }'
+    + act("TanH", "s")
+    + ip("h", "s", "h", 2)
+    + loss("EuclideanLoss", "h", "t"),
+    "an image by itself, normalized": input_of("a", 1, 8, 4, 2)
+    + input_of("t", 1, 16, 4, 2)
+    + 'layer { name: "n" type: "BN" bottom: "a" top: "n" }'
+    + 'layer { name: "c" type: "Concat" bottom: "a" bottom: "n" top: "c" }'
+    + loss("EuclideanLoss", "c", "t"),
     "constant in between": input_of("a", 3, 4)
     + input_of("t", 3, 2)
     + ip("h", "a", "h", 2)

@@ -201,6 +201,26 @@ def test_a_copy_of_the_net_has_the_blobs(two_engines: tuple[Autograd, Autograd])
         np.testing.assert_allclose(copied.blobs[name].diff, blob.diff, rtol=1e-5, atol=1e-6)
 
 
+NO_PARAMETERS = """
+force_backward: true
+layer { name: "in" type: "Input" top: "x" top: "t"
+  input_param { shape { dim: [2, 3] } shape { dim: [2, 3] } } }
+layer { name: "tanh" type: "TanH" bottom: "x" top: "y" }
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" }
+"""
+
+
+@pytest.mark.parametrize("two_engines", [NO_PARAMETERS], indirect=True)
+def test_a_net_without_parameters(two_engines: tuple[Autograd, Autograd]) -> None:
+    for engine in two_engines:
+        for k in range(promised.REMEMBERED + 1):
+            one_pass(engine, k)
+    assert "y.data" in promised_blobs(two_engines[0].net)
+    found, wanted = (engine.net.blobs["y"] for engine in two_engines)
+    np.testing.assert_array_equal(found.data, wanted.data)
+    np.testing.assert_array_equal(found.diff, wanted.diff)
+
+
 def test_small_savings_are_left_alone() -> None:
     assert promised.is_worth_it(1 << 28, 1 << 20)
     assert not promised.is_worth_it(1 << 28, 1 << 28)

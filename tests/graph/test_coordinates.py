@@ -62,6 +62,11 @@ def test_windows() -> None:
     assert [window.axis, *map(list, window[1:])] == [1, [2], [5, 9], [1]]
 
 
+def test_a_window_with_the_padding_of_sides() -> None:
+    text = 'type: "Pooling" pooling_param { kernel_size: 3 stride: 2 pad_l: 2 pad_b: 1 }'
+    assert [*map(list, window_of(layer(text), REGISTRY["Pooling"])[1:])] == [[2], [3], [0, 2]]
+
+
 def test_layers_without_a_map() -> None:
     assert map_of(layer('type: "ReLU"'), REGISTRY["ReLU"]) == IDENTITY
     for kind in ("InnerProduct", "Unknown"):

@@ -179,7 +179,7 @@ UNREAD = {
     ),
 }
 UNREAD["ColinearConvolution"] = {"weight_filler": "it has two of its own"}
-UNREAD |= detection.UNREAD | yolo.UNREAD | video.UNREAD
+UNREAD |= detection.UNREAD | yolo.UNREAD | video.UNREAD | single.UNREAD
 
 
 def text_of(kind: str) -> str:

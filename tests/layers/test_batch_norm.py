@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tests.layers.conftest import tops_of
 
 from moka.errors import NetError
 from moka.types import Array
@@ -186,6 +187,8 @@ def scaled(y: Array) -> Array:
         ("use_weight_bias: false", 3),
         ("filler { value: 2 }", 5),
         ("filler { value: 2 } bias_term: false", 4),
+        ("use_weight_bias: true bias_term: false bias_filler { value: 2 }", 4),
+        ("use_weight_bias: false filler { value: 2 }", 3),
         ("bias_term: true", 3),
     ],
 )
@@ -275,6 +278,31 @@ def test_averages_beside_scale_and_bias(
     assert layer.weights[2].tolist() == [1]
 
 
+@pytest.mark.parametrize("form", ["use_weight_bias: true", "filler { value: 1 }"])
+@pytest.mark.parametrize("size", [0, 2])
+def test_intel_sums_up_as_without_scale_and_bias(
+    make_layer: LayerMaker, run: Runner, spread: Spread, form: str, size: int
+) -> None:
+    fields = f"{form} bias_filler {{ value: 0 }} moving_average_fraction: 0.75 eps: 1e-7"
+    text = f'type: "BatchNorm" batch_norm_param {{ {fields} stats_batch_size: {size} }}'
+    layer = make_layer(text, (6, 3, 4), training=True)
+    sums, weight = np.zeros((2, 3)), 0.0
+    for k in range(3):
+        x = spread(6, 3, 4) * (k + 1) + k
+        run(layer, x)
+        for part in np.split(x, 3) if size else [x]:
+            mean, variance = statistics(part)
+            n = part[:, 0].size
+            sums = 0.75 * sums + [mean, variance * n / (n - 1)]
+            weight = 0.75 * weight + 1
+    for blob, wanted in zip(layer.weights, (*sums, [weight]), strict=False):
+        np.testing.assert_allclose(blob.detach(), wanted, rtol=1e-11, atol=1e-14)
+    layer.eval()
+    (y,) = run(layer, x)
+    mean, variance = sums / weight
+    np.testing.assert_allclose(y, normalized(x, mean, variance, float(np.float32(1e-7))))
+
+
 def test_averages_go_on_from_sums(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
     fields = "scale_bias: true moving_average_fraction: 0.5"
     layer = make_layer(f'type: "BatchNorm" batch_norm_param {{ {fields} }}', (2, 3, 4),
@@ -353,11 +381,14 @@ def test_statistics_of_parts_of_the_batch(
     parts = [x[k : k + size] for k in range(0, 5, size)]
     wanted = np.concatenate([scaled(normalized(p, *statistics(p), EPS)) for p in parts])
     np.testing.assert_allclose(y, wanted, rtol=1e-10, atol=1e-11)  # both in double precision
-    means = np.mean([statistics(p)[0] for p in parts], 0)
-    np.testing.assert_allclose(layer.weights[0].detach(), means, rtol=1e-11, atol=1e-15)
-    counts = [p[:, 0].size for p in parts]
-    variances = [statistics(p)[1] * n / (n - 1) for p, n in zip(parts, counts, strict=True)]
-    np.testing.assert_allclose(layer.weights[1].detach(), np.mean(variances, 0), rtol=1e-11)
+    averages, share = np.zeros((2, 3)), 1.0  # the first part alone, then 0.999 of what was
+    for part in parts:
+        mean, variance = statistics(part)
+        n = part[:, 0].size
+        averages += share * (np.array([mean, variance * n / (n - 1)]) - averages)
+        share = 1 - 0.999
+    for blob, wanted in zip(layer.weights[:2], averages, strict=True):
+        np.testing.assert_allclose(blob.detach(), wanted, rtol=1e-6, atol=1e-9)  # share is a float
     check_gradient(layer, x)
 
 
@@ -417,3 +448,29 @@ def test_a_stored_factor_of_zero_beside_statistics(
     assert layer.adapted_blobs(stored)[2].tolist() == [counts]
     untrained = stored | {0: np.zeros(3), 1: np.zeros(3)}
     assert layer.adapted_blobs(untrained)[2].tolist() == [factor]
+
+
+@pytest.mark.parametrize("strides", [(8, 1, 16, 8), (64, 1, 16, 8), (64, 8, 2, 1)])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "learned"),
+    [('type: "BN"', (0, 1)), ('type: "BatchNorm" batch_norm_param { scale_bias: true }', (3, 4))],
+)
+def test_the_gradient_of_one_item_of_any_strides(
+    make_layer: LayerMaker,
+    strides: tuple[int, ...],
+    training: bool,
+    kind: str,
+    learned: tuple[int, ...],
+) -> None:
+    """PyTorch's own takes some strides of one item for others."""
+    layer = make_layer(kind, (1, 8, 4, 2), training=training)
+    blobs = [layer.blobs[k] for k in learned]
+    grad = torch.randn(1, 8, 4, 2)
+    x = torch.randn(64).as_strided((1, 8, 4, 2), strides).requires_grad_()
+    plain = x.detach().contiguous().requires_grad_()
+    found, expected = (
+        torch.autograd.grad(tops_of(layer, [each])[0], [each, *blobs], grad) for each in (x, plain)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

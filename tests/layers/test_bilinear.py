@@ -11,7 +11,7 @@ from moka.layers.bilinear import CompactBilinear
 from moka.layers.c_random import rand
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner
+    from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
 
 RNG = np.random.default_rng(5)
 A, B = RNG.normal(size=(2, 3, 2, 3)), RNG.normal(size=(2, 5, 2, 3))
@@ -73,3 +73,43 @@ def test_bad_input(make_layer: LayerMaker) -> None:
             make_layer(text, (2, 3), (2, 3))
     with pytest.raises(NetError, match="num_output is missing"):
         make_layer(f"{COMPACT} {{ }}", A.shape, B.shape)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "subscripts"),
+    [
+        ((2, 3), (3, 4), "ij,jk->ik"),
+        ((5, 2, 3), (3, 4), "nij,jk->nik"),
+        ((2, 3), (5, 3, 4), "ij,njk->nik"),
+        ((5, 2, 3), (5, 3, 4), "nij,njk->nik"),
+    ],
+)
+def test_matrix_multiplication(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    a: tuple[int, ...],
+    b: tuple[int, ...],
+    subscripts: str,
+) -> None:
+    layer = make_layer('type: "MatrixMultiplication"', a, b)
+    x, y = spread(*a), spread(*b)
+    wanted = np.einsum(subscripts, x, y)
+    np.testing.assert_allclose(run(layer, x, y)[0], wanted, rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x, y)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        ((2, 3), (2, 3), r"matrices of shapes \(2, 3\) and \(2, 3\) cannot be multiplied"),
+        ((4, 2, 3), (5, 3, 2), "cannot be multiplied"),
+        ((2,), (2, 3), r"multiplies \(M, K\) or \(B, M, K\), got a bottom of shape \(2,\)"),
+    ],
+)
+def test_matrices_that_do_not_fit(
+    make_layer: LayerMaker, a: tuple[int, ...], b: tuple[int, ...], told: str
+) -> None:
+    with pytest.raises(NetError, match=told):
+        make_layer('type: "MatrixMultiplication"', a, b)

@@ -95,7 +95,8 @@ def test_blobs(
     layer = make_layer(f'type: "BN" bn_param {{ {fields} }}', (4, 3, 2, 5))
     assert layer.blob_shapes == shapes
     assert layer.state_blobs == state
-    assert [bool(w.any()) for w in layer.weights] == [True, False, False, False][: len(shapes)]
+    not_zero = [True, False, False, fields.startswith("frozen")][: len(shapes)]
+    assert [bool(w.any()) for w in layer.weights] == not_zero
 
 
 def test_inference_of_segnet_only_scales(
@@ -108,6 +109,54 @@ def test_inference_of_segnet_only_scales(
         wanted = x * SCALE[:, None, None] + BIAS[:, None, None]
         np.testing.assert_allclose(y, wanted, rtol=1e-12)  # double precision
         check_gradient(layer, x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("tops", [2, 3])
+def test_segnet_gives_the_statistics_of_the_batch(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    tops: int,
+    training: bool,
+) -> None:
+    names = " ".join(f'top: "{name}"' for name in ("y", "mean", "variance")[:tops])
+    x = spread(3, 3, 2, 5)
+    for mode, wanted in (("LEARN", statistics(x)), ("INFERENCE", np.zeros((2, 3)))):
+        text = f'type: "BN" {names} bn_param {{ bn_mode: {mode} }}'
+        layer = make_layer(text, x.shape, training=training)
+        y, *found = run(layer, x)
+        (alone,) = run(bn_of(make_layer, mode, x.shape), x)
+        np.testing.assert_array_equal(y, alone)
+        for have, values in zip(found, wanted, strict=False):
+            np.testing.assert_allclose(have, values.reshape(1, 3, 1, 1), rtol=1e-11, atol=1e-15)
+        check_gradient(layer, x)
+
+
+def bn_of(make_layer: LayerMaker, mode: str, shape: Shape) -> Layer:
+    return make_layer(f'type: "BN" bn_param {{ bn_mode: {mode} }}', shape)
+
+
+def test_other_forms_have_one_top(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="makes 1 top with these options, got 3"):
+        make_layer('type: "BN" top: "y" top: "m" top: "v" bn_param { eps: 1e-5 }', (2, 3))
+
+
+def test_a_frozen_layer_without_a_model_divides_by_one(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "BN" bn_param { frozen: true }', (2, 3))
+    assert layer.weights[3].flatten().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3,), (1, 3, 1, 1)])
+def test_stored_blobs_of_other_versions(make_layer: LayerMaker, shape: Shape) -> None:
+    layer = make_layer('type: "BN"', (2, 3, 4, 4))
+    stored = {k: np.arange(3).reshape(shape) + k for k in range(4)}
+    adapted = layer.adapted_blobs(stored)
+    assert [adapted[k].shape for k in range(4)] == [(1, 3, 1, 1)] * 4
+    assert adapted[2].flatten().tolist() == [2, 3, 4]
+    other = {0: np.zeros((3, 3)), 7: np.zeros(())}
+    assert layer.adapted_blobs(other) == other
 
 
 @pytest.mark.parametrize(

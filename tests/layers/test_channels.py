@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from moka.errors import NetError
+from moka.net.build import build_net
+from moka.schema import caffe_pb2, parse_text
+from moka.weights.load import copy_weights
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
@@ -192,3 +195,51 @@ def test_the_first_of_equal_channels_gets_the_gradient(make_layer: LayerMaker) -
 def test_maxout_refuses(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "Maxout" maxout_param {{ {fields} }}', shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2, 2)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_eltwise_affine(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    shape: Shape,
+    *,
+    shared: bool,
+) -> None:
+    fields = f"channel_shared: {str(shared).lower()}"
+    layer = make_layer(f'type: "EltwiseAffine" eltwise_affine_param {{ {fields} }}', shape)
+    blob = () if shared else (3,)
+    assert layer.blob_shapes == [blob, blob]
+    for weight, value in zip(layer.weights, (1.0001, 0.0001), strict=True):
+        np.testing.assert_allclose(weight.detach(), value, rtol=1e-6)
+    slope, bias = np.full(3, 2.0), np.full(3, -1.0)
+    if not shared:
+        slope, bias = np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.25, -1.0])
+    for weight, values in zip(layer.weights, (slope, bias), strict=True):
+        weight.data.copy_(torch.tensor(values[0] if shared else values))
+    x, rest = spread(*shape), (1,) * (len(shape) - 2)
+    want = x * slope.reshape(3, *rest) + bias.reshape(3, *rest)
+    np.testing.assert_allclose(run(layer, x)[0], want, rtol=1e-12)
+    check_gradient(layer, x)
+
+
+def test_eltwise_affine_takes_the_blobs_of_a_model() -> None:
+    text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }
+        layer { name: "a" type: "EltwiseAffine" bottom: "x" top: "x" }"""
+    net = build_net(parse_text(text, caffe_pb2.NetParameter))
+    model = caffe_pb2.NetParameter()
+    stored = model.layer.add(name="a", type="EltwiseAffine")
+    for values in ([2, 3], [10, 20]):
+        stored.blobs.add(data=values).shape.dim.append(2)
+    copy_weights(net, model)
+    assert net(x=torch.tensor([[1.0, 1.0]]))["x"].tolist() == [[12, 23]]
+
+
+def test_eltwise_affine_is_filled(make_layer: LayerMaker) -> None:
+    fields = "slope_filler { value: 3 } bias_filler { value: 4 }"
+    layer = make_layer(f'type: "EltwiseAffine" eltwise_affine_param {{ {fields} }}', (1, 2))
+    assert [w.tolist() for w in layer.weights] == [[3, 3], [4, 4]]
+    with pytest.raises(NetError, match="at least 2 axes"):
+        make_layer('type: "EltwiseAffine"', (2,))

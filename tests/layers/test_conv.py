@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tests.fresh import run_program
 
 from moka.errors import NetError
 
@@ -255,3 +256,54 @@ def test_sums_inside_are_refused(make_layer: LayerMaker, fields: str, message: s
     text = f'type: "Convolution" convolution_param {{ {fields} num_output: 2 kernel_size: 1 }}'
     with pytest.raises(NetError, match=message):
         make_layer(text, (1, 2, 3, 3))
+
+
+SIDES = [(1, 0, 0, 2), (0, 1, 3, 1), (2, 1, 0, 0)]  # above, below, to the left, to the right
+
+
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("fields", ["stride: 2", "dilation: 2", "group: 2"])
+def test_sides_padded_by_themselves(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    sides: tuple[int, ...],
+    fields: str,
+) -> None:
+    """As if the image had these zeros around it."""
+    given = " ".join(f"pad_{side}: {n}" for side, n in zip("tblr", sides, strict=True))
+    layer = make_layer(layer_text(f"kernel_size: 3 {fields} {given}"), (2, 2, 6, 7))
+    x = spread(2, 2, 6, 7)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    wanted = convolve(
+        np.pad(x, ((0, 0), (0, 0), sides[:2], sides[2:])),
+        weight,
+        bias,
+        stride=(2, 2) if "stride" in fields else (1, 1),
+        pad=(0, 0),
+        dilation=(2, 2) if "dilation" in fields else (1, 1),
+        group=2 if "group" in fields else 1,
+    )
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+def test_the_gradient_of_few_kernels_of_one_pixel_stays_in_its_memory() -> None:
+    """On one thread; in a process of its own, which ended by a signal."""
+    program = """
+import torch
+from moka.layers.conv import convolution
+from moka.layers.window import Window
+torch.set_num_threads(1)
+for channels, kernels, size in [(2, 2, 4), (3, 4, 8), (7, 1, 8)] * 100:
+    x = torch.randn(4, channels, size, size).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(kernels, channels, 1, 1, requires_grad=True)
+    bias = torch.randn(kernels, requires_grad=True)
+    y = convolution(x, weight, bias, windows=[Window(1, 2)] * 2, group=1)
+    y.square().sum().backward()
+    expected = torch.einsum("nohw,nchw->oc", 2 * y, x[:, :, ::2, ::2])
+    torch.testing.assert_close(weight.grad[..., 0, 0], expected)
+"""
+    assert run_program(program).returncode == 0

@@ -163,3 +163,35 @@ def test_im2cols_number_of_axes_cannot_change(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "Im2col" convolution_param { kernel_size: 2 }', (1, 1, 3, 3))
     with pytest.raises(NetError, match="was made for bottoms of 4 axes, got shape"):
         layer.top_shapes((1,))
+
+
+@pytest.mark.parametrize("sides", [(1, 0, 0, 2), (0, 1, 3, 1), (2, 2, 0, 0)])
+def test_sides_cut_by_themselves(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    sides: tuple[int, int, int, int],
+) -> None:
+    top, bottom, left, right = sides
+    given = f"pad_t: {top} pad_b: {bottom} pad_l: {left} pad_r: {right}"
+    text = layer_text(f"kernel_size: 3 stride: 2 {given}").replace("Conv", "Deconv")
+    layer = make_layer(text, (2, 2, 3, 4))
+    x = spread(2, 2, 3, 4)
+    (y,) = run(layer, x)
+    weight, bias = (w.detach().numpy() for w in layer.weights)
+    whole = deconvolve(x, weight, bias, stride=(2, 2), pad=(0, 0), dilation=(1, 1), group=1)
+    wanted = whole[:, :, top : 7 - bottom, left : 9 - right]
+    np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+def test_columns_of_sides_padded_by_themselves(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    x = spread(1, 2, 4, 5)
+    fields = 'type: "Im2col" convolution_param { kernel_size: 3 stride: 2 '
+    (top,) = run(make_layer(fields + "pad_b: 1 pad_l: 2 }", x.shape), x)
+    padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (2, 0)))
+    (wanted,) = run(make_layer(fields + "}", padded.shape), padded)
+    np.testing.assert_array_equal(top, wanted)

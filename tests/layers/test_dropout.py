@@ -40,9 +40,19 @@ def test_dropout_follows_the_seed(make_layer: LayerMaker) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5])
+@pytest.mark.parametrize("fields", ["", "scale_train: false", "sqrt_scale: true"])
+def test_nothing_stays(make_layer: LayerMaker, fields: str) -> None:
+    text = f'type: "Dropout" dropout_param {{ dropout_ratio: 1 {fields} }}'
+    x = torch.ones(50)
+    y = make_layer(text, (50,), training=True)(x)
+    assert not y.any()
+    tested = make_layer(text, (50,))(x)
+    assert tested.tolist() == [0.0 if "scale_train" in fields else 1.0] * 50
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.5])
 def test_dropout_ratio_is_a_chance(make_layer: LayerMaker, ratio: float) -> None:
-    with pytest.raises(NetError, match=r"dropout_ratio must be in \[0, 1\), got"):
+    with pytest.raises(NetError, match=r"dropout_ratio must be in \[0, 1\], got"):
         make_layer(f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}', (3,))
 
 

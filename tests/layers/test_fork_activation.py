@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from moka.errors import NetError
 from moka.layers import REGISTRY
 
 if TYPE_CHECKING:
@@ -54,3 +55,39 @@ def test_signed_sqrt(make_layer: LayerMaker) -> None:
     np.testing.assert_allclose(y.detach(), roots)
     (grad,) = torch.autograd.grad(y, x, torch.full_like(x, 2))
     np.testing.assert_allclose(grad, [2 * 0.5 / (abs(root) + 0.03) for root in roots])
+
+
+def test_selu(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    x = spread(3, 5)
+    for fields, scale, alpha in (("", 1.050700987, 1.67326324), ("lambda: 2 alpha: 3", 2, 3)):
+        layer = make_layer(f'type: "SeLU" selu_param {{ {fields} }}', x.shape)
+        wanted = scale * np.where(x > 0, x, alpha * (np.exp(x) - 1))
+        np.testing.assert_allclose(run(layer, x)[0], wanted, rtol=1e-6)  # of floats in the schema
+        check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "axis", "slope"),
+    [("", 1, 0), ("negative_slope: 0.25", 1, 0.25), ("concat_axis: -1", 2, 0)],
+)
+def test_crelu(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    axis: int,
+    slope: float,
+) -> None:
+    x = spread(2, 3, 4)
+    layer = make_layer(f'type: "CReLU" crelu_param {{ {fields} }}', x.shape)
+    halves = [np.where(v > 0, v, slope * v) for v in (x, -x)]
+    np.testing.assert_allclose(run(layer, x)[0], np.concatenate(halves, axis), rtol=1e-12)
+    check_gradient(layer, x)
+
+
+def test_crelu_in_place(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match=r"in.place"):
+        make_layer('type: "CReLU" bottom: "x" top: "x"', (2, 3))

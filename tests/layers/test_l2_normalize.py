@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from moka.errors import NetError
+from moka.errors import NetError, WeightsError
+from moka.net import Net
+from moka.net.build import build_net
+from moka.schema import caffe_pb2, parse_text
+from moka.weights.load import copy_weights
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
+
+    from moka.types import Shape
 
 X = (2, 3, 4, 5)
 SCALED = 'type: "Normalize" norm_param {{ {} }}'
@@ -83,3 +89,62 @@ def test_faults(make_layer: LayerMaker) -> None:
         make_layer(PLAIN.format('normalize_type: "L3"'), X)
     with pytest.raises(NetError):
         make_layer(SCALED.format(""), (2,))
+
+
+def net_with_normalize(fields: str, dims: str) -> Net:
+    dim = " ".join(f"dim: {n}" for n in dims.split())
+    return build_net(
+        parse_text(
+            f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {dim} }} }} }}
+            layer {{ name: "n" type: "Normalize" bottom: "x" top: "y" {fields} }}""",
+            caffe_pb2.NetParameter,
+        )
+    )
+
+
+def model_without_blob() -> caffe_pb2.NetParameter:
+    return caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(name="n", type="Normalize")])
+
+
+@pytest.mark.parametrize("dims", ["2 3", "2 3 1 1"])
+def test_a_model_without_the_scale_of_a_layer_without_a_message(dims: str) -> None:
+    net = net_with_normalize("", dims)
+    net.layers[1].weights[0].data.fill_(5)
+    assert copy_weights(net, model_without_blob()) == []
+    x = torch.rand(*(int(n) for n in dims.split()))
+    torch.testing.assert_close(net(x=x)["y"], torch.nn.functional.normalize(x))
+
+
+@pytest.mark.parametrize(
+    ("fields", "dims"), [("", "2 3 2 2"), ("norm_param { across_spatial: false }", "2 3")]
+)
+def test_a_model_without_the_scale_of_another_layer_is_refused(fields: str, dims: str) -> None:
+    with pytest.raises(WeightsError, match=r"give the layer normalize_param \{ \}"):
+        copy_weights(net_with_normalize(fields, dims), model_without_blob())
+
+
+def test_a_layer_with_the_other_message_needs_no_scale() -> None:
+    net = net_with_normalize("normalize_param { }", "2 3 2 2")
+    copy_weights(net, model_without_blob())
+    x = torch.rand(2, 3, 2, 2)
+    torch.testing.assert_close(net(x=x)["y"], torch.nn.functional.normalize(x))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 2, 2), (4,)])
+def test_normalization(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    shape: Shape,
+) -> None:
+    x = spread(*shape)
+    layer = make_layer('type: "Normalization"', shape)
+    norms = np.sqrt((x.reshape(shape[0], -1) ** 2).sum(1))
+    wanted = x / norms.reshape(-1, *(1,) * (len(shape) - 1))
+    np.testing.assert_allclose(run(layer, x)[0], wanted, rtol=1e-12)  # double precision
+    check_gradient(layer, x)
+
+
+def test_normalization_of_zeros(make_layer: LayerMaker, run: Runner) -> None:
+    assert not run(make_layer('type: "Normalization"', (2, 3)), np.zeros((2, 3)))[0].any()

@@ -391,3 +391,83 @@ def test_time_has_a_window_of_its_own(make_layer: LayerMaker, run: Runner, sprea
 def test_windows_of_forks_refused(make_layer: LayerMaker, fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', (1, 1, 4, 4))
+
+
+def pool_with_sides(x: Array, kernel: int, stride: int, sides: Shape, method: str) -> list[Array]:
+    """Windows of an image whose four sides (above, below, left, right) are padded by themselves, as
+    Synopsys' loops take them, and the mask."""
+    height, width = x.shape[2:]
+    befores, afters = sides[::2], sides[1::2]
+    out = []
+    for size, before, after in zip((height, width), befores, afters, strict=True):
+        n = ceil((size + before + after - kernel) / stride) + 1
+        out.append(n - 1 if any(sides) and (n - 1) * stride >= size + before else n)
+    y, mask = np.zeros((*x.shape[:2], *out)), np.full((*x.shape[:2], *out), -1.0)
+    for n, c, i, j in np.ndindex(*y.shape):
+        top, left = i * stride - befores[0], j * stride - befores[1]
+        end = (min(top + kernel, height + afters[0]), min(left + kernel, width + afters[1]))
+        rows = range(max(top, 0), min(end[0], height))
+        columns = range(max(left, 0), min(end[1], width))
+        pixels = [(r, q) for r in rows for q in columns]
+        values = [x[n, c, r, q] for r, q in pixels]
+        if method == "MAX":
+            y[n, c, i, j] = max(values, default=LOWEST)
+            if values:
+                r, q = pixels[int(np.argmax(values))]
+                mask[n, c, i, j] = r * width + q
+        else:
+            area = (end[0] - top) * (end[1] - left) if method == "AVE" else max(len(values), 1)
+            y[n, c, i, j] = sum(values) / area
+    return [y, mask]
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE", "inside", "AVE_EXC_PAD"])
+@pytest.mark.parametrize("sides", [(1, 0, 0, 1), (0, 2, 2, 1), (0, 1, 0, 1), (2, 1, 0, 0)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (3, 1), (3, 3)])
+def test_sides_padded_by_themselves(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    method: str,
+    sides: Shape,
+    kernel: int,
+    stride: int,
+) -> None:
+    given = " ".join(f"pad_{side}: {n}" for side, n in zip("tblr", sides, strict=True))
+    how = {"inside": "pool: AVE avg_include_pad: false"}.get(method, f"pool: {method}")
+    fields = f"{how} kernel_size: {kernel} stride: {stride} {given}"
+    tops = 'top: "y" top: "mask"' if method == "MAX" else ""
+    x = spread(2, 2, 6, 8)
+    layer = make_layer(f'type: "Pooling" {tops} pooling_param {{ {fields} }}', x.shape)
+    found = run(layer, x)
+    method = "inside" if method == "AVE_EXC_PAD" else method
+    wanted = pool_with_sides(x, kernel, stride, sides, method)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-12)  # double precision
+    if method == "MAX":
+        np.testing.assert_array_equal(found[1], wanted[1])
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ("kernel_size: 3 pad: 1 pad_l: 1", "give either pad or pad_t, pad_b, pad_l and pad_r"),
+        ("kernel_size: 2 pad_b: 2", "pad_h must be < kernel_h, got pad_h=2"),
+        ("kernel_size: 3 stride: 2 pad_type: 1", "write pad_t: 0 pad_b: 1 pad_l: 1 pad_r: 1 in"),
+        ("global_pooling: true pad_t: 1", "with global_pooling pad must be 0"),
+    ],
+)
+def test_sides_that_cannot_be(make_layer: LayerMaker, fields: str, told: str) -> None:
+    with pytest.raises(NetError, match=told):
+        make_layer(f'type: "Pooling" pooling_param {{ {fields} }}', (1, 1, 8, 9))
+
+
+def test_two_names_of_an_average_without_padding(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    x = spread(1, 2, 5, 5)
+    text = 'type: "Pooling" pooling_param { pool: %s kernel_size: 3 pad: 1 }'
+    wanted = run(make_layer(text % "AVE avg_include_pad: false", x.shape), x)[0]
+    for name in ("AVE_EXC_PAD", "AVE_TF"):
+        np.testing.assert_array_equal(run(make_layer(text % name, x.shape), x)[0], wanted)

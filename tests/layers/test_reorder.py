@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from moka.errors import NetError
+from moka.errors import DataError, NetError
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
@@ -107,3 +107,72 @@ def test_axes_are_transposed(
 def test_refused(make_layer: LayerMaker, text: str, shape: Shape, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, shape)
+
+
+@pytest.mark.parametrize("fields", ["", "copy_remaining: true"])
+@pytest.mark.parametrize("rest", [(), (2,)])
+def test_sequences_of_different_lengths_are_reversed(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    rest: Shape,
+) -> None:
+    x, lengths = spread(4, 3, *rest), np.array([4, 0, 3])
+    layer = make_layer(f'type: "ReverseTime" reverse_time_param {{ {fields} }}', x.shape, (3,))
+    want = x.copy() if fields else np.zeros_like(x)
+    for n, length in enumerate(lengths):
+        want[:length, n] = x[:length, n][::-1]
+    np.testing.assert_array_equal(run(layer, x, lengths)[0], want)
+    check_gradient(layer, x, lengths)
+
+
+def test_reverse_time_refuses(make_layer: LayerMaker, run: Runner) -> None:
+    with pytest.raises(NetError, match=r"one length for each of the 3 sequences, got .* \(2,\)"):
+        make_layer('type: "ReverseTime"', (4, 3), (2,))
+    with pytest.raises(NetError, match="does not allow in-place"):
+        make_layer('type: "ReverseTime" bottom: "x" bottom: "n" top: "x"', (4, 3), (3,))
+    layer = make_layer('type: "ReverseTime"', (4, 3), (3,))
+    with pytest.raises(DataError, match=r"a sequence of 5 steps is longer than the 4 steps"):
+        run(layer, np.zeros((4, 3)), np.array([1, 5, 2]))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_gs_tiling(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    stride: int,
+) -> None:
+    x = spread(2, 3, 2 * stride, 3 * stride)
+    text = f'type: "GSTiling" gs_tiling_param {{ stride: {stride} reverse: %s }}'
+    layer = make_layer(text % "false", x.shape)
+    (top,) = run(layer, x)
+    assert top.shape == (2, 3 * stride**2, 2, 3)
+    for n, c, i, j in np.ndindex(*x.shape):
+        channel = (i % stride * stride + j % stride) * 3 + c
+        assert top[n, channel, i // stride, j // stride] == x[n, c, i, j]
+    check_gradient(layer, x)
+    back = make_layer(text % "true", top.shape)
+    np.testing.assert_array_equal(run(back, top)[0], x)
+    check_gradient(back, top)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "told"),
+    [
+        ("gs_tiling_param { }", (1, 4, 2, 2), "stride is missing"),
+        ("gs_tiling_param { stride: 0 }", (1, 4, 2, 2), "stride must be > 0"),
+        ("gs_tiling_param { stride: 2 }", (1, 4, 2, 3), "multiples of stride 2, got 2 x 3"),
+        ("gs_tiling_param { stride: 2 reverse: true }", (1, 6, 2, 2), "a multiple of 4, stride"),
+        ("gs_tiling_param { stride: 2 }", (4, 4), r"takes images \(N, C, H, W\)"),
+        ('gs_tiling_param { stride: 1 } bottom: "x" top: "x"', (1, 4, 2, 2), "(?i)in.place"),
+    ],
+)
+def test_gs_tiling_refuses(
+    make_layer: LayerMaker, text: str, shape: tuple[int, ...], told: str
+) -> None:
+    with pytest.raises(NetError, match=told):
+        make_layer(f'type: "GSTiling" {text}', shape)

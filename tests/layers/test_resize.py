@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from moka.errors import NetError
+from moka.layers.resize import ResizeNearestNeighbor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
 
     from moka.types import Array, Shape
@@ -47,6 +50,9 @@ INTERP = [
     ("height: 7 width: 11 pad_beg: -1 pad_end: -2", (1, 3, 8, 9), 1, 2, (7, 11)),
     ("zoom_factor: 2 pad_end: -1", (1, 2, 4, 5), 0, 1, (5, 7)),
     ("height: 0 width: 0 zoom_factor: 2", (1, 1, 2, 2), 0, 0, (3, 3)),
+    ("full_zoom_factor: 3 pad_beg: -1", (1, 2, 4, 3), 1, 0, (9, 6)),
+    ("full_zoom_factor: 3 zoom_factor: 2", (1, 2, 4, 3), 0, 0, (7, 5)),
+    ("full_zoom_factor: 3 height: 5 width: 4", (1, 2, 4, 3), 0, 0, (5, 4)),
 ]
 
 
@@ -130,7 +136,7 @@ def resampled(x: Array, height: int, width: int, kind: str, antialias: bool) -> 
     scales = (x.shape[2] / height, x.shape[3] / width)
     y = np.zeros((*x.shape[:2], height, width))
     for i, j in product(range(height), range(width)):
-        at = [(k + 0.5) * s - 0.5 for k, s in zip((i, j), scales, strict=True)]
+        at = [i * scales[0] + scales[1] / 2 - 0.5, j * scales[1] + scales[0] / 2 - 0.5]
         wide = scales if antialias and max(scales) > 1 else (1.0, 1.0)
         total = 0.0
         for a, b in product(range(x.shape[2]), range(x.shape[3])):
@@ -179,7 +185,8 @@ def test_resample(
     [
         ("height: 6 width: 8", [0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),
         ("height: 1 width: 2", [1], [1, 3]),
-        ("height: 4 width: 3", [0, 1, 1, 2], [0, 2, 3]),
+        ("height: 4 width: 3", [0, 1, 2, 2], [0, 1, 3]),
+        ("height: 9 width: 1", [2] * 9, [0]),
         ("factor: 2", [0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 3, 3]),
         ("factor: 0.5", [1], [1, 3]),
         ("", [0, 1, 2], [0, 1, 2, 3]),
@@ -349,3 +356,129 @@ def test_deephi_resize(
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, *shapes)
+
+
+def resized(x: Array, size: Shape, place: Callable[[int, int, int], float]) -> Array:
+    """Bilinear, pixel by pixel, of x (N, C, H, W).
+
+    Args:
+        place: where output pixel i lies in the input, of (i, in, out).
+    """
+    y = np.zeros((*x.shape[:2], *size))
+    for i, j in product(range(size[0]), range(size[1])):
+        h = min(max(place(i, x.shape[2], size[0]), 0), x.shape[2] - 1)
+        w = min(max(place(j, x.shape[3], size[1]), 0), x.shape[3] - 1)
+        a, b = floor(h), floor(w)
+        c, d = min(a + 1, x.shape[2] - 1), min(b + 1, x.shape[3] - 1)
+        above = x[:, :, a, b] + (x[:, :, a, d] - x[:, :, a, b]) * (w - b)
+        below = x[:, :, c, b] + (x[:, :, c, d] - x[:, :, c, b]) * (w - b)
+        y[:, :, i, j] = above + (below - above) * (h - a)
+    return y
+
+
+PLACES: dict[str, Callable[[int, int, int], float]] = {
+    "": lambda i, n, m: i * n / m,
+    "align_corners: true": lambda i, n, m: i * (n - 1) / (m - 1) if m > 1 else 0.0,
+    "half_pixel_centers: true": lambda i, n, m: (i + 0.5) * n / m - 0.5,
+    "pytorch_half_pixel: true": lambda i, n, m: (i + 0.5) * n / m - 0.5 if m > 1 else 0.0,
+}
+
+
+@pytest.mark.parametrize("rule", PLACES)
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("size", [(7, 9), (2, 3), (1, 4), (5, 1)])
+def test_resize_bilinear(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    rule: str,
+    order: str,
+    size: Shape,
+) -> None:
+    images = spread(1, 2, 4, 5)
+    wanted = resized(images, size, PLACES[rule])
+    x = images
+    if order == "NHWC":
+        x, wanted = images.transpose(0, 2, 3, 1), wanted.transpose(0, 2, 3, 1)
+    given = "" if order == "NHWC" else f'data_format: "{order}"'
+    fields = f"output_height: {size[0]} output_width: {size[1]} {given} {rule}"
+    layer = make_layer(f'type: "ResizeBilinear" resize_bilinear_param {{ {fields} }}', x.shape)
+    np.testing.assert_allclose(run(layer, x)[0], wanted, rtol=1e-11, atol=1e-12)
+    check_gradient(layer, x)
+
+
+def test_resize_bilinear_by_scales(make_layer: LayerMaker) -> None:
+    fields = 'scale_height: 1.5 output_width: 3 data_format: "NCHW"'
+    layer = make_layer(f'type: "ResizeBilinear" resize_bilinear_param {{ {fields} }}', (1, 2, 5, 6))
+    assert layer.first_top_shapes == [(1, 2, 7, 3)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ('data_format: "NCHWD"', "data_format must be NHWC or NCHW, got NCHWD"),
+        ("align_corners: true half_pixel_centers: true", "either align_corners or half_pixel"),
+        ("half_pixel_centers: true pytorch_half_pixel: true", "either half_pixel_centers or"),
+        ("scale_height: 0.1", "makes an image without pixels"),
+        ("output_width: 0", "output_width must be > 0"),
+    ],
+)
+def test_resize_bilinear_refuses(make_layer: LayerMaker, fields: str, told: str) -> None:
+    with pytest.raises(NetError, match=told):
+        make_layer(f'type: "ResizeBilinear" resize_bilinear_param {{ {fields} }}', (1, 4, 5, 2))
+
+
+NEAREST: dict[str, Callable[[int, int, int], int]] = {
+    "": lambda i, n, m: i * n // m,
+    "align_corners: true": lambda i, n, m: (
+        (2 * i * (n - 1) + m - 1) // (2 * (m - 1)) if m > 1 else 0
+    ),
+    "half_pixel_centers: true": lambda i, n, m: (2 * i + 1) * n // (2 * m),
+}
+
+
+@pytest.mark.parametrize("rule", NEAREST)
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("size", [(8, 10), (2, 5), (1, 1), (7, 4)])
+def test_resize_nearest_neighbor(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    rule: str,
+    order: str,
+    size: Shape,
+) -> None:
+    images = spread(1, 2, 4, 5)
+    rows, columns = (
+        [NEAREST[rule](i, n, m) for i in range(m)] for n, m in zip((4, 5), size, strict=True)
+    )
+    wanted = images[:, :, rows][:, :, :, columns]
+    x = images
+    if order == "NHWC":
+        x, wanted = images.transpose(0, 2, 3, 1), wanted.transpose(0, 2, 3, 1)
+    fields = f'output_height: {size[0]} output_width: {size[1]} data_format: "{order}" {rule}'
+    layer = make_layer(
+        f'type: "ResizeNearestNeighbor" resize_nearest_neighbor_param {{ {fields} }}', x.shape
+    )
+    np.testing.assert_array_equal(run(layer, x)[0], wanted)
+    check_gradient(layer, x)
+
+
+def test_nearest_pixels_in_single_precision(make_layer: LayerMaker) -> None:
+    """As in the fork: a place that is a whole number may be rounded to just below it."""
+    fields = 'output_height: 47 output_width: 1 data_format: "NCHW"'
+    text = f'type: "ResizeNearestNeighbor" resize_nearest_neighbor_param {{ {fields} }}'
+    layer = make_layer(text, (1, 1, 94, 1))
+    assert isinstance(layer, ResizeNearestNeighbor)
+    rows, _ = layer.maps((1, 1, 94, 1))
+    assert rows.tolist() == list(range(0, 94, 2))
+    rows, _ = layer.maps((1, 1, 9, 1))
+    steps = np.arange(47, dtype=np.float32) * np.float32(9 / 47)
+    assert rows.tolist() == np.floor(steps).astype(int).tolist()
+
+
+def test_resizing_in_place(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match=r"(?i)in.place"):
+        make_layer('type: "ResizeBilinear" bottom: "x" top: "x"', (1, 2, 3, 4))

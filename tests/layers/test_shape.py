@@ -201,3 +201,35 @@ def test_debug_passes_its_first_bottom_on(
     np.testing.assert_array_equal(run(layer, x, np.zeros(2))[0], x)
     alone = make_layer('type: "Debug"', (2, 3))
     check_gradient(alone, x)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "top"),
+    [
+        ("", (2, 1, 3, 1), (2, 3)),
+        ("", (1, 1), ()),
+        ("axis: 1", (2, 1, 3, 1), (2, 3, 1)),
+        ("axis: -1 axis: 3", (2, 1, 3, 1), (2, 1, 3)),
+        ("axis: 0 axis: 1", (1, 1, 3), (3,)),
+    ],
+)
+def test_squeeze(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    shape: Shape,
+    top: Shape,
+) -> None:
+    x = spread(*shape)
+    layer = make_layer(f'type: "Squeeze" squeeze_param {{ {fields} }}', shape)
+    np.testing.assert_array_equal(run(layer, x)[0], x.reshape(top))
+    check_gradient(layer, x)
+
+
+def test_squeeze_refuses(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="axis 2 cannot be removed, its size is 3"):
+        make_layer('type: "Squeeze" squeeze_param { axis: -1 }', (1, 1, 3))
+    with pytest.raises(NetError, match=r"in.place"):
+        make_layer('type: "Squeeze" bottom: "x" top: "x"', (1, 3))

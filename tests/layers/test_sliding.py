@@ -54,6 +54,12 @@ IMAGE, VIDEO = (1, 2, 9, 9), (1, 2, 9, 9, 9)
             [Window(2), Window(3, 2, 1), Window(3, 2, 1)],
         ),
         (
+            "kernel_size: 3 stride: 2 pad_t: 1 pad_b: 2 pad_r: 3",
+            IMAGE,
+            [Window(3, 2, 1, 1, 2), Window(3, 2, 0, 1, 3)],
+        ),
+        ("kernel_size: 3 pad: 0 pad_l: 2 pad_r: 2", IMAGE, [Window(3), Window(3, 1, 2)]),
+        (
             "kernel_size: 3 kernel_depth: 5 temporal_stride: 3 temporal_pad: 2",
             VIDEO,
             [Window(5, 3, 2), Window(3), Window(3)],
@@ -84,6 +90,20 @@ def test_spellings(
         ("kernel_size: 3 kernel_depth: 0 temporal_stride: 2", VIDEO, "temporal_stride goes with"),
         ("kernel_depth: 3", VIDEO, "kernel_size is missing"),
         ("kernel_size: 3 hole: 0", IMAGE, "hole must be > 0, got 0"),
+        ("kernel_size: 3 pad: 1 pad_b: 1", IMAGE, "give either pad or pad_t, pad_b, pad_l and"),
+        ("kernel_size: 3 pad_l: 1", VIDEO, "for two spatial axes, here are 3"),
+        ("kernel_size: 3 pad_type: 1", VIDEO, "pad_type: 1 is not supported.*Give pad"),
+        (
+            "kernel_size: 3 stride: 2 pad_type: 1",
+            (1, 2, 8, 9),
+            "write pad_t: 0 pad_b: 1 pad_l: 1 pad_r: 1 in place of",
+        ),
+        (
+            "kernel_h: 1 kernel_w: 4 pad_type: 1",
+            IMAGE,
+            "For images of 9 x 9, write pad_t: 0 pad_b: 0 pad_l: 1 pad_r: 2 in place of pad_type",
+        ),
+        ("kernel_size: 8 pad_t: 1 pad_r: 9", (1, 2, 3, 4), r"larger than .* image \(3 \+ 1 \+ 0"),
     ],
 )
 def test_refused(make_layer: LayerMaker, fields: str, shape: Shape, message: str) -> None:

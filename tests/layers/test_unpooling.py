@@ -10,6 +10,8 @@ import torch
 
 from moka.errors import DataError, NetError
 from moka.layers.unpooling import max_unpooling
+from moka.net.build import build_net
+from moka.schema import caffe_pb2, parse_text
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
@@ -60,7 +62,15 @@ def test_upsample_by_a_mask(
     x = spread(*shape)
     (y,) = run(layer, x, mask)
     np.testing.assert_array_equal(y, by_mask(x, mask, *size))
-    check_gradient(layer, x, mask)
+    if not overlap:
+        check_gradient(layer, x, mask)
+    given, dy = torch.tensor(x, requires_grad=True), spread(*y.shape)
+    layer(given, torch.tensor(mask)).backward(torch.tensor(dy))
+    flat = dy.reshape(*shape[:2], -1)
+    assert given.grad is not None
+    for n, c, h, w in np.ndindex(*shape):
+        place = int(mask[n, c, h, w])
+        assert given.grad[n, c, h, w] == (flat[n, c, place] if place >= 0 else 0)
 
 
 def test_a_mask_beyond_the_image_is_refused() -> None:
@@ -217,3 +227,128 @@ def test_upsample_refuses(
 def test_unpooling_refuses(make_layer: LayerMaker, fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "UnPooling" unpooling_param {{ {fields} }}', (1, 1, 2, 2))
+
+
+def test_unpooling_refuses_a_method_of_deconvnet(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="unpool must be FIXED, DIV or REP, got TILE"):
+        make_layer(
+            'type: "UnPooling" unpooling_param { unpool: TILE out_kernel_size: 2 }', (1, 1, 2, 2)
+        )
+
+
+def deconvnet(fields: str, *, mask: bool = False) -> str:
+    bottoms = 'bottom: "x" bottom: "mask"' if mask else 'bottom: "x"'
+    return f'type: "Unpooling" {bottoms} unpooling_param {{ {fields} }}'
+
+
+@pytest.mark.parametrize("method", ["", "unpool: MAX"])
+def test_deconvnet_puts_values_back_by_a_mask(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    method: str,
+) -> None:
+    shape = (2, 3, 3, 2)
+    layer = make_layer(
+        deconvnet(f"{method} kernel_size: 2 stride: 2 unpool_h: 6 unpool_w: 5", mask=True),
+        shape,
+        shape,
+    )
+    rng = np.random.default_rng(3)
+    mask = np.stack([rng.permutation(30)[:6] for _ in range(6)]).reshape(shape).astype(np.float64)
+    x = spread(*shape)
+    np.testing.assert_array_equal(run(layer, x, mask)[0], by_mask(x, mask, 6, 5))
+    check_gradient(layer, x, mask)
+
+
+WINDOWS = [
+    # fields, kernel, stride, size
+    ("kernel_size: 2 stride: 2 unpool_size: 8", (2, 2), (2, 2), (8, 8)),
+    ("kernel_size: 3 stride: 2 unpool_h: 6 unpool_w: 8", (3, 3), (2, 2), (6, 8)),
+    ("kernel_h: 2 kernel_w: 3 unpool_size: 6", (2, 3), (1, 1), (6, 6)),
+    ("kernel_size: 2 stride_h: 3 stride_w: 1 unpool_h: 5 unpool_w: 4", (2, 2), (3, 1), (5, 4)),
+]
+
+
+def by_windows(
+    x: Array, method: str, kernel: Shape, stride: Shape, size: tuple[int, int]
+) -> tuple[Array, Array]:
+    """DeconvNet's loop over values, and the gradient of x where a pixel's is its index."""
+    y, dx = np.zeros((*x.shape[:2], *size)), np.zeros_like(x)
+    dy = np.arange(size[0] * size[1], dtype=np.float64).reshape(size)
+    for n, c, i, j in np.ndindex(*x.shape):
+        top, left = i * stride[0], j * stride[1]
+        if method == "MAX":
+            top, left = min(top, size[0] - 1), min(left, size[1] - 1)
+            y[n, c, top, left] = x[n, c, i, j]
+            dx[n, c, i, j] = dy[top, left]
+            continue
+        bottom, right = min(top + kernel[0], size[0]), min(left + kernel[1], size[1])
+        area = (bottom - top) * (right - left)
+        if area > 0 and bottom > top:
+            y[n, c, top:bottom, left:right] += x[n, c, i, j] / (area if method == "AVE" else 1)
+            dx[n, c, i, j] = dy[top:bottom, left:right].sum() / area
+    return y, dx
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE", "TILE"])
+@pytest.mark.parametrize(("fields", "kernel", "stride", "size"), WINDOWS)
+def test_deconvnet_spreads_values_over_windows(
+    make_layer: LayerMaker,
+    run: Runner,
+    spread: Spread,
+    method: str,
+    fields: str,
+    kernel: Shape,
+    stride: Shape,
+    size: tuple[int, int],
+) -> None:
+    x = spread(2, 2, 3, 4)
+    layer = make_layer(deconvnet(f"unpool: {method} {fields}"), x.shape)
+    want, gradient = by_windows(x, method, kernel, stride, size)
+    np.testing.assert_allclose(run(layer, x)[0], want, rtol=1e-6, atol=1e-12)  # single shares
+    given = torch.tensor(x, requires_grad=True)
+    y = layer(given)
+    y.backward(torch.arange(y[0, 0].numel(), dtype=y.dtype).reshape(size).expand_as(y))
+    assert given.grad is not None
+    np.testing.assert_allclose(given.grad.numpy(), gradient, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "mask", "message"),
+    [
+        ("unpool_size: 4", False, "kernel_size is missing"),
+        ("kernel_size: 2", False, "unpool_size is missing"),
+        ("kernel_size: 2 unpool_h: 4", False, "give both unpool_h and unpool_w"),
+        ("kernel_size: 2 kernel_h: 2 unpool_size: 4", False, "give either kernel_size or kernel_h"),
+        ("kernel_size: 2 unpool_size: 4 pad: 1", False, "padding is not supported"),
+        ("kernel_size: 2 unpool_size: 4 pad_w: 1", False, "padding is not supported"),
+        ("unpool: REP kernel_size: 2 unpool_size: 4", False, "must be MAX, AVE or TILE, got REP"),
+        ("unpool: AVE kernel_size: 2 unpool_size: 4", True, "a mask with unpool: MAX only"),
+        ("kernel_size: 2 unpool_size: 4", True, r"the mask must have the shape of the first"),
+    ],
+)
+def test_deconvnet_unpooling_refuses(
+    make_layer: LayerMaker, fields: str, *, mask: bool, message: str
+) -> None:
+    shapes = [(1, 1, 2, 2), (1, 1, 2, 1)][: 1 + mask]
+    with pytest.raises(NetError, match=message):
+        make_layer(deconvnet(fields, mask=mask), *shapes)
+
+
+def test_an_unpooling_of_v1_is_that_of_its_message() -> None:
+    text = """
+    input: "x" input_dim: 1 input_dim: 2 input_dim: 4 input_dim: 4
+    layers { type: POOLING bottom: "x" top: "p" top: "mask" name: "p"
+      pooling_param { pool: MAX kernel_size: 2 stride: 2 } }
+    layers { type: UNPOOLING bottom: "p" bottom: "mask" top: "y" name: "deconvnet"
+      unpooling_param { unpool: MAX kernel_size: 2 stride: 2 unpool_size: 4 } }
+    layers { type: UNPOOLING bottom: "p" top: "z" name: "parsenet"
+      unpooling_param { unpool: REP out_kernel_size: 2 out_stride: 2 } }
+    """
+    net = build_net(parse_text(text, caffe_pb2.NetParameter))
+    assert [node.type for node in net.graph.nodes][-2:] == ["Unpooling", "UnPooling"]
+    x = torch.rand(1, 2, 4, 4)
+    tops = net(x=x)
+    assert torch.equal(tops["y"], torch.where(tops["z"] == x, x, 0))

@@ -62,21 +62,3 @@ def test_rules_choose_the_layers(
 ) -> None:
     net = build_net(parse_text(SMALL, caffe_pb2.NetParameter), phase, level=level, stages=stages)
     assert [n for n, layer in net.named_layers() if not layer.entry.is_plumbing] == wanted
-
-
-def test_crops_that_forks_align_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    text = """
-    layer { name: "data" type: "Input" top: "data"
-            input_param { shape { dim: 1 dim: 1 dim: 9 dim: 9 } } }
-    layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-            convolution_param { num_output: 1 kernel_size: 3 pad: 5 } }
-    layer { name: "crop" type: "Crop" bottom: "conv" bottom: "data" top: "crop" }
-    layer { name: "more" type: "Crop" bottom: "conv" bottom: "data" top: "more" }
-    """
-    build_net(parse_text(text, caffe_pb2.NetParameter))
-    (told,) = (line for line in caplog.messages if "Crop" in line)
-    assert told.startswith('The Crop layer "crop" and 1 more begins at 0, as in BVLC')
-    assert told.endswith('here 4: for a net of theirs write type: "AutoCrop".')
-    caplog.clear()
-    build_net(parse_text(text.replace('"Crop"', '"AutoCrop"'), caffe_pb2.NetParameter))
-    assert not any("Crop" in line for line in caplog.messages)

@@ -366,6 +366,20 @@ def test_inputs_of_another_shape_or_type(
             net(x=value)
 
 
+def test_shapes_that_follow_from_values_are_explained(make_net: NetMaker) -> None:
+    net = make_net("""
+layer { name: "in" type: "Input" top: "x" top: "s"
+  input_param { shape { dim: [3, 2] } shape { dim: 3 } } }
+layer { name: "some" type: "Filter" bottom: "x" bottom: "s" top: "y" }
+layer { name: "ip" type: "InnerProduct" bottom: "y" top: "z"
+  inner_product_param { num_output: 2 axis: 0 } }
+""")
+    x = torch.ones(3, 2)
+    assert net(x=x, s=torch.ones(3))["z"].shape == (2,)
+    with pytest.raises(NetError, match=r'layer "ip" .*take 6 inputs, a bottom of shape 2 2'):
+        net(x=x, s=torch.tensor([1, 0, 1]))
+
+
 def test_a_convolution_keeps_its_channels(make_net: NetMaker) -> None:
     net = make_net(
         'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 4'

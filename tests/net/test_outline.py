@@ -159,3 +159,12 @@ def test_silence(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
     log.warning("heard again")
     assert [record.getMessage() for record in caplog.records] == ["heard again"]
+
+
+def test_silence_in_silence() -> None:
+    log = logging.getLogger("moka")
+    with silence() as outer:
+        with silence() as inner:
+            log.warning("in it")
+        log.warning("around it")
+    assert (outer, inner) == (["around it"], ["in it"])

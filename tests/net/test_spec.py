@@ -255,7 +255,8 @@ def test_a_layer_type_that_does_not_exist(name: str, near: str) -> None:
 def test_a_layer_type_of_another_caffe() -> None:
     (layer,) = to_proto(L.Frobnicate(name="x", loss_weight=2)).layer
     assert (layer.name, layer.type, *layer.loss_weight) == ("x", "Frobnicate", 2.0)
-    with pytest.raises(AttributeError, match='Frobnicate has no field "kernel_size"'):
+    wanted = 'has no field "kernel_size": Moka does not have this layer type. Write it as a Python'
+    with pytest.raises(AttributeError, match=f"^Frobnicate {wanted}"):
         L.Frobnicate(kernel_size=3)
 
 

@@ -141,6 +141,16 @@ def test_channels_that_do_not_fit(net: Net) -> None:
         net.forward()
 
 
+def test_a_parameter_is_an_output_like_others() -> None:
+    net = readNetFromCaffe(
+        b'layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 2 } } }'
+        b'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: [1, 3] } } }'
+    )
+    net.setInput(np.zeros((1, 2), np.float32))
+    net.setParam("p", 0, np.ones((1, 3), np.float32))
+    assert np.array_equal(net.forward("p"), np.ones((1, 3)))
+
+
 def test_a_net_that_reads_its_own_data() -> None:
     net = readNetFromCaffe(
         b'layer { name: "d" type: "Data" top: "data" data_param { source: "no" batch_size: 1 } }'

@@ -78,3 +78,10 @@ def test_what_does_not_fit() -> None:
         image_preparation(SHAPE, channel_swap=(1, 0))
     with pytest.raises(UsageError, match="same number of dimensions as the input"):
         image_preparation((3, 4))
+
+
+def test_a_gray_image_whose_channels_are_to_be_swapped() -> None:
+    take = image_preparation(SHAPE, channel_swap=(2, 1, 0))
+    with pytest.raises(UsageError, match="has 1 channels, of which 3 are to be swapped"):
+        take.prepare(np.zeros((3, 4, 1)))
+    assert take.prepare(np.zeros((3, 4, 4))).shape == SHAPE  # as in Caffe the fourth is left out

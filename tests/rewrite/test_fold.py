@@ -32,7 +32,10 @@ def folded(make_net: NetMaker, text: str, keep: tuple[str, ...] = ()) -> list[st
 
 
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
-@pytest.mark.parametrize("options", ["", "bias_term: false", "group: 2", "stride: 2 pad: 1"])
+@pytest.mark.parametrize(
+    "options",
+    ["", "bias_term: false", "group: 2", "stride: 2 pad: 1", "stride: 2 pad_t: 1 pad_r: 2"],
+)
 def test_into_a_convolution(make_net: NetMaker, kind: str, options: str) -> None:
     text = IMAGE + CONV % (kind, options) + NORM + SCALE + RELU
     assert folded(make_net, text) == ["in", "conv", "relu"]
@@ -113,6 +116,7 @@ def test_other_axes_and_statistics_stay(make_net: NetMaker, after: str) -> None:
         'type: "BatchNorm" batch_norm_param { bias_filler { value: 0 } eps: 0.1 }',
         'type: "BatchNorm" batch_norm_param { use_weight_bias: true bias_term: false }',
         'type: "BatchNorm" batch_norm_param { filler { value: 1 } }',
+        'type: "BatchNorm" batch_norm_param { use_weight_bias: true eps: 1e-8 }',
         'type: "BatchNorm" batch_norm_param { disable_mean: true }',
         'type: "BatchNorm" batch_norm_param { disable_variance: true scale_bias: true }',
         'type: "MKLBatchNorm"',

@@ -41,7 +41,7 @@ def test_into_a_convolution_without_padding(make_net: NetMaker, options: str) ->
 def test_into_a_convolution_with_padding(make_net: NetMaker) -> None:
     """A shift would have to reach the padding too."""
     assert folded(make_net, IMAGE + ONLY_SCALE % "false" + CONV % "pad: 1") == ["in", "conv"]
-    for options in ("pad: 1", "pad_h: 1", "pad_w: 2"):
+    for options in ("pad: 1", "pad_h: 1", "pad_w: 2", "pad_b: 1"):
         text = IMAGE + ONLY_SCALE % "true" + CONV % options
         assert folded(make_net, text) == ["in", "scale", "conv"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from moka.errors import SchemaError
+from moka.layers import REGISTRY
 from moka.schema import caffe_pb2, parse_text
+from moka.schema.advice import is_layer_type
 
 
 def answer(text: str) -> str:
@@ -35,11 +37,20 @@ def answer(text: str) -> str:
             "layers { type: Convolution }",
             'Write layers { type: CONVOLUTION ... } or layer { type: "Convolution" ... }.',
         ),
+        (
+            'layer { python_param { param_str: "{"n": 4}" } }',
+            "If param_str holds double quotes, put it between single ones: '{\"n\": 4}'.",
+        ),
         ('layer { pooling_param { pad: "2" } }', "Numbers take no quotes: write 2."),
         ("layer { dropout_param { dropout_ratio: '0.5' } }", "Numbers take no quotes: write 0.5."),
         ('layer { pooling_param { pad: "two" } }', 'Expected integer, got: "two".'),
         ('layers { type: "Permute" }', 'Write layer { type: "Permute" ... }'),
         ("layers { type: RELUU }", "Write layers { type: RELU ... }"),
+        (
+            "layer { pooling_param { pad: 1e1 } }",
+            "Integers take no point and no exponent: write 10.",
+        ),
+        ("layer { pooling_param { pad: 2.0 } }", "write 2."),
     ],
 )
 def test_enums_and_strings(text: str, what_to_write: str) -> None:
@@ -49,6 +60,10 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
+        (
+            'layer { type: "DataHeatmap" heatmap_data_param { } }',
+            "Moka does not have the layer type DataHeatmap of caffe-heatmap.",
+        ),
         ("layer { convolution_params { } }", 'Did you mean "convolution_param"?'),
         ("layer { kernel_size: 3 }", "Write it inside convolution_param { } or pooling_param { }."),
         ("layer { convolution_param { bottom: 'x' } }", "It is a field of the layer itself"),
@@ -57,12 +72,32 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
             'layer { type: "Quantizer" quantizer_param { } }',
             "Moka does not have the layer type Quantizer of the OpenCL branch.",
         ),
+        (
+            'layer { type: "Division" division_param { } }',
+            'Moka does not have the layer type "Division" either: write it as a Python layer, or'
+            " leave it out.",
+        ),
+        (
+            "layers { type: QUADRIC_SUM quadric_sum_param { } }",
+            'Moka does not have the layer type "QUADRIC_SUM" either',
+        ),
+        ("layers { type: ROI_POOLING zzzzzz: 3 }", "No fork of Caffe"),
         ('layer { type: "Permute" permut_param { } }', 'Did you mean "permute_param"?'),
+        ("layer { loss_param { loss_weight: 1 } }", "It is a field of the layer itself"),
         ("layer { slicer_unit_param { } }", "No fork of Caffe"),
     ],
 )
 def test_fields(text: str, advice: str) -> None:
     assert answer(text).split('field named "')[1].partition('". ')[2].startswith(advice)
+
+
+@pytest.mark.parametrize("number", ["0.5", "1e300", "1e400"])
+def test_numbers_that_are_no_integers(number: str) -> None:
+    assert answer(f"layer {{ pooling_param {{ pad: {number} }} }}").endswith(f'got: "{number}".')
+
+
+def test_all_types_are_known_to_it() -> None:
+    assert [name for name in REGISTRY if not is_layer_type(name)] == []
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from moka.layers import REGISTRY
-from moka.schema.fork_types import FORK_OF, INSTEAD_OF, is_v1_name, todays_type
+from moka.schema.fork_types import FOREIGN, FORK_OF, INSTEAD_OF, is_v1_name, todays_type
 
 
 def test_forks() -> None:
     assert FORK_OF["Permute"] == "SSD"
     assert FORK_OF["Axpy"] == "SENet"
+    assert FORK_OF["DepthToSpace"] == "Synopsys Caffe"
     assert "Convolution" not in FORK_OF
 
 
@@ -16,6 +17,13 @@ def test_advice_is_for_types_of_forks_that_are_missing() -> None:
     assert set(INSTEAD_OF) <= set(FORK_OF) - set(REGISTRY)
     missing = set(FORK_OF) - set(REGISTRY) - set(INSTEAD_OF)
     assert not [name for name in missing if name.endswith(("Data", "Reader", "Writer"))]
+    assert "Input layer" in INSTEAD_OF["DataHeatmap"]
+
+
+def test_forks_of_which_there_is_nothing() -> None:
+    """A type that Moka gets leaves `FOREIGN`."""
+    assert set(FORK_OF) >= FOREIGN
+    assert not FOREIGN & set(REGISTRY)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +33,8 @@ def test_advice_is_for_types_of_forks_that_are_missing() -> None:
         ("SMOOTH_L1_LOSS", "SmoothL1Loss", True),
         ("PRELU", "PReLU", True),
         ("BN", "BN", True),
+        ("LSTM_UNIT", "LSTMUnit", True),
+        ("CROP", "AutoCrop", True),
         ("COLINEAR_CONVOLUTION", "ColinearConvolution", True),
         ("QUADRIC_SUM", "QuadricSum", False),
     ],

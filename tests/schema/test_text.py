@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from moka.byte_text import to_text
@@ -107,6 +108,14 @@ def test_a_truncated_binary_file(tmp_path: Path) -> None:
     file.write_bytes(net().SerializeToString()[:-3])
     with pytest.raises(SchemaError, match="not a complete binary NetParameter: it is truncated"):
         read_binary(file, caffe_pb2.NetParameter)
+
+
+def test_a_binary_file_of_another_kind(tmp_path: Path) -> None:
+    np.save(tmp_path / "mean.npy", np.zeros(3))
+    with pytest.raises(
+        SchemaError, match=r"an array of NumPy; wanted is a binary BlobProto\. Read"
+    ):
+        read_binary(tmp_path / "mean.npy", caffe_pb2.BlobProto)
 
 
 @pytest.mark.parametrize("read", [read_text, read_binary])

@@ -127,6 +127,7 @@ def test_what_cannot_be_compared(make_net: NetMaker, name: str, says: str) -> No
         ("snapshot_best_is: LOWER", "snapshot_best_is needs snapshot_best"),
         ('snapshot_best: "loss" test_iter: 1 early_stop: -1', "early_stop must be >= 0, got -1"),
         ('snapshot_best: "loss"', "snapshot_best needs a test"),
+        ('snapshot_best: "loss" test_iter: 0', "snapshot_best needs a test"),
     ],
 )
 def test_what_is_refused(text: str, says: str) -> None:

@@ -160,7 +160,7 @@ def test_the_nets_to_test(text: str, wanted: list[tuple[str, str]]) -> None:
             "once per test net: 1 for 2",
         ),
         ('net: "a.prototxt" test_iter: 1 test_interval: 0', "test_interval > 0"),
-        ('net: "a.prototxt" test_iter: 0', "test_iter must be > 0, got 0"),
+        ('net: "a.prototxt" test_iter: -1', "test_iter must be >= 0, got -1"),
     ],
 )
 def test_test_nets_that_do_not_fit(text: str, says: str) -> None:

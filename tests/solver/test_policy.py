@@ -11,6 +11,7 @@ from moka.solver.policy import (
     check_other_policies,
     check_policy,
     momentum,
+    odd_rate,
     rate,
     stage,
     weight_decay,
@@ -29,6 +30,9 @@ RATES = [
     ('lr_policy: "exp" base_lr: 2 gamma: 0.5', {0: 2.0, 1: 1.0, 3: 0.25}),
     ('lr_policy: "inv" base_lr: 3 gamma: 0.5 power: 2', {0: 3.0, 2: 3 / 4, 4: 3 / 9}),
     (MULTISTEP, {0: 2.0, 2: 2.0, 3: 1.0, 4: 1.0, 5: 0.5, 100: 0.5}),
+    # one step an iteration, in the order of the values
+    (MULTISTEP.replace("3", "6"), {5: 2.0, 6: 1.0, 7: 0.5, 8: 0.5}),
+    (MULTISTEP + " stepvalue: 5", {4: 1.0, 5: 0.5, 6: 0.25, 7: 0.25}),
     ('lr_policy: "poly" base_lr: 4 power: 2 max_iter: 10', {0: 4.0, 5: 1.0, 10: 0.0, 15: 1.0}),
     ('lr_policy: "poly" base_lr: 4 max_iter: 10 power: 0.5', {0: 4.0, 5: 4 * 0.5**0.5, 10: 0.0}),
     (
@@ -231,3 +235,17 @@ def test_what_other_policies_refuse(text: str, says: str) -> None:
 )
 def test_the_least_that_is_taken(text: str) -> None:
     check_policy(config(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MULTISTEP, None),
+        ('lr_policy: "multistep" base_lr: 1 gamma: 0.5 stepsize: 3', "multistep has no stepvalue"),
+        ('lr_policy: "fixed"', "base_lr is missing"),
+        ('lr_policy: "multifixed" stagelr: 1 stageiter: 1', None),
+    ],
+)
+def test_odd_rates(text: str, says: str | None) -> None:
+    found = odd_rate(config(text))
+    assert found is None if says is None else says in (found or "")

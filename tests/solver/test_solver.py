@@ -158,10 +158,12 @@ def test_a_rate_that_is_missing_is_warned_of(
 
 
 @pytest.mark.parametrize("type", RULES)
-def test_a_net_without_parameters(make_solver: SolverMaker, type: str) -> None:
+@pytest.mark.parametrize("keep_blobs", [False, True])
+def test_a_net_without_parameters(make_solver: SolverMaker, type: str, keep_blobs: bool) -> None:
     solver = make_solver(
         f'type: "{type}" max_iter: 2 iter_size: 2 clip_gradients: 1 clip_value: 1 ema_decay: 0.9',
         net="no_parameters",
+        keep_blobs=keep_blobs,
     )
     solver.solve()
     assert solver.iteration == 2

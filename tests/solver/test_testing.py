@@ -35,6 +35,15 @@ def test_a_test_is_the_mean_over_its_batches(make_solver: SolverMaker, database:
     assert result.loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+def test_a_test_of_no_batches(make_solver: SolverMaker) -> None:
+    """Solver files say `test_iter: 0` to leave tests out."""
+    records: list[Record] = []
+    solver = make_solver("test_iter: 0 test_interval: 2 max_iter: 3", records=records)
+    solver.solve()
+    tests = [r for r in records if isinstance(r, TestCompleted)]
+    assert [(r.iteration, r.outputs, r.loss) for r in tests] == [(2, (), None)]
+
+
 def batch(net: Net) -> dict[str, Tensor]:
     """The next batch of a net's first layer."""
     return dict(zip(net.graph.nodes[0].tops, net.run_layer(net.places[0], ()), strict=True))

@@ -131,8 +131,16 @@ def test_it_tells_of_every_thousand(
         (["GPU", "3"], "3"),
     ],
 )
-def test_the_device(words: list[str], gpu: str) -> None:
+def test_the_device(words: list[str], gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 13)
     assert gpu_of(*words) == gpu
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert gpu_of("CPU", "DEVICE_ID=1") == ""
+    with pytest.raises(UsageError, match=r"no GPU 1: 1 found\. Give CPU in place of GPU\."):
+        gpu_of("GPU", "DEVICE_ID=1")
 
 
 @pytest.mark.parametrize("words", [["gpu"], ["GPU", "DEVICE_ID="], ["GPU", "id=1"], ["GPU", "-1"]])

@@ -186,6 +186,15 @@ def test_no_iteration() -> None:
         parse_log("train.log")
 
 
+def test_a_log_without_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("old.log").write_text(message("Iteration 20, loss = 4", 1))
+    assert main(["old.log", "."]) == 0
+    assert "old.log: its lines name no outputs of the nets" in capsys.readouterr().err
+    assert not Path("old.log.train").exists()
+    assert main(["train.log", "."]) == 0
+    assert not capsys.readouterr().err
+
+
 def test_a_loss_without_outputs_is_no_row() -> None:
     last = message("Iteration 9, loss = 1", 30)
     Path("train.log").write_text(log(3) + last + log(2))

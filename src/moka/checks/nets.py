@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -11,13 +12,14 @@ from moka.checks.exports import look_up_export, try_export
 from moka.checks.finding import BVLC, Finding, LayerType
 from moka.checks.stand_in import Built, build
 from moka.checks.states import PhaseAndStages, states_of
-from moka.errors import MokaError, NetError, did_you_mean
+from moka.errors import MokaError, NetError, SchemaError, did_you_mean
 from moka.graph import Graph, build_graph
 from moka.inference.outlook import outlook
 from moka.layers import REGISTRY
 from moka.net import Net, parameter_count, read_net
 from moka.net.cost import multiply_adds
-from moka.schema import caffe_pb2
+from moka.net.outline import silence
+from moka.schema import caffe_pb2, unknown_fields_are
 from moka.schema.fork_types import FORK_OF, INSTEAD_OF
 from moka.weights.fit import fit
 from moka.weights.shapes import stored_shapes
@@ -38,11 +40,13 @@ def check_net(
     seen = Finding(file, "net")
     pairs: Sequence[str | None] = weights or [None]
     try:
-        param, _ = read_net(file)
-        if not param.layer:
-            raise NetError("the net has no layers.", file=file)
+        param, fault = _read(file)
         seen = replace(seen, name=param.name, types=layer_types(param))
         check_types(seen.types, seen.file)
+        if fault:
+            raise fault
+        if not param.layer:
+            raise NetError("the net has no layers.", file=file)
         states = states_of(param)
         graphs = [_graph(param, state, file) for state in states]
     except MokaError as error:
@@ -52,6 +56,21 @@ def check_net(
     seen = replace(seen, phases=tuple(map(str, states)))
     for name in pairs:
         yield _with_weights(seen, graphs, name, beside, export=export)
+
+
+def _read(file: str) -> tuple[caffe_pb2.NetParameter, SchemaError | None]:
+    """A net, and what is wrong with its fields.
+
+    A net with unknown fields is read without them: all its types say more than the first field.
+    """
+    try:
+        return read_net(file)[0], None
+    except SchemaError as fault:
+        with suppress(MokaError), unknown_fields_are("warn"), silence():
+            param, _ = read_net(file)
+            if all(layer.type for layer in param.layer):  # else the field may be `type`, misspelled
+                return param, fault
+        raise
 
 
 def layer_types(param: caffe_pb2.NetParameter) -> dict[str, LayerType]:

@@ -31,7 +31,7 @@ from moka.solver.snapshots.newest import newest_state
 from moka.solver.snapshots.state_file import read_state
 from moka.solver.solver import Solver
 from moka.types import PathLike
-from moka.weights import load_weights, read_model
+from moka.weights import load_weights, named_files, read_model
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def problems_of(
     if solver is not None and message.eval_type != "detection":
         for net in solver.test_nets:
             found.add(_without_mean(net.graph))
-    for name in (name for names in message.weights for name in names.split(",")):
+    for name in (name for names in message.weights for name in named_files(names)):
         found.of(_try_weights, solver, name)
     if state == "auto":
         newest = found.of(_newest, solver, prefix)

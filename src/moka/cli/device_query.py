@@ -16,7 +16,7 @@ def device_query(flags: dict[str, Any]) -> None:
     """Print the properties of each GPU of `-gpu`, by default of all; say so if there is none."""
     say = print if flags["quiet"] else log.info
     log.info("Querying GPUs %s", flags["gpu"])
-    if not flags["gpu"] and not torch.cuda.device_count():
+    if flags["gpu"] in ("", "all") and not torch.cuda.device_count():
         say("There is no GPU here: nets run on the CPU.")
         return
     for i in gpu_ids(flags["gpu"] or "all"):

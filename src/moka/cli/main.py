@@ -56,11 +56,17 @@ def _run(argv: list[str]) -> None:
         print(f"caffe version 1.0.0 (moka {__version__})")
         return
     asked = flags["help"] or flags["helpshort"] or words[:1] == ["help"]
-    if asked or len(words) != 1:
+    if asked or not words:
         named = [word for word in words if word != "help"] if asked else []
         print(command_usage(_check_name(named[0])) if len(named) == 1 else program_usage())
         return
     command = _check_name(words[0])
+    if len(words) > 1:
+        blanks = "Leave no blanks around =." if "=" in argv else ""
+        raise UsageError(
+            f'{command.title} takes flags only, found "{words[1]}".',
+            advice=blanks or f"See `{command.title} --help`.",
+        )
     if flags["quiet"]:
         set_stderr_level(1)
     with reading_texts(flags), _in_half(flags), log_to_file(flags["log_dir"]):

@@ -12,6 +12,9 @@ from typing import Any
 
 from moka.errors import UsageError, did_you_mean
 
+# What web pages and word processors make of hyphens.
+_DASHES = tuple("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -151,6 +154,11 @@ def _split(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict
         if word == "--":
             words += rest
             break
+        if word[:1] in _DASHES:
+            raise UsageError(
+                f"{word} begins with a dash; flags begin with a hyphen.",
+                advice=f"Write --{word.lstrip(''.join(_DASHES))}.",
+            )
         if not word.startswith("-") or word == "-":
             words.append(word)
             continue

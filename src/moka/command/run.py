@@ -14,6 +14,7 @@ from typing import Any
 from moka import __version__
 from moka.command.commands import Command
 from moka.command.flags import parse_flags, reading_texts
+from moka.command.own_caffe import prefer_own_caffe
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
 from moka.errors import INTERRUPTED, MokaError, UsageError
@@ -52,6 +53,7 @@ def guard(title: str, work: Callable[[], object]) -> int:
         title: what the program is called before an error on a terminal.
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # for its errors there is a sentence
+    prefer_own_caffe()
     sleep_soon()
     _hush_sockets()
     _print_any_name()

@@ -81,6 +81,21 @@ def parse_line(line: str) -> tuple[str, int]:
     return path if blank else line, int(digits[1]) if digits else 0
 
 
+def line_advice(name: str) -> str | None:
+    """What to do about a line whose name no file has, if a file has its beginning: the name and
+    what follows it are divided otherwise, several labels follow, or the name is in quotes."""
+    plain = name.replace('"', "")
+    ends = [found.start() for found in re.finditer(r"[\s,;]", plain)]
+    parts = (plain[:end] for end in (*ends, len(plain)))
+    there = next((part for part in parts if part != name and os.path.isfile(part)), None)
+    if there is None or os.path.exists(name):
+        return None
+    return (
+        f"{there} is there: a line is a name without quotes, one blank and one label, a whole"
+        " number. Several labels an image go into a database (convert_imageset -label_count)."
+    )
+
+
 def warn_of_odd_labels(source: PathLike, lines: Sequence[str]) -> None:
     """Say which line of a list is the first without an integer label, and how many there are.
 
@@ -178,6 +193,7 @@ class ImageFiles:
         except DataError as error:
             if record.line:
                 error.message = f"line {record.line}: {error.message}"
+                error.advice = error.advice or line_advice(name)
             raise error.at(file=self.path) from None
 
 

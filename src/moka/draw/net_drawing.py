@@ -184,6 +184,9 @@ def _window_lines(layer: caffe_pb2.LayerParameter) -> list[str]:
         return ["kernel size: all"]
 
     def size(name: str, default: int) -> str:
+        sides = [getattr(message, f"pad_{side}", 0) for side in "tblr"]
+        if name == "pad" and any(sides):
+            return "{}+{}x{}+{}".format(*sides)
         stem = name.removesuffix("_size")
         if message.HasField(f"{stem}_h") or message.HasField(f"{stem}_w"):
             values = [getattr(message, f"{stem}_h"), getattr(message, f"{stem}_w")]

@@ -271,7 +271,8 @@ def _driven_inputs(net: Net) -> frozenset[str]:
     for place in net.places:
         node, marks = place.node, place.marks
         wanted = {name for name, asked in zip(node.bottoms, marks.bottoms, strict=True) if asked}
-        found |= wanted & made
+        if marks.layer:  # else its backward pass does not run
+            found |= wanted & made
         made.difference_update(node.tops)  # an in-place layer's is another tensor
         if not node.bottoms:
             made.update(node.tops)

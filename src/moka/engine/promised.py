@@ -30,8 +30,14 @@ Run = Callable[[dict[str, Tensor], See], dict[str, Tensor]]
 def tell_diff(top: Tensor, take: Callable[[Tensor], object]) -> None:
     """Hand over a blob's gradient, if it has one, when it is computed. Of an in-place blob the last
     one that comes is the gradient with respect to its original value."""
-    if top.requires_grad:
-        top.register_hook(lambda diff: take(diff.detach().float()))  # type: ignore[no-untyped-call]
+    if not top.requires_grad:
+        return
+
+    def hand_over(diff: Tensor | None) -> None:
+        if diff is not None:  # None: one of several tops of a layer, of which nothing comes back
+            take(diff.detach().float())
+
+    top.register_hook(hand_over)  # type: ignore[no-untyped-call]
 
 
 def is_worth_it(saved: int, kept: int) -> bool:
@@ -109,8 +115,9 @@ class Promises:
         self._start = PassStart(inputs, start.random, start.statistics, start.handed_on)
         if [c.shape for c in self._copies] != [p.shape for p in self._parameters]:
             self._copies = [torch.empty_like(p) for p in self._parameters]
-        with torch.no_grad():
-            torch._foreach_copy_(self._copies, [p.detach() for p in self._parameters])
+        if self._copies:  # PyTorch takes no empty list
+            with torch.no_grad():
+                torch._foreach_copy_(self._copies, [p.detach() for p in self._parameters])
 
     def _keep(self) -> None:
         """Run the pass again, and put what was promised in its place."""

@@ -77,6 +77,8 @@ def window_of(layer: caffe_pb2.LayerParameter, entry: EntryLike) -> Window:
 
     dilation = np.array(list(getattr(message, "dilation", ())) or [1])
     kernel, stride, pad = field("kernel_size", None), field("stride", 1), field("pad", 0)
+    if any(getattr(message, side, 0) for side in ("pad_t", "pad_b", "pad_l", "pad_r")):
+        pad = np.array([message.pad_t, message.pad_l])  # what lies before the image counts
     lengths = {len(each) for each in (kernel, dilation, stride, pad)} - {1}
     if len(lengths) > 1 or not stride.all():
         raise UndefinedMapException(f"{layer.type} has a window that cannot be.")

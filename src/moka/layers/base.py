@@ -322,7 +322,8 @@ class Layer(nn.Module):
 
     def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
         """Stored parameters, by index, in this layer's order and shapes, for types that can convert
-        other forms. Where only shapes are asked for, all values are 0."""
+        other forms; also some that are not stored. Where only shapes are asked for, all values are
+        0."""
         return stored
 
     @property
@@ -391,8 +392,8 @@ def default_name(index: int) -> str:
 
 
 def refuse_in_place(layer: Layer) -> None:
-    """Raises NetError if a layer's top is its bottom."""
-    if list(layer.config.bottom) == list(layer.config.top):
+    """Raises NetError if one of a layer's tops is one of its bottoms."""
+    if set(layer.config.bottom) & set(layer.config.top):
         raise NetError("does not allow in-place computation: give its top a new name.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,15 +19,24 @@ from moka.layers.batch_statistics import (
     normalize_in_part,
     normalize_parts_of_batch,
     over_channels,
+    with_plain_strides,
 )
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.schema import caffe_pb2
 from moka.types import Array, Shape
 
-LEAST_EPS = 1e-5  # of the form with scale and bias
+LEAST_EPS = 1e-5  # of NVCaffe with scale and bias
 STATISTICS = 3  # of the parameters: mean, variance, scale factor
 ONE = caffe_pb2.FillerParameter(value=1)
+
+
+def forks_of(options: caffe_pb2.BatchNormParameter) -> tuple[bool, bool]:
+    """Whether a layer has NVCaffe's scale and bias, or Intel's."""
+    given = options.HasField
+    of_intel = options.use_weight_bias if given("use_weight_bias") else given("filler")
+    of_nvcaffe = options.scale_bias or given("scale_filler")
+    return of_nvcaffe or (given("bias_filler") and not of_intel), of_intel
 
 
 @layer(
@@ -59,10 +68,11 @@ class BatchNorm(Layer):
     eps is at least 1e-5; the averages are true ones, f * average + (1 - f) * batch with f =
     moving_average_fraction, and the scale factor is 1 from the first pass on; testing takes the
     averages whatever use_global_stats says. Intel's
-    `use_weight_bias: true` or `filler` means the same, without bias for `bias_term: false`.
-    `relu` (Intel) or `fused_relu` (OpenCL branch) ends with max(y, 0). `stats_batch_size` (Intel;
-    for a whole net `bn_stats_batch_size`): so many items at a time have statistics of their own in
-    training, whose mean is averaged. `disable_mean` (caffe-windows) does not subtract the mean,
+    `use_weight_bias: true` or `filler` adds the same two blobs, without bias for `bias_term:
+    false`, and leaves all else as it is. `relu` (Intel) or `fused_relu` (OpenCL branch) ends with
+    max(y, 0). `stats_batch_size` (Intel; for a whole net `bn_stats_batch_size`): so many items at a
+    time have statistics of their own in training, which are added to the sums one after another, as
+    those of passes. `disable_mean` (caffe-windows) does not subtract the mean,
     and `disable_variance` does not divide. `update_global_stats` (PSPNet), with
     use_global_stats: true, adds the batches' statistics in training all the same.
 
@@ -94,16 +104,16 @@ class BatchNorm(Layer):
                 raise NetError("Cannot configure batch normalization statistics as layer"
                                " parameters: drop the param entries.")  # fmt: skip
         self.channels = x[1]
-        given = self.config.batch_norm_param.HasField
-        of_nvcaffe = self.scale_bias or given("scale_filler") or given("bias_filler")
-        self.has_scale = of_nvcaffe or bool(self.use_weight_bias) or given("filler")
-        self.has_bias = of_nvcaffe or (self.has_scale and self.bias_term)
+        of_nvcaffe, of_intel = forks_of(self.config.batch_norm_param)
+        self.has_scale = of_nvcaffe or of_intel
+        self.has_bias = of_nvcaffe or (of_intel and self.bias_term)
+        self.has_averages = of_nvcaffe
         self.in_part = self.disable_mean or self.disable_variance
         if not (self.in_part or self.stats_batch_size):
             self.precision = "keeps"  # PyTorch's kernels compute in float32, whatever they get
         if of_nvcaffe and not self.use_global_stats:
             self.use_global_stats = None  # as in NVCaffe false does not count in testing
-        if self.has_scale:
+        if of_nvcaffe:
             self.eps = max(self.eps, LEAST_EPS)
         if self.stats_batch_size and self.in_part:
             raise NetError("stats_batch_size needs both mean and variance: disable none of them.")
@@ -166,8 +176,9 @@ class BatchNorm(Layer):
             again: as `Layer.again`; else the batch's statistics are added to the sums.
         """
         y, statistics = self._normalized(x, scale, bias)
-        if x.numel() and statistics is not None and not again:  # an empty batch has none
-            self._add_to_the_sums(statistics)
+        if x.numel() and not again:  # an empty batch has none
+            for each in statistics:
+                self._add_to_the_sums(each)
         return y
 
     def merged_with(self, reader: Layer) -> Way | None:
@@ -178,18 +189,15 @@ class BatchNorm(Layer):
 
     def _normalized(
         self, x: Tensor, scale: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, Statistics | None]:
-        """The top, and the statistics of the batch if they are to be added to the sums."""
-        if self._uses_the_sums():
-            y = self._with_the_sums(x, scale, bias)
-            also = self.update_global_stats and self.training
-            statistics = None
-            if also:
-                statistics = normalize_by_batch(
-                    x.detach(), self.eps, gather=self.gather_statistics
-                )[1]
-        else:
+    ) -> tuple[Tensor, Sequence[Statistics]]:
+        """The top, and the statistics that are to be added to the sums."""
+        if not self._uses_the_sums():
             y, statistics = self._with_the_batch(x, scale, bias)
+        else:
+            y, statistics = self._with_the_sums(x, scale, bias), []
+            if self.update_global_stats and self.training:
+                gather = self.gather_statistics
+                statistics = [normalize_by_batch(x.detach(), self.eps, gather=gather)[1]]
         return (relu(y) if self.has_relu else y), statistics
 
     def _uses_the_sums(self) -> bool:
@@ -202,13 +210,12 @@ class BatchNorm(Layer):
             mean = torch.zeros_like(mean)
         if self.disable_variance:
             return _scaled(x - over_channels(mean * factor, x), scale, bias)
-        return F.batch_norm(
-            x, mean * factor, variance * factor, scale, bias, training=False, eps=self.eps
-        )
+        x, mean, variance = with_plain_strides(x), mean * factor, variance * factor
+        return F.batch_norm(x, mean, variance, scale, bias, training=False, eps=self.eps)
 
     def _with_the_batch(
         self, x: Tensor, scale: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, Statistics]:
+    ) -> tuple[Tensor, list[Statistics]]:
         if self.gather_statistics and (self.in_part or self.stats_batch_size):
             raise NetError(
                 "the statistics of several processes cannot be put together with stats_batch_size,"
@@ -219,10 +226,11 @@ class BatchNorm(Layer):
             y, statistics = normalize_in_part(
                 x, self.eps, center=not self.disable_mean, divide=not self.disable_variance
             )
-            return _scaled(y, scale, bias), statistics
+            return _scaled(y, scale, bias), [statistics]
         if 0 < self.stats_batch_size < len(x):
             return normalize_parts_of_batch(x, self.stats_batch_size, self.eps, scale, bias)
-        return normalize_by_batch(x, self.eps, scale, bias, self.gather_statistics)
+        y, statistics = normalize_by_batch(x, self.eps, scale, bias, self.gather_statistics)
+        return y, [statistics]
 
     def _scale_and_bias(self) -> tuple[Tensor | None, Tensor | None]:
         learned = self.blobs[STATISTICS:]
@@ -235,7 +243,7 @@ class BatchNorm(Layer):
     def _add_to_the_sums(self, new: Statistics) -> None:
         mean, variance, weight = self.blobs[:STATISTICS]
         fraction = self.moving_average_fraction
-        if not self.has_scale:
+        if not self.has_averages:
             for total, value in ((mean, new.mean), (variance, new.variance), (weight, 1.0)):
                 total.mul_(fraction).add_(value)
             return

@@ -27,6 +27,21 @@ def over_channels(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (x.dim() - 2))
 
 
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def with_plain_strides(x: Tensor) -> Tensor:
+    """x, a copy if it is one item whose channels lie last and whose first stride is not its size.
+
+    Such strides are a view's. PyTorch (2.6 to 2.14) takes them for row-major, and its gradients of
+    batch norm are wrong then.
+    """
+    layout = _CHANNELS_LAST.get(x.dim())
+    if layout is None or len(x) != 1 or x.stride(0) == x.numel():
+        return x
+    return x.clone(memory_format=layout) if x.is_contiguous(memory_format=layout) else x
+
+
 def normalize_by_batch(
     x: Tensor,
     eps: float,
@@ -51,7 +66,9 @@ def normalize_by_batch(
     count = x.numel() // max(1, x.shape[1])
     if x.numel() > x.shape[1]:
         # With a momentum of 1 the running statistics are the batch's.
-        y = torch.batch_norm(x, scale, bias, mean, unbiased, True, 1.0, eps, True)
+        y = torch.batch_norm(
+            with_plain_strides(x), scale, bias, mean, unbiased, True, 1.0, eps, True
+        )
         return y, Statistics(mean, unbiased, count)
     y = x - x  # each value is its own mean; PyTorch would round y and divide by 0
     if x.numel():
@@ -129,11 +146,7 @@ def normalize_in_part(
 
 def normalize_parts_of_batch(
     x: Tensor, size: int, eps: float, scale: Tensor | None = None, bias: Tensor | None = None
-) -> tuple[Tensor, Statistics]:
-    """`normalize_by_batch` of `size` items at a time; the statistics are the means over parts."""
+) -> tuple[Tensor, list[Statistics]]:
+    """`normalize_by_batch` of `size` items at a time, and the statistics of each part."""
     parts = [normalize_by_batch(part, eps, scale, bias) for part in torch.split(x, size)]
-    means, variances, counts = zip(*(found for _, found in parts), strict=True)
-    return (
-        torch.cat([y for y, _ in parts]),
-        Statistics(torch.stack(means).mean(0), torch.stack(variances).mean(0), counts[0]),
-    )
+    return torch.cat([y for y, _ in parts]), [found for _, found in parts]

@@ -112,3 +112,26 @@ class CompactBilinear(Layer):
             sketch = x.new_zeros(len(x), n, *x.shape[2:])
             waves.append(torch.fft.rfft(sketch.index_add(1, place.to(x.device), signed), dim=1))
         return n * torch.fft.irfft(waves[0] * waves[1], n, dim=1)
+
+
+@layer("MatrixMultiplication", bottoms=2, tops=1, bfloat16="multiplies", fork="CF-Caffe")
+class MatrixMultiplication(Layer):
+    """The product of two matrices, or of two batches of matrices.
+
+    Bottoms: a (M, K) or (B, M, K); b (K, L) or (B, K, L). Top: (M, L), or (B, M, L) if either is a
+    batch; the matrix that is none counts for each item. Both take gradients. No message.
+
+    Errors: bottoms of other axes; sizes that do not fit.
+    """
+
+    def top_shapes(self, a: Shape, b: Shape) -> list[Shape]:
+        for x in (a, b):
+            if len(x) not in (2, 3):
+                raise NetError(f"multiplies (M, K) or (B, M, K), got a bottom of shape {x}.")
+        if a[-1] != b[-2] or (len(a) == len(b) == 3 and a[0] != b[0]):
+            raise NetError(f"matrices of shapes {a} and {b} cannot be multiplied.")
+        batch = a[:-2] or b[:-2]
+        return [(*batch, a[-2], b[-1])]
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b

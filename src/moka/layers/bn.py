@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import torch
@@ -11,13 +11,18 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
-from moka.layers.batch_statistics import Statistics, normalize_by_batch, over_channels
+from moka.layers.batch_statistics import (
+    Statistics,
+    normalize_by_batch,
+    over_channels,
+    with_plain_strides,
+)
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.layers.shapes import refuse_empty_axes
 from moka.schema import caffe_pb2
 from moka.schema.forms import form_of
-from moka.types import Shape
+from moka.types import Array, Shape
 
 EPS_OF_SEGNET = 1e-9
 ONE = caffe_pb2.FillerParameter(value=1)
@@ -46,7 +51,7 @@ _FROM_ANOTHER_FORK = "Forks store BN with two blobs or with four: the file is fr
 @layer(
     "BN",
     bottoms=1,
-    tops=1,
+    tops=(1, 3),
     aliases=("SyncBN",),
     coordinates="same",
     state_blobs=_state,
@@ -66,7 +71,9 @@ class BN(Layer):
 
     SegNet, ENet (`scale_filler`, `shift_filler` or `bn_mode`): two blobs (1, C, 1, 1), a and b.
     `bn_mode: LEARN` takes the batch's statistics in both phases, eps 1e-9; INFERENCE is
-    y = a x + b, for models into whose blobs the statistics were folded.
+    y = a x + b, for models into whose blobs the statistics were folded. A second and a third top,
+    (1, C, 1, 1), hold the batch's mean and its biased variance, which SegNet's scripts average;
+    they have no gradient, and with INFERENCE they are 0.
 
     ParseNet (`var_eps`, `moving_average`, `decay` or `across_spatial`): two blobs, a and b. With
     moving_average testing takes averages = decay * batch + (1 - decay) * averages of the training
@@ -76,11 +83,13 @@ class BN(Layer):
     CTPN (`axis`, 1 or 2): as ParseNet, but channels lie along `axis`, and the averages are blobs 2
     and 3 of four, which each training pass renews; decay is 0.05 by default.
 
-    a is 1 at first and b is 0, if no filler is given; the forks start with a = 0 then.
+    a is 1 at first and b is 0, if no filler is given; the forks start with a = 0 then. A running
+    variance is 0 at first, in a frozen layer 1. Stored blobs may have other axes of size 1.
 
     A SyncBN (yjxiong) takes the statistics of the batches of all processes that train the net.
 
-    Errors: a bottom with one axis, or with another number of channels than the blobs.
+    Errors: a bottom with one axis, or with another number of channels than the blobs; more than
+    one top in other forms than SegNet's.
     """
 
     averages: Tensor | None  # of mean and variance, where no blobs hold them
@@ -122,7 +131,9 @@ class BN(Layer):
         if found != self.kept:
             raise NetError(f"the blobs were made for {self.kept}, got a bottom of shape {x}.")
         refuse_empty_axes(x, first=1)
-        return [x]
+        if self.form != "scale_shift":
+            return [x]
+        return [x, *[(1, x[1], 1, 1)] * 2][: self.top_count]
 
     def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
         shape = [1] * max(4, len(x)) if self.whole else [1, *self.kept]
@@ -134,7 +145,16 @@ class BN(Layer):
         yield BlobSpec(tuple(shape), self._filler(second, caffe_pb2.FillerParameter()), "bias")
         if self.four_blobs:
             yield BlobSpec(tuple(shape), caffe_pb2.FillerParameter(), "mean")
-            yield BlobSpec(tuple(shape), caffe_pb2.FillerParameter(), "variance")
+            variance = ONE if self.frozen else caffe_pb2.FillerParameter()
+            yield BlobSpec(tuple(shape), variance, "variance")
+
+    def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
+        """Versions of the forks store (1, C), (C,) or (1, C, 1, 1)."""
+        adapted = dict(stored)
+        for k, shape in enumerate(self.blob_shapes):
+            if k in stored and _core(stored[k].shape) == _core(shape):
+                adapted[k] = stored[k].reshape(shape)
+        return adapted
 
     def _filler(
         self, names: Sequence[str], default: caffe_pb2.FillerParameter
@@ -146,17 +166,24 @@ class BN(Layer):
     def is_pure(self) -> bool:
         return not self.training and self.averages is None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         y, statistics = self._normalized(x)
-        if statistics is not None and x.numel():
+        keeps = self.training and (self.four_blobs or self.averages is not None)
+        if keeps and statistics is not None and x.numel():
             self._average(statistics)
-        return y
+        return self._tops(y, statistics)
 
-    def again(self, x: Tensor) -> Tensor:
-        return self._normalized(x)[0]
+    def again(self, x: Tensor) -> Tensor | list[Tensor]:
+        return self._tops(*self._normalized(x))
+
+    def _tops(self, y: Tensor, statistics: Statistics | None) -> Tensor | list[Tensor]:
+        if self.top_count == 1:
+            return y
+        found = _biased(statistics) if statistics and y.numel() else y.new_zeros(2, y.shape[1])
+        return [y, *(values.to(y).view(1, -1, 1, 1) for values in found)][: self.top_count]
 
     def _normalized(self, x: Tensor) -> tuple[Tensor, Statistics | None]:
-        """The top, and the batch's statistics if they are to be averaged."""
+        """The first top, and the batch's statistics if it is normalized by them."""
         scale, bias = (blob.reshape(-1) for blob in self.blobs[:2])
         if self.form == "scale_shift" and self.bn_mode == "INFERENCE":
             return x * over_channels(scale, x) + over_channels(bias, x), None
@@ -164,14 +191,14 @@ class BN(Layer):
         statistics = None
         if self.uses_averages():
             mean, variance = self.stored()
-            y = F.batch_norm(flat, mean, variance, scale, bias, training=False, eps=self.used_eps)
+            flat, eps = with_plain_strides(flat), self.used_eps
+            y = F.batch_norm(flat, mean, variance, scale, bias, training=False, eps=eps)
         else:
             y, statistics = normalize_by_batch(
                 flat, self.used_eps, scale, bias, self.gather_statistics
             )
         y = y.transpose(1, self.channel_axis) if self.whole else y.reshape(x.shape)
-        keeps = self.training and (self.four_blobs or self.averages is not None)
-        return y, statistics if keeps else None
+        return y, statistics
 
     def uses_averages(self) -> bool:
         if self.form == "slope_bias":
@@ -187,9 +214,9 @@ class BN(Layer):
     @torch.no_grad()
     def _average(self, new: Statistics) -> None:
         share = 1 - self.momentum if self.form == "slope_bias" else self.decay
-        batch = (new.mean, new.variance * ((new.number - 1) / new.number))
         averages = [
-            old * (1 - share) + b * share for old, b in zip(self.stored(), batch, strict=True)
+            old * (1 - share) + b * share
+            for old, b in zip(self.stored(), _biased(new), strict=True)
         ]
         if self.averages is not None:
             self.averages = torch.stack(averages)
@@ -204,3 +231,13 @@ class BN(Layer):
         if self.averages is not None:
             (given,) = tensors
             self.averages = given.to(self.averages)
+
+
+def _biased(found: Statistics) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, both (C,)."""
+    return found.mean, found.variance * ((found.number - 1) / found.number)
+
+
+def _core(shape: Shape) -> Shape:
+    """The shape without its axes of size 1."""
+    return tuple(n for n in shape if n != 1)

@@ -182,3 +182,43 @@ class Slope(Layer):
         rows, columns = (torch.arange(size, device=x.device) / size for size in (height, width))
         places = torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
         return torch.cat([x, places.to(x).expand(n, 2, height, width)], 1)
+
+
+@layer("EltwiseAffine", bottoms=1, tops=1, coordinates="same", fork="caffe-windows")
+class EltwiseAffine(Layer):
+    """Multiply each channel by a slope and add a bias: y = a x + b.
+
+    Bottom and top: (N, C, ...). Blobs: the slopes and the biases, each (C,), or one number () with
+    channel_shared; filled by slope_filler, with 1.0001 without one, and by bias_filler, with 0.0001
+    without one. In-place works. Message: eltwise_affine_param.
+
+    Errors: a bottom of less than two axes.
+    """
+
+    slope_filler: caffe_pb2.FillerParameter = option()
+    bias_filler: caffe_pb2.FillerParameter = option()
+    channel_shared: bool = option()
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(2, x)
+        refuse_empty_axes(x, first=1)
+        return [x]
+
+    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+        shape = () if self.channel_shared else (x[1],)
+        given = self.config.eltwise_affine_param
+        for name, filler, default in (
+            ("slope", self.slope_filler, 1.0001),
+            ("bias", self.bias_filler, 0.0001),
+        ):
+            if not given.HasField(f"{name}_filler"):
+                filler = caffe_pb2.FillerParameter(type="constant", value=default)
+            yield BlobSpec(shape, filler, name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope, bias = (self.by_channel(blob, x.dim()) for blob in self.blobs)
+        return torch.addcmul(bias, x, slope)
+
+    def by_channel(self, blob: Tensor, axes: int) -> Tensor:
+        """A blob in a shape that broadcasts against blobs of so many axes."""
+        return blob if self.channel_shared else blob.view(-1, *(1,) * (axes - 2))

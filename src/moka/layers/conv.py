@@ -22,6 +22,7 @@ from moka.schema import caffe_pb2
 from moka.types import Shape
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_FEW = 8  # channels
 _DECONVOLVE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -43,6 +44,12 @@ def convolution(
         ]
     if len(windows) not in _CONVOLVE:
         return _convolution_of_columns(x, weight, bias, windows, group)
+    if not all_even(windows):
+        x, windows = padded(x, windows)
+    if _picks_few_pixels(weight, windows, group):
+        steps = (1, 1, *(w.stride for w in windows))
+        x = x[tuple(slice(None, None, step) for step in steps)]
+        windows = [Window(1)] * len(windows)
     return _CONVOLVE[len(windows)](
         x,
         weight,
@@ -50,6 +57,28 @@ def convolution(
         *_arguments(tuple(x.shape[2:]), tuple(windows)),
         group,
     )
+
+
+def _picks_few_pixels(weight: Tensor, windows: Sequence[Window], group: int) -> bool:
+    """Whether kernels of one pixel read few channels, or make few, and step over pixels.
+
+    oneDNN 3.12 (PyTorch 2.13) writes beyond its memory for the gradient of such kernels, if the
+    channels lie last and the last pixels are not read.
+    """
+    few = min(weight.shape[1], len(weight) // group) < _FEW
+    one_pixel = all(w.kernel == 1 and w.pad == w.after == 0 for w in windows)
+    return few and one_pixel and any(w.stride > 1 for w in windows)
+
+
+def all_even(windows: Sequence[Window]) -> bool:
+    """Whether opposite sides of the image are padded alike, which is all that PyTorch does."""
+    return all(w.pad == w.after for w in windows)
+
+
+def padded(x: Tensor, windows: Sequence[Window]) -> tuple[Tensor, list[Window]]:
+    """x with its padding of zeros in place, and the windows without it."""
+    sides = [side for w in reversed(windows) for side in w.sides]
+    return F.pad(x, sides), [w._replace(pad=0, end_pad=None) for w in windows]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -91,6 +120,10 @@ def deconvolution(
         )[..., 0]
     if len(windows) not in _DECONVOLVE:
         return _deconvolution_of_columns(x, weight, bias, windows, group)
+    if not all_even(windows):
+        whole = [w._replace(pad=0, end_pad=None) for w in windows]
+        y = deconvolution(x, weight, bias, windows=whole, group=group)
+        return F.pad(y, [-side for w in reversed(windows) for side in w.sides])
     return _DECONVOLVE[len(windows)](
         x,
         weight,
@@ -266,7 +299,7 @@ def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
     channel varies slowest, then the position inside the kernel, row by row."""
     axes = len(windows)
     first = x.dim() - axes
-    views = F.pad(x, [side for w in reversed(windows) for side in (w.pad, w.pad)])
+    views, _ = padded(x, windows)
     for axis, w in enumerate(windows, first):
         views = views.unfold(axis, w.extent, w.stride)[..., :: w.dilation]
     columns = views.movedim(tuple(range(-axes, 0)), tuple(range(first, x.dim())))

@@ -14,6 +14,7 @@ from moka.layers.registry import layer
 from moka.types import Shape
 
 probability = Check(lambda v: 0 <= v < 1, "in [0, 1)")
+up_to_one = Check(lambda v: 0 <= v <= 1, "in [0, 1]")
 
 
 @layer("Dropout", bottoms=1, tops=1, coordinates="same", bfloat16="keeps")
@@ -28,10 +29,11 @@ class Dropout(Layer):
     1 / (1 - dropout_ratio) in training; `sample_weights_test: true` (SegNet) makes testing like
     training.
 
-    Errors: dropout_ratio is not in [0, 1).
+    Errors: dropout_ratio is not in [0, 1]. With a ratio of 1, which debug builds of BVLC Caffe
+    refuse, training gives 0; other builds make it NaN (0 times 1 / 0).
     """
 
-    dropout_ratio: float = option(probability)
+    dropout_ratio: float = option(up_to_one)
     scale_train: bool = option()
     sqrt_scale: bool = option()
     sample_weights_test: bool = option()
@@ -39,7 +41,7 @@ class Dropout(Layer):
     def setup(self, x: Shape) -> None:
         self.is_plain = self.scale_train and not self.sqrt_scale
         kept = 1 - self.dropout_ratio
-        self.factor = sqrt(1 / kept) if self.sqrt_scale else 1 / kept
+        self.factor = sqrt(1 / kept) if self.sqrt_scale and kept else 1 / (kept or 1)
         if not self.scale_train:
             self.factor = 1.0
 

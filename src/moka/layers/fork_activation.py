@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from moka.layers.base import Layer
+from moka.layers.activation import relu
+from moka.layers.base import Layer, refuse_in_place
 from moka.layers.limits import limited
+from moka.layers.options import option
 from moka.layers.registry import DrawStyle, layer
+from moka.layers.shapes import canonical_axis
+from moka.types import Shape
 
 STYLE = DrawStyle("#90EE90")
 STEEPEST = 0.03  # added to the root before the gradient is divided by it
@@ -73,3 +78,52 @@ class SignedSqrt(Layer):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = _SignedSqrt.apply(x)  # type: ignore[no-untyped-call]
         return y
+
+
+@layer(
+    "SeLU",
+    bottoms=1,
+    tops=1,
+    coordinates="same",
+    message="selu_param",
+    fork="Synopsys Caffe",
+    drawn=STYLE,
+)
+class SeLU(Layer):
+    """Scaled exponential linear unit: y = lambda x for x > 0, else lambda alpha (exp(x) - 1).
+
+    Bottom and top: any shape. Message: selu_param. Klambauer et al., 2017.
+    """
+
+    alpha: float = option()
+    scale: float = option(field="lambda")  # a word that Python keeps to itself
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.elu(x, self.alpha)
+
+
+@layer("CReLU", bottoms=1, tops=1, message="crelu_param", fork="Cambricon", drawn=STYLE)
+class CReLU(Layer):
+    """The rectified values of x and of -x, joined along `concat_axis`.
+
+    Bottom: any shape. Top: twice as large along the axis. Message: crelu_param; negative_slope is
+    that of both rectifiers. Shang et al., 2016.
+
+    Errors: in-place use.
+
+    Cambricon's layer has no gradient; here it is exact.
+    """
+
+    negative_slope: float = option()
+    concat_axis: int = option()
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        axis = canonical_axis(self.concat_axis, x)
+        return [(*x[:axis], 2 * x[axis], *x[axis + 1 :])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = [relu(v, negative_slope=self.negative_slope) for v in (x, -x)]
+        return torch.cat(halves, self.concat_axis)

@@ -37,6 +37,24 @@ def with_scaled_gradient(x: Tensor, factor: float) -> Tensor:
     return y
 
 
+class _Substituted(Function):
+    """A copy of a value, whose gradient is another tensor's."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, other: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        return None, grads[0]
+
+
+def with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
+    """A copy of the value; its gradient is that of another tensor of its shape."""
+    y: Tensor = _Substituted.apply(value, other)  # type: ignore[no-untyped-call]
+    return y
+
+
 @layer("GradientScaler", bottoms=1, tops=1, fork="DANN", coordinates="same", bfloat16="keeps")
 class GradientScaler(PassCounter):
     """The gradient reversal of domain-adversarial training: the top is the bottom, the gradient is

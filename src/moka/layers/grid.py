@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 
 import torch
@@ -48,14 +49,22 @@ def _cubic(distance: Tensor) -> Tensor:
 KERNELS = {"LINEAR": _triangle, "CUBIC": _cubic}
 
 
-def nearest_pixels(size: int, out: int) -> Tensor:
+def nearest_pixels(size: int, out: int, first: Fraction | None = None) -> Tensor:
     """Indices (out,) of the pixels of an axis that is brought from `size` to `out` pixels: those
-    whose centers are nearest to the new ones; of two as near, the second."""
-    return (2 * torch.arange(out) + 1) * size // (2 * out)
+    whose centers are nearest to the new ones; of two as near, the second.
+
+    Args:
+        first: where the first new center lies, from the image's edge; None: at size / out / 2.
+    """
+    first = first or Fraction(size, 2 * out)
+    places = torch.arange(out) * size * first.denominator + out * first.numerator
+    return (places // (out * first.denominator)).clamp_max(size - 1)
 
 
 @lru_cache(maxsize=256)
-def centered_weights(size: int, out: int, kind: str, *, antialias: bool) -> Weights:
+def centered_weights(
+    size: int, out: int, kind: str, *, antialias: bool, first: Fraction | None = None
+) -> Weights:
     """Weights of LINEAR or CUBIC interpolation between the centers of pixels.
 
     Weights beyond the image are left out, and the others add up to 1, or are all 0 where a narrow
@@ -63,9 +72,11 @@ def centered_weights(size: int, out: int, kind: str, *, antialias: bool) -> Weig
 
     Args:
         antialias: make the kernel size / out wide, so that every pixel of a shrinking axis counts.
+        first: see `nearest_pixels`.
     """
     width = size / out if antialias else 1.0
-    at = (torch.arange(out, dtype=torch.float64) + 0.5) * (size / out) - 0.5
+    start = float(first or Fraction(size, 2 * out)) - 0.5
+    at = torch.arange(out, dtype=torch.float64) * (size / out) + start
     weights = KERNELS[kind]((at[:, None] - torch.arange(size)) / width)
     total = weights.sum(1, keepdim=True)
     return weights / total.where(total != 0, 1.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.layers.shapes import refuse_empty_axes, require_axes
 from moka.schema import caffe_pb2
-from moka.types import Shape
+from moka.types import Array, Shape
 
 
 @layer(
@@ -22,6 +24,10 @@ from moka.types import Shape
     tops=(1, 2),
     message="norm_param",
     other_messages=("normalize_param",),
+    other_counts={
+        (0, 1): "The file's Normalize layer has no scale, as caffe-windows' and caffe-face's: give"
+        " the layer normalize_param { }."
+    },
     fork="SSD",
 )
 class Normalize(Layer):
@@ -35,6 +41,9 @@ class Normalize(Layer):
     With normalize_param (caffe-windows): y = x / norm, the norm over the channels at each position:
     normalize_type L2 (default) or L1. No blob. fix_gradient: the gradient takes the norm for a
     constant; bp_norm: the norm that is the second top hands its gradient on.
+
+    A layer without either message is SSD's. If a model has no blob for it, and it has one position
+    an item, so that both forms are the same, its scale is 1.
 
     Bottom and top: (N, C, ...). With normalize_param a second top is the norm (N, 1, ...).
     Liu et al., 2015 (ParseNet); SSD's conv4_3_norm starts at 20.
@@ -69,6 +78,13 @@ class Normalize(Layer):
         filler = self.scale_filler if given else one
         yield BlobSpec(() if self.channel_shared else (x[1],), filler, "scale")
 
+    def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
+        """A scale of 1 for the parameter-free form of other forks, if it computes the same."""
+        says_form = any(self.config.HasField(name) for name in self.entry.messages)
+        if stored or says_form or prod(self.first_top_shapes[0][2:]) != 1:
+            return stored
+        return {0: np.ones(self.blob_shapes[0], np.float32)}
+
     def forward(self, x: Tensor) -> list[Tensor]:
         if not self.scaled:
             return self._plain(x)
@@ -86,3 +102,21 @@ class Normalize(Layer):
             norm = x.abs().sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         y = x / (norm.detach() if self.fix_gradient else norm)
         return [y, norm if self.bp_norm else norm.detach()][: self.top_count]
+
+
+@layer("Normalization", bottoms=1, tops=1, coordinates="same", fork="caffe-triplet")
+class Normalization(Layer):
+    """Divide each item by its L2 norm: y = x / sqrt(sum of x^2).
+
+    Bottom and top: (N, ...). No message. An item of zeros stays as it is; forks make it NaN. One of
+    the forks, caffe-3d, makes tops (N, K) of whatever shape the items have.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(1, x)
+        return [x]
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = tuple(range(1, x.dim()))
+        squares = x.square().sum(axes, keepdim=True) if axes else x.square()
+        return x / squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()

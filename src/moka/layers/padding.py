@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer
+from moka.layers.base import Layer, refuse_in_place
 from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.types import Shape
@@ -38,3 +38,38 @@ class Padding(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, (self.pad_beg, self.pad_end) * 2)
+
+
+@layer("Pad", bottoms=1, tops=1, bfloat16="keeps", fork="Synopsys Caffe")
+class Pad(Layer):
+    """Add values of `constant_values` before and behind each axis.
+
+    Bottom: any shape. Top: larger by the two `paddings` of each axis, given axis by axis: that
+    before and that behind it. Message: pad_param. The values added take no gradient.
+
+    Errors: not two paddings for each axis; in-place use.
+
+    Synopsys' layer has no gradient; here it is exact.
+    """
+
+    paddings: tuple[int, ...] = option()
+    constant_values: float = option()
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+
+    @property
+    def sides(self) -> list[tuple[int, int]]:
+        """The paddings before and behind each axis."""
+        return list(zip(self.paddings[::2], self.paddings[1::2], strict=True))
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(self.paddings) != 2 * len(x):
+            raise NetError(
+                f"paddings must be given twice for each axis of {x}, got {len(self.paddings)}."
+            )
+        return [tuple(n + before + after for n, (before, after) in zip(x, self.sides, strict=True))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = [side for pair in reversed(self.sides) for side in pair]
+        return F.pad(x, sides, value=self.constant_values)

@@ -15,7 +15,7 @@ from moka.layers.base import Layer
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import by, refuse_empty_axes
-from moka.layers.sliding import KERNEL, PAD, STRIDE, sizes_along
+from moka.layers.sliding import KERNEL, PAD, STRIDE, sizes_along, with_sides
 from moka.layers.window import Window, pooled_sizes
 from moka.schema import caffe_pb2
 from moka.types import Shape
@@ -120,6 +120,7 @@ def _native(
     rounds_up = pooled_sizes(size, windows, round_up=False) != out
     fits = pooled_sizes(size, windows, round_up=rounds_up) == out and all(
         2 * w.pad <= w.kernel
+        and w.pad == w.after
         and (m - 1) * w.stride < n + w.pad
         and (len(windows) < 3 or w.kernel <= n)
         for n, w, m in zip(size, windows, out, strict=True)
@@ -150,7 +151,7 @@ def _window_area(x: Tensor, windows: Windows, out: Shape, *, include_pad: bool) 
     area = x.new_ones(())
     for n, window, m in zip(x.shape[2:], windows, out, strict=True):
         start = torch.arange(m, device=x.device) * window.stride - window.pad
-        end = (start + window.kernel).clamp_max(n + window.pad)
+        end = (start + window.kernel).clamp_max(n + window.after)
         if not include_pad:
             start, end = start.clamp_min(0), end.clamp_max(n)
         length = end - start if include_pad else (end - start).clamp_min(1)
@@ -168,7 +169,7 @@ def _windows_and_counts(
     absurdly long ones.
     """
     bounded = tuple(
-        w._replace(stride=min(w.stride, n + 2 * w.pad + 1))
+        w._replace(stride=min(w.stride, n + sum(w.sides) + 1))
         for n, w in zip(size, windows, strict=True)
     )
     return bounded, pooled_sizes(size, windows, round_up=round_up, clips=clips)
@@ -214,7 +215,9 @@ class Pooling(Layer):
     no effect here. Forks: `kernel_shape`, `stride_shape` and `pad_shape` (video-caffe) list sizes
     per axis; `kernel_depth`, `temporal_stride` and `temporal_pad` (C3D) are the window along the
     first of three axes; `ceil_mode: false` (Cascade R-CNN) and `torch_pooling: true` (NVCaffe) mean
-    FLOOR; with `avg_include_pad: false` (Intel) AVE divides by the window's area inside the image.
+    FLOOR; with `avg_include_pad: false` (Intel) AVE divides by the window's area inside the image,
+    as does `pool: AVE_EXC_PAD`, or AVE_TF (Synopsys);
+    `pad_t`, `pad_b`, `pad_l` and `pad_r` (Synopsys) pad the sides of images each by itself.
 
     Errors: no kernel size; global_pooling with a kernel, pad or stride; pad not smaller than the
     kernel; more than three spatial axes.
@@ -224,6 +227,7 @@ class Pooling(Layer):
     stride > kernel without padding.
     """
 
+    fork_values: ClassVar = frozenset({"AVE_EXC_PAD", "AVE_TF"})
     clips: ClassVar[bool] = True  # leaves out a window that starts beyond the padded image
 
     pool: str = option()
@@ -251,10 +255,17 @@ class Pooling(Layer):
     kernel_depth: int | None = option(not_negative)
     temporal_stride: int | None = option(positive, unset_is_none=True)
     temporal_pad: int | None = option(unset_is_none=True)
+    pad_t: int = option()
+    pad_b: int = option()
+    pad_l: int = option()
+    pad_r: int = option()
+    pad_type: int = option()
 
     def setup(self, x: Shape) -> None:
         if self.top_count > 1:  # bfloat16 does not hold the indices of the mask
             self.precision = "float32"
+        if self.pool in self.fork_values:
+            self.pool, self.avg_include_pad = "AVE", False
         self.kept_for_gradient = 2 if self.pool == "MAX" else 0  # indices of 8 bytes
         self.axes = len(_size(x))
         self.rounds_up = self.round_mode == "CEIL" and self.ceil_mode and not self.torch_pooling
@@ -268,12 +279,13 @@ class Pooling(Layer):
             sizes_along(self, prop, self._plain(prop.name), self.axes)
             for prop in (KERNEL, STRIDE, PAD)
         )
-        self.windows = tuple(Window(*fields) for fields in zip(*sizes, strict=True))
+        plain = [Window(*fields) for fields in zip(*sizes, strict=True)]
+        self.windows = tuple(with_sides(self, plain, _size(x)))
         suffixes = ("_h", "_w") if self.axes == 2 else ("",) * self.axes
         for k, window in zip(suffixes, self.windows, strict=True):
-            if window.pad >= window.kernel:
+            if max(window.sides) >= window.kernel:
                 raise NetError(
-                    f"pad{k} must be < kernel{k}, got pad{k}={window.pad},"
+                    f"pad{k} must be < kernel{k}, got pad{k}={max(window.sides)},"
                     f" kernel{k}={window.kernel}."
                 )
 
@@ -290,7 +302,8 @@ class Pooling(Layer):
         if any((*kernels, *self.kernel_size_3d, *self.kernel_shape.dim)):
             raise NetError("with global_pooling the kernel is the image: give no kernel size.")
         pads = (self.pad, self.pad_h, self.pad_w, self.temporal_pad)
-        if any((*pads, *self.pad_3d, *self.pad_shape.dim)):
+        sides = (self.pad_t, self.pad_b, self.pad_l, self.pad_r, self.pad_type)
+        if any((*pads, *sides, *self.pad_3d, *self.pad_shape.dim)):
             raise NetError("with global_pooling pad must be 0.")
         strides = (self.stride, self.stride_h, self.stride_w, self.temporal_stride)
         if any((s or 1) != 1 for s in (*strides, *self.stride_3d, *self.stride_shape.dim)):
@@ -313,7 +326,7 @@ class Pooling(Layer):
         out = self._out(size)
         if min(out) < 1:
             windows = self._windows(size)
-            padded = tuple(n + 2 * w.pad for n, w in zip(size, windows, strict=True))
+            padded = tuple(n + sum(w.sides) for n, w in zip(size, windows, strict=True))
             raise NetError(
                 f"the kernel ({by([w.kernel for w in windows])}) is larger than the padded image"
                 f" ({by(padded)}).",

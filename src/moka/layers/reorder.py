@@ -7,6 +7,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer, refuse_in_place
+from moka.layers.late_checks import in_range
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import canonical_axis, require_axes
@@ -112,3 +113,89 @@ class Transpose(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(self.dim).clone(memory_format=torch.contiguous_format)
+
+
+@layer(
+    "ReverseTime", bottoms=2, tops=1, bfloat16="keeps", fixed_bottoms=(1,), fork="ChWick's Caffe"
+)
+class ReverseTime(Layer):
+    """Reverse the order in time of sequences of different lengths: of one with L steps, step t is
+    step L - 1 - t of the bottom.
+
+    Bottoms: x (T, N, ...); the lengths (N,), whole numbers from 0 to T (no gradient). Top: the
+    shape of x; steps from L on are those of the bottom with `copy_remaining`, else 0. Message:
+    reverse_time_param.
+
+    Errors: not one length for each sequence; a length above T; in-place use.
+
+    Without copy_remaining the fork leaves steps from L on as they lie in memory.
+    """
+
+    copy_remaining: bool = option()
+
+    def setup(self, x: Shape, lengths: Shape) -> None:
+        refuse_in_place(self)
+
+    def top_shapes(self, x: Shape, lengths: Shape) -> list[Shape]:
+        require_axes(2, x)
+        if lengths != (x[1],):
+            raise NetError(
+                f"needs one length for each of the {x[1]} sequences, got a blob of shape {lengths}."
+            )
+        return [x]
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        steps = len(x)
+        length = in_range(
+            lengths.long(),
+            steps + 1,
+            fault=f"a sequence of {{}} steps is longer than the {steps} steps of the bottom",
+            advice="Check the second bottom, the lengths of the sequences.",
+        )
+        time = torch.arange(steps, device=x.device)[:, None]
+        inside = time < length
+        order = torch.where(inside, length - 1 - time, time)
+        shape = (*order.shape, *(1,) * (x.dim() - 2))
+        y = x.gather(0, order.view(shape).expand_as(x))
+        return y if self.copy_remaining else y.where(inside.view(shape), 0)
+
+
+@layer("GSTiling", bottoms=1, tops=1, bfloat16="keeps", fork="Vitis-AI")
+class GSTiling(Layer):
+    """Space to depth: the pixels at every s-th row and column become channels.
+
+    With s = stride, channel (a s + b) C + c of the top holds the pixels of channel c at rows i s +
+    a and columns j s + b. `reverse`: depth to space, the way back.
+
+    Bottom: (N, C, H, W). Top: (N, C s^2, H / s, W / s), or with reverse (N, C / s^2, H s, W s).
+    Message: gs_tiling_param.
+
+    Errors: no stride; H or W is no multiple of s, or with reverse C none of s^2; a bottom that is
+    not 4-D; in-place use.
+    """
+
+    stride: int = option(positive, required=True)
+    reverse: bool = option()
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(x) != 4:
+            raise NetError(f"takes images (N, C, H, W), got a bottom of shape {x}.")
+        (n, c, h, w), s = x, self.stride
+        if self.reverse:
+            if c % (s * s):
+                raise NetError(f"channels must be a multiple of {s * s}, stride^2, got {c}.")
+            return [(n, c // (s * s), h * s, w * s)]
+        if h % s or w % s:
+            raise NetError(f"height and width must be multiples of stride {s}, got {h} x {w}.")
+        return [(n, c * s * s, h // s, w // s)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, c, h, w), s = x.shape, self.stride
+        if self.reverse:
+            moved = x.reshape(n, s, s, c // (s * s), h, w).permute(0, 3, 4, 1, 5, 2)
+        else:
+            moved = x.reshape(n, c, h // s, s, w // s, s).permute(0, 3, 5, 1, 2, 4)
+        return moved.reshape(self.top_shapes(tuple(x.shape))[0]).contiguous()

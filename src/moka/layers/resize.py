@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 from math import ceil
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
-from moka.layers.base import Layer
+from moka.layers.base import Layer, refuse_in_place
 from moka.layers.grid import apply_grid, centered_weights, nearest_pixels, pick_grid, require_images
 from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
@@ -35,7 +37,8 @@ class Interp(Layer):
     W'). Message: interp_param. First `pad_beg` and `pad_end`, both <= 0, cut so many rows and
     columns off at the beginning and at the end. Then, the first that is given decides:
     `shrink_factor` s makes (in - 1) / s + 1, rounded down; `zoom_factor` z makes in + (in - 1)
-    (z - 1); `height` and `width`; both factors shrink first and then zoom the size.
+    (z - 1); `height` and `width`; both factors shrink first and then zoom the size; Synopsys'
+    `full_zoom_factor` makes in times the factor.
 
     Errors: no size, or one without pixels; an image that is cut away; bottoms that are not 4-D.
     """
@@ -46,6 +49,7 @@ class Interp(Layer):
     shrink_factor: int | None = option(positive, unset_is_none=True)
     pad_beg: int = option(not_positive)
     pad_end: int = option(not_positive)
+    full_zoom_factor: int | None = option(positive)
 
     def top_shapes(self, x: Shape, reference: Shape | None = None) -> list[Shape]:
         require_images(x, *((reference,) if reference else ()))
@@ -59,6 +63,8 @@ class Interp(Layer):
         if (shrink is None) == (zoom is None) and self.height and self.width:
             return (self.height, self.width)
         if shrink is None and zoom is None:
+            if self.full_zoom_factor is not None:
+                return (size[0] * self.full_zoom_factor, size[1] * self.full_zoom_factor)
             raise NetError("needs height and width, zoom_factor or shrink_factor.")
         height, width = (self._zoomed((n - 1) // (shrink or 1) + 1, zoom or 1) for n in size)
         return (height, width)
@@ -120,15 +126,16 @@ class Accum(Layer):
 class Resample(Layer):
     """Resize images by interpolation between the centers of pixels.
 
-    Output pixel i lies at (i + 1/2) in / out - 1/2 of the input. Bottoms: images (N, C, H, W);
-    optionally a blob whose height and width are the size, which takes no gradient. Top: (N, C, H',
-    W') with `height` and `width`, or without them with in * factor, rounded down. Message:
-    resample_param. `type`: NEAREST (of two nearest pixels the second), LINEAR or CUBIC (a = -1/2).
-    If an axis shrinks the kernel is in / out wide along both (so narrower along one that grows),
-    unless `antialias: false`. Weights of pixels beyond the image are left out.
+    Output pixel i lies at i f + g / 2 - 1/2 of the input, with the scale f = in / out of its axis
+    and g that of the other one, as in FlowNet2: where both axes have one scale that is (i + 1/2) f
+    - 1/2. Bottoms: images (N, C, H, W); optionally a blob whose height and width are the size,
+    which takes no gradient. Top: (N, C, H', W') with `height` and `width`, or without them with
+    in * factor, rounded down. Message: resample_param. `type`: NEAREST (of two nearest pixels the
+    second, of pixels beyond the image the last), LINEAR or CUBIC (a = -1/2). If an axis shrinks the
+    kernel is in / out wide along both (so narrower along one that grows), unless `antialias:
+    false`. Weights of pixels beyond the image are left out.
 
-    FlowNet2 takes the shift along one axis from the other's scale, which counts only if both
-    scales differ; here each axis has its own. It has no gradient; here the gradient is exact.
+    FlowNet2 has no gradient; here the gradient is exact.
 
     Errors: no size; the type AREA; bottoms that are not 4-D.
     """
@@ -159,12 +166,23 @@ class Resample(Layer):
 
     def forward(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         top = self.top_shapes(tuple(x.shape), None if reference is None else reference.shape)[0]
-        axes = list(zip(x.shape[2:], top[2:], strict=True))
+        rows, columns = self.maps(tuple(x.shape[2:]), top[2:])
+        return (pick_grid if self.type == "NEAREST" else apply_grid)(x, rows, columns)
+
+    def maps(self, size: Shape, out: Shape) -> tuple[Tensor, Tensor]:
+        """For the rows and for the columns of the top: the indices of their pixels with NEAREST,
+        else the weights of all pixels."""
+        firsts = [Fraction(n, 2 * m) for n, m in zip(size, out, strict=True)]
+        axes = list(zip(size, out, reversed(firsts), strict=True))
         if self.type == "NEAREST":
-            return pick_grid(x, *(nearest_pixels(n, m) for n, m in axes))
-        antialias = self.antialias and any(n > m for n, m in axes)
-        weights = (centered_weights(n, m, self.type, antialias=antialias) for n, m in axes)
-        return apply_grid(x, *weights)
+            rows, columns = (nearest_pixels(*axis) for axis in axes)
+            return rows, columns
+        antialias = self.antialias and any(n > m for n, m, _ in axes)
+        rows, columns = (
+            centered_weights(n, m, self.type, antialias=antialias, first=first)
+            for n, m, first in axes
+        )
+        return rows, columns
 
 
 @layer("DeephiResize", bottoms=1, tops=1, fork="Xilinx")
@@ -266,3 +284,122 @@ def shrinking(size: int, out: int) -> Tensor:
     step = (size - 1) / (out - 1)
     at = torch.arange(out, dtype=torch.float64) * step
     return (1 - (at[:, None] - torch.arange(size)).abs() / step).clamp_min(0)
+
+
+class _ToSize(Layer):
+    """Base of the layers of Synopsys that resize images, with rows and columns where the order of
+    axes says."""
+
+    align_corners: bool = option()
+    half_pixel_centers: bool = option()
+    data_format: str = option()
+    output_height: int | None = option(positive)
+    output_width: int | None = option(positive)
+    scale_height: float = option(positive)
+    scale_width: float = option(positive)
+    rules: ClassVar[tuple[str, ...]] = ("align_corners", "half_pixel_centers")
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+        if self.data_format not in ("NHWC", "NCHW"):
+            raise NetError(f"data_format must be NHWC or NCHW, got {self.data_format}.")
+        given = [rule for rule in self.rules if getattr(self, rule)]
+        if len(given) > 1:
+            raise NetError(f"give either {given[0]} or {given[1]}, not both.")
+
+    @property
+    def first_axis(self) -> int:
+        """The axis of rows; that of columns comes after it."""
+        return 1 if self.data_format == "NHWC" else 2
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_images(x)
+        k = self.first_axis
+        height = self.output_height or int(x[k] * self.scale_height)
+        width = self.output_width or int(x[k + 1] * self.scale_width)
+        if min(height, width) < 1:
+            raise NetError(f"makes an image without pixels, {(height, width)}, of {x[k : k + 2]}.")
+        return [(*x[:k], height, width, *x[k + 2 :])]
+
+    def maps(self, x: Shape) -> tuple[Tensor, Tensor]:
+        """For the rows and for the columns of the top what `map_along` says."""
+        k, top = self.first_axis, self.top_shapes(x)[0]
+        rows, columns = (self.map_along(x[axis], top[axis]) for axis in (k, k + 1))
+        return rows, columns
+
+    def map_along(self, size: int, out: int) -> Tensor:
+        """Where the pixels of an axis come from that is brought from `size` to `out` pixels."""
+        raise NotImplementedError
+
+    def places(self, size: int, out: int) -> Tensor:
+        """Where output pixels lie in the input, without the shift of half pixels, in the single
+        precision of the fork, whose rounding picks pixels."""
+        corners = self.align_corners and out > 1
+        scale = torch.tensor((size - 1) / (out - 1) if corners else size / out)
+        shift = 0.5 if self.half_pixel_centers else 0.0
+        return (torch.arange(out, dtype=torch.float32) + shift) * scale
+
+
+@layer("ResizeNearestNeighbor", bottoms=1, tops=1, bfloat16="keeps", fork="Synopsys Caffe")
+class ResizeNearestNeighbor(_ToSize):
+    """Resize images as TensorFlow does, each pixel one of the bottom's.
+
+    With s = in / out, output pixel i is pixel i s of the input, rounded down; with
+    `half_pixel_centers` (i + 1/2) s, rounded down; with `align_corners` i (in - 1) / (out - 1),
+    rounded to the nearest.
+
+    Bottom, top, sizes and errors: as in ResizeBilinear. Message: resize_nearest_neighbor_param.
+
+    Synopsys' layer has no gradient; here it is exact.
+    """
+
+    def map_along(self, size: int, out: int) -> Tensor:
+        at = self.places(size, out).double()
+        return (at + 0.5 if self.align_corners else at).floor().long().clamp_max(size - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.maps(tuple(x.shape))
+        k = self.first_axis
+        return x.index_select(k, rows.to(x.device)).index_select(k + 1, columns.to(x.device))
+
+
+@layer("ResizeBilinear", bottoms=1, tops=1, fork="Synopsys Caffe")
+class ResizeBilinear(_ToSize):
+    """Resize images as TensorFlow does, by bilinear interpolation.
+
+    With s = in / out, output pixel i lies at i s of the input; with `align_corners` at i (in - 1) /
+    (out - 1); with `half_pixel_centers` or `pytorch_half_pixel` at (i + 1/2) s - 1/2. Beyond the
+    outer pixels these are repeated.
+
+    Bottom: images in the order of axes that `data_format` says, NHWC (default) or NCHW. Top: the
+    same with output_height and output_width pixels, where one is not given with size * scale_height
+    or scale_width, rounded down. Message: resize_bilinear_param.
+
+    Errors: an image without pixels; two rules for the places of pixels; a bottom that is not 4-D;
+    another data_format, among them NCHWD (output_depth, scale_depth); in-place use.
+
+    Synopsys' layer has no gradient; here it is exact. For an output of one pixel pytorch_half_pixel
+    takes the first pixel of the input.
+    """
+
+    pytorch_half_pixel: bool = option()
+    output_depth: int | None = option()
+    scale_depth: float = option()
+    rules: ClassVar[tuple[str, ...]] = (*_ToSize.rules, "pytorch_half_pixel")
+
+    def map_along(self, size: int, out: int) -> Tensor:
+        steps = torch.arange(out, dtype=torch.float64)
+        if self.align_corners and out > 1:
+            at = steps * (size - 1) / (out - 1)
+        elif self.half_pixel_centers or (self.pytorch_half_pixel and out > 1):
+            at = (steps + 0.5) * size / out - 0.5
+        else:
+            at = steps * size / out
+        at = at.clamp(0, size - 1)
+        return (1 - (at[:, None] - torch.arange(size)).abs()).clamp_min(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.maps(tuple(x.shape))
+        if self.data_format == "NCHW":
+            return apply_grid(x, *maps)
+        return apply_grid(x.permute(0, 3, 1, 2), *maps).permute(0, 2, 3, 1)

@@ -102,6 +102,34 @@ class Flatten(Layer):
         return x.flatten(self.axis, self.end_axis)
 
 
+@layer("Squeeze", bottoms=1, tops=1, views=True, fork="Synopsys Caffe")
+class Squeeze(Layer):
+    """Remove axes of size 1, in the same memory.
+
+    Bottom: any shape. Top: its shape without the axes in `axis`, or, if none is given, without all
+    axes of size 1. Message: squeeze_param.
+
+    Errors: an axis of another size; in-place use.
+    """
+
+    axis: tuple[int, ...] = option()
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        removed = {canonical_axis(axis, x) for axis in self.axis}
+        for axis in removed:
+            if x[axis] != 1:
+                raise NetError(f"axis {axis} cannot be removed, its size is {x[axis]}: {x}.")
+        if not self.axis:
+            removed = {axis for axis, size in enumerate(x) if size == 1}
+        return [tuple(size for axis, size in enumerate(x) if axis not in removed)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(self.top_shapes(tuple(x.shape))[0])
+
+
 @layer("Silence", bottoms=(1, None), tops=0, aliases=("BlackHole",), differentiable=False)
 class Silence(Layer):
     """Consume blobs that no other layer reads, so that they are not outputs of the net.

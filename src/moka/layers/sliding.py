@@ -22,7 +22,9 @@ class Sliding(Layer):
     Forks have more names for the same. Dilation: `filter_stride` (ParseNet) and `hole` (DeepLab),
     each also with _h and _w, and `dilation_h`, `dilation_w` (yjxiong). `kernel_shape`,
     `stride_shape` and `pad_shape` (video-caffe) list a size for each spatial axis. `kernel_depth`,
-    `temporal_stride` and `temporal_pad` (C3D) are the window along the first of three.
+    `temporal_stride` and `temporal_pad` (C3D) are the window along the first of three. `pad_t`,
+    `pad_b`, `pad_l` and `pad_r` (Synopsys) pad the four sides of images each by itself, in place of
+    pad.
     """
 
     pad: tuple[int, ...] = option()
@@ -50,11 +52,17 @@ class Sliding(Layer):
     kernel_depth: int | None = option(not_negative)
     temporal_stride: int | None = option(positive, unset_is_none=True)
     temporal_pad: int | None = option(unset_is_none=True)
+    pad_t: int = option()
+    pad_b: int = option()
+    pad_l: int = option()
+    pad_r: int = option()
+    pad_type: int = option()
     force_nd_im2col: bool = option()
 
     def setup(self, x: Shape, *others: Shape) -> None:
         self.channel_axis = canonical_axis(self.axis, x)
-        self.windows = windows_of(self, len(x) - self.channel_axis - 1)
+        windows = windows_of(self, len(x) - self.channel_axis - 1)
+        self.windows = with_sides(self, windows, x[self.channel_axis + 1 :])
 
 
 def windows_of(layer: Layer, axes: int) -> list[Window]:
@@ -62,6 +70,46 @@ def windows_of(layer: Layer, axes: int) -> list[Window]:
     fields = layer.__dict__
     sizes = (sizes_along(layer, prop, fields[prop.name], axes) for prop in (KERNEL, STRIDE, PAD))
     return [Window(*along) for along in zip(*sizes, _dilations(layer, axes), strict=True)]
+
+
+def with_sides(layer: Layer, windows: Sequence[Window], size: Shape) -> list[Window]:
+    """The windows with the padding of single sides, if the layer's options give it.
+
+    Args:
+        size: of the image, for the advice where it would decide about the padding.
+    """
+    fields = layer.__dict__
+    if fields["pad_type"] != 0:
+        raise NetError(
+            f"pad_type: {fields['pad_type']} is not supported.", advice=_written_out(windows, size)
+        )
+    sides = ((fields["pad_t"], fields["pad_b"]), (fields["pad_l"], fields["pad_r"]))
+    if not any(map(any, sides)):
+        return list(windows)
+    if len(windows) != len(sides):
+        raise NetError(f"pad_t, pad_b, pad_l and pad_r are for two spatial axes, here are"
+                       f" {len(windows)}.")  # fmt: skip
+    if any(w.pad for w in windows):
+        raise NetError("give either pad or pad_t, pad_b, pad_l and pad_r, not both.")
+    return [
+        w._replace(pad=before, end_pad=None if after == before else after)
+        for w, (before, after) in zip(windows, sides, strict=True)
+    ]
+
+
+def _written_out(windows: Sequence[Window], size: Shape) -> str:
+    """What to write in place of pad_type: 1, which pads so that the top has size / stride pixels,
+    rounded up. As Synopsys' layer does it looks at the kernel alone, not at the dilation."""
+    if len(windows) != 2:
+        return "Give pad."
+    totals = [
+        max(0, w.kernel - (n % w.stride or w.stride)) for n, w in zip(size, windows, strict=True)
+    ]
+    (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
+    return (
+        f"For images of {size[0]} x {size[1]}, write pad_t: {top} pad_b: {bottom} pad_l: {left}"
+        f" pad_r: {right} in place of pad_type: 1."
+    )
 
 
 class Property(NamedTuple):
@@ -139,9 +187,11 @@ def _sizes_in_shape(layer: Layer, name: str) -> tuple[int, ...]:
 def convolved_sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
     """Output sizes of a convolution; raises NetError if a kernel does not fit."""
     for size, window in zip(spatial, windows, strict=True):
-        if window.extent > size + 2 * window.pad:
+        if window.extent > size + sum(window.sides):
+            before, after = window.sides
+            padding = f"2 * {before}" if before == after else f"{before} + {after}"
             raise NetError(
-                f"the kernel ({window.extent}) is larger than the padded image"
-                f" ({size} + 2 * {window.pad})."
+                f"the kernel ({window.extent}) is larger than the padded image ({size} +"
+                f" {padding})."
             )
     return [w.convolved(size) for size, w in zip(spatial, windows, strict=True)]

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from moka.errors import DataError, NetError
 from moka.layers.base import Layer
+from moka.layers.gradient import with_gradient_of
 from moka.layers.grid import apply_grid, pick_grid, require_images
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
-from moka.layers.window import Window
+from moka.layers.window import Window, per_axis
 from moka.schema.forms import form_of
 from moka.types import Shape
 
@@ -23,8 +24,8 @@ SIZE_ADVICE = "The size must be that of the blob which was pooled: give upsample
 def max_unpooling(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
     """Put each value of x (N, C, H, W) at the index h * width + w that the mask says, 0 elsewhere.
 
-    Of several values for one place the last in row-major order wins; it alone has a gradient. A
-    mask below 0 drops the value. Returns (N, C, height, width).
+    Of several values for one place the last in row-major order wins; as in SegNet each of them gets
+    the gradient of the place. A mask below 0 drops the value. Returns (N, C, height, width).
 
     Raises:
         DataError: an index beyond the image.
@@ -40,10 +41,14 @@ def max_unpooling(x: Tensor, mask: Tensor, height: int, width: int) -> Tensor:
     order = torch.arange(index.shape[2], device=x.device).expand_as(index)
     # Which value each place gets; -1: none. One more place takes the values that are dropped.
     source = index.new_full((*x.shape[:2], area + 1), -1)
-    source.scatter_reduce_(2, index.where(index >= 0, area), order, "amax")
-    source = source[..., :area]
-    picked = x.flatten(2).gather(2, source.clamp_min(0))
-    return picked.where(source >= 0, 0).reshape(*x.shape[:2], height, width)
+    index = index.where(index >= 0, area)
+    source.scatter_reduce_(2, index, order, "amax")
+    source, values = source[..., :area], x.flatten(2)
+    picked = values.detach().gather(2, source.clamp_min(0)).where(source >= 0, 0)
+    if x.requires_grad:
+        sums = values.new_zeros(*x.shape[:2], area + 1).scatter_add(2, index, values)
+        picked = with_gradient_of(picked, sums[..., :area])
+    return picked.reshape(*x.shape[:2], height, width)
 
 
 @layer(
@@ -61,8 +66,9 @@ class Upsample(Layer):
 
     With a mask, or `scale_h`, `scale_w`, `pad_out_h`, `pad_out_w`, `upsample_h`, `upsample_w`:
     each value goes to the index of its maximum, and 0 elsewhere; where windows overlapped the last
-    value wins. The size is upsample_h x upsample_w, or scale (2) times the bottom's, one row or
-    column less with pad_out_h or pad_out_w, which need a scale of 2.
+    value wins, and each gets the gradient of the place. The size is upsample_h x upsample_w, or
+    scale (2) times the bottom's, one row or column less with pad_out_h or pad_out_w, which need a
+    scale of 2.
 
     MobileNet-YOLO's form, with one bottom: pixel i is pixel floor(i / scale) of the bottom.
 
@@ -151,7 +157,8 @@ class UnPooling(Layer):
     (in - 1) stride - 2 pad + kernel. Message: unpooling_param (the kernel is needed with one
     bottom).
 
-    Errors: no kernel; both forms of an option; pad not smaller than the kernel; no pixels left.
+    Errors: no kernel; both forms of an option; pad not smaller than the kernel; no pixels left; a
+    method of DeconvNet's Unpooling.
     """
 
     unpool: str = option()
@@ -166,6 +173,7 @@ class UnPooling(Layer):
     out_pad_w: int | None = option(not_negative, unset_is_none=True)
 
     def setup(self, x: Shape, reference: Shape | None = None) -> None:
+        _check_method(self.unpool, ("FIXED", "DIV", "REP"))
         if reference is None:
             kernels = self._both("out_kernel", self.out_kernel_size, None)
             strides = self._both("out_stride", self.out_stride, 1)
@@ -238,3 +246,114 @@ def spread(method: str, size: int, window: Window) -> Tensor:
         share = 1 / (end - start) if method == "DIV" else 1.0
         weights[max(start, 0) : min(end, out), k] = share
     return weights / (weights > 0).sum(1, keepdim=True).clamp_min(1)
+
+
+def _check_method(unpool: str, known: tuple[str, ...]) -> None:
+    """UnPooling and Unpooling share a message, whose methods belong to one of them each."""
+    if unpool not in known:
+        raise NetError(f"unpool must be {', '.join(known[:-1])} or {known[-1]}, got {unpool}.")
+
+
+@layer(
+    "Unpooling",
+    bottoms=(1, 2),
+    tops=1,
+    message="unpooling_param",
+    fixed_bottoms=(1,),
+    fork="DeconvNet, DecoupledNet and Deep Image Matting",
+)
+class Unpooling(Layer):
+    """Undo a pooling: put each value back where it came from, or spread it over its window.
+
+    Value (i, j) has the window that begins at pixel (i stride, j stride) and ends after the kernel,
+    or at the image's end. MAX (default) puts the value at the index that the mask of a Pooling
+    layer says, or without a mask at the window's first pixel; of several values for one place the
+    last in row-major order wins, and each gets the gradient of the place. AVE divides a value among
+    the pixels of its window, TILE repeats it; where windows overlap values add up. `engine` has no
+    effect here.
+
+    Bottoms: images (N, C, H, W); with MAX optionally the mask, of the same shape, which takes no
+    gradient. Top: (N, C, unpool_size, unpool_size), or unpool_h x unpool_w. Message:
+    unpooling_param. Noh et al., 2015.
+
+    Errors: no kernel_size, or no unpool_size; both forms of an option; padding, which the forks
+    refuse too; a mask with AVE or TILE, of another shape, or with an index beyond the image; a
+    method of ParseNet's UnPooling.
+
+    As in the forks, TILE's gradient is the mean over the window, not the sum.
+    """
+
+    unpool: str | None = option(unset_is_none=True)
+    pad: int = option(not_negative)
+    kernel_size: int | None = option(positive)
+    stride: int | None = option(positive, unset_is_none=True)
+    kernel_h: int | None = option(positive)
+    kernel_w: int | None = option(positive)
+    stride_h: int | None = option(positive)
+    stride_w: int | None = option(positive)
+    pad_h: int = option(not_negative)
+    pad_w: int = option(not_negative)
+    unpool_size: int | None = option(positive)
+    unpool_h: int | None = option(positive)
+    unpool_w: int | None = option(positive)
+    engine: str = option()
+
+    def setup(self, x: Shape, mask: Shape | None = None) -> None:
+        self.method = self.unpool or "MAX"
+        _check_method(self.method, ("MAX", "AVE", "TILE"))
+        if self.pad or self.pad_h or self.pad_w:
+            raise NetError("padding is not supported: leave pad out.")
+        if mask is not None and self.method != "MAX":
+            raise NetError(f"takes a mask with unpool: MAX only, got {self.method}.")
+        kernels = self._both("kernel_size", self.kernel_size, None)
+        strides = self._both("stride", self.stride, 1)
+        self.windows = [Window(*w) for w in zip(kernels, strides, strict=True)]
+        self.size = self._both("unpool_size", self.unpool_size, None)
+
+    def _both(self, name: str, plain: int | None, default: int | None) -> tuple[int, ...]:
+        stem = name.removesuffix("_size")
+        h, w = getattr(self, f"{stem}_h"), getattr(self, f"{stem}_w")
+        return per_axis(name, () if plain is None else (plain,), h, w, 2, default)
+
+    def top_shapes(self, x: Shape, mask: Shape | None = None) -> list[Shape]:
+        require_images(x)
+        if mask is not None and mask != x:
+            raise NetError(f"the mask must have the shape of the first bottom, {x}, got {mask}.")
+        return [(*x[:2], *self.size)]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.method == "MAX":
+            index = self.first_pixels(tuple(x.shape)).expand_as(x) if mask is None else mask
+            return max_unpooling(x, index.to(x.device), *self.size)
+        y = apply_grid(x, *self.shares(self.method, tuple(x.shape)))
+        if self.method == "TILE" and x.requires_grad:
+            y = with_gradient_of(y.detach(), apply_grid(x, *self.shares("AVE", tuple(x.shape))))
+        return y
+
+    def first_pixels(self, x: Shape) -> Tensor:
+        """The index h * width + w of the first pixel of each window, (H, W); of one beyond the
+        image that of the last row or column."""
+        rows, columns = (
+            (torch.arange(n) * window.stride).clamp_max(out - 1)
+            for n, out, window in zip(x[2:], self.size, self.windows, strict=True)
+        )
+        return rows[:, None] * self.size[1] + columns
+
+    def shares(self, method: str, x: Shape) -> list[Tensor]:
+        """The share of each value in each pixel of the top, for the rows and for the columns."""
+        return [
+            window_shares(method, *axis)
+            for axis in zip(x[2:], self.size, self.windows, strict=True)
+        ]
+
+
+@lru_cache(maxsize=256)
+def window_shares(method: str, size: int, out: int, window: Window) -> Tensor:
+    """The share of each of `size` values in each of `out` pixels along one axis, (out, size): 1
+    with TILE, 1 / length with AVE, for the pixels of its window inside the image."""
+    weights = torch.zeros(out, size)
+    for k in range(size):
+        start = k * window.stride
+        length = min(window.kernel, out - start)
+        weights[start : start + max(0, length), k] = 1 if method == "TILE" else 1 / max(1, length)
+    return weights

@@ -19,6 +19,17 @@ class Window(NamedTuple):
     stride: int = 1
     pad: int = 0
     dilation: int = 1
+    end_pad: int | None = None  # behind the image; None: as before it, `pad`
+
+    @property
+    def after(self) -> int:
+        """The padding behind the image."""
+        return self.pad if self.end_pad is None else self.end_pad
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The padding before and behind the image."""
+        return self.pad, self.after
 
     @property
     def extent(self) -> int:
@@ -27,11 +38,11 @@ class Window(NamedTuple):
 
     def convolved(self, size: int) -> int:
         """Output size of a convolution (rounds down)."""
-        return (size + 2 * self.pad - self.extent) // self.stride + 1
+        return (size + sum(self.sides) - self.extent) // self.stride + 1
 
     def deconvolved(self, size: int) -> int:
         """Output size of a deconvolution: the smallest that `convolved` maps back to `size`."""
-        return self.stride * (size - 1) + self.extent - 2 * self.pad
+        return self.stride * (size - 1) + self.extent - sum(self.sides)
 
 
 def pooled_sizes(
@@ -46,10 +57,10 @@ def pooled_sizes(
     Args:
         clips: if any axis is padded, then along no axis a window starts at or beyond `size + pad`.
     """
-    clip = clips and any(w.pad for w in windows)
+    clip = clips and any(any(w.sides) for w in windows)
     sizes = []
     for n, w in zip(size, windows, strict=True):
-        steps = (n + 2 * w.pad - w.kernel) / w.stride
+        steps = (n + sum(w.sides) - w.kernel) / w.stride
         out = (ceil(steps) if round_up else floor(steps)) + 1
         sizes.append(out - 1 if clip and (out - 1) * w.stride >= n + w.pad else out)
     return tuple(sizes)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from moka.data.place import Share
-from moka.graph import Graph, build_graph
-from moka.graph.aligned_crops import unaligned_crops
+from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net.net import ALL_DATA, NONE_GIVEN, Net
+from moka.net.other_meanings import tell_other_meanings
 from moka.schema import caffe_pb2, read_text
 from moka.schema.upgrade import upgrade_net
 from moka.types import PathLike, Shape
 
 NetLike = PathLike | caffe_pb2.NetParameter
-log = logging.getLogger("moka")
 
 
 def read_net(net: NetLike) -> tuple[caffe_pb2.NetParameter, PathLike]:
@@ -50,20 +48,5 @@ def build_net(
     """
     param, file = read_net(net)
     graph = build_graph(param, REGISTRY, phase=phase, level=level, stages=stages, file=file)
-    _tell_unaligned_crops(graph)
+    tell_other_meanings(graph)
     return Net(graph, device, share=share, given_shapes=given_shapes)
-
-
-def _tell_unaligned_crops(graph: Graph) -> None:
-    found = unaligned_crops(graph.filtered, REGISTRY)
-    if found:
-        name, offset = found[0]
-        others = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        log.warning(
-            'The Crop layer "%s"%s begins at 0, as in BVLC\'s Caffe. In the forks of 2015 (HED,'
-            " CRF-RNN) it finds its offset itself, here %s: for a net of theirs write type:"
-            ' "AutoCrop".',
-            name,
-            others,
-            " and ".join(map(str, dict.fromkeys(offset))),
-        )

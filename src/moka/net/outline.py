@@ -193,7 +193,7 @@ def _mean_shape(file: str) -> Sequence[int]:
 def silence() -> Iterator[list[str]]:
     """Silence the log lines about building a net that nobody will run.
 
-    Yields a list, to which warnings are added.
+    Yields a list, to which warnings are added. Inside another one the inner one takes them.
     """
     warnings: list[str] = []
 
@@ -204,7 +204,7 @@ def silence() -> Iterator[list[str]]:
 
     loggers = [logging.getLogger(name) for name in ("moka", "moka.detail")]
     for logger in loggers:
-        logger.addFilter(drop)
+        logger.filters.insert(0, drop)
     try:
         yield warnings
     finally:

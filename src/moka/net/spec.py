@@ -94,6 +94,11 @@ class Function:
     def _check_names(self) -> None:
         known = known_fields(self.type_name)
         for name in self.params:
+            if name not in known and self.type_name not in REGISTRY:
+                raise AttributeError(
+                    f'{self.type_name} has no field "{name}": Moka does not have this layer type.'
+                    " Write it as a Python layer."
+                )
             if name not in known:
                 raise _unknown(self.type_name, name, [*known, *OWN])
 

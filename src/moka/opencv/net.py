@@ -164,7 +164,7 @@ class Net(Sizes, Absent):
         return [self._as_array(name, made[name]) for name in blobs]
 
     def _as_array(self, blob: str, made: Tensor) -> Floats:
-        array: Floats = np.array(made.cpu().numpy(), np.float32, order="C")
+        array: Floats = np.array(made.detach().cpu().numpy(), np.float32, order="C")
         layer = self.layers[self._owner[blob]]
         if layer.type == detections.TYPE:
             images = next((len(given) for given in self._given.values()), 1)

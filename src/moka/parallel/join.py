@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed import distributed_c10d
 
 from moka.errors import SolverError
 from moka.parallel.team import Alone, Averaging, Team, TeamLostError
@@ -380,7 +380,9 @@ def connect(
         )
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(f"one of them came and does not answer ({first_line(error)})") from None
-    _set_pg_timeout(timedelta(seconds=patience_s))
+    # Its public name is of PyTorch 2.14, which deprecates the other one.
+    set_timeout = getattr(dist, "set_timeout", None) or distributed_c10d._set_pg_timeout
+    set_timeout(timedelta(seconds=patience_s))
     team = _Connected(rank, size, notice_s, reasons)
     team.gather_numbers(rank)  # all have come
     return team

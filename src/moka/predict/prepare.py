@@ -51,6 +51,12 @@ class Preparation:
         if self.transpose is not None:
             values = values.transpose(self.transpose)
         if self.channel_swap is not None:
+            if len(values) <= max(self.channel_swap):
+                raise UsageError(
+                    f"the image has {len(values)} channels, of which {max(self.channel_swap) + 1}"
+                    " are to be swapped.",
+                    advice="A gray image needs to be read in color.",
+                )
             values = values[list(self.channel_swap)]
         if self.raw_scale is not None:
             values *= self.raw_scale

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from torch import Tensor
 
 from moka.layers import REGISTRY
-from moka.layers.batch_norm import LEAST_EPS
+from moka.layers.batch_norm import LEAST_EPS, forks_of
 from moka.rewrite.model import Model, WeightedLayer
 from moka.schema import caffe_pb2
 from moka.schema.forks import FIRST_FORK_NUMBER
@@ -84,15 +84,15 @@ def _type_of(layer: WeightedLayer) -> str:
 
 def _of_batch_norm(layer: WeightedLayer) -> Affine | None:
     options = layer.config.batch_norm_param
-    given = options.HasField
-    of_nvcaffe = options.scale_bias or given("scale_filler") or given("bias_filler")
-    uses_batch = given("use_global_stats") and not options.use_global_stats and not of_nvcaffe
+    of_nvcaffe, _ = forks_of(options)
+    says_batch = options.HasField("use_global_stats") and not options.use_global_stats
+    uses_batch = says_batch and not of_nvcaffe
     if uses_batch or options.relu or options.fused_relu:
         return None
     mean, variance, weight, *learned = (blob.double() for blob in layer.blobs)
     scale = 1 / weight if weight else torch.zeros_like(weight)
     mean = torch.zeros_like(mean) if options.disable_mean else mean * scale
-    eps = max(options.eps, LEAST_EPS) if learned else options.eps
+    eps = max(options.eps, LEAST_EPS) if of_nvcaffe else options.eps
     factor = (variance * scale + eps).rsqrt()
     if options.disable_variance:
         factor = torch.ones_like(factor)

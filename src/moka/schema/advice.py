@@ -9,12 +9,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from moka.errors import did_you_mean, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fields import descriptor_of, enum_of
-from moka.schema.fork_types import FORK_OF
+from moka.schema.fork_types import FOREIGN, FORK_OF, NOT_IN_V1, is_v1_name
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.tokens import TextError, Token, shown
 from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 
 QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u2032\u2033\u00ab\u00bb\uff02\uff07"
+_LARGE = 1e15  # no integer field holds more that anybody writes with an exponent
 _V1_NAMES = {today: old for old, today in V1_TYPES.items()}
 
 
@@ -25,20 +26,32 @@ def unknown_field(
 
     Args:
         root: the type of the whole text.
-        layer_type: of the layer that the message is, if it is one.
+        layer_type: of the layer that the message is, if it is one; of a V1 layer that has a type
+            of a fork, in V1's spelling.
     """
     return TextError(
         f'Message type "{descriptor.full_name}" has no field named "{token.text}"',
         token.start,
-        _about_message_of(layer_type, token.text) or _about_field(token.text, descriptor, root),
+        _about_type(layer_type, token.text) or _about_field(token.text, descriptor, root),
     )
 
 
-def _about_message_of(layer_type: str, name: str) -> str | None:
-    """What to say of a message that is named after the type of its layer, which a fork has."""
-    if layer_type not in FORK_OF or name.replace("_", "") != f"{layer_type.lower()}param":
+def _about_type(layer_type: str, name: str) -> str | None:
+    """What to say where not only a layer's field is unknown, but its type as well."""
+    fork = FORK_OF.get(layer_type)
+    if fork and (layer_type in FOREIGN or name.replace("_", "") == f"{layer_type.lower()}param"):
+        return f"Moka does not have the layer type {layer_type} of {fork}."
+    if not layer_type or is_layer_type(layer_type) or is_v1_name(layer_type):
         return None
-    return f"Moka does not have the layer type {layer_type} of {FORK_OF[layer_type]}."
+    return (
+        f'Moka does not have the layer type "{layer_type}" either: write it as a Python layer, or'
+        " leave it out."
+    )
+
+
+def is_layer_type(name: str) -> bool:
+    """Whether BVLC Caffe, or a fork that Moka knows, has a layer type of this name."""
+    return name in _V1_NAMES or name in NOT_IN_V1
 
 
 def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | None:
@@ -48,13 +61,15 @@ def _about_field(name: str, descriptor: Descriptor, root: Descriptor) -> str | N
         theirs = descriptor_of(other)
         if descriptor == root != theirs and name in theirs.fields_by_name:
             return f"It is a field of {theirs.name}: is this the right file?"
-    if found := did_you_mean(name, _names(descriptor)):
-        return found
     members = _members_with(name, descriptor)
     if 0 < len(members) <= 3:
         return f"Write it inside {' or '.join(f'{f.name} {{ }}' for f in members)}."
-    if name in descriptor_of(caffe_pb2.LayerParameter).fields_by_name:
+    if descriptor != root and name in descriptor_of(caffe_pb2.LayerParameter).fields_by_name:
         return "It is a field of the layer itself: close the message around it first."
+    if found := did_you_mean(name, _names(descriptor)):
+        return found
+    if "param_str" in descriptor.fields_by_name:
+        return "If param_str holds double quotes, put it between single ones: '{\"n\": 4}'."
     return "No fork of Caffe that Moka knows has it: leave it out, or pass --unknown_fields=warn."
 
 
@@ -157,7 +172,18 @@ def no_number(token: Token, kind: str) -> TextError:
     unquoted = token.text[1:-1].strip() if token.kind == "string" else ""
     is_number = unquoted.lstrip("+-").replace(".", "", 1).isdecimal()
     advice = f"Numbers take no quotes: write {unquoted}." if is_number else None
+    if kind == "integer" and token.kind == "number" and (whole := _whole(token.text)) is not None:
+        advice = f"Integers take no point and no exponent: write {whole}."
     return TextError(f"Expected {kind}, got: {shown(token)}", token.start, advice)
+
+
+def _whole(text: str) -> int | None:
+    """The integer that a decimal number is, if it is one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and number < _LARGE else None
 
 
 def no_bool(token: Token, field: FieldDescriptor) -> TextError:

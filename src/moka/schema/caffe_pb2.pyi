@@ -556,7 +556,7 @@ class LayerState(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., blob: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ...) -> None: ...
 
 class LayerParameter(_message.Message):
-    __slots__ = ("name", "type", "bottom", "top", "phase", "loss_weight", "param", "blobs", "propagate_down", "include", "exclude", "checkpoint", "transform_param", "loss_param", "accuracy_param", "argmax_param", "batch_norm_param", "bias_param", "clip_param", "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exp_param", "flatten_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "input_param", "log_param", "lrn_param", "memory_data_param", "mvn_param", "parameter_param", "pooling_param", "power_param", "prelu_param", "python_param", "recurrent_param", "reduction_param", "relu_param", "reshape_param", "scale_param", "sigmoid_param", "slice_param", "softmax_param", "spp_param", "swish_param", "tanh_param", "threshold_param", "tile_param", "window_data_param", "accum_param", "adaptive_bias_channel_param", "affinity_param", "annotated_data_param", "augmentation_param", "batch_contrastive_loss_param", "batch_reduction_param", "bbox_reg_param", "bias_channel_param", "bin_label_data_param", "black_augmentation_param", "bn_param", "box_annotator_ohem_param", "box_group_output_param", "box_output_param", "center_loss_param", "channel_scale_param", "coeff_schedule_param", "confidence_penalty_loss_param", "continuation_indicator_param", "convolution3d_param", "correlation_param", "ctc_param", "ctc_decoder_param", "ctc_loss_param", "decode_bbox_param", "dense_crf_param", "dense_image_data_param", "denseblock_param", "detection_accuracy_param", "detection_data_param", "detection_evaluate_param", "detection_group_accuracy_param", "detection_group_loss_param", "detection_loss_param", "detection_output_param", "detectnet_augmentation_param", "detectnet_groundtruth_param", "domain_transform_param", "downsample_param", "eltwise_affine_param", "eval_data_param", "eval_detection_param", "fcn_data_param", "feature_decay_loss_param", "flip_param", "flow_warp_param", "focal_loss_param", "frcnn_output_param", "general_contrastive_loss_param", "general_triplet_loss_param", "grn_param", "hard_mining_param", "hotspot_param", "image_gt_data_param", "image_label_data_param", "infimum_loss_param", "inner_distance_param", "insanity_param", "interp_param", "l1_loss_param", "label_specific_add_param", "label_specific_affine_param", "label_specific_hard_margin_param", "label_specific_margin_param", "label_specific_rescale_param", "labelsequence_accuracy_param", "largemargin_inner_product_param", "local_param", "lpq_loss_param", "lstm_param", "margin_inner_product_param", "mat_read_param", "mat_write_param", "mean_param", "mergecrop_param", "mil_param", "mil_data_param", "mn_activation_param", "mn_grad_compress_param", "moe_param", "multibox_loss_param", "nca_param", "noise_param", "norm_param", "normalize_param", "op_transform_param", "ordinal_regression_loss_param", "pairwise_param", "parse_evaluate_param", "permute_param", "pooling3d_param", "predict_box_param", "prior_box_param", "proposal_param", "proposal_target_param", "psroi_pooling_param", "quantization_param", "reader_param", "region_loss_param", "region_yolo_param", "relu6_param", "reorg_param", "reorg_yolo_param", "resample_param", "resize_param", "reverse_param", "roi_align_param", "roi_pooling_param", "scale_route_param", "seg_accuracy_param", "seg_data_param", "segmentation_evaluate_param", "shuffle_channel_param", "smooth_l1_loss_param", "smoothl1_param", "soft_contrastive_loss_param", "soft_truncation_param", "spatial_dropout_param", "split_param", "st_param", "sub_region_param", "transpose_param", "triplet_loss_param", "trt_param", "truncation_param", "unique_label_param", "unpooling_param", "upsample_param", "video_data_param", "writer_param", "yolo_detection_output_param", "yolo_seg_param", "yolov3_param", "yolov3_detection_output_param", "forward_type", "backward_type", "forward_math", "backward_math", "debug", "cudnn_math_override", "engine", "multinode", "reshape_every_iter", "colinear_convolution_param", "lstm_simple_param", "deformable_convolution_param", "modulated_deformable_convolution_param", "padding_param", "softmaxloss_param", "strict_dim", "lstm_attention_param", "cpm_transform_param", "data_sequence_param", "debug_param", "decode_param", "knn_param", "max_bottom_count", "tokenized_data_param", "multi_stage_meanfield_param", "gradient_scaler_param", "lifted_struct_sim_softmax_loss_param", "compact_bilinear_param", "mask_resize_param", "roi_warping_param", "mmd_param", "deformable_psroi_pooling_param", "deephi_resize_param", "maxout_param", "rand_cat_conv_param")
+    __slots__ = ("name", "type", "bottom", "top", "phase", "loss_weight", "param", "blobs", "propagate_down", "include", "exclude", "checkpoint", "transform_param", "loss_param", "accuracy_param", "argmax_param", "batch_norm_param", "bias_param", "clip_param", "concat_param", "contrastive_loss_param", "convolution_param", "crop_param", "data_param", "dropout_param", "dummy_data_param", "eltwise_param", "elu_param", "embed_param", "exp_param", "flatten_param", "hdf5_data_param", "hdf5_output_param", "hinge_loss_param", "image_data_param", "infogain_loss_param", "inner_product_param", "input_param", "log_param", "lrn_param", "memory_data_param", "mvn_param", "parameter_param", "pooling_param", "power_param", "prelu_param", "python_param", "recurrent_param", "reduction_param", "relu_param", "reshape_param", "scale_param", "sigmoid_param", "slice_param", "softmax_param", "spp_param", "swish_param", "tanh_param", "threshold_param", "tile_param", "window_data_param", "accum_param", "adaptive_bias_channel_param", "affinity_param", "annotated_data_param", "augmentation_param", "batch_contrastive_loss_param", "batch_reduction_param", "bbox_reg_param", "bias_channel_param", "bin_label_data_param", "black_augmentation_param", "bn_param", "box_annotator_ohem_param", "box_group_output_param", "box_output_param", "center_loss_param", "channel_scale_param", "coeff_schedule_param", "confidence_penalty_loss_param", "continuation_indicator_param", "convolution3d_param", "correlation_param", "ctc_param", "ctc_decoder_param", "ctc_loss_param", "decode_bbox_param", "dense_crf_param", "dense_image_data_param", "denseblock_param", "detection_accuracy_param", "detection_data_param", "detection_evaluate_param", "detection_group_accuracy_param", "detection_group_loss_param", "detection_loss_param", "detection_output_param", "detectnet_augmentation_param", "detectnet_groundtruth_param", "domain_transform_param", "downsample_param", "eltwise_affine_param", "eval_data_param", "eval_detection_param", "fcn_data_param", "feature_decay_loss_param", "flip_param", "flow_warp_param", "focal_loss_param", "frcnn_output_param", "general_contrastive_loss_param", "general_triplet_loss_param", "grn_param", "hard_mining_param", "hotspot_param", "image_gt_data_param", "image_label_data_param", "infimum_loss_param", "inner_distance_param", "insanity_param", "interp_param", "l1_loss_param", "label_specific_add_param", "label_specific_affine_param", "label_specific_hard_margin_param", "label_specific_margin_param", "label_specific_rescale_param", "labelsequence_accuracy_param", "largemargin_inner_product_param", "local_param", "lpq_loss_param", "lstm_param", "margin_inner_product_param", "mat_read_param", "mat_write_param", "mean_param", "mergecrop_param", "mil_param", "mil_data_param", "mn_activation_param", "mn_grad_compress_param", "moe_param", "multibox_loss_param", "nca_param", "noise_param", "norm_param", "normalize_param", "op_transform_param", "ordinal_regression_loss_param", "pairwise_param", "parse_evaluate_param", "permute_param", "pooling3d_param", "predict_box_param", "prior_box_param", "proposal_param", "proposal_target_param", "psroi_pooling_param", "quantization_param", "reader_param", "region_loss_param", "region_yolo_param", "relu6_param", "reorg_param", "reorg_yolo_param", "resample_param", "resize_param", "reverse_param", "roi_align_param", "roi_pooling_param", "scale_route_param", "seg_accuracy_param", "seg_data_param", "segmentation_evaluate_param", "shuffle_channel_param", "smooth_l1_loss_param", "smoothl1_param", "soft_contrastive_loss_param", "soft_truncation_param", "spatial_dropout_param", "split_param", "st_param", "sub_region_param", "transpose_param", "triplet_loss_param", "trt_param", "truncation_param", "unique_label_param", "unpooling_param", "upsample_param", "video_data_param", "writer_param", "yolo_detection_output_param", "yolo_seg_param", "yolov3_param", "yolov3_detection_output_param", "forward_type", "backward_type", "forward_math", "backward_math", "debug", "cudnn_math_override", "engine", "multinode", "reshape_every_iter", "colinear_convolution_param", "lstm_simple_param", "feature_incay_loss_param", "softmax_focal_loss_param", "reverse_time_param", "deformable_convolution_param", "modulated_deformable_convolution_param", "padding_param", "softmaxloss_param", "strict_dim", "lstm_attention_param", "cpm_transform_param", "data_sequence_param", "debug_param", "decode_param", "knn_param", "max_bottom_count", "tokenized_data_param", "multi_stage_meanfield_param", "gradient_scaler_param", "lifted_struct_sim_softmax_loss_param", "compact_bilinear_param", "mask_resize_param", "roi_warping_param", "mmd_param", "deformable_psroi_pooling_param", "deephi_resize_param", "maxout_param", "rand_cat_conv_param", "squeeze_param", "resize_bilinear_param", "selu_param", "resize_nearest_neighbor_param", "crelu_param", "hashing_loss_param", "softmax_cross_entropy_loss_param", "visualise", "visualise_channel", "gs_tiling_param", "pad_param")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BOTTOM_FIELD_NUMBER: _ClassVar[int]
@@ -764,6 +764,9 @@ class LayerParameter(_message.Message):
     RESHAPE_EVERY_ITER_FIELD_NUMBER: _ClassVar[int]
     COLINEAR_CONVOLUTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     LSTM_SIMPLE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_INCAY_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SOFTMAX_FOCAL_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_TIME_PARAM_FIELD_NUMBER: _ClassVar[int]
     DEFORMABLE_CONVOLUTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     MODULATED_DEFORMABLE_CONVOLUTION_PARAM_FIELD_NUMBER: _ClassVar[int]
     PADDING_PARAM_FIELD_NUMBER: _ClassVar[int]
@@ -788,6 +791,17 @@ class LayerParameter(_message.Message):
     DEEPHI_RESIZE_PARAM_FIELD_NUMBER: _ClassVar[int]
     MAXOUT_PARAM_FIELD_NUMBER: _ClassVar[int]
     RAND_CAT_CONV_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SQUEEZE_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_BILINEAR_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SELU_PARAM_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_NEAREST_NEIGHBOR_PARAM_FIELD_NUMBER: _ClassVar[int]
+    CRELU_PARAM_FIELD_NUMBER: _ClassVar[int]
+    HASHING_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    SOFTMAX_CROSS_ENTROPY_LOSS_PARAM_FIELD_NUMBER: _ClassVar[int]
+    VISUALISE_FIELD_NUMBER: _ClassVar[int]
+    VISUALISE_CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    GS_TILING_PARAM_FIELD_NUMBER: _ClassVar[int]
+    PAD_PARAM_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     bottom: _containers.RepeatedScalarFieldContainer[str]
@@ -889,11 +903,11 @@ class LayerParameter(_message.Message):
     detectnet_groundtruth_param: DetectNetGroundTruthParameter
     domain_transform_param: DomainTransformParameter
     downsample_param: DownsampleParameter
-    eltwise_affine_param: NamedOnlyParameter
+    eltwise_affine_param: EltwiseAffineParameter
     eval_data_param: EvalDataParameter
     eval_detection_param: EvalDetectionParameter
     fcn_data_param: NamedOnlyParameter
-    feature_decay_loss_param: NamedOnlyParameter
+    feature_decay_loss_param: FeatureDecayLossParameter
     flip_param: FlipParameter
     flow_warp_param: FlowWarpParameter
     focal_loss_param: FocalLossParameter
@@ -912,9 +926,9 @@ class LayerParameter(_message.Message):
     l1_loss_param: L1LossParameter
     label_specific_add_param: LabelSpecificAddParameter
     label_specific_affine_param: NamedOnlyParameter
-    label_specific_hard_margin_param: NamedOnlyParameter
-    label_specific_margin_param: NamedOnlyParameter
-    label_specific_rescale_param: NamedOnlyParameter
+    label_specific_hard_margin_param: LabelSpecificHardMarginParameter
+    label_specific_margin_param: LabelSpecificMarginParameter
+    label_specific_rescale_param: LabelSpecificRescaleParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
     largemargin_inner_product_param: LargeMarginInnerProductParameter
     local_param: LocalParameter
@@ -995,6 +1009,9 @@ class LayerParameter(_message.Message):
     reshape_every_iter: bool
     colinear_convolution_param: ConvolutionParameter
     lstm_simple_param: LSTMParameter
+    feature_incay_loss_param: FeatureIncayLossParameter
+    softmax_focal_loss_param: SoftmaxFocalLossParameter
+    reverse_time_param: ReverseTimeParameter
     deformable_convolution_param: ConvolutionParameter
     modulated_deformable_convolution_param: ConvolutionParameter
     padding_param: PaddingParameter
@@ -1019,7 +1036,18 @@ class LayerParameter(_message.Message):
     deephi_resize_param: DeephiResizeParameter
     maxout_param: MaxoutParameter
     rand_cat_conv_param: RandCatConvParameter
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., phase: _Optional[_Union[Phase, str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., checkpoint: bool = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., accum_param: _Optional[_Union[AccumParameter, _Mapping]] = ..., adaptive_bias_channel_param: _Optional[_Union[AdaptiveBiasChannelParameter, _Mapping]] = ..., affinity_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., annotated_data_param: _Optional[_Union[AnnotatedDataParameter, _Mapping]] = ..., augmentation_param: _Optional[_Union[AugmentationParameter, _Mapping]] = ..., batch_contrastive_loss_param: _Optional[_Union[BatchContrastiveParameter, _Mapping]] = ..., batch_reduction_param: _Optional[_Union[BatchReductionParameter, _Mapping]] = ..., bbox_reg_param: _Optional[_Union[BBoxRegParameter, _Mapping]] = ..., bias_channel_param: _Optional[_Union[BiasChannelParameter, _Mapping]] = ..., bin_label_data_param: _Optional[_Union[BinLabelDataParameter, _Mapping]] = ..., black_augmentation_param: _Optional[_Union[BlackAugmentationParameter, _Mapping]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ..., box_annotator_ohem_param: _Optional[_Union[BoxAnnotatorOHEMParameter, _Mapping]] = ..., box_group_output_param: _Optional[_Union[BoxGroupOutputParameter, _Mapping]] = ..., box_output_param: _Optional[_Union[BoxOutputParameter, _Mapping]] = ..., center_loss_param: _Optional[_Union[CenterLossParameter, _Mapping]] = ..., channel_scale_param: _Optional[_Union[ChannelScaleParameter, _Mapping]] = ..., coeff_schedule_param: _Optional[_Union[CoeffScheduleParameter, _Mapping]] = ..., confidence_penalty_loss_param: _Optional[_Union[ConfidencePenaltyLossParameter, _Mapping]] = ..., continuation_indicator_param: _Optional[_Union[ContinuationIndicatorParameter, _Mapping]] = ..., convolution3d_param: _Optional[_Union[Convolution3DParameter, _Mapping]] = ..., correlation_param: _Optional[_Union[CorrelationParameter, _Mapping]] = ..., ctc_param: _Optional[_Union[CTCParameter, _Mapping]] = ..., ctc_decoder_param: _Optional[_Union[CTCDecoderParameter, _Mapping]] = ..., ctc_loss_param: _Optional[_Union[CtcLossParameter, _Mapping]] = ..., decode_bbox_param: _Optional[_Union[DecodeBBoxParameter, _Mapping]] = ..., dense_crf_param: _Optional[_Union[DenseCRFParameter, _Mapping]] = ..., dense_image_data_param: _Optional[_Union[DenseImageDataParameter, _Mapping]] = ..., denseblock_param: _Optional[_Union[DenseBlockParameter, _Mapping]] = ..., detection_accuracy_param: _Optional[_Union[DetectionAccuracyParameter, _Mapping]] = ..., detection_data_param: _Optional[_Union[DetectionDataParameter, _Mapping]] = ..., detection_evaluate_param: _Optional[_Union[DetectionEvaluateParameter, _Mapping]] = ..., detection_group_accuracy_param: _Optional[_Union[DetectionGroupAccuracyParameter, _Mapping]] = ..., detection_group_loss_param: _Optional[_Union[DetectionGroupLossParameter, _Mapping]] = ..., detection_loss_param: _Optional[_Union[DetectionLossParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., detectnet_augmentation_param: _Optional[_Union[DetectNetAugmentationParameter, _Mapping]] = ..., detectnet_groundtruth_param: _Optional[_Union[DetectNetGroundTruthParameter, _Mapping]] = ..., domain_transform_param: _Optional[_Union[DomainTransformParameter, _Mapping]] = ..., downsample_param: _Optional[_Union[DownsampleParameter, _Mapping]] = ..., eltwise_affine_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., eval_data_param: _Optional[_Union[EvalDataParameter, _Mapping]] = ..., eval_detection_param: _Optional[_Union[EvalDetectionParameter, _Mapping]] = ..., fcn_data_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., feature_decay_loss_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., flip_param: _Optional[_Union[FlipParameter, _Mapping]] = ..., flow_warp_param: _Optional[_Union[FlowWarpParameter, _Mapping]] = ..., focal_loss_param: _Optional[_Union[FocalLossParameter, _Mapping]] = ..., frcnn_output_param: _Optional[_Union[FrcnnOutputParameter, _Mapping]] = ..., general_contrastive_loss_param: _Optional[_Union[GeneralContrastiveParameter, _Mapping]] = ..., general_triplet_loss_param: _Optional[_Union[GeneralTripletParameter, _Mapping]] = ..., grn_param: _Optional[_Union[GRNParameter, _Mapping]] = ..., hard_mining_param: _Optional[_Union[HardMiningParameter, _Mapping]] = ..., hotspot_param: _Optional[_Union[HotspotParameter, _Mapping]] = ..., image_gt_data_param: _Optional[_Union[ImageGtDataParameter, _Mapping]] = ..., image_label_data_param: _Optional[_Union[ImageLabelDataParameter, _Mapping]] = ..., infimum_loss_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., inner_distance_param: _Optional[_Union[InnerDistanceParameter, _Mapping]] = ..., insanity_param: _Optional[_Union[InsanityParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., l1_loss_param: _Optional[_Union[L1LossParameter, _Mapping]] = ..., label_specific_add_param: _Optional[_Union[LabelSpecificAddParameter, _Mapping]] = ..., label_specific_affine_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., label_specific_hard_margin_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., label_specific_margin_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., label_specific_rescale_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., labelsequence_accuracy_param: _Optional[_Union[LabelsequenceAccuracyParameter, _Mapping]] = ..., largemargin_inner_product_param: _Optional[_Union[LargeMarginInnerProductParameter, _Mapping]] = ..., local_param: _Optional[_Union[LocalParameter, _Mapping]] = ..., lpq_loss_param: _Optional[_Union[LpqLossParameter, _Mapping]] = ..., lstm_param: _Optional[_Union[LSTMParameter, _Mapping]] = ..., margin_inner_product_param: _Optional[_Union[MarginInnerProductParameter, _Mapping]] = ..., mat_read_param: _Optional[_Union[MatReadParameter, _Mapping]] = ..., mat_write_param: _Optional[_Union[MatWriteParameter, _Mapping]] = ..., mean_param: _Optional[_Union[MeanParameter, _Mapping]] = ..., mergecrop_param: _Optional[_Union[MergeCropParameter, _Mapping]] = ..., mil_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mil_data_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mn_activation_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mn_grad_compress_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., moe_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., multibox_loss_param: _Optional[_Union[MultiBoxLossParameter, _Mapping]] = ..., nca_param: _Optional[_Union[NCAParameter, _Mapping]] = ..., noise_param: _Optional[_Union[NoiseLayerParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., normalize_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., op_transform_param: _Optional[_Union[OPTransformationParameter, _Mapping]] = ..., ordinal_regression_loss_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., pairwise_param: _Optional[_Union[PairwiseParameter, _Mapping]] = ..., parse_evaluate_param: _Optional[_Union[ParseEvaluateParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., pooling3d_param: _Optional[_Union[Pooling3DParameter, _Mapping]] = ..., predict_box_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., proposal_param: _Optional[_Union[ProposalParameter, _Mapping]] = ..., proposal_target_param: _Optional[_Union[ProposalTargetParameter, _Mapping]] = ..., psroi_pooling_param: _Optional[_Union[PSROIPoolingParameter, _Mapping]] = ..., quantization_param: _Optional[_Union[QuantizationParameter, _Mapping]] = ..., reader_param: _Optional[_Union[ReaderParameter, _Mapping]] = ..., region_loss_param: _Optional[_Union[RegionLossParameter, _Mapping]] = ..., region_yolo_param: _Optional[_Union[RegionYoloParameter, _Mapping]] = ..., relu6_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., reorg_param: _Optional[_Union[ReorgParameter, _Mapping]] = ..., reorg_yolo_param: _Optional[_Union[ReorgYoloParameter, _Mapping]] = ..., resample_param: _Optional[_Union[ResampleParameter, _Mapping]] = ..., resize_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., reverse_param: _Optional[_Union[ReverseParameter, _Mapping]] = ..., roi_align_param: _Optional[_Union[ROIAlignParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., scale_route_param: _Optional[_Union[ScaleRouteParameter, _Mapping]] = ..., seg_accuracy_param: _Optional[_Union[SegAccuracyParameter, _Mapping]] = ..., seg_data_param: _Optional[_Union[SegDataParameter, _Mapping]] = ..., segmentation_evaluate_param: _Optional[_Union[SegmentationEvaluateParameter, _Mapping]] = ..., shuffle_channel_param: _Optional[_Union[ShuffleChannelParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ..., smoothl1_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., soft_contrastive_loss_param: _Optional[_Union[SoftContrastiveParameter, _Mapping]] = ..., soft_truncation_param: _Optional[_Union[SoftTruncationParameter, _Mapping]] = ..., spatial_dropout_param: _Optional[_Union[SpatialDropoutParameter, _Mapping]] = ..., split_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., st_param: _Optional[_Union[SpatialTransformerParameter, _Mapping]] = ..., sub_region_param: _Optional[_Union[SubRegionParameter, _Mapping]] = ..., transpose_param: _Optional[_Union[TransposeParameter, _Mapping]] = ..., triplet_loss_param: _Optional[_Union[TripletLossParameter, _Mapping]] = ..., trt_param: _Optional[_Union[TRTParameter, _Mapping]] = ..., truncation_param: _Optional[_Union[TruncationParameter, _Mapping]] = ..., unique_label_param: _Optional[_Union[UniqueLabelParameter, _Mapping]] = ..., unpooling_param: _Optional[_Union[UnPoolingParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., video_data_param: _Optional[_Union[VideoDataParameter, _Mapping]] = ..., writer_param: _Optional[_Union[WriterParameter, _Mapping]] = ..., yolo_detection_output_param: _Optional[_Union[YoloDetectionOutputParameter, _Mapping]] = ..., yolo_seg_param: _Optional[_Union[YoloSegParameter, _Mapping]] = ..., yolov3_param: _Optional[_Union[Yolov3Parameter, _Mapping]] = ..., yolov3_detection_output_param: _Optional[_Union[Yolov3DetectionOutputParameter, _Mapping]] = ..., forward_type: _Optional[_Union[Type, str]] = ..., backward_type: _Optional[_Union[Type, str]] = ..., forward_math: _Optional[_Union[Type, str]] = ..., backward_math: _Optional[_Union[Type, str]] = ..., debug: bool = ..., cudnn_math_override: _Optional[int] = ..., engine: _Optional[str] = ..., multinode: _Optional[_Union[MultinodeParameter, _Mapping]] = ..., reshape_every_iter: bool = ..., colinear_convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., lstm_simple_param: _Optional[_Union[LSTMParameter, _Mapping]] = ..., deformable_convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., modulated_deformable_convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., padding_param: _Optional[_Union[PaddingParameter, _Mapping]] = ..., softmaxloss_param: _Optional[_Union[SoftmaxLossParameter, _Mapping]] = ..., strict_dim: bool = ..., lstm_attention_param: _Optional[_Union[LstmAttentionParameter, _Mapping]] = ..., cpm_transform_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., data_sequence_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., debug_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., decode_param: _Optional[_Union[DecodeParameter, _Mapping]] = ..., knn_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., max_bottom_count: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., tokenized_data_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., multi_stage_meanfield_param: _Optional[_Union[MultiStageMeanfieldParameter, _Mapping]] = ..., gradient_scaler_param: _Optional[_Union[GradientScalerParameter, _Mapping]] = ..., lifted_struct_sim_softmax_loss_param: _Optional[_Union[LiftedStructSimilaritySoftmaxLossParameter, _Mapping]] = ..., compact_bilinear_param: _Optional[_Union[CompactBilinearParameter, _Mapping]] = ..., mask_resize_param: _Optional[_Union[MaskResizeParameter, _Mapping]] = ..., roi_warping_param: _Optional[_Union[ROIWarpingParameter, _Mapping]] = ..., mmd_param: _Optional[_Union[MMDParameter, _Mapping]] = ..., deformable_psroi_pooling_param: _Optional[_Union[DeformablePSROIPoolingParameter, _Mapping]] = ..., deephi_resize_param: _Optional[_Union[DeephiResizeParameter, _Mapping]] = ..., maxout_param: _Optional[_Union[MaxoutParameter, _Mapping]] = ..., rand_cat_conv_param: _Optional[_Union[RandCatConvParameter, _Mapping]] = ...) -> None: ...
+    squeeze_param: SqueezeParameter
+    resize_bilinear_param: ResizeBilinearParameter
+    selu_param: SeLuParameter
+    resize_nearest_neighbor_param: ResizeNearestNeighborParameter
+    crelu_param: CReLUParameter
+    hashing_loss_param: HashingLossParameter
+    softmax_cross_entropy_loss_param: SoftmaxCrossEntropyLossParameter
+    visualise: bool
+    visualise_channel: int
+    gs_tiling_param: GSTilingParameter
+    pad_param: PadParameter
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., bottom: _Optional[_Iterable[str]] = ..., top: _Optional[_Iterable[str]] = ..., phase: _Optional[_Union[Phase, str]] = ..., loss_weight: _Optional[_Iterable[float]] = ..., param: _Optional[_Iterable[_Union[ParamSpec, _Mapping]]] = ..., blobs: _Optional[_Iterable[_Union[BlobProto, _Mapping]]] = ..., propagate_down: _Optional[_Iterable[bool]] = ..., include: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., exclude: _Optional[_Iterable[_Union[NetStateRule, _Mapping]]] = ..., checkpoint: bool = ..., transform_param: _Optional[_Union[TransformationParameter, _Mapping]] = ..., loss_param: _Optional[_Union[LossParameter, _Mapping]] = ..., accuracy_param: _Optional[_Union[AccuracyParameter, _Mapping]] = ..., argmax_param: _Optional[_Union[ArgMaxParameter, _Mapping]] = ..., batch_norm_param: _Optional[_Union[BatchNormParameter, _Mapping]] = ..., bias_param: _Optional[_Union[BiasParameter, _Mapping]] = ..., clip_param: _Optional[_Union[ClipParameter, _Mapping]] = ..., concat_param: _Optional[_Union[ConcatParameter, _Mapping]] = ..., contrastive_loss_param: _Optional[_Union[ContrastiveLossParameter, _Mapping]] = ..., convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., crop_param: _Optional[_Union[CropParameter, _Mapping]] = ..., data_param: _Optional[_Union[DataParameter, _Mapping]] = ..., dropout_param: _Optional[_Union[DropoutParameter, _Mapping]] = ..., dummy_data_param: _Optional[_Union[DummyDataParameter, _Mapping]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., elu_param: _Optional[_Union[ELUParameter, _Mapping]] = ..., embed_param: _Optional[_Union[EmbedParameter, _Mapping]] = ..., exp_param: _Optional[_Union[ExpParameter, _Mapping]] = ..., flatten_param: _Optional[_Union[FlattenParameter, _Mapping]] = ..., hdf5_data_param: _Optional[_Union[HDF5DataParameter, _Mapping]] = ..., hdf5_output_param: _Optional[_Union[HDF5OutputParameter, _Mapping]] = ..., hinge_loss_param: _Optional[_Union[HingeLossParameter, _Mapping]] = ..., image_data_param: _Optional[_Union[ImageDataParameter, _Mapping]] = ..., infogain_loss_param: _Optional[_Union[InfogainLossParameter, _Mapping]] = ..., inner_product_param: _Optional[_Union[InnerProductParameter, _Mapping]] = ..., input_param: _Optional[_Union[InputParameter, _Mapping]] = ..., log_param: _Optional[_Union[LogParameter, _Mapping]] = ..., lrn_param: _Optional[_Union[LRNParameter, _Mapping]] = ..., memory_data_param: _Optional[_Union[MemoryDataParameter, _Mapping]] = ..., mvn_param: _Optional[_Union[MVNParameter, _Mapping]] = ..., parameter_param: _Optional[_Union[ParameterParameter, _Mapping]] = ..., pooling_param: _Optional[_Union[PoolingParameter, _Mapping]] = ..., power_param: _Optional[_Union[PowerParameter, _Mapping]] = ..., prelu_param: _Optional[_Union[PReLUParameter, _Mapping]] = ..., python_param: _Optional[_Union[PythonParameter, _Mapping]] = ..., recurrent_param: _Optional[_Union[RecurrentParameter, _Mapping]] = ..., reduction_param: _Optional[_Union[ReductionParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., reshape_param: _Optional[_Union[ReshapeParameter, _Mapping]] = ..., scale_param: _Optional[_Union[ScaleParameter, _Mapping]] = ..., sigmoid_param: _Optional[_Union[SigmoidParameter, _Mapping]] = ..., slice_param: _Optional[_Union[SliceParameter, _Mapping]] = ..., softmax_param: _Optional[_Union[SoftmaxParameter, _Mapping]] = ..., spp_param: _Optional[_Union[SPPParameter, _Mapping]] = ..., swish_param: _Optional[_Union[SwishParameter, _Mapping]] = ..., tanh_param: _Optional[_Union[TanHParameter, _Mapping]] = ..., threshold_param: _Optional[_Union[ThresholdParameter, _Mapping]] = ..., tile_param: _Optional[_Union[TileParameter, _Mapping]] = ..., window_data_param: _Optional[_Union[WindowDataParameter, _Mapping]] = ..., accum_param: _Optional[_Union[AccumParameter, _Mapping]] = ..., adaptive_bias_channel_param: _Optional[_Union[AdaptiveBiasChannelParameter, _Mapping]] = ..., affinity_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., annotated_data_param: _Optional[_Union[AnnotatedDataParameter, _Mapping]] = ..., augmentation_param: _Optional[_Union[AugmentationParameter, _Mapping]] = ..., batch_contrastive_loss_param: _Optional[_Union[BatchContrastiveParameter, _Mapping]] = ..., batch_reduction_param: _Optional[_Union[BatchReductionParameter, _Mapping]] = ..., bbox_reg_param: _Optional[_Union[BBoxRegParameter, _Mapping]] = ..., bias_channel_param: _Optional[_Union[BiasChannelParameter, _Mapping]] = ..., bin_label_data_param: _Optional[_Union[BinLabelDataParameter, _Mapping]] = ..., black_augmentation_param: _Optional[_Union[BlackAugmentationParameter, _Mapping]] = ..., bn_param: _Optional[_Union[BNParameter, _Mapping]] = ..., box_annotator_ohem_param: _Optional[_Union[BoxAnnotatorOHEMParameter, _Mapping]] = ..., box_group_output_param: _Optional[_Union[BoxGroupOutputParameter, _Mapping]] = ..., box_output_param: _Optional[_Union[BoxOutputParameter, _Mapping]] = ..., center_loss_param: _Optional[_Union[CenterLossParameter, _Mapping]] = ..., channel_scale_param: _Optional[_Union[ChannelScaleParameter, _Mapping]] = ..., coeff_schedule_param: _Optional[_Union[CoeffScheduleParameter, _Mapping]] = ..., confidence_penalty_loss_param: _Optional[_Union[ConfidencePenaltyLossParameter, _Mapping]] = ..., continuation_indicator_param: _Optional[_Union[ContinuationIndicatorParameter, _Mapping]] = ..., convolution3d_param: _Optional[_Union[Convolution3DParameter, _Mapping]] = ..., correlation_param: _Optional[_Union[CorrelationParameter, _Mapping]] = ..., ctc_param: _Optional[_Union[CTCParameter, _Mapping]] = ..., ctc_decoder_param: _Optional[_Union[CTCDecoderParameter, _Mapping]] = ..., ctc_loss_param: _Optional[_Union[CtcLossParameter, _Mapping]] = ..., decode_bbox_param: _Optional[_Union[DecodeBBoxParameter, _Mapping]] = ..., dense_crf_param: _Optional[_Union[DenseCRFParameter, _Mapping]] = ..., dense_image_data_param: _Optional[_Union[DenseImageDataParameter, _Mapping]] = ..., denseblock_param: _Optional[_Union[DenseBlockParameter, _Mapping]] = ..., detection_accuracy_param: _Optional[_Union[DetectionAccuracyParameter, _Mapping]] = ..., detection_data_param: _Optional[_Union[DetectionDataParameter, _Mapping]] = ..., detection_evaluate_param: _Optional[_Union[DetectionEvaluateParameter, _Mapping]] = ..., detection_group_accuracy_param: _Optional[_Union[DetectionGroupAccuracyParameter, _Mapping]] = ..., detection_group_loss_param: _Optional[_Union[DetectionGroupLossParameter, _Mapping]] = ..., detection_loss_param: _Optional[_Union[DetectionLossParameter, _Mapping]] = ..., detection_output_param: _Optional[_Union[DetectionOutputParameter, _Mapping]] = ..., detectnet_augmentation_param: _Optional[_Union[DetectNetAugmentationParameter, _Mapping]] = ..., detectnet_groundtruth_param: _Optional[_Union[DetectNetGroundTruthParameter, _Mapping]] = ..., domain_transform_param: _Optional[_Union[DomainTransformParameter, _Mapping]] = ..., downsample_param: _Optional[_Union[DownsampleParameter, _Mapping]] = ..., eltwise_affine_param: _Optional[_Union[EltwiseAffineParameter, _Mapping]] = ..., eval_data_param: _Optional[_Union[EvalDataParameter, _Mapping]] = ..., eval_detection_param: _Optional[_Union[EvalDetectionParameter, _Mapping]] = ..., fcn_data_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., feature_decay_loss_param: _Optional[_Union[FeatureDecayLossParameter, _Mapping]] = ..., flip_param: _Optional[_Union[FlipParameter, _Mapping]] = ..., flow_warp_param: _Optional[_Union[FlowWarpParameter, _Mapping]] = ..., focal_loss_param: _Optional[_Union[FocalLossParameter, _Mapping]] = ..., frcnn_output_param: _Optional[_Union[FrcnnOutputParameter, _Mapping]] = ..., general_contrastive_loss_param: _Optional[_Union[GeneralContrastiveParameter, _Mapping]] = ..., general_triplet_loss_param: _Optional[_Union[GeneralTripletParameter, _Mapping]] = ..., grn_param: _Optional[_Union[GRNParameter, _Mapping]] = ..., hard_mining_param: _Optional[_Union[HardMiningParameter, _Mapping]] = ..., hotspot_param: _Optional[_Union[HotspotParameter, _Mapping]] = ..., image_gt_data_param: _Optional[_Union[ImageGtDataParameter, _Mapping]] = ..., image_label_data_param: _Optional[_Union[ImageLabelDataParameter, _Mapping]] = ..., infimum_loss_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., inner_distance_param: _Optional[_Union[InnerDistanceParameter, _Mapping]] = ..., insanity_param: _Optional[_Union[InsanityParameter, _Mapping]] = ..., interp_param: _Optional[_Union[InterpParameter, _Mapping]] = ..., l1_loss_param: _Optional[_Union[L1LossParameter, _Mapping]] = ..., label_specific_add_param: _Optional[_Union[LabelSpecificAddParameter, _Mapping]] = ..., label_specific_affine_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., label_specific_hard_margin_param: _Optional[_Union[LabelSpecificHardMarginParameter, _Mapping]] = ..., label_specific_margin_param: _Optional[_Union[LabelSpecificMarginParameter, _Mapping]] = ..., label_specific_rescale_param: _Optional[_Union[LabelSpecificRescaleParameter, _Mapping]] = ..., labelsequence_accuracy_param: _Optional[_Union[LabelsequenceAccuracyParameter, _Mapping]] = ..., largemargin_inner_product_param: _Optional[_Union[LargeMarginInnerProductParameter, _Mapping]] = ..., local_param: _Optional[_Union[LocalParameter, _Mapping]] = ..., lpq_loss_param: _Optional[_Union[LpqLossParameter, _Mapping]] = ..., lstm_param: _Optional[_Union[LSTMParameter, _Mapping]] = ..., margin_inner_product_param: _Optional[_Union[MarginInnerProductParameter, _Mapping]] = ..., mat_read_param: _Optional[_Union[MatReadParameter, _Mapping]] = ..., mat_write_param: _Optional[_Union[MatWriteParameter, _Mapping]] = ..., mean_param: _Optional[_Union[MeanParameter, _Mapping]] = ..., mergecrop_param: _Optional[_Union[MergeCropParameter, _Mapping]] = ..., mil_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mil_data_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mn_activation_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mn_grad_compress_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., moe_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., multibox_loss_param: _Optional[_Union[MultiBoxLossParameter, _Mapping]] = ..., nca_param: _Optional[_Union[NCAParameter, _Mapping]] = ..., noise_param: _Optional[_Union[NoiseLayerParameter, _Mapping]] = ..., norm_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., normalize_param: _Optional[_Union[NormalizeParameter, _Mapping]] = ..., op_transform_param: _Optional[_Union[OPTransformationParameter, _Mapping]] = ..., ordinal_regression_loss_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., pairwise_param: _Optional[_Union[PairwiseParameter, _Mapping]] = ..., parse_evaluate_param: _Optional[_Union[ParseEvaluateParameter, _Mapping]] = ..., permute_param: _Optional[_Union[PermuteParameter, _Mapping]] = ..., pooling3d_param: _Optional[_Union[Pooling3DParameter, _Mapping]] = ..., predict_box_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., prior_box_param: _Optional[_Union[PriorBoxParameter, _Mapping]] = ..., proposal_param: _Optional[_Union[ProposalParameter, _Mapping]] = ..., proposal_target_param: _Optional[_Union[ProposalTargetParameter, _Mapping]] = ..., psroi_pooling_param: _Optional[_Union[PSROIPoolingParameter, _Mapping]] = ..., quantization_param: _Optional[_Union[QuantizationParameter, _Mapping]] = ..., reader_param: _Optional[_Union[ReaderParameter, _Mapping]] = ..., region_loss_param: _Optional[_Union[RegionLossParameter, _Mapping]] = ..., region_yolo_param: _Optional[_Union[RegionYoloParameter, _Mapping]] = ..., relu6_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., reorg_param: _Optional[_Union[ReorgParameter, _Mapping]] = ..., reorg_yolo_param: _Optional[_Union[ReorgYoloParameter, _Mapping]] = ..., resample_param: _Optional[_Union[ResampleParameter, _Mapping]] = ..., resize_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., reverse_param: _Optional[_Union[ReverseParameter, _Mapping]] = ..., roi_align_param: _Optional[_Union[ROIAlignParameter, _Mapping]] = ..., roi_pooling_param: _Optional[_Union[ROIPoolingParameter, _Mapping]] = ..., scale_route_param: _Optional[_Union[ScaleRouteParameter, _Mapping]] = ..., seg_accuracy_param: _Optional[_Union[SegAccuracyParameter, _Mapping]] = ..., seg_data_param: _Optional[_Union[SegDataParameter, _Mapping]] = ..., segmentation_evaluate_param: _Optional[_Union[SegmentationEvaluateParameter, _Mapping]] = ..., shuffle_channel_param: _Optional[_Union[ShuffleChannelParameter, _Mapping]] = ..., smooth_l1_loss_param: _Optional[_Union[SmoothL1LossParameter, _Mapping]] = ..., smoothl1_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., soft_contrastive_loss_param: _Optional[_Union[SoftContrastiveParameter, _Mapping]] = ..., soft_truncation_param: _Optional[_Union[SoftTruncationParameter, _Mapping]] = ..., spatial_dropout_param: _Optional[_Union[SpatialDropoutParameter, _Mapping]] = ..., split_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., st_param: _Optional[_Union[SpatialTransformerParameter, _Mapping]] = ..., sub_region_param: _Optional[_Union[SubRegionParameter, _Mapping]] = ..., transpose_param: _Optional[_Union[TransposeParameter, _Mapping]] = ..., triplet_loss_param: _Optional[_Union[TripletLossParameter, _Mapping]] = ..., trt_param: _Optional[_Union[TRTParameter, _Mapping]] = ..., truncation_param: _Optional[_Union[TruncationParameter, _Mapping]] = ..., unique_label_param: _Optional[_Union[UniqueLabelParameter, _Mapping]] = ..., unpooling_param: _Optional[_Union[UnPoolingParameter, _Mapping]] = ..., upsample_param: _Optional[_Union[UpsampleParameter, _Mapping]] = ..., video_data_param: _Optional[_Union[VideoDataParameter, _Mapping]] = ..., writer_param: _Optional[_Union[WriterParameter, _Mapping]] = ..., yolo_detection_output_param: _Optional[_Union[YoloDetectionOutputParameter, _Mapping]] = ..., yolo_seg_param: _Optional[_Union[YoloSegParameter, _Mapping]] = ..., yolov3_param: _Optional[_Union[Yolov3Parameter, _Mapping]] = ..., yolov3_detection_output_param: _Optional[_Union[Yolov3DetectionOutputParameter, _Mapping]] = ..., forward_type: _Optional[_Union[Type, str]] = ..., backward_type: _Optional[_Union[Type, str]] = ..., forward_math: _Optional[_Union[Type, str]] = ..., backward_math: _Optional[_Union[Type, str]] = ..., debug: bool = ..., cudnn_math_override: _Optional[int] = ..., engine: _Optional[str] = ..., multinode: _Optional[_Union[MultinodeParameter, _Mapping]] = ..., reshape_every_iter: bool = ..., colinear_convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., lstm_simple_param: _Optional[_Union[LSTMParameter, _Mapping]] = ..., feature_incay_loss_param: _Optional[_Union[FeatureIncayLossParameter, _Mapping]] = ..., softmax_focal_loss_param: _Optional[_Union[SoftmaxFocalLossParameter, _Mapping]] = ..., reverse_time_param: _Optional[_Union[ReverseTimeParameter, _Mapping]] = ..., deformable_convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., modulated_deformable_convolution_param: _Optional[_Union[ConvolutionParameter, _Mapping]] = ..., padding_param: _Optional[_Union[PaddingParameter, _Mapping]] = ..., softmaxloss_param: _Optional[_Union[SoftmaxLossParameter, _Mapping]] = ..., strict_dim: bool = ..., lstm_attention_param: _Optional[_Union[LstmAttentionParameter, _Mapping]] = ..., cpm_transform_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., data_sequence_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., debug_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., decode_param: _Optional[_Union[DecodeParameter, _Mapping]] = ..., knn_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., max_bottom_count: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., tokenized_data_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., multi_stage_meanfield_param: _Optional[_Union[MultiStageMeanfieldParameter, _Mapping]] = ..., gradient_scaler_param: _Optional[_Union[GradientScalerParameter, _Mapping]] = ..., lifted_struct_sim_softmax_loss_param: _Optional[_Union[LiftedStructSimilaritySoftmaxLossParameter, _Mapping]] = ..., compact_bilinear_param: _Optional[_Union[CompactBilinearParameter, _Mapping]] = ..., mask_resize_param: _Optional[_Union[MaskResizeParameter, _Mapping]] = ..., roi_warping_param: _Optional[_Union[ROIWarpingParameter, _Mapping]] = ..., mmd_param: _Optional[_Union[MMDParameter, _Mapping]] = ..., deformable_psroi_pooling_param: _Optional[_Union[DeformablePSROIPoolingParameter, _Mapping]] = ..., deephi_resize_param: _Optional[_Union[DeephiResizeParameter, _Mapping]] = ..., maxout_param: _Optional[_Union[MaxoutParameter, _Mapping]] = ..., rand_cat_conv_param: _Optional[_Union[RandCatConvParameter, _Mapping]] = ..., squeeze_param: _Optional[_Union[SqueezeParameter, _Mapping]] = ..., resize_bilinear_param: _Optional[_Union[ResizeBilinearParameter, _Mapping]] = ..., selu_param: _Optional[_Union[SeLuParameter, _Mapping]] = ..., resize_nearest_neighbor_param: _Optional[_Union[ResizeNearestNeighborParameter, _Mapping]] = ..., crelu_param: _Optional[_Union[CReLUParameter, _Mapping]] = ..., hashing_loss_param: _Optional[_Union[HashingLossParameter, _Mapping]] = ..., softmax_cross_entropy_loss_param: _Optional[_Union[SoftmaxCrossEntropyLossParameter, _Mapping]] = ..., visualise: bool = ..., visualise_channel: _Optional[int] = ..., gs_tiling_param: _Optional[_Union[GSTilingParameter, _Mapping]] = ..., pad_param: _Optional[_Union[PadParameter, _Mapping]] = ...) -> None: ...
 
 class ParamSpec(_message.Message):
     __slots__ = ("name", "share_mode", "lr_mult", "decay_mult", "param_propagate_down")
@@ -1240,7 +1268,7 @@ class TransformationParameter(_message.Message):
     def __init__(self, scale: _Optional[float] = ..., mirror: bool = ..., crop_size: _Optional[int] = ..., mean_file: _Optional[str] = ..., mean_value: _Optional[_Iterable[float]] = ..., force_color: bool = ..., force_gray: bool = ..., resize_short_side: _Optional[int] = ..., resize_short_side_max: _Optional[int] = ..., random_area_min: _Optional[float] = ..., random_area_max: _Optional[float] = ..., random_aspect_max: _Optional[float] = ..., random_rotation: _Optional[float] = ..., random_brightness: _Optional[float] = ..., random_contrast: _Optional[float] = ..., random_saturation: _Optional[float] = ..., random_hue: _Optional[float] = ..., resize_param: _Optional[_Iterable[_Union[ResizeParameter, _Mapping]]] = ..., noise_param: _Optional[_Iterable[_Union[NoiseParameter, _Mapping]]] = ..., emit_constraint: _Optional[_Union[EmitConstraint, _Mapping]] = ..., crop_h: _Optional[int] = ..., crop_w: _Optional[int] = ..., distort_param: _Optional[_Union[DistortionParameter, _Mapping]] = ..., expand_param: _Optional[_Union[ExpansionParameter, _Mapping]] = ..., use_gpu_transform: bool = ..., random_seed: _Optional[int] = ..., img_rand_resize_lower: _Optional[int] = ..., img_rand_resize_upper: _Optional[int] = ..., rand_resize_ratio_lower: _Optional[float] = ..., rand_resize_ratio_upper: _Optional[float] = ..., vertical_stretch_lower: _Optional[float] = ..., vertical_stretch_upper: _Optional[float] = ..., horizontal_stretch_lower: _Optional[float] = ..., horizontal_stretch_upper: _Optional[float] = ..., interpolation_algo_down: _Optional[_Union[TransformationParameter.InterpolationAlgo, str]] = ..., interpolation_algo_up: _Optional[_Union[TransformationParameter.InterpolationAlgo, str]] = ..., allow_upscale: bool = ..., forward_packing: _Optional[_Union[Packing, str]] = ..., display: bool = ..., num_labels: _Optional[int] = ..., random_resize_param: _Optional[_Union[RandomResizeParameter, _Mapping]] = ..., random_aspect_ratio_param: _Optional[_Union[RandomAspectRatioParameter, _Mapping]] = ..., flow: bool = ..., bgr2rgb: bool = ..., pad: _Optional[int] = ..., vertical_mirror: bool = ..., random_90_deg_rot: bool = ..., scale_factors: _Optional[_Iterable[float]] = ..., crop_width: _Optional[int] = ..., crop_height: _Optional[int] = ..., center_crop: bool = ..., erase_ratio: _Optional[float] = ..., scale_min: _Optional[float] = ..., scale_max: _Optional[float] = ..., aspect_min: _Optional[float] = ..., aspect_max: _Optional[float] = ..., fix_crop: bool = ..., multi_scale: bool = ..., scale_ratios: _Optional[_Iterable[float]] = ..., max_distort: _Optional[int] = ..., is_flow: bool = ..., more_fix_crop: bool = ..., color_order: _Optional[_Union[TransformationParameter.ColorOrder, str]] = ..., use_imagedb_mean: bool = ..., distortion_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., mask_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., label_mapping: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ..., stride: _Optional[int] = ..., upper_size: _Optional[int] = ..., upper_height: _Optional[int] = ..., upper_width: _Optional[int] = ..., original_image: bool = ..., enable_classf_aug: bool = ..., min_scaling_factor: _Optional[float] = ..., max_scaling_factor: _Optional[float] = ..., max_rotation_angle: _Optional[int] = ..., contrast_brightness_adjustment: bool = ..., smooth_filtering: bool = ..., min_contrast: _Optional[float] = ..., max_contrast: _Optional[float] = ..., max_brightness_shift: _Optional[int] = ..., max_smooth: _Optional[float] = ..., max_color_shift: _Optional[int] = ..., min_side_min: _Optional[int] = ..., min_side_max: _Optional[int] = ..., min_side: _Optional[int] = ..., apply_probability: _Optional[float] = ..., debug_params: bool = ..., cvt_bgr2rgb: bool = ...) -> None: ...
 
 class LossParameter(_message.Message):
-    __slots__ = ("ignore_label", "normalization", "normalize", "class_weight", "label_smoothing", "pre_fixed_normalizer", "weight_by_label_freqs", "class_weighting")
+    __slots__ = ("ignore_label", "normalization", "normalize", "class_weight", "label_smoothing", "class_balance", "pre_fixed_normalizer", "weight_by_label_freqs", "class_weighting")
     class NormalizationMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         FULL: _ClassVar[LossParameter.NormalizationMode]
@@ -1258,6 +1286,7 @@ class LossParameter(_message.Message):
     NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     CLASS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     LABEL_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    CLASS_BALANCE_FIELD_NUMBER: _ClassVar[int]
     PRE_FIXED_NORMALIZER_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_BY_LABEL_FREQS_FIELD_NUMBER: _ClassVar[int]
     CLASS_WEIGHTING_FIELD_NUMBER: _ClassVar[int]
@@ -1266,10 +1295,11 @@ class LossParameter(_message.Message):
     normalize: bool
     class_weight: _containers.RepeatedScalarFieldContainer[float]
     label_smoothing: float
+    class_balance: float
     pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, ignore_label: _Optional[int] = ..., normalization: _Optional[_Union[LossParameter.NormalizationMode, str]] = ..., normalize: bool = ..., class_weight: _Optional[_Iterable[float]] = ..., label_smoothing: _Optional[float] = ..., pre_fixed_normalizer: _Optional[float] = ..., weight_by_label_freqs: bool = ..., class_weighting: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, ignore_label: _Optional[int] = ..., normalization: _Optional[_Union[LossParameter.NormalizationMode, str]] = ..., normalize: bool = ..., class_weight: _Optional[_Iterable[float]] = ..., label_smoothing: _Optional[float] = ..., class_balance: _Optional[float] = ..., pre_fixed_normalizer: _Optional[float] = ..., weight_by_label_freqs: bool = ..., class_weighting: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class AccuracyParameter(_message.Message):
     __slots__ = ("top_k", "axis", "ignore_label")
@@ -1390,7 +1420,7 @@ class ContrastiveLossParameter(_message.Message):
     def __init__(self, margin: _Optional[float] = ..., legacy_version: bool = ..., output_matches: bool = ..., centroid_learning: _Optional[_Union[ContrastiveLossParameter.CentroidLearning, str]] = ...) -> None: ...
 
 class ConvolutionParameter(_message.Message):
-    __slots__ = ("num_output", "bias_term", "pad", "kernel_size", "stride", "dilation", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "group", "weight_filler", "bias_filler", "engine", "axis", "force_nd_im2col", "cudnn_convolution_algo_seeker", "conv_algos_override", "relu", "negative_slope", "conv_algorithm", "coeff", "fusion_type", "filter_stride", "filter_stride_h", "filter_stride_w", "hole", "hole_h", "hole_w", "dilation_h", "dilation_w", "binary", "pad_shape", "kernel_shape", "stride_shape", "fuse_type", "eltwise_param", "relu_param", "kernel_depth", "temporal_stride", "temporal_pad", "filter_group", "quadratic_weight_filler", "linear_weight_filler", "symmetric", "factor", "quadratic_term", "linear_term", "deformable_group")
+    __slots__ = ("num_output", "bias_term", "pad", "kernel_size", "stride", "dilation", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "group", "weight_filler", "bias_filler", "engine", "axis", "force_nd_im2col", "cudnn_convolution_algo_seeker", "conv_algos_override", "relu", "negative_slope", "conv_algorithm", "coeff", "fusion_type", "filter_stride", "filter_stride_h", "filter_stride_w", "hole", "hole_h", "hole_w", "dilation_h", "dilation_w", "binary", "pad_shape", "kernel_shape", "stride_shape", "fuse_type", "eltwise_param", "relu_param", "kernel_depth", "temporal_stride", "temporal_pad", "filter_group", "quadratic_weight_filler", "linear_weight_filler", "symmetric", "factor", "quadratic_term", "linear_term", "pad_l", "pad_r", "pad_t", "pad_b", "pad_type", "deformable_group")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[ConvolutionParameter.Engine]
@@ -1475,6 +1505,11 @@ class ConvolutionParameter(_message.Message):
     FACTOR_FIELD_NUMBER: _ClassVar[int]
     QUADRATIC_TERM_FIELD_NUMBER: _ClassVar[int]
     LINEAR_TERM_FIELD_NUMBER: _ClassVar[int]
+    PAD_L_FIELD_NUMBER: _ClassVar[int]
+    PAD_R_FIELD_NUMBER: _ClassVar[int]
+    PAD_T_FIELD_NUMBER: _ClassVar[int]
+    PAD_B_FIELD_NUMBER: _ClassVar[int]
+    PAD_TYPE_FIELD_NUMBER: _ClassVar[int]
     DEFORMABLE_GROUP_FIELD_NUMBER: _ClassVar[int]
     num_output: int
     bias_term: bool
@@ -1526,8 +1561,13 @@ class ConvolutionParameter(_message.Message):
     factor: int
     quadratic_term: bool
     linear_term: bool
+    pad_l: int
+    pad_r: int
+    pad_t: int
+    pad_b: int
+    pad_type: int
     deformable_group: int
-    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., pad: _Optional[_Iterable[int]] = ..., kernel_size: _Optional[_Iterable[int]] = ..., stride: _Optional[_Iterable[int]] = ..., dilation: _Optional[_Iterable[int]] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., group: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., engine: _Optional[_Union[ConvolutionParameter.Engine, str]] = ..., axis: _Optional[int] = ..., force_nd_im2col: bool = ..., cudnn_convolution_algo_seeker: _Optional[_Union[ConvolutionParameter.CuDNNConvolutionAlgorithmSeeker, str]] = ..., conv_algos_override: _Optional[str] = ..., relu: bool = ..., negative_slope: _Optional[float] = ..., conv_algorithm: _Optional[str] = ..., coeff: _Optional[_Iterable[float]] = ..., fusion_type: _Optional[_Union[ConvolutionParameter.FusionType, str]] = ..., filter_stride: _Optional[int] = ..., filter_stride_h: _Optional[int] = ..., filter_stride_w: _Optional[int] = ..., hole: _Optional[int] = ..., hole_h: _Optional[int] = ..., hole_w: _Optional[int] = ..., dilation_h: _Optional[int] = ..., dilation_w: _Optional[int] = ..., binary: _Optional[int] = ..., pad_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., kernel_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., stride_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., fuse_type: _Optional[_Union[ConvolutionParameter.FuseType, str]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ..., filter_group: _Optional[int] = ..., quadratic_weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., linear_weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., symmetric: bool = ..., factor: _Optional[int] = ..., quadratic_term: bool = ..., linear_term: bool = ..., deformable_group: _Optional[int] = ...) -> None: ...
+    def __init__(self, num_output: _Optional[int] = ..., bias_term: bool = ..., pad: _Optional[_Iterable[int]] = ..., kernel_size: _Optional[_Iterable[int]] = ..., stride: _Optional[_Iterable[int]] = ..., dilation: _Optional[_Iterable[int]] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., group: _Optional[int] = ..., weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., engine: _Optional[_Union[ConvolutionParameter.Engine, str]] = ..., axis: _Optional[int] = ..., force_nd_im2col: bool = ..., cudnn_convolution_algo_seeker: _Optional[_Union[ConvolutionParameter.CuDNNConvolutionAlgorithmSeeker, str]] = ..., conv_algos_override: _Optional[str] = ..., relu: bool = ..., negative_slope: _Optional[float] = ..., conv_algorithm: _Optional[str] = ..., coeff: _Optional[_Iterable[float]] = ..., fusion_type: _Optional[_Union[ConvolutionParameter.FusionType, str]] = ..., filter_stride: _Optional[int] = ..., filter_stride_h: _Optional[int] = ..., filter_stride_w: _Optional[int] = ..., hole: _Optional[int] = ..., hole_h: _Optional[int] = ..., hole_w: _Optional[int] = ..., dilation_h: _Optional[int] = ..., dilation_w: _Optional[int] = ..., binary: _Optional[int] = ..., pad_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., kernel_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., stride_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., fuse_type: _Optional[_Union[ConvolutionParameter.FuseType, str]] = ..., eltwise_param: _Optional[_Union[EltwiseParameter, _Mapping]] = ..., relu_param: _Optional[_Union[ReLUParameter, _Mapping]] = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ..., filter_group: _Optional[int] = ..., quadratic_weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., linear_weight_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., symmetric: bool = ..., factor: _Optional[int] = ..., quadratic_term: bool = ..., linear_term: bool = ..., pad_l: _Optional[int] = ..., pad_r: _Optional[int] = ..., pad_t: _Optional[int] = ..., pad_b: _Optional[int] = ..., pad_type: _Optional[int] = ..., deformable_group: _Optional[int] = ...) -> None: ...
 
 class CropParameter(_message.Message):
     __slots__ = ("axis", "offset")
@@ -1980,15 +2020,19 @@ class ParameterParameter(_message.Message):
     def __init__(self, shape: _Optional[_Union[BlobShape, _Mapping]] = ...) -> None: ...
 
 class PoolingParameter(_message.Message):
-    __slots__ = ("pool", "pad", "pad_h", "pad_w", "kernel_size", "kernel_h", "kernel_w", "stride", "stride_h", "stride_w", "engine", "global_pooling", "round_mode", "kernel_size_3d", "stride_3d", "pad_3d", "torch_pooling", "avg_include_pad", "axis", "bin_size", "bin_h", "bin_w", "ceil_mode", "blobs_lr", "blobs_a_min", "pad_shape", "kernel_shape", "stride_shape", "dilation", "kernel_depth", "temporal_stride", "temporal_pad")
+    __slots__ = ("pool", "pad", "pad_h", "pad_w", "kernel_size", "kernel_h", "kernel_w", "stride", "stride_h", "stride_w", "engine", "global_pooling", "round_mode", "kernel_size_3d", "stride_3d", "pad_3d", "torch_pooling", "avg_include_pad", "axis", "bin_size", "bin_h", "bin_w", "ceil_mode", "blobs_lr", "blobs_a_min", "pad_shape", "kernel_shape", "stride_shape", "dilation", "kernel_depth", "temporal_stride", "temporal_pad", "pad_l", "pad_r", "pad_t", "pad_b", "pad_type")
     class PoolMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         MAX: _ClassVar[PoolingParameter.PoolMethod]
         AVE: _ClassVar[PoolingParameter.PoolMethod]
         STOCHASTIC: _ClassVar[PoolingParameter.PoolMethod]
+        AVE_EXC_PAD: _ClassVar[PoolingParameter.PoolMethod]
+        AVE_TF: _ClassVar[PoolingParameter.PoolMethod]
     MAX: PoolingParameter.PoolMethod
     AVE: PoolingParameter.PoolMethod
     STOCHASTIC: PoolingParameter.PoolMethod
+    AVE_EXC_PAD: PoolingParameter.PoolMethod
+    AVE_TF: PoolingParameter.PoolMethod
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[PoolingParameter.Engine]
@@ -2039,6 +2083,11 @@ class PoolingParameter(_message.Message):
     KERNEL_DEPTH_FIELD_NUMBER: _ClassVar[int]
     TEMPORAL_STRIDE_FIELD_NUMBER: _ClassVar[int]
     TEMPORAL_PAD_FIELD_NUMBER: _ClassVar[int]
+    PAD_L_FIELD_NUMBER: _ClassVar[int]
+    PAD_R_FIELD_NUMBER: _ClassVar[int]
+    PAD_T_FIELD_NUMBER: _ClassVar[int]
+    PAD_B_FIELD_NUMBER: _ClassVar[int]
+    PAD_TYPE_FIELD_NUMBER: _ClassVar[int]
     pool: PoolingParameter.PoolMethod
     pad: int
     pad_h: int
@@ -2071,7 +2120,12 @@ class PoolingParameter(_message.Message):
     kernel_depth: int
     temporal_stride: int
     temporal_pad: int
-    def __init__(self, pool: _Optional[_Union[PoolingParameter.PoolMethod, str]] = ..., pad: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_size: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., engine: _Optional[_Union[PoolingParameter.Engine, str]] = ..., global_pooling: bool = ..., round_mode: _Optional[_Union[PoolingParameter.RoundMode, str]] = ..., kernel_size_3d: _Optional[_Iterable[int]] = ..., stride_3d: _Optional[_Iterable[int]] = ..., pad_3d: _Optional[_Iterable[int]] = ..., torch_pooling: bool = ..., avg_include_pad: bool = ..., axis: _Optional[int] = ..., bin_size: _Optional[int] = ..., bin_h: _Optional[int] = ..., bin_w: _Optional[int] = ..., ceil_mode: bool = ..., blobs_lr: _Optional[float] = ..., blobs_a_min: _Optional[float] = ..., pad_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., kernel_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., stride_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., dilation: _Optional[_Iterable[int]] = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ...) -> None: ...
+    pad_l: int
+    pad_r: int
+    pad_t: int
+    pad_b: int
+    pad_type: int
+    def __init__(self, pool: _Optional[_Union[PoolingParameter.PoolMethod, str]] = ..., pad: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., kernel_size: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., engine: _Optional[_Union[PoolingParameter.Engine, str]] = ..., global_pooling: bool = ..., round_mode: _Optional[_Union[PoolingParameter.RoundMode, str]] = ..., kernel_size_3d: _Optional[_Iterable[int]] = ..., stride_3d: _Optional[_Iterable[int]] = ..., pad_3d: _Optional[_Iterable[int]] = ..., torch_pooling: bool = ..., avg_include_pad: bool = ..., axis: _Optional[int] = ..., bin_size: _Optional[int] = ..., bin_h: _Optional[int] = ..., bin_w: _Optional[int] = ..., ceil_mode: bool = ..., blobs_lr: _Optional[float] = ..., blobs_a_min: _Optional[float] = ..., pad_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., kernel_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., stride_shape: _Optional[_Union[BlobShape, _Mapping]] = ..., dilation: _Optional[_Iterable[int]] = ..., kernel_depth: _Optional[int] = ..., temporal_stride: _Optional[int] = ..., temporal_pad: _Optional[int] = ..., pad_l: _Optional[int] = ..., pad_r: _Optional[int] = ..., pad_t: _Optional[int] = ..., pad_b: _Optional[int] = ..., pad_type: _Optional[int] = ...) -> None: ...
 
 class PowerParameter(_message.Message):
     __slots__ = ("power", "scale", "shift")
@@ -2230,7 +2284,7 @@ class SliceParameter(_message.Message):
     def __init__(self, axis: _Optional[int] = ..., slice_point: _Optional[_Iterable[int]] = ..., slice_dim: _Optional[int] = ...) -> None: ...
 
 class SoftmaxParameter(_message.Message):
-    __slots__ = ("engine", "axis", "normalize_type")
+    __slots__ = ("engine", "axis", "normalize_type", "pos_mult", "pos_cid")
     class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT: _ClassVar[SoftmaxParameter.Engine]
@@ -2246,10 +2300,14 @@ class SoftmaxParameter(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     AXIS_FIELD_NUMBER: _ClassVar[int]
     NORMALIZE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    POS_MULT_FIELD_NUMBER: _ClassVar[int]
+    POS_CID_FIELD_NUMBER: _ClassVar[int]
     engine: SoftmaxParameter.Engine
     axis: int
     normalize_type: str
-    def __init__(self, engine: _Optional[_Union[SoftmaxParameter.Engine, str]] = ..., axis: _Optional[int] = ..., normalize_type: _Optional[str] = ...) -> None: ...
+    pos_mult: float
+    pos_cid: int
+    def __init__(self, engine: _Optional[_Union[SoftmaxParameter.Engine, str]] = ..., axis: _Optional[int] = ..., normalize_type: _Optional[str] = ..., pos_mult: _Optional[float] = ..., pos_cid: _Optional[int] = ...) -> None: ...
 
 class SPPParameter(_message.Message):
     __slots__ = ("pyramid_height", "pool", "engine")
@@ -3616,7 +3674,7 @@ class DetectionLossParameter(_message.Message):
     def __init__(self, cls_num: _Optional[int] = ..., coord_num: _Optional[int] = ..., field_h: _Optional[int] = ..., field_w: _Optional[int] = ..., downsample_rate: _Optional[int] = ..., bb_smooth: bool = ..., field_whr: _Optional[float] = ..., field_xyr: _Optional[float] = ..., bg_threshold: _Optional[float] = ..., bg_multiple: _Optional[int] = ..., sample_mode: _Optional[str] = ..., objectness: bool = ..., iou_weighted: bool = ..., pos_neg_weighted: bool = ..., side: _Optional[int] = ..., num_class: _Optional[int] = ..., num_object: _Optional[int] = ..., object_scale: _Optional[float] = ..., noobject_scale: _Optional[float] = ..., class_scale: _Optional[float] = ..., coord_scale: _Optional[float] = ..., sqrt: bool = ..., constriant: bool = ..., **kwargs) -> None: ...
 
 class DetectionOutputParameter(_message.Message):
-    __slots__ = ("num_classes", "share_location", "background_label_id", "nms_param", "save_output_param", "code_type", "keep_top_k", "variance_encoded_in_target", "confidence_threshold", "visualize", "visualize_threshold", "save_file", "objectness_score", "side", "num_box", "coords", "nms_threshold", "biases", "label_map_file", "use_polygon")
+    __slots__ = ("num_classes", "share_location", "background_label_id", "nms_param", "save_output_param", "code_type", "keep_top_k", "variance_encoded_in_target", "confidence_threshold", "visualize", "visualize_threshold", "save_file", "objectness_score", "side", "num_box", "coords", "nms_threshold", "biases", "label_map_file", "use_polygon", "do_state_prediction", "num_states")
     NUM_CLASSES_FIELD_NUMBER: _ClassVar[int]
     SHARE_LOCATION_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_LABEL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -3637,6 +3695,8 @@ class DetectionOutputParameter(_message.Message):
     BIASES_FIELD_NUMBER: _ClassVar[int]
     LABEL_MAP_FILE_FIELD_NUMBER: _ClassVar[int]
     USE_POLYGON_FIELD_NUMBER: _ClassVar[int]
+    DO_STATE_PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    NUM_STATES_FIELD_NUMBER: _ClassVar[int]
     num_classes: int
     share_location: bool
     background_label_id: int
@@ -3657,7 +3717,9 @@ class DetectionOutputParameter(_message.Message):
     biases: _containers.RepeatedScalarFieldContainer[float]
     label_map_file: str
     use_polygon: bool
-    def __init__(self, num_classes: _Optional[int] = ..., share_location: bool = ..., background_label_id: _Optional[int] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., save_output_param: _Optional[_Union[SaveOutputParameter, _Mapping]] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., keep_top_k: _Optional[int] = ..., variance_encoded_in_target: bool = ..., confidence_threshold: _Optional[float] = ..., visualize: bool = ..., visualize_threshold: _Optional[float] = ..., save_file: _Optional[str] = ..., objectness_score: _Optional[float] = ..., side: _Optional[int] = ..., num_box: _Optional[int] = ..., coords: _Optional[int] = ..., nms_threshold: _Optional[float] = ..., biases: _Optional[_Iterable[float]] = ..., label_map_file: _Optional[str] = ..., use_polygon: bool = ...) -> None: ...
+    do_state_prediction: bool
+    num_states: int
+    def __init__(self, num_classes: _Optional[int] = ..., share_location: bool = ..., background_label_id: _Optional[int] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., save_output_param: _Optional[_Union[SaveOutputParameter, _Mapping]] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., keep_top_k: _Optional[int] = ..., variance_encoded_in_target: bool = ..., confidence_threshold: _Optional[float] = ..., visualize: bool = ..., visualize_threshold: _Optional[float] = ..., save_file: _Optional[str] = ..., objectness_score: _Optional[float] = ..., side: _Optional[int] = ..., num_box: _Optional[int] = ..., coords: _Optional[int] = ..., nms_threshold: _Optional[float] = ..., biases: _Optional[_Iterable[float]] = ..., label_map_file: _Optional[str] = ..., use_polygon: bool = ..., do_state_prediction: bool = ..., num_states: _Optional[int] = ...) -> None: ...
 
 class DetectNetAugmentationParameter(_message.Message):
     __slots__ = ("crop_prob", "shift_x", "shift_y", "scale_prob", "scale_min", "scale_max", "flip_prob", "rotation_prob", "max_rotate_degree", "hue_rotation_prob", "hue_rotation", "desaturation_prob", "desaturation_max", "resize_param", "noise_param", "emit_constraint", "distort_param", "expand_param")
@@ -3789,6 +3851,16 @@ class DownsampleParameter(_message.Message):
     top_width: int
     def __init__(self, top_height: _Optional[int] = ..., top_width: _Optional[int] = ...) -> None: ...
 
+class EltwiseAffineParameter(_message.Message):
+    __slots__ = ("slope_filler", "bias_filler", "channel_shared")
+    SLOPE_FILLER_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FILLER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_SHARED_FIELD_NUMBER: _ClassVar[int]
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
+    def __init__(self, slope_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., bias_filler: _Optional[_Union[FillerParameter, _Mapping]] = ..., channel_shared: bool = ...) -> None: ...
+
 class EmitConstraint(_message.Message):
     __slots__ = ("emit_type", "emit_overlap")
     class EmitType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -3861,6 +3933,20 @@ class ExpansionParameter(_message.Message):
     max_expand_ratio: float
     def __init__(self, prob: _Optional[float] = ..., max_expand_ratio: _Optional[float] = ...) -> None: ...
 
+class FeatureDecayLossParameter(_message.Message):
+    __slots__ = ("decay_threshold", "force_decay")
+    DECAY_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    FORCE_DECAY_FIELD_NUMBER: _ClassVar[int]
+    decay_threshold: float
+    force_decay: bool
+    def __init__(self, decay_threshold: _Optional[float] = ..., force_decay: bool = ...) -> None: ...
+
+class FeatureIncayLossParameter(_message.Message):
+    __slots__ = ("force_incay",)
+    FORCE_INCAY_FIELD_NUMBER: _ClassVar[int]
+    force_incay: bool
+    def __init__(self, force_incay: bool = ...) -> None: ...
+
 class FlipParameter(_message.Message):
     __slots__ = ("flip_width", "flip_height")
     FLIP_WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -3882,7 +3968,7 @@ class FlowWarpParameter(_message.Message):
     def __init__(self, fill_value: _Optional[_Union[FlowWarpParameter.FillParameter, str]] = ...) -> None: ...
 
 class FocalLossParameter(_message.Message):
-    __slots__ = ("type", "gamma", "alpha", "beta")
+    __slots__ = ("type", "gamma", "alpha", "beta", "axis")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ORIGIN: _ClassVar[FocalLossParameter.Type]
@@ -3895,11 +3981,13 @@ class FocalLossParameter(_message.Message):
     GAMMA_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     BETA_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
     type: FocalLossParameter.Type
     gamma: float
     alpha: float
     beta: float
-    def __init__(self, type: _Optional[_Union[FocalLossParameter.Type, str]] = ..., gamma: _Optional[float] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ...) -> None: ...
+    axis: int
+    def __init__(self, type: _Optional[_Union[FocalLossParameter.Type, str]] = ..., gamma: _Optional[float] = ..., alpha: _Optional[float] = ..., beta: _Optional[float] = ..., axis: _Optional[int] = ...) -> None: ...
 
 class FrcnnOutputParameter(_message.Message):
     __slots__ = ("conf_thr", "iou_thr", "nms_type", "max_det_num", "save_output_param")
@@ -4134,20 +4222,22 @@ class InsanityParameter(_message.Message):
     def __init__(self, lb: _Optional[float] = ..., ub: _Optional[float] = ...) -> None: ...
 
 class InterpParameter(_message.Message):
-    __slots__ = ("height", "width", "zoom_factor", "shrink_factor", "pad_beg", "pad_end")
+    __slots__ = ("height", "width", "zoom_factor", "shrink_factor", "pad_beg", "pad_end", "full_zoom_factor")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     ZOOM_FACTOR_FIELD_NUMBER: _ClassVar[int]
     SHRINK_FACTOR_FIELD_NUMBER: _ClassVar[int]
     PAD_BEG_FIELD_NUMBER: _ClassVar[int]
     PAD_END_FIELD_NUMBER: _ClassVar[int]
+    FULL_ZOOM_FACTOR_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     zoom_factor: int
     shrink_factor: int
     pad_beg: int
     pad_end: int
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., zoom_factor: _Optional[int] = ..., shrink_factor: _Optional[int] = ..., pad_beg: _Optional[int] = ..., pad_end: _Optional[int] = ...) -> None: ...
+    full_zoom_factor: int
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., zoom_factor: _Optional[int] = ..., shrink_factor: _Optional[int] = ..., pad_beg: _Optional[int] = ..., pad_end: _Optional[int] = ..., full_zoom_factor: _Optional[int] = ...) -> None: ...
 
 class L1LossParameter(_message.Message):
     __slots__ = ("l2_per_location", "l2_prescale_by_channels", "normalize_by_num_entries", "epsilon", "plateau")
@@ -4204,6 +4294,72 @@ class LabelSpecificAddParameter(_message.Message):
     bias_max: float
     iteration: int
     def __init__(self, bias: _Optional[float] = ..., transform_test: bool = ..., bias_base: _Optional[float] = ..., bias_gamma: _Optional[float] = ..., bias_power: _Optional[float] = ..., bias_min: _Optional[float] = ..., bias_max: _Optional[float] = ..., iteration: _Optional[int] = ...) -> None: ...
+
+class LabelSpecificHardMarginParameter(_message.Message):
+    __slots__ = ("positive_weight",)
+    POSITIVE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    positive_weight: float
+    def __init__(self, positive_weight: _Optional[float] = ...) -> None: ...
+
+class LabelSpecificMarginParameter(_message.Message):
+    __slots__ = ("margin_base", "margin_max", "power", "gamma", "iteration", "reset_margin", "margin_on_test", "auto_tune", "type")
+    class MarginType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        HARD: _ClassVar[LabelSpecificMarginParameter.MarginType]
+        SOFT: _ClassVar[LabelSpecificMarginParameter.MarginType]
+    HARD: LabelSpecificMarginParameter.MarginType
+    SOFT: LabelSpecificMarginParameter.MarginType
+    MARGIN_BASE_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_MAX_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    RESET_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_ON_TEST_FIELD_NUMBER: _ClassVar[int]
+    AUTO_TUNE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    margin_base: float
+    margin_max: float
+    power: float
+    gamma: float
+    iteration: int
+    reset_margin: bool
+    margin_on_test: bool
+    auto_tune: bool
+    type: LabelSpecificMarginParameter.MarginType
+    def __init__(self, margin_base: _Optional[float] = ..., margin_max: _Optional[float] = ..., power: _Optional[float] = ..., gamma: _Optional[float] = ..., iteration: _Optional[int] = ..., reset_margin: bool = ..., margin_on_test: bool = ..., auto_tune: bool = ..., type: _Optional[_Union[LabelSpecificMarginParameter.MarginType, str]] = ...) -> None: ...
+
+class LabelSpecificRescaleParameter(_message.Message):
+    __slots__ = ("positive_weight", "negative_weight", "positive_lower_bound", "negative_upper_bound", "rescale_test", "for_ip", "positive_weight_base", "gamma", "power", "positive_weight_min", "positive_weight_max", "iteration", "bias_fix", "power_on_positive")
+    POSITIVE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_LOWER_BOUND_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_UPPER_BOUND_FIELD_NUMBER: _ClassVar[int]
+    RESCALE_TEST_FIELD_NUMBER: _ClassVar[int]
+    FOR_IP_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_WEIGHT_BASE_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_WEIGHT_MIN_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_WEIGHT_MAX_FIELD_NUMBER: _ClassVar[int]
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIX_FIELD_NUMBER: _ClassVar[int]
+    POWER_ON_POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    positive_weight: float
+    negative_weight: float
+    positive_lower_bound: float
+    negative_upper_bound: float
+    rescale_test: bool
+    for_ip: bool
+    positive_weight_base: float
+    gamma: float
+    power: float
+    positive_weight_min: float
+    positive_weight_max: float
+    iteration: int
+    bias_fix: bool
+    power_on_positive: bool
+    def __init__(self, positive_weight: _Optional[float] = ..., negative_weight: _Optional[float] = ..., positive_lower_bound: _Optional[float] = ..., negative_upper_bound: _Optional[float] = ..., rescale_test: bool = ..., for_ip: bool = ..., positive_weight_base: _Optional[float] = ..., gamma: _Optional[float] = ..., power: _Optional[float] = ..., positive_weight_min: _Optional[float] = ..., positive_weight_max: _Optional[float] = ..., iteration: _Optional[int] = ..., bias_fix: bool = ..., power_on_positive: bool = ...) -> None: ...
 
 class LargeMarginInnerProductParameter(_message.Message):
     __slots__ = ("num_output", "type", "weight_filler", "axis", "base", "gamma", "power", "iteration", "lambda_min")
@@ -4434,7 +4590,7 @@ class MMDParameter(_message.Message):
     def __init__(self, kernel_num: _Optional[int] = ..., kernel_mul: _Optional[float] = ..., fix_gamma: bool = ..., num_of_kernel: _Optional[int] = ..., mmd_lambda: _Optional[float] = ..., iter_of_epoch: _Optional[int] = ..., method: _Optional[str] = ..., method_param: _Optional[_Union[NamedOnlyParameter, _Mapping]] = ...) -> None: ...
 
 class MultiBoxLossParameter(_message.Message):
-    __slots__ = ("loc_loss_type", "conf_loss_type", "loc_weight", "num_classes", "share_location", "match_type", "overlap_threshold", "use_prior_for_matching", "background_label_id", "use_difficult_gt", "do_neg_mining", "neg_pos_ratio", "neg_overlap", "code_type", "encode_variance_in_target", "map_object_to_agnostic", "ignore_cross_boundary_bbox", "bp_inside", "mining_type", "nms_param", "sample_size", "use_prior_for_nms", "ignore_difficult_gt", "objectness_score")
+    __slots__ = ("loc_loss_type", "conf_loss_type", "loc_weight", "num_classes", "share_location", "match_type", "overlap_threshold", "use_prior_for_matching", "background_label_id", "use_difficult_gt", "do_neg_mining", "neg_pos_ratio", "neg_overlap", "code_type", "encode_variance_in_target", "map_object_to_agnostic", "ignore_cross_boundary_bbox", "bp_inside", "mining_type", "nms_param", "sample_size", "use_prior_for_nms", "ignore_difficult_gt", "objectness_score", "calculate_state_loss", "state_loss_type", "state_weight", "do_state_prediction", "num_states", "background_state_id")
     class LocLossType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         L2: _ClassVar[MultiBoxLossParameter.LocLossType]
@@ -4485,6 +4641,12 @@ class MultiBoxLossParameter(_message.Message):
     USE_PRIOR_FOR_NMS_FIELD_NUMBER: _ClassVar[int]
     IGNORE_DIFFICULT_GT_FIELD_NUMBER: _ClassVar[int]
     OBJECTNESS_SCORE_FIELD_NUMBER: _ClassVar[int]
+    CALCULATE_STATE_LOSS_FIELD_NUMBER: _ClassVar[int]
+    STATE_LOSS_TYPE_FIELD_NUMBER: _ClassVar[int]
+    STATE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DO_STATE_PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    NUM_STATES_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_STATE_ID_FIELD_NUMBER: _ClassVar[int]
     loc_loss_type: MultiBoxLossParameter.LocLossType
     conf_loss_type: MultiBoxLossParameter.ConfLossType
     loc_weight: float
@@ -4509,7 +4671,13 @@ class MultiBoxLossParameter(_message.Message):
     use_prior_for_nms: bool
     ignore_difficult_gt: bool
     objectness_score: float
-    def __init__(self, loc_loss_type: _Optional[_Union[MultiBoxLossParameter.LocLossType, str]] = ..., conf_loss_type: _Optional[_Union[MultiBoxLossParameter.ConfLossType, str]] = ..., loc_weight: _Optional[float] = ..., num_classes: _Optional[int] = ..., share_location: bool = ..., match_type: _Optional[_Union[MultiBoxLossParameter.MatchType, str]] = ..., overlap_threshold: _Optional[float] = ..., use_prior_for_matching: bool = ..., background_label_id: _Optional[int] = ..., use_difficult_gt: bool = ..., do_neg_mining: bool = ..., neg_pos_ratio: _Optional[float] = ..., neg_overlap: _Optional[float] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., encode_variance_in_target: bool = ..., map_object_to_agnostic: bool = ..., ignore_cross_boundary_bbox: bool = ..., bp_inside: bool = ..., mining_type: _Optional[_Union[MultiBoxLossParameter.MiningType, str]] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., sample_size: _Optional[int] = ..., use_prior_for_nms: bool = ..., ignore_difficult_gt: bool = ..., objectness_score: _Optional[float] = ...) -> None: ...
+    calculate_state_loss: bool
+    state_loss_type: MultiBoxLossParameter.ConfLossType
+    state_weight: float
+    do_state_prediction: bool
+    num_states: int
+    background_state_id: int
+    def __init__(self, loc_loss_type: _Optional[_Union[MultiBoxLossParameter.LocLossType, str]] = ..., conf_loss_type: _Optional[_Union[MultiBoxLossParameter.ConfLossType, str]] = ..., loc_weight: _Optional[float] = ..., num_classes: _Optional[int] = ..., share_location: bool = ..., match_type: _Optional[_Union[MultiBoxLossParameter.MatchType, str]] = ..., overlap_threshold: _Optional[float] = ..., use_prior_for_matching: bool = ..., background_label_id: _Optional[int] = ..., use_difficult_gt: bool = ..., do_neg_mining: bool = ..., neg_pos_ratio: _Optional[float] = ..., neg_overlap: _Optional[float] = ..., code_type: _Optional[_Union[PriorBoxParameter.CodeType, str]] = ..., encode_variance_in_target: bool = ..., map_object_to_agnostic: bool = ..., ignore_cross_boundary_bbox: bool = ..., bp_inside: bool = ..., mining_type: _Optional[_Union[MultiBoxLossParameter.MiningType, str]] = ..., nms_param: _Optional[_Union[NonMaximumSuppressionParameter, _Mapping]] = ..., sample_size: _Optional[int] = ..., use_prior_for_nms: bool = ..., ignore_difficult_gt: bool = ..., objectness_score: _Optional[float] = ..., calculate_state_loss: bool = ..., state_loss_type: _Optional[_Union[MultiBoxLossParameter.ConfLossType, str]] = ..., state_weight: _Optional[float] = ..., do_state_prediction: bool = ..., num_states: _Optional[int] = ..., background_state_id: _Optional[int] = ...) -> None: ...
 
 class MultinodeParameter(_message.Message):
     __slots__ = ()
@@ -4802,8 +4970,8 @@ class PriorBoxParameter(_message.Message):
     step_h: float
     step_w: float
     offset: float
-    offset_h: float
-    offset_w: float
+    offset_h: _containers.RepeatedScalarFieldContainer[float]
+    offset_w: _containers.RepeatedScalarFieldContainer[float]
     width: _containers.RepeatedScalarFieldContainer[float]
     height: _containers.RepeatedScalarFieldContainer[float]
     fixed_size: _containers.RepeatedScalarFieldContainer[float]
@@ -4811,7 +4979,7 @@ class PriorBoxParameter(_message.Message):
     density: _containers.RepeatedScalarFieldContainer[float]
     fractional_sizes: bool
     denser_prior_boxes: bool
-    def __init__(self, min_size: _Optional[_Iterable[float]] = ..., max_size: _Optional[_Iterable[float]] = ..., aspect_ratio: _Optional[_Iterable[float]] = ..., flip: bool = ..., clip: bool = ..., variance: _Optional[_Iterable[float]] = ..., img_size: _Optional[int] = ..., img_h: _Optional[int] = ..., img_w: _Optional[int] = ..., step: _Optional[float] = ..., step_h: _Optional[float] = ..., step_w: _Optional[float] = ..., offset: _Optional[float] = ..., offset_h: _Optional[float] = ..., offset_w: _Optional[float] = ..., width: _Optional[_Iterable[float]] = ..., height: _Optional[_Iterable[float]] = ..., fixed_size: _Optional[_Iterable[float]] = ..., fixed_ratio: _Optional[_Iterable[float]] = ..., density: _Optional[_Iterable[float]] = ..., fractional_sizes: bool = ..., denser_prior_boxes: bool = ...) -> None: ...
+    def __init__(self, min_size: _Optional[_Iterable[float]] = ..., max_size: _Optional[_Iterable[float]] = ..., aspect_ratio: _Optional[_Iterable[float]] = ..., flip: bool = ..., clip: bool = ..., variance: _Optional[_Iterable[float]] = ..., img_size: _Optional[int] = ..., img_h: _Optional[int] = ..., img_w: _Optional[int] = ..., step: _Optional[float] = ..., step_h: _Optional[float] = ..., step_w: _Optional[float] = ..., offset: _Optional[float] = ..., offset_h: _Optional[_Iterable[float]] = ..., offset_w: _Optional[_Iterable[float]] = ..., width: _Optional[_Iterable[float]] = ..., height: _Optional[_Iterable[float]] = ..., fixed_size: _Optional[_Iterable[float]] = ..., fixed_ratio: _Optional[_Iterable[float]] = ..., density: _Optional[_Iterable[float]] = ..., fractional_sizes: bool = ..., denser_prior_boxes: bool = ...) -> None: ...
 
 class ProposalParameter(_message.Message):
     __slots__ = ("feat_stride", "base_size", "min_size", "ratio", "scale", "pre_nms_topn", "post_nms_topn", "nms_thresh", "for_deformable", "clip_before_nms", "clip_after_nms", "normalize", "box_size_scale", "box_coordinate_scale", "framework")
@@ -5161,15 +5329,23 @@ class ReverseParameter(_message.Message):
     axis: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, axis: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class ReverseTimeParameter(_message.Message):
+    __slots__ = ("copy_remaining",)
+    COPY_REMAINING_FIELD_NUMBER: _ClassVar[int]
+    copy_remaining: bool
+    def __init__(self, copy_remaining: bool = ...) -> None: ...
+
 class ROIAlignParameter(_message.Message):
-    __slots__ = ("pooled_h", "pooled_w", "spatial_scale")
+    __slots__ = ("pooled_h", "pooled_w", "spatial_scale", "sampling_ratio")
     POOLED_H_FIELD_NUMBER: _ClassVar[int]
     POOLED_W_FIELD_NUMBER: _ClassVar[int]
     SPATIAL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_RATIO_FIELD_NUMBER: _ClassVar[int]
     pooled_h: int
     pooled_w: int
     spatial_scale: float
-    def __init__(self, pooled_h: _Optional[int] = ..., pooled_w: _Optional[int] = ..., spatial_scale: _Optional[float] = ...) -> None: ...
+    sampling_ratio: int
+    def __init__(self, pooled_h: _Optional[int] = ..., pooled_w: _Optional[int] = ..., spatial_scale: _Optional[float] = ..., sampling_ratio: _Optional[int] = ...) -> None: ...
 
 class ROIPoolingParameter(_message.Message):
     __slots__ = ("pooled_h", "pooled_w", "spatial_scale", "pad_ratio", "pooled_size", "spatial_scale_h", "spatial_scale_w")
@@ -5345,6 +5521,14 @@ class SoftContrastiveParameter(_message.Message):
     square: bool
     def __init__(self, positive_margin: _Optional[float] = ..., negative_margin: _Optional[float] = ..., positive_weight: _Optional[float] = ..., negative_weight: _Optional[float] = ..., exponent_scale: _Optional[float] = ..., square: bool = ...) -> None: ...
 
+class SoftmaxFocalLossParameter(_message.Message):
+    __slots__ = ("alpha", "gamma")
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    gamma: float
+    def __init__(self, alpha: _Optional[float] = ..., gamma: _Optional[float] = ...) -> None: ...
+
 class SoftTruncationParameter(_message.Message):
     __slots__ = ("c",)
     C_FIELD_NUMBER: _ClassVar[int]
@@ -5460,15 +5644,27 @@ class UniqueLabelParameter(_message.Message):
     def __init__(self, max_labels: _Optional[int] = ..., ignore_label: _Optional[_Iterable[int]] = ..., force_label: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class UnPoolingParameter(_message.Message):
-    __slots__ = ("unpool", "out_kernel_size", "out_stride", "out_pad", "out_kernel_h", "out_kernel_w", "out_stride_h", "out_stride_w", "out_pad_h", "out_pad_w")
+    __slots__ = ("unpool", "out_kernel_size", "out_stride", "out_pad", "out_kernel_h", "out_kernel_w", "out_stride_h", "out_stride_w", "out_pad_h", "out_pad_w", "pad", "kernel_size", "stride", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w", "unpool_size", "unpool_h", "unpool_w", "engine")
+    class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEFAULT: _ClassVar[UnPoolingParameter.Engine]
+        CAFFE: _ClassVar[UnPoolingParameter.Engine]
+    DEFAULT: UnPoolingParameter.Engine
+    CAFFE: UnPoolingParameter.Engine
     class UnPoolMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         FIXED: _ClassVar[UnPoolingParameter.UnPoolMethod]
         DIV: _ClassVar[UnPoolingParameter.UnPoolMethod]
         REP: _ClassVar[UnPoolingParameter.UnPoolMethod]
+        MAX: _ClassVar[UnPoolingParameter.UnPoolMethod]
+        AVE: _ClassVar[UnPoolingParameter.UnPoolMethod]
+        TILE: _ClassVar[UnPoolingParameter.UnPoolMethod]
     FIXED: UnPoolingParameter.UnPoolMethod
     DIV: UnPoolingParameter.UnPoolMethod
     REP: UnPoolingParameter.UnPoolMethod
+    MAX: UnPoolingParameter.UnPoolMethod
+    AVE: UnPoolingParameter.UnPoolMethod
+    TILE: UnPoolingParameter.UnPoolMethod
     UNPOOL_FIELD_NUMBER: _ClassVar[int]
     OUT_KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     OUT_STRIDE_FIELD_NUMBER: _ClassVar[int]
@@ -5479,6 +5675,19 @@ class UnPoolingParameter(_message.Message):
     OUT_STRIDE_W_FIELD_NUMBER: _ClassVar[int]
     OUT_PAD_H_FIELD_NUMBER: _ClassVar[int]
     OUT_PAD_W_FIELD_NUMBER: _ClassVar[int]
+    PAD_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_H_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_W_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_H_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_W_FIELD_NUMBER: _ClassVar[int]
+    PAD_H_FIELD_NUMBER: _ClassVar[int]
+    PAD_W_FIELD_NUMBER: _ClassVar[int]
+    UNPOOL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    UNPOOL_H_FIELD_NUMBER: _ClassVar[int]
+    UNPOOL_W_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     unpool: UnPoolingParameter.UnPoolMethod
     out_kernel_size: int
     out_stride: int
@@ -5489,7 +5698,20 @@ class UnPoolingParameter(_message.Message):
     out_stride_w: int
     out_pad_h: int
     out_pad_w: int
-    def __init__(self, unpool: _Optional[_Union[UnPoolingParameter.UnPoolMethod, str]] = ..., out_kernel_size: _Optional[int] = ..., out_stride: _Optional[int] = ..., out_pad: _Optional[int] = ..., out_kernel_h: _Optional[int] = ..., out_kernel_w: _Optional[int] = ..., out_stride_h: _Optional[int] = ..., out_stride_w: _Optional[int] = ..., out_pad_h: _Optional[int] = ..., out_pad_w: _Optional[int] = ...) -> None: ...
+    pad: int
+    kernel_size: int
+    stride: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
+    engine: UnPoolingParameter.Engine
+    def __init__(self, unpool: _Optional[_Union[UnPoolingParameter.UnPoolMethod, str]] = ..., out_kernel_size: _Optional[int] = ..., out_stride: _Optional[int] = ..., out_pad: _Optional[int] = ..., out_kernel_h: _Optional[int] = ..., out_kernel_w: _Optional[int] = ..., out_stride_h: _Optional[int] = ..., out_stride_w: _Optional[int] = ..., out_pad_h: _Optional[int] = ..., out_pad_w: _Optional[int] = ..., pad: _Optional[int] = ..., kernel_size: _Optional[int] = ..., stride: _Optional[int] = ..., kernel_h: _Optional[int] = ..., kernel_w: _Optional[int] = ..., stride_h: _Optional[int] = ..., stride_w: _Optional[int] = ..., pad_h: _Optional[int] = ..., pad_w: _Optional[int] = ..., unpool_size: _Optional[int] = ..., unpool_h: _Optional[int] = ..., unpool_w: _Optional[int] = ..., engine: _Optional[_Union[UnPoolingParameter.Engine, str]] = ...) -> None: ...
 
 class UpsampleParameter(_message.Message):
     __slots__ = ("scale", "scale_h", "scale_w", "pad_out_h", "pad_out_w", "upsample_h", "upsample_w", "stride", "stride_h", "stride_w")
@@ -5760,3 +5982,98 @@ class SoftmaxLossParameter(_message.Message):
     weight_source: str
     ignore_label: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, weight_source: _Optional[str] = ..., ignore_label: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SqueezeParameter(_message.Message):
+    __slots__ = ("axis",)
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    axis: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, axis: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ResizeBilinearParameter(_message.Message):
+    __slots__ = ("align_corners", "output_height", "output_width", "data_format", "scale_height", "scale_width", "half_pixel_centers", "pytorch_half_pixel", "output_depth", "scale_depth")
+    ALIGN_CORNERS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HALF_PIXEL_CENTERS_FIELD_NUMBER: _ClassVar[int]
+    PYTORCH_HALF_PIXEL_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SCALE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    align_corners: bool
+    output_height: int
+    output_width: int
+    data_format: str
+    scale_height: float
+    scale_width: float
+    half_pixel_centers: bool
+    pytorch_half_pixel: bool
+    output_depth: int
+    scale_depth: float
+    def __init__(self, align_corners: bool = ..., output_height: _Optional[int] = ..., output_width: _Optional[int] = ..., data_format: _Optional[str] = ..., scale_height: _Optional[float] = ..., scale_width: _Optional[float] = ..., half_pixel_centers: bool = ..., pytorch_half_pixel: bool = ..., output_depth: _Optional[int] = ..., scale_depth: _Optional[float] = ...) -> None: ...
+
+class ResizeNearestNeighborParameter(_message.Message):
+    __slots__ = ("align_corners", "output_height", "output_width", "data_format", "scale_height", "scale_width", "half_pixel_centers")
+    ALIGN_CORNERS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HALF_PIXEL_CENTERS_FIELD_NUMBER: _ClassVar[int]
+    align_corners: bool
+    output_height: int
+    output_width: int
+    data_format: str
+    scale_height: float
+    scale_width: float
+    half_pixel_centers: bool
+    def __init__(self, align_corners: bool = ..., output_height: _Optional[int] = ..., output_width: _Optional[int] = ..., data_format: _Optional[str] = ..., scale_height: _Optional[float] = ..., scale_width: _Optional[float] = ..., half_pixel_centers: bool = ...) -> None: ...
+
+class PadParameter(_message.Message):
+    __slots__ = ("paddings", "constant_values")
+    PADDINGS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_VALUES_FIELD_NUMBER: _ClassVar[int]
+    paddings: _containers.RepeatedScalarFieldContainer[int]
+    constant_values: float
+    def __init__(self, paddings: _Optional[_Iterable[int]] = ..., constant_values: _Optional[float] = ...) -> None: ...
+
+class GSTilingParameter(_message.Message):
+    __slots__ = ("stride", "reverse")
+    STRIDE_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_FIELD_NUMBER: _ClassVar[int]
+    stride: int
+    reverse: bool
+    def __init__(self, stride: _Optional[int] = ..., reverse: bool = ...) -> None: ...
+
+class SeLuParameter(_message.Message):
+    __slots__ = ("alpha",)
+    LAMBDA_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    def __init__(self, alpha: _Optional[float] = ..., **kwargs) -> None: ...
+
+class CReLUParameter(_message.Message):
+    __slots__ = ("negative_slope", "concat_axis")
+    NEGATIVE_SLOPE_FIELD_NUMBER: _ClassVar[int]
+    CONCAT_AXIS_FIELD_NUMBER: _ClassVar[int]
+    negative_slope: float
+    concat_axis: int
+    def __init__(self, negative_slope: _Optional[float] = ..., concat_axis: _Optional[int] = ...) -> None: ...
+
+class HashingLossParameter(_message.Message):
+    __slots__ = ("bi_margin", "tradeoff")
+    BI_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    TRADEOFF_FIELD_NUMBER: _ClassVar[int]
+    bi_margin: float
+    tradeoff: float
+    def __init__(self, bi_margin: _Optional[float] = ..., tradeoff: _Optional[float] = ...) -> None: ...
+
+class SoftmaxCrossEntropyLossParameter(_message.Message):
+    __slots__ = ("weights", "zero_channel")
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    ZERO_CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    zero_channel: int
+    def __init__(self, weights: _Optional[_Iterable[float]] = ..., zero_channel: _Optional[int] = ...) -> None: ...

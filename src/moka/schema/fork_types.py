@@ -21,6 +21,7 @@ _TYPES = {
     " SpatialProduct",
     "SegNet and ENet": "Upsample DenseImageData",
     "ParseNet": "UnPooling Grouping ParseOutput ParseEvaluate",
+    "DeconvNet": "Unpooling",
     "dilation": "ImageLabelData BinLabelData",
     "MobileNet": "DepthwiseConvolution ConvolutionDepthwise ReLU6",
     "MobileNet v3": "HardSwish HSwish",
@@ -29,6 +30,7 @@ _TYPES = {
     "MNC": "ROIWarping MaskResize MaskPooling",
     "DeepLab v1": "Padding",
     "HED": "ImageLabelmapData",
+    "RCF, and the Crop of 2015 (FCN, HED, CRF-RNN)": "AutoCrop",
     "CRF-RNN": "MultiStageMeanfield",
     "Convolutional Pose Machines": "CPMData ImResize Nms",
     "DAN": "MMDLoss",
@@ -38,18 +40,22 @@ _TYPES = {
     "ShuffleNet": "ShuffleChannel",
     "DenseBlock": "DenseBlock",
     "YOLO on Caffe": "Reorg RegionLoss EvalDetection YoloDetectionOutput Yolov3 GaussianYolov3"
-    " Yolov3DetectionOutput YoloSeg SegmentationEvaluate AssistedExcitation LaneData BoxData"
-    " Region Mish",
+    " Yolov3DetectionOutput YoloDetectionLoss YoloSeg SegmentationEvaluate AssistedExcitation"
+    " LaneData BoxData Region Mish",
     "SphereFace": "MarginInnerProduct",
     "caffe-face": "CenterLoss",
     "lifted structured embedding": "LiftedStructSimilaritySoftmaxLoss",
+    "Focal-Loss": "SoftmaxFocalLoss SoftmaxWithFocalLoss",
     "caffe-windows": "Flip ChannelScale LabelSpecificAdd InnerDistance TripletLoss FocalLoss Local"
     " Noise BatchContrastiveLoss PredictBox Cosine Arccos Truncation SoftTruncation Insanity Slope"
     " Gram Pairwise MovingNormalize GlobalLSEMargin LargeMarginInnerProduct GeneralContrastiveLoss"
     " SoftContrastiveLoss GeneralTripletLoss NCALoss ConfidencePenaltyLoss CorrelationLoss"
-    " FCNAccuracy Hotspot SubRegion Transformer MultiLabelImageData",
+    " FCNAccuracy Hotspot SubRegion Transformer MultiLabelImageData LabelSpecificMargin"
+    " LabelSpecificRescale LabelSpecificHardMargin LabelSpecificAffine LabelSpecificStatistics"
+    " EltwiseAffine FeatureDecayLoss FeatureIncayLoss",
     "caffe-lstm and CTPN": "Lstm Reverse Transpose",
-    "warpctc-caffe": "CtcLoss CTCLoss ContinuationIndicator LabelsequenceAccuracy",
+    "ChWick's Caffe": "ReverseTime",
+    "warpctc-caffe": "CtcLoss CTCLoss WarpCTCLoss ContinuationIndicator LabelsequenceAccuracy",
     "FlowNet2": "Correlation Correlation1D FlowWarp Resample Downsample ChannelNorm L1Loss LpqLoss"
     " Accum Mean DataAugmentation FlowAugmentation GenerateAugmentationParameters"
     " BlackAugmentation CustomData DisparityData ImgReader FloatReader ImgWriter FloatWriter"
@@ -63,8 +69,21 @@ _TYPES = {
     "the OpenCL branch": "MergeCrop Affinity ConnectedComponent MalisLoss MOE Quantizer"
     " LibDNNConvolution LibDNNPooling",
     "Xilinx": "DeephiResize",
+    "Vitis-AI": "FixedNeuron ConvolutionFixed DeconvolutionFixed GSTiling DenseboxMapEvaluation",
+    "Synopsys Caffe": "BatchToSpaceND SpaceToBatchND DepthToSpace ResizeBilinear"
+    " ResizeNearestNeighbor GatherNd ExpandDimsND Squeeze StridedSlice MirrorPad"
+    " SqueezeConvolution SqueezeInnerProduct YoloV2Loss YoloV3Loss SeLU Pad",
+    "Cambricon": "CReLU",
+    "caffe-triplet": "Normalization",
+    "mitmul's Caffe": "SoftmaxCrossEntropyLoss",
+    "many forks": "WeightedSoftmaxWithLoss",
+    "sguada's Caffe": "MultiLabelLoss",
+    "CF-Caffe": "MatrixMultiplication",
+    "caffe-heatmap": "DataHeatmap EuclideanLossHeatmap",
+    "deep supervised hashing": "HashingLoss",
+    "ConvLSTM-for-Caffe": "ConvLSTM",
     "PixelNet": "RandCatConv",
-    "NVCaffe": "TRT",
+    "NVCaffe": "TRT DetectNetTransformation",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
     "Spatial Transformer": "SpatialTransformer",
     "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"
@@ -75,6 +94,13 @@ _TYPES = {
 }
 FORK_OF: Mapping[str, str] = MappingProxyType(
     {layer_type: fork for fork, types in _TYPES.items() for layer_type in types.split()}
+)
+# Types that Moka does not have, and whose messages may have any name.
+FOREIGN: frozenset[str] = frozenset(
+    (
+        *("FixedNeuron", "ConvolutionFixed", "DeconvolutionFixed", "DenseboxMapEvaluation"),
+        *("DataHeatmap", "ConvLSTM"),
+    )
 )
 _INPUTS = (
     "Put an Input layer in its place, with the shapes of its tops, and fill it before each pass."
@@ -95,6 +121,7 @@ INSTEAD_OF: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(
             ("MultiLabelImageData", "DataSequence", "OPData", "OPVideo", "CPMData"), _INPUTS
         ),
+        "DataHeatmap": _INPUTS,
         **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), _INPUTS),
         **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
         **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
@@ -104,11 +131,13 @@ INSTEAD_OF: Mapping[str, str] = MappingProxyType(
 )
 # BVLC Caffe's own types that are younger than V1; some forks had them in V1 layers.
 _YOUNGER_THAN_V1 = (
-    "BatchNorm BatchReindex Bias Clip ELU Embed Filter Input Log LSTM Parameter PReLU Python"
-    " Reduction Reshape RNN Scale SPP Swish Tile"
+    "BatchNorm BatchReindex Bias Clip Crop ELU Embed Filter Input Log LSTM LSTMUnit Parameter PReLU"
+    " Python Reduction Reshape RNN Scale SPP Swish Tile"
 )
-_BY_V1_NAME = {name.upper(): name for name in (*FORK_OF, *_YOUNGER_THAN_V1.split())}
+NOT_IN_V1 = frozenset((*FORK_OF, *_YOUNGER_THAN_V1.split()))
+_BY_V1_NAME = {name.upper(): name for name in NOT_IN_V1}
 _BY_V1_NAME["CROP"] = "AutoCrop"  # as the forks that had it computed it
+_BY_V1_NAME["UNPOOLING"] = "UnPooling"  # or Unpooling: the message decides, see `moka.schema.forms`
 
 
 def is_v1_name(v1_name: str) -> bool:

@@ -63,6 +63,10 @@ def _has_other_message(layer: caffe_pb2.LayerParameter) -> bool:
     return layer.HasField("normalize_param")
 
 
+def _unpools_by_kernel(layer: caffe_pb2.LayerParameter) -> bool:
+    return layer.unpooling_param.unpool >= caffe_pb2.UnPoolingParameter.MAX
+
+
 FORMS: Mapping[str, Forms] = MappingProxyType(
     {
         "BN": Forms(
@@ -95,6 +99,20 @@ FORMS: Mapping[str, Forms] = MappingProxyType(
                 ),
                 _form("stride", "Ascend", "stride stride_h stride_w", _never, stride=2),
                 _form("nearest", "MobileNet-YOLO"),
+            ),
+        ),
+        "UnPooling": Forms(  # V1's UNPOOLING is both
+            "unpooling_param",
+            (
+                _form(
+                    "kernel",
+                    "DeconvNet",
+                    "kernel_size kernel_h kernel_w stride stride_h stride_w pad pad_h pad_w"
+                    " unpool_size unpool_h unpool_w",
+                    _unpools_by_kernel,
+                    ("Unpooling", "unpooling_param"),
+                ),
+                _form("out_kernel", "ParseNet"),
             ),
         ),
         "DetectionOutput": Forms(

@@ -154,7 +154,8 @@ class _Reading:
             if field := _fields_of(descriptor_of(beyond)).get(token.text):
                 self._values(beyond, field)
                 return
-        layer_type = message.type if descriptor.name == "LayerParameter" else ""  # type: ignore[attr-defined]
+        type_of = {"LayerParameter": "type", "V1LayerParameter": "fork_type"}.get(descriptor.name)
+        layer_type = getattr(message, type_of) if type_of else ""
         fault = advice.unknown_field(token, descriptor, self.root, layer_type)
         beginnings = SKIPPED_BEGINNINGS.get(descriptor.name, ())
         if not (

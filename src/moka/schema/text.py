@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from moka.errors import SchemaError
 from moka.files import decode_text, read_bytes, write_atomically
-from moka.schema.beginnings import known_beginning
+from moka.schema.beginnings import FETCH_AGAIN, known_beginning
 from moka.schema.parse import PlacedError, parse_into
 from moka.schema.strings import with_bytes, with_text
 from moka.types import PathLike
@@ -117,17 +117,21 @@ def format_text(message: Message) -> str:
 
 def read_binary(path: PathLike, message_type: type[M]) -> M:
     """Read a binary message. Raises SchemaError if it is missing, truncated or something else."""
-    message = message_type()
+    message, name = message_type(), message_type.DESCRIPTOR.name
     try:
-        message.ParseFromString(read_bytes(path))
+        data = read_bytes(path)
     except OSError as error:
         raise cannot_open(path, error) from None
+    try:
+        message.ParseFromString(data)
     except DecodeError:
+        if known := known_beginning(data):
+            fact = f"{known.fact}; wanted is a binary {name}."
+            raise SchemaError(fact, file=path, advice=known.advice) from None
         raise SchemaError(
-            f"this is not a complete binary {message_type.DESCRIPTOR.name}: it is truncated, or"
-            " another kind of file.",
+            f"this is not a complete binary {name}: it is truncated, or another kind of file.",
             file=path,
-            advice="Compare its size or checksum with the original and fetch it again.",
+            advice=FETCH_AGAIN,
         ) from None
     with_text(message)
     return message

@@ -101,5 +101,5 @@ def check_best(config: SolverParameter) -> None:
         asked = config.early_stop if name == "early_stop" else config.HasField(name)
         if asked and not config.snapshot_best:
             raise SolverError(f"{name} needs snapshot_best, the test output to go by.")
-    if config.snapshot_best and not config.test_iter:
+    if config.snapshot_best and not any(config.test_iter):
         raise SolverError("snapshot_best needs a test: give test_iter and test_interval.")

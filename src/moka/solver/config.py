@@ -195,8 +195,8 @@ def test_nets(config: caffe_pb2.SolverParameter, file: PathLike) -> list[NetToBu
     elif len(config.test_iter) != named:
         raise SolverError("test_iter must be specified for each test network.", file=file)
     count = len(config.test_iter)
-    if count and min(config.test_iter) < 1:
-        raise SolverError(f"test_iter must be > 0, got {min(config.test_iter)}.", file=file)
+    if count and min(config.test_iter) < 0:
+        raise SolverError(f"test_iter must be >= 0, got {min(config.test_iter)}.", file=file)
     if config.test_state and len(config.test_state) != count:
         raise SolverError(
             "test_state must be unspecified or specified once per test net: "

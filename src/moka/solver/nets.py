@@ -10,12 +10,13 @@ from moka.context import set_random_seed
 from moka.graph import build_graph
 from moka.layers import REGISTRY
 from moka.net import Net
+from moka.net.other_meanings import tell_other_meanings
 from moka.parallel.alike import check_alike, check_records
 from moka.parallel.share import share_of_data, split_batches
 from moka.parallel.team import Team
 from moka.schema.caffe_pb2 import TRAIN
 from moka.solver.config import NetToBuild, SolverConfig, test_nets, train_net
-from moka.weights import load_weights
+from moka.weights import load_weights, named_files
 
 log = logging.getLogger("moka.detail")
 
@@ -43,6 +44,8 @@ def build_nets(
     net = _build(train_net(*config), config, device, team, splits_batches)
     if not net.loss_tops:
         log.warning("%s: the train net has no loss: nothing is learned.", config.file)
+    elif net.learnable and not any(blob.lr_mult for blob in net.learnable):
+        log.warning("%s: all parameters have lr_mult 0: nothing is learned.", config.file)
     tests = [_build(test, config, device, team) for test in test_nets(*config)]
     if team.is_connected:
         check_alike(team, config.message, [net, *tests])
@@ -73,10 +76,12 @@ def _build(
     if splits_batches:
         split = split_batches(graph, team.size)
         graph = build_graph(split, REGISTRY, phase=graph.phase, file=wanted.file)
+    if graph.phase == TRAIN:
+        tell_other_meanings(graph)
     net = Net(graph, device, share=share_of_data(graph.phase, team))
     load_weights(
         net,
-        [file for weights in config.message.weights for file in weights.split(",")],
+        [file for weights in config.message.weights for file in named_files(weights)],
         announce=lambda file: log.info("Finetuning from %s", file),
         say_what_is_missing=graph.phase == TRAIN,
     )

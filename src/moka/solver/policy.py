@@ -6,7 +6,7 @@ t: see `moka.solver.plateau`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from math import cos, exp, inf, nan, pi, pow, sqrt
 
@@ -47,7 +47,7 @@ def inv(p: SolverParameter, t: int) -> float:
 
 
 def multistep(p: SolverParameter, t: int) -> float:
-    """base_lr * gamma ^ (how many stepvalues are <= t)."""
+    """base_lr * gamma ^ (how many stepvalues are <= t; they should ascend)."""
     return p.base_lr * power(p.gamma, stage(p, t))
 
 
@@ -111,8 +111,18 @@ def stage(p: SolverParameter, t: int) -> int:
     if p.lr_policy == "step":
         return t // p.stepsize
     if p.lr_policy == "multistep":
-        return sum(value <= t for value in p.stepvalue)
+        return _steps_taken(p.stepvalue, t)
     return 0
+
+
+def _steps_taken(stepvalues: Iterable[int], t: int) -> int:
+    """How many of the values an iteration t has passed. As in Caffe they are looked at in their
+    order, at most one an iteration; so a value that does not ascend follows the one before it."""
+    steps, last = 0, -1
+    for value in stepvalues:
+        last = max(value, last + 1)
+        steps += last <= t
+    return steps
 
 
 def warm_up(p: SolverParameter, t: int) -> float | None:
@@ -212,6 +222,17 @@ def check_policy(p: SolverParameter) -> None:
         raise SolverError(f"min_lr must be >= 0, got {p.min_lr:g}.")
     if p.min_lr and p.lr_policy != "multifixed" and p.min_lr > p.base_lr:
         raise SolverError(f"min_lr must be <= base_lr, got {p.min_lr:g} > {p.base_lr:g}.")
+
+
+def odd_rate(p: SolverParameter) -> str | None:
+    """What a warning has to say of a rate that is allowed, but hardly meant."""
+    if not p.HasField("base_lr") and p.lr_policy != "multifixed":
+        return "base_lr is missing: at a rate of 0 nothing is learned."
+    if p.lr_policy == "multistep" and not p.stepvalue:
+        return (
+            "lr_policy multistep has no stepvalue: the rate stays as it is. (stepsize is for step.)"
+        )
+    return None
 
 
 def _check_stages(p: SolverParameter) -> None:

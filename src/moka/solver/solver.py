@@ -37,6 +37,7 @@ from moka.solver.late_step import LateStep
 from moka.solver.learnable import forget_grads, lay_out_grads, learnables, make_grads
 from moka.solver.nets import build_nets
 from moka.solver.own_threads import measured_steps
+from moka.solver.policy import odd_rate
 from moka.solver.progress import Progress
 from moka.solver.requests import Requests
 from moka.solver.rules import Rule
@@ -110,8 +111,8 @@ class Solver:
         self.config, self.file = config, file = read
         log.info("Initializing solver from parameters: \n%s", format_text(config))
         check_solver(config, file)
-        if not config.HasField("base_lr") and config.lr_policy != "multifixed":
-            log.warning("%s: base_lr is missing: at a rate of 0 nothing is learned.", file)
+        if odd := odd_rate(config):
+            log.warning("%s: %s", file, odd)
         self.team = team or declared_team()
         check_precision(config, self.team.size, file)
         saves = any((config.snapshot, config.snapshot_after_train, config.snapshot_best))
@@ -326,7 +327,7 @@ class Solver:
         clipped = step.update(self.iteration, lr)
         if self._average:
             self._average.update()
-        if self.keep_blobs:
+        if self.keep_blobs and self._params:  # PyTorch takes no empty list
             torch._foreach_copy_([p.grad for p in self._params], self._rule.updates())
         return clipped
 

@@ -92,6 +92,9 @@ class Tests:
         team = self._team if self._shared[index] else ALONE
         announce(TestStarted(iteration, index))
         share_weights(engine.net, self._trained)
+        if not self._config.test_iter[index]:  # as in Caffe: a test of no batches has no outputs
+            announce(TestCompleted(iteration, index, (), None))
+            return ()
         averaged = self._average if self._config.test_with_ema else None
         with averaged.in_place() if averaged else nullcontext():
             if team.is_connected:

@@ -186,4 +186,10 @@ def gpu_of(mode: str = "CPU", device_id: str = "DEVICE_ID=0") -> str:
         raise UsageError(
             f"the last arguments are CPU, GPU, or GPU DEVICE_ID=n, got '{mode} {device_id}'."
         )
-    return found[1] if mode == "GPU" else ""
+    if mode == "CPU":
+        return ""
+    if int(found[1]) >= (count := torch.cuda.device_count()):
+        raise UsageError(
+            f"there is no GPU {found[1]}: {count} found.", advice="Give CPU in place of GPU."
+        )
+    return found[1]

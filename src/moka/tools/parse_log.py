@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from math import nan
@@ -18,6 +19,8 @@ from moka.report.readings import Reading, TrainingLog
 from moka.types import PathLike
 
 CsvRow = dict[str, float]
+
+log = logging.getLogger("moka")
 
 
 def parse_log(path: PathLike) -> tuple[list[CsvRow], list[CsvRow]]:
@@ -166,6 +169,12 @@ def _parse_log(words: list[str], flags: dict[str, Any]) -> None:
         save_tables(logfile, folder, read_log(logfile), flags["verbose"])
     else:
         tables = parse_log(logfile)
+        if not any(tables):
+            log.warning(
+                "%s: its lines name no outputs of the nets, so there are no tables to write."
+                " Without OUTDIR parse_log makes tables of the losses alone.",
+                logfile,
+            )
         save_csv_files(logfile, folder, *tables, flags["delimiter"], flags["verbose"])
 
 

@@ -22,6 +22,7 @@ from moka.serving.model import ModelFiles
 from moka.tools.preprocessing import integers, read_mean
 from moka.types import PathLike
 from moka.web.trained_files import TrainedFiles
+from moka.weights import named_files
 
 FLAG_FILE = "serve.flags"
 NETS = ("deploy.prototxt", "*deploy*.prototxt", "*train_val*.prototxt")
@@ -85,7 +86,7 @@ def files_of(flags: Mapping[str, Any], folder: Path) -> ModelFiles:
     """
     if not flags["weights"]:
         raise UsageError(f"--weights is missing for the net {flags['model']}.")
-    weights = ",".join(str(folder / name) for name in flags["weights"].split(","))
+    weights = ",".join(str(folder / name) for name in named_files(flags["weights"]))
     return TrainedFiles(
         net=folder / flags["model"],
         weights=weights,
@@ -176,7 +177,7 @@ def pack_model(files: ModelFiles, folder: Path) -> None:
         raise UsageError(f"{folder} is there already.", advice="Choose another name.")
     folder.mkdir(parents=True)
     write_text_file(folder / "deploy.prototxt", format_text(param))
-    kept = [Path(name) for name in str(files.weights).split(",")]
+    kept = [Path(name) for name in named_files(str(files.weights))]
     for file in kept:
         shutil.copyfile(file, folder / file.name)
     lines = [f"--weights={','.join(file.name for file in kept)}"]

@@ -20,6 +20,7 @@ from moka.serving.image_input import Look
 from moka.serving.model import ModelFiles
 from moka.tools.preprocessing import read_mean
 from moka.types import Array, HeightWidth
+from moka.weights import named_files
 
 log = logging.getLogger("moka")
 
@@ -35,7 +36,7 @@ class TrainedFiles(ModelFiles):
         graph = build_graph(param, REGISTRY, phase=caffe_pb2.TEST, file=file)
         if is_for_use(graph):
             return self.net, self.look
-        weights = str(self.weights).split(",") if self.weights else []
+        weights = named_files(str(self.weights)) if self.weights else []
         try:
             made = made_for_use(graph, weights)
         except WeightsError:

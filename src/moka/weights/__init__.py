@@ -6,13 +6,14 @@ and its HDF5 form (`hdf5.py`). A file is recognized by what it begins with, not 
 
 from moka.weights.binary import parse_model, read_model, save_weights, to_message
 from moka.weights.hdf5 import save_hdf5
-from moka.weights.load import copy_weights, load_weights, mismatch
+from moka.weights.load import copy_weights, load_weights, mismatch, named_files
 from moka.weights.sharing import share_weights
 
 __all__ = [
     "copy_weights",
     "load_weights",
     "mismatch",
+    "named_files",
     "parse_model",
     "read_model",
     "save_hdf5",

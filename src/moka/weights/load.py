@@ -37,6 +37,11 @@ class Copy(NamedTuple):
     stored: StoredBlob
 
 
+def named_files(names: str) -> list[str]:
+    """The files that a text names, with commas between them; blanks around a name do not count."""
+    return [name.strip() for name in names.split(",")]
+
+
 def load_weights(
     net: Net,
     files: PathLike | Iterable[PathLike],
@@ -64,7 +69,7 @@ def load_weights(
             shape.
     """
     if isinstance(files, (str, os.PathLike)):
-        files = os.fspath(files).split(",")
+        files = named_files(os.fspath(files))
     files = list(files)
     plan: list[Copy] = []
     for file in files:
@@ -249,7 +254,9 @@ def _adapted(layer: StoredLayer, here: Layer) -> StoredLayer:
         return layer
     blobs = dict(layer.blobs)
     for k, values in adapted.items():
-        if values is not stored[k]:
+        if k not in stored:
+            blobs[k] = StoredBlob(values)
+        elif values is not stored[k]:
             blobs[k] = blobs[k]._replace(values=values, legacy=False)
     return layer._replace(blobs=blobs)
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
+from moka.errors import NetError
+
 
 @pytest.mark.parametrize(
     "layer",
@@ -37,3 +39,9 @@ def test_a_few_items_at_a_time(export: Export) -> None:
     layer = f'type: "BatchNorm" batch_norm_param {{ {options} }}'
     assert not export(one_layer(layer, "5 3 4 5")).free_batch
     export(one_layer(layer, "2 3 4 5"))
+
+
+def test_statistics_of_a_batch_are_refused(export: Export) -> None:
+    text = one_layer('type: "BN" bn_param { bn_mode: LEARN }', "2 3 4 5", tops='top: "y" top: "m"')
+    with pytest.raises(NetError, match="the statistics of a batch are not exported"):
+        export(text)

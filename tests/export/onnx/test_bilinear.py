@@ -27,3 +27,8 @@ def test_what_has_no_form(export: Export) -> None:
         export(compact("num_output: 4 sum_pool: false"))
     with pytest.raises(MokaError, match="needs the operator ScatterND with a sum of opset 16"):
         export(compact("num_output: 4"), opset=15)
+
+
+@pytest.mark.parametrize(("a", "b"), [("2 3", "3 4"), ("5 2 3", "3 4"), ("5 2 3", "5 3 4")])
+def test_matrix_multiplication(export: Export, a: str, b: str) -> None:
+    export(one_layer('type: "MatrixMultiplication"', a, b))

@@ -27,3 +27,12 @@ def test_one_factor_for_all(export: Export, limits: str) -> None:
 def test_maxout(export: Export, options: str, tops: str) -> None:
     layer = f'type: "Maxout" maxout_param {{ {options} }}'
     assert export(one_layer(layer, "2 6 4 5", tops=tops)).free_batch
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+@pytest.mark.parametrize("shape", ["2 3 4 5", "2 3"])
+def test_eltwise_affine(export: Export, shape: str, shared: str) -> None:
+    filler = 'filler { type: "uniform" min: 1 max: 2 }'
+    options = f"channel_shared: {shared} slope_{filler} bias_{filler}"
+    layer = f'type: "EltwiseAffine" eltwise_affine_param {{ {options} }}'
+    assert export(one_layer(layer, shape)).free_batch

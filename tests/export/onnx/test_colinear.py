@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from tests.export.onnx.conftest import Export, one_layer
 
+from moka.errors import NetError
+
 
 @pytest.mark.parametrize(
     "options",
@@ -14,3 +16,9 @@ def test_colinear_convolution(export: Export, options: str) -> None:
     options = f"num_output: 4 {window} {options}"
     layer = f'type: "ColinearConvolution" colinear_convolution_param {{ {options} }}'
     assert export(one_layer(layer, "2 2 5 4")).free_batch
+
+
+def test_a_kernel_without_spatial_axes_is_refused(export: Export) -> None:
+    layer = 'type: "ColinearConvolution" colinear_convolution_param { num_output: 4 }'
+    with pytest.raises(NetError, match=r'layer "it" .*without spatial axes has no form in ONNX'):
+        export(one_layer(layer, "2 3"))

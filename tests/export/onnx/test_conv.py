@@ -10,6 +10,7 @@ WINDOWS = [
     "kernel_h: 3 kernel_w: 2 stride_h: 1 stride_w: 2 pad_h: 2 pad_w: 0",
     "kernel_size: 3 dilation: 2 pad: 2",
     "kernel_size: 2 stride: 20",
+    "kernel_size: 3 stride: 2 pad_t: 1 pad_r: 2",
 ]
 
 

@@ -10,6 +10,9 @@ from tests.export.onnx.conftest import Export, one_layer
         'type: "Mish"',
         'type: "HardSwish"',
         'type: "SignedSqrt"',
+        'type: "SeLU" selu_param { alpha: 1.5 }',
+        'type: "CReLU"',
+        'type: "CReLU" crelu_param { negative_slope: 0.25 concat_axis: -1 }',
     ],
 )
 @pytest.mark.parametrize("shape", ["2 3", "1 3 5 4"])

@@ -23,3 +23,8 @@ def test_of_ssd(export: Export, options: str, shape: str) -> None:
 def test_of_caffe_windows(export: Export, kind: str, tops: str) -> None:
     layer = f'type: "Normalize" normalize_param {{ normalize_type: "{kind}" }}'
     export(one_layer(layer, "2 3 4 5", tops=tops))
+
+
+@pytest.mark.parametrize("shape", ["4", "2 3", "2 3 4 5"])
+def test_of_whole_items(export: Export, shape: str) -> None:
+    export(one_layer('type: "Normalization"', shape))

@@ -20,6 +20,9 @@ WINDOWS = [
     "kernel_size: 3 stride: 2 round_mode: FLOOR",
     "kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR",
     "global_pooling: true",
+    "kernel_size: 3 stride: 2 pad_t: 1 pad_r: 2",
+    "kernel_size: 3 stride: 2 pad_b: 2",  # behind the image alone
+    "kernel_size: 4 stride: 3 pad_t: 1 pad_b: 3 pad_l: 3 pad_r: 1",
 ]
 SHAPES = ["2 3 7 8", "1 2 6 5", "2 1 9 10"]
 
@@ -28,7 +31,7 @@ def layer(pool: str, window: str) -> str:
     return f'type: "Pooling" pooling_param {{ pool: {pool} {window} }}'
 
 
-@pytest.mark.parametrize("pool", ["MAX", "AVE"])
+@pytest.mark.parametrize("pool", ["MAX", "AVE", "AVE_EXC_PAD"])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_windows(export: Export, pool: str, window: str, shape: str) -> None:

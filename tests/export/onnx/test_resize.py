@@ -59,3 +59,20 @@ def test_downsample_leaves_unknown_values_out(
 def test_deephi_resize(export: Export, kind: str, fields: str) -> None:
     layer = f'type: "DeephiResize" deephi_resize_param {{ {fields} resize_type: {kind} }}'
     assert export(one_layer(layer, "2 3 4 5")).free_batch
+
+
+@pytest.mark.parametrize("rule", ["", "align_corners: true", "half_pixel_centers: true"])
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+def test_resize_bilinear(export: Export, rule: str, order: str) -> None:
+    fields = f'output_height: 3 scale_width: 2 data_format: "{order}" {rule}'
+    layer = f'type: "ResizeBilinear" resize_bilinear_param {{ {fields} }}'
+    assert export(one_layer(layer, "2 3 4 5")).free_batch
+
+
+@pytest.mark.parametrize("rule", ["", "align_corners: true", "half_pixel_centers: true"])
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("size", ["scale_height: 2 scale_width: 3", "output_height: 3"])
+def test_resize_nearest_neighbor(export: Export, rule: str, order: str, size: str) -> None:
+    fields = f'{size} data_format: "{order}" {rule}'
+    layer = f'type: "ResizeNearestNeighbor" resize_nearest_neighbor_param {{ {fields} }}'
+    assert export(one_layer(layer, "2 3 4 5")).free_batch

@@ -119,3 +119,17 @@ def test_crop_along_the_batch_too(export: Export) -> None:
 def test_crop_of_the_batch_to_a_number_fixes_it(export: Export) -> None:
     layer = 'type: "Crop" crop_param { axis: 0 offset: 0 }'
     assert not export(one_layer(layer, "3 3 5 6", "2 2 4 3")).free_batch
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "free"),
+    [
+        ("axis: 1", "2 1 3 1", True),
+        ("axis: -1 axis: 1", "2 1 3 1", True),
+        ("", "2 1 3 1", False),  # a batch of one item would lose its axis, too
+        ("axis: 0", "1 3", False),
+    ],
+)
+def test_squeeze(export: Export, options: str, shape: str, free: bool) -> None:
+    layer = f'type: "Squeeze" squeeze_param {{ {options} }}'
+    assert export(one_layer(layer, shape)).free_batch == free

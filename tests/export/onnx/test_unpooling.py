@@ -10,7 +10,9 @@ from tests.export.onnx.conftest import Export, one_layer
 SHAPES = ["2 3 4 5", "1 1 1 3"]
 
 
-def pooled_and_put_back(window: str, upsample: str, shape: str) -> str:
+def pooled_and_put_back(
+    window: str, options: str, shape: str, kind: str = "Upsample", message: str = "upsample_param"
+) -> str:
     text = one_layer(
         f'type: "Pooling" pooling_param {{ pool: MAX {window} }}',
         shape,
@@ -19,8 +21,8 @@ def pooled_and_put_back(window: str, upsample: str, shape: str) -> str:
     features = 'layer { name: "f" type: "Power" bottom: "y" top: "f" power_param { scale: -2 } }'
     return f"""{text}
     {features}
-    layer {{ name: "up" type: "Upsample" bottom: "f" bottom: "mask" top: "up"
-      upsample_param {{ {upsample} }} }}"""
+    layer {{ name: "up" type: "{kind}" bottom: "f" bottom: "mask" top: "up"
+      {message} {{ {options} }} }}"""
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,23 @@ def test_unpooling_to_the_size_of_another_blob(export: Export, method: str, refe
         f'type: "UnPooling" unpooling_param {{ unpool: {method} }}', "2 3 4 5", reference
     )
     export(text)
+
+
+@pytest.mark.parametrize("method", ["MAX", "AVE", "TILE"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        "kernel_size: 2 stride: 2 unpool_h: 8 unpool_w: 10",
+        "kernel_size: 3 stride: 2 unpool_size: 7",
+    ],
+)
+def test_deconvnet_unpooling(export: Export, method: str, window: str) -> None:
+    text = f'type: "Unpooling" unpooling_param {{ unpool: {method} {window} }}'
+    assert export(one_layer(text, "2 3 4 5")).free_batch
+
+
+def test_deconvnet_unpooling_with_the_mask_of_a_pooling(export: Export) -> None:
+    window = "kernel_size: 2 stride: 2"
+    options = f"{window} unpool_h: 8 unpool_w: 6"
+    text = pooled_and_put_back(window, options, "2 3 8 6", "Unpooling", "unpooling_param")
+    assert export(text).free_batch

@@ -85,6 +85,10 @@ LAYERS = {
     " weight_filler { type: 'xavier' } }",
     "Convolution ": "convolution_param { num_output: 6 kernel_size: 3 fuse_type: FUSED_CONV_RELU"
     " relu_param { negative_slope: 0.2 } weight_filler { type: 'xavier' } }",
+    "Convolution  ": "convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad_t: 1 pad_r: 2"
+    " relu: true weight_filler { type: 'xavier' } }",
+    "Deconvolution ": "convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad_b: 1 pad_l: 2"
+    " weight_filler { type: 'xavier' } }",
     "DepthwiseConvolution": "convolution_param { num_output: 8 kernel_size: 3 pad: 1 stride: 2"
     " weight_filler { type: 'xavier' } }",
     "ConvolutionDepthwise": "convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 relu: true"
@@ -94,6 +98,10 @@ LAYERS = {
     "NdPooling": "pooling_param { kernel_shape { dim: [3, 2] } stride_shape { dim: [2, 2] } }",
     "Dropout": "dropout_param { dropout_ratio: 0.3 scale_train: false }",
     "SpatialDropout": "",
+    "SeLU": "selu_param { lambda: 1.5 }",
+    "CReLU": "crelu_param { negative_slope: 0.25 concat_axis: 2 }",
+    "CReLU ": "",
+    "Normalization": "",
     "NegReLU": "relu_param { negative_slope: 0.1 }",
     "Truncation": "truncation_param { lower_bound: -0.5 upper_bound: 0.25 }",
     "GRN": "grn_param { bias: 0.5 }",
@@ -136,11 +144,22 @@ LAYERS = {
     "Flip": "flip_param { flip_width: true flip_height: true }",
     "Reverse": "reverse_param { axis: [1, -1] }",
     "ShuffleChannel": "shuffle_channel_param { group: 2 }",
+    "ResizeBilinear": "resize_bilinear_param { output_height: 3 scale_width: 2 }",
+    "ResizeBilinear ": "resize_bilinear_param { output_width: 3 data_format: 'NCHW' }",
     "Interp": "interp_param { zoom_factor: 3 pad_beg: -1 }",
     "Upsample": "upsample_param { scale: 2 }",
     "Upsample ": "upsample_param { scale: 1.5 }",
     "Upsample  ": "upsample_param { stride_h: 3 stride_w: 2 scale: 0.5 }",
     "Pooling": "pooling_param { kernel_size: 2 stride: 3 pad: 1 }",
+    "Pooling ": "pooling_param { kernel_size: 3 stride: 2 pad_b: 2 pad_l: 1 }",
+    "Pooling   ": "pooling_param { pool: AVE_EXC_PAD kernel_size: 3 stride: 2 pad: 1 }",
+    "Pooling    ": "pooling_param { pool: AVE_TF kernel_size: 3 stride: 2 pad_b: 1 pad_l: 2 }",
+    "Pooling     ": "pooling_param { pool: AVE kernel_size: 3 pad: 1 avg_include_pad: false }",
+    "ResizeNearestNeighbor": "resize_nearest_neighbor_param { output_height: 3 scale_width: 2 }",
+    "ResizeNearestNeighbor ": "resize_nearest_neighbor_param { output_width: 3"
+    " data_format: 'NCHW' half_pixel_centers: true }",
+    "GSTiling": "gs_tiling_param { stride: 2 reverse: true }",
+    "Pooling  ": "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_b: 1 pad_l: 2 }",
     "InnerProduct": "inner_product_param { num_output: 3 axis: -1 transpose: true"
     " weight_filler { type: 'xavier' } }",
 }
@@ -161,6 +180,57 @@ def test_layers(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
                 for k, blob in enumerate(place.layer.blobs):
                     nn.init.uniform_(blob, *((0.5, 2) if k != 2 or blob.numel() > 1 else (2, 2)))
     assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "shape"),
+    [
+        ("ShuffleChannel", "shuffle_channel_param { group: 2 }", [2, 6]),
+        ("L2Normalize", "", [4]),
+        ("Normalization", "", [4]),
+        ("Pad", "pad_param { paddings: [0, 0, 1, 2, 3, 0] constant_values: -1.5 }", [2, 3, 4]),
+        ("GSTiling", "gs_tiling_param { stride: 2 }", [2, 3, 4, 6]),
+        ("Squeeze", "", [2, 1, 3, 1]),
+        ("Squeeze", "squeeze_param { axis: -1 }", [2, 1, 3, 1]),
+    ],
+)
+def test_blobs_that_are_no_images(
+    kind: str, fields: str, shape: list[int], make_net: NetMaker, tmp_path: Path
+) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data"'
+        f" input_param {{ shape {{ dim: {shape} }} }} }}"
+        f' layer {{ name: "layer" type: "{kind}" bottom: "data" top: "y" {fields} }}'
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+def test_matrix_multiplication(make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "a" top: "b"'
+        " input_param { shape { dim: [5, 2, 3] } shape { dim: [3, 4] } } }"
+        ' layer { name: "y" type: "MatrixMultiplication" bottom: "a" bottom: "b" top: "y" }'
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+def test_an_input_of_indices(make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "word" input_param { shape { dim: [3, 20] } } }'
+        ' layer { name: "table" type: "Embed" bottom: "word" top: "y" embed_param {'
+        ' input_dim: 2 num_output: 3 weight_filler { type: "xavier" } } }'
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.absolute == 0
+
+
+def test_source_that_pytorch_cannot_run(make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 1] } } }'
+        ' layer { name: "layer" type: "BN" bottom: "data" top: "y" bn_param { var_eps: 0.1 } }'
+    )
+    with pytest.raises(NetError, match="the PyTorch source cannot be run: Expected more than 1"):
+        export_torch(net, tmp_path / "model.py")
+    assert not list(tmp_path.iterdir())
 
 
 VIDEO_LAYERS = {
@@ -281,6 +351,8 @@ def test_the_source_reads_like_one(make_net: NetMaker, tmp_path: Path) -> None:
          "PyTorch source: the averages of mean and variance are not among the layer's blobs."),
         ('name: "bn" type: "BN" bottom: "data" top: "y" bn_param { across_spatial: false }',
          "PyTorch source: only statistics of channels at axis 1 have a short form in PyTorch."),
+        ('name: "bn" type: "BN" bottom: "data" top: "y" top: "m" bn_param { bn_mode: LEARN }',
+         "PyTorch source: the statistics of a batch are not exported: leave out all tops but one."),
         ('name: "bn" type: "BatchNorm" bottom: "data" top: "y"'
          " batch_norm_param { use_global_stats: false }",
          "PyTorch source: use_global_stats: false takes the statistics of the batch in testing"

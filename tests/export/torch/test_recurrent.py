@@ -34,3 +34,14 @@ def test_layers_with_a_state(
     )
     for _ in range(2):  # the check of the first leaves the net's state alone
         assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_a_step_of_single_numbers(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(f"""
+layer {{ name: "in" type: "Input" top: "x" top: "cont" top: "static" input_param {{
+  shape {{ dim: [4, 3] }} shape {{ dim: [4, 3] }} shape {{ dim: 3 }} }} }}
+layer {{ name: "step" type: "{kind}" bottom: "x" bottom: "cont" bottom: "static" top: "y"
+  recurrent_param {{ num_output: 6 weight_filler {{ type: "gaussian" std: 0.5 }} }} }}
+""")
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5

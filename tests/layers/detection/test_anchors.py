@@ -31,6 +31,13 @@ def test_other_ratios_and_scales() -> None:
     np.testing.assert_array_equal(base_anchors(10, [1], [1, 2]), [[0, 0, 9, 9], [-5, -5, 14, 14]])
 
 
+def test_halves_of_sides() -> None:
+    """A square of 5 pixels becomes 2.5 pixels wide, then 8 or 10 or 12 high."""
+    for half_up, width, height in ((False, 2, 8), (True, 3, 12)):
+        (box,) = base_anchors(5, [4], [1], half_up).tolist()
+        assert [box[2] - box[0] + 1, box[3] - box[1] + 1] == [width, height]
+
+
 def test_anchors_of_a_map() -> None:
     grid = grid_anchors(torch.tensor([[0.0, 1, 2, 3], [5, 6, 7, 8]]), 2, 3, 10)
     assert grid.shape == (2, 3, 2, 4)
@@ -60,14 +67,15 @@ def slow_proposals(
         box = np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
         if choice.clip_before:
             box = np.clip(box, 0, np.array([width, height, width, height]) - 1)
-        if (box[2:] - box[:2] + 1 >= choice.min_size * scale).all():
-            found.append((float(scores[k, i, j]), box))
+        large = (box[2:] - box[:2] + 1 >= choice.min_size * scale).all()
+        if large or choice.keep_small:
+            found.append((float(scores[k, i, j]) if large else 0, box))
     found.sort(key=lambda pair: -pair[0])
     kept: list[tuple[float, Array]] = []
-    for score, box in found[: choice.before]:
+    for score, box in found[: choice.before or None]:
         if all(overlap(box, other) <= choice.threshold for _, other in kept):
             kept.append((score, box))
-    kept = kept[: choice.after]
+    kept = kept[: choice.after or None]
     if choice.clip_after:
         limit = np.array([width, height, width, height]) - 1
         kept = [(score, np.clip(box, 0, limit)) for score, box in kept]
@@ -80,6 +88,8 @@ def slow_proposals(
         Choice(8, 40, 10, 0.5),
         Choice(0, 1000, 1000, 0.7),
         Choice(40, 60, 30, 0.3),
+        Choice(40, 60, 30, 0.3, keep_small=True),
+        Choice(40, 0, 0, 0.3, keep_small=True),
         Choice(8, 40, 10, 0.5, clip_before=False),
         Choice(8, 40, 10, 0.5, clip_before=False, clip_after=True),
     ],
@@ -103,6 +113,8 @@ def test_nan_is_no_proposal() -> None:
     scores = torch.tensor([[[0.5, float("nan"), 0.7]]])
     deltas = torch.zeros(4, 1, 3)
     deltas[0, 0, 2] = float("nan")
-    boxes, best = propose(scores, deltas, anchors.float(), [32, 64, 1], Choice())
-    assert best.tolist() == [0.5]
-    assert not boxes.isnan().any()
+    for keep_small in (False, True):
+        choice = Choice(keep_small=keep_small)
+        boxes, best = propose(scores, deltas, anchors.float(), [32, 64, 1], choice)
+        assert best.tolist() == [0.5]
+        assert not boxes.isnan().any()

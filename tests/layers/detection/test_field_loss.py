@@ -119,6 +119,17 @@ def test_hard_cells(make_layer: LayerMaker, run: Runner) -> None:
     np.testing.assert_allclose(top.ravel(), slow_loss(x, kept), rtol=1e-9)
 
 
+def test_of_equally_hard_cells_the_last_count(make_layer: LayerMaker) -> None:
+    layer = make_layer(loss('sample_mode: "bootstrap" bg_multiple: 1'), X, TRUTH).double()
+    given = torch.zeros(X, dtype=torch.float64, requires_grad=True)
+    top = layer(given, torch.zeros(TRUTH, dtype=torch.float64))
+    assert isinstance(top, torch.Tensor)
+    torch.autograd.backward(top.sum())
+    assert given.grad is not None
+    counted = given.grad[:, 0].flatten(1) != 0
+    assert counted.nonzero()[:, 1].tolist() == [*range(H * W - 4, H * W)] * N
+
+
 @pytest.mark.parametrize("mode", ["random", "mixture"])
 def test_drawn_cells(make_layer: LayerMaker, run: Runner, mode: str) -> None:
     """With so many draws all cells are drawn, nearly surely."""
@@ -198,6 +209,19 @@ def test_accuracy(make_layer: LayerMaker, run: Runner) -> None:
             shared.append(both / (np.prod(size) + np.prod(truth[image, 3:5, i, j]) - both))
     np.testing.assert_allclose(classes.ravel(), [np.mean(right), np.mean(right_positive)])
     np.testing.assert_allclose(boxes.ravel(), np.mean(shared), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("top_k", "best"), [(1, (2,)), (2, (1, 2)), (3, (0, 1, 2))])
+def test_of_equal_scores_the_last_class_is_the_best(
+    make_layer: LayerMaker, run: Runner, top_k: int, best: tuple[int, ...]
+) -> None:
+    x, truth = blobs()
+    x[:, :C] = 0
+    classes, _ = run(make_layer(accuracy(f"top_k: {top_k}"), X, TRUTH), x, truth)
+    label = truth[:, 0]
+    counted = (label != 0) | (truth[:, 5] < 0.5)
+    want = [np.isin(label[mask], best).mean() for mask in (counted, label != 0)]
+    np.testing.assert_allclose(classes.ravel(), want)
 
 
 def test_nothing_counts(make_layer: LayerMaker, run: Runner) -> None:

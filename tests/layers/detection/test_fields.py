@@ -74,6 +74,12 @@ def test_limits(make_layer: LayerMaker) -> None:
         assert rows(make_layer(box_output(f"{ONE} {fields}"), MAP), x) == kept, fields
 
 
+def test_of_equal_scores_the_last_is_the_best(make_layer: LayerMaker) -> None:
+    layer = make_layer(box_output(f"{ONE} fg_thr: 0 max_nms_num: 2"), MAP)
+    x = scores_at(MAP, (0, 1, 1, 3), (0, 1, 2, 3), (0, 1, 3, 3))
+    assert rows(layer, x) == [[0, 23, 6, 32, 18, 3], [0, 15, 6, 25, 18, 3]]
+
+
 def test_nothing_found(make_layer: LayerMaker) -> None:
     layer = make_layer(box_output(f"{ONE} fg_thr: 1"), MAP)
     rois, with_score = layer.double()(scores_at(MAP))

@@ -111,6 +111,18 @@ def test_hard_cells_of_an_image(make_layer: LayerMaker, run: Runner, ranking: st
     np.testing.assert_allclose(top.ravel(), slow_loss(bottoms, hard), rtol=1e-9)
 
 
+def test_of_equally_hard_cells_the_last_count(make_layer: LayerMaker) -> None:
+    text = loss('bg_threshold: 0.5 min_num_neg: 5 neg_mining_type: "bootstrap"')
+    layer = make_layer(text, *SHAPES).double()
+    scores, deltas, truth = (torch.zeros(shape, dtype=torch.float64) for shape in SHAPES)
+    top = layer(scores.requires_grad_(), deltas, truth)
+    assert isinstance(top, torch.Tensor)
+    torch.autograd.backward(top.sum())
+    assert scores.grad is not None
+    counted = scores.grad[:, 0].reshape(N, -1) != 0
+    assert counted.nonzero()[:, 1].tolist() == [*range(G * H * W - 5, G * H * W)] * N
+
+
 @pytest.mark.parametrize("mining", ["random", "mixture", "bootstrap"])
 def test_so_many_cells_count(make_layer: LayerMaker, run: Runner, mining: str) -> None:
     """With equal scores the loss of the classes says nothing, so count by the gradient."""

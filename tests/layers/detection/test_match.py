@@ -67,3 +67,31 @@ def test_ignored_boxes_and_no_truth() -> None:
 def test_outside() -> None:
     given = torch.tensor([[0, 0, 1, 1], [-0.1, 0, 1, 1], [0, 0, 1, 1.01]])
     assert outside(given).tolist() == [False, True, True]
+
+
+def test_boxes_near_hard_ones_are_ignored() -> None:
+    """NVCaffe's loop over all pairs, in which a hard true box never gets what it takes."""
+    for seed in range(8):
+        near, truth = boxes(30, seed), boxes(5, seed + 50)
+        hard = torch.tensor([False, True, False, True, False])
+        shared = overlap(near, truth)
+        match = [-1] * 30
+        left = set(range(5))
+        while True:
+            pairs = [
+                (-float(shared[p, g]), p, g)
+                for p in range(30)
+                for g in left
+                if match[p] == -1 and shared[p, g] > 1e-6
+            ]
+            if not pairs:
+                break
+            _, p, g = min(pairs)
+            match[p] = -2 if hard[g] else g
+            left -= set() if hard[g] else {g}
+        for p in range(30):
+            good = [g for g in range(5) if shared[p, g] >= 0.3]
+            if match[p] == -1 and good:
+                match[p] = max(good, key=lambda g: float(shared[p, g]))
+        assert -2 in match
+        assert match_boxes(near, truth, 0.3, hard=hard)[0].tolist() == match

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from moka.errors import NetError
+from moka.errors import DataError, NetError
 from moka.layers.detection.match import match_boxes
 
 if TYPE_CHECKING:
@@ -63,11 +63,15 @@ def slow_loss(
     logistic: bool = False,
     square: bool = False,
     divide: float | None = None,
+    moved: Array | None = None,
 ) -> float:
-    """SSD's loss of boxes of the code CENTER_SIZE, a box at a time."""
+    """SSD's loss of boxes of the code CENTER_SIZE, a box at a time; RefineDet's if the first stage
+    has moved the prior boxes of each image."""
     offsets, scores = bottoms[0].reshape(N, P, 4), bottoms[1].reshape(N, P, C)
-    priors = bottoms[2][0, 0].reshape(P, 4)
+    priors = np.tile(bottoms[2][0, 0].reshape(P, 4), (N, 1, 1))
+    moved = priors if moved is None else moved
     rows = bottoms[3].reshape(-1, 8)
+    nothing = C if logistic and mining == "NONE" else 0
 
     def of_class(image: int, p: int, label: int) -> float:
         s = scores[image, p]
@@ -75,8 +79,8 @@ def slow_loss(
             return float(sum(np.log1p(np.exp(-s[c] if c == label else s[c])) for c in range(C)))
         return float(np.log(np.exp(s).sum()) - s[label])
 
-    def of_box(image: int, p: int, box: Array) -> float:
-        d = offsets[image, p] - encoded(box, priors[p])
+    def of_box(image: int, p: int, box: Array, priors: Array) -> float:
+        d = offsets[image, p] - encoded(box, priors[image, p])
         small = 0.5 * d * d
         return float((small if square else np.where(abs(d) < 1, small, abs(d) - 0.5)).sum())
 
@@ -87,10 +91,10 @@ def slow_loss(
         mine = mine if difficult else mine[mine[:, 7] == 0]
         if not len(mine):
             if mining == "NONE":
-                classes_loss += sum(of_class(image, p, 0) for p in range(P))
+                classes_loss += sum(of_class(image, p, nothing) for p in range(P))
             continue
         index, shared = match_boxes(
-            torch.from_numpy(priors),
+            torch.from_numpy(moved[image]),
             torch.from_numpy(mine[:, 3:7]),
             0.5,
             per_prediction=per_prediction,
@@ -104,15 +108,15 @@ def slow_loss(
             negatives = sorted(negatives, key=lambda p: -losses[p])[: int(len(match) * ratio)]
         elif mining == "HARD_EXAMPLE":
             for p, g in match.items():
-                losses[p] += of_box(image, p, mine[g, 3:7])
+                losses[p] += of_box(image, p, mine[g, 3:7], priors)
             hard = sorted(range(P), key=lambda p: -losses[p])[:sample]
             negatives = [p for p in hard if p not in match]
             match = {p: g for p, g in match.items() if p in hard}
         matches += len(match)
         for p, g in match.items():
-            boxes_loss += of_box(image, p, mine[g, 3:7])
+            boxes_loss += of_box(image, p, mine[g, 3:7], moved)
             classes_loss += of_class(image, p, labels[p])
-        classes_loss += sum(of_class(image, p, 0) for p in negatives)
+        classes_loss += sum(of_class(image, p, nothing) for p in negatives)
     return (weight * boxes_loss + classes_loss) / (divide or max(1, matches))
 
 
@@ -129,6 +133,11 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bipartite": ("match_type: BIPARTITE", "", {"per_prediction": False}),
     "not difficult": ("use_difficult_gt: false", "", {"difficult": False}),
     "logistic": ("conf_loss_type: LOGISTIC", "", {"logistic": True}),
+    "logistic, no mining": (
+        "conf_loss_type: LOGISTIC mining_type: NONE",
+        "",
+        {"logistic": True, "mining": "NONE"},
+    ),
     "L2": ("loc_loss_type: L2 loc_weight: 0.25", "", {"square": True, "weight": 0.25}),
     "by batch": ("", "normalization: BATCH_SIZE", {"divide": N}),
     "by all": ("", "normalization: FULL", {"divide": N * P}),
@@ -240,7 +249,7 @@ def test_all_objects_may_be_one_class(make_layer: LayerMaker, run: Runner) -> No
 def test_the_first_stage_has_values_for_each_prior_box(make_layer: LayerMaker) -> None:
     shapes = [b.shape for b in blobs()]
     for first, each in (([(N, P * 3)], 2), ([(N + 1, P * 2)], 2), ([(N, P * 2), (N, P)], 4)):
-        with pytest.raises(NetError, match=f"{P} prior boxes need {each} values each from the f"):
+        with pytest.raises(NetError, match=f"{P} prior boxes need {each} values each from this"):
             make_layer(multibox(), *shapes, *first)
 
 
@@ -255,6 +264,152 @@ def test_first_stage_of_refinedet(make_layer: LayerMaker, run: Runner) -> None:
     nothing = [np.zeros((N, P * 2)), more[1]]
     few = value(make_layer, run, "", bottoms + nothing)
     np.testing.assert_allclose(few, value(make_layer, run, "neg_pos_ratio: 0", bottoms))
+
+
+def test_refinedet_mines_by_the_prior_boxes_before_they_are_moved(
+    make_layer: LayerMaker, run: Runner
+) -> None:
+    bottoms = blobs()
+    moves = np.random.default_rng(9).normal(0, 1, (N, P, 4))
+    priors = bottoms[2][0, 0].reshape(P, 4)
+    size = priors[:, 2:] - priors[:, :2]
+    center = (priors[:, :2] + priors[:, 2:]) / 2 + 0.1 * moves[..., :2] * size
+    half = np.exp(0.2 * moves[..., 2:]) * size / 2
+    moved = np.concatenate([center - half, center + half], 2)
+    more = [np.ones((N, P * 2)), moves.reshape(N, -1)]
+    fields = "code_type: CENTER_SIZE mining_type: HARD_EXAMPLE sample_size: 6"
+    want = slow_loss(bottoms, "HARD_EXAMPLE", sample=6, moved=moved)
+    np.testing.assert_allclose(value(make_layer, run, fields, bottoms + more), want)
+
+
+def test_suppression_without_top_k_mines_nothing(make_layer: LayerMaker, run: Runner) -> None:
+    """An unset top_k is 0 for SSD's loss."""
+    bottoms = blobs()
+    want = value(make_layer, run, "neg_pos_ratio: 0", bottoms)
+    have = value(make_layer, run, "nms_param { nms_threshold: 0.6 }", bottoms)
+    np.testing.assert_allclose(have, want)
+    every = value(make_layer, run, "nms_param { nms_threshold: 0.6 top_k: -1 }", bottoms)
+    assert every > have
+
+
+def test_difficult_boxes_may_be_ignored(make_layer: LayerMaker, run: Runner) -> None:
+    """NVCaffe: a prior box that overlaps a difficult box is neither object nor background."""
+    bottoms = blobs()
+    priors, rows = bottoms[2][0, 0].reshape(P, 4), TRUTH.reshape(-1, 8)
+    truth = torch.from_numpy(rows[:2, 3:7])
+    index, _ = match_boxes(torch.from_numpy(priors), truth, 0.5, hard=torch.tensor([False, True]))
+    assert (index == -2).sum() > 5
+    scores = bottoms[1].reshape(N, P, C)
+    p = np.exp(scores) / np.exp(scores).sum(2, keepdims=True)
+    want = 0.0
+    last, _ = match_boxes(torch.from_numpy(priors), torch.from_numpy(rows[2:3, 3:7]), 0.5)
+    for image, found in ((0, index), (1, torch.full_like(index, -1)), (2, last)):
+        for k in range(P):
+            g = int(found[k])
+            if g >= 0:
+                label = int(rows[g if image == 0 else 2, 1])
+                want -= np.log(p[image, k, label])
+            else:  # without mining an ignored one counts as background
+                want -= np.log(p[image, k, 0])
+    fields = "ignore_difficult_gt: true mining_type: NONE loc_weight: 0"
+    have = value(make_layer, run, fields, bottoms)
+    matches = int((index >= 0).sum() + (last >= 0).sum())
+    np.testing.assert_allclose(have, want / matches)
+
+
+def with_states(seed: int = 3, states: int = 4) -> list[Array]:
+    """Bottoms of two classes, with labels such as 12031, whose fifth digit is the state."""
+    bottoms = blobs()
+    bottoms[1] = bottoms[1].reshape(N, P, C)[..., :2].reshape(N, -1)
+    bottoms[3] = TRUTH.copy()
+    bottoms[3][0, 0, :3, 1] = [12031, 905527, 10001]  # states 1, 2, 1
+    return [*bottoms, np.random.default_rng(seed).normal(0, 1, (N, P * states))]
+
+
+@pytest.mark.parametrize("kind", ["SOFTMAX", "LOGISTIC"])
+@pytest.mark.parametrize("mining", ["NONE", "MAX_NEGATIVE"])
+def test_states(make_layer: LayerMaker, run: Runner, kind: str, mining: str) -> None:
+    bottoms = with_states()
+    common = f"num_classes: 2 mining_type: {mining} loc_weight: 0 background_state_id: 3"
+    fields = f"{common} do_state_prediction: true num_states: 4 state_loss_type: {kind}"
+    text = multibox(f"{fields} state_weight: 0.5").replace(f"num_classes: {C} ", "", 1)
+    (have,) = run(make_layer(text, *(b.shape for b in bottoms)), *bottoms)
+
+    scores, values = bottoms[1].reshape(N, P, 2), bottoms[4].reshape(N, P, 4)
+    priors, rows = bottoms[2][0, 0].reshape(P, 4), TRUTH.reshape(-1, 8)
+    states = {0: [1, 2], 2: [1]}
+    of_classes = of_states = 0.0
+    matches = 0
+    for image in range(N):
+        match = np.full(P, -1)
+        shared = np.zeros(P)
+        if image in states:
+            mine = torch.from_numpy(rows[rows[:, 0] == image, 3:7])
+            match, shared = (t.numpy() for t in match_boxes(torch.from_numpy(priors), mine, 0.5))
+        own = scores[image]
+        lost = np.log(np.exp(own).sum(1)) - own[np.arange(P), (match >= 0).astype(int)]
+        rest = np.flatnonzero(match < 0)
+        if mining == "MAX_NEGATIVE":
+            rest = rest[shared[rest] < 0.5]
+            rest = rest[np.argsort(-lost[rest], kind="stable")][: 3 * int((match >= 0).sum())]
+        for k in [*np.flatnonzero(match >= 0), *rest]:
+            of_classes += lost[k]
+            s = values[image, k]
+            state = states[image][match[k]] if match[k] >= 0 else 3
+            if kind == "SOFTMAX":
+                of_states += np.log(np.exp(s).sum()) - s[state]
+                continue
+            if match[k] < 0 and mining == "NONE":
+                state = 4  # nothing is wanted
+            of_states += np.log1p(np.exp(np.where(np.arange(4) == state, -s, s))).sum()
+        matches += int((match >= 0).sum())
+    np.testing.assert_allclose(have, (of_classes + 0.5 * of_states) / matches)
+
+
+def test_gradient_of_states(make_layer: LayerMaker, check_gradient: GradientCheck) -> None:
+    bottoms = with_states()
+    fields = "do_state_prediction: true num_states: 4 num_classes: 2"
+    text = multibox(fields).replace(f"num_classes: {C} ", "", 1)
+    check_gradient(make_layer(text, *(b.shape for b in bottoms)), *bottoms)
+    weighted = make_layer(text.replace("do_s", "state_weight: 7 do_s"), *(b.shape for b in bottoms))
+    plain = make_layer(text, *(b.shape for b in bottoms))
+    found = []
+    for layer in (plain, weighted):
+        states = torch.from_numpy(bottoms[4]).requires_grad_()
+        layer(*map(torch.from_numpy, bottoms[:4]), states).backward()
+        assert states.grad is not None
+        found.append(states.grad)
+    assert torch.equal(*found)  # as in the fork
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [(2031, "fifth digit is its state; a true box has label 2031"), (10009, "state 9, which")],
+)
+def test_labels_without_a_state(
+    make_layer: LayerMaker, run: Runner, label: int, words: str
+) -> None:
+    bottoms = with_states()
+    bottoms[3][0, 0, 1, 1] = label
+    text = multibox("do_state_prediction: true num_states: 4")
+    text = text.replace(f"num_classes: {C}", "num_classes: 2")
+    with pytest.raises(DataError, match=words):
+        run(make_layer(text, *(b.shape for b in bottoms)), *bottoms)
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "words"),
+    [
+        ("num_states: 4", 4, "needs five bottoms, the last with num_states scores"),
+        ("", 5, "needs num_states"),
+        ("num_states: 3", 5, "24 prior boxes need 3 values each"),
+        ("num_states: 4 state_loss_type: SOFTMAX background_state_id: 4", 5, "background_state_id"),
+    ],
+)
+def test_what_states_need(make_layer: LayerMaker, fields: str, count: int, words: str) -> None:
+    shapes = [b.shape for b in (*blobs(), with_states()[4])][:count]
+    with pytest.raises(NetError, match=words):
+        make_layer(multibox(f"do_state_prediction: true {fields}"), *shapes)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from moka.errors import NetError
 from moka.layers.detection.output import DetectionOutput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.layers.conftest import LayerMaker
 
     from moka.types import Array
@@ -182,6 +184,109 @@ def test_first_stage_of_refinedet(make_layer: LayerMaker, both: bool) -> None:
         )
         want += [row for row in rows if row[0] == image]
     np.testing.assert_allclose(have, want, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_no_object_is_class_0(make_layer: LayerMaker) -> None:
+    """It has the score 1, which only shows if another class is the background."""
+    bottoms = blobs()
+    is_object = np.full((N, P, 2), 0.5)
+    is_object[0, 7, 1] = 0.4
+    layer = make_layer(
+        output("objectness_score: 0.5 background_label_id: 2 confidence_threshold: 0.99"),
+        *(b.shape for b in bottoms),
+        (N, 2 * P),
+    )
+    (row,) = rows_of(layer, [*bottoms, is_object.reshape(N, -1)])
+    assert row[:3].tolist() == [0, 0, 1]
+
+
+S = 4
+
+
+def with_states(fields: str = "", background: int = 0) -> str:
+    return output(
+        f"do_state_prediction: true num_states: {S} background_label_id: {background} {fields}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "background", "threshold", "top_k", "keep"),
+    [
+        ("", 0, -1, 10**6, 10**6),
+        ("confidence_threshold: 0.3 keep_top_k: 7", 0, 0.3, 10**6, 7),
+        ("nms_param { top_k: 9 }", -1, -1, 9, 10**6),
+    ],
+)
+def test_states(
+    make_layer: LayerMaker, fields: str, background: int, threshold: float, top_k: int, keep: int
+) -> None:
+    """tl_ssd: the best boxes of all classes suppress each other, and rows have states too."""
+    bottoms = blobs()
+    states = np.random.default_rng(8).normal(size=(N, P, S))
+    layer = make_layer(
+        with_states(fields, background), *(b.shape for b in bottoms), (N, P * S)
+    ).double()
+    given = (*bottoms, states.reshape(N, -1))
+    have = layer(*map(torch.from_numpy, given))[0, 0].numpy()
+    scores = bottoms[1].reshape(N, P, C)
+    priors, variances = bottoms[2].reshape(2, P, 4)
+    want = []
+    for image in range(N):
+        hits = [
+            (-scores[image, p, label], label, p)
+            for label in range(C)
+            for p in range(P)
+            if label != background and scores[image, p, label] > threshold
+        ]
+        kept: list[tuple[float, int, int, Array]] = []
+        for score, label, p in sorted(hits)[:top_k]:
+            offset = bottoms[0].reshape(N, P, 4)[image, p]
+            box = decoded(offset, priors[p], variances[p], "CORNER")
+            if all(overlap(box, other[3]) <= 0.3 for other in kept):
+                kept.append((score, label, p, box))
+        kept = sorted(kept[:keep], key=lambda hit: (hit[1], hit[0]))
+        want += [[image, k, -score, *states[image, p], *box] for score, k, p, box in kept]
+    assert len({row[1] for row in want}) > 1
+    np.testing.assert_allclose(have, want, rtol=1e-9, atol=1e-12)
+
+
+def test_no_box_with_a_state(make_layer: LayerMaker) -> None:
+    bottoms = blobs()
+    shapes = [*(b.shape for b in bottoms), (N, P * S)]
+    layer = make_layer(with_states("confidence_threshold: 1"), *shapes)
+    top = layer(*(torch.from_numpy(b).float() for b in bottoms), torch.zeros(shapes[3]))
+    np.testing.assert_array_equal(top[0, 0], [[k, *[-1] * (6 + S)] for k in range(N)])
+
+
+def test_files_hold_boxes_not_states(make_layer: LayerMaker, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text('item { name: "a" label: 1 } item { name: "b" label: 2 }')
+    (tmp_path / "sizes").write_text("one 100 80\n")
+    save = (
+        f'output_directory: "{tmp_path}/out" label_map_file: "{tmp_path}/labels"'
+        f' name_size_file: "{tmp_path}/sizes" output_format: "ILSVRC"'
+    )
+    shapes = (1, 4), (1, 3), (1, 2, 4), (1, S)
+    layer = make_layer(with_states(f"save_output_param {{ {save} }}"), *shapes)
+    scores = torch.tensor([[0, 0.5, 0.25]])
+    priors = torch.tensor([[[0.25, 0.5, 0.5, 0.75], [0.1] * 4]])
+    layer(torch.zeros(1, 4), scores, priors, torch.full((1, S), 9.0))
+    assert (tmp_path / "out/.txt").read_text() == "one 1 0.5 20 50 40 75\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "first", "words"),
+    [
+        ("", [], "needs four bottoms, .*; got 3"),
+        ("", [(2, 12), (2, 24)], "needs four bottoms, .*; got 5"),
+        ("", [(2, 12)], "6 prior boxes need 4 values each from this bottom"),
+        ("share_location: false", [(2, 24)], "needs share_location: true"),
+    ],
+)
+def test_faults_of_states(
+    make_layer: LayerMaker, fields: str, first: list[tuple[int, ...]], words: str
+) -> None:
+    with pytest.raises(NetError, match=words):
+        make_layer(with_states(fields), (2, 24), (2, 18), (1, 2, 24), *first)
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,54 @@ def test_offsets_of_the_axes(make_layer: LayerMaker) -> None:
     np.testing.assert_allclose(boxes[:, 0::2], right[:, 0::2], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sizes", "places"),
+    [
+        (
+            "min_size: 8 min_size: 3 aspect_ratio: 4 flip: false offset_w: 0.2 offset_w: 0.7"
+            " offset_h: 0.1 offset_h: 0.5 offset_h: 0.9",
+            [(16, 4), (6, 1.5)],
+            [(0.2, 0.1), (0.2, 0.5), (0.2, 0.9), (0.7, 0.1), (0.7, 0.5), (0.7, 0.9)],
+        ),
+        (
+            "min_size: 8 max_size: 18 aspect_ratio: 4 offset_w: 0.2 offset_w: 0.7 offset_h: 0.5",
+            [(16, 4), (4, 16)],
+            [(0.2, 0.5), (0.7, 0.5)],
+        ),
+        ("min_size: 8 aspect_ratio: 4 flip: false offset_w: 0.2 offset_h: 0.7", [(16, 4)],
+         [(0.2, 0.7)]),
+        ("min_size: 8 offset_w: 0.2 offset_h: 0.7", [(8, 8)], [(0.2, 0.7)]),
+        ("min_size: 8 max_size: 18 aspect_ratio: 4 flip: false offset_w: 0.2 offset_h: 0.7",
+         [(8, 8), (12, 12), (16, 4)], [(0.2, 0.7)]),
+        ("min_size: 8 aspect_ratio: 4 flip: false offset_w: 0.2", [(8, 8), (16, 4)], [(0.2, 0.5)]),
+        ("min_size: 8 offset_w: 0.2 offset_w: 0.4", [(8, 8)], [(0.2, 0.5), (0.4, 0.5)]),
+    ],
+)  # fmt: skip
+def test_several_centers_in_a_cell(
+    make_layer: LayerMaker,
+    fields: str,
+    sizes: list[tuple[float, float]],
+    places: list[tuple[float, float]],
+) -> None:
+    """tl_ssd's form: around each center all sizes; without squares if both axes have offsets."""
+    want = [
+        [(cx - w / 2) / 60, (cy - h / 2) / 40, (cx + w / 2) / 60, (cy + h / 2) / 40]
+        for row in range(2)
+        for column in range(3)
+        for cx, cy in (((column + x) * 20, (row + y) * 20) for x, y in places)
+        for w, h in sizes
+    ]
+    layer = make_layer(f'type: "PriorBox" prior_box_param {{ {fields} }}', *SHAPES)
+    top = layer(*map(torch.zeros, SHAPES))
+    assert top.shape == layer.first_top_shapes[0]
+    np.testing.assert_allclose(top[0, 0].view(-1, 4), want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_map_without_cells(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "PriorBox" prior_box_param { min_size: 8 step: 4 }', *SHAPES)
+    assert layer(torch.zeros(1, 4, 0, 3), torch.zeros(SHAPES[1])).shape == (1, 2, 0)
+
+
 def test_clip_and_variances(make_layer: LayerMaker) -> None:
     fields = "min_size: 50 clip: true variance: 0.1 variance: 0.2 variance: 0.3 variance: 0.4"
     layer = make_layer(f'type: "PriorBox" prior_box_param {{ {fields} }}', *SHAPES)
@@ -153,6 +201,10 @@ def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
         ("min_size: 4 img_size: 9 img_h: 3 img_w: 3", "either img_size or img_h"),
         ("min_size: 4 img_h: 3", "both img_h and img_w"),
         ("min_size: 4 width: 3", "belong to PriorBoxClustered"),
+        (
+            "min_size: 4 offset_w: 0.2 offset_w: 0.4 offset_h: 0.5",
+            "need an aspect_ratio other than 1",
+        ),
         ("fixed_size: 4 density: 1 min_size: 3", "either min_size or fixed_size"),
         ("fixed_size: 4", "density must be given as often as fixed_size, got 0 and 1"),
         ("fixed_size: 4.5 density: 1", "fixed_size must be a whole number > 0, got 4.5"),
@@ -171,6 +223,7 @@ def test_faults_of_prior_boxes(make_layer: LayerMaker, fields: str, fault: str) 
         ("width: 3 width: 4 height: 3", "got 2 and 1 values"),
         ("width: 3 height: 3 min_size: 4", "belong to PriorBox"),
         ("width: 3 height: 3 density: 4", "belong to PriorBox"),
+        ("width: 3 height: 3 offset_w: 0.2 offset_w: 0.4", "must be given once each"),
     ],
 )
 def test_faults_of_clustered_boxes(make_layer: LayerMaker, fields: str, fault: str) -> None:

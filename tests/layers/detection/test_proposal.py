@@ -8,6 +8,7 @@ import torch
 
 from moka.errors import NetError
 from moka.layers.detection.anchors import Choice, base_anchors, grid_anchors, propose
+from moka.layers.detection.proposal import Proposal
 
 if TYPE_CHECKING:
     from tests.layers.conftest import LayerMaker, Runner
@@ -42,10 +43,32 @@ def test_regions_of_all_images_follow_each_other(make_layer: LayerMaker) -> None
     layer = make_layer(proposal(), *SHAPES).double()
     scores, deltas = values()
     rois, best = layer(*map(torch.from_numpy, (scores, deltas, INFO)))
-    want = wanted(Choice(4, 6000, 5, 0.7), deltas)
+    want = wanted(Choice(4, 6000, 5, 0.7, keep_small=True), deltas)
     assert len(want) == 10
     np.testing.assert_allclose(rois, want[:, :5], rtol=1e-9)
     np.testing.assert_allclose(best, want[:, 5])
+
+
+def test_small_boxes_come_last_with_score_0(make_layer: LayerMaker) -> None:
+    """As in Faster R-CNN's C++; its Python drops them."""
+    text = proposal().replace("min_size: 4", "min_size: 30").replace("n: 5", "n: 48")
+    layer = make_layer(text, *SHAPES).double()
+    scores, deltas = values()
+    rois, best = layer(*map(torch.from_numpy, (scores, deltas, INFO)))
+    for image in range(2):
+        mine, score = rois[rois[:, 0] == image, 1:], best[rois[:, 0] == image]
+        small = (mine[:, 2:] - mine[:, :2] + 1 < 30).any(1)
+        assert 0 < small.sum() < len(small)
+        assert small.int().diff().min() >= 0
+        assert torch.equal(score == 0, small)
+
+
+def test_sides_of_anchors_are_rounded_up_at_a_half(make_layer: LayerMaker) -> None:
+    text = proposal().replace("base_size: 16 ratio: 1 ratio: 2", "base_size: 5 ratio: 1 ratio: 4")
+    layer = make_layer(text, *SHAPES)
+    assert isinstance(layer, Proposal)
+    base = layer.base
+    assert (base[2, 2:] - base[2, :2] + 1).tolist() == [3, 12]
 
 
 def test_options_of_openvino(make_layer: LayerMaker) -> None:
@@ -57,7 +80,7 @@ def test_options_of_openvino(make_layer: LayerMaker) -> None:
     scores, deltas = values()
     (rois,) = layer(*map(torch.from_numpy, (scores, deltas, INFO)))
     scale = np.tile([2, 2, 4, 4.0], 4)[:, None, None]
-    choice = Choice(4, 6000, 5, 0.7, clip_before=False, clip_after=True)
+    choice = Choice(4, 6000, 5, 0.7, clip_before=False, clip_after=True, keep_small=True)
     want = wanted(choice, deltas / scale)[:, :5] / [1, 60, 40, 60, 40]
     np.testing.assert_allclose(rois, want, rtol=1e-9, atol=1e-12)
 

@@ -111,6 +111,12 @@ def test_shares_of_a_batch(make_layer: LayerMaker) -> None:
     np.testing.assert_allclose(tops[6].sum(), 4)
 
 
+def test_a_half_of_a_region_counts(make_layer: LayerMaker) -> None:
+    torch.manual_seed(0)
+    tops = rows(make_layer, target("batch_size: 5 fg_fraction: 0.5"))
+    assert (tops[1] > 0).sum() == 3
+
+
 def test_a_batch_is_filled_with_random_boxes(make_layer: LayerMaker) -> None:
     """In MS-CNN's form, whose true boxes have seven values."""
     torch.manual_seed(0)

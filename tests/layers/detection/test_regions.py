@@ -231,7 +231,40 @@ def test_align_inside_of_bins() -> None:
                     assert float(have[r, channel, i, j]) == pytest.approx(want, abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])
+@pytest.mark.parametrize("ratio", [0, 1, 3])
+def test_align_at_samples(ratio: int) -> None:
+    """The mean of all points of a bin, of which those far outside of the map are 0."""
+    x, pooled = features(2), (2, 3)
+    have = regions.align_samples(x, ROIS, pooled, (1 / 8, 1 / 8), ratio)
+    assert have.shape == (len(ROIS), 2, 2, 3)
+    outside = 0
+    for r, (image, x1, y1, x2, y2) in enumerate(ROIS.tolist()):
+        h, w = max(y2 / 8 - y1 / 8, 1) / 2, max(x2 / 8 - x1 / 8, 1) / 3
+        ny, nx = (ratio, ratio) if ratio else (ceil(h), ceil(w))
+        for i in range(2):
+            for j in range(3):
+                total = [0.0, 0.0]
+                for p in range(ny):
+                    for q in range(nx):
+                        y = y1 / 8 + i * h + (p + 0.5) * h / ny
+                        z = x1 / 8 + j * w + (q + 0.5) * w / nx
+                        if not (-1 <= y <= H and -1 <= z <= W):
+                            outside += 1
+                            continue
+                        for c, plane in enumerate(x[int(image)]):
+                            total[c] += slow_bilinear(plane, y, z)
+                want = [t / (ny * nx) for t in total]
+                assert have[r, :, i, j].tolist() == pytest.approx(want, abs=1e-12)
+    assert outside
+
+
+def three_samples(
+    x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: tuple[float, float]
+) -> Tensor:
+    return regions.align_samples(x, rois, pooled, scale, 3)
+
+
+@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins, three_samples])
 def test_align_in_parts(monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor]) -> None:
     x = features(2).to(memory_format=torch.channels_last)
     whole = kind(x, ROIS, (2, 3), (1 / 8, 1 / 8))
@@ -253,7 +286,7 @@ def test_align_reads_no_cell_without_weight(kind: Callable[..., Tensor]) -> None
     torch.testing.assert_close(have[~touched], want[~touched])
 
 
-@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins])
+@pytest.mark.parametrize("kind", [regions.align_grid, regions.align_bins, three_samples])
 def test_gradient_of_align(kind: object) -> None:
     x = features(1).requires_grad_()
 
@@ -269,3 +302,5 @@ def test_no_regions() -> None:
     assert regions.position_sensitive_pool(x, none, 1, 2, (1, 1)).shape == (0, 1, 2, 2)
     assert regions.align_grid(x, none, (2, 2), (1, 1)).shape == (0, 4, 3, 3)
     assert regions.align_bins(x, none, (2, 2), (1, 1)).shape == (0, 4, 2, 2)
+    for ratio in (0, 2):
+        assert regions.align_samples(x, none, (2, 2), (1, 1), ratio).shape == (0, 4, 2, 2)

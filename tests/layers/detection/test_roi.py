@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moka.errors import DataError, NetError
-from moka.layers.detection.regions import align_bins, align_grid, max_pool
+from moka.layers.detection.regions import align_bins, align_grid, align_samples, max_pool
 
 if TYPE_CHECKING:
     from tests.layers.conftest import GradientCheck, LayerMaker, Runner, Spread
@@ -74,6 +74,11 @@ def test_the_message_tells_the_way_of_roi_align(
     np.testing.assert_array_equal(
         means, align_bins(torch.from_numpy(x), tensors[1], (2, 2), (0.25, 0.25))
     )
+    for ratio in (0, 2):
+        text = f'type: "ROIAlign" roi_align_param {{ {fields} sampling_ratio: {ratio} }}'
+        (means,) = run(make_layer(text, X, ROIS), x, VALUES)
+        want = align_samples(torch.from_numpy(x), tensors[1], (2, 2), (0.25, 0.25), ratio)
+        np.testing.assert_array_equal(means, want)
 
 
 def test_a_nan_among_corners_counts_as_0(make_layer: LayerMaker) -> None:

@@ -126,6 +126,8 @@ def test_regions_with_the_highest_scores(make_layer: LayerMaker, run: Runner) ->
     scores = np.array([0.1, 0.9, 0.5, 0.4, 0.0])
     (kept,) = run(make_layer(text, (5,), (5, 5)), scores, rois)
     assert kept[:, 1].tolist() == [1, 2, 3, 4]  # the second image has one only: one more of others
+    (kept,) = run(make_layer(text, (5,), (5, 5)), np.ones(5), rois)
+    assert kept[:, 1].tolist() == [1, 2, 3, 4]  # of equal scores the last ones
     with pytest.raises(DataError, match="num_image: 2 excludes"):
         run(make_layer(text, (5,), (5, 5)), scores, rois + 1)
     text = text.replace('"HardMining"', '"HardMining" top: "r" top: "s"')

@@ -35,6 +35,20 @@ def test_two_classes_tell_objects_from_background_only(caplog: pytest.LogCapture
     assert told.endswith("Two classes of objects need num_classes: 3.")
 
 
+def test_states_are_fifth_digits_of_labels() -> None:
+    rows = ROWS.clone()
+    rows[0, 0, :, 1] = torch.tensor([10203, 0, 905527])
+    found = read_truth(rows, 2, 0, states=4)
+    assert found.state.tolist() == [3, 2]
+    assert found.label.tolist() == [1, 1]
+    with pytest.raises(DataError, match="state 3, which is outside of the 3 states"):
+        read_truth(rows, 2, 0, states=3)
+    rows[0, 0, 2, 1] = 9999
+    with pytest.raises(DataError, match="fifth digit is its state; a true box has label 9999"):
+        read_truth(rows, 2, 0, states=4)
+    assert not read_truth(ROWS, 3, 0).state.any()
+
+
 def test_wrong_labels() -> None:
     with pytest.raises(DataError, match="label 1, which is the background"):
         read_truth(ROWS, 3, 1)

@@ -161,3 +161,21 @@ def test_contrastive_with_axes_of_one(make_layer: LayerMaker, run: Runner, sprea
     plain = run(make_layer('type: "ContrastiveLoss"', (3, 4), (3, 4), (3,)), a, b, similar)
     layer = make_layer('type: "ContrastiveLoss"', (3, 4, 1), (3, 4), (3,))
     assert run(layer, a[..., None], b, similar)[0] == plain[0]
+
+
+def test_heatmaps(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    """The gradient is the difference, divided by nothing."""
+    a, b = spread(2, 3, 4, 5), spread(2, 3, 4, 5)
+    text = 'type: "EuclideanLossHeatmap" visualise: true visualise_channel: 2'
+    layer = make_layer(text, a.shape, b.shape, (2, 3, 8, 8))
+    (loss,) = run(layer, a, b, np.zeros((2, 3, 8, 8)))
+    assert loss == pytest.approx(((a - b) ** 2).mean(), rel=1e-12)  # double precision
+    x = torch.from_numpy(a).requires_grad_()
+    (2 * layer(x, torch.from_numpy(b))).backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad, 2 * (a - b), rtol=1e-12)
+
+
+def test_heatmaps_of_different_shapes(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match="the maps and their targets have different shapes"):
+        make_layer('type: "EuclideanLossHeatmap"', (2, 3, 4, 5), (2, 3, 5, 4))

@@ -406,3 +406,59 @@ def test_one_impossible_label_of_several(make_layer: LayerMaker) -> None:
 def test_refused(make_layer: LayerMaker, text: str, shapes: list[Shape], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(text, *shapes)
+
+
+MODES = {"FULL": 4, "VALID": 3, "BATCH_SIZE": 2, "NONE": 1}
+OF_CLASSES: dict[str, list[float]] = {
+    "": [1, 1, 1],
+    "pos_mult: 2.5": [1, 2.5, 1],
+    "pos_mult: 0.5 pos_cid: 2": [1, 1, 0.5],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fields", OF_CLASSES)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_weighted_softmax_with_loss(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    mode: str,
+    fields: str,
+    weighted: bool,
+) -> None:
+    """The divisor is a count of labels, whatever the weights."""
+    scores, labels = spread(2, 3, 2), np.array([[[0, 1]], [[2, 7]]])
+    weights = np.array([[4, 0.25], [0.5, 0]])
+    bottoms = [scores, labels, weights][: 3 if weighted else 2]
+    layer = make_layer(
+        f'type: "WeightedSoftmaxWithLoss" softmax_param {{ {fields} }}'
+        f" loss_param {{ normalization: {mode} ignore_label: 7 }}",
+        *(b.shape for b in bottoms),
+    )
+    (loss,) = run(layer, *bottoms)
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    total = 0.0
+    for (n, i), label in (((0, 0), 0), ((0, 1), 1), ((1, 0), 2)):
+        weight = OF_CLASSES[fields][label] * (weights[n, i] if weighted else 1)
+        total -= weight * log(p[n, label, i])
+    assert loss == pytest.approx(total / MODES[mode], rel=1e-12)  # double precision
+    check_gradient(layer, *bottoms)
+
+
+def test_weighted_softmax_with_loss_shows_its_probabilities(
+    make_layer: LayerMaker, run: Runner, spread: Spread
+) -> None:
+    layer = make_layer('type: "WeightedSoftmaxWithLoss" top: "l" top: "p"', (2, 3), (2,), (2,))
+    _, probabilities = run(layer, spread(2, 3), np.array([2, 0]), np.array([1, 2]))
+    assert probabilities.sum(1) == pytest.approx(1.0)
+
+
+def test_a_class_that_there_is_not(make_layer: LayerMaker) -> None:
+    text = 'type: "WeightedSoftmaxWithLoss" softmax_param { pos_cid: 3 pos_mult: %g }'
+    make_layer(text % 1, (2, 3), (2,))
+    with pytest.raises(NetError, match="pos_cid must be one of the 3 classes, got 3"):
+        make_layer(text % 2, (2, 3), (2,))
+    with pytest.raises(NetError, match="there are 2 labels and 3 weights"):
+        make_layer('type: "WeightedSoftmaxWithLoss"', (2, 3), (2,), (3,))

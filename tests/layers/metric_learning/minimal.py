@@ -17,6 +17,14 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "ConfidencePenaltyLoss": {"bottoms": ("2 6", "2")},
     "CorrelationLoss": {"bottoms": ("2 6", "2 6")},
+    "FeatureDecayLoss": {
+        "bottoms": ("2 1",),
+        "fields": "feature_decay_loss_param { force_decay: true }",
+    },
+    "FeatureIncayLoss": {
+        "bottoms": ("2 6", "2 1", "2 3", "2"),
+        "fields": "feature_incay_loss_param { force_incay: true }",
+    },
     "FocalLoss": {"bottoms": ("2 6", "2")},
     "GeneralContrastiveLoss": {"bottoms": ("2 6", "2")},
     "GeneralTripletLoss": {"bottoms": ("2 6", "2")},
@@ -26,6 +34,12 @@ MINIMAL: dict[str, dict[str, Any]] = {
     },
     "L1Loss": {"bottoms": ("2 6", "2 6")},
     "LabelSpecificAdd": {"bottoms": ("2 6", "2")},
+    "LabelSpecificHardMargin": {"bottoms": ("2 6", "2")},
+    "LabelSpecificMargin": {"bottoms": ("2 6", "2")},
+    "LabelSpecificRescale": {
+        "bottoms": ("2 6", "2"),
+        "fields": "label_specific_rescale_param { positive_weight: 2 }",
+    },
     "LargeMarginInnerProduct": {
         "bottoms": ("2 6", "2"),
         "fields": f"largemargin_inner_product_param {{ {FILLED} type: DOUBLE }}",
@@ -40,5 +54,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "NCALoss": {"bottoms": ("2 6", "2")},
     "Pairwise": {"bottoms": ("2 6", "3 6")},
     "SoftContrastiveLoss": {"bottoms": ("2 6", "2")},
+    "SoftmaxFocalLoss": {"bottoms": ("2 6", "2")},
+    "SoftmaxWithFocalLoss": {"bottoms": ("2 6", "2")},
     "TripletLoss": {"bottoms": ("2 6", "2 6", "2 6")},
 }

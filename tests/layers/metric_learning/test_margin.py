@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moka.errors import DataError, NetError
-from moka.layers.metric_learning.margin import margin_scores, psi
+from moka.layers.metric_learning.margin import margin_scores, psi, psi_slope
 from moka.types import Array
 
 if TYPE_CHECKING:
@@ -100,18 +100,51 @@ def test_gradients(m: int) -> None:
     assert torch.autograd.gradcheck(lambda x, w: margin_scores(x, w, label, m, 0.7), (x, w))
 
 
-def test_the_gradient_goes_through_the_length_of_the_weights(make_layer: LayerMaker) -> None:
-    x, labels = (torch.tensor(v) for v in problem())
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 5])
+def test_the_slope_of_psi(m: int) -> None:
+    cosine = torch.linspace(-0.99, 0.99, 57, dtype=torch.double, requires_grad=True)
+    (want,) = torch.autograd.grad(psi(cosine, m).sum(), cosine)
+    np.testing.assert_allclose(psi_slope(cosine.detach(), m), want, rtol=1e-9)
+
+
+def slope_as_written(c: float, m: int) -> float:
+    """The derivative of psi as polynomials with signs, as SphereFace's code has them."""
+    sign = np.sign(c)
+    if m == 2:
+        return float(4 * sign * c)
+    if m == 3:
+        return float(np.sign(abs(c) - 0.5) * (12 * c * c - 3))
+    return float(sign * np.sign(2 * c * c - 1) * (32 * c**3 - 16 * c))
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+def test_the_gradient_of_sphereface(make_layer: LayerMaker, margin: str) -> None:
+    x, labels = problem()
+    m = MARGINS.index(margin) + 1
     layer = make_layer(
-        f'type: "MarginInnerProduct" margin_inner_product_param {{ num_output: 3 {FILLED} }}',
-        tuple(x.shape),
-        tuple(labels.shape),
+        f'type: "MarginInnerProduct" margin_inner_product_param {{ num_output: 3 type: {margin}'
+        f" base: 0.5 {FILLED} }}",
+        x.shape,
+        labels.shape,
     ).double()
-    layer(x, labels)[0].square().sum().backward()
-    weight = layer.weights[0]
-    assert weight.grad is not None
-    assert weight.grad.abs().max() > 0.1
-    assert torch.allclose((weight.grad * weight).sum(1), torch.zeros(3, dtype=torch.double))
+    w = layer.blobs[0].detach().numpy().copy()
+    w /= np.sqrt((w**2).sum(1, keepdims=True))
+    given = torch.tensor(x, requires_grad=True)
+    rows, dy = x.reshape(9, 4), np.random.default_rng(3).normal(size=(9, 3))
+    layer(given, torch.tensor(labels))[0].backward(torch.tensor(dy))
+    want = dy @ w
+    for i, n in enumerate(labels if m > 1 else []):
+        size = sqrt(sum(rows[i] ** 2))
+        c = float(rows[i] @ w[n]) / size
+        of_w = slope_as_written(c, m)
+        of_x = (slow_psi(c, m) - c * of_w) / size
+        norm = sqrt(of_w**2 + of_x**2)
+        margin_part = (of_w * w[n] + of_x * rows[i]) / norm
+        want[i] += dy[i, n] * ((margin_part + 0.5 * w[n]) / 1.5 - w[n])
+    assert given.grad is not None
+    np.testing.assert_allclose(given.grad.reshape(9, 4), want, rtol=1e-9)
+    assert layer.weights[0].grad is not None
+    np.testing.assert_allclose(layer.weights[0].grad, dy.T @ rows, rtol=1e-9)
 
 
 def test_features_of_length_zero(make_layer: LayerMaker, run: Runner) -> None:
@@ -122,6 +155,10 @@ def test_features_of_length_zero(make_layer: LayerMaker, run: Runner) -> None:
         (2,),
     )
     assert np.isfinite(run(layer, np.zeros((2, 4)), np.zeros(2))[0]).all()
+    x = torch.zeros(2, 4, requires_grad=True)
+    layer.float()(x, torch.zeros(2))[0].sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from moka.errors import DataError, NetError
 from moka.types import Array
 
 if TYPE_CHECKING:
-    from tests.layers.conftest import GradientCheck, LayerMaker, Runner
+    from tests.layers.conftest import LayerMaker, Runner
 
 STEPS, SEQUENCES, CLASSES = 4, 3, 3
 
@@ -76,9 +76,38 @@ def test_indicators_or_lengths(make_layer: LayerMaker, run: Runner, kind: str) -
     assert run(first, x, cont, table + (table >= 0))[0] == pytest.approx(want)
 
 
-def test_gradient(make_layer: LayerMaker, check_gradient: GradientCheck) -> None:
-    x, labels = scores(2), np.array([[1, 2, 0], [2, 2, 0], [1, 1, 1]])
-    check_gradient(make_layer('type: "CtcLoss"', x.shape, (3, 3)), x, labels)
+def test_sequences_without_labels_do_not_count(make_layer: LayerMaker, run: Runner) -> None:
+    x = scores(5)
+    cont = np.ones((STEPS, SEQUENCES))
+    cont[0] = 0
+    table = np.array([[0.0, -1, 1], [1, 0, -1]])
+    layer = make_layer('type: "CTCLoss"', x.shape, cont.shape, table.shape)
+    want = (slow(x[:, 0], [0, 1], 2) + slow(x[:, 2], [1], 2)) / SEQUENCES
+    assert run(layer, x, cont, table)[0] == pytest.approx(want)
+    given = torch.tensor(x, requires_grad=True)
+    layer(given, torch.tensor(cont), torch.tensor(table)).backward()
+    assert given.grad is not None
+    assert [bool(given.grad[:, n].any()) for n in range(3)] == [True, False, True]
+
+
+def test_the_gradient_is_that_of_the_sum(make_layer: LayerMaker) -> None:
+    x, labels = scores(2), [[1, 2, 0], [2, 2, 0], [1, 1, 1]]
+    given = torch.tensor(x, requires_grad=True)
+    layer = make_layer('type: "CtcLoss"', x.shape, (3, 3))
+    (2 * layer(given, torch.tensor(labels))).backward()
+
+    def total(y: Array) -> float:
+        rows = ([c for c in row if c] for row in labels)
+        return sum(slow(y[:, n], row, 0) for n, row in enumerate(rows))
+
+    step, want = 1e-5, np.zeros_like(x)
+    for place in np.ndindex(*x.shape):
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[place] += sign * step
+            want[place] += sign * total(moved) / step  # 2 times the difference over 2 steps
+    assert given.grad is not None
+    np.testing.assert_allclose(given.grad, want, rtol=1e-6, atol=1e-8)  # finite differences
 
 
 def test_labels_that_do_not_fit_take_no_gradient(make_layer: LayerMaker) -> None:

@@ -129,3 +129,14 @@ def test_bad_shapes(
 def test_another_number_of_inputs(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="the weights take 2 inputs a timestep, got shape 6 3"):
         lstm(make_layer, "", (6, 2)).top_shapes((6, 3))
+
+
+def test_stored_parameters_of_the_first_caffe_lstm(make_layer: LayerMaker) -> None:
+    layer = lstm(make_layer, "", (6, 2))
+    shapes = [(1, 4, D, 2), (1, 4, D, D), (1, 1, 4, D)]
+    stored = {k: np.random.default_rng(k).normal(size=shape) for k, shape in enumerate(shapes)}
+    adapted = layer.adapted_blobs(stored)
+    assert [adapted[k].shape for k in range(3)] == [(4 * D, 2), (4 * D, D), (4 * D,)]
+    np.testing.assert_array_equal(adapted[0][D + 1], stored[0][0, 1, 1])
+    other = {0: np.zeros((4, 2 * D)), 1: np.zeros((4 * D, D))}
+    assert [layer.adapted_blobs(other)[k] is other[k] for k in range(2)] == [True, True]

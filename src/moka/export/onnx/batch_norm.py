@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from moka.errors import NetError
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports
@@ -79,6 +80,8 @@ def by_the_batch(
 
 @exports(BN)
 def export_bn(site: Site, layer: BN, x: Value) -> str:
+    if layer.top_count > 1:
+        raise NetError("the statistics of a batch are not exported: leave out all tops but one.")
     scale, shift = layer.blobs[:2]
     if layer.form == "scale_shift" and layer.bn_mode == "INFERENCE":
         given = (scale, shift, torch.zeros_like(scale), torch.ones_like(scale))

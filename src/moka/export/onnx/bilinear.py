@@ -5,7 +5,7 @@ from __future__ import annotations
 from moka.errors import NetError
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.bilinear import Bilinear, CompactBilinear
+from moka.layers.bilinear import Bilinear, CompactBilinear, MatrixMultiplication
 
 
 def _channel_products(site: Site, a: Value, b: Value) -> str:
@@ -38,3 +38,10 @@ def export_compact_bilinear(site: Site, layer: CompactBilinear, a: Value, b: Val
     sums = site.add("ScatterND", zeros, place, by_pair, reduction="add")
     pooled = site.add("Transpose", sums, perm=[1, 0])
     return site.reshape(Value(pooled, (a.dims[0], layer.num_output)), site.tops[0])
+
+
+@exports(MatrixMultiplication)
+def export_matrix_multiplication(
+    site: Site, layer: MatrixMultiplication, a: Value, b: Value
+) -> str:
+    return site.add("MatMul", a.name, b.name)

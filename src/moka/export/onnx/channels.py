@@ -6,7 +6,7 @@ import numpy as np
 
 from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.channels import Axpy, ChannelScale, Maxout
+from moka.layers.channels import Axpy, ChannelScale, EltwiseAffine, Maxout
 
 
 @exports(Axpy)
@@ -37,3 +37,12 @@ def export_maxout(site: Site, layer: Maxout, x: Value) -> list[str]:
     member = site.add("Cast", site.add(f"Arg{kind}", groups, axis=2, keepdims=0), to=FLOAT)
     first = np.arange(c * h * w).reshape(1, -1, layer.chgroup_sz, h, w)[:, :, 0]
     return [best, site.add("Add", site.scaled(member, h * w), site.parts(first))]
+
+
+@exports(EltwiseAffine)
+def export_eltwise_affine(site: Site, layer: EltwiseAffine, x: Value) -> str:
+    slope, bias = (
+        site.changed_weight(k, layer.by_channel(blob.detach(), len(x.dims)))
+        for k, blob in enumerate(layer.blobs)
+    )
+    return site.add("Add", site.add("Mul", x.name, slope), bias)

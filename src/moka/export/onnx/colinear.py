@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from math import prod
 
+from moka.errors import NetError
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.conv import columns_of, window_attributes
 from moka.export.onnx.table import exports
@@ -15,6 +16,8 @@ _BIAS, _LINEAR, _QUADRATIC = range(3)  # blobs
 
 @exports(ColinearConvolution, fixed_from=1)
 def export_colinear_convolution(site: Site, layer: ColinearConvolution, x: Value) -> str:
+    if not layer.windows:
+        raise NetError("a kernel without spatial axes has no form in ONNX yet.")
     terms = []
     if layer.quadratic_term and layer.factor:
         terms.append(_sum_of_squares(site, layer, x))

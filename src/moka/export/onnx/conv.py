@@ -61,7 +61,7 @@ def window_attributes(windows: Sequence[Window]) -> dict[str, list[int]]:
     return {
         "kernel_shape": [w.kernel for w in windows],
         "strides": [w.stride for w in windows],
-        "pads": [w.pad for w in windows] * 2,
+        "pads": [*(w.pad for w in windows), *(w.after for w in windows)],
         "dilations": [w.dilation for w in windows],
     }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.fork_activation import HardSwish, Mish, SignedSqrt
+from moka.layers.fork_activation import CReLU, HardSwish, Mish, SeLU, SignedSqrt
+from moka.layers.shapes import canonical_axis
 
 
 @exports(Mish)
@@ -21,3 +23,14 @@ def export_hard_swish(site: Site, layer: HardSwish, x: Value) -> str:
 def export_signed_sqrt(site: Site, layer: SignedSqrt, x: Value) -> str:
     root = site.add("Sqrt", site.add("Abs", x.name))
     return site.add("Mul", root, site.add("Sign", x.name))
+
+
+@exports(SeLU)
+def export_selu(site: Site, layer: SeLU, x: Value) -> str:
+    return site.add("Selu", x.name, alpha=layer.alpha, gamma=layer.scale)
+
+
+@exports(CReLU)
+def export_crelu(site: Site, layer: CReLU, x: Value) -> str:
+    halves = [rectified(site, y, layer.negative_slope) for y in (x.name, site.add("Neg", x.name))]
+    return site.add("Concat", *halves, axis=canonical_axis(layer.concat_axis, x.dims))

@@ -6,7 +6,7 @@ import torch
 
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.l2_normalize import Normalize
+from moka.layers.l2_normalize import Normalization, Normalize
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -32,3 +32,11 @@ def _norm(site: Site, layer: Normalize, x: Value) -> str:
         return site.add("Max", total, site.number(TINY))
     total = site.reduce("ReduceSum", site.add("Mul", x.name, x.name), [1], keep=True)
     return site.add("Sqrt", site.add("Max", total, site.number(TINY)))
+
+
+@exports(Normalization)
+def export_normalization(site: Site, layer: Normalization, x: Value) -> str:
+    squares = site.add("Mul", x.name, x.name)
+    if len(x.dims) > 1:
+        squares = site.reduce("ReduceSum", squares, range(1, len(x.dims)), keep=True)
+    return site.add("Div", x.name, site.add("Sqrt", site.add("Max", squares, site.number(TINY))))

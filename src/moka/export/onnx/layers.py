@@ -47,7 +47,12 @@ from moka.export.onnx.detection import (  # noqa: F401
     yolo_output,
 )
 from moka.export.onnx.flow import augmentation, correlation, warp  # noqa: F401
-from moka.export.onnx.metric_learning import additive, distance, margin  # noqa: F401
+from moka.export.onnx.metric_learning import (  # noqa: F401
+    additive,
+    distance,
+    label_specific,
+    margin,
+)
 from moka.export.onnx.sequence import indicator, labels, lstm  # noqa: F401
 from moka.export.onnx.table import (
     EXPORTERS,

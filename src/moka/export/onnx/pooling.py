@@ -59,7 +59,7 @@ class Grid(NamedTuple):
     @property
     def is_cut(self) -> bool:
         """Whether a window reaches beyond the padded image, so that its area is smaller."""
-        return any(after > w.pad for after, w in zip(self.after, self.windows, strict=True))
+        return any(after > w.after for after, w in zip(self.after, self.windows, strict=True))
 
     def attributes(self, *, padded: bool) -> dict[str, list[int]]:
         """Attributes of a pooling node; `padded`: the image has been padded before."""
@@ -80,7 +80,7 @@ class Grid(NamedTuple):
         area = np.ones((), np.float32)
         for n, w, m in zip(self.size, self.windows, self.out, strict=True):
             start = np.arange(m) * w.stride - w.pad
-            end = np.minimum(start + w.kernel, n + w.pad)
+            end = np.minimum(start + w.kernel, n + w.after)
             if not include_pad:
                 start, end = np.maximum(start, 0), np.minimum(end, n)
             length = end - start if include_pad else np.maximum(end - start, 1)
@@ -157,7 +157,7 @@ def _sums(site: Site, x: str, grid: Grid) -> str:
 
 
 def _average(site: Site, x: str, grid: Grid, *, include_pad: bool) -> str:
-    no_padding = not any(grid.before)
+    no_padding = not any(any(w.sides) for w in grid.windows)
     counts_pixels = no_padding or not include_pad
     if not grid.needs_padded_image and (counts_pixels or not grid.is_cut):
         attributes = grid.attributes(padded=False)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moka.export.onnx.builder import Site, Value
+from moka.export.onnx.builder import INT64, Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.reorder import Flip, Reverse, ShuffleChannel, Transpose
+from moka.layers.reorder import Flip, GSTiling, Reverse, ReverseTime, ShuffleChannel, Transpose
 from moka.layers.shapes import canonical_axis
 
 
@@ -43,3 +43,22 @@ def export_reverse(site: Site, layer: Reverse, x: Value) -> str:
 @exports(Transpose)
 def export_transpose(site: Site, layer: Transpose, x: Value) -> str:
     return site.add("Transpose", x.name, perm=list(layer.dim))
+
+
+@exports(ReverseTime)
+def export_reverse_time(site: Site, layer: ReverseTime, x: Value, lengths: Value) -> str:
+    length = site.add("Cast", lengths.name, to=INT64)
+    y = site.add("ReverseSequence", x.name, length, time_axis=0, batch_axis=1)
+    if layer.copy_remaining:
+        return y
+    ones = site.scaled(site.add("ConstantOfShape", site.add("Shape", x.name)), 1, 1)
+    step = site.add("CumSum", ones, site.ints(0))  # from 1 on
+    axes = [axis for axis in range(len(x.dims)) if axis != 1]
+    inside = site.add("LessOrEqual", step, site.add("Unsqueeze", lengths.name, site.ints(*axes)))
+    return site.add("Where", inside, y, site.number(0))
+
+
+@exports(GSTiling)
+def export_gs_tiling(site: Site, layer: GSTiling, x: Value) -> str:
+    op = "DepthToSpace" if layer.reverse else "SpaceToDepth"
+    return site.add(op, x.name, blocksize=layer.stride)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.grid import aligned, multiplied, picked
 from moka.export.onnx.table import exports
-from moka.layers.grid import centered_weights, nearest_pixels
+from moka.layers.grid import centered_weights
 from moka.layers.resize import (
     Accum,
     DeephiResize,
     Downsample,
     Interp,
     Resample,
+    ResizeBilinear,
+    ResizeNearestNeighbor,
     pixels_before,
     shrinking,
 )
@@ -37,12 +39,10 @@ def export_accum(site: Site, layer: Accum, *bottoms: Value) -> str:
 @exports(Resample, fixed_from=1)
 def export_resample(site: Site, layer: Resample, x: Value, reference: Value | None = None) -> str:
     """Pixels that are picked, or products with the weights of rows and of columns."""
-    axes = list(zip(x.dims[2:], site.tops[0][2:], strict=True))
+    rows, columns = layer.maps(x.dims[2:], site.tops[0][2:])
     if layer.type == "NEAREST":
-        return picked(site, x, *(nearest_pixels(n, m) for n, m in axes))
-    antialias = layer.antialias and any(n > m for n, m in axes)
-    weights = (centered_weights(n, m, layer.type, antialias=antialias) for n, m in axes)
-    return multiplied(site, x.name, *weights)
+        return picked(site, x, rows, columns)
+    return multiplied(site, x.name, rows, columns)
 
 
 @exports(DeephiResize, fixed_from=1)
@@ -69,3 +69,23 @@ def export_downsample(
     lost = multiplied(site, site.add("Where", unknown, one, zero), *weights)
     too_little = site.add("Greater", lost, site.scaled(weight, 0.5))
     return site.add("Where", too_little, nan, site.add("Div", total, weight))
+
+
+@exports(ResizeBilinear, fixed_from=1)
+def export_resize_bilinear(site: Site, layer: ResizeBilinear, x: Value) -> str:
+    maps = layer.maps(x.dims)
+    if layer.data_format == "NCHW":
+        return multiplied(site, x.name, *maps)
+    images = site.add("Transpose", x.name, perm=[0, 3, 1, 2])
+    return site.add("Transpose", multiplied(site, images, *maps), perm=[0, 2, 3, 1])
+
+
+@exports(ResizeNearestNeighbor, fixed_from=1)
+def export_resize_nearest(site: Site, layer: ResizeNearestNeighbor, x: Value) -> str:
+    maps = layer.maps(x.dims)
+    if layer.data_format == "NCHW":
+        return picked(site, x, *maps)
+    y = x.name
+    for axis, index in enumerate(maps, layer.first_axis):
+        y = site.add("Gather", y, site.ints(*index.tolist()), axis=axis)
+    return y

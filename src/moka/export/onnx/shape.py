@@ -17,6 +17,7 @@ from moka.layers.shape import (
     Silence,
     Slice,
     Split,
+    Squeeze,
     Tile,
 )
 from moka.layers.shapes import canonical_axis
@@ -42,6 +43,14 @@ def export_concat(site: Site, layer: Concat, *bottoms: Value) -> str:
 
 @exports(Flatten, Reshape)
 def export_reshape(site: Site, layer: Flatten | Reshape, x: Value) -> str:
+    return site.reshape(x, site.tops[0])
+
+
+@exports(Squeeze)
+def export_squeeze(site: Site, layer: Squeeze, x: Value) -> str:
+    """Whether an axis goes depends on its size, so that size must be known."""
+    axes = {canonical_axis(axis, x.dims) for axis in layer.axis} or range(len(x.dims))
+    require_fixed(*(x.dims[axis] for axis in axes))
     return site.reshape(x, site.tops[0])
 
 

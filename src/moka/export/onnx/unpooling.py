@@ -7,7 +7,7 @@ import torch
 from moka.export.onnx.builder import INT64, Site, Value
 from moka.export.onnx.grid import multiplied, picked
 from moka.export.onnx.table import exports
-from moka.layers.unpooling import UnPooling, Upsample, spread
+from moka.layers.unpooling import UnPooling, Unpooling, Upsample, spread
 
 
 @exports(Upsample, fixed_from=1)
@@ -48,3 +48,25 @@ def export_unpooling(site: Site, layer: UnPooling, x: Value, reference: Value | 
         spread(layer.unpool, n, window) for n, window in zip(x.dims[2:], windows, strict=True)
     )
     return multiplied(site, x.name, rows, columns)
+
+
+@exports(Unpooling, fixed_from=1)
+def export_deconvnet_unpooling(
+    site: Site, layer: Unpooling, x: Value, mask: Value | None = None
+) -> str:
+    if mask is not None:
+        return _put_back(site, x, mask, site.tops[0][2:])
+    if layer.method != "MAX":
+        return multiplied(site, x.name, *layer.shares(layer.method, x.dims))
+    width, index = layer.size[1], layer.first_pixels(x.dims)
+    rows, columns = index[:, 0] // width, index[0] % width
+    return multiplied(site, x.name, _last_at(rows, layer.size[0]), _last_at(columns, layer.size[1]))
+
+
+def _last_at(places: torch.Tensor, out: int) -> torch.Tensor:
+    """Weights (out, in) with a 1 at the place of each value; of several for one the last stays."""
+    weights = torch.zeros(out, len(places))
+    for k, place in enumerate(places.tolist()):
+        weights[place] = 0
+        weights[place, k] = 1
+    return weights

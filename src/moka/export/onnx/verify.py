@@ -11,12 +11,13 @@ import numpy as np
 
 from moka.errors import DataError, MokaError, NetError, UsageError
 from moka.export.difference import TOLERANCE, Difference, difference_of, largest
+from moka.export.onnx.builder import Value
 from moka.export.onnx.emit import OnnxGraph
 from moka.export.onnx.image_input import ImageInput, input_of_images
 from moka.export.onnx.library import load_runtime, runtime_errors
 from moka.export.onnx.model_file import write_with_outputs
 from moka.export.onnx.table import rows_axis
-from moka.export.reference import reference
+from moka.export.reference import read_as_indices, reference
 from moka.net import Net
 from moka.predict.images import load_image
 from moka.types import Array, PathLike
@@ -225,7 +226,7 @@ class Checker:
     def _random_inputs(self, batch: int, seed: int = 0) -> dict[str, Array]:
         """Random numbers for all inputs, bytes where the file takes them; zeros and ones where a
         layer takes labels, indices or indicators."""
-        indices = _read_as_indices(self.net)
+        indices = read_as_indices(self.net)
         draw = np.random.default_rng(seed)
         inputs: dict[str, Array] = {}
         for value in self.graph.inputs:
@@ -244,7 +245,7 @@ class Checker:
 
     def _takes(self, inputs: Arrays) -> bool:
         """Whether the net runs on these; it does not if an index is too large."""
-        if not _read_as_indices(self.net):
+        if not read_as_indices(self.net):
             return True
         try:
             reference(self.net, self._blobs_of(inputs), [])
@@ -256,16 +257,3 @@ class Checker:
 def _sizes(dims: Sequence[int], batch: int) -> list[int]:
     """The sizes of these dims for a batch."""
     return [n if n >= 0 else -n * batch for n in dims]
-
-
-def _read_as_indices(net: Net) -> set[str]:
-    """Inputs that a layer reads without a gradient."""
-    first: dict[str, str] = {}  # the blob of which another is only a second name
-    found: set[str] = set()
-    for place in net.places:
-        node = place.node
-        names = [first.get(name, name) for name in node.bottoms]
-        if place.layer.entry.is_plumbing:
-            first.update(dict.fromkeys(node.tops, names[0]))
-        found.update(names[k] for k in node.fixed_bottoms if k < len(names))
-    return found

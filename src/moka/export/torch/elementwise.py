@@ -45,6 +45,19 @@ def write_elu(site: ModuleSite) -> str:
     return f"F.elu({site.bottoms[0]}, {number(site.option('alpha'))})"
 
 
+@writes("SeLU")
+def write_selu(site: ModuleSite) -> str:
+    alpha, scale = number(site.option("alpha")), number(site.option("scale"))
+    return f"{scale} * F.elu({site.bottoms[0]}, {alpha})"
+
+
+@writes("CReLU")
+def write_crelu(site: ModuleSite) -> str:
+    x, slope = site.bottoms[0], number(site.option("negative_slope"))
+    halves = f"F.leaky_relu({x}, {slope}), F.leaky_relu(-{x}, {slope})"
+    return f"torch.cat([{halves}], {site.option('concat_axis')})"
+
+
 @writes("PReLU")
 def write_prelu(site: ModuleSite) -> str:
     slopes = site.layer.blobs[0]

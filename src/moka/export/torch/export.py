@@ -16,7 +16,7 @@ from torch import Tensor
 from moka.errors import MokaError, NetError, UsageError
 from moka.export.difference import Difference, difference_of, largest
 from moka.export.onnx.library import load_safetensors
-from moka.export.reference import reference
+from moka.export.reference import read_as_indices, reference
 from moka.export.torch import detection, elementwise, normalize, recurrent, shape, sliding
 from moka.export.torch.normalize import batch_norm
 from moka.export.torch.table import LAYER_WRITERS
@@ -111,8 +111,8 @@ def export_module(net: Net, file: PathLike, form: str) -> ExportedModule:
         form: "torch" or "safetensors".
 
     Raises:
-        NetError: a layer without a form in PyTorch; outputs that differ by more than 1e-4 of
-            their scale. Nothing is left behind.
+        NetError: a layer without a form in PyTorch; source that PyTorch cannot run; outputs that
+            differ by more than 1e-4 of their scale. Nothing is left behind.
         UsageError: the name of the file is no name of a Python module.
         MokaError: the package safetensors is not installed.
         OSError: a file cannot be written.
@@ -305,22 +305,35 @@ def _checked(net: Net, text: str, weights: Path, source: Path) -> Difference:
     """Run the source on random inputs beside the net; returns the largest difference.
 
     Raises:
-        NetError: their outputs differ by more than TOLERANCE of the scale.
+        NetError: the source cannot be run, or their outputs differ by more than TOLERANCE of the
+            scale.
     """
     names: dict[str, Any] = {"__file__": str(weights.with_suffix(".py")), "__name__": source.stem}
     exec(compile(text, str(source), "exec"), names)
     module = names["load"](weights)
-    random = torch.Generator().manual_seed(SEED)
-    given = {
-        name: torch.randn(tuple(shape), generator=random)
-        for name, shape in net.input_shapes.items()
-    }
+    given = _random_inputs(net)
     wanted = reference(net, {name: x.numpy() for name, x in given.items()}, _outputs(net))
-    with torch.no_grad():
-        made = module(*given.values())
+    try:
+        with torch.no_grad():
+            made = module(*given.values())
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise NetError(f"the PyTorch source cannot be run: {error}",
+                       file=net.graph.file) from None  # fmt: skip
     if isinstance(made, Tensor):
         made = dict.fromkeys(_outputs(net), made)
     found = largest([difference_of(made[n].numpy(), wanted[n], n) for n in wanted])
     if not found.is_small:
         raise NetError(f"the PyTorch source differs from the net by {found}.", file=net.graph.file)
     return found
+
+
+def _random_inputs(net: Net) -> dict[str, Tensor]:
+    """Random numbers for all inputs; zeros and ones where a layer takes indices or indicators."""
+    random = torch.Generator().manual_seed(SEED)
+    indices = read_as_indices(net)
+    return {
+        name: torch.randint(2, tuple(shape), generator=random).float()
+        if name in indices
+        else torch.randn(tuple(shape), generator=random)
+        for name, shape in net.input_shapes.items()
+    }

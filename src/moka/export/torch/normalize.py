@@ -34,7 +34,8 @@ def write_grn(site: ModuleSite) -> str:
 def write_l2_normalize(site: ModuleSite) -> str:
     x = site.bottoms[0]
     axes = tuple(range(1, len(x.shape)))
-    return f"{x} / ({x}.square().sum({axes}, keepdim=True) + 1e-07).sqrt()"
+    squares = f"{x}.square()" + (f".sum({axes}, keepdim=True)" if axes else "")
+    return f"{x} / ({squares} + 1e-07).sqrt()"
 
 
 @writes("BatchNorm", "MKLBatchNorm")
@@ -97,6 +98,8 @@ def _by_channel(
 @writes("BN", "SyncBN")
 def write_bn(site: ModuleSite) -> str:
     (x,) = site.bottoms
+    if len(site.tops) > 1:
+        raise NetError("the statistics of a batch are not exported: leave out all tops but one.")
     form, blobs = site.option("form"), list(site.layer.blobs)
     if site.option("channel_axis") != 1 or not site.option("whole"):
         raise NetError("only statistics of channels at axis 1 have a short form in PyTorch.")
@@ -117,6 +120,14 @@ def write_bn(site: ModuleSite) -> str:
     )
     eps = number(site.option("used_eps"))
     return f"F.batch_norm({x}, None, None, {scale}, {shift}, True, eps={eps})"
+
+
+@writes("Normalization")
+def write_normalization(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    axes = tuple(range(1, len(x.shape)))
+    squares = f"{x}.square()" + (f".sum({axes}, keepdim=True)" if axes else "")
+    return f"{x} / {squares}.clamp(min={number(SMALLEST)}).sqrt()"
 
 
 @writes("MVN")

@@ -9,7 +9,7 @@ from typing import cast
 
 from moka.export.torch.plain import _lstm, _rnn
 from moka.export.torch.table import writes
-from moka.export.torch.writer import ModuleSite
+from moka.export.torch.writer import Bottom, ModuleSite
 from moka.layers.recurrent import Recurrent
 
 
@@ -19,11 +19,16 @@ def _arguments(site: ModuleSite) -> tuple[str, list[str]]:
     weight, bias, *weights = (
         site.parameter(name, blob, blob) for name, blob in zip(names, site.layer.blobs, strict=True)
     )
-    x, cont, *others = map(str, site.bottoms)
-    driven = f"F.linear({x}.flatten(2), {weight}, {bias})"
+    x, cont, *others = site.bottoms
+    driven = f"F.linear({_rows(x, 2)}, {weight}, {bias})"
     if site.option("has_static"):
-        driven += f" + F.linear({others.pop(0)}.flatten(1), {weights.pop(0)})"
-    return ", ".join([driven, cont, weights.pop(0), *others]), weights
+        driven += f" + F.linear({_rows(others.pop(0), 1)}, {weights.pop(0)})"
+    return ", ".join([driven, str(cont), weights.pop(0), *map(str, others)]), weights
+
+
+def _rows(x: Bottom, axis: int) -> str:
+    """The values behind some axes as one axis, also where they are single numbers."""
+    return f"{x}.flatten({axis})" if len(x.shape) > axis else f"{x}[..., None]"
 
 
 @writes("LSTM")

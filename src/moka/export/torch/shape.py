@@ -7,6 +7,7 @@ import torch
 from moka.errors import NetError
 from moka.export.torch.table import writes
 from moka.export.torch.writer import ModuleSite, number
+from moka.layers.resize import ResizeBilinear, ResizeNearestNeighbor
 
 
 @writes("Split")
@@ -49,6 +50,16 @@ def write_reshape(site: ModuleSite) -> str:
     return f"{x}.reshape({', '.join([*kept[:start], *middle, *kept[end:]])})"
 
 
+@writes("Squeeze")
+def write_squeeze(site: ModuleSite) -> str:
+    """The axes that are of size 1 here; a batch keeps its axis unless the net names it."""
+    x, named = site.bottoms[0], site.option("axis")
+    axes = tuple(axis % len(x.shape) for axis in named) or tuple(
+        axis for axis, size in enumerate(x.shape) if size == 1
+    )
+    return f"{x}.squeeze({axes})"
+
+
 @writes("Tile")
 def write_tile(site: ModuleSite) -> str:
     x, axis = site.bottoms[0], site.option("axis") % len(site.bottoms[0].shape)
@@ -81,7 +92,10 @@ def write_permute(site: ModuleSite) -> str:
 
 @writes("ShuffleChannel")
 def write_shuffle(site: ModuleSite) -> str:
-    return f"F.channel_shuffle({site.bottoms[0]}, {site.option('group')})"
+    x, group = site.bottoms[0], site.option("group")
+    if len(x.shape) > 2:
+        return f"F.channel_shuffle({x}, {group})"
+    return f"F.channel_shuffle({x}[..., None], {group}).squeeze(-1)"  # it takes no (N, C)
 
 
 @writes("Interp")
@@ -92,6 +106,47 @@ def write_interp(site: ModuleSite) -> str:
     if any(cut):
         x = f"F.pad({x}, {(*cut, *cut)})"
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
+
+
+@writes("ResizeBilinear")
+def write_resize_bilinear(site: ModuleSite) -> str:
+    """Products with the weights of rows and of columns."""
+    x = site.bottoms[0]
+    layer = site.layer
+    assert isinstance(layer, ResizeBilinear)
+    maps = [weights.float() for weights in layer.maps(tuple(x.shape))]
+    rows, columns = site.buffer("rows", maps[0]), site.buffer("columns", maps[1].t().contiguous())
+    if site.option("data_format") == "NCHW":
+        return f"{rows} @ {x} @ {columns}"
+    return f"({rows} @ {x}.permute(0, 3, 1, 2) @ {columns}).permute(0, 2, 3, 1)"
+
+
+@writes("ResizeNearestNeighbor")
+def write_resize_nearest(site: ModuleSite) -> str:
+    x, y = site.bottoms[0], str(site.bottoms[0])
+    layer = site.layer
+    assert isinstance(layer, ResizeNearestNeighbor)
+    maps = zip(("rows", "columns"), layer.maps(tuple(x.shape)), strict=True)
+    for axis, (name, index) in enumerate(maps, layer.first_axis):
+        y += f".index_select({axis}, {site.buffer(name, index)})"
+    return y
+
+
+@writes("GSTiling")
+def write_gs_tiling(site: ModuleSite) -> str:
+    """PyTorch's own order has the channel vary slowest, this one fastest."""
+    x, s, reverse = site.bottoms[0], site.option("stride"), site.option("reverse")
+    y = str(x) if reverse else f"F.pixel_unshuffle({x}, {s})"
+    table = (s * s, -1) if reverse else (-1, s * s)
+    y += f".unflatten(1, {table}).transpose(1, 2).flatten(1, 2)"
+    return f"F.pixel_shuffle({y}, {s})" if reverse else y
+
+
+@writes("Pad")
+def write_pad(site: ModuleSite) -> str:
+    pairs = zip(site.option("paddings")[::2], site.option("paddings")[1::2], strict=True)
+    sides = tuple(side for pair in reversed(list(pairs)) for side in pair)
+    return f"F.pad({site.bottoms[0]}, {sides}, value={number(site.option('constant_values'))})"
 
 
 @writes("Transpose")

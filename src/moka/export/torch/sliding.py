@@ -10,6 +10,7 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.export.torch.table import writes
 from moka.export.torch.writer import ModuleSite, number, one_or_all
+from moka.layers.conv import all_even
 from moka.layers.pooling import LOWEST
 from moka.layers.window import Window, pooled_sizes
 from moka.types import Shape
@@ -27,19 +28,34 @@ def write_convolution(site: ModuleSite) -> list[str]:
                        f" channels at axis {channel_axis} and {axes} after them.")  # fmt: skip
     transposed = layer.entry.type.startswith("Deconvolution")
     group, biased = site.option("group"), site.option("bias_term")
+    uneven = not all_even(windows)
     call = site.module(
         f"Conv{'Transpose' if transposed else ''}{axes}d",
         site.bottoms[0].shape[1],
         site.option("num_output"),
         one_or_all([w.kernel for w in windows]),
         stride=_unless(1, one_or_all([w.stride for w in windows])),
-        padding=_unless(0, one_or_all([w.pad for w in windows])),
+        padding=_unless(0, one_or_all([0 if uneven else w.pad for w in windows])),
         dilation=_unless(1, one_or_all([w.dilation for w in windows])),
         groups=_unless(1, group),
         bias=None if biased else False,
     )
     _hold_weight_and_bias(site, layer.blobs[0])
-    return [_rectified(f"{call}({bottom})", site.option("slope")) for bottom in site.bottoms]
+    margins = [side for w in reversed(windows) for side in w.sides] if uneven else []
+    return [
+        _rectified(_convolved(call, str(bottom), margins, transposed), site.option("slope"))
+        for bottom in site.bottoms
+    ]
+
+
+def _convolved(call: str, x: str, margins: list[int], transposed: bool) -> str:
+    """The call of a convolution; margins are its padding where opposite sides differ, from the last
+    axis on: zeros around the image, or pixels that are cut off the result."""
+    if not margins:
+        return f"{call}({x})"
+    if transposed:
+        return f"F.pad({call}({x}), {tuple(-side for side in margins)})"
+    return f"{call}(F.pad({x}, {tuple(margins)}))"
 
 
 def _rectified(y: str, slope: float | None) -> str:
@@ -72,6 +88,12 @@ def write_inner_product(site: ModuleSite) -> str:
     _hold_weight_and_bias(site, weight)
     rows = str(x) if axis == len(x.shape) - 1 else f"{x}.flatten({axis})"
     return f"{call}({rows})"
+
+
+@writes("MatrixMultiplication")
+def write_matrix_multiplication(site: ModuleSite) -> str:
+    a, b = site.bottoms
+    return f"{a} @ {b}"
 
 
 @writes("Embed")
@@ -109,28 +131,35 @@ def write_pooling(site: ModuleSite) -> str:
     if _agrees(size, windows, out, rounds_up):
         arguments += f", padding={pad}" if pad else ""
         arguments += ", ceil_mode=True" if rounds_up else ""
+        if kind == "avg" and pad and not site.option("avg_include_pad"):
+            arguments += ", count_include_pad=False"
         return f"{call}({x}, {arguments})"
     padding: list[int] = []  # so that exactly Caffe's windows fit; from the last axis on
     for n, w, m in zip(size, windows, out, strict=True):
         padding = [w.pad, (m - 1) * w.stride + w.kernel - n - w.pad, *padding]
     if method == "MAX":
         return f"{call}(F.pad({x}, {tuple(padding)}, value={LOWEST!r}), {arguments})"
-    factors = site.buffer("divisor", _divisors(size, windows, out))
+    areas = _divisors(size, windows, out, include_pad=site.option("avg_include_pad"))
+    factors = site.buffer("divisor", areas)
     return f"{call}(F.pad({x}, {tuple(padding)}), {arguments}) * {factors}"
 
 
 def _agrees(size: Shape, windows: tuple[Window, ...], out: Shape, rounds_up: bool) -> bool:
     """Whether PyTorch's own pooling makes Caffe's windows."""
     return pooled_sizes(size, windows, round_up=rounds_up) == out and all(
-        2 * w.pad <= w.kernel and (m - 1) * w.stride < n + w.pad
+        2 * w.pad <= w.kernel and w.pad == w.after and (m - 1) * w.stride < n + w.pad
         for n, w, m in zip(size, windows, out, strict=True)
     )
 
 
-def _divisors(size: Shape, windows: tuple[Window, ...], out: Shape) -> Tensor:
-    """The kernel's area by that of each window inside the padded image."""
+def _divisors(size: Shape, windows: tuple[Window, ...], out: Shape, *, include_pad: bool) -> Tensor:
+    """The kernel's area by that of each window inside the padded image, or inside the image
+    itself."""
     area = torch.ones(())
     for n, w, m in zip(size, windows, out, strict=True):
         start = torch.arange(m) * w.stride - w.pad
-        area = area[..., None] * ((start + w.kernel).clamp_max(n + w.pad) - start)
+        end = (start + w.kernel).clamp_max(n + w.after)
+        if not include_pad:
+            start, end = start.clamp_min(0), end.clamp_max(n)
+        area = area[..., None] * (end - start if include_pad else (end - start).clamp_min(1))
     return prod(w.kernel for w in windows) / area

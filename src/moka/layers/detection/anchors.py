@@ -17,22 +17,29 @@ SCALES = (8.0, 16.0, 32.0)
 
 
 def base_anchors(
-    base_size: float = 16, ratios: Sequence[float] = RATIOS, scales: Sequence[float] = SCALES
+    base_size: float = 16,
+    ratios: Sequence[float] = RATIOS,
+    scales: Sequence[float] = SCALES,
+    half_up: bool = False,
 ) -> Tensor:
     """Anchors (A, 4) of the first cell, in pixels, in double: for each ratio one for each scale.
 
     A square of base_size pixels with its corner at 0 becomes, for each ratio (height / width), a
     box of about the same area with whole sides, which is then enlarged by each scale around its
-    center.
+    center. A half is rounded to the even number, as NumPy does, or up, as Faster R-CNN's C++ does.
     """
     ratio = torch.tensor(ratios or RATIOS, dtype=torch.float64)
     scale = torch.tensor(scales or SCALES, dtype=torch.float64)
-    width = (base_size * base_size / ratio).sqrt().round()  # a half to the even number
-    height = (width * ratio).round()
+    width = _rounded((base_size * base_size / ratio).sqrt(), half_up)
+    height = _rounded(width * ratio, half_up)
     sizes = torch.stack([width, height], 1)[:, None] * scale[:, None]
     reach = (sizes.flatten(0, 1) - 1) / 2
     center = (base_size - 1) / 2
     return torch.cat([center - reach, center + reach], 1)
+
+
+def _rounded(x: Tensor, half_up: bool) -> Tensor:
+    return (x + 0.5).floor() if half_up else x.round()
 
 
 def grid_anchors(base: Tensor, height: int, width: int, stride: float) -> Tensor:
@@ -53,6 +60,7 @@ class Choice(NamedTuple):
         threshold: largest overlap (IoU) of two kept proposals.
         clip_before: whether boxes are cut to the image before the suppression.
         clip_after: whether boxes are cut to the image after the suppression.
+        keep_small: whether a box below min_size stays, with score 0, instead of being dropped.
     """
 
     min_size: float = 16
@@ -61,6 +69,7 @@ class Choice(NamedTuple):
     threshold: float = 0.7
     clip_before: bool = True
     clip_after: bool = False
+    keep_small: bool = False
 
     @property
     def suppression(self) -> Suppression:
@@ -72,9 +81,9 @@ def propose(
 ) -> tuple[Tensor, Tensor]:
     """Proposals (K, 4) in pixels of one image and their scores (K,), the best first.
 
-    Anchors are moved by the deltas, cut to the image, dropped if they are smaller than
-    min_size times the image's scale (or hold a NaN), sorted by score, and suppressed if they
-    overlap a better one.
+    Anchors are moved by the deltas, cut to the image, dropped (or given score 0) if they are
+    smaller than min_size times the image's scale, sorted by score, and suppressed if they overlap
+    a better one. A NaN drops a box.
 
     Args:
         scores: (A, H, W).
@@ -96,7 +105,12 @@ def propose(
         boxes = clip_to_image(boxes, height, width)
     size = boxes[:, 2:] - boxes[:, :2] + 1
     large = (size[:, 0] >= choice.min_size * across) & (size[:, 1] >= choice.min_size * down)
-    index = (large & ~score.isnan()).nonzero()[:, 0]
+    sound = ~(score.isnan() | boxes.isnan().any(1))
+    if choice.keep_small:
+        score = score.where(large, 0)
+    else:
+        sound &= large
+    index = sound.nonzero()[:, 0]
     kept = index[best_boxes(boxes[index], score[index], choice.suppression)]
     best = boxes[kept]
     return clip_to_image(best, height, width) if choice.clip_after else best, score[kept]

@@ -22,6 +22,7 @@ class DetectionLimits(NamedTuple):
         top_k: number of best boxes of a class that enter the suppression; -1: all.
         threshold, eta: of the suppression (see `nms.kept_of`).
         keep_top_k: number of best boxes of an image, over all classes, that are kept; -1: all.
+        together: top_k and the suppression run over all classes of an image at once.
     """
 
     score: float | None
@@ -29,6 +30,7 @@ class DetectionLimits(NamedTuple):
     threshold: float
     eta: float
     keep_top_k: int
+    together: bool = False
 
 
 def split_priors(priors: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,11 +48,12 @@ def detections(
     background: int,
     limits: DetectionLimits,
     corners: Tensor | None = None,
+    states: Tensor | None = None,
 ) -> Tensor:
     """Rows (K, 7) of image, label, score, x1, y1, x2, y2, by image, label and falling score.
 
-    With `corners` they are (K, 15): x and y of four corners follow. If nothing at all is found:
-    one row for each image, its index and then -1.
+    With `corners` x and y of four corners follow the box; with `states` its S values follow the
+    score. If nothing at all is found: one row for each image, its index and then -1.
 
     Args:
         scores: (N, P, C).
@@ -60,6 +63,7 @@ def detections(
         code: how offsets describe a box (see `boxes.decode_boxes`).
         background: the label that counts as nothing; -1 if there is none.
         corners: (N, P, L, 8), moves of four corners of the prior boxes (see `decode_corners`).
+        states: (N, P, S).
     """
     image, label, prior, score, place, groups = _candidates(scores, background, limits)
     label_of_box = label if offsets.shape[2] > 1 else torch.zeros_like(label)
@@ -67,12 +71,15 @@ def detections(
     scale = None if variances is None else variances[prior]
     boxes = decode_boxes(offsets[image, prior, label_of_box], base, scale, code)
     stays = _suppress(boxes, place, groups, limits)
-    rows = torch.stack([image.to(score), label.to(score), score], 1)
-    rows = torch.cat([rows, boxes], 1)
+    columns = [torch.stack([image.to(score), label.to(score), score], 1)]
+    if states is not None:
+        columns.append(states[image, prior])
+    columns.append(boxes)
     if corners is not None:
-        moves = corners[image, prior, label_of_box]
-        rows = torch.cat([rows, decode_corners(moves, base, scale)], 1)
-    rows = rows[stays]
+        columns.append(decode_corners(corners[image, prior, label_of_box], base, scale))
+    rows = torch.cat(columns, 1)[stays]
+    if limits.together:
+        rows = rows[(image * scores.shape[2] + label)[stays].argsort(stable=True)]
     if limits.keep_top_k >= 0:
         rows = rows[rank_in_group(rows[:, 2], rows[:, 0]) < limits.keep_top_k]
     return rows if len(rows) else nothing_found(scores, rows.shape[1])
@@ -81,11 +88,12 @@ def detections(
 def _candidates(
     scores: Tensor, background: int, limits: DetectionLimits
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor], tuple[int, int]]:
-    """The best `top_k` scores of each class of each image, by image, label and falling score.
+    """The best `top_k` scores of each class of each image, by image, label and falling score; or of
+    each image, by image and falling score.
 
     Returns:
         image, label, prior box, score of each, all (K,); its group (images x classes that have
-        any) and rank in it; the number of groups and the size of the largest.
+        any, or images) and rank in it; the number of groups and the size of the largest.
     """
     classes = scores.shape[2]
     lowest = torch.finfo(scores.dtype).min if limits.score is None else limits.score
@@ -98,9 +106,10 @@ def _candidates(
         wanted &= by_class >= best.amin(2, keepdim=True)
     image, label, prior = wanted.nonzero().unbind(1)
     score = by_class[image, label, prior]
-    order = order_by_group(score, image * classes + label)
+    key = image if limits.together else image * classes + label
+    order = order_by_group(score, key)
     image, label, prior, score = (x[order] for x in (image, label, prior, score))
-    group, rank, count = places(image * classes + label)
+    group, rank, count = places(key[order])
     if limits.top_k >= 0:
         first = rank < limits.top_k
         image, label, prior, score, group, rank = (

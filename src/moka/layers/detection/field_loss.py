@@ -208,7 +208,7 @@ class DetectionLoss(RegressionLayer):
                 draws = draws.to(mine.device)
                 picked[draws] |= mine[draws]
             if self.sample_mode != "random":
-                cells = mine.nonzero()[:, 0]
+                cells = mine.nonzero()[:, 0].flip(0)  # of equal scores the last counts
                 for k in range(1, self.cls_num):
                     count = max(4, int(int((label[image] == k).sum()) * self.bg_multiple * share))
                     order = scores[image, k].flatten()[cells].argsort(descending=True, stable=True)
@@ -273,10 +273,15 @@ def mean_overlap(
     return shared.mean() if shared.numel() else deltas.new_tensor(-1.0)
 
 
-def accuracies(scores: Tensor, label: Tensor, counted: Tensor, top_k: int) -> Tensor:
+def accuracies(scores: Tensor, label: Tensor, counted: Tensor, top_k: int | None) -> Tensor:
     """Top (1, 1, 1, 2): the share of counted cells whose label is among the best top_k, and that
-    of those with a label other than 0; -1 without any."""
-    best = scores.topk(top_k, 1)[1] if top_k > 1 else scores.argmax(1, keepdim=True)
+    of those with a label other than 0; -1 without any. Of equal scores the last one is the best;
+    top_k None: the first of the best scores alone."""
+    if top_k is None:
+        best = scores.argmax(1, keepdim=True)
+    else:
+        order = scores.flip(1).argsort(dim=1, descending=True, stable=True)
+        best = scores.shape[1] - 1 - order[:, :top_k]
     right = (best == label[:, None]).any(1)
     found = []
     for mask in (counted, counted & (label != 0)):
@@ -336,7 +341,7 @@ def judged(
     threshold: float,
     objectness: bool,
     ignored: int | None,
-    top_k: int = 1,
+    top_k: int | None = None,
 ) -> list[Tensor]:
     """The tops of DetectionAccuracy and DetectionGroupAccuracy."""
     label = truth.label.clamp(max=1) if objectness else truth.label

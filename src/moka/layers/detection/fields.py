@@ -26,6 +26,7 @@ class _FieldOutput(RegressionLayer):
 
     box_columns = BoxColumns(row=6, corner=1, score=5, top=1, are_regions=True)
     beyond: ClassVar[int] = 0  # pixels that the second corner written lies beyond the box
+    last_first: ClassVar[bool] = False  # whether of equal scores the last is the best
 
     fg_thr: float = option()
     iou_thr: float = option(not_negative)
@@ -59,6 +60,8 @@ class _FieldOutput(RegressionLayer):
         rows = []
         for image, (of_image, found) in enumerate(zip(boxes, scores, strict=True)):
             box, score = torch.cat(of_image), torch.cat(found)
+            if self.last_first:
+                box, score = box.flip(0), score.flip(0)
             kept = best_boxes(box, score, self.limits)
             corner = box[kept] + box.new_tensor([0, 0, self.beyond, self.beyond])
             index = torch.full_like(score[kept], image)[:, None]
@@ -102,6 +105,7 @@ class BoxOutput(_FieldOutput):
     """
 
     beyond = 1
+    last_first = True
 
     field_h: tuple[int, ...] = option(positive)
     field_w: tuple[int, ...] = option(positive)

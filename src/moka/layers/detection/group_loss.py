@@ -160,6 +160,7 @@ class DetectionGroupLoss(RegressionLayer):
         if self.neg_mining_type == "random":
             return shuffled(cells, count)
         hard = count if self.neg_mining_type == "bootstrap" else int(count * 0.5 + 0.5)
+        cells = cells.flip(0)  # of equal ones the last is the hardest
         order = cells[hardness[cells].argsort(descending=True, stable=True)]
         return torch.cat([order[:hard], shuffled(order[hard:], count - hard)])
 

@@ -18,6 +18,7 @@ def match_boxes(
     *,
     per_prediction: bool = True,
     ignored: Tensor | None = None,
+    hard: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The true box that each box is matched with, and their overlap.
 
@@ -29,6 +30,8 @@ def match_boxes(
         boxes: (P, 4) as fractions.
         truth: (G, 4).
         ignored: mask (P,) of boxes that are matched with nothing.
+        hard: mask (G,) of true boxes that are matched with nothing; boxes that overlap one are
+            ignored, unless another true box has got them by a larger overlap.
 
     Returns:
         (P,), int64: the index of the true box, NOTHING or IGNORED; (P,): the overlap with the
@@ -44,6 +47,9 @@ def match_boxes(
         shared = shared.where(~ignored[:, None], 0)
     most, nearest = shared.max(1)
     open_pairs = shared.clone()
+    if hard is not None and hard.any():
+        nearest_hard = shared[:, hard].amax(1, keepdim=True)
+        open_pairs = open_pairs.where((shared > nearest_hard) & ~hard, 0)
     for _ in range(len(truth)):
         place = int(open_pairs.argmax())
         box, true = divmod(place, len(truth))
@@ -54,6 +60,8 @@ def match_boxes(
         most[box] = value
         open_pairs[box] = 0
         open_pairs[:, true] = 0
+    if hard is not None and hard.any():
+        index[(index == NOTHING) & (shared[:, hard] > 0).any(1)] = IGNORED
     if per_prediction:
         near = (index == NOTHING) & (most >= threshold) & (most > 0)
         index = nearest.where(near, index)

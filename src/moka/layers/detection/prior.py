@@ -47,18 +47,22 @@ def aspect_ratios(given: Sequence[float], flip: bool) -> list[float]:
 
 
 def prior_sizes(
-    min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[float]
+    min_sizes: Sequence[float],
+    max_sizes: Sequence[float],
+    ratios: Sequence[float],
+    squares: bool = True,
 ) -> list[CellBox]:
     """The boxes of one cell.
 
-    For each min_size: a square of that side; a square of side sqrt(min_size max_size) if there
-    are max_sizes; then for each ratio other than 1 a box min_size sqrt(ratio) wide and
-    min_size / sqrt(ratio) high.
+    For each min_size: with `squares` a square of that side, and one of side
+    sqrt(min_size max_size) if there are max_sizes; then for each ratio other than 1 a box
+    min_size sqrt(ratio) wide and min_size / sqrt(ratio) high.
     """
     boxes: list[CellBox] = []
     for k, small in enumerate(min_sizes):
-        boxes.append(CellBox(small, small))
-        if max_sizes:
+        if squares:
+            boxes.append(CellBox(small, small))
+        if squares and max_sizes:
             side = sqrt(small * max_sizes[k])
             boxes.append(CellBox(side, side))
         boxes += [
@@ -92,7 +96,7 @@ def dense_boxes(
 
 def grid_boxes(
     boxes: Sequence[CellBox],
-    center: tuple[float, ...],
+    center: tuple[float, float],
     cells: tuple[int, int],
     step: tuple[float, float],
     image: tuple[int, int],
@@ -131,8 +135,8 @@ class _Priors(Layer):
     step_h: float | None = option(not_negative)
     step_w: float | None = option(not_negative)
     offset: float = option()
-    offset_h: float | None = option()
-    offset_w: float | None = option()
+    offset_h: tuple[float, ...] = option()
+    offset_w: tuple[float, ...] = option()
 
     def setup(self, x: Shape, image: Shape) -> None:
         if len(self.variance) not in (0, 1, 4):
@@ -144,8 +148,8 @@ class _Priors(Layer):
             raise NetError("give either img_size or img_h and img_w, not both.")
         if (self.img_h is None) != (self.img_w is None):
             raise NetError("give both img_h and img_w, or neither.")
-        given = (self.offset_w, self.offset_h)
-        self.center = tuple(self.offset if place is None else place for place in given)
+        across, down = self.offset_w or (self.offset,), self.offset_h or (self.offset,)
+        self.places = [(x, y) for x in across for y in down]
         self.sizes = self.sizes_of_a_cell()
         self._known: dict[tuple[Any, ...], Tensor] = {}
 
@@ -157,11 +161,13 @@ class _Priors(Layer):
         for shape in (x, image):
             if len(shape) != 4:
                 raise NetError(f"takes blobs (N, C, H, W), got shape {shape}.")
-        return [(1, 2, x[2] * x[3] * len(self.sizes) * len(self.centers()) * 4)]
+        per_cell = len(self.sizes) * sum(map(len, self.centers()))
+        return [(1, 2, x[2] * x[3] * per_cell * 4)]
 
-    def centers(self) -> list[tuple[float, ...]]:
-        """The places in a cell (x, y), as fractions of a step, that each size has a box around."""
-        return [self.center]
+    def centers(self) -> list[list[tuple[float, float]]]:
+        """Groups of places in a cell (x, y), as fractions of a step. For each group all sizes
+        follow each other, each with a box around every place of the group."""
+        return [[place] for place in self.places]
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         cells, pixels = (x.shape[2], x.shape[3]), (image.shape[2], image.shape[3])
@@ -176,8 +182,13 @@ class _Priors(Layer):
         if not height or not width:
             height, width = image[0] / cells[0], image[1] / cells[1]
         step = (height, width)
-        around = [grid_boxes(self.sizes, at, cells, step, image) for at in self.centers()]
-        boxes = torch.stack(around, 1).flatten(0, 1)
+        groups = []
+        for group in self.centers():
+            around = [grid_boxes(self.sizes, at, cells, step, image) for at in group]
+            groups.append(
+                torch.stack(around, 1).view(cells[0] * cells[1], len(self.sizes) * len(group), 4)
+            )
+        boxes = torch.cat(groups, 1).view(-1, 4)
         if self.clip:
             boxes = boxes.clamp(0, 1)
         given = self.variance or (DEFAULT_VARIANCE,)
@@ -202,8 +213,11 @@ class PriorBox(_Priors):
     set: OpenCV and OpenVINO keep them. `variance`: one for all coordinates or four; 0.1 without.
     `step` (or step_h, step_w) in pixels, else image / map; img_size (or img_h, img_w) stands for
     the image's size. `clip` moves corners into [0, 1]. offset_h and offset_w stand for `offset`
-    of one axis. With `denser_prior_boxes` (TextBoxes++) each box comes twice, at last around the
-    middle of the cell's lower edge. PriorBoxClustered's fields are refused.
+    of one axis. Several of them (tl_ssd) are several centers in a cell, for each offset_w all
+    offset_h, with all boxes around each; with them, and wherever both stand beside an aspect_ratio
+    without max_size, there are no boxes of the ratio 1. With `denser_prior_boxes` (TextBoxes++)
+    each box comes twice, at last around the middle of the cell's lower edge. PriorBoxClustered's
+    fields are refused.
 
     OpenVINO has, in place of min_size, boxes of each `fixed_size`, whole pixels, in a grid around
     the center: `density` (one for each size) rows and columns, fixed_size / density apart, rounded
@@ -211,7 +225,8 @@ class PriorBox(_Priors):
     x1 and y1 are at least 0, their x2 and y2 at most 1.
 
     Errors: neither min_size nor fixed_size, or both; not as many max_sizes as min_sizes, or one
-    that is not larger; a ratio of 0 or less; 2, 3 or more than 4 variances. Liu et al., 2016 (SSD).
+    that is not larger; a ratio of 0 or less; 2, 3 or more than 4 variances; several offsets without
+    an aspect_ratio. Liu et al., 2016 (SSD); Mueller and Dietmayer, 2018 (tl_ssd).
     """
 
     min_size: tuple[float, ...] = option(positive)
@@ -252,11 +267,22 @@ class PriorBox(_Priors):
                 raise NetError(f"max_size must be larger than min_size, got {high:g} and {low:g}.")
         if not self.fractional_sizes:
             small, large = tuple(map(int, small)), tuple(map(int, large))
-        return prior_sizes(small, large, aspect_ratios(self.aspect_ratio, self.flip))
+        ratios = aspect_ratios(self.aspect_ratio, self.flip)
+        sizes = prior_sizes(small, large, ratios, squares=not self._is_without_squares())
+        if not sizes:
+            raise NetError("several offset_w or offset_h need an aspect_ratio other than 1.")
+        return sizes
 
-    def centers(self) -> list[tuple[float, ...]]:
-        lower = [(self.center[0], 1.0)] if self.denser_prior_boxes else []
-        return [self.center, *lower]
+    def _is_without_squares(self) -> bool:
+        """Whether the options are those of tl_ssd, which has no boxes of the ratio 1."""
+        once = len(self.offset_w) == 1 and len(self.offset_h) == 1
+        both = bool(self.offset_w and self.offset_h)
+        return both and (not once or bool(self.aspect_ratio and not self.max_size))
+
+    def centers(self) -> list[list[tuple[float, float]]]:
+        if not self.denser_prior_boxes:
+            return super().centers()
+        return [[(x, y), (x, 1.0)] for x, y in self.places]
 
 
 @layer(
@@ -273,7 +299,8 @@ class PriorBoxClustered(_Priors):
     Bottoms, top, steps, variances and clipping as in PriorBox. Message: prior_box_param; `width`
     and `height`, in pixels, give one box for each pair. Known to OpenCV and OpenVINO.
 
-    Errors: no width, or not as many heights as widths; fields that belong to PriorBox.
+    Errors: no width, or not as many heights as widths; several offsets of an axis; fields that
+    belong to PriorBox.
     """
 
     width: tuple[float, ...] = option(positive)
@@ -292,6 +319,8 @@ class PriorBoxClustered(_Priors):
             raise NetError("fixed_size, fixed_ratio and density belong to PriorBox.")
         if self.min_size or self.max_size or self.aspect_ratio:
             raise NetError("min_size, max_size and aspect_ratio belong to PriorBox.")
+        if len(self.places) > 1:
+            raise NetError("offset_h and offset_w must be given once each; several are PriorBox's.")
         if not self.width or len(self.width) != len(self.height):
             raise NetError(
                 f"width and height must be given equally often, got {len(self.width)} and"

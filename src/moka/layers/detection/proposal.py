@@ -70,8 +70,8 @@ class Proposal(Layer):
     """Regions that may hold an object, from the scores and moves of anchors.
 
     Anchors of base_size, enlarged by each `scale` and given each `ratio` (height / width), lie
-    feat_stride pixels apart. Each is moved and resized by its deltas, cut to the image, and
-    dropped if it is then less than min_size times the image's scale high or wide; of the
+    feat_stride pixels apart. Each is moved and resized by its deltas and cut to the image; its
+    score is 0 if it is then less than min_size times the image's scale high or wide. Of the
     pre_nms_topn best, those are dropped that overlap a better one by more than nms_thresh, and
     the post_nms_topn best stay.
 
@@ -110,7 +110,7 @@ class Proposal(Layer):
             raise NetError(f'framework: "{self.framework}": only Caffe\'s anchors are known.')
         if self.for_deformable:
             raise NetError("for_deformable: true: only Caffe's anchors are known.")
-        self.base = base_anchors(self.base_size, self.ratio, self.scale)
+        self.base = base_anchors(self.base_size, self.ratio, self.scale, half_up=True)
         self.choice = Choice(
             self.min_size,
             self.pre_nms_topn,
@@ -118,6 +118,7 @@ class Proposal(Layer):
             self.nms_thresh,
             self.clip_before_nms,
             self.clip_after_nms,
+            keep_small=True,
         )
 
     def top_shapes(self, scores: Shape, deltas: Shape, im_info: Shape) -> list[Shape]:

@@ -128,7 +128,7 @@ class ProposalTarget(RegressionLayer):
         background = ~positive & (most >= self.bg_thr_lw) & (most < self.bg_thr_hg)
         fg, bg = (mask.nonzero()[:, 0] for mask in (positive & ~ignored, background))
         size = len(fg) + len(bg) if self.batch_size == -1 else self.batch_size
-        wanted = len(fg) if self.batch_size == -1 else round(self.fg_fraction * size)
+        wanted = len(fg) if self.batch_size == -1 else int(self.fg_fraction * size + 0.5)
         fg = shuffled(fg, wanted)
         room = size - len(fg)
         if len(bg) > room:

@@ -250,6 +250,37 @@ def align_bins(x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPer
     return _weighted_sums(x, rois[:, 0].long(), *axes)
 
 
+def align_samples(
+    x: Tensor, rois: Tensor, pooled: tuple[int, int], scale: CellsPerPixel, ratio: int
+) -> Tensor:
+    """Means (R, C, h, w) over points spread evenly in h x w bins of each region (Detectron's way).
+
+    Nothing is rounded or shifted; a region is at least one cell high and wide. A point more than
+    one cell before the map, or beyond its size, counts as 0.
+
+    Args:
+        ratio: points of a bin along each axis; 0 or less: as many as its size in cells, rounded up.
+    """
+    x1, y1, x2, y2 = rois[:, 1:5].unbind(1)
+    down = _samples(y1 * scale[0], y2 * scale[0], pooled[0], x.shape[2], ratio)
+    across = _samples(x1 * scale[1], x2 * scale[1], pooled[1], x.shape[3], ratio)
+    axes = (_cell_weights(*down, x.shape[2]), _cell_weights(*across, x.shape[3]))
+    return _weighted_sums(x, rois[:, 0].long(), *axes)
+
+
+def _samples(start: Tensor, end: Tensor, bins: int, size: int, ratio: int) -> tuple[Tensor, Tensor]:
+    """As `_points`, for points that are spread over whole bins."""
+    step = (end - start).clamp(min=1) / bins
+    count = torch.full_like(step, ratio) if ratio > 0 else step.ceil()
+    most = int(count.max()) if count.numel() else 1
+    k = torch.arange(bins, device=start.device, dtype=start.dtype)
+    j = torch.arange(most, device=start.device, dtype=start.dtype)
+    low = start[:, None] + k * step[:, None]
+    at = low[..., None] + ((j + 0.5) * (step / count)[:, None])[:, None]
+    counts = (j < count[:, None])[:, None] & (at >= -1) & (at <= size)
+    return at, counts.to(start.dtype) / count[:, None, None]
+
+
 def _points(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
     """Where the points of each bin lie along one axis, and their weights, both (R, bins, most)."""
     step = (end - start).clamp(min=1) / bins
@@ -272,7 +303,8 @@ def _cell_weights(at: Tensor, share: Tensor, size: int) -> tuple[Tensor, Tensor]
 
     Args:
         at: (R, bins, points), rising.
-        share: (R, bins, points), the points' own weights; points that have none come last.
+        share: (R, bins, points), the points' own weights; those that have none come last, or lie
+            outside of the cells.
 
     Returns:
         the first cell (R, bins), int64; weights (R, bins, cells) of it and those that follow.

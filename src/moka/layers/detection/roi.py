@@ -13,6 +13,7 @@ from moka.layers.detection.regions import (
     CellsPerPixel,
     align_bins,
     align_grid,
+    align_samples,
     max_pool,
     position_sensitive_pool,
 )
@@ -133,7 +134,10 @@ class ROIAlign(_RegionLayer):
     corners of each bin with a Pooling layer (AVE, kernel_size 2, stride 1). Half a cell is
     subtracted from scaled coordinates; a corner outside of the map and a region without extent
     give 0. With roi_align_param, as in ncnn: the mean of each bin over ceil(height) x ceil(width)
-    points inside of it, nothing subtracted, a region at least one cell high and wide.
+    points inside of it, nothing subtracted, a region at least one cell high and wide. If
+    roi_align_param has a sampling_ratio, as in Detectron and Cambricon: the mean over
+    sampling_ratio x sampling_ratio points of the whole bin (0 or less: as many as its size in
+    cells, rounded up), of which those more than one cell outside of the map count as 0.
 
     Bottoms: features (N, C, H, W); regions (R, 5) of image index and corners x1, y1, x2, y2 in
     pixels of the image (no gradient). Top: (R, C, pooled_h + 1, pooled_w + 1), or with
@@ -142,6 +146,8 @@ class ROIAlign(_RegionLayer):
     Errors: no pooled_h and pooled_w; regions that are not R 5; a region of an image that is not
     in the batch.
     """
+
+    sampling_ratio: int | None = option(of="roi_align_param")
 
     def setup(self, x: Shape, rois: Shape) -> None:
         super().setup(x, rois)
@@ -156,6 +162,8 @@ class ROIAlign(_RegionLayer):
         rois = clean_regions(rois, len(x))
         if self.at_corners:
             return align_grid(x, rois, self.pooled, self.scale, self.pad_ratio)
+        if self.sampling_ratio is not None:
+            return align_samples(x, rois, self.pooled, self.scale, self.sampling_ratio)
         return align_bins(x, rois, self.pooled, self.scale)
 
 

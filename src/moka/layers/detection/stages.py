@@ -189,7 +189,8 @@ class HardMining(Layer):
     Bottoms: the score of each region, R values; regions (R, 5), whose first value is the image;
     any blobs (R, ...). Tops: the rows that stay of all bottoms but the first, in their old order:
     num_roi_per_image of each image, and if an image has fewer, the best of the others, up to
-    num_image num_roi_per_image. No gradient. Message: hard_mining_param.
+    num_image num_roi_per_image. Of equal scores the last is the best. No gradient. Message:
+    hard_mining_param.
 
     Errors: another number of tops; blobs of different numbers of rows; an image from num_image on.
     """
@@ -213,8 +214,9 @@ class HardMining(Layer):
         if ((image < 0) | (image >= self.num_image)).any():
             raise DataError(f"a region is of an image that num_image: {self.num_image} excludes.")
         count = min(len(value), self.num_roi_per_image * self.num_image)
+        value, image = value.flip(0), image.flip(0)  # of equal scores the last is the best
         left_over = rank_in_group(value, image) >= self.num_roi_per_image
-        kept = order_of(value, left_over)[:count].sort()[0]
+        kept = (len(value) - 1 - order_of(value, left_over)[:count]).sort()[0]
         return [blob.detach().index_select(0, kept) for blob in blobs]
 
 

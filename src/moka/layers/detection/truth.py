@@ -6,6 +6,7 @@ import logging
 from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from moka.errors import DataError, NetError
@@ -24,12 +25,14 @@ class Truth(NamedTuple):
         image, label: (G,), int64.
         boxes: (G, 4) of corners x1, y1, x2, y2 as fractions.
         difficult: (G,), bool.
+        state: (G,), int64: what a label of tl_ssd says beside the class, else 0.
     """
 
     image: Tensor
     label: Tensor
     boxes: Tensor
     difficult: Tensor
+    state: Tensor
 
     def of(self, chosen: Tensor) -> Truth:
         """The true boxes that a mask or indices choose."""
@@ -42,17 +45,24 @@ def check_truth_blob(truth: Shape) -> None:
         raise NetError(f"true boxes are a blob 1 1 G 8, got shape {shape_text(truth)}.")
 
 
-def read_truth(blob: Tensor, classes: int, background: int) -> Truth:
+def read_truth(blob: Tensor, classes: int, background: int, states: int = 0) -> Truth:
     """The true boxes of a blob (1, 1, G, 8); rows of image -1 are none.
 
     With two classes every label from 2 on counts as 1, and a warning says so.
 
+    Args:
+        states: if not 0, labels are tl_ssd's numbers: their fifth digit is one of so many states,
+            and all boxes are of class 1.
+
     Raises:
-        DataError: a label that is no class, or the background.
+        DataError: a label that is no class, or the background; a state that is none.
     """
     rows = blob.detach().reshape(-1, ROW)
     rows = rows[rows[:, 0] >= 0]
     label = rows[:, 1].long()
+    state = torch.zeros_like(label)
+    if states:
+        state, label = _fifth_digits(label, states), torch.ones_like(label)
     if classes == 2 and (label > 1).any():
         _tell_one_kind()
         label = label.clamp(max=1)
@@ -61,7 +71,25 @@ def read_truth(blob: Tensor, classes: int, background: int) -> Truth:
         found = int(label[wrong][0])
         kind = "the background" if found == background else f"outside of the {classes} classes"
         raise DataError(f"a true box has label {found}, which is {kind}.")
-    return Truth(rows[:, 0].long(), label, rows[:, 3:7], rows[:, 7] != 0)
+    return Truth(rows[:, 0].long(), label, rows[:, 3:7], rows[:, 7] != 0, state)
+
+
+def _fifth_digits(label: Tensor, states: int) -> Tensor:
+    """The fifth digit (G,) of each label, counted from the left.
+
+    Raises:
+        DataError: a label without one, or a digit that is no state.
+    """
+    if (label < 10**4).any():
+        found = int(label[label < 10**4][0])
+        raise DataError(f"a label's fifth digit is its state; a true box has label {found}.")
+    while (label >= 10**5).any():
+        label = torch.where(label >= 10**5, label // 10, label)
+    digit = label % 10
+    if (digit >= states).any():
+        found = int(digit[digit >= states][0])
+        raise DataError(f"a true box has state {found}, which is outside of the {states} states.")
+    return digit
 
 
 @cache

@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.options import option
+from moka.layers.gradient import with_gradient_of
+from moka.layers.options import LAYER, option
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, require_axes, shape_text
 from moka.types import Shape
@@ -50,6 +51,39 @@ class EuclideanLoss(Layer):
         for w in weights:
             difference = difference * w.reshape(a.shape)
         return difference.square().sum() / (2 * max(1, a.shape[0]))
+
+
+@layer(
+    "EuclideanLossHeatmap",
+    bottoms=(2, 3),
+    tops=1,
+    is_loss=True,
+    fixed_bottoms=(1, 2),
+    fork="caffe-heatmap",
+)
+class EuclideanLossHeatmap(Layer):
+    """The mean squared difference of two stacks of maps. Its gradient is a - b, divided by nothing.
+
+    Bottoms: maps a (N, C, H, W); their targets b of the same shape, no gradient; optionally the
+    images, which the fork shows in windows. Top: a scalar, sum (a - b)^2 / (N C H W). `visualise`
+    and `visualise_channel`, fields of the layer itself, have no effect here. Pfister et al., 2015.
+
+    Errors: maps of different shapes.
+
+    The fork leaves loss_weight out of the gradient; here it multiplies it.
+    """
+
+    visualise: bool = option(of=LAYER)
+    visualise_channel: int = option(of=LAYER)
+
+    def top_shapes(self, a: Shape, b: Shape, *images: Shape) -> list[Shape]:
+        if a != b:
+            raise NetError(f"the maps and their targets have different shapes: {a} and {b}.")
+        return [()]
+
+    def forward(self, a: Tensor, b: Tensor, *images: Tensor) -> Tensor:
+        squares = (a - b).square().sum()
+        return with_gradient_of(squares.detach() / max(1, a.numel()), squares / 2)
 
 
 @layer("ContrastiveLoss", bottoms=(3, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3))

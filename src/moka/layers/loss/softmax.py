@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log, prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -142,6 +142,7 @@ class SoftmaxWithLoss(NormalizedLoss):
     """
 
     weights_of_classes: Tensor
+    divides_by_weights: ClassVar[bool] = True  # where weights of positions are given, with VALID
 
     axis: int = option()
     engine: str = option()
@@ -191,7 +192,11 @@ class SoftmaxWithLoss(NormalizedLoss):
         outer, classes, inner = sizes_around(tuple(x.shape), self.axis)
         of_positions = weights[0].reshape(outer, 1, inner) if weights else None
         if of_positions is not None:
-            label = label.reshape(outer, 1, inner).where(of_positions != 0, 0)
+            label = label.reshape(outer, 1, inner)
+            looked_at = of_positions != 0
+            if self.ignore_label is not None:
+                looked_at |= label == self.ignore_label
+            label = label.where(looked_at, 0)
         index, counted = class_labels(label.reshape(outer, 1, inner), classes, self.ignore_label)
         divide_by = self.divisor(outer, inner, counted)
         scores = x.reshape(outer, classes, inner)
@@ -206,9 +211,11 @@ class SoftmaxWithLoss(NormalizedLoss):
                 self.label_smoothing,
                 of_positions,
             )
-            if self.normalization_mode == "VALID" and of_positions is not None:
+            if self.normalization_mode != "VALID" or not self.divides_by_weights:
+                pass
+            elif of_positions is not None:
                 divide_by = weight.clamp_min(1)
-            elif self.normalization_mode == "VALID" and not self.weight_by_label_freqs:
+            elif not self.weight_by_label_freqs:
                 divide_by = weight.where(weight > 0, 1.0)
         loss = loss / divide_by
         if self.top_count < 2:
@@ -218,3 +225,44 @@ class SoftmaxWithLoss(NormalizedLoss):
             losses = losses_of_positions(scores, index, counted)
             tops.append(losses.reshape(shape_of_losses(x.shape, label.shape, self.axis)))
         return tops
+
+
+@layer(
+    "WeightedSoftmaxWithLoss",
+    bottoms=(2, 3),
+    tops=(1, 2),
+    message="softmax_param",
+    is_loss=True,
+    prediction="Softmax",
+    fixed_bottoms=(1, 2),
+    fork="many forks",
+)
+class WeightedSoftmaxWithLoss(SoftmaxWithLoss):
+    """SoftmaxWithLoss with a weight for each position, or for the positions of one class.
+
+    Bottoms: as in SoftmaxWithLoss; the third, outer * inner weights without a gradient, multiplies
+    the loss of each position. Without it, or beside it, `pos_mult` multiplies the loss of positions
+    with the label `pos_cid`. VALID divides by the count of labels other than ignore_label, not by
+    the sum of weights, as most forks do. Tops, messages and other options: those of
+    SoftmaxWithLoss; pos_mult and pos_cid stand in softmax_param.
+
+    Errors: those of SoftmaxWithLoss; a pos_cid that is no class, with a pos_mult.
+
+    A few forks give the name to something else, which is not here: they divide by the sum of the
+    weights (that is SoftmaxWithLoss with three bottoms), or weight whole items.
+    """
+
+    divides_by_weights: ClassVar[bool] = False
+
+    pos_mult: float = option(not_negative)
+    pos_cid: int = option()
+
+    def setup(self, x: Shape, label: Shape, *weights_of_positions: Shape) -> None:
+        super().setup(x, label, *weights_of_positions)
+        if self.pos_mult == 1:
+            return
+        classes = len(self.weights_of_classes)
+        if not 0 <= self.pos_cid < classes:
+            raise NetError(f"pos_cid must be one of the {classes} classes, got {self.pos_cid}.")
+        self.weights_of_classes[self.pos_cid] *= self.pos_mult
+        self.is_plain = False

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
+from moka.layers.gradient import with_gradient_of
 from moka.layers.labels import check_one_label_an_item, class_labels
 from moka.layers.limits import limited
 from moka.layers.options import option
@@ -33,11 +34,6 @@ class Distances(NamedTuple):
     own: Tensor
     all: Tensor
     others: Tensor
-
-
-def with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
-    """The value, with the gradient of another tensor of its shape."""
-    return value.detach() + (other - other.detach())
 
 
 def only_largest(terms: Tensor, among: Tensor) -> Tensor:

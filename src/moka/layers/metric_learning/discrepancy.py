@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
-from moka.layers.metric_learning.class_distances import with_gradient_of
+from moka.layers.gradient import with_gradient_of
 from moka.layers.options import Check, option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, require_axes

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec
+from moka.layers.gradient import with_gradient_of
 from moka.layers.labels import class_labels
 from moka.layers.options import not_negative, option, positive
 from moka.layers.passes import PassCounter
@@ -32,9 +33,22 @@ def psi(cosine: Tensor, margin: int) -> Tensor:
     before, multiple = torch.ones_like(cosine), cosine
     for _ in range(margin - 1):  # cos((n + 1) t) = 2 cos(t) cos(n t) - cos((n - 1) t)
         before, multiple = multiple, 2 * cosine * multiple - before
-    k = sum(((cosine <= cos(j * pi / margin)).to(cosine) for j in range(1, margin)), 0 * cosine)
-    k = k.detach()
+    k = _turns(cosine.detach(), margin)
     return (1 - 2 * (k % 2)) * multiple - 2 * k
+
+
+def psi_slope(cosine: Tensor, margin: int) -> Tensor:
+    """The derivative of `psi` by the cosine: (-1)^k m sin(m theta) / sin(theta)."""
+    before, multiple = torch.zeros_like(cosine), torch.ones_like(cosine)
+    for _ in range(margin - 1):  # of sin((n + 1) t) / sin(t), as in `psi`
+        before, multiple = multiple, 2 * cosine * multiple - before
+    return (1 - 2 * (_turns(cosine, margin) % 2)) * margin * multiple
+
+
+def _turns(cosine: Tensor, margin: int) -> Tensor:
+    """floor(m theta / pi)."""
+    each = ((cosine <= cos(j * pi / margin)).to(cosine) for j in range(1, margin))
+    return sum(each, torch.zeros_like(cosine))
 
 
 def margin_scores(x: Tensor, weight: Tensor, label: Tensor, margin: int, blend: float) -> Tensor:
@@ -55,6 +69,28 @@ def margin_scores(x: Tensor, weight: Tensor, label: Tensor, margin: int, blend: 
     size = (length(x) * length(weight)[label])[:, None]
     hard = size * psi(plain / size, margin)
     return scores.scatter(1, own, (blend * plain + hard) / (1 + blend))
+
+
+def with_gradient_of_sphereface(
+    scores: Tensor, x: Tensor, weight: Tensor, label: Tensor, margin: int, blend: float
+) -> Tensor:
+    """The scores of rows x (M, K) by `margin_scores`, with SphereFace's gradient.
+
+    weight (N, K), of length 1, gets that of x weight^T. So does x, but for its own class: there the
+    gradient of |x| psi, psi' w + (psi - psi' cos) x / |x|, has both factors divided by the root of
+    the sum of their squares before it counts beside the plain one.
+    """
+    fixed_x, fixed_weight = x.detach(), weight.detach()
+    traced = x @ fixed_weight.t()
+    if margin > 1 and len(x):
+        own, size = label[:, None], length(fixed_x)[:, None]
+        cosine = traced.detach().gather(1, own) / size
+        slope = psi_slope(cosine, margin)
+        of_x = (psi(cosine, margin) - slope * cosine) / size
+        norm = torch.hypot(slope, of_x)
+        pull = (blend + slope / norm) * fixed_weight[label] + of_x / norm * fixed_x
+        traced = traced.scatter(1, own, (x * pull).sum(1, keepdim=True) / (1 + blend))
+    return with_gradient_of(scores, traced + fixed_x @ weight.t())
 
 
 def length(rows: Tensor) -> Tensor:
@@ -108,13 +144,16 @@ class _Margin(PassCounter):
         rows = x.reshape(-1, w.shape[1])
         index, _ = class_labels(label.reshape(-1), len(w), None)
         blend = self.blend()
-        scores = margin_scores(rows, w, index, self.margin, blend)
+        scores = self.scores(rows, w, index, blend)
         leading = x.shape[: canonical_axis(self.axis, tuple(x.shape))]
         return [scores.view(*leading, len(w)), x.new_full((1,), blend)][: self.top_count]
 
     def class_weights(self) -> Tensor:
         """The layer's own weights (N, K), ready for use."""
         return self.blobs[0]
+
+    def scores(self, x: Tensor, weight: Tensor, label: Tensor, blend: float) -> Tensor:
+        return margin_scores(x, weight, label, self.margin, blend)
 
 
 @layer(
@@ -139,8 +178,9 @@ class MarginInnerProduct(_Margin):
 
     Errors: no num_output; not one label for each item; a label outside [0, num_output).
 
-    The gradient is that of the formula, also through the length of the weights. SphereFace's code
-    leaves the margin out of the gradient of the weights, and changes that of x in size.
+    The gradient is SphereFace's. Weights get that of x w, without the margin and as if their length
+    did not change. x gets that of the scores, but for |x| psi: of its gradient, psi' w + (psi -
+    psi' cos) x / |x|, both factors are divided by the root of the sum of their squares.
     """
 
     num_output: int = option(positive, required=True)
@@ -153,7 +193,11 @@ class MarginInnerProduct(_Margin):
         weight = self.blobs[0]
         with torch.no_grad():
             weight.div_(length(weight)[:, None])
-        return weight / length(weight)[:, None]
+        return weight
+
+    def scores(self, x: Tensor, weight: Tensor, label: Tensor, blend: float) -> Tensor:
+        value = margin_scores(x.detach(), weight.detach(), label, self.margin, blend)
+        return with_gradient_of_sphereface(value, x, weight, label, self.margin, blend)
 
 
 @layer(

@@ -10,9 +10,9 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.layers.arithmetic import maximum
 from moka.layers.base import Layer
+from moka.layers.gradient import with_gradient_of
 from moka.layers.labels import check_one_label_an_item
 from moka.layers.limits import limited
-from moka.layers.metric_learning.class_distances import with_gradient_of
 from moka.layers.options import option
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, require_axes, shape_text

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from moka.errors import DataError, NetError
 from moka.layers.base import Layer
+from moka.layers.gradient import with_scaled_gradient
 from moka.layers.labels import class_labels
 from moka.layers.options import option
 from moka.layers.registry import layer
@@ -68,15 +69,15 @@ class CtcLoss(Layer):
     Bottoms: scores (T, N, C), before the softmax; then labels (N, L), blanks among them do not
     count. Or, as in caffe's CTC branch (CTCLoss, WarpCTCLoss): indicators (T, N), a sequence ends
     before its first 0 after the first step, and labels (L, N), the first negative one ends a
-    sequence; or lengths (N), counts of labels (N), and labels (L, N). Top: a scalar. Only the
-    scores take a gradient. Message: ctc_loss_param. blank_label: the class of blanks; if it is not
-    given, 0 with two bottoms and the last class with more; the branch calls it blank_index, -1 for
-    the last class. alphabet_size and time_step, if given,
-    must be C and T. Graves et al., 2006.
+    sequence, and one without labels adds 0 and takes no gradient; or lengths (N), counts of labels
+    (N), and labels (L, N). Top: a scalar. Only the scores take a gradient. Message: ctc_loss_param.
+    blank_label: the class of blanks; if it is not given, 0 with two bottoms and the last class with
+    more; the branch calls it blank_index, -1 for the last class. alphabet_size and time_step, if
+    given, must be C and T. Graves et al., 2006.
 
     Errors: shapes that do not fit together; a label outside [0, C).
 
-    warpctc-caffe does not divide the gradient by N; here it is the gradient of the value.
+    As in the forks the gradient is that of the sum over the sequences, not divided by N.
     """
 
     alphabet_size: int = option()
@@ -129,7 +130,8 @@ class CtcLoss(Layer):
             return x.sum() * 0
         blank = self.blank_of(classes, len(others))
         targets = self._targets(steps, n, classes, blank, *(b.detach() for b in others))
-        return ctc(x.reshape(steps, n, classes), targets, blank).sum() / n
+        total = ctc(x.reshape(steps, n, classes), targets, blank).sum()
+        return with_scaled_gradient(total / n, n)
 
     def _targets(self, steps: int, n: int, classes: int, blank: int, *others: Tensor) -> Targets:
         given = others[-1]
@@ -141,7 +143,7 @@ class CtcLoss(Layer):
         rows = given.reshape(given.shape[0], n).t()
         if len(others) == 2:
             kept = (rows >= 0).long().cumprod(1).bool()
-            lengths = lengths_of(others[0].reshape(steps, n))
+            lengths = lengths_of(others[0].reshape(steps, n)).where(kept.any(1), 0)
         else:
             lengths, counts = (b.reshape(n).long() for b in others[:2])
             wrong = lengths[(lengths < 0) | (lengths > steps)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -18,7 +18,7 @@ from moka.layers.recurrent import lstm_unit
 from moka.layers.registry import layer
 from moka.layers.shapes import require_axes, shape_text
 from moka.schema import caffe_pb2
-from moka.types import Shape
+from moka.types import Array, Shape
 
 
 class _ClippedGradient(Function):
@@ -103,6 +103,15 @@ class Lstm(Layer):
         yield BlobSpec((rows, self.inputs), self.weight_filler, "W_x")
         yield BlobSpec((rows, self.num_output), self.weight_filler, "W_h")
         yield BlobSpec((rows,), self.bias_filler, "b")
+
+    def adapted_blobs(self, stored: Mapping[int, Array]) -> Mapping[int, Array]:
+        """The first caffe-lstm stores (1, 4, D, K), (1, 4, D, D) and (1, 1, 4, D)."""
+        adapted = dict(stored)
+        for k, shape in enumerate(self.blob_shapes):
+            gates = (4, self.num_output, *shape[1:])
+            if k in stored and stored[k].shape == (1,) * (4 - len(gates)) + gates:
+                adapted[k] = stored[k].reshape(shape)
+        return adapted
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(tops[0]) * 4 * (self.inputs + self.num_output)

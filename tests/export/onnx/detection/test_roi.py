@@ -48,6 +48,13 @@ def test_roi_align_of_ncnn(export: Export, scale: str, size: str) -> None:
     run(export, f'type: "ROIAlign" roi_align_param {{ {size} {scale} }}', inputs())
 
 
+@pytest.mark.parametrize("scale", ["spatial_scale: 0.125", "spatial_scale: 0.03"])
+@pytest.mark.parametrize("ratio", [-1, 1, 2])
+def test_roi_align_at_samples(export: Export, scale: str, ratio: int) -> None:
+    size = f"pooled_h: 3 pooled_w: 2 sampling_ratio: {ratio}"
+    run(export, f'type: "ROIAlign" roi_align_param {{ {size} {scale} }}', inputs())
+
+
 @pytest.mark.parametrize("group", [1, 3])
 def test_psroi_pooling(export: Export, group: int) -> None:
     options = f"spatial_scale: 0.125 output_dim: 2 group_size: {group}"

@@ -31,6 +31,8 @@ def export_detection_output(
         raise NetError("cannot be exported: ONNX's NonMaxSuppression has no eta below 1.")
     if layer.use_polygon:
         raise NetError("cannot be exported: use_polygon has no exporter yet.")
+    if layer.do_state_prediction:
+        raise NetError("cannot be exported: do_state_prediction has no exporter yet.")
     count, images = prod(priors.dims) // 8, scores.dims[0]
     base, variances = _priors(site, layer, priors, count)
     if len(first) > 1:
@@ -79,10 +81,10 @@ def _confidence(
     values = site.reshape(scores, (images, count, classes))
     if first:
         objects = site.reshape(first[0], (images, count, 2))
-        likely = site.add(
-            "GreaterOrEqual", site.slice(objects, 2, 1, 2), site.number(layer.objectness_score)
+        nothing = site.add(
+            "Less", site.slice(objects, 2, 1, 2), site.number(layer.objectness_score)
         )
-        values = site.add("Where", likely, values, site.number(0))
+        values = site.add("Where", nothing, site.parts(np.eye(1, classes)), values)
     values = site.add("Transpose", values, perm=[0, 2, 1])
     if 0 <= layer.background_label_id < classes:
         counts = np.arange(classes)[None, :, None] != layer.background_label_id

@@ -20,7 +20,7 @@ from moka.export.onnx.detection.boxes import (
     suppress,
 )
 from moka.export.onnx.table import exports
-from moka.layers.detection.anchors import grid_anchors
+from moka.layers.detection.anchors import Choice, grid_anchors
 from moka.layers.detection.proposal import Proposal
 from moka.layers.detection.py_faster_rcnn import ProposalLayer
 
@@ -89,7 +89,7 @@ def _found(
     boxes = _moved(site, grid_anchors(layer.base.float(), height, width, stride), moves)
     if choice.clip_before:
         boxes = _clipped(site, boxes, facts)
-    score = _large_enough(site, choice.min_size, boxes, score, facts)
+    score = _judged(site, choice, boxes, score, facts)
     if 0 < choice.before < total:
         score, order = site.add_several("TopK", score, site.ints(choice.before), outputs=2, axis=1)
         total = choice.before
@@ -153,12 +153,18 @@ def _clipped(site: Site, boxes: str, facts: Facts) -> str:
     return site.add("Concat", *moved, axis=-1)
 
 
-def _large_enough(site: Site, least: float, boxes: str, score: str, facts: Facts) -> str:
-    """The scores (N, A), LOWEST where a box is too small or the score is NaN."""
+def _judged(site: Site, choice: Choice, boxes: str, score: str, facts: Facts) -> str:
+    """The scores (N, A), LOWEST where score or box is NaN, and LOWEST or 0 for too small a box."""
     x1, y1, x2, y2 = columns(site, boxes)
-    fits = site.add("Not", site.add("IsNaN", score))
+    odd, fits = site.add("IsNaN", score), ""
     for low, high, scale in ((x1, x2, facts[3]), (y1, y2, facts[2])):
         size = site.scaled(site.add("Sub", high, low), 1.0, 1.0)
-        enough = site.add("GreaterOrEqual", size, site.scaled(scale, least))
-        fits = site.add("And", fits, site.add("Squeeze", enough, site.ints(2)))
-    return site.add("Where", fits, score, site.number(LOWEST))
+        enough = site.add("GreaterOrEqual", size, site.scaled(scale, choice.min_size))
+        enough, none = (
+            site.add("Squeeze", x, site.ints(2)) for x in (enough, site.add("IsNaN", size))
+        )
+        fits = site.add("And", fits, enough) if fits else enough
+        odd = site.add("Or", odd, none)
+    small = site.number(0 if choice.keep_small else LOWEST)
+    kept = site.add("Where", fits, score, small)
+    return site.add("Where", odd, site.number(LOWEST), kept)

@@ -62,7 +62,8 @@ def _edges(site: Site, regions: str, pad_ratio: float = 0.0) -> list[str]:
 
 @exports(ROIAlign, fixed_from=1)
 def export_roi_align(site: Site, layer: ROIAlign, x: Value, rois: Value) -> str:
-    """Bilinear values at the corners of bins; or their means over points inside of bins."""
+    """Bilinear values at the corners of bins; or their means over points inside of bins, or over
+    points of whole bins."""
     _, channels, height, width = x.dims
     regions = site.reshape(rois, (rois.dims[0], 5))
     pad_ratio = layer.pad_ratio if layer.at_corners else 0.0
@@ -74,6 +75,17 @@ def export_roi_align(site: Site, layer: ROIAlign, x: Value, rois: Value) -> str:
         rows = _corners(site, y1, y2, bins_down, height)
         grid = _sampled(site, x, index, rows, _corners(site, x1, x2, bins_across, width))
         return site.add("Transpose", grid, perm=[0, 3, 1, 2])
+    if layer.sampling_ratio is not None:
+        return site.add(
+            "RoiAlign",
+            x.name,
+            site.add("Concat", x1, y1, x2, y2, axis=1),
+            site.add("Squeeze", index, site.ints(1)),
+            output_height=bins_down,
+            output_width=bins_across,
+            sampling_ratio=max(0, layer.sampling_ratio),
+            **({"coordinate_transformation_mode": "output_half_pixel"} if site.opset >= 16 else {}),
+        )
     rows, most_down = _inner_points(site, y1, y2, bins_down, height)
     along, most_across = _inner_points(site, x1, x2, bins_across, width)
     grid = _sampled(site, x, index, rows, along)
