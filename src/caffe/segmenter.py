@@ -39,15 +39,15 @@ class Segmenter(Net):
         Raises:
             NetError: the images have another size.
         """
-        images = np.stack([np.moveaxis(np.asarray(image), -1, 0) for image in inputs])
+        images = [np.moveaxis(np.asarray(image), -1, 0) for image in inputs]
         wanted = self.blobs[self.inputs[0]].data.shape[1:]
-        if images.shape[1:] != wanted:
-            found = images.shape[1:]
-            raise NetError(
-                f"the images have {found[0]} channels, height and width {found[1:]}; the net takes"
-                f" {wanted[0]} channels, {wanted[1:]}.",
-                file=self._net.graph.file,
-                advice="Fill them up with zeros.",
-            )
-        scores = self.forward_all(None, **{self.inputs[0]: images})[self.outputs[0]]
+        for shape in (image.shape for image in images):
+            if shape != wanted:
+                raise NetError(
+                    f"an image has {shape[0]} channels, height and width {shape[1:]}; the net takes"
+                    f" {wanted[0]} channels, {wanted[1:]}.",
+                    file=self._net.graph.file,
+                    advice="Fill it up with zeros.",
+                )
+        scores = self.forward_all(None, **{self.inputs[0]: np.stack(images)})[self.outputs[0]]
         return scores[0].argmax(axis=0).astype(np.uint8)

@@ -41,6 +41,16 @@ class Counting(caffe.Layer):
     def backward(self, top, propagate_down, bottom):
         self.blobs[0].diff[0] = 1
 
+class Late(caffe.Layer):
+    reshapes = 0
+    def setup(self, bottom, top):
+        pass
+    def reshape(self, bottom, top):
+        Late.reshapes += 1
+        top[0].reshape(*bottom[0].data.shape)
+    def forward(self, bottom, top):
+        raise ValueError(f"after {Late.reshapes} reshapes")
+
 class PhaseIs(caffe.Layer):
     def setup(self, bottom, top):
         pass
@@ -128,6 +138,10 @@ def test_what_it_raises_comes_out() -> None:
     assert caught.value.__notes__ == ['raised by layer "a" (Python, my_layers.Broken)']
     with pytest.raises(ValueError, match="param_str must be a number"):
         caffe.Net(chain(("Factor", "ten")), caffe.TEST)
+    net = caffe.Net(chain(("Late", "")), caffe.TEST)
+    for count in (2, 3):  # and no more of it runs
+        with pytest.raises(ValueError, match=f"after {count} reshapes"):
+            net.forward()
 
 
 def test_param_str() -> None:

@@ -45,7 +45,7 @@ def test_images_of_another_size() -> None:
     net = caffe.Segmenter("deploy.prototxt", "w.caffemodel")
     with pytest.raises(
         NetError,
-        match=r"deploy.prototxt: the images have 3 channels, height and width \(5, 4\); the net"
-        r" takes 3 channels, \(4, 5\)\. Fill them up with zeros\.",
+        match=r"deploy.prototxt: an image has 3 channels, height and width \(5, 4\); the net"
+        r" takes 3 channels, \(4, 5\)\. Fill it up with zeros\.",
     ):
         net.predict([np.zeros((5, 4, 3))])

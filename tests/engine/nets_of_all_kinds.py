@@ -192,6 +192,22 @@ NETS = {
     + 'layer { name: "n" type: "BN" bottom: "a" top: "n" }'
     + 'layer { name: "c" type: "Concat" bottom: "a" bottom: "n" top: "c" }'
     + loss("EuclideanLoss", "c", "t"),
+    "an image by itself, behind a Reshape": input_of("a", 1, 4)
+    + input_of("t", 1, 2, 2, 1)
+    + ip("h", "a", "h", 64)
+    + 'layer { name: "r" type: "Reshape" bottom: "h" top: "r"'
+    " reshape_param { shape { dim: 1 dim: 8 dim: 4 dim: 2 } } }"
+    + 'layer { name: "n" type: "BatchNorm" bottom: "r" top: "n" }'
+    + conv("c", "n", "c", "num_output: 2 kernel_h: 3 kernel_w: 2")
+    + 'layer { name: "s" type: "Silence" bottom: "n" }'
+    + loss("EuclideanLoss", "c", "t"),
+    "an image by itself, before a Reshape": input_of("a", 1, 8, 4, 2)
+    + input_of("t", 1, 2, 2, 1)
+    + 'layer { name: "n" type: "BN" bottom: "a" top: "n" }'
+    + 'layer { name: "r" type: "Reshape" bottom: "n" top: "r"'
+    " reshape_param { shape { dim: 0 dim: 0 dim: 0 dim: 0 } } }"
+    + conv("c", "r", "c", "num_output: 2 kernel_h: 3 kernel_w: 2")
+    + loss("EuclideanLoss", "c", "t"),
     "constant in between": input_of("a", 3, 4)
     + input_of("t", 3, 2)
     + ip("h", "a", "h", 2)

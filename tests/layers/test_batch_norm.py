@@ -451,6 +451,7 @@ def test_a_stored_factor_of_zero_beside_statistics(
 
 
 @pytest.mark.parametrize("strides", [(8, 1, 16, 8), (64, 1, 16, 8), (64, 8, 2, 1)])
+@pytest.mark.parametrize("grad_strides", [(8, 1, 16, 8), (64, 8, 2, 1)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("kind", "learned"),
@@ -459,6 +460,7 @@ def test_a_stored_factor_of_zero_beside_statistics(
 def test_the_gradient_of_one_item_of_any_strides(
     make_layer: LayerMaker,
     strides: tuple[int, ...],
+    grad_strides: tuple[int, ...],
     training: bool,
     kind: str,
     learned: tuple[int, ...],
@@ -466,11 +468,12 @@ def test_the_gradient_of_one_item_of_any_strides(
     """PyTorch's own takes some strides of one item for others."""
     layer = make_layer(kind, (1, 8, 4, 2), training=training)
     blobs = [layer.blobs[k] for k in learned]
-    grad = torch.randn(1, 8, 4, 2)
+    grad = torch.randn(64).as_strided((1, 8, 4, 2), grad_strides)
     x = torch.randn(64).as_strided((1, 8, 4, 2), strides).requires_grad_()
     plain = x.detach().contiguous().requires_grad_()
     found, expected = (
-        torch.autograd.grad(tops_of(layer, [each])[0], [each, *blobs], grad) for each in (x, plain)
+        torch.autograd.grad(tops_of(layer, [each])[0], [each, *blobs], diff)
+        for each, diff in ((x, grad), (plain, grad.contiguous().clone()))
     )
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -304,6 +304,6 @@ for channels, kernels, size in [(2, 2, 4), (3, 4, 8), (7, 1, 8)] * 100:
     y = convolution(x, weight, bias, windows=[Window(1, 2)] * 2, group=1)
     y.square().sum().backward()
     expected = torch.einsum("nohw,nchw->oc", 2 * y, x[:, :, ::2, ::2])
-    torch.testing.assert_close(weight.grad[..., 0, 0], expected)
+    torch.testing.assert_close(weight.grad[..., 0, 0], expected, rtol=1e-3, atol=1e-3)
 """
     assert run_program(program).returncode == 0

@@ -134,7 +134,7 @@ def test_reverse_time_refuses(make_layer: LayerMaker, run: Runner) -> None:
     with pytest.raises(NetError, match="does not allow in-place"):
         make_layer('type: "ReverseTime" bottom: "x" bottom: "n" top: "x"', (4, 3), (3,))
     layer = make_layer('type: "ReverseTime"', (4, 3), (3,))
-    with pytest.raises(DataError, match=r"a sequence of 5 steps is longer than the 4 steps"):
+    with pytest.raises(DataError, match=r"a length of 5 lies outside of 0 to 4, the steps"):
         run(layer, np.zeros((4, 3)), np.array([1, 5, 2]))
 
 

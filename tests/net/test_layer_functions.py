@@ -31,7 +31,7 @@ def test_help() -> None:
     text = inspect.getdoc(L.Pooling) or ""
     assert text.startswith(inspect.getdoc(REGISTRY["Pooling"].make) or "nothing")
     assert "\nFields of PoolingParameter:\n" in text
-    assert "(MAX, AVE, STOCHASTIC)" in text
+    assert "(MAX, AVE, STOCHASTIC, AVE_EXC_PAD, AVE_TF)" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 

@@ -18,6 +18,7 @@ from moka.checks.devices import timed_buckets
 from moka.checks.scaling import Link, Step
 from moka.errors import MokaError
 from moka.heap import keep_freed_memory
+from moka.own_caffe import prefer_own_caffe
 from moka.parallel.launch import launch
 from moka.parallel.launched import Launched
 from moka.parallel.reduce import buckets
@@ -161,6 +162,7 @@ def measured_beside(config: SolverConfig, count: int, *, parts: int = 1) -> tupl
 
 def _main(folder: str, file: str, parts: str) -> int:
     """The work of one process: writes its step and the link into the folder."""
+    prefer_own_caffe()
     launched = Launched.from_environment()
     assert launched is not None
     message = SolverParameter.FromString((Path(folder) / SOLVER).read_bytes())

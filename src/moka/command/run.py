@@ -14,12 +14,12 @@ from typing import Any
 from moka import __version__
 from moka.command.commands import Command
 from moka.command.flags import parse_flags, reading_texts
-from moka.command.own_caffe import prefer_own_caffe
 from moka.command.table import COMMANDS, flags_of
 from moka.command.usage import command_usage, synopsis
 from moka.errors import INTERRUPTED, MokaError, UsageError
 from moka.free_memory import out_of_memory
 from moka.heap import keep_freed_memory
+from moka.own_caffe import prefer_own_caffe
 from moka.report.glog import log_to_file, log_to_stderr, obey_flags
 from moka.threads import choose_threads
 from moka.waiting import sleep_soon

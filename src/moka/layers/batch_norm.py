@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
@@ -15,11 +14,11 @@ from moka.layers.arithmetic import Scale
 from moka.layers.base import BlobSpec, Layer, Way
 from moka.layers.batch_statistics import (
     Statistics,
+    batch_norm,
     normalize_by_batch,
     normalize_in_part,
     normalize_parts_of_batch,
     over_channels,
-    with_plain_strides,
 )
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
@@ -210,8 +209,8 @@ class BatchNorm(Layer):
             mean = torch.zeros_like(mean)
         if self.disable_variance:
             return _scaled(x - over_channels(mean * factor, x), scale, bias)
-        x, mean, variance = with_plain_strides(x), mean * factor, variance * factor
-        return F.batch_norm(x, mean, variance, scale, bias, training=False, eps=self.eps)
+        mean, variance = mean * factor, variance * factor
+        return batch_norm(x, scale, bias, mean, variance, self.eps, training=False)
 
     def _with_the_batch(
         self, x: Tensor, scale: Tensor | None, bias: Tensor | None

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 # Takes one row of numbers and returns a table with the row of every process, in the order of rank.
 Gather = Callable[[Tensor], Tensor]
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 
 
 class Statistics(NamedTuple):
@@ -27,19 +28,45 @@ def over_channels(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (x.dim() - 2))
 
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+def batch_norm(
+    x: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    *,
+    training: bool,
+) -> Tensor:
+    """PyTorch's batch norm of x (N, C, ...), with right gradients also for one item.
+
+    Args:
+        mean, variance: (C,), to normalize by; in training they are overwritten by the batch's own
+            mean and unbiased variance.
+    """
+    if len(x) != 1:
+        return torch.batch_norm(x, scale, bias, mean, variance, training, 1.0, eps, True)
+    x = _with_plain_strides(x)
+    y = torch.batch_norm(x, scale, bias, mean, variance, training, 1.0, eps, True)
+    if y.requires_grad:
+        y.register_hook(_gradient_with_plain_strides)  # type: ignore[no-untyped-call]
+    return y
 
 
-def with_plain_strides(x: Tensor) -> Tensor:
-    """x, a copy if it is one item whose channels lie last and whose first stride is not its size.
+def _gradient_with_plain_strides(grad: Tensor | None) -> Tensor | None:
+    return None if grad is None else _with_plain_strides(grad)  # None: no loss depends on it
 
-    Such strides are a view's. PyTorch (2.6 to 2.14) takes them for row-major, and its gradients of
-    batch norm are wrong then.
+
+def _with_plain_strides(x: Tensor) -> Tensor:
+    """One item (1, C, ...), a copy if its channels lie last and its first stride is not its size.
+
+    A view of one item may have such strides. PyTorch's gradient of batch norm (2.6 to 2.14) takes
+    them for row-major, and is wrong if the item or the gradient that comes has them.
     """
     layout = _CHANNELS_LAST.get(x.dim())
-    if layout is None or len(x) != 1 or x.stride(0) == x.numel():
+    if layout is None or x.stride(0) == x.numel() or not x.is_contiguous(memory_format=layout):
         return x
-    return x.clone(memory_format=layout) if x.is_contiguous(memory_format=layout) else x
+    return x.clone(memory_format=layout)
 
 
 def normalize_by_batch(
@@ -65,10 +92,7 @@ def normalize_by_batch(
     mean, unbiased = (x.new_zeros(x.shape[1], dtype=least) for _ in range(2))
     count = x.numel() // max(1, x.shape[1])
     if x.numel() > x.shape[1]:
-        # With a momentum of 1 the running statistics are the batch's.
-        y = torch.batch_norm(
-            with_plain_strides(x), scale, bias, mean, unbiased, True, 1.0, eps, True
-        )
+        y = batch_norm(x, scale, bias, mean, unbiased, eps, training=True)
         return y, Statistics(mean, unbiased, count)
     y = x - x  # each value is its own mean; PyTorch would round y and divide by 0
     if x.numel():

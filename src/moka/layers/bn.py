@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
 from moka.layers.batch_statistics import (
     Statistics,
+    batch_norm,
     normalize_by_batch,
     over_channels,
-    with_plain_strides,
 )
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
@@ -191,8 +190,7 @@ class BN(Layer):
         statistics = None
         if self.uses_averages():
             mean, variance = self.stored()
-            flat, eps = with_plain_strides(flat), self.used_eps
-            y = F.batch_norm(flat, mean, variance, scale, bias, training=False, eps=eps)
+            y = batch_norm(flat, scale, bias, mean, variance, self.used_eps, training=False)
         else:
             y, statistics = normalize_by_batch(
                 flat, self.used_eps, scale, bias, self.gather_statistics

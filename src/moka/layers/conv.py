@@ -22,8 +22,8 @@ from moka.schema import caffe_pb2
 from moka.types import Shape
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_FEW = 8  # channels
 _DECONVOLVE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_FEW = 8  # channels: see `_steps_over_pixels`
 
 
 def convolution(
@@ -44,9 +44,10 @@ def convolution(
         ]
     if len(windows) not in _CONVOLVE:
         return _convolution_of_columns(x, weight, bias, windows, group)
-    if not all_even(windows):
+    is_even, steps_over_pixels = _kind(tuple(windows))
+    if not is_even:
         x, windows = padded(x, windows)
-    if _picks_few_pixels(weight, windows, group):
+    if steps_over_pixels and min(weight.shape[1], len(weight) // group) < _FEW:
         steps = (1, 1, *(w.stride for w in windows))
         x = x[tuple(slice(None, None, step) for step in steps)]
         windows = [Window(1)] * len(windows)
@@ -59,15 +60,20 @@ def convolution(
     )
 
 
-def _picks_few_pixels(weight: Tensor, windows: Sequence[Window], group: int) -> bool:
-    """Whether kernels of one pixel read few channels, or make few, and step over pixels.
+@functools.lru_cache(maxsize=1024)
+def _kind(windows: tuple[Window, ...]) -> tuple[bool, bool]:
+    """`all_even` and `_steps_over_pixels`. Each time they would take a tenth of a small pass."""
+    return all_even(windows), _steps_over_pixels(windows)
 
-    oneDNN 3.12 (PyTorch 2.13) writes beyond its memory for the gradient of such kernels, if the
-    channels lie last and the last pixels are not read.
+
+def _steps_over_pixels(windows: Sequence[Window]) -> bool:
+    """Whether a kernel has one pixel and a stride.
+
+    oneDNN 3.12 (PyTorch 2.13) writes beyond its memory for the gradient of such a kernel, if it
+    reads few channels, or makes few, the channels lie last, and the last pixels are not read.
     """
-    few = min(weight.shape[1], len(weight) // group) < _FEW
     one_pixel = all(w.kernel == 1 and w.pad == w.after == 0 for w in windows)
-    return few and one_pixel and any(w.stride > 1 for w in windows)
+    return one_pixel and any(w.stride > 1 for w in windows)
 
 
 def all_even(windows: Sequence[Window]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
-from moka.layers.batch_statistics import Statistics, normalize_by_batch, with_plain_strides
+from moka.layers.batch_statistics import Statistics, batch_norm, normalize_by_batch
 from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import refuse_empty_axes
@@ -178,8 +178,7 @@ class DenseBlock(Layer):
                     mean, variance = (
                         (sums.detach() * factor).reshape(-1) for sums in (each.mean, each.variance)
                     )
-                    y = with_plain_strides(y)
-                    y = F.batch_norm(y, mean, variance, scale, bias, training=False, eps=EPS)
+                    y = batch_norm(y, scale, bias, mean, variance, EPS, training=False)
                 y = F.conv2d(F.relu(y), each.filter, padding=each.filter.shape[2] // 2)
             if self.use_dropout:
                 y = F.dropout(y, self.dropout_amount, self.training)

@@ -149,7 +149,7 @@ class ReverseTime(Layer):
         length = in_range(
             lengths.long(),
             steps + 1,
-            fault=f"a sequence of {{}} steps is longer than the {steps} steps of the bottom",
+            fault=f"a length of {{}} lies outside of 0 to {steps}, the steps of the bottom",
             advice="Check the second bottom, the lengths of the sequences.",
         )
         time = torch.arange(steps, device=x.device)[:, None]

@@ -65,6 +65,9 @@ class Sliding(Layer):
         self.windows = with_sides(self, windows, x[self.channel_axis + 1 :])
 
 
+_ONE_SIDED = ("pad_type", "pad_t", "pad_b", "pad_l", "pad_r")
+
+
 def windows_of(layer: Layer, axes: int) -> list[Window]:
     """The window along each of the spatial axes, from the layer's options."""
     fields = layer.__dict__
@@ -78,12 +81,11 @@ def with_sides(layer: Layer, windows: Sequence[Window], size: Shape) -> list[Win
     Args:
         size: of the image, for the advice where it would decide about the padding.
     """
-    fields = layer.__dict__
-    if fields["pad_type"] != 0:
-        raise NetError(
-            f"pad_type: {fields['pad_type']} is not supported.", advice=_written_out(windows, size)
-        )
-    sides = ((fields["pad_t"], fields["pad_b"]), (fields["pad_l"], fields["pad_r"]))
+    kind, top, bottom, left, right = (getattr(layer, name) for name in _ONE_SIDED)
+    if kind != 0:
+        advice = _written_out(windows, size) if kind == 1 else None
+        raise NetError(f"pad_type: {kind} is not supported.", advice=advice)
+    sides = ((top, bottom), (left, right))
     if not any(map(any, sides)):
         return list(windows)
     if len(windows) != len(sides):

@@ -331,8 +331,9 @@ class Net(nn.Module):
         except EXPLAINED as error:
             if told := explained(error, place.node, self.graph):
                 raise told from None
-            # Shapes that follow from values, as rows of detections do, are looked at only now.
-            self.top_shapes(place, [tuple(bottom.shape) for bottom in bottoms])
+            if not place.layer.entry.runs_user_code:
+                # Shapes that follow from values, as rows of detections do, are looked at only now.
+                self.top_shapes(place, [tuple(bottom.shape) for bottom in bottoms])
             raise
         if (checks := collected_checks()) is not None:
             checks.locate(lambda e: explained(e, place.node, self.graph) or e)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import ModuleSite, number
+from moka.export.torch.writer import Bottom, ModuleSite, number
 
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -33,9 +33,13 @@ def write_grn(site: ModuleSite) -> str:
 @writes("L2Normalize")
 def write_l2_normalize(site: ModuleSite) -> str:
     x = site.bottoms[0]
+    return f"{x} / ({_squares_of_items(x)} + 1e-07).sqrt()"
+
+
+def _squares_of_items(x: Bottom) -> str:
+    """The sum of the squares of each item."""
     axes = tuple(range(1, len(x.shape)))
-    squares = f"{x}.square()" + (f".sum({axes}, keepdim=True)" if axes else "")
-    return f"{x} / ({squares} + 1e-07).sqrt()"
+    return f"{x}.square()" + (f".sum({axes}, keepdim=True)" if axes else "")
 
 
 @writes("BatchNorm", "MKLBatchNorm")
@@ -125,9 +129,7 @@ def write_bn(site: ModuleSite) -> str:
 @writes("Normalization")
 def write_normalization(site: ModuleSite) -> str:
     x = site.bottoms[0]
-    axes = tuple(range(1, len(x.shape)))
-    squares = f"{x}.square()" + (f".sum({axes}, keepdim=True)" if axes else "")
-    return f"{x} / {squares}.clamp(min={number(SMALLEST)}).sqrt()"
+    return f"{x} / {_squares_of_items(x)}.clamp(min={number(SMALLEST)}).sqrt()"
 
 
 @writes("MVN")

@@ -16,6 +16,7 @@ from moka.layers.detection.match import NOTHING, match_boxes, outside
 from moka.layers.detection.nms import kept_of
 from moka.layers.detection.output import check_more_of_priors, check_prior_blobs
 from moka.layers.detection.truth import Truth, check_truth_blob, read_truth
+from moka.layers.gradient import with_gradient_of
 from moka.layers.loss.normalization import NormalizedLoss
 from moka.layers.loss.smooth_l1 import smooth_l1
 from moka.layers.loss.softmax import SMALLEST, softmax_nll
@@ -65,8 +66,8 @@ class MultiBoxLoss(NormalizedLoss):
     loc: smooth L1 (or half the squared distance, L2) between offsets and encoded true boxes of
     matched prior boxes; bp_inside leaves out coordinates of prior boxes outside of the image.
     conf: softmax loss of the labels of matched prior boxes, and of the background for others
-    (or, LOGISTIC, the sum of the classes' yes/no losses, in which others without mining want
-    background_label_id from every class, that is nothing). Mining chooses which others count:
+    (or, LOGISTIC, the sum of the classes' yes/no losses; without mining the target of every class
+    for others is the number background_label_id, as in SSD). Mining chooses which others count:
     MAX_NEGATIVE the neg_pos_ratio times as many as matched ones with the largest loss, of those
     that overlap every true box by less than neg_overlap; HARD_EXAMPLE the sample_size boxes of
     an image with the largest loss, matched or not; NONE all. With nms_param the top_k of largest
@@ -343,7 +344,7 @@ class MultiBoxLoss(NormalizedLoss):
         scores = values.reshape(len(values), prod(values.shape[1:]) // self.states, self.states)
         wanted = [m.truth.state for m in matchings], self.background_state_id
         loss = self._loss_of(self.state_loss_type, scores, matchings, negatives, *wanted)
-        return loss + (self.state_weight - 1) * loss.detach()
+        return with_gradient_of(self.state_weight * loss, loss)
 
     def _loss_of(
         self,

@@ -270,7 +270,9 @@ class PriorBox(_Priors):
         ratios = aspect_ratios(self.aspect_ratio, self.flip)
         sizes = prior_sizes(small, large, ratios, squares=not self._is_without_squares())
         if not sizes:
-            raise NetError("several offset_w or offset_h need an aspect_ratio other than 1.")
+            raise NetError(
+                "offset_w and offset_h together need an aspect_ratio other than 1, or a max_size."
+            )
         return sizes
 
     def _is_without_squares(self) -> bool:

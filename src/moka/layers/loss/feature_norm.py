@@ -109,6 +109,7 @@ class FeatureIncayLoss(Layer):
         right = torch.ones_like(square)
         if not self.force_incay:
             right = (scores.argmax(1) == own)[:, None].to(x)
+        square = square.where(right > 0, 1)  # the others may have no length
         loss = (right / square).sum() / max(1, len(x))
         pull = as_rows(x.detach()) * (-2 * right / square.square())
         loss = with_gradient_of(loss, (as_rows(x) * pull).sum())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
+from moka.layers.gradient import with_scaled_gradient
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, require_axes
@@ -60,7 +61,7 @@ class HashingLoss(Layer):
         cost = torch.where(similar, squared, (self.bi_margin - squared).clamp_min(0))
         items = max(1, len(codes))
         pairs = cost.triu(1).sum() / max(1, items * (items - 1))
-        return pairs / 2 + pairs.detach() / 2 + self.tradeoff * from_ones(codes).sum() / items
+        return with_scaled_gradient(pairs, 0.5) + self.tradeoff * from_ones(codes).sum() / items
 
 
 def from_ones(x: Tensor) -> Tensor:

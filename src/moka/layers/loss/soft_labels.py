@@ -41,6 +41,11 @@ class SoftmaxCrossEntropyLoss(Layer):
 
     factors: tuple[float, ...] = option(field="weights")  # a layer has weights of its own
     zero_channel: int = option()
+    of_channels: Tensor  # their weights
+
+    def setup(self, x: Shape, target: Shape) -> None:
+        factors = torch.tensor(self.factors or [1.0] * (x[1] if len(x) > 1 else 0))
+        self.register_buffer("of_channels", factors, persistent=False)
 
     def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
         require_axes(2, x)
@@ -56,7 +61,7 @@ class SoftmaxCrossEntropyLoss(Layer):
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         channels = torch.arange(x.shape[1], device=x.device).view(-1, *(1,) * (x.dim() - 2))
-        weights = x.new_tensor(self.factors or [1.0] * x.shape[1]).view_as(channels)
+        weights = self.of_channels.to(x.dtype).view_as(channels)
         scores = x.detach().where(channels != self.zero_channel, 0)
         p = torch.softmax(scores, 1)
         slopes = p - target

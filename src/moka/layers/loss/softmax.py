@@ -211,12 +211,11 @@ class SoftmaxWithLoss(NormalizedLoss):
                 self.label_smoothing,
                 of_positions,
             )
-            if self.normalization_mode != "VALID" or not self.divides_by_weights:
-                pass
-            elif of_positions is not None:
-                divide_by = weight.clamp_min(1)
-            elif not self.weight_by_label_freqs:
-                divide_by = weight.where(weight > 0, 1.0)
+            if self.normalization_mode == "VALID" and self.divides_by_weights:
+                if of_positions is not None:
+                    divide_by = weight.clamp_min(1)
+                elif not self.weight_by_label_freqs:
+                    divide_by = weight.where(weight > 0, 1.0)
         loss = loss / divide_by
         if self.top_count < 2:
             return loss

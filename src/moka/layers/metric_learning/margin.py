@@ -80,17 +80,18 @@ def with_gradient_of_sphereface(
     gradient of |x| psi, psi' w + (psi - psi' cos) x / |x|, has both factors divided by the root of
     the sum of their squares before it counts beside the plain one.
     """
-    fixed_x, fixed_weight = x.detach(), weight.detach()
-    traced = x @ fixed_weight.t()
+    traced = x @ weight.t()
     if margin > 1 and len(x):
+        fixed_x, own_weight = x.detach(), weight.detach()[label]
         own, size = label[:, None], length(fixed_x)[:, None]
         cosine = traced.detach().gather(1, own) / size
         slope = psi_slope(cosine, margin)
         of_x = (psi(cosine, margin) - slope * cosine) / size
         norm = torch.hypot(slope, of_x)
-        pull = (blend + slope / norm) * fixed_weight[label] + of_x / norm * fixed_x
-        traced = traced.scatter(1, own, (x * pull).sum(1, keepdim=True) / (1 + blend))
-    return with_gradient_of(scores, traced + fixed_x @ weight.t())
+        pull = (blend + slope / norm) * own_weight + of_x / norm * fixed_x
+        beyond_plain = pull / (1 + blend) - own_weight
+        traced = traced.scatter_add(1, own, (x * beyond_plain).sum(1, keepdim=True))
+    return with_gradient_of(scores, traced)
 
 
 def length(rows: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ import pytest
 from tests.fresh import run_program
 
 import caffe
-from moka.command.own_caffe import OwnCaffe, prefer_own_caffe
+from moka.own_caffe import OwnCaffe, prefer_own_caffe
 
 
 @pytest.fixture
-def other_caffe(tmp_path: Path) -> Path:
+def other_caffe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a Caffe that was never built, with a module of layers."""
+    monkeypatch.chdir(tmp_path)
     layers = tmp_path / "caffe" / "their_layers"
     layers.mkdir(parents=True)
     (tmp_path / "caffe" / "__init__.py").write_text("from ._caffe import Net\n")
