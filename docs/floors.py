@@ -17,7 +17,7 @@ SOURCE = HERE.parent / "src"
 # room imports rooms of lower floors only: rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "types", "byte_text", "varint", "free_name", "cores", "two_ways", "telemetry"),
-    ("files", "context", "heap", "huge_pages", "fork", "threads", "waiting"),
+    ("files", "context", "heap", "huge_pages", "fork", "threads", "waiting", "own_caffe"),
     ("free_memory", "hdf5", "mat_file", "schema"),
     ("graph", "memory", "fillers"),
     ("data", "blob"),

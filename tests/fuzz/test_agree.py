@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import agree
+import onnxruntime
 import pytest
 import torch
 from agree import WHAT, Ways, What, disagreements, main
@@ -18,6 +19,7 @@ from moka.engine.autograd import Autograd
 from moka.inference.contract import Run, Task
 from moka.inference.folded import Folded
 from moka.inference.make import Maker
+from moka.types import Array
 
 AGREE = [("passes", seed) for seed in range(4)] + [
     (what, seed) for what in ("engines", "exports") for seed in range(2)
@@ -86,11 +88,11 @@ def test_a_wrong_program_is_noticed_whether_or_not_it_runs(monkeypatch: pytest.M
 
 
 def test_a_wrong_file_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(agree.onnxruntime.InferenceSession):  # type: ignore[misc]
-        def run(self, *args: object) -> list[object]:
+    class Wrong(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def run(self, *args: object) -> list[Array]:
             return [1.001 * values for values in super().run(*args)]
 
-    monkeypatch.setattr(agree.onnxruntime, "InferenceSession", Wrong)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Wrong)
     (found,) = found_by("exports", 0)
     assert found.startswith("onnx: ")
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import random_nets
 from layer_kinds import KINDS, LOSSES
-from random_nets import SIZES, STEADY, TEST, TRAIN, Input, random_net
+from random_nets import SIZES, STEADY, TEST, TRAIN, Input, _Generator, random_net
 
 from moka.export.difference import difference_of
 from moka.export.reference import reference
 from moka.layers import REGISTRY
+from moka.schema import caffe_pb2, parse_text
+from moka.types import Array
 
 SEEDS = range(8)
 
@@ -24,7 +26,7 @@ def types_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("phase", [TEST, TRAIN])
-def test_the_same_seed_makes_the_same_net(phase: TEST.__class__) -> None:
+def test_the_same_seed_makes_the_same_net(phase: caffe_pb2.Phase) -> None:
     one, same, other = (random_net(seed, phase) for seed in (3, 3, 4))
     assert one.text == same.text != other.text
     for name, values in one.given(1).items():
@@ -78,9 +80,7 @@ def test_numbers_are_of_moderate_size_and_steady() -> None:
 
 
 def test_ties_and_sums_that_cancel_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from random_nets import _Generator
-
-    def is_kept(fields: str, values: np.ndarray) -> bool:
+    def is_kept(fields: str, values: Array) -> bool:
         generator = _Generator(0, TEST)
         monkeypatch.setattr(random_nets, "_normal", lambda draw, shape: values)
         generator._show("x", Input(values.shape, random_nets._normal))
@@ -107,10 +107,6 @@ def test_another_batch() -> None:
 
 def test_every_kind_of_the_table_can_be_drawn() -> None:
     """Each has a message whose fields exist, once its choices are made."""
-    from random_nets import _Generator
-
-    from moka.schema import caffe_pb2, parse_text
-
     generator = _Generator(0, TEST)
     for kind in (*KINDS, *LOSSES):
         assert kind.type in REGISTRY

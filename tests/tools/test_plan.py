@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,24 @@ def test_a_measured_time_sets_the_scale(tmp_path: Path, capsys: pytest.CaptureFi
 def test_workers_are_measured_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also a net with layers in Python, though another Caffe is on PYTHONPATH."""
     monkeypatch.chdir(tmp_path)
+    python = """
+        layer { name: "as_is" type: "Python" bottom: "x" top: "as_is"
+                python_param { module: "as_is" layer: "AsIs" } }
+        layer { name: "conv" """
+    Path("solver.prototxt").write_text(SOLVER.replace('layer { name: "conv" ', python))
+    Path("as_is.py").write_text("""
+import caffe
+class AsIs(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top): top[0].data[...] = bottom[0].data
+""")
+    Path("other", "caffe").mkdir(parents=True)
+    Path("other", "caffe", "__init__.py").write_text("raise ImportError('the other one')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'other'}{os.pathsep}{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
     found = planned(capsys, "--solver=solver.prototxt", "--workers=3")
     assert (found["processes"], found["batch"]) == (3, 24)
     assert found["step_s"] > 0
