@@ -10,8 +10,8 @@ DATA = $(DIGITS)/digits_train_lmdb $(DIGITS)/digits_test_lmdb
 PB2 = src/moka/schema/caffe_pb2.py
 MODEL = $(DIGITS)/lenet_iter_1500.caffemodel
 
-.PHONY: install digits test lint format bench bench-parts bench-gpu fuzz mutants docs hashes sbom models proto \
-	clean
+.PHONY: install digits test lint format bench bench-parts bench-gpu fuzz agree mutants docs hashes sbom models \
+	proto clean
 
 install: $(INSTALLED)
 
@@ -63,6 +63,12 @@ bench-gpu: $(INSTALLED)
 INPUTS ?= 1000000
 fuzz: $(INSTALLED)
 	$(BIN)/python fuzz/run.py --inputs $(INPUTS)
+
+# 200 random nets, each run in all ways that Moka has: NETS=N makes it another number. A second or two
+# for each.
+NETS ?= 200
+agree: $(INSTALLED)
+	$(BIN)/python fuzz/agree.py --nets $(NETS)
 
 # Small mistakes in a copy of the source: does a test notice each? Half an hour for 100 of them, and
 # as long before for the record of which tests execute which lines.

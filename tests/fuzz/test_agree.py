@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import agree
 import onnxruntime
@@ -21,7 +22,7 @@ from moka.inference.folded import Folded
 from moka.inference.make import Maker
 from moka.types import Array
 
-AGREE = [("passes", seed) for seed in range(4)] + [
+AGREE = [("passes", seed) for seed in range(3)] + [
     (what, seed) for what in ("engines", "exports") for seed in range(2)
 ]
 FORKS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -55,8 +56,8 @@ def test_a_wrong_loss_of_an_engine_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 def test_a_wrong_gradient_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Autograd.pass_over
 
-    def wrong(self: Autograd, *args: object) -> object:
-        made = right(self, *args)  # type: ignore[arg-type]
+    def wrong(self: Autograd, *args: Any, **more: Any) -> object:
+        made = right(self, *args, **more)
         for blob in self.net.learnable:
             if (gradient := self.net.parameter_of(blob).grad) is not None:
                 gradient *= 1.001

@@ -18,7 +18,7 @@ from moka.layers import REGISTRY
 from moka.schema import caffe_pb2, parse_text
 from moka.types import Array
 
-SEEDS = range(8)
+SEEDS = range(5)
 
 
 def types_of(text: str) -> list[str]:
@@ -64,19 +64,19 @@ def test_nets_for_training_have_losses_and_gradients() -> None:
 
 def test_numbers_are_of_moderate_size_and_steady() -> None:
     """No ties that rounding decides: where the inputs move a little, no blob moves much."""
+    moves = 0
     for seed in SEEDS:
         made = random_net(seed, TEST)
         net, given, moved = made.build(), made.given(0), replace(made, shake=1e-7).given(0)
-        assert (
-            {n for n, v in given.items() if (moved[n] != v).any()}
-            <= {n for n, one in made.inputs.items() if one.is_real}
-            != set()
-        )
+        differ = {name for name, values in given.items() if (moved[name] != values).any()}
+        assert all(made.inputs[name].is_real for name in differ)
+        moves += bool(differ)
         names = list(net.graph.outputs)
         found, wanted = reference(net, moved, names), reference(net, given, names)
         for name in names:
             assert np.abs(wanted[name]).max() < 10 * SIZES[1]
             assert difference_of(found[name], wanted[name], name).relative < 5 * STEADY
+    assert moves > len(SEEDS) / 2
 
 
 def test_ties_and_sums_that_cancel_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
