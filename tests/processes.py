@@ -100,6 +100,10 @@ class Program:
     def returncode(self) -> int | None:
         return self._process.exitcode
 
+    @returncode.setter
+    def returncode(self, code: int) -> None:
+        """As subprocess.Popen's: whoever sets it does not wait for the process."""
+
     def poll(self) -> int | None:
         return self._process.exitcode
 

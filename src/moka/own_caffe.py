@@ -7,7 +7,8 @@ program runs import `caffe`, and would get that one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,17 @@ class OwnCaffe:
     ) -> ModuleSpec | None:
         """The module's place; None for all other modules."""
         return PathFinder.find_spec(fullname, [_BESIDE], target) if fullname == "caffe" else None
+
+
+@contextmanager
+def as_programs_import() -> Iterator[None]:
+    """Within it modules are found as in a program of the user's."""
+    finders = sys.meta_path[:]
+    sys.meta_path[:] = [finder for finder in finders if finder is not OwnCaffe]
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = finders
 
 
 def prefer_own_caffe() -> None:

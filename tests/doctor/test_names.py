@@ -8,6 +8,7 @@ import pytest
 
 from moka.doctor.facts import BROKEN, FINE, WORTH_KNOWING
 from moka.doctor.names import module, program
+from moka.own_caffe import prefer_own_caffe
 
 
 def program_in(folder: Path) -> Path:
@@ -33,6 +34,8 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+    prefer_own_caffe()  # as every command does
     assert module().state == FINE
     (tmp_path / "caffe").mkdir()
     (tmp_path / "caffe/__init__.py").write_text("")

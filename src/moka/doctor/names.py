@@ -11,6 +11,7 @@ from pathlib import Path
 
 import moka
 from moka.doctor.facts import BROKEN, WORTH_KNOWING, Fact
+from moka.own_caffe import as_programs_import
 
 TOPIC = "names"
 
@@ -48,7 +49,8 @@ def program() -> Fact:
 def module() -> Fact:
     """What a program imports as `caffe`."""
     ours = Path(moka.__file__).parents[1] / "caffe"
-    spec = importlib.util.find_spec("caffe")
+    with as_programs_import():
+        spec = importlib.util.find_spec("caffe")
     found = Path(spec.origin) if spec is not None and spec.origin else None
     if found is not None and found.parent == ours:
         return Fact(TOPIC, "import caffe", str(ours))

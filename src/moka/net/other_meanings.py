@@ -32,21 +32,22 @@ def _tell_unaligned_crops(graph: Graph) -> None:
 
 
 def _tell_unbalanced_edges(graph: Graph) -> None:
-    """The losses of HED and RCF, which are known by the layer of their edge maps alone."""
-    if not any(node.type == "ImageLabelmapData" for node in graph.nodes):
+    """The losses of HED and RCF, which are known by their layer of edge maps alone."""
+    if not any(REGISTRY[node.type].fork == "HED" for node in graph.nodes):
         return
     losses = [
-        node.name
+        node
         for node in graph.nodes
-        if node.type == "SigmoidCrossEntropyLoss"
+        if hasattr(REGISTRY[node.type].make, "class_balance")
         and not node.layer.loss_param.HasField("class_balance")
     ]
     if losses:
         log.warning(
-            'The SigmoidCrossEntropyLoss layer "%s"%s counts all pixels alike, as in BVLC\'s Caffe.'
+            'The %s layer "%s"%s counts all pixels alike, as in BVLC\'s Caffe.'
             " HED and RCF balance edges and all else: to train a net of theirs write loss_param {"
             " class_balance: 1 } (HED) or 1.1 (RCF).",
-            losses[0],
+            losses[0].type,
+            losses[0].name,
             _and_more(len(losses)),
         )
 
