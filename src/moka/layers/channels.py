@@ -10,6 +10,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
+from moka.layers.batch_statistics import over_channels
 from moka.layers.grid import require_images
 from moka.layers.options import option, positive
 from moka.layers.registry import layer
@@ -216,9 +217,5 @@ class EltwiseAffine(Layer):
             yield BlobSpec(shape, filler, name)
 
     def forward(self, x: Tensor) -> Tensor:
-        slope, bias = (self.by_channel(blob, x.dim()) for blob in self.blobs)
+        slope, bias = (over_channels(blob, x) for blob in self.blobs)
         return torch.addcmul(bias, x, slope)
-
-    def by_channel(self, blob: Tensor, axes: int) -> Tensor:
-        """A blob in a shape that broadcasts against blobs of so many axes."""
-        return blob if self.channel_shared else blob.view(-1, *(1,) * (axes - 2))

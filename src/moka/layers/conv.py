@@ -17,7 +17,7 @@ from moka.layers.options import option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import canonical_axis, refuse_empty_axes
 from moka.layers.sliding import Sliding, convolved_sizes
-from moka.layers.window import Window
+from moka.layers.window import Window, padding_of
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -83,8 +83,7 @@ def all_even(windows: Sequence[Window]) -> bool:
 
 def padded(x: Tensor, windows: Sequence[Window]) -> tuple[Tensor, list[Window]]:
     """x with its padding of zeros in place, and the windows without it."""
-    sides = [side for w in reversed(windows) for side in w.sides]
-    return F.pad(x, sides), [w._replace(pad=0, end_pad=None) for w in windows]
+    return F.pad(x, padding_of(windows)), [w.unpadded for w in windows]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -127,9 +126,9 @@ def deconvolution(
     if len(windows) not in _DECONVOLVE:
         return _deconvolution_of_columns(x, weight, bias, windows, group)
     if not all_even(windows):
-        whole = [w._replace(pad=0, end_pad=None) for w in windows]
+        whole = [w.unpadded for w in windows]
         y = deconvolution(x, weight, bias, windows=whole, group=group)
-        return F.pad(y, [-side for w in reversed(windows) for side in w.sides])
+        return F.pad(y, [-side for side in padding_of(windows)])
     return _DECONVOLVE[len(windows)](
         x,
         weight,

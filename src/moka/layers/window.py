@@ -32,6 +32,11 @@ class Window(NamedTuple):
         return self.pad, self.after
 
     @property
+    def unpadded(self) -> Window:
+        """The same window without padding."""
+        return self._replace(pad=0, end_pad=None)
+
+    @property
     def extent(self) -> int:
         """Number of elements from the window's first to its last, both included."""
         return self.dilation * (self.kernel - 1) + 1
@@ -43,6 +48,11 @@ class Window(NamedTuple):
     def deconvolved(self, size: int) -> int:
         """Output size of a deconvolution: the smallest that `convolved` maps back to `size`."""
         return self.stride * (size - 1) + self.extent - sum(self.sides)
+
+
+def padding_of(windows: Sequence[Window]) -> list[int]:
+    """The padding of all sides as PyTorch's `pad` takes it, from the last axis on."""
+    return [side for w in reversed(windows) for side in w.sides]
 
 
 def pooled_sizes(

@@ -42,7 +42,7 @@ def export_maxout(site: Site, layer: Maxout, x: Value) -> list[str]:
 @exports(EltwiseAffine)
 def export_eltwise_affine(site: Site, layer: EltwiseAffine, x: Value) -> str:
     slope, bias = (
-        site.changed_weight(k, layer.by_channel(blob.detach(), len(x.dims)))
+        site.changed_weight(k, blob.detach().reshape(-1, *(1,) * (len(x.dims) - 2)))
         for k, blob in enumerate(layer.blobs)
     )
     return site.add("Add", site.add("Mul", x.name, slope), bias)

@@ -12,7 +12,7 @@ from moka.export.torch.table import writes
 from moka.export.torch.writer import ModuleSite, number, one_or_all
 from moka.layers.conv import all_even
 from moka.layers.pooling import LOWEST
-from moka.layers.window import Window, pooled_sizes
+from moka.layers.window import Window, padding_of, pooled_sizes
 from moka.types import Shape
 
 
@@ -41,7 +41,7 @@ def write_convolution(site: ModuleSite) -> list[str]:
         bias=None if biased else False,
     )
     _hold_weight_and_bias(site, layer.blobs[0])
-    margins = [side for w in reversed(windows) for side in w.sides] if uneven else []
+    margins = padding_of(windows) if uneven else []
     return [
         _rectified(_convolved(call, str(bottom), margins, transposed), site.option("slope"))
         for bottom in site.bottoms

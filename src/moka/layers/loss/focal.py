@@ -6,13 +6,13 @@ from math import log, prod
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.labels import check_label_count, class_labels
 from moka.layers.loss.log_likelihood import floored
 from moka.layers.loss.normalization import NormalizedLoss
+from moka.layers.loss.sigmoid import sigmoid_cross_entropy
 from moka.layers.loss.softmax import SMALLEST
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
@@ -107,7 +107,7 @@ class FocalLoss(NormalizedLoss):
 
     def _binary(self, x: Tensor, target: Tensor) -> Tensor:
         whole, counted = target.trunc(), None
-        loss = target * F.softplus(-x) + (1 - target) * F.softplus(x)
+        loss = sigmoid_cross_entropy(x, target)
         missing = torch.sigmoid(torch.where(whole == 1, -x, x))  # 1 - p
         alpha = CAFFEMEX_ALPHA if self.alpha is None else self.alpha
         loss = loss * (alpha * missing.clamp_min(LEAST_BASE) ** self.gamma)

@@ -48,12 +48,7 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
     class_balance: float | None = option(positive, of="loss_param")
 
     def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
-        require_axes(1, x)
-        if prod(x) != prod(target):
-            raise NetError(
-                "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count:"
-                f" {shape_text(x)} vs. {shape_text(target)}."
-            )
+        _check_counts("SIGMOID_CROSS_ENTROPY_LOSS", x, target)
         return [()]
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
@@ -65,12 +60,27 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
         if self.class_balance is not None:
             weight, counted = balanced(as_rows(target), counted, self.class_balance)
             weight, counted = weight.view(x.shape), counted.view(x.shape)
-        loss = target * F.softplus(-x) + (1 - target) * F.softplus(x)
+        loss = sigmoid_cross_entropy(x, target)
         if weight is not None:
             loss = loss * weight
         if counted is not None:
             loss = loss.where(counted, 0)
         return loss.sum() / self.divisor(x.shape[0], prod(x.shape[1:]), counted)
+
+
+def sigmoid_cross_entropy(x: Tensor, target: Tensor) -> Tensor:
+    """-t log s(x) - (1 - t) log(1 - s(x)) of scores x and targets t of one shape."""
+    return target * F.softplus(-x) + (1 - target) * F.softplus(x)
+
+
+def _check_counts(kind: str, x: Shape, target: Shape) -> None:
+    """Raises NetError unless there is a target for each score."""
+    require_axes(1, x)
+    if prod(x) != prod(target):
+        raise NetError(
+            f"{kind} layer inputs must have the same count:"
+            f" {shape_text(x)} vs. {shape_text(target)}."
+        )
 
 
 def balanced(target: Tensor, counted: Tensor | None, balance: float) -> tuple[Tensor, Tensor]:
@@ -111,12 +121,7 @@ class MultiLabelLoss(Layer):
     """
 
     def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
-        require_axes(1, x)
-        if prod(x) != prod(target):
-            raise NetError(
-                "MULTI_LABEL_LOSS layer inputs must have the same count:"
-                f" {shape_text(x)} vs. {shape_text(target)}."
-            )
+        _check_counts("MULTI_LABEL_LOSS", x, target)
         return [(), x][: self.top_count]
 
     def forward(self, x: Tensor, target: Tensor) -> list[Tensor]:

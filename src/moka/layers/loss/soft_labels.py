@@ -7,6 +7,7 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import Layer
+from moka.layers.batch_statistics import over_channels
 from moka.layers.gradient import with_gradient_of
 from moka.layers.loss.log_likelihood import LOG_FLOOR
 from moka.layers.options import option
@@ -60,7 +61,7 @@ class SoftmaxCrossEntropyLoss(Layer):
         return [()]
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        channels = torch.arange(x.shape[1], device=x.device).view(-1, *(1,) * (x.dim() - 2))
+        channels = over_channels(torch.arange(x.shape[1], device=x.device), x)
         weights = self.of_channels.to(x.dtype).view_as(channels)
         scores = x.detach().where(channels != self.zero_channel, 0)
         p = torch.softmax(scores, 1)

@@ -12,6 +12,16 @@ from moka.layers.shapes import as_rows, refuse_empty_axes
 from moka.types import Shape
 
 
+def own_classes(rows: Tensor, label: Tensor) -> Tensor:
+    """The class of each row of scores (N, C) as an index (N, 1)."""
+    return class_labels(label.reshape(-1, 1), rows.shape[1], None)[0]
+
+
+def with_own_scores(x: Tensor, own: Tensor, scores: Tensor) -> Tensor:
+    """x (N, C...) with the scores (N, 1) of the classes `own` (N, 1) in their places."""
+    return as_rows(x).scatter(1, own, scores).view(x.shape)
+
+
 @layer("LabelSpecificAdd", bottoms=2, tops=(1, 2), fork="caffe-windows", fixed_bottoms=(1,))
 class LabelSpecificAdd(PassCounter):
     """Add a bias, most often a negative one, to the score of the true class where that is above
@@ -67,7 +77,7 @@ class LabelSpecificAdd(PassCounter):
             y = x.clone()
         else:
             rows = as_rows(x)
-            own = class_labels(label.reshape(-1, 1), rows.shape[1], None)[0]
+            own = own_classes(rows, label)
             score = rows.gather(1, own)
-            y = rows.scatter(1, own, score + bias * (score > -bias).to(score)).view(x.shape)
+            y = with_own_scores(x, own, score + bias * (score > -bias).to(score))
         return [y, x.new_full((1,), bias)][: self.top_count]

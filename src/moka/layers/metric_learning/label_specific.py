@@ -11,7 +11,8 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
 from moka.layers.gradient import with_gradient_of
-from moka.layers.labels import check_one_label_an_item, class_labels
+from moka.layers.labels import check_one_label_an_item
+from moka.layers.metric_learning.additive import own_classes, with_own_scores
 from moka.layers.options import not_negative, option
 from moka.layers.passes import PassCounter
 from moka.layers.registry import layer
@@ -22,16 +23,6 @@ from moka.types import Array, Shape
 WITH_STATISTICS = (3, 5)  # numbers in the blob of versions that keep statistics behind the margin
 LEAST_SINE_STEP = 1e-4  # how near a cosine comes to 1 and -1, an angle to pi
 STEEPEST = 2.0  # the largest gradient of a score by its cosine
-
-
-def own_classes(rows: Tensor, label: Tensor) -> Tensor:
-    """The class of each row of scores (N, C) as an index (N, 1)."""
-    return class_labels(label.reshape(-1, 1), rows.shape[1], None)[0]
-
-
-def with_own_scores(x: Tensor, own: Tensor, scores: Tensor) -> Tensor:
-    """x (N, C...) with the scores (N, 1) of the classes `own` (N, 1) in their places."""
-    return as_rows(x).scatter(1, own, scores).view(x.shape)
 
 
 def check_scores(x: Shape, label: Shape) -> None:

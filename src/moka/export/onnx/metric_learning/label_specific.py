@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import pi
 
 from moka.export.onnx.builder import Site, Value
-from moka.export.onnx.linear import rows_of
-from moka.export.onnx.metric_learning.margin import own_classes
+from moka.export.onnx.metric_learning.additive import own_scores, with_own_scores
 from moka.export.onnx.table import exports
 from moka.layers.metric_learning.label_specific import (
     LEAST_SINE_STEP,
@@ -16,12 +15,6 @@ from moka.layers.metric_learning.label_specific import (
 )
 
 
-def _with_own_scores(site: Site, x: str, own: str, scores: str, dims: tuple[int, ...]) -> str:
-    return site.reshape(
-        Value(site.add("ScatterElements", x, own, scores, axis=1), dims), site.tops[0]
-    )
-
-
 @exports(LabelSpecificMargin)
 def export_label_specific_margin(
     site: Site, layer: LabelSpecificMargin, x: Value, label: Value, given: Value | None = None
@@ -29,12 +22,10 @@ def export_label_specific_margin(
     margin = site.weight(0) if given is None else site.reshape(given, (1,))
     y = x.name
     if layer.is_active:
-        rows = rows_of(site, x, 1)
-        own = own_classes(site, label, rows.dims[0])
-        score = site.add("GatherElements", rows.name, own, axis=1)
+        rows, own, score = own_scores(site, x, label)
         kept = site.add("Equal", margin, site.number(0))
         changed = site.add("Where", kept, score, _changed(site, layer.type, score, margin))
-        y = _with_own_scores(site, rows.name, own, changed, rows.dims)
+        y = with_own_scores(site, rows.name, own, changed, rows.dims)
     return [y, margin][: len(site.tops)]
 
 
@@ -61,15 +52,13 @@ def export_label_specific_rescale(
 ) -> list[str]:
     weight, y = layer.current_weight(), x.name
     if layer.is_active:
-        rows = rows_of(site, x, 1)
-        own = own_classes(site, label, rows.dims[0])
-        score = site.add("GatherElements", rows.name, own, axis=1)
+        rows, own, score = own_scores(site, x, label)
         changed = site.scaled(score, weight, 1 - weight if layer.bias_fix else 0.0)
         if layer.for_ip:
             above = site.add("Greater", score, site.number(0))
             changed = site.add("Where", above, changed, score)
         others = site.scaled(rows.name, layer.negative_weight)
-        y = _with_own_scores(site, others, own, changed, rows.dims)
+        y = with_own_scores(site, others, own, changed, rows.dims)
     return [y, site.parts([weight])][: len(site.tops)]
 
 
