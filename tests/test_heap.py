@@ -20,18 +20,18 @@ if {keep}:
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-for _ in range(30):
-    torch.ones(1 << 24)
+for _ in range(15):
+    torch.ones((1 << 23) + 1)
 before = faults()
 for _ in range(3):
-    torch.ones(1 << 24)
+    torch.ones((1 << 23) + 1)
 print(faults() - before)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tunes glibc")
 def test_freed_memory_is_used_again() -> None:
-    """Three arrays of 64 MB are 49152 pages of 4 KB, fewer if the system uses larger ones."""
+    """Three arrays of 32 MB are 24576 pages of 4 KB, fewer if the system uses larger ones."""
     counts = []
     for keep in (False, True):
         counts.append(int(run_program(COUNTING.format(keep=keep)).stdout))
@@ -48,11 +48,11 @@ if {keep}:
     keep_freed_memory()
 
 def faults():
-    for _ in range(30):
-        torch.ones(1 << 24)
+    for _ in range(15):
+        torch.ones((1 << 23) + 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(3):
-        torch.ones(1 << 24)
+        torch.ones((1 << 23) + 1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 for keep in (False, True):
@@ -102,7 +102,7 @@ def resident_mb():
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(3):
-        torch.ones(1 << 24)
+        torch.ones((1 << 23) + 1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 owners = [Owner(), Owner()]
@@ -110,8 +110,8 @@ for owner in owners:
     heap.keep_freed_memory_for(owner)
 if FOR_GOOD:
     heap.keep_freed_memory()
-for _ in range(5):
-    torch.ones(1 << 24)
+for _ in range(15):
+    torch.ones((1 << 23) + 1)
 torch.ones(1 << 26)
 kept_mb = resident_mb()
 while owners:
@@ -156,7 +156,7 @@ if {keep}:
     heap.keep_freed_memory()
 
 def faults():
-    for _ in range(30):
+    for _ in range(15):
         torch.ones(1 << 20)  # 4 MB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):

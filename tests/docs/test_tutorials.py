@@ -60,6 +60,7 @@ def test_images_of_your_own(capfd: pytest.CaptureFixture[str]) -> None:
     assert Path("pets.onnx").exists()
 
 
+@pytest.mark.slow
 def test_ssd_on_images_of_your_own(capfd: pytest.CaptureFixture[str]) -> None:
     text = (TUTORIALS / "detection.md").read_text("utf-8")
     (program,) = [block for block in blocks_of(text) if block.title]

@@ -29,9 +29,9 @@ def no_bytes() -> bytes:
 @pytest.mark.parametrize("change", [mutate_bytes, mutate_wire, mutate_text, mutate_numbers])
 def test_any_bytes_are_changed(change: Mutate, data: Callable[[], bytes]) -> None:
     given = data()
-    made = [change(given, Random(seed)) for seed in range(200)]
-    assert made == [change(given, Random(seed)) for seed in range(200)]
-    assert len({given, *made}) > (5 if not given else 100)
+    made = [change(given, Random(seed)) for seed in range(60)]
+    assert made == [change(given, Random(seed)) for seed in range(60)]
+    assert len({given, *made}) > (5 if not given else 30)
     assert max(map(len, made)) < 4 * MOST_BYTES
 
 

@@ -113,6 +113,7 @@ def test_the_gateway(tmp_path: Path) -> None:
     assert rows == [["3", "1"], ["3", "1"], ["3", "1"], ["0", "1"], *[["3", "2", "2", "2"]] * 2]
 
 
+@pytest.mark.slow
 def test_a_killed_python_is_started_anew(tmp_path: Path) -> None:
     (tmp_path / "n.prototxt").write_text(NET)
     layer = (

@@ -142,6 +142,7 @@ def test_twenty_processes_are_killed_at_random() -> None:
     assert final_files(4000) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_a_process_lost_too_often_ends_the_run() -> None:
     with job(*train("--max_restarts=1")) as lost:
@@ -175,6 +176,7 @@ def test_sigterm_saves_and_asks_for_another_run(target: str) -> None:
     assert Path(f"snap_iter_{stopped[1]}.solverstate").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("run_folder")
 def test_sigint_stops_as_in_one_process() -> None:
     Path("solver.prototxt").write_text(SOLVER.format(iterations=1000000))

@@ -107,7 +107,7 @@ def address_holds(page: Page, text: str) -> None:
     page.wait_for_url(re.compile(re.escape(text)), timeout=SLOW_MS)
 
 
-QUICK = ((360, False), (1440, True))
+QUICK = ((360, True),)
 SCREENS = [  # width in pixels, dark; the others are slow tests
     pytest.param(width, dark, marks=() if (width, dark) in QUICK else pytest.mark.slow)
     for width in WIDTHS
@@ -218,7 +218,8 @@ def test_keys_reach_everything_and_show_where_they_are(
         assert len(reached) >= wanted.count()
 
 
-@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
 def test_the_colors_of_the_system(chrome: Browser, shown: str, dark: bool) -> None:
     """With forced colors a chart has the system's color of text, and what is chosen differs."""
     with page_of(chrome, shown, dark=dark, forced_colors=True) as page:

@@ -17,7 +17,7 @@ from moka.schema import caffe_pb2, read_text
 FOLDERS = sorted(file.parent.name for file in zoo_folder().glob("*/deploy.prototxt"))
 LARGE = (
     *("bvlc_alexnet", "bvlc_reference_rcnn_ilsvrc13", "finetune_flickr_style"),
-    *("resnet101", "resnet152", "vgg16", "vgg19"),
+    *("resnet50", "resnet101", "resnet152", "vgg16", "vgg19"),
 )
 
 
