@@ -50,6 +50,30 @@ def test_eltwise(
     check_gradient(layer, *bottoms)
 
 
+@pytest.mark.parametrize(("fields", "factor"), [("coeff: 20", 20), ("", 1)])
+def test_eltwise_scales_a_single_bottom_as_flownet_does(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    factor: float,
+) -> None:
+    layer = make_layer(f'type: "Eltwise" eltwise_param {{ {fields} }}', SHAPE)
+    x = spread(*SHAPE)
+    np.testing.assert_allclose(run(layer, x)[0], factor * x, rtol=1e-12)
+    check_gradient(layer, x)
+    bottom = torch.ones(SHAPE)
+    assert layer(bottom).data_ptr() != bottom.data_ptr()  # a layer in place may follow
+    assert layer.overwriting(0) is None
+
+
+@pytest.mark.parametrize("operation", ["PROD", "MAX"])
+def test_eltwise_refuses_a_single_bottom_otherwise(make_layer: LayerMaker, operation: str) -> None:
+    with pytest.raises(NetError, match=f"takes at least 2 bottoms for {operation}, got 1"):
+        make_layer(f'type: "Eltwise" eltwise_param {{ operation: {operation} }}', SHAPE)
+
+
 @pytest.mark.parametrize(
     ("values", "winner"),
     [((1, 1), 1), ((2, 1), 0), ((1, 1, 1), 1), ((1, 0, 1), 0), ((0, 1, 2), 2), ((1, 2, 2), 1)],

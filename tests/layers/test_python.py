@@ -149,6 +149,28 @@ def test_in_place_it_has_one_blob_for_both(make_net: NetMaker, write: Write) -> 
     assert net.blobs["x"].diff.tolist() == [2, 0, 2]
 
 
+def test_it_may_give_a_bottom_another_shape(make_net: NetMaker, write: Write) -> None:
+    code = """
+    class It(caffe.Layer):
+        def reshape(self, bottom, top):
+            bottom[0].reshape(bottom[0].num, bottom[0].channels, bottom[0].height, bottom[0].width)
+            top[0].reshape(1)
+        def forward(self, bottom, top):
+            top[0].data[...] = bottom[0].data.sum()
+        def backward(self, top, propagate_down, bottom):
+            assert bottom[0].diff.shape == (2, 3, 1, 1)
+            bottom[0].diff[...] = top[0].diff[0]
+    """
+    net = python_net(make_net, write(code), "2 3")
+    net.blobs["x"].data[...] = 2
+    engine = Layerwise(net)
+    engine.forward()
+    assert net.blobs["y"].data.tolist() == [12]
+    net.blobs["y"].diff[...] = 5
+    engine.backward()
+    assert net.blobs["x"].diff.tolist() == [[5, 5, 5]] * 2
+
+
 OFFSET = """
 class It(caffe.Layer):
     def setup(self, bottom, top):

@@ -81,6 +81,14 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
             "layers { type: QUADRIC_SUM quadric_sum_param { } }",
             'Moka does not have the layer type "QUADRIC_SUM" either',
         ),
+        (
+            'layer { type: "MolGridData" molgrid_data_param { } }',
+            'Moka does not have the layer type "MolGridData" either. Put an Input layer',
+        ),
+        (
+            "layers { type: SHOTS_DATA shots_data_param { } }",
+            'Moka does not have the layer type "SHOTS_DATA" either. Put an Input layer',
+        ),
         ("layers { type: ROI_POOLING zzzzzz: 3 }", "No fork of Caffe"),
         ('layer { type: "Permute" permut_param { } }', 'Did you mean "permute_param"?'),
         ("layer { loss_param { loss_weight: 1 } }", "It is a field of the layer itself"),
@@ -119,3 +127,36 @@ def test_all_types_are_known_to_it() -> None:
 def test_signs_of_web_pages(text: str, shown: str, what_to_write: str) -> None:
     assert shown in answer(text)
     assert what_to_write in answer(text)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["$WIDTH", "${WIDTH}", "{{WIDTH}}", "{{ WIDTH }}", "%WIDTH%", "%d", "%(width)d"],
+)
+@pytest.mark.parametrize(
+    "text", ["layer { slice_param { axis: # } }", "layer { name: # }", "input_dim: [1, #]"]
+)
+def test_places_of_a_template(text: str, place: str) -> None:
+    said = answer(text.replace("#", place))
+    assert f"{place} stands for a value that a program fills in: write the value instead." in said
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("image_data_param {\n root_folder:\n new_height: 3 }", "root_folder"),
+        ("image_data_param {\n new_height:\n is_color: true }", "new_height"),
+        ("transform_param {\n scale:  # of 1 / 256\n mirror : true }", "scale"),
+        ("image_data_param {\n shuffle:\n batch_size: 3 }", "shuffle"),
+        ("phase:\n transform_param { }", "phase"),
+    ],
+)
+def test_a_field_without_a_value(text: str, field: str) -> None:
+    said = answer(f"layer {{ {text} }}")
+    assert f"Expected a value for {field}, found " in said
+    assert said.endswith(f"Write a value after {field}:, or leave the line out.")
+
+
+def test_a_word_in_a_later_line_may_be_the_value() -> None:
+    text = "layer { phase:\n TEST pooling_param { pool:\n AVE } name: D:/a }"
+    assert 'Strings take quotes: write name: "D".' in answer(text)

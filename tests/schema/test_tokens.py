@@ -80,3 +80,23 @@ def test_a_character_beyond_ascii_is_one_sign() -> None:
         ("sign", sign.encode().decode("latin-1")) for sign in signs
     ]
     assert kinds("\xe9:") == [("sign", "\xe9"), ("sign", ":")]  # of another encoding
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a:\nb: 1", True),
+        ("a: # none\n b { }", True),
+        ("a:\nb # c\n: 1", True),
+        ("a: b: 1", False),
+        ("a:\nb\nc: 1", False),
+        ("a:\n1: 1", False),
+        ("a:\n", False),
+    ],
+)
+def test_the_name_of_a_field_in_a_later_line(text: str, found: bool) -> None:
+    tokens = Tokens(text)
+    tokens.advance()
+    start = tokens.next.start
+    assert tokens.skip(":")
+    assert tokens.at_field(start) == found

@@ -23,11 +23,12 @@ def maximum(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a > b, a, b)
 
 
-@layer("Eltwise", bottoms=(2, None), tops=1, coordinates="same", spares_top=True)
+@layer("Eltwise", bottoms=(1, None), tops=1, coordinates="same", spares_top=True)
 class Eltwise(Layer):
     """Sum (with coefficients), product or maximum of blobs of one shape, element by element.
 
-    Bottoms: two or more of the same shape. Top: that shape. Message: eltwise_param (`operation`
+    Bottoms: two or more of the same shape; for SUM also a single one, which nets of FlowNet scale
+    so. Top: that shape. Message: eltwise_param (`operation`
     SUM, PROD or MAX; `coeff`: one factor per bottom for SUM, ignored by MAX;
     `stable_prod_grad: false` makes BVLC Caffe compute the gradient of PROD as y / x, NaN at x = 0;
     here the gradient is always exact).
@@ -36,8 +37,8 @@ class Eltwise(Layer):
     bottom with a probability of its coeff, and in testing coeff times each bottom. caffe-windows'
     SORT is the product of (1 + x) over the bottoms.
 
-    Errors: bottoms of different shapes; coeff with PROD; a number of coeffs other than the number
-    of bottoms.
+    Errors: bottoms of different shapes; one bottom and another operation than SUM; coeff with PROD;
+    a number of coeffs other than the number of bottoms.
     """
 
     fork_values = frozenset({"SORT", "STOCHASTIC_SUM"})
@@ -47,6 +48,9 @@ class Eltwise(Layer):
     stable_prod_grad: bool = option()
 
     def setup(self, *bottom_shapes: Shape) -> None:
+        if len(bottom_shapes) == 1 and self.operation != "SUM":
+            raise NetError(f"takes at least 2 bottoms for {self.operation}, got 1.")
+        self._is_alone = len(bottom_shapes) == 1
         if len(self.coeff) not in (0, len(bottom_shapes)):
             raise NetError(
                 f"Eltwise takes one coefficient per bottom blob: {len(self.coeff)} for"
@@ -63,6 +67,8 @@ class Eltwise(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         if self.operation in ("SUM", "STOCHASTIC_SUM"):
+            if self._is_alone:
+                return bottoms[0] * (self.coeff or (1.0,))[0]
             factors: Iterable[float | Tensor] = self.coeff
             if self.operation == "STOCHASTIC_SUM" and self.training:
                 drawn = torch.rand(len(self.coeff), device=bottoms[0].device)
@@ -79,7 +85,7 @@ class Eltwise(Layer):
 
     def overwriting(self, index: int) -> Way | None:
         # The sum begins with the first two; their order does not change it.
-        is_sum = self.operation == "SUM" and not self.coeff
+        is_sum = self.operation == "SUM" and not self.coeff and not self._is_alone
         return _SumInto(index) if is_sum and index < 2 else None
 
 

@@ -274,8 +274,8 @@ class Python(Layer):
             )
         diffs = [torch.from_numpy(blob.diff) for blob in self.bottoms]
         diffs += [memory.cpu_data() for memory in gradients]
-        return [
-            diff.clone().to(tensor)
+        return [  # in the net's shapes: the user's `reshape` may have changed a bottom's
+            diff.clone().reshape(tensor.shape).to(tensor)
             for diff, tensor in zip(diffs, (*bottoms, *self.weights_unseen()), strict=True)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -9,7 +10,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from moka.errors import did_you_mean, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fields import descriptor_of, enum_of
-from moka.schema.fork_types import FOREIGN, FORK_OF, NOT_IN_V1, is_v1_name
+from moka.schema.fork_types import FOREIGN, FORK_OF, INPUTS, NOT_IN_V1, is_v1_name
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.tokens import TextError, Token, shown
 from moka.schema.upgrade.v1 import TYPES as V1_TYPES
@@ -17,6 +18,10 @@ from moka.schema.upgrade.v1 import TYPES as V1_TYPES
 QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u2032\u2033\u00ab\u00bb\uff02\uff07"
 _LARGE = 1e15  # no integer field holds more that anybody writes with an exponent
 _V1_NAMES = {today: old for old, today in V1_TYPES.items()}
+# Places that a program fills in, as $WIDTH, ${WIDTH}, {{ width }}, %WIDTH%, %d and %(width)d.
+_PLACEHOLDER = re.compile(
+    r"\$(?:\w+|\{\w+\})|\{\{\s*\w+\s*\}\}|%(?:\(\w+\)[a-z]|\w+%?)", re.ASCII
+)
 
 
 def unknown_field(
@@ -43,10 +48,10 @@ def _about_type(layer_type: str, name: str) -> str | None:
         return f"Moka does not have the layer type {layer_type} of {fork}."
     if not layer_type or is_layer_type(layer_type) or is_v1_name(layer_type):
         return None
-    return (
-        f'Moka does not have the layer type "{layer_type}" either: write it as a Python layer, or'
-        " leave it out."
-    )
+    missing = f'Moka does not have the layer type "{layer_type}" either'
+    if layer_type.lower().endswith("data"):  # a source, which no net can do without
+        return f"{missing}. {INPUTS}"
+    return f"{missing}: write it as a Python layer, or leave it out."
 
 
 def is_layer_type(name: str) -> bool:
@@ -149,6 +154,15 @@ def _todays_form(text: str, field: FieldDescriptor) -> str | None:
     return f'Write layers {{ type: {_V1_NAMES[today]} ... }} or layer {{ type: "{today}" ... }}.'
 
 
+def no_value(token: Token, field: FieldDescriptor) -> TextError:
+    """The error for the name of the next field where a value belongs."""
+    return TextError(
+        f"Expected a value for {field.name}, found {shown(token)}",
+        token.start,
+        f"Write a value after {field.name}:, or leave the line out.",
+    )
+
+
 def no_string(token: Token, field: FieldDescriptor) -> TextError:
     """The error for something without quotes where a string belongs."""
     if token.kind not in ("word", "number"):
@@ -204,6 +218,8 @@ def strange_sign(text: str, start: int) -> str | None:
     """
     if text.startswith(("//", "/*"), start):
         return "A comment begins with #."
+    if place := _PLACEHOLDER.match(text, start):
+        return f"{place[0]} stands for a value that a program fills in: write the value instead."
     sign = text[start : start + 4].encode("latin-1").decode("utf-8", "ignore")[:1]
     if not sign or sign.isascii():
         return None

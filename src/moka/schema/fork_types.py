@@ -102,7 +102,7 @@ FOREIGN: frozenset[str] = frozenset(
         *("DataHeatmap", "ConvLSTM"),
     )
 )
-_INPUTS = (
+INPUTS = (
     "Put an Input layer in its place, with the shapes of its tops, and fill it before each pass."
 )
 _BOXES = (
@@ -119,12 +119,12 @@ INSTEAD_OF: Mapping[str, str] = MappingProxyType(
     {
         "LaneData": _BOXES,
         **dict.fromkeys(
-            ("MultiLabelImageData", "DataSequence", "OPData", "OPVideo", "CPMData"), _INPUTS
+            ("MultiLabelImageData", "DataSequence", "OPData", "OPVideo", "CPMData"), INPUTS
         ),
-        "DataHeatmap": _INPUTS,
-        **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), _INPUTS),
-        **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), _INPUTS),
-        **dict.fromkeys(("ImgReader", "GlobalInput"), _INPUTS),
+        "DataHeatmap": INPUTS,
+        **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), INPUTS),
+        **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), INPUTS),
+        **dict.fromkeys(("ImgReader", "GlobalInput"), INPUTS),
         **dict.fromkeys(("BinLabelData", "SegData"), _LABEL_IMAGES),
         **dict.fromkeys(("ImgWriter", "FloatWriter", "FLOWriter", "PFMWriter"), _WRITER),
     }

@@ -172,9 +172,12 @@ class _Reading:
     def _values(self, message: Message, field: _Field) -> None:
         """Read what follows a field's name: one value, or a list of them in brackets."""
         tokens = self.tokens
+        start = tokens.next.start
         colon = tokens.skip(":")
         if field.read is not None and not colon:
-            raise TextError(f'Expected ":", found {shown(tokens.next)}', tokens.next.start)
+            raise TextError(f'Expected ":", found {shown(tokens.next)}', start)
+        if field.read is not None and not field.unquoted and tokens.at_field(start):
+            raise advice.no_value(tokens.next, field.descriptor)
         several = field.repeated or field.full_name in FIRST_COUNTS
         if not several and message.HasField(field.name):
             raise TextError(

@@ -21,6 +21,7 @@ _ESCAPE = re.compile(
 )
 _LETTERS = dict(zip("abfnrtv\\'\"?", "\a\b\f\n\r\t\v\\'\"?", strict=True))
 _BARE_WORD = re.compile(r"""[^\s,;{}<>\[\]\#"':](?:[^\s{}<>\[\]\#"']*[^\s,;{}<>\[\]\#"'])?""")
+_BEFORE_VALUE = re.compile(r"(?:\s|\#[^\n]*\n)*[:{<]")
 _CLOSING = {"{": "}", "<": ">", "[": "]"}
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\[^\\]")
 
@@ -108,6 +109,12 @@ class Tokens:
         self._position = found.end()
         self.advance()
         return found[0].encode("latin-1")
+
+    def at_field(self, after: int) -> bool:
+        """Whether the next token is the name of a field, in a later line than the place `after`."""
+        if self.next.kind != "word" or "\n" not in self.text[after : self.next.start]:
+            return False
+        return bool(_BEFORE_VALUE.match(self.text, self._position))
 
     def skip_value(self) -> None:
         """Go past the value of a field, whatever it is: after the name, with or without a colon."""

@@ -16,6 +16,11 @@ def test_eltwise_coefficients(export: Export) -> None:
     export(one_layer(layer, "2 3", "2 3", "2 3"))
 
 
+@pytest.mark.parametrize("fields", ["coeff: 20", ""])
+def test_eltwise_of_one_bottom(export: Export, fields: str) -> None:
+    export(one_layer(f'type: "Eltwise" eltwise_param {{ {fields} }}', "2 3"))
+
+
 @pytest.mark.parametrize("kind", ["scale", "bias"])
 @pytest.mark.parametrize(
     "options", ["", "axis: 0", "axis: 2", "axis: 1 num_axes: 2", "axis: 1 num_axes: -1",
