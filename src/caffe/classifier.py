@@ -112,8 +112,9 @@ class Classifier(NetOfImages):
             (N, classes).
 
         Raises:
-            ValueError: no images, or images of another number of channels than the net takes.
-            TypeError: `image_dims` is not a height and a width.
+            ValueError: no images, an image that is in no list, or images of another number of
+                channels than the net takes.
+            TypeError: `image_dims` is not a height and a width; names of files in place of images.
         """
         if np.shape(self.image_dims) != (2,):
             raise TypeError(
@@ -122,7 +123,7 @@ class Classifier(NetOfImages):
             )
         with raised_as(ValueError):
             return classify(
-                inputs,
+                io.image_list(inputs),
                 self._prepare,
                 self._score,
                 input_shape=self.blobs[self.inputs[0]].data.shape[1:],

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
+from google.protobuf.message import Message
 from numpy.typing import ArrayLike, NDArray
 
 from caffe.errors import raised_as
@@ -48,12 +49,27 @@ def __getattr__(name: str) -> Any:
 # --- arrays and messages ----------------------------------------------------------------------
 
 
+def _check_message(given: object, kind: type[Message]) -> None:
+    """Raise TypeError for a file's name, or for bytes that nobody has parsed. Messages of another
+    caffe_pb2 pass."""
+    name = kind.DESCRIPTOR.name
+    if isinstance(given, bytes):
+        raise TypeError(f"a {name} is wanted, got bytes: caffe_pb2.{name}.FromString reads them.")
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(
+            f"a {name} is wanted, got a name of a file: open it with open(name, 'rb'), and give its"
+            f" bytes to caffe_pb2.{name}.FromString."
+        )
+
+
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> NDArray[np.float64]:
     """The data (or diff) of a BlobProto as an array in its shape, or in its four axes of 2014.
 
     Raises:
         ValueError: the number of values does not fit the shape.
+        TypeError: bytes, or the name of a file.
     """
+    _check_message(blob, caffe_pb2.BlobProto)
     with raised_as(ValueError, MokaError):
         return blobproto.to_array(blob, diff=return_diff).astype(np.float64)
 
@@ -77,15 +93,20 @@ def blobprotovector_str_to_arraylist(str: bytes) -> list[NDArray[np.float64]]:
     return [blobproto_to_array(blob) for blob in caffe_pb2.BlobProtoVector.FromString(str).blobs]
 
 
-def array_to_datum(arr: Array, label: int | None = None) -> caffe_pb2.Datum:
+def array_to_datum(arr: ArrayLike, label: int | None = None) -> caffe_pb2.Datum:
     """A Datum of a (C, H, W) array; uint8 goes to `data`, everything else to `float_data`.
 
     Raises:
         ValueError: the array does not have three axes.
     """
-    if arr.ndim != 3:
-        raise ValueError("Incorrect array shape.")
-    return moka_datum.encode(arr, label)
+    array = np.asarray(arr)
+    if array.ndim != 3:
+        advice = " Give it one channel: array[np.newaxis]." if array.ndim == 2 else ""
+        raise ValueError(
+            "Incorrect array shape. A Datum takes (channels, height, width), got"
+            f" {array.shape}.{advice}"
+        )
+    return moka_datum.encode(array, label)
 
 
 def datum_to_array(datum: caffe_pb2.Datum) -> Array:
@@ -94,7 +115,11 @@ def datum_to_array(datum: caffe_pb2.Datum) -> Array:
 
     Raises:
         ValueError: the number of values does not fit the shape, or the image cannot be decoded.
+        TypeError: bytes, the name of a file, or an AnnotatedDatum.
     """
+    _check_message(datum, caffe_pb2.Datum)
+    if isinstance(datum, caffe_pb2.AnnotatedDatum):
+        raise TypeError("a Datum is wanted, got an AnnotatedDatum: its image is its field `datum`.")
     with raised_as(ValueError, MokaError):
         image = moka_datum.decode(datum)
     return image.astype(np.float64 if image.dtype == np.float32 else image.dtype)
@@ -115,10 +140,49 @@ def load_image(filename: PathLike | bytes | BinaryIO, color: bool = True) -> Ima
     Raises:
         OSError: the file cannot be read.
         DataError: it is no image.
+        TypeError: neither a name nor a file.
     """
     if isinstance(filename, str | bytes | os.PathLike):
         filename = os.fsdecode(filename)
+    elif not hasattr(filename, "read"):
+        raise TypeError(
+            "load_image takes a file's name or an open file, not an object of type"
+            f" {type(filename).__name__}."
+        )
     return images.load_image(filename, color=color)
+
+
+def _check_image(image: object) -> None:
+    """Raise TypeError for what programs give in an image's place: a file's name, or None."""
+    if isinstance(image, str | bytes | os.PathLike):
+        raise TypeError(
+            "an image is an array (height, width, channels), got a name of a file:"
+            " caffe.io.load_image reads it."
+        )
+    if image is None:
+        raise TypeError(
+            "an image is an array (height, width, channels), got None, which cv2.imread returns if"
+            " it cannot read a file."
+        )
+
+
+def image_list(images: Iterable[Array]) -> list[Array]:
+    """Some images (H, W, K) as a list.
+
+    Raises:
+        TypeError: names of files, or None.
+        ValueError: one image that is in no list.
+    """
+    if isinstance(images, np.ndarray) and images.ndim in (2, 3):
+        raise ValueError(
+            "a list of images (height, width, channels) is wanted, got an array of shape"
+            f" {images.shape}: give [image]."
+        )
+    _check_image(images)
+    listed = list(images)
+    for image in listed:
+        _check_image(image)
+    return listed
 
 
 def resize_image(im: ArrayLike, new_dims: NewSize, interp_order: int = 1) -> Image:
@@ -148,10 +212,11 @@ def oversample(images: Iterable[Array], crop_dims: NewSize) -> Image:
         (10 N, height, width, K) float32.
 
     Raises:
-        ValueError: a crop is larger than an image.
+        ValueError: a crop is larger than an image; an image that is in no list.
+        TypeError: names of files in place of images.
     """
     with raised_as(ValueError):
-        return crops.oversample(images, crop_dims)
+        return crops.oversample(image_list(images), crop_dims)
 
 
 class Transformer:
@@ -201,9 +266,21 @@ class Transformer:
 
         Returns:
             (C, H, W) float32.
+
+        Raises:
+            ValueError: an image with too few axes or channels.
+            TypeError: the name of a file, or None.
         """
+        preparation = self.preparation(in_)
+        _check_image(data)
+        order = preparation.transpose
+        if order is not None and np.ndim(data) != len(order):
+            advice = " Give it one channel: image[:, :, np.newaxis]." if np.ndim(data) == 2 else ""
+            raise ValueError(
+                f"an image is (height, width, channels), got shape {np.shape(data)}.{advice}"
+            )
         with raised_as(ValueError):
-            return self.preparation(in_).prepare(data)
+            return preparation.prepare(data)
 
     def deprocess(self, in_: str, data: Array) -> Array:
         """Undo `preprocess`, but for the resizing: an image again, to look at.

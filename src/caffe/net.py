@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -30,6 +31,8 @@ log = logging.getLogger("moka")
 
 
 FILE_TYPES = (str, bytes, os.PathLike)
+OF_THE_NET = ("_engine", "_net", "_nodes", "blobs", "params", "layers", "layer_dict")
+MOST_FILES = 1000  # of a folder in which a name like the one given is sought
 INSTEAD_OF_2014 = {
     "set_phase_test": "Give the phase when the net is made: caffe.Net(file, weights, caffe.TEST)",
     "set_phase_train": "Give the phase when the net is made: caffe.Net(file, weights, caffe.TRAIN)",
@@ -68,7 +71,21 @@ def check_file(name: object) -> str:
             "Could not open file: its name is wanted, and this is a text. Write the text to a file."
         )
     shown = path.replace("\0", r"\0")
-    raise RuntimeError(f"Could not open file {shown}")
+    advice = _advice_on_missing(path)
+    raise RuntimeError(f"Could not open file {shown}{f'. {advice}' if advice else ''}")
+
+
+def _advice_on_missing(path: str) -> str | None:
+    """What to do about a name that is no file's."""
+    if path.startswith("~"):
+        return "Only a shell knows ~: give os.path.expanduser(name)."
+    folder, name = os.path.split(path)
+    try:
+        there = os.listdir(folder or ".")
+    except (OSError, ValueError):
+        return None
+    few = len(there) <= MOST_FILES and name not in there
+    return did_you_mean(name, there) if few else None
 
 
 class Net(NetContents):
@@ -138,8 +155,20 @@ class Net(NetContents):
         self._attach(engine)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Net:
+        """A net of its own, with the weights and blobs as they are now, without the callbacks."""
+        self._engine.settle()
+        net = deepcopy(self._net, memo)
+        kept = {name: value for name, value in vars(self).items() if name not in OF_THE_NET}
+        copied = self.__class__.__new__(self.__class__)
+        vars(copied).update(deepcopy(kept, memo))
+        copied._attach(FastBlobs(net))
+        copied.name = self.name
+        return copied
+
     def _attach(self, engine: Layerwise) -> None:
         self._engine = engine
+        self._has_warned = False
         self._show(engine.net)
 
     def __del__(self) -> None:
@@ -229,6 +258,7 @@ class Net(NetContents):
         """
         first = None if start is None else self._index(start)
         last = 0 if end is None else self._index(end)
+        self._warn_if_none_go_backward()
         wanted = self._named(self.inputs if end is None else self._nodes[last].bottoms, diffs)
         self._fill(kwargs, self.outputs, "diff", "Top diff arguments do not match net outputs.")
         self._engine.backward(first, last)
@@ -242,7 +272,19 @@ class Net(NetContents):
     def _backward(self, start: int, end: int) -> None:
         """Run the layers with these numbers backward, from the later one, `start`."""
         self._check_range(end, start)
+        self._warn_if_none_go_backward()
         self._engine.backward(start, end)
+
+    def _warn_if_none_go_backward(self) -> None:
+        if self._has_warned or any(place.marks.layer for place in self._net.places):
+            return
+        self._has_warned = True
+        log.warning(
+            "%s: no layer goes backward, and all diffs stay as they are: no parameter that is"
+            " trained leads to a loss. To have gradients, write force_backward: true into the"
+            " prototxt.",
+            self._net.graph.file,
+        )
 
     def _check_range(self, first: int, last: int) -> None:
         if not 0 <= first <= last < len(self._nodes):
@@ -261,7 +303,10 @@ class Net(NetContents):
             shape = tuple(blob.shape)
             if array.shape[:1] != shape[:1]:
                 what = "Input" if side == "data" else "Diff"
-                raise Exception(f"{what} is not batch sized")
+                raise Exception(
+                    f'{what} is not batch sized: blob "{name}" has shape {shape}, got an array of'
+                    f" shape {array.shape}."
+                )
             if not np.can_cast(array.dtype, np.float32, "same_kind"):
                 raise ValueError(f'blob "{name}" takes real numbers, got {array.dtype}.')
             try:

@@ -98,5 +98,11 @@ def test_what_cannot_be_classified() -> None:
         made.predict([])
     with pytest.raises(ValueError, match=r"an image is \(height, width, channels\)"):
         made.predict([np.zeros((4, 5))])
+    with pytest.raises(ValueError, match=r"shape \(6, 8, 3\): give \[image\]"):
+        made.predict(IMAGES[0])
+    names: Any
+    for names in ("x.png", ["x.png"]):
+        with pytest.raises(TypeError, match=r"got a name of a file: caffe\.io\.load_image"):
+            made.predict(names)
     with pytest.raises(ValueError, match="a crop of 4 x 5 is larger than the image, 3 x 9"):
         classifier(image_dims=(3, 9)).predict(IMAGES)

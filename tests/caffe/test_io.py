@@ -89,8 +89,39 @@ def test_a_datum_without_a_label() -> None:
 
 
 def test_a_datum_has_three_axes() -> None:
-    with pytest.raises(ValueError, match="Incorrect array shape"):
+    with pytest.raises(ValueError, match=r"^Incorrect array shape\..* \(3, 4\)\. .*newaxis\]\.$"):
         caffe.io.array_to_datum(DATA[0])
+    with pytest.raises(ValueError, match=r"\(channels, height, width\), got \(1, 2, 3, 4\)\.$"):
+        caffe.io.array_to_datum(DATA[None])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: caffe.io.datum_to_array(b"bytes"),  # type: ignore[arg-type]
+            r"^a Datum is wanted, got bytes: caffe_pb2\.Datum\.FromString reads them\.$",
+        ),
+        (
+            lambda: caffe.io.blobproto_to_array("mean.binaryproto"),  # type: ignore[arg-type]
+            r"^a BlobProto is wanted, got a name of a file: .* caffe_pb2\.BlobProto\.FromString\.$",
+        ),
+        (
+            lambda: caffe.io.datum_to_array(caffe_pb2.AnnotatedDatum()),  # type: ignore[arg-type]
+            "^a Datum is wanted, got an AnnotatedDatum: its image is its field `datum`",
+        ),
+    ],
+)
+def test_what_is_no_message(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_messages_of_another_caffe() -> None:
+    class Datum:  # as another caffe_pb2 makes it
+        channels, height, width, data, float_data, encoded = 1, 1, 2, b"ab", (), False
+
+    assert caffe.io.datum_to_array(Datum()).tolist() == [[[97, 98]]]  # type: ignore[arg-type]
 
 
 def test_an_encoded_datum_is_decoded() -> None:
@@ -172,6 +203,8 @@ def test_load_what_is_no_image() -> None:
     Path("x.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"x\.png: the image cannot be decoded"):
         caffe.io.load_image("x.png")
+    with pytest.raises(TypeError, match=r"an open file, not an object of type ndarray"):
+        caffe.io.load_image(RGB)  # type: ignore[arg-type]
 
 
 def test_resize_image() -> None:
@@ -214,6 +247,15 @@ def test_the_middle_of_odd_margins() -> None:
 def test_a_crop_larger_than_the_image() -> None:
     with pytest.raises(ValueError, match="a crop of 2 x 5 is larger than the image, 3 x 4"):
         caffe.io.oversample([np.zeros((3, 4, 1))], (2, 5))
+
+
+def test_an_image_that_is_in_no_list() -> None:
+    with pytest.raises(ValueError, match=r"an array of shape \(3, 4, 1\): give \[image\]"):
+        caffe.io.oversample(np.zeros((3, 4, 1)), (2, 3))
+    assert caffe.io.oversample(np.zeros((2, 3, 4, 1)), (2, 3)).shape == (20, 2, 3, 1)
+    as_objects = np.empty(1, object)
+    as_objects[0] = np.zeros((3, 4, 1))
+    assert caffe.io.oversample(as_objects, (2, 3)).shape == (10, 2, 3, 1)
 
 
 # --- Transformer ------------------------------------------------------------------------------
@@ -342,6 +384,18 @@ def test_a_programs_own_transformer_checks_names() -> None:
             ValueError,
             "^Mean shape invalid: a mean is an array of numbers; read its file first, with np.load",
         ),
+        (
+            lambda t: t.preprocess("data", "x.png"),
+            TypeError,
+            r"a file: caffe\.io\.load_image reads",
+        ),
+        (lambda t: t.preprocess("data", None), TypeError, r"got None, which cv2\.imread returns"),
+        (
+            lambda t: t.preprocess("data", RGB[..., 0]),
+            ValueError,
+            r"^an image is .*, got shape \(3, 4\)\. Give it one channel: image\[:, :, np\.newax",
+        ),
+        (lambda t: t.preprocess("data", RGB[None]), ValueError, r"got shape \(1, 3, 4, 3\)\.$"),
     ],
 )
 def test_what_a_transformer_refuses(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 INPUT_NAMED_DATA = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
 layer { name: "act" type: "TanH" bottom: "data" top: "y" }
+"""
+IMAGES = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 1 dim: 2 dim: 3 } } }
+layer { name: "flat" type: "Flatten" bottom: "x" top: "y" }
 """
 
 
@@ -153,11 +158,35 @@ def test_backward_without_a_loss_does_nothing(net: caffe.Net, x: Array) -> None:
     assert not any(blob.diff.any() for blobs in net.params.values() for blob in blobs)
 
 
+def test_a_backward_pass_that_does_nothing_is_told_once(
+    open_net: NetOpener, x: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = open_net()
+    net.forward(x=x)
+    net.backward()
+    net._backward(3, 0)
+    assert [record.message for record in caplog.records if "backward" in record.message] == [
+        "net.prototxt: no layer goes backward, and all diffs stay as they are: no parameter that is"
+        " trained leads to a loss. To have gradients, write force_backward: true into the prototxt."
+    ]
+
+
+def test_a_backward_pass_that_does_something_is_not_told(
+    open_net: NetOpener, x: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("net.prototxt").write_text("force_backward: true\n" + Path("net.prototxt").read_text())
+    net = open_net()
+    net.forward(x=x)
+    net.backward()
+    assert "backward" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "says"),
     [
         ("z", (2, 3), "Input blob arguments do not match net inputs."),
-        ("x", (5, 3), "Input is not batch sized"),
+        ("x", (5, 3), r'^Input is not batch sized: blob "x" has shape \(2, 3\), .* \(5, 3\)\.$'),
+        ("x", (3,), r"^Input is not batch sized: .* got an array of shape \(3,\)\.$"),
     ],
 )
 def test_keywords_that_do_not_fit(
@@ -203,6 +232,30 @@ def test_a_net_is_shown_as_a_table(net: caffe.Net) -> None:
 def test_a_net_cannot_be_pickled(net: caffe.Net) -> None:
     with pytest.raises(MokaError, match="a Net cannot be pickled: make it in each process"):
         pickle.dumps(net)
+
+
+def test_a_copy_is_a_net_of_its_own(net: caffe.Net, x: Array) -> None:
+    net.name = "mine"
+    for _ in range(4):  # so that a program has run
+        want = net.forward(x=x)["y"].copy()
+    net.after_forward(lambda _: pytest.fail("a callback was copied"))
+    copied = copy.deepcopy(net)
+    assert copied.name == "mine"
+    np.testing.assert_allclose(copied.blobs["y"].data, want, rtol=1e-5)
+    net.params["ip2"][0].data[...] = 0
+    np.testing.assert_allclose(copied.forward(x=x)["y"], want, rtol=1e-5)
+    assert copied.blobs["y"] is not net.blobs["y"]
+
+
+def test_a_copy_keeps_what_a_program_has_added(open_net: NetOpener) -> None:
+    open_net().save("w.caffemodel")
+    Path("net.prototxt").write_text(IMAGES)
+    made = caffe.Classifier("net.prototxt", "w.caffemodel", mean=np.ones(1))
+    copied = copy.deepcopy(made)
+    assert type(copied) is caffe.Classifier
+    assert copied.transformer is not made.transformer
+    assert copied.transformer.mean["x"].tolist() == [[[1]]]
+    assert copied.predict([np.ones((2, 3, 1))]).shape == (1, 6)
 
 
 def test_reshape(net: caffe.Net) -> None:

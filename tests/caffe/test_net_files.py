@@ -64,6 +64,27 @@ def test_files_that_are_missing(weights: str | None) -> None:
         caffe.Net(file, caffe.TEST, weights=weights)
 
 
+def test_names_that_are_near() -> None:
+    Path("snap_iter_2.solverstate").touch()
+    with pytest.raises(RuntimeError, match=r'\.h5\. Did you mean "snap_iter_2\.solverstate"\?$'):
+        caffe.SGDSolver("solver.prototxt").restore("snap_iter_2.solverstate.h5")
+    Path("models").mkdir()
+    Path("models/deploy.prototxt").touch()
+    with pytest.raises(
+        RuntimeError, match=r'depoly\.prototxt\. Did you mean "deploy\.prototxt"\?$'
+    ):
+        caffe.Net("models/depoly.prototxt", caffe.TEST)
+    with pytest.raises(RuntimeError, match=r"Could not open file nowhere/x\.prototxt$"):
+        caffe.Net("nowhere/x.prototxt", caffe.TEST)
+
+
+def test_a_name_as_shells_know_it() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"file ~/net\.prototxt\. .*os\.path\.expanduser\(name\)"
+    ):
+        caffe.Net("~/net.prototxt", caffe.TEST)
+
+
 def test_a_null_character_in_the_name_of_a_file() -> None:
     with pytest.raises(RuntimeError, match=r"Could not open file a\\0b"):
         caffe.Net("a\0b", caffe.TEST)

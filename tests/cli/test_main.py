@@ -43,7 +43,8 @@ def test_usage(caffe: Caffe, argv: list[str]) -> None:
             ["train", "test"],
             'caffe train takes flags only, found "test". See `caffe train --help`.',
         ),
-        (["train", "-solver", "=", "s.prototxt"], 'found "s.prototxt". Leave no blanks around =.'),
+        (["train", "-quiet", "=", "true"], 'found "=". Leave no blanks around =.'),
+        (["train", "-solver", "=", "s.prototxt"], "a blank and =. Leave no blanks around =."),
         (["train", "solver.prototxt"], 'found "solver.prototxt". See'),
     ],
 )

@@ -62,6 +62,7 @@ def test_parse(line: str, words: list[str], changed: dict[str, object]) -> None:
         ("-nosolver", "unknown command line flag 'nosolver'"),
         ("-noverbose=true", "unknown command line flag 'noverbose'"),
         ("-solver", "flag 'solver' is missing its argument"),
+        ("-solver =x", "flag 'solver' is followed by a blank and =x. Leave no blanks around =."),
         ("-iterations many", "illegal value 'many' specified for int32 flag 'iterations'"),
         ("-iterations 1.5", "illegal value '1.5' specified for int32 flag 'iterations'"),
         ("-scale much", "illegal value 'much' specified for double flag 'scale'"),

@@ -32,6 +32,14 @@ SHOW = Command(
     "show", "somewhere:show", "show files", "FILE...", description="Shows.", usage_exit=2
 )
 UPGRADE = Command("upgrade", "somewhere:main", "bring to today's form", "IN OUT")
+TURN = Command(
+    "turn",
+    "somewhere:main",
+    "turn a model",
+    "",
+    (Flag("model", "", "A net"), Flag("weights", "", "Its weights")),
+    programs=(("turn", "somewhere:main"),),
+)
 Call = tuple[list[str], dict[str, Any]]
 
 
@@ -42,7 +50,7 @@ def calls() -> list[Call]:
 
 @pytest.fixture(autouse=True)
 def _table(monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in (COPY_IT, SHOW, UPGRADE):
+    for command in (COPY_IT, SHOW, UPGRADE, TURN):
         monkeypatch.setitem(COMMANDS, command.name, command)
 
 
@@ -73,6 +81,19 @@ def test_too_few_or_too_many(calls: list[Call], messages: Messages, argv: list[s
     assert said[4] == "`copy_it --help` lists its flags."
     were = "was" if len(argv) == 1 else "were"
     assert said[-1] == f"F 2 to 3 arguments are needed, {len(argv)} {were} given."
+
+
+@pytest.mark.parametrize(
+    ("argv", "advice"),
+    [
+        (["a.prototxt", "b.caffemodel"], "Write --model=a.prototxt --weights=b.caffemodel."),
+        (["a.prototxt", "b.onnx"], "Write --model=a.prototxt."),
+        (["b.onnx"], "See `turn --help`."),
+    ],
+)
+def test_flags_only(messages: Messages, argv: list[str], advice: str) -> None:
+    assert running.run("turn", lambda *_: pytest.fail("it ran"), argv) == 1
+    assert messages() == [f'F turn takes flags only, found "{argv[0]}". {advice}']
 
 
 def test_any_number(calls: list[Call], messages: Messages) -> None:

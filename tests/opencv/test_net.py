@@ -108,6 +108,7 @@ def test_names_of_the_file_find_layers_too(net: Net) -> None:
         (lambda n: n.setInput(X, "", 1, "abc"), "mean is a number or up to four"),
         (lambda n: n.setInput(X[0, 0], "", 1, 3), r"got shape \(9, 9\)"),
         (lambda n: n.forward("prop"), 'no layer is named "prop".*Did you mean "prob"'),
+        (lambda n: n.forward("scores"), r'named "scores"\. It is a blob; forward\("fc"\) gives it'),
         (lambda n: n.forward("_input"), "has no output of its own"),
         (lambda n: n.forward(3), "takes a name or a list of names, got 3"),
         (lambda n: n.forward(np.ones(3), "fc"), "takes a name or a list of names"),
@@ -133,6 +134,12 @@ def test_errors(net: Net, call: Any, sentence: str) -> None:
         call(net)
     assert caught.value.msg == str(caught.value)
     assert caught.value.code == -2
+
+
+def test_a_blob_that_is_not_the_first_of_its_layer(folder: Path) -> None:
+    net = readNetFromCaffe(folder / "many.prototxt", folder / "many.caffemodel")
+    with pytest.raises(OpenCVError, match=r'It is a blob; forward\(None, "parts"\)\[1\] gives it'):
+        net.forward("b")
 
 
 def test_channels_that_do_not_fit(net: Net) -> None:

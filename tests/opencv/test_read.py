@@ -81,6 +81,7 @@ def test_a_net_without_weights_runs_when_it_has_got_some() -> None:
         ((b"layer { ",), r"\(buffer\):1:"),
         ((TEXT, b"no model"), r"^\(buffer\): "),
         ((), "takes a prototxt: its path or its content"),
+        (("", "a.caffemodel"), r"takes a prototxt: .* A \.caffemodel has the weights alone"),
         ((np.zeros(3),), "array of uint8, got dtype float64"),
         ((7,), "by its path or its bytes, got int"),
         ((TEXT.replace(b'bottom: "data"', b'bottom: "dat"'),), 'Did you mean "data"'),

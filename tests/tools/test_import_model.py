@@ -74,6 +74,11 @@ def test_weights(capsys: pytest.CaptureFixture[str]) -> None:
             "F --input_shape 1x3 is no shape. Write 1,3,224,224, or NAME:1,3,224,224 with ; between"
             " several.",
         ),
+        (
+            ["net.caffemodel", "-o", "made.prototxt"],
+            "F net.caffemodel is Caffe's already. `caffe export` writes ONNX and PyTorch; `caffe"
+            " import` reads them.",
+        ),
         (["no.onnx", "-o", "made.prototxt"], "F no.onnx: No such file or directory."),
         (
             ["x.onnx", "-o", "no/made.prototxt", "--input_shape=1,4,6,5"],

@@ -177,6 +177,11 @@ def _split(argv: Sequence[str], flags: dict[str, Flag]) -> tuple[list[str], dict
         elif isinstance(flag.default, bool):
             values[flag.name] = True
         elif rest:
+            if rest[0].startswith("="):
+                raise UsageError(
+                    f"flag '{name}' is followed by a blank and {rest[0]}.",
+                    advice="Leave no blanks around =.",
+                )
             values[flag.name] = flag.parse(rest.pop(0))
         else:
             raise UsageError(f"flag '{name}' is missing its argument.")

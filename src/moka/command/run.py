@@ -26,6 +26,7 @@ from moka.waiting import sleep_soon
 
 log = logging.getLogger("moka")
 
+FLAGS_OF_FILES = {".prototxt": "model", ".caffemodel": "weights"}
 CommandFunction = Callable[[list[str], dict[str, Any]], object]
 
 
@@ -130,6 +131,11 @@ def check_arguments(command: Command, words: Sequence[str]) -> None:
     if not command.flags and not command.description:
         log.error("Usage: %s %s", command.title, command.arguments)
         raise SystemExit(command.usage_exit)
+    if not command.arguments:
+        raise UsageError(
+            f'{command.title} takes flags only, found "{words[0]}".',
+            advice=_advice_on_flags(command, words),
+        )
     least, most = command.argument_counts()
     number = f"{least}" if least == most else f"{least} or more"
     if most is not None and most > least:
@@ -144,6 +150,18 @@ def check_arguments(command: Command, words: Sequence[str]) -> None:
     error = UsageError(f"{number} {are} needed, {len(words)} {were} given.")
     error.exit_code = command.usage_exit
     raise error
+
+
+def _advice_on_flags(command: Command, words: Sequence[str]) -> str:
+    """The flags that take files which were given without one."""
+    known = {flag.name for flag in command.flags}
+    named = [
+        f"--{flag}={word}"
+        for word in words
+        for ending, flag in FLAGS_OF_FILES.items()
+        if word.endswith(ending) and flag in known
+    ]
+    return f"Write {' '.join(named)}." if named else f"See `{command.title} --help`."
 
 
 def sentence(error: Exception) -> str:

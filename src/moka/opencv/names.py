@@ -25,12 +25,14 @@ class NamedLayer:
         type: its type, as in the prototxt.
         message: the rewritten layer.
         bottoms: for each bottom the position of the layer that makes it; -1 for an input.
+        tops_in_file: its tops, as in the prototxt.
     """
 
     name: str
     type: str
     message: caffe_pb2.LayerParameter
     bottoms: tuple[int, ...]
+    tops_in_file: tuple[str, ...]
 
     @property
     def name_in_file(self) -> str:
@@ -75,7 +77,8 @@ def name_after_layers(
             taken.add(tops[-1])
         layer.top[:] = tops
         made.update((was, (top, len(layers))) for was, top in zip(old, tops, strict=True))
-        layers.append(NamedLayer(name, layer.type, layer, tuple(i for _, i in sources)))
+        bottoms = tuple(i for _, i in sources)
+        layers.append(NamedLayer(name, layer.type, layer, bottoms, tuple(old)))
     return renamed, tuple(layers)
 
 

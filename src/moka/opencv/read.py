@@ -51,8 +51,11 @@ def readNetFromCaffe(
     """
     text = prototxt if bufferProto is None else bufferProto
     weights = caffeModel if bufferModel is None else bufferModel
-    if text is None:
-        raise OpenCVError("readNetFromCaffe takes a prototxt: its path or its content.")
+    if text is None or (isinstance(text, str) and not text):
+        raise OpenCVError(
+            "readNetFromCaffe takes a prototxt: its path or its content.",
+            advice=None if weights is None else "A .caffemodel has the weights alone.",
+        )
     param, file = _definition(text)
     state = caffe_pb2.NetState()
     state.CopyFrom(param.state)

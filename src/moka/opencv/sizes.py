@@ -93,11 +93,20 @@ class Sizes:
                 return 0
             if key in self.numbers:
                 return self.numbers[key]
-            raise OpenCVError(f'no layer is named "{key}".', advice=did_you_mean(key, self.numbers))
+            raise OpenCVError(f'no layer is named "{key}".', advice=self._advice_on(key))
         number = int(key)
         if not 0 <= number <= len(self.layers):
             raise OpenCVError(f"there is no layer {number}: the last one is {len(self.layers)}.")
         return number
+
+    def _advice_on(self, name: str) -> str | None:
+        """What to write instead of a name that is no layer's: that of a blob, or a slip."""
+        for layer in reversed(self.layers):
+            if name in layer.tops_in_file:
+                which = layer.tops_in_file.index(name)
+                call = f'(None, "{layer.name}")[{which}]' if which else f'("{layer.name}")'
+                return f"It is a blob; forward{call} gives it."
+        return did_you_mean(name, self.numbers)
 
     def _sized(self, args: Sequence[Any]) -> tuple[int | None, list[tuple[Shapes, Shapes]]]:
         """The one layer that is asked for, if any; for every layer number the shapes of its

@@ -28,6 +28,11 @@ def _import(words: list[str], flags: dict[str, Any]) -> None:
         raise UsageError(
             "--output is missing.", advice="Name the file to write, such as -o net.prototxt."
         )
+    if Path(source).suffix in (".caffemodel", ".prototxt"):
+        raise UsageError(
+            f"{source} is Caffe's already.",
+            advice="`caffe export` writes ONNX and PyTorch; `caffe import` reads them.",
+        )
     if flags["model"]:
         import_weights(source, flags["model"], output, flags["map"])
         print(f"Wrote {output}.")
