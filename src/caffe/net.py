@@ -17,6 +17,7 @@ from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
 from moka.errors import NetError, did_you_mean
+from moka.files import advice_on_missing
 from moka.inference.blobs import FastBlobs
 from moka.layers.source import Source
 from moka.net import build_net
@@ -32,7 +33,6 @@ log = logging.getLogger("moka")
 
 FILE_TYPES = (str, bytes, os.PathLike)
 OF_THE_NET = ("_engine", "_net", "_nodes", "blobs", "params", "layers", "layer_dict")
-MOST_FILES = 1000  # of a folder in which a name like the one given is sought
 INSTEAD_OF_2014 = {
     "set_phase_test": "Give the phase when the net is made: caffe.Net(file, weights, caffe.TEST)",
     "set_phase_train": "Give the phase when the net is made: caffe.Net(file, weights, caffe.TRAIN)",
@@ -71,21 +71,8 @@ def check_file(name: object) -> str:
             "Could not open file: its name is wanted, and this is a text. Write the text to a file."
         )
     shown = path.replace("\0", r"\0")
-    advice = _advice_on_missing(path)
+    advice = advice_on_missing(path)
     raise RuntimeError(f"Could not open file {shown}{f'. {advice}' if advice else ''}")
-
-
-def _advice_on_missing(path: str) -> str | None:
-    """What to do about a name that is no file's."""
-    if path.startswith("~"):
-        return "Only a shell knows ~: give os.path.expanduser(name)."
-    folder, name = os.path.split(path)
-    try:
-        there = os.listdir(folder or ".")
-    except (OSError, ValueError):
-        return None
-    few = len(there) <= MOST_FILES and name not in there
-    return did_you_mean(name, there) if few else None
 
 
 class Net(NetContents):

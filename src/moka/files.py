@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from moka.byte_text import has_other_bytes, to_bytes
+from moka.errors import did_you_mean
 
+_MOST_NAMES = 1000  # of a folder in which a name like the one given is sought
 # A file in UTF-32 begins with the mark of UTF-16 as well, so the longer marks come first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -67,6 +69,20 @@ def refuse_if_cut(data: mmap.mmap) -> None:
     process."""
     if data.size() < len(data):
         raise ValueError("somebody has cut the file, or written another over it, meanwhile")
+
+
+def advice_on_missing(path: str | os.PathLike[str]) -> str | None:
+    """What to do about a name that is no file's: a name like it in the same folder, or about ~."""
+    path = os.fspath(path)
+    if path.startswith("~"):
+        return f"Only a shell knows ~: write {os.path.expanduser(path)}."
+    folder, name = os.path.split(path)
+    try:
+        there = os.listdir(folder or ".")
+    except (OSError, ValueError):
+        return None
+    few = len(there) <= _MOST_NAMES and name not in there
+    return did_you_mean(name, there) if few else None
 
 
 def read_text_file(path: str | os.PathLike[str]) -> str:

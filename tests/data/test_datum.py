@@ -160,3 +160,10 @@ def test_a_batch_is_what_its_records_are_one_by_one() -> None:
 def test_a_mixed_batch_is_left_to_decode(other: caffe_pb2.Datum, first: bool) -> None:
     records = [other, datum.encode(COLOR)] if first else [datum.encode(COLOR), other]
     assert datum.decode_raw_batch(records, [r.data for r in records]) is None
+
+
+@pytest.mark.parametrize(("kind", "size"), [(np.float64, 8), (np.float32, 4), (np.int16, 2)])
+def test_numbers_that_take_more_than_a_byte(kind: type, size: int) -> None:
+    record = caffe_pb2.Datum(channels=1, height=2, width=3, data=np.ones((1, 2, 3), kind).tobytes())
+    with pytest.raises(DataError, match=f"has {size} bytes a value, .* into float_data"):
+        datum.decode(record)

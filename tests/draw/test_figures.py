@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from moka.draw.figures import STYLE, drawing, save
+from moka.draw.figures import STYLE, drawing, file_forms, picture_bytes, save
 from moka.errors import UsageError
 
 
@@ -31,6 +31,13 @@ def test_the_style_holds_while_drawing() -> None:
 def test_pictures(tmp_path: Path, name: str, start: bytes) -> None:
     save(picture(), tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("form", sorted({*file_forms()} - {"pgf"}))  # pgf runs TeX
+def test_each_form(form: str) -> None:
+    with drawing(1, 1) as figure:
+        figure.subplots().plot([1, 2])
+    assert picture_bytes(figure, form)
 
 
 def test_an_svg_picture_holds_text_and_a_title(tmp_path: Path) -> None:

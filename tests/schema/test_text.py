@@ -118,6 +118,14 @@ def test_a_binary_file_of_another_kind(tmp_path: Path) -> None:
         read_binary(tmp_path / "mean.npy", caffe_pb2.BlobProto)
 
 
+def test_a_name_that_is_near(tmp_path: Path) -> None:
+    (tmp_path / "deploy.prototxt").touch()
+    with pytest.raises(SchemaError, match=r'Did you mean "deploy\.prototxt"\? \(Relative names'):
+        read_text(tmp_path / "depoly.prototxt", caffe_pb2.NetParameter)
+    with pytest.raises(SchemaError, match=r"Only a shell knows ~: write /\S*net\.prototxt\."):
+        read_text("~/net.prototxt", caffe_pb2.NetParameter)
+
+
 @pytest.mark.parametrize("read", [read_text, read_binary])
 def test_files_that_cannot_be_opened(tmp_path: Path, read: object) -> None:
     assert callable(read)

@@ -109,9 +109,20 @@ def decode(
                 advice="A layer of type AnnotatedData reads such a database.",
             )
         raise DataError(
-            f"the record is not a Datum: {values.size} values for channels, height, width {shape}."
+            f"the record is not a Datum: {values.size} values for channels, height, width {shape}.",
+            advice=_advice_on_size(len(data), shape[0] * shape[1] * shape[2]),
         )
     return values.reshape(shape)
+
+
+def _advice_on_size(size: int, wanted: int) -> str | None:
+    """What to do about a field `data` that holds the bytes of larger numbers."""
+    if wanted <= 0 or size not in (2 * wanted, 4 * wanted, 8 * wanted):
+        return None
+    return (
+        f"Its field data has {size // wanted} bytes a value, and takes one (0 to 255): write other"
+        " numbers into float_data."
+    )
 
 
 def decode_raw_batch(datums: Sequence[caffe_pb2.Datum], values: Sequence[Bytes]) -> Image | None:

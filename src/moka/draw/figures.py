@@ -78,9 +78,9 @@ def picture_bytes(figure: Figure, form: str, *, dpi: float = DPI, title: str = "
     import matplotlib
 
     file = io.BytesIO()
-    metadata: Any = {"Date": None} if form == "svg" else {}
-    if form == "svg" and title:
-        metadata["Title"] = title
+    metadata: Any = None  # which most forms refuse
+    if form == "svg":
+        metadata = {"Date": None, **({"Title": title} if title else {})}
     with matplotlib.rc_context(FILES):
         figure.savefig(file, format=form, dpi=dpi, metadata=metadata)
     return file.getvalue()

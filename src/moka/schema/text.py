@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
 from moka.errors import SchemaError
-from moka.files import decode_text, read_bytes, write_atomically
+from moka.files import advice_on_missing, decode_text, read_bytes, write_atomically
 from moka.schema.beginnings import FETCH_AGAIN, known_beginning
 from moka.schema.parse import PlacedError, parse_into
 from moka.schema.strings import with_bytes, with_text
@@ -152,8 +152,9 @@ def write_text(path: PathLike, message: Message) -> None:
 def cannot_open(path: PathLike, error: OSError) -> SchemaError:
     """The error for a file that could not be opened, from what the system said."""
     if isinstance(error, FileNotFoundError):
+        start = f"(Relative names start at the current directory, {os.getcwd()}.)"
+        advice = advice_on_missing(path)
         return SchemaError(
-            f"File not found: {os.fspath(path)}",
-            advice=f"(Relative names start at the current directory, {os.getcwd()}.)",
+            f"File not found: {os.fspath(path)}", advice=f"{advice} {start}" if advice else start
         )
     return SchemaError(f"{error.strerror}.", file=path)

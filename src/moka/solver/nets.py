@@ -43,7 +43,11 @@ def build_nets(
         set_random_seed(seed)
     net = _build(train_net(*config), config, device, team, splits_batches)
     if not net.loss_tops:
-        log.warning("%s: the train net has no loss: nothing is learned.", config.file)
+        log.warning(
+            "%s: the train net has no loss: nothing is learned. If a program gives the diffs itself,"
+            " write force_backward: true into the net.",
+            config.file,
+        )
     elif net.learnable and not any(blob.lr_mult for blob in net.learnable):
         log.warning("%s: all parameters have lr_mult 0: nothing is learned.", config.file)
     tests = [_build(test, config, device, team) for test in test_nets(*config)]
