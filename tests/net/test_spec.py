@@ -198,7 +198,7 @@ def test_an_empty_dict_sets_nothing() -> None:
         ),
         (
             lambda: setattr(NetSpec(), "data", L.Input(ntop=2)),
-            r"^data is not a Top \(type is <class 'tuple'>\)$",
+            r"^data is not a Top \(type is <class 'tuple'>\)\. Name .*: n\.data0, n\.data1 = \.",
         ),
         (
             lambda: to_proto(L.Convolution(weight_filler="xavier")),

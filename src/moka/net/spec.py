@@ -126,7 +126,9 @@ class NetSpec:
 
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(value, Top | Function):
-            raise TypeError(f"{name} is not a Top (type is {type(value)})")
+            names = ", ".join(f"n.{name}{k}" for k in range(len(value))) if _are_tops(value) else ""
+            advice = f". Name each of the layer's tops: {names} = ..." if names else ""
+            raise TypeError(f"{name} is not a Top (type is {type(value)}){advice}")
         self.tops[name] = value
 
     def __delitem__(self, name: str) -> None:
@@ -221,6 +223,11 @@ params = Parameters()
 def to_proto(*tops: Top | Function) -> caffe_pb2.NetParameter:
     """The net of all layers that these tops need, under automatic names: `<Type>1`, ..."""
     return _net(tops, {})
+
+
+def _are_tops(value: object) -> bool:
+    """Whether it is what a layer with several tops returns."""
+    return isinstance(value, tuple) and all(isinstance(top, Top) for top in value)
 
 
 def param_name_dict() -> dict[str, str]:
