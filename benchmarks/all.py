@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+import bvlc
 import charts
 import machine
 import passes
@@ -106,7 +107,7 @@ class Bench:
     def _cell(self, name: str, batch: int, mode: str) -> Cell:
         net = build_net(net_file(name, self.folder))
         size = net.blobs[net.graph.inputs[0]].shape[0]
-        known = [*INFERENCE_CONTENDERS, BVLC] if mode == INFERENCE else TRAINING_CONTENDERS
+        known = [*(INFERENCE_CONTENDERS if mode == INFERENCE else TRAINING_CONTENDERS), BVLC]
         names = [n for n in known if n in self.names and n not in self.missing]
         layers = sum(bool(layer.weights) for layer in net.layers)
         operations = 2.0 * multiply_adds(net) * batch / size
@@ -116,11 +117,12 @@ class Bench:
         if cell.is_training:
             case = training.CASES[cell.net]._replace(batch=cell.batch)
             made = dict(training.contenders(case, self.threads, compiled=True))
+            made[BVLC] = partial(bvlc.train, case, self.threads, binary=self.bvlc)
         else:
             shape = (cell.batch, *image_shape(cell.net, self.folder))
             files = self._files_of(cell.net)
-            bvlc = partial(passes.bvlc, binary=self.bvlc)
-            of: dict[str, Callable[..., Run]] = {**INFERENCE_CONTENDERS, BVLC: bvlc}
+            forward = partial(bvlc.forward, binary=self.bvlc)
+            of: dict[str, Callable[..., Run]] = {**INFERENCE_CONTENDERS, BVLC: forward}
             made = {name: partial(make, files, shape, self.threads) for name, make in of.items()}
         return {name: made[name] for name in cell.contenders}
 

@@ -3,13 +3,9 @@ that memory and the time to the first result are the contender's own."""
 
 from __future__ import annotations
 
-import os
-import re
 import runpy
-import subprocess
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from side_by_side import Run
@@ -138,22 +134,3 @@ def opencv(files: Files, shape: Sequence[int], threads: int) -> Run:
         return net.forward()
 
     return repeated(once)
-
-
-def bvlc(files: Files, shape: Sequence[int], threads: int, *, binary: str) -> Run:
-    """BVLC's `caffe time` of the forward pass. Its memory is that of another process."""
-    text = Path(files.net).read_text()
-    sizes = " ".join(f"dim: {size}" for size in shape)
-    net = Path(files.net).with_name(f"bvlc_{shape[0]}.prototxt")
-    net.write_text(re.sub(r"shape\s*:?\s*\{[^}]*\}", f"shape {{ {sizes} }}", text, count=1))
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-
-    def run(iterations: int) -> float:
-        command = [binary, "time", f"--model={net}", f"--iterations={iterations}", "--phase=TEST"]
-        log = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
-        found = re.search(r"Average Forward pass: ([\d.e+-]+) ms", log)
-        if found is None:
-            raise RuntimeError("caffe time has told no time")
-        return float(found[1]) / 1e3 * iterations
-
-    return run
