@@ -25,12 +25,14 @@ def forward(files: Files, shape: Sequence[int], threads: int, *, binary: str) ->
     """The forward pass, as `caffe time` tells it."""
     text = Path(files.net).read_text()
     sizes = " ".join(f"dim: {size}" for size in shape)
-    net = Path(files.net).with_name(f"bvlc_{shape[0]}.prototxt")
-    net.write_text(re.sub(r"shape\s*:?\s*\{[^}]*\}", f"shape {{ {sizes} }}", text, count=1))
+    resized = re.sub(r"shape\s*:?\s*\{[^}]*\}", f"shape {{ {sizes} }}", text, count=1)
 
     def run(iterations: int) -> float:
-        words = ["time", f"--model={net}", f"--iterations={iterations}", "--phase=TEST"]
-        log = _log_of(binary, words, threads)
+        with TemporaryDirectory() as folder:
+            net = Path(folder, "net.prototxt")
+            net.write_text(resized)
+            words = ["time", f"--model={net}", f"--iterations={iterations}", "--phase=TEST"]
+            log = _log_of(binary, words, threads)
         found = re.search(r"Average Forward pass: ([\d.e+-]+) ms", log)
         if found is None:
             raise RuntimeError("caffe time has told no time")
