@@ -71,7 +71,8 @@ methods
   end
 
   function results = forward(self, data)
-    % Fill the inputs with the arrays of a cell array, run all layers, return the outputs in one.
+    % Fill the inputs with the arrays of a cell array ([] leaves one as it is), run all layers,
+    % return the outputs in one.
     self.fill(data, self.inputs, 'input', 'set_data');
     self.forward_prefilled();
     results = self.read(self.outputs, 'get_data');
@@ -98,6 +99,42 @@ methods
     % Copy parameters from a .caffemodel, by layer name.
     weights = caffe.internal.existing_file(weights, 'weights');
     caffe.internal.gateway('net_copy_from', self.hNet_self, weights);
+  end
+
+  % --- of the matcaffe of Faster R-CNN and R-FCN
+
+  function set_phase(self, phase)
+    % Let a net that was made for training run as in a test, 'test', or train again, 'train'.
+    caffe.internal.gateway('net_set_phase', self.hNet_self, phase);
+  end
+
+  function share_weights_with(self, other)
+    % Use another net's parameters, by layer name.
+    caffe.internal.gateway('net_share_trained_layers_with', self.hNet_self, other.hNet_self);
+  end
+
+  function set_input_data(self, data)
+    % Fill the inputs with the arrays of a cell array.
+    self.fill(data, self.inputs, 'input', 'set_data');
+  end
+
+  function reshape_as_input(self, data)
+    % Give the inputs the sizes of the arrays of a cell array; [] leaves an input as it is.
+    for n = self.filled(data, self.inputs, 'input')
+      sizes = size(data{n});
+      self.blobs(self.inputs{n}).reshape([sizes, ones(1, 4 - numel(sizes))]);
+    end
+    self.reshape();
+  end
+
+  function results = get_output(self)
+    % The outputs as a struct array with the fields blob_name and data.
+    results = struct('blob_name', self.outputs', 'data', self.read(self.outputs, 'get_data')');
+  end
+
+  function set_params_data(self, layer_name, index, data)
+    % Fill parameter index, from 1, of a layer.
+    self.params(layer_name, index).set_data(data);
   end
 
   function reshape(self)
@@ -136,7 +173,8 @@ methods (Access = private)
     self.outputs = self.blob_names(attributes.output_blob_indices + 1);
   end
 
-  function fill(self, arrays, names, what, setter)
+  function numbers = filled(~, arrays, names, what)
+    % The numbers of the arrays that are not [].
     if ~iscell(arrays)
       error('caffe:UsageError', 'give the arrays in a cell array, one for each %s (%s).', what, ...
         strjoin(names', ', '));
@@ -145,7 +183,11 @@ methods (Access = private)
       error('caffe:UsageError', 'the net has %d of %s (%s), got %d arrays.', numel(names), ...
         what, strjoin(names', ', '), numel(arrays));
     end
-    for n = 1:numel(names)
+    numbers = reshape(find(~cellfun('isempty', arrays)), 1, []);
+  end
+
+  function fill(self, arrays, names, what, setter)
+    for n = self.filled(arrays, names, what)
       blob = self.blobs(names{n});
       blob.(setter)(arrays{n});
     end

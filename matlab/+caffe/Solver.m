@@ -39,6 +39,22 @@ methods
     count = caffe.internal.gateway('solver_get_iter', self.hSolver_self);
   end
 
+  function count = max_iter(self)
+    % The number of iterations after which solve ends.
+    count = caffe.internal.gateway('solver_get_max_iter', self.hSolver_self);
+  end
+
+  function snapshot(self, state, weights)
+    % Write model and state now, under the snapshot_prefix or under these two names.
+    if nargin == 1
+      state = '';
+      weights = '';
+    elseif nargin ~= 3
+      error('caffe:UsageError', 'snapshot takes nothing, or the names of a state and of a model.');
+    end
+    caffe.internal.gateway('solver_snapshot', self.hSolver_self, state, weights);
+  end
+
   function step(self, iterations)
     % Train for some iterations.
     if ~isnumeric(iterations) || ~isscalar(iterations)

@@ -1,6 +1,7 @@
 """The names of pycaffe's native module, for programs that import them from here."""
 
 from caffe.contents import layer_type_list
+from caffe.devices import enumerate_devices, select_device, set_devices
 from caffe.nccl import NCCL, has_nccl
 from caffe.net import Net
 from caffe.solver import (
@@ -12,6 +13,7 @@ from caffe.solver import (
     SGDSolver,
     Solver,
     get_solver,
+    get_solver_from_string,
 )
 from caffe.timer import Timer
 from caffe.vectors import (
@@ -68,12 +70,16 @@ __all__ = [
     "StringVec",
     "Timer",
     "__version__",
+    "enumerate_devices",
     "get_solver",
+    "get_solver_from_string",
     "has_nccl",
     "init_log",
     "layer_type_list",
     "log",
+    "select_device",
     "set_device",
+    "set_devices",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_multiprocess",

@@ -114,6 +114,11 @@ class NetContents:
         return StringVec(self.blobs)
 
     @property
+    def _blob_names_index(self) -> dict[str, int]:
+        """Blob name to its place in `_blobs`, as the Caffe of deepsim has it."""
+        return {name: i for i, name in enumerate(self.blobs)}
+
+    @property
     def _blobs(self) -> BlobVec:
         return BlobVec(self.blobs.values())
 

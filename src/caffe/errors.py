@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from moka.errors import MokaError, UsageError
+from moka.errors import MokaError, NetError, UsageError
+
+
+class NoLayerError(NetError, ValueError):
+    """A name that is no layer's; pycaffe raises ValueError."""
+
+
+class NoBlobError(NetError, KeyError):
+    """A name that is no blob's; pycaffe raises KeyError."""
 
 
 @contextmanager

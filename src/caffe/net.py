@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from caffe.contents import NetContents
+from caffe.errors import NoBlobError, NoLayerError
 from moka import weights as moka_weights
 from moka.blob import Blob
 from moka.engine.layerwise import Layerwise
@@ -173,8 +174,11 @@ class Net(NetContents):
         for i, node in enumerate(self._nodes):
             if node.name == layer:
                 return i
-        raise NetError(f'no layer is named "{layer}".', file=self._net.graph.file,
-                       advice=did_you_mean(layer, self._layer_names))  # fmt: skip
+        raise NoLayerError(
+            f'no layer is named "{layer}".',
+            file=self._net.graph.file,
+            advice=did_you_mean(layer, self._layer_names),
+        )
 
     def _named(self, names: Sequence[str], more: Sequence[str] | None) -> dict[str, Blob]:
         """Blobs by name, each once."""
@@ -188,8 +192,11 @@ class Net(NetContents):
             )
         for name in more:
             if name not in self.blobs:
-                raise NetError(f'no blob is named "{name}".', file=self._net.graph.file,
-                               advice=did_you_mean(name, self.blobs))  # fmt: skip
+                raise NoBlobError(
+                    f'no blob is named "{name}".',
+                    file=self._net.graph.file,
+                    advice=did_you_mean(name, self.blobs),
+                )
         return {name: self.blobs[name] for name in (*names, *more)}
 
     # --- running --------------------------------------------------------------------------
@@ -213,7 +220,8 @@ class Net(NetContents):
         Returns: live arrays of the outputs (with `end`, of that layer's tops) and of `blobs`.
 
         Raises:
-            NetError: a name that is no layer's or no blob's; or a fault in running.
+            NetError: a fault in running. A name that is no layer's raises one that is a ValueError
+                as well, a name that is no blob's one that is a KeyError.
             ValueError: an array that does not fit its blob.
         """
         first = 0 if start is None else self._index(start)
@@ -250,6 +258,15 @@ class Net(NetContents):
         self._fill(kwargs, self.outputs, "diff", "Top diff arguments do not match net outputs.")
         self._engine.backward(first, last)
         return {name: blob.diff for name, blob in wanted.items()}
+
+    def forward_simple(self) -> None:
+        """Run all layers, as in the Caffe of deepsim and of the generated chairs."""
+        self._engine.forward()
+
+    def backward_simple(self) -> None:
+        """Run all layers backward, from the diffs that the outputs have now."""
+        self._warn_if_none_go_backward()
+        self._engine.backward()
 
     def _forward(self, start: int, end: int) -> float:
         """Run the layers with these numbers and those between them; returns their loss."""

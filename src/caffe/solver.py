@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, Self, cast, overload
 
+from google.protobuf.message import DecodeError
+
 from caffe.net import Net, check_file
 from caffe.vectors import NetVec
 from moka.heap import keep_freed_memory_for
 from moka.inference.engines import may_record
 from moka.report.caffe_log import log_record
 from moka.report.glog import show_pycaffe_log
-from moka.schema import caffe_pb2
+from moka.schema import caffe_pb2, parse_text
 from moka.solver import solver as moka_solver
 from moka.solver.config import SolverConfig, read_solver
 from moka.types import PathLike
@@ -37,6 +39,7 @@ class Solver:
     """
 
     type = "SGD"
+    _counts_by_hand = False
 
     def __init__(self, solver_file: PathLike | caffe_pb2.SolverParameter) -> None:
         show_pycaffe_log()
@@ -111,7 +114,13 @@ class Solver:
 
     def apply_update(self) -> None:
         """One update of the parameters from the diffs they have now; counts as an iteration."""
-        self._solver.apply_update()
+        self._solver.apply_update(counts=not self._counts_by_hand)
+
+    def increment_iter(self) -> None:
+        """Count an iteration, as in the Caffe of deepsim. From then on `apply_update` counts none:
+        a program that calls both makes several updates, or several passes, in an iteration."""
+        self._counts_by_hand = True
+        self._solver.count_iteration()
 
     def share_weights(self, net: Net) -> None:
         """Let another net use the parameters that are trained, by layer name."""
@@ -197,3 +206,18 @@ def get_solver(solver_file: PathLike | caffe_pb2.SolverParameter) -> SGDSolver:
     show_pycaffe_log()
     config = _read(solver_file)
     return _CLASSES.get(config.message.type, SGDSolver).of(config)
+
+
+def get_solver_from_string(text: str | bytes) -> SGDSolver:
+    """`get_solver` of the text of a prototxt, or of the bytes of a message, as in the Caffe of the
+    generated chairs.
+
+    Raises:
+        MokaError: a solver or net with a fault.
+    """
+    if isinstance(text, bytes):
+        try:
+            return get_solver(caffe_pb2.SolverParameter.FromString(text))
+        except DecodeError:  # a text that was read as bytes
+            text = text.decode("utf-8", "replace")
+    return get_solver(parse_text(text, caffe_pb2.SolverParameter))

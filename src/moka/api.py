@@ -55,7 +55,7 @@ def load(
         MokaError: a file is missing, has errors, or does not fit; the message says what to do.
     """
     with unknown_fields_are(unknown_fields):
-        built = build_net(net, phase, level=level, stages=stages)
+        built = build_net(net, phase, level=level or None, stages=stages)
     built.write_no_results()
     if weights is not None:
         load_weights(built, weights)

@@ -377,3 +377,10 @@ def test_a_callback_may_use_autograd(net: caffe.Net) -> None:
     net.after_forward(lambda _: seen.append(torch.is_grad_enabled()))
     net.forward()
     assert seen == [True] * 4
+
+
+def test_places_of_blobs_by_name(net: caffe.Net) -> None:
+    """As programs of deepsim look them up."""
+    for name, place in net._blob_names_index.items():
+        assert net._blobs[place] is net.blobs[name]
+    assert len(net._blob_names_index) == len(net.blobs)

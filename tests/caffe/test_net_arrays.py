@@ -81,6 +81,10 @@ def test_names_that_are_not_there(net: caffe.Net) -> None:
                 run(**where)
         with pytest.raises(NetError, match=r'net\.prototxt: no blob is named "X"\. .* "x"\?'):
             run(["X"])
+        with pytest.raises(ValueError, match="no layer"):  # as pycaffe, whose users catch these
+            run(end="ip3")
+        with pytest.raises(KeyError, match="no blob"):
+            run(["X"])
 
 
 def test_forward_all(net: caffe.Net) -> None:

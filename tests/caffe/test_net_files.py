@@ -115,6 +115,8 @@ def test_phases_levels_and_stages() -> None:
     assert chosen(caffe.TEST) == ["l1"]
     assert chosen(caffe.TEST, stages=["more"]) == ["l1", "l2"]
     assert chosen(caffe.TEST, level=2) == ["l1", "l3"]
+    Path("net.prototxt").write_text("state { level: 2 }" + text + layers)
+    assert chosen(caffe.TEST) == ["l1"]  # the level of pycaffe's caller, 0, replaces the file's
 
 
 def test_layer_type_list() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import caffe
-from moka.errors import SolverError
+from moka.errors import SchemaError, SolverError
 from moka.schema import caffe_pb2, parse_text
 
 
@@ -229,6 +229,35 @@ def test_a_loop_by_hand_is_a_step() -> None:
     assert by_hand.iter == by_step.iter
     # The same sums in another order, in float32.
     np.testing.assert_allclose(values(by_hand.net), values(by_step.net), rtol=1e-5)
+
+
+def test_a_program_that_counts_its_iterations_itself(solver: caffe.SGDSolver) -> None:
+    """As that of deepsim: two passes, one update."""
+    other = caffe.get_solver("solver.prototxt")
+    for _ in range(2):
+        other.net.forward()
+        other.net.backward()
+    other.apply_update()
+    for wanted in (1, 2):
+        solver.increment_iter()
+        solver.net.clear_param_diffs()
+        for _ in range(2):
+            solver.net.forward_simple()
+            solver.net.backward_simple()
+        solver.apply_update()
+        assert solver.iter == wanted
+        if wanted == other.iter:
+            np.testing.assert_allclose(values(solver.net), values(other.net), rtol=1e-5)
+
+
+def test_a_solver_of_a_text(solver: caffe.SGDSolver) -> None:
+    text = Path("solver.prototxt").read_text()
+    message = parse_text(text, caffe_pb2.SolverParameter)
+    for given in (text, text.encode(), message.SerializeToString()):
+        made = caffe.get_solver_from_string(given)
+        assert (type(made), made.param.max_iter) == (type(solver), 6)
+    with pytest.raises(SchemaError, match="no field named"):
+        caffe.get_solver_from_string("no_field: 1")
 
 
 def test_callbacks_of_an_iteration(solver: caffe.SGDSolver) -> None:

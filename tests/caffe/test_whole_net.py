@@ -222,3 +222,15 @@ def test_sharing_shares_values_but_no_diffs(net: caffe.Net) -> None:
     other.backward()
     assert held.diff.any()
     assert not net.params["ip"][0].diff.any()
+
+
+def test_sharing_leaves_the_diffs_as_they_are(net: caffe.Net) -> None:
+    other = caffe.Net("classifier.prototxt", caffe.TRAIN)
+    other.forward()
+    other.backward()
+    before = other.params["ip"][0].diff.copy()
+    assert before.any()
+    other.share_with(net)
+    np.testing.assert_array_equal(other.params["ip"][0].diff, before)
+    other.backward()  # of the forward pass before
+    assert (other.params["ip"][0].diff != before).any()

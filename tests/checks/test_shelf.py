@@ -84,6 +84,13 @@ def test_unknown_types() -> None:
     assert found.types["Convolution"].is_known
 
 
+def test_a_single_unknown_type() -> None:
+    write("n.prototxt", DEPLOY.replace("Permute", "Nope"))
+    assert only("n.prototxt").obstacle == (
+        "n.prototxt: Unknown layer type: Nope. Write it as a Python layer, or leave it out."
+    )
+
+
 def test_unknown_types_say_more_than_their_fields() -> None:
     write(
         "n.prototxt",

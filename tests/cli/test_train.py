@@ -311,7 +311,9 @@ def test_flags_of_several_processes_fill_the_solver(
     assert caffe(*SOLVER).code == 0
     assert caffe(*SOLVER, "--sync_bn", "--compress=bf16", "--shard").code == 0
     plain, asked = seen
-    assert (plain.sync_bn, plain.compress, plain.shard) == (False, plain.NONE, False)
+    assert not any(
+        map(plain.HasField, ("sync_bn", "compress", "shard"))
+    )  # nor does the log show any
     assert (asked.sync_bn, asked.compress, asked.shard) == (True, asked.BFLOAT16, True)
     wrong = caffe(*SOLVER, "--compress=zip")
     assert wrong.code == 1

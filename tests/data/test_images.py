@@ -205,6 +205,15 @@ def test_shuffled_images_do_too(list_file: Path, start: int) -> None:
     assert list(islice(images.records(0, 6), COUNT)) != straight[:COUNT]
 
 
+def test_groups_stay_together(list_file: Path) -> None:
+    """Those that fill no group are left out, as long as the list is shuffled."""
+    images = ImageList(list_file, IN_COLOR, shuffle=True, group=4)
+    assert [x.label // 10 for x in islice(images.records(0, 5), 8)] == [0, 1, 2, 3] * 2
+    assert len(ImageList(list_file, IN_COLOR, group=4)) == COUNT
+    with pytest.raises(DataError, match=f"its {COUNT} images are less than one group of 7"):
+        ImageList(list_file, IN_COLOR, shuffle=True, group=7)
+
+
 def test_load(list_file: Path) -> None:
     images = ImageList(list_file, IN_COLOR, root_folder=f"{list_file.parent}/")
     loaded = images.load([images.files[4], images.files[1]])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 
 import pytest
 
-from moka.data.order import example_indices
+from moka.data.order import example_indices, in_groups
 
 COUNT = 6
 
@@ -32,3 +33,10 @@ def test_shuffled_anew_in_each_epoch(start: int) -> None:
 def test_numbers_are_pythons_own() -> None:
     """Records made with them can be stored and compared."""
     assert type(next(example_indices(COUNT, 0, shuffle=True, seed=5))) is int
+
+
+def test_neighbors_that_stay_together() -> None:
+    arrange = partial(in_groups, size=3)
+    order = example_indices(COUNT, 0, shuffle=True, seed=5, arrange=arrange)
+    epochs = [tuple(islice(order, COUNT)) for _ in range(20)]
+    assert set(epochs) == {(0, 1, 2, 3, 4, 5), (3, 4, 5, 0, 1, 2)}

@@ -41,6 +41,15 @@ def test_sizes(mode: str, before: tuple[int, int], after: tuple[int, int]) -> No
     assert resize.image(image(*before), RNG).shape == (3, *after)
 
 
+def test_sizes_are_computed_in_single_precision() -> None:
+    """As in SSD: 18 / (36 / 50) is less than 25 then, and 75 / 55 * 22 not less than 30."""
+    padded = policy("resize_mode: FIT_LARGE_SIZE_AND_PAD height: 30 width: 18 pad_value: 200")
+    blue = padded.image(image(50, 36), RNG)[0, :, 0]
+    assert (blue == 100).sum() == 24
+    small = policy("resize_mode: FIT_SMALL_SIZE height: 22 width: 22")
+    assert small.image(image(55, 75), RNG).shape == (3, 22, 30)
+
+
 def test_boxes_stay_where_the_image_is_only_stretched() -> None:
     for mode in ("WARP", "FIT_SMALL_SIZE"):
         resize = policy(f"resize_mode: {mode} height: 30 width: 30")

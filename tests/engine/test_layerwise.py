@@ -203,6 +203,31 @@ def test_a_part_of_the_net_run_again_before_the_backward_pass(net: Net) -> None:
     assert net.blobs["x"].diff.any()
 
 
+SPLIT = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "double" type: "Power" bottom: "x" top: "a" power_param { scale: 2 } }
+layer { name: "b" type: "Power" bottom: "a" top: "b" }
+layer { name: "c" type: "Power" bottom: "a" top: "c" power_param { power: 2 } }
+"""
+
+
+def test_a_blob_with_several_readers_is_written_to_between_the_layers(make_net: NetMaker) -> None:
+    """In BVLC Caffe a Split's tops are its bottom's memory."""
+    net = make_net("force_backward: true\n" + SPLIT)
+    engine = Layerwise(net)
+    engine.forward()
+    net.blobs["a"].data[...] = 3
+    engine.forward(start=3)  # behind the Split
+    assert (net.blobs["b"].data == 3).all()
+    assert (net.blobs["c"].data == 9).all()
+    net.blobs["c"].diff[...] = 1
+    engine.backward(end=3)
+    assert (net.blobs["a_double_0_split_1"].diff == 6).all()
+    engine.forward()
+    assert not net.blobs["a"].data.any()
+    assert not net.blobs["c"].data.any()
+
+
 def test_input_blobs_that_were_reshaped_carry_their_shape_through(net: Net) -> None:
     for name in ("x", "t"):
         net.blobs[name].reshape(4, 3)

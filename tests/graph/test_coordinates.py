@@ -11,6 +11,7 @@ from moka.graph.coordinates import (
     UnalignedError,
     UndefinedMapException,
     aligning_crop,
+    crop_of,
     map_from_to,
     map_of,
     window_of,
@@ -95,3 +96,8 @@ def test_a_window_without_fields_of_axes() -> None:
     text = 'type: "Local" local_param { kernel_size: 3 stride: 2 pad: 1 }'
     window = window_of(layer(text), REGISTRY["Local"])
     assert [list(each) for each in window[1:]] == [[2], [3], [1]]
+
+
+def test_a_crop_in_the_middle_has_no_map() -> None:
+    with pytest.raises(UndefinedMapException, match="Crop with center_align begins where sizes"):
+        crop_of(layer('type: "Crop" crop_param { center_align: true }'))

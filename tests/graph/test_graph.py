@@ -45,6 +45,19 @@ def test_phase_level_and_stages_select_layers(registry: Registry) -> None:
     assert graph.outputs == ("d", "t")
 
 
+def test_the_level_of_the_file_counts_unless_one_is_given(registry: Registry) -> None:
+    message = net()
+    message.state.level = 1
+    message.state.stage.append("s")
+
+    def is_deep(level: int | None) -> bool:
+        graph = build_graph(message, registry, phase=caffe_pb2.TEST, level=level)
+        return "deep" in [node.name for node in graph.nodes]
+
+    assert is_deep(None)
+    assert not is_deep(0)
+
+
 def test_without_a_phase_the_files_counts(registry: Registry) -> None:
     message = net()
     message.state.phase = caffe_pb2.TRAIN

@@ -117,6 +117,9 @@ def test_in_place_is_the_bottom_at_the_same_position(make_nodes: NodeMaker) -> N
     [
         ('type: "Ona" bottom: "x" top: "y"', r"Unknown layer type: Ona \(known types: Each, Inp"),
         ('type: "MatRead"', "and DeepLab, which Moka does not have. Put an Input layer in its"),
+        ('type: "Division" bottom: "x" top: "y"', "Write it as a Python layer, or leave it out"),
+        ('type: "MolGridData" top: "y"', "Put an Input layer in its place"),
+        ('type: "DenseCRF"', "which Moka does not have. Write it as a Python layer"),
         ('type: "LaneData"', "Put an AnnotatedData layer in its place"),
         ('type: "DenseCRF"', "It is a type of PSPNet and DeepLab, which Moka does not have"),
         (

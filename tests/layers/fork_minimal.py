@@ -9,10 +9,20 @@ from typing import Any
 
 IMAGE = "2 3 4 4"
 DEFORMED = 'num_output: 2 kernel_size: 3 weight_filler { type: "gaussian" }'
+PRODUCT = 'num_output: 2 weight_filler { type: "gaussian" }'
+MASKS = "weight_mask_filler { value: 1 } bias_mask_filler { value: 1 }"
 
 MINIMAL: dict[str, dict[str, Any]] = {
     "AccuracyEncoding": {"bottoms": ("2 6", "2")},
     "Bilinear": {"bottoms": (IMAGE, "2 2 4 4")},
+    "BinaryConvolution": {"fields": f"convolution_param {{ {DEFORMED} }}"},
+    "BinaryInnerProduct": {"fields": f"inner_product_param {{ {PRODUCT} }}"},
+    "CConvolution": {
+        "fields": f"convolution_param {{ {DEFORMED} }} cconvolution_param {{ {MASKS} }}"
+    },
+    "CInnerProduct": {
+        "fields": f"inner_product_param {{ {PRODUCT} }} cinner_product_param {{ {MASKS} }}"
+    },
     "CReLU": {"least": -0.9},
     "CompactBilinear": {
         "bottoms": (IMAGE, "2 2 4 4"),
@@ -32,6 +42,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "most": 0.0,
     },
     "EltwiseAffine": {},
+    "EltwiseAccuracy": {"bottoms": (IMAGE, "2 1 4 4")},
     "EuclideanLossHeatmap": {"bottoms": (IMAGE, IMAGE)},
     "GSTiling": {"fields": "gs_tiling_param { stride: 2 }"},
     "GradientReversal": {},
@@ -39,6 +50,13 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "HSwish": {},
     "HardSwish": {},
     "HashingLoss": {"bottoms": ("2 6", "2")},
+    "L2Norm": {},
+    "L2Normalization": {"bottoms": ("2 6",)},
+    "LocLoss": {"fields": "loc_loss_param { threshold: 0.3 }"},
+    "LocalConv": {
+        "fields": f"local_conv_param {{ {DEFORMED} }}",
+    },
+    "MIL": {},
     "MatrixMultiplication": {"bottoms": ("2 3 4", "2 4 2")},
     "Maxout": {"bottoms": ("2 4 4 4",), "fields": "maxout_param { chgroup_sz: 2 }"},
     "Mish": {},
@@ -46,18 +64,29 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "bottoms": (IMAGE, "2 18 2 2", "2 9 2 2"),
         "fields": f"modulated_deformable_convolution_param {{ {DEFORMED} }}",
     },
+    "MultiLabelAccuracy": {"bottoms": ("2 6", "2 6")},
     "MultiLabelLoss": {"bottoms": ("2 6", "2 6")},
+    "Norm": {},
     "Normalization": {},
     "Pad": {"fields": "pad_param { paddings: [0, 0, 1, 0, 0, 2, 1, 1] }"},
     "Padding": {"fields": "padding_param { pad_beg: 1 pad_end: -1 }"},
+    "PairwiseLoss": {"bottoms": ("2 6", "2 3")},
+    "Quant": {"fields": "quant_param { centers: [0.2, 0.5, 0.9] }"},
+    "RankHardLoss": {
+        "bottoms": ("4 3", "4"),
+        "fields": "rank_param { neg_num: 1 pair_size: 2 hard_ratio: 1 rand_ratio: 0 margin: 1 }",
+    },
     "ResizeBilinear": {"fields": "resize_bilinear_param { output_height: 5 output_width: 3 }"},
     "ResizeNearestNeighbor": {"fields": "resize_nearest_neighbor_param { output_height: 5 }"},
     "ReverseTime": {"bottoms": ("3 2 4", "2")},
+    "ScaleTanH": {"fields": "scale_tanh_param { init_scale: 2 }"},
     "SeLU": {"least": -0.9},
+    "SignDiffusion": {},
     "SignedSqrt": {"least": -0.9},
     "SoftmaxCrossEntropyLoss": {"bottoms": ("2 6", "2 6")},
     "Squeeze": {"bottoms": ("2 1 4 1",)},
     "Unpooling": {"fields": "unpooling_param { kernel_size: 2 stride: 2 unpool_size: 8 }"},
+    "Tiling": {"bottoms": ("2 4 3 3",), "fields": "tiling_param { tile_dim: 2 }"},
     "VoxelSoftmaxLoss": {"bottoms": ("2 3 2 4 4", "2 1 2 4 4")},
     "WeightedSoftmaxWithLoss": {"bottoms": ("2 6", "2", "2")},
 }
@@ -71,7 +100,11 @@ OF_PARSENET = (
     "out_kernel_size out_kernel_h out_kernel_w out_stride out_stride_h out_stride_w out_pad"
     " out_pad_h out_pad_w"
 )
+# Pairwise and PairwiseLoss, too.
+OF_HASHNET = "l_threshold q_threshold l_lambda q_gamma class_num sigmoid_param continous_similarity"
 UNREAD = {
+    "Pairwise": dict.fromkeys(OF_HASHNET.split(), "belongs to PairwiseLoss"),
+    "PairwiseLoss": dict.fromkeys(("operation", "coeff"), "belongs to Pairwise"),
     "UnPooling": dict.fromkeys(OF_UNPOOLING.split(), "belongs to Unpooling"),
     "Unpooling": dict.fromkeys(OF_PARSENET.split(), "belongs to UnPooling"),
 }

@@ -178,7 +178,6 @@ UNREAD = {
         "belongs to Convolution, whose message it uses",
     ),
 }
-UNREAD["ColinearConvolution"] = {"weight_filler": "it has two of its own"}
 UNREAD |= detection.UNREAD | yolo.UNREAD | video.UNREAD | single.UNREAD
 
 

@@ -15,6 +15,7 @@ from moka.engine.layerwise import Layerwise
 from moka.errors import DataError, MokaError
 from moka.net import Net, build_net
 from moka.schema import caffe_pb2, parse_text
+from moka.types import Array
 
 Maker = Callable[..., Net]
 
@@ -37,6 +38,36 @@ def test_images_and_boxes(make: Maker) -> None:
     np.testing.assert_array_equal(net.blobs["data"].data, PIXELS - mean)
     want = [[[row(0, A), row(0, B), row(1, B)]]]
     np.testing.assert_array_equal(net.blobs["label"].data, want)
+    net.close()
+
+
+def labeled(pixels: Array, label: int | None) -> bytes:
+    """A record without type and boxes, as for classification."""
+    annotated = caffe_pb2.AnnotatedDatum.FromString(record(pixels, []))
+    annotated.ClearField("type")
+    if label is not None:
+        annotated.datum.label = label
+    return annotated.SerializeToString()
+
+
+def test_records_without_boxes_have_labels(make: Maker) -> None:
+    """Samplers and resizing go on as without boxes."""
+    net = make(
+        [labeled(PIXELS[0], 4), labeled(PIXELS[1], 7)],
+        "annotated_data_param { batch_sampler { sampler { min_scale: 0.3 } max_trials: 5"
+        " sample_constraint { min_jaccard_overlap: 0.1 } } }"
+        " transform_param { resize_param { height: 6 width: 8 } }",
+    )
+    Layerwise(net).forward()
+    np.testing.assert_array_equal(net.blobs["data"].data, PIXELS)
+    assert net.blobs["label"].data.tolist() == [[[[4]]], [[[7]]]]
+    net.close()
+
+
+def test_a_record_without_a_label_among_labeled_ones(make: Maker) -> None:
+    net = make([labeled(PIXELS[0], 4), labeled(PIXELS[1], None)])
+    with pytest.raises(DataError, match='record "00000001": it has no label, as the first record'):
+        Layerwise(net).forward()
     net.close()
 
 

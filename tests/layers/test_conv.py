@@ -39,6 +39,39 @@ def test_convolution_is_the_sum_over_the_window(
     check_gradient(layer, x)
 
 
+@pytest.mark.parametrize(
+    ("window", "shape", "at_the_end"),
+    [
+        ("kernel_size: 3 stride: 2", (1, 2, 2, 5), (1, 0)),
+        ("kernel_size: 4 stride: 3", (1, 2, 2, 2), (2, 2)),
+        ("kernel_size: 2 stride: 3 dilation: 4 pad: 1", (1, 2, 2, 3), (1, 0)),
+        ("kernel_size: 3 stride: 2", (1, 2, 2, 5, 4), (1, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Convolution", "Im2col"])
+def test_a_kernel_may_reach_less_than_a_stride_beyond_the_image(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    kind: str,
+    window: str,
+    shape: Shape,
+    at_the_end: Shape,
+) -> None:
+    """(in - extent) / stride is rounded towards 0 by BVLC Caffe, which reads zeros there."""
+    text = f'type: "{kind}" convolution_param {{ num_output: 3 {window} }}'
+    layer = make_layer(text, shape)
+    x = spread(*shape)
+    wider = np.pad(x, [(0, 0), (0, 0), *((0, n) for n in at_the_end)])
+    other = make_layer(text, wider.shape)
+    other.load_state_dict(layer.state_dict())
+    (y,) = run(layer, x)
+    assert y.shape == layer.first_top_shapes[0]
+    np.testing.assert_allclose(y, run(other, wider)[0], rtol=1e-11)
+    check_gradient(layer, x)
+
+
 @pytest.mark.parametrize("stride", [30, 10**6, 2**31 - 1, 2**32 - 1])
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
 @pytest.mark.parametrize("pad", [0, 1])

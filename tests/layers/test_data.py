@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from moka.data.datum import encode
 from moka.data.place import Share
 from moka.data.store import make_store
 from moka.errors import DataError, NetError
-from moka.layers.data import Data
+from moka.layers.data import Data, ImageData
 from moka.schema import write_binary
 from moka.schema.blobproto import from_array
 
@@ -237,3 +238,25 @@ def test_data_says_what_it_opened(make_layer: LayerMaker, tmp_path: Path, backen
 def test_data_that_is_not_there(make_layer: LayerMaker, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         data_layer(make_layer, tmp_path / "nowhere")
+
+
+def test_groups_of_images_need_a_list(make_layer: LayerMaker, tmp_path: Path) -> None:
+    (tmp_path / "dog").mkdir()
+    cv2.imwrite(str(tmp_path / "dog" / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    fields = f'source: "{tmp_path}" pair_size: 2 shuffle: true'
+    text = f'type: "ImageData" image_data_param {{ {fields} }} top: "x" top: "t"'
+    with pytest.raises(NetError, match=r"pair_size needs a list of images: .* is none"):
+        make_layer(text)
+
+
+def test_groups_of_images_stay_together(make_layer: LayerMaker, tmp_path: Path) -> None:
+    for k in range(5):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((2, 2, 3), k, np.uint8))
+    (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{k}.png {k}\n" for k in range(5)))
+    fields = f'source: "{tmp_path}/list.txt" pair_size: 2 shuffle: true batch_size: 2'
+    made = make_layer(f'type: "ImageData" image_data_param {{ {fields} }} top: "x" top: "t"')
+    assert isinstance(made, ImageData)
+    for _ in range(6):
+        _, labels = made()
+        assert labels.tolist() in ([0, 1], [2, 3])
+    made.close()

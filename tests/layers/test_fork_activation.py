@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from math import exp, log, tanh
-from typing import TYPE_CHECKING
+from math import erf, exp, log, tanh
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -91,3 +91,34 @@ def test_crelu(
 def test_crelu_in_place(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match=r"in.place"):
         make_layer('type: "CReLU" bottom: "x" top: "x"', (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "function"),
+    [("ScaleTanH", "scale_tanh_param", tanh), ("SignDiffusion", "sign_diffusion_param", erf)],
+)
+def test_functions_that_sharpen(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    kind: str,
+    field: str,
+    function: Callable[[float], float],
+) -> None:
+    """The fork counts from 1 on when the net is made, so pass p has the count p + 1."""
+    x = spread(2, 3)
+    fields = f"{field} {{ init_scale: 0.5 step_size: 3 gamma: 2 power: 0.5 }}"
+    layer: Any = make_layer(f'type: "{kind}" {fields}', x.shape)
+    for count in range(2, 9):
+        scale = 0.5 * (1 + 2 * (count - count % 3)) ** 0.5 if count >= 3 else 0.5
+        wanted = np.vectorize(function)(scale * x)
+        np.testing.assert_allclose(run(layer, x)[0], wanted, rtol=1e-12)
+        assert layer.scale() == pytest.approx(scale)
+    np.testing.assert_allclose(layer.again(torch.from_numpy(x)), wanted, rtol=1e-12)
+    assert layer.passes == 7
+    other: Any = make_layer(f'type: "{kind}" {fields}', x.shape)
+    other.load_run_state(layer.run_state())
+    assert other.scale() == layer.scale()
+    steady = make_layer(f'type: "{kind}" {field} {{ init_scale: 0.5 }}', x.shape)
+    check_gradient(steady, x)

@@ -49,6 +49,29 @@ def test_gradient(
     check_gradient(make_layer(SCALED.format(fields), (2, 3, 2)), spread(2, 3, 2))
 
 
+@pytest.mark.parametrize("across", [True, False])
+def test_gradient_is_scaled_after_the_norm(
+    make_layer: LayerMaker, spread: Spread, across: bool
+) -> None:
+    """As in SSD, which is not the derivative where scales differ; the scale's own gradient is."""
+    fields = f"channel_shared: false across_spatial: {across} eps: 0.5".lower()
+    layer = make_layer(SCALED.format(fields), X)
+    scale = torch.tensor([1.0, 2.0, 30.0])
+    layer.weights[0].data.copy_(scale)
+    x = torch.from_numpy(spread(*X)).float().requires_grad_()
+    d = torch.from_numpy(np.random.default_rng(3).normal(size=X)).float()
+    (y,) = layer(x)
+    torch.autograd.backward(y, d)
+    axes = (1, 2, 3) if across else (1,)
+    norm = (x.detach().square().sum(axes, keepdim=True) + 0.5).sqrt()
+    unit = x.detach() / norm
+    want = scale.view(1, 3, 1, 1) * (d - unit * (unit * d).sum(axes, keepdim=True)) / norm
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, want)
+    assert layer.weights[0].grad is not None
+    torch.testing.assert_close(layer.weights[0].grad, (unit * d).sum((0, 2, 3)))
+
+
 def test_a_fixed_scale_gets_no_gradient(make_layer: LayerMaker) -> None:
     layer = make_layer(SCALED.format("fix_scale: true"), X)
     y = layer(torch.ones(X, requires_grad=True))
@@ -148,3 +171,38 @@ def test_normalization(
 
 def test_normalization_of_zeros(make_layer: LayerMaker, run: Runner) -> None:
     assert not run(make_layer('type: "Normalization"', (2, 3)), np.zeros((2, 3)))[0].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "axes", "eps"),
+    [
+        ('type: "L2Norm"', (2, 3, 2, 2), (1, 2, 3), 0),
+        ('type: "L2Norm" l2norm_param { eps: 0.5 }', (2, 3), (1,), 0.5),
+        ('type: "L2Normalization"', (2, 3), (1,), 0),
+        ('type: "L2Normalization"', (2, 3, 1, 1), (1, 2, 3), 0),
+        ('type: "Norm"', (2, 3, 2, 2), (1,), 1e-6),
+    ],
+)
+def test_norms_of_many_forks(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    text: str,
+    shape: Shape,
+    axes: tuple[int, ...],
+    eps: float,
+) -> None:
+    x = spread(*shape)
+    layer = make_layer(text, shape)
+    wanted = x / (np.sqrt((x**2).sum(axes, keepdims=True)) + eps)
+    np.testing.assert_allclose(run(layer, x)[0], wanted, rtol=1e-12)  # double precision
+    check_gradient(layer, x)
+    assert not run(layer, np.zeros(shape))[0].any()
+
+
+def test_items_of_several_positions_where_forks_differ(make_layer: LayerMaker) -> None:
+    with pytest.raises(
+        NetError, match=r"several positions, as in \(2, 3, 2, 1\): write type: \"Norm"
+    ):
+        make_layer('type: "L2Normalization"', (2, 3, 2, 1))

@@ -275,6 +275,8 @@ def test_folders_stand_before_the_names(tmp_path: Path) -> None:
 def test_sliced_labels_refused() -> None:
     with pytest.raises(MokaError, match="transform_param needs crop_size"):
         sliced_net("", "mirror: true")
+    with pytest.raises(MokaError, match="lists of files here, not databases"):
+        sliced_net("backend: LMDB threads: 1")
     with pytest.raises(MokaError, match="label_slice reaches row 9, but crop_size 9 has none"):
         sliced_net("", slices="dim: 8 dim: 1 stride: 1 stride: 1 offset: 2 offset: 0")
     with pytest.raises(MokaError, match=r"needs stride twice, for rows and columns, got \[1\]"):

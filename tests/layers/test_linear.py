@@ -106,6 +106,52 @@ def test_the_weights_of_an_output_are_normalized(
     check_gradient(layer, x)
 
 
+@pytest.mark.parametrize(
+    ("fields", "shapes"),
+    [
+        ("bias_term: false", [(4, 2, 3), (3, 6)]),
+        ("", [(4, 2, 3), (3, 2, 3)]),
+        ("axis: 2", [(4, 2, 3), (3, 3), (3,)]),
+        ("", [(4, 6), (3, 6), (3, 1)]),
+    ],
+)
+def test_weights_among_the_bottoms(
+    make_layer: LayerMaker,
+    run: Runner,
+    check_gradient: GradientCheck,
+    spread: Spread,
+    fields: str,
+    shapes: list[Shape],
+) -> None:
+    """The layer has a bias of its own if nobody gives one."""
+    layer = make_layer(layer_text(fields), *shapes)
+    bottoms = [spread(*shape) for shape in shapes]
+    own = [w.detach().numpy() for w in layer.weights]
+    assert layer.parameter_names == (("bias",) if own else ())
+    bias = bottoms[2].ravel() if len(bottoms) > 2 else own[0] if own else np.zeros(3)
+    assert bool(own) == (len(bottoms) < 3 and "false" not in fields)
+    rows = bottoms[0].reshape(*shapes[0][: 2 if "axis" in fields else 1], -1)
+    wanted = rows @ bottoms[1].reshape(3, -1).T + bias
+    np.testing.assert_allclose(run(layer, *bottoms)[0], wanted, rtol=1e-6, atol=1e-6)
+    check_gradient(layer, *bottoms)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes", "told"),
+    [
+        ("transpose: true", [(4, 6), (3, 6)], "transpose: true is only for weights of the layer's"),
+        ("", [(4, 6), (2, 9)], r"the weight among the bottoms must be \(3, 6\), got \(2, 9\)"),
+        ("", [(4, 6), (3, 5)], r"the weight among the bottoms must be \(3, 6\), got \(3, 5\)"),
+        ("", [(4, 6), (3, 6), (4,)], r"the bias among the bottoms must be \(3,\), got \(4,\)"),
+    ],
+)
+def test_weights_that_do_not_fit(
+    make_layer: LayerMaker, fields: str, shapes: list[Shape], told: str
+) -> None:
+    with pytest.raises(NetError, match=told):
+        make_layer(layer_text(fields), *shapes)
+
+
 def test_takes_other_batches_of_the_same_inputs_only(make_layer: LayerMaker) -> None:
     layer = make_layer(layer_text(""), (4, 2, 3))
     assert layer.top_shapes((7, 6)) == [(7, 3)]

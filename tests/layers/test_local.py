@@ -60,3 +60,12 @@ def test_bad_input(make_layer: LayerMaker) -> None:
     layer = make_layer(f'type: "Local" local_param {{ {FIELDS} }}', (1, 1, 4, 4))
     with pytest.raises(NetError, match="as large as the weights were made for"):
         layer.top_shapes((1, 1, 4, 5))
+
+
+def test_the_other_name(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
+    x, tops = spread(2, 2, 4, 5), []
+    for kind, field in (("Local", "local_param"), ("LocalConv", "local_conv_param")):
+        torch.manual_seed(3)
+        layer = make_layer(f'type: "{kind}" {field} {{ {FIELDS} }}', x.shape)
+        tops.append(run(layer, x)[0])
+    np.testing.assert_array_equal(tops[0], tops[1])

@@ -149,3 +149,42 @@ def test_arg_max_has_no_gradient(make_layer: LayerMaker) -> None:
 def test_arg_max_refuses(make_layer: LayerMaker, fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(f'type: "ArgMax" argmax_param {{ {fields} }}', (2, 3, 2))
+
+
+def test_eltwise_accuracy(make_layer: LayerMaker, run: Runner) -> None:
+    fields = "eltwise_accuracy_param { top_k: 2 ignore_label: 3 }"
+    layer = make_layer(f'type: "EltwiseAccuracy" {fields}', (1, 4, 1, 4), (1, 1, 1, 4))
+    x = np.array([[4, 1, 1, 0], [3, 2, 2, 1], [2, 3, 3, 2], [1, 4, 4, 3]], float)
+    (accuracy,) = run(layer, x.reshape(1, 4, 1, 4), np.array([1, 1, 2, 3]).reshape(1, 1, 1, 4))
+    assert accuracy == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [[1, 1, 1, -1, -1, 0, 2.5], [1, 1, 1, 1, 1, 1, 1], [-1] * 7, [0, 0.9, -0.9, 0, 0, 0, 0]],
+)
+def test_multi_label_accuracy(make_layer: LayerMaker, run: Runner, targets: list[float]) -> None:
+    x = np.array([0.5, -0.5, 0, 0.25, -0.25, 9, -9])
+    layer = make_layer('type: "MultiLabelAccuracy"', (1, 7), (1, 7))
+    true_positive = sum(v >= 0 and int(t) > 0 for v, t in zip(x, targets, strict=True))
+    true_negative = sum(v < 0 and int(t) < 0 for v, t in zip(x, targets, strict=True))
+    positive = sum(int(t) > 0 for t in targets)
+    negative = sum(int(t) < 0 for t in targets)
+    false_positive = negative - true_negative
+    sensitivity = true_positive / max(positive, 1)
+    specificity = true_negative / max(negative, 1)
+    sure = sensitivity and specificity
+    wanted = [
+        sensitivity,
+        specificity,
+        2 / (1 / sensitivity + 1 / specificity) if sure else 0,
+        true_positive / max(true_positive + false_positive, 1),
+        2 * true_positive / max(2 * true_positive + false_positive + positive - true_positive, 1),
+    ]
+    (scores,) = run(layer, x.reshape(1, 7), np.array(targets).reshape(1, 7))
+    np.testing.assert_allclose(scores.ravel(), wanted, rtol=1e-12)
+
+
+def test_multi_label_accuracy_refuses(make_layer: LayerMaker) -> None:
+    with pytest.raises(NetError, match=r"a target for each score, got .*\(2, 3\) .*\(2,\)"):
+        make_layer('type: "MultiLabelAccuracy"', (2, 3), (2,))

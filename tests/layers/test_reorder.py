@@ -176,3 +176,32 @@ def test_gs_tiling_refuses(
 ) -> None:
     with pytest.raises(NetError, match=told):
         make_layer(f'type: "GSTiling" {text}', shape)
+
+
+def test_tiling(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    x = spread(2, 18, 2, 3)
+    layer = make_layer('type: "Tiling" tiling_param { tile_dim: 3 }', x.shape)
+    (top,) = run(layer, x)
+    assert top.shape == (2, 2, 6, 9)
+    for n, c, i, j in np.ndindex(*top.shape):
+        assert top[n, c, i, j] == x[n, c * 9 + i % 3 * 3 + j % 3, i // 3, j // 3]
+    check_gradient(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "told"),
+    [
+        ("tiling_param { }", (1, 4, 2, 2), "tile_dim is missing"),
+        ("tiling_param { tile_dim: 0 }", (1, 4, 2, 2), "tile_dim must be > 0"),
+        ("tiling_param { tile_dim: 2 }", (1, 6, 2, 3), "a multiple of 4, tile_dim.2, got 6"),
+        ("tiling_param { tile_dim: 2 }", (4, 4), r"takes images \(N, C, H, W\)"),
+        ('tiling_param { tile_dim: 1 } bottom: "x" top: "x"', (1, 4, 2, 2), "(?i)in.place"),
+    ],
+)
+def test_tiling_refuses(
+    make_layer: LayerMaker, text: str, shape: tuple[int, ...], told: str
+) -> None:
+    with pytest.raises(NetError, match=told):
+        make_layer(f'type: "Tiling" {text}', shape)

@@ -104,6 +104,7 @@ def test_tile(
         ("axis: 1 offset: 1 offset: 0 offset: 2", (9, 2, 4, 3), 1, (1, 0, 2)),
         ("axis: -1 offset: 2", (1, 1, 1, 3), 3, (2,)),
         ("axis: 0", (2, 3, 4, 5), 0, (0, 0, 0, 0)),
+        ("center_align: true offset: 4", (1, 7, 1, 2), 2, (1, 1)),
     ],
 )
 def test_crop(
@@ -210,6 +211,11 @@ def test_filter_when_nothing_passes(make_layer: LayerMaker) -> None:
             'type: "Crop" crop_param { offset: 0 offset: 3 }',
             [(1, 1, 4, 4), (1, 1, 2, 2)],
             "the crop for dimension 3 is out-of-bounds: offset 3 and size 2 in 4",
+        ),
+        (
+            'type: "Crop" crop_param { center_align: true }',
+            [(1, 1, 4, 4), (1, 1, 5, 4)],
+            "dimension 2 is out-of-bounds: offset 0 and size 5 in 4",
         ),
         ('type: "Crop" crop_param { axis: 4 }', [(1, 1, 4, 4)] * 2, "axis 4 does not exist"),
         ('type: "BatchReindex"', [(3, 2), (2, 2)], "the indices must have one axis"),

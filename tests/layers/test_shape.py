@@ -90,6 +90,8 @@ def test_concat_refuses(
         ("axis: 1 end_axis: 2", (2, 3, 4, 5), (2, 12, 5)),
         ("axis: -3 end_axis: -2", (2, 3, 4, 5), (2, 12, 5)),
         ("axis: 1 end_axis: 1", (2, 3, 4), (2, 3, 4)),
+        ("axis: 2 end_axis: 1", (2, 3, 4), (2, 3, 1, 4)),
+        ("end_axis: 0", (2, 3), (2, 1, 3)),
     ],
 )
 def test_flatten(
@@ -112,7 +114,7 @@ def test_flatten(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('type: "Flatten" flatten_param { axis: 2 end_axis: 1 }', "end_axis 1 lies before axis 2"),
+        ('type: "Flatten" flatten_param { axis: 2 end_axis: 0 }', "end_axis 0 lies before axis 2"),
         ('type: "Flatten" bottom: "x" top: "x"', "does not allow in-place"),
         ('type: "Flatten" flatten_param { axis: 3 }', "axis 3 does not exist"),
     ],

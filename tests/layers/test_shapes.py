@@ -15,6 +15,7 @@ from moka.layers.shapes import (
     require_axes,
     shape_text,
     sizes_around,
+    times,
 )
 from moka.types import Shape
 
@@ -106,3 +107,23 @@ def test_an_axis_is_counted_anew_in_each_shape(
     bottoms = [np.arange(np.prod(shape)).reshape(shape) % 3 for shape in after]
     for have, want in zip(run(layer, *bottoms), run(fresh, *bottoms), strict=True):
         np.testing.assert_array_equal(have, want)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "Resample" resample_param { factor: 0.7 }',
+        'type: "DeephiResize" deephi_resize_param { scale_h: 0.7 scale_w: 0.7 }',
+        'type: "ResizeBilinear" resize_bilinear_param { scale_height: 0.7 scale_width: 0.7'
+        ' data_format: "NCHW" }',
+    ],
+)
+def test_sizes_are_computed_in_single_precision(make_layer: LayerMaker, text: str) -> None:
+    """10 * 0.7 is 7 in C++; 0.7 as a field of type float is a little less in double precision."""
+    assert times(10, np.float32(0.7).item()) == 7
+    assert make_layer(text, (1, 1, 10, 10)).top_shapes((1, 1, 10, 10)) == [(1, 1, 7, 7)]
+
+
+def test_enlarged_sizes_are_computed_in_single_precision(make_layer: LayerMaker) -> None:
+    layer = make_layer('type: "Upsample" upsample_param { scale: 3.3 }', (1, 1, 10, 10))
+    assert layer.top_shapes((1, 1, 10, 10)) == [(1, 1, 33, 33)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from moka.errors import NetError
-from moka.layers.window import Window, per_axis, pooled_sizes
+from moka.layers.window import Window, covering, per_axis, pooled_sizes
 
 
 def starts(size: int, window: Window) -> list[int]:
@@ -22,6 +22,25 @@ def test_convolved_counts_the_whole_windows(
 ) -> None:
     window = Window(kernel, stride, pad, dilation)
     assert window.convolved(size) == len(starts(size, window))
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "end_pad"),
+    [
+        (2, Window(3, 2), 1),
+        (1, Window(3, 3, 0, 1, end_pad=1), 2),
+        (1, Window(2, 4, 1, 5), 4),
+        (1, Window(3, 2), None),  # a whole stride beyond
+        (3, Window(3, 2), None),
+    ],
+)
+def test_covering_pads_where_a_window_reaches_beyond_the_image(
+    size: int, window: Window, end_pad: int | None
+) -> None:
+    (found,) = covering([window], [size])
+    assert found == window._replace(end_pad=end_pad)
+    if end_pad is not None:
+        assert found.convolved(size) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from moka.errors import UsageError
 from moka.matlab.commands import COMMANDS, run_command
 from moka.matlab.session import HandleTable
 from moka.matlab.values import ForeignArray, Handles, PlainValue, Row, Texts
+from moka.solver.snapshots.state_file import read_state
 
 NET = """
 layer { name: "d" type: "DummyData" top: "d" top: "l" dummy_data_param {
@@ -167,3 +170,79 @@ def test_handles(session: HandleTable, solver: Handles) -> None:
     session.reset()
     with pytest.raises(UsageError, match="this net is gone"):
         run_command(session, "net_forward", [net])
+
+
+def test_what_faster_r_cnn_asks_a_solver(
+    session: HandleTable, solver: Handles, tmp_path: Path
+) -> None:
+    assert run_command(session, "solver_get_max_iter", [solver]) == 1_000_000
+    state, model = str(tmp_path / "my.solverstate"), str(tmp_path / "my.caffemodel")
+    run_command(session, "solver_step", [solver, 2.0])
+    run_command(session, "solver_snapshot", [solver, state, model])
+    assert not (tmp_path / "s_iter_2.solverstate").exists()
+    run_command(session, "solver_snapshot", [solver, "", ""])
+    assert (tmp_path / "s_iter_2.solverstate").exists()
+    assert read_state(state).learned_net == model
+    run_command(session, "solver_step", [solver, 1.0])
+    run_command(session, "solver_restore", [solver, state])
+    assert run_command(session, "solver_get_iter", [solver]) == 2
+    with pytest.raises(UsageError, match="the names of a state and of a model, or none"):
+        run_command(session, "solver_snapshot", [solver, state, ""])
+
+
+DROPPING = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 64 } } }
+layer { name: "d" type: "Dropout" bottom: "x" top: "d" }
+layer { name: "ip" type: "InnerProduct" bottom: "d" top: "y" inner_product_param {
+  num_output: 1 weight_filler { type: "gaussian" } } }
+"""
+
+
+def test_the_phase_of_a_net_for_training(session: HandleTable, tmp_path: Path) -> None:
+    (tmp_path / "d.prototxt").write_text(DROPPING)
+    net = run_command(session, "get_net", [str(tmp_path / "d.prototxt"), "train"])
+    assert isinstance(net, Handles)
+    attributes: Any = run_command(session, "net_get_attr", [net])
+    x, d = (one(attributes["hBlob_blobs"], i) for i in (0, 1))
+    run_command(session, "blob_set_data", [x, np.ones((1, 64), np.float32)])
+    for phase, dropped in (("test", False), ("train", True)):
+        run_command(session, "net_set_phase", [net, phase])
+        run_command(session, "net_forward", [net])
+        values: Any = run_command(session, "blob_get_data", [d])
+        assert bool((values == 0).any()) == dropped
+    with pytest.raises(UsageError, match="the phase is 'train' or 'test', got 'run'"):
+        run_command(session, "net_set_phase", [net, "run"])
+    other = run_command(session, "get_net", [str(tmp_path / "d.prototxt"), "test"])
+    run_command(session, "net_set_phase", [other, "test"])
+    with pytest.raises(UsageError, match=r"made for 'test' and cannot train\. Make it with"):
+        run_command(session, "net_set_phase", [other, "train"])
+
+
+def test_nets_that_share_parameters(session: HandleTable, tmp_path: Path) -> None:
+    (tmp_path / "d.prototxt").write_text(DROPPING)
+    weights = []
+    nets = [run_command(session, "get_net", [str(tmp_path / "d.prototxt"), "test"]) for _ in "ab"]
+    run_command(session, "net_share_trained_layers_with", nets)
+    for net in nets:
+        attributes: Any = run_command(session, "net_get_attr", [net])
+        layer: Any = run_command(session, "layer_get_attr", [one(attributes["hLayer_layers"], 2)])
+        weights.append(run_command(session, "blob_get_data", [one(layer["hBlob_blobs"], 0)]))
+    np.testing.assert_array_equal(weights[0], weights[1])
+
+
+def test_a_log_file_and_a_seed(session: HandleTable, tmp_path: Path) -> None:
+    logger = logging.getLogger("moka")
+    before = list(logger.handlers)
+    try:
+        run_command(session, "init_log", [str(tmp_path / "log_")])
+        logger.warning("kept")
+    finally:
+        for handler in [h for h in logger.handlers if h not in before]:
+            logger.removeHandler(handler)
+            handler.close()
+    (file,) = tmp_path.glob("log_*")
+    assert "kept" in file.read_text()
+    run_command(session, "set_random_seed", [5.0])
+    first = torch.rand(3)
+    run_command(session, "set_random_seed", [5.0])
+    assert torch.equal(torch.rand(3), first)

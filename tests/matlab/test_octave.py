@@ -300,3 +300,30 @@ def test_the_digits_example(tmp_path: Path) -> None:
     assert "iteration 50: loss" in said
     assert (tmp_path / "examples" / "matlab" / "conv1.png").stat().st_size > 300
     assert (tmp_path / "examples" / "matlab" / "lenet_digits.caffemodel").is_file()
+
+
+def test_the_names_of_faster_r_cnn(tmp_path: Path) -> None:
+    (tmp_path / "n.prototxt").write_text(NET)
+    (tmp_path / "s.prototxt").write_text(
+        'net: "n.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 7 snapshot_prefix: "s"'
+    )
+    said = octave(
+        tmp_path,
+        "caffe.init_log('log_'); caffe.set_random_seed(3);",
+        "s = caffe.Solver('s.prototxt'); s.max_iter()",
+        "s.net.set_phase('test'); s.net.set_phase('train');",
+        "s.snapshot(); s.snapshot('my.solverstate', 'my.caffemodel'); s.restore('my.solverstate');",
+        "try, s.snapshot('a'), catch e, disp(e.message), end",
+        "net = caffe.Net('n.prototxt', 'test'); x = rand(6, 5, 3);",
+        "net.reshape_as_input({x}); net.set_input_data({x}); net.forward_prefilled();",
+        "out = net.get_output(); disp(out.blob_name); disp(size(out.data))",
+        "isequal(out.data, net.forward({[]}){1})",
+        "net.reshape_as_input({[]}); net.set_params_data('c', 2, [4; 5]);",
+        "other = caffe.Net('n.prototxt', 'test'); other.share_weights_with(net);",
+        "disp(other.params('c', 2).get_data()')",
+    )
+    assert said.split() == [
+        *("ans", "=", "7", "snapshot", "takes", "nothing,", "or", "the", "names", "of", "a"),
+        *("state", "and", "of", "a", "model.", "p", "4", "3", "2", "ans", "=", "1", "4", "5"),
+    ]
+    assert list(tmp_path.glob("log_*"))

@@ -28,6 +28,20 @@ def test_sizes_of_prior_boxes_keep_their_fractions() -> None:
     np.testing.assert_allclose(width_of_first_box("clip: false fractional_sizes: false"), 35)
 
 
+def test_offsets_come_in_pairs() -> None:
+    fields = "clip: false aspect_ratio: 4 flip: false"
+    net = readNetFromCaffe(
+        (PRIORS % f"{fields} offset_w: 0.5 offset_w: 0.25 offset_h: 0.5 offset_h: 1").encode()
+    )
+    net.setInput(np.zeros((1, 3, 64, 64), np.float32))
+    values = np.ravel(net.forward("priors"))[:64]  # then the variances
+    boxes = values.reshape(2, 2, 2, 2, 4)  # row, column, size, center, corners
+    middles = 64 * (boxes[..., :2] + boxes[..., 2:]) / 2
+    np.testing.assert_allclose(middles[0, 1, 0], [(48, 16), (40, 32)], rtol=1e-5)
+    widths = 64 * (boxes[..., 2] - boxes[..., 0])
+    np.testing.assert_allclose(widths[1, 0], [[35.84] * 2, [71.68] * 2], rtol=1e-5)
+
+
 def test_prior_boxes_are_clipped() -> None:
     given = parse_text(PRIORS % "", caffe_pb2.NetParameter)
     assert with_opencv_defaults(given).layer[2].prior_box_param.clip

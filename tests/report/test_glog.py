@@ -20,6 +20,7 @@ from moka.errors import UsageError
 from moka.report import glog
 from moka.report.glog import (
     GlogFormatter,
+    add_log_file,
     log_to_file,
     log_to_stderr,
     set_stderr_level,
@@ -354,3 +355,24 @@ def test_such_bytes_where_only_text_goes(monkeypatch: pytest.MonkeyPatch) -> Non
     with log_to_stderr(plain=True):
         log.info("Creating Layer %s", to_text(b"caf\xe9"))
     assert written.getvalue() == "Creating Layer caf\\xe9\n"
+
+
+def test_a_log_file_that_a_program_asks_for(tmp_path: Path) -> None:
+    before = list(log.handlers)
+    try:
+        add_log_file(str(tmp_path / "a_"))
+        log.warning("first")
+        add_log_file(str(tmp_path / "b_"))
+        log.warning("second")
+        with pytest.raises(UsageError, match="cannot be written: No such file or directory"):
+            add_log_file(str(tmp_path / "none" / "c_"))
+        log.warning("third")
+    finally:
+        for handler in [h for h in log.handlers if h not in before]:
+            log.removeHandler(handler)
+            handler.close()
+    texts = [next(tmp_path.glob(f"{name}_*")).read_text() for name in "ab"]
+    assert [re.findall("first|second|third", text) for text in texts] == [
+        ["first"],
+        ["second", "third"],
+    ]

@@ -213,6 +213,13 @@ def test_utf16_as_powershell_writes_it() -> None:
     assert [r.iteration for r in read_log("train.log").displays] == [0, 10]
 
 
+@pytest.mark.parametrize("name", ["loss: 50%-fire-rate", "a = b", "a b"])
+def test_a_name_goes_up_to_its_value(name: str) -> None:
+    outputs = [f"{name} = 2.5 (* 1 = 2.5 loss)", f"{name} = 0.5"]
+    log = read([line("Iteration 1"), *(line(f"  Train net output #0: {o}") for o in outputs)])
+    assert log.displays[0].outputs == {name: 2.5, f"{name}.1": 0.5}
+
+
 def test_losses_are_known_by_their_weight_or_their_name() -> None:
     names = ["top", "top1 = 0.5 (* 2 = 1 loss)", "MyLoss = 1", "accuracy = 1"]
     outputs = [line(f"  Test net output #{i}: {n}") for i, n in enumerate(names[1:])]

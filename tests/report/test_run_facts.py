@@ -24,9 +24,9 @@ RUN: tuple[Record, ...] = (
     SolvingStarted("LeNet", "inv", 0, 300),
     IterationCompleted(0, 2.5, 0.1, displayed=True, lapse_s=1, lapse_iterations=1, display_every=9),
     SnapshotWritten(100, "a_iter_100.caffemodel", "a_iter_100.solverstate"),
-    BestSnapshotWritten(100, "accuracy", 0.75, "a_best.caffemodel"),
+    BestSnapshotWritten(100, "top 5: 50%", 0.75, "a_best.caffemodel"),
     SnapshotWritten(200, "a_iter_200.caffemodel.h5", "a_iter_200.solverstate.h5"),
-    EarlyStop(200, 3, "accuracy", 0.75, 100),
+    EarlyStop(200, 3, "top 5: 50%", 0.75, 100),
     SolvingCompleted(200, True, 2.0, 0.5),
 )
 
@@ -63,7 +63,7 @@ def test_a_run_from_its_start_to_its_end(kind: str, tmp_path: Path) -> None:
         Saved(100, "a_iter_100.caffemodel", "a_iter_100.solverstate"),
         Saved(200, "a_iter_200.caffemodel.h5", "a_iter_200.solverstate.h5"),
     ]
-    assert facts.best == Best(100, "accuracy", 0.75, "a_best.caffemodel")
+    assert facts.best == Best(100, "top 5: 50%", 0.75, "a_best.caffemodel")
     assert (facts.iteration, facts.stopping, facts.ended) == (200, 200, "early")
     assert facts.started_s is not None
 

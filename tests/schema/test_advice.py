@@ -28,6 +28,12 @@ def answer(text: str) -> str:
         ('layer { data_param { backend: "LMDB" } }', "Write backend: LMDB."),
         ("layer { type: RELU }", 'Strings take quotes: write type: "ReLU".'),
         ("layer { type: Convolution }", 'Strings take quotes: write type: "Convolution".'),
+        (
+            "layer { detection_data_param { shuffle: true } }",
+            'Here shuffle is a text, by default "random"; a fork that writes true means something'
+            " else.",
+        ),
+        ("layer { name: false }", "Here name is a text; a fork that writes false means something"),
         ("layer { name: conv1 }", 'Strings take quotes: write name: "conv1".'),
         (
             'layers { type: "Convolution" }',
@@ -74,7 +80,7 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
         ),
         (
             'layer { type: "Division" division_param { } }',
-            'Moka does not have the layer type "Division" either: write it as a Python layer, or'
+            'Moka does not have the layer type "Division" either. Write it as a Python layer, or'
             " leave it out.",
         ),
         (
@@ -88,6 +94,10 @@ def test_enums_and_strings(text: str, what_to_write: str) -> None:
         (
             "layers { type: SHOTS_DATA shots_data_param { } }",
             'Moka does not have the layer type "SHOTS_DATA" either. Put an Input layer',
+        ),
+        (
+            'layer { type: "RandomImageData2" random_image_param { } }',
+            'Moka does not have the layer type "RandomImageData2" either. Put an Input layer',
         ),
         ("layers { type: ROI_POOLING zzzzzz: 3 }", "No fork of Caffe"),
         ('layer { type: "Permute" permut_param { } }', 'Did you mean "permute_param"?'),

@@ -38,7 +38,7 @@ OF_FORKS = set(
 )
 ENUMS_OF_FORKS = {
     *("Type", "Packing", "FuseType", "FusionType", "LabelType", "InterpolationAlgo"),
-    *("CentroidLearning", "ColorOrder"),
+    *("CentroidLearning", "ColorOrder", "SparseMode"),
     "CuDNNConvolutionAlgorithmSeeker",
 }
 ENGINES_OF_FORKS = {

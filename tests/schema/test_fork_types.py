@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from moka.layers import REGISTRY
-from moka.schema.fork_types import FOREIGN, FORK_OF, INSTEAD_OF, is_v1_name, todays_type
+from moka.schema.fork_types import FOREIGN, FORK_OF, INSTEAD_OF, instead_of, is_v1_name, todays_type
 
 
 def test_forks() -> None:
@@ -42,3 +42,17 @@ def test_forks_of_which_there_is_nothing() -> None:
 def test_v1_names(v1: str, today: str, known: bool) -> None:
     assert todays_type(v1) == today
     assert is_v1_name(v1) == known
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "told"),
+    [
+        ("LaneData", "Put an AnnotatedData layer"),
+        ("ImageLabelListData", "Put an ImageSegData layer"),
+        ("PoseData", "Put an Input layer"),
+        ("RandomImageData2", "Put an Input layer"),
+        ("Database", "Write it as a Python layer, or leave it out."),
+    ],
+)
+def test_what_to_do_without_a_type(layer_type: str, told: str) -> None:
+    assert instead_of(layer_type).startswith(told)

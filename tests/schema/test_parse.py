@@ -164,7 +164,7 @@ layer {
         "layer { transform_param { resize_param { height: 9 } resize_param { } } }",
         "layers { type: ROI_POOLING roi_pooling_param { pooled_h: 7 } }",
         "multinode { model_parallel { anything: [1, 'x'] < > } } compile_net_state { x: -3 }",
-        "layer { mil_param { unheard_of: OF } }",
+        "layer { mil_data_param { unheard_of: OF } }",
         "layer { concat_param { engine: MKL2017 } eltwise_param { engine: MKL2017 } }",
         SSD_DATA,
     ],

@@ -205,6 +205,12 @@ def test_states_are_merged() -> None:
             (f"shard: true {name}: {value}", rf"do not go together: .*\s+Leave out shard or {name}")
             for name, value in (("larc", "true"), ("local_lr_auto", "true"), ("ema_decay", "0.9"))
         ),
+        (
+            "shard: true sparse_mode: SPARSE_UPDATE",
+            r"do not go together: .*\s+Leave out shard or sparse_mode",
+        ),
+        ("sparsity_step_iter: 0", "sparsity_step_iter must be > 0"),
+        ("insert_quantization_param: true", "insert_quantization_param is an option of a fork"),
     ],
 )
 def test_what_is_refused_before_training(text: str, says: str) -> None:

@@ -67,7 +67,8 @@ def test_a_database_is_made(run: Callable[..., Run]) -> None:
     assert (key_a, a.label, key_b, b.label) == ("00000000_color.png", 7, "00000001_gray.png", 3)
     np.testing.assert_array_equal(datum.decode(a), COLOR.transpose(2, 0, 1))
     np.testing.assert_array_equal(datum.decode(b), np.stack([GRAY] * 3))
-    assert not a.HasField("encoded")
+    assert a.HasField("encoded")  # as in Caffe's records
+    assert not a.encoded
 
 
 def test_words_after_the_last_argument(run: Callable[..., Run]) -> None:

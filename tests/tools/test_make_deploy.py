@@ -142,6 +142,22 @@ def test_a_net_for_training_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'input "data" is 1 x 6 x 6; it gives ip.' in captured.out
 
 
+def test_data_that_a_program_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in nets for reinforcement learning: the layer tells the shape of what it is given."""
+    sizes = "memory_data_param { batch_size: %d channels: %d height: 5 width: 6 }"
+    text = f"""
+    layer {{ name: "a" type: "MemoryData" top: "frames" top: "x" {sizes % (32, 4)} }}
+    layer {{ name: "b" type: "MemoryData" top: "target" top: "y" {sizes % (32, 2)} }}
+    layer {{ name: "q" type: "Convolution" bottom: "frames" top: "q"
+            convolution_param {{ num_output: 2 kernel_size: 1 }} }}
+    layer {{ name: "loss" type: "EuclideanLoss" bottom: "q" bottom: "target" top: "loss" }}
+    """
+    Path("dqn.prototxt").write_text(text)
+    assert main(["dqn.prototxt", "deploy.prototxt"]) == 0
+    assert 'input "frames" is 4 x 5 x 6; it gives q.' in capsys.readouterr().out
+    assert list(read_net("deploy.prototxt")[0].layer[0].input_param.shape[0].dim) == [1, 4, 5, 6]
+
+
 def test_files_of_results_are_left_out() -> None:
     text = """
     layer { name: "data" type: "Data" top: "data" top: "label"

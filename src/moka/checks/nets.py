@@ -20,7 +20,7 @@ from moka.net import Net, parameter_count, read_net
 from moka.net.cost import multiply_adds
 from moka.net.outline import silence
 from moka.schema import caffe_pb2, unknown_fields_are
-from moka.schema.fork_types import FORK_OF, INSTEAD_OF
+from moka.schema.fork_types import FORK_OF, INSTEAD_OF, instead_of
 from moka.weights.fit import fit
 from moka.weights.shapes import stored_shapes
 from moka.weights.stored import StoredLayer
@@ -97,6 +97,8 @@ def check_types(types: Mapping[str, LayerType], file: str | None) -> None:
             for name, fork in unknown.items()
         )
         what_to_do = next(filter(None, advice), None)
+        if what_to_do is None and len(unknown) == 1:
+            what_to_do = instead_of(*unknown)
         raise NetError(f"Unknown {kind}: {', '.join(texts)}.", file=file, advice=what_to_do)
 
 

@@ -10,7 +10,7 @@ from moka.checks.nets import weights_fit
 from moka.checks.stand_in import Built, build
 from moka.graph import Graph
 from moka.net.outline import outline, silence
-from moka.rewrite.for_use import net_for_use
+from moka.rewrite.for_use import DATA, net_for_use
 from moka.schema import caffe_pb2
 from moka.types import Shape
 from moka.weights.shapes import stored_shapes
@@ -44,7 +44,7 @@ class MadeForUse:
 def is_for_use(graph: Graph) -> bool:
     """Whether a net's caller gives its data, or it reads none."""
     sources = {node.entry.source for node in graph.nodes}
-    return "caller" in sources or "files" not in sources
+    return "caller" in sources or sources.isdisjoint(DATA)
 
 
 def made_for_use(

@@ -63,8 +63,9 @@ def train(flags: dict[str, Any]) -> None:
     message = config.message
     message.train_state.level = flags["level"]
     message.train_state.stage.extend(flags["stage"].split(","))
-    message.sync_bn |= flags["sync_bn"]
-    message.shard |= flags["shard"]
+    for name in ("sync_bn", "shard"):
+        if flags[name]:  # the log shows what is set, and Caffe does not know these
+            setattr(message, name, True)
     if flags["compress"]:
         message.compress = getattr(message, COMPRESSIONS[flags["compress"]])
     if flags["weights"]:

@@ -217,7 +217,8 @@ TOOLS = (
         description="Make a net for use of the net that was trained. Input layers for one example"
         " take the place of data layers,\na layer that predicts that of the loss (Softmax,"
         " Sigmoid); labels, accuracies and other losses are left out.\nThe weights fit both nets."
-        " Data need not be there. How images are prepared is printed and stands in a comment.",
+        " Data need not be there. How images are prepared is printed and stands in a comment."
+        "\nThe input for data that a program gives (MemoryData) has the sizes of that layer.",
     ),
     tool(
         "parse_log",

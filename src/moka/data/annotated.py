@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,29 @@ def rows_of(annotated: caffe_pb2.AnnotatedDatum) -> Floats:
 class AnnotatedRecords(DatumRecords):
     """The AnnotatedDatum records of a store in key order, in an endless loop."""
 
-    def load(self, records: Sequence[KeyValue]) -> Loaded:
-        """The images, and for each its rows (G, 7), see `rows_of`."""
-        images, rows = zip(*map(self._read, records), strict=True)
-        return Loaded(images, rows)
+    @cached_property
+    def of_labels(self) -> bool:
+        """Whether the records have a label each in place of boxes, as SSD's for classification: the
+        first one has a label, but no type and no boxes."""
+        first = self._parse_annotated(next(self.store.read()))
+        is_of_boxes = first.HasField("type") or first.annotation_group
+        return first.datum.HasField("label") and not is_of_boxes
 
-    def _read(self, record: KeyValue) -> tuple[Image, Floats]:
+    def load(self, records: Sequence[KeyValue]) -> Loaded:
+        """The images, and for each its rows (G, 7), see `rows_of`, or its label."""
+        images, truths = zip(*map(self._read, records), strict=True)
+        return Loaded(images, truths)
+
+    def _read(self, record: KeyValue) -> tuple[Image, Floats | float]:
+        annotated = self._parse_annotated(record)
+        image = self._decode(record, annotated.datum, annotated.datum.data)
+        if not self.of_labels:
+            return image, rows_of(annotated)
+        if not annotated.datum.HasField("label"):
+            raise self.at(record, DataError("it has no label, as the first record has."))
+        return image, float(annotated.datum.label)
+
+    def _parse_annotated(self, record: KeyValue) -> caffe_pb2.AnnotatedDatum:
         annotated = caffe_pb2.AnnotatedDatum()
         try:
             annotated.ParseFromString(record[1])
@@ -58,7 +76,7 @@ class AnnotatedRecords(DatumRecords):
             annotated.Clear()
         if not annotated.HasField("datum"):
             raise self.at(record, DataError("the record is not an AnnotatedDatum."))
-        return self._decode(record, annotated.datum, annotated.datum.data), rows_of(annotated)
+        return annotated
 
 
 def records_of_any(store: Store) -> DatumRecords:
@@ -81,7 +99,7 @@ class ResizedRows:
 
 
 class AnnotatedBatches(ImageBatches[KeyValue]):
-    """Batches of images and the table of their boxes.
+    """Batches of images and the table of their boxes, or their labels (N, 1, 1, 1).
 
     Args:
         augment: what happens to images and boxes before the crop.
@@ -107,24 +125,29 @@ class AnnotatedBatches(ImageBatches[KeyValue]):
         mean = transform.mean_values.ravel()
         self._mean = mean if transform.mean_image is None else transform.mean_image.mean((1, 2))
         self._at = examples.at
+        self._of_labels = examples.of_labels
         super().__init__(examples, transform, batch_size=batch_size, start=start)
 
     def prepared(self, records: Sequence[KeyValue], loaded: Loaded, drawing: Drawing) -> Loaded:
-        """The images after `augment`, and for each its ResizedRows."""
+        """The images after `augment`, and for each its ResizedRows, or its label."""
         policy = self.augment.draw_policy(drawing.of_round())
-        images, boxes = [], []
-        for record, image, rows, rng in zip(records, *loaded, drawing.of_items(), strict=False):
+        images, truths = [], []
+        for record, image, truth, rng in zip(records, *loaded, drawing.of_items(), strict=False):
+            rows = np.empty((0, COLUMNS), np.float32) if self._of_labels else truth
             try:
                 image, rows = self.augment.apply(image, rows, policy, self._mean, rng)
             except MokaError as error:
                 raise self._at(record, error) from None
             images.append(image)
-            boxes.append(ResizedRows(rows, policy.unit if policy else None))
-        return Loaded(images, boxes)
+            resized = ResizedRows(rows, policy.unit if policy else None)
+            truths.append(truth if self._of_labels else resized)
+        return Loaded(images, truths)
 
     def answers(
         self, labels: Sequence[Any] | NDArray[np.float32], shapes: Sequence[Shape], draw: Draw
     ) -> list[Floats]:
+        if self._of_labels:
+            return [np.array(labels, np.float32).reshape(-1, 1, 1, 1)]
         kept = []
         for item, (resized, shape) in enumerate(zip(labels, shapes, strict=True)):
             rows = self._cropped(resized, shape, int(draw.top[item]), int(draw.left[item]))

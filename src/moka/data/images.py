@@ -6,12 +6,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from moka.data.batches import Loaded
 from moka.data.decode import Decode, Decoder, Image
 from moka.data.lists import read_lines
-from moka.data.order import example_indices
+from moka.data.order import example_indices, in_groups
 from moka.errors import DataError
 from moka.files import read_bytes
 from moka.types import PathLike
@@ -154,6 +155,8 @@ class ImageFiles:
         decode: makes an image of a file's bytes.
         root_folder: prefix of each path; no slash is added.
         shuffle: a new order in each epoch, by the seed.
+        group: so many neighbors stay together when shuffled; those left over at the end are not
+            used then.
     """
 
     noun = "image"
@@ -166,9 +169,15 @@ class ImageFiles:
         *,
         root_folder: str = "",
         shuffle: bool = False,
+        group: int = 1,
     ) -> None:
+        if shuffle and len(files) < group:
+            raise DataError(
+                f"its {len(files)} images are less than one group of {group}.", file=path
+            )
         self.path = path
-        self.files = files
+        self.files = files[: len(files) // group * group] if shuffle else files
+        self.arrange = partial(in_groups, size=group) if group > 1 else None
         self.decode = decode
         self.root_folder = root_folder
         self.shuffle = shuffle
@@ -180,7 +189,9 @@ class ImageFiles:
         return self.root_folder + record.path
 
     def records(self, start: int, seed: int | None, step: int = 1) -> Iterator[Labeled]:
-        order = example_indices(len(self), start, step, shuffle=self.shuffle, seed=seed)
+        order = example_indices(
+            len(self), start, step, shuffle=self.shuffle, seed=seed, arrange=self.arrange
+        )
         return (self.files[i] for i in order)
 
     def load(self, records: Sequence[Labeled]) -> Loaded:
@@ -202,17 +213,24 @@ class ImageList(ImageFiles):
 
     Args:
         source: the list file.
-        decode, root_folder, shuffle: see ImageFiles.
+        decode, root_folder, shuffle, group: see ImageFiles.
 
     Raises:
         DataError: a list that is missing or empty.
     """
 
     def __init__(
-        self, source: PathLike, decode: Decode, *, root_folder: str = "", shuffle: bool = False
+        self,
+        source: PathLike,
+        decode: Decode,
+        *,
+        root_folder: str = "",
+        shuffle: bool = False,
+        group: int = 1,
     ) -> None:
+        files = read_image_list(source)
         super().__init__(
-            source, read_image_list(source), decode, root_folder=root_folder, shuffle=shuffle
+            source, files, decode, root_folder=root_folder, shuffle=shuffle, group=group
         )
 
     def notes(self) -> list[str]:

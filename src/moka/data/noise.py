@@ -99,7 +99,7 @@ class Noise:
                 f" {len(salt.value)}."
             )
         height, width = pixels.shape[:2]
-        count = int(salt.fraction * height * width)
+        count = int(np.float32(salt.fraction) * np.float32(width) * np.float32(height))
         value = np.resize(np.clip(salt.value, 0, 255).astype(np.uint8), channels)
         salted = pixels.copy()
         rows, columns = rng.integers(height, size=count), rng.integers(width, size=count)

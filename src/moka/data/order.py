@@ -41,6 +41,14 @@ def example_indices(
         at = (at - count) % step
 
 
+def in_groups(
+    order: NDArray[np.int64], rng: np.random.Generator, *, size: int
+) -> NDArray[np.int64]:
+    """An order in which every `size` neighbors stay together; their number divides that of the
+    examples."""
+    return (order[order % size == 0, None] + np.arange(size)).reshape(-1)
+
+
 def by_shape(
     order: NDArray[np.int64],
     rng: np.random.Generator,

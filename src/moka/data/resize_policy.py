@@ -68,11 +68,13 @@ class ResizePolicy:
         how = self.interpolations[rng.integers(len(self.interpolations)) if self.is_random else 0]
         if self.mode == WARP:
             return _resized(image, self.height, self.width, how)
-        aspect, wanted = image.shape[2] / image.shape[1], self.width / self.height
-        if aspect > wanted if self.mode == LARGE else aspect < wanted:
-            size = floor(self.width / aspect), self.width
+        # in single precision, as in SSD: its rounding decides whether the last row is there
+        width, height = np.float32(self.width), np.float32(self.height)
+        aspect = np.float32(image.shape[2]) / np.float32(image.shape[1])
+        if aspect > width / height if self.mode == LARGE else aspect < width / height:
+            size = floor(width / aspect), self.width
         else:
-            size = self.height, floor(aspect * self.height)
+            size = self.height, floor(aspect * height)
         resized = _resized(image, max(1, size[0]), max(1, size[1]), how)
         return self._padded(resized) if self.mode == LARGE else resized
 

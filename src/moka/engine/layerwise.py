@@ -101,7 +101,17 @@ class Layerwise:
         """
         for name, tensor in given.items():
             self.net.blobs[name].data_memory.put(tensor.detach())
+        self._split_what_users_wrote(start)
         return self._run(range(start, len(self._steps) if end is None else end + 1), given)
+
+    def _split_what_users_wrote(self, end: int) -> None:
+        """Bring the Splits before layer `end` up to date, for in BVLC Caffe their tops are the
+        bottom's memory: who writes to a blob and runs the layers after it reads what was written.
+        """
+        for i, step in enumerate(self._steps[:end]):
+            if step.place.node.entry.is_plumbing and step.bottoms[0].is_own:
+                self._reshape_layer(i, step)
+                self._forward_layer(i, step)
 
     def _run(self, indices: Iterable[int], given: Mapping[str, Tensor] = NOTHING_GIVEN) -> Tensor:
         """Run these layers forward; returns their loss."""

@@ -86,7 +86,13 @@ def window_of(layer: caffe_pb2.LayerParameter, entry: EntryLike) -> Window:
 
 
 def crop_of(layer: caffe_pb2.LayerParameter) -> tuple[int, NDArray[np.int64]]:
-    """The first axis that a Crop layer crops, and its offsets: one, or one for each axis."""
+    """The first axis that a Crop layer crops, and its offsets: one, or one for each axis.
+
+    Raises:
+        UndefinedMapException: sizes decide where it begins.
+    """
+    if layer.crop_param.center_align:
+        raise UndefinedMapException(f"{layer.type} with center_align begins where sizes say.")
     return layer.crop_param.axis, np.array(list(layer.crop_param.offset) or [0])
 
 

@@ -60,7 +60,7 @@ def build_graph(
     registry: Mapping[str, EntryLike],
     *,
     phase: caffe_pb2.Phase | None = None,
-    level: int = 0,
+    level: int | None = None,
     stages: Sequence[str] = (),
     file: PathLike = "(text)",
 ) -> Graph:
@@ -70,7 +70,8 @@ def build_graph(
         net: the net, in today's form (see `moka.schema.upgrade`).
         registry: layer type to entry.
         phase: TRAIN or TEST, in place of the file's; None: the file's.
-        level, stages: the rest of the state; stages are added to the file's.
+        level: the state's level, in place of the file's; None: the file's.
+        stages: the state's stages beside the file's.
         file: where the net came from, for error messages.
 
     Raises:
@@ -80,7 +81,7 @@ def build_graph(
     state.CopyFrom(net.state)
     if phase is not None:
         state.phase = phase
-    if level:
+    if level is not None:
         state.level = level
     state.stage.extend(stages)
     try:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from moka.errors import NetError, nearest
 from moka.schema import caffe_pb2
-from moka.schema.fork_types import FORK_OF, INSTEAD_OF
+from moka.schema.fork_types import FORK_OF, instead_of
 
 StateBlobs = int | Callable[[caffe_pb2.LayerParameter], tuple[int, ...]]
 Arity = int | tuple[int, int | None]  # exactly n, or (least, most); None: no upper limit
@@ -143,21 +143,21 @@ def _types_of_bvlc(registry: Mapping[str, EntryLike]) -> list[str]:
     )
 
 
-def _about_unknown(layer_type: str, registry: Mapping[str, EntryLike]) -> str | None:
-    """Advice on an unknown type: the fork of Caffe that defines it, or the nearest known name."""
+def _about_unknown(layer_type: str, registry: Mapping[str, EntryLike]) -> str:
+    """Advice on an unknown type: the fork of Caffe that defines it, the nearest known name, or
+    what to do without it."""
     if layer_type in FORK_OF:
         return _origin(layer_type)
     meant = nearest(layer_type, (*registry, *FORK_OF))
-    if meant is None or meant in registry:
-        return meant and f'Did you mean "{meant}"?'
-    return f'Did you mean "{meant}"? {_origin(meant)}'
+    if meant is None:
+        return instead_of(layer_type)
+    question = f'Did you mean "{meant}"?'
+    return question if meant in registry else f"{question} {_origin(meant)}"
 
 
 def _origin(layer_type: str) -> str:
-    text = f"It is a type of {FORK_OF[layer_type]}, which Moka does not have."
-    if instead := INSTEAD_OF.get(layer_type):
-        return f"{text} {instead}"
-    return text
+    fork = FORK_OF[layer_type]
+    return f"It is a type of {fork}, which Moka does not have. {instead_of(layer_type)}"
 
 
 def _with_automatic_top(

@@ -48,7 +48,8 @@ class AnnotatedData(DatabaseSource[AnnotatedBatches]):
     x1, y1, x2, y2 as parts of the image, difficult (0 or 1). A batch without boxes has one row of
     -1. With `yolo_data_type: 1` (MobileNet-YOLO) boxes are (batch_size, 1, 300, 5) instead: label
     less 1, center x, center y, width, height, then zeros; `train_diffcult: false` leaves difficult
-    objects out.
+    objects out. Records with a label and neither a type nor boxes, as convert_annoset
+    writes them for classification: labels (batch_size, 1, 1, 1).
 
     Before the crop an image goes through the steps that its messages ask for, in this order, and
     its boxes with it: `distort_param` changes colors; `expand_param` puts it, with probability
@@ -127,5 +128,7 @@ class AnnotatedData(DatabaseSource[AnnotatedBatches]):
 
     def top_shapes(self) -> list[Shape]:
         images = (self.batch_size, *self.batches.image_shape)
-        shapes = [images, _table_shape(self.config, self.batch_size)]
+        labels = (self.batch_size, 1, 1, 1)
+        table = _table_shape(self.config, self.batch_size)
+        shapes = [images, labels if self.records.of_labels else table]
         return shapes[: self.top_count]

@@ -188,6 +188,10 @@ class Scale(_Broadcast):
     of a, 0 by default. Message: scale_param.
 
     Errors: an a whose shape does not match x, or differs from the shape of the learned b.
+
+    The gradients of several backward passes (iter_size) add up, as those of other parameters do.
+    BVLC Caffe keeps only the last pass's for a learned a if a is as large as x, or the axes of x
+    before `axis` have size 1 (a batch of one image).
     """
 
     bias_term: bool = option()

@@ -44,6 +44,7 @@ def _unused(config: caffe_pb2.LayerParameter) -> tuple[int, ...]:
     bottoms=1,
     tops=1,
     message="colinear_convolution_param",
+    other_messages=("convolution_param",),
     state_blobs=_unused,
     fork="a fork of 2014",
     coordinates="window",
@@ -58,7 +59,7 @@ class ColinearConvolution(Sliding):
     weights, (num_output, K, K), or with `factor` n > 0 vectors w, (num_output, n, K), and the
     quadratic term is the sum over n of (w[m, n]' p)^2. `bias_term`, `linear_term` and
     `quadratic_term: false` leave the term out; its blob stays and is not trained.
-    Message: colinear_convolution_param, a ConvolutionParameter: window, group, num_output,
+    Message: colinear_convolution_param: window, group, num_output,
     bias_term and bias_filler as in Convolution; quadratic_weight_filler, linear_weight_filler.
     `symmetric` has no effect: p' Q p and its gradient depend on the symmetric part of Q only.
 

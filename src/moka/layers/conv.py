@@ -17,7 +17,7 @@ from moka.layers.options import option, positive
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import canonical_axis, refuse_empty_axes
 from moka.layers.sliding import Sliding, convolved_sizes
-from moka.layers.window import Window, padding_of
+from moka.layers.window import Window, covering, padding_of
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -44,7 +44,7 @@ def convolution(
         ]
     if len(windows) not in _CONVOLVE:
         return _convolution_of_columns(x, weight, bias, windows, group)
-    is_even, steps_over_pixels = _kind(tuple(windows))
+    windows, is_even, steps_over_pixels = _kind(tuple(windows), tuple(x.shape[2:]))
     if not is_even:
         x, windows = padded(x, windows)
     if steps_over_pixels and min(weight.shape[1], len(weight) // group) < _FEW:
@@ -61,9 +61,11 @@ def convolution(
 
 
 @functools.lru_cache(maxsize=1024)
-def _kind(windows: tuple[Window, ...]) -> tuple[bool, bool]:
-    """`all_even` and `_steps_over_pixels`. Each time they would take a tenth of a small pass."""
-    return all_even(windows), _steps_over_pixels(windows)
+def _kind(windows: tuple[Window, ...], size: Shape) -> tuple[Sequence[Window], bool, bool]:
+    """`covering`, `all_even` and `_steps_over_pixels`. Each time they would take a tenth of a small
+    pass."""
+    covers = covering(windows, size)
+    return covers, all_even(covers), _steps_over_pixels(covers)
 
 
 def _steps_over_pixels(windows: Sequence[Window]) -> bool:
@@ -153,6 +155,10 @@ def _deconvolution_of_columns(
     return y if bias is None else y + bias.reshape(-1, *(1,) * len(windows))
 
 
+def _sizes(spatial: Shape, windows: Sequence[Window]) -> list[int]:
+    return convolved_sizes(spatial, covering(windows, spatial))
+
+
 DRAWN = DrawStyle("#FF5050", edge="{num_output}", window=True, rates=True)
 
 # The facts that Convolution, its reverse and the forks' variants have in common.
@@ -174,7 +180,8 @@ class Convolution(Sliding):
 
     Bottoms: each (N..., C, spatial...); axes before `axis` are batch axes. All bottoms share the
     parameters. Tops: (N..., num_output, spatial...) with
-    size = floor((in + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1.
+    size = (in + 2 pad - (dilation (kernel - 1) + 1)) / stride + 1, the quotient rounded towards 0.
+    A kernel that reaches less than a stride beyond the padded image reads zeros there.
     Blobs: weight (num_output, C/group, kernel...), bias (num_output,) unless bias_term: false.
     Message: convolution_param. `engine` and `force_nd_im2col` choose an implementation in BVLC
     Caffe; here they have no effect. Forks spell the window in more ways, see
@@ -182,8 +189,8 @@ class Convolution(Sliding):
     min(y, 0); `fuse_type: FUSED_CONV_RELU` (OpenCL branch) means the same, with the slope of
     `relu_param` inside convolution_param.
 
-    Errors: no kernel size; C or num_output is not a multiple of group; a kernel larger than the
-    padded image; an axis of size 0 that is not a batch axis.
+    Errors: no kernel size; C or num_output is not a multiple of group; a kernel larger than
+    the padded image by a stride or more; an axis of size 0 that is not a batch axis.
     """
 
     num_output: int = option(positive, required=True)
@@ -231,7 +238,7 @@ class Convolution(Sliding):
         return [self._top_shape(x) for x in bottom_shapes]
 
     def _top_shape(self, x: Shape) -> Shape:
-        out = convolved_sizes(x[self.channel_axis + 1 :], self.windows)
+        out = _sizes(x[self.channel_axis + 1 :], self.windows)
         return (*x[: self.channel_axis], self.num_output, *out)
 
     def blob_specs(self, *bottom_shapes: Shape) -> Iterable[BlobSpec]:
@@ -263,7 +270,11 @@ class Convolution(Sliding):
 
     def compute(self, x: Tensor) -> Tensor:
         """The operation on one batch axis: (N, C, spatial...) to (N, num_output, spatial...)."""
-        return convolution(x, *self.blobs, windows=self.windows, group=self.group)
+        return convolution(x, *self.multiplied(), windows=self.windows, group=self.group)
+
+    def multiplied(self) -> list[Tensor]:
+        """Weight and bias as they are multiplied, for types that change them on the way."""
+        return self.blobs
 
 
 @convolution_layer("Deconvolution", coordinates="transposed window")
@@ -304,6 +315,7 @@ def im2col(x: Tensor, windows: Sequence[Window]) -> Tensor:
     channel varies slowest, then the position inside the kernel, row by row."""
     axes = len(windows)
     first = x.dim() - axes
+    windows = covering(windows, x.shape[first:])
     views, _ = padded(x, windows)
     for axis, w in enumerate(windows, first):
         views = views.unfold(axis, w.extent, w.stride)[..., :: w.dilation]
@@ -319,7 +331,8 @@ class Im2col(Sliding):
     the kernel's sizes, spatial...), with Convolution's sizes. Message: convolution_param, of which
     only `axis` and the options of the window count; `force_nd_im2col` has no effect.
 
-    Errors: no kernel size; no spatial axis; a kernel larger than the padded image.
+    Errors: no kernel size; no spatial axis; a kernel larger than the padded image by a
+    stride or more.
     """
 
     def setup(self, x: Shape, *others: Shape) -> None:
@@ -332,7 +345,7 @@ class Im2col(Sliding):
         if len(x) != axes:
             raise NetError(f"was made for bottoms of {axes} axes, got shape {x}.")
         columns = prod((x[self.channel_axis], *(w.kernel for w in self.windows)))
-        out = convolved_sizes(x[self.channel_axis + 1 :], self.windows)
+        out = _sizes(x[self.channel_axis + 1 :], self.windows)
         return [(*x[: self.channel_axis], columns, *out)]
 
     def forward(self, x: Tensor) -> Tensor:

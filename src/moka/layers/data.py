@@ -247,9 +247,9 @@ class ImageData(ListedImages):
     list, a path and a label on each line, split at the last blank; `root_folder`: put before each
     path as it is, and before a folder or shards; `new_height`, `new_width`: resize to this, both or
     none; `short_side` of NVCaffe: resize so that the shorter side is so long; `is_color`: three
-    channels in BGR order, else one; `shuffle`: a new order in each epoch; `rand_skip`,
-    `batch_size`), transform_param, data_param (`prefetch`). The images of a batch have one size,
-    that of another batch may differ.
+    channels in BGR order, else one; `shuffle`: a new order in each epoch, in which groups of
+    `pair_size` lines of the list stay together; `rand_skip`, `batch_size`), transform_param,
+    data_param (`prefetch`). The images of a batch have one size, that of another batch may differ.
 
     Errors: a list or an image that is missing or cannot be read (its line and path are named); what
     is wrong with a folder or shards, see Data; images that differ in size within a batch; what the
@@ -261,6 +261,7 @@ class ImageData(ListedImages):
     new_width: int = option()
     short_side: int = option()
     is_color: bool = option()
+    pair_size: int = option(positive)
 
     def setup(self) -> None:
         super().setup()
@@ -280,7 +281,10 @@ class ImageData(ListedImages):
         root, shuffle = self.root_folder, self.shuffle
         found = open_images(self.source, decode, root_folder=root, shuffle=shuffle)
         if found is None:
-            return ImageList(self.source, decode, root_folder=root, shuffle=shuffle)
+            group = self.pair_size
+            return ImageList(self.source, decode, root_folder=root, shuffle=shuffle, group=group)
+        if self.pair_size > 1:
+            raise NetError(f"pair_size needs a list of images: {self.source} is none.")
         return found
 
     def later_files(self) -> list[str]:

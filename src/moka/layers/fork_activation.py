@@ -12,7 +12,8 @@ from torch.autograd import Function
 from moka.layers.activation import relu
 from moka.layers.base import Layer, refuse_in_place
 from moka.layers.limits import limited
-from moka.layers.options import option
+from moka.layers.options import option, positive
+from moka.layers.passes import PassCounter
 from moka.layers.registry import DrawStyle, layer
 from moka.layers.shapes import canonical_axis
 from moka.types import Shape
@@ -127,3 +128,45 @@ class CReLU(Layer):
     def forward(self, x: Tensor) -> Tensor:
         halves = [relu(v, negative_slope=self.negative_slope) for v in (x, -x)]
         return torch.cat(halves, self.concat_axis)
+
+
+class Sharpening(PassCounter):
+    """Base of functions whose bottom is multiplied by a scale that grows while the net learns."""
+
+    init_scale: float = option()
+    step_size: int = option(positive)
+    gamma: float = option()
+    power: float = option()
+
+    def scale(self) -> float:
+        """The scale of the pass that is running or was the last."""
+        count = self.passes + 1  # the fork counts the net's making, too
+        step = count - count % self.step_size
+        grown: float = (1 + self.gamma * step) ** self.power
+        return self.init_scale * grown if step else self.init_scale
+
+
+@layer("ScaleTanH", bottoms=1, tops=1, coordinates="same", fork="HashNet and DHN", drawn=STYLE)
+class ScaleTanH(Sharpening):
+    """y = tanh(s x), element by element, with an s that grows, so that codes become binary.
+
+    s is init_scale, and from each pass t - 1 on with a t that is a multiple of step_size
+    init_scale (1 + gamma t)^power. Passes count in both phases; a solver's snapshots keep their
+    number, which the fork counts anew.
+
+    Bottom and top: any shape. Message: scale_tanh_param. Cao et al., 2017 (HashNet).
+    """
+
+    def again(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.scale() * x)
+
+
+@layer("SignDiffusion", bottoms=1, tops=1, coordinates="same", fork="HashNet and DHN", drawn=STYLE)
+class SignDiffusion(Sharpening):
+    """y = erf(s x), element by element, with the s of ScaleTanH.
+
+    Bottom and top: any shape. Message: sign_diffusion_param. Cao et al., 2017 (HashNet).
+    """
+
+    def again(self, x: Tensor) -> Tensor:
+        return torch.erf(self.scale() * x)

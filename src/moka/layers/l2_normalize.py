@@ -11,6 +11,8 @@ from torch import Tensor
 
 from moka.errors import NetError
 from moka.layers.base import BlobSpec, Layer
+from moka.layers.batch_statistics import over_channels
+from moka.layers.gradient import with_gradient_of
 from moka.layers.options import not_negative, option
 from moka.layers.registry import layer
 from moka.layers.shapes import refuse_empty_axes, require_axes
@@ -49,6 +51,9 @@ class Normalize(Layer):
     Liu et al., 2015 (ParseNet); SSD's conv4_3_norm starts at 20.
 
     Errors: a bottom of less than two axes; another normalize_type.
+
+    As in SSD, the gradient goes through the norm as if all scales were 1, and is then multiplied by
+    them: with channel_shared: false that is not the derivative where the scales differ.
     """
 
     across_spatial: bool = option()
@@ -88,12 +93,18 @@ class Normalize(Layer):
     def forward(self, x: Tensor) -> list[Tensor]:
         if not self.scaled:
             return self._plain(x)
+        blob = self.blobs[0].detach() if self.fix_scale else self.blobs[0]
+        scale = over_channels(blob, x)
+        if self.channel_shared or not x.requires_grad:
+            return [self._unit(x) * scale]
+        # SSD multiplies the gradient by the scale after it has gone through the norm, not before
+        unit = self._unit(with_gradient_of(x, x * scale.detach()))
+        return [with_gradient_of(unit.detach() * scale.detach(), unit + unit.detach() * scale)]
+
+    def _unit(self, x: Tensor) -> Tensor:
+        """x divided by its norm."""
         axes = tuple(range(1, x.dim())) if self.across_spatial else (1,)
-        norm = (x.square().sum(axes, keepdim=True) + self.eps).sqrt()
-        scale = self.blobs[0].detach() if self.fix_scale else self.blobs[0]
-        if not self.channel_shared:
-            scale = scale.view(-1, *[1] * (x.dim() - 2))
-        return [x / norm * scale]
+        return x / (x.square().sum(axes, keepdim=True) + self.eps).sqrt()
 
     def _plain(self, x: Tensor) -> list[Tensor]:
         if self.normalize_type == "L2":
@@ -117,6 +128,70 @@ class Normalization(Layer):
         return [x]
 
     def forward(self, x: Tensor) -> Tensor:
-        axes = tuple(range(1, x.dim()))
-        squares = x.square().sum(axes, keepdim=True) if axes else x.square()
-        return x / squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+        return x / norm_over(x, tuple(range(1, x.dim())))
+
+
+def norm_over(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The L2 norm over these axes, which stay with size 1; never 0."""
+    squares = x.square().sum(axes, keepdim=True) if axes else x.square()
+    return squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+
+
+@layer("L2Norm", bottoms=1, tops=1, message="l2norm_param", coordinates="same", fork="many forks")
+class L2Norm(Normalization):
+    """Divide each item by its L2 norm: y = x / (sqrt(sum of x^2) + eps).
+
+    Bottom and top: (N, ...). Message: l2norm_param (`eps`, 0 by default). An item of zeros stays as
+    it is.
+
+    So it is in Microsoft's Caffe (MSRCCS), caffe_retrieval and Face_Parsing_2016. A few forks
+    divide each position by the norm over its channels, which is the same for items of one position;
+    for larger ones write a Normalize layer with normalize_param { }.
+    """
+
+    eps: float = option(not_negative)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / (norm_over(x, tuple(range(1, x.dim()))) + self.eps)
+
+
+@layer("L2Normalization", bottoms=1, tops=1, coordinates="same", fork="many forks")
+class L2Normalization(Normalization):
+    """Divide each item (N, C), (N, C, 1, 1) by its L2 norm: y = x / sqrt(sum of x^2).
+
+    No message. An item of zeros stays as it is.
+
+    Errors: items of several positions, since the forks differ: some divide each position by the
+    norm over its channels, as a Normalize layer with normalize_param { } does, some the whole item,
+    as a Normalization layer does.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(1, x)
+        if prod(x[2:]) != 1:
+            raise NetError(
+                f"forks differ in what they do to items of several positions, as in {x}: write"
+                ' type: "Normalization" to divide whole items, or type: "Normalize"'
+                " normalize_param { } to divide each position."
+            )
+        return [x]
+
+
+EPS = 1e-6  # added to the norm
+
+
+@layer("Norm", bottoms=1, tops=1, coordinates="same", fork="caffe-video_triplet")
+class Norm(Layer):
+    """Divide each position by the L2 norm over its channels: y = x / (sqrt(sum of x^2) + 1e-6).
+
+    Bottom and top: (N, C, ...). No message. Wang and Gupta, 2015.
+
+    The gradient is exact; the fork's leaves the 1e-6 out but for a guard against 0.
+    """
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        require_axes(2, x)
+        return [x]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / (norm_over(x, (1,)) + EPS)

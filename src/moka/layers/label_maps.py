@@ -322,7 +322,8 @@ class ImageLabelData(LabelMapSource):
 
     Errors: lists of different lengths; a list or an image that is missing or cannot be read; a
     label image of another size than its image; a slice that is not two numbers each of dim, stride
-    and offset, or that reaches beyond crop_size; no crop_size.
+    and offset, or that reaches beyond crop_size; no crop_size; a `backend`, which Caffe-Jacinto has
+    for databases.
     """
 
     source: str = option(field="image_list_path", required=True)
@@ -336,9 +337,15 @@ class ImageLabelData(LabelMapSource):
     max_scale: float = option(positive)
     label_slice: caffe_pb2.Slice = option()
     padding: str = option()
+    backend: str | None = option(unset_is_none=True)
 
     def setup(self) -> None:
         super().setup()
+        if self.backend is not None:
+            raise NetError(
+                "image_list_path and label_list_path are lists of files here, not databases.",
+                advice="Leave out backend and give lists, as of an ImageSegData layer.",
+            )
         self.side = self.config.transform_param.crop_size
         if not self.side:
             raise NetError("transform_param needs crop_size.")

@@ -34,7 +34,7 @@ def inner_product(
 
 @layer(
     "InnerProduct",
-    bottoms=1,
+    bottoms=(1, 3),
     tops=1,
     drawn=DrawStyle("#CC33FF", edge="{num_output}", rates=True),
     spares_top=True,
@@ -49,9 +49,12 @@ class InnerProduct(Layer):
     Forks: with `relu: true` (Intel) the top is max(y, 0) + negative_slope min(y, 0); with
     `normalize: true` (caffe-windows) each output's weights are divided by their L2 norm,
     sqrt(sum of w^2 + 1e-6). The gradient takes the division into account, and the stored weights
-    stay as they are; the fork stores the divided ones and passes the gradient by.
+    stay as they are; the fork stores the divided ones and passes the gradient by. Two or three
+    bottoms (caffe-windows): the second is the weight (num_output, K...), a third the bias
+    (num_output,), and the layer has no blobs of these; both take gradients.
 
-    Errors: a bottom with another K than the weights were made for.
+    Errors: a bottom with another K than the weights were made for; a weight or bias among the
+    bottoms that does not fit; transpose with a weight among the bottoms.
     """
 
     num_output: int = option(positive, required=True)
@@ -64,11 +67,13 @@ class InnerProduct(Layer):
     negative_slope: float = option()
     normalize: bool = option()
 
-    def setup(self, x: Shape) -> None:
+    def setup(self, x: Shape, *given: Shape) -> None:
         self.inputs = prod(x[canonical_axis(self.axis, x) :])
         self.spares_top &= not self.relu
+        if given and self.transpose:
+            raise NetError("transpose: true is only for weights of the layer's own.")
 
-    def top_shapes(self, x: Shape) -> list[Shape]:
+    def top_shapes(self, x: Shape, *given: Shape) -> list[Shape]:
         split = canonical_axis(self.axis, x)
         inputs = prod(x[split:])
         if inputs != self.inputs:
@@ -76,25 +81,39 @@ class InnerProduct(Layer):
                 f"Input size incompatible with inner product parameters: the weights take"
                 f" {self.inputs} inputs, a bottom of shape {shape_text(x)} has {inputs}."
             )
+        for name, shape, wanted in zip(
+            ("weight", "bias"), given, ((self.num_output, inputs), (self.num_output,)), strict=False
+        ):
+            if shape[:1] != wanted[:1] or prod(shape) != prod(wanted):
+                raise NetError(f"the {name} among the bottoms must be {wanted}, got {shape}.")
         return [(*x[:split], self.num_output)]
 
-    def blob_specs(self, x: Shape) -> Iterable[BlobSpec]:
+    def blob_specs(self, x: Shape, *given: Shape) -> Iterable[BlobSpec]:
         n, k = self.num_output, self.inputs
-        yield BlobSpec((k, n) if self.transpose else (n, k), self.weight_filler)
-        if self.bias_term:
-            yield BlobSpec((n,), self.bias_filler)
+        if not given:
+            yield BlobSpec((k, n) if self.transpose else (n, k), self.weight_filler, "weight")
+        if self.bias_term and len(given) < 2:
+            yield BlobSpec((n,), self.bias_filler, "bias")
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(tops[0]) * self.inputs
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
         split = canonical_axis(self.axis, tuple(x.shape))
-        weight, *bias = self.blobs
-        if self.normalize:
-            squares = weight.square().sum(0 if self.transpose else 1, keepdim=True)
-            weight = weight * torch.rsqrt(squares + NORM_EPS)
-        y = inner_product(x, weight, *bias, axis=split, transpose=self.transpose)
+        blobs = self.multiplied(*given)
+        y = inner_product(x, *blobs, axis=split, transpose=self.transpose)
         return relu(y, negative_slope=self.negative_slope) if self.relu else y
+
+    def multiplied(self, *given: Tensor) -> list[Tensor]:
+        """Weight and bias as they are multiplied, some of them bottoms."""
+        if given:
+            biases = [bias.reshape(-1) for bias in given[1:]] or self.blobs
+            return [given[0].reshape(self.num_output, self.inputs), *biases]
+        if not self.normalize:
+            return self.blobs
+        weight, *bias = self.blobs
+        squares = weight.square().sum(0 if self.transpose else 1, keepdim=True)
+        return [weight * torch.rsqrt(squares + NORM_EPS), *bias]
 
 
 @layer("Embed", bottoms=1, tops=1, fixed_bottoms=(0,))

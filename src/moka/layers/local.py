@@ -20,7 +20,16 @@ from moka.schema import caffe_pb2
 from moka.types import Shape
 
 
-@layer("Local", bottoms=1, tops=1, fork="caffe-windows", coordinates="window", drawn=DRAWN)
+@layer(
+    "Local",
+    bottoms=1,
+    tops=1,
+    other_messages=("local_conv_param",),
+    aliases=("LocalConv",),
+    fork="caffe-windows",
+    coordinates="window",
+    drawn=DRAWN,
+)
 class Local(Layer):
     """Convolution with weights of its own at each place of the top (unshared).
 
@@ -28,7 +37,8 @@ class Local(Layer):
 
     Bottom: (N, C, H, W). Top: (N, num_output, h, w) with Convolution's sizes, P = h w places.
     Blobs: weight (num_output, 1, K, P), K = C kernel_size^2 in the order channel, row, column; bias
-    (1, 1, num_output, P) unless bias_term: false. Message: local_param.
+    (1, 1, num_output, P) unless bias_term: false. Message: local_param, or
+    local_conv_param.
 
     Errors: a bottom of other sizes than the weights were made for; a kernel larger than the padded
     image.

@@ -55,13 +55,17 @@ class Mean(Layer):
                 )
         return list(bottoms)
 
+    def addend(self, channels: int, axes: int) -> Tensor:
+        """± mean_scale mean, in a shape that broadcasts over a bottom with so many channels and
+        axes."""
+        mean = torch.from_numpy(self.mean)
+        mean = mean.view(*mean.shape, *[1] * (axes - 1 - mean.dim()))
+        mean = mean.repeat(channels // len(mean), *[1] * (mean.dim() - 1))
+        return mean * (-self.mean_scale if self.operation == "SUBTRACT" else self.mean_scale)
+
     def forward(self, *bottoms: Tensor) -> Tensor | list[Tensor]:
-        tops = []
-        for x in bottoms:
-            mean = torch.from_numpy(self.mean).to(x)
-            mean = mean.view(*mean.shape, *[1] * (x.dim() - 1 - mean.dim()))
-            times = x.shape[1] // len(mean)
-            mean = mean.repeat(times, *[1] * (mean.dim() - 1)) * self.mean_scale
-            sign = -1 if self.operation == "SUBTRACT" else 1
-            tops.append(self.output_scale * (self.input_scale * x + sign * mean))
+        tops = [
+            self.output_scale * (self.input_scale * x + self.addend(x.shape[1], x.dim()).to(x))
+            for x in bottoms
+        ]
         return tops if len(tops) > 1 else tops[0]

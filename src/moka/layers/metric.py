@@ -60,6 +60,26 @@ class Accuracy(Layer):
         return [accuracy, hits / members.clamp_min(1)]
 
 
+@layer(
+    "EltwiseAccuracy",
+    bottoms=2,
+    tops=(1, 2),
+    message="eltwise_accuracy_param",
+    fixed_bottoms=(1,),
+    differentiable=False,
+    fork="DeconvNet",
+)
+class EltwiseAccuracy(Accuracy):
+    """The fraction of pixels whose label is among the top_k scores: an Accuracy under another name.
+
+    Bottoms: scores (N, C, H, W); labels (N, 1, H, W), whole numbers in [0, C). Tops and errors:
+    those of Accuracy. Message: eltwise_accuracy_param (`top_k`, `ignore_label`).
+
+    Of equal scores the fork takes the one with the larger index for the higher one, and without any
+    label that counts its accuracy is NaN. Here ties count against the label, and it is 0.
+    """
+
+
 @layer("ArgMax", bottoms=1, tops=1, differentiable=False)
 class ArgMax(Layer):
     """Indices (or values) of the top_k largest values; of equal ones the larger index first.
@@ -99,3 +119,54 @@ class ArgMax(Layer):
             return (values if self.out_max_val else index).movedim(-1, self.axis)
         rows = torch.stack([index, values], 1) if self.out_max_val else index[:, None]
         return rows.reshape(self.top_shapes(tuple(x.shape))[0])
+
+
+@layer(
+    "MultiLabelAccuracy",
+    bottoms=2,
+    tops=1,
+    fixed_bottoms=(1,),
+    differentiable=False,
+    fork="sguada's Caffe",
+)
+class MultiLabelAccuracy(Layer):
+    """Five scores of independent yes/no predictions: sensitivity TP / P, specificity TN / N, their
+    harmonic mean, precision TP / (TP + FP), and the F1 score 2 TP / (2 TP + FP + FN).
+
+    A score of at least 0 says yes. A target above 0 is one of P, one below 0 one of N; targets are
+    cut to whole numbers, and those of 0 do not count. A score whose divisor is 0 is 0; the forks'
+    harmonic mean is then NaN.
+
+    Bottoms: scores; targets of the same count. Top: (1, 5, 1, 1). No gradient. No message.
+
+    Errors: scores and targets of different counts.
+    """
+
+    def top_shapes(self, x: Shape, target: Shape) -> list[Shape]:
+        if prod(x) != prod(target):
+            raise NetError(
+                f"needs a target for each score, got scores of shape {x} and targets of shape"
+                f" {target}."
+            )
+        return [(1, 5, 1, 1)]
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        says_yes, wanted = x.detach().flatten() >= 0, target.detach().flatten().trunc()
+        is_one, is_none = wanted > 0, wanted < 0
+        true_positive, false_positive = (says_yes & is_one).sum(), (says_yes & is_none).sum()
+        positive_count, negative_count = is_one.sum(), is_none.sum()
+        sensitivity = _share(true_positive, positive_count)
+        specificity = _share(negative_count - false_positive, negative_count)
+        scores = (
+            sensitivity,
+            specificity,
+            _share(2 * sensitivity * specificity, sensitivity + specificity),
+            _share(true_positive, true_positive + false_positive),
+            _share(2 * true_positive, true_positive + false_positive + positive_count),
+        )
+        return torch.stack(scores).to(x.dtype).reshape(1, 5, 1, 1)
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, 0 where whole is 0."""
+    return part.double() / torch.where(whole == 0, 1, whole)

@@ -199,3 +199,35 @@ class GSTiling(Layer):
         else:
             moved = x.reshape(n, c, h // s, s, w // s, s).permute(0, 3, 5, 1, 2, 4)
         return moved.reshape(self.top_shapes(tuple(x.shape))[0]).contiguous()
+
+
+@layer("Tiling", bottoms=1, tops=1, bfloat16="keeps", fork="tianchenwang's Caffe")
+class Tiling(Layer):
+    """Depth to space: with t = tile_dim, t^2 channels become a square of t x t pixels, row by row.
+
+    Channel c of the top holds at row i t + a and column j t + b what channel c t^2 + a t + b of the
+    bottom holds at (i, j).
+
+    Bottom: (N, C, H, W). Top: (N, C / t^2, H t, W t). Message: tiling_param. Huval et al., 2015;
+    Lee et al., 2017 (VPGNet).
+
+    Errors: no tile_dim; C is no multiple of t^2; a bottom that is not 4-D; in-place use.
+    """
+
+    tile_dim: int = option(positive, required=True)
+
+    def setup(self, x: Shape) -> None:
+        refuse_in_place(self)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        if len(x) != 4:
+            raise NetError(f"takes images (N, C, H, W), got a bottom of shape {x}.")
+        (n, c, h, w), t = x, self.tile_dim
+        if c % (t * t):
+            raise NetError(f"channels must be a multiple of {t * t}, tile_dim^2, got {c}.")
+        return [(n, c // (t * t), h * t, w * t)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        (n, c, h, w), t = x.shape, self.tile_dim
+        moved = x.reshape(n, c // (t * t), t, t, h, w).permute(0, 1, 4, 2, 5, 3)
+        return moved.reshape(n, c // (t * t), h * t, w * t).contiguous()

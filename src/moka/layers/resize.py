@@ -16,6 +16,7 @@ from moka.layers.base import Layer, refuse_in_place
 from moka.layers.grid import apply_grid, centered_weights, nearest_pixels, pick_grid, require_images
 from moka.layers.options import Check, not_negative, option, positive
 from moka.layers.registry import layer
+from moka.layers.shapes import times
 from moka.types import HeightWidth, Shape
 
 not_positive = Check(lambda v: v <= 0, "<= 0")
@@ -162,7 +163,7 @@ class Resample(Layer):
     def _size(self, x: Shape) -> Shape:
         if self.height and self.width:
             return (self.height, self.width)
-        return (int(x[2] * self.factor), int(x[3] * self.factor))
+        return (times(x[2], self.factor), times(x[3], self.factor))
 
     def forward(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         top = self.top_shapes(tuple(x.shape), None if reference is None else reference.shape)[0]
@@ -218,8 +219,8 @@ class DeephiResize(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         require_images(x)
-        height = self.new_height or int(x[2] * (self.scale_h or 1))
-        width = self.new_width or int(x[3] * (self.scale_w or 1))
+        height = self.new_height or times(x[2], self.scale_h or 1)
+        width = self.new_width or times(x[3], self.scale_w or 1)
         if min(height, width) < 1:
             raise NetError(f"makes an image without pixels, {(height, width)}, of {x[2:]}.")
         return [(*x[:2], height, width)]
@@ -315,8 +316,8 @@ class _ToSize(Layer):
     def top_shapes(self, x: Shape) -> list[Shape]:
         require_images(x)
         k = self.first_axis
-        height = self.output_height or int(x[k] * self.scale_height)
-        width = self.output_width or int(x[k + 1] * self.scale_width)
+        height = self.output_height or times(x[k], self.scale_height)
+        width = self.output_width or times(x[k + 1], self.scale_width)
         if min(height, width) < 1:
             raise NetError(f"makes an image without pixels, {(height, width)}, of {x[k : k + 2]}.")
         return [(*x[:k], height, width, *x[k + 2 :])]

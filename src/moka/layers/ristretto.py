@@ -188,7 +188,7 @@ class FcRistretto(Quantized, InnerProduct):
 
     quantization_param: caffe_pb2.QuantizationParameter = option(of=LAYER)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
         split = canonical_axis(self.axis, tuple(x.shape))
         blobs = self.quantize_parameters(self.blobs)
         x = self.quantize_input(x)

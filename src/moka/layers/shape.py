@@ -81,9 +81,10 @@ class Concat(Layer):
 class Flatten(Layer):
     """Merge the axes from `axis` to `end_axis` into one, in the same memory.
 
-    Bottom: (..., a, ..., z, ...). Top: (..., a * ... * z, ...). Message: flatten_param.
+    Bottom: (..., a, ..., z, ...). Top: (..., a * ... * z, ...). With `end_axis` right before `axis`
+    the top has a new axis of size 1 there. Message: flatten_param.
 
-    Errors: end_axis before axis; in-place use.
+    Errors: end_axis further before axis; in-place use.
     """
 
     axis: int = option()
@@ -94,12 +95,12 @@ class Flatten(Layer):
 
     def top_shapes(self, x: Shape) -> list[Shape]:
         first, last = canonical_axis(self.axis, x), canonical_axis(self.end_axis, x)
-        if last < first:
+        if last < first - 1:
             raise NetError(f"end_axis {self.end_axis} lies before axis {self.axis}.")
         return [(*x[:first], prod(x[first : last + 1]), *x[last + 1 :])]
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(self.axis, self.end_axis)
+        return x.reshape(self.top_shapes(tuple(x.shape))[0])
 
 
 @layer("Squeeze", bottoms=1, tops=1, views=True, fork="Synopsys Caffe")
@@ -289,7 +290,8 @@ class Crop(Layer):
 
     Bottoms: x; a reference with at least as many axes, of which only the sizes from `axis` on count
     (no gradient). Top: x cut to these sizes, in the same memory, beginning at `offset` (one for all
-    axes or one for each, 0 by default). Message: crop_param.
+    axes or one for each, 0 by default) or, with `center_align`, in the middle of each axis, rounded
+    down. Message: crop_param.
 
     Errors: a reference with fewer axes than x; another number of offsets; a part that reaches
     outside x.
@@ -297,10 +299,13 @@ class Crop(Layer):
 
     axis: int = option()
     offset: tuple[int, ...] = option()
+    center_align: bool = option()
 
-    def _offsets(self, x: Shape) -> dict[int, int]:
+    def offsets(self, x: Shape, reference: Shape) -> dict[int, int]:
         """Where the crop begins, by axis."""
         first = canonical_axis(self.axis, x)
+        if self.center_align:
+            return {k: max(x[k] - reference[k], 0) // 2 for k in range(first, len(x))}
         cropped = len(x) - first
         if len(self.offset) not in (0, 1, cropped):
             raise NetError(
@@ -314,7 +319,7 @@ class Crop(Layer):
         if len(reference) < len(x):
             raise NetError(f"the reference must have as many axes as the blob: {reference} for"
                            f" {x}.")  # fmt: skip
-        offsets = self._offsets(x)
+        offsets = self.offsets(x, reference)
         for axis, offset in offsets.items():
             if offset + reference[axis] > x[axis]:
                 raise NetError(
@@ -324,7 +329,7 @@ class Crop(Layer):
         return [(*x[: -len(offsets)], *reference[len(x) - len(offsets) : len(x)])]
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        for axis, offset in self._offsets(tuple(x.shape)).items():
+        for axis, offset in self.offsets(x.shape, reference.shape).items():
             x = x.narrow(axis, offset, reference.shape[axis])
         return x
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 from torch import Tensor
 
 from moka.errors import NetError
@@ -19,6 +20,12 @@ def shape_text(shape: Sequence[int]) -> str:
 def by(sizes: Sequence[int]) -> str:
     """(7, 5) -> "7 x 5"."""
     return " x ".join(map(str, sizes))
+
+
+def times(count: int, factor: float) -> int:
+    """The count times a field of type float, rounded down: in single precision, as in C++, where 10
+    times 0.7 is 7. In double precision it would be 6, for the nearest float is below 0.7."""
+    return int(np.float32(count) * np.float32(factor))
 
 
 def canonical_axis(axis: int, shape: Shape, *, extra: int = 0) -> int:

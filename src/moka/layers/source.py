@@ -278,6 +278,9 @@ class Parameter(Source):
     """A learned blob, as a top for other layers.
 
     Top and blob: `shape`, zeros at first. Message: parameter_param.
+
+    The gradients of several backward passes (iter_size) add up; BVLC Caffe keeps only the last
+    pass's.
     """
 
     shape: caffe_pb2.BlobShape = option()

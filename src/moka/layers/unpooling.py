@@ -14,6 +14,7 @@ from moka.layers.gradient import with_gradient_of
 from moka.layers.grid import apply_grid, pick_grid, require_images
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
+from moka.layers.shapes import times
 from moka.layers.window import Window, per_axis
 from moka.schema.forms import form_of
 from moka.types import Shape
@@ -120,7 +121,7 @@ class Upsample(Layer):
             raise NetError(f"the mask must have the shape of the first bottom, {x}, got {mask}.")
         if self.upsample_h is not None and self.upsample_w is not None:
             return [(*x[:2], self.upsample_h, self.upsample_w)]
-        size = [int(n * factor) for n, factor in zip(x[2:], self.factors, strict=True)]
+        size = [times(n, factor) for n, factor in zip(x[2:], self.factors, strict=True)]
         return [(*x[:2], size[0] - self.pad_out_h, size[1] - self.pad_out_w)]
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -50,6 +50,19 @@ class Window(NamedTuple):
         return self.stride * (size - 1) + self.extent - sum(self.sides)
 
 
+def covering(windows: Sequence[Window], size: Sequence[int]) -> list[Window]:
+    """The windows of a convolution, padded behind the image where they reach beyond it.
+
+    A window larger than the padded image by less than its stride has one place: the size of the
+    output, (size - extent) / stride + 1, is rounded towards 0. It reads zeros behind the image.
+    """
+    found = []
+    for n, w in zip(size, windows, strict=True):
+        beyond = w.extent - n - sum(w.sides)
+        found.append(w._replace(end_pad=w.after + beyond) if 0 < beyond < w.stride else w)
+    return found
+
+
 def padding_of(windows: Sequence[Window]) -> list[int]:
     """The padding of all sides as PyTorch's `pad` takes it, from the last axis on."""
     return [side for w in reversed(windows) for side in w.sides]

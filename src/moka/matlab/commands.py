@@ -5,6 +5,7 @@ Arguments and results are plain values (`moka.matlab.values`); arrays are in Caf
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from moka.blob import Blob
-from moka.context import set_device, set_mode_cpu, set_mode_gpu
+from moka.context import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from moka.engine.channels_last import channels_last
 from moka.engine.layerwise import Layerwise
 from moka.errors import UsageError, did_you_mean
@@ -31,12 +32,13 @@ from moka.matlab.values import Column, PlainValue, Row, Texts, matlab_size
 from moka.memory import Memory
 from moka.net import build_net
 from moka.report.caffe_log import log_record
-from moka.report.glog import show_pycaffe_log
+from moka.report.glog import add_log_file, show_pycaffe_log
 from moka.schema import caffe_pb2, read_binary, write_binary
 from moka.schema.blobproto import from_array, to_array
+from moka.solver.snapshots.state_file import read_state, write_state
 from moka.solver.solver import Solver
 from moka.types import Array, Floats
-from moka.weights import load_weights, save_weights
+from moka.weights import load_weights, save_weights, share_weights
 
 CAFFE_VERSION = "1.0.0"  # whose commands these are
 _PHASES = {"train": caffe_pb2.TRAIN, "test": caffe_pb2.TEST}
@@ -66,10 +68,15 @@ def run_command(session: HandleTable, name: str, arguments: list[Any]) -> PlainV
 
 
 def _get_net(session: HandleTable, model: str, phase: str) -> PlainValue:
-    if phase not in _PHASES:
-        raise UsageError(f"the phase is 'train' or 'test', got '{phase}'.")
+    made_for = _phase(phase)
     show_pycaffe_log()
-    return session.handles([FastBlobs(build_net(model, _PHASES[phase]))])
+    return session.handles([FastBlobs(build_net(model, made_for))])
+
+
+def _phase(name: str) -> caffe_pb2.Phase:
+    if name not in _PHASES:
+        raise UsageError(f"the phase is 'train' or 'test', got '{name}'.")
+    return _PHASES[name]
 
 
 def _net_get_attr(session: HandleTable, engine: Layerwise) -> PlainValue:
@@ -92,6 +99,23 @@ def _net_forward(_: HandleTable, engine: Layerwise) -> None:
 
 def _net_backward(_: HandleTable, engine: Layerwise) -> None:
     engine.backward()
+
+
+def _net_set_phase(_: HandleTable, engine: Layerwise, phase: str) -> None:
+    net = engine.net
+    training = _phase(phase) == caffe_pb2.TRAIN
+    if training and net.graph.phase != caffe_pb2.TRAIN:
+        raise UsageError(
+            "the net was made for 'test' and cannot train.",
+            advice="Make it with caffe.Net(model, 'train').",
+        )
+    net.train(training)
+
+
+def _net_share(_: HandleTable, engine: Layerwise, owner: Layerwise) -> None:
+    for each in (engine, owner):
+        each.settle()
+    share_weights(engine.net, owner.net, own_gradients=True)
 
 
 def _net_reshape(_: HandleTable, engine: Layerwise) -> None:
@@ -195,6 +219,23 @@ def _solver_get_iter(_: HandleTable, solver: Solver) -> PlainValue:
     return float(solver.iteration)
 
 
+def _solver_get_max_iter(_: HandleTable, solver: Solver) -> PlainValue:
+    return float(solver.config.max_iter)
+
+
+def _solver_snapshot(_: HandleTable, solver: Solver, state: str, model: str) -> None:
+    """Write both files under the solver's prefix or, if they are not "", under these names."""
+    if bool(state) != bool(model):
+        raise UsageError("snapshot takes the names of a state and of a model, or none.")
+    made_model, made_state = solver.snapshot()
+    if state:
+        kept = read_state(made_state)
+        kept.learned_net = model
+        write_state(state, kept, hdf5=state.endswith(".h5"))
+        os.replace(made_model, model)
+        os.remove(made_state)
+
+
 def _solver_restore(_: HandleTable, solver: Solver, file: str) -> None:
     solver.restore(file)
 
@@ -252,6 +293,15 @@ def _set_device(_: HandleTable, number: float) -> None:
     if number != int(number):
         raise UsageError(f"a GPU has a whole number, got {number:g}.")
     set_device(int(number))
+
+
+def _set_random_seed(_: HandleTable, seed: float) -> None:
+    set_random_seed(int(seed))
+
+
+def _init_log(_: HandleTable, base: str) -> None:
+    show_pycaffe_log()
+    add_log_file(base)
 
 
 def _get_init_key(session: HandleTable) -> PlainValue:
@@ -331,11 +381,15 @@ COMMANDS = {
     "net_backward": GatewayCommand(("net",), _net_backward),
     "net_copy_from": GatewayCommand(("net", "text"), _net_copy_from),
     "net_reshape": GatewayCommand(("net",), _net_reshape),
+    "net_set_phase": GatewayCommand(("net", "text"), _net_set_phase),
+    "net_share_trained_layers_with": GatewayCommand(("net", "net"), _net_share),
     "net_save": GatewayCommand(("net", "text"), _net_save),
     "get_solver": GatewayCommand(("text",), _get_solver),
     "delete_solver": GatewayCommand(("solver",), _delete),
     "solver_get_attr": GatewayCommand(("solver",), _solver_get_attr),
     "solver_get_iter": GatewayCommand(("solver",), _solver_get_iter),
+    "solver_get_max_iter": GatewayCommand(("solver",), _solver_get_max_iter),
+    "solver_snapshot": GatewayCommand(("solver", "text", "text"), _solver_snapshot),
     "solver_restore": GatewayCommand(("solver", "text"), _solver_restore),
     "solver_solve": GatewayCommand(("solver",), _solver_solve),
     "solver_step": GatewayCommand(("solver", "number"), _solver_step),
@@ -350,6 +404,8 @@ COMMANDS = {
     "set_mode_cpu": GatewayCommand((), _set_mode_cpu),
     "set_mode_gpu": GatewayCommand((), _set_mode_gpu),
     "set_device": GatewayCommand(("number",), _set_device),
+    "set_random_seed": GatewayCommand(("number",), _set_random_seed),
+    "init_log": GatewayCommand(("text",), _init_log),
     "get_init_key": GatewayCommand((), _get_init_key),
     "reset": GatewayCommand((), _reset),
     "version": GatewayCommand((), _version),

@@ -29,7 +29,7 @@ def build_net(
     net: NetLike,
     phase: caffe_pb2.Phase = caffe_pb2.TEST,
     *,
-    level: int = 0,
+    level: int | None = None,
     stages: Sequence[str] = (),
     device: torch.device | None = None,
     share: Share = ALL_DATA,
@@ -40,7 +40,8 @@ def build_net(
     Args:
         net: a prototxt file, or a message.
         phase: caffe_pb2.TRAIN or caffe_pb2.TEST.
-        level, stages: the rest of the state that the rules of its layers are compared with.
+        level, stages: the rest of the state that the rules of its layers are compared with; None:
+            the level that the net's file gives.
         device, share, given_shapes: see `Net`.
 
     Raises:

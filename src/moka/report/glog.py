@@ -30,7 +30,8 @@ _LETTERS = {
     logging.ERROR: "E",
     logging.CRITICAL: "F",
 }
-_PROGRAM, _PYCAFFE = "moka program", "pycaffe"  # names of handlers
+# Names of handlers.
+_PROGRAM, _PYCAFFE, _ADDED = "moka program", "pycaffe", "file of a program"
 HIDDEN = ("moka.detail", "moka.records")  # loggers that a person at a terminal does not see
 _LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
@@ -206,13 +207,19 @@ def show_pycaffe_log() -> None:
 
 def _show_as_glog(threshold: int) -> None:
     logger = logging.getLogger("moka")
-    for old in [h for h in logger.handlers if h.get_name() == _PYCAFFE]:
-        logger.removeHandler(old)
-        old.close()
+    _remove(_PYCAFFE)
     handler = _StandardError(_PYCAFFE)
     handler.setFormatter(GlogFormatter())
     handler.setLevel(_level(threshold) if threshold else logging.NOTSET)
     logger.addHandler(handler)
+
+
+def _remove(name: str) -> None:
+    """Take the handlers of this name off the logger."""
+    logger = logging.getLogger("moka")
+    for old in [h for h in logger.handlers if h.get_name() == name]:
+        logger.removeHandler(old)
+        old.close()
 
 
 def _level(number: int) -> int:
@@ -265,17 +272,40 @@ def _file_handler(folder: str, program: str) -> logging.Handler:
     )
     try:
         os.makedirs(folder, exist_ok=True)
-        handler = _LogFile(Path(folder) / name, encoding="utf-8")
+        handler = _handler_of(Path(folder) / name)
     except OSError as error:
         raise UsageError(f"--log_dir {folder} cannot be written: {error.strerror}.") from None
-    any_bytes: Any = _AnyBytes(handler.stream)
-    handler.setStream(any_bytes)
-    handler.setFormatter(GlogFormatter())
     link = Path(folder) / f"{program}.INFO"
     with contextlib.suppress(OSError):
         link.unlink(missing_ok=True)
         link.symlink_to(name)
     return handler
+
+
+def _handler_of(path: Path) -> logging.Handler:
+    """A new log file. Raises OSError if it cannot be made."""
+    handler = _LogFile(path, encoding="utf-8")
+    any_bytes: Any = _AnyBytes(handler.stream)
+    handler.setStream(any_bytes)
+    handler.setFormatter(GlogFormatter())
+    return handler
+
+
+def add_log_file(base: str) -> None:
+    """Write the log of a program that uses Caffe as a library to a file too, named by `base` and
+    the time, as glog names one. A second call ends the first file.
+
+    Raises:
+        UsageError: the file cannot be made.
+    """
+    path = Path(f"{base}{datetime.now():%Y%m%d-%H%M%S}.{os.getpid()}")
+    try:
+        handler = _handler_of(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+    _remove(_ADDED)
+    handler.set_name(_ADDED)
+    logging.getLogger("moka").addHandler(handler)
 
 
 def _user() -> str:

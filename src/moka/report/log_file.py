@@ -24,7 +24,7 @@ _NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan(?:\(ind\))?))(?![\w.])"
 _ITERATION = re.compile(r"\bIteration (\d{1,18})\b")
 _LOSS = re.compile(rf"\bIteration \d+\b.*\bloss = {_NUMBER}")
 _RATE = re.compile(rf"\blr = {_NUMBER}")
-_OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (\S+) = {_NUMBER}( \(\*)?")
+_OUTPUT = re.compile(rf"\b(Train|Test) net output #\d+: (.+?) = {_NUMBER}( \(\*)?")
 
 
 def read_log(path: PathLike) -> TrainingLog:

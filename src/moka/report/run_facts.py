@@ -9,7 +9,7 @@ from typing import Any
 
 _NUMBER = r"[-+]?[\d.]+(?:e[-+]?\d+)?|[-+]?inf|nan"
 _SAVED = re.compile(r"Snapshotting (solver state )?to (?:(?:binary proto|HDF5) file )?(.+)")
-_BEST = re.compile(rf"Best (\S+) so far: ({_NUMBER}) at iteration (\d{{1,18}}), kept in (.+)")
+_BEST = re.compile(rf"Best (.+?) so far: ({_NUMBER}) at iteration (\d{{1,18}}), kept in (.+)")
 _STOPPING = re.compile(r"Stopping at iteration (\d{1,18}): \d+ tests without a better")
 _MAX_ITER = re.compile(r"max_iter: (\d{1,18})\s*$")
 

@@ -16,6 +16,7 @@ from moka.types import Shape
 
 PREDICTION = "prob"
 IMAGE_AXES = 4
+DATA = ("files", "arrays")  # sources of what a net is trained with
 RESULTS = "save_output_param"  # files of detections, which tests write
 
 
@@ -58,7 +59,7 @@ def net_for_use(graph: Graph, shapes: Mapping[str, Shape]) -> caffe_pb2.NetParam
 
 def _reads(layer: caffe_pb2.LayerParameter) -> bool:
     """Whether it is a data layer."""
-    return not layer.bottom and REGISTRY[layer.type].source == "files"
+    return not layer.bottom and REGISTRY[layer.type].source in DATA
 
 
 def last_loss(layers: Sequence[caffe_pb2.LayerParameter]) -> int | None:

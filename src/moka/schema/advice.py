@@ -10,7 +10,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from moka.errors import did_you_mean, nearest
 from moka.schema import caffe_pb2
 from moka.schema.fields import descriptor_of, enum_of
-from moka.schema.fork_types import FOREIGN, FORK_OF, INPUTS, NOT_IN_V1, is_v1_name
+from moka.schema.fork_types import FOREIGN, FORK_OF, NOT_IN_V1, instead_of, is_v1_name
 from moka.schema.forks import FIRST_FORK_NUMBER
 from moka.schema.tokens import TextError, Token, shown
 from moka.schema.upgrade.v1 import TYPES as V1_TYPES
@@ -19,9 +19,7 @@ QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u2032\u2033\u00ab\u00bb\uff
 _LARGE = 1e15  # no integer field holds more that anybody writes with an exponent
 _V1_NAMES = {today: old for old, today in V1_TYPES.items()}
 # Places that a program fills in, as $WIDTH, ${WIDTH}, {{ width }}, %WIDTH%, %d and %(width)d.
-_PLACEHOLDER = re.compile(
-    r"\$(?:\w+|\{\w+\})|\{\{\s*\w+\s*\}\}|%(?:\(\w+\)[a-z]|\w+%?)", re.ASCII
-)
+_PLACEHOLDER = re.compile(r"\$(?:\w+|\{\w+\})|\{\{\s*\w+\s*\}\}|%(?:\(\w+\)[a-z]|\w+%?)", re.ASCII)
 
 
 def unknown_field(
@@ -48,10 +46,7 @@ def _about_type(layer_type: str, name: str) -> str | None:
         return f"Moka does not have the layer type {layer_type} of {fork}."
     if not layer_type or is_layer_type(layer_type) or is_v1_name(layer_type):
         return None
-    missing = f'Moka does not have the layer type "{layer_type}" either'
-    if layer_type.lower().endswith("data"):  # a source, which no net can do without
-        return f"{missing}. {INPUTS}"
-    return f"{missing}: write it as a Python layer, or leave it out."
+    return f'Moka does not have the layer type "{layer_type}" either. {instead_of(layer_type)}'
 
 
 def is_layer_type(name: str) -> bool:
@@ -168,6 +163,14 @@ def no_string(token: Token, field: FieldDescriptor) -> TextError:
     if token.kind not in ("word", "number"):
         return TextError(f"Expected string, got: {shown(token)}", token.start)
     text = token.text
+    if text in ("true", "false"):
+        default = f', by default "{field.default_value}"' if field.default_value else ""
+        return TextError(
+            f"Expected string, got: {shown(token)}",
+            token.start,
+            f"Here {field.name} is a text{default}; a fork that writes {text} means something"
+            " else.",
+        )
     if field.full_name == "caffe.LayerParameter.type":
         text = V1_TYPES.get(text) or nearest(text, V1_TYPES.values()) or text
     return TextError(

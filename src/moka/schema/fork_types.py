@@ -21,8 +21,9 @@ _TYPES = {
     " SpatialProduct",
     "SegNet and ENet": "Upsample DenseImageData",
     "ParseNet": "UnPooling Grouping ParseOutput ParseEvaluate",
-    "DeconvNet": "Unpooling",
+    "DeconvNet": "Unpooling EltwiseAccuracy",
     "dilation": "ImageLabelData BinLabelData",
+    "Caffe-Jacinto": "ImageLabelListData",
     "MobileNet": "DepthwiseConvolution ConvolutionDepthwise ReLU6",
     "MobileNet v3": "HardSwish HSwish",
     "Deformable ConvNets": "DeformableConvolution ModulatedDeformableConvolution"
@@ -75,9 +76,15 @@ _TYPES = {
     " SqueezeConvolution SqueezeInnerProduct YoloV2Loss YoloV3Loss SeLU Pad",
     "Cambricon": "CReLU",
     "caffe-triplet": "Normalization",
+    "caffe-video_triplet": "Norm RankHardLoss",
+    "tianchenwang's Caffe": "Tiling",
+    "HWGQ": "BinaryConvolution BinaryInnerProduct Quant",
+    "Dynamic Network Surgery": "CConvolution CInnerProduct",
+    "Fang et al. and R*CNN": "MIL",
+    "HashNet and DHN": "PairwiseLoss ScaleTanH SignDiffusion",
     "mitmul's Caffe": "SoftmaxCrossEntropyLoss",
-    "many forks": "WeightedSoftmaxWithLoss",
-    "sguada's Caffe": "MultiLabelLoss",
+    "many forks": "WeightedSoftmaxWithLoss L2Norm L2Normalization LocalConv",
+    "sguada's Caffe": "MultiLabelLoss MultiLabelAccuracy",
     "CF-Caffe": "MatrixMultiplication",
     "caffe-heatmap": "DataHeatmap EuclideanLossHeatmap",
     "deep supervised hashing": "HashingLoss",
@@ -85,7 +92,7 @@ _TYPES = {
     "PixelNet": "RandCatConv",
     "NVCaffe": "TRT DetectNetTransformation",
     "Intel Caffe": "SpatialDropout MKLBatchNorm MnActivation",
-    "Spatial Transformer": "SpatialTransformer",
+    "Spatial Transformer": "SpatialTransformer LocLoss",
     "MyCaffe": "MemoryLoss LstmSimple LstmAttention DataSequence Decode AccuracyDecode"
     " AccuracyEncoding Knn Debug TokenizedData TokenizedDataPairs TransformerBlock LayerNorm"
     " SoftmaxCrossEntropy2Loss DataTemporal",
@@ -99,7 +106,7 @@ FORK_OF: Mapping[str, str] = MappingProxyType(
 FOREIGN: frozenset[str] = frozenset(
     (
         *("FixedNeuron", "ConvolutionFixed", "DeconvolutionFixed", "DenseboxMapEvaluation"),
-        *("DataHeatmap", "ConvLSTM"),
+        *("DataHeatmap", "ConvLSTM", "ImageLabelListData"),
     )
 )
 INPUTS = (
@@ -125,7 +132,7 @@ INSTEAD_OF: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("TokenizedData", "VideoSegmentationData", "VolumeData"), INPUTS),
         **dict.fromkeys(("MatRead", "CustomData", "DisparityData", "FloatReader"), INPUTS),
         **dict.fromkeys(("ImgReader", "GlobalInput"), INPUTS),
-        **dict.fromkeys(("BinLabelData", "SegData"), _LABEL_IMAGES),
+        **dict.fromkeys(("BinLabelData", "SegData", "ImageLabelListData"), _LABEL_IMAGES),
         **dict.fromkeys(("ImgWriter", "FloatWriter", "FLOWriter", "PFMWriter"), _WRITER),
     }
 )
@@ -138,6 +145,15 @@ NOT_IN_V1 = frozenset((*FORK_OF, *_YOUNGER_THAN_V1.split()))
 _BY_V1_NAME = {name.upper(): name for name in NOT_IN_V1}
 _BY_V1_NAME["CROP"] = "AutoCrop"  # as the forks that had it computed it
 _BY_V1_NAME["UNPOOLING"] = "UnPooling"  # or Unpooling: the message decides, see `moka.schema.forms`
+
+
+def instead_of(layer_type: str) -> str:
+    """What to do in place of a layer whose type Moka does not have."""
+    if found := INSTEAD_OF.get(layer_type):
+        return found
+    if layer_type.lower().rstrip("0123456789").endswith("data"):
+        return INPUTS  # for a source, which no net can do without
+    return "Write it as a Python layer, or leave it out."
 
 
 def is_v1_name(v1_name: str) -> bool:

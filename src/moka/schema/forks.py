@@ -29,6 +29,7 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "compile_net_state",
                 "multinode",
                 "mem_param",
+                "quantize",  # simulated in the layers of Ristretto only
             )
         ),
         "LayerParameter": frozenset(
@@ -54,6 +55,7 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         "InnerProductParameter": frozenset(("engine",)),
         "RecurrentParameter": frozenset(("engine", "dropout_seed")),
         "DataParameter": frozenset(("threads", "parser_threads", "cache", "precache")),
+        "ImageLabelDataParameter": frozenset(("threads",)),
         "ImageDataParameter": frozenset(("threads", "cache", "precache", "show_data")),
         "TransformationParameter": frozenset(
             ("use_gpu_transform", "forward_packing", "display", "debug_params", "random_seed")
@@ -69,6 +71,13 @@ ENGINE_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
                 "custom_trainer",
                 "custom_trainer_properties",
                 "enable_clip_gradient_status",
+                "quantization_start_iter",  # with insert_quantization_param, up to the next
+                "display_quantization",
+                "unsigned_check_in",
+                "unsigned_check_out",
+                "quantize_weights",
+                "quantize_activations",
+                "snapshot_log",  # a text beside each snapshot
             )
         ),
     }

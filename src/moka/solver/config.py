@@ -18,6 +18,7 @@ from moka.solver.averaged_weights import check_average
 from moka.solver.best_test import check_best
 from moka.solver.choose import rule_class
 from moka.solver.policy import check_other_policies, check_policy
+from moka.solver.sparse_weights import SPARSITY, check_sparsity
 from moka.solver.update import check_regularization
 from moka.types import PathLike
 
@@ -57,6 +58,7 @@ FORKS_OPTIONS = frozenset(
         "show_per_class_result",
         "local_lr_auto",
         "local_gw_ratio",
+        *SPARSITY,
     )
 )
 
@@ -114,6 +116,7 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
         check_regularization(config)
         check_average(config)
         check_best(config)
+        check_sparsity(config)
         _check_shard(config)
         if config.max_iter < 0:
             raise SolverError(f"max_iter must be >= 0, got {config.max_iter}.")
@@ -137,7 +140,7 @@ def check_solver(config: caffe_pb2.SolverParameter, file: PathLike) -> None:
 
 def _check_shard(config: caffe_pb2.SolverParameter) -> None:
     """Raises SolverError for what needs whole parameters while they are divided."""
-    for name in ("larc", "local_lr_auto", "ema_decay") if config.shard else ():
+    for name in ("larc", "local_lr_auto", "ema_decay", "sparse_mode") if config.shard else ():
         if getattr(config, name):
             raise SolverError(
                 f"shard and {name} do not go together: {name} needs whole parameters.",

@@ -44,8 +44,8 @@ def build_nets(
     net = _build(train_net(*config), config, device, team, splits_batches)
     if not net.loss_tops:
         log.warning(
-            "%s: the train net has no loss: nothing is learned. If a program gives the diffs itself,"
-            " write force_backward: true into the net.",
+            "%s: the train net has no loss: nothing is learned. If a program gives the diffs"
+            " itself, write force_backward: true into the net.",
             config.file,
         )
     elif net.learnable and not any(blob.lr_mult for blob in net.learnable):

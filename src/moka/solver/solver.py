@@ -44,6 +44,7 @@ from moka.solver.rules import Rule
 from moka.solver.snapshots.newest import NOTHING
 from moka.solver.snapshots.of_run import Snapshots
 from moka.solver.snapshots.write import check_prefix
+from moka.solver.sparse_weights import SparseWeights
 from moka.solver.step import Step
 from moka.solver.testing import Tests
 from moka.solver.update import Clipped
@@ -136,6 +137,7 @@ class Solver:
         except SolverError as error:
             raise error.at(file=file) from None
         self._average = AveragedWeights.of(config, [p.parameter for p in self._params])
+        self._sparse = SparseWeights.of(config, self.net, self._params, self.team)
         self._tests = Tests(config, self.test_engines, self.net, self._average, self.team)
         self.guard = Guard(config, file, self.net)
         self._mean = GradientMean(self.net, self.team, config)
@@ -266,15 +268,25 @@ class Solver:
                 put_on_large_pages(self._new_memory.ranges())
         self._begun += 1
 
-    def apply_update(self) -> None:
-        """One update of the parameters from the gradients they have now; counts as an iteration.
+    def apply_update(self, *, counts: bool = True) -> None:
+        """One update of the parameters from the gradients they have now.
 
         The gradients are not cleared first, so that they can be computed by hand before.
+
+        Args:
+            counts: the update is an iteration; False: the program calls `count_iteration`.
         """
         with self.net.parameters_in_use():
             make_grads(self._params)
             lay_out_grads(self._params)
+            if self._sparse:
+                self._sparse.begin()
             self._update(self._step, self.rate)
+        if counts:
+            self.count_iteration()
+
+    def count_iteration(self) -> None:
+        """Go on to the next iteration."""
         self._progress.iteration += 1
 
     def _iterate(self) -> None:
@@ -284,6 +296,8 @@ class Solver:
         self.engine.layerwise.debug_info = displayed and self.config.debug_info
         for call in self.on_start:
             call()
+        if self._sparse:
+            self._sparse.begin()
         step = self._step_now()
         loss = step.run_passes(self.iteration, self.rate)
         if loss is None:
@@ -325,6 +339,8 @@ class Solver:
         if self.config.disabled_update:
             return None
         clipped = step.update(self.iteration, lr)
+        if self._sparse:
+            self._sparse.after_update(self.iteration)
         if self._average:
             self._average.update()
         if self.keep_blobs and self._params:  # PyTorch takes no empty list
@@ -409,6 +425,8 @@ class Solver:
             SolverError, WeightsError: files that are missing or belong to another run.
         """
         self._snapshots.restore(state_file)
+        if self._sparse:
+            self._sparse.restart()
         self._stop_if_exhausted()
 
     def close(self) -> None:

@@ -164,7 +164,9 @@ def datum_of(image: Image, data: bytes, path: str, label: int, form: StoredForm)
         DataError: the image cannot be encoded as wanted.
     """
     if not form.encoded and not form.encode_type:
-        return datum.encode(image, label)
+        raw = datum.encode(image, label)
+        raw.encoded = False  # said in so many words, as Caffe's records do
+        return raw
     own_type = PurePath(path).suffix[1:].lower()
     wanted = form.encode_type.lower() or own_type
     if form.asks_for_size or not _is_type(own_type, wanted):

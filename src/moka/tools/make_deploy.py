@@ -96,8 +96,7 @@ def _refuse(graph: Graph) -> None:
             f"{file} has inputs already ({', '.join(graph.inputs)}): it is a net for use."
         )
     for node in graph.nodes:
-        by_program = REGISTRY[node.type].runs_user_code or node.entry.source == "arrays"
-        if by_program and not node.bottoms:
+        if REGISTRY[node.type].runs_user_code and not node.bottoms:
             raise UsageError(
                 f'{file}: the data comes from the {node.type} layer "{node.name}", whose shapes'
                 " nothing tells.",

@@ -47,14 +47,21 @@ def share_weights(
             pairs.append((by_name[node.name], theirs))
     net.shares_parameters |= bool(pairs)
     owner.shares_parameters |= bool(pairs)
-    twins: dict[int, nn.Parameter] = {}
     for i, theirs in pairs:
         for k, weight in enumerate(theirs.weights_unseen()):
             if own_gradients:
-                asked = net.layers[i].weights_unseen()[k].requires_grad
-                weight = twins.setdefault(id(weight), nn.Parameter(weight.data, asked))
+                weight = _with_values_of(weight, net.layers[i].weights_unseen()[k])
             net.layers[i].share_weight(k, weight)
         net.show_new_parameters(i)
+
+
+def _with_values_of(owner: nn.Parameter, mine: nn.Parameter) -> nn.Parameter:
+    """My parameter, in the owner's memory from now on. It stays the same object, so its gradient
+    stays, and a backward pass that belongs to an earlier forward pass still finds it."""
+    mine.data = owner.data
+    if mine.grad is not None and mine.grad.shape != mine.shape:
+        mine.grad = mine.grad.reshape(mine.shape)
+    return mine
 
 
 def _phase(net: Net) -> str:

@@ -22,6 +22,12 @@ def test_windows(export: Export, kind: str, window: str, options: str) -> None:
     assert export(one_layer(layer, "2 6 7 8")).nodes == 1
 
 
+@pytest.mark.parametrize("kind", ["Convolution", "Im2col"])
+def test_a_kernel_that_reaches_beyond_the_image(export: Export, kind: str) -> None:
+    layer = f'type: "{kind}" convolution_param {{ num_output: 4 kernel_size: 3 stride: 2 }}'
+    export(one_layer(layer, "2 3 2 5"))
+
+
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
 @pytest.mark.parametrize("shape", ["2 3 9", "1 2 5 6 7"])
 def test_one_and_three_axes(export: Export, kind: str, shape: str) -> None:
@@ -62,3 +68,15 @@ def test_im2col(export: Export, window: str) -> None:
 )
 def test_forms_of_forks(export: Export, layer: str) -> None:
     export(one_layer(layer, "2 4 5 6"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("BinaryConvolution", "binary_convolution_param { use_alpha: true }"),
+        ("CConvolution", "cconvolution_param { }"),
+    ],
+)
+def test_weights_that_are_changed_on_the_way(export: Export, kind: str, more: str) -> None:
+    layer = f'type: "{kind}" convolution_param {{ num_output: 4 kernel_size: 3 group: 2 }} {more}'
+    assert export(one_layer(layer, "2 4 5 6")).free_batch

@@ -28,3 +28,16 @@ def test_of_caffe_windows(export: Export, kind: str, tops: str) -> None:
 @pytest.mark.parametrize("shape", ["4", "2 3", "2 3 4 5"])
 def test_of_whole_items(export: Export, shape: str) -> None:
     export(one_layer('type: "Normalization"', shape))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        ('type: "L2Norm" l2norm_param { eps: 0.5 }', "2 3 4 5"),
+        ('type: "L2Norm"', "2 3"),
+        ('type: "L2Normalization"', "2 3 1 1"),
+        ('type: "Norm"', "2 3 4 5"),
+    ],
+)
+def test_of_many_forks(export: Export, layer: str, shape: str) -> None:
+    assert export(one_layer(layer, shape)).free_batch

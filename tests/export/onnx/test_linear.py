@@ -26,3 +26,30 @@ def test_embed(export: Export, bias: str, shape: tuple[int, ...]) -> None:
 
 def test_embed_of_one_row(export: Export) -> None:
     export(one_layer('type: "Embed" embed_param { num_output: 3 input_dim: 1 }', "4"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("BinaryInnerProduct", "binary_inner_product_param { use_alpha: true }"),
+        ("CInnerProduct", "cinner_product_param { }"),
+        ("InnerProduct", ""),
+    ],
+)
+def test_weights_that_are_changed_on_the_way(export: Export, kind: str, more: str) -> None:
+    normal = "" if more else "normalize: true transpose: true"
+    layer = f'type: "{kind}" inner_product_param {{ num_output: 3 {normal} }} {more}'
+    assert export(one_layer(layer, "2 4 5")).free_batch
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes"),
+    [
+        ("bias_term: false", ["2 4 5", "3 4 5"]),
+        ("", ["2 20", "3 20"]),
+        ("axis: 2", ["2 4 5", "3 5", "3"]),
+    ],
+)
+def test_weights_among_the_bottoms(export: Export, fields: str, shapes: list[str]) -> None:
+    layer = f'type: "InnerProduct" inner_product_param {{ num_output: 3 {fields} }}'
+    export(one_layer(layer, *shapes))

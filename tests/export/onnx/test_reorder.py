@@ -33,3 +33,9 @@ def test_gs_tiling(export: Export, reverse: str, shape: str) -> None:
     done = export(one_layer(layer, shape))
     assert done.free_batch
     assert done.nodes == 1
+
+
+def test_tiling(export: Export) -> None:
+    done = export(one_layer('type: "Tiling" tiling_param { tile_dim: 2 }', "2 8 3 2"))
+    assert done.free_batch
+    assert done.nodes == 1

@@ -67,7 +67,14 @@ def test_tile(export: Export, axis: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["offset: 1", "axis: 3 offset: 2", "axis: 1 offset: 0 offset: 2 offset: 1", ""]
+    "options",
+    [
+        "offset: 1",
+        "axis: 3 offset: 2",
+        "axis: 1 offset: 0 offset: 2 offset: 1",
+        "",
+        "center_align: true",
+    ],
 )
 def test_crop(export: Export, options: str) -> None:
     reference = "2 3 4 5" if "axis: 1" in options else "2 9 4 5"

@@ -50,6 +50,7 @@ layer { name: "_detect" type: "DetectionOutput" bottom: "loc" bottom: "flat" bot
         "code_type: CORNER variance_encoded_in_target: true background_label_id: -1"
         " keep_top_k: -1 nms_param { nms_threshold: 0.2 }",
         "code_type: CORNER_SIZE confidence_threshold: 0.25 nms_param { nms_threshold: 0.3 }",
+        "code_type: CENTER_SIZE clip: true nms_param { nms_threshold: 0.3 }",
         "confidence_threshold: 0.9999",
     ],
 )

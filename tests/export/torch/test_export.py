@@ -87,6 +87,8 @@ LAYERS = {
     " relu_param { negative_slope: 0.2 } weight_filler { type: 'xavier' } }",
     "Convolution  ": "convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad_t: 1 pad_r: 2"
     " relu: true weight_filler { type: 'xavier' } }",
+    "Convolution   ": "convolution_param { num_output: 6 kernel_size: 7 stride: 3"
+    " weight_filler { type: 'xavier' } }",
     "Deconvolution ": "convolution_param { num_output: 6 kernel_size: 3 stride: 2 pad_b: 1 pad_l: 2"
     " weight_filler { type: 'xavier' } }",
     "DepthwiseConvolution": "convolution_param { num_output: 8 kernel_size: 3 pad: 1 stride: 2"
@@ -118,6 +120,8 @@ LAYERS = {
     "Exp": "exp_param { base: 2 scale: 0.5 shift: 1 }",
     "Power": "power_param { power: 2 scale: 0.5 shift: 1 }",
     "MVN": "",
+    "Mean": "mean_param { operation: SUBTRACT value: [1, 3] input_scale: 2 output_scale: 0.5 }",
+    "Mean ": "mean_param { value: 1 }",
     "Bias": "bias_param { filler { value: 2 } }",
     "Scale": "scale_param { axis: 2 num_axes: 2 filler { value: 2 } }",
     "LRN": "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 }",
@@ -137,6 +141,7 @@ LAYERS = {
     "Reduction": "reduction_param { axis: 2 operation: SUMSQ coeff: 0.5 }",
     "Reshape": "reshape_param { axis: 1 shape { dim: 2 dim: -1 } num_axes: 1 }",
     "Flatten": "flatten_param { axis: 1 end_axis: 2 }",
+    "Flatten ": "flatten_param { axis: 2 end_axis: 1 }",
     "Tile": "tile_param { axis: 1 tiles: 3 }",
     "ArgMax": "argmax_param { axis: 1 }",
     "Permute": "permute_param { order: 0 order: 2 }",
@@ -159,6 +164,29 @@ LAYERS = {
     "ResizeNearestNeighbor ": "resize_nearest_neighbor_param { output_width: 3"
     " data_format: 'NCHW' half_pixel_centers: true }",
     "GSTiling": "gs_tiling_param { stride: 2 reverse: true }",
+    "Tiling": "tiling_param { tile_dim: 2 }",
+    "L2Norm": "l2norm_param { eps: 0.5 }",
+    "L2Norm ": "",
+    "Norm": "",
+    "MIL": "",
+    "MIL ": "mil_param { type: NOR }",
+    "Quant": "quant_param { centers: [0.5, 1, 0.75, 2] negative_slope: 0.25 }",
+    "Quant ": "quant_param { forward_func: 'sign' }",
+    "Quant  ": "quant_param { forward_func: 'hard_tanh' }",
+    "Quant   ": "quant_param { forward_func: 'relu' negative_slope: 0.25 }",
+    "BinaryConvolution": "convolution_param { num_output: 3 kernel_size: 3 group: 1"
+    " weight_filler { type: 'xavier' } bias_filler { type: 'gaussian' } }"
+    " binary_convolution_param { use_alpha: true }",
+    "CConvolution": "convolution_param { num_output: 3 kernel_size: 3"
+    " weight_filler { type: 'xavier' } bias_filler { type: 'gaussian' } }"
+    " cconvolution_param { weight_mask_filler { type: 'uniform' } }",
+    "BinaryInnerProduct": "inner_product_param { num_output: 3 bias_term: false"
+    " weight_filler { type: 'xavier' } }",
+    "CInnerProduct": "inner_product_param { num_output: 3 bias_term: false axis: 2"
+    " weight_filler { type: 'xavier' } }"
+    " cinner_product_param { weight_mask_filler { type: 'uniform' } }",
+    "InnerProduct ": "inner_product_param { num_output: 3 normalize: true transpose: true"
+    " weight_filler { type: 'xavier' } }",
     "Pooling  ": "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_b: 1 pad_l: 2 }",
     "InnerProduct": "inner_product_param { num_output: 3 axis: -1 transpose: true"
     " weight_filler { type: 'xavier' } }",
@@ -188,6 +216,8 @@ def test_layers(kind: str, make_net: NetMaker, tmp_path: Path) -> None:
         ("ShuffleChannel", "shuffle_channel_param { group: 2 }", [2, 6]),
         ("L2Normalize", "", [4]),
         ("Normalization", "", [4]),
+        ("L2Normalization", "", [3, 4]),
+        ("MIL", "mil_param { context_per_roi: 3 }", [6, 4]),
         ("Pad", "pad_param { paddings: [0, 0, 1, 2, 3, 0] constant_values: -1.5 }", [2, 3, 4]),
         ("GSTiling", "gs_tiling_param { stride: 2 }", [2, 3, 4, 6]),
         ("Squeeze", "", [2, 1, 3, 1]),
@@ -210,6 +240,18 @@ def test_matrix_multiplication(make_net: NetMaker, tmp_path: Path) -> None:
         'layer { name: "data" type: "Input" top: "a" top: "b"'
         " input_param { shape { dim: [5, 2, 3] } shape { dim: [3, 4] } } }"
         ' layer { name: "y" type: "MatrixMultiplication" bottom: "a" bottom: "b" top: "y" }'
+    )
+    assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
+
+
+@pytest.mark.parametrize("bottoms", ['bottom: "w"', 'bottom: "w" bottom: "b"'])
+def test_weights_among_the_bottoms(bottoms: str, make_net: NetMaker, tmp_path: Path) -> None:
+    net = make_net(
+        'layer { name: "data" type: "Input" top: "x" top: "w" top: "b" input_param {'
+        " shape { dim: [5, 2, 3] } shape { dim: [4, 2, 3] } shape { dim: [4] } } }"
+        f' layer {{ name: "y" type: "InnerProduct" bottom: "x" {bottoms} top: "y"'
+        " inner_product_param { num_output: 4 bias_filler { type: 'gaussian' } } }"
+        ' layer { name: "rest" type: "Silence" bottom: "b" }'
     )
     assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
 
@@ -282,7 +324,9 @@ layer { name: "gate" type: "Scale" bottom: "max" bottom: "flat" top: "gate"
 layer { name: "up" type: "Tile" bottom: "gate" top: "up" tile_param { axis: 3 tiles: 2 } }
 layer { name: "crop" type: "Crop" bottom: "up" bottom: "gate" top: "crop"
         crop_param { axis: 2 offset: 0 offset: 3 } }
-layer { name: "join" type: "Concat" bottom: "crop" bottom: "b" top: "y" }
+layer { name: "middle" type: "Crop" bottom: "up" bottom: "gate" top: "middle"
+        crop_param { center_align: true } }
+layer { name: "join" type: "Concat" bottom: "crop" bottom: "b" bottom: "middle" top: "y" }
 """)
     assert export_torch(net, tmp_path / "model.py").difference.relative < 1e-5
 

@@ -164,7 +164,7 @@ def test_value(
     [
         "",
         "code_type: CENTER_SIZE",
-        "code_type: CORNER_SIZE encode_variance_in_target: true",
+        "code_type: CORNER_SIZE",
         "mining_type: NONE share_location: false",
         "conf_loss_type: LOGISTIC",
         "mining_type: HARD_EXAMPLE sample_size: 10 bp_inside: true",
@@ -232,6 +232,57 @@ def test_decoded_boxes_of_each_class_may_be_matched(make_layer: LayerMaker, run:
     want = value(make_layer, run, "mining_type: NONE", bottoms)
     fields = "mining_type: NONE use_prior_for_matching: false share_location: false"
     np.testing.assert_allclose(value(make_layer, run, fields, own), want)
+
+
+def test_variances_in_the_target_are_left_out_of_the_gradient(make_layer: LayerMaker) -> None:
+    """As in SSD. With L2 the gradient would else be divided by the variances twice."""
+    bottoms = blobs()
+    layer = make_layer(
+        multibox("encode_variance_in_target: true loc_loss_type: L2"), *(b.shape for b in bottoms)
+    )
+    offsets = torch.from_numpy(bottoms[0]).requires_grad_()
+    layer(offsets, *map(torch.from_numpy, bottoms[1:])).backward()
+    assert offsets.grad is not None
+    image, box = 2, TRUTH[0, 0, 2, 3:7]
+    priors, variances = bottoms[2][0].reshape(2, P, 4)
+    index, _ = match_boxes(torch.from_numpy(priors), torch.from_numpy(box[None]), 0.5)
+    rows = np.flatnonzero(index.numpy() == 0)
+    mine = bottoms[0].reshape(N, P, 4)[image, rows]
+    scaled = (mine - (box - priors[rows])) / variances[rows]
+    have = offsets.grad.numpy().reshape(N, P, 4)
+    matches = int(have.any(2).sum())
+    np.testing.assert_allclose(have[image, rows], scaled / matches)
+
+
+def test_number_of_negatives_is_counted_in_single_precision(make_layer: LayerMaker) -> None:
+    """5 * 1.8 is 9 in single precision; 1.8, rounded to it, is less in double precision."""
+    bottoms = blobs()
+    priors = bottoms[2][0, 0].reshape(P, 4)
+    bottoms[3] = np.zeros((1, 1, 5, 8))
+    bottoms[3][0, 0, :, 1], bottoms[3][0, 0, :, 3:7] = 1, priors[:5]
+    fields = "match_type: BIPARTITE neg_pos_ratio: 1.8 neg_overlap: 1"
+    layer = make_layer(multibox(fields), *(b.shape for b in bottoms))
+    scores = torch.from_numpy(bottoms[1]).requires_grad_()
+    layer(torch.from_numpy(bottoms[0]), scores, *map(torch.from_numpy, bottoms[2:])).backward()
+    assert scores.grad is not None
+    assert int(scores.grad.reshape(-1, C).any(1).sum()) == 5 + 9
+
+
+def test_a_prior_box_may_be_of_several_classes(make_layer: LayerMaker, run: Runner) -> None:
+    """Where classes have boxes of their own and a prior box matches one of each."""
+    bottoms = blobs(C)
+    bottoms[0][:] = 0
+    bottoms[3] = TRUTH[:, :, :1].repeat(2, 2)
+    bottoms[3][0, 0, :, 1] = 1, 2
+    fields = "use_prior_for_matching: false share_location: false mining_type: NONE loc_weight: 0"
+    have = value(make_layer, run, f"{fields} conf_loss_type: LOGISTIC", bottoms)
+    priors = torch.from_numpy(bottoms[2][0, 0].reshape(P, 4))
+    index, _ = match_boxes(priors, torch.from_numpy(TRUTH[0, 0, :1, 3:7]), 0.5)
+    scores = bottoms[1].reshape(N, P, C)
+    wanted = np.zeros_like(scores)
+    wanted[0, index.numpy() == 0, 1:] = 1
+    losses = np.log1p(np.exp(np.where(wanted, -scores, scores)))
+    np.testing.assert_allclose(have, losses.sum() / wanted.sum())
 
 
 def test_all_objects_may_be_one_class(make_layer: LayerMaker, run: Runner) -> None:

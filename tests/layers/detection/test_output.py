@@ -67,6 +67,7 @@ def slow_output(
     eta: float = 1.0,
     encoded: bool = False,
     shared: bool = True,
+    clip: bool = False,
 ) -> Array:
     """SSD's code, a box at a time."""
     offsets = bottoms[0].reshape(N, P, 1 if shared else C, 4)
@@ -86,6 +87,8 @@ def slow_output(
             limit = nms
             for p in order:
                 box = decoded(offsets[image, p, place], priors[p], variances[p], code)
+                if clip:
+                    box = np.clip(box, 0, 1)
                 if all(overlap(box, other) <= limit for _, other in kept):
                     kept.append((scores[image, p, label], box))
                     if eta < 1 and limit > 0.5:
@@ -114,6 +117,7 @@ FORMS = {
         "code_type: CENTER_SIZE variance_encoded_in_target: true",
         {"code": "CENTER_SIZE", "encoded": True},
     ),
+    "clip": ("code_type: CENTER_SIZE clip: true", {"code": "CENTER_SIZE", "clip": True}),
     "no background": ("background_label_id: -1", {"background": -1}),
     "other background": ("background_label_id: 2", {"background": 2}),
     "a location for each class": ("share_location: false", {"shared": False}),

@@ -164,6 +164,28 @@ def test_several_centers_in_a_cell(
     np.testing.assert_allclose(top[0, 0].view(-1, 4), want, rtol=1e-5, atol=1e-6)
 
 
+def test_paired_offsets(make_layer: LayerMaker) -> None:
+    """Each size around the first offsets of both axes, then around the second ones."""
+    fields = "offset_w: 0.2 offset_w: 0.7 offset_h: 0.5 offset_h: 1 paired_offsets: true"
+    text = (
+        f'type: "PriorBox" prior_box_param {{ min_size: 8 aspect_ratio: 4 flip: false {fields} }}'
+    )
+    want = [
+        [(cx - w / 2) / 60, (cy - h / 2) / 40, (cx + w / 2) / 60, (cy + h / 2) / 40]
+        for row in range(2)
+        for column in range(3)
+        for w, h in [(8, 8), (16, 4)]
+        for cx, cy in [
+            ((column + 0.2) * 20, (row + 0.5) * 20),
+            ((column + 0.7) * 20, (row + 1) * 20),
+        ]
+    ]
+    layer = make_layer(text, *SHAPES)
+    top = layer(*map(torch.zeros, SHAPES))
+    assert top.shape == layer.first_top_shapes[0]
+    np.testing.assert_allclose(top[0, 0].view(-1, 4), want, rtol=1e-5, atol=1e-6)
+
+
 def test_a_map_without_cells(make_layer: LayerMaker) -> None:
     layer = make_layer('type: "PriorBox" prior_box_param { min_size: 8 step: 4 }', *SHAPES)
     assert layer(torch.zeros(1, 4, 0, 3), torch.zeros(SHAPES[1])).shape == (1, 2, 0)
@@ -200,10 +222,16 @@ def test_boxes_are_computed_once_for_a_shape(make_layer: LayerMaker) -> None:
         ("min_size: 4 variance: 0", "variance must be > 0"),
         ("min_size: 4 img_size: 9 img_h: 3 img_w: 3", "either img_size or img_h"),
         ("min_size: 4 img_h: 3", "both img_h and img_w"),
+        ("min_size: 4 step: 9 step_h: 3 step_w: 3", "either step or step_h"),
+        ("min_size: 4 step_w: 3", "both step_h and step_w"),
         ("min_size: 4 width: 3", "belong to PriorBoxClustered"),
         (
             "min_size: 4 offset_w: 0.2 offset_w: 0.4 offset_h: 0.5",
             "need an aspect_ratio other than 1",
+        ),
+        (
+            "min_size: 4 offset_w: 0.2 offset_w: 0.4 offset_h: 0.5 paired_offsets: true",
+            "offset_w as often as offset_h, got 2 and 1 values",
         ),
         ("fixed_size: 4 density: 1 min_size: 3", "either min_size or fixed_size"),
         ("fixed_size: 4", "density must be given as often as fixed_size, got 0 and 1"),

@@ -179,3 +179,18 @@ def test_heatmaps(make_layer: LayerMaker, run: Runner, spread: Spread) -> None:
 def test_heatmaps_of_different_shapes(make_layer: LayerMaker) -> None:
     with pytest.raises(NetError, match="the maps and their targets have different shapes"):
         make_layer('type: "EuclideanLossHeatmap"', (2, 3, 4, 5), (2, 3, 5, 4))
+
+
+def test_loc_loss(
+    make_layer: LayerMaker, run: Runner, check_gradient: GradientCheck, spread: Spread
+) -> None:
+    x = spread(3, 4)
+    layer = make_layer('type: "LocLoss" loc_loss_param { threshold: 0.2 }', x.shape)
+    beyond = np.maximum(np.abs(x) - 0.2, 0)
+    (loss,) = run(layer, x)
+    assert loss == pytest.approx((beyond**2 / 2).mean(), rel=1e-12)
+    check_gradient(layer, x)
+    with pytest.raises(NetError, match="threshold is missing"):
+        make_layer('type: "LocLoss"', (2,))
+    with pytest.raises(NetError, match="threshold must be > 0"):
+        make_layer('type: "LocLoss" loc_loss_param { threshold: 0 }', (2,))

@@ -33,9 +33,12 @@ def test_multinomial_logistic(
     check_gradient(layer, p, labels)
 
 
-def test_a_probability_of_zero_is_floored_but_keeps_its_gradient(make_layer: LayerMaker) -> None:
+@pytest.mark.parametrize("least", [0.0, -0.5, -3e7])
+def test_a_probability_of_zero_or_less_is_floored_but_keeps_its_gradient(
+    make_layer: LayerMaker, least: float
+) -> None:
     layer = make_layer('type: "MultinomialLogisticLoss"', (1, 2), (1,))
-    p = torch.tensor([[0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    p = torch.tensor([[least, 1.0]], dtype=torch.float64, requires_grad=True)
     loss = layer(p, torch.tensor([0.0]))
     loss.backward()
     assert loss.item() == pytest.approx(-log(1e-20), rel=1e-12)  # double precision

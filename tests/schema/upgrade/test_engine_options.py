@@ -55,3 +55,14 @@ def test_a_solvers_options(caplog: pytest.LogCaptureFixture) -> None:
     )
     assert upgrade_solver(given, "s") == caffe_pb2.SolverParameter(base_lr=1)
     assert "solver_data_type, engine" in caplog.messages[0]
+
+
+def test_quantization_of_caffe_jacinto(caplog: pytest.LogCaptureFixture) -> None:
+    """Its net is computed in float32; a solver that is to train for it is refused elsewhere."""
+    caplog.set_level(logging.INFO, "moka")
+    net = parse_text('name: "n" quantize: true', caffe_pb2.NetParameter)
+    assert upgrade_net(net, "n.prototxt") == caffe_pb2.NetParameter(name="n")
+    text = "max_iter: 3 snapshot_log: true quantization_start_iter: 5 quantize_weights: false"
+    solver = upgrade_solver(parse_text(text, caffe_pb2.SolverParameter), "s.prototxt")
+    assert solver == caffe_pb2.SolverParameter(max_iter=3)
+    assert caplog.messages[0].endswith(": quantize")

@@ -39,7 +39,8 @@ def test_the_hdf5_form_is_bvlcs(state: caffe_pb2.SolverState) -> None:
             assert (file[name].dtype, file[name].shape) == (np.int32, (1,))
             assert file[name][0] == value
         assert file["learned_net"].shape == ()
-        assert h5py.check_string_dtype(file["learned_net"].dtype).length is not None
+        room = h5py.check_string_dtype(file["learned_net"].dtype).length
+        assert room == len(state.learned_net.encode()) + 1  # for the zero byte at which Caffe stops
         assert file["learned_net"][()].decode() == state.learned_net
         assert sorted(map(int, file["history"])) == list(range(12))
         assert file["history/3"].dtype == np.float32

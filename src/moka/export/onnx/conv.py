@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -12,16 +13,22 @@ from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import Site, Value
 from moka.export.onnx.dims import Dims
 from moka.export.onnx.table import exports
+from moka.layers.binary import BinaryConvolution
 from moka.layers.conv import Convolution, Deconvolution, Im2col
 from moka.layers.depthwise import ConvolutionDepthwise, DepthwiseConvolution
-from moka.layers.window import Window
+from moka.layers.surgery import CConvolution
+from moka.layers.window import Window, covering
 
 
-@exports(Convolution, ConvolutionDepthwise, DepthwiseConvolution)
+@exports(Convolution, ConvolutionDepthwise, DepthwiseConvolution, BinaryConvolution, CConvolution)
 def export_convolution(site: Site, layer: Convolution, *bottoms: Value) -> list[str]:
     return [
         over_batch_axes(
-            site, x, top, layer.channel_axis, lambda y: convolved(site, layer, "Conv", y)
+            site,
+            x,
+            top,
+            layer.channel_axis,
+            partial(convolved, site, layer, "Conv", windows=_covering(layer, x)),
         )
         for x, top in zip(bottoms, site.tops, strict=True)
     ]
@@ -31,29 +38,44 @@ def export_convolution(site: Site, layer: Convolution, *bottoms: Value) -> list[
 def export_deconvolution(site: Site, layer: Deconvolution, *bottoms: Value) -> list[str]:
     return [
         over_batch_axes(
-            site, x, top, layer.channel_axis, lambda y: convolved(site, layer, "ConvTranspose", y)
+            site,
+            x,
+            top,
+            layer.channel_axis,
+            partial(convolved, site, layer, "ConvTranspose", windows=layer.windows),
         )
         for x, top in zip(bottoms, site.tops, strict=True)
     ]
 
 
-def convolved(site: Site, layer: Convolution, op: str, x: str) -> str:
+def _covering(layer: Convolution | Im2col, x: Value) -> list[Window]:
+    return covering(layer.windows, x.dims[layer.channel_axis + 1 :])
+
+
+def convolved(site: Site, layer: Convolution, op: str, x: str, *, windows: Sequence[Window]) -> str:
     """Conv or ConvTranspose of (N, C, spatial...) with the layer's parameters, and its rectifier if
     it has one."""
-    y = slid(site, layer, op, x, layer.blobs)
+    y = slid(site, layer, op, x, layer.multiplied(), windows)
     return y if layer.slope is None else rectified(site, y, layer.slope)
 
 
-def slid(site: Site, layer: Convolution, op: str, x: str, blobs: Sequence[Tensor]) -> str:
+def slid(
+    site: Site,
+    layer: Convolution,
+    op: str,
+    x: str,
+    blobs: Sequence[Tensor],
+    windows: Sequence[Window],
+) -> str:
     """Conv or ConvTranspose of (N, C, spatial...) with these in place of the layer's parameters."""
     weight, *biases = blobs
-    if not layer.windows:  # an inner product over the channels
+    if not windows:  # an inner product over the channels
         x, weight = site.add("Unsqueeze", x, site.ints(2)), weight[..., None]
     parameters = [weight, *(bias.reshape(-1) for bias in biases)]
     names = [site.changed_weight(k, values) for k, values in enumerate(parameters)]
-    attributes = window_attributes(layer.windows) if layer.windows else {}
+    attributes = window_attributes(windows) if windows else {}
     y = site.add(op, x, *names, group=layer.group, **attributes)
-    return y if layer.windows else site.add("Squeeze", y, site.ints(2))
+    return y if windows else site.add("Squeeze", y, site.ints(2))
 
 
 def window_attributes(windows: Sequence[Window]) -> dict[str, list[int]]:
@@ -87,7 +109,7 @@ def export_im2col(site: Site, layer: Im2col, x: Value) -> str:
         x,
         site.tops[0],
         layer.channel_axis,
-        lambda y: columns_of(site, layer.windows, y, channels),
+        lambda y: columns_of(site, _covering(layer, x), y, channels),
     )
 
 

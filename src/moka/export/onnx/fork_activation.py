@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import Site, Value
-from moka.export.onnx.table import exports
-from moka.layers.fork_activation import CReLU, HardSwish, Mish, SeLU, SignedSqrt
+from moka.export.onnx.table import exports, refuse
+from moka.layers.fork_activation import (
+    CReLU,
+    HardSwish,
+    Mish,
+    ScaleTanH,
+    SeLU,
+    SignDiffusion,
+    SignedSqrt,
+)
 from moka.layers.shapes import canonical_axis
+
+refuse(
+    "its function changes from pass to pass: put a Power and a TanH layer in its place, with the"
+    " scale at which it ended.",
+    ScaleTanH,
+    SignDiffusion,
+)
 
 
 @exports(Mish)

@@ -5,27 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-import torch
 from torch import Tensor
 
 from moka.export.onnx.activation import rectified
 from moka.export.onnx.builder import INT64, Site, Value
 from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports
-from moka.layers.linear import NORM_EPS, Embed, InnerProduct
+from moka.layers.binary import BinaryInnerProduct
+from moka.layers.linear import Embed, InnerProduct
 from moka.layers.shapes import canonical_axis
+from moka.layers.surgery import CInnerProduct
 
 
-@exports(InnerProduct)
-def export_inner_product(site: Site, layer: InnerProduct, x: Value) -> str:
-    weight, *bias = layer.blobs
-    if layer.normalize:
-        squares = weight.square().sum(0 if layer.transpose else 1, keepdim=True)
-        weight = weight * torch.rsqrt(squares + NORM_EPS)
-    y = product(site, layer, x, [weight, *bias])
+@exports(InnerProduct, BinaryInnerProduct, CInnerProduct)
+def export_inner_product(site: Site, layer: InnerProduct, x: Value, *given: Value) -> str:
+    if given:
+        y = _product_of_bottoms(site, layer, x, *given)
+    else:
+        y = product(site, layer, x, layer.multiplied())
     if layer.relu:
         y = y._replace(name=rectified(site, y.name, layer.negative_slope))
     return site.reshape(y, site.tops[0])
+
+
+def _product_of_bottoms(
+    site: Site, layer: InnerProduct, x: Value, weight: Value, *bias: Value
+) -> Value:
+    """Rows (M, num_output): x times a weight that is a bottom, as the bias may be."""
+    matrix = rows_of(site, x, layer.axis)
+    names = [site.reshape(weight, (layer.num_output, layer.inputs))]
+    names += [site.reshape(each, (layer.num_output,)) for each in bias] or site.weights()
+    y = site.add("Gemm", matrix.name, *names, transB=1)
+    return Value(y, (matrix.dims[0], layer.num_output))
 
 
 def product(site: Site, layer: InnerProduct, x: Value, blobs: Sequence[Tensor]) -> Value:

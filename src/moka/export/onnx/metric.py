@@ -9,10 +9,10 @@ import numpy as np
 from moka.export.onnx.builder import FLOAT, Site, Value
 from moka.export.onnx.dims import require_fixed
 from moka.export.onnx.table import exports, leave_out
-from moka.layers.metric import Accuracy, ArgMax
+from moka.layers.metric import Accuracy, ArgMax, EltwiseAccuracy, MultiLabelAccuracy
 from moka.layers.shapes import canonical_axis
 
-leave_out(Accuracy)
+leave_out(Accuracy, EltwiseAccuracy, MultiLabelAccuracy)
 
 
 @exports(ArgMax)

@@ -8,7 +8,15 @@ import numpy as np
 
 from moka.export.onnx.builder import INT64, Site, Value
 from moka.export.onnx.table import exports
-from moka.layers.reorder import Flip, GSTiling, Reverse, ReverseTime, ShuffleChannel, Transpose
+from moka.layers.reorder import (
+    Flip,
+    GSTiling,
+    Reverse,
+    ReverseTime,
+    ShuffleChannel,
+    Tiling,
+    Transpose,
+)
 from moka.layers.shapes import canonical_axis
 
 
@@ -62,3 +70,8 @@ def export_reverse_time(site: Site, layer: ReverseTime, x: Value, lengths: Value
 def export_gs_tiling(site: Site, layer: GSTiling, x: Value) -> str:
     op = "DepthToSpace" if layer.reverse else "SpaceToDepth"
     return site.add(op, x.name, blocksize=layer.stride)
+
+
+@exports(Tiling)
+def export_tiling(site: Site, layer: Tiling, x: Value) -> str:
+    return site.add("DepthToSpace", x.name, blocksize=layer.tile_dim, mode="CRD")

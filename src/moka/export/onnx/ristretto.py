@@ -44,7 +44,9 @@ def _slid(
     plain: Convolution = layer
 
     def compute(x: str) -> str:
-        return _rounded_output(site, layer, slid(site, plain, op, _rounded(site, layer, x), blobs))
+        return _rounded_output(
+            site, layer, slid(site, plain, op, _rounded(site, layer, x), blobs, layer.windows)
+        )
 
     return [
         over_batch_axes(site, x, top, layer.channel_axis, compute)

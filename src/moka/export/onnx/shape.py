@@ -80,18 +80,14 @@ def export_tile(site: Site, layer: Tile, x: Value) -> str:
 def export_crop(site: Site, layer: Crop, x: Value, reference: Value) -> str:
     first = canonical_axis(layer.axis, x.dims)
     axes = [a for a in range(first, len(x.dims)) if x.dims[a] != reference.dims[a]]
-    starts = [_offset(layer, a, first) for a in axes]
     sizes = [reference.dims[a] for a in axes]
     if not axes:
         return x.name
     require_fixed(*sizes, *(x.dims[a] for a in axes))
+    offsets = layer.offsets(x.dims, reference.dims)
+    starts = [offsets[a] for a in axes]
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     return site.add("Slice", x.name, site.ints(*starts), site.ints(*ends), site.ints(*axes))
-
-
-def _offset(layer: Crop, axis: int, first: int) -> int:
-    offsets = layer.offset or (0,)
-    return offsets[0] if len(offsets) == 1 else offsets[axis - first]
 
 
 @exports(BatchReindex)

@@ -30,7 +30,6 @@ NOT_YET: tuple[str, ...] = (
     "LRNRistretto",
     "Local",
     "MatWrite",
-    "Mean",
     "MergeCrop",
     "ModulatedDeformableConvolution",
     "MovingNormalize",

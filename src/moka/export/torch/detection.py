@@ -32,6 +32,7 @@ def write_detection_output(site: ModuleSite) -> str:
         "background": site.option("background_label_id"),
         "code": f'"{site.option("code_type")}"',
         "scaled": site.option("variance_encoded_in_target"),
+        "clip": site.option("clip"),
         "lowest": lowest,
         "threshold": limits.threshold,
         "top_k": limits.top_k if limits.top_k >= 0 else None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from math import log
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from moka.errors import NetError
@@ -56,6 +58,22 @@ def write_crelu(site: ModuleSite) -> str:
     x, slope = site.bottoms[0], number(site.option("negative_slope"))
     halves = f"F.leaky_relu({x}, {slope}), F.leaky_relu(-{x}, {slope})"
     return f"torch.cat([{halves}], {site.option('concat_axis')})"
+
+
+@writes("Quant")
+def write_quant(site: ModuleSite) -> str:
+    x, kind = site.bottoms[0], site.option("forward_func")
+    slope = site.option("negative_slope")
+    if kind == "relu":
+        return f"F.leaky_relu({x}, {number(slope)})"
+    if kind == "hard_tanh":
+        return f"{x}.clamp(-1, 1)"
+    if kind == "sign":
+        return f"torch.where({x} >= 0, 1.0, -1.0)"
+    layer: Any = site.layer
+    steps = site.buffer("steps", torch.tensor(layer.steps()))
+    centers = site.buffer("centers", torch.tensor(layer.centers))
+    return f"torch.where({x} <= 0, {number(-slope)}, {centers}[torch.bucketize({x}, {steps})])"
 
 
 @writes("PReLU")
@@ -179,6 +197,18 @@ def write_scale(site: ModuleSite) -> str:
     if site.option("bias_term"):
         y += f" + {site.parameter('bias', wide(blobs[-1]), blobs[-1])}"
     return y
+
+
+@writes("Mean")
+def write_mean(site: ModuleSite) -> list[str]:
+    layer: Any = site.layer
+    tops = []
+    for i, x in enumerate(site.bottoms):
+        addend = site.buffer(f"mean{i or ''}", layer.addend(x.shape[1], len(x.shape)))
+        y = f"{_line(str(x), layer.input_scale, 0)} + {addend}"
+        scale = layer.output_scale
+        tops.append(y if scale == 1 else f"({y}) * {number(scale)}")
+    return tops
 
 
 @writes("Axpy")

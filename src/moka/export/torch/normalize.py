@@ -10,6 +10,7 @@ from torch import Tensor
 from moka.errors import NetError
 from moka.export.torch.table import writes
 from moka.export.torch.writer import Bottom, ModuleSite, number
+from moka.layers.l2_normalize import EPS
 
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -126,10 +127,27 @@ def write_bn(site: ModuleSite) -> str:
     return f"F.batch_norm({x}, None, None, {scale}, {shift}, True, eps={eps})"
 
 
-@writes("Normalization")
+@writes("Normalization", "L2Normalization")
 def write_normalization(site: ModuleSite) -> str:
     x = site.bottoms[0]
-    return f"{x} / {_squares_of_items(x)}.clamp(min={number(SMALLEST)}).sqrt()"
+    return f"{x} / {_norm_of_items(x)}"
+
+
+@writes("L2Norm")
+def write_l2_norm(site: ModuleSite) -> str:
+    x, eps = site.bottoms[0], site.option("eps")
+    norm = _norm_of_items(x)
+    return f"{x} / ({norm} + {number(eps)})" if eps else f"{x} / {norm}"
+
+
+def _norm_of_items(x: Bottom) -> str:
+    return f"{_squares_of_items(x)}.clamp(min={number(SMALLEST)}).sqrt()"
+
+
+@writes("Norm")
+def write_norm(site: ModuleSite) -> str:
+    x = site.bottoms[0]
+    return f"{x} / ({x}.norm(2, 1, keepdim=True) + {number(EPS)})"
 
 
 @writes("MVN")

@@ -47,6 +47,7 @@ def _detect(
     background: int,
     code: str,
     scaled: bool,
+    clip: bool,
     lowest: float,
     threshold: float,
     top_k: int | None,
@@ -57,6 +58,8 @@ def _detect(
     images = len(scores)
     offsets = offsets.reshape(images, len(given), -1, 4)
     boxes = _boxes(offsets if scaled else offsets * variances, given, code)
+    if clip:
+        boxes = boxes.clamp(0, 1)
     scores = scores.reshape(images, -1, classes)
     found = [scores.new_zeros(0, 7)]
     for image in range(images):

@@ -34,6 +34,9 @@ def write_slice(site: ModuleSite) -> str | list[str]:
 @writes("Flatten")
 def write_flatten(site: ModuleSite) -> str:
     axis, end = site.option("axis"), site.option("end_axis")
+    rank = len(site.bottoms[0].shape)
+    if end % rank < axis % rank:  # a new axis of size 1
+        return f"{site.bottoms[0]}.unsqueeze({axis})"
     return f"{site.bottoms[0]}.flatten({axis}{'' if end == -1 else f', {end}'})"
 
 
@@ -72,13 +75,9 @@ def write_tile(site: ModuleSite) -> str:
 @writes("Crop", "AutoCrop")
 def write_crop(site: ModuleSite) -> str:
     x, reference = site.bottoms
-    first = site.option("axis") % len(x.shape)
-    count = len(x.shape) - first
-    offsets = (site.option("offset") or (0,)) * (
-        1 if len(site.option("offset")) == count else count
-    )
+    layer: Any = site.layer
     y = str(x)
-    for axis, offset in enumerate(offsets, first):
+    for axis, offset in layer.offsets(x.shape, reference.shape).items():
         y += f".narrow({axis}, {offset}, {reference}.shape[{axis}])"
     return y
 
@@ -139,6 +138,23 @@ def write_gs_tiling(site: ModuleSite) -> str:
     table = (s * s, -1) if reverse else (-1, s * s)
     y += f".unflatten(1, {table}).transpose(1, 2).flatten(1, 2)"
     return f"F.pixel_shuffle({y}, {s})" if reverse else y
+
+
+@writes("MIL")
+def write_mil(site: ModuleSite) -> str:
+    x, rows = site.bottoms[0], site.option("context_per_roi")
+    if rows:
+        return f"{x}.reshape(-1, {rows}, {x.shape[1]}).amax(1)[..., None, None]"
+    parts = f"{x}.reshape(*{x}.shape[:2], -1)"
+    y = f"{parts}.amax(2)"
+    if site.option("kind") == "NOR":
+        y = f"torch.maximum(1 - (1 - {parts}).prod(2), {y})"
+    return f"{y}[..., None, None]"
+
+
+@writes("Tiling")
+def write_tiling(site: ModuleSite) -> str:
+    return f"F.pixel_shuffle({site.bottoms[0]}, {site.option('tile_dim')})"
 
 
 @writes("Pad")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from moka.errors import NetError
 from moka.export.torch.table import writes
-from moka.export.torch.writer import ModuleSite, number, one_or_all
+from moka.export.torch.writer import Bottom, ModuleSite, number, one_or_all
 from moka.layers.conv import all_even
 from moka.layers.pooling import LOWEST
-from moka.layers.window import Window, padding_of, pooled_sizes
+from moka.layers.window import Window, covering, padding_of, pooled_sizes
 from moka.types import Shape
 
 
 @writes(
     *("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise", "NdConvolution"),
-    *("Convolution3D", "Deconvolution", "Deconvolution3D"),
+    *("Convolution3D", "Deconvolution", "Deconvolution3D", "BinaryConvolution", "CConvolution"),
 )
 def write_convolution(site: ModuleSite) -> list[str]:
     layer, windows = site.layer, site.option("windows")
@@ -27,6 +28,8 @@ def write_convolution(site: ModuleSite) -> list[str]:
         raise NetError(f"PyTorch convolves (N, C, ...) with one to three axes, this has the"
                        f" channels at axis {channel_axis} and {axes} after them.")  # fmt: skip
     transposed = layer.entry.type.startswith("Deconvolution")
+    if not transposed:
+        windows = covering(windows, site.bottoms[0].shape[2:])
     group, biased = site.option("group"), site.option("bias_term")
     uneven = not all_even(windows)
     call = site.module(
@@ -40,7 +43,7 @@ def write_convolution(site: ModuleSite) -> list[str]:
         groups=_unless(1, group),
         bias=None if biased else False,
     )
-    _hold_weight_and_bias(site, layer.blobs[0])
+    _hold_weight_and_bias(site)
     margins = padding_of(windows) if uneven else []
     return [
         _rectified(_convolved(call, str(bottom), margins, transposed), site.option("slope"))
@@ -69,25 +72,36 @@ def _unless(default: int, value: int | tuple[int, ...]) -> int | tuple[int, ...]
     return None if value == default else value
 
 
-def _hold_weight_and_bias(site: ModuleSite, weight: Tensor) -> None:
-    blobs = site.layer.blobs
-    site.hold("weight", weight, blobs[0])
-    if len(blobs) > 1:
-        site.hold("bias", blobs[1].reshape(-1), blobs[1])
+def _hold_weight_and_bias(site: ModuleSite, *, transposed: bool = False) -> None:
+    """Keep weight and bias as the layer multiplies them. Values that it changes on the way are
+    shared with no other layer."""
+    layer: Any = site.layer
+    for key, values, blob in zip(("weight", "bias"), layer.multiplied(), layer.blobs, strict=False):
+        source = blob if values.data_ptr() == blob.data_ptr() else None
+        whole = values if key == "weight" else values.reshape(-1)
+        site.hold(key, whole.t() if key == "weight" and transposed else whole, source)
 
 
-@writes("InnerProduct")
+@writes("InnerProduct", "BinaryInnerProduct", "CInnerProduct")
 def write_inner_product(site: ModuleSite) -> str:
-    (x,) = site.bottoms
+    x, *given = site.bottoms
     axis = site.option("axis") % len(x.shape)
-    weight = site.layer.blobs[0]
-    if site.option("transpose"):
-        weight = weight.t()
     biased = site.option("bias_term")
-    call = site.module("Linear", weight.shape[1], weight.shape[0], bias=None if biased else False)
-    _hold_weight_and_bias(site, weight)
     rows = str(x) if axis == len(x.shape) - 1 else f"{x}.flatten({axis})"
+    if given:
+        return _linear_of_bottoms(site, rows, *given)
+    call = site.module(
+        "Linear", site.option("inputs"), site.option("num_output"), bias=None if biased else False
+    )
+    _hold_weight_and_bias(site, transposed=site.option("transpose"))
     return f"{call}({rows})"
+
+
+def _linear_of_bottoms(site: ModuleSite, rows: str, weight: Bottom, *bias: Bottom) -> str:
+    """A product by a weight that is a bottom, as the bias may be."""
+    own = [site.parameter("bias", blob, blob) for blob in site.layer.blobs]
+    added = [f"{each}.flatten()" for each in bias] or own
+    return f"F.linear({', '.join([rows, f'{weight}.flatten(1)', *added])})"
 
 
 @writes("MatrixMultiplication")

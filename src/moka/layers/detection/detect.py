@@ -49,6 +49,8 @@ def detections(
     limits: DetectionLimits,
     corners: Tensor | None = None,
     states: Tensor | None = None,
+    *,
+    clip: bool = False,
 ) -> Tensor:
     """Rows (K, 7) of image, label, score, x1, y1, x2, y2, by image, label and falling score.
 
@@ -64,12 +66,15 @@ def detections(
         background: the label that counts as nothing; -1 if there is none.
         corners: (N, P, L, 8), moves of four corners of the prior boxes (see `decode_corners`).
         states: (N, P, S).
+        clip: whether boxes are cut to the image before the suppression.
     """
     image, label, prior, score, place, groups = _candidates(scores, background, limits)
     label_of_box = label if offsets.shape[2] > 1 else torch.zeros_like(label)
     base = priors[prior] if priors.dim() == 2 else priors[image, prior]
     scale = None if variances is None else variances[prior]
     boxes = decode_boxes(offsets[image, prior, label_of_box], base, scale, code)
+    if clip:
+        boxes = boxes.clamp(0, 1)
     stays = _suppress(boxes, place, groups, limits)
     columns = [torch.stack([image.to(score), label.to(score), score], 1)]
     if states is not None:

@@ -22,6 +22,7 @@ from moka.layers.loss.smooth_l1 import smooth_l1
 from moka.layers.loss.softmax import SMALLEST, softmax_nll
 from moka.layers.options import not_negative, option, positive
 from moka.layers.registry import layer
+from moka.layers.shapes import times
 from moka.schema import caffe_pb2
 from moka.types import Shape
 
@@ -64,13 +65,15 @@ class MultiBoxLoss(NormalizedLoss):
     ignore_cross_boundary_bbox takes no part of boxes that reach out of the image.
 
     loc: smooth L1 (or half the squared distance, L2) between offsets and encoded true boxes of
-    matched prior boxes; bp_inside leaves out coordinates of prior boxes outside of the image.
+    matched prior boxes; bp_inside leaves out coordinates of prior boxes outside of the image. With
+    encode_variance_in_target the difference is divided by the variances, not so its gradient, as in
+    SSD.
     conf: softmax loss of the labels of matched prior boxes, and of the background for others
-    (or, LOGISTIC, the sum of the classes' yes/no losses; without mining the target of every class
-    for others is the number background_label_id, as in SSD). Mining chooses which others count:
-    MAX_NEGATIVE the neg_pos_ratio times as many as matched ones with the largest loss, of those
-    that overlap every true box by less than neg_overlap; HARD_EXAMPLE the sample_size boxes of
-    an image with the largest loss, matched or not; NONE all. With nms_param the top_k of largest
+    (or, LOGISTIC, the sum of the classes' yes/no losses, in which others without mining want
+    nothing from every class). Mining chooses which others count: MAX_NEGATIVE the neg_pos_ratio
+    times as many as matched ones with the largest loss, of those that overlap every true box by
+    less than neg_overlap; HARD_EXAMPLE the sample_size boxes of an image with the largest loss,
+    matched or not; NONE all. With nms_param the top_k of largest
     loss are suppressed first (by prior boxes with use_prior_for_nms, else by decoded boxes); as in
     SSD a top_k that is not given is 0 here, which mines nothing, and -1 means all. An image without
     true boxes counts only without mining. do_neg_mining is mining_type's older form.
@@ -90,7 +93,9 @@ class MultiBoxLoss(NormalizedLoss):
     leaves out difficult boxes; ignore_difficult_gt (NVCaffe) makes prior boxes that overlap one,
     and that no other true box has got by a larger overlap, count neither way, but without mining
     as background. map_object_to_agnostic gives all labels the one after the background. A true box
-    without area matches nothing. calculate_state_loss has no effect, as in the fork.
+    without area matches nothing. calculate_state_loss has no effect, as in the fork. SSD's LOGISTIC
+    has faults that are left out here: with a background_label_id above 0 that number is every
+    target, and without mining labels count in the first image alone.
 
     Errors: counts that do not fit; mining without share_location; a label that is no class
     (with two classes every label from 1 on counts as 1, as in RefineDet; a warning says so); a
@@ -283,7 +288,7 @@ class MultiBoxLoss(NormalizedLoss):
         unmatched = matching.match == NOTHING
         if self.mining == "MAX_NEGATIVE":
             open_ = unmatched & (matching.shared < self.neg_overlap) & mined
-            count = int(len(matching.matched) * self.neg_pos_ratio)
+            count = times(len(matching.matched), self.neg_pos_ratio)
         else:
             open_, count = mined, self.sample_size
         place = open_.nonzero()[:, 0]
@@ -319,7 +324,7 @@ class MultiBoxLoss(NormalizedLoss):
         mine = offsets[matching.image, rows, matching.place]
         errors = mine - wanted
         if self.encode_variance_in_target:
-            errors = errors / variances
+            errors = with_gradient_of(errors / variances, errors)
         if self.bp_inside:
             seen = priors
             if not self.use_prior_for_matching:
@@ -364,19 +369,23 @@ class MultiBoxLoss(NormalizedLoss):
         """
         n, count, classes = scores.shape
         if self.mining == "NONE":
-            nothing = classes if kind == "LOGISTIC" else background
-            labels = torch.full((n, count), nothing, device=scores.device)
+            labels = torch.full((n, count), background, device=scores.device)
+            several = torch.zeros_like(scores)  # a prior box may have a true box of each class
             for matching, value in zip(matchings, values, strict=True):
-                matched = matching.matched
-                labels[matching.image, matched] = self._wanted(matching, value, background)[matched]
+                rows = matching.matched
+                found = self._wanted(matching, value, background)[rows]
+                labels[matching.image, rows] = found
+                several[matching.image, rows, found] = 1
+            if kind == "LOGISTIC":
+                return F.binary_cross_entropy_with_logits(scores, several, reduction="sum")
             return sum_of_losses(kind, scores.reshape(-1, classes), labels.flatten())
-        rows = [scores[0:0].reshape(-1, classes)]
+        counted = [scores[0:0].reshape(-1, classes)]
         labels_of_rows = [torch.zeros(0, dtype=torch.long, device=scores.device)]
         for matching, value in zip(matchings, values, strict=True):
             chosen = torch.cat([matching.matched, negatives[matching.image]])
-            rows.append(scores[matching.image, chosen])
+            counted.append(scores[matching.image, chosen])
             labels_of_rows.append(self._wanted(matching, value, background)[chosen])
-        return sum_of_losses(kind, torch.cat(rows), torch.cat(labels_of_rows))
+        return sum_of_losses(kind, torch.cat(counted), torch.cat(labels_of_rows))
 
 
 def sum_of_losses(kind: str, scores: Tensor, labels: Tensor) -> Tensor:

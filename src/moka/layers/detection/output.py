@@ -45,8 +45,9 @@ class DetectionOutput(Layer):
     the scores (N, 2 P) of its first stage, whose second class is "an object": where that is below
     objectness_score, the first class has the score 1 and all others 0; and the offsets (N, 4 P) of
     its first stage, which move the prior boxes first. Top: (1, 1, K, 7), rows of image, label,
-    score and corners x1, y1, x2, y2 as fractions of the image (not clipped), by image, label and
-    falling score. If nothing is found at all, one row for each image: its index, then -1 six
+    score and corners x1, y1, x2, y2 as fractions of the image, by image, label and falling score.
+    Boxes may reach beyond the image, unless `clip` (OpenCV) moves their corners into [0, 1] before
+    the suppression. If nothing is found at all, one row for each image: its index, then -1 six
     times. A score that is NaN is no detection; a box with a NaN overlaps nothing. No gradient.
 
     Message: detection_output_param. code_type says how offsets describe a box: CORNER adds them to
@@ -84,6 +85,7 @@ class DetectionOutput(Layer):
     use_polygon: bool = option()
     do_state_prediction: bool = option()
     num_states: int = option(positive)
+    clip: bool = option()
 
     def setup(self, *bottom_shapes: Shape) -> None:
         nms = self.nms_param
@@ -164,6 +166,7 @@ class DetectionOutput(Layer):
                 self.limits,
                 moves[..., 4:] if self.use_polygon else None,
                 states,
+                clip=self.clip,
             )
         if self.writes_results and self.files:
             box = 3 + (self.num_states if self.do_state_prediction else 0)

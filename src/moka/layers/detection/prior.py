@@ -137,6 +137,7 @@ class _Priors(Layer):
     offset: float = option()
     offset_h: tuple[float, ...] = option()
     offset_w: tuple[float, ...] = option()
+    paired_offsets: bool = option()
 
     def setup(self, x: Shape, image: Shape) -> None:
         if len(self.variance) not in (0, 1, 4):
@@ -148,14 +149,29 @@ class _Priors(Layer):
             raise NetError("give either img_size or img_h and img_w, not both.")
         if (self.img_h is None) != (self.img_w is None):
             raise NetError("give both img_h and img_w, or neither.")
+        if self.step and (self.step_h or self.step_w):
+            raise NetError("give either step or step_h and step_w, not both.")
+        if bool(self.step_h) != bool(self.step_w):
+            raise NetError("give both step_h and step_w, or neither.")
         across, down = self.offset_w or (self.offset,), self.offset_h or (self.offset,)
         self.places = [(x, y) for x in across for y in down]
+        if self.paired_offsets and self.offset_w and self.offset_h:
+            self.places = self._pairs()
         self.sizes = self.sizes_of_a_cell()
         self._known: dict[tuple[Any, ...], Tensor] = {}
 
     def sizes_of_a_cell(self) -> list[CellBox]:
         """The boxes around each cell."""
         raise NotImplementedError
+
+    def _pairs(self) -> list[tuple[float, float]]:
+        """Each offset_w with the offset_h of the same place in the list."""
+        if len(self.offset_w) != len(self.offset_h):
+            raise NetError(
+                "paired_offsets: true needs offset_w as often as offset_h, got"
+                f" {len(self.offset_w)} and {len(self.offset_h)} values."
+            )
+        return list(zip(self.offset_w, self.offset_h, strict=True))
 
     def top_shapes(self, x: Shape, image: Shape) -> list[Shape]:
         for shape in (x, image):
@@ -215,9 +231,11 @@ class PriorBox(_Priors):
     the image's size. `clip` moves corners into [0, 1]. offset_h and offset_w stand for `offset`
     of one axis. Several of them (tl_ssd) are several centers in a cell, for each offset_w all
     offset_h, with all boxes around each; with them, and wherever both stand beside an aspect_ratio
-    without max_size, there are no boxes of the ratio 1. With `denser_prior_boxes` (TextBoxes++)
-    each box comes twice, at last around the middle of the cell's lower edge. PriorBoxClustered's
-    fields are refused.
+    without max_size, there are no boxes of the ratio 1. With `paired_offsets` (Moka's own field: so
+    OpenCV reads them) the first offset_w and the first offset_h are a center, the second ones the
+    next; each box comes around all centers before the next box, and boxes of the ratio 1 stay. With
+    `denser_prior_boxes` (TextBoxes++) each box comes twice, at last around the middle of the cell's
+    lower edge. PriorBoxClustered's fields are refused.
 
     OpenVINO has, in place of min_size, boxes of each `fixed_size`, whole pixels, in a grid around
     the center: `density` (one for each size) rows and columns, fixed_size / density apart, rounded
@@ -225,8 +243,9 @@ class PriorBox(_Priors):
     x1 and y1 are at least 0, their x2 and y2 at most 1.
 
     Errors: neither min_size nor fixed_size, or both; not as many max_sizes as min_sizes, or one
-    that is not larger; a ratio of 0 or less; 2, 3 or more than 4 variances; several offsets without
-    an aspect_ratio. Liu et al., 2016 (SSD); Mueller and Dietmayer, 2018 (tl_ssd).
+    that is not larger; a ratio of 0 or less; 2, 3 or more than 4 variances; step_h without step_w
+    or the reverse, or beside step; several offsets without an aspect_ratio; paired_offsets of two
+    lengths. Liu et al., 2016 (SSD); Mueller and Dietmayer, 2018 (tl_ssd).
     """
 
     min_size: tuple[float, ...] = option(positive)
@@ -278,10 +297,12 @@ class PriorBox(_Priors):
     def _is_without_squares(self) -> bool:
         """Whether the options are those of tl_ssd, which has no boxes of the ratio 1."""
         once = len(self.offset_w) == 1 and len(self.offset_h) == 1
-        both = bool(self.offset_w and self.offset_h)
+        both = bool(self.offset_w and self.offset_h) and not self.paired_offsets
         return both and (not once or bool(self.aspect_ratio and not self.max_size))
 
     def centers(self) -> list[list[tuple[float, float]]]:
+        if self.paired_offsets:
+            return [self.places]
         if not self.denser_prior_boxes:
             return super().centers()
         return [[(x, y), (x, 1.0)] for x, y in self.places]

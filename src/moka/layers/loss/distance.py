@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from moka.errors import NetError
 from moka.layers.base import Layer
 from moka.layers.gradient import with_gradient_of
-from moka.layers.options import LAYER, option
+from moka.layers.options import LAYER, option, positive
 from moka.layers.registry import layer
 from moka.layers.shapes import as_rows, require_axes, shape_text
 from moka.types import Shape
@@ -84,6 +84,28 @@ class EuclideanLossHeatmap(Layer):
     def forward(self, a: Tensor, b: Tensor, *images: Tensor) -> Tensor:
         squares = (a - b).square().sum()
         return with_gradient_of(squares.detach() / max(1, a.numel()), squares / 2)
+
+
+@layer("LocLoss", bottoms=1, tops=1, is_loss=True, fork="Spatial Transformer")
+class LocLoss(Layer):
+    """Keep values near 0: the mean of max(|x| - threshold, 0)^2 / 2, as for the parameters of a
+    spatial transformer.
+
+    Bottom: x of any shape. Top: a scalar. Message: loc_loss_param.
+
+    Errors: no threshold, or one that is not above 0.
+
+    Where |x| is at most the threshold, the fork's gradient is what lay in memory; here it is 0.
+    """
+
+    threshold: float = option(positive, required=True)
+
+    def top_shapes(self, x: Shape) -> list[Shape]:
+        return [()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        beyond = (x.abs() - self.threshold).clamp_min(0)
+        return beyond.square().sum() / (2 * max(1, x.numel()))
 
 
 @layer("ContrastiveLoss", bottoms=(3, 4), tops=(1, 2), is_loss=True, fixed_bottoms=(2, 3))

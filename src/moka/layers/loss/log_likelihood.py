@@ -24,7 +24,7 @@ LOG_FLOOR = 1e-20  # probabilities are at least this in the logarithm
 def floored(x: Tensor, least: float) -> Tensor:
     """max(x, least), with the gradient of x: the gradients of Caffe's losses know no floor."""
     value = x.detach()
-    return x + (value.clamp_min(least) - value)
+    return x - value + value.clamp_min(least)  # in this order: 0 + the floor, which is exact
 
 
 @layer(

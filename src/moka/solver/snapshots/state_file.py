@@ -83,7 +83,9 @@ def _fill(opened: Any, state: caffe_pb2.SolverState) -> None:
     if state.HasField("minimum_loss"):
         opened["minimum_loss"] = np.array([state.minimum_loss], np.float32)
         opened["iter_last_event"] = np.array([state.iter_last_event], np.int32)
-    opened["learned_net"] = np.bytes_(state.learned_net.encode())
+    model = state.learned_net.encode()
+    # Caffe reads the name up to a zero byte, and beyond the name where there is none
+    opened.create_dataset("learned_net", data=model, dtype=f"S{len(model) + 1}")
     history = opened.create_group("history")
     for k, blob in enumerate(state.history):
         history[str(k)] = blobproto.to_array(blob)

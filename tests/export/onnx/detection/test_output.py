@@ -49,6 +49,7 @@ def net(options: str, values: dict[str, np.ndarray]) -> str:
         "background_label_id: 2 nms_param { top_k: 9 eta: 1 }",
         "nms_param { top_k: 5 } keep_top_k: 12 confidence_threshold: 0.1 code_type: CENTER_SIZE",
         "nms_param { nms_threshold: 0.5 eta: 0.9 }",
+        "code_type: CENTER_SIZE clip: true",
     ],
 )
 @pytest.mark.parametrize("shared", [True, False])

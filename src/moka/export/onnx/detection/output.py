@@ -104,7 +104,8 @@ def _boxes(
     else:
         table = site.reshape(offsets, (images, count, classes, 4))
         moves = site.add("Transpose", table, perm=[0, 2, 1, 3])
-    return decoded_boxes(site, moves, base, variances, layer.code_type)
+    boxes = decoded_boxes(site, moves, base, variances, layer.code_type)
+    return site.add("Clip", boxes, site.number(0), site.number(1)) if layer.clip else boxes
 
 
 def _chosen(
