@@ -307,10 +307,9 @@ class Net(NetContents):
             shape = tuple(blob.shape)
             if array.shape[:1] != shape[:1]:
                 what = "Input" if side == "data" else "Diff"
-                raise Exception(
-                    f'{what} is not batch sized: blob "{name}" has shape {shape}, got an array of'
-                    f" shape {array.shape}."
-                )
+                error = Exception(f"{what} is not batch sized")  # scripts compare the text
+                error.add_note(f'Blob "{name}" has shape {shape}, got an array of {array.shape}.')
+                raise error
             if not np.can_cast(array.dtype, np.float32, "same_kind"):
                 raise ValueError(f'blob "{name}" takes real numbers, got {array.dtype}.')
             try:

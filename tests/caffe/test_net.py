@@ -185,15 +185,18 @@ def test_a_backward_pass_that_does_something_is_not_told(
     ("name", "shape", "says"),
     [
         ("z", (2, 3), "Input blob arguments do not match net inputs."),
-        ("x", (5, 3), r'^Input is not batch sized: blob "x" has shape \(2, 3\), .* \(5, 3\)\.$'),
-        ("x", (3,), r"^Input is not batch sized: .* got an array of shape \(3,\)\.$"),
+        ("x", (5, 3), "^Input is not batch sized"),
+        ("x", (3,), "^Input is not batch sized"),
     ],
 )
 def test_keywords_that_do_not_fit(
     net: caffe.Net, name: str, shape: tuple[int, ...], says: str
 ) -> None:
-    with pytest.raises(Exception, match=says):
+    with pytest.raises(Exception, match=says) as raised:
         net.forward(None, None, None, **{name: np.zeros(shape, np.float32)})
+    if name == "x":
+        assert str(raised.value) == says.removeprefix("^")
+        assert raised.value.__notes__ == [f'Blob "x" has shape (2, 3), got an array of {shape}.']
 
 
 @pytest.mark.parametrize(

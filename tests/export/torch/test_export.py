@@ -343,7 +343,7 @@ layer { name: "two" type: "InnerProduct" bottom: "b" top: "y" param { name: "w" 
     assert "self.two.weight = self.one.weight" in (tmp_path / "model.py").read_text()
 
 
-@pytest.mark.parametrize("form", ["torch", "safetensors"])
+@pytest.mark.parametrize("form", [pytest.param("torch", marks=pytest.mark.slow), "safetensors"])
 def test_the_file_needs_no_moka(form: str, make_net: NetMaker, tmp_path: Path) -> None:
     """It runs in a Python that does not have Moka, takes other batches, and trains."""
     net = make_net(NET)
