@@ -153,6 +153,7 @@ def test_no_python(tmp_path: Path) -> None:
     assert "/none/python" in said
 
 
+@pytest.mark.slow
 def test_vectors(tmp_path: Path) -> None:
     (tmp_path / "n.prototxt").write_text(NET)
     said = octave(
@@ -170,6 +171,7 @@ def test_vectors(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_hdf5_files_for_a_net(tmp_path: Path) -> None:
     octave(
         tmp_path,

@@ -74,6 +74,7 @@ with launched.Launched.from_environment().joined(torch.device("cpu"), 60) as (te
 """
 
 
+@pytest.mark.slow
 def test_a_run_without_it(tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text(PROGRAM)
     (tmp_path / "sum.py").write_text(IN_EACH)

@@ -108,8 +108,7 @@ def spoil_data_and_listen(rank: int, *more: Any) -> Any:
     return spoil_data(rank, *more), said
 
 
-@pytest.mark.parametrize("spoilt_rank", [0, 1])
-@pytest.mark.parametrize("iter_size", [1, 2])
+@pytest.mark.parametrize(("spoilt_rank", "iter_size"), [(0, 1), (1, 2)])
 def test_a_step_is_skipped_by_all(spoilt_rank: int, iter_size: int) -> None:
     write_solver(f"skip_nonfinite: 1 iter_size: {iter_size}")
     (first, said), (second, said_too) = together(spoil_data_and_listen, spoilt_rank, 2)
