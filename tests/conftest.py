@@ -20,8 +20,8 @@ NetMaker = Callable[..., Net]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores, since many tests wait for processes that they start."""
-    return (os.cpu_count() or 1) + 2
+    """One more than there are cores, since many tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
